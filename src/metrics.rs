@@ -1,0 +1,224 @@
+//! Every instrument of the daemon in one inventory: name, unit, meaning. They are prepared here once and handed
+//! round as one `Arc<Metrics>`; nothing is registered anywhere else, and no global recorder exists.
+//!
+//! Gauges that describe the store (links, due, outbox, oldest owed) are set by the admin door just before it prints,
+//! from the store's own counts, so that they cannot drift from the truth.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// What [`Metrics::encode`] prints is OpenMetrics text, which Prometheus reads.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `{health}`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HealthLabel {
+    health: String,
+}
+
+/// `{result}`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// `{call,outcome}`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabel {
+    call: &'static str,
+    outcome: &'static str,
+}
+
+/// `{op,outcome}`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OpLabel {
+    op: &'static str,
+    outcome: &'static str,
+}
+
+/// `{actor}`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActorLabel {
+    actor: &'static str,
+}
+
+/// The instruments.
+pub struct Metrics {
+    registry: Registry,
+    links: Family<HealthLabel, Gauge>,
+    due: Gauge,
+    outbox: Gauge,
+    oldest_owed: Gauge<f64, AtomicU64>,
+    deliveries: Family<ResultLabel, Counter>,
+    graph: Family<CallLabel, Counter>,
+    spaces: Family<OpLabel, Counter>,
+    unchanged: Counter,
+    repaired: Counter,
+    restarts: Family<ActorLabel, Counter>,
+    connections: Gauge,
+    reloads: Family<ResultLabel, Counter>,
+    ack: Histogram,
+    mark_to_object: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// A fresh set, all at zero.
+    pub fn new() -> Self {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("pagesyncd"),
+            links: Family::default(),
+            due: Gauge::default(),
+            outbox: Gauge::default(),
+            oldest_owed: Gauge::default(),
+            deliveries: Family::default(),
+            graph: Family::default(),
+            spaces: Family::default(),
+            unchanged: Counter::default(),
+            repaired: Counter::default(),
+            restarts: Family::default(),
+            connections: Gauge::default(),
+            reloads: Family::default(),
+            ack: Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]),
+            mark_to_object: Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0]),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let r = &mut self.registry;
+        r.register("build", "The version that runs", build);
+        r.register("links", "Linked pages by health", self.links.clone());
+        r.register("due", "Linked pages owed a read", self.due.clone());
+        r.register("outbox", "Objects owed a write", self.outbox.clone());
+        r.register("oldest_owed_seconds", "Age of the oldest read or write owed", self.oldest_owed.clone());
+        r.register("webhook_deliveries", "Webhook deliveries by what was answered", self.deliveries.clone());
+        r.register("graph_requests", "Graph requests by call and outcome", self.graph.clone());
+        r.register("spaces_requests", "Spaces requests by operation and outcome", self.spaces.clone());
+        r.register("objects_unchanged", "Reads that found the object as it was", self.unchanged.clone());
+        r.register("objects_repaired", "Objects found missing or altered and staged again", self.repaired.clone());
+        r.register("actor_restarts", "Actors that died and were started again", self.restarts.clone());
+        r.register("connections", "Open connections on the public listener", self.connections.clone());
+        r.register("config_reloads", "Configuration reloads by result", self.reloads.clone());
+        r.register("webhook_ack_seconds", "From a delivery's last byte to its answer", self.ack.clone());
+        r.register("mark_to_object_seconds", "From a due mark to the object in Spaces", self.mark_to_object.clone());
+    }
+
+    /// Sets the gauge of links for exactly these healths; a health with no link left goes.
+    pub fn set_links(&self, counts: impl IntoIterator<Item = (String, u64)>) {
+        self.links.clear();
+        for (health, count) in counts {
+            self.links.get_or_create(&HealthLabel { health }).set(count as i64);
+        }
+    }
+
+    /// Sets what is owed: reads, writes, and the age of the oldest of them.
+    pub fn set_owed(&self, due: u64, outbox: u64, oldest: Duration) {
+        self.due.set(due as i64);
+        self.outbox.set(outbox as i64);
+        self.oldest_owed.set(oldest.as_secs_f64());
+    }
+
+    /// One webhook delivery was answered: `accepted`, `bad_signature`, `malformed`, `too_large`, `too_slow`, `unavailable`.
+    pub fn delivery(&self, result: &'static str, took: Duration) {
+        self.deliveries.get_or_create(&ResultLabel { result }).inc();
+        self.ack.observe(took.as_secs_f64());
+    }
+
+    /// One Graph request ended; `outcome` is `ok` or the error kind's word.
+    pub fn graph_request(&self, call: &'static str, outcome: &'static str) {
+        self.graph.get_or_create(&CallLabel { call, outcome }).inc();
+    }
+
+    /// One Spaces request ended; `outcome` is `ok` or the error kind's word.
+    pub fn spaces_request(&self, op: &'static str, outcome: &'static str) {
+        self.spaces.get_or_create(&OpLabel { op, outcome }).inc();
+    }
+
+    /// A read found the same data.
+    pub fn object_unchanged(&self) {
+        self.unchanged.inc();
+    }
+
+    /// A check found the object missing or altered.
+    pub fn object_repaired(&self) {
+        self.repaired.inc();
+    }
+
+    /// An actor died and is started again.
+    pub fn actor_restarted(&self, actor: &'static str) {
+        self.restarts.get_or_create(&ActorLabel { actor }).inc();
+    }
+
+    /// A reload was `applied` or `refused`.
+    pub fn reloaded(&self, result: &'static str) {
+        self.reloads.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Sets the number of open public connections.
+    pub fn set_connections(&self, open: usize) {
+        self.connections.set(open as i64);
+    }
+
+    /// A change reached Spaces `took` after it was marked.
+    pub fn mark_to_object(&self, took: Duration) {
+        self.mark_to_object.observe(took.as_secs_f64());
+    }
+
+    /// The whole inventory as text.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dashboards_find_their_names() {
+        let metrics = Metrics::new();
+        metrics.set_links([("active".to_owned(), 2)]);
+        metrics.set_owed(1, 2, Duration::from_millis(1500));
+        metrics.delivery("accepted", Duration::from_millis(1));
+        metrics.graph_request("read_page", "ok");
+        metrics.spaces_request("put", "ok");
+        metrics.object_unchanged();
+        metrics.mark_to_object(Duration::from_secs(3));
+        let text = metrics.encode();
+        for line in [
+            "pagesyncd_links{health=\"active\"} 2",
+            "pagesyncd_due 1",
+            "pagesyncd_outbox 2",
+            "pagesyncd_oldest_owed_seconds 1.5",
+            "pagesyncd_webhook_deliveries_total{result=\"accepted\"} 1",
+            "pagesyncd_graph_requests_total{call=\"read_page\",outcome=\"ok\"} 1",
+            "pagesyncd_spaces_requests_total{op=\"put\",outcome=\"ok\"} 1",
+            "pagesyncd_objects_unchanged_total 1",
+            concat!("pagesyncd_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "pagesyncd_webhook_ack_seconds_count 1",
+            "pagesyncd_mark_to_object_seconds_count 1",
+        ] {
+            assert!(text.contains(line), "{line} is missing in:\n{text}");
+        }
+    }
+}
