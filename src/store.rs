@@ -1,0 +1,505 @@
+//! The daemon's memory on disk: links, what is owed, people's tokens, browser sessions. sled 0.34 underneath, and
+//! nothing outside this module knows.
+//!
+//! # Trees
+//!
+//! | tree | key | value |
+//! |---|---|---|
+//! | `meta` | `format`, `check` | layout version; a sealed known text that finds a wrong store key |
+//! | `links` | link | [`LinkRecord`]: names, health, subscription, the sealed page token |
+//! | `marks` | link | [`Mark`]: a read is owed |
+//! | `outbox` | link | [`Staged`]: a write or a delete is owed |
+//! | `bodies` | link, `0`, number, chunk | the bytes of a staged object, 16 KiB a piece |
+//! | `synced` | link | [`Synced`]: digest and ETag of the object in Spaces, last read |
+//! | `accounts` | user, app-scoped person | [`AccountRecord`]: the sealed user token |
+//! | `sessions`, `logins` | SHA-256 of the secret half | browser sessions; one-time login links |
+//! | `states` | nonce | OAuth states that were used, until they expire anyway |
+//! | `deletions` | confirmation code | data deletions and how far they are |
+//!
+//! A link's key is its user's 16 bytes and the page id's digits. Every value is a version byte, a CRC-32 and the
+//! payload ([`codec`]), so that a damaged record is found and named, never served.
+//!
+//! # How a write becomes durable
+//!
+//! Decisions are made in memory under one lock, and the writes that follow from each are queued under the same lock;
+//! so the queue has them in the order of the decisions. One committer thread takes what waits, applies it as one
+//! transaction over all trees, flushes, and fsyncs sled's log, and only then answers. sled's own `flush` is not a
+//! durability barrier on Linux, and concurrent asynchronous flushes deadlock it: hence the one thread and the fsync.
+//! Items stay small (bodies are cut) and segments are 2 MiB, because sled puts larger nodes into files that it never
+//! fsyncs.
+//!
+//! # When the disk refuses
+//!
+//! sled's I/O errors stick until it is opened again. The first failed commit therefore takes the store *down*: what
+//! waits is refused (the door answers 503), memory is thrown away, and the committer opens the store again, at first
+//! soon and then every few seconds, until it can. Memory is then read from disk as at start, so what was decided and
+//! not made durable is forgotten, exactly as after a crash; readers that were under way are fenced off by the ledger.
+//!
+//! # What a half-done step looks like at start
+//!
+//! Nothing is half done: each transaction holds all the writes of the decisions in it. A mark without a read is read,
+//! an outbox entry without a settle is written again. A body without its entry cannot be, as both go in one
+//! transaction.
+
+pub mod codec;
+mod committer;
+mod core;
+mod engine;
+pub mod people;
+pub mod records;
+pub mod seal;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::health::Health;
+use crate::ledger::{Claim, Digest, Entry, Found, Mark, Marked, Stage, Staged, Synced};
+use crate::model::{Cause, LinkKey, Millis, PageId};
+use core::Core;
+use engine::Engine;
+pub use engine::OpenError;
+pub use records::{AccountRecord, LinkRecord};
+use seal::Keyring;
+
+/// How many requests may wait for the committer; more callers wait at the door.
+const MAX_WAITING: usize = 4096;
+
+/// The store cannot make anything durable at the moment; it recovers by itself.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the store is not available: {reason}")]
+pub struct Unavailable {
+    /// What the disk or sled said.
+    pub reason: Arc<str>,
+}
+
+/// Whether the store can be written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// It can.
+    Up,
+    /// It cannot, and this is why; it is being opened again.
+    Down(Arc<str>),
+}
+
+/// A link with its token opened.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// Which.
+    pub key: LinkKey,
+    /// The record.
+    pub record: Arc<LinkRecord>,
+    /// The page token.
+    pub token: crate::model::Secret,
+}
+
+/// A reader's claim on a link; dropping it without staging gives the mark back.
+#[must_use]
+pub struct ReadClaim {
+    store: Store,
+    link: LinkKey,
+    claim: Option<Claim>,
+}
+
+impl ReadClaim {
+    /// What asked for this read: the mark's cause, if a mark stands.
+    pub fn cause(&self) -> Option<Cause> {
+        self.claim.as_ref().and_then(|c| c.mark.as_ref()).map(|m| m.cause)
+    }
+}
+
+impl Drop for ReadClaim {
+    fn drop(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.store.lock().entry(&self.link, |entry| entry.release(&claim));
+        }
+    }
+}
+
+/// What [`Store::stage`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageOutcome {
+    /// The object is to be written.
+    Staged,
+    /// Spaces has, or is about to get, the same data.
+    Unchanged,
+    /// A newer reader took over, or the link is gone.
+    Superseded,
+}
+
+/// A staged object, ready for Spaces.
+#[derive(Debug, Clone)]
+pub struct OutboxItem {
+    /// The entry.
+    pub staged: Staged,
+    /// The bytes; empty for a delete.
+    pub body: bytes::Bytes,
+}
+
+/// Counts for `status`, metrics and readiness.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Links.
+    pub links: u64,
+    /// Links by the word of their health.
+    pub health: std::collections::BTreeMap<&'static str, u64>,
+    /// Links owed a read.
+    pub due: u64,
+    /// Objects owed a write or a delete.
+    pub outbox: u64,
+    /// Since when the oldest of them is owed.
+    pub oldest_owed: Option<Millis>,
+    /// Records that could not be decoded when the store was opened.
+    pub damaged: u64,
+}
+
+/// A link as lists show it.
+#[derive(Debug, Clone)]
+pub struct LinkView {
+    /// Which.
+    pub key: LinkKey,
+    /// The record.
+    pub record: Arc<LinkRecord>,
+    /// What Spaces has.
+    pub synced: Synced,
+    /// Is a read or a write owed?
+    pub owed: bool,
+}
+
+/// A handle on the store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: PathBuf,
+    core: Mutex<Core>,
+    engine: RwLock<Option<Engine>>,
+    keyring: RwLock<Arc<Keyring>>,
+    slots: Semaphore,
+    condition: watch::Sender<Condition>,
+    /// Bumped when an object settled or a link's health changed, for those who wait for either.
+    progress: watch::Sender<u64>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        // Nothing panics while it holds this lock in a way that leaves the core torn: decisions are total functions.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keyring(&self) -> Arc<Keyring> {
+        self.keyring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Store {
+    /// Opens the store in `dir`, making it if need be, and reads it into memory. Blocks; call it before the runtime
+    /// is busy or on a blocking thread.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the file and the way out: locked by another process, sealed with another key, damaged,
+    /// unreadable, or written by a newer version.
+    pub fn open(dir: &Path, keyring: Keyring) -> Result<Self, OpenError> {
+        let keyring = Arc::new(keyring);
+        let engine = Engine::open(dir, &keyring)?;
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let core = Core::load(&engine, sender)?;
+        let inner = Arc::new(Inner {
+            dir: dir.to_owned(),
+            core: Mutex::new(core),
+            engine: RwLock::new(Some(engine)),
+            keyring: RwLock::new(keyring),
+            slots: Semaphore::new(MAX_WAITING),
+            condition: watch::Sender::new(Condition::Up),
+            progress: watch::Sender::new(0),
+            thread: Mutex::new(None),
+        });
+        let committer = committer::spawn(inner.clone(), receiver)
+            .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        *inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(committer);
+        Ok(Store { inner })
+    }
+
+    /// Makes everything durable that was decided, and lets go of the files. Further writes are refused.
+    pub async fn close(&self) {
+        self.lock().close("it is closed");
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A committer that panicked has said so through the panic hook, and nothing is left to wait for.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.inner.lock()
+    }
+
+    /// Decides under the lock and waits until what was decided is durable.
+    async fn commit<R>(&self, decide: impl FnOnce(&mut Core) -> R) -> Result<R, Unavailable> {
+        let _slot = self.inner.slots.acquire().await.map_err(|_| self.closed())?;
+        let (answer, waiting) = {
+            let mut core = self.lock();
+            core.writable()?;
+            let answer = decide(&mut core);
+            (answer, core.submit())
+        };
+        if let Some(waiting) = waiting {
+            self.settled(waiting).await?;
+        }
+        Ok(answer)
+    }
+
+    async fn settled(&self, waiting: oneshot::Receiver<Result<(), Unavailable>>) -> Result<(), Unavailable> {
+        waiting.await.unwrap_or_else(|_| Err(self.closed()))
+    }
+
+    fn closed(&self) -> Unavailable {
+        Unavailable { reason: "it is closed".into() }
+    }
+
+    /// Notes durably that these pages may have changed, for every link of each, and returns those links. Pages that
+    /// nobody linked are passed over. Costs no write where a mark stands that no read has claimed.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it could not be made durable; some of the marks may stand all the same.
+    pub async fn mark_pages(&self, pages: &[PageId], cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
+        let links: Vec<LinkKey> = {
+            let core = self.lock();
+            core.writable()?;
+            pages.iter().flat_map(|page| core.links_of(page)).collect()
+        };
+        self.mark_links(links, cause).await
+    }
+
+    /// Like [`Store::mark_pages`], for links.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn mark_links(&self, links: Vec<LinkKey>, cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
+        if links.is_empty() {
+            return Ok(links);
+        }
+        self.commit(|core| {
+            for link in &links {
+                if core.mark(link, cause) == Some(Marked::Pending) {
+                    core.wait_for_queue();
+                }
+                if let Some(seq) = core.mark_seq(link) {
+                    core.note_when_durable(link.clone(), seq);
+                }
+            }
+        })
+        .await?;
+        Ok(links)
+    }
+
+    /// A read of this link begins. `None` when it is not linked. An earlier reader is fenced off.
+    pub fn claim(&self, link: &LinkKey) -> Option<ReadClaim> {
+        let mut core = self.lock();
+        let id = core.next_seq();
+        core.record(link)?;
+        let claim = core.entry(link, |entry| entry.claim(id))?;
+        Some(ReadClaim { store: self.clone(), link: link.clone(), claim: Some(claim) })
+    }
+
+    /// The digest that Spaces has or is about to get, whether an outbox entry waits, and the settled ETag.
+    pub fn expectation(&self, link: &LinkKey) -> Expectation {
+        self.lock().entry(link, |entry| Expectation::of(entry)).unwrap_or_default()
+    }
+
+    /// A read ended with data: stages `body` for the uploader unless it is what Spaces has, and clears the mark that
+    /// the claim answers for, in one transaction. `force` writes although nothing changed.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it could not be made durable; the mark then stands.
+    pub async fn stage(
+        &self,
+        mut claim: ReadClaim,
+        digest: Digest,
+        body: bytes::Bytes,
+        force: bool,
+    ) -> Result<StageOutcome, Unavailable> {
+        let link = claim.link.clone();
+        let Some(held) = claim.claim.take() else { return Ok(StageOutcome::Superseded) };
+        let found = Found { digest, body_len: u32::try_from(body.len()).unwrap_or(u32::MAX) };
+        self.commit(move |core| {
+            let (now, seq) = (Millis::now(), core.next_seq());
+            match core.entry(&link, |entry| entry.stage(&held, &found, force, now, seq)) {
+                Some(Stage::Unchanged(changes)) => {
+                    core.apply(&link, changes, &[]);
+                    StageOutcome::Unchanged
+                }
+                Some(Stage::Staged(_, changes)) => {
+                    core.apply(&link, changes, &body);
+                    StageOutcome::Staged
+                }
+                Some(Stage::Superseded) | None => StageOutcome::Superseded,
+            }
+        })
+        .await
+    }
+
+    /// The outbox entry of a link and its body; `None` when nothing is owed.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store is down or the body is damaged; a damaged body is dropped and its link marked
+    /// due, so that it is read anew.
+    pub async fn outbox_item(&self, link: &LinkKey) -> Result<Option<OutboxItem>, Unavailable> {
+        let staged = self.lock().entry(link, |entry| entry.staged().cloned()).flatten();
+        let Some(staged) = staged else { return Ok(None) };
+        match self.read(|engine| engine.body(link, &staged))? {
+            Ok(body) => Ok(Some(OutboxItem { staged, body })),
+            Err(damage) => {
+                // A newer entry may have replaced it between the two looks; then there is no damage at all.
+                let still = self.lock().entry(link, |e| e.staged().map(|s| s.seq)).flatten();
+                if still != Some(staged.seq) {
+                    return Err(Unavailable { reason: "the entry was replaced meanwhile".into() });
+                }
+                tracing::error!(%link, %damage, "a staged object is damaged; the page is read again");
+                self.commit(|core| core.drop_staged(link, staged.seq)).await?;
+                Err(Unavailable { reason: "the staged object was damaged".into() })
+            }
+        }
+    }
+
+    /// Spaces has carried out this entry. Returns whether a newer one waits.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; the entry then stays and is carried out again.
+    pub async fn settle(&self, link: &LinkKey, done: &Staged, etag: Option<String>) -> Result<bool, Unavailable> {
+        let more = self
+            .commit(|core| {
+                let changes = core.entry(link, |e| e.settle(done.seq, done.deed, etag, Millis::now()))?;
+                core.apply(link, changes, &[]);
+                core.forget_if_settled(link);
+                core.entry(link, |entry| entry.staged().is_some())
+            })
+            .await?;
+        self.inner.progress.send_modify(|n| *n += 1);
+        Ok(more.unwrap_or(false))
+    }
+
+    /// Links that owe Spaces something.
+    pub fn outbox_links(&self) -> Vec<LinkKey> {
+        self.lock().links_where(|entry| entry.staged().is_some())
+    }
+
+    /// The mark of a link that no read answers for yet.
+    pub fn unclaimed_mark(&self, link: &LinkKey) -> Option<Mark> {
+        self.lock().entry(link, |e| e.due().filter(|_| e.wants_reader()).cloned()).flatten()
+    }
+
+    /// All links, in the order of their keys.
+    pub fn links(&self) -> Vec<LinkKey> {
+        self.lock().all_links()
+    }
+
+    /// The links of one page.
+    pub fn links_of_page(&self, page: &PageId) -> Vec<LinkKey> {
+        self.lock().links_of(page)
+    }
+
+    /// A link with its token opened; `None` when it is not linked.
+    ///
+    /// # Errors
+    /// The token cannot be opened: sealed with a key that is not configured, or damaged.
+    pub fn link(&self, key: &LinkKey) -> Result<Option<Link>, seal::SealError> {
+        let record = self.lock().record(key);
+        let Some(record) = record else { return Ok(None) };
+        let token = records::open_token(&self.inner.keyring(), &records::link_context(key), &record.token)?;
+        Ok(Some(Link { key: key.clone(), record, token }))
+    }
+
+    /// One link as lists show it.
+    pub fn view(&self, key: &LinkKey) -> Option<LinkView> {
+        self.lock().view(key)
+    }
+
+    /// Every link as lists show it, in the order of their keys.
+    pub fn views(&self) -> Vec<LinkView> {
+        let core = self.lock();
+        core.all_links().iter().filter_map(|key| core.view(key)).collect()
+    }
+
+    /// Counts for `status` and metrics.
+    pub fn counts(&self) -> Counts {
+        self.lock().counts()
+    }
+
+    /// Changes a link's record; nothing happens when it is not linked.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn update_link(&self, key: &LinkKey, change: impl FnOnce(&mut LinkRecord)) -> Result<(), Unavailable> {
+        self.commit(|core| core.update_record(key, change)).await
+    }
+
+    /// Notes the health of a link; durable, because a parked link must not call Graph after a restart either.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn set_health(&self, key: &LinkKey, health: Health) -> Result<(), Unavailable> {
+        self.update_link(key, |record| record.health = health).await?;
+        self.note_progress();
+        Ok(())
+    }
+
+    /// Wakes those who wait in [`Store::progress`].
+    pub fn note_progress(&self) {
+        self.inner.progress.send_modify(|n| *n += 1);
+    }
+
+    /// Changes whenever an object settled or a health changed.
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.inner.progress.subscribe()
+    }
+
+    /// Whether the store can be written to, now and from now on.
+    pub fn condition(&self) -> watch::Receiver<Condition> {
+        self.inner.condition.subscribe()
+    }
+
+    /// Bytes that the store takes on disk; 0 while it is being opened again.
+    pub fn size_on_disk(&self) -> u64 {
+        self.read(Engine::size_on_disk).unwrap_or(0)
+    }
+
+    /// The folder it lies in.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// Reads from the trees; the engine is gone while the store is being opened again, and a sled that panics on a
+    /// damaged page is an error here, not a panic.
+    fn read<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, Unavailable> {
+        let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(engine) = engine.as_ref() else { return Err(Unavailable { reason: "it is being reopened".into() }) };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(engine)))
+            .map_err(|_| Unavailable { reason: "the store is damaged (sled panicked while reading)".into() })
+    }
+}
+
+/// What Spaces is expected to hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expectation {
+    /// Digest of the settled object.
+    pub digest: Option<Digest>,
+    /// Its ETag.
+    pub etag: Option<String>,
+    /// An entry waits in the outbox, so a look at Spaces says nothing.
+    pub outbox: bool,
+}
+
+impl Expectation {
+    fn of(entry: &Entry) -> Self {
+        let synced = entry.synced();
+        Expectation { digest: synced.digest, etag: synced.etag.clone(), outbox: entry.staged().is_some() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

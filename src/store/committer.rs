@@ -1,0 +1,109 @@
+//! The one thread that writes: gathers what waits, makes it durable as one transaction, answers; and when the disk
+//! refuses, takes the store down and brings it back.
+
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::core::Core;
+use super::engine::{Engine, Write};
+use super::{Condition, Inner, Unavailable};
+use crate::model::LinkKey;
+
+/// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
+const MAX_BATCH: usize = 512;
+/// How often a store that is down is tried again.
+const REOPEN_EVERY: Duration = Duration::from_secs(2);
+
+/// Writes that go together, and who waits for them. Without writes it is a barrier: answered when everything queued
+/// before it is durable.
+pub(super) struct Request {
+    pub writes: Vec<Write>,
+    pub notes: Vec<(LinkKey, u64)>,
+    pub done: oneshot::Sender<Result<(), Unavailable>>,
+}
+
+pub(super) fn spawn(inner: Arc<Inner>, mut queue: mpsc::UnboundedReceiver<Request>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("store-commit".into()).spawn(move || {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while queue.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
+            match commit(&inner, &mut batch) {
+                Ok(()) => answer(&inner, &mut batch),
+                Err(reason) => recover(&inner, reason.into(), &mut batch, &mut queue),
+            }
+        }
+        drop_engine(&inner);
+    })
+}
+
+fn commit(inner: &Inner, batch: &mut [Request]) -> Result<(), String> {
+    let writes: Vec<Write> = batch.iter_mut().flat_map(|request| std::mem::take(&mut request.writes)).collect();
+    let engine = inner.engine.read().unwrap_or_else(PoisonError::into_inner);
+    let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.commit(&writes)))
+        .unwrap_or_else(|_| Err("sled panicked while writing".into()))
+}
+
+fn answer(inner: &Inner, batch: &mut Vec<Request>) {
+    {
+        let mut core = inner.lock();
+        batch.iter().for_each(|request| core.are_durable(&request.notes));
+    }
+    for request in batch.drain(..) {
+        // Whoever stopped waiting does not mind.
+        let _ = request.done.send(Ok(()));
+    }
+}
+
+/// Nothing more is accepted, everything queued is refused, and the store is opened again until it can be.
+fn recover(inner: &Inner, reason: Arc<str>, batch: &mut Vec<Request>, queue: &mut mpsc::UnboundedReceiver<Request>) {
+    inner.lock().take_down(reason.clone());
+    inner.condition.send_replace(Condition::Down(reason.clone()));
+    tracing::error!(%reason, store = %inner.dir.display(), "the store cannot write; deliveries are answered 503 until it can");
+    let refusal = Err(Unavailable { reason });
+    while let Ok(request) = queue.try_recv() {
+        batch.push(request);
+    }
+    for request in batch.drain(..) {
+        let _ = request.done.send(refusal.clone());
+    }
+    drop_engine(inner);
+    let mut said = String::new();
+    loop {
+        match reopen(inner) {
+            Ok(()) => break,
+            Err(error) => {
+                let text = error.to_string();
+                if said != text {
+                    tracing::error!(error = %text, "the store does not open yet; trying again");
+                    said = text;
+                }
+            }
+        }
+        if inner.lock().is_closed() {
+            return;
+        }
+        std::thread::sleep(REOPEN_EVERY);
+    }
+    tracing::info!(store = %inner.dir.display(), "the store is back");
+}
+
+fn reopen(inner: &Inner) -> Result<(), super::OpenError> {
+    let engine = Engine::open(&inner.dir, &inner.keyring())?;
+    // The loader needs a queue only to hand it on; the one in use stays.
+    let (unused, _) = mpsc::unbounded_channel();
+    let fresh = Core::load(&engine, unused)?;
+    engine.prove_writable().map_err(|e| engine.cannot_write(e))?;
+    *inner.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
+    inner.lock().replace(fresh);
+    inner.condition.send_replace(Condition::Up);
+    Ok(())
+}
+
+/// Closing sled flushes; on a disk that refuses it may panic, which must not end the thread that will reopen it.
+fn drop_engine(inner: &Inner) {
+    let engine = inner.engine.write().unwrap_or_else(PoisonError::into_inner).take();
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(engine)));
+}

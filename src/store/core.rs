@@ -1,0 +1,373 @@
+//! The store's memory: every record but sessions, and the ledger of each link. Decisions are made here, under the
+//! store's one lock; the writes they cause are gathered and handed to the committer in the same order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+
+use super::codec;
+use super::committer::Request;
+use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
+use super::records::{AccountRecord, DeletionRecord, LinkRecord};
+use super::{Counts, LinkView, Unavailable};
+use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
+use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, UserId};
+
+/// An account is one person of one user.
+pub(super) type AccountKey = (UserId, AppUserId);
+
+pub(super) struct Core {
+    records: BTreeMap<LinkKey, Arc<LinkRecord>>,
+    by_page: HashMap<PageId, BTreeSet<UserId>>,
+    ledger: HashMap<LinkKey, Entry>,
+    pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
+    pub(super) deletions: BTreeMap<String, DeletionRecord>,
+    pub(super) used_states: HashMap<[u8; 16], Millis>,
+    pub(super) taken_logins: HashSet<[u8; 32]>,
+    writes: Vec<Write>,
+    must_wait: bool,
+    durable_notes: Vec<(LinkKey, u64)>,
+    queue: Option<mpsc::UnboundedSender<Request>>,
+    down: Option<Arc<str>>,
+    seq: u64,
+    damaged: u64,
+}
+
+impl Core {
+    /// Reads everything from disk.
+    pub(super) fn load(engine: &Engine, queue: mpsc::UnboundedSender<Request>) -> Result<Self, OpenError> {
+        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Loader::new(engine).load()));
+        let mut loader = match loaded {
+            Ok(Ok(loader)) => loader,
+            Ok(Err(detail)) => return Err(engine.damaged(detail)),
+            Err(_) => return Err(engine.damaged("sled panicked while reading".into())),
+        };
+        let mut by_page: HashMap<PageId, BTreeSet<UserId>> = HashMap::new();
+        for link in loader.links.keys() {
+            by_page.entry(link.page.clone()).or_default().insert(link.user);
+        }
+        let seq = loader.highest_seq();
+        let ledger = loader.ledger();
+        Ok(Core {
+            records: loader.links.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
+            by_page,
+            ledger,
+            accounts: loader.accounts,
+            deletions: loader.deletions,
+            used_states: loader.states,
+            taken_logins: HashSet::new(),
+            writes: Vec::new(),
+            must_wait: false,
+            durable_notes: Vec::new(),
+            queue: Some(queue),
+            down: None,
+            seq,
+            damaged: loader.damaged,
+        })
+    }
+
+    /// Numbers for marks, entries and claims: unique as long as this process lives, and above all that lie on disk.
+    pub(super) fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    pub(super) fn writable(&self) -> Result<(), Unavailable> {
+        match &self.down {
+            None => Ok(()),
+            Some(reason) => Err(Unavailable { reason: reason.clone() }),
+        }
+    }
+
+    /// Refuses writes from here on; what is queued is still carried out.
+    pub(super) fn close(&mut self, reason: &str) {
+        self.down = Some(reason.into());
+        self.queue = None;
+    }
+
+    /// Refuses writes until the store is back.
+    pub(super) fn take_down(&mut self, reason: Arc<str>) {
+        self.down = Some(reason);
+    }
+
+    /// The memory of a store that was opened again takes the place of this one; the queue and the numbers go on.
+    pub(super) fn replace(&mut self, mut fresh: Core) {
+        fresh.seq = fresh.seq.max(self.seq);
+        fresh.queue = self.queue.take();
+        if fresh.queue.is_none() {
+            fresh.down = self.down.take();
+        }
+        *self = fresh;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue.is_none()
+    }
+
+    /// Queues one write of the decision that is being made.
+    pub(super) fn write(&mut self, tree: Tree, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.writes.push(Write { tree, key, value });
+    }
+
+    /// Somebody else's write must be waited for.
+    pub(super) fn wait_for_queue(&mut self) {
+        self.must_wait = true;
+    }
+
+    /// When what is being decided is durable, this mark is.
+    pub(super) fn note_when_durable(&mut self, link: LinkKey, seq: u64) {
+        self.durable_notes.push((link, seq));
+    }
+
+    /// Hands the decision's writes to the committer; `None` when nothing needs waiting for.
+    pub(super) fn submit(&mut self) -> Option<oneshot::Receiver<Result<(), Unavailable>>> {
+        let notes = std::mem::take(&mut self.durable_notes);
+        if self.writes.is_empty() && !std::mem::take(&mut self.must_wait) {
+            return None;
+        }
+        self.must_wait = false;
+        let (done, waiting) = oneshot::channel();
+        let request = Request { writes: std::mem::take(&mut self.writes), notes, done };
+        if let Some(queue) = &self.queue {
+            // A committer that is gone drops the request, and the waiting end learns of it.
+            let _ = queue.send(request);
+        }
+        Some(waiting)
+    }
+
+    /// The committer made these marks durable.
+    pub(super) fn are_durable(&mut self, notes: &[(LinkKey, u64)]) {
+        for (link, seq) in notes {
+            if let Some(entry) = self.ledger.get_mut(link) {
+                entry.mark_is_durable(*seq);
+            }
+        }
+    }
+
+    /// Works on a link's ledger entry, which exists while the link does or something is owed.
+    pub(super) fn entry<R>(&mut self, link: &LinkKey, work: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        self.ledger.get_mut(link).map(work)
+    }
+
+    /// Marks a link; `None` when it is not linked.
+    pub(super) fn mark(&mut self, link: &LinkKey, cause: Cause) -> Option<Marked> {
+        if !self.records.contains_key(link) {
+            return None;
+        }
+        let seq = self.next_seq();
+        let marked = self.ledger.entry(link.clone()).or_default().mark(cause, Millis::now(), seq);
+        if let Marked::New(change) = &marked {
+            self.apply(link, vec![change.clone()], &[]);
+        }
+        Some(marked)
+    }
+
+    pub(super) fn mark_seq(&self, link: &LinkKey) -> Option<u64> {
+        self.ledger.get(link).and_then(Entry::mark_seq)
+    }
+
+    /// Turns the ledger's changes into writes; `body` belongs to a [`Change::PutStaged`] among them.
+    pub(super) fn apply(&mut self, link: &LinkKey, changes: Vec<Change>, body: &[u8]) {
+        let key = || link.to_bytes();
+        for change in changes {
+            match change {
+                Change::PutMark(mark) => self.write(Tree::Marks, key(), Some(codec::encode(&mark))),
+                Change::ClearMark => self.write(Tree::Marks, key(), None),
+                Change::PutSynced(synced) => self.write(Tree::Synced, key(), Some(codec::encode(&synced))),
+                Change::ClearSynced => self.write(Tree::Synced, key(), None),
+                Change::PutStaged(staged) => {
+                    self.write(Tree::Outbox, key(), Some(codec::encode(&staged)));
+                    self.writes.extend(body_writes(link, &staged, body));
+                }
+                Change::ClearStaged(staged) => {
+                    self.write(Tree::Outbox, key(), None);
+                    body_keys(link, &staged).for_each(|piece| self.write(Tree::Bodies, piece, None));
+                }
+            }
+        }
+    }
+
+    /// A staged body cannot be read back: the entry goes and the page is read anew.
+    pub(super) fn drop_staged(&mut self, link: &LinkKey, seq: u64) {
+        let (now, mark) = (Millis::now(), self.next_seq());
+        if let Some(changes) = self.entry(link, |entry| entry.discard(seq, now, mark)) {
+            self.apply(link, changes, &[]);
+        }
+        self.forget_if_settled(link);
+    }
+
+    /// The ledger entry of a link that is gone goes when nothing is owed to it.
+    pub(super) fn forget_if_settled(&mut self, link: &LinkKey) {
+        let owed = self.ledger.get(link).is_some_and(|e| e.owed_since().is_some());
+        if !owed && !self.records.contains_key(link) && self.ledger.remove(link).is_some() {
+            self.write(Tree::Synced, link.to_bytes(), None);
+        }
+    }
+
+    pub(super) fn record(&self, link: &LinkKey) -> Option<Arc<LinkRecord>> {
+        self.records.get(link).cloned()
+    }
+
+    /// Writes a link's record, new or changed.
+    pub(super) fn put_record(&mut self, link: &LinkKey, record: LinkRecord) {
+        self.write(Tree::Links, link.to_bytes(), Some(codec::encode(&record)));
+        self.by_page.entry(link.page.clone()).or_default().insert(link.user);
+        self.records.insert(link.clone(), Arc::new(record));
+    }
+
+    pub(super) fn update_record(&mut self, link: &LinkKey, change: impl FnOnce(&mut LinkRecord)) {
+        let Some(standing) = self.record(link) else { return };
+        let mut record = (*standing).clone();
+        change(&mut record);
+        if record != *standing {
+            self.put_record(link, record);
+        }
+    }
+
+    /// Removes a link; its object is deleted or left.
+    pub(super) fn remove_link(&mut self, link: &LinkKey, delete_object: bool) -> Option<Arc<LinkRecord>> {
+        let record = self.records.remove(link)?;
+        if let Some(users) = self.by_page.get_mut(&link.page) {
+            users.remove(&link.user);
+            if users.is_empty() {
+                self.by_page.remove(&link.page);
+            }
+        }
+        self.write(Tree::Links, link.to_bytes(), None);
+        let (now, seq) = (Millis::now(), self.next_seq());
+        let changes = self.ledger.entry(link.clone()).or_default().forget(delete_object, now, seq);
+        self.apply(link, changes, &[]);
+        self.forget_if_settled(link);
+        Some(record)
+    }
+
+    pub(super) fn links_of(&self, page: &PageId) -> Vec<LinkKey> {
+        let users = self.by_page.get(page).into_iter().flatten();
+        users.map(|user| LinkKey::new(*user, page.clone())).collect()
+    }
+
+    /// Links whose token is this person's.
+    pub(super) fn links_of_person(&self, person: &AppUserId) -> Vec<LinkKey> {
+        let theirs = |r: &LinkRecord| r.facebook_user.as_ref() == Some(person);
+        self.records.iter().filter(|(_, r)| theirs(r)).map(|(k, _)| k.clone()).collect()
+    }
+
+    pub(super) fn all_links(&self) -> Vec<LinkKey> {
+        self.records.keys().cloned().collect()
+    }
+
+    pub(super) fn links_where(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<LinkKey> {
+        self.ledger.iter().filter(|(_, entry)| wanted(entry)).map(|(link, _)| link.clone()).collect()
+    }
+
+    pub(super) fn view(&self, link: &LinkKey) -> Option<LinkView> {
+        let record = self.record(link)?;
+        let entry = self.ledger.get(link);
+        Some(LinkView {
+            key: link.clone(),
+            record,
+            synced: entry.map(|e| e.synced().clone()).unwrap_or_default(),
+            owed: entry.is_some_and(|e| e.owed_since().is_some()),
+        })
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts { links: self.records.len() as u64, damaged: self.damaged, ..Counts::default() };
+        for record in self.records.values() {
+            *counts.health.entry(record.health.word()).or_default() += 1;
+        }
+        for entry in self.ledger.values() {
+            counts.due += u64::from(entry.due().is_some());
+            counts.outbox += u64::from(entry.staged().is_some());
+            counts.oldest_owed = [counts.oldest_owed, entry.owed_since()].into_iter().flatten().min();
+        }
+        counts
+    }
+}
+
+/// What lies on disk, decoded; damaged records are counted, named and passed over.
+struct Loader<'a> {
+    engine: &'a Engine,
+    links: BTreeMap<LinkKey, LinkRecord>,
+    marks: HashMap<LinkKey, Mark>,
+    outbox: HashMap<LinkKey, Staged>,
+    synced: HashMap<LinkKey, Synced>,
+    accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
+    states: HashMap<[u8; 16], Millis>,
+    deletions: BTreeMap<String, DeletionRecord>,
+    damaged: u64,
+}
+
+impl<'a> Loader<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        Loader {
+            engine,
+            links: BTreeMap::new(),
+            marks: HashMap::new(),
+            outbox: HashMap::new(),
+            synced: HashMap::new(),
+            accounts: BTreeMap::new(),
+            states: HashMap::new(),
+            deletions: BTreeMap::new(),
+            damaged: 0,
+        }
+    }
+
+    fn load(mut self) -> Result<Self, String> {
+        let link = LinkKey::from_bytes;
+        self.links = self.tree(Tree::Links, link)?.into_iter().collect();
+        self.marks = self.tree(Tree::Marks, link)?.into_iter().collect();
+        self.outbox = self.tree(Tree::Outbox, link)?.into_iter().collect();
+        self.synced = self.tree(Tree::Synced, link)?.into_iter().collect();
+        self.states = self.tree(Tree::States, |key| key.try_into().ok())?.into_iter().collect();
+        self.deletions = self.tree(Tree::Deletions, |key| String::from_utf8(key.to_vec()).ok())?.into_iter().collect();
+        // An account's key has the shape of a link's: a user's bytes and a Graph id's digits.
+        let accounts: Vec<(AccountKey, AccountRecord)> = self.tree(Tree::Accounts, |key| {
+            let link = LinkKey::from_bytes(key)?;
+            Some((link.user, link.page.as_str().parse().ok()?))
+        })?;
+        self.accounts = accounts.into_iter().map(|(key, record)| (key, Arc::new(record))).collect();
+        Ok(self)
+    }
+
+    fn tree<K, V: DeserializeOwned>(
+        &mut self,
+        tree: Tree,
+        key_of: impl Fn(&[u8]) -> Option<K>,
+    ) -> Result<Vec<(K, V)>, String> {
+        let mut found = Vec::new();
+        for record in self.engine.records(tree) {
+            let (key, value) = record.map_err(|e| e.to_string())?;
+            match (key_of(&key), codec::decode(tree.name(), &value)) {
+                (Some(key), Ok(value)) => found.push((key, value)),
+                (key, value) => {
+                    self.damaged += 1;
+                    let detail = value.err().map_or("its key is damaged".to_owned(), |d| d.to_string());
+                    let known = key.is_some();
+                    tracing::error!(tree = tree.name(), known_key = known, %detail, "a record is passed over");
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn highest_seq(&self) -> u64 {
+        let marks = self.marks.values().map(|m| m.seq);
+        marks.chain(self.outbox.values().map(|s| s.seq)).max().unwrap_or(0)
+    }
+
+    /// One entry for each link and for each link that is gone and still owes Spaces a delete.
+    fn ledger(&mut self) -> HashMap<LinkKey, Entry> {
+        let keys: BTreeSet<LinkKey> = self.links.keys().chain(self.outbox.keys()).cloned().collect();
+        keys.into_iter()
+            .map(|key| {
+                let mark = self.marks.remove(&key);
+                let staged = self.outbox.remove(&key);
+                let synced = self.synced.remove(&key).unwrap_or_default();
+                (key, Entry::restored(mark, staged, synced))
+            })
+            .collect()
+    }
+}

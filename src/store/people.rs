@@ -1,0 +1,392 @@
+//! The store's other half: linking and unlinking, accounts, browser sessions, one-time links, used states, deletions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rand::TryRngCore;
+use sha2::{Digest as _, Sha256};
+
+use super::codec;
+use super::core::Core;
+use super::engine::{Engine, Tree};
+use super::records::{
+    AccountRecord, DeletionRecord, LinkRecord, LoginRecord, Sealed, SessionRecord, account_context, account_key,
+    link_context, open_token, seal_token,
+};
+use super::seal::Keyring;
+use super::{Store, Unavailable};
+use crate::health::Health;
+use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+
+/// Expired records removed in one go; the rest waits for the next sweep.
+const SWEEP_AT_ONCE: usize = 1000;
+
+/// A page to link.
+#[derive(Debug, Clone)]
+pub struct NewLink {
+    /// The page.
+    pub page: PageId,
+    /// Its token.
+    pub token: Secret,
+    /// Its name, where known.
+    pub name: Option<String>,
+    /// The person whose token it is, where known.
+    pub facebook_user: Option<AppUserId>,
+}
+
+/// A login to note beside its links.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// The person.
+    pub person: AppUserId,
+    /// The person's name.
+    pub name: Option<String>,
+    /// The long-lived user token.
+    pub token: Secret,
+    /// Permissions granted.
+    pub granted: Vec<String>,
+    /// When the token ends.
+    pub expires_at: Option<Millis>,
+}
+
+/// A link that was removed.
+#[derive(Debug, Clone)]
+pub struct Unlinked {
+    /// Which.
+    pub key: LinkKey,
+    /// No other link of this page is left: the page is to be unsubscribed with this token.
+    pub last_of_page: Option<Secret>,
+}
+
+/// A browser session as the cookie names it.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The cookie's value.
+    pub id: Secret,
+    /// Whose.
+    pub user: UserId,
+    /// Until when.
+    pub expires_at: Millis,
+}
+
+/// SHA-256 of a session id or of a login link's secret: what the store keeps in its place.
+pub fn secret_hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// 32 bytes from the operating system, in base64url.
+fn fresh_secret() -> Secret {
+    let mut bytes = [0u8; 32];
+    // The operating system's generator does not fail once it has been seeded; without it nothing secret can be made.
+    rand::rngs::OsRng.try_fill_bytes(&mut bytes).unwrap_or_else(|e| panic!("no randomness from the system: {e}"));
+    Secret::new(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+impl Store {
+    /// Links pages to a user, or gives links a new token; notes the login; marks every one of them due. One
+    /// transaction: after a crash either all of it is there or nothing.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn put_links(
+        &self,
+        user: UserId,
+        account: Option<NewAccount>,
+        links: Vec<NewLink>,
+        cause: Cause,
+    ) -> Result<Vec<LinkKey>, Unavailable> {
+        let keyring = self.inner.keyring();
+        self.commit(move |core| {
+            if let Some(account) = account {
+                put_account(core, &keyring, user, account);
+            }
+            links.into_iter().map(|link| put_link(core, &keyring, user, link, cause)).collect()
+        })
+        .await
+    }
+
+    /// Drops a link: its token, its marks, what was staged. The object is deleted unless it is to be kept. `None` when
+    /// it is not linked.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn unlink(&self, link: &LinkKey, keep_object: bool) -> Result<Option<Unlinked>, Unavailable> {
+        let token = self.link(link).ok().flatten().map(|l| l.token);
+        self.commit(|core| {
+            let record = core.remove_link(link, !keep_object)?;
+            if let Some(person) = &record.facebook_user {
+                forget_account_without_links(core, link.user, person);
+            }
+            let last = core.links_of(&link.page).is_empty();
+            Some(Unlinked { key: link.clone(), last_of_page: token.filter(|_| last) })
+        })
+        .await
+    }
+
+    /// The links whose token is this person's, of every user.
+    pub fn links_of_person(&self, person: &AppUserId) -> Vec<LinkKey> {
+        self.lock().links_of_person(person)
+    }
+
+    /// Forgets a person's logins of every user.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn forget_accounts(&self, person: &AppUserId) -> Result<(), Unavailable> {
+        self.commit(|core| {
+            let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
+            theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
+        })
+        .await
+    }
+
+    /// A login's record, with its user token opened where it can be.
+    pub fn account(&self, user: UserId, person: &AppUserId) -> Option<(Arc<AccountRecord>, Option<Secret>)> {
+        let record = self.lock().accounts.get(&(user, person.clone())).cloned()?;
+        let token = open_token(&self.inner.keyring(), &account_context(user, person), &record.token).ok();
+        Some((record, token))
+    }
+
+    /// Opens a browser session for a user.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn new_session(&self, user: UserId, ttl: Duration) -> Result<Session, Unavailable> {
+        let session = Session { id: fresh_secret(), user, expires_at: Millis::now().plus(ttl) };
+        let record = SessionRecord { user, expires_at: session.expires_at };
+        let key = secret_hash(session.id.expose()).to_vec();
+        self.commit(|core| core.write(Tree::Sessions, key, Some(codec::encode(&record)))).await?;
+        Ok(session)
+    }
+
+    /// The session that a cookie names; `None` when there is none or it is over.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store is down.
+    pub fn session(&self, id: &str) -> Result<Option<Session>, Unavailable> {
+        let key = secret_hash(id);
+        let record = self.read(|engine| get::<SessionRecord>(engine, Tree::Sessions, &key))?;
+        let live = record.filter(|r| r.expires_at > Millis::now());
+        Ok(live.map(|r| Session { id: Secret::new(id), user: r.user, expires_at: r.expires_at }))
+    }
+
+    /// Makes a link that opens this session once.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn new_login(&self, session: &Session, ttl: Duration) -> Result<Secret, Unavailable> {
+        let secret = fresh_secret();
+        let hash = secret_hash(secret.expose());
+        let record = LoginRecord {
+            session: seal_token(&self.inner.keyring(), &login_context(&hash), &session.id),
+            expires_at: Millis::now().plus(ttl),
+            session_expires_at: session.expires_at,
+        };
+        self.commit(|core| core.write(Tree::Logins, hash.to_vec(), Some(codec::encode(&record)))).await?;
+        Ok(secret)
+    }
+
+    /// Uses up a login link. `None` when it is unknown, used or over.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn take_login(&self, secret: &str) -> Result<Option<Session>, Unavailable> {
+        let hash = secret_hash(secret);
+        let record = self.read(|engine| get::<LoginRecord>(engine, Tree::Logins, &hash))?;
+        let Some(record) = record.filter(|r| r.expires_at > Millis::now()) else { return Ok(None) };
+        let first = self
+            .commit(|core| {
+                let first = core.taken_logins.insert(hash);
+                if first {
+                    core.write(Tree::Logins, hash.to_vec(), None);
+                }
+                first
+            })
+            .await?;
+        if !first {
+            return Ok(None);
+        }
+        let opened = open_token(&self.inner.keyring(), &login_context(&hash), &record.session);
+        match opened {
+            Ok(id) => self.session(id.expose()),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Uses up an OAuth state's nonce, durably; `false` when it was used before.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn use_state(&self, nonce: [u8; 16], expires_at: Millis) -> Result<bool, Unavailable> {
+        self.commit(|core| {
+            let first = core.used_states.insert(nonce, expires_at).is_none();
+            if first {
+                core.write(Tree::States, nonce.to_vec(), Some(codec::encode(&expires_at)));
+            }
+            first
+        })
+        .await
+    }
+
+    /// Notes a deletion that was asked for.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn put_deletion(&self, code: &str, record: DeletionRecord) -> Result<(), Unavailable> {
+        self.commit(|core| {
+            core.write(Tree::Deletions, code.as_bytes().to_vec(), Some(codec::encode(&record)));
+            core.deletions.insert(code.to_owned(), record);
+        })
+        .await
+    }
+
+    /// A deletion by its confirmation code, and how many of its objects still owe a delete.
+    pub fn deletion(&self, code: &str) -> Option<(DeletionRecord, usize)> {
+        let mut core = self.lock();
+        let record = core.deletions.get(code).cloned()?;
+        let open = record.links.iter().filter(|link| {
+            core.entry(link, |e| e.staged().is_some_and(|s| s.deed == crate::ledger::Deed::Delete)).unwrap_or(false)
+        });
+        let open = open.count();
+        Some((record, open))
+    }
+
+    /// Removes sessions, login links and states that are over.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn sweep(&self, now: Millis) -> Result<usize, Unavailable> {
+        let mut gone = self.read(|engine| {
+            let mut gone = expired(engine, Tree::Sessions, now, |r: SessionRecord| r.expires_at);
+            gone.extend(expired(engine, Tree::Logins, now, |r: LoginRecord| r.expires_at));
+            gone.extend(expired(engine, Tree::States, now, |expires_at: Millis| expires_at));
+            gone
+        })?;
+        gone.truncate(SWEEP_AT_ONCE);
+        let count = gone.len();
+        self.commit(|core| {
+            core.used_states.retain(|_, expires_at| *expires_at > now);
+            for (tree, key) in gone {
+                if let (Tree::Logins, Ok(hash)) = (tree, key.as_slice().try_into()) {
+                    core.taken_logins.remove::<[u8; 32]>(&hash);
+                }
+                core.write(tree, key, None);
+            }
+        })
+        .await?;
+        Ok(count)
+    }
+
+    /// Puts other keys in place and seals every token with the current one; reads go on meanwhile. Returns how many
+    /// records were sealed anew.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store went down on the way; the rest is done at the next start.
+    pub async fn rotate_keys(&self, keyring: Keyring) -> Result<usize, Unavailable> {
+        let keyring = Arc::new(keyring);
+        *self.inner.keyring.write().unwrap_or_else(std::sync::PoisonError::into_inner) = keyring.clone();
+        let mut count = 0;
+        for link in self.links() {
+            count += usize::from(self.commit(|core| reseal_link(core, &keyring, &link)).await?);
+        }
+        let accounts: Vec<_> = self.lock().accounts.keys().cloned().collect();
+        for key in accounts {
+            count += usize::from(self.commit(|core| reseal_account(core, &keyring, &key)).await?);
+        }
+        self.commit(|core| {
+            let check = Engine::check_record(&keyring);
+            core.write(check.tree, check.key, check.value);
+        })
+        .await?;
+        Ok(count)
+    }
+}
+
+fn login_context(hash: &[u8; 32]) -> Vec<u8> {
+    [b"login\0".as_slice(), hash].concat()
+}
+
+fn get<T: serde::de::DeserializeOwned>(engine: &Engine, tree: Tree, key: &[u8]) -> Option<T> {
+    let value = engine.get(tree, key).ok().flatten()?;
+    codec::decode(tree.name(), &value).ok()
+}
+
+fn expired<T: serde::de::DeserializeOwned>(
+    engine: &Engine,
+    tree: Tree,
+    now: Millis,
+    ends: impl Fn(T) -> Millis,
+) -> Vec<(Tree, Vec<u8>)> {
+    let records = engine.records(tree).filter_map(Result::ok);
+    let over = records.filter(|(_, value)| codec::decode::<T>(tree.name(), value).is_ok_and(|r| ends(r) <= now));
+    over.take(SWEEP_AT_ONCE).map(|(key, _)| (tree, key.to_vec())).collect()
+}
+
+fn put_account(core: &mut Core, keyring: &Keyring, user: UserId, account: NewAccount) {
+    let record = AccountRecord {
+        name: account.name,
+        token: seal_token(keyring, &account_context(user, &account.person), &account.token),
+        granted: account.granted,
+        expires_at: account.expires_at,
+        logged_in_at: Millis::now(),
+    };
+    core.write(Tree::Accounts, account_key(user, &account.person), Some(codec::encode(&record)));
+    core.accounts.insert((user, account.person), Arc::new(record));
+}
+
+fn remove_account(core: &mut Core, user: UserId, person: &AppUserId) {
+    core.write(Tree::Accounts, account_key(user, person), None);
+    core.accounts.remove(&(user, person.clone()));
+}
+
+fn forget_account_without_links(core: &mut Core, user: UserId, person: &AppUserId) {
+    if !core.links_of_person(person).iter().any(|link| link.user == user) {
+        remove_account(core, user, person);
+    }
+}
+
+/// A new token starts the link afresh: health, and what was refused with the old one, are forgotten.
+fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, cause: Cause) -> LinkKey {
+    let link = LinkKey::new(user, new.page);
+    let earlier = core.record(&link);
+    let record = LinkRecord {
+        facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
+        name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
+        linked_at: Millis::now(),
+        token: seal_token(keyring, &link_context(&link), &new.token),
+        health: Health::Active,
+        ..LinkRecord::default()
+    };
+    core.put_record(&link, record);
+    core.mark(&link, cause);
+    if let Some(seq) = core.mark_seq(&link) {
+        core.note_when_durable(link.clone(), seq);
+    }
+    link
+}
+
+fn resealed(keyring: &Keyring, context: &[u8], sealed: &Sealed) -> Option<Sealed> {
+    if keyring.is_current(&sealed.0) {
+        return None;
+    }
+    open_token(keyring, context, sealed).ok().map(|token| seal_token(keyring, context, &token))
+}
+
+fn reseal_link(core: &mut Core, keyring: &Keyring, link: &LinkKey) -> bool {
+    let Some(record) = core.record(link) else { return false };
+    let Some(token) = resealed(keyring, &link_context(link), &record.token) else { return false };
+    core.put_record(link, LinkRecord { token, ..(*record).clone() });
+    true
+}
+
+fn reseal_account(core: &mut Core, keyring: &Keyring, (user, person): &(UserId, AppUserId)) -> bool {
+    let Some(record) = core.accounts.get(&(*user, person.clone())).cloned() else { return false };
+    let context = account_context(*user, person);
+    let Some(token) = resealed(keyring, &context, &record.token) else { return false };
+    let record = AccountRecord { token, ..(*record).clone() };
+    core.write(Tree::Accounts, account_key(*user, person), Some(codec::encode(&record)));
+    core.accounts.insert((*user, person.clone()), Arc::new(record));
+    true
+}

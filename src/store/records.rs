@@ -1,0 +1,130 @@
+//! The records that have more than a few bytes: links, accounts, sessions, deletions. Tokens are sealed inside them.
+
+use serde::{Deserialize, Serialize};
+
+use super::seal::{Keyring, SealError};
+use crate::health::Health;
+use crate::model::{AppUserId, LinkKey, Millis, Secret, UserId};
+
+/// Bytes that were sealed; printed as base64 in the record, and never in a log.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sealed(pub Vec<u8>);
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[sealed]")
+    }
+}
+
+impl TryFrom<String> for Sealed {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, base64::DecodeError> {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD_NO_PAD.decode(text).map(Sealed)
+    }
+}
+
+impl From<Sealed> for String {
+    fn from(sealed: Sealed) -> String {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD_NO_PAD.encode(sealed.0)
+    }
+}
+
+/// One link: what is known of it beside what it owes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkRecord {
+    /// The person whose token this is; unknown for some imports.
+    pub facebook_user: Option<AppUserId>,
+    /// The page's name when it was last read or listed.
+    pub name: Option<String>,
+    /// When it was linked, or linked again.
+    pub linked_at: Millis,
+    /// The page token.
+    pub token: Sealed,
+    /// May Graph be called?
+    pub health: Health,
+    /// The page-level webhook fields that Meta confirmed.
+    pub subscribed: Vec<String>,
+    /// Webhook fields that Meta refused for this page; not asked for again until it is linked anew.
+    pub refused_webhook_fields: Vec<String>,
+    /// Node fields that Graph refused for this page.
+    pub refused_page_fields: Vec<String>,
+}
+
+/// A person's login, of one user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountRecord {
+    /// The person's name, for lists.
+    pub name: Option<String>,
+    /// The long-lived user token.
+    pub token: Sealed,
+    /// Permissions granted at the last login.
+    pub granted: Vec<String>,
+    /// When the user token ends; `None` for never or unknown.
+    pub expires_at: Option<Millis>,
+    /// When the person last logged in.
+    pub logged_in_at: Millis,
+}
+
+/// A browser session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// Whose.
+    pub user: UserId,
+    /// Until when.
+    pub expires_at: Millis,
+}
+
+/// A one-time login link: opens this session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginRecord {
+    /// The session's secret, sealed: the link's holder gets it as a cookie.
+    pub session: Sealed,
+    /// Until when the link works.
+    pub expires_at: Millis,
+    /// Until when the session works.
+    pub session_expires_at: Millis,
+}
+
+/// A person's request to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletionRecord {
+    /// When it was asked for.
+    pub asked_at: Millis,
+    /// The links whose objects go; the status looks up which of them still owe a delete.
+    pub links: Vec<LinkKey>,
+}
+
+/// What a link's token is sealed to.
+pub fn link_context(key: &LinkKey) -> Vec<u8> {
+    [b"link\0".as_slice(), &key.to_bytes()].concat()
+}
+
+/// What an account's token is sealed to.
+pub fn account_context(user: UserId, person: &AppUserId) -> Vec<u8> {
+    [b"account\0".as_slice(), &account_key(user, person)].concat()
+}
+
+/// The key of an account in its tree.
+pub fn account_key(user: UserId, person: &AppUserId) -> Vec<u8> {
+    [user.0.as_bytes().as_slice(), person.as_str().as_bytes()].concat()
+}
+
+/// Opens a sealed token.
+///
+/// # Errors
+/// [`SealError`] when the key is not configured, the context differs or the bytes are damaged.
+pub fn open_token(keyring: &Keyring, context: &[u8], sealed: &Sealed) -> Result<Secret, SealError> {
+    let plain = keyring.open(context, &sealed.0)?;
+    Ok(Secret::new(String::from_utf8_lossy(&plain).into_owned()))
+}
+
+/// Seals a token.
+pub fn seal_token(keyring: &Keyring, context: &[u8], token: &Secret) -> Sealed {
+    Sealed(keyring.seal(context, token.expose().as_bytes()))
+}

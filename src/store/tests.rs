@@ -1,0 +1,182 @@
+//! The store on a real disk.
+
+use super::people::{NewAccount, NewLink};
+use super::*;
+use crate::model::{AppUserId, Secret, UserId};
+
+fn keyring() -> Keyring {
+    Keyring::new([7; 32], Vec::new())
+}
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, keyring()).unwrap()
+}
+
+fn page(n: u64) -> PageId {
+    (1000 + n).to_string().parse().unwrap()
+}
+
+async fn link_one(store: &Store, user: UserId, n: u64) -> LinkKey {
+    let new = NewLink { page: page(n), token: Secret::new("EAAB-token"), name: None, facebook_user: None };
+    store.put_links(user, None, vec![new], Cause::Link).await.unwrap().remove(0)
+}
+
+async fn read_and_stage(store: &Store, link: &LinkKey, digest: u8, body: &'static [u8]) -> StageOutcome {
+    let claim = store.claim(link).unwrap();
+    store.stage(claim, [digest; 32], bytes::Bytes::from_static(body), false).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_link_and_what_it_owes_survive_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let user = UserId::random();
+    let link = {
+        let store = open(dir.path());
+        let link = link_one(&store, user, 1).await;
+        assert_eq!(read_and_stage(&store, &link, 1, b"{\"body\":1}").await, StageOutcome::Staged);
+        store.mark_pages(&[page(1), page(99)], Cause::Webhook).await.unwrap();
+        store.close().await;
+        link
+    };
+    let store = open(dir.path());
+    assert_eq!(store.link(&link).unwrap().unwrap().token.expose(), "EAAB-token");
+    assert_eq!(store.unclaimed_mark(&link).unwrap().cause, Cause::Webhook);
+    let item = store.outbox_item(&link).await.unwrap().unwrap();
+    assert_eq!(item.body.as_ref(), b"{\"body\":1}");
+    assert_eq!(store.counts().due, 1);
+    assert!(!store.settle(&link, &item.staged, Some("etag".into())).await.unwrap());
+    assert_eq!(store.expectation(&link).etag.as_deref(), Some("etag"));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_long_body_is_cut_and_put_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    let body: bytes::Bytes = (0..200_000u32).map(|n| n as u8).collect::<Vec<u8>>().into();
+    let claim = store.claim(&link).unwrap();
+    store.stage(claim, [1; 32], body.clone(), false).await.unwrap();
+    assert_eq!(store.outbox_item(&link).await.unwrap().unwrap().body, body);
+    let claim = store.claim(&link).unwrap();
+    store.stage(claim, [2; 32], bytes::Bytes::from_static(b"short"), false).await.unwrap();
+    let left = store.read(|engine| engine.records(engine::Tree::Bodies).count()).unwrap();
+    assert_eq!(left, 1, "the pieces of the replaced body must go");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn another_key_is_refused_by_name_and_a_previous_key_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    store.close().await;
+    drop(store);
+    let refused = Store::open(dir.path(), Keyring::new([8; 32], Vec::new())).err().unwrap();
+    assert!(matches!(refused, OpenError::WrongKey { .. }), "{refused}");
+    let store = Store::open(dir.path(), Keyring::new([8; 32], vec![[7; 32]])).unwrap();
+    assert_eq!(store.rotate_keys(Keyring::new([8; 32], vec![[7; 32]])).await.unwrap(), 1);
+    store.close().await;
+    drop(store);
+    let store = Store::open(dir.path(), Keyring::new([8; 32], Vec::new())).unwrap();
+    assert_eq!(store.link(&link).unwrap().unwrap().token.expose(), "EAAB-token");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_second_daemon_is_told_that_the_store_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let second = Store::open(dir.path(), keyring()).err().unwrap();
+    assert!(matches!(second, OpenError::Locked { .. }), "{second}");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_dropped_claim_gives_the_mark_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    let claim = store.claim(&link).unwrap();
+    assert!(store.unclaimed_mark(&link).is_none());
+    assert_eq!(claim.cause(), Some(Cause::Link));
+    drop(claim);
+    assert!(store.unclaimed_mark(&link).is_some());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn unlinking_forgets_the_token_and_owes_a_delete() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (user, person): (_, AppUserId) = (UserId::random(), "77".parse().unwrap());
+    let account = NewAccount {
+        person: person.clone(),
+        name: None,
+        token: Secret::new("user-token"),
+        granted: Vec::new(),
+        expires_at: None,
+    };
+    let new = |n| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
+    store.put_links(user, Some(account), vec![new(1), new(2)], Cause::Link).await.unwrap();
+    let (one, two) = (LinkKey::new(user, page(1)), LinkKey::new(user, page(2)));
+    assert!(store.unlink(&one, false).await.unwrap().unwrap().last_of_page.is_some());
+    assert!(store.link(&one).unwrap().is_none());
+    assert!(store.account(user, &person).is_some());
+    assert_eq!(store.outbox_links(), vec![one.clone()]);
+    let item = store.outbox_item(&one).await.unwrap().unwrap();
+    store.settle(&one, &item.staged, None).await.unwrap();
+    assert!(store.outbox_links().is_empty());
+    store.unlink(&two, true).await.unwrap();
+    assert!(store.account(user, &person).is_none(), "the last link takes the login with it");
+    assert_eq!(store.counts(), Counts::default());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_login_link_and_a_state_work_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let hour = std::time::Duration::from_secs(3600);
+    let session = store.new_session(UserId::random(), hour).await.unwrap();
+    let login = store.new_login(&session, hour).await.unwrap();
+    assert_eq!(store.take_login(login.expose()).await.unwrap().unwrap().id, session.id);
+    assert!(store.take_login(login.expose()).await.unwrap().is_none());
+    let later = Millis::now().plus(hour);
+    assert!(store.use_state([1; 16], later).await.unwrap());
+    assert!(!store.use_state([1; 16], later).await.unwrap());
+    assert_eq!(store.sweep(later.plus(hour)).await.unwrap(), 2, "the session and the state are over");
+    assert!(store.session(session.id.expose()).unwrap().is_none());
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_deliveries_at_once_are_all_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    for n in 0..50 {
+        let link = link_one(&store, user, n).await;
+        read_and_stage(&store, &link, 1, b"x").await;
+    }
+    let tasks = (0..400u64).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move { store.mark_pages(&[page(n % 50)], Cause::Webhook).await })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        assert_eq!(task.await.unwrap().unwrap().len(), 1);
+    }
+    store.close().await;
+    drop(store);
+    assert_eq!(open(dir.path()).counts().due, 50);
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    link_one(&store, UserId::random(), 1).await;
+    store.close().await;
+    let refused = store.mark_pages(&[page(1)], Cause::Webhook).await.unwrap_err();
+    assert!(refused.to_string().contains("closed"));
+}
