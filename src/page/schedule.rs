@@ -1,0 +1,100 @@
+//! When a link is polled: in its slot of the interval. Pure.
+//!
+//! The slot is a hash of the link spread over the interval, so a hundred thousand pages are an even trickle, and they
+//! stay one after a restart. A link whose slot passed while nobody was there catches up soon, spread by the same hash.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::model::{LinkKey, Millis};
+
+/// Reads a second that a catch-up may cause at most.
+const CATCH_UP_PER_SEC: u64 = 20;
+/// The longest that a catch-up is spread over.
+const LONGEST_CATCH_UP: Duration = Duration::from_secs(30 * 60);
+
+/// A link's place on a circle, 0 to 1 without 1. Even over links and always the same for one.
+pub fn place(link: &LinkKey) -> f64 {
+    let hash = Sha256::digest(link.to_bytes());
+    let mut head = [0u8; 8];
+    head.copy_from_slice(&hash[..8]);
+    // 53 bits fill a float exactly, so that the quotient stays below 1.
+    (u64::from_be_bytes(head) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// The first slot after `now`.
+pub fn next_slot(place: f64, interval: Duration, now: Millis) -> Millis {
+    let interval_ms = (interval.as_millis() as u64).max(1);
+    let offset = (place * interval_ms as f64) as u64;
+    let round = now.0 / interval_ms * interval_ms + offset;
+    if round > now.0 { Millis(round) } else { Millis(round.saturating_add(interval_ms)) }
+}
+
+/// The first poll of a link after a start: its next slot, or soon (within `spread`) when it was last read before the
+/// slot that has passed.
+pub fn first_poll(place: f64, interval: Duration, read_at: Option<Millis>, spread: Duration, now: Millis) -> Millis {
+    let next = next_slot(place, interval, now);
+    let passed = Millis(next.0.saturating_sub(interval.as_millis() as u64));
+    match read_at {
+        Some(read_at) if read_at >= passed => next,
+        _ => now.plus(spread.mul_f64(place)).min(next),
+    }
+}
+
+/// Over how long `links` reads are spread that all come due at once.
+pub fn spread(links: usize, interval: Duration) -> Duration {
+    let even = Duration::from_millis(links as u64 * 1000 / CATCH_UP_PER_SEC);
+    even.min(LONGEST_CATCH_UP).min(interval / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::UserId;
+    use proptest::prelude::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn ten_thousand_links_are_an_even_trickle() {
+        let user = UserId::random();
+        let mut hours = [0u32; 24];
+        for n in 0..10_000u32 {
+            let link = LinkKey::new(user, n.to_string().parse().unwrap());
+            let slot = next_slot(place(&link), DAY, Millis(0));
+            hours[(slot.0 / 3_600_000 % 24) as usize] += 1;
+        }
+        assert!(hours.iter().all(|n| (300..540).contains(n)), "{hours:?}");
+    }
+
+    #[test]
+    fn a_slot_missed_during_downtime_is_caught_up_soon() {
+        let now = Millis(1_795_341_600_000);
+        let spread = Duration::from_secs(60);
+        let late = first_poll(0.5, DAY, Some(Millis(now.0 - 2 * 86_400_000)), spread, now);
+        assert_eq!(late, now.plus(Duration::from_secs(30)));
+        let never = first_poll(0.0, DAY, None, spread, now);
+        assert_eq!(never, now);
+        let fresh = first_poll(0.5, DAY, Some(now), spread, now);
+        assert_eq!(fresh, next_slot(0.5, DAY, now));
+    }
+
+    #[test]
+    fn many_are_spread_and_one_is_not() {
+        assert_eq!(spread(1, DAY), Duration::from_millis(50));
+        assert_eq!(spread(100_000, DAY), LONGEST_CATCH_UP);
+        assert_eq!(spread(100_000, Duration::from_secs(8)), Duration::from_secs(2));
+    }
+
+    proptest! {
+        #[test]
+        fn a_slot_lies_ahead_and_within_one_interval(place in 0.0f64..1.0, interval in 1u64..100_000_000, now in 0u64..4_000_000_000_000) {
+            let interval = Duration::from_millis(interval);
+            let slot = next_slot(place, interval, Millis(now));
+            prop_assert!(slot.0 > now && slot.0 - now <= interval.as_millis() as u64);
+            let after = next_slot(place, interval, slot);
+            prop_assert_eq!(after.0 - slot.0, interval.as_millis() as u64);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Writing to Spaces, decided purely: which object next, and when again after a failure.
+
+pub mod queue;

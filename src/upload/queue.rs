@@ -1,0 +1,341 @@
+//! Which object is written next. Pure: time and randomness are arguments.
+//!
+//! The queue knows keys, never bodies, so its memory is a function of links. A key is in flight at most once; what is
+//! staged for it meanwhile makes it wait again when the write ends. Nothing is ever dropped: a key leaves only when
+//! its write settled and nothing newer waits.
+//!
+//! Each key backs off by itself. When failures come in a row from Spaces as a whole, the whole queue holds: one write
+//! goes out at a time, as a probe, with growing pauses. The first success opens it again, and what waited is spread
+//! over a moment instead of coming back as a herd.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::model::{LinkKey, Millis};
+
+/// A busy or unreachable Spaces.
+const BUSY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(2 * 60) };
+/// Something a person must mend: tried slowly.
+const MISCONFIGURED: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(2 * 60) };
+/// Failures in a row after which the trouble is Spaces', not the key's.
+const HOLD_AFTER: u32 = 3;
+/// Over how long the waiting keys are spread when Spaces is back, per key.
+const SPREAD_PER_KEY: Duration = Duration::from_millis(5);
+const LONGEST_SPREAD: Duration = Duration::from_secs(60);
+
+/// How a write ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Spaces has it; `more` when a newer entry waits.
+    Settled {
+        /// A newer entry waits.
+        more: bool,
+    },
+    /// Spaces is busy or out of reach.
+    Busy {
+        /// When it wants to be asked again, where it said so.
+        hint: Option<Duration>,
+    },
+    /// A person must mend the settings.
+    Misconfigured,
+    /// Not Spaces' fault (the store could not be read or written): try again soon.
+    Local,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slot {
+    ready_at: Millis,
+    order: u64,
+    failures: u32,
+    in_flight: bool,
+    again: bool,
+}
+
+/// The keys that owe Spaces something.
+#[derive(Debug)]
+pub struct Queue {
+    slots: HashMap<LinkKey, Slot>,
+    waiting: BTreeSet<(Millis, u64, LinkKey)>,
+    limit: usize,
+    in_flight: usize,
+    failures_in_row: u32,
+    hold_until: Millis,
+    next_order: u64,
+}
+
+impl Queue {
+    /// An empty queue that lets `limit` writes go at a time.
+    pub fn new(limit: usize) -> Self {
+        Queue {
+            slots: HashMap::new(),
+            waiting: BTreeSet::new(),
+            limit: limit.max(1),
+            in_flight: 0,
+            failures_in_row: 0,
+            hold_until: Millis(0),
+            next_order: 0,
+        }
+    }
+
+    /// Takes over another limit; writes under way are not disturbed.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.max(1);
+    }
+
+    /// Keys that owe something.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Does nobody owe anything?
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Writes under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Failures in a row, of whatever key.
+    pub fn failures_in_row(&self) -> u32 {
+        self.failures_in_row
+    }
+
+    /// Something was staged for this key.
+    pub fn add(&mut self, key: LinkKey, now: Millis) {
+        match self.slots.get_mut(&key) {
+            Some(slot) => slot.again |= slot.in_flight,
+            None => {
+                let order = self.fresh_order();
+                let slot = Slot { ready_at: now, order, failures: 0, in_flight: false, again: false };
+                self.waiting.insert((now, order, key.clone()));
+                self.slots.insert(key, slot);
+            }
+        }
+    }
+
+    /// The key to write now, if one may go; it is in flight from here on.
+    pub fn next(&mut self, now: Millis) -> Option<LinkKey> {
+        if !self.has_room() || now < self.hold_until {
+            return None;
+        }
+        let (ready_at, order, key) = self.waiting.first()?.clone();
+        if ready_at > now {
+            return None;
+        }
+        self.waiting.remove(&(ready_at, order, key.clone()));
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.in_flight = true;
+        }
+        self.in_flight += 1;
+        Some(key)
+    }
+
+    /// When [`Queue::next`] may have a key; `None` when only the end of a write can tell.
+    pub fn wake_at(&self) -> Option<Millis> {
+        let (ready_at, ..) = self.waiting.first()?;
+        self.has_room().then_some((*ready_at).max(self.hold_until))
+    }
+
+    /// The write of a key ended. `jitter` is a random number from 0 to 1.
+    pub fn done(&mut self, key: &LinkKey, outcome: Outcome, now: Millis, jitter: f64) {
+        let Some(mut slot) = self.slots.get(key).copied().filter(|s| s.in_flight) else { return };
+        self.in_flight -= 1;
+        slot.in_flight = false;
+        let again = std::mem::take(&mut slot.again);
+        match outcome {
+            Outcome::Settled { more } => {
+                self.succeeded(now);
+                slot.failures = 0;
+                if !(more || again) {
+                    self.slots.remove(key);
+                    return;
+                }
+                slot.ready_at = now;
+            }
+            Outcome::Local => slot.ready_at = now.plus(BUSY.delay(slot.failures.min(3), jitter, None)),
+            Outcome::Busy { hint } => slot.ready_at = self.failed(&mut slot, &BUSY, hint, now, jitter),
+            Outcome::Misconfigured => slot.ready_at = self.failed(&mut slot, &MISCONFIGURED, None, now, jitter),
+        }
+        slot.order = self.fresh_order();
+        self.waiting.insert((slot.ready_at, slot.order, key.clone()));
+        self.slots.insert(key.clone(), slot);
+    }
+
+    /// The settings changed: what waits for a person may go at once.
+    pub fn retry_now(&mut self, now: Millis) {
+        self.hold_until = now;
+        self.spread(now);
+    }
+
+    fn has_room(&self) -> bool {
+        let limit = if self.failures_in_row >= HOLD_AFTER { 1 } else { self.limit };
+        self.in_flight < limit
+    }
+
+    fn failed(&mut self, slot: &mut Slot, by: &Backoff, hint: Option<Duration>, now: Millis, jitter: f64) -> Millis {
+        let again = now.plus(by.delay(slot.failures, jitter, hint));
+        slot.failures = slot.failures.saturating_add(1);
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        if self.failures_in_row >= HOLD_AFTER {
+            let pause = by.delay((self.failures_in_row - HOLD_AFTER).min(16), jitter, hint);
+            self.hold_until = self.hold_until.max(now.plus(pause));
+        }
+        again
+    }
+
+    fn succeeded(&mut self, now: Millis) {
+        let was_held = self.failures_in_row >= HOLD_AFTER;
+        self.failures_in_row = 0;
+        self.hold_until = now;
+        if was_held {
+            self.spread(now);
+        }
+    }
+
+    /// Whoever waits far ahead comes soon, one after the other in the order in which they waited.
+    fn spread(&mut self, now: Millis) {
+        let all = SPREAD_PER_KEY.saturating_mul(self.waiting.len() as u32).min(LONGEST_SPREAD);
+        let step = all.checked_div(self.waiting.len() as u32).unwrap_or_default();
+        let mut at = now;
+        for (ready_at, order, key) in std::mem::take(&mut self.waiting) {
+            let ready_at = ready_at.min(at);
+            at = at.plus(step);
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.ready_at = ready_at;
+                slot.failures = 0;
+            }
+            self.waiting.insert((ready_at, order, key));
+        }
+    }
+
+    fn fresh_order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::UserId;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+    use uuid::Uuid;
+
+    fn key(n: u64) -> LinkKey {
+        LinkKey::new(UserId(Uuid::nil()), n.to_string().parse().unwrap())
+    }
+
+    fn at(secs: u64) -> Millis {
+        Millis(1_000_000 + secs * 1000)
+    }
+
+    #[test]
+    fn first_come_first_written_up_to_the_limit() {
+        let mut queue = Queue::new(2);
+        (1..=3).for_each(|n| queue.add(key(n), at(0)));
+        assert_eq!(queue.next(at(0)), Some(key(1)));
+        assert_eq!(queue.next(at(0)), Some(key(2)));
+        assert_eq!(queue.next(at(0)), None);
+        assert_eq!(queue.wake_at(), None);
+        queue.done(&key(1), Outcome::Settled { more: false }, at(1), 0.5);
+        assert_eq!(queue.next(at(1)), Some(key(3)));
+    }
+
+    #[test]
+    fn what_is_staged_during_a_write_is_written_after_it() {
+        let mut queue = Queue::new(8);
+        queue.add(key(1), at(0));
+        queue.next(at(0)).unwrap();
+        queue.add(key(1), at(0));
+        assert_eq!(queue.next(at(0)), None, "one write of a key at a time");
+        queue.done(&key(1), Outcome::Settled { more: false }, at(1), 0.5);
+        assert_eq!(queue.next(at(1)), Some(key(1)));
+    }
+
+    #[test]
+    fn an_outage_is_probed_one_at_a_time_and_ends_without_a_herd() {
+        let mut queue = Queue::new(8);
+        (0..100).for_each(|n| queue.add(key(n), at(0)));
+        let mut now = at(0);
+        for _ in 0..20 {
+            while let Some(k) = queue.next(now) {
+                queue.done(&k, Outcome::Busy { hint: None }, now, 0.5);
+            }
+            now = queue.wake_at().unwrap().max(now);
+        }
+        assert!(queue.failures_in_row() < 40, "{} tries during the outage", queue.failures_in_row());
+        let probe = queue.next(now).unwrap();
+        assert_eq!(queue.next(now), None, "one probe at a time");
+        queue.done(&probe, Outcome::Settled { more: false }, now, 0.5);
+        let mut written = 1;
+        let start = now;
+        while !queue.is_empty() {
+            now = queue.wake_at().unwrap().max(now);
+            while let Some(k) = queue.next(now) {
+                queue.done(&k, Outcome::Settled { more: false }, now, 0.5);
+                written += 1;
+            }
+        }
+        assert_eq!(written, 100);
+        assert!(now.since(start) <= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_servers_hint_is_obeyed() {
+        let mut queue = Queue::new(8);
+        queue.add(key(1), at(0));
+        queue.next(at(0)).unwrap();
+        queue.done(&key(1), Outcome::Busy { hint: Some(Duration::from_secs(40)) }, at(0), 0.0);
+        assert_eq!(queue.wake_at(), Some(at(40)));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_nothing_is_written_twice_at_once(
+            steps in proptest::collection::vec((0u64..6, 0u8..6, 0u64..4000), 1..200)
+        ) {
+            let mut queue = Queue::new(3);
+            let (mut owed, mut flying): (HashSet<LinkKey>, HashSet<LinkKey>) = Default::default();
+            let mut now = at(0);
+            for (n, what, wait) in steps {
+                now = now.plus(Duration::from_millis(wait));
+                let k = key(n);
+                match what {
+                    0 | 1 => { queue.add(k.clone(), now); owed.insert(k); }
+                    2 => if let Some(next) = queue.next(now) {
+                        prop_assert!(flying.insert(next.clone()), "twice at once");
+                        owed.remove(&next);
+                    },
+                    3 => if flying.remove(&k) {
+                        queue.done(&k, Outcome::Settled { more: false }, now, 0.5);
+                    },
+                    4 => if flying.remove(&k) {
+                        queue.done(&k, Outcome::Busy { hint: None }, now, 0.5);
+                        owed.insert(k);
+                    },
+                    _ => if flying.remove(&k) {
+                        queue.done(&k, Outcome::Misconfigured, now, 0.5);
+                        owed.insert(k);
+                    },
+                }
+            }
+            for k in flying.drain() {
+                queue.done(&k, Outcome::Busy { hint: None }, now, 0.5);
+                owed.insert(k);
+            }
+            let mut written = HashSet::new();
+            while !queue.is_empty() {
+                now = queue.wake_at().unwrap().max(now);
+                while let Some(k) = queue.next(now) {
+                    queue.done(&k, Outcome::Settled { more: false }, now, 0.5);
+                    written.insert(k);
+                }
+            }
+            prop_assert_eq!(written, owed);
+        }
+    }
+}
