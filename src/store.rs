@@ -1,0 +1,3 @@
+//! The store: what the daemon must not forget.
+
+pub mod seal;
