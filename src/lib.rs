@@ -7,5 +7,6 @@ pub mod metrics;
 pub mod model;
 pub mod page;
 pub mod restart;
+pub mod spaces;
 pub mod store;
 pub mod upload;

@@ -1,0 +1,109 @@
+//! The object store: four operations on one private bucket, and what can go wrong with them.
+//!
+//! Everything else in the house sees [`ObjectStore`] and [`SpacesError`]; that it is DigitalOcean Spaces, reached
+//! through rust-s3, is known to [`s3`](self::s3) alone. Keys are [`ObjectKey`]s, which can name nothing outside their
+//! prefix, and bodies are JSON documents of some kilobytes, sent whole with their length.
+//!
+//! What every implementation promises, and the conformance suite holds each of them to:
+//!
+//! - `put` answers only when the bytes are stored, whole, under that key: private, `application/json`, checked on the
+//!   way. It may be repeated at will. A put whose answer got lost may have happened.
+//! - `head` and `get` tell what the last answered put left, and `None` when there is nothing.
+//! - `delete` of an absent key is a success.
+//! - Nothing is retried inside: one call is one request, bounded in time. Waiting and trying again are decided by the
+//!   caller from [`SpacesErrorKind`].
+//!
+//! Accepted: two puts of one key at the same time may land in either order. The uploader never sends two.
+
+pub mod error;
+#[cfg(any(test, feature = "sandbox"))]
+pub mod memory;
+pub mod s3;
+#[cfg(test)]
+mod suite;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use uuid::Uuid;
+
+pub use self::error::{SpacesError, SpacesErrorKind, classify};
+pub use self::s3::{S3Store, SpacesSettings};
+use crate::model::ObjectKey;
+
+/// The one content type that is stored.
+pub const CONTENT_TYPE: &str = "application/json";
+
+/// The most that [`ObjectStore::get`] reads of one object, in bytes. Objects of this daemon stay far below it.
+pub const MAX_OBJECT_BYTES: usize = 4 * 1024 * 1024;
+
+/// A put that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutDone {
+    /// The object's entity tag without quotes: the MD5 of the body in hexadecimal, in general.
+    pub etag: String,
+}
+
+/// What HEAD tells of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The entity tag without quotes, comparable with [`PutDone::etag`].
+    pub etag: String,
+    /// The length in bytes.
+    pub content_length: u64,
+    /// The content type, when the store tells one.
+    pub content_type: Option<String>,
+}
+
+/// A bucket. The futures borrow the store; share it as `Arc<dyn ObjectStore>`. Dropping a future abandons the
+/// request, which may have happened by then.
+pub trait ObjectStore: Send + Sync + 'static {
+    /// Stores `body` under `key`, in place of what was there.
+    fn put<'a>(&'a self, key: &'a ObjectKey, body: Bytes) -> BoxFuture<'a, Result<PutDone, SpacesError>>;
+
+    /// The object's tag, length and type; `None` when there is no object.
+    ///
+    /// An answer to HEAD has no body, so a missing bucket cannot be told from a missing object and is `None` too.
+    fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Option<Head>, SpacesError>>;
+
+    /// The object's bytes; `None` when there is no object. More than [`MAX_OBJECT_BYTES`] is an error of kind
+    /// [`Corrupt`](SpacesErrorKind::Corrupt), as no object of this daemon is that large.
+    fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Option<Bytes>, SpacesError>>;
+
+    /// Removes the object. There being none is a success.
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<(), SpacesError>>;
+}
+
+/// Tries all four operations under a scratch key outside every user's prefix, and cleans up after itself.
+///
+/// # Errors
+/// The first operation that failed, or [`Corrupt`](SpacesErrorKind::Corrupt) when what came back is not what was
+/// sent. The scratch object is deleted in that case too, as far as the store lets it.
+pub async fn probe(store: &dyn ObjectStore) -> Result<(), SpacesError> {
+    let name = Uuid::new_v4();
+    let key = ObjectKey::scratch(name);
+    let body = Bytes::from(format!("{{\"probe\":\"{name}\"}}"));
+    let done = store.put(&key, body.clone()).await?;
+    let seen = read_back(store, &key, &done, &body).await;
+    let gone = store.delete(&key).await;
+    seen.and(gone)
+}
+
+async fn read_back(store: &dyn ObjectStore, key: &ObjectKey, done: &PutDone, body: &Bytes) -> Result<(), SpacesError> {
+    let head = store.head(key).await?;
+    if head.is_none_or(|head| head.etag != done.etag || head.content_length != body.len() as u64) {
+        return Err(SpacesError::new(
+            "head",
+            SpacesErrorKind::Corrupt,
+            "the object just written is not described as it is",
+        ));
+    }
+    if store.get(key).await?.as_ref() != Some(body) {
+        return Err(SpacesError::new("get", SpacesErrorKind::Corrupt, "the object just written reads differently"));
+    }
+    Ok(())
+}
+
+/// The lower-case hexadecimal MD5 of `body`: the entity tag that S3 gives to a plain put.
+pub fn plain_etag(body: &[u8]) -> String {
+    format!("{:x}", md5::compute(body))
+}

@@ -1,0 +1,3 @@
+//! Stories: the daemon as its people meet it.
+
+mod webdriver;
