@@ -1,4 +1,5 @@
 //! pagesyncd keeps the public metadata of linked Facebook Pages true in DigitalOcean Spaces.
 
+pub mod config;
 pub mod metrics;
 pub mod model;
