@@ -1,6 +1,7 @@
 //! pagesyncd keeps the public metadata of linked Facebook Pages true in DigitalOcean Spaces.
 
 pub mod backoff;
+pub mod config;
 pub mod health;
 pub mod ledger;
 pub mod metrics;

@@ -1,0 +1,151 @@
+//! The file as written: TOML with positions, its sections and leaves matched against the list of keys.
+//!
+//! The parser recovers from a syntax error and goes on, so that one look shows every mistake. What follows a mistake
+//! is judged with care: a key that a broken line swallowed is not reported as missing, and under a broken section
+//! header nothing is reported but the header.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::findings::{Report, Severity, shown};
+use super::keys::{SECTIONS, find, nearest, nearest_key};
+
+/// Values by dotted name.
+pub(super) struct Raw<'a> {
+    text: &'a str,
+    values: BTreeMap<&'static str, &'a Spanned<DeValue<'a>>>,
+}
+
+impl<'a> Raw<'a> {
+    /// Matches the document against the list of keys and reports every name that is not on it.
+    pub(super) fn gather(text: &'a str, document: &'a DeTable<'a>, report: &mut Report) -> Raw<'a> {
+        let mut raw = Raw { text, values: BTreeMap::new() };
+        for (name, value) in document.iter() {
+            let place = raw.line(name.span().start);
+            let Some(section) = SECTIONS.iter().find(|section| **section == name.get_ref().as_ref()) else {
+                unknown(name.get_ref(), &place, value.get_ref(), report);
+                continue;
+            };
+            let DeValue::Table(table) = value.get_ref() else {
+                report.locate(section, place);
+                let message = format!("is {}, expected a section", kind_of(value.get_ref()));
+                report.error(section, message, format!("write it as a header of its own line: [{section}]"));
+                continue;
+            };
+            raw.gather_section(section, table, report);
+        }
+        raw
+    }
+
+    fn gather_section(&mut self, section: &str, table: &'a DeTable<'a>, report: &mut Report) {
+        for (name, value) in table.iter() {
+            let dotted = format!("{section}.{}", name.get_ref());
+            let place = self.line(name.span().start);
+            match find(&dotted) {
+                Some(key) => {
+                    report.locate(key.name, place);
+                    self.values.insert(key.name, value);
+                }
+                None => unknown_key(&dotted, &place, report),
+            }
+        }
+    }
+
+    /// The value written for this key.
+    pub(super) fn value(&self, name: &str) -> Option<&'a DeValue<'a>> {
+        self.values.get(name).map(|value| value.get_ref())
+    }
+
+    fn line(&self, offset: usize) -> String {
+        format!("line {}", line_column(self.text, offset).0)
+    }
+}
+
+fn unknown(name: &str, place: &str, value: &DeValue<'_>, report: &mut Report) {
+    if !matches!(value, DeValue::Table(_)) {
+        return unknown_key(name, place, report);
+    }
+    let near = nearest(name, SECTIONS.iter().copied()).unwrap_or("http");
+    let name = shown(name);
+    report.locate(&name, place.to_owned());
+    report.error(&name, "is not a known section", format!("the nearest known section is [{near}]"));
+}
+
+fn unknown_key(dotted: &str, place: &str, report: &mut Report) {
+    let near = nearest_key(dotted);
+    let dotted = shown(dotted);
+    report.locate(&dotted, place.to_owned());
+    report.error(&dotted, "is not a known key", format!("the nearest known key is {near}"));
+}
+
+/// What a value is, with its article.
+pub(super) fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// Syntax errors, and which of the other findings can still be believed.
+pub(super) struct Faults {
+    lines: BTreeSet<usize>,
+    header: bool,
+}
+
+impl Faults {
+    /// Reports each error by message, line and column; the line itself may hold a secret and is not shown.
+    pub(super) fn gather(file: &str, text: &str, errors: &[toml::de::Error], report: &mut Report) -> Faults {
+        let mut faults = Faults { lines: BTreeSet::new(), header: false };
+        for error in errors {
+            let (line, column) = line_column(text, error.span().map_or(0, |span| span.start));
+            report.locate(file, format!("line {line}, column {column}"));
+            let message = format!("is not valid TOML: {}", error.message().replace('\n', ", "));
+            report.error(file, message, "mend the line; strings need quotes, tables a [name] line of their own");
+            faults.lines.insert(line);
+            let source = text.lines().nth(line - 1).unwrap_or_default();
+            faults.header |= source.trim_start().starts_with('[');
+        }
+        faults
+    }
+
+    /// Was the file broken at all?
+    pub(super) fn any(&self) -> bool {
+        !self.lines.is_empty()
+    }
+
+    /// Drops the findings that may only echo a syntax error.
+    pub(super) fn quiet_echoes(&self, file: &str, report: &mut Report) {
+        if !self.any() {
+            return;
+        }
+        let broken: BTreeSet<String> = self.lines.iter().map(|line| format!("line {line}")).collect();
+        report.retain(|finding| {
+            let sound = !self.header && finding.severity == Severity::Error && !broken.contains(&finding.place);
+            finding.key == file || sound
+        });
+    }
+}
+
+/// Line and column of a byte offset, both from 1.
+fn line_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
+    (line, column)
+}
+
+/// The names that a secret's table may hold.
+pub(super) const SOURCES: &[&str] = &["credential", "file", "env"];
+
+/// How the secret of this name may be written, for hints.
+pub(super) fn example_of(name: &str) -> String {
+    let leaf = find(name).map_or(name, |key| key.leaf());
+    format!("{leaf} = {{ credential = \"...\" }}, {{ file = \"...\" }}, {{ env = \"...\" }} or a string")
+}

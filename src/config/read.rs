@@ -1,0 +1,312 @@
+//! From the file, the environment and the defaults to typed values, one key at a time, by the list of keys.
+//!
+//! For each key the environment variable of the list wins over the file, and the file over the default. A value that
+//! cannot be used is reported and stands in as something harmless, so that reading goes on and finds the rest; a
+//! configuration with an error is never handed out.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::Env;
+use super::findings::{Report, shown};
+use super::keys::{Absent, Key, Kind, find};
+use super::raw::{Raw, kind_of};
+use super::secret::{Vault, first, is_placeholder, sound};
+use super::validate;
+use crate::model::Secret;
+
+/// Longest text and longest list taken from the file.
+const MAX_TEXT: usize = 4096;
+const MAX_LIST: usize = 200;
+
+/// Reads keys.
+pub(super) struct Reader<'a> {
+    raw: Raw<'a>,
+    env: Env<'a>,
+    vault: Vault<'a>,
+    report: &'a mut Report,
+    /// A syntax error may have swallowed keys: say nothing of missing ones.
+    torn: bool,
+    /// The first key whose secret stands in the file itself.
+    inline_secret: Option<&'static str>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(raw: Raw<'a>, env: Env<'a>, base: &'a Path, torn: bool, report: &'a mut Report) -> Self {
+        Reader { raw, env, vault: Vault::new(env, base), report, torn, inline_secret: None }
+    }
+
+    /// The first key whose secret was written into the file.
+    pub(super) fn inline_secret(&self) -> Option<&'static str> {
+        self.inline_secret
+    }
+
+    /// An environment variable that is set and not empty.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.env)(name).filter(|text| !text.is_empty())
+    }
+
+    /// Is the key given by the file or the environment?
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        let key = key(name);
+        self.raw.value(name).is_some() || self.overriding(key).is_some()
+    }
+
+    fn overriding(&self, key: &'static Key) -> Option<(&'static str, String)> {
+        let variable = key.env?;
+        self.variable(variable).map(|text| (variable, text))
+    }
+
+    fn missing(&mut self, key: &'static Key) {
+        if !self.torn {
+            let mut hint = validate::where_to_find(key.name).to_owned();
+            if let Some(variable) = key.env {
+                hint = format!("{hint} (or set {variable})");
+            }
+            self.report.error(key.name, "is missing", hint);
+        }
+    }
+
+    fn wrong_type(&mut self, key: &'static Key, found: &DeValue<'_>, wanted: &str) {
+        let hint = match key.default {
+            Absent::Text(text) => format!("for example {} = {text:?}", key.leaf()),
+            Absent::Number(number) => format!("for example {} = {number}", key.leaf()),
+            Absent::Flag(flag) => format!("for example {} = {flag}", key.leaf()),
+            Absent::List(_) => format!("for example {} = [\"...\", \"...\"]", key.leaf()),
+            Absent::Required => validate::where_to_find(key.name).to_owned(),
+        };
+        self.report.error(key.name, format!("is {}, expected {wanted}", kind_of(found)), hint);
+    }
+
+    /// The text of a key, or `None` after a report.
+    fn given_text(&mut self, key: &'static Key) -> Option<String> {
+        if let Some((variable, text)) = self.overriding(key) {
+            self.report.locate(key.name, format!("{variable} in the environment"));
+            return self.sound_text(key, text.trim().to_owned());
+        }
+        match (self.raw.value(key.name), key.default) {
+            (Some(DeValue::String(text)), _) => self.sound_text(key, text.trim().to_owned()),
+            (Some(other), _) => {
+                let wanted = if matches!(key.kind, Kind::Span(..)) { "a duration in quotes" } else { "a string" };
+                self.wrong_type(key, other, wanted);
+                None
+            }
+            (None, Absent::Text(text)) => Some(text.to_owned()),
+            (None, _) => {
+                self.missing(key);
+                None
+            }
+        }
+    }
+
+    fn sound_text(&mut self, key: &'static Key, text: String) -> Option<String> {
+        let none_allowed = key.default == Absent::Text("");
+        let (wrong, hint) = if text.is_empty() && !none_allowed {
+            ("is empty", validate::where_to_find(key.name))
+        } else if is_placeholder(&text) {
+            ("is a placeholder", validate::where_to_find(key.name))
+        } else if text.len() > MAX_TEXT {
+            ("is longer than 4096 bytes", "shorten it")
+        } else if text.chars().any(char::is_control) {
+            ("holds a line break or another control character", "write it on one line")
+        } else {
+            return Some(text);
+        };
+        self.report.error(key.name, wrong, hint);
+        None
+    }
+
+    /// A text parsed by `parse`, whose error says what is wrong and what to do.
+    fn parsed<T>(&mut self, key: &'static Key, parse: impl Fn(&str) -> Result<T, (String, String)>) -> Option<T> {
+        let text = self.given_text(key)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err((wrong, hint)) => {
+                self.report.error(key.name, wrong, hint);
+                None
+            }
+        }
+    }
+
+    pub(super) fn text(&mut self, name: &str) -> String {
+        self.given_text(key(name)).unwrap_or_default()
+    }
+
+    /// A text with rules of its own.
+    pub(super) fn text_by(&mut self, name: &str, rule: impl Fn(&str) -> Result<(), (String, String)>) -> String {
+        self.parsed(key(name), |text| rule(text).map(|()| text.to_owned())).unwrap_or_default()
+    }
+
+    pub(super) fn url(&mut self, name: &str) -> String {
+        self.parsed(key(name), validate::url).unwrap_or_default()
+    }
+
+    pub(super) fn address(&mut self, name: &str) -> SocketAddr {
+        self.parsed(key(name), validate::address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    pub(super) fn address_or_none(&mut self, name: &str) -> Option<SocketAddr> {
+        let parse = |text: &str| if text.is_empty() { Ok(None) } else { validate::loopback(text).map(Some) };
+        self.parsed(key(name), parse).flatten()
+    }
+
+    pub(super) fn word<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, (String, String)>) -> Option<T> {
+        self.parsed(key(name), parse)
+    }
+
+    /// A path; a systemd directory variable, where set, takes the place of the default.
+    pub(super) fn path(&mut self, name: &str, directory: &str, leaf: &str) -> PathBuf {
+        match self.variable(directory) {
+            Some(list) if !self.is_given(name) => {
+                self.report.locate(name, format!("{directory} in the environment"));
+                PathBuf::from(first(&list)).join(leaf)
+            }
+            _ => PathBuf::from(self.text(name)),
+        }
+    }
+
+    pub(super) fn flag(&mut self, name: &str) -> bool {
+        let key = key(name);
+        match (self.raw.value(name), key.default) {
+            (Some(DeValue::Boolean(flag)), _) => *flag,
+            (Some(other), _) => {
+                self.wrong_type(key, other, "true or false");
+                false
+            }
+            (None, Absent::Flag(flag)) => flag,
+            (None, _) => false,
+        }
+    }
+
+    pub(super) fn count(&mut self, name: &str) -> usize {
+        let key = key(name);
+        let Kind::Count(least, most) = key.kind else { return 0 };
+        let number = match (self.raw.value(name), key.default) {
+            (Some(DeValue::Integer(number)), _) => i128::from_str_radix(number.as_str(), number.radix()).ok(),
+            (Some(other), _) => {
+                self.wrong_type(key, other, "an integer");
+                return 0;
+            }
+            (None, Absent::Number(number)) => Some(i128::from(number)),
+            (None, _) => None,
+        };
+        let number = number.and_then(|n| u64::try_from(n).ok()).filter(|n| (least..=most).contains(n));
+        let fitting = number.and_then(|n| usize::try_from(n).ok());
+        if fitting.is_none() {
+            self.out_of_range(key, least, most);
+        }
+        fitting.unwrap_or_default()
+    }
+
+    pub(super) fn span(&mut self, name: &str) -> Duration {
+        let key = key(name);
+        let Kind::Span(least, most) = key.kind else { return Duration::ZERO };
+        let Some(span) = self.parsed(key, validate::duration) else { return Duration::ZERO };
+        if !(least..=most).contains(&span) {
+            self.out_of_range(key, humantime::format_duration(least), humantime::format_duration(most));
+        }
+        span
+    }
+
+    fn out_of_range(&mut self, key: &'static Key, least: impl Display, most: impl Display) {
+        self.report.error(key.name, "is out of range", format!("choose from {least} to {most}"));
+    }
+
+    pub(super) fn list(&mut self, name: &str) -> Vec<String> {
+        let key = key(name);
+        let Some(value) = self.raw.value(name) else {
+            return match key.default {
+                Absent::List(texts) => texts.iter().map(|text| (*text).to_owned()).collect(),
+                _ => Vec::new(),
+            };
+        };
+        let Some(items) = self.items(key, value, "a list of strings") else { return Vec::new() };
+        let mut texts: Vec<String> = Vec::new();
+        for (n, item) in items.iter().enumerate() {
+            let at = format!("{name}[{n}]");
+            match item.get_ref() {
+                DeValue::String(text) if text.trim().is_empty() => self.report.error(&at, "is empty", "take it out"),
+                DeValue::String(text) if texts.iter().any(|known| known == text.trim()) => {
+                    let message = format!("repeats {}", shown(text));
+                    self.report.warning(&at, message, "name it once");
+                }
+                DeValue::String(text) => texts.push(text.trim().to_owned()),
+                other => {
+                    self.report.error(&at, format!("is {}, expected a string", kind_of(other)), "put it in quotes");
+                }
+            }
+        }
+        texts
+    }
+
+    fn items(
+        &mut self,
+        key: &'static Key,
+        value: &'a DeValue<'a>,
+        wanted: &str,
+    ) -> Option<&'a [toml::Spanned<DeValue<'a>>]> {
+        let DeValue::Array(items) = value else {
+            self.wrong_type(key, value, wanted);
+            return None;
+        };
+        if items.len() > MAX_LIST {
+            self.report.error(key.name, format!("has more than {MAX_LIST} entries"), "shorten the list");
+            return None;
+        }
+        Some(items)
+    }
+
+    pub(super) fn secret(&mut self, name: &str) -> Secret {
+        let found = self.secret_or_none(name);
+        found.unwrap_or_default()
+    }
+
+    pub(super) fn secret_or_none(&mut self, name: &str) -> Option<Secret> {
+        let key = key(name);
+        if let Some((variable, text)) = self.overriding(key) {
+            self.report.locate(key.name, format!("{variable} in the environment"));
+            return sound(key.name, &text, self.report);
+        }
+        let optional = key.kind == Kind::SecretOrNone;
+        match self.raw.value(name) {
+            Some(DeValue::String(text)) if text.is_empty() && optional => None,
+            Some(value) => {
+                self.note_inline(key, value);
+                self.vault.open(key.name, value, self.report)
+            }
+            None if optional => None,
+            None => {
+                self.missing(key);
+                None
+            }
+        }
+    }
+
+    pub(super) fn secrets(&mut self, name: &str) -> Vec<Secret> {
+        let key = key(name);
+        let Some(value) = self.raw.value(name) else { return Vec::new() };
+        let Some(items) = self.items(key, value, "a list of secrets") else { return Vec::new() };
+        let mut secrets = Vec::new();
+        for (n, item) in items.iter().enumerate() {
+            self.note_inline(key, item.get_ref());
+            secrets.extend(self.vault.open(&format!("{name}[{n}]"), item.get_ref(), self.report));
+        }
+        secrets
+    }
+
+    fn note_inline(&mut self, key: &'static Key, value: &DeValue<'_>) {
+        if matches!(value, DeValue::String(_)) {
+            self.inline_secret.get_or_insert(key.name);
+        }
+    }
+}
+
+/// A key of the list; the names asked for are literals of this module's callers, and a test asks for each of them.
+fn key(name: &str) -> &'static Key {
+    static NONE: Key = Key { name: "", kind: Kind::Text, default: Absent::Text(""), env: None, touches: &[] };
+    find(name).unwrap_or(&NONE)
+}

@@ -1,0 +1,514 @@
+//! The configuration from outside: a file and an environment in, findings or values out.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::keys::{Absent, KEYS, Kind};
+use super::*;
+
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const OTHER_KEY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
+
+/// What has no default, and nothing else.
+const LEAST: &[(&str, &str)] = &[
+    ("facebook.app_id", "\"123456789\""),
+    ("facebook.app_secret", "\"sixteen-and-more-app\""),
+    ("facebook.verify_token", "\"sixteen-and-more-verify\""),
+    ("spaces.bucket", "\"pages\""),
+    ("spaces.access_key", "\"DO00ACCESS\""),
+    ("spaces.secret_key", "\"sixteen-and-more-spaces\""),
+    ("store.key", "\"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\""),
+    ("session.state_secret", "\"thirty-two-characters-and-more-of-state\""),
+];
+
+struct Case {
+    dir: TempDir,
+    values: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
+}
+
+impl Case {
+    fn least() -> Case {
+        let values = LEAST.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Case { dir: TempDir::new().unwrap(), values, env: BTreeMap::new() }
+    }
+
+    /// Sets a key to a TOML value.
+    fn with(mut self, key: &str, value: &str) -> Case {
+        self.values.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    fn without(mut self, key: &str) -> Case {
+        self.values.remove(key);
+        self
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Case {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn file(self, name: &str, text: impl AsRef<[u8]>, mode: u32) -> Case {
+        write(&self.dir.path().join(name), text, mode);
+        self
+    }
+
+    fn text(&self) -> String {
+        self.values.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
+    }
+
+    fn load(&self) -> Result<Loaded, Findings> {
+        self.load_text(&self.text())
+    }
+
+    fn load_text(&self, text: &str) -> Result<Loaded, Findings> {
+        let path = self.dir.path().join("config.toml");
+        write(&path, text, 0o600);
+        Config::load(&path, &|name| self.env.get(name).cloned())
+    }
+
+    fn config(&self) -> Config {
+        self.load().unwrap().config
+    }
+
+    /// Every finding, warnings too, as text.
+    fn findings(&self) -> Vec<Finding> {
+        findings(self.load())
+    }
+}
+
+fn write(path: &Path, text: impl AsRef<[u8]>, mode: u32) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn findings(loaded: Result<Loaded, Findings>) -> Vec<Finding> {
+    match loaded {
+        Ok(loaded) => loaded.warnings,
+        Err(Findings(all)) => all,
+    }
+}
+
+#[test]
+fn what_is_required_is_enough() {
+    let loaded = Case::least().load().unwrap();
+    assert_eq!(loaded.warnings, []);
+    let config = loaded.config;
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:5000");
+    assert_eq!(config.sync.poll_interval, Duration::from_secs(86_400));
+    assert_eq!(config.redirect_uri(), "http://localhost:5000/facebook/callback");
+    assert_eq!(config.webhook_url(), "http://localhost:5000/facebook/webhook");
+    assert_eq!(config.admin.listen, None);
+    assert_eq!(config.facebook.previous_app_secret, None);
+}
+
+#[test]
+fn an_empty_file_names_every_required_key_at_once() {
+    let required: Vec<_> = KEYS.iter().filter(|key| key.default == Absent::Required).map(|key| key.name).collect();
+    let found = findings(Case::least().load_text(""));
+    let missing: Vec<_> = found.iter().filter(|f| f.message == "is missing").map(|f| f.key.as_str()).collect();
+    assert_eq!(missing, required);
+    assert_eq!(required, LEAST.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_example_and_the_list_of_keys_are_one() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config.toml.example")).unwrap();
+    let mut case = Case::least().env("CREDENTIALS_DIRECTORY", "");
+    let credentials = case.dir.path().join("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    case.env.insert("CREDENTIALS_DIRECTORY".to_owned(), credentials.display().to_string());
+    for (name, secret) in [
+        ("facebook-app-secret", "an-app-secret-of-some-length"),
+        ("facebook-verify-token", "a-verify-token-of-some-length"),
+        ("spaces-access-key", "DO00ACCESS"),
+        ("spaces-secret-key", "a-spaces-secret-of-some-length"),
+        ("store-key", KEY),
+        ("state-secret", "a-state-secret-that-is-long-enough-to-sign"),
+    ] {
+        write(&credentials.join(name), format!("{secret}\n"), 0o400);
+    }
+    let loaded = case.load_text(&text).unwrap();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.store.key.expose(), KEY);
+
+    let table: toml::Table = text.parse().unwrap();
+    for key in KEYS {
+        let value = table.get(key.section()).and_then(|section| section.get(key.leaf()));
+        let value = value.unwrap_or_else(|| panic!("{} is missing in the example", key.name));
+        let default = match key.default {
+            Absent::Required => continue,
+            Absent::Text(text) => toml::Value::from(text),
+            Absent::Number(number) => toml::Value::from(i64::try_from(number).unwrap()),
+            Absent::Flag(flag) => toml::Value::from(flag),
+            Absent::List(texts) => toml::Value::from(texts.to_vec()),
+        };
+        assert_eq!(*value, default, "{}", key.name);
+    }
+    let written: usize = table.values().map(|section| section.as_table().unwrap().len()).sum();
+    assert_eq!(written, KEYS.len());
+
+    // The defaults of the list are those of an empty file, too: only what is required differs.
+    let mut bare = Case::least().config();
+    bare.facebook.app_id.clone_from(&loaded.config.facebook.app_id);
+    bare.spaces.bucket.clone_from(&loaded.config.spaces.bucket);
+    for name in diff(&bare, &loaded.config).keys {
+        assert_eq!(keys::find(name).unwrap().default, Absent::Required, "{name}");
+    }
+}
+
+/// For each key, a sound value that is not its default nor the one of [`LEAST`].
+fn another(key: &keys::Key) -> String {
+    match (key.name, key.kind) {
+        ("facebook.app_id", _) => "\"987654321\"".to_owned(),
+        ("facebook.graph_version", _) => "\"v27.0\"".to_owned(),
+        ("spaces.region", _) => "\"fra1\"".to_owned(),
+        ("log.level", _) => "\"debug\"".to_owned(),
+        ("log.format", _) => "\"json\"".to_owned(),
+        ("store.key", _) => format!("{OTHER_KEY:?}"),
+        (_, Kind::Text) => "\"another\"".to_owned(),
+        (_, Kind::Url) => "\"https://another.example.com\"".to_owned(),
+        (_, Kind::Flag) => (key.default != Absent::Flag(true)).to_string(),
+        (_, Kind::Count(least, _)) => (least + 1).to_string(),
+        (_, Kind::Span(..)) => "\"4m\"".to_owned(),
+        (_, Kind::Address | Kind::AddressOrNone) => "\"127.0.0.1:7777\"".to_owned(),
+        (_, Kind::Path) => "\"/somewhere/else\"".to_owned(),
+        (_, Kind::List) => "[\"name\"]".to_owned(),
+        (_, Kind::Secret | Kind::SecretOrNone) => "\"another-secret-that-is-long-enough-for-all\"".to_owned(),
+        (_, Kind::Secrets) => format!("[{OTHER_KEY:?}]"),
+    }
+}
+
+#[test]
+fn each_key_of_the_list_is_read_and_compared() {
+    // The endpoint stands, so that a change of region is one change.
+    let base = Case::least().with("spaces.endpoint", "\"https://nyc3.digitaloceanspaces.com\"");
+    let old = base.config();
+    assert!(diff(&old, &old).is_empty());
+    for key in KEYS {
+        let case = Case::least().with("spaces.endpoint", "\"https://nyc3.digitaloceanspaces.com\"");
+        let new = case.with(key.name, &another(key)).config();
+        let changes = diff(&old, &new);
+        assert_eq!(changes.keys, [key.name]);
+        assert_eq!(changes.refused.is_empty(), !matches!(key.name, "store.path" | "admin.socket"), "{}", key.name);
+        assert_eq!(changes.parts, key.touches.iter().copied().collect(), "{}", key.name);
+    }
+}
+
+#[test]
+fn addresses_from_the_environment_are_compared() {
+    let old = Case::least().config();
+    let case = Case::least().env("FACEBOOK_REDIRECT_URI", "https://a.example/facebook/callback");
+    let new = case.env("FACEBOOK_WEBHOOK_ADDRESS", "https://a.example/facebook/webhook").config();
+    assert_eq!(new.redirect_uri(), "https://a.example/facebook/callback");
+    assert_eq!(new.webhook_url(), "https://a.example/facebook/webhook");
+    let changes = diff(&old, &new);
+    assert_eq!(changes.keys, ["FACEBOOK_REDIRECT_URI", "FACEBOOK_WEBHOOK_ADDRESS"]);
+    assert!(changes.touches(Part::Door) && changes.touches(Part::Subscription) && changes.refused.is_empty());
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let names: Vec<_> = KEYS.iter().filter_map(|key| key.env).collect();
+    assert_eq!(names.len(), 9);
+    let mut case = Case::least().with("spaces.secret_key", "{ file = \"not there\" }");
+    for (name, value) in [
+        ("FACEBOOK_APP_ID", "42"),
+        ("FACEBOOK_APP_SECRET", "env-app-secret"),
+        ("FACEBOOK_VERIFY_TOKEN", "env-verify-token-of-length"),
+        ("SPACES_KEY", "env-access"),
+        ("SPACES_SECRET", "env-secret-key\n"),
+        ("SPACES_REGION", "ams3"),
+        ("SPACES_BUCKET", "env-bucket"),
+        ("STATE_TOKEN_SECRET", "env-state-token-secret-of-some-length"),
+    ] {
+        case = case.env(name, value);
+    }
+    let loaded = case.load().unwrap();
+    let config = loaded.config;
+    assert_eq!(loaded.warnings, []);
+    assert_eq!((config.facebook.app_id.as_str(), config.spaces.bucket.as_str()), ("42", "env-bucket"));
+    assert_eq!(config.facebook.app_secret.expose(), "env-app-secret");
+    assert_eq!(config.facebook.verify_token.expose(), "env-verify-token-of-length");
+    assert_eq!(
+        (config.spaces.access_key.expose(), config.spaces.secret_key.expose()),
+        ("env-access", "env-secret-key")
+    );
+    assert_eq!(config.session.state_secret.expose(), "env-state-token-secret-of-some-length");
+    assert_eq!(config.spaces.endpoint, "https://ams3.digitaloceanspaces.com");
+    let own = Case::least().env("SPACES_ENDPOINT", "http://127.0.0.1:9000/").env("SPACES_BUCKET", "").config();
+    assert_eq!((own.spaces.endpoint.as_str(), own.spaces.bucket.as_str()), ("http://127.0.0.1:9000", "pages"));
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let found = Case::least().env("FACEBOOK_APP_ID", "your_facebook_app_id").findings();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].headline(), "facebook.app_id (FACEBOOK_APP_ID in the environment): is a placeholder");
+}
+
+#[test]
+fn systemd_directories_replace_defaults_and_not_the_file() {
+    let case = Case::least().env("STATE_DIRECTORY", "/a/state:/b").env("RUNTIME_DIRECTORY", "/run/x:/run/y");
+    let config = case.config();
+    assert_eq!(config.store.path, Path::new("/a/state"));
+    assert_eq!(config.admin.socket, Path::new("/run/x/admin.sock"));
+    let config = case.with("store.path", "\"/mine\"").with("admin.socket", "\"/mine/sock\"").config();
+    assert_eq!((config.store.path, config.admin.socket), ("/mine".into(), "/mine/sock".into()));
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_refused_at_its_key() {
+    for (key, value, message) in [
+        ("http.listen", "\"localhost:5000\"", "is not an IP address with a port"),
+        ("http.listen", "5000", "is an integer, expected a string"),
+        ("http.public_url", "\"pages.example.com\"", "has no scheme"),
+        ("http.public_url", "\"localhost:5000\"", "has no scheme"),
+        ("http.public_url", "\"ftp://example.com\"", "has a scheme other than http and https"),
+        ("http.public_url", "\"https://u:p@example.com\"", "holds a user name or password"),
+        ("http.public_url", "\"https://example.com/?a=b\"", "has a query or a fragment"),
+        ("http.public_url", "\"https://\"", "is not a valid URL"),
+        ("http.max_body_bytes", "0", "is out of range"),
+        ("http.max_body_bytes", "-1", "is out of range"),
+        ("http.max_body_bytes", "9223372036854775807", "is out of range"),
+        ("http.max_connections", "1.5", "is a float, expected an integer"),
+        ("http.max_connections", "\"1024\"", "is a string, expected an integer"),
+        ("http.header_timeout", "10", "is an integer, expected a duration in quotes"),
+        ("http.header_timeout", "\"10\"", "is not a duration"),
+        ("http.header_timeout", "\"0s\"", "is out of range"),
+        ("http.body_timeout", "\"\"", "is empty"),
+        ("facebook.app_id", "\"12a\"", "is not an app id"),
+        ("facebook.app_id", "123", "is an integer, expected a string"),
+        ("facebook.app_id", "\"…\"", "is a placeholder"),
+        ("facebook.app_secret", "\"your_facebook_app_secret\"", "is a placeholder"),
+        ("facebook.app_secret", "\"<secret>\"", "is a placeholder"),
+        ("facebook.app_secret", "\"\"", "is empty"),
+        ("facebook.app_secret", "\"two\\nlines\"", "holds a line break"),
+        ("facebook.app_secret", "\" spaced\"", "begins or ends with a space"),
+        ("facebook.app_secret", "17", "is an integer, expected a secret"),
+        ("facebook.app_secret", "{}", "is an empty table"),
+        ("facebook.app_secret", "{ file = \"a\", env = \"B\" }", "has 2 sources"),
+        ("facebook.app_secret", "{ file = \"\" }", "has an empty file name"),
+        ("facebook.app_secret", "{ file = \"absent\" }", "there is no such file"),
+        ("facebook.app_secret", "{ file = \".\" }", "it is not a regular file"),
+        ("facebook.app_secret", "{ env = \"ABSENT\" }", "needs the environment variable ABSENT"),
+        ("facebook.app_secret", "{ credential = \"x\" }", "$CREDENTIALS_DIRECTORY is not set"),
+        ("facebook.app_secret", "{ credential = \"../x\" }", "which is not a plain name"),
+        ("facebook.graph_version", "\"26.0\"", "is not a Graph version"),
+        ("facebook.graph_version", "\"v26\"", "is not a Graph version"),
+        ("facebook.graph_version", "\"v+6.0\"", "is not a Graph version"),
+        ("facebook.page_fields", "[]", "is empty"),
+        ("facebook.page_fields", "[\"name\", \"email\"]", "names email, which a page does not have"),
+        ("facebook.page_fields", "[\"created_time\"]", "names created_time, which a page does not have"),
+        ("facebook.page_fields", "[\"access_token\"]", "which would put tokens where page data belongs"),
+        ("facebook.page_fields", "[\"location{access_token}\"]", "which would put tokens where page data belongs"),
+        ("facebook.page_fields", "[\"name,about\"]", "which is not the name of a field"),
+        ("facebook.page_fields", "[\"location{city\"]", "which is not the name of a field"),
+        ("facebook.page_fields", "\"name\"", "is a string, expected a list of strings"),
+        ("facebook.accept_sha1", "\"yes\"", "is a string, expected true or false"),
+        ("facebook.max_in_flight", "0", "is out of range"),
+        ("sync.poll_interval", "\"0s\"", "is out of range"),
+        ("sync.burst", "0", "is out of range"),
+        ("sync.refill", "\"0s\"", "is out of range"),
+        ("spaces.region", "\"NYC3\"", "is not a region name"),
+        ("spaces.bucket", "\"My_Bucket\"", "is not a bucket name"),
+        ("spaces.bucket", "\"ab\"", "is not a bucket name"),
+        ("spaces.bucket", "\"-ab\"", "is not a bucket name"),
+        ("spaces.bucket", "\"10.0.0.1\"", "is not a bucket name"),
+        ("spaces.bucket", "\"a.bucket\"", "has a dot"),
+        ("spaces.endpoint", "\"https://nyc3.digitaloceanspaces.com/pages\"", "has a path"),
+        ("spaces.endpoint", "\"https://pages.nyc3.digitaloceanspaces.com\"", "has the bucket in its host"),
+        ("store.key", "\"c2hvcnQ=\"", "is not 32 bytes in base64"),
+        ("store.path", "\"\"", "is empty"),
+        ("session.state_secret", "\"short\"", "is shorter than 8"),
+        ("session.ttl", "\"0s\"", "is out of range"),
+        ("admin.listen", "\"0.0.0.0:9100\"", "is not a loopback address"),
+        ("admin.listen", "\"127.0.0.1:5000\"", "is the same address as http.listen"),
+        ("log.level", "\"inof\"", "has the unknown level inof"),
+        ("log.level", "\"info,=debug\"", "names a target that is no module path"),
+        ("log.format", "\"jsn\"", "has the unknown format jsn"),
+    ] {
+        let found = Case::least().with(key, value).findings();
+        assert_eq!(found.len(), 1, "{key} = {value}: {found:#?}");
+        assert_eq!((found[0].severity, found[0].key.as_str()), (Severity::Error, key), "{value}");
+        assert!(found[0].message.contains(message), "{key} = {value}: {}", found[0].message);
+        assert!(found[0].place.starts_with("line ") && !found[0].hint.is_empty(), "{key} = {value}: {found:?}");
+    }
+}
+
+#[test]
+fn a_value_that_is_merely_odd_is_a_warning_at_its_key() {
+    for (key, value, message) in [
+        ("http.public_url", "\"http://example.com\"", "is plain http to another host"),
+        ("spaces.endpoint", "\"http://storage.example.com\"", "is plain http to another host"),
+        ("spaces.endpoint", "\"https://ams3.digitaloceanspaces.com\"", "is in another region"),
+        ("facebook.verify_token", "\"guess\"", "is easy to guess"),
+        ("facebook.graph_version", "\"v19.0\"", "is a version that Graph has retired"),
+        ("facebook.scopes", "[\"pages_show_list\", \"pages_manage_metadata\", \"pages_read_engagement\"]", "portfolio"),
+        ("facebook.page_fields", "[\"name\", \"parking\"]", "which newer pages do not have"),
+        ("facebook.page_fields[1]", "", "repeats name"),
+        ("facebook.webhook_fields", "[\"emails\"]", "names emails, which is not known"),
+        ("facebook.webhook_fields", "[\"messages\"]", "need the permission pages_messaging"),
+        ("facebook.webhook_fields", "[]", "changes are found by polling alone"),
+        ("session.state_secret", "\"only-sixteen-ch\"", "is shorter than 32"),
+        ("store.path", "\"state\"", "is relative"),
+        ("store.previous_keys[0]", "", "is the same key as store.key"),
+        ("sync.poll_interval", "\"1m\"", "spends the request budget"),
+    ] {
+        let (set, value) = match key {
+            "facebook.page_fields[1]" => ("facebook.page_fields", "[\"name\", \"name\"]".to_owned()),
+            "store.previous_keys[0]" => ("store.previous_keys", format!("[{KEY:?}]")),
+            _ => (key, value.to_owned()),
+        };
+        let loaded = Case::least().with(set, &value).load().unwrap();
+        let [warning] = loaded.warnings.as_slice() else { panic!("{key} = {value}: {:#?}", loaded.warnings) };
+        assert_eq!((warning.severity, warning.key.as_str()), (Severity::Warning, key));
+        assert!(warning.message.contains(message), "{key} = {value}: {}", warning.message);
+    }
+}
+
+#[test]
+fn unknown_names_point_to_the_nearest() {
+    for (key, value, message) in [
+        ("http.lisen", "\"x\"", "the nearest known key is http.listen"),
+        ("spcaes.bucket", "\"x\"", "the nearest known section is [spaces]"),
+        ("poll_interval", "\"24h\"", "the nearest known key is sync.poll_interval"),
+        ("facebook.app_secret.credental", "\"x\"", "the nearest known one is credential"),
+    ] {
+        let found = Case::least().without("facebook.app_secret").with(key, value).findings();
+        let named = found.iter().find(|f| f.hint == message).unwrap_or_else(|| panic!("{key}: {found:#?}"));
+        assert!(named.key == key || key.starts_with(&format!("{}.", named.key)), "{named:?}");
+        assert!(named.place.starts_with("line "), "{named:?}");
+    }
+}
+
+#[test]
+fn everything_is_found_at_once() {
+    let case = Case::least().with("http.listen", "\"x\"").with("http.max_connections", "0").with("log.leval", "1");
+    let case = case.without("store.key").with("facebook.verify_token", "\"guess\"");
+    let found = case.findings();
+    let keys: Vec<_> = found.iter().map(|f| f.key.as_str()).collect();
+    assert_eq!(keys, ["log.leval", "http.listen", "http.max_connections", "store.key", "facebook.verify_token"]);
+    let Err(all) = case.load() else { panic!() };
+    assert_eq!(all.errors().count(), 4);
+    assert!(all.summary().ends_with("is not a known key (and 3 more)"), "{}", all.summary());
+    assert_eq!(all.to_string().lines().count(), 10);
+}
+
+#[test]
+fn syntax_errors_show_position_and_no_source() {
+    let text = "[http]\nlisten = \"127.0.0.1:1\nmax_connections = 0\n[facebook]\napp_secret = EAABsecret\nappid = 1\n";
+    let found = findings(Case::least().load_text(text));
+    let printed: String = found.iter().map(|f| format!("{f}\n")).collect();
+    assert!(!printed.contains("EAAB") && !printed.contains("127.0.0.1:1"), "{printed}");
+    assert!(printed.contains("(line 2, column 22)") && printed.contains("(line 5, column 14)"), "{printed}");
+    assert!(printed.contains("http.max_connections (line 3)") && printed.contains("facebook.appid"), "{printed}");
+    assert!(!printed.contains("is missing"), "{printed}");
+
+    let found = findings(Case::least().load_text("[http\nlisten = \"127.0.0.1:1\"\n"));
+    assert!(found.iter().all(|f| f.message.contains("not valid TOML")), "{found:#?}");
+    let found = findings(Case::least().load_text("http = 3\n"));
+    assert_eq!((found[0].key.as_str(), found[0].message.as_str()), ("http", "is an integer, expected a section"));
+}
+
+#[test]
+fn secrets_come_from_each_source_and_lose_the_newline() {
+    let case = Case::least().file("secret", "from-file\r\n", 0o600).env("MINE", "from-env");
+    let directory = case.dir.path().display().to_string();
+    let case = case.env("CREDENTIALS_DIRECTORY", &format!("{directory}:/elsewhere"));
+    let case = case.with("facebook.app_secret", "{ credential = \"secret\" }");
+    let case = case.with("facebook.previous_app_secret", "{ env = \"MINE\" }");
+    let case = case.with("spaces.secret_key", "{ file = \"secret\" }");
+    let case = case.with("store.previous_keys", &format!("[{OTHER_KEY:?}, {{ env = \"OLD\" }}]")).env("OLD", OTHER_KEY);
+    let loaded = case.load().unwrap();
+    let config = loaded.config;
+    assert_eq!(config.facebook.app_secret.expose(), "from-file");
+    assert_eq!(config.spaces.secret_key.expose(), "from-file");
+    assert_eq!(config.facebook.previous_app_secret.as_ref().unwrap().expose(), "from-env");
+    assert_eq!(config.store.previous_keys.len(), 2);
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    assert_eq!(loaded.warnings[0].message, "is the same secret as facebook.app_secret");
+}
+
+#[test]
+fn files_that_cannot_hold_a_secret_are_refused() {
+    for (content, message) in [
+        (b"\n".to_vec(), "is empty"),
+        (vec![0xff, 0xfe], "it is not text"),
+        (vec![b'x'; 20_000], "it is larger than"),
+        (b"two\nlines".to_vec(), "holds a line break"),
+    ] {
+        let case = Case::least().file("secret", content, 0o600);
+        let found = case.with("facebook.app_secret", "{ file = \"secret\" }").findings();
+        assert_eq!((found.len(), found[0].key.as_str()), (1, "facebook.app_secret"), "{found:?}");
+        assert!(found[0].message.contains(message), "{found:?}");
+    }
+}
+
+#[test]
+fn files_that_everybody_may_read_are_warned_of() {
+    let case = Case::least().file("open", "a-sound-secret", 0o644);
+    let found = case.with("facebook.app_secret", "{ file = \"open\" }").findings();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].severity == Severity::Warning && found[0].message.contains("everybody may read"));
+
+    let case = Case::least();
+    let path = case.dir.path().join("open.toml");
+    write(&path, case.text(), 0o644);
+    let loaded = Config::load(&path, &|_| None).unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+    assert_eq!(loaded.warnings[0].key, "facebook.app_secret");
+}
+
+#[test]
+fn a_file_that_is_no_file_is_named() {
+    let dir = TempDir::new().unwrap();
+    for (name, message) in [("absent.toml", "there is no such file"), (".", "it is not a regular file")] {
+        let Err(found) = Config::load(&dir.path().join(name), &|_| None) else { panic!("{name} was loaded") };
+        assert_eq!(found.0.len(), 1);
+        assert!(found.summary().contains(message) && found.0[0].key.contains(dir.path().to_str().unwrap()));
+    }
+    let found = Case::least().file("latin.toml", [0x23, 0xe9], 0o600);
+    let Err(found) = Config::load(&found.dir.path().join("latin.toml"), &|_| None) else { panic!() };
+    assert!(found.summary().contains("is not UTF-8"));
+}
+
+#[test]
+fn store_keys_come_in_both_alphabets() {
+    let bytes = [0xfb; 32];
+    let padded = base64::engine::general_purpose::STANDARD.encode(bytes);
+    let plain = URL_SAFE_NO_PAD.encode(bytes);
+    for text in [&padded, &plain] {
+        assert_eq!(*decode_store_key(&Secret::new(text.as_str())).unwrap(), bytes, "{text}");
+    }
+    assert!(decode_store_key(&Secret::new(&plain[..40])).is_none());
+    assert!(decode_store_key(&Secret::new("")).is_none());
+}
+
+#[test]
+fn nothing_shown_holds_a_secret() {
+    let case = Case::least().with("store.previous_keys", "[\"SHOWNOT-c2hvcnQ\"]").with("http.max_connections", "0");
+    let case = case.with("facebook.app_id", "\"SHOWNOT\"").with("spaces.bucket", "\"SHOWNOT\"");
+    let case = case.with("http.public_url", "\"https://u:SHOWNOT@example.com\"").with("store.key", "\"SHOWNOT\"");
+    let Err(found) = case.load() else { panic!() };
+    assert!(found.0.len() >= 5 && !format!("{found} {found:?}").contains("SHOWNOT"), "{found}");
+    let shown = format!("{:?}", Case::least().config());
+    assert!(!shown.contains("sixteen-and-more") && shown.contains("[redacted]"));
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics_and_every_refusal_says_why(text in "([a-z\\[\\]{}=\"#. \n0-9]|http|app_secret|…){0,80}") {
+        let Err(found) = Case::least().load_text(&text) else { panic!("{text:?} was taken") };
+        prop_assert!(found.errors().next().is_some());
+        for finding in &found.0 {
+            prop_assert!(!finding.key.is_empty() && !finding.message.is_empty() && !finding.hint.is_empty());
+            prop_assert_eq!(finding.to_string().lines().count(), 2, "{:?}", finding);
+        }
+    }
+}
