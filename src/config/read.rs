@@ -45,9 +45,9 @@ impl<'a> Reader<'a> {
         self.inline_secret
     }
 
-    /// An environment variable that is set and not empty.
+    /// An environment variable that is set and not blank, without the space around it.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
-        (self.env)(name).filter(|text| !text.is_empty())
+        (self.env)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
     /// Is the key given by the file or the environment?
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
     fn given_text(&mut self, key: &'static Key) -> Option<String> {
         if let Some((variable, text)) = self.overriding(key) {
             self.report.locate(key.name, format!("{variable} in the environment"));
-            return self.sound_text(key, text.trim().to_owned());
+            return self.sound_text(key, text);
         }
         match (self.raw.value(key.name), key.default) {
             (Some(DeValue::String(text)), _) => self.sound_text(key, text.trim().to_owned()),
@@ -261,8 +261,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn secret(&mut self, name: &str) -> Secret {
-        let found = self.secret_or_none(name);
-        found.unwrap_or_default()
+        self.secret_or_none(name).unwrap_or_default()
     }
 
     pub(super) fn secret_or_none(&mut self, name: &str) -> Option<Secret> {

@@ -10,6 +10,7 @@ use url::{Host, Url};
 
 use super::findings::{Report, shown};
 use super::keys::{REDIRECT_URI, WEBHOOK_ADDRESS, nearest};
+use super::secret::is_placeholder;
 use super::{Config, LogFormat, decode_store_key};
 
 /// What is wrong, and what to do.
@@ -187,6 +188,10 @@ fn check_addresses(config: &Config, report: &mut Report) {
         (WEBHOOK_ADDRESS, &config.facebook.webhook_address, "/facebook/webhook"),
     ] {
         let Some(given) = given else { continue };
+        if is_placeholder(given) {
+            report.error(name, "is a placeholder", "put the real address there, or unset it and set http.public_url");
+            continue;
+        }
         if let Err((what, hint)) = url(given) {
             report.error(name, what, hint);
             continue;
