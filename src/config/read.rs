@@ -31,18 +31,23 @@ pub(super) struct Reader<'a> {
     report: &'a mut Report,
     /// A syntax error may have swallowed keys: say nothing of missing ones.
     torn: bool,
-    /// The first key whose secret stands in the file itself.
-    inline_secret: Option<&'static str>,
+    /// Everybody may read the file: warn, once, of a secret that stands in it.
+    exposed: bool,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(raw: Raw<'a>, env: Env<'a>, base: &'a Path, torn: bool, report: &'a mut Report) -> Self {
-        Reader { raw, env, vault: Vault::new(env, base), report, torn, inline_secret: None }
+    pub(super) fn new(raw: Raw<'a>, env: Env<'a>, base: &'a Path, report: &'a mut Report) -> Self {
+        Reader { raw, env, vault: Vault::new(env, base), report, torn: false, exposed: false }
     }
 
-    /// The first key whose secret was written into the file.
-    pub(super) fn inline_secret(&self) -> Option<&'static str> {
-        self.inline_secret
+    /// The file has syntax errors?
+    pub(super) fn torn(self, torn: bool) -> Self {
+        Reader { torn, ..self }
+    }
+
+    /// Everybody may read the file?
+    pub(super) fn exposed(self, exposed: bool) -> Self {
+        Reader { exposed, ..self }
     }
 
     /// An environment variable that is set and not blank, without the space around it.
@@ -298,8 +303,9 @@ impl<'a> Reader<'a> {
     }
 
     fn note_inline(&mut self, key: &'static Key, value: &DeValue<'_>) {
-        if matches!(value, DeValue::String(_)) {
-            self.inline_secret.get_or_insert(key.name);
+        if matches!(value, DeValue::String(_)) && std::mem::take(&mut self.exposed) {
+            let hint = "chmod o= the file, or keep secrets in credentials or in files of their own";
+            self.report.warning(key.name, "stands in a configuration file that everybody may read", hint);
         }
     }
 }

@@ -69,7 +69,8 @@ impl<'a> Vault<'a> {
         }
         let Some(directory) = (self.env)("CREDENTIALS_DIRECTORY").filter(|d| !d.is_empty()) else {
             let message = format!("needs the credential {}, and $CREDENTIALS_DIRECTORY is not set", named(target));
-            report.error(name, message, "start under systemd with LoadCredential=, or use { file = \"...\" }");
+            let hint = "systemd sets it (LoadCredential=); by hand, set it to the folder that holds the files";
+            report.error(name, message, hint);
             return None;
         };
         read_file(name, &PathBuf::from(first(&directory)).join(target), false, report)

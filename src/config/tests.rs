@@ -469,6 +469,24 @@ fn files_that_everybody_may_read_are_warned_of() {
 }
 
 #[test]
+fn the_admin_socket_is_found_without_the_rest() {
+    let socket = |text: &str| {
+        let case = Case::least();
+        let path = case.dir.path().join("config.toml");
+        write(&path, text, 0o644);
+        Config::admin_socket(&path, &|_| None)
+    };
+    let text = "[admin]\nsocket = \"/mine\"\nlisten = 3\n[facebook]\napp_secret = { credential = \"x\" }\n";
+    assert_eq!(socket(text).unwrap(), Path::new("/mine"));
+    assert_eq!(socket("").unwrap(), Path::new("/run/pagesyncd/admin.sock"));
+    assert_eq!(socket("[admin]\nsocket = 3\n").unwrap_err().0.len(), 1);
+    assert_eq!(socket("admin = 3\n").unwrap_err().0.len(), 1);
+    assert!(socket("[admin\n").unwrap_err().summary().contains("not valid TOML"));
+    let long = format!("[admin]\nsocket = \"/{}\"\n", "x".repeat(107));
+    assert!(socket(&long).unwrap_err().summary().contains("longer than the 107 bytes"));
+}
+
+#[test]
 fn a_file_that_is_no_file_is_named() {
     let dir = TempDir::new().unwrap();
     for (name, message) in [("absent.toml", "there is no such file"), (".", "it is not a regular file")] {

@@ -4,6 +4,7 @@
 //! whose single values were read already; a value that was refused there is empty here and is passed over.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use url::{Host, Url};
@@ -290,13 +291,21 @@ fn check_spaces(config: &Config, report: &mut Report) {
 const MAX_SOCKET_PATH: usize = 107;
 
 fn check_paths(config: &Config, report: &mut Report) {
-    if config.admin.socket.as_os_str().len() > MAX_SOCKET_PATH {
+    relative("store.path", &config.store.path, report);
+    socket(&config.admin.socket, report);
+}
+
+/// The rules for the admin socket's path.
+pub(super) fn socket(path: &Path, report: &mut Report) {
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
         let message = format!("is longer than the {MAX_SOCKET_PATH} bytes that a socket's path may have");
         report.error("admin.socket", message, "choose a shorter path, such as /run/pagesyncd/admin.sock");
     }
-    for (key, path) in [("store.path", &config.store.path), ("admin.socket", &config.admin.socket)] {
-        if path.is_relative() && !path.as_os_str().is_empty() {
-            report.warning(key, "is relative to wherever the daemon is started", "write an absolute path");
-        }
+    relative("admin.socket", path, report);
+}
+
+fn relative(key: &str, path: &Path, report: &mut Report) {
+    if path.is_relative() && !path.as_os_str().is_empty() {
+        report.warning(key, "is relative to wherever the daemon is started", "write an absolute path");
     }
 }
