@@ -233,25 +233,25 @@ impl Config {
     ///
     /// Blocks on the disk for a moment. The error holds every finding, warnings too, errors first.
     pub fn load(path: &Path, env: Env<'_>) -> Result<Loaded, Findings> {
+        let source = Source::open(path)?;
         let mut report = Report::default();
-        let file = path.display().to_string();
-        let Some((text, mode)) = read_file(path, &file, &mut report) else {
-            return Err(report.finish().err().unwrap_or(Findings(Vec::new())));
-        };
-        let (document, errors) = DeTable::parse_recoverable(&text);
-        let faults = Faults::gather(&file, &text, &errors, &mut report);
-        let raw = Raw::gather(&text, document.get_ref(), &mut report);
-        let base = path.parent().unwrap_or(Path::new(""));
-        let mut reader = Reader::new(raw, env, base, faults.any(), &mut report);
-        let config = Config::read(&mut reader);
-        if let Some(key) = reader.inline_secret().filter(|_| mode & 0o004 != 0) {
-            let hint = format!("chmod o= {file}, or keep secrets in credentials or files of their own");
-            report.warning(key, "stands in a configuration file that everybody may read", hint);
-        }
+        let (config, faults) = source.read(env, &mut report, Config::read);
         report.reading_is_over();
         validate::check(&config, &mut report);
-        faults.quiet_echoes(&file, &mut report);
+        faults.quiet_echoes(&source.name, &mut report);
         report.finish().map(|warnings| Loaded { config, warnings })
+    }
+
+    /// The admin socket alone, for the verbs that only talk to a running daemon. They are typed into a shell, where
+    /// the daemon's credentials are out of reach, so nothing but that key and the file's syntax is judged.
+    pub fn admin_socket(path: &Path, env: Env<'_>) -> Result<PathBuf, Findings> {
+        let source = Source::open(path)?;
+        let mut report = Report::default();
+        let (socket, faults) = source.read(env, &mut report, Admin::read_socket);
+        validate::socket(&socket, &mut report);
+        faults.quiet_echoes(&source.name, &mut report);
+        report.retain(|finding| finding.key == source.name || matches!(finding.key.as_str(), "admin" | "admin.socket"));
+        report.finish().map(|_| socket)
     }
 
     fn read(r: &mut Reader<'_>) -> Config {
@@ -282,10 +282,7 @@ impl Config {
                 ttl: r.span("session.ttl"),
                 allow_new: r.flag("session.allow_new"),
             },
-            admin: Admin {
-                socket: r.path("admin.socket", "RUNTIME_DIRECTORY", "admin.sock"),
-                listen: r.address_or_none("admin.listen"),
-            },
+            admin: Admin { socket: Admin::read_socket(r), listen: r.address_or_none("admin.listen") },
             log: Log {
                 level: r.text_by("log.level", validate::log_level),
                 format: r.word("log.format", validate::log_format).unwrap_or(LogFormat::Auto),
@@ -303,6 +300,12 @@ impl Config {
     pub fn webhook_url(&self) -> String {
         let given = self.facebook.webhook_address.clone();
         given.unwrap_or_else(|| format!("{}/facebook/webhook", self.http.public_url))
+    }
+}
+
+impl Admin {
+    fn read_socket(r: &mut Reader<'_>) -> PathBuf {
+        r.path("admin.socket", "RUNTIME_DIRECTORY", "admin.sock")
     }
 }
 
@@ -349,21 +352,36 @@ impl Spaces {
     }
 }
 
-fn read_file(path: &Path, file: &str, report: &mut Report) -> Option<(Zeroizing<String>, u32)> {
-    let (bytes, mode) = match secret::regular_file(path, MAX_FILE_BYTES) {
-        Ok(read) => read,
-        Err(why) => {
-            let hint = "give the path with --config, or copy config.toml.example there";
-            report.error(file, format!("cannot be read: {why}"), hint);
-            return None;
-        }
-    };
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => Some((Zeroizing::new(text.to_owned()), mode)),
-        Err(_) => {
-            report.error(file, "is not UTF-8 text", "save it as UTF-8");
-            None
-        }
+/// The file as it lies on the disk.
+struct Source<'a> {
+    path: &'a Path,
+    /// The path, for messages.
+    name: String,
+    text: Zeroizing<String>,
+    /// Everybody may read it.
+    open_to_all: bool,
+}
+
+impl<'a> Source<'a> {
+    fn open(path: &'a Path) -> Result<Source<'a>, Findings> {
+        let name = path.display().to_string();
+        let refuse = |message: String, hint: &str| Findings(vec![Finding::error(&name, message, hint)]);
+        let (bytes, mode) = secret::regular_file(path, MAX_FILE_BYTES).map_err(|why| {
+            refuse(format!("cannot be read: {why}"), "give the path with --config, or copy config.toml.example there")
+        })?;
+        let text = std::str::from_utf8(&bytes).map(|text| Zeroizing::new(text.to_owned()));
+        let text = text.map_err(|_| refuse("is not UTF-8 text".to_owned(), "save it as UTF-8"))?;
+        Ok(Source { path, name, text, open_to_all: mode & 0o004 != 0 })
+    }
+
+    /// Parses the file, and has `read` pick what it wants. Everything else about the names in it is reported, too.
+    fn read<T>(&self, env: Env<'_>, report: &mut Report, read: impl FnOnce(&mut Reader<'_>) -> T) -> (T, Faults) {
+        let (document, errors) = DeTable::parse_recoverable(&self.text);
+        let faults = Faults::gather(&self.name, &self.text, &errors, report);
+        let raw = Raw::gather(&self.text, document.get_ref(), report);
+        let base = self.path.parent().unwrap_or(Path::new(""));
+        let value = read(&mut Reader::new(raw, env, base, report).torn(faults.any()).exposed(self.open_to_all));
+        (value, faults)
     }
 }
 

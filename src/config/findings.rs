@@ -38,6 +38,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// An error that stands at no line.
+    pub(super) fn error(key: &str, message: String, hint: &str) -> Finding {
+        Finding { severity: Severity::Error, key: key.to_owned(), place: String::new(), message, hint: hint.to_owned() }
+    }
+
     /// The first line alone, for a log or a status line.
     pub fn headline(&self) -> String {
         if self.place.is_empty() {

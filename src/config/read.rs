@@ -31,23 +31,28 @@ pub(super) struct Reader<'a> {
     report: &'a mut Report,
     /// A syntax error may have swallowed keys: say nothing of missing ones.
     torn: bool,
-    /// The first key whose secret stands in the file itself.
-    inline_secret: Option<&'static str>,
+    /// Everybody may read the file: warn, once, of a secret that stands in it.
+    exposed: bool,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(raw: Raw<'a>, env: Env<'a>, base: &'a Path, torn: bool, report: &'a mut Report) -> Self {
-        Reader { raw, env, vault: Vault::new(env, base), report, torn, inline_secret: None }
+    pub(super) fn new(raw: Raw<'a>, env: Env<'a>, base: &'a Path, report: &'a mut Report) -> Self {
+        Reader { raw, env, vault: Vault::new(env, base), report, torn: false, exposed: false }
     }
 
-    /// The first key whose secret was written into the file.
-    pub(super) fn inline_secret(&self) -> Option<&'static str> {
-        self.inline_secret
+    /// The file has syntax errors?
+    pub(super) fn torn(self, torn: bool) -> Self {
+        Reader { torn, ..self }
     }
 
-    /// An environment variable that is set and not empty.
+    /// Everybody may read the file?
+    pub(super) fn exposed(self, exposed: bool) -> Self {
+        Reader { exposed, ..self }
+    }
+
+    /// An environment variable that is set and not blank, without the space around it.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
-        (self.env)(name).filter(|text| !text.is_empty())
+        (self.env)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
     /// Is the key given by the file or the environment?
@@ -86,7 +91,7 @@ impl<'a> Reader<'a> {
     fn given_text(&mut self, key: &'static Key) -> Option<String> {
         if let Some((variable, text)) = self.overriding(key) {
             self.report.locate(key.name, format!("{variable} in the environment"));
-            return self.sound_text(key, text.trim().to_owned());
+            return self.sound_text(key, text);
         }
         match (self.raw.value(key.name), key.default) {
             (Some(DeValue::String(text)), _) => self.sound_text(key, text.trim().to_owned()),
@@ -261,8 +266,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn secret(&mut self, name: &str) -> Secret {
-        let found = self.secret_or_none(name);
-        found.unwrap_or_default()
+        self.secret_or_none(name).unwrap_or_default()
     }
 
     pub(super) fn secret_or_none(&mut self, name: &str) -> Option<Secret> {
@@ -299,8 +303,9 @@ impl<'a> Reader<'a> {
     }
 
     fn note_inline(&mut self, key: &'static Key, value: &DeValue<'_>) {
-        if matches!(value, DeValue::String(_)) {
-            self.inline_secret.get_or_insert(key.name);
+        if matches!(value, DeValue::String(_)) && std::mem::take(&mut self.exposed) {
+            let hint = "chmod o= the file, or keep secrets in credentials or in files of their own";
+            self.report.warning(key.name, "stands in a configuration file that everybody may read", hint);
         }
     }
 }

@@ -64,12 +64,13 @@ impl<'a> Vault<'a> {
     fn credential(&self, name: &str, target: &str, report: &mut Report) -> Option<Zeroizing<String>> {
         if target.contains('/') || target.starts_with('.') {
             let hint = "give the plain name that stands before the colon of LoadCredential=";
-            report.error(name, format!("names the credential {}, which is not a plain name", shown(target)), hint);
+            report.error(name, format!("names the credential {}, which is not a plain name", named(target)), hint);
             return None;
         }
         let Some(directory) = (self.env)("CREDENTIALS_DIRECTORY").filter(|d| !d.is_empty()) else {
-            let message = format!("needs the credential {}, and $CREDENTIALS_DIRECTORY is not set", shown(target));
-            report.error(name, message, "start under systemd with LoadCredential=, or use { file = \"...\" }");
+            let message = format!("needs the credential {}, and $CREDENTIALS_DIRECTORY is not set", named(target));
+            let hint = "systemd sets it (LoadCredential=); by hand, set it to the folder that holds the files";
+            report.error(name, message, hint);
             return None;
         };
         read_file(name, &PathBuf::from(first(&directory)).join(target), false, report)
@@ -78,11 +79,21 @@ impl<'a> Vault<'a> {
     fn variable(&self, name: &str, target: &str, report: &mut Report) -> Option<Zeroizing<String>> {
         let text = (self.env)(target).filter(|text| !text.is_empty());
         if text.is_none() {
-            let message = format!("needs the environment variable {}, which is not set", shown(target));
+            let message = format!("needs the environment variable {}, which is not set", named(target));
             report.error(name, message, "set it where the daemon is started, or give the secret another source");
         }
         text.map(Zeroizing::new)
     }
+}
+
+/// A source's name for a message, unless somebody wrote the secret itself where its source belongs: a long run of
+/// letters and digits is not shown.
+fn named(target: &str) -> String {
+    let random = |run: &str| run.len() >= 16 && run.bytes().any(|b| b.is_ascii_digit());
+    if target.split(['/', '-', '_', '.', ' ']).any(random) || target.contains(['+', '=']) {
+        return "(a name that may be a secret, not shown)".to_owned();
+    }
+    shown(target)
 }
 
 /// The first path of a colon-separated list, as systemd writes them.
@@ -126,7 +137,7 @@ fn single_source<'v>(name: &str, value: &'v DeValue<'_>, report: &mut Report) ->
 fn read_file(name: &str, path: &Path, guarded: bool, report: &mut Report) -> Option<Zeroizing<String>> {
     let refuse = |report: &mut Report, why: String| {
         let hint = "check the path, and that the user of the daemon may read it";
-        report.error(name, format!("cannot be read from {}: {why}", shown(&path.display().to_string())), hint);
+        report.error(name, format!("cannot be read from {}: {why}", named(&path.display().to_string())), hint);
     };
     let (bytes, mode) = match regular_file(path, LIMIT) {
         Ok(read) => read,
@@ -191,8 +202,11 @@ pub(super) fn sound(name: &str, text: &str, report: &mut Report) -> Option<Secre
 /// Text that stands in examples for something the reader has to fill in.
 pub(super) fn is_placeholder(text: &str) -> bool {
     let mut lower = text.trim().to_lowercase();
-    let starts = ["your_", "your-", "replace_", "replace-", "change_me", "change-me", "changeme", "placeholder", "<"];
-    let placeholder = lower.contains('…') || lower.contains("...") || starts.iter().any(|s| lower.starts_with(s));
+    let starts = ["replace_", "replace-", "change_me", "change-me", "changeme", "placeholder", "<"];
+    let yours = ["your_", "your-"].iter().any(|s| lower.starts_with(s));
+    let ends = ["id", "secret", "token", "key", "name"].iter().any(|s| lower.ends_with(s));
+    let marked = ["…", "...", "your-app.com"].iter().any(|s| lower.contains(s));
+    let placeholder = marked || (yours && ends) || starts.iter().any(|s| lower.starts_with(s));
     let crossed_out = lower.len() >= 3 && lower.bytes().all(|b| b == b'x' || b == b'*');
     lower.zeroize();
     placeholder || crossed_out

@@ -133,7 +133,12 @@ fn the_example_and_the_list_of_keys_are_one() {
     ] {
         write(&credentials.join(name), format!("{secret}\n"), 0o400);
     }
-    let loaded = case.load_text(&text).unwrap();
+    // What a person has to fill in is an error until it is filled in, and the only one.
+    let found = findings(case.load_text(&text));
+    let left: Vec<_> = found.iter().map(|f| (f.key.as_str(), f.message.as_str())).collect();
+    assert_eq!(left, [("facebook.app_id", "is a placeholder"), ("spaces.bucket", "is a placeholder")]);
+
+    let loaded = case.env("FACEBOOK_APP_ID", "42").env("SPACES_BUCKET", "pages-of-ours").load_text(&text).unwrap();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.store.key.expose(), KEY);
 
@@ -154,9 +159,7 @@ fn the_example_and_the_list_of_keys_are_one() {
     assert_eq!(written, KEYS.len());
 
     // The defaults of the list are those of an empty file, too: only what is required differs.
-    let mut bare = Case::least().config();
-    bare.facebook.app_id.clone_from(&loaded.config.facebook.app_id);
-    bare.spaces.bucket.clone_from(&loaded.config.spaces.bucket);
+    let bare = Case::least().config();
     for name in diff(&bare, &loaded.config).keys {
         assert_eq!(keys::find(name).unwrap().default, Absent::Required, "{name}");
     }
@@ -466,6 +469,24 @@ fn files_that_everybody_may_read_are_warned_of() {
 }
 
 #[test]
+fn the_admin_socket_is_found_without_the_rest() {
+    let socket = |text: &str| {
+        let case = Case::least();
+        let path = case.dir.path().join("config.toml");
+        write(&path, text, 0o644);
+        Config::admin_socket(&path, &|_| None)
+    };
+    let text = "[admin]\nsocket = \"/mine\"\nlisten = 3\n[facebook]\napp_secret = { credential = \"x\" }\n";
+    assert_eq!(socket(text).unwrap(), Path::new("/mine"));
+    assert_eq!(socket("").unwrap(), Path::new("/run/pagesyncd/admin.sock"));
+    assert_eq!(socket("[admin]\nsocket = 3\n").unwrap_err().0.len(), 1);
+    assert_eq!(socket("admin = 3\n").unwrap_err().0.len(), 1);
+    assert!(socket("[admin\n").unwrap_err().summary().contains("not valid TOML"));
+    let long = format!("[admin]\nsocket = \"/{}\"\n", "x".repeat(107));
+    assert!(socket(&long).unwrap_err().summary().contains("longer than the 107 bytes"));
+}
+
+#[test]
 fn a_file_that_is_no_file_is_named() {
     let dir = TempDir::new().unwrap();
     for (name, message) in [("absent.toml", "there is no such file"), (".", "it is not a regular file")] {
@@ -488,6 +509,29 @@ fn store_keys_come_in_both_alphabets() {
     }
     assert!(decode_store_key(&Secret::new(&plain[..40])).is_none());
     assert!(decode_store_key(&Secret::new("")).is_none());
+}
+
+#[test]
+fn a_secret_written_where_its_source_belongs_is_not_shown() {
+    for source in ["env", "file", "credential"] {
+        for secret in ["0123456789abcdef0123456789abcdef", "kJ8s/9dKxPq2Lw7Zr5TnV4bY1cHg", "EAABsbCS1iHgBO0A1zZB"] {
+            let case = Case::least().with("facebook.app_secret", &format!("{{ {source} = {secret:?} }}"));
+            let found = case.env("CREDENTIALS_DIRECTORY", "/nowhere").findings();
+            let last = secret.rsplit('/').next().unwrap();
+            assert_eq!(found.len(), 1);
+            assert!(!format!("{found:?}").contains(last), "{found:?}");
+        }
+    }
+    let found = Case::least().with("facebook.app_secret", "{ file = \"/etc/pagesyncd/app-secret\" }").findings();
+    assert!(found[0].message.contains("/etc/pagesyncd/app-secret"));
+}
+
+#[test]
+fn what_looks_like_an_example_is_not_taken_for_one() {
+    let case = Case::least().with("spaces.bucket", "\"your-brand-pages\"");
+    assert_eq!(case.config().spaces.bucket, "your-brand-pages");
+    let found = Case::least().env("FACEBOOK_WEBHOOK_ADDRESS", "https://your-app.com/facebook/webhook").findings();
+    assert_eq!((found[0].key.as_str(), found[0].message.as_str()), ("FACEBOOK_WEBHOOK_ADDRESS", "is a placeholder"));
 }
 
 #[test]

@@ -4,12 +4,14 @@
 //! whose single values were read already; a value that was refused there is empty here and is passed over.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use url::{Host, Url};
 
 use super::findings::{Report, shown};
 use super::keys::{REDIRECT_URI, WEBHOOK_ADDRESS, nearest};
+use super::secret::is_placeholder;
 use super::{Config, LogFormat, decode_store_key};
 
 /// What is wrong, and what to do.
@@ -187,6 +189,10 @@ fn check_addresses(config: &Config, report: &mut Report) {
         (WEBHOOK_ADDRESS, &config.facebook.webhook_address, "/facebook/webhook"),
     ] {
         let Some(given) = given else { continue };
+        if is_placeholder(given) {
+            report.error(name, "is a placeholder", "put the real address there, or unset it and set http.public_url");
+            continue;
+        }
         if let Err((what, hint)) = url(given) {
             report.error(name, what, hint);
             continue;
@@ -285,13 +291,21 @@ fn check_spaces(config: &Config, report: &mut Report) {
 const MAX_SOCKET_PATH: usize = 107;
 
 fn check_paths(config: &Config, report: &mut Report) {
-    if config.admin.socket.as_os_str().len() > MAX_SOCKET_PATH {
+    relative("store.path", &config.store.path, report);
+    socket(&config.admin.socket, report);
+}
+
+/// The rules for the admin socket's path.
+pub(super) fn socket(path: &Path, report: &mut Report) {
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
         let message = format!("is longer than the {MAX_SOCKET_PATH} bytes that a socket's path may have");
         report.error("admin.socket", message, "choose a shorter path, such as /run/pagesyncd/admin.sock");
     }
-    for (key, path) in [("store.path", &config.store.path), ("admin.socket", &config.admin.socket)] {
-        if path.is_relative() && !path.as_os_str().is_empty() {
-            report.warning(key, "is relative to wherever the daemon is started", "write an absolute path");
-        }
+    relative("admin.socket", path, report);
+}
+
+fn relative(key: &str, path: &Path, report: &mut Report) {
+    if path.is_relative() && !path.as_os_str().is_empty() {
+        report.warning(key, "is relative to wherever the daemon is started", "write an absolute path");
     }
 }
