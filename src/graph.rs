@@ -16,7 +16,7 @@
 //!   `paging.next` is therefore never called either; addresses are rebuilt from its cursor.
 //!
 //! `classify`, `throttle`, `usage` and `scrub` are pure; `gate` waits; `transport` sends; the other files are the
-//! calls.
+//! calls, and `list` follows the listings among them.
 
 pub mod accounts;
 pub mod error;
@@ -24,6 +24,7 @@ pub mod error;
 pub(crate) mod fake;
 pub mod gate;
 mod json;
+mod list;
 pub mod login;
 mod pages;
 pub mod scrub;
@@ -94,5 +95,62 @@ impl GraphClient {
     /// The gate in front of it.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.inner.gate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_decides_does_nothing_else() {
+        for (name, source) in [
+            ("error", include_str!("graph/error.rs")),
+            ("json", include_str!("graph/json.rs")),
+            ("scrub", include_str!("graph/scrub.rs")),
+            ("throttle", include_str!("graph/throttle.rs")),
+            ("usage", include_str!("graph/usage.rs")),
+        ] {
+            for deed in ["tokio", "reqwest", "hyper", "ractor", "sled", "now()"] {
+                assert!(!source.contains(deed), "{name} speaks of {deed}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused_by_name() {
+        for url in ["", "graph.facebook.com", "ftp://graph.facebook.com", "mailto:x@y.z"] {
+            let error = GraphClient::new(fake::settings(url), Arc::default(), Gate::new(1)).unwrap_err();
+            assert_eq!(error.kind, GraphErrorKind::Misconfigured, "{url}");
+            assert!(error.message.contains("graph_url"));
+        }
+    }
+
+    #[tokio::test]
+    async fn every_call_can_be_a_task_of_its_own() {
+        let fake = fake::Fake::script([]).await;
+        let (client, token) = (fake.client(), Secret::new("EAAtoken"));
+        let page: crate::model::PageId = "1".parse().unwrap();
+        let fields = ["name".to_owned()];
+        let task = tokio::spawn(async move {
+            let failures = [
+                client.accounts(&token).await.is_err(),
+                client.permissions(&token).await.is_err(),
+                client.exchange_code(&token, "u").await.is_err(),
+                client.read_page(&page, &token, &fields, Priority::Prompt).await.is_err(),
+                client.subscribed_fields(&page, &token).await.is_err(),
+                client.subscribe_page(&page, &token, &fields).await.is_err(),
+                client.subscribe_app("u", &token, &fields).await.is_err(),
+                client.app_subscription().await.is_err(),
+            ];
+            failures.iter().filter(|failed| **failed).count()
+        });
+        assert_eq!(task.await.unwrap(), 8);
+    }
+
+    #[test]
+    fn a_client_shows_no_secret() {
+        let client = GraphClient::new(fake::settings("http://localhost/"), Arc::default(), Gate::new(1)).unwrap();
+        assert!(!format!("{client:?}").contains(fake::APP_SECRET));
     }
 }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use reqwest::Method;
 use serde_json::{Map, Value};
@@ -17,7 +18,8 @@ use serde_json::{Map, Value};
 use super::GraphClient;
 use super::error::GraphError;
 use super::json;
-use super::transport::{Bearer, Call, Listing};
+use super::list::Listing;
+use super::transport::{Bearer, Call};
 use crate::model::{PageId, Secret};
 
 /// What is asked of each page in a listing.
@@ -28,8 +30,8 @@ const SINGLE_FIELDS: &str = "id,name,category,access_token,tasks";
 const MAX_BUSINESSES: usize = 25;
 /// Pages that are read by themselves.
 const MAX_SINGLES: usize = 200;
-/// Of those, at a time.
-const SINGLES_AT_A_TIME: usize = 4;
+/// Extra reads at a time.
+const AT_A_TIME: usize = 4;
 /// Reasons that are kept.
 const MAX_REASONS: usize = 20;
 
@@ -158,14 +160,22 @@ impl GraphClient {
         if ids.len() > MAX_BUSINESSES {
             found.reason(format!("only {MAX_BUSINESSES} of {} portfolios were looked into", ids.len()));
         }
-        for id in ids.iter().take(MAX_BUSINESSES) {
-            for (name, edge) in [("owned_pages", "owned_pages"), ("client_pages", "client_pages")] {
-                match self.edge(name, &[id.as_str(), edge], FIELDS, token).await {
-                    Ok(listing) => found.add_listing(listing, true),
-                    Err(error) => found.reason(format!("a portfolio was not read: {error}")),
-                }
+        let mut reads = Vec::new();
+        for id in ids.into_iter().take(MAX_BUSINESSES) {
+            reads.push(self.pages_of_business(id.clone(), "owned_pages", token).boxed());
+            reads.push(self.pages_of_business(id, "client_pages", token).boxed());
+        }
+        let listings: Vec<_> = stream::iter(reads).buffered(AT_A_TIME).collect().await;
+        for listing in listings {
+            match listing {
+                Ok(listing) => found.add_listing(listing, true),
+                Err(error) => found.reason(format!("a portfolio was not read: {error}")),
             }
         }
+    }
+
+    async fn pages_of_business(&self, id: PageId, edge: &'static str, token: &Secret) -> Result<Listing, GraphError> {
+        self.edge(edge, &[id.as_str(), edge], FIELDS, token).await
     }
 
     async fn add_granted(&self, token: &Secret, found: &mut Gathering) {
@@ -189,8 +199,11 @@ impl GraphClient {
         if ids.len() > MAX_SINGLES {
             found.reason(format!("only {MAX_SINGLES} of {} pages without a token were read", ids.len()));
         }
-        let reads = ids.into_iter().take(MAX_SINGLES).map(|id| self.single(token, id));
-        let pages: Vec<_> = stream::iter(reads).buffered(SINGLES_AT_A_TIME).collect().await;
+        let mut reads = Vec::new();
+        for id in ids.into_iter().take(MAX_SINGLES) {
+            reads.push(self.single(token, id).boxed());
+        }
+        let pages: Vec<_> = stream::iter(reads).buffered(AT_A_TIME).collect().await;
         for page in pages {
             match page {
                 Ok(page) => found.add(page),

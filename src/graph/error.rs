@@ -169,7 +169,6 @@ impl GraphError {
 
     /// What Graph said to `call`, without `secrets`.
     pub(super) fn from_failure(call: &'static str, status: u16, failure: Failure, secrets: &[&str]) -> GraphError {
-        let sound = |id: &String| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
         GraphError {
             kind: failure.kind,
             call,
@@ -177,7 +176,7 @@ impl GraphError {
             code: failure.code,
             subcode: failure.subcode,
             message: scrub(&failure.message, secrets),
-            fbtrace_id: failure.fbtrace_id.filter(sound).map(String::into_boxed_str),
+            fbtrace_id: failure.fbtrace_id.and_then(trace_id),
         }
     }
 }
@@ -202,6 +201,12 @@ impl fmt::Display for GraphError {
 }
 
 impl std::error::Error for GraphError {}
+
+/// A trace id, if it looks like one.
+pub(super) fn trace_id(id: String) -> Option<Box<str>> {
+    let sound = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    (id.len() <= 64 && id.bytes().all(sound)).then(|| id.into())
+}
 
 /// What [`classify`] found. The message is as Graph wrote it and may hold a token: it goes through [`scrub`] first.
 #[derive(Clone, PartialEq, Eq)]

@@ -62,7 +62,7 @@ fn in_token(c: char) -> bool {
 }
 
 fn looks_secret(run: &str) -> bool {
-    if run.starts_with("EAA") && run.len() > 4 {
+    if run.split_once("EAA").is_some_and(|(_, rest)| rest.len() > 1) {
         return true;
     }
     let word = |b: u8| b.is_ascii_lowercase() || b"_-.".contains(&b);
@@ -98,14 +98,9 @@ mod tests {
             ("Object with ID '106640251234567' does not exist", "Object with ID '106640251234567' does not exist"),
             ("see https://developers.facebook.com/docs/x", "see https://developers.facebook.com/docs/x"),
             ("a\r\n\tb\u{202e}c\0", "a b c"),
-            ("access_token=EAAB1234&x", "[redacted]&x".trim_start()),
+            ("?token=EAAB1&x", "?[redacted]&x"),
         ] {
-            let clean = scrub(text, &[]);
-            if text.starts_with("access_token") {
-                assert!(!clean.contains("EAAB"), "{clean}");
-            } else {
-                assert_eq!(clean, wanted);
-            }
+            assert_eq!(scrub(text, &[]), wanted);
         }
     }
 
