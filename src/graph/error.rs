@@ -1,0 +1,572 @@
+//! What went wrong with a Graph call, as a *kind* that decides what to do about it.
+//!
+//! [`classify`] is pure and goes by one table of codes and subcodes. It never looks at `type` (throttling and bad
+//! parameters both say `OAuthException`), nor at the HTTP status once there is a code (a dead token comes as 400, a
+//! missing permission as 403, "reduce the amount of data" as 500). The text of a message decides only in the few rows
+//! where Graph gives nothing else; each of those rows says so with `says`.
+//!
+//! The trap on the other side is to be too eager: an answer that is no Graph error (HTML from something in between, an
+//! empty body, JSON of another shape) is *transient*, whatever its status. A link is parked only when Graph said, in
+//! its own form and with its own code, that the token or the permission is gone.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::json;
+use super::scrub::scrub;
+
+/// Whose budget is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ThrottleScope {
+    /// The whole app: nothing may be called.
+    App,
+    /// One page.
+    Page,
+    /// One person, across all apps.
+    Person,
+}
+
+/// Why a token no longer works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeadReason {
+    /// Its time is over (463).
+    Expired,
+    /// The person changed the password, or Facebook reset the session (460).
+    PasswordChanged,
+    /// The person must pass a checkpoint on facebook.com (459).
+    Checkpoint,
+    /// The person's account is not confirmed (464).
+    Unconfirmed,
+    /// The person removed the app (458).
+    AppRemoved,
+    /// The person lost the role on the page (492).
+    RoleLost,
+    /// A later login left this page unticked. Known by the message alone, so advice and not a decision.
+    PageUnticked,
+    /// Dead, and Graph does not say why.
+    Invalid,
+}
+
+impl DeadReason {
+    /// One word for logs and for health.
+    pub fn word(self) -> &'static str {
+        match self {
+            DeadReason::Expired => "expired",
+            DeadReason::PasswordChanged => "password_changed",
+            DeadReason::Checkpoint => "checkpoint",
+            DeadReason::Unconfirmed => "unconfirmed",
+            DeadReason::AppRemoved => "app_removed",
+            DeadReason::RoleLost => "role_lost",
+            DeadReason::PageUnticked => "page_unticked",
+            DeadReason::Invalid => "invalid",
+        }
+    }
+
+    /// The reason behind the code and subcode of a token error; `None` when they speak of something else.
+    pub fn of(code: i64, subcode: Option<i64>) -> Option<DeadReason> {
+        match verdict(code, subcode, "")? {
+            GraphErrorKind::TokenDead { reason } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// What to do about an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GraphErrorKind {
+    /// Network, timeout, 5xx, or an answer that is no Graph answer: try again later, with backoff.
+    Transient,
+    /// A budget is spent: call nothing in this scope for a while.
+    Throttled {
+        /// Whose budget.
+        scope: ThrottleScope,
+        /// For how long, where Graph or the gate said so.
+        retry_after: Option<Duration>,
+    },
+    /// The token is dead: no retry, a person must link again.
+    TokenDead {
+        /// Why.
+        reason: DeadReason,
+    },
+    /// The token lives, but a permission or capability is missing: no retry, a person must consent again.
+    PermissionMissing,
+    /// One field is refused: leave it out and ask again.
+    FieldRefused {
+        /// Which one, where the message says so.
+        field: Option<Box<str>>,
+    },
+    /// This page does not support the endpoint or feature: leave it.
+    Unsupported,
+    /// Ask for fewer things at a time.
+    TooMuchData,
+    /// The object does not exist, or this token may not see it: flag the link.
+    Gone,
+    /// Blocked for policy: a long pause, and a person must look.
+    Blocked,
+    /// App id, app secret, redirect address or proof are wrong: an operator must correct the settings.
+    Misconfigured,
+    /// A page token was needed.
+    WrongTokenKind,
+    /// The login code was used before, or is too old: begin the login again.
+    CodeSpent,
+    /// Graph refused the request as such: retrying is useless.
+    BadRequest,
+}
+
+impl GraphErrorKind {
+    /// One word for metrics and logs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            GraphErrorKind::Transient => "transient",
+            GraphErrorKind::Throttled { .. } => "throttled",
+            GraphErrorKind::TokenDead { .. } => "token_dead",
+            GraphErrorKind::PermissionMissing => "permission_missing",
+            GraphErrorKind::FieldRefused { .. } => "field_refused",
+            GraphErrorKind::Unsupported => "unsupported",
+            GraphErrorKind::TooMuchData => "too_much_data",
+            GraphErrorKind::Gone => "gone",
+            GraphErrorKind::Blocked => "blocked",
+            GraphErrorKind::Misconfigured => "misconfigured",
+            GraphErrorKind::WrongTokenKind => "wrong_token_kind",
+            GraphErrorKind::CodeSpent => "code_spent",
+            GraphErrorKind::BadRequest => "bad_request",
+        }
+    }
+}
+
+/// A Graph call that did not succeed. Safe to print: its message holds no token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphError {
+    /// What to do about it.
+    pub kind: GraphErrorKind,
+    /// Which call.
+    pub call: &'static str,
+    /// The HTTP status, when there was an answer.
+    pub status: Option<u16>,
+    /// Graph's code.
+    pub code: Option<i64>,
+    /// Graph's subcode.
+    pub subcode: Option<i64>,
+    /// What was said, scrubbed and bounded.
+    pub message: String,
+    /// Meta's own name for this answer, to quote to their support.
+    pub fbtrace_id: Option<Box<str>>,
+}
+
+impl GraphError {
+    /// An error that no Graph answer stands behind. The message must hold nothing secret.
+    pub(super) fn local(call: &'static str, kind: GraphErrorKind, message: impl Into<String>) -> GraphError {
+        let message = message.into();
+        GraphError { kind, call, status: None, code: None, subcode: None, message, fbtrace_id: None }
+    }
+
+    /// An answer that has not the shape that was promised.
+    pub(super) fn odd(call: &'static str, what: &str) -> GraphError {
+        GraphError::local(call, GraphErrorKind::Transient, what)
+    }
+
+    /// What Graph said to `call`, without `secrets`.
+    pub(super) fn from_failure(call: &'static str, status: u16, failure: Failure, secrets: &[&str]) -> GraphError {
+        GraphError {
+            kind: failure.kind,
+            call,
+            status: Some(status),
+            code: failure.code,
+            subcode: failure.subcode,
+            message: scrub(&failure.message, secrets),
+            fbtrace_id: failure.fbtrace_id.and_then(trace_id),
+        }
+    }
+}
+
+impl fmt::Display for GraphError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "graph call {} failed ({})", self.call, self.kind.word())?;
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        match (self.code, self.subcode, self.status) {
+            (Some(code), Some(subcode), _) => write!(f, " [code {code}/{subcode}]"),
+            (Some(code), None, _) => write!(f, " [code {code}]"),
+            (None, _, Some(status)) => write!(f, " [http {status}]"),
+            (None, _, None) => Ok(()),
+        }?;
+        match &self.fbtrace_id {
+            Some(id) => write!(f, " [trace {id}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for GraphError {}
+
+/// A trace id, if it looks like one.
+pub(super) fn trace_id(id: String) -> Option<Box<str>> {
+    let sound = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    (id.len() <= 64 && id.bytes().all(sound)).then(|| id.into())
+}
+
+/// What [`classify`] found. The message is as Graph wrote it and may hold a token: it goes through [`scrub`] first.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What to do about it.
+    pub kind: GraphErrorKind,
+    /// Graph's code.
+    pub code: Option<i64>,
+    /// Graph's subcode.
+    pub subcode: Option<i64>,
+    /// Graph's words, unscrubbed.
+    message: String,
+    /// Meta's name for the answer, unchecked.
+    fbtrace_id: Option<String>,
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Failure({:?}, {:?}/{:?})", self.kind, self.code, self.subcode)
+    }
+}
+
+/// One row of the table: these codes, with this subcode, saying this, mean that.
+struct Row {
+    codes: (i64, i64),
+    subcode: Sub,
+    /// The message must contain this; for rows where Graph gives nothing else to tell them by.
+    says: &'static str,
+    kind: GraphErrorKind,
+}
+
+enum Sub {
+    Any,
+    One(i64),
+}
+
+const fn row(low: i64, high: i64, subcode: Sub, says: &'static str, kind: GraphErrorKind) -> Row {
+    Row { codes: (low, high), subcode, says, kind }
+}
+
+const fn throttled(scope: ThrottleScope) -> GraphErrorKind {
+    GraphErrorKind::Throttled { scope, retry_after: None }
+}
+
+const fn dead(reason: DeadReason) -> GraphErrorKind {
+    GraphErrorKind::TokenDead { reason }
+}
+
+const REFUSED: GraphErrorKind = GraphErrorKind::FieldRefused { field: None };
+
+/// The first row that fits decides. Sources: Meta's error handling and rate limiting guides and the Pages API's list
+/// of error codes, unless a row says otherwise. "Seen": the same text in unrelated public code.
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    // Limits.
+    row(4, 4, Sub::Any, "", throttled(ThrottleScope::App)),
+    row(17, 17, Sub::Any, "", throttled(ThrottleScope::Person)),
+    row(32, 32, Sub::Any, "", throttled(ThrottleScope::Page)),
+    row(613, 613, Sub::Any, "", throttled(ThrottleScope::Page)),
+    row(80000, 80014, Sub::Any, "", throttled(ThrottleScope::Page)),
+    // Too much asked at once. Seen, both with the subcode and with the text alone.
+    row(1, 1, Sub::One(99), "", GraphErrorKind::TooMuchData),
+    row(1, 1, Sub::Any, "reduce the amount of data", GraphErrorKind::TooMuchData),
+    row(368, 368, Sub::Any, "", GraphErrorKind::Blocked),
+    // Code 1 means "unknown" and is also used for a wrong client secret (seen) and a missing capability.
+    row(1, 1, Sub::Any, "Error validating client secret", GraphErrorKind::Misconfigured),
+    row(1, 1, Sub::One(2853006), "", GraphErrorKind::PermissionMissing),
+    row(1, 2, Sub::Any, "", GraphErrorKind::Transient),
+    row(341, 341, Sub::Any, "", GraphErrorKind::Transient),
+    // Permissions, except where they speak of one field.
+    row(3, 3, Sub::Any, "", GraphErrorKind::PermissionMissing),
+    row(10, 10, Sub::Any, "", GraphErrorKind::PermissionMissing),
+    row(12, 12, Sub::Any, "", REFUSED),
+    row(200, 200, Sub::One(2069030), "", GraphErrorKind::Unsupported),
+    row(200, 200, Sub::One(2069031), "", REFUSED),
+    row(200, 200, Sub::One(2069033), "", GraphErrorKind::Unsupported),
+    row(200, 200, Sub::Any, "To subscribe to the ", REFUSED), // seen
+    row(200, 299, Sub::Any, "", GraphErrorKind::PermissionMissing),
+    // Parameters. The proof, the field and the subscription share code 100 without a subcode; seen.
+    row(100, 100, Sub::One(33), "", GraphErrorKind::Gone),
+    row(100, 100, Sub::One(36007), "", GraphErrorKind::CodeSpent),
+    row(100, 100, Sub::One(36009), "", GraphErrorKind::CodeSpent),
+    row(100, 100, Sub::One(36008), "", GraphErrorKind::Misconfigured),
+    row(100, 100, Sub::Any, "appsecret_proof", GraphErrorKind::Misconfigured),
+    row(100, 100, Sub::Any, "nonexisting field (", REFUSED),
+    row(100, 100, Sub::Any, "Param subscribed_fields", REFUSED),
+    row(100, 100, Sub::Any, "", GraphErrorKind::BadRequest),
+    row(101, 101, Sub::Any, "", GraphErrorKind::Misconfigured),
+    row(104, 104, Sub::Any, "", GraphErrorKind::Misconfigured),
+    // Tokens.
+    row(190, 190, Sub::One(458), "", dead(DeadReason::AppRemoved)),
+    row(190, 190, Sub::One(459), "", dead(DeadReason::Checkpoint)),
+    row(190, 190, Sub::One(460), "", dead(DeadReason::PasswordChanged)),
+    row(190, 190, Sub::One(463), "", dead(DeadReason::Expired)),
+    row(190, 190, Sub::One(464), "", dead(DeadReason::Unconfirmed)),
+    row(190, 190, Sub::One(467), "", dead(DeadReason::Invalid)),
+    row(190, 190, Sub::One(492), "", dead(DeadReason::RoleLost)),
+    row(190, 190, Sub::One(2069032), "", GraphErrorKind::WrongTokenKind),
+    row(190, 190, Sub::Any, "impersonating a user's page", dead(DeadReason::PageUnticked)), // seen
+    row(190, 190, Sub::Any, "", dead(DeadReason::Invalid)),
+    row(102, 102, Sub::Any, "", dead(DeadReason::Invalid)),
+    row(506, 506, Sub::Any, "", GraphErrorKind::BadRequest),
+];
+
+fn verdict(code: i64, subcode: Option<i64>, message: &str) -> Option<GraphErrorKind> {
+    let fits = |row: &&Row| {
+        (row.codes.0..=row.codes.1).contains(&code)
+            && match row.subcode {
+                Sub::Any => true,
+                Sub::One(wanted) => subcode == Some(wanted),
+            }
+            && message.contains(row.says)
+    };
+    TABLE.iter().find(fits).map(|row| row.kind.clone())
+}
+
+/// The JSON of a good answer, or what a bad one means.
+///
+/// # Errors
+/// A [`Failure`] for everything but a 2xx answer in JSON that holds no `error`.
+pub fn classify(status: u16, body: &[u8]) -> Result<Value, Failure> {
+    let good = (200..300).contains(&status);
+    let blank = |kind, message: &str| Failure {
+        kind,
+        code: None,
+        subcode: None,
+        message: message.to_owned(),
+        fbtrace_id: None,
+    };
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return Err(blank(without_code(status, false), "the answer is not json"));
+    };
+    let error = match value.get("error") {
+        Some(error) if !error.is_null() => error,
+        _ if good => return Ok(value),
+        // Old OAuth errors come without the wrapper.
+        _ if value.get("message").is_some() && value.get("code").is_some() => &value,
+        _ => return Err(blank(without_code(status, false), "the answer is no graph error")),
+    };
+    Err(read_error(status, error))
+}
+
+fn read_error(status: u16, error: &Value) -> Failure {
+    let code = json::integer(error, "code");
+    let subcode = json::integer(error, "error_subcode");
+    let mut message = json::text(error, "message").or_else(|| error.as_str().map(str::to_owned)).unwrap_or_default();
+    let known = code.and_then(|code| verdict(code, subcode, &message));
+    let mut kind = match known {
+        Some(kind) => kind,
+        None if code.is_some() => {
+            if status >= 500 {
+                GraphErrorKind::Transient
+            } else {
+                GraphErrorKind::BadRequest
+            }
+        }
+        None => without_code(status, true),
+    };
+    if let GraphErrorKind::FieldRefused { field } = &mut kind {
+        *field = refused_field(&message);
+    }
+    // Limits keep their meaning: Graph marks them transient as well.
+    let stands =
+        matches!(kind, GraphErrorKind::Throttled { .. } | GraphErrorKind::TooMuchData | GraphErrorKind::Blocked);
+    if json::truth(error, "is_transient") == Some(true) && !stands {
+        kind = GraphErrorKind::Transient;
+    }
+    if let Some(more) = json::text(error, "error_user_msg").filter(|more| *more != message) {
+        message = format!("{message} ({more})");
+    }
+    Failure { kind, code, subcode, message, fbtrace_id: json::text(error, "fbtrace_id") }
+}
+
+/// What a bad status alone means; `spoken` when Graph's own error object came with it.
+fn without_code(status: u16, spoken: bool) -> GraphErrorKind {
+    match status {
+        429 => throttled(ThrottleScope::App),
+        400..=499 if spoken => GraphErrorKind::BadRequest,
+        _ => GraphErrorKind::Transient,
+    }
+}
+
+/// The field that a message speaks of, in the three wordings that name one.
+fn refused_field(message: &str) -> Option<Box<str>> {
+    let between = |start: &str, end: &str| {
+        let (_, rest) = message.split_once(start)?;
+        let (field, _) = rest.split_once(end)?;
+        let sound = (1..=64).contains(&field.len()) && field.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        sound.then(|| field.into())
+    };
+    between("nonexisting field (", ")")
+        .or_else(|| between("To subscribe to the ", " field"))
+        .or_else(|| between("- got \"", "\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn kind(status: u16, code: i64, subcode: Option<i64>, message: &str) -> GraphErrorKind {
+        let body =
+            json!({"error": {"message": message, "type": "OAuthException", "code": code, "error_subcode": subcode}});
+        classify(status, body.to_string().as_bytes()).unwrap_err().kind
+    }
+
+    fn refused(field: &str) -> GraphErrorKind {
+        GraphErrorKind::FieldRefused { field: Some(field.into()) }
+    }
+
+    #[test]
+    fn every_row_of_the_reference_has_its_action() {
+        use DeadReason::*;
+        use GraphErrorKind::*;
+        let app = throttled(ThrottleScope::App);
+        let person = throttled(ThrottleScope::Person);
+        let page = throttled(ThrottleScope::Page);
+        let rows: &[(u16, i64, Option<i64>, &str, GraphErrorKind)] = &[
+            (500, 1, None, "An unknown error occurred", Transient),
+            (400, 1, None, "API Unknown", Transient),
+            (500, 2, None, "Service temporarily unavailable", Transient),
+            (400, 341, None, "Application limit reached", Transient),
+            (500, 1, Some(99), "An unknown error occurred", TooMuchData),
+            (500, 1, None, "Please reduce the amount of data you're asking for, then retry your request", TooMuchData),
+            (400, 1, Some(2853006), "x", PermissionMissing),
+            (400, 3, None, "x", PermissionMissing),
+            (400, 1, None, "Error validating client secret.", Misconfigured),
+            (400, 4, None, "(#4) Application request limit reached", app.clone()),
+            (400, 17, None, "(#17) User request limit reached", person),
+            (400, 32, None, "(#32) Page request limit reached", page.clone()),
+            (400, 80000, None, "x", page.clone()),
+            (400, 80001, None, "There have been too many calls to this Page account", page.clone()),
+            (400, 80002, None, "x", page.clone()),
+            (400, 80005, None, "x", page.clone()),
+            (400, 80006, None, "x", page.clone()),
+            (400, 80014, None, "x", page.clone()),
+            (400, 80015, None, "x", BadRequest),
+            (400, 613, Some(1996), "x", page.clone()),
+            (400, 613, None, "x", page.clone()),
+            (403, 10, None, "(#10) This endpoint requires the 'pages_read_engagement' permission", PermissionMissing),
+            (403, 200, None, "(#200) Requires pages_manage_metadata", PermissionMissing),
+            (403, 299, None, "x", PermissionMissing),
+            (400, 200, Some(2069030), "x", Unsupported),
+            (400, 200, Some(2069031), "This field is not supported.", FieldRefused { field: None }),
+            (400, 200, Some(2069033), "x", Unsupported),
+            (400, 12, None, "(#12) genre is deprecated", FieldRefused { field: None }),
+            (400, 100, None, "(#100) Invalid parameter", BadRequest),
+            (400, 100, None, "(#100) Tried accessing nonexisting field (email) on node type (Page)", refused("email")),
+            (400, 100, None, "(#100) Tried accessing nonexisting field (accounts)", refused("accounts")),
+            (400, 100, None, "Invalid appsecret_proof provided in the API argument", Misconfigured),
+            (400, 100, None, "API calls from the server require an appsecret_proof argument", Misconfigured),
+            (
+                400,
+                100,
+                None,
+                "(#100) Param subscribed_fields[0] must be one of {feed, mention, name} - got \"x\"",
+                refused("x"),
+            ),
+            (
+                403,
+                200,
+                None,
+                "(#200) To subscribe to the messages field, one of these permissions is needed: pages_messaging",
+                refused("messages"),
+            ),
+            (400, 100, Some(33), "Unsupported get request. Object with ID '1' does not exist", Gone),
+            (400, 100, Some(36009), "This authorization code has been used.", CodeSpent),
+            (400, 100, Some(36008), "Error validating verification code.", Misconfigured),
+            (400, 101, None, "Error validating application", Misconfigured),
+            (400, 104, None, "An access token is required", Misconfigured),
+            (400, 190, None, "Malformed access token", dead(Invalid)),
+            (400, 102, None, "x", dead(Invalid)),
+            (
+                400,
+                190,
+                None,
+                "Any of the pages_read_engagement, pages_manage_metadata permission(s) must be granted before impersonating a user's page.",
+                dead(PageUnticked),
+            ),
+            (400, 190, Some(458), "x", dead(AppRemoved)),
+            (400, 190, Some(459), "x", dead(Checkpoint)),
+            (400, 190, Some(464), "x", dead(Unconfirmed)),
+            (400, 190, Some(460), "x", dead(PasswordChanged)),
+            (400, 190, Some(463), "x", dead(Expired)),
+            (400, 190, Some(467), "x", dead(Invalid)),
+            (400, 190, Some(492), "x", dead(RoleLost)),
+            (400, 190, Some(2069032), "A Page access token is required for this call.", WrongTokenKind),
+            (400, 190, Some(99999), "x", dead(Invalid)),
+            (400, 368, None, "x", Blocked),
+            (400, 506, None, "x", BadRequest),
+            (400, 2500, None, "Unknown path components", BadRequest),
+            (500, 98765, None, "x", Transient),
+        ];
+        for (status, code, subcode, message, wanted) in rows {
+            assert_eq!(kind(*status, *code, *subcode, message), *wanted, "{code}/{subcode:?} {message}");
+        }
+    }
+
+    #[test]
+    fn the_code_wins_over_the_status_and_the_mark_over_most_codes() {
+        assert_eq!(kind(500, 190, Some(460), ""), dead(DeadReason::PasswordChanged));
+        let marked = |code: i64| {
+            let body = json!({"error": {"message": "", "code": code, "is_transient": true}}).to_string();
+            classify(400, body.as_bytes()).unwrap_err().kind
+        };
+        assert_eq!(marked(190), GraphErrorKind::Transient);
+        assert_eq!(marked(31337), GraphErrorKind::Transient);
+        assert_eq!(marked(4), throttled(ThrottleScope::App));
+        assert_eq!(marked(368), GraphErrorKind::Blocked);
+    }
+
+    #[test]
+    fn what_is_no_graph_error_is_transient() {
+        for (status, body) in [
+            (400, "<html>Sorry, something went wrong</html>"),
+            (500, ""),
+            (502, "<html>"),
+            (200, "<html>"),
+            (200, ""),
+            (200, "{\"id\":\"1"),
+            (404, "{\"detail\":\"not found\"}"),
+            (401, "false"),
+            (302, ""),
+            (503, "{\"error\":{}}"),
+        ] {
+            let failure = classify(status, body.as_bytes()).unwrap_err();
+            assert_eq!(failure.kind, GraphErrorKind::Transient, "{status} {body}");
+        }
+        assert_eq!(classify(429, b"slow down").unwrap_err().kind, throttled(ThrottleScope::App));
+    }
+
+    #[test]
+    fn good_answers_pass_and_hidden_errors_do_not() {
+        assert_eq!(classify(200, b"false").unwrap(), json!(false));
+        assert_eq!(classify(200, b"{\"error\":null,\"id\":\"1\"}").unwrap()["id"], "1");
+        let hidden = classify(200, b"{\"error\":{\"code\":190,\"message\":\"x\"}}").unwrap_err();
+        assert_eq!(hidden.kind, dead(DeadReason::Invalid));
+        let bare = classify(400, b"{\"code\":\"190\",\"message\":\"x\"}").unwrap_err();
+        assert_eq!((bare.kind, bare.code), (dead(DeadReason::Invalid), Some(190)));
+        assert_eq!(classify(400, b"{\"error\":\"words\"}").unwrap_err().kind, GraphErrorKind::BadRequest);
+    }
+
+    #[test]
+    fn an_error_prints_on_one_line_without_its_token() {
+        let body = json!({"error": {"message": "Malformed access token EAABwzLixnjYBAK\nnext", "code": 190, "error_subcode": 467,
+            "error_user_msg": "Log in again with my-odd-token", "fbtrace_id": "EJplcsCHuLu"}});
+        let failure = classify(400, body.to_string().as_bytes()).unwrap_err();
+        assert!(!format!("{failure:?}").contains("EAAB"));
+        let error = GraphError::from_failure("me", 400, failure, &["my-odd-token"]);
+        assert_eq!(
+            error.to_string(),
+            "graph call me failed (token_dead): Malformed access token [redacted] next \
+             (Log in again with [redacted]) [code 190/467] [trace EJplcsCHuLu]"
+        );
+    }
+
+    #[test]
+    fn reasons_are_found_from_codes_alone() {
+        assert_eq!(DeadReason::of(190, Some(463)), Some(DeadReason::Expired));
+        assert_eq!(DeadReason::of(190, None), Some(DeadReason::Invalid));
+        assert_eq!(DeadReason::of(4, None), None);
+    }
+}

@@ -1,0 +1,348 @@
+//! The two subscriptions that webhooks need: the app's (where to deliver, once per app) and the page's (that this app
+//! wants this page's changes). Only fields in both are delivered.
+//!
+//! A POST to the page's edge *replaces* its set of fields, and refuses the whole set for one bad field. So the whole
+//! union is sent, and refused fields are taken out one at a time until the rest is accepted. Meta calls our handshake
+//! *during* the app's POST: the door must be open by then.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::GraphClient;
+use super::error::{GraphError, GraphErrorKind};
+use super::json;
+use super::throttle::Priority;
+use super::transport::{Bearer, Call};
+use crate::model::{PageId, Secret};
+
+/// Refused fields that are taken out before giving up.
+const MAX_REFUSED: usize = 24;
+
+/// What became of a page's subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Subscribed {
+    /// The fields that are now subscribed, all of them.
+    pub accepted: BTreeSet<String>,
+    /// The fields that Graph would not have.
+    pub refused: BTreeSet<String>,
+}
+
+/// The app's subscription to the `page` object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppSubscription {
+    /// Where Meta delivers.
+    pub callback_url: String,
+    /// False when Meta gave up on the address, until it is subscribed again.
+    pub active: bool,
+    /// The fields.
+    pub fields: BTreeSet<String>,
+}
+
+/// Takes `{"success":true}`, the documented `"true"`, and a bare `true`.
+pub(super) fn confirmed(call: &'static str, answer: &Value) -> Result<(), GraphError> {
+    let yes = *answer == Value::Bool(true) || json::truth(answer, "success") == Some(true);
+    if yes { Ok(()) } else { Err(GraphError::odd(call, "graph did not confirm")) }
+}
+
+impl GraphClient {
+    /// The fields of this page that this app is subscribed to; `None` when it is not subscribed at all.
+    ///
+    /// # Errors
+    /// Any kind.
+    pub async fn subscribed_fields(
+        &self,
+        page: &PageId,
+        token: &Secret,
+    ) -> Result<Option<BTreeSet<String>>, GraphError> {
+        let path = [page.as_str(), "subscribed_apps"];
+        let call = || {
+            Call::new("subscribed_fields", Method::GET, &path, Bearer::Token(token))
+                .param("fields", "id,name,subscribed_fields")
+                .charged_to(page)
+                .priority(Priority::Background)
+        };
+        let listing = self.inner.list(call).await?;
+        let own = |item: &&Value| json::text(item, "id").as_deref() == Some(self.inner.settings.app_id.as_str());
+        match (listing.items.iter().find(own), listing.cut_short) {
+            (Some(item), _) => Ok(Some(json::names(item, "subscribed_fields"))),
+            (None, None) => Ok(None),
+            (None, Some(reason)) => Err(GraphError::odd("subscribed_fields", &reason)),
+        }
+    }
+
+    /// Subscribes the page to exactly these fields, less those that Graph refuses.
+    ///
+    /// # Errors
+    /// Any kind; also when every field is refused, with what was said of the last one. No empty set is ever sent.
+    pub async fn subscribe_page(
+        &self,
+        page: &PageId,
+        token: &Secret,
+        fields: &[String],
+    ) -> Result<Subscribed, GraphError> {
+        let mut subscribed = Subscribed { accepted: fields.iter().cloned().collect(), ..Subscribed::default() };
+        if subscribed.accepted.is_empty() {
+            let message = "no field to subscribe to, use unsubscribe_page";
+            return Err(GraphError::local("subscribe_page", GraphErrorKind::BadRequest, message));
+        }
+        let path = [page.as_str(), "subscribed_apps"];
+        loop {
+            let fields = subscribed.accepted.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+            let call = Call::new("subscribe_page", Method::POST, &path, Bearer::Token(token))
+                .param("subscribed_fields", fields)
+                .charged_to(page);
+            let mut error = match self.inner.send(call).await {
+                Ok(answer) => return confirmed("subscribe_page", &answer).map(|()| subscribed),
+                Err(error) => error,
+            };
+            let field = match &error.kind {
+                GraphErrorKind::FieldRefused { field: Some(field) } => subscribed.accepted.take(&**field),
+                _ => None,
+            };
+            let Some(field) = field else { return Err(error) };
+            subscribed.refused.insert(field);
+            if subscribed.accepted.is_empty() || subscribed.refused.len() > MAX_REFUSED {
+                // One permission stands behind all fields: then it is missing, and no field is to blame.
+                if error.code == Some(200) {
+                    error.kind = GraphErrorKind::PermissionMissing;
+                }
+                return Err(error);
+            }
+        }
+    }
+
+    /// Ends the page's subscription.
+    ///
+    /// # Errors
+    /// Any kind.
+    pub async fn unsubscribe_page(&self, page: &PageId, token: &Secret) -> Result<(), GraphError> {
+        let path = [page.as_str(), "subscribed_apps"];
+        let call = Call::new("unsubscribe_page", Method::DELETE, &path, Bearer::Token(token)).charged_to(page);
+        confirmed("unsubscribe_page", &self.inner.send(call).await?)
+    }
+
+    /// The app's subscription to pages; `None` when there is none.
+    ///
+    /// # Errors
+    /// Any kind.
+    pub async fn app_subscription(&self) -> Result<Option<AppSubscription>, GraphError> {
+        self.read_app_subscription("app_subscription", Priority::Background).await
+    }
+
+    /// Are address, version, app id and app secret right? Asks for the app's own subscriptions, which needs all four.
+    ///
+    /// # Errors
+    /// Any kind; [`GraphErrorKind::Misconfigured`] when Graph does not know the app by this secret.
+    pub async fn probe(&self) -> Result<(), GraphError> {
+        self.read_app_subscription("probe", Priority::Prompt).await.map(drop)
+    }
+
+    /// Subscribes the app to pages: deliveries go to `callback_url`, which Meta calls before this returns.
+    ///
+    /// # Errors
+    /// Any kind.
+    pub async fn subscribe_app(
+        &self,
+        callback_url: &str,
+        verify_token: &Secret,
+        fields: &[String],
+    ) -> Result<(), GraphError> {
+        let path = [self.inner.settings.app_id.as_str(), "subscriptions"];
+        let call = Call::new("subscribe_app", Method::POST, &path, Bearer::App)
+            .param("object", "page")
+            .param("callback_url", callback_url)
+            .secret("verify_token", verify_token)
+            .param("fields", fields.join(","))
+            .param("include_values", "true");
+        confirmed("subscribe_app", &self.inner.send(call).await?)
+    }
+
+    async fn read_app_subscription(
+        &self,
+        name: &'static str,
+        priority: Priority,
+    ) -> Result<Option<AppSubscription>, GraphError> {
+        let path = [self.inner.settings.app_id.as_str(), "subscriptions"];
+        let listing = self.inner.list(|| Call::new(name, Method::GET, &path, Bearer::App).priority(priority)).await?;
+        let of_pages = |item: &&Value| item["object"] == "page";
+        match (listing.items.iter().find(of_pages), listing.cut_short) {
+            (Some(item), _) => Ok(Some(AppSubscription {
+                callback_url: json::text(item, "callback_url").unwrap_or_default(),
+                active: json::truth(item, "active").unwrap_or(false),
+                fields: json::names(item, "fields"),
+            })),
+            (None, None) => Ok(None),
+            (None, Some(reason)) => Err(GraphError::odd(name, &reason)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{APP_ID, APP_SECRET, Fake, Reply};
+    use super::*;
+    use serde_json::json;
+
+    fn page() -> PageId {
+        "123".parse().unwrap()
+    }
+
+    fn token() -> Secret {
+        Secret::new("EAApage")
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn list(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn the_entry_of_this_app_counts_and_no_other() {
+        let other = json!({"id": "1", "subscribed_fields": ["feed"]});
+        let own = json!({"id": APP_ID, "subscribed_fields": ["name", {"name": "hours"}]});
+        let fake = Fake::script([
+            Reply::Json(200, json!({"data": [other, own]})),
+            Reply::Json(200, json!({"data": [other]})),
+            Reply::Json(200, json!({"data": []})),
+            Reply::Json(200, json!({"data": [{"id": APP_ID}]})),
+            Reply::Json(200, json!({})),
+        ])
+        .await;
+        let client = fake.client();
+        for wanted in [Some(set(&["hours", "name"])), None, None, Some(set(&[]))] {
+            assert_eq!(client.subscribed_fields(&page(), &token()).await.unwrap(), wanted);
+        }
+        assert_eq!(client.subscribed_fields(&page(), &token()).await.unwrap_err().kind, GraphErrorKind::Transient);
+        let seen = &fake.seen()[0];
+        assert_eq!(
+            (seen.path.as_str(), seen.param("fields")),
+            ("/v26.0/123/subscribed_apps", "id,name,subscribed_fields")
+        );
+    }
+
+    #[tokio::test]
+    async fn refused_fields_are_taken_out_one_at_a_time() {
+        let fake = Fake::start(|seen| {
+            let fields = seen.param("subscribed_fields");
+            if fields.contains("moon") {
+                Reply::error(
+                    400,
+                    100,
+                    "(#100) Param subscribed_fields[0] must be one of {feed, mention, name} - got \"moon\"",
+                )
+            } else if fields.contains("messages") {
+                Reply::error(
+                    403,
+                    200,
+                    "(#200) To subscribe to the messages field, one of these permissions is needed: pages_messaging",
+                )
+            } else {
+                Reply::Json(200, json!({"success": "true"}))
+            }
+        })
+        .await;
+        let subscribed = fake
+            .client()
+            .subscribe_page(&page(), &token(), &list(&["name", "moon", "messages", "hours", "name"]))
+            .await;
+        let wanted = Subscribed { accepted: set(&["hours", "name"]), refused: set(&["messages", "moon"]) };
+        assert_eq!(subscribed.unwrap(), wanted);
+        let seen = fake.seen();
+        let sent: Vec<_> = seen.iter().map(|seen| seen.param("subscribed_fields")).collect();
+        assert_eq!(sent, ["hours,messages,moon,name", "hours,messages,name", "hours,name"]);
+        let keys: Vec<_> = seen[2].form.keys().map(String::as_str).collect();
+        assert_eq!(
+            (keys, seen[2].target.as_str()),
+            (vec!["appsecret_proof", "subscribed_fields"], "/v26.0/123/subscribed_apps")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_missing_permission_is_not_blamed_on_the_fields() {
+        let fake = Fake::start(|seen| {
+            let first = seen.param("subscribed_fields").split(',').next().unwrap().to_owned();
+            Reply::error(403, 200, &format!("(#200) To subscribe to the {first} field, one of these permissions is needed: pages_manage_metadata"))
+        })
+        .await;
+        let error = fake.client().subscribe_page(&page(), &token(), &list(&["name", "hours"])).await.unwrap_err();
+        assert_eq!((error.kind, fake.seen().len()), (GraphErrorKind::PermissionMissing, 2));
+        assert!(fake.client().subscribe_page(&page(), &token(), &[]).await.is_err());
+        assert_eq!(fake.seen().len(), 2, "an empty set was sent");
+    }
+
+    #[tokio::test]
+    async fn other_refusals_end_it() {
+        let fake = Fake::script([
+            Reply::error(400, 100, "(#100) Param subscribed_fields[0] must be one of {feed} - got \"other\""),
+            Reply::error(400, 190, "dead"),
+            Reply::Json(200, json!({"success": false})),
+        ])
+        .await;
+        for word in ["field_refused", "token_dead", "transient"] {
+            let error = fake.client().subscribe_page(&page(), &token(), &list(&["name", "hours"])).await.unwrap_err();
+            assert_eq!(error.kind.word(), word);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_is_unsubscribed() {
+        let fake = Fake::script([Reply::Json(200, json!({"success": true})), Reply::Json(200, json!(true))]).await;
+        fake.client().unsubscribe_page(&page(), &token()).await.unwrap();
+        fake.client().unsubscribe_page(&page(), &token()).await.unwrap();
+        let seen = &fake.seen()[0];
+        assert_eq!((seen.method.as_str(), seen.path.as_str()), ("DELETE", "/v26.0/123/subscribed_apps"));
+    }
+
+    #[tokio::test]
+    async fn the_app_is_subscribed_with_values_and_its_own_token() {
+        let fake = Fake::script([Reply::Json(200, json!({"success": "true"}))]).await;
+        let verify = Secret::new("verify me");
+        fake.client()
+            .subscribe_app("https://x.org/facebook/webhook", &verify, &list(&["name", "hours"]))
+            .await
+            .unwrap();
+        let seen = &fake.seen()[0];
+        assert_eq!((seen.method.as_str(), seen.target.as_str()), ("POST", "/v26.0/4242/subscriptions"));
+        for (key, value) in [
+            ("object", "page"),
+            ("callback_url", "https://x.org/facebook/webhook"),
+            ("verify_token", "verify me"),
+            ("fields", "name,hours"),
+            ("include_values", "true"),
+        ] {
+            assert_eq!(seen.form[key], value);
+        }
+        assert_eq!(seen.bearer, Some(format!("{APP_ID}|{APP_SECRET}")));
+    }
+
+    #[tokio::test]
+    async fn the_apps_subscription_is_read() {
+        let pages = json!({"object": "page", "callback_url": "https://x.org/w", "active": true,
+            "fields": [{"name": "feed", "version": "v26.0"}, {"name": "name"}]});
+        let users = json!({"object": "user", "callback_url": "https://y.org", "active": true, "fields": []});
+        let fake = Fake::script([
+            Reply::Json(200, json!({"data": [users, pages]})),
+            Reply::Json(200, json!({"data": [users]})),
+            Reply::Json(200, json!({"data": []})),
+            Reply::error(400, 190, "Invalid OAuth access token signature."),
+            Reply::error(400, 101, "Error validating application."),
+        ])
+        .await;
+        let client = fake.client();
+        let wanted = AppSubscription {
+            callback_url: "https://x.org/w".to_owned(),
+            active: true,
+            fields: set(&["feed", "name"]),
+        };
+        assert_eq!(client.app_subscription().await.unwrap(), Some(wanted));
+        assert_eq!(client.app_subscription().await.unwrap(), None);
+        client.probe().await.unwrap();
+        assert_eq!(client.probe().await.unwrap_err().kind, GraphErrorKind::Misconfigured);
+        assert_eq!(client.probe().await.unwrap_err().kind, GraphErrorKind::Misconfigured);
+    }
+}

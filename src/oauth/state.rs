@@ -1,0 +1,207 @@
+//! The OAuth `state`: what ties the callback to the browser that began the login.
+//!
+//! A state is 104 bytes, base64url without padding: a nonce (16), the user (16), the SHA-256 of the browser's session
+//! id (32), the moment of issue in milliseconds (8, big endian), and an HMAC-SHA256 over a domain text and all of that.
+//! So a callback needs no memory to be told apart from a forgery, and another browser's state is found out even when
+//! its signature is right. That a state is used once is kept elsewhere: the store remembers nonces for
+//! [`STATE_LIFETIME`].
+//!
+//! One text stands for one state: the length is fixed and trailing bits must be zero, so that flipping any bit of a
+//! state never yields another spelling of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::model::{Millis, Secret, UserId};
+
+/// How long a login may take from the redirect to the callback.
+pub const STATE_LIFETIME: Duration = Duration::from_secs(10 * 60);
+
+/// A state this far ahead of the clock was issued before the clock was set back.
+const SKEW: Duration = Duration::from_secs(60);
+/// Keeps this use of the secret apart from every other.
+const DOMAIN: &[u8] = b"pagesyncd oauth state 1\0";
+const CLAIMS: usize = 16 + 16 + 32 + 8;
+const WHOLE: usize = CLAIMS + 32;
+const TEXT: usize = (WHOLE * 4).div_ceil(3);
+
+/// Mints and verifies states under one secret.
+#[derive(Clone)]
+pub struct StateSigner {
+    keyed: Hmac<Sha256>,
+}
+
+/// What a verified state says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateClaims {
+    /// To be remembered, so that it is not taken again.
+    pub nonce: [u8; 16],
+    /// The user who began the login.
+    pub user: UserId,
+    /// When it began.
+    pub issued: Millis,
+}
+
+/// Why a state was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Not the text of a state.
+    #[error("state is malformed")]
+    Malformed,
+    /// Not signed by this daemon's state secret.
+    #[error("state is not one of ours")]
+    Forged,
+    /// Older than [`STATE_LIFETIME`].
+    #[error("state has expired, begin the login again")]
+    Expired,
+    /// Signed right, but begun in another browser.
+    #[error("state belongs to another browser session")]
+    OtherBrowser,
+}
+
+impl fmt::Debug for StateSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StateSigner([redacted])")
+    }
+}
+
+impl StateSigner {
+    /// A signer under this secret. An empty secret is no secret: it is replaced by a random one that lasts as long as
+    /// this signer, so that nobody else can sign.
+    pub fn new(secret: &Secret) -> Self {
+        let random: [u8; 32] = rand::random();
+        let key = if secret.is_empty() { &random[..] } else { secret.expose().as_bytes() };
+        let keyed = Hmac::<Sha256>::new_from_slice(key).expect("hmac takes a key of any length");
+        StateSigner { keyed: keyed.chain_update(DOMAIN) }
+    }
+
+    /// A state for a login that `user` begins now, in the browser whose session id hashes to `session_hash`. `nonce`
+    /// must come from a random source.
+    pub fn mint(&self, user: UserId, session_hash: [u8; 32], now: Millis, nonce: [u8; 16]) -> String {
+        let mut bytes = Vec::with_capacity(WHOLE);
+        bytes.extend_from_slice(&nonce);
+        bytes.extend_from_slice(user.0.as_bytes());
+        bytes.extend_from_slice(&session_hash);
+        bytes.extend_from_slice(&now.0.to_be_bytes());
+        let tag = self.keyed.clone().chain_update(&bytes).finalize().into_bytes();
+        bytes.extend_from_slice(&tag);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// What the state says, if it is ours, fresh, and begun in the browser whose session id hashes to `session_hash`.
+    ///
+    /// # Errors
+    /// The first of [`StateError`]'s reasons that holds, in their order.
+    pub fn verify(&self, text: &str, session_hash: [u8; 32], now: Millis) -> Result<StateClaims, StateError> {
+        if text.len() != TEXT {
+            return Err(StateError::Malformed);
+        }
+        let mut bytes = [0; WHOLE];
+        let whole = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|_| StateError::Malformed)?;
+        if whole != WHOLE {
+            return Err(StateError::Malformed);
+        }
+        let (claims, tag) = bytes.split_at(CLAIMS);
+        self.keyed.clone().chain_update(claims).verify_slice(tag).map_err(|_| StateError::Forged)?;
+        let (nonce, rest) = claims.split_first_chunk::<16>().ok_or(StateError::Malformed)?;
+        let (user, rest) = rest.split_first_chunk::<16>().ok_or(StateError::Malformed)?;
+        let (browser, rest) = rest.split_first_chunk::<32>().ok_or(StateError::Malformed)?;
+        let (issued, _) = rest.split_first_chunk::<8>().ok_or(StateError::Malformed)?;
+        let issued = Millis(u64::from_be_bytes(*issued));
+        if now.since(issued) > STATE_LIFETIME || issued > now.plus(SKEW) {
+            return Err(StateError::Expired);
+        }
+        if !bool::from(browser.ct_eq(&session_hash)) {
+            return Err(StateError::OtherBrowser);
+        }
+        Ok(StateClaims { nonce: *nonce, user: UserId(Uuid::from_bytes(*user)), issued })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Millis = Millis(1_795_341_600_000);
+    const BROWSER: [u8; 32] = [7; 32];
+
+    fn signer() -> StateSigner {
+        StateSigner::new(&Secret::new("state secret"))
+    }
+
+    fn minted() -> String {
+        signer().mint(UserId(Uuid::from_u128(5)), BROWSER, NOW, [9; 16])
+    }
+
+    #[test]
+    fn a_state_comes_back_as_it_was_minted() {
+        let claims = signer().verify(&minted(), BROWSER, NOW.plus(STATE_LIFETIME)).unwrap();
+        assert_eq!(claims, StateClaims { nonce: [9; 16], user: UserId(Uuid::from_u128(5)), issued: NOW });
+        assert_eq!(minted().len(), TEXT);
+        assert!(minted().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+    }
+
+    #[test]
+    fn age_browser_and_secret_are_each_checked() {
+        let late = Millis(NOW.0 + 600_001);
+        assert_eq!(signer().verify(&minted(), BROWSER, late), Err(StateError::Expired));
+        assert_eq!(signer().verify(&minted(), BROWSER, Millis(NOW.0 - 60_001)), Err(StateError::Expired));
+        assert!(signer().verify(&minted(), BROWSER, Millis(NOW.0 - 60_000)).is_ok());
+        assert_eq!(signer().verify(&minted(), [8; 32], NOW), Err(StateError::OtherBrowser));
+        let other = StateSigner::new(&Secret::new("other secret"));
+        assert_eq!(other.verify(&minted(), BROWSER, NOW), Err(StateError::Forged));
+    }
+
+    #[test]
+    fn the_secret_signs_nothing_outside_its_domain() {
+        let mut bytes = URL_SAFE_NO_PAD.decode(minted()).unwrap();
+        bytes.truncate(CLAIMS);
+        let bare = Hmac::<Sha256>::new_from_slice(b"state secret").unwrap().chain_update(&bytes).finalize();
+        bytes.extend_from_slice(&bare.into_bytes());
+        assert_eq!(signer().verify(&URL_SAFE_NO_PAD.encode(bytes), BROWSER, NOW), Err(StateError::Forged));
+    }
+
+    #[test]
+    fn an_empty_secret_is_not_a_key() {
+        let (one, two) = (StateSigner::new(&Secret::default()), StateSigner::new(&Secret::default()));
+        let state = one.mint(UserId(Uuid::nil()), BROWSER, NOW, [0; 16]);
+        assert!(one.verify(&state, BROWSER, NOW).is_ok());
+        assert_eq!(two.verify(&state, BROWSER, NOW), Err(StateError::Forged));
+    }
+
+    proptest! {
+        #[test]
+        fn every_flipped_bit_is_noticed(at in 0..TEXT, bit in 0..8u8) {
+            let mut text = minted().into_bytes();
+            text[at] ^= 1 << bit;
+            let verdict = signer().verify(&String::from_utf8_lossy(&text), BROWSER, NOW);
+            prop_assert!(matches!(verdict, Err(StateError::Malformed | StateError::Forged)), "{:?}", verdict);
+        }
+
+        #[test]
+        fn a_cut_or_lengthened_state_is_malformed(keep in 0..TEXT, more in "[A-Za-z0-9_=-]{1,8}") {
+            prop_assert_eq!(signer().verify(&minted()[..keep], BROWSER, NOW), Err(StateError::Malformed));
+            prop_assert_eq!(signer().verify(&(minted() + &more), BROWSER, NOW), Err(StateError::Malformed));
+        }
+
+        #[test]
+        fn noise_is_refused(text in ".{0,200}") {
+            prop_assert!(signer().verify(&text, BROWSER, NOW).is_err());
+        }
+
+        #[test]
+        fn what_is_minted_is_verified(user: u128, browser: [u8; 32], nonce: [u8; 16], now in 0..u64::MAX / 2) {
+            let state = signer().mint(UserId(Uuid::from_u128(user)), browser, Millis(now), nonce);
+            let claims = signer().verify(&state, browser, Millis(now)).unwrap();
+            prop_assert_eq!((claims.nonce, claims.user.0.as_u128(), claims.issued.0), (nonce, user, now));
+        }
+    }
+}
