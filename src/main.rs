@@ -1,3 +1,5 @@
-//! The binary: parses arguments, calls the library, turns the outcome into an exit code.
+//! The binary: calls the library, and ends with its exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    pagesyncd::cli::main(std::env::args_os())
+}

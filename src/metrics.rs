@@ -63,6 +63,7 @@ pub struct Metrics {
     spaces: Family<OpLabel, Counter>,
     unchanged: Counter,
     repaired: Counter,
+    healed: Counter,
     restarts: Family<ActorLabel, Counter>,
     connections: Gauge,
     reloads: Family<ResultLabel, Counter>,
@@ -90,6 +91,7 @@ impl Metrics {
             spaces: Family::default(),
             unchanged: Counter::default(),
             repaired: Counter::default(),
+            healed: Counter::default(),
             restarts: Family::default(),
             connections: Gauge::default(),
             reloads: Family::default(),
@@ -113,6 +115,11 @@ impl Metrics {
         r.register("spaces_requests", "Spaces requests by operation and outcome", self.spaces.clone());
         r.register("objects_unchanged", "Reads that found the object as it was", self.unchanged.clone());
         r.register("objects_repaired", "Objects found missing or altered and staged again", self.repaired.clone());
+        r.register(
+            "subscriptions_healed",
+            "Subscriptions that Meta had dropped and that were made again",
+            self.healed.clone(),
+        );
         r.register("actor_restarts", "Actors that died and were started again", self.restarts.clone());
         r.register("connections", "Open connections on the public listener", self.connections.clone());
         r.register("config_reloads", "Configuration reloads by result", self.reloads.clone());
@@ -159,6 +166,11 @@ impl Metrics {
     /// A check found the object missing or altered.
     pub fn object_repaired(&self) {
         self.repaired.inc();
+    }
+
+    /// A subscription that Meta had dropped is made again.
+    pub fn subscription_healed(&self) {
+        self.healed.inc();
     }
 
     /// An actor died and is started again.

@@ -119,6 +119,11 @@ impl Machine {
         self.poll_at
     }
 
+    /// The object in Spaces may not be what was written: poll by then at the latest.
+    pub fn verify_by(&mut self, at: Millis) {
+        self.poll_at = self.poll_at.min(at);
+    }
+
     /// Is it waiting for a person?
     pub fn is_parked(&self) -> bool {
         self.phase == Phase::Parked

@@ -1,0 +1,366 @@
+//! One linked page: holds its token, its webhook state and its poll timer, feeds what happens to the
+//! [`machine`](crate::page::machine) and carries out what that decides.
+//!
+//! The page works at its own pace. It is told *that* something happened, never what; the read that follows tells. One
+//! job (a read, or a repair of the page-level subscription) is under way at a time, in a task that ends with the
+//! actor; what the job had claimed in the store is given back when the task is dropped.
+//!
+//! A page that dies is started again from the store. Its successor takes its place in the directory first and looks
+//! into the store second, so that a mark made in between is either told or found.
+
+mod reading;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::directory::Place;
+use super::{Alarm, Owned, jitter};
+use crate::backoff::Backoff;
+use crate::config::Config;
+use crate::graph::ThrottleScope;
+use crate::health::{Health, Parked, Why};
+use crate::house::House;
+use crate::model::{Cause, LinkKey, Millis, Secret};
+use crate::page::machine::{Ended, Input, Machine, Pace, Read};
+use crate::page::schedule;
+pub(crate) use reading::wanted_webhook_fields;
+use reading::{Job, JobDone};
+
+const RESUBSCRIBE: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(60 * 60) };
+/// How long the subscription is left alone when the page or its permissions refuse it.
+const REFUSED_SUBSCRIPTION: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// Messages to a page.
+pub enum PageMsg {
+    /// Something was told through the directory: take it and step.
+    Told,
+    /// Look into the store for a mark that nobody answers for; many may be looking at once, so spread over this.
+    Look(Duration),
+    /// The alarm of this generation rang.
+    Woke(u64),
+    /// The job of this number ended.
+    Done(u64, Box<JobDone>),
+    /// The link has a new token.
+    Relinked,
+    /// Other settings hold; the work this causes may be spread over so long.
+    Reloaded(Duration),
+    /// Spaces may not hold what was last written: compare after this long.
+    Verify(Duration),
+    /// A person must act first, as was found elsewhere.
+    Park(Why),
+    /// Panic, to show that nobody else minds.
+    #[cfg(feature = "sandbox")]
+    Drill,
+}
+
+/// What a page is started with.
+pub struct PageArgs {
+    /// The shared house.
+    pub house: Arc<House>,
+    /// Which link.
+    pub link: LinkKey,
+    /// Over how long a catch-up after a start is spread.
+    pub spread: Duration,
+}
+
+/// What a page keeps.
+pub struct PageState {
+    house: Arc<House>,
+    link: LinkKey,
+    token: Option<Secret>,
+    machine: Machine,
+    subscription: Subscription,
+    alarm: Alarm,
+    job: Option<Owned>,
+    job_number: u64,
+    /// Why the read that is owed is owed, for reads that no mark stands behind.
+    last_cause: Cause,
+}
+
+/// The page-level webhook subscription: wanted fields confirmed, or when to try again.
+#[derive(Debug, Default)]
+struct Subscription {
+    due_at: Option<Millis>,
+    failures: u32,
+}
+
+/// The page actor.
+pub struct Page;
+
+fn pace(config: &Config) -> Pace {
+    Pace {
+        debounce: config.sync.debounce,
+        burst: u32::try_from(config.sync.burst).unwrap_or(u32::MAX),
+        refill: config.sync.refill,
+        poll_interval: config.sync.poll_interval,
+    }
+}
+
+impl Actor for Page {
+    type Msg = PageMsg;
+    type State = PageState;
+    type Arguments = PageArgs;
+
+    /// Instant, and cannot fail: it runs inside the supervisor's handler.
+    async fn pre_start(&self, _me: ActorRef<PageMsg>, args: PageArgs) -> Result<PageState, ActorProcessingErr> {
+        Ok(PageState::new(args))
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<PageMsg>,
+        message: PageMsg,
+        state: &mut PageState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PageMsg::Told => state.told(&me),
+            PageMsg::Look(spread) => state.look(&me, spread),
+            PageMsg::Woke(generation) if state.alarm.is_current(generation) => state.step(&me, Input::Woke),
+            PageMsg::Woke(_) => {}
+            // A job that was cut short may have answered just before.
+            PageMsg::Done(number, done) if number == state.job_number => state.done(&me, *done),
+            PageMsg::Done(..) => {}
+            PageMsg::Relinked => state.relinked(&me),
+            PageMsg::Reloaded(spread) => state.reloaded(&me, spread),
+            PageMsg::Verify(wait) => {
+                state.machine.verify_by(Millis::now().plus(wait));
+                state.step(&me, Input::Woke);
+            }
+            PageMsg::Park(why) => state.park(&me, why),
+            #[cfg(feature = "sandbox")]
+            PageMsg::Drill => panic!("drill: this page was asked to panic"),
+        }
+        Ok(())
+    }
+}
+
+impl PageState {
+    fn new(PageArgs { house, link, spread }: PageArgs) -> Self {
+        let (now, place) = (Millis::now(), schedule::place(&link));
+        let setup = house.setup();
+        let read_at = house.store.view(&link).and_then(|view| view.synced.read_at);
+        let poll_at = schedule::first_poll(place, setup.config.sync.poll_interval, read_at, spread, now);
+        let machine = Machine::new(pace(&setup.config), place, poll_at);
+        let mut state = PageState {
+            house,
+            link,
+            token: None,
+            machine,
+            subscription: Subscription::default(),
+            alarm: Alarm::default(),
+            job: None,
+            job_number: 0,
+            last_cause: Cause::Poll,
+        };
+        state.load(spread);
+        state
+    }
+
+    /// Takes token, health and webhook state from the store.
+    fn load(&mut self, spread: Duration) {
+        let now = Millis::now();
+        match self.house.store.link(&self.link) {
+            Ok(Some(link)) => {
+                self.token = Some(link.token);
+                if !link.record.health.is_active() {
+                    self.machine.step(now, Input::Parked, 0.0);
+                }
+                let wanted = wanted_webhook_fields(&self.house.setup().config, &link.record);
+                let confirmed = link.record.subscribed.iter().cloned().collect();
+                let soon = now.plus(spread.mul_f64(schedule::place(&self.link)));
+                self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
+            }
+            Ok(None) => self.machine.step(now, Input::Parked, 0.0).map_or((), |_| ()),
+            Err(error) => {
+                tracing::error!(link = %self.link, %error, "the page's token cannot be opened; link the page again");
+                self.machine.step(now, Input::Parked, 0.0);
+            }
+        }
+    }
+
+    fn place(&self) -> Option<Arc<Place>> {
+        self.house.directory.find(&self.link)
+    }
+
+    fn told(&mut self, me: &ActorRef<PageMsg>) {
+        let told = self.place().map(|place| place.take_told()).unwrap_or_default();
+        for cause in told {
+            self.last_cause = cause;
+            self.step(me, Input::Due(cause));
+        }
+    }
+
+    fn look(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
+        if let Some(mark) = self.house.store.unclaimed_mark(&self.link) {
+            self.last_cause = mark.cause;
+            let input =
+                if spread < Duration::from_millis(100) { Input::Due(mark.cause) } else { Input::DueWithin(spread) };
+            self.step(me, input);
+        }
+        self.step(me, Input::Woke);
+    }
+
+    fn step(&mut self, me: &ActorRef<PageMsg>, input: Input) {
+        // While a job is under way the machine may learn of things, but only its end lets another begin.
+        let read = self.machine.step(Millis::now(), input, jitter());
+        match read {
+            Some(read) => self.begin(me, Job::Read { read, fallback: self.last_cause }),
+            None => self.perhaps_resubscribe(me),
+        }
+        self.rearm(me);
+    }
+
+    fn begin(&mut self, me: &ActorRef<PageMsg>, job: Job) {
+        let Some(token) = self.token.clone().filter(|_| !self.house.is_stopping()) else {
+            self.machine.step(Millis::now(), Input::ReadEnded(Ended::Failed { hint: None }), jitter());
+            return;
+        };
+        // A subscription repair may be under way; the read takes over, and sees to the subscription itself.
+        self.cut_job();
+        let (house, link, me, number) = (self.house.clone(), self.link.clone(), me.clone(), self.job_number);
+        let subscribe = self.subscription.due_at.is_some_and(|at| at <= Millis::now());
+        let task = self.house.tasks.spawn(async move {
+            let done = Box::pin(reading::perform(&house, &link, &token, job, subscribe)).await;
+            // A page that is gone needs no answer: its successor reads the store.
+            let _ = me.cast(PageMsg::Done(number, Box::new(done)));
+        });
+        self.job = Some(Owned(task));
+    }
+
+    fn perhaps_resubscribe(&mut self, me: &ActorRef<PageMsg>) {
+        let due = self.subscription.due_at.is_some_and(|at| at <= Millis::now());
+        if due && self.job.is_none() && !self.machine.is_parked() && !self.house.is_stopping() {
+            self.begin(me, Job::Subscribe);
+        }
+    }
+
+    fn done(&mut self, me: &ActorRef<PageMsg>, done: JobDone) {
+        self.job = None;
+        self.note_subscription(&done);
+        self.show(&done);
+        match done.ended {
+            Some(ended) => {
+                if let (Ended::Refused, Some(why)) = (&ended, done.why) {
+                    self.note_parked(why);
+                }
+                self.step(me, Input::ReadEnded(ended));
+            }
+            None => self.step(me, Input::Woke),
+        }
+    }
+
+    fn note_subscription(&mut self, done: &JobDone) {
+        let now = Millis::now();
+        match done.subscribed {
+            None => {}
+            Some(reading::SubscriptionEnd::Good) => self.subscription = Subscription::default(),
+            Some(reading::SubscriptionEnd::Refused) => {
+                self.subscription.due_at = Some(now.plus(REFUSED_SUBSCRIPTION));
+            }
+            Some(reading::SubscriptionEnd::Later) => {
+                let wait = RESUBSCRIBE.delay(self.subscription.failures, jitter(), None);
+                self.subscription.failures = self.subscription.failures.saturating_add(1);
+                self.subscription.due_at = Some(now.plus(wait));
+            }
+        }
+    }
+
+    fn show(&self, done: &JobDone) {
+        let Some(place) = self.place() else { return };
+        place.set_board(|board| match &done.ended {
+            Some(Ended::Stored) => {
+                board.trouble = None;
+                board.throttled_until = None;
+                board.reads += 1;
+            }
+            Some(Ended::Held(wait)) => {
+                board.throttled_until = Some(Millis::now().plus(*wait));
+                board.trouble = done.trouble.clone();
+            }
+            Some(_) => {
+                board.trouble = done.trouble.clone();
+                board.reads += 1;
+            }
+            None => {}
+        });
+        self.house.store.note_progress();
+    }
+
+    /// The store is told in a task; a crash before that only means that the dead token is tried once more.
+    fn note_parked(&self, why: Why) {
+        tracing::warn!(link = %self.link, health = why.word(), reason = why.reason(), "the page waits for a person");
+        let (house, link) = (self.house.clone(), self.link.clone());
+        let health = Health::Parked(Parked { why, since: Millis::now() });
+        self.house.tasks.spawn(async move {
+            if let Err(error) = house.store.set_health(&link, health).await {
+                tracing::warn!(%link, %error, "the page's health could not be noted");
+            }
+        });
+    }
+
+    /// Whatever is under way ends unheard.
+    fn cut_job(&mut self) {
+        self.job = None;
+        self.job_number += 1;
+    }
+
+    fn park(&mut self, me: &ActorRef<PageMsg>, why: Why) {
+        self.cut_job();
+        if !self.machine.is_parked() {
+            self.note_parked(why);
+        }
+        self.step(me, Input::Parked);
+    }
+
+    fn relinked(&mut self, me: &ActorRef<PageMsg>) {
+        self.cut_job();
+        self.subscription = Subscription::default();
+        self.machine.step(Millis::now(), Input::Revived, jitter());
+        // A read that the new token cut short is still owed; the link made a mark of its own.
+        self.machine.step(Millis::now(), Input::ReadEnded(Ended::Stored), jitter());
+        self.load(Duration::ZERO);
+        self.look(me, Duration::ZERO);
+    }
+
+    fn reloaded(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
+        let setup = self.house.setup();
+        if let Some(view) = self.house.store.view(&self.link) {
+            let wanted = wanted_webhook_fields(&setup.config, &view.record);
+            let confirmed = view.record.subscribed.iter().cloned().collect();
+            if !wanted.is_subset(&confirmed) {
+                let at = Millis::now().plus(spread.mul_f64(schedule::place(&self.link)));
+                self.subscription.due_at = Some(at);
+            }
+        }
+        self.step(me, Input::Repaced(pace(&setup.config)));
+    }
+
+    fn rearm(&mut self, me: &ActorRef<PageMsg>) {
+        let now = Millis::now();
+        let read = self.machine.wake_at(now);
+        let subscribe = self.subscription.due_at.filter(|_| self.job.is_none() && !self.machine.is_parked());
+        self.alarm.set(me, [read, subscribe].into_iter().flatten().min(), PageMsg::Woke);
+        if let Some(place) = self.place() {
+            let parked = self.machine.is_parked();
+            place.set_board(|board| board.next_poll_at = (!parked).then_some(self.machine.poll_at()));
+        }
+    }
+}
+
+/// How long a throttled page waits where nobody said.
+const UNNAMED_THROTTLE: Duration = Duration::from_secs(60);
+
+/// What a throttle means for this page.
+fn held(scope: ThrottleScope, retry_after: Option<Duration>) -> Ended {
+    let floor = match scope {
+        ThrottleScope::App | ThrottleScope::Page | ThrottleScope::Person => UNNAMED_THROTTLE,
+    };
+    Ended::Held(retry_after.unwrap_or(floor))
+}
+
+/// Was the read prompted by somebody who waits?
+fn priority(read: Read) -> crate::graph::Priority {
+    if read.prompt { crate::graph::Priority::Prompt } else { crate::graph::Priority::Background }
+}

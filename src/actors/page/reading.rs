@@ -1,0 +1,269 @@
+//! The deeds of a page: subscribe it, read it, compare the object in Spaces, stage what is new. Runs in a task of its
+//! own; everything it finds out comes back in one [`JobDone`].
+//!
+//! The claim is taken before Graph is asked and after the mark was seen, which is what the ledger's argument rests on.
+//! Staging comes last, so whatever ends this task early leaves the mark standing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Ended, held, priority};
+use crate::actors::uploader::UploaderMsg;
+use crate::config::Config;
+use crate::graph::{DeadReason, GraphError, GraphErrorKind};
+use crate::health::Why;
+use crate::house::{House, Setup};
+use crate::model::{Cause, LinkKey, Millis, Secret};
+use crate::page::data;
+use crate::page::machine::Read;
+use crate::store::{LinkRecord, StageOutcome};
+
+/// What to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Job {
+    /// Read the page; with the fallback as cause where no mark names one.
+    Read {
+        /// As the machine decided.
+        read: Read,
+        /// The cause where no mark stands.
+        fallback: Cause,
+    },
+    /// Only put the subscription right.
+    Subscribe,
+}
+
+/// How the subscription came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SubscriptionEnd {
+    /// All wanted fields are confirmed.
+    Good,
+    /// The page or the permissions refuse; a person may have to act.
+    Refused,
+    /// Try again by itself.
+    Later,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct JobDone {
+    /// How the read ended; `None` when there was none.
+    pub(super) ended: Option<Ended>,
+    /// Why the page must be parked, when it must.
+    pub(super) why: Option<Why>,
+    /// The error in words, for lists.
+    pub(super) trouble: Option<String>,
+    pub(super) subscribed: Option<SubscriptionEnd>,
+}
+
+/// The webhook fields to subscribe this page to.
+pub(crate) fn wanted_webhook_fields(config: &Config, record: &LinkRecord) -> BTreeSet<String> {
+    let refused = &record.refused_webhook_fields;
+    config.facebook.webhook_fields.iter().filter(|field| !refused.contains(field)).cloned().collect()
+}
+
+/// Does the job. `subscribe` puts the subscription right first, so that a change between it and the read is not missed.
+pub(super) async fn perform(house: &Arc<House>, link: &LinkKey, token: &Secret, job: Job, subscribe: bool) -> JobDone {
+    let setup = house.setup();
+    let mut done = JobDone { ended: None, why: None, trouble: None, subscribed: None };
+    let poll = matches!(job, Job::Read { read, .. } if read.poll);
+    if subscribe || poll || matches!(job, Job::Subscribe) {
+        let end = subscription(house, &setup, link, token, poll).await;
+        done.subscribed = Some(end);
+    }
+    if let Job::Read { read, fallback } = job {
+        match read_and_stage(house, &setup, link, token, read, fallback).await {
+            Ok(ended) => done.ended = Some(ended),
+            Err(error) => judge(&mut done, &error),
+        }
+    }
+    done
+}
+
+/// What an error of the read means for the page.
+fn judge(done: &mut JobDone, error: &GraphError) {
+    let park = |why| (Ended::Refused, Some(why));
+    let (ended, why) = match &error.kind {
+        GraphErrorKind::Throttled { scope, retry_after } => (held(*scope, *retry_after), None),
+        GraphErrorKind::TokenDead { reason } => park(why_dead(*reason)),
+        GraphErrorKind::PermissionMissing => park(Why::PermissionLost),
+        GraphErrorKind::Gone => park(Why::PageGone),
+        GraphErrorKind::Blocked => park(Why::Blocked),
+        GraphErrorKind::WrongTokenKind => park(Why::Invalid),
+        // What is left heals by itself, or when an operator corrects the settings: keep trying, with backoff.
+        GraphErrorKind::Transient
+        | GraphErrorKind::Misconfigured
+        | GraphErrorKind::FieldRefused { .. }
+        | GraphErrorKind::Unsupported
+        | GraphErrorKind::TooMuchData
+        | GraphErrorKind::CodeSpent
+        | GraphErrorKind::BadRequest => (Ended::Failed { hint: None }, None),
+    };
+    done.ended = Some(ended);
+    done.why = why;
+    done.trouble = Some(error.to_string());
+}
+
+fn why_dead(reason: DeadReason) -> Why {
+    match reason {
+        DeadReason::Expired => Why::Expired,
+        DeadReason::PasswordChanged => Why::PasswordChanged,
+        DeadReason::Checkpoint | DeadReason::Unconfirmed => Why::Checkpoint,
+        DeadReason::AppRemoved => Why::AppRemoved,
+        DeadReason::RoleLost => Why::RoleLost,
+        DeadReason::PageUnticked => Why::PermissionLost,
+        DeadReason::Invalid => Why::Invalid,
+    }
+}
+
+async fn read_and_stage(
+    house: &Arc<House>,
+    setup: &Setup,
+    link: &LinkKey,
+    token: &Secret,
+    read: Read,
+    fallback: Cause,
+) -> Result<Ended, GraphError> {
+    let Some(record) = house.store.view(link).map(|view| view.record) else { return Ok(Ended::Stored) };
+    let Some(claim) = house.store.claim(link) else { return Ok(Ended::Stored) };
+    let cause = claim.cause().unwrap_or(if read.prompt { fallback } else { Cause::Poll });
+    let refused = &record.refused_page_fields;
+    let fields: Vec<String> =
+        setup.config.facebook.page_fields.iter().filter(|field| !refused.contains(field)).cloned().collect();
+    let answer = setup.graph.read_page(&link.page, token, &fields, priority(read)).await;
+    house.note_graph(&answer);
+    let page = answer?;
+    note_what_was_learned(house, link, &record, &page.refused_fields, page.data.get("name")).await;
+    let digest = data::digest(&page.data);
+    let Ok(force) = object_is_wrong(house, setup, link, read, digest).await else {
+        // Spaces could not be asked; the read was good, so only the comparison is owed, and the retry makes it.
+        return Ok(Ended::Failed { hint: None });
+    };
+    let body = data::object(link, &page.data, cause, setup.graph.version(), Millis::now());
+    match house.store.stage(claim, digest, body.into(), force).await {
+        Ok(StageOutcome::Staged) => house.tell_uploader(UploaderMsg::Staged(link.clone())),
+        Ok(StageOutcome::Unchanged) => house.metrics.object_unchanged(),
+        Ok(StageOutcome::Superseded) => {}
+        Err(error) => {
+            tracing::debug!(%link, %error, "what was read could not be staged; it is read again");
+            return Ok(Ended::Failed { hint: None });
+        }
+    }
+    Ok(Ended::Stored)
+}
+
+/// A poll also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.
+async fn object_is_wrong(
+    house: &Arc<House>,
+    setup: &Setup,
+    link: &LinkKey,
+    read: Read,
+    digest: crate::ledger::Digest,
+) -> Result<bool, ()> {
+    let expected = house.store.expectation(link);
+    if !read.poll || expected.outbox || expected.digest != Some(digest) {
+        return Ok(false);
+    }
+    let answer = setup.spaces.head(&link.object_key()).await;
+    house.note_spaces(&answer);
+    let head = answer.map_err(|error| tracing::debug!(%link, %error, "the object could not be compared"))?;
+    let same = head.map(|h| h.etag) == expected.etag;
+    // A write that settled meanwhile makes the comparison void.
+    let wrong = !same && house.store.expectation(link) == expected;
+    if wrong {
+        tracing::warn!(%link, "the object in Spaces is missing or altered; it is written again");
+        house.metrics.object_repaired();
+    }
+    Ok(wrong)
+}
+
+/// Fields that Graph refuses are remembered and named once; the name is kept for lists.
+async fn note_what_was_learned(
+    house: &Arc<House>,
+    link: &LinkKey,
+    record: &LinkRecord,
+    refused: &[String],
+    name: Option<&serde_json::Value>,
+) {
+    let name = name.and_then(|n| n.as_str()).map(str::to_owned);
+    if refused.is_empty() && (name.is_none() || name == record.name) {
+        return;
+    }
+    if !refused.is_empty() {
+        tracing::warn!(%link, fields = ?refused, "Graph does not give these fields of the page; they are left out");
+    }
+    let update = house.store.update_link(link, |record| {
+        record.refused_page_fields.extend(refused.iter().cloned());
+        record.refused_page_fields.sort();
+        record.refused_page_fields.dedup();
+        record.name = name.or(record.name.take());
+    });
+    if let Err(error) = update.await {
+        tracing::debug!(%link, %error, "the page's name could not be noted");
+    }
+}
+
+/// Compares the page-level subscription as sets and posts the union when something is missing. `look` asks Meta what
+/// stands; otherwise what was confirmed last is believed.
+async fn subscription(
+    house: &Arc<House>,
+    setup: &Setup,
+    link: &LinkKey,
+    token: &Secret,
+    look: bool,
+) -> SubscriptionEnd {
+    let Some(record) = house.store.view(link).map(|view| view.record) else { return SubscriptionEnd::Good };
+    let wanted = wanted_webhook_fields(&setup.config, &record);
+    let standing = setup.graph.subscribed_fields(&link.page, token).await;
+    house.note_graph(&standing);
+    let standing = match standing {
+        Ok(standing) => standing.unwrap_or_default(),
+        Err(error) => return subscription_failed(link, &error),
+    };
+    if wanted.is_subset(&standing) {
+        note_subscribed(house, link, &standing, &BTreeSet::new()).await;
+        return SubscriptionEnd::Good;
+    }
+    if look && wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field)) {
+        tracing::warn!(%link, "Meta had dropped the page's webhook subscription; it is made again");
+        house.metrics.subscription_healed();
+    }
+    // A post replaces the set, so what others of this app subscribed goes along.
+    let union: Vec<String> = wanted.union(&standing).cloned().collect();
+    let answer = setup.graph.subscribe_page(&link.page, token, &union).await;
+    house.note_graph(&answer);
+    match answer {
+        Ok(subscribed) => {
+            if !subscribed.refused.is_empty() {
+                tracing::warn!(%link, fields = ?subscribed.refused, "Meta refused webhook fields for this page");
+            }
+            note_subscribed(house, link, &subscribed.accepted, &subscribed.refused).await;
+            SubscriptionEnd::Good
+        }
+        Err(error) => subscription_failed(link, &error),
+    }
+}
+
+fn subscription_failed(link: &LinkKey, error: &GraphError) -> SubscriptionEnd {
+    match error.kind {
+        GraphErrorKind::Transient | GraphErrorKind::Throttled { .. } | GraphErrorKind::Misconfigured => {
+            tracing::debug!(%link, %error, "the page's webhook subscription could not be made yet");
+            SubscriptionEnd::Later
+        }
+        _ => {
+            tracing::warn!(%link, %error, "the page's webhook subscription was refused; changes wait for the poll");
+            SubscriptionEnd::Refused
+        }
+    }
+}
+
+async fn note_subscribed(house: &Arc<House>, link: &LinkKey, confirmed: &BTreeSet<String>, refused: &BTreeSet<String>) {
+    let update = house.store.update_link(link, |record| {
+        record.subscribed = confirmed.iter().cloned().collect();
+        record.refused_webhook_fields.extend(refused.iter().cloned());
+        record.refused_webhook_fields.sort();
+        record.refused_webhook_fields.dedup();
+    });
+    if let Err(error) = update.await {
+        tracing::debug!(%link, %error, "the page's subscription could not be noted");
+    }
+}

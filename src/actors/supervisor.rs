@@ -1,0 +1,262 @@
+//! The root: boots everything in order, starts again what dies, reloads, and ends everything in order.
+//!
+//! Every child has a restart history, and the pure [`restart`](crate::restart) policy answers each death. A page comes
+//! back from the store after a pause, for ever; its neighbours notice nothing. The uploader, the app actor and the
+//! listeners come back at once; when one of them dies too often in a short time the process ends, since a service
+//! manager's fresh start is the better answer then.
+//!
+//! The listening sockets live here, so that a listener that dies takes no socket with it.
+//!
+//! ractor reports a child's death as an event and a failed start only to the spawner, so both paths lead to the same
+//! answer here.
+
+mod boot;
+mod reload;
+mod stop;
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::sync::watch;
+
+use super::jitter;
+use super::listener::{Door, ListenerMsg};
+use crate::config::{Changes, Config};
+use crate::house::House;
+use crate::model::{LinkKey, Millis};
+use crate::restart::{ActorKind, History, Verdict};
+pub use boot::{Sockets, bind_admin, bind_tcp};
+pub use reload::keyring;
+
+/// How often the store is swept of what is over.
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Messages to the supervisor.
+pub enum SupervisorMsg {
+    /// These links are new or have a new token.
+    Linked(Vec<LinkKey>),
+    /// These links are gone.
+    Unlinked(Vec<LinkKey>),
+    /// Put another configuration in force; answers what changed, or why nothing did.
+    Reload(Box<Config>, RpcReplyPort<Result<Changes, String>>),
+    /// Start this child again.
+    Respawn(Child),
+    /// The store is back after it refused writes.
+    StoreBack,
+    /// Sweep the store.
+    Sweep,
+    /// Answer: a sign of life.
+    Ping(RpcReplyPort<()>),
+    /// End everything in order; answers when only the store is left to close.
+    Drain(RpcReplyPort<()>),
+    /// Make this child panic.
+    #[cfg(feature = "sandbox")]
+    Drill(Child),
+}
+
+/// Something that is supervised.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Child {
+    /// The page of a link.
+    Page(LinkKey),
+    /// The uploader.
+    Uploader,
+    /// The app actor.
+    App,
+    /// A door.
+    Listener(Door),
+}
+
+impl Child {
+    fn kind(&self) -> ActorKind {
+        match self {
+            Child::Page(_) => ActorKind::Page,
+            Child::Uploader => ActorKind::Uploader,
+            Child::App => ActorKind::App,
+            Child::Listener(_) => ActorKind::Listener,
+        }
+    }
+}
+
+/// What the supervisor is started with.
+pub struct SupervisorArgs {
+    /// The shared house.
+    pub house: Arc<House>,
+    /// The sockets, bound.
+    pub sockets: Sockets,
+    /// Set when the process must end because a child cannot be kept alive.
+    pub given_up: watch::Sender<Option<String>>,
+}
+
+/// What the supervisor keeps.
+pub struct SupervisorState {
+    house: Arc<House>,
+    sockets: Sockets,
+    given_up: watch::Sender<Option<String>>,
+    alive: HashMap<ActorId, (Child, ActorCell)>,
+    listeners: HashMap<Door, ActorRef<ListenerMsg>>,
+    histories: HashMap<Child, History>,
+    /// Set while everything ends: no death is answered any more.
+    stopping: bool,
+}
+
+/// The supervisor actor.
+pub struct Supervisor;
+
+impl Actor for Supervisor {
+    type Msg = SupervisorMsg;
+    type State = SupervisorState;
+    type Arguments = SupervisorArgs;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<SupervisorMsg>,
+        args: SupervisorArgs,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
+        let SupervisorArgs { house, sockets, given_up } = args;
+        house.set_addresses(|addresses| addresses.supervisor = Some(me));
+        let (alive, listeners, histories) = Default::default();
+        Ok(SupervisorState { house, sockets, given_up, alive, listeners, histories, stopping: false })
+    }
+
+    async fn post_start(
+        &self,
+        me: ActorRef<SupervisorMsg>,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.boot(&me).await;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<SupervisorMsg>,
+        message: SupervisorMsg,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMsg::Linked(links) => state.linked(&me, links).await,
+            SupervisorMsg::Unlinked(links) => state.unlinked(&links),
+            SupervisorMsg::Reload(config, reply) => {
+                let outcome = state.reload(&me, *config).await;
+                // Whoever asked may have stopped waiting; the outcome is in `status` too.
+                let _ = reply.send(outcome);
+            }
+            SupervisorMsg::Respawn(child) => state.spawn(&me, child, Duration::ZERO).await,
+            SupervisorMsg::StoreBack => state.store_back(),
+            SupervisorMsg::Sweep => state.sweep(&me),
+            SupervisorMsg::Ping(reply) => {
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(());
+            }
+            SupervisorMsg::Drain(reply) => {
+                state.drain().await;
+                let _ = reply.send(());
+            }
+            #[cfg(feature = "sandbox")]
+            SupervisorMsg::Drill(child) => state.drill(&child),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        me: ActorRef<SupervisorMsg>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(cell, error) => state.died(&me, &cell, &error.to_string()),
+            SupervisionEvent::ActorTerminated(cell, _, _) => state.ended(&cell),
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl SupervisorState {
+    /// A child ended because it was told to.
+    fn ended(&mut self, cell: &ActorCell) {
+        self.alive.remove(&cell.get_id());
+    }
+
+    /// A child panicked or failed.
+    fn died(&mut self, me: &ActorRef<SupervisorMsg>, cell: &ActorCell, error: &str) {
+        if let Some((child, _)) = self.alive.remove(&cell.get_id()) {
+            self.answer_death(me, child, error);
+        }
+    }
+
+    fn answer_death(&mut self, me: &ActorRef<SupervisorMsg>, child: Child, error: &str) {
+        if self.stopping {
+            return;
+        }
+        if let Child::Page(link) = &child {
+            self.house.directory.remove(link);
+        }
+        let kind = child.kind();
+        let history = self.histories.entry(child.clone()).or_default();
+        match history.failed(&kind.policy(), Millis::now(), jitter()) {
+            Verdict::Restart { after } => {
+                tracing::error!(actor = kind.word(), child = ?child, %error, ?after, "an actor died; it is started again");
+                self.house.metrics.actor_restarted(kind.word());
+                me.send_after(after, move || SupervisorMsg::Respawn(child));
+            }
+            Verdict::GiveUp => {
+                tracing::error!(actor = kind.word(), %error, "an actor dies again and again; the process ends");
+                self.given_up.send_replace(Some(format!("the {} actor dies again and again: {error}", kind.word())));
+            }
+        }
+    }
+
+    /// After the store refused writes: marks and outbox were read from disk again, so everybody looks again.
+    fn store_back(&self) {
+        use super::page::PageMsg;
+        use super::uploader::UploaderMsg;
+        let places = self.house.directory.all();
+        let spread = crate::page::schedule::spread(places.len(), self.house.setup().config.sync.poll_interval);
+        for place in places {
+            // A page that is gone looks when it is back.
+            let _ = place.actor.cast(PageMsg::Look(spread));
+        }
+        self.house.tell_uploader(UploaderMsg::Refill);
+    }
+
+    fn sweep(&self, me: &ActorRef<SupervisorMsg>) {
+        let house = self.house.clone();
+        tokio::spawn(async move {
+            if let Err(error) = house.store.sweep(Millis::now()).await {
+                tracing::debug!(%error, "the store could not be swept");
+            }
+        });
+        me.send_after(SWEEP_EVERY, || SupervisorMsg::Sweep);
+    }
+
+    #[cfg(feature = "sandbox")]
+    fn drill(&self, child: &Child) {
+        use super::page::PageMsg;
+        use super::uploader::UploaderMsg;
+        match child {
+            Child::Page(link) => {
+                if let Some(place) = self.house.directory.find(link) {
+                    let _ = place.actor.cast(PageMsg::Drill);
+                }
+            }
+            Child::Uploader => self.house.tell_uploader(UploaderMsg::Drill),
+            Child::Listener(door) => {
+                if let Some(listener) = self.listeners.get(door) {
+                    let _ = listener.cast(ListenerMsg::Drill);
+                }
+            }
+            Child::App => {}
+        }
+    }
+}
+
+/// A duplicate of a listening socket, for a listener to serve.
+fn duplicate(socket: &TcpListener) -> std::io::Result<tokio::net::TcpListener> {
+    tokio::net::TcpListener::from_std(socket.try_clone()?)
+}

@@ -1,0 +1,186 @@
+//! Starting things: the sockets, the first generation, and each child again.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+
+use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
+use crate::actors::app::{App, AppMsg};
+use crate::actors::directory::Place;
+use crate::actors::listener::{Door, Listener, ListenerArgs};
+use crate::actors::page::{Page, PageArgs, PageMsg};
+use crate::actors::uploader::Uploader;
+use crate::http::server::Socket;
+use crate::model::LinkKey;
+use crate::page::schedule;
+use crate::store::Condition;
+
+/// The listening sockets.
+pub struct Sockets {
+    /// The public door.
+    pub public: TcpListener,
+    /// systemd passed the public socket: its address is systemd's to change.
+    pub from_systemd: bool,
+    /// The admin socket and where it lies.
+    pub admin: (UnixListener, PathBuf),
+    /// The admin door on loopback.
+    pub admin_tcp: Option<TcpListener>,
+}
+
+/// Binds a TCP address, ready for the runtime.
+///
+/// # Errors
+/// As the operating system says.
+pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Binds the admin socket, for its owner and group alone. What a dead daemon left there is replaced; a living one's
+/// socket is not.
+///
+/// # Errors
+/// `AddrInUse` when a daemon answers there; otherwise as the operating system says.
+pub fn bind_admin(path: &Path) -> io::Result<UnixListener> {
+    if UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers there"));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let socket = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+impl SupervisorState {
+    /// The first generation, in the order in which each needs the others: the doors before the app actor, because
+    /// Meta calls back while the app is being subscribed.
+    pub(super) async fn boot(&mut self, me: &ActorRef<SupervisorMsg>) {
+        self.spawn(me, Child::Uploader, Duration::ZERO).await;
+        let links = self.house.store.links();
+        let spread = schedule::spread(links.len(), self.house.setup().config.sync.poll_interval);
+        for link in links {
+            self.spawn(me, Child::Page(link), spread).await;
+        }
+        self.spawn(me, Child::Listener(Door::Public), Duration::ZERO).await;
+        self.spawn(me, Child::Listener(Door::Admin), Duration::ZERO).await;
+        if self.sockets.admin_tcp.is_some() {
+            self.spawn(me, Child::Listener(Door::AdminTcp), Duration::ZERO).await;
+        }
+        self.spawn(me, Child::App, Duration::ZERO).await;
+        self.watch_store(me);
+        me.send_after(SWEEP_EVERY, || SupervisorMsg::Sweep);
+    }
+
+    /// Tells this supervisor each time the store is back.
+    fn watch_store(&self, me: &ActorRef<SupervisorMsg>) {
+        let (mut condition, me) = (self.house.store.condition(), me.clone());
+        tokio::spawn(async move {
+            while condition.changed().await.is_ok() {
+                let back = *condition.borrow_and_update() == Condition::Up;
+                if back && me.cast(SupervisorMsg::StoreBack).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// The one place where actors are spawned. `spread` is over how long a page may take to catch up.
+    pub(super) async fn spawn(&mut self, me: &ActorRef<SupervisorMsg>, child: Child, spread: Duration) {
+        if self.stopping {
+            return;
+        }
+        let parent = me.get_cell();
+        let house = self.house.clone();
+        let spawned = match &child {
+            Child::Page(link) => return self.spawn_page(me, link.clone(), spread).await,
+            Child::Uploader => Actor::spawn_linked(None, Uploader, house, parent).await.map(|(a, _)| a.get_cell()),
+            Child::App => Actor::spawn_linked(None, App, house, parent).await.map(|(a, _)| a.get_cell()),
+            Child::Listener(door) => match self.socket(*door) {
+                Ok(Some(socket)) => {
+                    let args = ListenerArgs { house, door: *door, socket };
+                    Actor::spawn_linked(None, Listener, args, parent).await.map(|(listener, _)| {
+                        self.listeners.insert(*door, listener.clone());
+                        listener.get_cell()
+                    })
+                }
+                Ok(None) => return,
+                Err(error) => return self.answer_death(me, child, &error.to_string()),
+            },
+        };
+        match spawned {
+            Ok(cell) => {
+                self.alive.insert(cell.get_id(), (child, cell));
+            }
+            Err(error) => self.answer_death(me, child, &error.to_string()),
+        }
+    }
+
+    fn socket(&self, door: Door) -> io::Result<Option<Socket>> {
+        match door {
+            Door::Public => duplicate(&self.sockets.public).map(Socket::Tcp).map(Some),
+            Door::AdminTcp => self.sockets.admin_tcp.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
+            Door::Admin => {
+                let socket = self.sockets.admin.0.try_clone()?;
+                tokio::net::UnixListener::from_std(socket).map(Socket::Unix).map(Some)
+            }
+        }
+    }
+
+    /// The place in the directory comes before the look into the store, so that no mark falls between the two.
+    async fn spawn_page(&mut self, me: &ActorRef<SupervisorMsg>, link: LinkKey, spread: Duration) {
+        if self.house.store.view(&link).is_none() {
+            self.histories.remove(&Child::Page(link));
+            return;
+        }
+        let args = PageArgs { house: self.house.clone(), link: link.clone(), spread };
+        match Actor::spawn_linked(None, Page, args, me.get_cell()).await {
+            Ok((page, _)) => {
+                self.alive.insert(page.get_id(), (Child::Page(link.clone()), page.get_cell()));
+                self.house.directory.put(link, Place::new(page.clone()));
+                // A page that died in between is answered through its death.
+                let _ = page.cast(PageMsg::Look(spread));
+            }
+            Err(error) => self.answer_death(me, Child::Page(link), &error.to_string()),
+        }
+    }
+
+    /// New links get a page; a link with a new token gets its page told. Many at once are spread.
+    pub(super) async fn linked(&mut self, me: &ActorRef<SupervisorMsg>, links: Vec<LinkKey>) {
+        let interval = self.house.setup().config.sync.poll_interval;
+        // A login's pages are read at once, as a person waits for them; an import of thousands is not.
+        let spread = if links.len() > 500 { schedule::spread(links.len(), interval) } else { Duration::ZERO };
+        for link in links {
+            match self.house.directory.find(&link) {
+                Some(place) if place.actor.cast(PageMsg::Relinked).is_ok() => {}
+                _ => self.spawn(me, Child::Page(link), spread).await,
+            }
+        }
+        self.house.tell_app(AppMsg::Ensure);
+    }
+
+    /// The pages of links that are gone stop at once; what they had under way ends with them.
+    pub(super) fn unlinked(&mut self, links: &[LinkKey]) {
+        for link in links {
+            self.histories.remove(&Child::Page(link.clone()));
+            if let Some(place) = self.house.directory.remove(link) {
+                place.actor.stop(Some("unlinked".into()));
+            }
+        }
+        if !links.is_empty() {
+            self.house.tell_uploader(crate::actors::uploader::UploaderMsg::Refill);
+        }
+    }
+}

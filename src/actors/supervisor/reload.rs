@@ -1,0 +1,143 @@
+//! Reload as a transaction: everything that can fail is made first; then the new settings are put in force whole, and
+//! everybody touched is told. On any error nothing has changed.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use ractor::{ActorRef, call_t};
+
+use super::boot::bind_tcp;
+use super::{Child, SupervisorMsg, SupervisorState};
+use crate::actors::app::AppMsg;
+use crate::actors::listener::{Door, GRACE, ListenerMsg};
+use crate::actors::page::PageMsg;
+use crate::actors::uploader::UploaderMsg;
+use crate::config::{Changes, Config, Part, diff};
+use crate::house::Setup;
+use crate::page::schedule;
+use crate::store::seal::Keyring;
+
+/// Sockets that a reload needs, bound before anything changes.
+#[derive(Default)]
+struct NewSockets {
+    public: Option<TcpListener>,
+    admin_tcp: Option<Option<TcpListener>>,
+}
+
+impl SupervisorState {
+    /// Puts another configuration in force.
+    ///
+    /// # Errors
+    /// One line that names what cannot change, or what cannot be made; nothing has changed then.
+    pub(super) async fn reload(&mut self, me: &ActorRef<SupervisorMsg>, config: Config) -> Result<Changes, String> {
+        let outcome = self.try_reload(me, config).await;
+        self.house.metrics.reloaded(if outcome.is_ok() { "applied" } else { "refused" });
+        self.house.note_reload(outcome.as_ref().err().cloned());
+        outcome
+    }
+
+    async fn try_reload(&mut self, me: &ActorRef<SupervisorMsg>, config: Config) -> Result<Changes, String> {
+        let changes = diff(&self.house.setup().config, &config);
+        if !changes.refused.is_empty() {
+            let names = changes.refused.join(", ");
+            return Err(format!("{names} cannot change in a running process; restart to change it, or put it back"));
+        }
+        let sockets = self.new_sockets(&config, &changes)?;
+        let keyring = changes.touches(Part::StoreKeys).then(|| keyring(&config)).transpose()?;
+        let setup = Setup::build(config, &self.house.gate, &self.house.metrics)?;
+        if let Some(telemetry) = self.house.telemetry.as_ref().filter(|_| changes.touches(Part::Log)) {
+            telemetry.apply(&setup.config.log).map_err(|e| format!("log: {e}"))?;
+        }
+        self.house.set_setup(setup);
+        self.tell_everybody(&changes);
+        self.move_doors(me, sockets).await;
+        if let Some(keyring) = keyring {
+            self.reseal(keyring);
+        }
+        Ok(changes)
+    }
+
+    fn new_sockets(&self, config: &Config, changes: &Changes) -> Result<NewSockets, String> {
+        let bind = |key: &str, address| {
+            bind_tcp(address).map_err(|e| format!("{key}: cannot listen on {address}: {e}; choose a free address"))
+        };
+        let mut sockets = NewSockets::default();
+        // systemd's socket wins over the key, so the key's change means nothing while it does.
+        if changes.touches(Part::Address) && !self.sockets.from_systemd {
+            sockets.public = Some(bind("http.listen", config.http.listen)?);
+        }
+        let admin_tcp_now = self.sockets.admin_tcp.as_ref().and_then(|s| s.local_addr().ok());
+        if changes.touches(Part::Admin) && config.admin.listen != admin_tcp_now {
+            sockets.admin_tcp = Some(config.admin.listen.map(|a| bind("admin.listen", a)).transpose()?);
+        }
+        Ok(sockets)
+    }
+
+    fn tell_everybody(&self, changes: &Changes) {
+        if changes.touches(Part::Uploader) {
+            self.house.tell_uploader(UploaderMsg::Reloaded);
+        }
+        if changes.touches(Part::Subscription) || changes.touches(Part::Graph) {
+            self.house.tell_app(AppMsg::Ensure);
+        }
+        if changes.touches(Part::Pages) || changes.touches(Part::Graph) {
+            let places = self.house.directory.all();
+            let spread = schedule::spread(places.len(), self.house.setup().config.sync.poll_interval);
+            for place in places {
+                // A page that is gone comes back with the new settings.
+                let _ = place.actor.cast(PageMsg::Reloaded(spread));
+            }
+        }
+    }
+
+    /// The new socket is served before the old one closes, so that there is always a door.
+    async fn move_doors(&mut self, me: &ActorRef<SupervisorMsg>, sockets: NewSockets) {
+        if let Some(socket) = sockets.public {
+            self.sockets.public = socket;
+            self.move_door(me, Door::Public).await;
+        }
+        if let Some(socket) = sockets.admin_tcp {
+            self.sockets.admin_tcp = socket;
+            self.move_door(me, Door::AdminTcp).await;
+        }
+    }
+
+    async fn move_door(&mut self, me: &ActorRef<SupervisorMsg>, door: Door) {
+        let old = self.listeners.remove(&door);
+        self.spawn(me, Child::Listener(door), Duration::ZERO).await;
+        if let Some(old) = old {
+            tokio::spawn(async move {
+                // It finishes its requests within its own limit and ends.
+                let _ = call_t!(old, ListenerMsg::Close, GRACE.as_millis() as u64 + 1000);
+            });
+        }
+    }
+
+    /// Reads go on with either key while the records are sealed anew.
+    fn reseal(&self, keyring: Keyring) {
+        let house = self.house.clone();
+        self.house.tasks.spawn(async move {
+            match house.store.rotate_keys(keyring).await {
+                Ok(count) => tracing::info!(count, "tokens are sealed with the new store key"),
+                Err(error) => {
+                    tracing::warn!(%error, "tokens are not all sealed with the new store key; a restart goes on")
+                }
+            }
+        });
+    }
+}
+
+/// The ring of keys that a configuration names.
+///
+/// # Errors
+/// One line that names the key.
+pub fn keyring(config: &Config) -> Result<Keyring, String> {
+    let decode = |name: &str, secret| {
+        crate::config::decode_store_key(secret)
+            .map(|key| *key)
+            .ok_or_else(|| format!("{name} is not 32 bytes of base64"))
+    };
+    let previous: Result<Vec<_>, _> =
+        config.store.previous_keys.iter().map(|key| decode("store.previous_keys", key)).collect();
+    Ok(Keyring::new(decode("store.key", &config.store.key)?, previous?))
+}

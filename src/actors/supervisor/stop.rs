@@ -1,0 +1,48 @@
+//! The end, in the order of the flow: doors, reads, writes. Each step has a limit; the whole stays under fifteen
+//! seconds with the closing of the store that follows. What is left over lies in the store.
+
+use std::time::Duration;
+
+use ractor::call_t;
+
+use super::SupervisorState;
+use crate::actors::listener::{Door, GRACE, ListenerMsg};
+use crate::actors::uploader::UploaderMsg;
+
+const READS: Duration = Duration::from_secs(3);
+const WRITES: Duration = Duration::from_secs(4);
+
+impl SupervisorState {
+    /// Ends everything but the store and the admin door, which stays to tell how it goes until the process ends.
+    pub(super) async fn drain(&mut self) {
+        self.stopping = true;
+        self.close(Door::Public).await;
+        self.house.stop();
+        self.house.tasks.close();
+        // Reads and writes share one tracker: wait for all, but only so long for reads that hang.
+        let _ = tokio::time::timeout(READS, self.house.tasks.wait()).await;
+        for place in self.house.directory.all() {
+            place.actor.stop(Some("draining".into()));
+        }
+        self.drain_uploader().await;
+        self.close(Door::AdminTcp).await;
+        let _ = std::fs::remove_file(&self.sockets.admin.1);
+    }
+
+    async fn close(&mut self, door: Door) {
+        if let Some(listener) = self.listeners.remove(&door) {
+            let limit = GRACE + Duration::from_millis(500);
+            if call_t!(listener, ListenerMsg::Close, limit.as_millis() as u64).is_err() {
+                tracing::warn!(door = door.word(), "the door did not close in time");
+            }
+        }
+    }
+
+    async fn drain_uploader(&self) {
+        let (sender, drained) = tokio::sync::oneshot::channel();
+        self.house.tell_uploader(UploaderMsg::Drain(sender.into()));
+        if tokio::time::timeout(WRITES, drained).await.is_err() {
+            tracing::warn!("writes to Spaces are left for the next start");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The command line: one verb each, and what they share. The verbs that look at or change a running daemon speak with
+//! it through its admin socket; `run`, `check` and `import` of a stopped one load the configuration themselves.
+
+mod check;
+mod client;
+mod import;
+mod run;
+mod show;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{Config, Findings};
+use crate::exit::{self, Failure};
+use crate::model::{PageId, UserId};
+
+/// Keeps the public metadata of linked Facebook Pages true in DigitalOcean Spaces.
+#[derive(Debug, Parser)]
+#[command(name = "pagesyncd", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "PATH", default_value = "/etc/pagesyncd/config.toml")]
+    config: PathBuf,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon in the foreground
+    Run,
+    /// Load and validate the configuration exactly as `run` does, and print every finding
+    Check {
+        /// Also ask Graph, and put, head, get and delete a scratch object in Spaces
+        #[arg(long)]
+        online: bool,
+    },
+    /// What the running daemon says of itself
+    Status,
+    /// One line per linked page
+    Pages,
+    /// Read a page again now
+    Sync {
+        /// The page
+        page_id: PageId,
+        /// Only this user's link
+        #[arg(long, value_name = "UUID")]
+        user: Option<UserId>,
+    },
+    /// Drop a link: unsubscribe, forget the token, delete the object from Spaces
+    Unlink {
+        /// The page
+        page_id: PageId,
+        /// Only this user's link
+        #[arg(long, value_name = "UUID")]
+        user: Option<UserId>,
+        /// Leave the object in Spaces
+        #[arg(long)]
+        keep_object: bool,
+    },
+    /// Mint a browser session for a user; prints the cookie value and a one-time login URL
+    Session {
+        /// The user of the platform
+        #[arg(long, value_name = "UUID")]
+        user: UserId,
+        /// How long the session lives, like 1h or 30d; `session.ttl` when not given
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        ttl: Option<Duration>,
+    },
+    /// Import existing links, a JSON object a line: {"user","page_id","access_token","facebook_user_id"?,"name"?}
+    Import {
+        /// The file; `-` is standard input
+        file: PathBuf,
+    },
+    /// Print a fresh store key
+    Keygen,
+}
+
+/// The command line as clap knows it, for the man page.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the program.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are asked for and go to standard output; anything else is a wrong command line.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    exit::finish(dispatch(cli))
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let Cli { config, json, verb } = cli;
+    let door = || client::Door::find(&config);
+    match verb {
+        Verb::Run => run::run(&config),
+        Verb::Check { online } => check::check(&config, online, json),
+        Verb::Status => show::status(&door()?, json),
+        Verb::Pages => show::pages(&door()?, json),
+        Verb::Sync { page_id, user } => show::sync(&door()?, &page_id, user, json),
+        Verb::Unlink { page_id, user, keep_object } => show::unlink(&door()?, &page_id, user, keep_object, json),
+        Verb::Session { user, ttl } => show::session(&door()?, user, ttl, json),
+        Verb::Import { file } => import::import(&config, &file, json),
+        Verb::Keygen => {
+            let key = crate::store::seal::generate_key();
+            if json {
+                println!("{}", serde_json::json!({ "key": key }))
+            } else {
+                println!("{key}")
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The process's environment, as the configuration reads it.
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Every error among the findings, on standard error, as one failure.
+fn config_failure(findings: &Findings) -> Failure {
+    Failure::new(exit::CONFIG, findings.to_string().trim_end().to_owned(), "")
+}
+
+/// The configuration, or every finding.
+fn load(path: &std::path::Path) -> Result<crate::config::Loaded, Failure> {
+    Config::load(path, &env).map_err(|findings| config_failure(&findings))
+}
+
+/// A runtime for a verb that is over soon.
+fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))
+}

@@ -1,0 +1,194 @@
+//! `run`: boots in order (configuration, log, store, sockets, supervisor), says READY, waits on signals, ends in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use ractor::{Actor, ActorRef, call_t};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio::sync::watch;
+
+use super::{env, load};
+use crate::actors::supervisor::{Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring};
+use crate::config::{Config, Loaded};
+use crate::exit::{self, Failure};
+use crate::graph::Gate;
+use crate::house::{House, Setup};
+use crate::metrics::Metrics;
+use crate::store::{OpenError, Store};
+use crate::systemd;
+use crate::telemetry::Telemetry;
+
+/// The drain's own steps stay below this together.
+const DRAIN: Duration = Duration::from_secs(14);
+const RELOAD: Duration = Duration::from_secs(30);
+const STATUS_EVERY: Duration = Duration::from_secs(30);
+
+/// How a second signal ends the process: as the shell says for a process killed by SIGTERM.
+const NOW: i32 = 143;
+
+pub(super) fn run(path: &Path) -> Result<(), Failure> {
+    // Before any thread: the passed descriptors are taken once.
+    let passed = systemd::take_tcp_listener().map_err(|e| {
+        Failure::new(exit::CONFIG, format!("systemd's socket cannot be used: {e}"), "pass one TCP socket")
+    })?;
+    let Loaded { config, warnings } = load(path)?;
+    let telemetry = Telemetry::init(&config.log)
+        .map_err(|e| Failure::new(exit::CONFIG, format!("log: {e}"), "correct the [log] section"))?;
+    warnings.iter().for_each(|warning| tracing::warn!(key = %warning.key, "{}", warning.message));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))?;
+    let outcome = runtime.block_on(live(path, config, telemetry, passed));
+    // Whatever still hangs on a socket is left behind; everything that counts is closed by now.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// Opens the store of a configuration, with an error that names the way out.
+pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
+    let keyring = keyring(config).map_err(|e| Failure::new(exit::CONFIG, e, "`pagesyncd keygen` prints a good key"))?;
+    Store::open(&config.store.path, keyring).map_err(|error| {
+        let code = if matches!(error, OpenError::Locked { .. }) { exit::TRY_AGAIN } else { exit::IO };
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let text = error.to_string();
+        let (what, way_out) = text.split_once("; ").unwrap_or((&text, ""));
+        let what = if cause.is_empty() { what.to_owned() } else { format!("{what}: {cause}") };
+        Failure::new(code, what, way_out)
+    })
+}
+
+fn bind(config: &Config, passed: Option<std::net::TcpListener>) -> Result<Sockets, Failure> {
+    let from_systemd = passed.is_some();
+    let tcp = |key: &str, address| {
+        bind_tcp(address).map_err(|e| {
+            let what = format!("{key}: cannot listen on {address}: {e}");
+            Failure::new(exit::TRY_AGAIN, what, "stop what listens there, or choose another address")
+        })
+    };
+    let public = passed.map_or_else(|| tcp("http.listen", config.http.listen), Ok)?;
+    let socket = &config.admin.socket;
+    let admin = bind_admin(socket).map_err(|e| {
+        let what = format!("admin.socket: cannot listen on {}: {e}", socket.display());
+        Failure::new(exit::TRY_AGAIN, what, "stop the other daemon, or give this one an admin.socket it may write")
+    })?;
+    let admin_tcp = config.admin.listen.map(|address| tcp("admin.listen", address)).transpose()?;
+    Ok(Sockets { public, from_systemd, admin: (admin, socket.clone()), admin_tcp })
+}
+
+async fn live(
+    path: &Path,
+    config: Config,
+    telemetry: Telemetry,
+    passed: Option<std::net::TcpListener>,
+) -> Result<(), Failure> {
+    let mut signals = install_signals()?;
+    let store = tokio::task::block_in_place(|| open_store(&config))?;
+    let sockets = bind(&config, passed)?;
+    let listening = sockets.public.local_addr();
+    let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(config.facebook.max_in_flight));
+    let setup = Setup::build(config, &gate, &metrics)
+        .map_err(|e| Failure::new(exit::CONFIG, e, "correct the configuration"))?;
+    let house = House::new(store, setup, gate, metrics, Some(telemetry));
+    let (given_up, mut verdict) = watch::channel(None);
+    let args = SupervisorArgs { house: house.clone(), sockets, given_up };
+    let spawned = Actor::spawn(None, Supervisor, args).await;
+    let (supervisor, _) =
+        spawned.map_err(|e| Failure::new(exit::INTERNAL, format!("the supervisor cannot start: {e}"), ""))?;
+    // The first answer comes when everything is booted.
+    let _ = call_t!(supervisor, SupervisorMsg::Ping, 60_000);
+    if let Ok(address) = listening {
+        tracing::info!(%address, links = house.store.counts().links, version = env!("CARGO_PKG_VERSION"), "ready");
+    }
+    systemd::ready(&status_line(&house));
+    let pulse = tokio::spawn(pulse(house.clone(), supervisor.clone()));
+    let outcome = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Some(SIGHUP) => reload(path, &house, &supervisor).await,
+                Some(signal) => {
+                    tracing::info!(signal, "stopping");
+                    break Ok(());
+                }
+                None => break Err(Failure::new(exit::INTERNAL, "signals are not delivered any more", "")),
+            },
+            changed = verdict.changed() => {
+                let reason = verdict.borrow().clone().unwrap_or_else(|| "the supervisor is gone".to_owned());
+                debug_assert!(changed.is_ok() || !reason.is_empty());
+                break Err(Failure::new(exit::INTERNAL, reason, "the service manager starts the daemon again; see the log"));
+            }
+        }
+    };
+    pulse.abort();
+    systemd::stopping("finishing requests, reads and writes");
+    if call_t!(supervisor, SupervisorMsg::Drain, DRAIN.as_millis() as u64).is_err() {
+        tracing::warn!("not everything ended in time; what is owed lies in the store");
+    }
+    let _ = supervisor.stop_and_wait(None, Some(Duration::from_millis(500))).await;
+    house.store.close().await;
+    tracing::info!("stopped");
+    outcome
+}
+
+/// A second SIGTERM or SIGINT ends the process at once: whoever sends it means it.
+fn install_signals() -> Result<Signals, Failure> {
+    let failed = |e: std::io::Error| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), "");
+    for signal in [SIGTERM, SIGINT] {
+        let once = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register_conditional_shutdown(signal, NOW, once.clone()).map_err(failed)?;
+        signal_hook::flag::register(signal, once).map_err(failed)?;
+    }
+    Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(failed)
+}
+
+async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<SupervisorMsg>) {
+    systemd::reloading();
+    let outcome = match Config::load(path, &env) {
+        Err(findings) => {
+            findings.0.iter().for_each(|finding| tracing::error!(key = %finding.key, "{}", finding.message));
+            house.metrics.reloaded("refused");
+            house.note_reload(Some(findings.summary()));
+            Err(findings.summary())
+        }
+        Ok(loaded) => {
+            let asked =
+                supervisor.call(|reply| SupervisorMsg::Reload(Box::new(loaded.config), reply), Some(RELOAD)).await;
+            match asked {
+                Ok(ractor::rpc::CallResult::Success(outcome)) => outcome,
+                _ => Err("the supervisor did not answer".to_owned()),
+            }
+        }
+    };
+    match outcome {
+        Ok(changes) => {
+            tracing::info!(changed = ?changes.keys, "the configuration is reloaded");
+            systemd::ready(&status_line(house));
+        }
+        Err(error) => {
+            tracing::error!(%error, "the reload is refused; the earlier configuration stays in force");
+            systemd::ready(&format!("reload refused: {error}"));
+        }
+    }
+}
+
+/// The status line for systemd, and the watchdog: fed only while the supervisor answers.
+async fn pulse(house: Arc<House>, supervisor: ActorRef<SupervisorMsg>) {
+    let watchdog = systemd::watchdog_interval();
+    let mut tick = tokio::time::interval(watchdog.unwrap_or(STATUS_EVERY).min(STATUS_EVERY));
+    loop {
+        tick.tick().await;
+        if call_t!(supervisor, SupervisorMsg::Ping, 10_000).is_ok() && watchdog.is_some() {
+            systemd::ping();
+        }
+        if house.reload_error().is_none() {
+            systemd::status(&status_line(&house));
+        }
+    }
+}
+
+fn status_line(house: &House) -> String {
+    let counts = house.store.counts();
+    format!("{} links, {} reads and {} writes owed", counts.links, counts.due, counts.outbox)
+}

@@ -1,0 +1,143 @@
+//! The verbs that ask a running daemon: `status`, `pages`, `sync`, `unlink`, `session`.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::client::Door;
+use crate::exit::Failure;
+use crate::model::{PageId, UserId};
+
+fn print(value: &Value) {
+    println!("{value:#}");
+}
+
+pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
+    let value = door.call(Method::GET, "/v1/status", "")?;
+    if as_json {
+        print(&value);
+        return Ok(());
+    }
+    let text = |path: &str| match value.pointer(path) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "-".to_owned(),
+    };
+    let fare = |path: &str| match value.pointer(&format!("{path}/ok")) {
+        Some(Value::Bool(true)) => "ok".to_owned(),
+        Some(Value::Bool(false)) => format!("failing: {}", text(&format!("{path}/error"))),
+        _ => "not asked yet".to_owned(),
+    };
+    println!("pagesyncd {}, up {}", text("/version"), uptime(&value));
+    println!("links    {}{}", text("/links"), healths(&value));
+    println!("owed     {} reads, {} writes, oldest {} s", text("/due"), text("/outbox"), text("/oldest_owed_seconds"));
+    println!("store    {}", fare("/store"));
+    println!("graph    {}", fare("/graph/fare"));
+    println!("spaces   {}", fare("/spaces"));
+    println!("config   loaded {}", text("/config/loaded_at"));
+    if let Some(error) = value.pointer("/config/last_error").and_then(Value::as_str) {
+        println!("         the last reload was refused: {error}");
+    }
+    Ok(())
+}
+
+fn uptime(value: &Value) -> String {
+    let secs = value["uptime_seconds"].as_u64().unwrap_or_default();
+    humantime::format_duration(Duration::from_secs(secs)).to_string()
+}
+
+fn healths(value: &Value) -> String {
+    let counts = value["health"].as_object().into_iter().flatten();
+    let others: Vec<String> =
+        counts.filter(|(health, _)| *health != "active").map(|(health, n)| format!("{n} {health}")).collect();
+    if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) }
+}
+
+pub(super) fn pages(door: &Door, as_json: bool) -> Result<(), Failure> {
+    let value = door.call(Method::GET, "/v1/pages", "")?;
+    if as_json {
+        print(&value);
+        return Ok(());
+    }
+    let rows: Vec<[String; 6]> = value["pages"].as_array().into_iter().flatten().map(row).collect();
+    if rows.is_empty() {
+        eprintln!("no page is linked; `pagesyncd session --user UUID` prints a login URL to link some");
+        return Ok(());
+    }
+    let head = ["PAGE", "NAME", "USER", "HEALTH", "OBJECT CHANGED", "NEXT POLL"].map(str::to_owned);
+    let widths: Vec<usize> =
+        (0..6).map(|n| rows.iter().chain([&head]).map(|r| r[n].chars().count()).max().unwrap_or(0)).collect();
+    for row in [&head].into_iter().chain(&rows) {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+    Ok(())
+}
+
+fn row(page: &Value) -> [String; 6] {
+    // A name is outside text: control characters would play with the terminal.
+    let text = |key: &str| {
+        let text = page[key].as_str().unwrap_or("-");
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect::<String>()
+    };
+    let mut health = text("health");
+    if page["owed"] == true {
+        health.push_str(", owed");
+    }
+    [text("page_id"), text("name"), text("user"), health, text("object_changed_at"), text("next_poll_at")]
+}
+
+fn query(user: Option<UserId>, more: &str) -> String {
+    let user = user.map(|user| format!("user={user}"));
+    let parts: Vec<String> = user.into_iter().chain((!more.is_empty()).then(|| more.to_owned())).collect();
+    if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
+}
+
+pub(super) fn sync(door: &Door, page: &PageId, user: Option<UserId>, as_json: bool) -> Result<(), Failure> {
+    let value = door.call(Method::POST, &format!("/v1/pages/{page}/sync{}", query(user, "")), "")?;
+    if as_json {
+        print(&value);
+        return Ok(());
+    }
+    let waiting = value["waiting_for_a_person"].as_array().map_or(0, Vec::len);
+    println!("page {page} is being read again");
+    if waiting > 0 {
+        println!("{waiting} of its links wait for a person and are not read; `pagesyncd pages` says why");
+    }
+    Ok(())
+}
+
+pub(super) fn unlink(
+    door: &Door,
+    page: &PageId,
+    user: Option<UserId>,
+    keep_object: bool,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let more = if keep_object { "keep_object=true" } else { "" };
+    let value = door.call(Method::DELETE, &format!("/v1/pages/{page}{}", query(user, more)), "")?;
+    if as_json {
+        print(&value);
+        return Ok(());
+    }
+    let links = value["users"].as_array().map_or(0, Vec::len);
+    let object = if keep_object { "kept in Spaces" } else { "being deleted from Spaces" };
+    println!("page {page}: {links} unlinked, object {object}");
+    Ok(())
+}
+
+pub(super) fn session(door: &Door, user: UserId, ttl: Option<Duration>, as_json: bool) -> Result<(), Failure> {
+    let mut wish = json!({"user": user});
+    if let Some(ttl) = ttl {
+        wish["ttl"] = humantime::format_duration(ttl).to_string().into();
+    }
+    let value = door.call(Method::POST, "/v1/sessions", wish.to_string())?;
+    if as_json {
+        print(&value);
+        return Ok(());
+    }
+    println!("session_id {}", value["session_id"].as_str().unwrap_or_default());
+    println!("login_url  {}", value["login_url"].as_str().unwrap_or_default());
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! What every living thing of the daemon shares: the store, the clients, the directory of pages, the instruments, and
+//! how the dependencies fare. No behaviour of its own beyond keeping that straight.
+//!
+//! The settings and the clients made from them are one [`Setup`], swapped whole by a reload; whoever needs them takes
+//! the present one at the moment of use. So a reload needs no actor's cooperation to take effect, only to re-time.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use ractor::ActorRef;
+use tokio_util::task::TaskTracker;
+
+use crate::actors::app::AppMsg;
+use crate::actors::directory::Directory;
+use crate::actors::supervisor::SupervisorMsg;
+use crate::actors::uploader::UploaderMsg;
+use crate::config::Config;
+use crate::graph::{Gate, GraphClient, GraphError, GraphSettings};
+use crate::metrics::Metrics;
+use crate::model::{LinkKey, Millis};
+use crate::oauth::StateSigner;
+use crate::spaces::{ObjectStore, S3Store, SpacesError, SpacesSettings};
+use crate::store::Store;
+use crate::telemetry::Telemetry;
+
+/// The settings in force and what was made from them.
+pub struct Setup {
+    /// The validated configuration.
+    pub config: Config,
+    /// Graph.
+    pub graph: GraphClient,
+    /// Spaces.
+    pub spaces: Arc<dyn ObjectStore>,
+    /// Signs OAuth states.
+    pub states: StateSigner,
+    /// When it came into force.
+    pub loaded_at: Millis,
+}
+
+impl Setup {
+    /// Makes the clients. The gate outlives reloads, so that a block does.
+    ///
+    /// # Errors
+    /// One line that names what cannot be made.
+    pub fn build(config: Config, gate: &Arc<Gate>, metrics: &Arc<Metrics>) -> Result<Setup, String> {
+        let f = &config.facebook;
+        let graph = GraphSettings {
+            graph_url: f.graph_url.clone(),
+            version: f.graph_version.clone(),
+            app_id: f.app_id.clone(),
+            app_secret: f.app_secret.clone(),
+            request_timeout: f.request_timeout,
+            max_in_flight: f.max_in_flight,
+        };
+        let graph = GraphClient::new(graph, metrics.clone(), gate.clone()).map_err(|e| format!("facebook: {e}"))?;
+        let s = &config.spaces;
+        let spaces = SpacesSettings {
+            region: s.region.clone(),
+            bucket: s.bucket.clone(),
+            endpoint: s.endpoint.clone(),
+            access_key: s.access_key.clone(),
+            secret_key: s.secret_key.clone(),
+            path_style: s.path_style,
+            request_timeout: s.request_timeout,
+        };
+        let spaces = S3Store::new(spaces, metrics.clone()).map_err(|e| format!("spaces: {e}"))?;
+        let states = StateSigner::new(&config.session.state_secret);
+        Ok(Setup { config, graph, spaces: Arc::new(spaces), states, loaded_at: Millis::now() })
+    }
+}
+
+/// How a dependency fared last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Fare {
+    /// `None` until the first answer.
+    pub ok: Option<bool>,
+    /// Since when it is so.
+    pub since: Millis,
+    /// What went wrong, where something did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Failures since it was last well; a log line stands for all of them.
+    pub failures: u64,
+}
+
+/// One dependency's fare; logs when it turns, and counts in between.
+pub struct Dependency {
+    name: &'static str,
+    fare: Mutex<Fare>,
+}
+
+impl Dependency {
+    fn new(name: &'static str) -> Self {
+        Dependency { name, fare: Mutex::default() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Fare> {
+        self.fare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It answered.
+    pub fn well(&self) {
+        let mut fare = self.lock();
+        if fare.ok != Some(true) {
+            let back = fare.ok == Some(false);
+            let failures = std::mem::take(&mut *fare).failures;
+            *fare = Fare { ok: Some(true), since: Millis::now(), ..Fare::default() };
+            if back {
+                tracing::info!(dependency = self.name, failures, "answers again");
+            }
+        }
+    }
+
+    /// It failed; `text` holds no secret.
+    pub fn ill(&self, text: &str) {
+        let mut fare = self.lock();
+        fare.failures += 1;
+        if fare.ok != Some(false) || fare.error.as_deref() != Some(text) {
+            let since = if fare.ok == Some(false) { fare.since } else { Millis::now() };
+            tracing::warn!(dependency = self.name, error = text, "fails; trying again by itself");
+            *fare = Fare { ok: Some(false), since, error: Some(text.to_owned()), failures: fare.failures };
+        }
+    }
+
+    /// How it fares.
+    pub fn fare(&self) -> Fare {
+        self.lock().clone()
+    }
+}
+
+/// Addresses of the actors of which there is one; a restart puts the new one in.
+#[derive(Default)]
+pub struct Addresses {
+    /// The supervisor.
+    pub supervisor: Option<ActorRef<SupervisorMsg>>,
+    /// The uploader.
+    pub uploader: Option<ActorRef<UploaderMsg>>,
+    /// The app actor.
+    pub app: Option<ActorRef<AppMsg>>,
+}
+
+/// The shared house.
+pub struct House {
+    /// State on disk.
+    pub store: Store,
+    /// Instruments.
+    pub metrics: Arc<Metrics>,
+    /// Who answers for which link.
+    pub directory: Directory,
+    /// Graph's limits.
+    pub gate: Arc<Gate>,
+    /// How Graph fares.
+    pub graph: Dependency,
+    /// How Spaces fares.
+    pub spaces: Dependency,
+    /// When the process started.
+    pub started_at: Millis,
+    /// Log level and format.
+    pub telemetry: Option<Telemetry>,
+    /// Reads, writes and logins under way, for an orderly end.
+    pub tasks: TaskTracker,
+    setup: RwLock<Arc<Setup>>,
+    reload_error: Mutex<Option<String>>,
+    addresses: RwLock<Addresses>,
+    writing: Mutex<HashSet<LinkKey>>,
+    stopping: AtomicBool,
+}
+
+/// The right to write one link's object; gives it back when dropped.
+pub struct WritePermit {
+    house: Arc<House>,
+    link: LinkKey,
+}
+
+impl Drop for WritePermit {
+    fn drop(&mut self) {
+        self.house.writing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.link);
+    }
+}
+
+impl House {
+    /// A house around an open store.
+    pub fn new(
+        store: Store,
+        setup: Setup,
+        gate: Arc<Gate>,
+        metrics: Arc<Metrics>,
+        telemetry: Option<Telemetry>,
+    ) -> Arc<Self> {
+        Arc::new(House {
+            store,
+            metrics,
+            directory: Directory::default(),
+            gate,
+            graph: Dependency::new("graph"),
+            spaces: Dependency::new("spaces"),
+            started_at: Millis::now(),
+            telemetry,
+            tasks: TaskTracker::new(),
+            setup: RwLock::new(Arc::new(setup)),
+            reload_error: Mutex::default(),
+            addresses: RwLock::default(),
+            writing: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// The settings and clients in force.
+    pub fn setup(&self) -> Arc<Setup> {
+        self.setup.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts others in force.
+    pub fn set_setup(&self, setup: Setup) {
+        *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
+    }
+
+    /// Notes why the last reload was refused, or that it was not.
+    pub fn note_reload(&self, error: Option<String>) {
+        *self.reload_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Why the last reload was refused.
+    pub fn reload_error(&self) -> Option<String> {
+        self.reload_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the addresses.
+    pub fn set_addresses(&self, change: impl FnOnce(&mut Addresses)) {
+        change(&mut self.addresses.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Tells the supervisor; what it must not miss is in the store as well.
+    pub fn tell_supervisor(&self, message: SupervisorMsg) {
+        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).supervisor.clone();
+        if let Some(to) = to {
+            // A supervisor that is gone means that the process is ending.
+            let _ = to.cast(message);
+        }
+    }
+
+    /// Tells the uploader; a new one refills itself from the outbox, so that nothing is lost with a dead one.
+    pub fn tell_uploader(&self, message: UploaderMsg) {
+        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).uploader.clone();
+        if let Some(to) = to {
+            let _ = to.cast(message);
+        }
+    }
+
+    /// Tells the app actor; a new one begins with a look of its own.
+    pub fn tell_app(&self, message: AppMsg) {
+        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).app.clone();
+        if let Some(to) = to {
+            let _ = to.cast(message);
+        }
+    }
+
+    /// The right to write a link's object: one holder at a time, whoever the uploader is.
+    pub fn write_permit(self: &Arc<Self>, link: &LinkKey) -> Option<WritePermit> {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = writing.insert(link.clone());
+        free.then(|| WritePermit { house: self.clone(), link: link.clone() })
+    }
+
+    /// No new read or write begins from here on.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Is the process ending?
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Notes a Graph answer for readiness: only what speaks of Graph as a whole counts, not a page's dead token.
+    pub fn note_graph<T>(&self, answer: &Result<T, GraphError>) {
+        use crate::graph::{GraphErrorKind, ThrottleScope};
+        match answer {
+            Ok(_) => self.graph.well(),
+            Err(error) => match &error.kind {
+                GraphErrorKind::Transient
+                | GraphErrorKind::Misconfigured
+                | GraphErrorKind::Throttled { scope: ThrottleScope::App, .. } => self.graph.ill(&error.to_string()),
+                _ => {}
+            },
+        }
+    }
+
+    /// Notes a Spaces answer for readiness.
+    pub fn note_spaces<T>(&self, answer: &Result<T, SpacesError>) {
+        match answer {
+            Ok(_) => self.spaces.well(),
+            Err(error) => self.spaces.ill(&error.to_string()),
+        }
+    }
+}

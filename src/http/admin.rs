@@ -1,0 +1,259 @@
+//! The operator's door, on a Unix socket and, read-only, on a loopback address.
+//!
+//! | route | methods | where |
+//! |---|---|---|
+//! | `/metrics` | GET | both |
+//! | `/healthz` | GET | both |
+//! | `/v1/status` | GET | both |
+//! | `/v1/pages`, `/v1/pages/{page_id}` | GET | both |
+//! | `/v1/pages/{page_id}` | DELETE `?user=&keep_object=` | socket |
+//! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
+//! | `/v1/sessions` | POST `{"user","ttl"?}` | socket |
+//! | `/v1/import` | POST, a JSON object a line | socket |
+//!
+//! Who may use the socket is decided by its file's mode.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use super::server::{Answer, Conn};
+use super::{answers, body, status};
+use crate::actors::listener::Door;
+use crate::actors::supervisor::SupervisorMsg;
+use crate::house::House;
+use crate::import;
+use crate::metrics;
+use crate::model::{Cause, LinkKey, Millis, PageId, UserId};
+use crate::store::people::Unlinked;
+
+/// An import arrives in one piece.
+const MAX_IMPORT: usize = 64 << 20;
+const MAX_FORM: usize = 64 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest that a one-time login link works, whatever the session's life.
+const LONGEST_LOGIN_LINK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Answers a request at an admin door.
+pub async fn answer(house: Arc<House>, door: Door, request: Request<Incoming>, conn: Conn) -> Answer {
+    let path = request.uri().path().to_owned();
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let method = request.method().clone();
+    let writes = door == Door::Admin;
+    match (segments.as_slice(), method) {
+        (["metrics"], Method::GET) => scrape(&house),
+        (["healthz"], Method::GET) => answers::json(StatusCode::OK, &json!({"status": "ok"})),
+        (["v1", "status"], Method::GET) => answers::json(StatusCode::OK, &status::status_json(&house)),
+        (["v1", "pages"], Method::GET) => answers::json(StatusCode::OK, &status::pages_json(&house)),
+        (["v1", "pages", page], Method::GET) => show(&house, page),
+        (["v1", "pages", page], Method::DELETE) if writes => Box::pin(unlink(&house, page, &request)).await,
+        (["v1", "pages", page, "sync"], Method::POST) if writes => Box::pin(sync(&house, page, &request)).await,
+        (["v1", "sessions"], Method::POST) if writes => Box::pin(session(&house, request, &conn)).await,
+        (["v1", "import"], Method::POST) if writes => Box::pin(import_lines(&house, request, &conn)).await,
+        #[cfg(feature = "sandbox")]
+        (["v1", "drill", which @ ..], Method::POST) if writes => drill(&house, which),
+        (["metrics" | "healthz"] | ["v1", "status" | "pages"], _) => answers::method_not_allowed("GET"),
+        (["v1", "pages", _], _) if writes => answers::method_not_allowed("GET, DELETE"),
+        (["v1", "pages", _], _) => answers::method_not_allowed("GET"),
+        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import"], _) if writes => {
+            answers::method_not_allowed("POST")
+        }
+        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import"], _) => {
+            answers::error(StatusCode::FORBIDDEN, "read_only", "this door only shows; use the admin socket")
+        }
+        _ => answers::not_found(),
+    }
+}
+
+fn scrape(house: &House) -> Answer {
+    let counts = house.store.counts();
+    let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| Millis::now().since(since));
+    house.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
+    house.metrics.set_owed(counts.due, counts.outbox, oldest);
+    answers::typed(metrics::CONTENT_TYPE, house.metrics.encode())
+}
+
+fn bad(message: &str) -> Answer {
+    answers::error(StatusCode::BAD_REQUEST, "bad_request", message)
+}
+
+fn show(house: &House, page: &str) -> Answer {
+    match page.parse::<PageId>() {
+        Err(error) => bad(&error.to_string()),
+        Ok(page) => match status::page_json(house, &page) {
+            Some(value) => answers::json(StatusCode::OK, &value),
+            None => not_linked(),
+        },
+    }
+}
+
+fn not_linked() -> Answer {
+    answers::error(
+        StatusCode::NOT_FOUND,
+        "not_linked",
+        "no such page is linked; `pagesyncd pages` lists those that are",
+    )
+}
+
+fn parameter(request: &Request<Incoming>, name: &str) -> Option<String> {
+    let query = request.uri().query()?;
+    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// The links of a page that a request speaks of: all, or one user's.
+fn links_of(house: &House, page: &str, request: &Request<Incoming>) -> Result<Vec<LinkKey>, Box<Answer>> {
+    let page: PageId = page.parse().map_err(|e: crate::model::BadId| Box::new(bad(&e.to_string())))?;
+    let user = parameter(request, "user").map(|user| user.parse::<UserId>()).transpose();
+    let user = user.map_err(|e| Box::new(bad(&e.to_string())))?;
+    let mut links = house.store.links_of_page(&page);
+    links.retain(|link| user.is_none_or(|user| link.user == user));
+    if links.is_empty() { Err(Box::new(not_linked())) } else { Ok(links) }
+}
+
+fn store_down(error: &crate::store::Unavailable) -> Answer {
+    answers::unavailable(&error.to_string(), 5)
+}
+
+async fn sync(house: &Arc<House>, page: &str, request: &Request<Incoming>) -> Answer {
+    let links = match links_of(house, page, request) {
+        Ok(links) => links,
+        Err(answer) => return *answer,
+    };
+    match house.store.mark_links(links, Cause::Manual).await {
+        Err(error) => store_down(&error),
+        Ok(links) => {
+            house.directory.tell(&links, Cause::Manual);
+            let parked: Vec<&LinkKey> = links.iter().filter(|l| is_parked(house, l)).collect();
+            let users: Vec<UserId> = links.iter().map(|link| link.user).collect();
+            let waiting: Vec<UserId> = parked.iter().map(|link| link.user).collect();
+            answers::json(
+                StatusCode::ACCEPTED,
+                &json!({"page_id": page, "users": users, "waiting_for_a_person": waiting}),
+            )
+        }
+    }
+}
+
+fn is_parked(house: &House, link: &LinkKey) -> bool {
+    house.store.view(link).is_some_and(|view| !view.record.health.is_active())
+}
+
+async fn unlink(house: &Arc<House>, page: &str, request: &Request<Incoming>) -> Answer {
+    let links = match links_of(house, page, request) {
+        Ok(links) => links,
+        Err(answer) => return *answer,
+    };
+    let keep = parameter(request, "keep_object").is_some_and(|v| matches!(v.as_str(), "1" | "true" | ""));
+    let mut gone = Vec::new();
+    for link in &links {
+        match house.store.unlink(link, keep).await {
+            Ok(unlinked) => gone.extend(unlinked),
+            Err(error) => return store_down(&error),
+        }
+    }
+    house.tell_supervisor(SupervisorMsg::Unlinked(links));
+    let users: Vec<UserId> = gone.iter().map(|unlinked| unlinked.key.user).collect();
+    gone.into_iter().for_each(|unlinked| unsubscribe(house, unlinked));
+    answers::json(
+        StatusCode::OK,
+        &json!({"page_id": page, "users": users, "object": if keep { "kept" } else { "deleted" }}),
+    )
+}
+
+/// With the last link of a page goes its subscription. The token is forgotten in the store by now, so this is tried
+/// here and now; what Meta goes on sending for an unknown page is answered and dropped.
+fn unsubscribe(house: &Arc<House>, unlinked: Unlinked) {
+    let Some(token) = unlinked.last_of_page else { return };
+    let for_task = house.clone();
+    house.tasks.spawn(async move {
+        let answer = for_task.setup().graph.unsubscribe_page(&unlinked.key.page, &token).await;
+        if let Err(error) = answer {
+            tracing::info!(page = %unlinked.key.page, %error, "the unlinked page could not be unsubscribed");
+        }
+    });
+}
+
+#[derive(Deserialize)]
+struct SessionRequest {
+    user: String,
+    #[serde(default)]
+    ttl: Option<String>,
+}
+
+async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let whole = match body::read(request.into_body(), MAX_FORM, BODY_TIMEOUT, conn).await {
+        Ok(whole) => whole,
+        Err(why) => return answers::no_body(why),
+    };
+    let Ok(wish) = serde_json::from_slice::<SessionRequest>(&whole.bytes) else {
+        return bad("the body is not {\"user\": UUID, \"ttl\": \"1h\"}");
+    };
+    let setup = house.setup();
+    let user: UserId = match wish.user.parse() {
+        Ok(user) => user,
+        Err(error) => return bad(&error.to_string()),
+    };
+    let ttl = wish.ttl.map_or(Ok(setup.config.session.ttl), |ttl| humantime::parse_duration(&ttl));
+    let ttl = match ttl {
+        Ok(ttl) if ttl >= Duration::from_secs(1) => ttl,
+        _ => return bad("ttl is not a duration of a second or more (expected something like \"1h\")"),
+    };
+    match mint(house, user, ttl).await {
+        Ok((id, login)) => {
+            let url = format!("{}/facebook/login?login={login}", setup.config.http.public_url);
+            answers::json(StatusCode::OK, &json!({"session_id": id, "login_url": url}))
+        }
+        Err(error) => store_down(&error),
+    }
+}
+
+async fn mint(house: &House, user: UserId, ttl: Duration) -> Result<(String, String), crate::store::Unavailable> {
+    let session = house.store.new_session(user, ttl).await?;
+    let login = house.store.new_login(&session, ttl.min(LONGEST_LOGIN_LINK)).await?;
+    Ok((session.id.expose().to_owned(), login.expose().to_owned()))
+}
+
+/// The lines that could be read are imported; the others are named by number.
+async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let whole = match body::read(request.into_body(), MAX_IMPORT, BODY_TIMEOUT, conn).await {
+        Ok(whole) => whole,
+        Err(why) => return answers::no_body(why),
+    };
+    let parsed = import::parse(&whole.bytes, 1);
+    match import::store(&house.store, parsed.good).await {
+        Ok(links) => {
+            let count = links.len();
+            house.tell_supervisor(SupervisorMsg::Linked(links));
+            let bad: Vec<Value> = parsed.bad.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
+            answers::json(StatusCode::OK, &json!({"imported": count, "bad": bad}))
+        }
+        Err(error) => store_down(&error),
+    }
+}
+
+/// Fault drills for the sandbox and the tests; switched on by the environment of the process, never by a request.
+#[cfg(feature = "sandbox")]
+fn drill(house: &House, which: &[&str]) -> Answer {
+    use crate::actors::supervisor::Child;
+    if std::env::var_os("PAGESYNCD_DRILLS").is_none() {
+        return answers::not_found();
+    }
+    let child = match which {
+        ["uploader"] => Some(Child::Uploader),
+        ["listener"] => Some(Child::Listener(Door::Public)),
+        ["page", page] => page.parse().ok().and_then(|p| house.store.links_of_page(&p).pop()).map(Child::Page),
+        _ => None,
+    };
+    match child {
+        Some(child) => {
+            house.tell_supervisor(SupervisorMsg::Drill(child));
+            answers::json(StatusCode::ACCEPTED, &json!({"status": "success"}))
+        }
+        None => answers::not_found(),
+    }
+}

@@ -1,0 +1,242 @@
+//! One door: accepts connections, limits them, serves HTTP/1 on each, and closes gracefully. What is answered is the
+//! business of whoever opens it.
+//!
+//! The number of open connections is bounded. When the bound is reached and somebody knocks, the connection that has
+//! been *idle* longest is closed to make room; idle means that no request is being answered on it, so a crowd of
+//! silent or dripping clients cannot keep a webhook out. A client that is dripping a body may be closed too, after the
+//! idle ones. Only when every connection is being answered does the newcomer wait in the kernel's backlog.
+//!
+//! hyper bounds the header's size and the time until it is complete; body size and body time are bounded where the
+//! body is read ([`super::body`]).
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// What a door answers.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Headers that a request may have, and the bytes that they may take together.
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 32 << 10;
+/// After an accept error (no file descriptors left, say) the door neither spins nor dies.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Limits of a door; taken anew for each connection, so that a reload reaches it.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Until a request's header is complete; also how long a kept-alive connection may rest.
+    pub header_timeout: Duration,
+}
+
+/// What a connection is doing, for the choice of whom to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Doing {
+    Idle = 0,
+    ReadingBody = 1,
+    Answering = 2,
+}
+
+/// A connection as its request handler sees it: says what it is doing.
+#[derive(Clone)]
+pub struct Conn {
+    doing: Arc<AtomicU8>,
+    since: Arc<AtomicU64>,
+    clock: Arc<AtomicU64>,
+}
+
+impl Conn {
+    fn set(&self, doing: Doing) {
+        self.doing.store(doing as u8, Ordering::Relaxed);
+        self.since.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The body is being read: the client sets the pace.
+    pub fn reads_body(&self) {
+        self.set(Doing::ReadingBody);
+    }
+
+    /// The body is here: the daemon sets the pace, and the connection is not closed for others.
+    pub fn answers(&self) {
+        self.set(Doing::Answering);
+    }
+}
+
+struct Open {
+    conn: Conn,
+    cancel: CancellationToken,
+}
+
+/// The open connections of a door.
+#[derive(Default)]
+struct Connections {
+    open: Mutex<HashMap<u64, Open>>,
+    next: AtomicU64,
+    clock: Arc<AtomicU64>,
+    freed: Notify,
+}
+
+impl Connections {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn enter(self: &Arc<Self>) -> Entered {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let conn = Conn { doing: Arc::default(), since: Arc::default(), clock: self.clock.clone() };
+        conn.set(Doing::Idle);
+        let cancel = CancellationToken::new();
+        self.lock().insert(id, Open { conn: conn.clone(), cancel: cancel.clone() });
+        Entered { connections: self.clone(), id, conn, cancel }
+    }
+
+    /// Closes the connection that waited longest for its client; `false` when all are being answered.
+    fn evict(&self) -> bool {
+        let mut open = self.lock();
+        let oldest = |doing: Doing| {
+            let such = open.iter().filter(|(_, o)| o.conn.doing.load(Ordering::Relaxed) == doing as u8);
+            such.min_by_key(|(_, o)| o.conn.since.load(Ordering::Relaxed)).map(|(id, _)| *id)
+        };
+        let Some(id) = oldest(Doing::Idle).or_else(|| oldest(Doing::ReadingBody)) else { return false };
+        if let Some(evicted) = open.remove(&id) {
+            evicted.cancel.cancel();
+        }
+        true
+    }
+}
+
+/// A connection's place; given up when dropped.
+struct Entered {
+    connections: Arc<Connections>,
+    id: u64,
+    conn: Conn,
+    cancel: CancellationToken,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.connections.lock().remove(&self.id);
+        self.connections.freed.notify_one();
+    }
+}
+
+/// A listening socket: TCP or Unix.
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+/// Either kind of stream.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Socket {
+    async fn accept(&self) -> std::io::Result<Box<dyn Stream>> {
+        match self {
+            Socket::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Answers are small and leave in one piece; a refusal to set this costs only latency.
+                let _ = stream.set_nodelay(true);
+                Ok(Box::new(stream))
+            }
+            Socket::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// Serves the door until `stop`, then lets requests under way finish for at most `grace`.
+pub async fn serve<S, F>(
+    socket: Socket,
+    limits: impl Fn() -> Limits,
+    on_count: impl Fn(usize),
+    service: S,
+    stop: CancellationToken,
+    grace: Duration,
+) where
+    S: Fn(Request<Incoming>, Conn) -> F + Clone + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let connections = Arc::new(Connections::default());
+    let graceful = GracefulShutdown::new();
+    loop {
+        let limits = limits();
+        on_count(connections.len());
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = socket.accept() => match accepted {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        while connections.len() >= limits.max_connections && !connections.evict() {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = connections.freed.notified() => {}
+            }
+        }
+        tokio::spawn(converse(stream, limits, connections.enter(), service.clone(), graceful.watcher()));
+    }
+    drop(socket);
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!(open = connections.len(), "connections are cut off: their requests took too long");
+        connections.lock().values().for_each(|open| open.cancel.cancel());
+    }
+    on_count(0);
+}
+
+async fn converse<S, F>(stream: Box<dyn Stream>, limits: Limits, place: Entered, service: S, watcher: Watcher)
+where
+    S: Fn(Request<Incoming>, Conn) -> F + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let conn = place.conn.clone();
+    let answer = service_fn(move |request| {
+        conn.answers();
+        let (conn, answer) = (conn.clone(), service(request, conn.clone()));
+        async move {
+            let answer = answer.await;
+            conn.set(Doing::Idle);
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), answer);
+    tokio::select! {
+        // Clients that break off or talk nonsense are everyday life at a public door.
+        _ = watcher.watch(served) => {}
+        () = place.cancel.cancelled() => {}
+    }
+}

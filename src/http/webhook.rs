@@ -1,0 +1,236 @@
+//! Webhooks from Meta: the handshake, and deliveries.
+//!
+//! The order is what makes it safe: limits, the signature over the raw bytes, only then parsing; then the marks, and
+//! when they are durable, 200. A delivery without a usable signature header is refused before its body is read.
+//!
+//! A delivery's content is a hint and is not applied: whatever an entry says, and in whatever shape (`changes` with or
+//! without values, `changed_fields`, `messaging`), its page is marked and read. Meta repeats, reorders and batches
+//! deliveries; marks make all of that harmless.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, Request, StatusCode};
+use hyper::body::{Body, Incoming};
+use serde::Deserialize;
+use serde_json::json;
+use subtle::ConstantTimeEq;
+use url::form_urlencoded;
+
+use super::answers;
+use super::body::{self, NoBody};
+use super::server::{Answer, Conn};
+use crate::config::Config;
+use crate::house::House;
+use crate::model::{Cause, PageId};
+use crate::signature::verify_webhook;
+
+const MAX_CHALLENGE: usize = 256;
+/// When Meta should come back after a 503.
+const RETRY_AFTER_SECS: u32 = 5;
+
+/// The GET handshake: the bare challenge, or 403.
+pub(super) fn handshake(house: &House, query: &str) -> Answer {
+    let setup = house.setup();
+    let (mut mode, mut token, mut challenge) = (None, None, None);
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match key.as_ref() {
+            "hub.mode" => mode = Some(value),
+            "hub.verify_token" => token = Some(value),
+            "hub.challenge" => challenge = Some(value),
+            _ => {}
+        }
+    }
+    let expected = setup.config.facebook.verify_token.expose();
+    let known = token.is_some_and(|token| bool::from(token.as_bytes().ct_eq(expected.as_bytes())));
+    let plain = |c: &str| !c.is_empty() && c.len() <= MAX_CHALLENGE && c.bytes().all(|b| b.is_ascii_graphic());
+    match challenge {
+        Some(challenge) if known && mode.as_deref() == Some("subscribe") && plain(&challenge) => {
+            answers::text(StatusCode::OK, challenge.into_owned())
+        }
+        _ => answers::error(StatusCode::FORBIDDEN, "forbidden", "this is not the handshake of a known subscription"),
+    }
+}
+
+/// A delivery.
+pub(super) async fn deliver(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let started = Instant::now();
+    let (result, answer) = match accept(house, request, conn).await {
+        Ok(()) => ("accepted", answers::json(StatusCode::OK, &json!({"status": "success"}))),
+        Err(refusal) => refusal.answer(),
+    };
+    house.metrics.delivery(result, started.elapsed());
+    answer
+}
+
+enum Refusal {
+    Signature,
+    NoBody(NoBody),
+    NotJson,
+    NotDurable,
+}
+
+impl Refusal {
+    fn answer(self) -> (&'static str, Answer) {
+        match self {
+            Refusal::Signature => (
+                "bad_signature",
+                answers::error(
+                    StatusCode::UNAUTHORIZED,
+                    "bad_signature",
+                    "the delivery is not signed with the app secret",
+                ),
+            ),
+            Refusal::NoBody(why) => {
+                let result = match why {
+                    NoBody::TooLarge => "too_large",
+                    NoBody::TooSlow => "too_slow",
+                    NoBody::Broken => "malformed",
+                };
+                (result, answers::no_body(why))
+            }
+            Refusal::NotJson => {
+                ("malformed", answers::error(StatusCode::BAD_REQUEST, "not_json", "the body is not JSON"))
+            }
+            Refusal::NotDurable => {
+                let text = "the delivery cannot be made durable at the moment; send it again";
+                ("unavailable", answers::unavailable(text, RETRY_AFTER_SECS))
+            }
+        }
+    }
+}
+
+async fn accept(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Result<(), Refusal> {
+    let setup = house.setup();
+    let http = &setup.config.http;
+    let (head, body) = request.into_parts();
+    if body.size_hint().lower() > http.max_body_bytes as u64 {
+        return Err(Refusal::NoBody(NoBody::TooLarge));
+    }
+    let signatures = Signatures::of(&head.headers, &setup.config).ok_or(Refusal::Signature)?;
+    let whole = body::read(body, http.max_body_bytes, http.body_timeout, conn).await.map_err(Refusal::NoBody)?;
+    if !signatures.cover(&whole.bytes, &setup.config) {
+        return Err(Refusal::Signature);
+    }
+    let delivery: Delivery = match serde_json::from_slice(&whole.bytes) {
+        Ok(delivery) => delivery,
+        Err(error) if error.is_data() => Delivery::default(),
+        Err(_) => return Err(Refusal::NotJson),
+    };
+    mark(house, delivery).await
+}
+
+/// Everything named is marked durably, then told.
+async fn mark(house: &Arc<House>, delivery: Delivery) -> Result<(), Refusal> {
+    if delivery.object.as_deref() != Some("page") {
+        tracing::debug!(object = delivery.object.as_deref().unwrap_or("none"), "a delivery about something else");
+        return Ok(());
+    }
+    let named: BTreeSet<PageId> = delivery.entry.into_iter().filter_map(|entry| entry.page()).collect();
+    let named: Vec<PageId> = named.into_iter().collect();
+    let links = house.store.mark_pages(&named, Cause::Webhook).await.map_err(|_| Refusal::NotDurable)?;
+    tracing::debug!(pages = named.len(), links = links.len(), "a delivery is durable");
+    house.directory.tell(&links, Cause::Webhook);
+    Ok(())
+}
+
+/// The signature headers of a request, well formed.
+struct Signatures {
+    sha256: Option<String>,
+    sha1: Option<String>,
+}
+
+impl Signatures {
+    /// `None` when no header could ever fit: refused before the body is read.
+    fn of(headers: &HeaderMap, config: &Config) -> Option<Self> {
+        let header = |name: &str, prefix: &str, digits: usize| {
+            let value = headers.get(name)?.to_str().ok()?;
+            let hex = value.strip_prefix(prefix)?;
+            let formed = hex.len() == digits && hex.bytes().all(|b| b.is_ascii_hexdigit());
+            formed.then(|| value.to_owned())
+        };
+        let present = headers.contains_key("x-hub-signature-256");
+        let sha256 = header("x-hub-signature-256", "sha256=", 64);
+        let sha1 = header("x-hub-signature", "sha1=", 40).filter(|_| !present && config.facebook.accept_sha1);
+        (sha256.is_some() || sha1.is_some()).then_some(Signatures { sha256, sha1 })
+    }
+
+    fn cover(&self, body: &[u8], config: &Config) -> bool {
+        let f = &config.facebook;
+        let secrets: Vec<_> = [Some(&f.app_secret), f.previous_app_secret.as_ref()].into_iter().flatten().collect();
+        verify_webhook(self.sha256.as_deref(), self.sha1.as_deref(), body, &secrets, f.accept_sha1)
+    }
+}
+
+/// What is read of a delivery; everything else is passed over without being kept.
+#[derive(Debug, Default, Deserialize)]
+struct Delivery {
+    #[serde(default)]
+    object: Option<String>,
+    #[serde(default)]
+    entry: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Entry {
+    #[serde(default)]
+    id: Option<EntryId>,
+}
+
+/// Meta's samples have ids as text and as numbers; anything else is nobody's page.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum EntryId {
+    Text(String),
+    Number(u64),
+    Other(serde::de::IgnoredAny),
+}
+
+impl Entry {
+    fn page(self) -> Option<PageId> {
+        match self.id? {
+            EntryId::Text(text) => text.parse().ok(),
+            EntryId::Number(number) => number.to_string().parse().ok(),
+            EntryId::Other(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pages(body: &str) -> Vec<String> {
+        let delivery: Delivery = serde_json::from_str(body).unwrap();
+        delivery.entry.into_iter().filter_map(Entry::page).map(String::from).collect()
+    }
+
+    #[test]
+    fn every_shape_names_its_pages() {
+        for body in [
+            r#"{"object":"page","entry":[{"id":"123","time":1458692752,"changes":[{"field":"name","value":"New"}]}]}"#,
+            r#"{"object":"page","entry":[{"id":"123","time":1449589360,"changes":[{"field":"parking"}]}]}"#,
+            r#"{"object":"page","entry":[{"id":123,"time":1458692752,"changed_fields":["name","phone"]}]}"#,
+            r#"{"object":"page","entry":[{"id":"123","messaging":[{"sender":{"id":"9"},"message":{"text":"hi"}}]}]}"#,
+            r#"{"entry":[{"changes":[{"field":"x","value":[[{}]]}],"id":"123"}],"object":"page","extra":{"a":[1]}}"#,
+        ] {
+            assert_eq!(pages(body), ["123"], "{body}");
+        }
+        assert_eq!(pages(r#"{"object":"page","entry":[{"id":"1"},{"id":"2"},{"id":"1"}]}"#), ["1", "2", "1"]);
+    }
+
+    #[test]
+    fn strange_entries_name_nobody() {
+        for body in [
+            r#"{"object":"page"}"#,
+            r#"{"object":"page","entry":[{}]}"#,
+            r#"{"object":"page","entry":[{"id":null}]}"#,
+            r#"{"object":"page","entry":[{"id":{"a":1}}]}"#,
+            r#"{"object":"page","entry":[{"id":"../x"}]}"#,
+            r#"{"object":"page","entry":[{"id":-5}]}"#,
+        ] {
+            assert!(pages(body).is_empty(), "{body}");
+        }
+    }
+}
