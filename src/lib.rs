@@ -2,3 +2,5 @@
 
 pub mod metrics;
 pub mod model;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
