@@ -5,6 +5,7 @@
 //! state; [`WorldServer`] gives it its two faces on loopback addresses and sends its webhooks. Nothing here ever
 //! speaks to the real Facebook or the real Spaces.
 
+pub mod console;
 pub mod fault;
 pub mod graph;
 pub mod journal;
@@ -137,7 +138,7 @@ pub struct WorldServer {
     graph: Face,
     spaces: Face,
     stop: CancellationToken,
-    sender: Arc<Mutex<Option<tokio::task::JoinHandle<()>>>>,
+    sender: Mutex<Option<tokio::task::JoinHandle<()>>>,
     kept: PathBuf,
 }
 
@@ -155,6 +156,7 @@ impl WorldServer {
         let handler = Graph { world: world.clone() }.handler();
         let graph = Face::start(options.graph_listen, handler, always, world.watch_faults()).await?;
         let (handler, objects) = spaces::open(world.clone(), &options.dir.join("spaces"), BUCKET)?;
+        world.set_objects(objects.clone());
         let watched = world.clone();
         let gate: wire::Gate = Arc::new(move || !watched.is_fault_on(fault::Fault::SpacesRefused));
         let spaces = Face::start(options.spaces_listen, handler, gate, world.watch_faults()).await?;
@@ -176,7 +178,7 @@ impl WorldServer {
             graph,
             spaces,
             stop,
-            sender: Arc::new(Mutex::new(Some(sender))),
+            sender: Mutex::new(Some(sender)),
             kept,
         })
     }

@@ -1,6 +1,6 @@
 //! Facebook's face: the login dialog and the Graph API, on one address.
 //!
-//! A request passes these steps: its path and parameters become an [`Ask`]; the faults that are on may answer in
+//! A request passes these steps: its path and parameters become an `Ask`; the faults that are on may answer in
 //! Graph's stead; version and token are looked at; the edge answers; the headers that Graph always sends are added. The
 //! answers, wordings included, are those the real Graph gives.
 
@@ -14,7 +14,6 @@ mod oauth;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 
@@ -162,7 +161,7 @@ impl Graph {
         } else {
             full(bytes)
         };
-        response.body(body.map_err(|e| e).boxed_unsync()).map_err(|_| Broken)
+        response.body(body).map_err(|_| Broken)
     }
 
     /// The usage headers: present once there was some traffic, high when throttled or near it.

@@ -61,6 +61,8 @@ pub struct WorldEvent {
     pub text: String,
     /// The page it is about.
     pub page: Option<String>,
+    /// The request, when it was one.
+    pub call: Option<Call>,
     /// Did it go well?
     pub ok: bool,
 }

@@ -1,5 +1,7 @@
 //! The faces, driven as a daemon and a browser drive them.
 
+mod config;
+mod console;
 mod graph;
 mod spaces;
 mod webhook;

@@ -127,18 +127,25 @@ async fn accept(
         }
         let Some(door) = &listener else {
             let pause = tokio::time::sleep(Duration::from_millis(200));
-            tokio::select! { () = stop.cancelled() => return, _ = changes.changed() => {}, () = pause => {} }
+            tokio::select! { () = stop.cancelled() => return, () = changed(&mut changes) => {}, () = pause => {} }
             continue;
         };
         let stream = tokio::select! {
             () = stop.cancelled() => return,
-            _ = changes.changed() => continue,
+            () = changed(&mut changes) => continue,
             accepted = door.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(_) => { tokio::time::sleep(Duration::from_millis(50)).await; continue }
             },
         };
         tasks.spawn(serve(stream, handler.clone(), open.clone()));
+    }
+}
+
+/// The next change; never, once nobody is left to change anything.
+async fn changed(changes: &mut tokio::sync::watch::Receiver<u64>) {
+    if changes.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A [`World`] is a handle: clones share the one world. The faces (Graph, Spaces, the sender of webhooks, the console)
 //! hold the lock only for as long as a look or a change takes, never across an await. Everything a test or a person
-//! may do to the world is a method here or in [`edit`](self); what happens is told to watchers as [`WorldEvent`]s and
+//! may do to the world is a method here or in `edit`; what happens is told to watchers as [`WorldEvent`]s and
 //! noted in the journal.
 
 mod edit;
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, watch};
@@ -22,8 +22,9 @@ use tokio::sync::{Notify, broadcast, watch};
 use self::state::{App, Business, Page, Person, State};
 use super::fault::{Call, Fault, Scope, Switches};
 use super::journal::{EventKind, Journal, PutRecord, Request, WorldEvent};
+use super::spaces::Objects;
 use super::webhook::Notice;
-use crate::model::Millis;
+use crate::model::{Millis, UserId};
 
 pub use self::edit::EditError;
 pub(crate) use self::names::is_page_field;
@@ -70,6 +71,7 @@ struct Shared {
     notices: Notify,
     ticks: AtomicU64,
     http: reqwest::Client,
+    objects: OnceLock<Objects>,
 }
 
 /// A handle on the one world.
@@ -100,6 +102,7 @@ impl World {
             notices: Notify::new(),
             ticks: AtomicU64::new(0),
             http: client(),
+            objects: OnceLock::new(),
         }))
     }
 
@@ -137,7 +140,11 @@ impl World {
     }
 
     pub(crate) fn tell(&self, kind: EventKind, page: Option<&str>, ok: bool, text: impl Into<String>) {
-        let event = WorldEvent { at: Millis::now(), kind, text: text.into(), page: page.map(str::to_owned), ok };
+        self.publish(kind, page, None, ok, text.into());
+    }
+
+    fn publish(&self, kind: EventKind, page: Option<&str>, call: Option<Call>, ok: bool, text: String) {
+        let event = WorldEvent { at: Millis::now(), kind, text, page: page.map(str::to_owned), call, ok };
         // Nobody watching is no failure.
         let _ = self.0.events.send(event);
     }
@@ -224,7 +231,10 @@ impl World {
             call if call.is_spaces() => EventKind::Spaces,
             _ => EventKind::Graph,
         };
-        self.tell(kind, page, outcome == "ok", format!("{} {outcome}", call.as_str()));
+        let ok = outcome == "ok";
+        let words = call.as_str().replace('_', " ");
+        let text = if ok { call.title().to_owned() } else { format!("{words} failed: {outcome}") };
+        self.publish(kind, page, Some(call), ok, text);
     }
 
     /// The latest requests, oldest first.
@@ -266,6 +276,27 @@ impl World {
     /// state of its page, a public ACL, a wrong content type.
     pub fn violations(&self) -> Vec<String> {
         self.lock().journal.violations()
+    }
+
+    /// The stored objects, once Spaces has its face.
+    pub fn objects(&self) -> Option<&Objects> {
+        self.0.objects.get()
+    }
+
+    pub(crate) fn set_objects(&self, objects: Objects) {
+        // A world has one Spaces; the first stays.
+        let _ = self.0.objects.set(objects);
+    }
+
+    /// The same few users of the platform for the same world, for whom the console logs in.
+    pub fn demo_users(&self) -> Vec<UserId> {
+        let seed = self.look(|s| s.seed);
+        let uuid = |number| {
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&names::dice(seed, number, "user")[..16]);
+            UserId(uuid::Builder::from_random_bytes(bytes).into_uuid())
+        };
+        (0..3).map(uuid).collect()
     }
 
     // Webhooks on their way.

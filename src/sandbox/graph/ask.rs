@@ -10,7 +10,7 @@ use crate::sandbox::world::World;
 use crate::sandbox::world::state::State;
 use crate::sandbox::world::tokens::Caller;
 
-/// The newest version alive answers where no version is named.
+/// One request to Graph.
 pub(crate) struct Ask {
     pub(crate) method: String,
     /// The path without the version.
@@ -20,7 +20,7 @@ pub(crate) struct Ask {
     pub(crate) params: BTreeMap<String, String>,
     pub(crate) token: Option<String>,
     pub(crate) call: Call,
-    /// The version that answers.
+    /// The version that answers: the newest alive where none is named, the oldest for one that is dead.
     pub(crate) served: u32,
     version_asked: Option<u32>,
     newest: u32,

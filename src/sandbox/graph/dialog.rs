@@ -159,7 +159,7 @@ fn form(state: &State, ask: &Ask) -> Answer {
 fn frame(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html><html lang=en><head><meta charset=utf-8><meta name=viewport \
-         content=\"width=device-width\"><title>{title} - sandbox</title><style>{STYLE}</style></head><body><main>\
+         content=\"width=device-width\"><title>{title} - sandbox</title><link rel=icon href=\"data:,\"><style>{STYLE}</style></head><body><main>\
          <header><span class=mark>f</span><span>{title}</span><em>sandbox</em></header>{body}\
          <p class=note>This is not Facebook. It is the local world of the pagesyncd sandbox: nothing here leaves this \
          machine.</p></main></body></html>"

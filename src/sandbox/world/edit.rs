@@ -225,6 +225,12 @@ impl World {
         self.tell(EventKind::Edit, None, true, "the app was silently unsubscribed");
     }
 
+    /// Somebody laid hands on the page's objects in Spaces.
+    pub(crate) fn touched(&self, page: &str, altered: bool) {
+        let how = if altered { "altered" } else { "deleted" };
+        self.tell(EventKind::Edit, Some(page), true, format!("the page's objects were {how} behind the daemon's back"));
+    }
+
     /// The outcome of a login in the dialog: grants, ticks, and the death of tokens for pages ticked before and not
     /// any more. Tokens of pages that are ticked again live again.
     pub(crate) fn log_in(&self, person: &str, scopes: &[String], pages: BTreeSet<String>) -> Result<(), EditError> {

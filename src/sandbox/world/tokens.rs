@@ -91,16 +91,22 @@ impl State {
         }
     }
 
-    /// The token of a page for the person whose `user_token` asks: the same one each time, living as long as that.
+    /// The token of a page for the person whose `user_token` asks: the same one each time while it is taken, living as
+    /// long as that.
     pub(crate) fn page_token(&mut self, user_token: &str, page: &str) -> Option<String> {
         let parent = self.tokens.get(user_token)?.clone();
         if !self.may_speak(&parent.person, page) {
             return None;
         }
-        let expires_at = if parent.kind == TokenKind::UserLong { 0 } else { parent.expires_at };
         let word = format!("{user_token}/{page}");
-        let text = format!("EAAP{}{}", hex::encode(dice(self.seed, 1, &word)), hex::encode(dice(self.seed, 2, &word)));
+        let written = |left: u64| {
+            let half = |number| hex::encode(dice(self.seed, number, &word));
+            format!("EAAP{}{}", half(left), half(left + 1))
+        };
+        let alive = |text: &String| self.tokens.get(text).is_none_or(|t| t.refused.is_none());
+        let text = (0..).map(|generation| written(generation * 2)).find(alive)?;
         let issued_at = self.now_secs();
+        let expires_at = if parent.kind == TokenKind::UserLong { 0 } else { parent.expires_at };
         self.tokens.entry(text.clone()).or_insert_with(|| Token {
             kind: TokenKind::Page,
             person: parent.person,
@@ -124,7 +130,7 @@ impl State {
         self.people.get(person).is_some_and(|p| p.granted.contains(permission))
     }
 
-    /// The person whose app token `id|secret` this is not: an app token must be right to the letter.
+    /// Is this the app's own token, `id|secret` to the letter?
     fn is_app_token(&self, token: &str) -> bool {
         token.split_once('|').is_some_and(|(id, secret)| id == self.app.id && secret == self.app.secret)
     }
