@@ -17,6 +17,8 @@ pub mod model;
 pub mod oauth;
 pub mod page;
 pub mod restart;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod signature;
 pub mod spaces;
 pub mod store;

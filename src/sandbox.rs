@@ -1,0 +1,273 @@
+//! The world in a box: a local Facebook and a local S3 that the `sandbox` verb and the tests share.
+//!
+//! It behaves as unpleasantly as the real thing: tokens expire and are revoked, listings are cut short, webhooks come
+//! twice or in the wrong order, connections break, and writes vanish behind the daemon's back. A [`World`] holds the
+//! state; [`WorldServer`] gives it its two faces on loopback addresses and sends its webhooks. Nothing here ever
+//! speaks to the real Facebook or the real Spaces.
+
+pub mod console;
+pub mod fault;
+pub mod graph;
+pub mod journal;
+mod sign;
+mod spaces;
+pub mod webhook;
+mod wire;
+pub mod world;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use self::graph::Graph;
+pub use self::spaces::Objects;
+use self::wire::Face;
+pub use self::world::{World, WorldOptions};
+
+/// The one bucket.
+pub const BUCKET: &str = "pagesyncd-sandbox";
+/// Its region.
+pub const REGION: &str = "nyc3";
+/// The access key that is right at first.
+pub const ACCESS_KEY: &str = "SANDBOXACCESSKEY";
+/// The secret key that is right at first.
+pub const SECRET_KEY: &str = "sandbox-secret-key-of-this-machine";
+
+/// Where a world lives and listens.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Holds `spaces/`, and `world.json` when the world is kept.
+    pub dir: PathBuf,
+    /// Facebook's address.
+    pub graph_listen: SocketAddr,
+    /// Spaces' address.
+    pub spaces_listen: SocketAddr,
+    /// What a new world looks like; a kept one stays as it is.
+    pub world: WorldOptions,
+}
+
+impl Options {
+    /// A small world in `dir`, on free loopback ports.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Options { dir: dir.into(), graph_listen: free, spaces_listen: free, world: WorldOptions::default() }
+    }
+
+    /// The same with so many pages.
+    pub fn pages(mut self, pages: usize) -> Self {
+        self.world.pages = pages;
+        self
+    }
+}
+
+/// How the daemon under test is to be set up: the parts of its configuration that the world does not know.
+#[derive(Debug, Clone)]
+pub struct DaemonSetup {
+    /// `http.listen`.
+    pub http_listen: String,
+    /// `http.public_url`, without a slash at the end.
+    pub public_url: String,
+    /// `store.path`.
+    pub store_path: PathBuf,
+    /// `admin.socket`.
+    pub admin_socket: PathBuf,
+    /// `admin.listen`; empty for none.
+    pub admin_listen: String,
+    /// `sync.poll_interval`.
+    pub poll_interval: Duration,
+    /// `sync.debounce`.
+    pub debounce: Duration,
+    /// `sync.burst`.
+    pub burst: u32,
+    /// `sync.refill`.
+    pub refill: Duration,
+    /// `session.allow_new`.
+    pub allow_new: bool,
+    /// `log.level`.
+    pub log_level: String,
+}
+
+impl DaemonSetup {
+    /// A daemon that listens at `http_listen`, keeps everything under `dir` and is in a hurry.
+    pub fn new(http_listen: impl Into<String>, dir: &Path) -> Self {
+        let http_listen = http_listen.into();
+        DaemonSetup {
+            public_url: format!("http://{http_listen}"),
+            http_listen,
+            store_path: dir.join("store"),
+            admin_socket: dir.join("admin.sock"),
+            admin_listen: String::new(),
+            poll_interval: Duration::from_secs(24 * 3600),
+            debounce: Duration::from_millis(200),
+            burst: 100,
+            refill: Duration::from_millis(100),
+            allow_new: false,
+            log_level: "info".into(),
+        }
+    }
+}
+
+/// A world that listens.
+pub struct WorldServer {
+    /// The state, and all that can be done to it.
+    pub world: World,
+    /// `facebook.graph_url`.
+    pub graph_url: String,
+    /// `facebook.dialog_url`: the same address.
+    pub dialog_url: String,
+    /// `spaces.endpoint`.
+    pub spaces_endpoint: String,
+    /// `spaces.bucket`.
+    pub bucket: String,
+    /// `spaces.region`.
+    pub region: String,
+    /// `spaces.access_key`.
+    pub access_key: String,
+    /// `spaces.secret_key`.
+    pub secret_key: String,
+    /// `facebook.app_id`.
+    pub app_id: String,
+    /// `facebook.app_secret`.
+    pub app_secret: String,
+    /// The stored objects, seen from behind.
+    pub objects: Objects,
+    graph: Face,
+    spaces: Face,
+    stop: CancellationToken,
+    sender: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    kept: PathBuf,
+}
+
+impl WorldServer {
+    /// Starts the world of `options.dir`, the one kept there if there is one.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, an address that is taken, or a kept world that cannot be read.
+    pub async fn start(options: Options) -> io::Result<WorldServer> {
+        std::fs::create_dir_all(&options.dir)?;
+        let kept = options.dir.join("world.json");
+        let world = if kept.exists() { World::load(&kept)? } else { World::new(&options.world) };
+        world.set_spaces_keys([(ACCESS_KEY.to_owned(), SECRET_KEY.to_owned())]);
+        let always: wire::Gate = Arc::new(|| true);
+        let handler = Graph { world: world.clone() }.handler();
+        let graph = Face::start(options.graph_listen, handler, always, world.watch_faults()).await?;
+        let (handler, objects) = spaces::open(world.clone(), &options.dir.join("spaces"), BUCKET)?;
+        world.set_objects(objects.clone());
+        let watched = world.clone();
+        let gate: wire::Gate = Arc::new(move || !watched.is_fault_on(fault::Fault::SpacesRefused));
+        let spaces = Face::start(options.spaces_listen, handler, gate, world.watch_faults()).await?;
+        let stop = CancellationToken::new();
+        let sender = tokio::spawn(webhook::run(world.clone(), stop.clone()));
+        let (app_id, app_secret) = world.look(|s| (s.app.id.clone(), s.app.secret.clone()));
+        Ok(WorldServer {
+            graph_url: format!("http://{}", graph.addr),
+            dialog_url: format!("http://{}", graph.addr),
+            spaces_endpoint: format!("http://{}", spaces.addr),
+            bucket: BUCKET.into(),
+            region: REGION.into(),
+            access_key: ACCESS_KEY.into(),
+            secret_key: SECRET_KEY.into(),
+            app_id,
+            app_secret,
+            objects,
+            world,
+            graph,
+            spaces,
+            stop,
+            sender: Mutex::new(Some(sender)),
+            kept,
+        })
+    }
+
+    /// Tells the world where the app lives: the redirect address and the two callbacks that an operator enters in the
+    /// App Dashboard. [`WorldServer::config_toml`] does it too.
+    pub fn register(&self, public_url: &str) {
+        self.world.change(|s| {
+            s.app.redirect_uris.insert(format!("{public_url}/facebook/callback"));
+            s.app.deauthorize_url = Some(format!("{public_url}/facebook/deauthorize"));
+            s.app.data_deletion_url = Some(format!("{public_url}/facebook/data-deletion"));
+        });
+    }
+
+    /// A whole configuration for a daemon that lives in this world, and registers the daemon's addresses with it.
+    /// The same world writes the same secrets.
+    pub fn config_toml(&self, daemon: &DaemonSetup) -> String {
+        self.register(&daemon.public_url);
+        let seed = self.app_secret.as_bytes();
+        let store_key = {
+            use base64::Engine;
+            let bytes = sign::hmac_sha256_hex("store key", seed);
+            base64::engine::general_purpose::STANDARD.encode(&bytes.as_bytes()[..32])
+        };
+        let text = |value: &str| toml::Value::String(value.to_owned()).to_string();
+        let time = |value: Duration| text(&humantime::format_duration(value).to_string().replace(' ', ""));
+        format!(
+            "[http]\nlisten = {listen}\npublic_url = {public}\n\n\
+             [facebook]\napp_id = {app_id}\napp_secret = {app_secret}\nverify_token = {verify}\n\
+             graph_url = {graph}\ndialog_url = {dialog}\n\n\
+             [sync]\npoll_interval = {poll}\ndebounce = {debounce}\nburst = {burst}\nrefill = {refill}\n\n\
+             [spaces]\nregion = {region}\nbucket = {bucket}\nendpoint = {endpoint}\naccess_key = {access}\n\
+             secret_key = {secret}\npath_style = true\n\n\
+             [store]\npath = {store}\nkey = {store_key}\n\n\
+             [session]\nstate_secret = {state}\nallow_new = {allow_new}\n\n\
+             [admin]\nsocket = {socket}\nlisten = {admin}\n\n\
+             [log]\nlevel = {level}\nformat = \"text\"\n",
+            listen = text(&daemon.http_listen),
+            public = text(&daemon.public_url),
+            app_id = text(&self.app_id),
+            app_secret = text(&self.app_secret),
+            verify = text(&sign::hmac_sha256_hex("verify token", seed)),
+            graph = text(&self.graph_url),
+            dialog = text(&self.dialog_url),
+            poll = time(daemon.poll_interval),
+            debounce = time(daemon.debounce),
+            burst = daemon.burst,
+            refill = time(daemon.refill),
+            region = text(&self.region),
+            bucket = text(&self.bucket),
+            endpoint = text(&self.spaces_endpoint),
+            access = text(&self.access_key),
+            secret = text(&self.secret_key),
+            store = text(&daemon.store_path.to_string_lossy()),
+            store_key = text(&store_key),
+            state = text(&sign::hmac_sha256_hex("state secret", seed)),
+            allow_new = daemon.allow_new,
+            socket = text(&daemon.admin_socket.to_string_lossy()),
+            admin = text(&daemon.admin_listen),
+            level = text(&daemon.log_level),
+        )
+    }
+
+    /// Keeps the world beside its objects, so that the next [`WorldServer::start`] in this folder goes on with it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep(&self) -> io::Result<()> {
+        self.world.save(&self.kept)
+    }
+
+    /// Ends all connections and the sender of webhooks.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.graph.stop().await;
+        self.spaces.stop().await;
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // A sender that panicked is as gone as one that ended.
+            let _ = sender.await;
+        }
+    }
+}
+
+impl Drop for WorldServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+//! The console: a page in the browser where a newcomer sees the system breathe.
+//!
+//! It shows the world and the daemon side by side, live by server-sent events, and offers the deeds of people, the
+//! faults, and the daemon's death and return. It can do all that without a password, so it serves loopback alone: a
+//! request must name a loopback host (else a web page elsewhere could point its own name here), and a change must come
+//! as JSON from the console's own origin (else any page in the same browser could make it).
+//!
+//! Routes: `GET /`, `/console.css`, `/console.js`; `GET /api/state`, `/api/pages`, `/api/pages/{id}`, `/api/events`;
+//! `POST /api/{edit,shuffle,fault,calm,person,page,daemon,login}`.
+
+mod deeds;
+mod view;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use http::StatusCode;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::{Request, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+
+use super::journal::WorldEvent;
+use super::wire::{Body, BodyError, Broken, Face, Gate, Handler, collect, full};
+use super::world::World;
+use crate::model::{PageId, UserId};
+
+const HTML: &str = include_str!("console/console.html");
+const CSS: &str = include_str!("console/console.css");
+const SCRIPT: &str = include_str!("console/console.js");
+
+const BODY_LIMIT: usize = 1 << 20;
+const WATCHERS: usize = 32;
+const EVENTS_AT_ONCE: usize = 200;
+/// How often the daemon is asked how it is.
+const PULSE: Duration = Duration::from_millis(700);
+
+/// Is there a daemon?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum DaemonState {
+    /// It runs as this process.
+    Running {
+        /// Its process id.
+        pid: u32,
+    },
+    /// It does not run; how it ended, when that is known.
+    Stopped {
+        /// In words, such as `killed by signal 9`.
+        how: String,
+    },
+}
+
+/// What the console may do to the daemon. The `sandbox` verb supplies it; failures are words for the person.
+pub trait DaemonControl: Send + Sync {
+    /// Does it run?
+    fn state(&self) -> DaemonState;
+    /// Starts it; nothing to do when it runs.
+    fn start(&self) -> BoxFuture<'_, Result<(), String>>;
+    /// `kill -9`.
+    fn kill(&self) -> BoxFuture<'_, Result<(), String>>;
+    /// What `status --json` prints; `None` when it cannot be asked.
+    fn status_json(&self) -> BoxFuture<'_, Option<Value>>;
+    /// What `pages --json` prints; `None` when it cannot be asked.
+    fn pages_json(&self) -> BoxFuture<'_, Option<Value>>;
+    /// A one-time login URL for this user of the platform.
+    fn mint_login(&self, user: UserId) -> BoxFuture<'_, Result<String, String>>;
+    /// Has the page read again, as `sync` does.
+    fn sync(&self, page: PageId) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// What the daemon last said of itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Pulse {
+    daemon: Value,
+    status: Value,
+    pages: Value,
+}
+
+struct Console {
+    world: World,
+    control: Arc<dyn DaemonControl>,
+    pulse: watch::Sender<Arc<Pulse>>,
+    watchers: Arc<Semaphore>,
+}
+
+/// A console that serves.
+pub struct Running {
+    /// Where.
+    pub addr: SocketAddr,
+    face: Face,
+    pulse: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl Running {
+    /// The page's address.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.addr)
+    }
+
+    /// Closes it, open event streams included.
+    pub async fn stop(&self) {
+        let pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(pulse) = pulse {
+            pulse.abort();
+        }
+        self.face.stop().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(pulse) = self.pulse.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            pulse.abort();
+        }
+    }
+}
+
+/// Serves the console of this world at `addr`, which must be a loopback address.
+///
+/// # Errors
+/// The address is not loopback or is taken.
+pub async fn serve(addr: SocketAddr, world: World, control: Arc<dyn DaemonControl>) -> io::Result<Running> {
+    if !addr.ip().is_loopback() {
+        let text = "the console has no password and serves loopback addresses alone";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let console = Arc::new(Console {
+        world: world.clone(),
+        control,
+        pulse: watch::Sender::new(Arc::default()),
+        watchers: Arc::new(Semaphore::new(WATCHERS)),
+    });
+    let open: Gate = Arc::new(|| true);
+    let served = console.clone();
+    let handler: Handler = Arc::new(move |request| {
+        let console = served.clone();
+        Box::pin(async move { Ok::<_, Broken>(console.answer(request).await) })
+    });
+    let face = Face::start(addr, handler, open, world.watch_faults()).await?;
+    let pulse = tokio::spawn(async move { console.feel_pulse().await });
+    Ok(Running { addr: face.addr, face, pulse: Mutex::new(Some(pulse)) })
+}
+
+/// What a route answers: JSON, or words for a person with a status.
+type Answer = Result<Value, (StatusCode, String)>;
+
+fn bad(words: impl ToString) -> (StatusCode, String) {
+    (StatusCode::BAD_REQUEST, words.to_string())
+}
+
+impl Console {
+    async fn feel_pulse(&self) {
+        loop {
+            let status = self.control.status_json().await.unwrap_or_default();
+            let pages = self.control.pages_json().await.unwrap_or_default();
+            let daemon = serde_json::to_value(self.control.state()).unwrap_or_default();
+            let pulse = Pulse { daemon, status, pages };
+            self.pulse.send_if_modified(|last| {
+                let changed = **last != pulse;
+                *last = Arc::new(pulse);
+                changed
+            });
+            tokio::time::sleep(PULSE).await;
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if let Err(words) = guard(&request) {
+            return error(StatusCode::FORBIDDEN, words);
+        }
+        let (method, path) = (request.method().as_str().to_owned(), request.uri().path().to_owned());
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        match (method.as_str(), path.as_str()) {
+            ("GET", "/") => page("text/html; charset=utf-8", HTML),
+            ("GET", "/console.css") => page("text/css; charset=utf-8", CSS),
+            ("GET", "/console.js") => page("text/javascript; charset=utf-8", SCRIPT),
+            ("GET", "/api/events") => self.events(),
+            ("GET", "/api/state") => answered(Ok(self.state())),
+            ("GET", "/api/pages") => answered(Ok(self.pages(&query))),
+            ("GET", path) if path.starts_with("/api/pages/") => answered(self.page(&path["/api/pages/".len()..])),
+            ("POST", path) if path.starts_with("/api/") => {
+                let body = collect(request.into_body(), BODY_LIMIT).await;
+                let body = body.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+                match body {
+                    Some(body) => answered(self.deed(&path["/api/".len()..], body).await),
+                    None => error(StatusCode::BAD_REQUEST, "the body is not JSON, or too long"),
+                }
+            }
+            ("GET", _) => error(StatusCode::NOT_FOUND, "nothing here"),
+            _ => error(StatusCode::METHOD_NOT_ALLOWED, "not that way"),
+        }
+    }
+
+    /// World events as they come, several in one message when they come fast, and the daemon's pulse.
+    fn events(&self) -> Response<Body> {
+        let Ok(permit) = self.watchers.clone().try_acquire_owned() else {
+            return error(StatusCode::SERVICE_UNAVAILABLE, "too many consoles are open");
+        };
+        let mut pulse = self.pulse.subscribe();
+        pulse.mark_changed();
+        let watcher = Watcher { world: self.world.clone(), events: self.world.events(), pulse, _permit: permit };
+        let messages = stream::unfold(watcher, |mut watcher| async move {
+            let message = watcher.next().await?;
+            Some((Ok::<_, BodyError>(Frame::data(Bytes::from(message))), watcher))
+        });
+        let mut answer = page("text/event-stream", "");
+        *answer.body_mut() = StreamBody::new(messages).boxed_unsync();
+        answer
+    }
+}
+
+struct Watcher {
+    world: World,
+    events: broadcast::Receiver<WorldEvent>,
+    pulse: watch::Receiver<Arc<Pulse>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Watcher {
+    /// The events, each with the name of its page.
+    fn named(&self, batch: &[WorldEvent]) -> Value {
+        let mut events = json!(batch);
+        self.world.look(|s| {
+            for event in events.as_array_mut().into_iter().flatten() {
+                let page = event["page"].as_str().and_then(|id| s.pages.get(id));
+                event["name"] = page.map(|p| p.name().to_owned()).into();
+            }
+        });
+        events
+    }
+
+    async fn next(&mut self) -> Option<String> {
+        tokio::select! {
+            event = self.events.recv() => match event {
+                Ok(first) => {
+                    // What comes within one blink of the eye is one message.
+                    tokio::time::sleep(Duration::from_millis(40)).await;
+                    let mut batch = vec![first];
+                    while batch.len() < EVENTS_AT_ONCE && let Ok(event) = self.events.try_recv() {
+                        batch.push(event);
+                    }
+                    Some(format!("event: world\ndata: {}\n\n", self.named(&batch)))
+                }
+                // The page reads everything afresh.
+                Err(broadcast::error::RecvError::Lagged(_)) => Some("event: lagged\ndata: 0\n\n".into()),
+                Err(broadcast::error::RecvError::Closed) => None,
+            },
+            changed = self.pulse.changed() => {
+                changed.ok()?;
+                let pulse = self.pulse.borrow_and_update().clone();
+                let data = json!({"daemon": pulse.daemon, "status": pulse.status});
+                Some(format!("event: daemon\ndata: {data}\n\n"))
+            }
+            () = tokio::time::sleep(Duration::from_secs(15)) => Some(": still here\n\n".into()),
+        }
+    }
+}
+
+/// Only a browser or a program on this machine, and changes only from the console's own page.
+fn guard(request: &Request<Incoming>) -> Result<(), &'static str> {
+    let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
+    let host = header("host").unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    if !matches!(name, "localhost" | "[::1]") && !name.starts_with("127.") {
+        return Err("the console answers to loopback names alone");
+    }
+    if request.method() == "GET" {
+        return Ok(());
+    }
+    if header("origin").is_some_and(|origin| origin != format!("http://{host}")) {
+        return Err("changes come from the console's own page alone");
+    }
+    if !header("content-type").is_some_and(|kind| kind.starts_with("application/json")) {
+        return Err("changes come as application/json");
+    }
+    Ok(())
+}
+
+fn page(content_type: &'static str, text: impl Into<Bytes>) -> Response<Body> {
+    let mut answer = Response::new(full(text));
+    for (name, value) in [
+        ("content-type", content_type),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        (
+            "content-security-policy",
+            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+          img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
+        ),
+    ] {
+        answer.headers_mut().insert(name, http::HeaderValue::from_static(value));
+    }
+    answer
+}
+
+fn answered(answer: Answer) -> Response<Body> {
+    match answer {
+        Ok(value) => page("application/json", value.to_string()),
+        Err((status, words)) => error(status, &words),
+    }
+}
+
+fn error(status: StatusCode, words: &str) -> Response<Body> {
+    let mut answer = page("application/json", json!({"error": words}).to_string());
+    *answer.status_mut() = status;
+    answer
+}

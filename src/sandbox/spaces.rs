@@ -1,0 +1,293 @@
+//! The S3 face: objects as files under a folder, signatures really checked.
+//!
+//! The store itself is s3s over its file system backend, path style. This face stands before it: it lets faults strike,
+//! and keeps the evidence the store ignores (the ACL header, the content type, how many writes of one object were under
+//! way at once, and whether an object went back in time; see [`super::journal`]).
+//!
+//! The store remembers an object's ETag in a file beside the bucket. So that an object edited by hand in the folder does
+//! not keep its former ETag, that memory is dropped when it is older than the object; the store then counts anew.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use serde_json::Value;
+
+use super::fault::{Call, Fault};
+use super::journal::PutRecord;
+use super::wire::{Body, Broken, Handler, collect, full};
+use super::world::World;
+use crate::model::Millis;
+
+const OBJECT_LIMIT: usize = 64 << 20;
+
+/// Takes the keys that the world takes at this moment.
+struct Keys(World);
+
+impl S3Auth for Keys {
+    fn get_secret_key<'s, 'k, 'f>(
+        &'s self,
+        access_key: &'k str,
+    ) -> Pin<Box<dyn Future<Output = s3s::S3Result<SecretKey>> + Send + 'f>>
+    where
+        's: 'f,
+        'k: 'f,
+        Self: 'f,
+    {
+        let secret = self.0.lock().keys.get(access_key).cloned();
+        let verdict = secret.map(SecretKey::from).ok_or_else(|| s3s::s3_error!(InvalidAccessKeyId));
+        Box::pin(std::future::ready(verdict))
+    }
+}
+
+/// The stored objects of the bucket, seen from behind.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    store: PathBuf,
+    bucket: String,
+    folder: PathBuf,
+}
+
+impl Objects {
+    /// The keys, sorted.
+    pub fn list(&self) -> Vec<String> {
+        let (mut keys, mut folders) = (Vec::new(), vec![self.folder.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if let Ok(key) = path.strip_prefix(&self.folder) {
+                    keys.push(key.to_string_lossy().into_owned());
+                }
+            }
+        }
+        keys.sort();
+        keys
+    }
+
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        let plain = key.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+        plain.then(|| self.folder.join(key))
+    }
+
+    /// The object's bytes; `None` when there is none.
+    pub fn get(&self, key: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.path(key)?).ok()
+    }
+
+    /// Takes the object away behind the daemon's back. Was it there?
+    pub fn delete(&self, key: &str) -> bool {
+        self.path(key).is_some_and(|path| std::fs::remove_file(path).is_ok())
+    }
+
+    /// Writes other bytes over the object behind the daemon's back. Was it there?
+    pub fn alter(&self, key: &str) -> bool {
+        let path = self.path(key).filter(|path| path.is_file());
+        let done = path.is_some_and(|path| std::fs::write(path, b"{\"somebody\":\"else wrote this\"}").is_ok());
+        if done {
+            // Objects written before the ETag was remembered have no such file.
+            let _ = std::fs::remove_file(self.memory(key));
+        }
+        done
+    }
+
+    /// Where the store remembers the object's ETag.
+    fn memory(&self, key: &str) -> PathBuf {
+        let (bucket, key) = (URL_SAFE_NO_PAD.encode(&self.bucket), URL_SAFE_NO_PAD.encode(key));
+        self.store.join(format!(".bucket-{bucket}.object-{key}.internal.json"))
+    }
+
+    /// Drops the memory of an object that was edited by hand since.
+    fn notice_hands(&self, key: &str) {
+        let written = |path: PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        let (object, memory) = (self.path(key).and_then(written), written(self.memory(key)));
+        if object > memory && memory.is_some() {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(self.memory(key));
+        }
+    }
+}
+
+/// The face before the store.
+struct Spaces {
+    world: World,
+    objects: Objects,
+    store: S3Service,
+}
+
+/// Opens the store in `folder` with this one bucket.
+pub(crate) fn open(world: World, folder: &Path, bucket: &str) -> io::Result<(Handler, Objects)> {
+    std::fs::create_dir_all(folder.join(bucket))?;
+    let files = FileSystem::new(folder).map_err(|e| io::Error::other(format!("{e:?}")))?;
+    let mut builder = S3ServiceBuilder::new(files);
+    builder.set_auth(Keys(world.clone()));
+    let objects = Objects { store: folder.to_owned(), bucket: bucket.to_owned(), folder: folder.join(bucket) };
+    let face = Arc::new(Spaces { world, objects: objects.clone(), store: builder.build() });
+    let handler: Handler = Arc::new(move |request| {
+        let face = face.clone();
+        Box::pin(async move { face.answer(request).await })
+    });
+    Ok((handler, objects))
+}
+
+/// Marks a write as under way for as long as it lives.
+struct UnderWay<'a>(&'a World, &'a str);
+
+impl<'a> UnderWay<'a> {
+    fn begin(world: &'a World, key: &'a str) -> Self {
+        world.lock().journal.put_begins(key);
+        UnderWay(world, key)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.lock().journal.put_ends(self.1);
+    }
+}
+
+impl Spaces {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Broken> {
+        let (key, call) = self.classify(&request);
+        let method = request.method().as_str().to_owned();
+        let page = key.split('/').nth(3).map(str::to_owned);
+        let page = page.as_deref().filter(|_| key.starts_with("users/"));
+        let struck = self.world.strike(call, page);
+        let note = |outcome: &str| self.world.note(call, &method, &format!("/{key}"), page, outcome);
+        let _under_way = (call == Call::Put).then(|| UnderWay::begin(&self.world, &key));
+        if struck.contains(&Fault::SpacesSlow) {
+            let latency = self.world.lock().latency;
+            tokio::time::sleep(latency).await;
+        }
+        for fault in &struck {
+            let Some(stead) = before(*fault) else { continue };
+            note(&fault.to_string());
+            return match stead {
+                Stead::Hang => std::future::pending().await,
+                Stead::Break => Err(Broken),
+                Stead::MidBody => {
+                    // Some of the body is taken, so that the client is in the midst of sending.
+                    let _ = request.into_body().frame().await;
+                    Err(Broken)
+                }
+                Stead::Answer(answer) => {
+                    // Unread bytes would turn the close into a reset and swallow the answer.
+                    let _ = collect(request.into_body(), OBJECT_LIMIT).await;
+                    Ok(answer)
+                }
+            };
+        }
+        let answer = self.store(request, &key, call).await?;
+        let status = answer.status().as_u16();
+        if struck.contains(&Fault::SpacesLostAnswer) {
+            note(&Fault::SpacesLostAnswer.to_string());
+            return Err(Broken);
+        }
+        note(&if status < 300 { "ok".to_owned() } else { format!("status {status}") });
+        Ok(answer)
+    }
+
+    fn classify(&self, request: &Request<Incoming>) -> (String, Call) {
+        let path = request.uri().path().trim_start_matches('/');
+        let key = path.split_once('/').filter(|(bucket, _)| *bucket == self.objects.bucket).map_or("", |(_, key)| key);
+        let call = match request.method().as_str() {
+            _ if key.is_empty() => Call::Bucket,
+            "PUT" => Call::Put,
+            "GET" => Call::Get,
+            "HEAD" => Call::Head,
+            "DELETE" => Call::Delete,
+            _ => Call::Bucket,
+        };
+        (key.to_owned(), call)
+    }
+
+    /// Asks the store, and notes what a write looked like.
+    async fn store(&self, request: Request<Incoming>, key: &str, call: Call) -> Result<Response<Body>, Broken> {
+        let (head, body) = request.into_parts();
+        let header = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let (acl, content_type) = (header("x-amz-acl"), header("content-type"));
+        let content_md5 = header("content-md5").is_some();
+        let Some(bytes) = collect(body, OBJECT_LIMIT).await else { return Err(Broken) };
+        if matches!(call, Call::Get | Call::Head) {
+            self.objects.notice_hands(key);
+        }
+        let request = Request::from_parts(head, s3s::Body::from(bytes.clone()));
+        let (head, body) = self.store.call(request).await.map_err(|_| Broken)?.into_parts();
+        let status = head.status.as_u16();
+        let mut inner = self.world.lock();
+        let inner = &mut *inner;
+        if call == Call::Put {
+            let (at, key, length) = (Millis::now(), key.to_owned(), bytes.len());
+            inner.journal.put_done(PutRecord { at, key, acl, content_type, content_md5, bytes: length, status });
+        }
+        if call == Call::Put && status == 200 {
+            let data: Option<Value> = serde_json::from_slice(&bytes).ok();
+            let node = data.as_ref().and_then(|d| d["data"][0].as_object());
+            let page = node.and_then(|n| n.get("id")?.as_str()).and_then(|id| inner.state.pages.get(id));
+            if let (Some(node), Some(page)) = (node, page) {
+                inner.journal.put_matches(key, &page.revisions_of(node));
+            }
+        }
+        if call == Call::Delete && status < 300 {
+            inner.journal.deleted(key);
+        }
+        Ok(Response::from_parts(head, body.boxed_unsync()))
+    }
+}
+
+/// What happens in the store's stead.
+enum Stead {
+    Hang,
+    Break,
+    MidBody,
+    Answer(Response<Body>),
+}
+
+fn before(fault: Fault) -> Option<Stead> {
+    let refusal = |status: u16, code: &str, message: &str| {
+        let text = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message>\
+             <RequestId>tx000000000000000000001</RequestId><HostId>sandbox</HostId></Error>"
+        );
+        xml(status, "application/xml", text)
+    };
+    Some(Stead::Answer(match fault {
+        Fault::SpacesHang => return Some(Stead::Hang),
+        Fault::SpacesReset => return Some(Stead::Break),
+        Fault::SpacesResetMidBody => return Some(Stead::MidBody),
+        Fault::SpacesSlowDown => refusal(503, "SlowDown", ""),
+        Fault::SpacesBadGateway => xml(502, "text/html", "<html><body><h1>502 Bad Gateway</h1></body></html>".into()),
+        Fault::SpacesWrongSignature => refusal(
+            403,
+            "SignatureDoesNotMatch",
+            "The request signature we calculated does not match the signature you provided.",
+        ),
+        Fault::SpacesQuota => refusal(403, "QuotaExceeded", ""),
+        Fault::SpacesSkewed => refusal(
+            403,
+            "RequestTimeTooSkewed",
+            "The difference between the request time and the current time is too large.",
+        ),
+        Fault::SpacesNoBucket => refusal(404, "NoSuchBucket", "The specified bucket does not exist."),
+        _ => return None,
+    }))
+}
+
+fn xml(status: u16, content_type: &'static str, text: String) -> Response<Body> {
+    let mut answer = Response::new(full(Bytes::from(text)));
+    *answer.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    answer.headers_mut().insert("content-type", http::HeaderValue::from_static(content_type));
+    answer
+}

@@ -1,0 +1,157 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+
+use super::*;
+use crate::model::{PageId, UserId};
+use crate::sandbox::console::{self, DaemonControl, DaemonState, Running};
+use crate::sandbox::fault::Fault;
+
+#[derive(Default)]
+struct Stub {
+    runs: AtomicBool,
+}
+
+impl DaemonControl for Stub {
+    fn state(&self) -> DaemonState {
+        match self.runs.load(Ordering::SeqCst) {
+            true => DaemonState::Running { pid: 4242 },
+            false => DaemonState::Stopped { how: "killed by signal 9".into() },
+        }
+    }
+
+    fn start(&self) -> BoxFuture<'_, Result<(), String>> {
+        self.runs.store(true, Ordering::SeqCst);
+        async { Ok(()) }.boxed()
+    }
+
+    fn kill(&self) -> BoxFuture<'_, Result<(), String>> {
+        self.runs.store(false, Ordering::SeqCst);
+        async { Ok(()) }.boxed()
+    }
+
+    fn status_json(&self) -> BoxFuture<'_, Option<Value>> {
+        async { self.runs.load(Ordering::SeqCst).then(|| json!({"version": "0", "links": 0, "due": 0, "outbox": 0})) }
+            .boxed()
+    }
+
+    fn pages_json(&self) -> BoxFuture<'_, Option<Value>> {
+        async { Some(json!({"pages": []})) }.boxed()
+    }
+
+    fn mint_login(&self, user: UserId) -> BoxFuture<'_, Result<String, String>> {
+        async move { Ok(format!("http://127.0.0.1:5000/login/{user}")) }.boxed()
+    }
+
+    fn sync(&self, _page: PageId) -> BoxFuture<'_, Result<(), String>> {
+        async { Err("the daemon does not run".into()) }.boxed()
+    }
+}
+
+struct Console {
+    bench: Bench,
+    running: Running,
+}
+
+impl Console {
+    async fn new(pages: usize) -> Self {
+        let bench = Bench::new(pages).await;
+        let addr: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let running = console::serve(addr, bench.server.world.clone(), Arc::new(Stub::default())).await.unwrap();
+        Console { bench, running }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.running.url())
+    }
+
+    async fn see(&self, path: &str) -> Value {
+        self.bench.http.get(self.url(path)).send().await.unwrap().json().await.unwrap()
+    }
+
+    async fn press(&self, name: &str, body: Value) -> (u16, Value) {
+        let answer = self.bench.http.post(self.url(&format!("api/{name}"))).json(&body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+}
+
+#[tokio::test]
+async fn only_this_machine_and_only_its_own_page() {
+    let console = Console::new(1).await;
+    let status = async |request: reqwest::RequestBuilder| request.send().await.unwrap().status().as_u16();
+    let http = &console.bench.http;
+    assert_eq!(status(http.get(console.url(""))).await, 200);
+    assert_eq!(status(http.get(console.url("")).header("host", "evil.example")).await, 403);
+    let calm = || http.post(console.url("api/calm"));
+    assert_eq!(status(calm().json(&json!({}))).await, 200);
+    assert_eq!(status(calm().json(&json!({})).header("origin", "http://evil.example")).await, 403);
+    assert_eq!(status(calm().body("{}").header("content-type", "text/plain")).await, 403);
+    assert_eq!(
+        status(calm().json(&json!({})).header("origin", console.running.url().trim_end_matches('/'))).await,
+        200
+    );
+    assert_eq!(status(http.delete(console.url("api/calm")).json(&json!({}))).await, 405);
+    let all: SocketAddr = "0.0.0.0:0".parse().unwrap();
+    assert!(console::serve(all, console.bench.server.world.clone(), Arc::new(Stub::default())).await.is_err());
+}
+
+#[tokio::test]
+async fn buttons_do_what_they_say() {
+    let console = Console::new(40).await;
+    let world = &console.bench.server.world;
+    let page = console.bench.page(3);
+    let edit = json!({"page": page, "field": "name", "value": "Zebra & Sons"});
+    assert_eq!(console.press("edit", edit).await, (200, json!({"changed": true})));
+    let found = console.see("api/pages?search=zebra%20%26").await;
+    assert_eq!((found["total"].as_u64(), &found["rows"][0]["id"]), (Some(1), &page.as_str().into()));
+    let part = console.see("api/pages?offset=30&limit=25").await;
+    assert_eq!((part["total"].as_u64(), part["rows"].as_array().unwrap().len()), (Some(40), 10));
+    assert_eq!(console.see(&format!("api/pages/{page}")).await["node"]["name"], "Zebra & Sons");
+
+    assert_eq!(console.press("fault", json!({"fault": "spaces_slow_down", "on": true})).await.0, 200);
+    assert!(world.is_fault_on(Fault::SpacesSlowDown));
+    assert_eq!(console.press("fault", json!({"fault": "no_such", "on": true})).await.0, 400);
+    console.press("calm", json!({})).await;
+    assert!(world.faults().is_empty());
+
+    assert_eq!(console.press("shuffle", json!({"count": 7})).await.1["changed"], 7);
+    assert_eq!(console.press("person", json!({"person": ADA, "deed": "change_password"})).await.0, 200);
+    assert_eq!(console.press("person", json!({"person": "1", "deed": "change_password"})).await.0, 400);
+    assert_eq!(console.press("page", json!({"page": page, "deed": "delete"})).await.0, 200);
+    assert_eq!(
+        console.press("page", json!({"page": page, "deed": "sync"})).await.1["error"],
+        "the daemon does not run"
+    );
+    assert_eq!(console.press("daemon", json!({"deed": "start"})).await.1["daemon"]["pid"], 4242);
+    assert_eq!(console.press("daemon", json!({"deed": "kill"})).await.1["daemon"]["state"], "stopped");
+    let user = console.see("api/state").await["users"][0].clone();
+    let login = console.press("login", json!({"user": user})).await.1["url"].as_str().unwrap().to_owned();
+    assert!(login.ends_with(user.as_str().unwrap()));
+}
+
+#[tokio::test]
+async fn what_happens_is_told_as_it_happens() {
+    let console = Console::new(2).await;
+    let mut stream = console.bench.http.get(console.url("api/events")).send().await.unwrap();
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let mut text = String::new();
+    let page = console.bench.page(0);
+    // The first message is the daemon's pulse; from then on the stream is surely listening.
+    while !text.contains("event: daemon") {
+        text += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    console.bench.server.world.edit_page(&page, "name", "Heard".into()).unwrap();
+    while !text.contains("event: world") {
+        text += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    assert!(
+        text.contains("\"kind\":\"edit\"") && text.contains("\"name\":\"Heard\"") && text.contains(&page),
+        "{text}"
+    );
+    console.running.stop().await;
+    assert!(!matches!(stream.chunk().await, Ok(Some(_))), "a stopped console ends its streams");
+}

@@ -1,0 +1,231 @@
+//! Facebook speaks first: webhooks, and the two callbacks with a signed request.
+//!
+//! Notices wait in a queue of the world. The sender takes what is there, makes one delivery of it, and tries until the
+//! callback answers 200, at growing intervals, for as long as the real one would seem to a test. Deliveries overtake
+//! each other: each retries on its own. While webhooks are faulted they are doubled, reversed, kept back or lost.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::fault::Fault;
+use super::journal::EventKind;
+use super::sign;
+use super::world::{EditError, World};
+use crate::model::Millis;
+
+const BATCH: usize = 1000;
+const ATTEMPTS: u32 = 200;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// One thing to tell.
+#[derive(Debug, Clone)]
+pub(crate) struct Notice {
+    page: String,
+    field: String,
+    value: Option<Value>,
+}
+
+impl Notice {
+    pub(crate) fn change(page: &str, field: &str, value: Option<Value>) -> Self {
+        Notice { page: page.into(), field: field.into(), value }
+    }
+}
+
+/// Why Facebook could not speak.
+#[derive(Debug, thiserror::Error)]
+pub enum CallbackError {
+    /// There is no such person or page.
+    #[error(transparent)]
+    Nobody(#[from] EditError),
+    /// The app has not said where to.
+    #[error("the app has no address for this callback yet")]
+    NoAddress,
+    /// The daemon could not be reached, or its answer could not be read.
+    #[error("the callback could not be reached")]
+    Unreachable(#[source] reqwest::Error),
+}
+
+impl From<reqwest::Error> for CallbackError {
+    fn from(error: reqwest::Error) -> Self {
+        CallbackError::Unreachable(error.without_url())
+    }
+}
+
+impl World {
+    /// The `X-Hub-Signature-256` that Facebook would put on this body.
+    pub fn sign(&self, body: &[u8]) -> String {
+        format!("sha256={}", sign::hmac_sha256_hex(&self.look(|s| s.app.secret.clone()), body))
+    }
+
+    /// Posts a webhook with this body and this `X-Hub-Signature-256` (none at all for `None`), once, to where the app
+    /// is subscribed. Returns the status.
+    pub async fn send_raw(&self, body: impl Into<Vec<u8>>, signature: Option<&str>) -> Result<u16, CallbackError> {
+        let callback = self.look(|s| s.app.subscription.as_ref().map(|app| app.callback_url.clone()));
+        let mut request = self.http().post(callback.ok_or(CallbackError::NoAddress)?).body(body.into());
+        request = request.header("content-type", "application/json").timeout(ANSWER_WITHIN);
+        if let Some(signature) = signature {
+            request = request.header("x-hub-signature-256", signature);
+        }
+        Ok(request.send().await?.status().as_u16())
+    }
+
+    fn claims(&self, person: &str) -> Result<String, CallbackError> {
+        if !self.look(|s| s.people.contains_key(person)) {
+            return Err(EditError::NoPerson(person.chars().take(64).collect()).into());
+        }
+        let now = Millis::now().0 / 1000;
+        let claims = json!({"user_id": person, "algorithm": "HMAC-SHA256", "issued_at": now, "expires": now + 3600});
+        Ok(sign::signed_request(&self.look(|s| s.app.secret.clone()), &claims))
+    }
+
+    /// Tells the app that the person removed it. Returns the status.
+    pub async fn send_deauthorize(&self, person: &str) -> Result<u16, CallbackError> {
+        let address = self.look(|s| s.app.deauthorize_url.clone()).ok_or(CallbackError::NoAddress)?;
+        let form = [("signed_request", self.claims(person)?)];
+        let status = self.http().post(address).form(&form).timeout(ANSWER_WITHIN).send().await?.status();
+        self.tell(EventKind::Webhook, None, status == 200, format!("deauthorize callback: {}", status.as_u16()));
+        Ok(status.as_u16())
+    }
+
+    /// Tells the app that the person wants their data deleted. Returns the status and what was answered (`null` when
+    /// that is no JSON).
+    pub async fn send_data_deletion(&self, person: &str) -> Result<(u16, Value), CallbackError> {
+        let address = self.look(|s| s.app.data_deletion_url.clone()).ok_or(CallbackError::NoAddress)?;
+        let form = [("signed_request", self.claims(person)?)];
+        let answer = self.http().post(address).form(&form).timeout(ANSWER_WITHIN).send().await?;
+        let status = answer.status().as_u16();
+        self.tell(EventKind::Webhook, None, status == 200, format!("data deletion callback: {status}"));
+        Ok((status, serde_json::from_slice(&answer.bytes().await?).unwrap_or_default()))
+    }
+
+    /// Webhooks that wait to be sent or did not get their 200 so far.
+    pub fn undelivered(&self) -> usize {
+        let inner = self.lock();
+        inner.notices.len() + inner.retrying
+    }
+}
+
+/// Sends what the world has to tell, until stopped.
+pub(crate) async fn run(world: World, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = world.notices().notified() => {}
+        }
+        // Edits that come together travel together.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        for (notices, bodies) in deliveries(&world) {
+            for body in bodies {
+                let (world, stop) = (world.clone(), stop.clone());
+                tasks.spawn(async move {
+                    tokio::select! { () = stop.cancelled() => {}, () = deliver(&world, &body) => {} }
+                    world.lock().retrying -= notices;
+                });
+            }
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Takes what waits and makes bodies of it: each with how many notices it tells of, two alike when doubled.
+fn deliveries(world: &World) -> Vec<(usize, Vec<String>)> {
+    let mut inner = world.lock();
+    let inner = &mut *inner;
+    if inner.switches.is_on(Fault::WebhooksLate) {
+        return Vec::new();
+    }
+    let mut all: Vec<Notice> = inner.notices.drain(..).collect();
+    if inner.switches.is_on(Fault::WebhooksLost) {
+        return Vec::new();
+    }
+    if inner.switches.is_on(Fault::WebhooksReordered) {
+        all.reverse();
+    }
+    let values = inner.state.app.subscription.as_ref().is_some_and(|app| app.include_values);
+    let values = values && !inner.switches.is_on(Fault::WebhooksBare);
+    let copies = if inner.switches.is_on(Fault::WebhooksDuplicated) { 2 } else { 1 };
+    // Counted before the lock goes, so that nothing seems delivered in between.
+    inner.retrying += all.len() * copies;
+    all.chunks(BATCH).map(|batch| (batch.len(), vec![body(batch, values); copies])).collect()
+}
+
+/// Neighbours about one page share an entry; a page may have several entries all the same.
+fn body(notices: &[Notice], values: bool) -> String {
+    let time = Millis::now().0 / 1000;
+    let entries: Vec<Value> = notices
+        .chunk_by(|a, b| a.page == b.page)
+        .map(|group| {
+            if !values {
+                let fields: Vec<&str> = group.iter().map(|n| n.field.as_str()).collect();
+                return json!({"id": group[0].page, "time": time, "changed_fields": fields});
+            }
+            let changes: Vec<Value> = group
+                .iter()
+                .map(|n| match &n.value {
+                    Some(value) => json!({"field": n.field, "value": value}),
+                    None => json!({"field": n.field}),
+                })
+                .collect();
+            json!({"id": group[0].page, "time": time, "changes": changes})
+        })
+        .collect();
+    sign::meta_json(&json!({"object": "page", "entry": entries}))
+}
+
+async fn deliver(world: &World, body: &str) {
+    let mut pause = FIRST_PAUSE;
+    for _ in 0..ATTEMPTS {
+        match attempt(world, body).await {
+            Ok(200) => {
+                world.tell(EventKind::Webhook, None, true, "webhook delivered");
+                return;
+            }
+            Ok(status) => world.tell(EventKind::Webhook, None, false, format!("webhook answered {status}")),
+            Err(_) => world.tell(EventKind::Webhook, None, false, "webhook not answered"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    world.tell(EventKind::Webhook, None, false, "webhook given up");
+}
+
+async fn attempt(world: &World, body: &str) -> Result<u16, CallbackError> {
+    let (secret, callback) =
+        world.look(|s| (s.app.secret.clone(), s.app.subscription.as_ref().map(|a| a.callback_url.clone())));
+    let secret = if world.is_fault_on(Fault::WebhooksForged) { "somebody else's" } else { secret.as_str() };
+    let mut request = world.http().post(callback.ok_or(CallbackError::NoAddress)?);
+    request = request.header("content-type", "application/json").header("user-agent", "facebookexternalua");
+    request = request.header("x-hub-signature", format!("sha1={}", sign::hmac_sha1_hex(secret, body.as_bytes())));
+    if !world.is_fault_on(Fault::WebhooksSha1) {
+        let signature = format!("sha256={}", sign::hmac_sha256_hex(secret, body.as_bytes()));
+        request = request.header("x-hub-signature-256", signature);
+    }
+    Ok(request.timeout(ANSWER_WITHIN).body(body.to_owned()).send().await?.status().as_u16())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_have_metas_shapes() {
+        let notices = [
+            Notice::change("1", "name", Some("Grün".into())),
+            Notice::change("1", "phone", None),
+            Notice::change("2", "hours", None),
+        ];
+        let read = |values| serde_json::from_str::<Value>(&body(&notices, values)).unwrap();
+        let (full, bare) = (read(true), read(false));
+        assert_eq!(full["entry"][0]["changes"], json!([{"field": "name", "value": "Grün"}, {"field": "phone"}]));
+        assert_eq!(bare["entry"][0]["changed_fields"], json!(["name", "phone"]));
+        assert_eq!(bare["entry"][1]["id"], "2");
+        assert!(body(&notices, true).contains("Gr\\u00fcn"));
+    }
+}
