@@ -5,6 +5,8 @@ mod check;
 mod client;
 mod import;
 mod run;
+#[cfg(feature = "sandbox")]
+mod sandbox;
 mod show;
 
 use std::ffi::OsString;
@@ -42,6 +44,9 @@ enum Verb {
         #[arg(long)]
         online: bool,
     },
+    /// Show the whole system working on this machine: a local Facebook, a local Spaces, the real daemon
+    #[cfg(feature = "sandbox")]
+    Sandbox(sandbox::Args),
     /// What the running daemon says of itself
     Status,
     /// One line per linked page
@@ -107,6 +112,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     match verb {
         Verb::Run => run::run(&config),
         Verb::Check { online } => check::check(&config, online, json),
+        #[cfg(feature = "sandbox")]
+        Verb::Sandbox(args) => sandbox::sandbox(args),
         Verb::Status => show::status(&door()?, json),
         Verb::Pages => show::pages(&door()?, json),
         Verb::Sync { page_id, user } => show::sync(&door()?, &page_id, user, json),

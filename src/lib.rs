@@ -3,6 +3,7 @@
 pub mod actors;
 pub mod backoff;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod exit;
 pub mod graph;

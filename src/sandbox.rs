@@ -6,6 +6,7 @@
 //! speaks to the real Facebook or the real Spaces.
 
 pub mod console;
+pub mod daemon;
 pub mod fault;
 pub mod graph;
 pub mod journal;

@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use http::{Method, StatusCode};
 use serde_json::Value;
-use tokio::net::UnixStream;
 
 use super::{config_failure, env, small_runtime};
+use crate::client::{self, ClientError};
 use crate::config::Config;
 use crate::exit::{self, Failure};
 
@@ -32,7 +30,13 @@ impl Door {
 
     /// One request; the answer's document, or why there is none.
     pub(super) fn call(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Value, Failure> {
-        let (status, value) = small_runtime()?.block_on(exchange(&self.socket, method, path, body.into()))?;
+        let asked = small_runtime()?.block_on(client::exchange(&self.socket, method, path, body));
+        let (status, value) = asked.map_err(|error| match error {
+            ClientError::NoDaemon(error) => not_running(&self.socket, &error),
+            broken @ ClientError::Broken(_) => {
+                Failure::new(exit::UNAVAILABLE, broken.to_string(), "is it stopping? see its log")
+            }
+        })?;
         if status.is_success() {
             return Ok(value);
         }
@@ -43,23 +47,6 @@ impl Door {
             s => Failure::new(exit::INTERNAL, format!("the daemon answered {s}: {message}"), "see the daemon's log"),
         })
     }
-}
-
-async fn exchange(socket: &Path, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Value), Failure> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| not_running(socket, &error))?;
-    let broken = |error: &dyn std::fmt::Display| {
-        Failure::new(exit::UNAVAILABLE, format!("the daemon broke off: {error}"), "is it stopping? see its log")
-    };
-    let (mut sender, conn) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
-    tokio::spawn(conn);
-    let request = Request::builder().method(method).uri(path).header("host", "pagesyncd").body(Full::new(body));
-    let request = request.map_err(|e| Failure::new(exit::INTERNAL, format!("the request cannot be made: {e}"), ""))?;
-    let answer = sender.send_request(request).await.map_err(|e| broken(&e))?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
-    let value = serde_json::from_slice(&body).map_err(|e| broken(&e))?;
-    Ok((status, value))
 }
 
 fn not_running(socket: &Path, error: &std::io::Error) -> Failure {
