@@ -54,7 +54,7 @@ const known = { faults: '', people: '', users: '' };
 async function showState() {
   const state = await ask('state');
   showDaemon(state.daemon, state.status);
-  at('flow-facebook').textContent = `${state.pages} pages` + (state.undelivered ? `, ${state.undelivered} webhooks waiting` : '');
+  at('flow-facebook').textContent = state.undelivered ? `${state.undelivered} webhooks waiting` : `${state.pages} pages`;
   at('flow-spaces').textContent = `${state.objects} object${state.objects === 1 ? '' : 's'}, ${state.puts} writes`;
   at('step-link').classList.toggle('done', state.objects > 0);
   at('shuffle-count').textContent = Math.min(Math.max(state.objects, 5), 1000);
