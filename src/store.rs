@@ -40,12 +40,19 @@
 //! Nothing is half done: each transaction holds all the writes of the decisions in it. A mark without a read is read,
 //! an outbox entry without a settle is written again. A body without its entry cannot be, as both go in one
 //! transaction.
+//!
+//! # When the database itself is damaged or gone
+//!
+//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions) in a second file, in step with the
+//! database; [`rebuild`] opens whatever is there, mends it, and says so.
 
 pub mod codec;
 mod committer;
 mod core;
 mod engine;
+mod journal;
 pub mod people;
+mod rebuild;
 pub mod records;
 pub mod seal;
 
@@ -183,12 +190,19 @@ struct Inner {
     /// Bumped when an object settled or a link's health changed, for those who wait for either.
     progress: watch::Sender<u64>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    mended: Mutex<Option<String>>,
 }
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Core> {
         // Nothing panics while it holds this lock in a way that leaves the core torn: decisions are total functions.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_mended(&self, what: Option<String>) {
+        if what.is_some() {
+            *self.mended.lock().unwrap_or_else(PoisonError::into_inner) = what;
+        }
     }
 
     fn keyring(&self) -> Arc<Keyring> {
@@ -205,7 +219,7 @@ impl Store {
     /// unreadable, or written by a newer version.
     pub fn open(dir: &Path, keyring: Keyring) -> Result<Self, OpenError> {
         let keyring = Arc::new(keyring);
-        let engine = Engine::open(dir, &keyring)?;
+        let rebuild::Opened { engine, journal, tide, batch, mended } = rebuild::open(dir, &keyring)?;
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let core = Core::load(&engine, sender)?;
         let inner = Arc::new(Inner {
@@ -217,8 +231,9 @@ impl Store {
             condition: watch::Sender::new(Condition::Up),
             progress: watch::Sender::new(0),
             thread: Mutex::new(None),
+            mended: Mutex::new(mended),
         });
-        let committer = committer::spawn(inner.clone(), receiver)
+        let committer = committer::spawn(inner.clone(), committer::Pen { journal, tide, batch }, receiver)
             .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         *inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(committer);
         Ok(Store { inner })
@@ -463,6 +478,11 @@ impl Store {
         self.inner.condition.subscribe()
     }
 
+    /// What had to be mended since the process started, in words.
+    pub fn mended(&self) -> Option<String> {
+        self.inner.mended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Bytes that the store takes on disk; 0 while it is being opened again.
     pub fn size_on_disk(&self) -> u64 {
         self.read(Engine::size_on_disk).unwrap_or(0)
@@ -478,8 +498,11 @@ impl Store {
     fn read<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, Unavailable> {
         let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
         let Some(engine) = engine.as_ref() else { return Err(Unavailable { reason: "it is being reopened".into() }) };
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(engine)))
-            .map_err(|_| Unavailable { reason: "the store is damaged (sled panicked while reading)".into() })
+        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(engine)));
+        looked.map_err(|_| {
+            self.lock().suspect();
+            Unavailable { reason: "the store is damaged (sled panicked while reading); it is being mended".into() }
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The store on a real disk.
 
+mod damage;
+
 use super::people::{NewAccount, NewLink};
 use super::*;
 use crate::model::{AppUserId, Secret, UserId};
