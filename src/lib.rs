@@ -6,6 +6,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod exit;
+pub mod export;
 pub mod graph;
 pub mod health;
 pub mod house;

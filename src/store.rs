@@ -478,6 +478,11 @@ impl Store {
         self.inner.condition.subscribe()
     }
 
+    /// The keys in force.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.inner.keyring()
+    }
+
     /// What had to be mended since the process started, in words.
     pub fn mended(&self) -> Option<String> {
         self.inner.mended.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -142,6 +142,11 @@ impl Store {
         .await
     }
 
+    /// Every login: user and person.
+    pub fn accounts(&self) -> Vec<(UserId, AppUserId)> {
+        self.lock().accounts.keys().cloned().collect()
+    }
+
     /// A login's record, with its user token opened where it can be.
     pub fn account(&self, user: UserId, person: &AppUserId) -> Option<(Arc<AccountRecord>, Option<Secret>)> {
         let record = self.lock().accounts.get(&(user, person.clone())).cloned()?;
