@@ -180,3 +180,25 @@ async fn a_closed_store_refuses_by_name() {
     let refused = store.mark_pages(&[page(1)], Cause::Webhook).await.unwrap_err();
     assert!(refused.to_string().contains("closed"));
 }
+
+#[tokio::test]
+async fn an_entry_on_its_way_to_disk_is_waited_for_and_not_taken_for_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    {
+        // Decided, and not yet handed to the committer: what another task sees between the two.
+        let (mut core, body) = (store.lock(), b"on its way");
+        let found = Found { digest: [1; 32], body_len: body.len() as u32 };
+        let stage = core.entry(&link, |entry| {
+            let claim = entry.claim(1000);
+            entry.stage(&claim, &found, false, Millis::now(), 1001)
+        });
+        let Some(Stage::Staged(_, changes)) = stage else { panic!("{stage:?}") };
+        core.apply(&link, changes, body);
+    }
+    let item = store.outbox_item(&link).await.unwrap().unwrap();
+    assert_eq!(item.body.as_ref(), b"on its way");
+    assert_eq!(store.counts().due, 0, "nothing is damaged, so nothing is read again");
+    store.close().await;
+}
