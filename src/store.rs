@@ -462,6 +462,22 @@ impl Store {
         Ok(())
     }
 
+    /// Like [`Store::set_health`], for what was found out with the token of the linking at `linked_at`; a link that has
+    /// a newer token is left as it is.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn park_link(&self, key: &LinkKey, linked_at: Millis, health: Health) -> Result<(), Unavailable> {
+        let park = |record: &mut LinkRecord| {
+            if record.linked_at == linked_at {
+                record.health = health;
+            }
+        };
+        self.update_link(key, park).await?;
+        self.note_progress();
+        Ok(())
+    }
+
     /// Wakes those who wait in [`Store::progress`].
     pub fn note_progress(&self) {
         self.inner.progress.send_modify(|n| *n += 1);
