@@ -144,6 +144,9 @@ pub struct OutboxItem {
     pub body: bytes::Bytes,
 }
 
+/// An outbox entry and what lies on disk for it.
+type Looked = (Staged, Result<bytes::Bytes, codec::Damaged>);
+
 /// Counts for `status`, metrics and readiness.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -364,21 +367,32 @@ impl Store {
     /// [`Unavailable`] when the store is down or the body is damaged; a damaged body is dropped and its link marked
     /// due, so that it is read anew.
     pub async fn outbox_item(&self, link: &LinkKey) -> Result<Option<OutboxItem>, Unavailable> {
-        let staged = self.lock().entry(link, |entry| entry.staged().cloned()).flatten();
-        let Some(staged) = staged else { return Ok(None) };
-        match self.read(|engine| engine.body(link, &staged))? {
-            Ok(body) => Ok(Some(OutboxItem { staged, body })),
-            Err(damage) => {
-                // A newer entry may have replaced it between the two looks; then there is no damage at all.
-                let still = self.lock().entry(link, |e| e.staged().map(|s| s.seq)).flatten();
-                if still != Some(staged.seq) {
-                    return Err(Unavailable { reason: "the entry was replaced meanwhile".into() });
-                }
+        let Some((staged, body)) = self.look_into_outbox(link)? else { return Ok(None) };
+        if let Ok(body) = body {
+            return Ok(Some(OutboxItem { staged, body }));
+        }
+        // An entry that was decided a moment ago is still on its way to disk: only what is missing behind everything
+        // that was queued by now is damaged.
+        self.commit(Core::wait_for_queue).await?;
+        match self.look_into_outbox(link)? {
+            None => Ok(None),
+            Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body })),
+            Some((now, Err(_))) if now.seq != staged.seq => {
+                Err(Unavailable { reason: "the entry was replaced meanwhile".into() })
+            }
+            Some((staged, Err(damage))) => {
                 tracing::error!(%link, %damage, "a staged object is damaged; the page is read again");
                 self.commit(|core| core.drop_staged(link, staged.seq)).await?;
                 Err(Unavailable { reason: "the staged object was damaged".into() })
             }
         }
+    }
+
+    fn look_into_outbox(&self, link: &LinkKey) -> Result<Option<Looked>, Unavailable> {
+        let staged = self.lock().entry(link, |entry| entry.staged().cloned()).flatten();
+        let Some(staged) = staged else { return Ok(None) };
+        let body = self.read(|engine| engine.body(link, &staged))?;
+        Ok(Some((staged, body)))
     }
 
     /// Spaces has carried out this entry. Returns whether a newer one waits.
@@ -459,6 +473,22 @@ impl Store {
     /// [`Unavailable`].
     pub async fn set_health(&self, key: &LinkKey, health: Health) -> Result<(), Unavailable> {
         self.update_link(key, |record| record.health = health).await?;
+        self.note_progress();
+        Ok(())
+    }
+
+    /// Like [`Store::set_health`], for what was found out with the token of the linking at `linked_at`; a link that has
+    /// a newer token is left as it is.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn park_link(&self, key: &LinkKey, linked_at: Millis, health: Health) -> Result<(), Unavailable> {
+        let park = |record: &mut LinkRecord| {
+            if record.linked_at == linked_at {
+                record.health = health;
+            }
+        };
+        self.update_link(key, park).await?;
         self.note_progress();
         Ok(())
     }
