@@ -1,4 +1,16 @@
-//! Stories: the daemon as its people meet it.
+//! Stories: the daemon as its people meet it. Each runs the real program against a world of its own ([`town`]), says in
+//! its name what holds, and ends with [`town::Town::finish`], which looks for what must never be left behind.
+#![allow(clippy::unwrap_used, reason = "in a story an unmet expectation is a failure")]
 
+mod actors;
 mod browser;
+mod cli;
+mod deletion;
+mod durability;
+mod linking;
+mod reload;
+mod shutdown;
+mod sync;
+mod town;
 mod webdriver;
+mod webhooks;
