@@ -279,6 +279,12 @@ impl Store {
         Ok(count)
     }
 
+    /// Records whose token none of these keys opens.
+    pub fn unopened_by(&self, keyring: &Keyring) -> usize {
+        let links = self.views().into_iter().filter(|v| !keyring.knows(&v.record.token.0)).count();
+        links + self.lock().accounts.values().filter(|account| !keyring.knows(&account.token.0)).count()
+    }
+
     /// Puts other keys in place and seals every token with the current one; reads go on meanwhile. Returns how many
     /// records were sealed anew.
     ///
@@ -355,7 +361,10 @@ fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, caus
         facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
         name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
         // Later than the linking before, whatever the clock says: it tells the two tokens apart.
-        linked_at: earlier.as_ref().map_or(Millis(0), |r| r.linked_at.plus(Duration::from_millis(1))).max(Millis::now()),
+        linked_at: earlier
+            .as_ref()
+            .map_or(Millis(0), |r| r.linked_at.plus(Duration::from_millis(1)))
+            .max(Millis::now()),
         token: seal_token(keyring, &link_context(&link), &new.token),
         health: Health::Active,
         ..LinkRecord::default()
