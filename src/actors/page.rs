@@ -10,9 +10,11 @@
 
 mod reading;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::directory::Place;
@@ -42,6 +44,8 @@ pub enum PageMsg {
     Woke(u64),
     /// The job of this number ended.
     Done(u64, Box<JobDone>),
+    /// The job of this number panicked.
+    Broke(u64),
     /// The link has a new token.
     Relinked,
     /// Other settings hold; the work this causes may be spread over so long.
@@ -124,6 +128,9 @@ impl Actor for Page {
             // A job that was cut short may have answered just before.
             PageMsg::Done(number, done) if number == state.job_number => state.done(&me, *done),
             PageMsg::Done(..) => {}
+            // A bug, and the page's own: its successor starts from the store.
+            PageMsg::Broke(number) if number == state.job_number => return Err("its job panicked".into()),
+            PageMsg::Broke(_) => {}
             PageMsg::Relinked => state.relinked(&me),
             PageMsg::Reloaded(spread) => state.reloaded(&me, spread),
             PageMsg::Verify(wait) => {
@@ -226,9 +233,13 @@ impl PageState {
         let (house, link, me, number) = (self.house.clone(), self.link.clone(), me.clone(), self.job_number);
         let subscribe = self.subscription.due_at.is_some_and(|at| at <= Millis::now());
         let task = self.house.tasks.spawn(async move {
-            let done = Box::pin(reading::perform(&house, &link, &token, job, subscribe)).await;
+            let work = AssertUnwindSafe(Box::pin(reading::perform(&house, &link, &token, job, subscribe)));
+            let message = match work.catch_unwind().await {
+                Ok(done) => PageMsg::Done(number, Box::new(done)),
+                Err(_) => PageMsg::Broke(number),
+            };
             // A page that is gone needs no answer: its successor reads the store.
-            let _ = me.cast(PageMsg::Done(number, Box::new(done)));
+            let _ = me.cast(message);
         });
         self.job = Some(Owned(task));
     }

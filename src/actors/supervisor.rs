@@ -145,9 +145,16 @@ impl Actor for Supervisor {
                 // Whoever asked may have stopped waiting; the outcome is in `status` too.
                 let _ = reply.send(outcome);
             }
+            SupervisorMsg::Respawn(child) if state.is_alive(&child) => {}
             SupervisorMsg::Respawn(child) => state.spawn(&me, child, Duration::ZERO).await,
-            SupervisorMsg::StoreBack => state.store_back(),
-            SupervisorMsg::Sweep => state.sweep(&me),
+            SupervisorMsg::StoreBack => {
+                state.store_back();
+                state.spawn_missing(&me).await;
+            }
+            SupervisorMsg::Sweep => {
+                state.sweep(&me);
+                state.spawn_missing(&me).await;
+            }
             SupervisorMsg::Ping(reply) => {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(());
@@ -178,6 +185,27 @@ impl Actor for Supervisor {
 }
 
 impl SupervisorState {
+    /// Did something else start it in the meantime? A link may be made anew, and a door moved, while its restart waits.
+    fn is_alive(&self, child: &Child) -> bool {
+        match child {
+            Child::Page(link) => self.house.directory.find(link).is_some(),
+            Child::Listener(door) => {
+                let living = |listener: &ActorRef<ListenerMsg>| listener.get_status() == ractor::ActorStatus::Running;
+                self.listeners.get(door).is_some_and(living)
+            }
+            Child::Uploader | Child::App => false,
+        }
+    }
+
+    /// Links without a page: made durable by a write whose answer was lost.
+    async fn spawn_missing(&mut self, me: &ActorRef<SupervisorMsg>) {
+        let missing = |link: &LinkKey| self.house.directory.find(link).is_none();
+        let links: Vec<LinkKey> = self.house.store.links().into_iter().filter(missing).collect();
+        for link in links {
+            self.spawn(me, Child::Page(link), Duration::ZERO).await;
+        }
+    }
+
     /// A child ended because it was told to.
     fn ended(&mut self, cell: &ActorCell) {
         self.alive.remove(&cell.get_id());

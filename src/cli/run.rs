@@ -135,10 +135,10 @@ async fn live(
 /// A second SIGTERM or SIGINT ends the process at once: whoever sends it means it.
 fn install_signals() -> Result<Signals, Failure> {
     let failed = |e: std::io::Error| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), "");
+    let once = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        let once = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register_conditional_shutdown(signal, NOW, once.clone()).map_err(failed)?;
-        signal_hook::flag::register(signal, once).map_err(failed)?;
+        signal_hook::flag::register(signal, once.clone()).map_err(failed)?;
     }
     Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(failed)
 }

@@ -284,6 +284,12 @@ impl Store {
         Ok(count)
     }
 
+    /// Records whose token none of these keys opens.
+    pub fn unopened_by(&self, keyring: &Keyring) -> usize {
+        let links = self.views().into_iter().filter(|v| !keyring.knows(&v.record.token.0)).count();
+        links + self.lock().accounts.values().filter(|account| !keyring.knows(&account.token.0)).count()
+    }
+
     /// Puts other keys in place and seals every token with the current one; reads go on meanwhile. Returns how many
     /// records were sealed anew.
     ///

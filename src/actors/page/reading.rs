@@ -141,7 +141,13 @@ async fn read_and_stage(
     let body = data::object(link, &page.data, cause, setup.graph.version(), Millis::now());
     match house.store.stage(claim, digest, body.into(), force).await {
         Ok(StageOutcome::Staged) => house.tell_uploader(UploaderMsg::Staged(link.clone())),
-        Ok(StageOutcome::Unchanged) => house.metrics.object_unchanged(),
+        Ok(StageOutcome::Unchanged) => {
+            house.metrics.object_unchanged();
+            if house.store.expectation(link).outbox {
+                // It was staged by a read that may have been cut off before it could tell.
+                house.tell_uploader(UploaderMsg::Staged(link.clone()));
+            }
+        }
         Ok(StageOutcome::Superseded) => {}
         Err(error) => {
             tracing::debug!(%link, %error, "what was read could not be staged; it is read again");

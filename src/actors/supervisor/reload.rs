@@ -44,6 +44,11 @@ impl SupervisorState {
         }
         let sockets = self.new_sockets(&config, &changes)?;
         let keyring = changes.touches(Part::StoreKeys).then(|| keyring(&config)).transpose()?;
+        if let Some(lost) = keyring.as_ref().map(|keyring| self.house.store.unopened_by(keyring)).filter(|n| *n > 0) {
+            return Err(format!(
+                "store.key: {lost} tokens are sealed with another key; name that key in store.previous_keys"
+            ));
+        }
         let setup = Setup::build(config, &self.house.gate, &self.house.metrics)?;
         if let Some(telemetry) = self.house.telemetry.as_ref().filter(|_| changes.touches(Part::Log)) {
             telemetry.apply(&setup.config.log).map_err(|e| format!("log: {e}"))?;
