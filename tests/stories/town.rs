@@ -442,6 +442,13 @@ impl Town {
         output
     }
 
+    /// The same with the configuration as the keys say, wherever the daemon's own file is.
+    pub async fn run_in_place(&self, arguments: &[&str]) -> Output {
+        let copy = self.desk().join("config.toml");
+        std::fs::write(&copy, self.table.to_string()).unwrap();
+        self.run_with(arguments, Some(&copy)).await
+    }
+
     // What is there.
 
     /// The ids of all pages, in order.
