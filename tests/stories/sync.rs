@@ -49,6 +49,7 @@ async fn a_read_that_finds_the_same_page_writes_nothing_though_picture_addresses
     // The same read does write when there is something.
     town.world().edit_page(&page, "description", "Something".into()).unwrap();
     until("the edit is written", async || town.is_true(user, &page)).await;
+    town.settle().await;
     assert_eq!(town.puts(user, &page), puts + 1);
     town.finish().await;
 }
