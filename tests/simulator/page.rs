@@ -320,6 +320,9 @@ impl World {
         let Ok((outcome, writes)) = decided else { return Some(Ended::Failed { hint: None }) };
         let (outcome, seq) = outcome.unwrap_or((Staging::Superseded, None));
         self.note_staged(link, outcome, seq, body);
+        if writes.is_none() {
+            return Some(Ended::Stored);
+        }
         let waits = Job { claim: None, expected: Expected::default(), ..*job };
         self.jobs.insert(id, waits);
         self.wait(writes, Waiter::Staged { job: id, outcome });
