@@ -3,6 +3,7 @@
 
 mod check;
 mod client;
+mod export;
 mod import;
 mod run;
 #[cfg(feature = "sandbox")]
@@ -83,6 +84,17 @@ enum Verb {
     Import {
         /// The file; `-` is standard input
         file: PathBuf,
+        /// The file that holds the passphrase of an export
+        #[arg(long, value_name = "PATH")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Write all links and logins to a file, tokens sealed with the store key or with a passphrase
+    Export {
+        /// The file, which must not exist yet; `-` is standard output
+        file: PathBuf,
+        /// Seal with the passphrase in this file, to import where the store key is another
+        #[arg(long, value_name = "PATH")]
+        passphrase_file: Option<PathBuf>,
     },
     /// Print a fresh store key
     Keygen,
@@ -119,7 +131,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Verb::Sync { page_id, user } => show::sync(&door()?, &page_id, user, json),
         Verb::Unlink { page_id, user, keep_object } => show::unlink(&door()?, &page_id, user, keep_object, json),
         Verb::Session { user, ttl } => show::session(&door()?, user, ttl, json),
-        Verb::Import { file } => import::import(&config, &file, json),
+        Verb::Import { file, passphrase_file } => import::import(&config, &file, passphrase_file.as_deref(), json),
+        Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
         Verb::Keygen => {
             let key = crate::store::seal::generate_key();
             if json {

@@ -1,10 +1,11 @@
-//! Bringing existing links: a JSON object a line. Good lines are imported, bad ones named by number; a line's token
-//! never appears in what is said about it.
+//! Bringing existing links: a JSON object a line, plain or from an [`export`](crate::export). Good lines are imported,
+//! bad ones named by number; a line's token never appears in what is said about it.
 
 use serde::Deserialize;
 
-use crate::model::{AppUserId, Cause, LinkKey, PageId, Secret, UserId};
-use crate::store::people::NewLink;
+use crate::export::{Opener, SCHEMA};
+use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::store::people::{NewAccount, NewLink};
 use crate::store::{Store, Unavailable};
 
 /// A token longer than this is no token.
@@ -18,6 +19,8 @@ const AT_ONCE: usize = 200;
 pub struct Parsed {
     /// Links to make.
     pub good: Vec<(UserId, NewLink)>,
+    /// Logins to note.
+    pub accounts: Vec<(UserId, NewAccount)>,
     /// Lines that cannot be imported.
     pub bad: Vec<BadLine>,
 }
@@ -31,15 +34,26 @@ pub struct BadLine {
     pub error: String,
 }
 
+/// Any line: a link has `page_id`, a login has `account`, the head of an export has `schema`.
 #[derive(Deserialize)]
 struct Line {
-    user: String,
-    page_id: Text,
-    access_token: Secret,
-    #[serde(default)]
+    schema: Option<String>,
+    user: Option<String>,
+    page_id: Option<Text>,
+    account: Option<Text>,
+    access_token: Option<Secret>,
+    sealed_token: Option<String>,
     facebook_user_id: Option<Text>,
-    #[serde(default)]
     name: Option<String>,
+    #[serde(default)]
+    granted: Vec<String>,
+    expires_at: Option<Millis>,
+}
+
+enum Good {
+    Head,
+    Link(UserId, NewLink),
+    Account(UserId, NewAccount),
 }
 
 /// Ids are written as text or as numbers.
@@ -59,54 +73,96 @@ impl Text {
     }
 }
 
-/// Reads lines, the first of which has this number. Empty lines are passed over.
-pub fn parse(bytes: &[u8], first_line: usize) -> Parsed {
+const FORM: &str = "not of the form {\"user\",\"page_id\",\"access_token\",\"facebook_user_id\"?,\"name\"?}";
+
+/// Reads lines, the first of which has this number. Empty lines are passed over. Sealed tokens need an `opener`.
+pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed {
     let mut parsed = Parsed::default();
     for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() {
             continue;
         }
-        match parse_line(line) {
-            Ok(good) => parsed.good.push(good),
+        match parse_line(line, opener) {
+            Ok(Good::Head) => {}
+            Ok(Good::Link(user, link)) => parsed.good.push((user, link)),
+            Ok(Good::Account(user, account)) => parsed.accounts.push((user, account)),
             Err(error) => parsed.bad.push(BadLine { line: first_line + at, error }),
         }
     }
     parsed
 }
 
-fn parse_line(line: &[u8]) -> Result<(UserId, NewLink), String> {
+fn parse_line(line: &[u8], opener: Option<&Opener>) -> Result<Good, String> {
     // serde's texts can quote values, and a value may be a token: only the kind and the place are told.
     let line: Line = serde_json::from_slice(line).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => {
-            "not of the form {\"user\",\"page_id\",\"access_token\",\"facebook_user_id\"?,\"name\"?}".to_owned()
-        }
+        serde_json::error::Category::Data => FORM.to_owned(),
         _ => format!("not a JSON object (column {})", error.column()),
     })?;
-    let user: UserId = line.user.parse().map_err(|e: crate::model::BadId| e.to_string())?;
-    let page: PageId = line.page_id.into_text().parse().map_err(|e: crate::model::BadId| e.to_string())?;
-    let person = line.facebook_user_id.map(|id| id.into_text().parse::<AppUserId>());
-    let facebook_user = person.transpose().map_err(|e| e.to_string())?;
-    let token = line.access_token;
-    let sound = |t: &str| (1..=MAX_TOKEN).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
-    if !sound(token.expose()) {
-        return Err("access_token is empty, too long, or has characters that no token has".to_owned());
+    if line.schema.as_deref() == Some(SCHEMA) {
+        return Ok(Good::Head);
     }
+    let bad = |e: crate::model::BadId| e.to_string();
+    let user: UserId = line.user.as_deref().ok_or(FORM)?.parse().map_err(bad)?;
     let name = line.name.filter(|name| !name.is_empty());
     if name.as_ref().is_some_and(|name| name.len() > MAX_NAME) {
         return Err("name is too long".to_owned());
     }
-    Ok((user, NewLink { page, token, name, facebook_user }))
+    let sealed = line.sealed_token.as_deref();
+    let unsealed = |open: &dyn Fn(&Opener, &str) -> Option<Secret>| match (&line.access_token, sealed, opener) {
+        (Some(token), _, _) => Ok(token.clone()),
+        (None, Some(sealed), Some(opener)) => open(opener, sealed)
+            .ok_or_else(|| "sealed_token does not open; it is damaged or of another line".to_owned()),
+        (None, Some(_), None) => Err("sealed_token needs the first line of its export".to_owned()),
+        (None, None, _) => Err(FORM.to_owned()),
+    };
+    if let Some(person) = line.account {
+        let person: AppUserId = person.into_text().parse().map_err(bad)?;
+        let token = sound(unsealed(&|opener, sealed| opener.account_token(user, &person, sealed))?)?;
+        let (granted, expires_at) = (line.granted, line.expires_at);
+        return Ok(Good::Account(user, NewAccount { person, name, token, granted, expires_at }));
+    }
+    let page: PageId = line.page_id.ok_or(FORM)?.into_text().parse().map_err(bad)?;
+    let link = LinkKey::new(user, page.clone());
+    let token = sound(unsealed(&|opener, sealed| opener.link_token(&link, sealed))?)?;
+    let person = line.facebook_user_id.map(|id| id.into_text().parse::<AppUserId>());
+    let facebook_user = person.transpose().map_err(bad)?;
+    Ok(Good::Link(user, NewLink { page, token, name, facebook_user }))
 }
 
-/// Makes the links durable, some hundred at a time, and returns them.
+fn sound(token: Secret) -> Result<Secret, String> {
+    let text = token.expose();
+    if (1..=MAX_TOKEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(token)
+    } else {
+        Err("access_token is empty, too long, or has characters that no token has".to_owned())
+    }
+}
+
+/// The same links and logins as plain lines, for a daemon on this machine; the tokens stand in them.
+pub fn plain(parsed: &Parsed) -> Vec<u8> {
+    let mut text = String::new();
+    for (user, link) in &parsed.good {
+        let line = serde_json::json!({"user": user, "page_id": link.page, "access_token": link.token.expose(),
+            "name": link.name, "facebook_user_id": link.facebook_user});
+        text.push_str(&format!("{line}\n"));
+    }
+    for (user, account) in &parsed.accounts {
+        let line = serde_json::json!({"user": user, "account": account.person, "access_token": account.token.expose(),
+            "name": account.name, "granted": account.granted, "expires_at": account.expires_at});
+        text.push_str(&format!("{line}\n"));
+    }
+    text.into_bytes()
+}
+
+/// Makes the links durable, some hundred at a time, then the logins, and returns the links.
 ///
 /// # Errors
 /// [`Unavailable`]; those before the failure stay.
-pub async fn store(store: &Store, good: Vec<(UserId, NewLink)>) -> Result<Vec<LinkKey>, Unavailable> {
-    let mut done = Vec::with_capacity(good.len());
+pub async fn store(store: &Store, parsed: Parsed) -> Result<Vec<LinkKey>, Unavailable> {
+    let mut done = Vec::with_capacity(parsed.good.len());
     let mut by_user: std::collections::BTreeMap<UserId, Vec<NewLink>> = std::collections::BTreeMap::new();
-    for (user, link) in good {
+    for (user, link) in parsed.good {
         by_user.entry(user).or_default().push(link);
     }
     for (user, mut links) in by_user {
@@ -114,6 +170,9 @@ pub async fn store(store: &Store, good: Vec<(UserId, NewLink)>) -> Result<Vec<Li
             let rest = links.split_off(links.len().min(AT_ONCE));
             done.extend(store.put_links(user, None, std::mem::replace(&mut links, rest), Cause::Link).await?);
         }
+    }
+    for (user, account) in parsed.accounts {
+        store.put_links(user, Some(account), Vec::new(), Cause::Link).await?;
     }
     Ok(done)
 }
@@ -136,10 +195,69 @@ mod tests {
              {{\"user\":\"{user}\",\"page_id\":\"3\",\"access_token\":[\"SECRETTOKEN\"]}}\n\
              {{\"user\":\"{user}\",\"page_id\":\"3\"}}"
         );
-        let parsed = parse(lines.as_bytes(), 1);
+        let parsed = parse(lines.as_bytes(), 1, None);
         assert_eq!(parsed.good.len(), 2);
         assert_eq!(parsed.good[1].1.name.as_deref(), Some("Café"));
         assert_eq!(parsed.bad.iter().map(|b| b.line).collect::<Vec<_>>(), [3, 5, 6, 7, 8, 9]);
         assert!(!format!("{:?}", parsed.bad).contains("SECRETTOKEN"));
+    }
+
+    async fn filled(dir: &std::path::Path, key: u8) -> (Store, UserId, AppUserId) {
+        let store = Store::open(dir, crate::store::seal::Keyring::new([key; 32], Vec::new())).unwrap();
+        let (user, person): (_, AppUserId) = (UserId::random(), "77".parse().unwrap());
+        let link = NewLink {
+            page: "123".parse().unwrap(),
+            token: Secret::new("EAAB-page"),
+            name: Some("Café".into()),
+            facebook_user: Some(person.clone()),
+        };
+        let account = NewAccount {
+            person: person.clone(),
+            name: None,
+            token: Secret::new("EAAB-user"),
+            granted: vec!["pages_show_list".into()],
+            expires_at: Some(Millis(5)),
+        };
+        store.put_links(user, Some(account), vec![link], Cause::Link).await.unwrap();
+        (store, user, person)
+    }
+
+    #[tokio::test]
+    async fn what_is_exported_comes_back_with_a_passphrase_on_another_machine() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (from, user, person) = filled(here.path(), 7).await;
+        let passphrase = Secret::new("correct horse battery");
+        let file = crate::export::write(&from, Some(&passphrase)).unwrap();
+        assert!(!String::from_utf8_lossy(&file).contains("EAAB"));
+        let to = Store::open(there.path(), crate::store::seal::Keyring::new([8; 32], Vec::new())).unwrap();
+        let head = file.split(|b| *b == b'\n').next().unwrap();
+        let wrong = Secret::new("something else entirely");
+        assert!(Opener::from_head(head, || to.keyring(), Some(&wrong)).is_err());
+        assert!(Opener::from_head(head, || to.keyring(), None).is_err());
+        let opener = Opener::from_head(head, || to.keyring(), Some(&passphrase)).unwrap();
+        let parsed = parse(&file, 1, opener.as_ref());
+        assert_eq!(parsed.bad, []);
+        store(&to, parsed).await.unwrap();
+        let link = to.link(&LinkKey::new(user, "123".parse().unwrap())).unwrap().unwrap();
+        assert_eq!((link.token.expose(), link.record.name.as_deref()), ("EAAB-page", Some("Café")));
+        let (account, token) = to.account(user, &person).unwrap();
+        assert_eq!((token.unwrap().expose(), account.expires_at), ("EAAB-user", Some(Millis(5))));
+        from.close().await;
+        to.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_export_under_the_store_key_needs_that_key_and_lines_cannot_be_swapped() {
+        let here = tempfile::tempdir().unwrap();
+        let (from, ..) = filled(here.path(), 7).await;
+        let file = crate::export::write(&from, None).unwrap();
+        let head = file.split(|b| *b == b'\n').next().unwrap();
+        let other = std::sync::Arc::new(crate::store::seal::Keyring::new([9; 32], Vec::new()));
+        assert!(Opener::from_head(head, || other, None).is_err());
+        let opener = Opener::from_head(head, || from.keyring(), None).unwrap();
+        let swapped = String::from_utf8(file.clone()).unwrap().replace("\"page_id\":\"123\"", "\"page_id\":\"124\"");
+        assert_eq!(parse(swapped.as_bytes(), 1, opener.as_ref()).bad.len(), 1);
+        assert_eq!(parse(&file, 1, None).bad.len(), 2, "without its head nothing opens");
+        from.close().await;
     }
 }

@@ -1,4 +1,105 @@
 //! pagesyncd keeps the public metadata of linked Facebook Pages true in DigitalOcean Spaces.
+//!
+//! A person links Pages by Facebook Login. From then on the daemon reads each page with that person's token for it,
+//! whenever Meta says that the page changed and once a `sync.poll_interval` anyway, and keeps one object per link,
+//! `users/<user>/facebook/<page>/page_data.json`, equal to what Graph says.
+//!
+//! # Words
+//!
+//! A *user* is a user of the platform, a UUID. A *link* is one user and one page, with that user's token for the page.
+//! A *mark* on a link says that its page may have changed since it was last read; the *outbox* holds objects that are
+//! staged and not yet in Spaces. A link is *settled* when it has neither. [`model`] holds the types, and an object's
+//! name can be made from a link and from nothing else.
+//!
+//! # Promises
+//!
+//! 1. A webhook answered 200 is reflected in Spaces, or shown as owed, whatever dies in between.
+//! 2. At rest, each linked page's object equals what Graph says of the page.
+//! 3. No token or secret leaves the store but to Graph and Spaces, and one user's data never reaches another's prefix.
+//! 4. A fault in one page, one call or one reload stays there. What heals by itself heals without a restart; what
+//!    needs a person says so, once.
+//!
+//! # Living things
+//!
+//! ```text
+//! cli::run ─ signals, systemd ─▶ supervisor ─┬─ uploader         the one writer to Spaces
+//!                                            ├─ app              the app-level webhook subscription
+//!                                            ├─ page × links     token, subscription and rhythm of one link
+//!                                            └─ listener × 2–3   the public door, the admin socket, admin on loopback
+//! ```
+//!
+//! [`actors`] tells who answers for whom, [`restart`] how often. The uploader, the app actor and a listener that die
+//! again and again end the process; a page is started again for ever, and its neighbours notice nothing.
+//!
+//! # Flows
+//!
+//! ```text
+//! webhook ─▶ listener: limits, signature, parse ─▶ store: mark ─ durable ─▶ 200
+//!                                                     │ tell
+//! poll slot, link, import, `sync` ────────────────▶ page: claim, read Graph with its own token
+//!                                                     │ store: stage, one transaction
+//!                                                     ▼
+//!                                                  uploader: one write per object at a time ─▶ Spaces
+//!                                                     │ store: settle
+//! ```
+//!
+//! *Webhook.* [`http`] checks sizes and the signature over the raw bytes before it parses. What the delivery says is a
+//! hint and is not applied; the pages it names are marked, the marks are made durable, and only then is it answered.
+//! The page's actor waits for `sync.debounce`, takes a token from its bucket, claims the mark and reads. [`ledger`]
+//! holds why no order of events, and no death in between, loses a change.
+//!
+//! *Poll.* Every link has a slot in the interval, a hash of its name, so that many pages are an even trickle. A poll
+//! also puts the page's webhook subscription right and compares the object in Spaces with what was last written there.
+//! What was missed while nobody was there is caught up, spread over minutes.
+//!
+//! *Link.* A session, minted by an operator, opens `/facebook/login`. The `state` that goes to the dialog is signed,
+//! expires, is bound to the session and works once. [`linking`] exchanges the code, makes the user token long-lived,
+//! lists the pages and stores links, sealed tokens and marks in one transaction; the pages' actors do the rest.
+//! [`import`] makes the same links from a file.
+//!
+//! *Unlink, deauthorize, delete.* A link that goes takes its token and marks with it and owes Spaces a delete. A person
+//! who removed the app has their links parked; one who asks to be forgotten has them dropped.
+//!
+//! *Trouble.* A Graph error has a kind, and the kind decides ([`graph`]): try again, wait as long as a limit asks,
+//! leave a field out, or park the link until a person links it again ([`health`]). Spaces being away keeps the outbox
+//! waiting. A store that cannot write makes the door answer 503, reopens itself and then everybody looks again.
+//!
+//! *Reload.* SIGHUP reads the whole configuration, compares, and either puts all of it in force or nothing: what can
+//! fail is made first, the new [`house::Setup`] is swapped whole, and those it touches are told. `store.path` and
+//! `admin.socket` cannot change in a running process and refuse the reload by name.
+//!
+//! *Stop.* SIGTERM and SIGINT close the public door and finish its requests, then reads, then writes, then the store,
+//! each step with a limit, under 15 seconds in all. What is left over lies in the store. A second signal ends the
+//! process now.
+//!
+//! # Rooms
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`model`] | the words above as types, secrets that do not print, moments |
+//! | [`ledger`] | pure: what is owed to a link and when it stops being owed |
+//! | [`page`] | pure: when a page is read, what becomes the object, poll slots, the token bucket |
+//! | [`upload`] | pure: which object is written next |
+//! | [`restart`], [`backoff`], [`health`] | pure: answers to a death, waits, the words for how a link fares |
+//! | [`store`] | state on disk: sled, one committer thread, sealed tokens |
+//! | [`graph`] | the Graph API: calls, error kinds, limits |
+//! | [`spaces`] | objects: one trait, one S3 client, one memory for tests, one suite for both |
+//! | [`oauth`], [`signature`] | the dialog's address, signed states, signatures of webhooks and signed requests |
+//! | [`config`] | one TOML file, the environment, secrets; every finding at once; what a reload changes |
+//! | [`http`] | the public and the admin routes |
+//! | [`linking`], [`import`] | from a login, or from a file, to links |
+//! | [`house`] | what every living thing shares |
+//! | [`actors`] | the living things |
+//! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
+//! | [`cli`], [`client`], [`exit`] | the verbs, the admin socket's client, exit codes |
+//! | `sandbox` | a local Facebook, a local Spaces and a console around the real daemon (feature `sandbox`) |
+//!
+//! Pure means: time and randomness are arguments, and no runtime, network, disk or clock is in sight. Of the other
+//! rooms, `config::diff` and `graph`'s `error`, `throttle`, `usage`, `scrub` and `json` are so too.
+//!
+//! Calls point one way: the verbs start the actors; actors call http, graph, spaces and store; those call the pure
+//! rooms and know nothing of who calls them. What goes the other way is a message: http, linking and the shared house
+//! know the actors' message types and send them. `tests/house.rs` holds the rooms to both.
 
 pub mod actors;
 pub mod backoff;
@@ -6,6 +107,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod exit;
+pub mod export;
 pub mod graph;
 pub mod health;
 pub mod house;

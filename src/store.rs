@@ -40,12 +40,19 @@
 //! Nothing is half done: each transaction holds all the writes of the decisions in it. A mark without a read is read,
 //! an outbox entry without a settle is written again. A body without its entry cannot be, as both go in one
 //! transaction.
+//!
+//! # When the database itself is damaged or gone
+//!
+//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions) in a second file, in step with the
+//! database; [`rebuild`] opens whatever is there, mends it, and says so.
 
 pub mod codec;
 mod committer;
 mod core;
 mod engine;
+mod journal;
 pub mod people;
+mod rebuild;
 pub mod records;
 pub mod seal;
 
@@ -137,6 +144,9 @@ pub struct OutboxItem {
     pub body: bytes::Bytes,
 }
 
+/// An outbox entry and what lies on disk for it.
+type Looked = (Staged, Result<bytes::Bytes, codec::Damaged>);
+
 /// Counts for `status`, metrics and readiness.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -183,12 +193,19 @@ struct Inner {
     /// Bumped when an object settled or a link's health changed, for those who wait for either.
     progress: watch::Sender<u64>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    mended: Mutex<Option<String>>,
 }
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Core> {
         // Nothing panics while it holds this lock in a way that leaves the core torn: decisions are total functions.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_mended(&self, what: Option<String>) {
+        if what.is_some() {
+            *self.mended.lock().unwrap_or_else(PoisonError::into_inner) = what;
+        }
     }
 
     fn keyring(&self) -> Arc<Keyring> {
@@ -205,7 +222,7 @@ impl Store {
     /// unreadable, or written by a newer version.
     pub fn open(dir: &Path, keyring: Keyring) -> Result<Self, OpenError> {
         let keyring = Arc::new(keyring);
-        let engine = Engine::open(dir, &keyring)?;
+        let rebuild::Opened { engine, journal, tide, batch, mended } = rebuild::open(dir, &keyring)?;
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let core = Core::load(&engine, sender)?;
         let inner = Arc::new(Inner {
@@ -217,8 +234,9 @@ impl Store {
             condition: watch::Sender::new(Condition::Up),
             progress: watch::Sender::new(0),
             thread: Mutex::new(None),
+            mended: Mutex::new(mended),
         });
-        let committer = committer::spawn(inner.clone(), receiver)
+        let committer = committer::spawn(inner.clone(), committer::Pen { journal, tide, batch }, receiver)
             .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         *inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(committer);
         Ok(Store { inner })
@@ -349,21 +367,32 @@ impl Store {
     /// [`Unavailable`] when the store is down or the body is damaged; a damaged body is dropped and its link marked
     /// due, so that it is read anew.
     pub async fn outbox_item(&self, link: &LinkKey) -> Result<Option<OutboxItem>, Unavailable> {
-        let staged = self.lock().entry(link, |entry| entry.staged().cloned()).flatten();
-        let Some(staged) = staged else { return Ok(None) };
-        match self.read(|engine| engine.body(link, &staged))? {
-            Ok(body) => Ok(Some(OutboxItem { staged, body })),
-            Err(damage) => {
-                // A newer entry may have replaced it between the two looks; then there is no damage at all.
-                let still = self.lock().entry(link, |e| e.staged().map(|s| s.seq)).flatten();
-                if still != Some(staged.seq) {
-                    return Err(Unavailable { reason: "the entry was replaced meanwhile".into() });
-                }
+        let Some((staged, body)) = self.look_into_outbox(link)? else { return Ok(None) };
+        if let Ok(body) = body {
+            return Ok(Some(OutboxItem { staged, body }));
+        }
+        // An entry that was decided a moment ago is still on its way to disk: only what is missing behind everything
+        // that was queued by now is damaged.
+        self.commit(Core::wait_for_queue).await?;
+        match self.look_into_outbox(link)? {
+            None => Ok(None),
+            Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body })),
+            Some((now, Err(_))) if now.seq != staged.seq => {
+                Err(Unavailable { reason: "the entry was replaced meanwhile".into() })
+            }
+            Some((staged, Err(damage))) => {
                 tracing::error!(%link, %damage, "a staged object is damaged; the page is read again");
                 self.commit(|core| core.drop_staged(link, staged.seq)).await?;
                 Err(Unavailable { reason: "the staged object was damaged".into() })
             }
         }
+    }
+
+    fn look_into_outbox(&self, link: &LinkKey) -> Result<Option<Looked>, Unavailable> {
+        let staged = self.lock().entry(link, |entry| entry.staged().cloned()).flatten();
+        let Some(staged) = staged else { return Ok(None) };
+        let body = self.read(|engine| engine.body(link, &staged))?;
+        Ok(Some((staged, body)))
     }
 
     /// Spaces has carried out this entry. Returns whether a newer one waits.
@@ -448,6 +477,22 @@ impl Store {
         Ok(())
     }
 
+    /// Like [`Store::set_health`], for what was found out with the token of the linking at `linked_at`; a link that has
+    /// a newer token is left as it is.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn park_link(&self, key: &LinkKey, linked_at: Millis, health: Health) -> Result<(), Unavailable> {
+        let park = |record: &mut LinkRecord| {
+            if record.linked_at == linked_at {
+                record.health = health;
+            }
+        };
+        self.update_link(key, park).await?;
+        self.note_progress();
+        Ok(())
+    }
+
     /// Wakes those who wait in [`Store::progress`].
     pub fn note_progress(&self) {
         self.inner.progress.send_modify(|n| *n += 1);
@@ -461,6 +506,16 @@ impl Store {
     /// Whether the store can be written to, now and from now on.
     pub fn condition(&self) -> watch::Receiver<Condition> {
         self.inner.condition.subscribe()
+    }
+
+    /// The keys in force.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.inner.keyring()
+    }
+
+    /// What had to be mended since the process started, in words.
+    pub fn mended(&self) -> Option<String> {
+        self.inner.mended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Bytes that the store takes on disk; 0 while it is being opened again.
@@ -478,8 +533,11 @@ impl Store {
     fn read<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, Unavailable> {
         let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
         let Some(engine) = engine.as_ref() else { return Err(Unavailable { reason: "it is being reopened".into() }) };
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(engine)))
-            .map_err(|_| Unavailable { reason: "the store is damaged (sled panicked while reading)".into() })
+        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(engine)));
+        looked.map_err(|_| {
+            self.lock().suspect();
+            Unavailable { reason: "the store is damaged (sled panicked while reading); it is being mended".into() }
+        })
     }
 }
 

@@ -70,6 +70,8 @@ pub struct PageState {
     house: Arc<House>,
     link: LinkKey,
     token: Option<Secret>,
+    /// Which linking the token is from: what is found out about it is not noted against a later one.
+    linked_at: Millis,
     machine: Machine,
     subscription: Subscription,
     alarm: Alarm,
@@ -147,6 +149,7 @@ impl PageState {
             house,
             link,
             token: None,
+            linked_at: Millis(0),
             machine,
             subscription: Subscription::default(),
             alarm: Alarm::default(),
@@ -154,28 +157,29 @@ impl PageState {
             job_number: 0,
             last_cause: Cause::Poll,
         };
-        state.load(spread);
+        if !state.load(spread) {
+            state.machine.step(now, Input::Parked, 0.0);
+        }
         state
     }
 
-    /// Takes token, health and webhook state from the store.
-    fn load(&mut self, spread: Duration) {
+    /// Takes token, health and webhook state from the store; `false` when Graph may not be called.
+    fn load(&mut self, spread: Duration) -> bool {
         let now = Millis::now();
         match self.house.store.link(&self.link) {
             Ok(Some(link)) => {
                 self.token = Some(link.token);
-                if !link.record.health.is_active() {
-                    self.machine.step(now, Input::Parked, 0.0);
-                }
+                self.linked_at = link.record.linked_at;
                 let wanted = wanted_webhook_fields(&self.house.setup().config, &link.record);
                 let confirmed = link.record.subscribed.iter().cloned().collect();
                 let soon = now.plus(spread.mul_f64(schedule::place(&self.link)));
                 self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
+                link.record.health.is_active()
             }
-            Ok(None) => self.machine.step(now, Input::Parked, 0.0).map_or((), |_| ()),
+            Ok(None) => false,
             Err(error) => {
                 tracing::error!(link = %self.link, %error, "the page's token cannot be opened; link the page again");
-                self.machine.step(now, Input::Parked, 0.0);
+                false
             }
         }
     }
@@ -291,10 +295,10 @@ impl PageState {
     /// The store is told in a task; a crash before that only means that the dead token is tried once more.
     fn note_parked(&self, why: Why) {
         tracing::warn!(link = %self.link, health = why.word(), reason = why.reason(), "the page waits for a person");
-        let (house, link) = (self.house.clone(), self.link.clone());
+        let (house, link, linked_at) = (self.house.clone(), self.link.clone(), self.linked_at);
         let health = Health::Parked(Parked { why, since: Millis::now() });
         self.house.tasks.spawn(async move {
-            if let Err(error) = house.store.set_health(&link, health).await {
+            if let Err(error) = house.store.park_link(&link, linked_at, health).await {
                 tracing::warn!(%link, %error, "the page's health could not be noted");
             }
         });
@@ -317,11 +321,9 @@ impl PageState {
     fn relinked(&mut self, me: &ActorRef<PageMsg>) {
         self.cut_job();
         self.subscription = Subscription::default();
-        self.machine.step(Millis::now(), Input::Revived, jitter());
-        // A read that the new token cut short is still owed; the link made a mark of its own.
-        self.machine.step(Millis::now(), Input::ReadEnded(Ended::Stored), jitter());
-        self.load(Duration::ZERO);
-        self.look(me, Duration::ZERO);
+        let usable = self.load(Duration::ZERO);
+        self.last_cause = Cause::Link;
+        self.step(me, if usable { Input::Revived } else { Input::Parked });
     }
 
     fn reloaded(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {

@@ -30,16 +30,24 @@ impl Door {
 
     /// One request; the answer's document, or why there is none.
     pub(super) fn call(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Value, Failure> {
-        let asked = small_runtime()?.block_on(client::exchange(&self.socket, method, path, body));
-        let (status, value) = asked.map_err(|error| match error {
+        let bytes = self.fetch(method, path, body)?;
+        let broken = |e| Failure::new(exit::INTERNAL, format!("the daemon answered something strange: {e}"), "");
+        serde_json::from_slice(&bytes).map_err(broken)
+    }
+
+    /// One request; the answer's bytes, or why there are none.
+    pub(super) fn fetch(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Bytes, Failure> {
+        let asked = small_runtime()?.block_on(client::fetch(&self.socket, method, path, body));
+        let (status, bytes) = asked.map_err(|error| match error {
             ClientError::NoDaemon(error) => not_running(&self.socket, &error),
             broken @ ClientError::Broken(_) => {
                 Failure::new(exit::UNAVAILABLE, broken.to_string(), "is it stopping? see its log")
             }
         })?;
         if status.is_success() {
-            return Ok(value);
+            return Ok(bytes);
         }
+        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let message = value["error"]["message"].as_str().unwrap_or("the daemon refused without a reason").to_owned();
         Err(match status {
             StatusCode::SERVICE_UNAVAILABLE => Failure::new(exit::TRY_AGAIN, message, "try again in a moment"),

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -9,8 +10,11 @@ use serde_json::{Value, json};
 use super::client::Door;
 use super::{load, run, small_runtime};
 use crate::exit::{self, Failure};
+use crate::export::{ExportError, Opener};
 use crate::import::{self as lines, BadLine};
+use crate::model::Secret;
 use crate::store::Store;
+use crate::store::seal::Keyring;
 
 /// Lines sent at a time.
 const AT_ONCE: usize = 1000;
@@ -29,11 +33,12 @@ struct Tally {
     bad: Vec<BadLine>,
 }
 
-pub(super) fn import(config: &Path, file: &Path, as_json: bool) -> Result<(), Failure> {
+pub(super) fn import(config: &Path, file: &Path, passphrase_file: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     let mut input = open(file)?;
+    let passphrase = passphrase_file.map(read_passphrase).transpose()?;
     let door = Door::find(config)?;
     let target = if door.is_open() { Target::Daemon(door) } else { open_store(config)? };
-    let outcome = feed(&target, &mut input);
+    let outcome = feed(&target, &mut input, passphrase.as_ref());
     if let Target::Store(store, runtime) = &target {
         runtime.block_on(store.close());
     }
@@ -66,10 +71,11 @@ fn open_store(config: &Path) -> Result<Target, Failure> {
     Ok(Target::Store(Box::new(store), small_runtime()?))
 }
 
-fn feed(target: &Target, input: &mut dyn BufRead) -> Result<Tally, Failure> {
+fn feed(target: &Target, input: &mut dyn BufRead, passphrase: Option<&Secret>) -> Result<Tally, Failure> {
     let progress = std::io::stderr().is_terminal();
     let (mut tally, mut next, mut first) = (Tally::default(), 1, 1);
     let mut batch = Vec::new();
+    let mut source = Source::Plain;
     loop {
         let mut line = Vec::new();
         let read = input.take(MAX_LINE).read_until(b'\n', &mut line);
@@ -79,10 +85,13 @@ fn feed(target: &Target, input: &mut dyn BufRead) -> Result<Tally, Failure> {
             tally.bad.push(BadLine { line: next, error: "longer than 64 KiB".to_owned() });
             line = b"\n".to_vec();
         }
+        if next == 1 {
+            source = Source::of(&line, target, passphrase)?;
+        }
         batch.extend_from_slice(&line);
         next += 1;
         if read == 0 || next - first >= AT_ONCE {
-            send(target, &batch, first, &mut tally)?;
+            send(target, &source, &batch, first, &mut tally)?;
             batch.clear();
             first = next;
             if progress {
@@ -114,25 +123,84 @@ fn skip_rest(input: &mut dyn BufRead, line: usize) -> Result<(), Failure> {
     }
 }
 
-fn send(target: &Target, batch: &[u8], first: usize, tally: &mut Tally) -> Result<(), Failure> {
-    match target {
-        Target::Daemon(door) => {
-            let answer = door.call(Method::POST, "/v1/import", batch.to_vec())?;
-            tally.imported += answer["imported"].as_u64().unwrap_or_default() as usize;
-            for bad in answer["bad"].as_array().into_iter().flatten() {
-                let line = bad["line"].as_u64().unwrap_or_default() as usize + first - 1;
-                tally.bad.push(BadLine { line, error: bad["error"].as_str().unwrap_or_default().to_owned() });
+/// What kind of file it is, by its first line.
+enum Source {
+    /// Plain lines.
+    Plain,
+    /// An export under the daemon's store key: each batch begins with this line, so that the daemon opens it.
+    StoreKey(Vec<u8>),
+    /// An export that is opened here.
+    Opened(Opener),
+}
+
+impl Source {
+    fn of(head: &[u8], target: &Target, passphrase: Option<&Secret>) -> Result<Self, Failure> {
+        let refuse =
+            |e: ExportError| Failure::new(exit::USAGE, e.to_string(), "name the right file, key or passphrase");
+        let is_export = serde_json::from_slice::<Value>(head).is_ok_and(|value| value.get("schema").is_some());
+        let by_passphrase = serde_json::from_slice::<Value>(head).is_ok_and(|value| value.get("kdf").is_some());
+        match target {
+            _ if !is_export => Ok(Source::Plain),
+            Target::Daemon(_) if !by_passphrase => Ok(Source::StoreKey(head.to_vec())),
+            Target::Daemon(_) => {
+                let none = || Arc::new(Keyring::new([0; 32], Vec::new()));
+                let opener = Opener::from_head(head, none, passphrase).map_err(refuse)?;
+                Ok(opener.map_or(Source::Plain, Source::Opened))
+            }
+            Target::Store(store, _) => {
+                let opener = Opener::from_head(head, || store.keyring(), passphrase).map_err(refuse)?;
+                Ok(opener.map_or(Source::Plain, Source::Opened))
             }
         }
+    }
+}
+
+fn send(target: &Target, source: &Source, batch: &[u8], first: usize, tally: &mut Tally) -> Result<(), Failure> {
+    match target {
+        Target::Daemon(door) => send_to_daemon(door, source, batch, first, tally),
         Target::Store(store, runtime) => {
-            let parsed = lines::parse(batch, first);
-            let stored = runtime.block_on(lines::store(store, parsed.good));
+            let opener = if let Source::Opened(opener) = source { Some(opener) } else { None };
+            let mut parsed = lines::parse(batch, first, opener);
+            tally.bad.append(&mut parsed.bad);
+            let stored = runtime.block_on(lines::store(store, parsed));
             let stored = stored.map_err(|e| Failure::new(exit::IO, e.to_string(), "see that the disk has room"))?;
             tally.imported += stored.len();
-            tally.bad.extend(parsed.bad);
+            Ok(())
         }
     }
+}
+
+fn send_to_daemon(door: &Door, source: &Source, batch: &[u8], first: usize, tally: &mut Tally) -> Result<(), Failure> {
+    let (body, shift) = match source {
+        Source::Plain => (batch.to_vec(), first - 1),
+        Source::StoreKey(head) if first > 1 => ([head.as_slice(), batch].concat(), first - 2),
+        Source::StoreKey(_) => (batch.to_vec(), 0),
+        Source::Opened(opener) => {
+            let mut parsed = lines::parse(batch, first, Some(opener));
+            tally.bad.append(&mut parsed.bad);
+            (lines::plain(&parsed), 0)
+        }
+    };
+    let answer = door.call(Method::POST, "/v1/import", body)?;
+    tally.imported += answer["imported"].as_u64().unwrap_or_default() as usize;
+    for bad in answer["bad"].as_array().into_iter().flatten() {
+        let line = bad["line"].as_u64().unwrap_or_default() as usize + shift;
+        tally.bad.push(BadLine { line, error: bad["error"].as_str().unwrap_or_default().to_owned() });
+    }
     Ok(())
+}
+
+/// The passphrase in a file, without its line's end.
+pub(super) fn read_passphrase(path: &Path) -> Result<Secret, Failure> {
+    let read = std::fs::read_to_string(path);
+    let text = read.map_err(|e| {
+        Failure::new(
+            exit::IO,
+            format!("{} cannot be read: {e}", path.display()),
+            "name a file that holds the passphrase",
+        )
+    })?;
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
 }
 
 fn report(tally: &Tally, as_json: bool) {

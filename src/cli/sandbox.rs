@@ -163,7 +163,7 @@ fn welcome(args: &Args, dir: &Path, console: &str, world: &WorldServer) {
     println!("  spaces     {}   objects in {}", world.spaces_endpoint, dir.join("spaces").display());
     println!("  daemon log {}\n", dir.join("daemon.log").display());
     println!("Three things to do:");
-    println!("  1. open {console} and press “Link pages”");
+    println!("  1. open {console} and press “Log in with Facebook”");
     println!("  2. edit a page's name there, and watch the webhook arrive and the object change");
     println!("  3. switch a fault on, edit again, switch it off, and watch it recover; kill the daemon in between\n");
     println!("Ask the daemon yourself: pagesyncd status --config {}", dir.join("config.toml").display());

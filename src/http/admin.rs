@@ -10,6 +10,7 @@
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
 //! | `/v1/sessions` | POST `{"user","ttl"?}` | socket |
 //! | `/v1/import` | POST, a JSON object a line | socket |
+//! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
 //!
 //! Who may use the socket is decided by its file's mode.
 
@@ -26,10 +27,11 @@ use super::server::{Answer, Conn};
 use super::{answers, body, status};
 use crate::actors::listener::Door;
 use crate::actors::supervisor::SupervisorMsg;
+use crate::export::{self, Opener};
 use crate::house::House;
 use crate::import;
 use crate::metrics;
-use crate::model::{Cause, LinkKey, Millis, PageId, UserId};
+use crate::model::{Cause, LinkKey, Millis, PageId, Secret, UserId};
 use crate::store::people::Unlinked;
 
 /// An import arrives in one piece.
@@ -54,16 +56,17 @@ pub async fn answer(house: Arc<House>, door: Door, request: Request<Incoming>, c
         (["v1", "pages", page], Method::DELETE) if writes => Box::pin(unlink(&house, page, &request)).await,
         (["v1", "pages", page, "sync"], Method::POST) if writes => Box::pin(sync(&house, page, &request)).await,
         (["v1", "sessions"], Method::POST) if writes => Box::pin(session(&house, request, &conn)).await,
+        (["v1", "export"], Method::POST) if writes => Box::pin(export_lines(&house, request, &conn)).await,
         (["v1", "import"], Method::POST) if writes => Box::pin(import_lines(&house, request, &conn)).await,
         #[cfg(feature = "sandbox")]
         (["v1", "drill", which @ ..], Method::POST) if writes => drill(&house, which),
         (["metrics" | "healthz"] | ["v1", "status" | "pages"], _) => answers::method_not_allowed("GET"),
         (["v1", "pages", _], _) if writes => answers::method_not_allowed("GET, DELETE"),
         (["v1", "pages", _], _) => answers::method_not_allowed("GET"),
-        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import"], _) if writes => {
+        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export"], _) if writes => {
             answers::method_not_allowed("POST")
         }
-        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import"], _) => {
+        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export"], _) => {
             answers::error(StatusCode::FORBIDDEN, "read_only", "this door only shows; use the admin socket")
         }
         _ => answers::not_found(),
@@ -224,15 +227,42 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
     };
-    let parsed = import::parse(&whole.bytes, 1);
-    match import::store(&house.store, parsed.good).await {
+    // A file that is sealed with a passphrase was opened by whoever sends it; one under the store key is opened here.
+    let first = whole.bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let opener = match Opener::from_head(first, || house.store.keyring(), None) {
+        Ok(opener) => opener,
+        Err(error) => return bad(&error.to_string()),
+    };
+    let mut parsed = import::parse(&whole.bytes, 1, opener.as_ref());
+    let bad_lines = std::mem::take(&mut parsed.bad);
+    match import::store(&house.store, parsed).await {
         Ok(links) => {
             let count = links.len();
             house.tell_supervisor(SupervisorMsg::Linked(links));
-            let bad: Vec<Value> = parsed.bad.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
+            let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
             answers::json(StatusCode::OK, &json!({"imported": count, "bad": bad}))
         }
         Err(error) => store_down(&error),
+    }
+}
+
+/// Argon2 takes its time, so this runs where blocking is welcome.
+async fn export_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let whole = match body::read(request.into_body(), MAX_FORM, BODY_TIMEOUT, conn).await {
+        Ok(whole) => whole,
+        Err(why) => return answers::no_body(why),
+    };
+    #[derive(Default, Deserialize)]
+    struct Wish {
+        passphrase: Option<Secret>,
+    }
+    let wish: Wish = serde_json::from_slice(&whole.bytes).unwrap_or_default();
+    let store = house.store.clone();
+    let written = tokio::task::spawn_blocking(move || export::write(&store, wish.passphrase.as_ref())).await;
+    match written {
+        Ok(Ok(lines)) => answers::typed("application/x-ndjson", lines),
+        Ok(Err(error)) => bad(&error.to_string()),
+        Err(_) => answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the export broke off"),
     }
 }
 

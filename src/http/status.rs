@@ -21,6 +21,10 @@ pub fn status_json(house: &House) -> Value {
         }
         Condition::Down(reason) => json!({"ok": false, "error": &**reason}),
     };
+    let mut store = store;
+    if let Some(mended) = house.store.mended() {
+        store["mended"] = mended.into();
+    }
     let mut config = json!({"loaded_at": setup.loaded_at.rfc3339()});
     if let Some(error) = house.reload_error() {
         config["last_error"] = error.into();

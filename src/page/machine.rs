@@ -48,7 +48,8 @@ pub enum Input {
     ReadEnded(Ended),
     /// Other settings hold.
     Repaced(Pace),
-    /// The page has a new token.
+    /// The page has a new token: a read under way with the old one was cut short by whoever says so, its end is not
+    /// told, and a read is owed at once.
     Revived,
     /// A person must act first, as was found outside of a read.
     Parked,
@@ -143,7 +144,7 @@ impl Machine {
             Input::Woke => {}
             Input::ReadEnded(ended) => self.ended(now, &ended, jitter),
             Input::Repaced(pace) => self.repace(pace, now),
-            Input::Revived => self.revive(),
+            Input::Revived => self.revive(now),
             Input::Parked => self.phase = Phase::Parked,
         }
         self.begin(now)
@@ -219,12 +220,11 @@ impl Machine {
         self.pace = pace;
     }
 
-    fn revive(&mut self) {
-        if self.phase == Phase::Parked {
-            self.phase = Phase::Idle;
-        }
+    fn revive(&mut self, now: Millis) {
+        self.phase = Phase::Idle;
         self.failures = 0;
         self.not_before = Millis(0);
+        self.owe(now, true);
     }
 }
 

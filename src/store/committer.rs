@@ -1,5 +1,5 @@
-//! The one thread that writes: gathers what waits, makes it durable as one transaction, answers; and when the disk
-//! refuses, takes the store down and brings it back.
+//! The one thread that writes: gathers what waits, makes it durable as one transaction and in the journal, answers;
+//! and when the disk refuses, takes the store down and brings it back.
 
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::Core;
-use super::engine::{Engine, Write};
+use super::engine::Write;
+use super::journal::{Journal, Tide};
+use super::rebuild;
 use super::{Condition, Inner, Unavailable};
 use crate::model::LinkKey;
 
@@ -22,28 +24,54 @@ const REOPEN_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct Request {
     pub writes: Vec<Write>,
     pub notes: Vec<(LinkKey, u64)>,
+    /// A read met damage: the store is to be opened again, and mended.
+    pub suspect: bool,
     pub done: oneshot::Sender<Result<(), Unavailable>>,
 }
 
-pub(super) fn spawn(inner: Arc<Inner>, mut queue: mpsc::UnboundedReceiver<Request>) -> std::io::Result<JoinHandle<()>> {
+/// What only the committer touches.
+pub(super) struct Pen {
+    pub journal: Journal,
+    pub tide: Tide,
+    /// The number of the newest transaction.
+    pub batch: u64,
+}
+
+pub(super) fn spawn(
+    inner: Arc<Inner>,
+    mut pen: Pen,
+    mut queue: mpsc::UnboundedReceiver<Request>,
+) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("store-commit".into()).spawn(move || {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while queue.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-            match commit(&inner, &mut batch) {
+            match commit(&inner, &mut pen, &mut batch) {
                 Ok(()) => answer(&inner, &mut batch),
-                Err(reason) => recover(&inner, reason.into(), &mut batch, &mut queue),
+                Err(reason) => recover(&inner, &mut pen, reason.into(), &mut batch, &mut queue),
             }
         }
         drop_engine(&inner);
     })
 }
 
-fn commit(inner: &Inner, batch: &mut [Request]) -> Result<(), String> {
+/// The journal comes second: it is never ahead of the database, and both are before the answer.
+fn commit(inner: &Inner, pen: &mut Pen, batch: &mut [Request]) -> Result<(), String> {
+    if batch.iter().any(|request| request.suspect) {
+        return Err("a read found it damaged".into());
+    }
     let writes: Vec<Write> = batch.iter_mut().flat_map(|request| std::mem::take(&mut request.writes)).collect();
+    if writes.is_empty() {
+        return Ok(());
+    }
     let engine = inner.engine.read().unwrap_or_else(PoisonError::into_inner);
     let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.commit(&writes)))
-        .unwrap_or_else(|_| Err("sled panicked while writing".into()))
+    pen.batch += 1;
+    let keyring = inner.keyring();
+    let journaled = pen.journal.choose(&keyring, pen.batch, &writes);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.commit(writes, pen.batch)))
+        .unwrap_or_else(|_| Err("sled panicked while writing".into()))?;
+    pen.journal.append(&keyring, pen.batch, journaled).map_err(|e| format!("the journal cannot be written: {e}"))?;
+    pen.tide.rise(pen.batch).map_err(|e| format!("the tide cannot be written: {e}"))
 }
 
 fn answer(inner: &Inner, batch: &mut Vec<Request>) {
@@ -58,7 +86,13 @@ fn answer(inner: &Inner, batch: &mut Vec<Request>) {
 }
 
 /// Nothing more is accepted, everything queued is refused, and the store is opened again until it can be.
-fn recover(inner: &Inner, reason: Arc<str>, batch: &mut Vec<Request>, queue: &mut mpsc::UnboundedReceiver<Request>) {
+fn recover(
+    inner: &Inner,
+    pen: &mut Pen,
+    reason: Arc<str>,
+    batch: &mut Vec<Request>,
+    queue: &mut mpsc::UnboundedReceiver<Request>,
+) {
     inner.lock().take_down(reason.clone());
     inner.condition.send_replace(Condition::Down(reason.clone()));
     tracing::error!(%reason, store = %inner.dir.display(), "the store cannot write; deliveries are answered 503 until it can");
@@ -73,7 +107,10 @@ fn recover(inner: &Inner, reason: Arc<str>, batch: &mut Vec<Request>, queue: &mu
     let mut said = String::new();
     loop {
         match reopen(inner) {
-            Ok(()) => break,
+            Ok(fresh) => {
+                *pen = fresh;
+                break;
+            }
             Err(error) => {
                 let text = error.to_string();
                 if said != text {
@@ -90,16 +127,18 @@ fn recover(inner: &Inner, reason: Arc<str>, batch: &mut Vec<Request>, queue: &mu
     tracing::info!(store = %inner.dir.display(), "the store is back");
 }
 
-fn reopen(inner: &Inner) -> Result<(), super::OpenError> {
-    let engine = Engine::open(&inner.dir, &inner.keyring())?;
+fn reopen(inner: &Inner) -> Result<Pen, super::OpenError> {
+    let opened = rebuild::open(&inner.dir, &inner.keyring())?;
+    let rebuild::Opened { engine, journal, tide, batch, mended } = opened;
     // The loader needs a queue only to hand it on; the one in use stays.
     let (unused, _) = mpsc::unbounded_channel();
     let fresh = Core::load(&engine, unused)?;
-    engine.prove_writable().map_err(|e| engine.cannot_write(e))?;
+    engine.prove_writable(batch).map_err(|e| engine.cannot_write(e))?;
     *inner.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
     inner.lock().replace(fresh);
+    inner.note_mended(mended);
     inner.condition.send_replace(Condition::Up);
-    Ok(())
+    Ok(Pen { journal, tide, batch })
 }
 
 /// Closing sled flushes; on a disk that refuses it may panic, which must not end the thread that will reopen it.

@@ -129,12 +129,21 @@ impl Core {
         }
         self.must_wait = false;
         let (done, waiting) = oneshot::channel();
-        let request = Request { writes: std::mem::take(&mut self.writes), notes, done };
+        let request = Request { writes: std::mem::take(&mut self.writes), notes, suspect: false, done };
         if let Some(queue) = &self.queue {
             // A committer that is gone drops the request, and the waiting end learns of it.
             let _ = queue.send(request);
         }
         Some(waiting)
+    }
+
+    /// A read met damage: the committer opens the store again.
+    pub(super) fn suspect(&self) {
+        if let Some(queue) = &self.queue {
+            let (done, _) = oneshot::channel();
+            // A committer that is gone has closed the store already.
+            let _ = queue.send(Request { writes: Vec::new(), notes: Vec::new(), suspect: true, done });
+        }
     }
 
     /// The committer made these marks durable.

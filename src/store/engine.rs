@@ -15,7 +15,7 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use super::codec::{self, Damaged};
 use super::seal::{Keyring, SealError};
 use crate::ledger::Staged;
-use crate::model::LinkKey;
+use crate::model::{LinkKey, Millis};
 
 /// Small enough that sixteen of them in a leaf stay far below a quarter of a segment, above which sled would put the
 /// node into a file that it never fsyncs.
@@ -23,10 +23,11 @@ const CHUNK: usize = 16 << 10;
 const SEGMENT: usize = 2 << 20;
 const CACHE_BYTES: u64 = 64 << 20;
 const FORMAT: u32 = 1;
+const BATCH: &[u8] = b"batch";
 const CHECK: &[u8] = b"pagesyncd store key check";
 
 /// The trees; the numbers index [`NAMES`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Tree {
     Meta,
     Links,
@@ -47,6 +48,13 @@ const NAMES: [&str; 11] =
 impl Tree {
     pub(super) fn name(self) -> &'static str {
         NAMES[self as usize]
+    }
+
+    /// The tree of a number in the journal; the numbers never change their meaning.
+    pub(super) fn of(number: u8) -> Option<Tree> {
+        use Tree::*;
+        let all = [Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions];
+        all.get(usize::from(number)).copied()
     }
 }
 
@@ -107,6 +115,12 @@ pub enum OpenError {
     },
 }
 
+/// I/O errors by which sled says that its files are not what it wrote, rather than that the disk refuses.
+fn is_damage(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput)
+}
+
 /// An open sled, its trees and the file that must be fsynced.
 pub(super) struct Engine {
     path: PathBuf,
@@ -116,9 +130,14 @@ pub(super) struct Engine {
 }
 
 impl Engine {
+    /// Makes the folder, for its owner alone.
+    pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|source| OpenError::Io { path: dir.to_owned(), source })
+    }
+
     pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         let path = dir.join("sled");
         let opened = catch_unwind(AssertUnwindSafe(|| Self::open_sled(&path)));
         let engine = match opened {
@@ -131,6 +150,27 @@ impl Engine {
         }
         engine.check(keyring)?;
         Ok(engine)
+    }
+
+    /// Reads every record once, so that damage deep inside shows now and not in the middle of the work.
+    pub(super) fn read_through(self) -> Result<Self, OpenError> {
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            self.trees.iter().try_for_each(|tree| tree.iter().try_for_each(|record| record.map(|_| ())))
+        }));
+        match read {
+            Ok(Ok(())) => Ok(self),
+            Ok(Err(error)) => Err(self.damaged(error.to_string())),
+            Err(_) => Err(self.damaged("sled panicked while reading".into())),
+        }
+    }
+
+    /// Moves the database out of the way, under a name that says when; and where to.
+    pub(super) fn move_aside(dir: &Path) -> std::io::Result<PathBuf> {
+        let stamp = Millis::now().0;
+        let aside = dir.join(format!("sled.damaged-{stamp}"));
+        std::fs::rename(dir.join("sled"), &aside)?;
+        File::open(dir)?.sync_all()?;
+        Ok(aside)
     }
 
     fn open_sled(path: &Path) -> sled::Result<(sled::Db, Vec<sled::Tree>, File)> {
@@ -148,6 +188,7 @@ impl Engine {
         match error {
             sled::Error::Io(e) if e.kind() == std::io::ErrorKind::WouldBlock => OpenError::Locked { path },
             sled::Error::Io(e) if e.to_string().contains("could not acquire lock") => OpenError::Locked { path },
+            sled::Error::Io(e) if is_damage(&e) => OpenError::Damaged { path, detail: e.to_string() },
             sled::Error::Io(source) => OpenError::Io { path, source },
             other => OpenError::Damaged { path, detail: other.to_string() },
         }
@@ -173,11 +214,11 @@ impl Engine {
     }
 
     fn initialise(&self, keyring: &Keyring) -> Result<(), OpenError> {
-        let writes = [
+        let writes = vec![
             Write { tree: Tree::Meta, key: b"format".to_vec(), value: Some(codec::encode(&FORMAT)) },
             Self::check_record(keyring),
         ];
-        self.commit(&writes).map_err(|detail| OpenError::Damaged { path: self.path.clone(), detail })
+        self.commit(writes, 0).map_err(|detail| OpenError::Damaged { path: self.path.clone(), detail })
     }
 
     /// The record by which a wrong key is found.
@@ -186,13 +227,17 @@ impl Engine {
         Write { tree: Tree::Meta, key: b"check".to_vec(), value: Some(value) }
     }
 
-    /// Applies the writes as one transaction and returns when they would survive a power cut.
-    pub(super) fn commit(&self, writes: &[Write]) -> Result<(), String> {
-        if writes.is_empty() {
-            return Ok(());
-        }
+    /// The number of the newest transaction in here; 0 for a new database.
+    pub(super) fn batch(&self) -> u64 {
+        let number = self.get(Tree::Meta, BATCH).ok().flatten();
+        number.and_then(|value| codec::decode("meta", &value).ok()).unwrap_or(0)
+    }
+
+    /// Applies the writes as one transaction of this number and returns when they would survive a power cut.
+    pub(super) fn commit(&self, mut writes: Vec<Write>, batch: u64) -> Result<(), String> {
+        writes.push(Write { tree: Tree::Meta, key: BATCH.to_vec(), value: Some(codec::encode(&batch)) });
         let applied: Result<(), TransactionError<()>> = self.trees.as_slice().transaction(|trees| {
-            for write in writes {
+            for write in &writes {
                 let tree = &trees[write.tree as usize];
                 match &write.value {
                     Some(value) => tree.insert(write.key.as_slice(), value.as_slice())?,
@@ -228,10 +273,10 @@ impl Engine {
     }
 
     /// Writes and removes a record, so that a store is called back only when the disk really takes writes again.
-    pub(super) fn prove_writable(&self) -> Result<(), String> {
+    pub(super) fn prove_writable(&self, batch: u64) -> Result<(), String> {
         let probe = |value| Write { tree: Tree::Meta, key: b"probe".to_vec(), value };
-        self.commit(&[probe(Some(codec::wrap(&[0; 4096])))])?;
-        self.commit(&[probe(None)])
+        self.commit(vec![probe(Some(codec::wrap(&[0; 4096])))], batch)?;
+        self.commit(vec![probe(None)], batch)
     }
 
     /// The disk does not take writes yet.

@@ -142,6 +142,11 @@ impl Store {
         .await
     }
 
+    /// Every login: user and person.
+    pub fn accounts(&self) -> Vec<(UserId, AppUserId)> {
+        self.lock().accounts.keys().cloned().collect()
+    }
+
     /// A login's record, with its user token opened where it can be.
     pub fn account(&self, user: UserId, person: &AppUserId) -> Option<(Arc<AccountRecord>, Option<Secret>)> {
         let record = self.lock().accounts.get(&(user, person.clone())).cloned()?;
@@ -354,7 +359,8 @@ fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, caus
     let record = LinkRecord {
         facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
         name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
-        linked_at: Millis::now(),
+        // Later than the linking before, whatever the clock says: it tells the two tokens apart.
+        linked_at: earlier.as_ref().map_or(Millis(0), |r| r.linked_at.plus(Duration::from_millis(1))).max(Millis::now()),
         token: seal_token(keyring, &link_context(&link), &new.token),
         health: Health::Active,
         ..LinkRecord::default()

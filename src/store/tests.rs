@@ -1,5 +1,7 @@
 //! The store on a real disk.
 
+mod damage;
+
 use super::people::{NewAccount, NewLink};
 use super::*;
 use crate::model::{AppUserId, Secret, UserId};
@@ -179,4 +181,44 @@ async fn a_closed_store_refuses_by_name() {
     store.close().await;
     let refused = store.mark_pages(&[page(1)], Cause::Webhook).await.unwrap_err();
     assert!(refused.to_string().contains("closed"));
+}
+
+#[tokio::test]
+async fn an_entry_on_its_way_to_disk_is_waited_for_and_not_taken_for_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    {
+        // Decided, and not yet handed to the committer: what another task sees between the two.
+        let (mut core, body) = (store.lock(), b"on its way");
+        let found = Found { digest: [1; 32], body_len: body.len() as u32 };
+        let stage = core.entry(&link, |entry| {
+            let claim = entry.claim(1000);
+            entry.stage(&claim, &found, false, Millis::now(), 1001)
+        });
+        let Some(Stage::Staged(_, changes)) = stage else { panic!("{stage:?}") };
+        core.apply(&link, changes, body);
+    }
+    let item = store.outbox_item(&link).await.unwrap().unwrap();
+    assert_eq!(item.body.as_ref(), b"on its way");
+    assert_eq!(store.counts().due, 0, "nothing is damaged, so nothing is read again");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_an_old_token_met_is_not_held_against_a_new_one() {
+    use crate::health::{Parked, Why};
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let link = link_one(&store, user, 1).await;
+    let old = store.view(&link).unwrap().record.linked_at;
+    link_one(&store, user, 1).await;
+    let dead = Health::Parked(Parked { why: Why::Invalid, since: Millis::now() });
+    store.park_link(&link, old, dead.clone()).await.unwrap();
+    assert!(store.view(&link).unwrap().record.health.is_active());
+    let new = store.view(&link).unwrap().record.linked_at;
+    store.park_link(&link, new, dead).await.unwrap();
+    assert!(!store.view(&link).unwrap().record.health.is_active());
+    store.close().await;
 }

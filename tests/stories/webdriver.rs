@@ -190,6 +190,17 @@ impl Browser {
         self.step(&format!("type into {css}"), enter).await;
     }
 
+    /// The open windows and tabs, the first opened first.
+    pub async fn windows(&self) -> Vec<String> {
+        let windows = self.must("windows", self.get("window/handles").await);
+        serde_json::from_value(windows).expect("windows have names")
+    }
+
+    /// Goes on in another window or tab.
+    pub async fn switch_to(&self, window: &str) {
+        self.must("switch", self.post("window", json!({"handle": window})).await);
+    }
+
     /// Runs a script in the page and gives what it returns.
     pub async fn run(&self, script: &str) -> Value {
         self.must("run", self.post("execute/sync", json!({"script": script, "args": []})).await)

@@ -114,7 +114,7 @@ impl SupervisorState {
     }
 
     /// Reads go on with either key while the records are sealed anew.
-    fn reseal(&self, keyring: Keyring) {
+    pub(super) fn reseal(&self, keyring: Keyring) {
         let house = self.house.clone();
         self.house.tasks.spawn(async move {
             match house.store.rotate_keys(keyring).await {

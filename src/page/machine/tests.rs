@@ -99,6 +99,18 @@ fn a_refused_token_parks_until_a_new_link() {
 }
 
 #[test]
+fn a_new_token_reads_at_once_whatever_the_old_one_was_doing() {
+    let mut m = machine();
+    let slot = m.poll_at();
+    m.step(slot, Input::Due(Cause::Manual), 0.5).unwrap();
+    // More is owed while the old token's read hangs.
+    m.step(slot, Input::Due(Cause::Webhook), 0.5);
+    assert!(m.step(slot.plus(Duration::from_secs(9)), Input::Revived, 0.5).is_some());
+    m.step(slot.plus(Duration::from_secs(10)), Input::ReadEnded(Ended::Stored), 0.5);
+    assert!(m.wake_at(slot.plus(Duration::from_secs(10))).is_some(), "it must not wait for a read that nobody makes");
+}
+
+#[test]
 fn the_poll_comes_in_its_slot_and_again_a_day_later() {
     let mut m = machine();
     let slot = m.poll_at();
@@ -148,7 +160,7 @@ proptest! {
             if ends && !reading {
                 continue;
             }
-            reading &= !ends;
+            reading &= !ends && input != Input::Revived;
             let read = m.step(now, input, 0.5).is_some();
             prop_assert!(!(read && reading), "two reads at once");
             reading |= read;

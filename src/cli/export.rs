@@ -1,0 +1,48 @@
+//! `export`: all links and logins into a file, tokens sealed; through the socket while a daemon runs, from the store
+//! while none does.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use http::Method;
+use serde_json::json;
+
+use super::client::Door;
+use super::import::read_passphrase;
+use super::{load, run, small_runtime};
+use crate::exit::{self, Failure};
+use crate::export as file;
+
+pub(super) fn export(config: &Path, to: &Path, passphrase_file: Option<&Path>) -> Result<(), Failure> {
+    let passphrase = passphrase_file.map(read_passphrase).transpose()?;
+    let door = Door::find(config)?;
+    let lines = if door.is_open() {
+        let wish = passphrase.map_or(json!({}), |p| json!({"passphrase": p.expose()}));
+        door.fetch(Method::POST, "/v1/export", wish.to_string())?.to_vec()
+    } else {
+        let store = run::open_store(&load(config)?.config)?;
+        let written = file::write(&store, passphrase.as_ref());
+        small_runtime()?.block_on(store.close());
+        written.map_err(|e| Failure::new(exit::USAGE, e.to_string(), ""))?
+    };
+    let links = lines.split(|byte| *byte == b'\n').filter(|line| line.windows(9).any(|w| w == b"\"page_id\"")).count();
+    save(to, &lines)?;
+    eprintln!("{links} links exported; keep the file with the care that its tokens deserve");
+    Ok(())
+}
+
+fn save(to: &Path, lines: &[u8]) -> Result<(), Failure> {
+    let failed = |e: std::io::Error| {
+        Failure::new(
+            exit::IO,
+            format!("{} cannot be written: {e}", to.display()),
+            "name a new file in a folder with room",
+        )
+    };
+    if to == Path::new("-") {
+        return std::io::stdout().write_all(lines).map_err(failed);
+    }
+    let mut out = std::fs::File::options().write(true).create_new(true).mode(0o600).open(to).map_err(failed)?;
+    out.write_all(lines).and_then(|()| out.sync_all()).map_err(failed)
+}

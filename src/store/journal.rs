@@ -1,0 +1,341 @@
+//! What must survive the loss of the whole database: links, logins, browser sessions, deletions and the deletes still
+//! owed to Spaces, in an append-only file beside it; and the tide, a number that tells a database which lost its end.
+//!
+//! The committer appends to the journal in the same breath as it commits: after the database is durable, before
+//! anybody is answered. So the journal is never behind what was answered. Marks are not in it: when the database is
+//! lost every page is read again, which answers for all of them.
+//!
+//! # Form
+//!
+//! `links.journal` is a row of records: a magic word, the length and the CRC-32 of what follows, and the payload, which
+//! is sealed with the store key (number of the transaction, tree, key, value or nothing). A torn end is left out; a
+//! damaged record in the middle is skipped by looking for the next magic word. The file is rewritten whole (aside,
+//! fsync, rename) at each start and when it has grown to some times its size, so it is bounded by what lives.
+//!
+//! `tide` holds the number of the newest transaction, written in place after each commit and not fsynced: it survives
+//! a kill, and after a power cut it can only be *behind*, which says nothing. A database whose own number is behind
+//! the tide or the journal has lost its end, whatever it says of itself.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::codec;
+use super::engine::{Tree, Write};
+use super::seal::{Keyring, SealError};
+use crate::ledger::{Deed, Staged};
+
+const FILE: &str = "links.journal";
+const TIDE: &str = "tide";
+const MAGIC: [u8; 4] = *b"PSJ1";
+const HEAD: usize = 12;
+const CONTEXT: &[u8] = b"journal";
+/// No record of these trees comes near it; a larger length is damage.
+const MAX_PAYLOAD: usize = 1 << 20;
+/// Below this size a journal is not rewritten.
+const SMALL: u64 = 8 << 20;
+const GROWTH: u64 = 3;
+
+/// A journaled record's place.
+pub(super) type Place = (Tree, Vec<u8>);
+
+/// What a journal says.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    /// The newest value of every place that has one.
+    pub live: BTreeMap<Place, Vec<u8>>,
+    /// The newest transaction in it.
+    pub batch: u64,
+    /// Records that did not check.
+    pub damaged: usize,
+    /// Records sealed with a key that is not configured.
+    pub foreign: usize,
+}
+
+/// The journal, open for appending.
+pub(super) struct Journal {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    bytes_when_written: u64,
+    /// Links whose owed delete is in the file, so that its end is noted too.
+    deletes: HashSet<Vec<u8>>,
+}
+
+impl Journal {
+    /// Reads the journal in `dir`; an empty one where there is none.
+    pub(super) fn read(dir: &Path, keyring: &Keyring) -> io::Result<Replay> {
+        let bytes = match std::fs::read(dir.join(FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Replay::default()),
+            read => read?,
+        };
+        let mut replay = Replay::default();
+        let mut at = 0;
+        while at < bytes.len() {
+            match record_at(&bytes[at..]) {
+                Some(payload) => {
+                    take(&mut replay, keyring, payload);
+                    at += HEAD + payload.len();
+                }
+                None => {
+                    replay.damaged += 1;
+                    at += 1 + next_magic(&bytes[at + 1..]);
+                }
+            }
+        }
+        Ok(replay)
+    }
+
+    /// Writes a whole journal in place of the one that is there; durable and atomic.
+    pub(super) fn create<'a>(
+        dir: &Path,
+        keyring: &Keyring,
+        batch: u64,
+        live: impl Iterator<Item = (&'a Place, &'a Vec<u8>)>,
+    ) -> io::Result<Journal> {
+        let (path, aside) = (dir.join(FILE), dir.join("links.journal.new"));
+        let mut options = File::options();
+        options.create(true).truncate(true).write(true).mode(0o600);
+        let mut out = io::BufWriter::new(options.open(&aside)?);
+        let mut bytes = 0;
+        let mut deletes = HashSet::new();
+        // Without any record the number would be lost; the removal of a session without a name says it and no more.
+        let number = record(keyring, batch, Tree::Sessions, &[], None);
+        bytes += number.len() as u64;
+        out.write_all(&number)?;
+        for ((tree, key), value) in live {
+            let record = record(keyring, batch, *tree, key, Some(value));
+            bytes += record.len() as u64;
+            out.write_all(&record)?;
+            if *tree == Tree::Outbox {
+                deletes.insert(key.clone());
+            }
+        }
+        out.into_inner().map_err(|e| e.into_error())?.sync_all()?;
+        std::fs::rename(&aside, &path)?;
+        File::open(dir)?.sync_all()?;
+        let file = File::options().append(true).open(&path)?;
+        Ok(Journal { path, file, bytes, bytes_when_written: bytes, deletes })
+    }
+
+    /// The records to append for these writes.
+    pub(super) fn choose(&mut self, keyring: &Keyring, batch: u64, writes: &[Write]) -> Vec<u8> {
+        let mut records = Vec::new();
+        for write in writes {
+            if self.takes(write) {
+                records.extend(record(keyring, batch, write.tree, &write.key, write.value.as_deref()));
+            }
+        }
+        records
+    }
+
+    /// Appends records, durably.
+    pub(super) fn append(&mut self, keyring: &Keyring, batch: u64, records: Vec<u8>) -> io::Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(&records)?;
+        self.file.sync_data()?;
+        self.bytes += records.len() as u64;
+        if self.bytes > SMALL && self.bytes > self.bytes_when_written * GROWTH {
+            self.rewrite(keyring, batch)?;
+        }
+        Ok(())
+    }
+
+    /// Links, logins, sessions and deletions; of the outbox the deletes, and the end of one that is in here.
+    fn takes(&mut self, write: &Write) -> bool {
+        match (write.tree, &write.value) {
+            (Tree::Links | Tree::Accounts | Tree::Sessions | Tree::Deletions, _) => true,
+            (Tree::Outbox, Some(value)) if is_delete(value) => {
+                self.deletes.insert(write.key.clone());
+                true
+            }
+            (Tree::Outbox, _) => self.deletes.remove(&write.key),
+            _ => false,
+        }
+    }
+
+    fn rewrite(&mut self, keyring: &Keyring, batch: u64) -> io::Result<()> {
+        let dir = self.path.parent().unwrap_or(Path::new(".")).to_owned();
+        let replay = Journal::read(&dir, keyring)?;
+        *self = Journal::create(&dir, keyring, batch, replay.live.iter())?;
+        Ok(())
+    }
+}
+
+/// Is this value of the outbox a delete?
+pub(super) fn is_delete(value: &[u8]) -> bool {
+    codec::decode::<Staged>("outbox", value).is_ok_and(|staged| staged.deed == Deed::Delete)
+}
+
+fn record(keyring: &Keyring, batch: u64, tree: Tree, key: &[u8], value: Option<&[u8]>) -> Vec<u8> {
+    let mut plain = batch.to_be_bytes().to_vec();
+    plain.push(tree as u8);
+    plain.extend_from_slice(&(key.len() as u32).to_be_bytes());
+    plain.extend_from_slice(key);
+    plain.push(u8::from(value.is_some()));
+    plain.extend_from_slice(value.unwrap_or_default());
+    let payload = keyring.seal(CONTEXT, &plain);
+    let mut record = MAGIC.to_vec();
+    record.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+    record.extend_from_slice(&crc32fast::hash(&payload).to_be_bytes());
+    record.extend_from_slice(&payload);
+    record
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+fn record_at(bytes: &[u8]) -> Option<&[u8]> {
+    if !bytes.starts_with(&MAGIC) {
+        return None;
+    }
+    let len = word(bytes, 4)? as usize;
+    let payload = bytes.get(HEAD..HEAD + len.min(MAX_PAYLOAD + 1))?;
+    let sound = len <= MAX_PAYLOAD && word(bytes, 8)? == crc32fast::hash(payload);
+    sound.then_some(payload)
+}
+
+fn next_magic(bytes: &[u8]) -> usize {
+    bytes.windows(MAGIC.len()).position(|window| window == MAGIC).unwrap_or(bytes.len())
+}
+
+fn take(replay: &mut Replay, keyring: &Keyring, payload: &[u8]) {
+    let plain = match keyring.open(CONTEXT, payload) {
+        Ok(plain) => plain,
+        Err(SealError::UnknownKey(_)) => return replay.foreign += 1,
+        Err(_) => return replay.damaged += 1,
+    };
+    match parse(&plain) {
+        Some((batch, place, value)) => {
+            replay.batch = replay.batch.max(batch);
+            match value {
+                Some(value) => replay.live.insert(place, value),
+                None => replay.live.remove(&place),
+            };
+        }
+        None => replay.damaged += 1,
+    }
+}
+
+/// Number, place, and the value or its removal.
+type Parsed = (u64, Place, Option<Vec<u8>>);
+
+fn parse(plain: &[u8]) -> Option<Parsed> {
+    let batch = u64::from_be_bytes(plain.get(..8)?.try_into().ok()?);
+    let tree = Tree::of(*plain.get(8)?)?;
+    let len = word(plain, 9)? as usize;
+    let (key, rest) = plain.get(13..)?.split_at_checked(len)?;
+    let (has_value, value) = rest.split_first()?;
+    Some((batch, (tree, key.to_vec()), (*has_value == 1).then(|| value.to_vec())))
+}
+
+/// The number of the newest transaction, beside the database.
+pub(super) struct Tide {
+    file: File,
+}
+
+impl Tide {
+    /// Opens it, making it if need be; and what it says, 0 where it says nothing.
+    pub(super) fn open(dir: &Path) -> io::Result<(Tide, u64)> {
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(dir.join(TIDE))?;
+        let mut bytes = [0u8; 12];
+        let read = file.read_at(&mut bytes, 0)?;
+        let number: [u8; 8] = bytes[..8].try_into().unwrap_or_default();
+        let checks = read == bytes.len() && word(&bytes, 8) == Some(crc32fast::hash(&number));
+        Ok((Tide { file }, if checks { u64::from_be_bytes(number) } else { 0 }))
+    }
+
+    /// Notes the number.
+    pub(super) fn rise(&self, batch: u64) -> io::Result<()> {
+        let number = batch.to_be_bytes();
+        let bytes = [number.as_slice(), &crc32fast::hash(&number).to_be_bytes()].concat();
+        self.file.write_all_at(&bytes, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn keyring() -> Keyring {
+        Keyring::new([7; 32], Vec::new())
+    }
+
+    fn append(journal: &mut Journal, batch: u64, key: &[u8], value: Option<&[u8]>) {
+        let write = Write { tree: Tree::Links, key: key.to_vec(), value: value.map(<[u8]>::to_vec) };
+        let records = journal.choose(&keyring(), batch, &[write]);
+        journal.append(&keyring(), batch, records).unwrap();
+    }
+
+    fn filled(dir: &Path, count: u8) {
+        let none = BTreeMap::new();
+        let mut journal = Journal::create(dir, &keyring(), 1, none.iter()).unwrap();
+        for n in 0..count {
+            append(&mut journal, 2 + u64::from(n), &[n], Some(&[n; 40]));
+        }
+    }
+
+    #[test]
+    fn what_is_appended_is_read_and_what_is_removed_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path(), 3);
+        let none: BTreeMap<Place, Vec<u8>> = BTreeMap::new();
+        let replay = Journal::read(dir.path(), &keyring()).unwrap();
+        assert_eq!((replay.live.len(), replay.batch, replay.damaged), (3, 4, 0));
+        let mut journal = Journal::create(dir.path(), &keyring(), 9, replay.live.iter()).unwrap();
+        append(&mut journal, 10, &[1], None);
+        let replay = Journal::read(dir.path(), &keyring()).unwrap();
+        assert_eq!((replay.live.len(), replay.batch), (2, 10));
+        Journal::create(dir.path(), &keyring(), 11, none.iter()).unwrap();
+        assert_eq!(Journal::read(dir.path(), &keyring()).unwrap().batch, 11);
+    }
+
+    #[test]
+    fn tokens_do_not_stand_in_the_file_and_another_key_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = BTreeMap::new();
+        let mut journal = Journal::create(dir.path(), &keyring(), 1, none.iter()).unwrap();
+        append(&mut journal, 2, b"key-of-a-link", Some(b"EAAB-token"));
+        let bytes = std::fs::read(dir.path().join(FILE)).unwrap();
+        assert!(!bytes.windows(4).any(|w| w == b"EAAB") && !bytes.windows(6).any(|w| w == b"key-of"));
+        let foreign = Journal::read(dir.path(), &Keyring::new([8; 32], Vec::new())).unwrap();
+        assert!(foreign.foreign > 0 && foreign.live.is_empty());
+    }
+
+    #[test]
+    fn a_tide_that_is_torn_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        Tide::open(dir.path()).unwrap().0.rise(77).unwrap();
+        assert_eq!(Tide::open(dir.path()).unwrap().1, 77);
+        std::fs::write(dir.path().join(TIDE), [1, 2, 3]).unwrap();
+        assert_eq!(Tide::open(dir.path()).unwrap().1, 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        /// A flipped bit or a torn end costs the record that it hits and no other.
+        #[test]
+        fn damage_costs_one_record(at: prop::sample::Index, bit in 0u8..8, tear: bool) {
+            let dir = tempfile::tempdir().unwrap();
+            filled(dir.path(), 8);
+            let path = dir.path().join(FILE);
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = at.index(bytes.len());
+            if tear { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
+            std::fs::write(&path, &bytes).unwrap();
+            let replay = Journal::read(dir.path(), &keyring()).unwrap();
+            for ((_, key), value) in &replay.live {
+                prop_assert_eq!(value, &vec![key[0]; 40]);
+            }
+            prop_assert!(tear || replay.live.len() >= 7, "{} of 8 are left", replay.live.len());
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! A newcomer at the sandbox's console, in a real browser: links pages, edits one, takes Spaces away, kills the daemon,
+//! and sees everything come back.
+//!
+//! `PAGESYNCD_SCREENSHOTS=DIR` leaves a picture of each scene in that folder, for whoever works on the pages.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagesyncd::sandbox::console::{self, DaemonControl, Running};
+use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
+use pagesyncd::sandbox::{DaemonSetup, Options, WorldServer};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::webdriver::Browser;
+
+/// The world, the daemon in it, and the console of both.
+struct Sandbox {
+    world: WorldServer,
+    daemon: Arc<Daemon>,
+    console: Running,
+    _folder: TempDir,
+}
+
+impl Sandbox {
+    async fn open(pages: usize) -> Sandbox {
+        let folder = TempDir::new().expect("a folder");
+        let world = WorldServer::start(Options::new(folder.path()).pages(pages)).await.expect("a world");
+        // Let go of again: the daemon binds it a moment later.
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+        let mut setup = DaemonSetup::new(free.to_string(), folder.path());
+        setup.poll_interval = Duration::from_secs(3600);
+        let config = folder.path().join("config.toml");
+        std::fs::write(&config, world.config_toml(&setup)).expect("the configuration is written");
+        let daemon = Daemon::new(DaemonFiles {
+            program: PathBuf::from(env!("CARGO_BIN_EXE_pagesyncd")),
+            config,
+            socket: setup.admin_socket,
+            log: Some(folder.path().join("daemon.log")),
+            env: Vec::new(),
+        });
+        daemon.start().await.expect("the daemon starts");
+        let control: Arc<dyn DaemonControl> = daemon.clone();
+        let anywhere = "127.0.0.1:0".parse().expect("an address");
+        let console = console::serve(anywhere, world.world.clone(), control).await.expect("a console");
+        Sandbox { world, daemon, console, _folder: folder }
+    }
+
+    /// The name of this page in its one object.
+    fn name_in_spaces(&self, page: &str) -> Option<String> {
+        let part = format!("/facebook/{page}/");
+        let key = self.world.objects.list().into_iter().find(|key| key.contains(&part))?;
+        let object: Value = serde_json::from_slice(&self.world.objects.get(&key)?).expect("an object is JSON");
+        object["data"][0]["name"].as_str().map(str::to_owned)
+    }
+
+    async fn close(self) {
+        self.console.stop().await;
+        assert_eq!(self.daemon.stop().await, Some(0), "the daemon ends well");
+        assert_eq!(self.world.world.violations(), Vec::<String>::new(), "what Facebook or Spaces would have minded");
+        self.world.shutdown().await;
+    }
+}
+
+async fn picture(browser: &Browser, scene: &str) {
+    if let Some(folder) = std::env::var_os("PAGESYNCD_SCREENSHOTS") {
+        browser.screenshot(&PathBuf::from(folder).join(format!("{scene}.png"))).await;
+    }
+}
+
+async fn appears(browser: &Browser, css: &str) {
+    browser.wait_until(css, || browser.has(css)).await;
+}
+
+fn row(page: &str, standing: &str) -> String {
+    format!("#page-rows tr[data-page='{page}'][data-standing='{standing}']")
+}
+
+/// Ticks three pages in the dialog, which is open, and goes on to what the daemon answers.
+async fn tick_three(browser: &Browser) -> Vec<String> {
+    browser.click("#none").await;
+    let listed = browser.run("return [...document.querySelectorAll('.page:not([hidden])')].map(p => p.dataset.page)");
+    let listed: Vec<String> = serde_json::from_value(listed.await).expect("ids");
+    assert!(listed.len() > 3, "the person runs {listed:?}");
+    let chosen = listed[..3].to_vec();
+    for page in &chosen {
+        browser.click(&format!(".page[data-page='{page}'] input")).await;
+    }
+    picture(browser, "2-dialog").await;
+    browser.click("#continue").await;
+    chosen
+}
+
+/// Changes the selected page's name through the form.
+async fn rename(browser: &Browser, name: &str) {
+    browser.click("#edit-field option[value='name']").await;
+    browser.type_into("#edit-value", name).await;
+    browser.click("#edit-save").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
+    let Some(browser) = Browser::start().await else { return };
+    let sandbox = Sandbox::open(12).await;
+    browser.goto(&sandbox.console.url()).await;
+    appears(&browser, "#live[data-state='running']").await;
+    appears(&browser, "#daemon-state[data-state='running']").await;
+    picture(&browser, "1-console").await;
+
+    let console = browser.windows().await.remove(0);
+    browser.click("#login").await;
+    browser.wait_until("the dialog's tab", || async { browser.windows().await.len() == 2 }).await;
+    let dialog = browser.windows().await.into_iter().find(|w| *w != console).expect("another tab");
+    browser.switch_to(&dialog).await;
+    let pages = tick_three(&browser).await;
+    browser.wait_until("the daemon's page", || async { browser.text("h1").await == "Your pages are linked" }).await;
+    let told = browser.text("ul").await;
+    assert_eq!(told.matches("linked and stored").count(), 3, "{told}");
+    let session = browser.cookies().await.into_iter().find(|cookie| cookie.name == "session_id").expect("a session");
+    assert!(session.http_only && session.same_site.as_deref() == Some("Lax"), "{session:?}");
+    picture(&browser, "3-linked").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+
+    browser.switch_to(&console).await;
+    for page in &pages {
+        appears(&browser, &row(page, "equal")).await;
+    }
+    let page = pages[1].as_str();
+    browser.click(&row(page, "equal")).await;
+    browser.wait_until("the page's card", || async { browser.text("#detail-id").await == page }).await;
+    let strange = "Fern & Sons <b>“Bakery”</b>";
+    rename(&browser, strange).await;
+    let followed = || async { sandbox.name_in_spaces(page).as_deref() == Some(strange) };
+    browser.wait_until("the object to follow", followed).await;
+    appears(&browser, &row(page, "equal")).await;
+    let shown = || async {
+        let text = browser.run("return document.getElementById('object-json').textContent").await;
+        text.as_str().is_some_and(|text| text.contains("“Bakery”"))
+    };
+    browser.wait_until("the object to be shown", shown).await;
+    appears(&browser, "#latency:not(.waiting):not(:empty)").await;
+    picture(&browser, "4-followed").await;
+
+    browser.click("#faults input[data-fault='spaces_refused']").await;
+    appears(&browser, "#node-spaces.faulty").await;
+    rename(&browser, "Changed while Spaces is away").await;
+    appears(&browser, &row(page, "behind")).await;
+    let owes = || async { browser.text("#flow-daemon").await == "owes 0 reads, 1 writes" };
+    browser.wait_until("the daemon to owe a write", owes).await;
+    picture(&browser, "5-behind").await;
+
+    browser.click("#daemon-kill").await;
+    appears(&browser, "#daemon-state[data-state='stopped']").await;
+    picture(&browser, "6-killed").await;
+    browser.click("#daemon-start").await;
+    appears(&browser, "#daemon-state[data-state='running']").await;
+    browser.wait_until("the daemon to owe it still", owes).await;
+    assert!(browser.has(&row(page, "behind")).await);
+
+    browser.click("#calm").await;
+    appears(&browser, &row(page, "equal")).await;
+    assert_eq!(sandbox.name_in_spaces(page).as_deref(), Some("Changed while Spaces is away"));
+    browser
+        .wait_until("nothing to be owed", || async { browser.text("#flow-daemon").await == "3 links, nothing owed" })
+        .await;
+    picture(&browser, "7-caught-up").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    sandbox.close().await;
+}
