@@ -183,7 +183,13 @@ async fn carry_out(house: &Arc<House>, link: &LinkKey) -> Ended {
     let item = match house.store.outbox_item(link).await {
         Ok(Some(item)) => item,
         Ok(None) => return Ended { outcome: Outcome::Settled { more: false }, unanswered: false },
-        Err(_) => return local,
+        Err(_) => {
+            // A damaged entry turned into a mark, of which its page does not know yet.
+            if let Some(mark) = house.store.unclaimed_mark(link) {
+                house.directory.tell(std::slice::from_ref(link), mark.cause);
+            }
+            return local;
+        }
     };
     let spaces = house.setup().spaces.clone();
     let answer = match item.staged.deed {
