@@ -38,8 +38,13 @@ fn plan(seed: u64) -> Plan {
         users: chance.between(1, 3) as usize,
         pages: chance.between(1, 4) as usize,
         poll: if short { Duration::from_secs(chance.between(600, 3_600)) } else { Duration::from_secs(24 * 3600) },
-        faults: Duration::from_secs(chance.between(300, 4_000)),
-        pause: chance.between(200, 20_000),
+        // Short runs show what a later event would heal; long ones what only adds up.
+        faults: Duration::from_secs(if chance.percent(70) {
+            chance.between(5, 90)
+        } else {
+            chance.between(300, 3_000)
+        }),
+        pause: if chance.percent(70) { chance.between(50, 1_000) } else { chance.between(1_000, 20_000) },
     }
 }
 

@@ -116,6 +116,23 @@ impl World {
         }
     }
 
+    /// What was answered survives a power cut at this very moment: a mark on disk, an entry on disk, or the object.
+    pub fn check_durable(&mut self) {
+        let disk = &self.store.disk;
+        let uncovered = self.oracle.acknowledged.iter().find(|(l, version)| {
+            let entry = disk.outbox.get(l).and_then(|s| self.oracle.entries.get(&(**l, s.seq)));
+            let shows = |body: &u64| self.oracle.stands_for.get(body).is_some_and(|shows| shows >= *version);
+            let object = self.spaces.objects.get(l).map(|o| o.body.id);
+            let late = self.spaces.late.get(l).copied().unwrap_or(false);
+            let owed = disk.marks.contains_key(l) || entry.is_some_and(shows);
+            disk.links.contains_key(l) && !owed && !late && !object.as_ref().is_some_and(shows)
+        });
+        if let Some((l, version)) = uncovered {
+            let what = format!("link {l}: version {version} was answered for, and a power cut now would lose it");
+            self.fail(what);
+        }
+    }
+
     /// Is nothing owed, under way or missing?
     pub fn restless(&self) -> Option<String> {
         let store = &self.store;

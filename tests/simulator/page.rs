@@ -51,6 +51,7 @@ pub struct Job {
     token: usize,
     read: Read,
     claim: Option<Claim>,
+    staging: bool,
     seen: usize,
     digest: Digest,
     expected: Expected,
@@ -68,24 +69,19 @@ impl World {
         let machine = Machine::new(self.pace.clone(), place, poll_at);
         let (alarm, job_number) = (0, 0);
         let mut page = Page { link: l, machine, token: None, alarm, job: None, job_number, last_cause: Cause::Poll };
-        self.load(&mut page);
+        if !self.load(&mut page) {
+            page.machine.step(self.now, Input::Parked, 0.0);
+        }
         let instance = self.fresh();
         self.pages.insert(instance, page);
         instance
     }
 
-    fn load(&self, page: &mut Page) {
-        match self.store.core.records.get(&page.link) {
-            Some(record) => {
-                page.token = Some(record.token);
-                if record.parked {
-                    page.machine.step(self.now, Input::Parked, 0.0);
-                }
-            }
-            None => {
-                page.machine.step(self.now, Input::Parked, 0.0);
-            }
-        }
+    /// Takes the token from the store; `false` when Graph may not be called.
+    fn load(&self, page: &mut Page) -> bool {
+        let record = self.store.core.records.get(&page.link);
+        page.token = record.map(|r| r.token).or(page.token);
+        record.is_some_and(|r| !r.parked)
     }
 
     pub fn page_handles(&mut self, instance: u64, message: PageMsg) {
@@ -121,7 +117,17 @@ impl World {
         self.pages.get_mut(&instance).expect("a page that handles is alive")
     }
 
+    /// Another linking than this page knows of, or a parking that was never noted.
+    fn is_behind(&self, instance: u64) -> bool {
+        let page = &self.pages[&instance];
+        let Some(record) = self.store.core.records.get(&page.link) else { return false };
+        page.machine.is_parked() && !record.parked || Some(record.token) != page.token
+    }
+
     fn look(&mut self, instance: u64, spread: Duration) {
+        if self.is_behind(instance) {
+            return self.relinked(instance);
+        }
         let link = self.page(instance).link;
         if let Some(mark) = self.store.core.unclaimed_mark(link) {
             self.page(instance).last_cause = mark.cause;
@@ -156,7 +162,7 @@ impl World {
         page.job = Some(id);
         let (link, number) = (page.link, page.job_number);
         let (claim, seen, digest, expected, head) = (None, 0, [0; 32], Expected::default(), None);
-        let job = Job { link, instance, number, token, read, claim, seen, digest, expected, head };
+        let job = Job { link, instance, number, token, read, claim, staging: false, seen, digest, expected, head };
         self.jobs.insert(id, job);
         let wait = self.chance.below(2);
         self.soon(wait, Event::Job(id, JobStep::Begin));
@@ -167,12 +173,16 @@ impl World {
         let page = self.page(instance);
         page.job_number += 1;
         if let Some(job) = page.job.take() {
-            let wait = self.chance.below(4);
+            let wait = if self.chance.percent(8) { self.chance.below(5_000) } else { self.chance.below(4) };
             self.soon(wait, Event::AbortLands(job));
         }
     }
 
     pub fn abort_lands(&mut self, id: u64) {
+        // Staging is a task of its own and goes on.
+        if self.jobs.get(&id).is_some_and(|job| job.staging) {
+            return;
+        }
         if let Some(Job { link, claim: Some(claim), .. }) = self.jobs.remove(&id)
             && let Some(entry) = self.store.core.ledger.get_mut(&link)
         {
@@ -183,24 +193,22 @@ impl World {
     fn done(&mut self, instance: u64, ended: Ended) {
         let page = self.page(instance);
         page.job = None;
-        let link = page.link;
-        if ended == Ended::Refused {
-            if let Ok(((), writes)) = self.store.decide(|core| core.set_parked(link, true)) {
-                self.wait(writes, Waiter::Health);
-            }
+        let (link, token) = (page.link, page.token);
+        if ended == Ended::Refused
+            && let Ok(((), writes)) = self.store.decide(|core| core.park(link, token))
+        {
+            self.wait(writes, Waiter::Health);
         }
         self.step_page(instance, Input::ReadEnded(ended));
     }
 
     fn relinked(&mut self, instance: u64) {
         self.cut_job(instance);
-        let now = self.now;
         let mut page = self.pages.remove(&instance).expect("it handles");
-        page.machine.step(now, Input::Revived, 0.5);
-        page.machine.step(now, Input::ReadEnded(Ended::Stored), 0.5);
-        self.load(&mut page);
+        let usable = self.load(&mut page);
+        page.last_cause = Cause::Link;
         self.pages.insert(instance, page);
-        self.look(instance, Duration::ZERO);
+        self.step_page(instance, if usable { Input::Revived } else { Input::Parked });
     }
 
     pub fn job_goes_on(&mut self, id: u64, step: JobStep) {
@@ -321,9 +329,9 @@ impl World {
         let (outcome, seq) = outcome.unwrap_or((Staging::Superseded, None));
         self.note_staged(link, outcome, seq, body);
         if writes.is_none() {
-            return Some(Ended::Stored);
+            return Some(Ended::Failed { hint: None });
         }
-        let waits = Job { claim: None, expected: Expected::default(), ..*job };
+        let waits = Job { staging: true, claim: None, expected: Expected::default(), ..*job };
         self.jobs.insert(id, waits);
         self.wait(writes, Waiter::Staged { job: id, outcome });
         None

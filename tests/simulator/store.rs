@@ -74,6 +74,9 @@ pub struct Request<W> {
     pub waiter: W,
 }
 
+/// Writes to make durable, and the marks that are durable with them.
+pub type Durable = (Vec<Write>, Vec<(L, u64)>);
+
 /// Memory.
 #[derive(Debug, Default)]
 pub struct Core {
@@ -119,7 +122,7 @@ impl Core {
     }
 
     /// The writes of what was decided; `None` when nothing needs waiting for.
-    fn submit(&mut self) -> Option<(Vec<Write>, Vec<(L, u64)>)> {
+    fn submit(&mut self) -> Option<Durable> {
         let notes = std::mem::take(&mut self.notes);
         let must_wait = std::mem::take(&mut self.must_wait);
         if self.writes.is_empty() && !must_wait {
@@ -167,9 +170,10 @@ impl Core {
         self.mark(l, Cause::Link, now);
     }
 
-    pub fn set_parked(&mut self, l: L, parked: bool) {
-        if let Some(record) = self.records.get_mut(&l).filter(|r| r.parked != parked) {
-            record.parked = parked;
+    /// The token of this linking was refused; a newer linking is left as it is.
+    pub fn park(&mut self, l: L, token: Option<usize>) {
+        if let Some(record) = self.records.get_mut(&l).filter(|r| !r.parked && Some(r.token) == token) {
+            record.parked = true;
             self.writes.push(Write::Link(l, Some(*record)));
         }
     }
@@ -228,11 +232,7 @@ impl<W> Store<W> {
     }
 
     /// Decides; `Err` when the store is down. With `Some`, whoever asked must wait until that is durable.
-    #[allow(clippy::type_complexity)]
-    pub fn decide<R>(
-        &mut self,
-        work: impl FnOnce(&mut Core) -> R,
-    ) -> Result<(R, Option<(Vec<Write>, Vec<(L, u64)>)>), ()> {
+    pub fn decide<R>(&mut self, work: impl FnOnce(&mut Core) -> R) -> Result<(R, Option<Durable>), ()> {
         if self.core.down {
             return Err(());
         }

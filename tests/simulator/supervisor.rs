@@ -27,6 +27,9 @@ impl World {
             self.histories.remove(&l);
             return;
         }
+        if self.directory.contains_key(&l) {
+            return;
+        }
         let instance = self.new_page(l, spread);
         self.directory.insert(l, Place { instance, told: Vec::new() });
         self.tell_page(instance, PageMsg::Look(spread));
@@ -42,21 +45,23 @@ impl World {
                     }
                 }
             }
-            SupervisorMsg::Unlinked(links) => {
-                for l in links {
-                    self.histories.remove(&l);
-                    if let Some(place) = self.directory.remove(&l) {
-                        self.stop_page(place.instance);
-                    }
-                }
-                self.tell_uploader(UploaderMsg::Refill);
-            }
+            SupervisorMsg::Unlinked(links) => self.unlinked(links),
             SupervisorMsg::RespawnPage(l) => self.spawn_page(l, Duration::ZERO),
             SupervisorMsg::RespawnUploader => self.new_uploader(),
             SupervisorMsg::PageDied(l, instance) => self.page_died(l, instance),
             SupervisorMsg::UploaderDied => self.uploader_died(),
             SupervisorMsg::StoreBack => self.store_back(),
         }
+    }
+
+    fn unlinked(&mut self, links: Vec<L>) {
+        for l in links {
+            self.histories.remove(&l);
+            if let Some(place) = self.directory.remove(&l) {
+                self.stop_page(place.instance);
+            }
+        }
+        self.tell_uploader(UploaderMsg::Refill);
     }
 
     fn stop_page(&mut self, instance: u64) {
@@ -66,7 +71,10 @@ impl World {
         }
     }
 
-    fn page_died(&mut self, l: L, _instance: u64) {
+    fn page_died(&mut self, l: L, instance: u64) {
+        if self.directory.get(&l).is_none_or(|p| p.instance != instance) {
+            return;
+        }
         self.directory.remove(&l);
         let jitter = self.chance.unit();
         let history = self.histories.entry(l).or_default();
@@ -95,9 +103,16 @@ impl World {
     }
 
     fn store_back(&mut self) {
-        let places: Vec<u64> = self.directory.values().map(|p| p.instance).collect();
-        let spread = schedule::spread(places.len(), self.pace.poll_interval);
-        places.into_iter().for_each(|instance| self.tell_page(instance, PageMsg::Look(spread)));
+        let links: Vec<L> = self.store.core.records.keys().copied().collect();
+        let gone: Vec<L> = self.directory.keys().copied().filter(|l| !links.contains(l)).collect();
+        self.unlinked(gone);
+        let spread = schedule::spread(links.len(), self.pace.poll_interval);
+        for l in links {
+            match self.directory.get(&l).map(|p| p.instance) {
+                Some(instance) => self.tell_page(instance, PageMsg::Look(spread)),
+                None => self.spawn_page(l, spread),
+            }
+        }
         self.tell_uploader(UploaderMsg::Refill);
     }
 
@@ -108,7 +123,8 @@ impl World {
         }
         let page = self.chance.below(self.plan.pages as u64) as usize;
         match self.chance.below(100) {
-            0..=33 => self.burst(page),
+            0..=31 => self.burst(page),
+            32..=33 => self.damage_a_body(),
             34..=39 => self.link_some(),
             40..=43 => self.unlink_page(page),
             44..=48 => self.operator_syncs(page),
@@ -182,6 +198,15 @@ impl World {
         if !living.is_empty() && self.chance.percent(40) {
             let token = living[self.chance.below(living.len() as u64) as usize];
             self.graph.tokens[token] = false;
+        }
+    }
+
+    /// A staged body cannot be read back.
+    fn damage_a_body(&mut self) {
+        let bodies: Vec<(L, u64)> = self.store.disk.bodies.keys().copied().collect();
+        if !bodies.is_empty() {
+            let at = self.chance.below(bodies.len() as u64) as usize;
+            self.store.disk.bodies.remove(&bodies[at]);
         }
     }
 

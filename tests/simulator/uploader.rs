@@ -8,7 +8,7 @@ use pagesyncd::upload::queue::{Outcome, Queue};
 
 use super::outside::{Answer, Op, SPACES_TIMEOUT};
 use super::page::PageMsg;
-use super::store::L;
+use super::store::{Core, L};
 use super::world::{Event, SupervisorMsg, Waiter, World};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Ended {
 }
 
 pub const LOCAL: Ended = Ended { outcome: Outcome::Local, unanswered: false };
+
+pub const NOTHING: Ended = Ended { outcome: Outcome::Settled { more: false }, unanswered: false };
 
 #[derive(Debug)]
 pub struct Uploader {
@@ -134,27 +136,52 @@ impl World {
         }
     }
 
+    /// `Store::outbox_item`: an entry whose body is not on disk may still be on its way there.
     fn load_and_write(&mut self, id: u64, l: L) {
-        let Some(staged) = self.store.core.staged(l).cloned() else {
-            return self.carried_out(id, Ended { outcome: Outcome::Settled { more: false }, unanswered: false });
-        };
-        // The engine is gone while the store is being opened again.
-        if self.store.core.down {
-            return self.carried_out(id, LOCAL);
-        }
+        let Some(staged) = self.store.core.staged(l).cloned() else { return self.carried_out(id, NOTHING) };
         let body = self.store.disk.bodies.get(&(l, staged.seq)).copied();
         let op = match (staged.deed, body) {
-            (Deed::Delete, _) => Op::Delete,
+            // The engine is gone while the store is being opened again.
+            _ if self.store.core.down => return self.carried_out(id, LOCAL),
             (Deed::Put(_), Some(body)) => Op::Put(body),
-            (Deed::Put(_), None) => {
-                let now = self.now;
-                let decided = self.store.decide(|core| core.drop_staged(l, staged.seq, now));
-                return match decided {
-                    Ok(((), writes)) => self.wait(writes, Waiter::Dropped { write: id }),
-                    Err(()) => self.carried_out(id, LOCAL),
-                };
-            }
+            _ => return self.wait_for_disk(id, staged.seq),
         };
+        self.write(id, l, staged, op);
+    }
+
+    fn wait_for_disk(&mut self, id: u64, seq: u64) {
+        if let Ok(((), writes)) = self.store.decide(Core::wait_for_queue) {
+            self.wait(writes, Waiter::Barrier { write: id, seq });
+        }
+    }
+
+    pub fn barrier_passed(&mut self, id: u64, seq: u64, ok: bool) {
+        let Some(l) = self.carrying.get(&id).map(|c| c.link) else { return };
+        let Some(staged) = self.store.core.staged(l).cloned() else { return self.carried_out(id, NOTHING) };
+        match self.store.disk.bodies.get(&(l, staged.seq)).copied() {
+            _ if !ok || self.store.core.down => self.carried_out(id, LOCAL),
+            _ if staged.seq != seq => self.carried_out(id, LOCAL),
+            _ if staged.deed == Deed::Delete => self.write(id, l, staged, Op::Delete),
+            Some(body) => self.write(id, l, staged, Op::Put(body)),
+            None => {
+                let now = self.now;
+                if let Ok(((), writes)) = self.store.decide(|core| core.drop_staged(l, seq, now)) {
+                    self.wait(writes, Waiter::Dropped { write: id });
+                }
+            }
+        }
+    }
+
+    /// A damaged entry became a mark; its page learns of it.
+    pub fn dropped(&mut self, id: u64) {
+        let Some(l) = self.carrying.get(&id).map(|c| c.link) else { return };
+        if let Some(mark) = self.store.core.unclaimed_mark(l) {
+            self.tell(&[l], mark.cause);
+        }
+        self.carried_out(id, LOCAL);
+    }
+
+    fn write(&mut self, id: u64, l: L, staged: Staged, op: Op) {
         self.write_begins(l, op);
         let fate = self.spaces.fate(self.now, &mut self.chance);
         let body = if let Op::Put(body) = op { Some(body.id) } else { None };
@@ -165,10 +192,6 @@ impl World {
             self.at(at, Event::Applied { l, op, life, write: id });
         }
         self.soon(fate.answered_after, Event::Carried(id, Carried::Answered(fate.answer)));
-    }
-
-    pub fn barrier_passed(&mut self, id: u64, ok: bool) {
-        let _ = (id, ok);
     }
 
     fn spaces_answered(&mut self, id: u64, answer: Answer) {

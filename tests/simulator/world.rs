@@ -14,7 +14,7 @@ use pagesyncd::restart::History;
 use super::chance::Chance;
 use super::outside::{Graph, Op, Spaces};
 use super::page::{Job, JobStep, Page, PageMsg};
-use super::store::{L, Request, Store, Write};
+use super::store::{Durable, L, Request, Store};
 use super::uploader::{Carried, Uploader, UploaderMsg};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +58,7 @@ pub enum Waiter {
     Unlink { page: usize, all: Vec<L>, rest: Vec<L>, keep: bool },
     Staged { job: u64, outcome: Staging },
     Settled { write: u64, more: bool },
-    Barrier { write: u64 },
+    Barrier { write: u64, seq: u64 },
     Dropped { write: u64 },
     Health,
 }
@@ -281,7 +281,11 @@ impl World {
             }
             trace.push_back(format!("{} {:?}", due.at.0, due.event));
         }
+        let durable = matches!(due.event, Event::Committed | Event::Applied { .. } | Event::Resume(..) | Event::Reopen);
         self.happen(due.event);
+        if durable {
+            self.check_durable();
+        }
         self.check_always();
         self.violation.is_none()
     }
@@ -335,7 +339,7 @@ impl World {
     }
 
     /// Queues what was decided, or goes on at once when nothing needs waiting for.
-    pub fn wait(&mut self, writes: Option<(Vec<Write>, Vec<(L, u64)>)>, waiter: Waiter) {
+    pub fn wait(&mut self, writes: Option<Durable>, waiter: Waiter) {
         match writes {
             None => self.resume(waiter, true),
             Some((writes, notes)) => {
@@ -421,8 +425,8 @@ impl World {
             Waiter::Unlink { page, all, rest, keep } if ok => self.unlink_rest(page, all, rest, keep),
             Waiter::Staged { job, outcome } => self.staged(job, outcome, ok),
             Waiter::Settled { write, more } => self.settled(write, more, ok),
-            Waiter::Barrier { write } => self.barrier_passed(write, ok),
-            Waiter::Dropped { write } => self.carried_out(write, super::uploader::LOCAL),
+            Waiter::Dropped { write } => self.dropped(write),
+            Waiter::Barrier { write, seq } => self.barrier_passed(write, seq, ok),
             Waiter::Synced { .. } | Waiter::Linked { .. } | Waiter::Unlink { .. } | Waiter::Health => {}
         }
     }
