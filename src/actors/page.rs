@@ -204,6 +204,9 @@ impl PageState {
     }
 
     fn look(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
+        if self.is_behind() {
+            return self.relinked(me);
+        }
         if let Some(mark) = self.house.store.unclaimed_mark(&self.link) {
             self.last_cause = mark.cause;
             let input =
@@ -211,6 +214,14 @@ impl PageState {
             self.step(me, input);
         }
         self.step(me, Input::Woke);
+    }
+
+    /// After the store was away: it holds another linking than this page knows of, or was not told that the token is
+    /// dead. Trying the token once more settles both.
+    fn is_behind(&self) -> bool {
+        let Some(view) = self.house.store.view(&self.link) else { return false };
+        let unnoted = self.machine.is_parked() && self.token.is_some() && view.record.health.is_active();
+        unnoted || view.record.linked_at != self.linked_at && self.token.is_some()
     }
 
     fn step(&mut self, me: &ActorRef<PageMsg>, input: Input) {

@@ -14,7 +14,7 @@ mod boot;
 mod reload;
 mod stop;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,10 +147,7 @@ impl Actor for Supervisor {
             }
             SupervisorMsg::Respawn(child) if state.is_alive(&child) => {}
             SupervisorMsg::Respawn(child) => state.spawn(&me, child, Duration::ZERO).await,
-            SupervisorMsg::StoreBack => {
-                state.store_back();
-                state.spawn_missing(&me).await;
-            }
+            SupervisorMsg::StoreBack => state.store_back(&me).await,
             SupervisorMsg::Sweep => {
                 state.sweep(&me);
                 state.spawn_missing(&me).await;
@@ -213,17 +210,21 @@ impl SupervisorState {
 
     /// A child panicked or failed.
     fn died(&mut self, me: &ActorRef<SupervisorMsg>, cell: &ActorCell, error: &str) {
-        if let Some((child, _)) = self.alive.remove(&cell.get_id()) {
-            self.answer_death(me, child, error);
+        let Some((child, _)) = self.alive.remove(&cell.get_id()) else { return };
+        if let Child::Page(link) = &child {
+            // Only its own place: a page that was unlinked and linked again has another.
+            let own = self.house.directory.find(link).is_some_and(|place| place.actor.get_id() == cell.get_id());
+            if !own {
+                return;
+            }
+            self.house.directory.remove(link);
         }
+        self.answer_death(me, child, error);
     }
 
     fn answer_death(&mut self, me: &ActorRef<SupervisorMsg>, child: Child, error: &str) {
         if self.stopping {
             return;
-        }
-        if let Child::Page(link) = &child {
-            self.house.directory.remove(link);
         }
         let kind = child.kind();
         let history = self.histories.entry(child.clone()).or_default();
@@ -240,15 +241,23 @@ impl SupervisorState {
         }
     }
 
-    /// After the store refused writes: marks and outbox were read from disk again, so everybody looks again.
-    fn store_back(&self) {
+    /// After the store refused writes: links, marks and outbox were read from disk again. A link or an unlink that was
+    /// refused may have reached the disk all the same, so pages are started and stopped until they fit the links; the
+    /// others look again.
+    async fn store_back(&mut self, me: &ActorRef<SupervisorMsg>) {
         use super::page::PageMsg;
         use super::uploader::UploaderMsg;
-        let places = self.house.directory.all();
-        let spread = crate::page::schedule::spread(places.len(), self.house.setup().config.sync.poll_interval);
-        for place in places {
-            // A page that is gone looks when it is back.
-            let _ = place.actor.cast(PageMsg::Look(spread));
+        let links: BTreeSet<LinkKey> = self.house.store.links().into_iter().collect();
+        let mut gone = self.house.directory.links();
+        gone.retain(|link| !links.contains(link));
+        self.unlinked(&gone);
+        let spread = crate::page::schedule::spread(links.len(), self.house.setup().config.sync.poll_interval);
+        for link in links {
+            match self.house.directory.find(&link) {
+                // A page that died looks when it is back.
+                Some(place) => drop(place.actor.cast(PageMsg::Look(spread))),
+                None => self.spawn(me, Child::Page(link), spread).await,
+            }
         }
         self.house.tell_uploader(UploaderMsg::Refill);
     }

@@ -200,9 +200,9 @@ async fn carry_out(house: &Arc<House>, link: &LinkKey) -> Ended {
         Ok(Some(item)) => item,
         Ok(None) => return Ended { outcome: Outcome::Settled { more: false }, unanswered: false },
         Err(_) => {
-            if let Some(place) = house.directory.find(link) {
-                // A damaged entry was turned into a mark, which nobody else tells the page of.
-                let _ = place.actor.cast(PageMsg::Look(Duration::ZERO));
+            // A damaged entry turned into a mark, of which its page does not know yet.
+            if let Some(mark) = house.store.unclaimed_mark(link) {
+                house.directory.tell(std::slice::from_ref(link), mark.cause);
             }
             return local;
         }

@@ -107,7 +107,11 @@ fn put(trees: &[sled::Tree], key: &str, value: &[u8], number: u64) {
     let applied = trees.transaction(|trees| {
         trees[0].insert(key, value)?;
         trees[1].insert(key, &number.to_be_bytes())?;
-        if number.is_multiple_of(2) { trees[2].insert(key, b"even")? } else { trees[2].remove(key)? };
+        if number.is_multiple_of(2) {
+            trees[2].insert(key, b"even")?
+        } else {
+            trees[2].remove(key)?
+        };
         Ok::<_, ConflictableTransactionError<()>>(())
     });
     applied.unwrap();

@@ -325,9 +325,8 @@ impl Task {
         let Some((link, _)) = self.one_where(|s| s.token.is_some()) else { return };
         let keep = self.rng.random_bool(0.3);
         let owed = (!keep).then_some(Owed::Delete);
-        let others = |(other, state): (&LinkKey, &State)| {
-            *other != link && other.user == link.user && state.token.is_some()
-        };
+        let others =
+            |(other, state): (&LinkKey, &State)| *other != link && other.user == link.user && state.token.is_some();
         let last = !self.links.iter().any(others);
         let more = if last { Words::from([(account_name(link.user), NOTHING.into())]) } else { Words::new() };
         self.begin(vec![(link.clone(), State { owed, ..State::default() })], more);

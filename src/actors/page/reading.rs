@@ -16,7 +16,7 @@ use crate::house::{House, Setup};
 use crate::model::{Cause, LinkKey, Millis, Secret};
 use crate::page::data;
 use crate::page::machine::Read;
-use crate::store::{LinkRecord, StageOutcome};
+use crate::store::{LinkRecord, ReadClaim, StageOutcome, Unavailable};
 
 /// What to do.
 #[derive(Debug, Clone, Copy)]
@@ -139,22 +139,38 @@ async fn read_and_stage(
         return Ok(Ended::Failed { hint: None });
     };
     let body = data::object(link, &page.data, cause, setup.graph.version(), Millis::now());
-    match house.store.stage(claim, digest, body.into(), force).await {
-        Ok(StageOutcome::Staged) => house.tell_uploader(UploaderMsg::Staged(link.clone())),
-        Ok(StageOutcome::Unchanged) => {
-            house.metrics.object_unchanged();
-            if house.store.expectation(link).outbox {
-                // It was staged by a read that may have been cut off before it could tell.
-                house.tell_uploader(UploaderMsg::Staged(link.clone()));
-            }
-        }
-        Ok(StageOutcome::Superseded) => {}
+    match stage(house, link, claim, digest, body.into(), force).await {
+        Ok(StageOutcome::Staged) => {}
+        Ok(StageOutcome::Unchanged) => house.metrics.object_unchanged(),
+        // A living page is superseded only when the store was opened again under its read.
+        Ok(StageOutcome::Superseded) => return Ok(Ended::Failed { hint: None }),
         Err(error) => {
             tracing::debug!(%link, %error, "what was read could not be staged; it is read again");
             return Ok(Ended::Failed { hint: None });
         }
     }
     Ok(Ended::Stored)
+}
+
+/// Stages in a task of its own: an entry that was decided must be told to the uploader, even when the page that read
+/// it ends before it is durable.
+async fn stage(
+    house: &Arc<House>,
+    link: &LinkKey,
+    claim: ReadClaim,
+    digest: crate::ledger::Digest,
+    body: bytes::Bytes,
+    force: bool,
+) -> Result<StageOutcome, Unavailable> {
+    let (home, link) = (house.clone(), link.clone());
+    let staging = house.tasks.spawn(async move {
+        let outcome = home.store.stage(claim, digest, body, force).await;
+        if matches!(outcome, Ok(StageOutcome::Staged)) {
+            home.tell_uploader(UploaderMsg::Staged(link));
+        }
+        outcome
+    });
+    staging.await.unwrap_or_else(|_| Err(Unavailable { reason: "the staging ended early".into() }))
 }
 
 /// A poll also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.

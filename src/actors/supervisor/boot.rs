@@ -161,6 +161,11 @@ impl SupervisorState {
             self.histories.remove(&Child::Page(link));
             return;
         }
+        // A page that waited to be started again may have been started by a new link meanwhile: one is enough. If the
+        // one that stands there is dead, its death is about to be answered.
+        if self.house.directory.find(&link).is_some() {
+            return;
+        }
         let args = PageArgs { house: self.house.clone(), link: link.clone(), spread };
         match Actor::spawn_linked(None, Page, args, me.get_cell()).await {
             Ok((page, _)) => {
