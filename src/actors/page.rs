@@ -350,6 +350,10 @@ impl PageState {
 
     fn reloaded(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
         let setup = self.house.setup();
+        if self.token.is_none() && matches!(self.house.store.link(&self.link), Ok(Some(_))) {
+            // The keys in force open the token that those before did not.
+            return self.relinked(me);
+        }
         if let Some(view) = self.house.store.view(&self.link) {
             let wanted = wanted_webhook_fields(&setup.config, &view.record);
             let confirmed = view.record.subscribed.iter().cloned().collect();
@@ -368,10 +372,18 @@ impl PageState {
         self.alarm.set(me, [read, subscribe].into_iter().flatten().min(), PageMsg::Woke);
         if let Some(place) = self.place() {
             let parked = self.machine.is_parked();
-            place.set_board(|board| board.next_poll_at = (!parked).then_some(self.machine.poll_at()));
+            place.set_board(|board| {
+                board.next_poll_at = (!parked).then_some(self.machine.poll_at());
+                if self.token.is_none() {
+                    board.trouble = Some(UNREADABLE.to_owned());
+                }
+            });
         }
     }
 }
+
+const UNREADABLE: &str =
+    "its token was sealed with a key that is not configured; name the key in store.previous_keys, or link again";
 
 /// How long a throttled page waits where nobody said.
 const UNNAMED_THROTTLE: Duration = Duration::from_secs(60);

@@ -172,11 +172,30 @@ impl UploaderState {
             self.uncertain.insert(link.clone());
         } else if matches!(ended.outcome, Outcome::Settled { .. }) && self.uncertain.remove(link) {
             let straggler = self.house.setup().config.spaces.request_timeout * 2;
-            if let Some(place) = self.house.directory.find(link) {
+            match self.house.directory.find(link) {
                 // A page that is gone compares with its next poll.
-                let _ = place.actor.cast(PageMsg::Verify(straggler));
+                Some(place) => drop(place.actor.cast(PageMsg::Verify(straggler))),
+                None => self.delete_again(link, straggler),
             }
         }
+    }
+
+    /// The link is gone and its object was deleted, while a write without an answer may still be on its way: once that
+    /// must be through, the object is deleted again, unless the page was linked anew.
+    fn delete_again(&self, link: &LinkKey, after: Duration) {
+        let (house, link) = (self.house.clone(), link.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let owes = house.store.outbox_links().contains(&link);
+            if owes || house.store.view(&link).is_some() {
+                return;
+            }
+            if let Some(_permit) = house.write_permit(&link)
+                && let Err(error) = house.setup().spaces.delete(&link.object_key()).await
+            {
+                tracing::warn!(%link, %error, "an unlinked object could not be deleted a second time");
+            }
+        });
     }
 
     /// A read of an object that does not exist tells a missing bucket, a wrong key and a dead endpoint apart.

@@ -23,7 +23,8 @@ use crate::systemd;
 use crate::telemetry::Telemetry;
 
 /// The drain's own steps stay below this together.
-const DRAIN: Duration = Duration::from_secs(14);
+const DRAIN: Duration = Duration::from_secs(11);
+const CLOSE: Duration = Duration::from_secs(2);
 const RELOAD: Duration = Duration::from_secs(30);
 const STATUS_EVERY: Duration = Duration::from_secs(30);
 
@@ -127,7 +128,9 @@ async fn live(
         tracing::warn!("not everything ended in time; what is owed lies in the store");
     }
     let _ = supervisor.stop_and_wait(None, Some(Duration::from_millis(500))).await;
-    house.store.close().await;
+    if tokio::time::timeout(CLOSE, house.store.close()).await.is_err() {
+        tracing::warn!("the disk is slow; what it has not taken by now was not answered either");
+    }
     tracing::info!("stopped");
     outcome
 }

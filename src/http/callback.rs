@@ -33,7 +33,8 @@ pub(super) async fn finish(house: &Arc<House>, request: &Request<Incoming>) -> A
     let deadline = Instant::now() + BUDGET;
     let html = answers::wants_html(request.headers());
     let callback = CallbackQuery::parse(request.uri().query().unwrap_or_default());
-    let user = match check_state(house, request, &callback).await {
+    let checked = timeout_at(deadline, check_state(house, request, &callback)).await;
+    let user = match checked.unwrap_or_else(|_| Err(StateRefusal::Unavailable(Box::new(slow_disk())))) {
         Ok(user) => user,
         Err(StateRefusal::Unavailable(answer)) => return *answer,
         Err(StateRefusal::Refused(code, text)) => return refused(house, html, StatusCode::BAD_REQUEST, code, text),
@@ -55,6 +56,10 @@ pub(super) async fn finish(house: &Arc<House>, request: &Request<Incoming>) -> A
         Some(Err(error)) => login_failed(house, html, &error),
         Some(Ok(linked)) => report(house, linked, html, deadline).await,
     }
+}
+
+fn slow_disk() -> Answer {
+    answers::unavailable("the login cannot be kept at the moment; start again in a minute", 60)
 }
 
 enum StateRefusal {

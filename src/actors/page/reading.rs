@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Ended, held, priority};
 use crate::actors::uploader::UploaderMsg;
@@ -17,6 +18,8 @@ use crate::model::{Cause, LinkKey, Millis, Secret};
 use crate::page::data;
 use crate::page::machine::Read;
 use crate::store::{LinkRecord, ReadClaim, StageOutcome, Unavailable};
+
+const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// What to do.
 #[derive(Debug, Clone, Copy)]
@@ -135,8 +138,9 @@ async fn read_and_stage(
     note_what_was_learned(house, link, &record, &page.refused_fields, page.data.get("name")).await;
     let digest = data::digest(&page.data);
     let Ok(force) = object_is_wrong(house, setup, link, read, digest).await else {
-        // Spaces could not be asked; the read was good, so only the comparison is owed, and the retry makes it.
-        return Ok(Ended::Failed { hint: None });
+        // Spaces could not be asked; the read was good, so only the comparison is owed. The retry makes it, at a
+        // distance that spares Graph while Spaces is away.
+        return Ok(Ended::Failed { hint: Some(COMPARE_AGAIN) });
     };
     let body = data::object(link, &page.data, cause, setup.graph.version(), Millis::now());
     match stage(house, link, claim, digest, body.into(), force).await {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
 
-use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate, keyring};
+use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
 use crate::actors::app::{App, AppMsg};
 use crate::actors::directory::Place;
 use crate::actors::listener::{Door, Listener, ListenerArgs};
@@ -90,14 +90,10 @@ impl SupervisorState {
     /// While earlier store keys are configured, some records may still be sealed with them: systemd hands out new
     /// credentials at a restart alone, and a rotation may have been cut short.
     fn finish_rotation(&self) {
-        let config = &self.house.setup().config;
-        if config.store.previous_keys.is_empty() {
+        if self.house.setup().config.store.previous_keys.is_empty() {
             return;
         }
-        match keyring(config) {
-            Ok(keyring) => self.reseal(keyring),
-            Err(error) => tracing::error!(%error, "tokens are not sealed with the new store key"),
-        }
+        self.reseal();
     }
 
     /// Tells this supervisor each time the store is back.

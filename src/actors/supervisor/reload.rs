@@ -54,11 +54,12 @@ impl SupervisorState {
             telemetry.apply(&setup.config.log).map_err(|e| format!("log: {e}"))?;
         }
         self.house.set_setup(setup);
+        if let Some(keyring) = keyring {
+            self.house.store.set_keyring(keyring);
+            self.reseal();
+        }
         self.tell_everybody(&changes);
         self.move_doors(me, sockets).await;
-        if let Some(keyring) = keyring {
-            self.reseal(keyring);
-        }
         Ok(changes)
     }
 
@@ -85,7 +86,7 @@ impl SupervisorState {
         if changes.touches(Part::Subscription) || changes.touches(Part::Graph) {
             self.house.tell_app(AppMsg::Ensure);
         }
-        if changes.touches(Part::Pages) || changes.touches(Part::Graph) {
+        if [Part::Pages, Part::Graph, Part::StoreKeys].iter().any(|part| changes.touches(*part)) {
             let places = self.house.directory.all();
             let spread = schedule::spread(places.len(), self.house.setup().config.sync.poll_interval);
             for place in places {
@@ -119,10 +120,10 @@ impl SupervisorState {
     }
 
     /// Reads go on with either key while the records are sealed anew.
-    pub(super) fn reseal(&self, keyring: Keyring) {
+    pub(super) fn reseal(&self) {
         let house = self.house.clone();
         self.house.tasks.spawn(async move {
-            match house.store.rotate_keys(keyring).await {
+            match house.store.reseal().await {
                 Ok(count) => tracing::info!(count, "tokens are sealed with the new store key"),
                 Err(error) => {
                     tracing::warn!(%error, "tokens are not all sealed with the new store key; a restart goes on")
