@@ -126,7 +126,8 @@ async fn who_asks_to_be_forgotten_is_and_the_status_page_tells_the_truth() {
     town.crash().await;
     assert!(town.get(&path).await.text().contains("6 of 6"));
     town.world().set_fault(Fault::SpacesRefused, false);
-    until("the page says that all is gone", async || town.get(&path).await.text().contains("Your data is deleted")).await;
+    until("the page says that all is gone", async || town.get(&path).await.text().contains("Your data is deleted"))
+        .await;
     assert!(!town.get(&path).await.text().contains("being deleted"));
     let keys = town.server.objects.list();
     assert!(!keys.iter().any(|key| key.contains(&ada.to_string())), "{keys:?}");

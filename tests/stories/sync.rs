@@ -139,7 +139,8 @@ async fn an_operators_sync_reads_the_page_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_that_graph_refuses_are_left_out_and_named_once() {
-    let fields = ["id", "name", "mood", "favourite_colour", "about", "phone", "picture"].map(toml::Value::from).to_vec();
+    let fields =
+        ["id", "name", "mood", "favourite_colour", "about", "phone", "picture"].map(toml::Value::from).to_vec();
     let town = Town::plan().pages(3).set("facebook.page_fields", fields).build().await;
     let odd = town.nth(1);
     town.world().change(|s| s.pages.get_mut(&odd).unwrap().unsupported.insert("phone".into()));
@@ -157,9 +158,11 @@ async fn fields_that_graph_refuses_are_left_out_and_named_once() {
     town.settle().await;
     // From now on nothing refused is asked for.
     let refused = |town: &Town| {
-        let bad = town.world().outcomes().into_iter().filter(|(call, outcome, _)| {
-            *call == Call::ReadPage && outcome.starts_with("error")
-        });
+        let bad = town
+            .world()
+            .outcomes()
+            .into_iter()
+            .filter(|(call, outcome, _)| *call == Call::ReadPage && outcome.starts_with("error"));
         bad.map(|(_, _, count)| count).sum::<u64>()
     };
     let before = refused(&town);
@@ -273,8 +276,6 @@ async fn spaces_trouble(fault: Fault) {
     })
     .await;
     town.world().clear_faults();
-    // A reload lets those who back off try at once.
-    town.daemon.signal(signal_hook::consts::SIGHUP).unwrap();
     town.until_true(user, &pages).await;
     town.settle().await;
     until("it is ready", async || town.get("/readyz").await.status == 200).await;
