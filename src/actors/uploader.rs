@@ -27,6 +27,8 @@ use crate::upload::queue::{Outcome, Queue};
 /// How often Spaces is asked for a sign of life when nothing else asks.
 const PROBE_WELL: Duration = Duration::from_secs(5 * 60);
 const PROBE_ILL: Duration = Duration::from_secs(15);
+/// Failures in a row after which Spaces is asked at once whether it is there at all.
+const PROBE_AFTER: u32 = 3;
 
 /// Messages to the uploader.
 pub enum UploaderMsg {
@@ -40,8 +42,13 @@ pub enum UploaderMsg {
     Refill,
     /// Other settings hold.
     Reloaded,
-    /// Ask Spaces for a sign of life, once.
+    /// Ask Spaces for a sign of life.
     Probe,
+    /// Spaces gave one, or did not.
+    Probed {
+        /// Did it?
+        well: bool,
+    },
     /// Begin nothing more when what is owed is written, and answer then.
     Drain(RpcReplyPort<()>),
     /// Panic, to show that nothing is lost.
@@ -63,8 +70,10 @@ pub struct UploaderState {
     alarm: Alarm,
     uncertain: HashSet<LinkKey>,
     draining: Option<RpcReplyPort<()>>,
-    /// The look at Spaces that is under way or planned: one, however often somebody asks.
-    probing: Option<Owned>,
+    /// One at a time: a new one takes the place of the one before.
+    probe: Option<Owned>,
+    /// The last sign of life did not come.
+    ill: bool,
 }
 
 /// The uploader actor.
@@ -82,14 +91,8 @@ impl Actor for Uploader {
     ) -> Result<UploaderState, ActorProcessingErr> {
         let queue = Queue::new(house.setup().config.spaces.max_in_flight);
         house.set_addresses(|addresses| addresses.uploader = Some(me.clone()));
-        Ok(UploaderState {
-            house,
-            queue,
-            alarm: Alarm::default(),
-            uncertain: HashSet::new(),
-            draining: None,
-            probing: None,
-        })
+        let (alarm, uncertain) = (Alarm::default(), HashSet::new());
+        Ok(UploaderState { house, queue, alarm, uncertain, draining: None, probe: None, ill: false })
     }
 
     async fn post_start(&self, me: ActorRef<UploaderMsg>, state: &mut UploaderState) -> Result<(), ActorProcessingErr> {
@@ -109,7 +112,7 @@ impl Actor for Uploader {
             UploaderMsg::Staged(link) => state.queue.add(link, Millis::now()),
             UploaderMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
             UploaderMsg::Woke(_) => {}
-            UploaderMsg::Done(link, ended) => state.done(&link, &ended),
+            UploaderMsg::Done(link, ended) => state.done(&me, &link, &ended),
             UploaderMsg::Refill => state.refill(),
             UploaderMsg::Reloaded => {
                 state.queue.set_limit(state.house.setup().config.spaces.max_in_flight);
@@ -121,6 +124,7 @@ impl Actor for Uploader {
                 state.refill();
                 state.probe(&me);
             }
+            UploaderMsg::Probed { well } => state.probed(well),
             UploaderMsg::Drain(reply) => state.draining = Some(reply),
             #[cfg(feature = "sandbox")]
             UploaderMsg::Drill => panic!("drill: the uploader was asked to panic"),
@@ -166,8 +170,12 @@ impl UploaderState {
         });
     }
 
-    fn done(&mut self, link: &LinkKey, ended: &Ended) {
+    fn done(&mut self, me: &ActorRef<UploaderMsg>, link: &LinkKey, ended: &Ended) {
+        let failures = self.queue.failures_in_row();
         self.queue.done(link, ended.outcome, Millis::now(), jitter());
+        if self.queue.failures_in_row() > failures && self.queue.failures_in_row() == PROBE_AFTER {
+            self.probe(me);
+        }
         if ended.unanswered {
             self.uncertain.insert(link.clone());
         } else if matches!(ended.outcome, Outcome::Settled { .. }) && self.uncertain.remove(link) {
@@ -205,11 +213,20 @@ impl UploaderState {
             let key = ObjectKey::scratch(uuid::Uuid::new_v4());
             let answer = house.setup().spaces.get(&key).await;
             house.note_spaces(&answer);
-            let wait = if answer.is_ok() { PROBE_WELL } else { PROBE_ILL };
-            tokio::time::sleep(wait).await;
+            let well = answer.is_ok();
+            let _ = me.cast(UploaderMsg::Probed { well });
+            tokio::time::sleep(if well { PROBE_WELL } else { PROBE_ILL }).await;
             let _ = me.cast(UploaderMsg::Probe);
         };
-        self.probing = Some(Owned(tokio::spawn(task)));
+        self.probe = Some(Owned(tokio::spawn(task)));
+    }
+
+    /// A sign of life after none ends the waiting, however far the backoff had grown.
+    fn probed(&mut self, well: bool) {
+        let was_ill = std::mem::replace(&mut self.ill, !well);
+        if well && was_ill {
+            self.queue.retry_now(Millis::now());
+        }
     }
 }
 

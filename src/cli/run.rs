@@ -76,7 +76,7 @@ fn bind(config: &Config, passed: Option<std::net::TcpListener>) -> Result<Socket
         Failure::new(exit::TRY_AGAIN, what, "stop the other daemon, or give this one an admin.socket it may write")
     })?;
     let admin_tcp = config.admin.listen.map(|address| tcp("admin.listen", address)).transpose()?;
-    Ok(Sockets { public, from_systemd, admin: (admin, socket.clone()), admin_tcp })
+    Ok(Sockets { public: Some(public), from_systemd, admin: (admin, socket.clone()), admin_tcp })
 }
 
 async fn live(
@@ -88,7 +88,7 @@ async fn live(
     let mut signals = install_signals()?;
     let store = tokio::task::block_in_place(|| open_store(&config))?;
     let sockets = bind(&config, passed)?;
-    let listening = sockets.public.local_addr();
+    let listening = sockets.public.as_ref().and_then(|socket| socket.local_addr().ok());
     let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(config.facebook.max_in_flight));
     let setup = Setup::build(config, &gate, &metrics)
         .map_err(|e| Failure::new(exit::CONFIG, e, "correct the configuration"))?;
@@ -100,7 +100,7 @@ async fn live(
         spawned.map_err(|e| Failure::new(exit::INTERNAL, format!("the supervisor cannot start: {e}"), ""))?;
     // The first answer comes when everything is booted.
     let _ = call_t!(supervisor, SupervisorMsg::Ping, 60_000);
-    if let Ok(address) = listening {
+    if let Some(address) = listening {
         tracing::info!(%address, links = house.store.counts().links, version = env!("CARGO_PKG_VERSION"), "ready");
     }
     systemd::ready(&status_line(&house));

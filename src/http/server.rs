@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,7 +28,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
@@ -108,6 +108,17 @@ impl Connections {
         self.lock().len()
     }
 
+    /// Waits until the last connection is closed.
+    async fn all_gone(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.len() == 0 {
+                return;
+            }
+            freed.await;
+        }
+    }
+
     fn enter(self: &Arc<Self>) -> Entered {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let conn = Conn { doing: Arc::default(), since: Arc::default(), clock: self.clock.clone() };
@@ -173,7 +184,8 @@ impl Socket {
     }
 }
 
-/// Serves the door until `stop`, then lets requests under way finish for at most `grace`.
+/// Serves the door until `stop`, then lets requests under way finish for at most `grace`. Dropped before that, it leaves
+/// its connections as they are: each goes on in a task of its own.
 pub async fn serve<S, F>(
     socket: Socket,
     limits: impl Fn() -> Limits,
@@ -186,7 +198,6 @@ pub async fn serve<S, F>(
     F: Future<Output = Answer> + Send + 'static,
 {
     let connections = Arc::new(Connections::default());
-    let graceful = GracefulShutdown::new();
     loop {
         let limits = limits();
         on_count(connections.len());
@@ -207,10 +218,10 @@ pub async fn serve<S, F>(
                 () = connections.freed.notified() => {}
             }
         }
-        tokio::spawn(converse(stream, limits, connections.enter(), service.clone(), graceful.watcher()));
+        tokio::spawn(converse(stream, limits, connections.enter(), service.clone(), stop.clone()));
     }
     drop(socket);
-    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(grace, connections.all_gone()).await.is_err() {
         tracing::warn!(open = connections.len(), "connections are cut off: their requests took too long");
         connections.lock().values().for_each(|open| open.cancel.cancel());
     }
@@ -222,7 +233,7 @@ fn broke() -> Answer {
     super::answers::error(hyper::StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request could not be answered")
 }
 
-async fn converse<S, F>(stream: Box<dyn Stream>, limits: Limits, place: Entered, service: S, watcher: Watcher)
+async fn converse<S, F>(stream: Box<dyn Stream>, limits: Limits, place: Entered, service: S, stop: CancellationToken)
 where
     S: Fn(Request<Incoming>, Conn) -> F + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
@@ -243,9 +254,18 @@ where
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), answer);
-    tokio::select! {
+    let mut served = pin!(served);
+    let whole = async {
         // Clients that break off or talk nonsense are everyday life at a public door.
-        _ = watcher.watch(served) => {}
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = stop.cancelled() => {}
+        }
+        served.as_mut().graceful_shutdown();
+        let _ = served.await;
+    };
+    tokio::select! {
+        () = whole => {}
         () = place.cancel.cancelled() => {}
     }
 }

@@ -62,7 +62,7 @@ async fn a_restart_in_the_middle_of_a_large_login_loses_no_page() {
         until("some pages are done and others are not", async || {
             let status = town.status().await;
             let owed = status["due"].as_u64().unwrap() + status["outbox"].as_u64().unwrap();
-            status["links"] == 80 && owed > 0
+            town.log().contains("pages are linked") && owed > 0
         })
         .await;
         if gentle {

@@ -276,8 +276,6 @@ async fn spaces_trouble(fault: Fault) {
     })
     .await;
     town.world().clear_faults();
-    // A reload lets those who back off try at once.
-    town.daemon.signal(signal_hook::consts::SIGHUP).unwrap();
     town.until_true(user, &pages).await;
     town.settle().await;
     until("it is ready", async || town.get("/readyz").await.status == 200).await;

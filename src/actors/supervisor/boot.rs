@@ -22,8 +22,8 @@ use crate::store::Condition;
 
 /// The listening sockets.
 pub struct Sockets {
-    /// The public door.
-    pub public: TcpListener,
+    /// The public door; `None` once it is closed for good.
+    pub public: Option<TcpListener>,
     /// systemd passed the public socket: its address is systemd's to change.
     pub from_systemd: bool,
     /// The admin socket and where it lies.
@@ -142,7 +142,7 @@ impl SupervisorState {
 
     fn socket(&self, door: Door) -> io::Result<Option<Socket>> {
         match door {
-            Door::Public => duplicate(&self.sockets.public).map(Socket::Tcp).map(Some),
+            Door::Public => self.sockets.public.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
             Door::AdminTcp => self.sockets.admin_tcp.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
             Door::Admin => {
                 let socket = self.sockets.admin.0.try_clone()?;

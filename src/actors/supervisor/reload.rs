@@ -99,7 +99,7 @@ impl SupervisorState {
     /// The new socket is served before the old one closes, so that there is always a door.
     async fn move_doors(&mut self, me: &ActorRef<SupervisorMsg>, sockets: NewSockets) {
         if let Some(socket) = sockets.public {
-            self.sockets.public = socket;
+            self.sockets.public = Some(socket);
             self.move_door(me, Door::Public).await;
         }
         if let Some(socket) = sockets.admin_tcp {

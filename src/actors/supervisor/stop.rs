@@ -16,6 +16,11 @@ impl SupervisorState {
     /// Ends everything but the store and the admin door, which stays to tell how it goes until the process ends.
     pub(super) async fn drain(&mut self) {
         self.stopping = true;
+        if !self.sockets.from_systemd {
+            // Newcomers are refused at once and try again, where they would wait in a backlog that nobody serves any
+            // more. systemd's socket stays open in systemd, and the next start serves it.
+            self.sockets.public = None;
+        }
         self.close_doors().await;
         self.house.stop();
         self.house.tasks.close();
