@@ -28,6 +28,9 @@ use tokio::process::{Child, Command};
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const GLANCE: Duration = Duration::from_millis(40);
+/// Control and A, and let go of both; WebDriver's letters for keys that are none.
+const SELECT_ALL: &str = "\u{e009}a\u{e000}";
+const DELETE: &str = "\u{e017}";
 /// The property under which WebDriver answers an element's id.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// Starting without these, Chromium looks for hosts of its maker that a test machine does not reach.
@@ -187,8 +190,9 @@ impl Browser {
     pub async fn type_into(&self, css: &str, text: &str) {
         let enter = async || {
             let element = self.look(css).await?;
-            self.post(&format!("element/{element}/clear"), json!({})).await?;
-            self.post(&format!("element/{element}/value"), json!({"text": text})).await
+            // As a person does it, in one go: a page may fill in a field that was cleared and left.
+            let keys = format!("{SELECT_ALL}{DELETE}{text}");
+            self.post(&format!("element/{element}/value"), json!({"text": keys})).await
         };
         self.step(&format!("type into {css}"), enter).await;
     }

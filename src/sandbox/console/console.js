@@ -233,7 +233,8 @@ async function showPage() {
     at('edit-field').replaceChildren(...editable.map(field => make('option', { value: field, textContent: field })));
     view.dirty = false;
   }
-  if (!view.dirty) fillValue();
+  // Not under the hands of who is about to type.
+  if (!view.dirty && document.activeElement !== at('edit-value')) fillValue();
   at('edit-save').disabled = page.deleted;
   showObjects(page, object);
   for (const button of at('page-deeds').children) {
