@@ -360,7 +360,10 @@ fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, caus
         facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
         name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
         // Later than the linking before, whatever the clock says: it tells the two tokens apart.
-        linked_at: earlier.as_ref().map_or(Millis(0), |r| r.linked_at.plus(Duration::from_millis(1))).max(Millis::now()),
+        linked_at: earlier
+            .as_ref()
+            .map_or(Millis(0), |r| r.linked_at.plus(Duration::from_millis(1)))
+            .max(Millis::now()),
         token: seal_token(keyring, &link_context(&link), &new.token),
         health: Health::Active,
         ..LinkRecord::default()

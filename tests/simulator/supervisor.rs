@@ -234,7 +234,7 @@ impl World {
     fn trouble(&mut self) {
         let long = if self.chance.percent(25) { 600_000 } else { 30_000 };
         let until = Millis(self.now.0 + self.chance.between(50, long));
-        match self.chance.below(10) {
+        match self.chance.below(11) {
             0 => self.graph.down_until = until,
             1 => self.graph.throttled_until = until,
             2 => self.graph.slow_until = until,
@@ -242,9 +242,16 @@ impl World {
             4 => self.spaces.misconfigured_until = until,
             5 => self.spaces.slow_until = until,
             6 => self.spaces.ambiguous = self.chance.below(60),
+            10 => self.tamper(),
             7 | 8 => self.disk_bad_until = Millis(self.now.0 + self.chance.between(20, 5_000)),
             _ => self.disk_slow_until = until,
         }
+    }
+
+    /// Somebody else deletes an object from the bucket; the poll is to find out.
+    fn tamper(&mut self) {
+        let l = self.chance.below(self.keys.len() as u64) as usize;
+        self.spaces.apply(l, super::outside::Op::Delete, true);
     }
 
     /// From here on nothing goes wrong any more.
