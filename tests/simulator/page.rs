@@ -331,8 +331,7 @@ impl World {
         if writes.is_none() {
             return Some(Ended::Failed { hint: None });
         }
-        let waits = Job { staging: true, claim: None, expected: Expected::default(), ..*job };
-        self.jobs.insert(id, waits);
+        job.staging = true;
         self.wait(writes, Waiter::Staged { job: id, outcome });
         None
     }

@@ -54,7 +54,8 @@ impl World {
         }
     }
 
-    fn unlinked(&mut self, links: Vec<L>) {
+    fn unlinked(&mut self, mut links: Vec<L>) {
+        links.retain(|l| !self.store.core.records.contains_key(l));
         for l in links {
             self.histories.remove(&l);
             if let Some(place) = self.directory.remove(&l) {
@@ -122,6 +123,10 @@ impl World {
             return self.heal();
         }
         let page = self.chance.below(self.plan.pages as u64) as usize;
+        if self.store.core.records.is_empty() && self.up {
+            // A world without links has nothing to lose.
+            self.link((0..self.keys.len()).collect());
+        }
         match self.chance.below(100) {
             0..=31 => self.burst(page),
             32..=33 => self.damage_a_body(),
@@ -195,7 +200,7 @@ impl World {
 
     fn kill_a_token(&mut self) {
         let living: Vec<usize> = self.store.core.records.values().map(|r| r.token).collect();
-        if !living.is_empty() && self.chance.percent(40) {
+        if !living.is_empty() && self.chance.percent(15) {
             let token = living[self.chance.below(living.len() as u64) as usize];
             self.graph.tokens[token] = false;
         }
