@@ -18,7 +18,7 @@ pub struct Oracle {
     acknowledged: BTreeMap<L, usize>,
     /// The newest version that a body is known to show.
     stands_for: HashMap<u64, usize>,
-    entries: HashMap<(L, u64), u64>,
+    entries: HashMap<(L, u64), Body>,
     deaths: VecDeque<Millis>,
     second: VecDeque<Millis>,
     /// The most reads that began within one second.
@@ -37,14 +37,12 @@ impl Oracle {
     }
 
     pub fn staged(&mut self, l: L, seq: u64, body: Body) {
-        self.entries.insert((l, seq), body.id);
+        self.entries.insert((l, seq), body);
         self.body_stands_for(body.id, body.version);
     }
 
-    pub fn entry_stands_for(&mut self, l: L, seq: u64, version: usize) {
-        if let Some(body) = self.entries.get(&(l, seq)).copied() {
-            self.body_stands_for(body, version);
-        }
+    pub fn entry(&self, l: L, seq: u64) -> Option<Body> {
+        self.entries.get(&(l, seq)).copied()
     }
 
     pub fn process_ended(&mut self) {
@@ -120,11 +118,11 @@ impl World {
     pub fn check_durable(&mut self) {
         let disk = &self.store.disk;
         let uncovered = self.oracle.acknowledged.iter().find(|(l, version)| {
-            let entry = disk.outbox.get(l).and_then(|s| self.oracle.entries.get(&(**l, s.seq)));
+            let entry = disk.outbox.get(l).and_then(|s| self.oracle.entry(**l, s.seq)).map(|b| b.id);
             let shows = |body: &u64| self.oracle.stands_for.get(body).is_some_and(|shows| shows >= *version);
             let object = self.spaces.objects.get(l).map(|o| o.body.id);
             let late = self.spaces.late.get(l).copied().unwrap_or(false);
-            let owed = disk.marks.contains_key(l) || entry.is_some_and(shows);
+            let owed = disk.marks.contains_key(l) || entry.as_ref().is_some_and(shows);
             disk.links.contains_key(l) && !owed && !late && !object.as_ref().is_some_and(shows)
         });
         if let Some((l, version)) = uncovered {

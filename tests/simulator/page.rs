@@ -331,8 +331,7 @@ impl World {
         if writes.is_none() {
             return Some(Ended::Failed { hint: None });
         }
-        let waits = Job { staging: true, claim: None, expected: Expected::default(), ..*job };
-        self.jobs.insert(id, waits);
+        job.staging = true;
         self.wait(writes, Waiter::Staged { job: id, outcome });
         None
     }
@@ -341,12 +340,13 @@ impl World {
     fn note_staged(&mut self, l: L, outcome: Staging, seq: Option<u64>, body: Body) {
         match (outcome, seq) {
             (Staging::Staged, Some(seq)) => self.oracle.staged(l, seq, body),
-            (Staging::Unchanged, Some(seq)) => self.oracle.entry_stands_for(l, seq, body.version),
-            (Staging::Unchanged, None) => {
-                let page = self.page_of(l);
+            (Staging::Unchanged, coming) => {
+                // "Unchanged" is believed only where the bytes that come, or are there, really show the same.
                 let there = self.spaces.objects.get(&l).map(|o| o.body);
-                if let Some(there) = there.filter(|b| self.graph.same(page, b.version, body.version)) {
-                    self.oracle.body_stands_for(there.id, body.version);
+                let bytes = coming.map_or(there, |seq| self.oracle.entry(l, seq));
+                let page = self.page_of(l);
+                if let Some(bytes) = bytes.filter(|b| self.graph.same(page, b.version, body.version)) {
+                    self.oracle.body_stands_for(bytes.id, body.version);
                 }
             }
             _ => {}

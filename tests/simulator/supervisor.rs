@@ -54,7 +54,8 @@ impl World {
         }
     }
 
-    fn unlinked(&mut self, links: Vec<L>) {
+    fn unlinked(&mut self, mut links: Vec<L>) {
+        links.retain(|l| !self.store.core.records.contains_key(l));
         for l in links {
             self.histories.remove(&l);
             if let Some(place) = self.directory.remove(&l) {
@@ -122,6 +123,10 @@ impl World {
             return self.heal();
         }
         let page = self.chance.below(self.plan.pages as u64) as usize;
+        if self.store.core.records.is_empty() && self.up {
+            // A world without links has nothing to lose.
+            self.link((0..self.keys.len()).collect());
+        }
         match self.chance.below(100) {
             0..=31 => self.burst(page),
             32..=33 => self.damage_a_body(),
@@ -195,7 +200,7 @@ impl World {
 
     fn kill_a_token(&mut self) {
         let living: Vec<usize> = self.store.core.records.values().map(|r| r.token).collect();
-        if !living.is_empty() && self.chance.percent(40) {
+        if !living.is_empty() && self.chance.percent(15) {
             let token = living[self.chance.below(living.len() as u64) as usize];
             self.graph.tokens[token] = false;
         }
@@ -234,7 +239,7 @@ impl World {
     fn trouble(&mut self) {
         let long = if self.chance.percent(25) { 600_000 } else { 30_000 };
         let until = Millis(self.now.0 + self.chance.between(50, long));
-        match self.chance.below(10) {
+        match self.chance.below(11) {
             0 => self.graph.down_until = until,
             1 => self.graph.throttled_until = until,
             2 => self.graph.slow_until = until,
@@ -242,9 +247,16 @@ impl World {
             4 => self.spaces.misconfigured_until = until,
             5 => self.spaces.slow_until = until,
             6 => self.spaces.ambiguous = self.chance.below(60),
+            10 => self.tamper(),
             7 | 8 => self.disk_bad_until = Millis(self.now.0 + self.chance.between(20, 5_000)),
             _ => self.disk_slow_until = until,
         }
+    }
+
+    /// Somebody else deletes an object from the bucket; the poll is to find out.
+    fn tamper(&mut self) {
+        let l = self.chance.below(self.keys.len() as u64) as usize;
+        self.spaces.apply(l, super::outside::Op::Delete, true);
     }
 
     /// From here on nothing goes wrong any more.

@@ -188,9 +188,10 @@ impl SupervisorState {
         self.house.tell_app(AppMsg::Ensure);
     }
 
-    /// The pages of links that are gone stop at once; what they had under way ends with them.
+    /// The pages of links that are gone stop at once; what they had under way ends with them. A link that was made
+    /// again before this was heard keeps its page, which is told of the new token.
     pub(super) fn unlinked(&mut self, links: &[LinkKey]) {
-        for link in links {
+        for link in links.iter().filter(|link| self.house.store.view(link).is_none()) {
             self.histories.remove(&Child::Page(link.clone()));
             if let Some(place) = self.house.directory.remove(link) {
                 place.actor.stop(Some("unlinked".into()));
