@@ -110,6 +110,8 @@ impl Mounted {
     /// Copies what has reached the disk, at one moment. Whoever writes to it must be frozen.
     pub fn cut(&self, to: &Path) {
         let until = Instant::now() + Duration::from_secs(20);
+        // Never over an image that something may still hold.
+        let _ = fs::remove_file(to);
         loop {
             let (before, busy) = self.traffic();
             if !busy {
@@ -140,12 +142,13 @@ impl Drop for Mounted {
     }
 }
 
-/// A process that was just killed, or a database that was just closed, may hold on for a moment.
+/// A process that was just killed, or a database that was just closed, may hold on for a moment; a sled that panicked
+/// holds on for as long as this process lives, and then the mount goes with it.
 fn unmount(at: &Path) -> Result<(), String> {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(3);
     loop {
         match run(Command::new("umount").arg(at)) {
-            Err(error) if Instant::now() > until => return Err(error),
+            Err(_) if Instant::now() > until => return run(Command::new("umount").arg("--lazy").arg(at)),
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
             done => return done,
         }

@@ -114,22 +114,27 @@ impl Expected {
         self.standing.keys().chain(open).cloned().collect()
     }
 
+    /// What was acknowledged, without the names of whatever is under way.
+    pub fn settled(&self) -> Words {
+        let under_way: BTreeSet<&String> = self.open.values().flat_map(|after| after.keys()).collect();
+        let settled = self.standing.iter().filter(|(name, _)| !under_way.contains(name));
+        settled.map(|(name, word)| (name.clone(), word.clone())).collect()
+    }
+
     /// What is missing or wrong.
     pub fn compare(&self, seen: &Words) -> Result<(), String> {
         let mut wrong = Vec::new();
         let word = |words: &Words, name: &str| words.get(name).map_or(NOTHING, String::as_str).to_owned();
-        let mut under_way = BTreeSet::new();
         for after in self.open.values() {
-            under_way.extend(after.keys().cloned());
             let before: Words = after.keys().map(|name| (name.clone(), word(&self.standing, name))).collect();
             let found: Words = after.keys().map(|name| (name.clone(), word(seen, name))).collect();
             if found != before && found != *after {
                 wrong.push(format!("half done: {found:?}, before {before:?}, after {after:?}"));
             }
         }
-        for (name, expected) in self.standing.iter().filter(|(name, _)| !under_way.contains(*name)) {
-            let found = word(seen, name);
-            if found != *expected {
+        for (name, expected) in self.settled() {
+            let found = word(seen, &name);
+            if found != expected {
                 wrong.push(format!("{name}: acknowledged {expected:?}, found {found:?}"));
             }
         }

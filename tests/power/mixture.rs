@@ -5,6 +5,7 @@
 //! runs side by side shares transactions all the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use pagesyncd::store::{StageOutcome, Store};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, RngCore, SeedableRng};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::log::{Journalist, NOTHING, Words};
@@ -67,14 +69,14 @@ fn number(digest: [u8; 32]) -> u64 {
 }
 
 /// What is owed to Spaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Owed {
     Put(u64),
     Delete,
 }
 
 /// Everything of a link that shows from outside.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     token: Option<String>,
     mark: Option<Cause>,
@@ -102,7 +104,17 @@ impl State {
     }
 
     fn words(&self) -> String {
-        if *self == State::default() { NOTHING.into() } else { format!("{self:?}") }
+        if *self == State::default() { NOTHING.into() } else { serde_json::to_string(self).unwrap() }
+    }
+
+    fn from_words(words: &str) -> Self {
+        if words == NOTHING { State::default() } else { serde_json::from_str(words).unwrap() }
+    }
+
+    /// What the journal answers for: the token, and a delete that is owed.
+    fn journaled(self) -> Self {
+        let owed = self.owed.filter(|owed| *owed == Owed::Delete);
+        State { token: self.token, owed, ..State::default() }
     }
 }
 
@@ -114,23 +126,54 @@ fn account_words(store: &Store, user: UserId) -> String {
 /// The store in this folder must be whole; what it says of these names.
 pub fn look(dir: &Path, names: &BTreeSet<String>) -> Result<Words, String> {
     let store = open(dir).map_err(|e| format!("it does not open: {e}"))?;
-    if let Some(mended) = store.mended() {
-        return Err(format!("it had to be mended: {mended}"));
-    }
-    let damaged = store.counts().damaged;
-    if damaged > 0 {
-        return Err(format!("{damaged} records were damaged"));
-    }
+    let found = match (store.mended(), store.counts().damaged) {
+        (Some(mended), _) => Err(format!("it had to be mended: {mended}")),
+        (None, 0) => ask(&store, names),
+        (None, damaged) => Err(format!("{damaged} records were damaged")),
+    };
+    runtime().block_on(store.close());
+    found
+}
+
+fn ask(store: &Store, names: &BTreeSet<String>) -> Result<Words, String> {
     let unknown: Vec<_> = store.links().iter().map(link_name).filter(|name| !names.contains(name)).collect();
     if !unknown.is_empty() {
         return Err(format!("nobody linked {unknown:?}"));
     }
-    runtime().block_on(async {
-        let looks = names.iter().map(async |name| Ok((name.clone(), look_at(&store, name).await?)));
-        let words = join_all(looks).await.into_iter().collect();
-        store.close().await;
-        words
+    let asked = names.iter().map(async |name| Ok((name.clone(), look_at(store, name).await?)));
+    runtime().block_on(join_all(asked)).into_iter().collect()
+}
+
+/// If the database itself had gone with the power, the journal would have to know what it answers for.
+pub fn without_database(dir: &Path, settled: &Words) -> Result<(), String> {
+    let journal = dir.join("links.journal");
+    let alone = dir.with_file_name("alone");
+    let expected: Words = settled.iter().filter_map(|(name, words)| journaled(name, words)).collect();
+    if expected.is_empty() && !journal.exists() {
+        return Ok(());
+    }
+    fs::create_dir(&alone).unwrap();
+    fs::copy(&journal, alone.join("links.journal")).map_err(|e| format!("the journal is not there: {e}"))?;
+    let store = open(&alone).map_err(|e| format!("the journal alone does not open: {e}"))?;
+    let names = expected.keys().cloned().chain(store.links().iter().map(link_name)).collect();
+    let found = ask(&store, &names);
+    runtime().block_on(store.close());
+    drop(store);
+    fs::remove_dir_all(alone).unwrap();
+    let found: Words = found?.iter().filter_map(|(name, words)| journaled(name, words)).collect();
+    let wrong = expected.iter().find(|(name, words)| found.get(*name) != Some(*words));
+    wrong.map_or(Ok(()), |(name, words)| {
+        Err(format!("{name}: acknowledged {words:?}, in the journal alone {:?}", found.get(name)))
     })
+}
+
+fn journaled(name: &str, words: &str) -> Option<(String, String)> {
+    let words = match name.split_once('/')?.0 {
+        "link" => State::from_words(words).journaled().words(),
+        "account" | "session" | "deletion" => words.to_owned(),
+        _ => return None,
+    };
+    Some((name.to_owned(), words))
 }
 
 async fn look_at(store: &Store, name: &str) -> Result<String, String> {

@@ -38,6 +38,7 @@ pub fn write_if_told() {
 /// A writer that runs; killed when dropped.
 pub struct Writer {
     child: Child,
+    log: PathBuf,
 }
 
 impl Writer {
@@ -47,7 +48,7 @@ impl Writer {
         command.args(["--pdeathsig", "KILL", "--"]).arg(std::env::current_exe().unwrap());
         command.args(["--exact", test, "--nocapture"]).env(JOB, serde_json::to_string(job).unwrap());
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        Writer { child }
+        Writer { child, log: job.log.clone() }
     }
 
     /// It is to stop right after this many more acknowledgements.
@@ -72,15 +73,19 @@ impl Writer {
     /// Waits until every thread of it stands still.
     ///
     /// # Errors
-    /// It ended, or went on longer than that: in words.
-    pub fn wait_for_standstill(&mut self, limit: Duration) -> Result<(), String> {
-        let until = Instant::now() + limit;
+    /// It ended, or noted nothing for so long although it is not stopped: in words.
+    pub fn wait_for_standstill(&mut self, silence: Duration) -> Result<(), String> {
+        let noted = |writer: &Self| fs::metadata(&writer.log).map_or(0, |log| log.len());
+        let (mut length, mut until) = (noted(self), Instant::now() + silence);
         while !self.stands_still() {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return Err(format!("the writer ended: {status}"));
             }
+            if noted(self) != length {
+                (length, until) = (noted(self), Instant::now() + silence);
+            }
             if Instant::now() > until {
-                return Err(format!("the writer did not come to its next stop within {limit:?}"));
+                return Err(format!("the writer hangs: nothing was acknowledged for {silence:?}"));
             }
             std::thread::sleep(Duration::from_micros(300));
         }
