@@ -7,19 +7,18 @@
 //! without values, `changed_fields`, `messaging`), its page is marked and read. Meta repeats, reorders and batches
 //! deliveries; marks make all of that harmless.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::{Body, Incoming};
-use serde::Deserialize;
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use url::form_urlencoded;
 
 use super::answers;
 use super::body::{self, NoBody};
+use super::delivery::{NotJson, pages_named};
 use super::server::{Answer, Conn};
 use crate::config::Config;
 use crate::house::House;
@@ -113,22 +112,16 @@ async fn accept(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> 
     if !signatures.cover(&whole.bytes, &setup.config) {
         return Err(Refusal::Signature);
     }
-    let delivery: Delivery = match serde_json::from_slice(&whole.bytes) {
-        Ok(delivery) => delivery,
-        Err(error) if error.is_data() => Delivery::default(),
-        Err(_) => return Err(Refusal::NotJson),
-    };
-    mark(house, delivery).await
+    let named = pages_named(&whole.bytes).map_err(|NotJson| Refusal::NotJson)?;
+    mark(house, named).await
 }
 
 /// Everything named is marked durably, then told.
-async fn mark(house: &Arc<House>, delivery: Delivery) -> Result<(), Refusal> {
-    if delivery.object.as_deref() != Some("page") {
-        tracing::debug!(object = delivery.object.as_deref().unwrap_or("none"), "a delivery about something else");
+async fn mark(house: &Arc<House>, named: Vec<PageId>) -> Result<(), Refusal> {
+    if named.is_empty() {
+        tracing::debug!("a delivery about no page");
         return Ok(());
     }
-    let named: BTreeSet<PageId> = delivery.entry.into_iter().filter_map(|entry| entry.page()).collect();
-    let named: Vec<PageId> = named.into_iter().collect();
     let links = house.store.mark_pages(&named, Cause::Webhook).await.map_err(|_| Refusal::NotDurable)?;
     tracing::debug!(pages = named.len(), links = links.len(), "a delivery is durable");
     house.directory.tell(&links, Cause::Webhook);
@@ -160,77 +153,5 @@ impl Signatures {
         let f = &config.facebook;
         let secrets: Vec<_> = [Some(&f.app_secret), f.previous_app_secret.as_ref()].into_iter().flatten().collect();
         verify_webhook(self.sha256.as_deref(), self.sha1.as_deref(), body, &secrets, f.accept_sha1)
-    }
-}
-
-/// What is read of a delivery; everything else is passed over without being kept.
-#[derive(Debug, Default, Deserialize)]
-struct Delivery {
-    #[serde(default)]
-    object: Option<String>,
-    #[serde(default)]
-    entry: Vec<Entry>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Entry {
-    #[serde(default)]
-    id: Option<EntryId>,
-}
-
-/// Meta's samples have ids as text and as numbers; anything else is nobody's page.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum EntryId {
-    Text(String),
-    Number(u64),
-    Other(serde::de::IgnoredAny),
-}
-
-impl Entry {
-    fn page(self) -> Option<PageId> {
-        match self.id? {
-            EntryId::Text(text) => text.parse().ok(),
-            EntryId::Number(number) => number.to_string().parse().ok(),
-            EntryId::Other(_) => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pages(body: &str) -> Vec<String> {
-        let delivery: Delivery = serde_json::from_str(body).unwrap();
-        delivery.entry.into_iter().filter_map(Entry::page).map(String::from).collect()
-    }
-
-    #[test]
-    fn every_shape_names_its_pages() {
-        for body in [
-            r#"{"object":"page","entry":[{"id":"123","time":1458692752,"changes":[{"field":"name","value":"New"}]}]}"#,
-            r#"{"object":"page","entry":[{"id":"123","time":1449589360,"changes":[{"field":"parking"}]}]}"#,
-            r#"{"object":"page","entry":[{"id":123,"time":1458692752,"changed_fields":["name","phone"]}]}"#,
-            r#"{"object":"page","entry":[{"id":"123","messaging":[{"sender":{"id":"9"},"message":{"text":"hi"}}]}]}"#,
-            r#"{"entry":[{"changes":[{"field":"x","value":[[{}]]}],"id":"123"}],"object":"page","extra":{"a":[1]}}"#,
-        ] {
-            assert_eq!(pages(body), ["123"], "{body}");
-        }
-        assert_eq!(pages(r#"{"object":"page","entry":[{"id":"1"},{"id":"2"},{"id":"1"}]}"#), ["1", "2", "1"]);
-    }
-
-    #[test]
-    fn strange_entries_name_nobody() {
-        for body in [
-            r#"{"object":"page"}"#,
-            r#"{"object":"page","entry":[{}]}"#,
-            r#"{"object":"page","entry":[{"id":null}]}"#,
-            r#"{"object":"page","entry":[{"id":{"a":1}}]}"#,
-            r#"{"object":"page","entry":[{"id":"../x"}]}"#,
-            r#"{"object":"page","entry":[{"id":-5}]}"#,
-        ] {
-            assert!(pages(body).is_empty(), "{body}");
-        }
     }
 }
