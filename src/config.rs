@@ -233,7 +233,16 @@ impl Config {
     ///
     /// Blocks on the disk for a moment. The error holds every finding, warnings too, errors first.
     pub fn load(path: &Path, env: Env<'_>) -> Result<Loaded, Findings> {
-        let source = Source::open(path)?;
+        Config::judge(&Source::open(path)?, env)
+    }
+
+    /// As [`Config::load`] does with a file of this text.
+    pub(crate) fn load_text(path: &Path, text: &str, env: Env<'_>) -> Result<Loaded, Findings> {
+        let name = path.display().to_string();
+        Config::judge(&Source { path, name, text: Zeroizing::new(text.to_owned()), open_to_all: true }, env)
+    }
+
+    fn judge(source: &Source<'_>, env: Env<'_>) -> Result<Loaded, Findings> {
         let mut report = Report::default();
         let (config, faults) = source.read(env, &mut report, Config::read);
         report.reading_is_over();

@@ -108,6 +108,8 @@ pub mod client;
 pub mod config;
 pub mod exit;
 pub mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod graph;
 pub mod health;
 pub mod house;

@@ -123,7 +123,7 @@ impl Metrics {
         r.register("actor_restarts", "Actors that died and were started again", self.restarts.clone());
         r.register("connections", "Open connections on the public listener", self.connections.clone());
         r.register("config_reloads", "Configuration reloads by result", self.reloads.clone());
-        r.register("webhook_ack_seconds", "From a delivery's last byte to its answer", self.ack.clone());
+        r.register("webhook_ack_seconds", "From a delivery's headers to its answer", self.ack.clone());
         r.register("mark_to_object_seconds", "From a due mark to the object in Spaces", self.mark_to_object.clone());
     }
 

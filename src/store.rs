@@ -50,7 +50,7 @@ pub mod codec;
 mod committer;
 mod core;
 mod engine;
-mod journal;
+pub(crate) mod journal;
 pub mod people;
 mod rebuild;
 pub mod records;

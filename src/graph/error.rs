@@ -168,7 +168,7 @@ impl GraphError {
     }
 
     /// What Graph said to `call`, without `secrets`.
-    pub(super) fn from_failure(call: &'static str, status: u16, failure: Failure, secrets: &[&str]) -> GraphError {
+    pub(crate) fn from_failure(call: &'static str, status: u16, failure: Failure, secrets: &[&str]) -> GraphError {
         GraphError {
             kind: failure.kind,
             call,
@@ -176,7 +176,7 @@ impl GraphError {
             code: failure.code,
             subcode: failure.subcode,
             message: scrub(&failure.message, secrets),
-            fbtrace_id: failure.fbtrace_id.and_then(trace_id),
+            fbtrace_id: failure.fbtrace_id.filter(|id| !gives_away(id, secrets)).and_then(trace_id),
         }
     }
 }
@@ -201,6 +201,11 @@ impl fmt::Display for GraphError {
 }
 
 impl std::error::Error for GraphError {}
+
+/// Graph echoes tokens; where a trace id belongs, one would pass for a name, as both are long and random.
+fn gives_away(id: &str, secrets: &[&str]) -> bool {
+    id.contains("EAA") || secrets.iter().any(|secret| secret.len() >= 4 && id.contains(secret))
+}
 
 /// A trace id, if it looks like one.
 pub(super) fn trace_id(id: String) -> Option<Box<str>> {
@@ -415,6 +420,18 @@ mod tests {
 
     fn refused(field: &str) -> GraphErrorKind {
         GraphErrorKind::FieldRefused { field: Some(field.into()) }
+    }
+
+    #[test]
+    fn a_token_where_the_trace_id_belongs_is_not_kept() {
+        let trace = |id: &str| {
+            let body = format!(r#"{{"error":{{"message":"no","code":190,"fbtrace_id":"{id}"}}}}"#);
+            let failure = classify(400, body.as_bytes()).unwrap_err();
+            GraphError::from_failure("t", 400, failure, &["0123456789abcdef"]).fbtrace_id
+        };
+        assert_eq!(trace("A8kqWqBpKdZ-v1Qb2vPMmZk").as_deref(), Some("A8kqWqBpKdZ-v1Qb2vPMmZk"));
+        assert_eq!(trace("EAAGm0PX4ZCpsBAKZB"), None);
+        assert_eq!(trace("x0123456789abcdef"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use rand::TryRngCore;
 use url::form_urlencoded;
@@ -21,6 +21,8 @@ use crate::store::people::{Session, secret_hash};
 /// The cookie.
 const COOKIE: &str = "session_id";
 const MAX_COOKIE: usize = 256;
+/// A browser may hold the cookie for several paths; each one costs a look into the store.
+const MAX_SESSIONS: usize = 8;
 
 /// `GET /facebook/login`.
 pub(super) async fn begin(house: &Arc<House>, request: &Request<Incoming>) -> Answer {
@@ -73,14 +75,20 @@ async fn find_session(
 
 /// The session that the request's cookie names.
 pub(super) fn session_of(house: &House, request: &Request<Incoming>) -> Result<Option<Session>, Unavailable> {
-    let cookies = request.headers().get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
-    let pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    for (_, value) in pairs.filter(|(name, value)| *name == COOKIE && value.len() <= MAX_COOKIE) {
-        if let Some(session) = house.store.session(value.trim_matches('"'))? {
+    for id in session_ids(request.headers()) {
+        if let Some(session) = house.store.session(id)? {
             return Ok(Some(session));
         }
     }
     Ok(None)
+}
+
+/// What the cookies give as ids of sessions, at most [`MAX_SESSIONS`] of them.
+pub(crate) fn session_ids(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
+    let pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let values = pairs.filter(|(name, value)| *name == COOKIE && value.len() <= MAX_COOKIE);
+    values.map(|(_, value)| value.trim_matches('"')).filter(|id| !id.is_empty()).take(MAX_SESSIONS)
 }
 
 /// `Lax`, because the dialog's redirect back must carry it; `Secure` wherever the address is https.
