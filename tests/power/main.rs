@@ -10,6 +10,7 @@
 //! * `PAGESYNCD_POWER_TESTS=require` fails instead;
 //! * `PAGESYNCD_POWER_ROUNDS` cuts the power more often than usual;
 //! * `PAGESYNCD_POWER_SEED` repeats the choices of a run, though not the machine's timing.
+#![allow(clippy::unwrap_used, reason = "in a test an unmet expectation is a failure")]
 
 mod controls;
 mod disk;
