@@ -33,6 +33,8 @@ async fn what_waits_for_spaces_survives_a_kill() {
     }
     until("everything is read and waits", async || town.status().await["outbox"] == 6).await;
     until("no read is owed", async || town.status().await["due"] == 0).await;
+    // What is answered after them is durable after them.
+    town.session(user).await;
     let reads: u64 = pages.iter().map(|page| town.world().graph_reads(page)).sum();
     town.crash().await;
     let status = town.status().await;
