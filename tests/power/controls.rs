@@ -86,7 +86,7 @@ pub fn write(way: Way, job: &Job, journalist: &'static Journalist) {
     let threads = (0..job.tasks).map(|task| {
         let (shared, mut rng) = (one_at_a_time.clone(), StdRng::seed_from_u64(job.seed ^ u64::from(task)));
         thread::spawn(move || {
-            loop {
+            for _ in 0u64.. {
                 let (key, number) = (format!("{task}/{}", rng.random_range(0..KEYS)), rng.random());
                 journalist.begin(task, Words::from([(key.clone(), words(number))]));
                 let shared = shared.lock().unwrap();

@@ -9,8 +9,11 @@
 //!
 //! * `PAGESYNCD_POWER_TESTS=require` fails instead;
 //! * `PAGESYNCD_POWER_ROUNDS` cuts the power more often than usual;
-//! * `PAGESYNCD_POWER_SEED` repeats the choices of a run, though not the machine's timing.
-#![allow(clippy::unwrap_used, reason = "in a test an unmet expectation is a failure")]
+//! * `PAGESYNCD_POWER_SEED` repeats the choices of a run, though not the machine's timing;
+//! * `PAGESYNCD_POWER_LOSSES` lets the controls go on until so many rounds are lost.
+
+// All of this is a test, its helpers too.
+#![allow(clippy::unwrap_used)]
 
 mod controls;
 mod disk;
@@ -117,7 +120,7 @@ impl Trial<'_> {
         }
         let mut expected = Expected::new(&self.path("log"), inherited.unwrap_or_default());
         let mounted = Mounted::new(&image, &self.path("live")).unwrap();
-        let tasks = *[1, 1, 2, 4, 8].get(rng.random_range(0..5)).unwrap();
+        let tasks = [1, 1, 2, 4, 8][rng.random_range(0..5)];
         let job = Job {
             subject: self.subject,
             dir: mounted.at.join("store"),
