@@ -1,3 +1,4 @@
 //! Stories: the daemon as its people meet it.
 
+mod door;
 mod webdriver;
