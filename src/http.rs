@@ -12,5 +12,6 @@ pub mod public;
 pub mod server;
 mod status;
 mod webhook;
+mod wire;
 
 pub use status::{page_json, pages_json, status_json};

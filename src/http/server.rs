@@ -10,9 +10,13 @@
 //! silent or dripping clients cannot keep a webhook out. A client that is dripping a body may be closed too, after the
 //! idle ones. Only when every connection is being answered does the newcomer wait in the kernel's backlog.
 //!
+//! What is ambiguous is refused and the connection closed: a request without one `Host`, or framed twice ([`super::wire`]).
+//! After a chunked request the connection closes as well, since nobody who means well keeps one for another.
+//!
 //! hyper bounds the header's size and the time until it is complete; body size and body time are bounded where the
 //! body is read ([`super::body`]).
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
@@ -22,6 +26,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{Either, ready};
+use http::{HeaderValue, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -32,6 +39,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use super::answers;
+use super::wire::Wire;
 
 /// What a door answers.
 pub type Answer = Response<Full<Bytes>>;
@@ -230,7 +240,25 @@ pub async fn serve<S, F>(
 
 /// The handler panicked; the panic hook has said so.
 fn broke() -> Answer {
-    super::answers::error(hyper::StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request could not be answered")
+    answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request could not be answered")
+}
+
+const FRAMED_TWICE: &str = "the request has both Content-Length and Transfer-Encoding";
+
+/// What makes a request one that nobody may answer, though it could be read.
+fn fault<B>(request: &Request<B>) -> Option<&'static str> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if request.version() == Version::HTTP_11 => Some("the request has no Host"),
+        (Some(_), Some(_)) => Some("the request has more than one Host"),
+        (Some(host), None) if !is_host(host.as_bytes()) => Some("the request's Host is malformed"),
+        _ => None,
+    }
+}
+
+/// A name or an address and perhaps a port; or nothing, as those send who have no name to give.
+fn is_host(host: &[u8]) -> bool {
+    host.is_empty() || http::uri::Authority::try_from(host).is_ok_and(|authority| !authority.as_str().contains('@'))
 }
 
 async fn converse<S, F>(stream: Box<dyn Stream>, limits: Limits, place: Entered, service: S, stop: CancellationToken)
@@ -239,11 +267,28 @@ where
     F: Future<Output = Answer> + Send + 'static,
 {
     let conn = place.conn.clone();
-    let answer = service_fn(move |request| {
+    let wire = Wire::new(stream);
+    let framed_twice = wire.framed_twice();
+    let requests = Cell::new(0);
+    let answer = service_fn(move |request: Request<Incoming>| {
         conn.answers();
-        let (conn, answer) = (conn.clone(), tokio::spawn(service(request, conn.clone())));
+        requests.set(requests.get() + 1);
+        let twice = framed_twice.load(Ordering::Acquire) == requests.get();
+        let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let fault = if twice { Some(FRAMED_TWICE) } else { fault(&request) };
+        let answer = match fault {
+            Some(text) => Either::Left(ready(answers::error(StatusCode::BAD_REQUEST, "bad_request", text))),
+            // A client that hangs up does not stop half way what its request began.
+            None => {
+                Either::Right(tokio::spawn(service(request, conn.clone())).map(|done| done.unwrap_or_else(|_| broke())))
+            }
+        };
+        let conn = conn.clone();
         async move {
-            let answer = answer.await.unwrap_or_else(|_| broke());
+            let mut answer = answer.await;
+            if chunked || fault.is_some() {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             conn.set(Doing::Idle);
             Ok::<_, Infallible>(answer)
         }
@@ -252,8 +297,9 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(wire), answer);
     let mut served = pin!(served);
     let whole = async {
         // Clients that break off or talk nonsense are everyday life at a public door.

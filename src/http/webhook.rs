@@ -115,11 +115,13 @@ async fn accept(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> 
         return Err(Refusal::Signature);
     }
     let named = pages_named(&whole.bytes).map_err(|NotJson| Refusal::NotJson)?;
-    mark(house, named).await
+    // A task of its own: a client that goes away must not come between the marks and telling of them.
+    let marking = house.tasks.spawn(mark(house.clone(), named));
+    marking.await.unwrap_or(Err(Refusal::NotDurable))
 }
 
 /// Everything named is marked durably, then told.
-async fn mark(house: &Arc<House>, named: Vec<PageId>) -> Result<(), Refusal> {
+async fn mark(house: Arc<House>, named: Vec<PageId>) -> Result<(), Refusal> {
     if named.is_empty() {
         tracing::debug!("a delivery about no page");
         return Ok(());

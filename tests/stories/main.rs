@@ -6,6 +6,7 @@ mod actors;
 mod browser;
 mod cli;
 mod deletion;
+mod door;
 mod durability;
 mod linking;
 mod reload;

@@ -1,0 +1,239 @@
+//! A connection's bytes on their way to hyper, for two things that hyper does not do.
+//!
+//! *A request framed twice.* `Content-Length` beside `Transfer-Encoding` is how requests are smuggled past whoever
+//! stands in front. hyper drops the length and goes by the chunks, and by the time a handler sees the request nothing
+//! tells of it. So the lines of each head are looked at as they pass, and the number of the first request that is
+//! framed twice is noted ([`Wire::framed_twice`]). Nothing else is decided here: which bytes are a head follows from the
+//! lengths of the requests before it. Where those are not plain (chunks, two lengths, an upgrade) the look ends; hyper
+//! goes on or refuses by itself, and the door closes after a chunked request, so no head goes unseen.
+//!
+//! *An answer that must arrive.* Closing a socket with unread bytes in it makes the kernel send a reset, which can
+//! overtake the answer: a client that is told "too large" half way through its body would see a broken connection.
+//! So after the last answer what still comes is read and thrown away for a moment, bounded in time and bytes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// A client that has not finished by then, after the last answer, is cut off.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 16 << 20;
+/// The longest line that is looked at; a framing header is far shorter.
+const LINE: usize = 64;
+
+/// The stream of a connection.
+pub(super) struct Wire<S> {
+    stream: S,
+    heads: Heads,
+    framed_twice: Arc<AtomicU64>,
+    closing: Option<Closing>,
+}
+
+struct Closing {
+    until: Pin<Box<Sleep>>,
+    left: usize,
+    shut: bool,
+}
+
+impl<S> Wire<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Wire { stream, heads: Heads::default(), framed_twice: Arc::default(), closing: None }
+    }
+
+    /// The number, from 1, of the request that was framed twice; 0 while there was none.
+    pub(super) fn framed_twice(&self) -> Arc<AtomicU64> {
+        self.framed_twice.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.heads.pass(&buf.filled()[before..]);
+        if self.heads.twice {
+            self.framed_twice.store(self.heads.count, Ordering::Release);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Wire { stream, closing, .. } = self.get_mut();
+        let closing =
+            closing.get_or_insert_with(|| Closing { until: Box::pin(sleep(LINGER)), left: LINGER_BYTES, shut: false });
+        if !closing.shut {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+            closing.shut = true;
+        }
+        let mut waste = [0; 4096];
+        while closing.left > 0 && closing.until.as_mut().poll(cx).is_pending() {
+            let mut buf = ReadBuf::new(&mut waste);
+            // The answer is out; what becomes of the other direction is nobody's error.
+            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => closing.left = closing.left.saturating_sub(buf.filled().len()),
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The heads in a stream of requests.
+#[derive(Default)]
+struct Heads {
+    /// Heads begun.
+    count: u64,
+    /// The last of them is framed twice.
+    twice: bool,
+    at: At,
+    line: Vec<u8>,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum At {
+    /// Before a request line; empty lines are passed over.
+    #[default]
+    Start,
+    Fields,
+    /// So many bytes of a body are to come.
+    Body(u64),
+    /// Nothing is known of what follows.
+    End,
+}
+
+impl Heads {
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match &mut self.at {
+                At::End => return,
+                At::Body(left) => {
+                    let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= taken as u64;
+                    bytes = &bytes[taken..];
+                    if *left == 0 {
+                        self.at = At::Start;
+                    }
+                }
+                At::Start | At::Fields => {
+                    let end = bytes.iter().position(|b| *b == b'\n');
+                    let (piece, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+                    let room = LINE.saturating_sub(self.line.len());
+                    self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+                    bytes = rest;
+                    if end.is_some() {
+                        self.take_line();
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let empty = line.trim_ascii_end().is_empty();
+        match self.at {
+            At::Start if empty => {}
+            At::Start => {
+                (self.count, self.length, self.chunked, self.at) = (self.count + 1, None, false, At::Fields);
+            }
+            _ if !empty => self.take_field(&line),
+            _ => {
+                self.at = match (self.twice || self.chunked, self.length) {
+                    (true, _) => At::End,
+                    (false, None | Some(0)) => At::Start,
+                    (false, Some(length)) => At::Body(length),
+                }
+            }
+        }
+    }
+
+    fn take_field(&mut self, line: &[u8]) {
+        let Some(colon) = line.iter().position(|b| *b == b':') else { return };
+        let name = line[..colon].trim_ascii();
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            let value = std::str::from_utf8(line[colon + 1..].trim_ascii()).ok();
+            // What hyper refuses may count as anything.
+            self.length = Some(value.and_then(|v| v.parse().ok()).unwrap_or(0));
+        } else {
+            return;
+        }
+        self.twice = self.chunked && self.length.is_some();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn twice(stream: &[u8], step: usize) -> u64 {
+        let mut heads = Heads::default();
+        stream.chunks(step.max(1)).for_each(|piece| heads.pass(piece));
+        if heads.twice { heads.count } else { 0 }
+    }
+
+    const CLEAN: &str = "\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70\r\n\r\n\
+        Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nGET / HTTP/1.1\r\nTransf\
+        GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    #[test]
+    fn a_body_is_no_head() {
+        assert_eq!(twice(CLEAN.as_bytes(), 1), 0);
+        assert_eq!(twice(format!("{CLEAN}POST / HTTP/1.1\nContent-Length:1\n\nx").as_bytes(), 7), 0);
+    }
+
+    #[test]
+    fn both_orders_and_all_spellings_are_seen() {
+        for fields in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "tRANSFER-eNCODING:\tchunked\nX: y\nCONTENT-LENGTH:5\n",
+            "Content-Length: 0\r\nTransfer-Encoding: identity\r\n",
+        ] {
+            for step in [1, 3, 4096] {
+                let stream = format!("{CLEAN}POST / HTTP/1.1\r\n{fields}\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+                assert_eq!(twice(stream.as_bytes(), step), 3, "{fields:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_bytes_arrive_does_not_matter(bytes: Vec<u8>, step in 1usize..50) {
+            let stream = [CLEAN.as_bytes(), &bytes].concat();
+            prop_assert_eq!(twice(&stream, step), twice(&stream, stream.len()));
+        }
+    }
+}
