@@ -119,7 +119,9 @@ fn sort(accounts: &Accounts, person: &crate::model::AppUserId) -> (Vec<Listed>, 
                 });
                 None
             }
-            None => Some("Facebook gave no access token for this page: the person's role on it is too weak"),
+            None => {
+                Some("Facebook gave no access to this page: it was not ticked, or the person's role on it is too weak")
+            }
         };
         Listed { id: page.id.clone(), name: page.name.clone(), raw: page.raw.clone(), refused }
     });

@@ -62,7 +62,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::health::Health;
-use crate::ledger::{Claim, Digest, Entry, Found, Mark, Marked, Stage, Staged, Synced};
+use crate::ledger::{Claim, Deed, Digest, Entry, Found, Mark, Marked, Stage, Staged, Synced};
 use crate::model::{Cause, LinkKey, Millis, PageId};
 use core::Core;
 use engine::Engine;
@@ -368,18 +368,19 @@ impl Store {
     /// due, so that it is read anew.
     pub async fn outbox_item(&self, link: &LinkKey) -> Result<Option<OutboxItem>, Unavailable> {
         let Some((staged, body)) = self.look_into_outbox(link)? else { return Ok(None) };
-        if let Ok(body) = body {
+        if let (Deed::Put(_), Ok(body)) = (staged.deed, body) {
             return Ok(Some(OutboxItem { staged, body }));
         }
         // An entry that was decided a moment ago is still on its way to disk: only what is missing behind everything
-        // that was queued by now is damaged.
+        // that was queued by now is damaged. A delete has no bytes to show that it is durable, and must be: after a
+        // crash that undid the unlink, the object would be missing.
         self.commit(Core::wait_for_queue).await?;
         match self.look_into_outbox(link)? {
             None => Ok(None),
-            Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body })),
-            Some((now, Err(_))) if now.seq != staged.seq => {
+            Some((now, _)) if now.seq != staged.seq => {
                 Err(Unavailable { reason: "the entry was replaced meanwhile".into() })
             }
+            Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body })),
             Some((staged, Err(damage))) => {
                 tracing::error!(%link, %damage, "a staged object is damaged; the page is read again");
                 self.commit(|core| core.drop_staged(link, staged.seq)).await?;

@@ -6,9 +6,11 @@
 //! the public door is open before this actor starts.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::{Alarm, Owned, jitter};
@@ -28,6 +30,8 @@ pub enum AppMsg {
     Woke(u64),
     /// The look ended.
     Done(Result<(), GraphError>),
+    /// The look panicked.
+    Broke,
 }
 
 /// What the app actor keeps.
@@ -69,6 +73,7 @@ impl Actor for App {
             AppMsg::Woke(generation) if state.alarm.is_current(generation) => state.begin(&me),
             AppMsg::Woke(_) => {}
             AppMsg::Done(ended) => state.done(&me, ended),
+            AppMsg::Broke => return Err("its look panicked".into()),
         }
         Ok(())
     }
@@ -83,9 +88,14 @@ impl AppState {
         let (house, me) = (self.house.clone(), me.clone());
         self.job = Some(Owned(tokio::spawn(async move {
             let setup = house.setup();
-            let ended = Box::pin(ensure(&house, &setup)).await;
-            house.note_graph(&ended);
-            let _ = me.cast(AppMsg::Done(ended));
+            let message = match AssertUnwindSafe(Box::pin(ensure(&house, &setup))).catch_unwind().await {
+                Ok(ended) => {
+                    house.note_graph(&ended);
+                    AppMsg::Done(ended)
+                }
+                Err(_) => AppMsg::Broke,
+            };
+            let _ = me.cast(message);
         })));
     }
 

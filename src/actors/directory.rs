@@ -99,6 +99,11 @@ impl Directory {
         }
     }
 
+    /// Every link that has a page.
+    pub fn links(&self) -> Vec<LinkKey> {
+        self.places.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// Every place.
     pub fn all(&self) -> Vec<Arc<Place>> {
         self.places.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()

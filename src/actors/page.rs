@@ -10,9 +10,11 @@
 
 mod reading;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::directory::Place;
@@ -42,6 +44,8 @@ pub enum PageMsg {
     Woke(u64),
     /// The job of this number ended.
     Done(u64, Box<JobDone>),
+    /// The job of this number panicked.
+    Broke(u64),
     /// The link has a new token.
     Relinked,
     /// Other settings hold; the work this causes may be spread over so long.
@@ -124,6 +128,9 @@ impl Actor for Page {
             // A job that was cut short may have answered just before.
             PageMsg::Done(number, done) if number == state.job_number => state.done(&me, *done),
             PageMsg::Done(..) => {}
+            // A bug, and the page's own: its successor starts from the store.
+            PageMsg::Broke(number) if number == state.job_number => return Err("its job panicked".into()),
+            PageMsg::Broke(_) => {}
             PageMsg::Relinked => state.relinked(&me),
             PageMsg::Reloaded(spread) => state.reloaded(&me, spread),
             PageMsg::Verify(wait) => {
@@ -197,6 +204,9 @@ impl PageState {
     }
 
     fn look(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
+        if self.is_behind() {
+            return self.relinked(me);
+        }
         if let Some(mark) = self.house.store.unclaimed_mark(&self.link) {
             self.last_cause = mark.cause;
             let input =
@@ -204,6 +214,14 @@ impl PageState {
             self.step(me, input);
         }
         self.step(me, Input::Woke);
+    }
+
+    /// After the store was away: it holds another linking than this page knows of, or was not told that the token is
+    /// dead. Trying the token once more settles both.
+    fn is_behind(&self) -> bool {
+        let Some(view) = self.house.store.view(&self.link) else { return false };
+        let unnoted = self.machine.is_parked() && self.token.is_some() && view.record.health.is_active();
+        unnoted || view.record.linked_at != self.linked_at && self.token.is_some()
     }
 
     fn step(&mut self, me: &ActorRef<PageMsg>, input: Input) {
@@ -226,9 +244,13 @@ impl PageState {
         let (house, link, me, number) = (self.house.clone(), self.link.clone(), me.clone(), self.job_number);
         let subscribe = self.subscription.due_at.is_some_and(|at| at <= Millis::now());
         let task = self.house.tasks.spawn(async move {
-            let done = Box::pin(reading::perform(&house, &link, &token, job, subscribe)).await;
+            let work = AssertUnwindSafe(Box::pin(reading::perform(&house, &link, &token, job, subscribe)));
+            let message = match work.catch_unwind().await {
+                Ok(done) => PageMsg::Done(number, Box::new(done)),
+                Err(_) => PageMsg::Broke(number),
+            };
             // A page that is gone needs no answer: its successor reads the store.
-            let _ = me.cast(PageMsg::Done(number, Box::new(done)));
+            let _ = me.cast(message);
         });
         self.job = Some(Owned(task));
     }
@@ -328,6 +350,10 @@ impl PageState {
 
     fn reloaded(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
         let setup = self.house.setup();
+        if self.token.is_none() && matches!(self.house.store.link(&self.link), Ok(Some(_))) {
+            // The keys in force open the token that those before did not.
+            return self.relinked(me);
+        }
         if let Some(view) = self.house.store.view(&self.link) {
             let wanted = wanted_webhook_fields(&setup.config, &view.record);
             let confirmed = view.record.subscribed.iter().cloned().collect();
@@ -346,10 +372,18 @@ impl PageState {
         self.alarm.set(me, [read, subscribe].into_iter().flatten().min(), PageMsg::Woke);
         if let Some(place) = self.place() {
             let parked = self.machine.is_parked();
-            place.set_board(|board| board.next_poll_at = (!parked).then_some(self.machine.poll_at()));
+            place.set_board(|board| {
+                board.next_poll_at = (!parked).then_some(self.machine.poll_at());
+                if self.token.is_none() {
+                    board.trouble = Some(UNREADABLE.to_owned());
+                }
+            });
         }
     }
 }
+
+const UNREADABLE: &str =
+    "its token was sealed with a key that is not configured; name the key in store.previous_keys, or link again";
 
 /// How long a throttled page waits where nobody said.
 const UNNAMED_THROTTLE: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ mod boot;
 mod reload;
 mod stop;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,9 +145,13 @@ impl Actor for Supervisor {
                 // Whoever asked may have stopped waiting; the outcome is in `status` too.
                 let _ = reply.send(outcome);
             }
+            SupervisorMsg::Respawn(child) if state.is_alive(&child) => {}
             SupervisorMsg::Respawn(child) => state.spawn(&me, child, Duration::ZERO).await,
-            SupervisorMsg::StoreBack => state.store_back(),
-            SupervisorMsg::Sweep => state.sweep(&me),
+            SupervisorMsg::StoreBack => state.store_back(&me).await,
+            SupervisorMsg::Sweep => {
+                state.sweep(&me);
+                state.spawn_missing(&me).await;
+            }
             SupervisorMsg::Ping(reply) => {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(());
@@ -178,6 +182,27 @@ impl Actor for Supervisor {
 }
 
 impl SupervisorState {
+    /// Did something else start it in the meantime? A link may be made anew, and a door moved, while its restart waits.
+    fn is_alive(&self, child: &Child) -> bool {
+        match child {
+            Child::Page(link) => self.house.directory.find(link).is_some(),
+            Child::Listener(door) => {
+                let living = |listener: &ActorRef<ListenerMsg>| listener.get_status() == ractor::ActorStatus::Running;
+                self.listeners.get(door).is_some_and(living)
+            }
+            Child::Uploader | Child::App => false,
+        }
+    }
+
+    /// Links without a page: made durable by a write whose answer was lost.
+    async fn spawn_missing(&mut self, me: &ActorRef<SupervisorMsg>) {
+        let missing = |link: &LinkKey| self.house.directory.find(link).is_none();
+        let links: Vec<LinkKey> = self.house.store.links().into_iter().filter(missing).collect();
+        for link in links {
+            self.spawn(me, Child::Page(link), Duration::ZERO).await;
+        }
+    }
+
     /// A child ended because it was told to.
     fn ended(&mut self, cell: &ActorCell) {
         self.alive.remove(&cell.get_id());
@@ -185,17 +210,21 @@ impl SupervisorState {
 
     /// A child panicked or failed.
     fn died(&mut self, me: &ActorRef<SupervisorMsg>, cell: &ActorCell, error: &str) {
-        if let Some((child, _)) = self.alive.remove(&cell.get_id()) {
-            self.answer_death(me, child, error);
+        let Some((child, _)) = self.alive.remove(&cell.get_id()) else { return };
+        if let Child::Page(link) = &child {
+            // Only its own place: a page that was unlinked and linked again has another.
+            let own = self.house.directory.find(link).is_some_and(|place| place.actor.get_id() == cell.get_id());
+            if !own {
+                return;
+            }
+            self.house.directory.remove(link);
         }
+        self.answer_death(me, child, error);
     }
 
     fn answer_death(&mut self, me: &ActorRef<SupervisorMsg>, child: Child, error: &str) {
         if self.stopping {
             return;
-        }
-        if let Child::Page(link) = &child {
-            self.house.directory.remove(link);
         }
         let kind = child.kind();
         let history = self.histories.entry(child.clone()).or_default();
@@ -212,15 +241,23 @@ impl SupervisorState {
         }
     }
 
-    /// After the store refused writes: marks and outbox were read from disk again, so everybody looks again.
-    fn store_back(&self) {
+    /// After the store refused writes: links, marks and outbox were read from disk again. A link or an unlink that was
+    /// refused may have reached the disk all the same, so pages are started and stopped until they fit the links; the
+    /// others look again.
+    async fn store_back(&mut self, me: &ActorRef<SupervisorMsg>) {
         use super::page::PageMsg;
         use super::uploader::UploaderMsg;
-        let places = self.house.directory.all();
-        let spread = crate::page::schedule::spread(places.len(), self.house.setup().config.sync.poll_interval);
-        for place in places {
-            // A page that is gone looks when it is back.
-            let _ = place.actor.cast(PageMsg::Look(spread));
+        let links: BTreeSet<LinkKey> = self.house.store.links().into_iter().collect();
+        let mut gone = self.house.directory.links();
+        gone.retain(|link| !links.contains(link));
+        self.unlinked(&gone);
+        let spread = crate::page::schedule::spread(links.len(), self.house.setup().config.sync.poll_interval);
+        for link in links {
+            match self.house.directory.find(&link) {
+                // A page that died looks when it is back.
+                Some(place) => drop(place.actor.cast(PageMsg::Look(spread))),
+                None => self.spawn(me, Child::Page(link), spread).await,
+            }
         }
         self.house.tell_uploader(UploaderMsg::Refill);
     }

@@ -9,13 +9,15 @@
 //! object succeeds, its page is told to compare the object once such a straggler must be through.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::page::PageMsg;
-use super::{Alarm, jitter};
+use super::{Alarm, Owned, jitter};
 use crate::house::House;
 use crate::ledger::Deed;
 use crate::model::{LinkKey, Millis, ObjectKey};
@@ -61,6 +63,8 @@ pub struct UploaderState {
     alarm: Alarm,
     uncertain: HashSet<LinkKey>,
     draining: Option<RpcReplyPort<()>>,
+    /// The look at Spaces that is under way or planned: one, however often somebody asks.
+    probing: Option<Owned>,
 }
 
 /// The uploader actor.
@@ -78,7 +82,14 @@ impl Actor for Uploader {
     ) -> Result<UploaderState, ActorProcessingErr> {
         let queue = Queue::new(house.setup().config.spaces.max_in_flight);
         house.set_addresses(|addresses| addresses.uploader = Some(me.clone()));
-        Ok(UploaderState { house, queue, alarm: Alarm::default(), uncertain: HashSet::new(), draining: None })
+        Ok(UploaderState {
+            house,
+            queue,
+            alarm: Alarm::default(),
+            uncertain: HashSet::new(),
+            draining: None,
+            probing: None,
+        })
     }
 
     async fn post_start(&self, me: ActorRef<UploaderMsg>, state: &mut UploaderState) -> Result<(), ActorProcessingErr> {
@@ -105,7 +116,11 @@ impl Actor for Uploader {
                 state.queue.retry_now(Millis::now());
                 me.cast(UploaderMsg::Probe)?;
             }
-            UploaderMsg::Probe => state.probe(&me),
+            UploaderMsg::Probe => {
+                // An entry whose stager was cut off before it could tell is found here.
+                state.refill();
+                state.probe(&me);
+            }
             UploaderMsg::Drain(reply) => state.draining = Some(reply),
             #[cfg(feature = "sandbox")]
             UploaderMsg::Drill => panic!("drill: the uploader was asked to panic"),
@@ -139,9 +154,10 @@ impl UploaderState {
         self.house.tasks.spawn(async move {
             let ended = match house.write_permit(&link) {
                 Some(permit) => {
-                    let ended = Box::pin(carry_out(&house, &link)).await;
+                    let ended = AssertUnwindSafe(Box::pin(carry_out(&house, &link))).catch_unwind().await;
                     drop(permit);
-                    ended
+                    // A write that panicked gives its place back like any other that failed.
+                    ended.unwrap_or(Ended { outcome: Outcome::Busy { hint: None }, unanswered: true })
                 }
                 None => Ended { outcome: Outcome::Local, unanswered: false },
             };
@@ -156,15 +172,34 @@ impl UploaderState {
             self.uncertain.insert(link.clone());
         } else if matches!(ended.outcome, Outcome::Settled { .. }) && self.uncertain.remove(link) {
             let straggler = self.house.setup().config.spaces.request_timeout * 2;
-            if let Some(place) = self.house.directory.find(link) {
+            match self.house.directory.find(link) {
                 // A page that is gone compares with its next poll.
-                let _ = place.actor.cast(PageMsg::Verify(straggler));
+                Some(place) => drop(place.actor.cast(PageMsg::Verify(straggler))),
+                None => self.delete_again(link, straggler),
             }
         }
     }
 
+    /// The link is gone and its object was deleted, while a write without an answer may still be on its way: once that
+    /// must be through, the object is deleted again, unless the page was linked anew.
+    fn delete_again(&self, link: &LinkKey, after: Duration) {
+        let (house, link) = (self.house.clone(), link.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let owes = house.store.outbox_links().contains(&link);
+            if owes || house.store.view(&link).is_some() {
+                return;
+            }
+            if let Some(_permit) = house.write_permit(&link)
+                && let Err(error) = house.setup().spaces.delete(&link.object_key()).await
+            {
+                tracing::warn!(%link, %error, "an unlinked object could not be deleted a second time");
+            }
+        });
+    }
+
     /// A read of an object that does not exist tells a missing bucket, a wrong key and a dead endpoint apart.
-    fn probe(&self, me: &ActorRef<UploaderMsg>) {
+    fn probe(&mut self, me: &ActorRef<UploaderMsg>) {
         let (house, me) = (self.house.clone(), me.clone());
         let task = async move {
             let key = ObjectKey::scratch(uuid::Uuid::new_v4());
@@ -174,7 +209,7 @@ impl UploaderState {
             tokio::time::sleep(wait).await;
             let _ = me.cast(UploaderMsg::Probe);
         };
-        tokio::spawn(task);
+        self.probing = Some(Owned(tokio::spawn(task)));
     }
 }
 
@@ -183,7 +218,13 @@ async fn carry_out(house: &Arc<House>, link: &LinkKey) -> Ended {
     let item = match house.store.outbox_item(link).await {
         Ok(Some(item)) => item,
         Ok(None) => return Ended { outcome: Outcome::Settled { more: false }, unanswered: false },
-        Err(_) => return local,
+        Err(_) => {
+            // A damaged entry turned into a mark, of which its page does not know yet.
+            if let Some(mark) = house.store.unclaimed_mark(link) {
+                house.directory.tell(std::slice::from_ref(link), mark.cause);
+            }
+            return local;
+        }
     };
     let spaces = house.setup().spaces.clone();
     let answer = match item.staged.deed {

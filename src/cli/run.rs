@@ -23,7 +23,8 @@ use crate::systemd;
 use crate::telemetry::Telemetry;
 
 /// The drain's own steps stay below this together.
-const DRAIN: Duration = Duration::from_secs(14);
+const DRAIN: Duration = Duration::from_secs(11);
+const CLOSE: Duration = Duration::from_secs(2);
 const RELOAD: Duration = Duration::from_secs(30);
 const STATUS_EVERY: Duration = Duration::from_secs(30);
 
@@ -127,7 +128,9 @@ async fn live(
         tracing::warn!("not everything ended in time; what is owed lies in the store");
     }
     let _ = supervisor.stop_and_wait(None, Some(Duration::from_millis(500))).await;
-    house.store.close().await;
+    if tokio::time::timeout(CLOSE, house.store.close()).await.is_err() {
+        tracing::warn!("the disk is slow; what it has not taken by now was not answered either");
+    }
     tracing::info!("stopped");
     outcome
 }
@@ -135,10 +138,10 @@ async fn live(
 /// A second SIGTERM or SIGINT ends the process at once: whoever sends it means it.
 fn install_signals() -> Result<Signals, Failure> {
     let failed = |e: std::io::Error| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), "");
+    let once = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        let once = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register_conditional_shutdown(signal, NOW, once.clone()).map_err(failed)?;
-        signal_hook::flag::register(signal, once).map_err(failed)?;
+        signal_hook::flag::register(signal, once.clone()).map_err(failed)?;
     }
     Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(failed)
 }

@@ -108,9 +108,10 @@ const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1d2430;--soft:#667085;--line:#e3e7ee;--card:#fff;--back:#f4f6fa;--good:#12805c;--bad:#b42318;--go:#1b5fd0}\
 @media(prefers-color-scheme:dark){:root{--ink:#e8ecf3;--soft:#98a2b3;--line:#2b3342;--card:#171c26;--back:#0f131b;--good:#4cc38a;--bad:#ff8b7e;--go:#7cb0ff}}\
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,sans-serif}\
-main{max-width:42rem;margin:8vh auto;padding:2rem 2.2rem;background:var(--card);border:1px solid var(--line);border-radius:14px}\
-h1{font-size:1.45rem;margin:0 0 .6rem}p{margin:.5rem 0}ul{list-style:none;padding:0;margin:1.2rem 0}\
-li{display:flex;gap:.8rem;justify-content:space-between;padding:.6rem 0;border-top:1px solid var(--line)}\
+main{width:min(42rem,100% - 2rem);margin:8vh auto;padding:2rem 2.2rem;background:var(--card);border:1px solid var(--line);border-radius:14px}\
+h1{font-size:1.45rem;margin:0 0 .6rem}p{margin:.5rem 0}p::first-letter{text-transform:uppercase}ul{list-style:none;padding:0;margin:1.2rem 0}\
+li{display:flex;gap:1.2rem;justify-content:space-between;align-items:baseline;padding:.6rem 0;border-top:1px solid var(--line)}\
+li span{overflow-wrap:anywhere}li span:first-child{flex:0 1 auto;min-width:min(12rem,45%);font-weight:550}li span:last-child{text-align:right}\
 .soft{color:var(--soft);font-size:.92rem}.good{color:var(--good)}.bad{color:var(--bad)}\
 a.button{display:inline-block;margin-top:1rem;padding:.55rem 1.1rem;border-radius:9px;background:var(--go);color:#fff;text-decoration:none}\
 @media(prefers-color-scheme:dark){a.button{color:#0f131b}}";

@@ -33,7 +33,8 @@ pub(super) async fn finish(house: &Arc<House>, request: &Request<Incoming>) -> A
     let deadline = Instant::now() + BUDGET;
     let html = answers::wants_html(request.headers());
     let callback = CallbackQuery::parse(request.uri().query().unwrap_or_default());
-    let user = match check_state(house, request, &callback).await {
+    let checked = timeout_at(deadline, check_state(house, request, &callback)).await;
+    let user = match checked.unwrap_or_else(|_| Err(StateRefusal::Unavailable(Box::new(slow_disk())))) {
         Ok(user) => user,
         Err(StateRefusal::Unavailable(answer)) => return *answer,
         Err(StateRefusal::Refused(code, text)) => return refused(house, html, StatusCode::BAD_REQUEST, code, text),
@@ -55,6 +56,10 @@ pub(super) async fn finish(house: &Arc<House>, request: &Request<Incoming>) -> A
         Some(Err(error)) => login_failed(house, html, &error),
         Some(Ok(linked)) => report(house, linked, html, deadline).await,
     }
+}
+
+fn slow_disk() -> Answer {
+    answers::unavailable("the login cannot be kept at the moment; start again in a minute", 60)
 }
 
 enum StateRefusal {
@@ -157,7 +162,7 @@ async fn report(house: &Arc<House>, linked: Linked, html: bool, deadline: Instan
         None => first.get(&LinkKey::new(linked.user, page.id.clone())).cloned().unwrap_or(First::Pending(None)),
     };
     let rows: Vec<(&linking::Listed, First)> = linked.pages.iter().map(|page| (page, of(page))).collect();
-    if html { report_page(&linked, &rows, &webhook_test) } else { report_json(&linked, &rows, webhook_test) }
+    if html { report_page(house, &linked, &rows, &webhook_test) } else { report_json(&linked, &rows, webhook_test) }
 }
 
 fn report_json(linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test: Value) -> Answer {
@@ -195,24 +200,35 @@ fn report_json(linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test
     answers::json(StatusCode::OK, &value)
 }
 
-fn report_page(linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test: &Value) -> Answer {
+fn report_row(page: &linking::Listed, first: &First) -> String {
+    let name = escape(page.name.as_deref().unwrap_or(page.id.as_str()));
+    let (class, word) = match first {
+        _ if page.refused.is_some() => ("soft", "not linked: not ticked, or your role on it is too weak".to_owned()),
+        First::Done => ("good", "linked and stored".to_owned()),
+        First::Pending(_) => ("soft", "linked; storing goes on by itself".to_owned()),
+        First::Failed(why) => ("bad", escape(why)),
+    };
+    format!("<li><span>{name}</span><span class={class}>{word}</span></li>")
+}
+
+fn report_page(house: &House, linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test: &Value) -> Answer {
     let mut body = String::new();
-    if rows.is_empty() {
-        body.push_str("<p>Facebook listed no pages. Start again and tick the pages to link.</p>");
-    } else {
-        body.push_str("<ul>");
+    let none = rows.iter().all(|(page, _)| page.refused.is_some());
+    if none {
+        let login = escape(&format!("{}/facebook/login", house.setup().config.http.public_url));
+        body.push_str("<p>Facebook gave access to none. Start again and tick the pages to link.</p>");
+        body.push_str(&format!("<a class=button href=\"{login}\">Start again</a>"));
     }
-    for (page, first) in rows {
-        let name = escape(page.name.as_deref().unwrap_or(page.id.as_str()));
-        let (class, word) = match first {
-            First::Done => ("good", "linked and stored".to_owned()),
-            First::Pending(_) => ("soft", "linked; storing goes on by itself".to_owned()),
-            First::Failed(why) => ("bad", escape(why)),
-        };
-        body.push_str(&format!("<li><span>{name}</span><span class={class}>{word}</span></li>"));
+    let pending = rows.iter().filter(|(_, first)| matches!(first, First::Pending(_))).count();
+    if pending > 0 {
+        let text = format!("{pending} of {} are not stored yet; that goes on by itself.", rows.len());
+        body.push_str(&format!("<p class=soft>{text}</p>"));
     }
-    if !rows.is_empty() {
-        body.push_str("</ul>");
+    // What can be used stands first.
+    let (refused, linked_rows): (Vec<_>, Vec<_>) = rows.iter().partition(|(page, _)| page.refused.is_some());
+    let items: String = linked_rows.into_iter().chain(refused).map(|(page, first)| report_row(page, first)).collect();
+    if !items.is_empty() {
+        body.push_str(&format!("<ul>{items}</ul>"));
     }
     if !linked.missing_permissions.is_empty() {
         let list = escape(&linked.missing_permissions.join(", "));
@@ -225,7 +241,7 @@ fn report_page(linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test
         ));
     }
     body.push_str("<p class=soft>You can close this window.</p>");
-    answers::page(StatusCode::OK, "Your pages are linked", &body)
+    answers::page(StatusCode::OK, if none { "No pages were linked" } else { "Your pages are linked" }, &body)
 }
 
 /// Posts a signed test delivery, about no page, to the own public address: the way that Meta will come.

@@ -23,7 +23,6 @@ use crate::house::House;
 use crate::model::{AppUserId, Millis};
 use crate::signature::parse_signed_request;
 use crate::store::Unavailable;
-use crate::store::records::DeletionRecord;
 
 /// The form is a signed request and nothing else.
 const MAX_FORM: usize = 16 << 10;
@@ -74,15 +73,8 @@ pub(super) async fn request(house: &Arc<House>, request: Request<Incoming>, conn
     }
 }
 
-/// The record comes first: dying in between, Meta gets no answer and asks again, and what is left is done then.
 async fn delete_all(house: &Arc<House>, person: &AppUserId, code: &str) -> Result<usize, Unavailable> {
-    let links = house.store.links_of_person(person);
-    let record = DeletionRecord { asked_at: Millis::now(), links: links.clone() };
-    house.store.put_deletion(code, record).await?;
-    for link in &links {
-        house.store.unlink(link, false).await?;
-    }
-    house.store.forget_accounts(person).await?;
+    let links = house.store.forget_person(person, code).await?;
     let count = links.len();
     house.tell_supervisor(SupervisorMsg::Unlinked(links));
     Ok(count)

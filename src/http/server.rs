@@ -1,6 +1,10 @@
 //! One door: accepts connections, limits them, serves HTTP/1 on each, and closes gracefully. What is answered is the
 //! business of whoever opens it.
 //!
+//! Each request is answered in a task of its own, which a client that hangs up does not end: what was begun for it (a
+//! mark, an import, an unlinking) is told to everybody concerned. A handler that panics is a 500, and nobody else's
+//! matter.
+//!
 //! The number of open connections is bounded. When the bound is reached and somebody knocks, the connection that has
 //! been *idle* longest is closed to make room; idle means that no request is being answered on it, so a crowd of
 //! silent or dripping clients cannot keep a webhook out. A client that is dripping a body may be closed too, after the
@@ -213,6 +217,11 @@ pub async fn serve<S, F>(
     on_count(0);
 }
 
+/// The handler panicked; the panic hook has said so.
+fn broke() -> Answer {
+    super::answers::error(hyper::StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request could not be answered")
+}
+
 async fn converse<S, F>(stream: Box<dyn Stream>, limits: Limits, place: Entered, service: S, watcher: Watcher)
 where
     S: Fn(Request<Incoming>, Conn) -> F + Send + 'static,
@@ -221,9 +230,9 @@ where
     let conn = place.conn.clone();
     let answer = service_fn(move |request| {
         conn.answers();
-        let (conn, answer) = (conn.clone(), service(request, conn.clone()));
+        let (conn, answer) = (conn.clone(), tokio::spawn(service(request, conn.clone())));
         async move {
-            let answer = answer.await;
+            let answer = answer.await.unwrap_or_else(|_| broke());
             conn.set(Doing::Idle);
             Ok::<_, Infallible>(answer)
         }
@@ -238,5 +247,72 @@ where
         // Clients that break off or talk nonsense are everyday life at a public door.
         _ = watcher.watch(served) => {}
         () = place.cancel.cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { max_connections: 100, header_timeout: Duration::from_secs(10) };
+
+    async fn door<S, F>(service: S) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<usize>, CancellationToken)
+    where
+        S: Fn(Request<Incoming>, Conn) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let (counts, counted) = mpsc::unbounded_channel();
+        let on_count = move |open| {
+            let _ = counts.send(open);
+        };
+        tokio::spawn(serve(Socket::Tcp(listener), || LIMITS, on_count, service, stop.clone(), Duration::ZERO));
+        (address, counted, stop)
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_is_finished_though_the_client_hangs_up() {
+        let (steps, mut done) = mpsc::unbounded_channel();
+        let go = Arc::new(Notify::new());
+        let waits = go.clone();
+        let (address, mut counted, _stop) = door(move |_, _| {
+            let (steps, waits) = (steps.clone(), waits.clone());
+            async move {
+                steps.send("begun").unwrap();
+                waits.notified().await;
+                steps.send("finished").unwrap();
+                super::super::answers::not_found()
+            }
+        })
+        .await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(done.recv().await, Some("begun"));
+        drop(client);
+        // Each knock has the door count once more; when it counts the knock alone, it has noticed.
+        assert_eq!((counted.recv().await, counted.recv().await), (Some(0), Some(1)));
+        loop {
+            drop(TcpStream::connect(address).await.unwrap());
+            if counted.recv().await == Some(1) {
+                break;
+            }
+        }
+        go.notify_one();
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), done.recv()).await, Ok(Some("finished")));
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_an_answer() {
+        let (address, _counted, _stop) = door(|_, _| async { panic!("a drill") }).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
     }
 }

@@ -9,11 +9,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::{Body, Incoming};
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 use url::form_urlencoded;
@@ -29,6 +30,8 @@ use crate::signature::verify_webhook;
 const MAX_CHALLENGE: usize = 256;
 /// When Meta should come back after a 503.
 const RETRY_AFTER_SECS: u32 = 5;
+/// How long a delivery waits for the disk.
+const DURABLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The GET handshake: the bare challenge, or 403.
 pub(super) fn handshake(house: &House, query: &str) -> Answer {
@@ -115,6 +118,7 @@ async fn accept(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> 
     }
     let delivery: Delivery = match serde_json::from_slice(&whole.bytes) {
         Ok(delivery) => delivery,
+        // JSON, and not an object: about nobody.
         Err(error) if error.is_data() => Delivery::default(),
         Err(_) => return Err(Refusal::NotJson),
     };
@@ -123,13 +127,14 @@ async fn accept(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> 
 
 /// Everything named is marked durably, then told.
 async fn mark(house: &Arc<House>, delivery: Delivery) -> Result<(), Refusal> {
-    if delivery.object.as_deref() != Some("page") {
-        tracing::debug!(object = delivery.object.as_deref().unwrap_or("none"), "a delivery about something else");
+    if !delivery.is_about_pages {
+        tracing::debug!("a delivery about something else");
         return Ok(());
     }
-    let named: BTreeSet<PageId> = delivery.entry.into_iter().filter_map(|entry| entry.page()).collect();
-    let named: Vec<PageId> = named.into_iter().collect();
-    let links = house.store.mark_pages(&named, Cause::Webhook).await.map_err(|_| Refusal::NotDurable)?;
+    let named: Vec<PageId> = delivery.pages.into_iter().collect();
+    // A disk that hangs is answered like one that refuses; a mark that is made after all does no harm.
+    let marked = tokio::time::timeout(DURABLE_WITHIN, house.store.mark_pages(&named, Cause::Webhook)).await;
+    let links = marked.map_err(|_| Refusal::NotDurable)?.map_err(|_| Refusal::NotDurable)?;
     tracing::debug!(pages = named.len(), links = links.len(), "a delivery is durable");
     house.directory.tell(&links, Cause::Webhook);
     Ok(())
@@ -163,37 +168,147 @@ impl Signatures {
     }
 }
 
-/// What is read of a delivery; everything else is passed over without being kept.
-#[derive(Debug, Default, Deserialize)]
+/// What is read of a delivery: what it is about, and every id that an entry names. Everything else is passed over
+/// without being kept, and nothing that is JSON is refused: one odd entry must not cost the pages that others name.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Delivery {
-    #[serde(default)]
-    object: Option<String>,
-    #[serde(default)]
-    entry: Vec<Entry>,
+    is_about_pages: bool,
+    pages: BTreeSet<PageId>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Entry {
-    #[serde(default)]
-    id: Option<EntryId>,
+impl<'de> Deserialize<'de> for Delivery {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut delivery = Delivery::default();
+        from.deserialize_any(Members(|key: &str, value: Node| match (key, value) {
+            ("object", Node::Text(object)) => delivery.is_about_pages |= object == "page",
+            ("entry", Node::Ids(ids)) => delivery.pages.extend(ids),
+            _ => {}
+        }))?;
+        Ok(delivery)
+    }
 }
 
-/// Meta's samples have ids as text and as numbers; anything else is nobody's page.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum EntryId {
+/// A value as far as it matters here: text, or the ids of the objects in it.
+enum Node {
     Text(String),
-    Number(u64),
-    Other(serde::de::IgnoredAny),
+    Ids(Vec<PageId>),
 }
 
-impl Entry {
-    fn page(self) -> Option<PageId> {
-        match self.id? {
-            EntryId::Text(text) => text.parse().ok(),
-            EntryId::Number(number) => number.to_string().parse().ok(),
-            EntryId::Other(_) => None,
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(NodeVisitor)
+    }
+}
+
+/// Longer text is no id and no word that is known here.
+const MAX_WORD: usize = 64;
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Text(if text.len() <= MAX_WORD { text.to_owned() } else { String::new() }))
+    }
+
+    /// Meta's samples have ids as text and as numbers.
+    fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
+        Ok(Node::Text(number.to_string()))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
+        Ok(Node::Ids(Vec::new()))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
+        Ok(Node::Ids(Vec::new()))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Node, E> {
+        Ok(Node::Ids(Vec::new()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Ids(Vec::new()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut ids = Vec::new();
+        while let Some(Entry(found)) = items.next_element()? {
+            ids.extend(found);
         }
+        Ok(Node::Ids(ids))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Node, A::Error> {
+        NodeVisitor::ids_of(members).map(Node::Ids)
+    }
+}
+
+impl NodeVisitor {
+    fn ids_of<'de, A: MapAccess<'de>>(mut members: A) -> Result<Vec<PageId>, A::Error> {
+        let mut ids = Vec::new();
+        while let Some(key) = members.next_key::<String>()? {
+            if key == "id" {
+                let Word(word) = members.next_value()?;
+                ids.extend(word.and_then(|word| word.parse().ok()));
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(ids)
+    }
+}
+
+/// One entry: the ids that stand directly in it.
+struct Entry(Vec<PageId>);
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(match from.deserialize_any(NodeVisitor)? {
+            Node::Ids(ids) => Entry(ids),
+            Node::Text(_) => Entry(Vec::new()),
+        })
+    }
+}
+
+/// Text or a number; nothing for anything else.
+struct Word(Option<String>);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(match from.deserialize_any(NodeVisitor)? {
+            Node::Text(text) => Word(Some(text)),
+            Node::Ids(_) => Word(None),
+        })
+    }
+}
+
+/// Hands each member of an object to a closure; anything but an object has none.
+struct Members<F>(F);
+
+impl<'de, F: FnMut(&str, Node)> Visitor<'de> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        while let Some(key) = members.next_key::<String>()? {
+            if key == "object" || key == "entry" {
+                let value = members.next_value()?;
+                (self.0)(&key, value);
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -203,7 +318,8 @@ mod tests {
 
     fn pages(body: &str) -> Vec<String> {
         let delivery: Delivery = serde_json::from_str(body).unwrap();
-        delivery.entry.into_iter().filter_map(Entry::page).map(String::from).collect()
+        assert!(delivery.is_about_pages, "{body}");
+        delivery.pages.into_iter().map(String::from).collect()
     }
 
     #[test]
@@ -217,7 +333,7 @@ mod tests {
         ] {
             assert_eq!(pages(body), ["123"], "{body}");
         }
-        assert_eq!(pages(r#"{"object":"page","entry":[{"id":"1"},{"id":"2"},{"id":"1"}]}"#), ["1", "2", "1"]);
+        assert_eq!(pages(r#"{"object":"page","entry":[{"id":"1"},{"id":"2"},{"id":"1"}]}"#), ["1", "2"]);
     }
 
     #[test]
@@ -229,8 +345,25 @@ mod tests {
             r#"{"object":"page","entry":[{"id":{"a":1}}]}"#,
             r#"{"object":"page","entry":[{"id":"../x"}]}"#,
             r#"{"object":"page","entry":[{"id":-5}]}"#,
+            r#"{"object":"page","entry":"123"}"#,
+            r#"{"object":"page","entry":[{"changes":[{"id":"123"}]}]}"#,
         ] {
             assert!(pages(body).is_empty(), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_odd_entry_costs_no_other_page() {
+        for body in [
+            r#"{"object":"page","entry":[{"id":"123"},"x",7,null,[[]],{"id":true}]}"#,
+            r#"{"entry":[{"id":"123","id":[1]}],"object":"page","object":"page"}"#,
+            r#"{"object":"page","entry":{"id":"123"}}"#,
+            r#"{"object":"page","entry":[],"entry":[{"id":123}]}"#,
+        ] {
+            assert_eq!(pages(body), ["123"], "{body}");
+        }
+        for body in ["[]", "\"page\"", "7", "null"] {
+            assert!(serde_json::from_str::<Delivery>(body).is_err_and(|e| e.is_data()), "{body}");
         }
     }
 }

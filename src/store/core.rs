@@ -1,7 +1,7 @@
 //! The store's memory: every record but sessions, and the ledger of each link. Decisions are made here, under the
 //! store's one lock; the writes they cause are gathered and handed to the committer in the same order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -25,7 +25,7 @@ pub(super) struct Core {
     pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
     pub(super) used_states: HashMap<[u8; 16], Millis>,
-    pub(super) taken_logins: HashSet<[u8; 32]>,
+    pub(super) taken_logins: HashMap<[u8; 32], Millis>,
     writes: Vec<Write>,
     must_wait: bool,
     durable_notes: Vec<(LinkKey, u64)>,
@@ -57,7 +57,7 @@ impl Core {
             accounts: loader.accounts,
             deletions: loader.deletions,
             used_states: loader.states,
-            taken_logins: HashSet::new(),
+            taken_logins: HashMap::new(),
             writes: Vec::new(),
             must_wait: false,
             durable_notes: Vec::new(),
@@ -287,10 +287,13 @@ impl Core {
         for record in self.records.values() {
             *counts.health.entry(record.health.word()).or_default() += 1;
         }
-        for entry in self.ledger.values() {
+        for (link, entry) in &self.ledger {
             counts.due += u64::from(entry.due().is_some());
             counts.outbox += u64::from(entry.staged().is_some());
-            counts.oldest_owed = [counts.oldest_owed, entry.owed_since()].into_iter().flatten().min();
+            // What waits for a person is counted as owed, and says nothing about how well the daemon keeps up.
+            let waits = self.records.get(link).is_some_and(|record| !record.health.is_active());
+            let since = entry.owed_since().filter(|_| !waits || entry.staged().is_some());
+            counts.oldest_owed = [counts.oldest_owed, since].into_iter().flatten().min();
         }
         counts
     }

@@ -20,7 +20,9 @@ use super::{Store, Unavailable};
 use crate::health::Health;
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
 
-/// Expired records removed in one go; the rest waits for the next sweep.
+/// How long it is remembered that a login link was taken, beside its record's removal.
+const LOGIN_TAKEN_FOR: Duration = Duration::from_secs(3600);
+/// Expired records of one tree removed in one go; the rest waits for the next sweep.
 const SWEEP_AT_ONCE: usize = 1000;
 
 /// A page to link.
@@ -130,6 +132,27 @@ impl Store {
         self.lock().links_of_person(person)
     }
 
+    /// Forgets a person: every link whose token is theirs, with a delete owed for each object; every login; and notes
+    /// the deletion under this code. One transaction: after a crash either all of it holds or Meta got no answer.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn forget_person(&self, person: &AppUserId, code: &str) -> Result<Vec<LinkKey>, Unavailable> {
+        self.commit(|core| {
+            let links = core.links_of_person(person);
+            for link in &links {
+                core.remove_link(link, true);
+            }
+            let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
+            theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
+            let record = DeletionRecord { asked_at: Millis::now(), links: links.clone() };
+            core.write(Tree::Deletions, code.as_bytes().to_vec(), Some(codec::encode(&record)));
+            core.deletions.insert(code.to_owned(), record);
+            links
+        })
+        .await
+    }
+
     /// Forgets a person's logins of every user.
     ///
     /// # Errors
@@ -203,7 +226,7 @@ impl Store {
         let Some(record) = record.filter(|r| r.expires_at > Millis::now()) else { return Ok(None) };
         let first = self
             .commit(|core| {
-                let first = core.taken_logins.insert(hash);
+                let first = core.taken_logins.insert(hash, Millis::now()).is_none();
                 if first {
                     core.write(Tree::Logins, hash.to_vec(), None);
                 }
@@ -235,18 +258,6 @@ impl Store {
         .await
     }
 
-    /// Notes a deletion that was asked for.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn put_deletion(&self, code: &str, record: DeletionRecord) -> Result<(), Unavailable> {
-        self.commit(|core| {
-            core.write(Tree::Deletions, code.as_bytes().to_vec(), Some(codec::encode(&record)));
-            core.deletions.insert(code.to_owned(), record);
-        })
-        .await
-    }
-
     /// A deletion by its confirmation code, and how many of its objects still owe a delete.
     pub fn deletion(&self, code: &str) -> Option<(DeletionRecord, usize)> {
         let mut core = self.lock();
@@ -263,35 +274,45 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn sweep(&self, now: Millis) -> Result<usize, Unavailable> {
-        let mut gone = self.read(|engine| {
-            let mut gone = expired(engine, Tree::Sessions, now, |r: SessionRecord| r.expires_at);
-            gone.extend(expired(engine, Tree::Logins, now, |r: LoginRecord| r.expires_at));
-            gone.extend(expired(engine, Tree::States, now, |expires_at: Millis| expires_at));
-            gone
-        })?;
-        gone.truncate(SWEEP_AT_ONCE);
+        // Whole trees are looked through, which is nothing for a thread that others wait for.
+        let store = self.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            store.read(|engine| {
+                let mut gone = expired(engine, Tree::Sessions, now, |r: SessionRecord| r.expires_at);
+                gone.extend(expired(engine, Tree::Logins, now, |r: LoginRecord| r.expires_at));
+                gone.extend(expired(engine, Tree::States, now, |expires_at: Millis| expires_at));
+                gone
+            })
+        });
+        let gone = looked.await.map_err(|_| Unavailable { reason: "the sweep broke off".into() })??;
         let count = gone.len();
         self.commit(|core| {
             core.used_states.retain(|_, expires_at| *expires_at > now);
-            for (tree, key) in gone {
-                if let (Tree::Logins, Ok(hash)) = (tree, key.as_slice().try_into()) {
-                    core.taken_logins.remove::<[u8; 32]>(&hash);
-                }
-                core.write(tree, key, None);
-            }
+            // Whoever took one of these has been answered long ago, and the record went with it.
+            core.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
+            gone.into_iter().for_each(|(tree, key)| core.write(tree, key, None));
         })
         .await?;
         Ok(count)
     }
 
-    /// Puts other keys in place and seals every token with the current one; reads go on meanwhile. Returns how many
-    /// records were sealed anew.
+    /// Records whose token none of these keys opens.
+    pub fn unopened_by(&self, keyring: &Keyring) -> usize {
+        let links = self.views().into_iter().filter(|v| !keyring.knows(&v.record.token.0)).count();
+        links + self.lock().accounts.values().filter(|account| !keyring.knows(&account.token.0)).count()
+    }
+
+    /// Puts other keys in force: what is sealed from here on is sealed with the current one.
+    pub fn set_keyring(&self, keyring: Keyring) {
+        *self.inner.keyring.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(keyring);
+    }
+
+    /// Seals every token anew that is not sealed with the current key; reads go on meanwhile. Returns how many.
     ///
     /// # Errors
     /// [`Unavailable`] when the store went down on the way; the rest is done at the next start.
-    pub async fn rotate_keys(&self, keyring: Keyring) -> Result<usize, Unavailable> {
-        let keyring = Arc::new(keyring);
-        *self.inner.keyring.write().unwrap_or_else(std::sync::PoisonError::into_inner) = keyring.clone();
+    pub async fn reseal(&self) -> Result<usize, Unavailable> {
+        let keyring = self.inner.keyring();
         let mut count = 0;
         for link in self.links() {
             count += usize::from(self.commit(|core| reseal_link(core, &keyring, &link)).await?);

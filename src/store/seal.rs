@@ -170,6 +170,11 @@ impl Keyring {
         key_id(sealed) == Ok(self.current.id)
     }
 
+    /// Was it sealed with a key of this ring?
+    pub fn knows(&self, sealed: &[u8]) -> bool {
+        key_id(sealed).is_ok_and(|id| self.keys().any(|key| key.id == id))
+    }
+
     fn keys(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.current).chain(&self.previous)
     }

@@ -155,7 +155,10 @@ impl Queue {
                 }
                 slot.ready_at = now;
             }
-            Outcome::Local => slot.ready_at = now.plus(BUSY.delay(slot.failures.min(3), jitter, None)),
+            Outcome::Local => {
+                slot.ready_at = now.plus(BUSY.delay(slot.failures.min(3), jitter, None));
+                slot.failures = slot.failures.saturating_add(1);
+            }
             Outcome::Busy { hint } => slot.ready_at = self.failed(&mut slot, &BUSY, hint, now, jitter),
             Outcome::Misconfigured => slot.ready_at = self.failed(&mut slot, &MISCONFIGURED, None, now, jitter),
         }

@@ -1,1 +1,145 @@
+//! A fault in one part stays there: parts that panic come back, and nothing is lost or refused meanwhile.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pagesyncd::sandbox::fault::Fault;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::town::{Town, object_key, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_panics_comes_back_and_its_neighbours_notice_nothing() {
+    let mut town = Town::plan().drills().start().await;
+    town.expect_panics("drill:");
+    let user = town.linked().await;
+    let pages = town.pages();
+    let restarts = "pagesyncd_actor_restarts_total{actor=\"page\"}";
+    for round in 1..=2 {
+        town.drill(&format!("page/{}", pages[0])).await;
+        until("the page died", async || town.metric(restarts).await == f64::from(round)).await;
+        for page in &pages {
+            town.world().edit_page(page, "name", format!("Round {round} of {page}").into()).unwrap();
+        }
+        town.until_true(user, &pages[1..]).await;
+        town.until_true(user, &pages).await;
+    }
+    assert_eq!(town.metric(restarts).await, 2.0);
+    assert_eq!(town.metric("pagesyncd_links{health=\"active\"}").await, 6.0);
+    town.settle().await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_made_while_its_page_is_dead_is_found_by_the_next_one() {
+    let mut town = Town::plan().drills().start().await;
+    town.expect_panics("drill:");
+    let user = town.linked().await;
+    let page = town.nth(0);
+    town.world().edit_page(&page, "name", "Told to nobody".into()).unwrap();
+    town.drill(&format!("page/{page}")).await;
+    until("the page is true again", async || town.is_true(user, &page)).await;
+    town.settle().await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uploader_that_panics_is_followed_by_one_that_knows_what_is_owed() {
+    let mut town = Town::plan().drills().start().await;
+    town.expect_panics("drill:");
+    let user = town.linked().await;
+    let pages = town.pages();
+    town.world().set_fault(Fault::SpacesRefused, true);
+    for page in &pages {
+        town.world().edit_page(page, "name", format!("Owed {page}").into()).unwrap();
+    }
+    until("everything is owed", async || town.status().await["outbox"] == 6).await;
+    town.drill("uploader").await;
+    let restarts = "pagesyncd_actor_restarts_total{actor=\"uploader\"}";
+    until("the uploader died", async || town.metric(restarts).await == 1.0).await;
+    assert_eq!(town.status().await["outbox"], 6);
+    town.world().clear_faults();
+    town.until_true(user, &pages).await;
+    town.settle().await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uploader_that_panics_in_the_midst_of_writes_writes_no_object_twice_at_once() {
+    let mut town = Town::plan().drills().start().await;
+    town.expect_panics("drill:");
+    let user = town.linked().await;
+    let pages = town.pages();
+    town.world().set_latency(std::time::Duration::from_millis(700));
+    town.world().set_fault(Fault::SpacesSlow, true);
+    for page in &pages {
+        town.world().edit_page(page, "name", format!("Slowly {page}").into()).unwrap();
+    }
+    until("writes are under way", async || town.status().await["outbox"] == 6).await;
+    town.drill("uploader").await;
+    for page in &pages {
+        town.world().edit_page(page, "name", format!("Slowly again {page}").into()).unwrap();
+    }
+    town.until_true(user, &pages).await;
+    town.settle().await;
+    for page in &pages {
+        assert_eq!(town.world().max_concurrent_puts(&object_key(user, page)), 1);
+    }
+    town.finish().await;
+}
+
+/// One request on a connection of its own.
+async fn knock(address: &str) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let good = answer.starts_with("HTTP/1.1 200");
+    if good { Ok(()) } else { Err(std::io::Error::other(format!("answered {answer:?}"))) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_panics_comes_back_on_its_socket_and_refuses_nobody() {
+    let mut town = Town::plan().drills().start().await;
+    town.expect_panics("drill:");
+    let address = town.base.strip_prefix("http://").unwrap().to_owned();
+    let (over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (address, over, served) = (address.clone(), over.clone(), served.clone());
+            tokio::spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    knock(&address).await?;
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok::<_, std::io::Error>(())
+            })
+        })
+        .collect();
+    let restarts = "pagesyncd_actor_restarts_total{actor=\"listener\"}";
+    for round in 1..=2 {
+        let before = served.load(Ordering::Relaxed);
+        until("callers are served", async || served.load(Ordering::Relaxed) > before + 20).await;
+        town.drill("listener").await;
+        until("the listener died", async || town.metric(restarts).await == f64::from(round)).await;
+        let before = served.load(Ordering::Relaxed);
+        until("callers are served again", async || served.load(Ordering::Relaxed) > before + 20).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    let user = town.linked().await;
+    town.until_true(user, &town.pages()).await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drills_are_for_processes_that_were_started_for_them() {
+    let town = Town::plan().start().await;
+    for which in ["uploader", "listener", "page/1"] {
+        assert_eq!(town.admin(http::Method::POST, &format!("/v1/drill/{which}"), "").await.0, 404);
+    }
+    town.finish().await;
+}

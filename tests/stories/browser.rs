@@ -78,6 +78,21 @@ fn row(page: &str, standing: &str) -> String {
     format!("#page-rows tr[data-page='{page}'][data-standing='{standing}']")
 }
 
+/// Presses the login button of the console, and goes on in the tab that opens.
+async fn open_dialog(browser: &Browser) {
+    let before = browser.windows().await;
+    browser.click("#login").await;
+    browser.wait_until("the dialog's tab", || async { browser.windows().await.len() > before.len() }).await;
+    let opened = browser.windows().await.into_iter().find(|window| !before.contains(window)).expect("another tab");
+    browser.switch_to(&opened).await;
+}
+
+/// Waits for what the daemon tells the person, and returns it.
+async fn told(browser: &Browser) -> String {
+    browser.wait_until("the daemon's page", || async { browser.text("h1").await == "Your pages are linked" }).await;
+    browser.text("ul").await
+}
+
 /// Ticks three pages in the dialog, which is open, and goes on to what the daemon answers.
 async fn tick_three(browser: &Browser) -> Vec<String> {
     browser.click("#none").await;
@@ -110,13 +125,9 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     picture(&browser, "1-console").await;
 
     let console = browser.windows().await.remove(0);
-    browser.click("#login").await;
-    browser.wait_until("the dialog's tab", || async { browser.windows().await.len() == 2 }).await;
-    let dialog = browser.windows().await.into_iter().find(|w| *w != console).expect("another tab");
-    browser.switch_to(&dialog).await;
+    open_dialog(&browser).await;
     let pages = tick_three(&browser).await;
-    browser.wait_until("the daemon's page", || async { browser.text("h1").await == "Your pages are linked" }).await;
-    let told = browser.text("ul").await;
+    let told = told(&browser).await;
     assert_eq!(told.matches("linked and stored").count(), 3, "{told}");
     let session = browser.cookies().await.into_iter().find(|cookie| cookie.name == "session_id").expect("a session");
     assert!(session.http_only && session.same_site.as_deref() == Some("Lax"), "{session:?}");
@@ -166,6 +177,39 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
         .wait_until("nothing to be owed", || async { browser.text("#flow-daemon").await == "3 links, nothing owed" })
         .await;
     picture(&browser, "7-caught-up").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    sandbox.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_changes_the_password_and_logs_in_again() {
+    let Some(browser) = Browser::start().await else { return };
+    let sandbox = Sandbox::open(4).await;
+    browser.goto(&sandbox.console.url()).await;
+    let console = browser.windows().await.remove(0);
+    open_dialog(&browser).await;
+    browser.click("#continue").await;
+    let first = told(&browser).await;
+    assert_eq!(first.matches("linked and stored").count(), 4, "{first}");
+
+    browser.switch_to(&console).await;
+    let page = browser.text("#page-rows tr:first-child code").await;
+    appears(&browser, &row(&page, "equal")).await;
+    browser.click("#people button[data-deed='change_password']").await;
+    browser.click(&row(&page, "equal")).await;
+    rename(&browser, "Nobody may read this").await;
+    let ailing = format!("{} .badge[data-health='needs_relink']", row(&page, "behind"));
+    appears(&browser, &ailing).await;
+    picture(&browser, "8-needs-relink").await;
+
+    open_dialog(&browser).await;
+    browser.click("#continue").await;
+    let again = told(&browser).await;
+    assert_eq!(again.matches("linked and stored").count(), 4, "{again}");
+    browser.switch_to(&console).await;
+    appears(&browser, &row(&page, "equal")).await;
+    browser.wait_until("no badge", || async { !browser.has("#page-rows [data-health]").await }).await;
+    assert_eq!(sandbox.name_in_spaces(&page).as_deref(), Some("Nobody may read this"));
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     sandbox.close().await;
 }

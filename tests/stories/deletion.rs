@@ -1,1 +1,179 @@
+//! People who leave: the app is removed, or everything about them is to be forgotten.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use pagesyncd::model::UserId;
+use pagesyncd::sandbox::fault::Fault;
+use serde_json::{Value, json};
+
+use crate::town::{ADA, Answer, BRUNO, Town, delivery, until};
+
+fn signed(secret: &str, claims: &Value) -> String {
+    let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
+    let mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    let signature = mac.chain_update(&payload).finalize().into_bytes();
+    format!("{}.{payload}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn claims(person: &str, issued_at: u64) -> Value {
+    json!({"user_id": person, "algorithm": "HMAC-SHA256", "issued_at": issued_at})
+}
+
+fn now() -> u64 {
+    pagesyncd::model::Millis::now().0 / 1000
+}
+
+async fn post(town: &Town, path: &str, signed_request: &str) -> Answer {
+    town.keep_secret(signed_request);
+    let form = [("signed_request", signed_request)];
+    town.send(town.http.post(format!("{}{path}", town.base)).form(&form)).await
+}
+
+/// Ada with six pages and Bruno with three of them.
+async fn two_people(town: &Town) -> (UserId, UserId) {
+    let ada = town.linked().await;
+    let bruno = UserId::random();
+    assert_eq!(town.log_in(bruno, BRUNO, "all").await.status, 200);
+    town.until_true(bruno, &town.pages()[..3]).await;
+    town.settle().await;
+    (ada, bruno)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signed_requests_that_are_not_facebooks_are_refused() {
+    let town = Town::plan().trace().start().await;
+    town.linked().await;
+    let secret = town.server.app_secret.clone();
+    let good = claims(ADA, now());
+    let whole = signed(&secret, &good);
+    let (signature, payload) = whole.split_once('.').unwrap();
+    let other = URL_SAFE_NO_PAD.encode(claims(BRUNO, now()).to_string());
+    let cases = [
+        signed("another secret", &good),
+        format!("{signature}.{other}"),
+        format!("{signature}."),
+        format!(".{payload}"),
+        payload.to_owned(),
+        format!("{}.{payload}", &signature[..signature.len() - 4]),
+        signed(&secret, &json!({"user_id": ADA, "algorithm": "none", "issued_at": now()})),
+        signed(&secret, &claims(ADA, now() - 2 * 24 * 3600)),
+        signed(&secret, &claims(ADA, now() + 24 * 3600)),
+        signed(&secret, &json!({"algorithm": "HMAC-SHA256", "issued_at": now()})),
+        signed(&secret, &claims("../x", now())),
+        "x".repeat(9000),
+    ];
+    for path in ["/facebook/deauthorize", "/facebook/data-deletion"] {
+        for case in &cases {
+            let answer = post(&town, path, case).await;
+            assert!(matches!(answer.status, 400 | 401), "{} {case}", answer.status);
+            assert!(!answer.code().is_empty());
+        }
+        let bare = town.send(town.http.post(format!("{}{path}", town.base)).body("other=1")).await;
+        assert_eq!((bare.status, bare.code().as_str()), (400, "no_signed_request"));
+        let large = town.send(town.http.post(format!("{}{path}", town.base)).body("x".repeat(100_000))).await;
+        assert_eq!(large.status, 413);
+    }
+    assert_eq!(town.metric("pagesyncd_links{health=\"active\"}").await, 6.0);
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_removes_the_app_has_their_links_stopped_and_nobody_else() {
+    let town = Town::plan().start().await;
+    let (ada, bruno) = two_people(&town).await;
+    let pages = town.pages();
+    town.world().remove_app(ADA).unwrap();
+    assert_eq!(town.world().send_deauthorize(ADA).await.unwrap(), 200);
+    assert_eq!(town.metric("pagesyncd_links{health=\"app_removed\"}").await, 6.0);
+    assert_eq!(town.metric("pagesyncd_links{health=\"active\"}").await, 3.0);
+    // Her page is told and asked no more; his are.
+    let reads = town.world().graph_reads(&pages[4]);
+    assert_eq!(town.deliver(delivery(&[&pages[4]])).await.status, 200);
+    town.world().edit_page(&pages[0], "name", "Bruno goes on".into()).unwrap();
+    assert_eq!(town.deliver(delivery(&[&pages[0]])).await.status, 200);
+    until("his object follows", async || town.is_true(bruno, &pages[0])).await;
+    assert!(!town.is_true(ada, &pages[0]) && town.object(ada, &pages[0]).is_some());
+    assert_eq!(town.world().graph_reads(&pages[4]), reads);
+    // It is so after a crash; and a new login brings them back.
+    town.crash().await;
+    assert_eq!(town.metric("pagesyncd_links{health=\"app_removed\"}").await, 6.0);
+    assert_eq!(town.log_in(ada, ADA, "all").await.status, 200);
+    town.until_true(ada, &pages).await;
+    assert_eq!(town.metric("pagesyncd_links{health=\"active\"}").await, 9.0);
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_to_be_forgotten_is_and_the_status_page_tells_the_truth() {
+    let town = Town::plan().trace().start().await;
+    let (ada, bruno) = two_people(&town).await;
+    let pages = town.pages();
+    town.world().set_fault(Fault::SpacesRefused, true);
+    let (status, told) = town.world().send_data_deletion(ADA).await.unwrap();
+    assert_eq!(status, 200);
+    let (url, code) = (told["url"].as_str().unwrap(), told["confirmation_code"].as_str().unwrap());
+    assert_eq!(told.as_object().unwrap().len(), 2);
+    assert!(url.starts_with(&town.base) && url.ends_with(code) && code.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let path = url.strip_prefix(&town.base).unwrap().to_owned();
+    // The links are gone at once, the objects wait for Spaces, and the page says so.
+    assert_eq!(town.status().await["links"], 3);
+    let answer = town.get(&path).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.header("content-type").starts_with("text/html"));
+    assert!(answer.text().contains("being deleted") && answer.text().contains("6 of 6"), "{}", answer.text());
+    assert!(town.object(ada, &pages[5]).is_some());
+    town.crash().await;
+    assert!(town.get(&path).await.text().contains("6 of 6"));
+    town.world().set_fault(Fault::SpacesRefused, false);
+    until("the page says that all is gone", async || town.get(&path).await.text().contains("Your data is deleted"))
+        .await;
+    assert!(!town.get(&path).await.text().contains("being deleted"));
+    let keys = town.server.objects.list();
+    assert!(!keys.iter().any(|key| key.contains(&ada.to_string())), "{keys:?}");
+    assert_eq!(keys.iter().filter(|key| key.contains(&bruno.to_string())).count(), 3);
+    // Nothing of it comes back, whatever is told.
+    town.world().edit_page(&pages[0], "name", "After the deletion".into()).unwrap();
+    assert_eq!(town.deliver(delivery(&pages)).await.status, 200);
+    until("the other person's object follows", async || town.is_true(bruno, &pages[0])).await;
+    town.settle().await;
+    assert!(!town.server.objects.list().iter().any(|key| key.contains(&ada.to_string())));
+    let unknown = town.get("/facebook/data-deletion/00000000000000000000000000000000").await;
+    assert_eq!(unknown.status, 404);
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_is_asked_for_twice_or_by_a_stranger_is_confirmed() {
+    let town = Town::plan().start().await;
+    town.linked().await;
+    let secret = town.server.app_secret.clone();
+    for person in [ADA, ADA, "2299999999999999"] {
+        let answer = post(&town, "/facebook/data-deletion", &signed(&secret, &claims(person, now()))).await;
+        assert_eq!(answer.status, 200);
+        let path = answer.json()["url"].as_str().unwrap().strip_prefix(&town.base).unwrap().to_owned();
+        until("it is done", async || town.get(&path).await.text().contains("Your data is deleted")).await;
+    }
+    assert_eq!(town.status().await["links"], 0);
+    assert_eq!(town.server.objects.list(), Vec::<String>::new());
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_was_forgotten_may_come_again() {
+    let town = Town::plan().start().await;
+    let user = town.linked().await;
+    town.world().set_fault(Fault::SpacesRefused, true);
+    assert_eq!(town.world().send_data_deletion(ADA).await.unwrap().0, 200);
+    // The objects to be deleted are overtaken by the ones of the new login.
+    let answer = town.log_in(user, ADA, "all");
+    let (answer, ()) = tokio::join!(answer, async {
+        until("the pages are linked anew", async || town.status().await["links"] == 6).await;
+        town.world().set_fault(Fault::SpacesRefused, false);
+    });
+    assert_eq!(answer.status, 200);
+    town.until_true(user, &town.pages()).await;
+    town.settle().await;
+    town.until_true(user, &town.pages()).await;
+    town.finish().await;
+}

@@ -1,1 +1,130 @@
+//! The end: requests under way get their answer, what is owed stays owed, and the exit code says that all is well.
 
+use std::time::{Duration, Instant};
+
+use pagesyncd::sandbox::fault::Fault;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::town::{Town, delivery, until};
+
+/// A delivery that the daemon is reading, and of which the last byte is missing.
+async fn half_sent(town: &Town, body: &str) -> (TcpStream, String) {
+    let address = town.base.strip_prefix("http://").unwrap();
+    let signature = town.world().sign(body.as_bytes());
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /facebook/webhook HTTP/1.1\r\nhost: x\r\nx-hub-signature-256: {signature}\r\n\
+         expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The daemon says that it began to read the body.
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let (most, last) = body.split_at(body.len() - 1);
+    stream.write_all(most.as_bytes()).await.unwrap();
+    (stream, last.to_owned())
+}
+
+async fn door_is_closed(town: &Town) {
+    let address = town.base.strip_prefix("http://").unwrap();
+    until("the door is closed", async || TcpStream::connect(address).await.is_err()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_under_way_gets_its_answer_and_is_kept() {
+    for signal in [SIGTERM, SIGINT] {
+        let town = Town::plan().start().await;
+        let user = town.linked().await;
+        let page = town.nth(0);
+        town.world().set_fault(Fault::WebhooksLost, true);
+        town.world().edit_page(&page, "name", "Told at the last moment".into()).unwrap();
+        let (mut stream, last) = half_sent(&town, &delivery(&[&page])).await;
+        town.daemon.signal(signal).unwrap();
+        door_is_closed(&town).await;
+        stream.write_all(last.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+        assert_eq!(town.daemon.wait().await, Some(0));
+        town.daemon.start().await.unwrap();
+        until("what was told is written", async || town.is_true(user, &page)).await;
+        town.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_under_load_ends_well_and_loses_nothing() {
+    let town = Town::plan().pages(10).start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    for round in 0..3 {
+        let accepted = "pagesyncd_webhook_deliveries_total{result=\"accepted\"}";
+        let before = town.metric(accepted).await;
+        let (world, edited) = (town.world().clone(), pages.clone());
+        let editing = tokio::spawn(async move {
+            for number in 0..30 {
+                for page in &edited {
+                    world.edit_page(page, "name", format!("Round {round}, edit {number} of {page}").into()).unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        until("some were taken", async || town.metric(accepted).await >= before + 3.0).await;
+        let started = Instant::now();
+        town.restart().await;
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+        editing.await.unwrap();
+    }
+    until("every webhook is delivered", async || town.world().undelivered() == 0).await;
+    town.until_true(user, &pages).await;
+    town.settle().await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_graph_and_spaces_that_hang() {
+    let town = Town::plan().start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    town.world().set_fault(Fault::SpacesHang, true);
+    for page in &pages[..3] {
+        town.world().edit_page(page, "name", format!("Hangs in Spaces {page}").into()).unwrap();
+    }
+    until("three writes hang", async || town.status().await["outbox"] == 3).await;
+    town.world().set_fault(Fault::GraphHang, true);
+    for page in &pages[3..] {
+        town.world().edit_page(page, "name", format!("Hangs in Graph {page}").into()).unwrap();
+    }
+    until("three reads hang", async || town.status().await["due"] == 3).await;
+    let started = Instant::now();
+    assert_eq!(town.daemon.stop().await, Some(0));
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    town.world().clear_faults();
+    town.daemon.start().await.unwrap();
+    town.until_true(user, &pages).await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_the_process_at_once() {
+    let town = Town::plan().start().await;
+    let user = town.linked().await;
+    let page = town.nth(0);
+    town.world().set_fault(Fault::SpacesRefused, true);
+    town.world().edit_page(&page, "name", "Owed at the end".into()).unwrap();
+    until("a write is owed", async || town.status().await["outbox"] == 1).await;
+    // A request that does not end keeps the first stop busy.
+    let (_stream, _) = half_sent(&town, &delivery(&[&page])).await;
+    town.daemon.signal(SIGTERM).unwrap();
+    door_is_closed(&town).await;
+    town.daemon.signal(SIGTERM).unwrap();
+    assert_eq!(town.daemon.wait().await, Some(143));
+    town.world().clear_faults();
+    town.daemon.start().await.unwrap();
+    until("what was owed is written", async || town.is_true(user, &page)).await;
+    town.finish().await;
+}

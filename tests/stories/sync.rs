@@ -1,1 +1,409 @@
+//! Objects follow their pages: told by webhooks, found by polls, in spite of what Graph and Spaces do meanwhile.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pagesyncd::model::UserId;
+use pagesyncd::sandbox::fault::{Call, Fault, Scope};
+
+use crate::town::{Town, delivery, object_key, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_on_facebook_is_followed_by_the_object() {
+    let town = Town::plan().trace().start().await;
+    let user = town.linked().await;
+    let page = town.nth(0);
+    for (field, value) in [
+        ("name", "Café Größe 😀 </script>".into()),
+        ("phone", "+49 451 123".into()),
+        ("emails", serde_json::json!(["a@example.org", "b@example.org"])),
+        ("website", serde_json::Value::Null),
+        ("hours", serde_json::json!({"mon_1_open": "07:00", "mon_1_close": "19:00"})),
+    ] {
+        town.world().edit_page(&page, field, value).unwrap();
+        until(&format!("{field} is in the object"), async || town.is_true(user, &page)).await;
+    }
+    assert_eq!(town.object(user, &page).unwrap()["source"], "webhook");
+    town.settle().await;
+    let told = town.page(&page).await.unwrap();
+    assert_eq!((&told["name"], &told["health"]), (&"Café Größe 😀 </script>".into(), &"active".into()));
+    assert_eq!(told["owed"], false);
+    for moment in ["object_changed_at", "last_read_at", "next_poll_at"] {
+        assert!(told[moment].as_str().unwrap().ends_with('Z'), "{told}");
+    }
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_finds_the_same_page_writes_nothing_though_picture_addresses_rotate() {
+    let town = Town::plan().pages(2).start().await;
+    let user = town.linked().await;
+    let (page, puts) = (town.nth(0), town.puts(user, &town.nth(0)));
+    let before = town.metric("pagesyncd_objects_unchanged_total").await;
+    for round in 1..=5 {
+        let unchanged = "pagesyncd_objects_unchanged_total";
+        assert_eq!(town.deliver(delivery(&[&page])).await.status, 200);
+        until("the read found nothing new", async || town.metric(unchanged).await >= before + f64::from(round)).await;
+    }
+    assert_eq!(town.puts(user, &page), puts);
+    // The same read does write when there is something.
+    town.world().edit_page(&page, "description", "Something".into()).unwrap();
+    until("the edit is written", async || town.is_true(user, &page)).await;
+    town.settle().await;
+    assert_eq!(town.puts(user, &page), puts + 1);
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_webhooks_for_one_page_are_at_most_three_reads_and_three_writes() {
+    let plan = Town::plan().pages(2).daemon(|setup| {
+        setup.debounce = Duration::from_secs(2);
+        setup.burst = 3;
+        setup.refill = Duration::from_secs(60);
+    });
+    let town = plan.start().await;
+    let user = town.linked().await;
+    // The login's own read is paid for by the page's budget as well, so the burst has what is left of it.
+    let page = town.nth(0);
+    let (reads, puts) = (town.world().graph_reads(&page), town.puts(user, &page));
+    town.world().set_fault(Fault::WebhooksLost, true);
+    let body = delivery(&[&page]);
+    let signature = town.world().sign(body.as_bytes());
+    let url = format!("{}/facebook/webhook", town.base);
+    let senders = (0..8).map(|sender| {
+        let (http, url, body, signature) = (town.http.clone(), url.clone(), body.clone(), signature.clone());
+        let (world, page) = (town.world().clone(), page.clone());
+        tokio::spawn(async move {
+            for round in 0..625 {
+                if sender == 0 && round % 100 == 0 {
+                    world.edit_page(&page, "about", format!("Edit {round}").into()).unwrap();
+                }
+                let request = http.post(&url).header("x-hub-signature-256", &signature).body(body.clone());
+                assert_eq!(request.send().await.unwrap().status().as_u16(), 200);
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.unwrap();
+    }
+    assert!(town.metric("pagesyncd_webhook_deliveries_total{result=\"accepted\"}").await >= 5000.0);
+    // The last change is written in the end: after the debounce, or when the budget has one more.
+    town.sync(&page).await;
+    until("the last edit is written", async || town.is_true(user, &page)).await;
+    let (reads, puts) = (town.world().graph_reads(&page) - reads, town.puts(user, &page) - puts);
+    // The operator's own `sync` is one more of each.
+    assert!(reads <= 4 && puts <= 4, "{reads} reads, {puts} writes");
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_finds_what_no_webhook_tells_and_mends_what_was_done_to_objects() {
+    let town = Town::plan().daemon(|setup| setup.poll_interval = Duration::from_secs(2)).start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    town.world().edit_page(&pages[0], "fan_count", 123_456.into()).unwrap();
+    assert_eq!(town.world().undelivered(), 0);
+    until("the silent edit is found", async || town.is_true(user, &pages[0])).await;
+    assert_eq!(town.object(user, &pages[0]).unwrap()["source"], "poll");
+    assert!(town.server.objects.delete(&object_key(user, &pages[1])));
+    assert!(town.server.objects.alter(&object_key(user, &pages[2])));
+    until("the lost object is back", async || town.is_true(user, &pages[1])).await;
+    until("the altered object is mended", async || town.is_true(user, &pages[2])).await;
+    assert!(town.metric("pagesyncd_objects_repaired_total").await >= 2.0);
+    // Subscriptions that Meta dropped come back with the poll.
+    town.world().drop_subscription(&pages[3]).unwrap();
+    until("the page is subscribed again", async || {
+        town.world().look(|s| s.pages[&pages[3]].subscribed.as_ref().is_some_and(|fields| fields.contains("name")))
+    })
+    .await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_sync_reads_the_page_at_once() {
+    let town = Town::plan().pages(2).start().await;
+    let user = town.linked().await;
+    let page = town.nth(1);
+    town.world().edit_page(&page, "followers_count", 7.into()).unwrap();
+    town.sync(&page).await;
+    until("the silent edit is written", async || town.is_true(user, &page)).await;
+    assert_eq!(town.object(user, &page).unwrap()["source"], "manual");
+    let (status, answer) = town.admin(http::Method::POST, "/v1/pages/4711/sync", "").await;
+    assert_eq!((status, &answer["error"]["code"]), (404, &"not_linked".into()));
+    let (status, answer) = town.admin(http::Method::POST, "/v1/pages/..%2f/sync", "").await;
+    assert_eq!((status, &answer["error"]["code"]), (400, &"bad_request".into()));
+    let elsewhere = format!("/v1/pages/{page}/sync?user={}", UserId::random());
+    assert_eq!(town.admin(http::Method::POST, &elsewhere, "").await.0, 404);
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_graph_refuses_are_left_out_and_named_once() {
+    let fields =
+        ["id", "name", "mood", "favourite_colour", "about", "phone", "picture"].map(toml::Value::from).to_vec();
+    let town = Town::plan().pages(3).set("facebook.page_fields", fields).build().await;
+    let odd = town.nth(1);
+    town.world().change(|s| s.pages.get_mut(&odd).unwrap().unsupported.insert("phone".into()));
+    town.daemon.start().await.unwrap();
+    let user = UserId::random();
+    assert_eq!(town.log_in(user, crate::town::ADA, "all").await.status, 200);
+    let pages = town.pages();
+    until("every page has its object", async || pages.iter().all(|page| town.object(user, page).is_some())).await;
+    for page in &pages {
+        let object = town.object(user, page).unwrap();
+        let data = object["data"][0].as_object().unwrap();
+        assert!(data.contains_key("name") && data.contains_key("about") && !data.contains_key("mood"), "{object}");
+        assert_eq!(data.contains_key("phone"), *page != odd);
+    }
+    town.settle().await;
+    // From now on nothing refused is asked for.
+    let refused = |town: &Town| {
+        let bad = town
+            .world()
+            .outcomes()
+            .into_iter()
+            .filter(|(call, outcome, _)| *call == Call::ReadPage && outcome.starts_with("error"));
+        bad.map(|(_, _, count)| count).sum::<u64>()
+    };
+    let before = refused(&town);
+    assert!(before >= 2);
+    for page in &pages {
+        town.world().edit_page(page, "name", "Again".into()).unwrap();
+    }
+    until("the edits are written", async || {
+        pages.iter().all(|page| town.object(user, page).is_some_and(|o| o["data"][0]["name"] == "Again"))
+    })
+    .await;
+    assert_eq!(refused(&town), before);
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_from_graph_never_reaches_an_object() {
+    let kinds = [
+        Fault::JunkHtml,
+        Fault::JunkEmpty,
+        Fault::JunkTruncated,
+        Fault::JunkFalse,
+        Fault::JunkOtherPage,
+        Fault::GraphReset,
+        Fault::GraphResetMidBody,
+        Fault::GraphLostAnswer,
+        Fault::GraphUnavailable,
+        Fault::Code { code: 1, subcode: 0 },
+        Fault::Code { code: 2, subcode: 0 },
+    ];
+    let town = Town::plan().pages(kinds.len()).start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    // Each page meets one kind, twice.
+    let before: BTreeMap<&String, _> = pages.iter().map(|page| (page, town.object(user, page))).collect();
+    for (page, fault) in pages.iter().zip(kinds) {
+        let scope = Scope { call: Some(Call::ReadPage), page: Some(page.clone()), times: Some(2) };
+        town.world().set_fault_for(fault, scope);
+    }
+    let reads: Vec<u64> = pages.iter().map(|page| town.world().graph_reads(page)).collect();
+    for page in &pages {
+        town.world().edit_page(page, "name", format!("New name of {page}").into()).unwrap();
+    }
+    until("every page met its junk", async || {
+        pages.iter().zip(&reads).all(|(page, before)| town.world().graph_reads(page) > *before)
+    })
+    .await;
+    for page in &pages {
+        let now = town.object(user, page);
+        assert!(now == before[page] || town.is_true(user, page), "{page}: {now:?}");
+        assert_eq!(town.health(page).await, "active");
+    }
+    town.until_true(user, &pages).await;
+    town.settle().await;
+    for page in &pages {
+        assert!(town.page(page).await.unwrap().get("reason").is_none());
+    }
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_page_waits_as_long_as_it_is_told_and_its_neighbours_do_not() {
+    let town = Town::plan().pages(3).start().await;
+    let user = town.linked().await;
+    let page = town.nth(0);
+    town.world().set_fault_for(Fault::ThrottleBusiness, Scope::page(page.as_str()));
+    town.world().edit_page(&page, "name", "Held back".into()).unwrap();
+    until("the page is held", async || town.health(&page).await == "throttled").await;
+    let (reads, told) = (town.world().graph_reads(&page), town.page(&page).await.unwrap());
+    assert!(told["reason"].is_string() && told["owed"] == true, "{told}");
+    // However often it is told, it does not ask; its neighbour does.
+    for _ in 0..20 {
+        assert_eq!(town.deliver(delivery(&[&page])).await.status, 200);
+    }
+    town.sync(&page).await;
+    for neighbour in [town.nth(1), town.nth(2)] {
+        town.world().edit_page(&neighbour, "name", "Not held".into()).unwrap();
+        until("the neighbour is written", async || town.is_true(user, &neighbour)).await;
+    }
+    assert_eq!(town.world().graph_reads(&page), reads);
+    // What it owes is owed across a restart, which is also the end of what it was told.
+    town.world().clear_faults();
+    town.restart().await;
+    until("the page catches up", async || town.is_true(user, &page)).await;
+    town.finish().await;
+}
+
+/// Edits all pages while Spaces misbehaves, and wants everything written when it is well again.
+async fn spaces_trouble(fault: Fault) {
+    let town = Town::plan().pages(8).set("spaces.request_timeout", "1s").start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    town.world().set_fault(fault, true);
+    for round in 0..3 {
+        for page in &pages {
+            town.world().edit_page(page, "name", format!("{fault} {round} {page}").into()).unwrap();
+        }
+        let newest = format!("{fault} {round}");
+        until("every page is read", async || {
+            let status = town.status().await;
+            status["due"] == 0 && town.world().undelivered() == 0 && status["outbox"].as_u64() > Some(0)
+        })
+        .await;
+        assert!(pages.iter().all(|page| !town.is_true(user, page)), "{newest} is written already");
+    }
+    assert_eq!(town.status().await["outbox"], 8);
+    assert!(town.metric("pagesyncd_outbox").await == 8.0 && town.metric("pagesyncd_due").await == 0.0);
+    until("it is not ready", async || {
+        let ready = town.get("/readyz").await;
+        ready.status == 503 && ready.json()["spaces"]["ok"] == false
+    })
+    .await;
+    town.world().clear_faults();
+    // A reload lets those who back off try at once.
+    town.daemon.signal(signal_hook::consts::SIGHUP).unwrap();
+    town.until_true(user, &pages).await;
+    town.settle().await;
+    until("it is ready", async || town.get("/readyz").await.status == 200).await;
+    for page in &pages {
+        assert_eq!(town.world().max_concurrent_puts(&object_key(user, page)), 1);
+    }
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spaces_that_refuses_connections_gets_everything_when_it_is_back() {
+    spaces_trouble(Fault::SpacesRefused).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spaces_that_is_overloaded_gets_everything_when_it_is_back() {
+    spaces_trouble(Fault::SpacesSlowDown).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spaces_that_refuses_the_credentials_gets_everything_when_they_are_right_again() {
+    spaces_trouble(Fault::SpacesWrongSignature).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spaces_that_lost_its_bucket_gets_everything_when_it_is_back() {
+    spaces_trouble(Fault::SpacesNoBucket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spaces_that_resets_connections_gets_everything_when_it_is_back() {
+    spaces_trouble(Fault::SpacesReset).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spaces_that_breaks_off_in_the_midst_of_uploads_gets_everything_when_it_is_back() {
+    spaces_trouble(Fault::SpacesResetMidBody).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spaces_that_hangs_gets_everything_when_it_is_back() {
+    spaces_trouble(Fault::SpacesHang).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_spaces_lost_lead_to_no_older_object() {
+    let town = Town::plan().pages(4).start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    town.world().set_fault_for(Fault::SpacesLostAnswer, Scope::default().times(6));
+    for round in 0..4 {
+        for page in &pages {
+            town.world().edit_page(page, "name", format!("Round {round} of {page}").into()).unwrap();
+        }
+        until("the webhooks are out", async || town.world().undelivered() == 0).await;
+    }
+    town.until_true(user, &pages).await;
+    town.settle().await;
+    town.until_true(user, &pages).await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_while_the_daemon_was_down_is_caught_up_with() {
+    let town = Town::plan().daemon(|setup| setup.poll_interval = Duration::from_secs(3)).start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    assert_eq!(town.daemon.stop().await, Some(0));
+    town.world().set_fault(Fault::WebhooksLost, true);
+    for page in &pages {
+        town.world().edit_page(page, "about", format!("While nobody looked at {page}").into()).unwrap();
+    }
+    assert!(pages.iter().all(|page| !town.is_true(user, page)));
+    town.daemon.start().await.unwrap();
+    town.until_true(user, &pages).await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_was_kept_back_over_a_restart_still_counts() {
+    let town = Town::plan().pages(3).start().await;
+    let user = town.linked().await;
+    let page = town.nth(2);
+    town.world().set_fault(Fault::WebhooksLate, true);
+    town.world().edit_page(&page, "name", "Told late".into()).unwrap();
+    town.restart().await;
+    assert!(!town.is_true(user, &page));
+    town.world().set_fault(Fault::WebhooksLate, false);
+    until("the late webhook is followed", async || town.is_true(user, &page)).await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_loss_of_a_token_has_its_own_word_and_is_not_tried_again() {
+    let town = Town::plan().pages(6).start().await;
+    town.linked().await;
+    let pages = town.pages();
+    let ada = crate::town::ADA;
+    town.world().lose_role(ada, &pages[0]).unwrap();
+    town.world().untick(&pages[1]).unwrap();
+    town.world().expire_token(ada, Some(&pages[2])).unwrap();
+    town.world().delete_page(&pages[3]).unwrap();
+    for page in &pages[..4] {
+        town.sync(page).await;
+    }
+    let words = ["lost_role", "needs_relink", "needs_relink", "page_gone"];
+    for (page, word) in pages.iter().zip(words) {
+        until(&format!("{page} is {word}"), async || town.health(page).await == word).await;
+        let told = town.page(page).await.unwrap();
+        assert!(told["reason"].is_string() && told["next_poll_at"].is_null(), "{told}");
+    }
+    town.world().change_password(ada).unwrap();
+    town.sync(&pages[4]).await;
+    until("the last one is parked", async || town.health(&pages[4]).await == "needs_relink").await;
+    assert_eq!(town.health(&pages[5]).await, "active");
+    for (health, count) in [("active", 1.0), ("needs_relink", 3.0), ("lost_role", 1.0), ("page_gone", 1.0)] {
+        assert_eq!(town.metric(&format!("pagesyncd_links{{health=\"{health}\"}}")).await, count, "{health}");
+    }
+    // Webhooks for them are thanked for; a restart does not forget.
+    assert_eq!(town.deliver(delivery(&pages[..5])).await.status, 200);
+    let reads = |town: &Town| pages[..5].iter().map(|page| town.world().graph_reads(page)).sum::<u64>();
+    let before = reads(&town);
+    town.restart().await;
+    town.sync(&pages[5]).await;
+    until("the last page learns of the password", async || town.health(&pages[5]).await == "needs_relink").await;
+    assert_eq!(reads(&town), before);
+    assert_eq!(town.health(&pages[0]).await, "lost_role");
+    town.finish().await;
+}

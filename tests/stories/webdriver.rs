@@ -166,6 +166,9 @@ impl Browser {
     pub async fn click(&self, css: &str) {
         let click = async || {
             let element = self.look(css).await?;
+            // In view is not enough: what sticks to the window's edge may cover it there.
+            let centre = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})";
+            self.post("execute/sync", json!({"script": centre, "args": [{ELEMENT: element}]})).await?;
             self.post(&format!("element/{element}/click"), json!({})).await
         };
         self.step(&format!("click {css}"), click).await;

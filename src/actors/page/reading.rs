@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Ended, held, priority};
 use crate::actors::uploader::UploaderMsg;
@@ -16,7 +17,9 @@ use crate::house::{House, Setup};
 use crate::model::{Cause, LinkKey, Millis, Secret};
 use crate::page::data;
 use crate::page::machine::Read;
-use crate::store::{LinkRecord, StageOutcome};
+use crate::store::{LinkRecord, ReadClaim, StageOutcome, Unavailable};
+
+const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// What to do.
 #[derive(Debug, Clone, Copy)]
@@ -135,20 +138,43 @@ async fn read_and_stage(
     note_what_was_learned(house, link, &record, &page.refused_fields, page.data.get("name")).await;
     let digest = data::digest(&page.data);
     let Ok(force) = object_is_wrong(house, setup, link, read, digest).await else {
-        // Spaces could not be asked; the read was good, so only the comparison is owed, and the retry makes it.
-        return Ok(Ended::Failed { hint: None });
+        // Spaces could not be asked; the read was good, so only the comparison is owed. The retry makes it, at a
+        // distance that spares Graph while Spaces is away.
+        return Ok(Ended::Failed { hint: Some(COMPARE_AGAIN) });
     };
     let body = data::object(link, &page.data, cause, setup.graph.version(), Millis::now());
-    match house.store.stage(claim, digest, body.into(), force).await {
-        Ok(StageOutcome::Staged) => house.tell_uploader(UploaderMsg::Staged(link.clone())),
+    match stage(house, link, claim, digest, body.into(), force).await {
+        Ok(StageOutcome::Staged) => {}
         Ok(StageOutcome::Unchanged) => house.metrics.object_unchanged(),
-        Ok(StageOutcome::Superseded) => {}
+        // A living page is superseded only when the store was opened again under its read.
+        Ok(StageOutcome::Superseded) => return Ok(Ended::Failed { hint: None }),
         Err(error) => {
             tracing::debug!(%link, %error, "what was read could not be staged; it is read again");
             return Ok(Ended::Failed { hint: None });
         }
     }
     Ok(Ended::Stored)
+}
+
+/// Stages in a task of its own: an entry that was decided must be told to the uploader, even when the page that read
+/// it ends before it is durable.
+async fn stage(
+    house: &Arc<House>,
+    link: &LinkKey,
+    claim: ReadClaim,
+    digest: crate::ledger::Digest,
+    body: bytes::Bytes,
+    force: bool,
+) -> Result<StageOutcome, Unavailable> {
+    let (home, link) = (house.clone(), link.clone());
+    let staging = house.tasks.spawn(async move {
+        let outcome = home.store.stage(claim, digest, body, force).await;
+        if matches!(outcome, Ok(StageOutcome::Staged)) {
+            home.tell_uploader(UploaderMsg::Staged(link));
+        }
+        outcome
+    });
+    staging.await.unwrap_or_else(|_| Err(Unavailable { reason: "the staging ended early".into() }))
 }
 
 /// A poll also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
 
-use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate, keyring};
+use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
 use crate::actors::app::{App, AppMsg};
 use crate::actors::directory::Place;
 use crate::actors::listener::{Door, Listener, ListenerArgs};
@@ -51,9 +51,11 @@ pub fn bind_admin(path: &Path) -> io::Result<UnixListener> {
     if UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers there"));
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something lies there that is no socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -88,14 +90,10 @@ impl SupervisorState {
     /// While earlier store keys are configured, some records may still be sealed with them: systemd hands out new
     /// credentials at a restart alone, and a rotation may have been cut short.
     fn finish_rotation(&self) {
-        let config = &self.house.setup().config;
-        if config.store.previous_keys.is_empty() {
+        if self.house.setup().config.store.previous_keys.is_empty() {
             return;
         }
-        match keyring(config) {
-            Ok(keyring) => self.reseal(keyring),
-            Err(error) => tracing::error!(%error, "tokens are not sealed with the new store key"),
-        }
+        self.reseal();
     }
 
     /// Tells this supervisor each time the store is back.
@@ -157,6 +155,11 @@ impl SupervisorState {
     async fn spawn_page(&mut self, me: &ActorRef<SupervisorMsg>, link: LinkKey, spread: Duration) {
         if self.house.store.view(&link).is_none() {
             self.histories.remove(&Child::Page(link));
+            return;
+        }
+        // A page that waited to be started again may have been started by a new link meanwhile: one is enough. If the
+        // one that stands there is dead, its death is about to be answered.
+        if self.house.directory.find(&link).is_some() {
             return;
         }
         let args = PageArgs { house: self.house.clone(), link: link.clone(), spread };

@@ -44,16 +44,22 @@ impl SupervisorState {
         }
         let sockets = self.new_sockets(&config, &changes)?;
         let keyring = changes.touches(Part::StoreKeys).then(|| keyring(&config)).transpose()?;
+        if let Some(lost) = keyring.as_ref().map(|keyring| self.house.store.unopened_by(keyring)).filter(|n| *n > 0) {
+            return Err(format!(
+                "store.key: {lost} tokens are sealed with another key; name that key in store.previous_keys"
+            ));
+        }
         let setup = Setup::build(config, &self.house.gate, &self.house.metrics)?;
         if let Some(telemetry) = self.house.telemetry.as_ref().filter(|_| changes.touches(Part::Log)) {
             telemetry.apply(&setup.config.log).map_err(|e| format!("log: {e}"))?;
         }
         self.house.set_setup(setup);
+        if let Some(keyring) = keyring {
+            self.house.store.set_keyring(keyring);
+            self.reseal();
+        }
         self.tell_everybody(&changes);
         self.move_doors(me, sockets).await;
-        if let Some(keyring) = keyring {
-            self.reseal(keyring);
-        }
         Ok(changes)
     }
 
@@ -80,7 +86,7 @@ impl SupervisorState {
         if changes.touches(Part::Subscription) || changes.touches(Part::Graph) {
             self.house.tell_app(AppMsg::Ensure);
         }
-        if changes.touches(Part::Pages) || changes.touches(Part::Graph) {
+        if [Part::Pages, Part::Graph, Part::StoreKeys].iter().any(|part| changes.touches(*part)) {
             let places = self.house.directory.all();
             let spread = schedule::spread(places.len(), self.house.setup().config.sync.poll_interval);
             for place in places {
@@ -114,10 +120,10 @@ impl SupervisorState {
     }
 
     /// Reads go on with either key while the records are sealed anew.
-    pub(super) fn reseal(&self, keyring: Keyring) {
+    pub(super) fn reseal(&self) {
         let house = self.house.clone();
         self.house.tasks.spawn(async move {
-            match house.store.rotate_keys(keyring).await {
+            match house.store.reseal().await {
                 Ok(count) => tracing::info!(count, "tokens are sealed with the new store key"),
                 Err(error) => {
                     tracing::warn!(%error, "tokens are not all sealed with the new store key; a restart goes on")

@@ -9,14 +9,14 @@ use super::SupervisorState;
 use crate::actors::listener::{Door, GRACE, ListenerMsg};
 use crate::actors::uploader::UploaderMsg;
 
-const READS: Duration = Duration::from_secs(3);
-const WRITES: Duration = Duration::from_secs(4);
+const READS: Duration = Duration::from_millis(2500);
+const WRITES: Duration = Duration::from_millis(3500);
 
 impl SupervisorState {
     /// Ends everything but the store and the admin door, which stays to tell how it goes until the process ends.
     pub(super) async fn drain(&mut self) {
         self.stopping = true;
-        self.close(Door::Public).await;
+        self.close_doors().await;
         self.house.stop();
         self.house.tasks.close();
         // Reads and writes share one tracker: wait for all, but only so long for reads that hang.
@@ -25,17 +25,20 @@ impl SupervisorState {
             place.actor.stop(Some("draining".into()));
         }
         self.drain_uploader().await;
-        self.close(Door::AdminTcp).await;
         let _ = std::fs::remove_file(&self.sockets.admin.1);
     }
 
-    async fn close(&mut self, door: Door) {
-        if let Some(listener) = self.listeners.remove(&door) {
+    /// Both doors that others come to, at the same time.
+    async fn close_doors(&mut self) {
+        let closing = [Door::Public, Door::AdminTcp].map(|door| (door, self.listeners.remove(&door)));
+        let closed = closing.map(|(door, listener)| async move {
+            let Some(listener) = listener else { return };
             let limit = GRACE + Duration::from_millis(500);
             if call_t!(listener, ListenerMsg::Close, limit.as_millis() as u64).is_err() {
                 tracing::warn!(door = door.word(), "the door did not close in time");
             }
-        }
+        });
+        futures_util::future::join_all(closed).await;
     }
 
     async fn drain_uploader(&self) {

@@ -49,7 +49,7 @@ const pageSoon = lazily(60, () => showPage());
 
 // The state of everything.
 
-const known = { faults: '', people: '', users: '' };
+const known = { faults: '', people: '', users: '', page: '' };
 
 async function showState() {
   const state = await ask('state');
@@ -64,7 +64,7 @@ async function showState() {
   if (users !== known.users) {
     known.users = users;
     at('login-user').replaceChildren(...state.users.map((user, n) =>
-      make('option', { value: user, textContent: `User ${n + 1} (${user.slice(0, 8)}…)` })));
+      make('option', { value: user, textContent: `User ${n + 1} (${user.slice(0, 4)}…)` })));
   }
   at('violations').hidden = state.violations.length === 0;
   at('violations').textContent = state.violations.slice(-5).join('\n');
@@ -85,7 +85,8 @@ function showDaemon(daemon, status) {
   const due = number(facts.due), outbox = number(facts.outbox), links = number(facts.links);
   at('flow-daemon').textContent = !running ? 'is not running' : due || outbox ? `owes ${due ?? 0} reads, ${outbox ?? 0} writes`
     : links === null ? 'does not answer' : `${links} link${links === 1 ? '' : 's'}, nothing owed`;
-  const shown = [['Version', facts.version], ['Links', links], ['Reads owed', due], ['Writes owed', outbox]];
+  const waiting = facts.health && number({ ...facts.health, active: 0 });
+  const shown = [['Version', facts.version], ['Links', links], ['Reads owed', due], ['Writes owed', outbox], ['Waiting for a person', waiting]];
   at('status-facts').replaceChildren(...shown.map(([name, value]) =>
     make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: value ?? '–' }))));
   at('status-json').textContent = JSON.stringify(status, null, 2);
@@ -150,6 +151,12 @@ function showPeople(people) {
 
 const words = { equal: 'in step', behind: 'behind', damaged: 'altered', none: 'no object', gone: 'deleted' };
 let lastStandings = new Map();
+// What did not change keeps its node: a click whose node goes between press and release is lost.
+let lines = new Map();
+
+function fill(parent, nodes) {
+  if (nodes.length !== parent.children.length || nodes.some((node, n) => node !== parent.children[n])) parent.replaceChildren(...nodes);
+}
 
 async function showRows() {
   const query = new URLSearchParams({ search: at('page-search').value, linked: at('page-linked').checked ? '1' : '0', offset: view.offset, limit: view.limit });
@@ -157,19 +164,15 @@ async function showRows() {
   if (view.offset && view.offset >= list.total) { view.offset = 0; return showRows(); }
   view.total = list.total;
   const standings = new Map(list.rows.map(row => [row.id, row.standing]));
-  at('page-rows').replaceChildren(...list.rows.map(row => {
-    const standing = row.deleted ? 'gone' : row.standing;
-    const caught = row.standing === 'equal' && ['behind', 'none', 'damaged'].includes(lastStandings.get(row.id));
-    const line = make('tr', { className: (row.deleted ? 'gone ' : '') + (caught ? 'flash' : ''), tabIndex: 0, data: { page: row.id, standing } },
-      make('td', {}, make('b', { textContent: row.name })),
-      make('td', { className: 'dim', textContent: row.category ?? '' }),
-      make('td', {}, make('code', { className: 'dim', textContent: row.id })),
-      make('td', {}, make('span', { className: 'badge', textContent: words[standing], data: { standing } })));
+  const kept = new Map();
+  fill(at('page-rows'), list.rows.map(row => {
+    const says = JSON.stringify(row), old = lines.get(row.id);
+    const line = old?.says === says ? old.line : lineOf(row);
     line.setAttribute('aria-selected', row.id === view.selected);
-    line.onclick = () => select(row.id);
-    line.onkeydown = event => { if (event.key === 'Enter') select(row.id); };
+    kept.set(row.id, { says, line });
     return line;
   }));
+  lines = kept;
   lastStandings = standings;
   const last = Math.min(view.offset + view.limit, list.total);
   at('page-range').textContent = list.total ? `${view.offset + 1}–${last} of ${list.total}` : 'none';
@@ -179,6 +182,21 @@ async function showRows() {
     view.first = false;
     await select((list.rows.find(row => row.objects) ?? list.rows[0]).id);
   }
+}
+
+function lineOf(row) {
+  const standing = row.deleted ? 'gone' : row.standing;
+  const caught = row.standing === 'equal' && ['behind', 'none', 'damaged'].includes(lastStandings.get(row.id));
+  const badges = [make('span', { className: 'badge', textContent: words[standing], data: { standing } })];
+  if (row.health) badges.unshift(make('span', { className: 'badge', textContent: row.health.replaceAll('_', ' '), data: { health: row.health } }), ' ');
+  const line = make('tr', { className: (row.deleted ? 'gone ' : '') + (caught ? 'flash' : ''), tabIndex: 0, data: { page: row.id, standing } },
+    make('td', {}, make('b', { textContent: row.name })),
+    make('td', { className: 'dim', textContent: row.category ?? '' }),
+    make('td', {}, make('code', { className: 'dim', textContent: row.id })),
+    make('td', {}, ...badges));
+  line.onclick = () => select(row.id);
+  line.onkeydown = event => { if (event.key === 'Enter') select(row.id); };
+  return line;
 }
 
 function turn(by) { view.offset = Math.max(0, view.offset + by * view.limit); soon(); }
@@ -204,6 +222,8 @@ async function showPage() {
   view.page = page;
   at('detail').hidden = false;
   at('detail-name').textContent = page.name;
+  at('rename').textContent = `Rename ${page.name}`;
+  at('rename').disabled = page.deleted;
   at('detail-id').textContent = page.id;
   const object = page.objects[Math.min(view.object, page.objects.length - 1)];
   const standing = page.deleted ? 'gone' : object?.standing ?? 'none';
@@ -234,6 +254,9 @@ function fillValue() {
 }
 
 function showObjects(page, object) {
+  const says = JSON.stringify([page, view.object]);
+  if (says === known.page) return;
+  known.page = says;
   at('detail-objects').replaceChildren(...(page.objects.length > 1 ? page.objects : []).map((one, n) => {
     const tab = make('button', { textContent: `user ${one.user.slice(0, 8)}… ${words[one.standing]}` });
     tab.setAttribute('role', 'tab');
@@ -255,10 +278,12 @@ function showObjects(page, object) {
   const health = page.links.map(link => link.health + (link.reason ? ` (${link.reason})` : '')).join(', ');
   at('detail-meta').textContent = [
     page.subscribed ? `webhooks: ${page.subscribed.join(', ')}` : 'no webhook subscription',
-    `read ${page.reads} times`, object && `written ${object.puts} times`, object?.json?.fetched_at && `fetched ${object.json.fetched_at} by ${object.json.source}`,
+    `read ${times(page.reads)}`, object && `written ${times(object.puts)}`, object?.json?.fetched_at && `fetched ${object.json.fetched_at} by ${object.json.source}`,
     page.links.length ? `the daemon says: ${health}` : 'not linked', `run by ${page.roles.map(p => p.name).join(', ') || 'nobody'}`,
   ].filter(Boolean).join(' · ');
 }
+
+const times = count => count === 1 ? 'once' : `${count} times`;
 
 // From the edit to the object: how long it took.
 

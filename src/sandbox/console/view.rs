@@ -81,6 +81,16 @@ impl Console {
         all.into_iter().flatten().filter(|link| link["page_id"] == page).cloned().collect()
     }
 
+    /// What is wrong with the links of each page, in the daemon's word; pages of which all is well are left out.
+    fn ailing(&self) -> BTreeMap<String, String> {
+        let pulse = self.pulse.borrow().clone();
+        let links = pulse.pages["pages"].as_array().into_iter().flatten();
+        let ailing = links.filter(|link| link["health"] != "active");
+        ailing
+            .filter_map(|link| Some((link["page_id"].as_str()?.to_owned(), link["health"].as_str()?.to_owned())))
+            .collect()
+    }
+
     pub(super) fn state(&self) -> Value {
         let pulse = self.pulse.borrow().clone();
         let objects = self.keys().values().map(Vec::len).sum::<usize>();
@@ -148,11 +158,13 @@ impl Console {
         });
         let none = Vec::new();
         let keys_of = |row: &Row| keys.get(row.node["id"].as_str().unwrap_or_default()).unwrap_or(&none);
-        let rows: Vec<Value> = found.iter().map(|row| self.row(row, keys_of(row))).collect();
+        let ailing = self.ailing();
+        let health = |row: &Row| ailing.get(row.node["id"].as_str().unwrap_or_default());
+        let rows: Vec<Value> = found.iter().map(|row| self.row(row, keys_of(row), health(row))).collect();
         json!({"total": total, "offset": offset, "limit": limit, "rows": rows})
     }
 
-    fn row(&self, row: &Row, keys: &[String]) -> Value {
+    fn row(&self, row: &Row, keys: &[String], health: Option<&String>) -> Value {
         let standings: Vec<Standing> = keys.iter().map(|key| compare(&row.node, &self.object(key)).0).collect();
         let standing = match standings.iter().find(|s| **s != Standing::Equal) {
             Some(other) => other.word(),
@@ -167,6 +179,7 @@ impl Console {
             "subscribed": row.subscribed.is_some(),
             "objects": keys.len(),
             "standing": standing,
+            "health": health,
         })
     }
 

@@ -162,7 +162,7 @@ async fn an_unlinked_page_does_not_come_back_with_an_older_database() {
     assert!(store.mended().unwrap().contains("lost its end"));
     assert!(store.link(&link).unwrap().is_none());
     let item = store.outbox_item(&link).await.unwrap().unwrap();
-    assert_eq!(item.staged.deed, crate::ledger::Deed::Delete);
+    assert_eq!(item.staged.deed, Deed::Delete);
     assert_eq!(store.counts().due, LINKS - 1);
     store.close().await;
 }

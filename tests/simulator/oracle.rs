@@ -1,0 +1,208 @@
+//! What must hold: at every step, and at rest.
+//!
+//! The oracle knows what the daemon cannot: which version of the page a read saw, which version the bytes in the
+//! bucket stand for, and what was answered to whom.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use pagesyncd::model::Millis;
+
+use super::outside::Op;
+use super::store::{Body, L};
+use super::world::World;
+
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// The page's version when the newest change was told that was answered with success.
+    acknowledged: BTreeMap<L, usize>,
+    /// The newest version that a body is known to show.
+    stands_for: HashMap<u64, usize>,
+    entries: HashMap<(L, u64), u64>,
+    deaths: VecDeque<Millis>,
+    second: VecDeque<Millis>,
+    /// The most reads that began within one second.
+    pub herd: usize,
+}
+
+impl Oracle {
+    pub fn acknowledged(&mut self, l: L, version: usize) {
+        let known = self.acknowledged.entry(l).or_default();
+        *known = version.max(*known);
+    }
+
+    pub fn body_stands_for(&mut self, body: u64, version: usize) {
+        let known = self.stands_for.entry(body).or_default();
+        *known = version.max(*known);
+    }
+
+    pub fn staged(&mut self, l: L, seq: u64, body: Body) {
+        self.entries.insert((l, seq), body.id);
+        self.body_stands_for(body.id, body.version);
+    }
+
+    pub fn entry_stands_for(&mut self, l: L, seq: u64, version: usize) {
+        if let Some(body) = self.entries.get(&(l, seq)).copied() {
+            self.body_stands_for(body, version);
+        }
+    }
+
+    pub fn process_ended(&mut self) {
+        self.deaths.clear();
+    }
+
+    /// Is the budget of five deaths within ten minutes spent?
+    pub fn uploader_died(&mut self, now: Millis) -> bool {
+        self.deaths.push_back(now);
+        while self.deaths.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(600)) {
+            self.deaths.pop_front();
+        }
+        self.deaths.len() > 5
+    }
+
+    pub fn read_began(&mut self, _l: L, now: Millis) {
+        self.second.push_back(now);
+        while self.second.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(1)) {
+            self.second.pop_front();
+        }
+        self.herd = self.herd.max(self.second.len());
+    }
+}
+
+impl World {
+    /// Before a write of an object goes out.
+    pub fn write_begins(&mut self, l: L, op: Op) {
+        self.figures.writes += 1;
+        if self.carrying.values().any(|c| c.is_writing(l)) {
+            self.fail(format!("link {l} is written by two at once"));
+        }
+        let Op::Put(body) = op else { return };
+        if body.link != l {
+            self.fail(format!("a body of link {} goes out under link {l}", body.link));
+        }
+        let newest = self.spaces.newest.entry(l).or_default();
+        if body.version < *newest {
+            let newest = *newest;
+            self.fail(format!("link {l}: version {} goes out after version {newest}", body.version));
+        } else {
+            *newest = body.version;
+        }
+    }
+
+    /// After every step: memory is a function of links.
+    pub fn check_always(&mut self) {
+        let links = self.keys.len();
+        let queue = self.uploader.as_ref().map_or(0, |(_, u)| u.queue.len());
+        let flying = self.uploader.as_ref().map_or(0, |(_, u)| u.queue.in_flight());
+        let sizes = [
+            ("ledger", self.store.core.ledger.len(), links),
+            ("queue", queue, links),
+            ("queue's writes", flying, 8),
+            ("directory", self.directory.len(), links),
+            ("living pages", self.pages.len(), links),
+            ("jobs", self.jobs.len(), 4 * links + 8),
+            ("writes", self.carrying.len(), 2 * links + 16),
+            ("histories", self.histories.len(), links),
+            ("bodies on disk", self.store.disk.bodies.len(), self.store.disk.outbox.len()),
+            ("committer's queue", self.store.queue.len(), 40 * links + 100),
+        ];
+        for (what, size, bound) in sizes {
+            if size > bound {
+                self.fail(format!("{what}: {size} where at most {bound} are allowed"));
+            }
+        }
+        if self.oracle.herd > 5 * links + 10 {
+            self.fail(format!("{} reads began within one second", self.oracle.herd));
+        }
+    }
+
+    /// What was answered survives a power cut at this very moment: a mark on disk, an entry on disk, or the object.
+    pub fn check_durable(&mut self) {
+        let disk = &self.store.disk;
+        let uncovered = self.oracle.acknowledged.iter().find(|(l, version)| {
+            let entry = disk.outbox.get(l).and_then(|s| self.oracle.entries.get(&(**l, s.seq)));
+            let shows = |body: &u64| self.oracle.stands_for.get(body).is_some_and(|shows| shows >= *version);
+            let object = self.spaces.objects.get(l).map(|o| o.body.id);
+            let late = self.spaces.late.get(l).copied().unwrap_or(false);
+            let owed = disk.marks.contains_key(l) || entry.is_some_and(shows);
+            disk.links.contains_key(l) && !owed && !late && !object.as_ref().is_some_and(shows)
+        });
+        if let Some((l, version)) = uncovered {
+            let what = format!("link {l}: version {version} was answered for, and a power cut now would lose it");
+            self.fail(what);
+        }
+    }
+
+    /// Is nothing owed, under way or missing?
+    pub fn restless(&self) -> Option<String> {
+        let store = &self.store;
+        let committing = store.core.down || !store.queue.is_empty() || !store.batch.is_empty();
+        if !self.up || self.uploader.is_none() || committing || !self.jobs.is_empty() || !self.carrying.is_empty() {
+            return Some(format!(
+                "up {}, store busy {committing}, {} jobs, {} writes",
+                self.up,
+                self.jobs.len(),
+                self.carrying.len()
+            ));
+        }
+        for (l, entry) in &store.core.ledger {
+            let parked = store.core.records.get(l).is_some_and(|r| r.parked);
+            if entry.due().is_some() && !parked {
+                return Some(format!("link {l} is owed a read: {entry:?}"));
+            }
+            if entry.staged().is_some() {
+                return Some(format!("link {l} is owed a write: {entry:?}"));
+            }
+        }
+        let alive = |l: &L| self.directory.get(l).is_some_and(|p| self.pages.contains_key(&p.instance));
+        let orphan = store.core.records.keys().find(|l| !alive(l));
+        orphan.map(|l| format!("link {l} has no page"))
+    }
+
+    /// When nothing is owed: what was answered is in the bucket. With `polled`, every page's poll has passed too, and
+    /// the bucket is the truth, whatever stragglers did.
+    pub fn check_at_rest(&mut self, polled: bool) {
+        for l in 0..self.keys.len() {
+            if let Some(wrong) = self.wrong_at_rest(l, polled) {
+                self.fail(format!("link {l}: {wrong}"));
+            }
+        }
+        let zombies = self.pages.len().saturating_sub(self.directory.len());
+        if zombies > 0 {
+            self.fail(format!("{zombies} pages live that nobody knows"));
+        }
+        let gone = self.directory.keys().find(|l| !self.store.core.records.contains_key(l));
+        if let Some(l) = gone.copied() {
+            self.fail(format!("a page lives for link {l}, which is gone"));
+        }
+    }
+
+    fn wrong_at_rest(&self, l: L, polled: bool) -> Option<String> {
+        let object = self.spaces.objects.get(&l).map(|o| o.body);
+        let late = self.spaces.late.get(&l).copied().unwrap_or(false);
+        let Some(record) = self.store.core.records.get(&l) else {
+            let kept = self.store.disk.kept.get(&l).copied().unwrap_or(true);
+            let wrong = object.is_some() && !kept && !late;
+            return wrong.then(|| "its object outlived the link".into());
+        };
+        if !self.graph.tokens[record.token] {
+            return (polled && !record.parked).then(|| "its token is dead and nobody says so".into());
+        }
+        if record.parked {
+            return Some("it is parked with a good token".into());
+        }
+        if late && !polled {
+            return None;
+        }
+        let page = self.page_of(l);
+        let current = self.graph.version(page);
+        let owed = self.oracle.acknowledged.get(&l).copied().unwrap_or(0);
+        let Some(body) = object else { return Some("it has no object".into()) };
+        let shows = self.oracle.stands_for.get(&body.id).copied().unwrap_or(body.version);
+        if shows < owed {
+            return Some(format!("version {owed} was answered for, the object shows {shows} of {current}"));
+        }
+        let same = self.graph.same(page, body.version, current);
+        (polled && !same).then(|| format!("polled, and the object shows {} of {current}", body.version))
+    }
+}

@@ -1,0 +1,374 @@
+//! The page actor and its jobs: `src/actors/page.rs` and `src/actors/page/reading.rs` without Graph, tokio and tokens.
+
+use std::time::Duration;
+
+use pagesyncd::ledger::{Claim, Digest, Found, Stage};
+use pagesyncd::model::Cause;
+use pagesyncd::page::machine::{Ended, Input, Machine, Read};
+use pagesyncd::page::schedule;
+
+use super::store::{Body, L};
+use super::uploader::UploaderMsg;
+use super::world::{Event, Staging, Waiter, World};
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum PageMsg {
+    Told,
+    Look(Duration),
+    Woke(u64),
+    Done(u64, Ended),
+    Relinked,
+    Reloaded,
+    Verify(Duration),
+}
+
+#[derive(Debug)]
+pub struct Page {
+    pub link: L,
+    pub machine: Machine,
+    token: Option<usize>,
+    alarm: u64,
+    job: Option<u64>,
+    job_number: u64,
+    last_cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobStep {
+    Begin,
+    /// The moment whose content Graph will answer with.
+    GraphLooks,
+    GraphAnswers,
+    HeadAnswers,
+}
+
+/// A read under way, in a task of its own.
+#[derive(Debug)]
+pub struct Job {
+    link: L,
+    instance: u64,
+    number: u64,
+    token: usize,
+    read: Read,
+    claim: Option<Claim>,
+    staging: bool,
+    seen: usize,
+    digest: Digest,
+    expected: Expected,
+    /// The bucket's object as HEAD showed it.
+    head: Option<u64>,
+}
+
+type Expected = (Option<Digest>, Option<String>, bool);
+
+impl World {
+    pub fn new_page(&mut self, l: L, spread: Duration) -> u64 {
+        let place = schedule::place(&self.keys[l]);
+        let read_at = self.store.core.ledger.get(&l).and_then(|e| e.synced().read_at);
+        let poll_at = schedule::first_poll(place, self.pace.poll_interval, read_at, spread, self.now);
+        let machine = Machine::new(self.pace.clone(), place, poll_at);
+        let (alarm, job_number) = (0, 0);
+        let mut page = Page { link: l, machine, token: None, alarm, job: None, job_number, last_cause: Cause::Poll };
+        if !self.load(&mut page) {
+            page.machine.step(self.now, Input::Parked, 0.0);
+        }
+        let instance = self.fresh();
+        self.pages.insert(instance, page);
+        instance
+    }
+
+    /// Takes the token from the store; `false` when Graph may not be called.
+    fn load(&self, page: &mut Page) -> bool {
+        let record = self.store.core.records.get(&page.link);
+        page.token = record.map(|r| r.token).or(page.token);
+        record.is_some_and(|r| !r.parked)
+    }
+
+    pub fn page_handles(&mut self, instance: u64, message: PageMsg) {
+        let Some(page) = self.pages.get(&instance) else { return };
+        let link = page.link;
+        match message {
+            PageMsg::Told => {
+                let told = self.directory.get_mut(&link).map(|p| std::mem::take(&mut p.told)).unwrap_or_default();
+                for cause in told {
+                    self.page(instance).last_cause = cause;
+                    self.step_page(instance, Input::Due(cause));
+                }
+            }
+            PageMsg::Look(spread) => self.look(instance, spread),
+            PageMsg::Woke(alarm) if alarm == page.alarm => self.step_page(instance, Input::Woke),
+            PageMsg::Woke(_) => {}
+            PageMsg::Done(number, ended) if number == page.job_number => self.done(instance, ended),
+            PageMsg::Done(..) => {}
+            PageMsg::Relinked => self.relinked(instance),
+            PageMsg::Reloaded => {
+                let pace = self.pace.clone();
+                self.step_page(instance, Input::Repaced(pace));
+            }
+            PageMsg::Verify(wait) => {
+                let at = self.now.plus(wait);
+                self.page(instance).machine.verify_by(at);
+                self.step_page(instance, Input::Woke);
+            }
+        }
+    }
+
+    fn page(&mut self, instance: u64) -> &mut Page {
+        self.pages.get_mut(&instance).expect("a page that handles is alive")
+    }
+
+    /// Another linking than this page knows of, or a parking that was never noted.
+    fn is_behind(&self, instance: u64) -> bool {
+        let page = &self.pages[&instance];
+        let Some(record) = self.store.core.records.get(&page.link) else { return false };
+        page.machine.is_parked() && !record.parked || Some(record.token) != page.token
+    }
+
+    fn look(&mut self, instance: u64, spread: Duration) {
+        if self.is_behind(instance) {
+            return self.relinked(instance);
+        }
+        let link = self.page(instance).link;
+        if let Some(mark) = self.store.core.unclaimed_mark(link) {
+            self.page(instance).last_cause = mark.cause;
+            let soon = spread < Duration::from_millis(100);
+            self.step_page(instance, if soon { Input::Due(mark.cause) } else { Input::DueWithin(spread) });
+        }
+        self.step_page(instance, Input::Woke);
+    }
+
+    fn step_page(&mut self, instance: u64, input: Input) {
+        let (now, jitter) = (self.now, self.chance.unit());
+        if let Some(read) = self.page(instance).machine.step(now, input, jitter) {
+            self.begin(instance, read);
+        }
+        let page = self.page(instance);
+        page.alarm += 1;
+        let alarm = page.alarm;
+        if let Some(at) = page.machine.wake_at(now) {
+            let wait = (at.since(now).as_millis() as u64).max(1);
+            self.soon(wait, Event::Page(instance, PageMsg::Woke(alarm)));
+        }
+    }
+
+    fn begin(&mut self, instance: u64, read: Read) {
+        let (now, jitter, id) = (self.now, self.chance.unit(), self.fresh());
+        self.cut_job(instance);
+        let page = self.page(instance);
+        let Some(token) = page.token else {
+            page.machine.step(now, Input::ReadEnded(Ended::Failed { hint: None }), jitter);
+            return;
+        };
+        page.job = Some(id);
+        let (link, number) = (page.link, page.job_number);
+        let (claim, seen, digest, expected, head) = (None, 0, [0; 32], Expected::default(), None);
+        let job = Job { link, instance, number, token, read, claim, staging: false, seen, digest, expected, head };
+        self.jobs.insert(id, job);
+        let wait = self.chance.below(2);
+        self.soon(wait, Event::Job(id, JobStep::Begin));
+    }
+
+    /// An abort is noticed by its task a little later.
+    pub fn cut_job(&mut self, instance: u64) {
+        let page = self.page(instance);
+        page.job_number += 1;
+        if let Some(job) = page.job.take() {
+            let wait = if self.chance.percent(8) { self.chance.below(5_000) } else { self.chance.below(4) };
+            self.soon(wait, Event::AbortLands(job));
+        }
+    }
+
+    pub fn abort_lands(&mut self, id: u64) {
+        // Staging is a task of its own and goes on.
+        if self.jobs.get(&id).is_some_and(|job| job.staging) {
+            return;
+        }
+        if let Some(Job { link, claim: Some(claim), .. }) = self.jobs.remove(&id)
+            && let Some(entry) = self.store.core.ledger.get_mut(&link)
+        {
+            entry.release(&claim);
+        }
+    }
+
+    fn done(&mut self, instance: u64, ended: Ended) {
+        let page = self.page(instance);
+        page.job = None;
+        let (link, token) = (page.link, page.token);
+        if ended == Ended::Refused
+            && let Ok(((), writes)) = self.store.decide(|core| core.park(link, token))
+        {
+            self.wait(writes, Waiter::Health);
+        }
+        self.step_page(instance, Input::ReadEnded(ended));
+    }
+
+    fn relinked(&mut self, instance: u64) {
+        self.cut_job(instance);
+        let mut page = self.pages.remove(&instance).expect("it handles");
+        let usable = self.load(&mut page);
+        page.last_cause = Cause::Link;
+        self.pages.insert(instance, page);
+        self.step_page(instance, if usable { Input::Revived } else { Input::Parked });
+    }
+
+    pub fn job_goes_on(&mut self, id: u64, step: JobStep) {
+        let Some(mut job) = self.jobs.remove(&id) else { return };
+        let ended = match step {
+            JobStep::Begin => self.job_begins(id, &mut job),
+            JobStep::GraphLooks => {
+                job.seen = self.graph.version(self.page_of(job.link));
+                None
+            }
+            JobStep::GraphAnswers => self.graph_answers(id, &mut job),
+            JobStep::HeadAnswers if self.now < self.spaces.down_until => Some(Ended::Failed { hint: None }),
+            JobStep::HeadAnswers => {
+                job.head = self.spaces.objects.get(&job.link).map(|o| o.body.id);
+                return self.head_answers(id, job);
+            }
+        };
+        self.keep_or_end(id, job, ended);
+    }
+
+    fn keep_or_end(&mut self, id: u64, job: Job, ended: Option<Ended>) {
+        match ended {
+            None => {
+                self.jobs.insert(id, job);
+            }
+            Some(ended) => self.job_ends(job, ended),
+        }
+    }
+
+    fn job_ends(&mut self, job: Job, ended: Ended) {
+        if let Some(claim) = &job.claim
+            && let Some(entry) = self.store.core.ledger.get_mut(&job.link)
+        {
+            entry.release(claim);
+        }
+        self.tell_page(job.instance, PageMsg::Done(job.number, ended));
+    }
+
+    fn job_begins(&mut self, id: u64, job: &mut Job) -> Option<Ended> {
+        let claim = self.store.core.next_seq();
+        if !self.store.core.records.contains_key(&job.link) {
+            return Some(Ended::Stored);
+        }
+        let Some(entry) = self.store.core.ledger.get_mut(&job.link) else { return Some(Ended::Stored) };
+        job.claim = Some(entry.claim(claim));
+        job.seen = self.graph.version(self.page_of(job.link));
+        self.figures.reads += 1;
+        let now = self.now;
+        self.oracle.read_began(job.link, now);
+        let slow = self.now < self.graph.slow_until;
+        let took = if slow { self.chance.between(1_000, 15_000) } else { self.chance.between(20, 600) };
+        let looks = self.chance.below(took + 1);
+        self.soon(looks, Event::Job(id, JobStep::GraphLooks));
+        self.soon(took, Event::Job(id, JobStep::GraphAnswers));
+        None
+    }
+
+    fn graph_answers(&mut self, id: u64, job: &mut Job) -> Option<Ended> {
+        if self.now < self.graph.down_until || self.chance.percent(3) {
+            return Some(Ended::Failed { hint: None });
+        }
+        if self.now < self.graph.throttled_until {
+            let named = self.graph.throttled_until.since(self.now);
+            return Some(Ended::Held(if self.chance.percent(50) { named } else { Duration::from_secs(60) }));
+        }
+        if !self.graph.tokens[job.token] {
+            return Some(Ended::Refused);
+        }
+        let noise = self.chance.next();
+        let page = self.page_of(job.link);
+        job.digest = self.graph.digest(page, job.seen, noise);
+        job.expected = self.expectation(job.link);
+        let (digest, _, outbox) = &job.expected;
+        let compare = job.read.poll && !outbox && *digest == Some(job.digest);
+        let wait = if compare { self.chance.between(5, 300) } else { 0 };
+        if compare {
+            self.soon(wait, Event::Job(id, JobStep::HeadAnswers));
+            return None;
+        }
+        self.stage(id, job, false)
+    }
+
+    fn expectation(&self, l: L) -> Expected {
+        let of = |e: &pagesyncd::ledger::Entry| (e.synced().digest, e.synced().etag.clone(), e.staged().is_some());
+        self.store.core.ledger.get(&l).map(of).unwrap_or_default()
+    }
+
+    fn head_answers(&mut self, id: u64, mut job: Job) {
+        let same = job.head.map(|body| body.to_string()) == job.expected.1;
+        let wrong = !same && self.expectation(job.link) == job.expected;
+        let ended = self.stage(id, &mut job, wrong);
+        self.keep_or_end(id, job, ended);
+    }
+
+    /// Decides the stage; the job goes on when that is durable.
+    fn stage(&mut self, id: u64, job: &mut Job, force: bool) -> Option<Ended> {
+        let claim = job.claim.take()?;
+        let (link, now, body_id) = (job.link, self.now, self.fresh());
+        let found = Found { digest: job.digest, body_len: 1 };
+        let body = Body { id: body_id, link, version: job.seen };
+        let decided = self.store.decide(|core| {
+            let seq = core.next_seq();
+            let entry = core.ledger.get_mut(&link)?;
+            match entry.stage(&claim, &found, force, now, seq) {
+                Stage::Unchanged(changes) => {
+                    let coming = entry.staged().map(|s| s.seq);
+                    core.apply(link, changes, None);
+                    Some((Staging::Unchanged, coming))
+                }
+                Stage::Staged(seq, changes) => {
+                    core.apply(link, changes, Some(body));
+                    Some((Staging::Staged, Some(seq)))
+                }
+                Stage::Superseded => Some((Staging::Superseded, None)),
+            }
+        });
+        let Ok((outcome, writes)) = decided else { return Some(Ended::Failed { hint: None }) };
+        let (outcome, seq) = outcome.unwrap_or((Staging::Superseded, None));
+        self.note_staged(link, outcome, seq, body);
+        if writes.is_none() {
+            return Some(Ended::Failed { hint: None });
+        }
+        let waits = Job { staging: true, claim: None, expected: Expected::default(), ..*job };
+        self.jobs.insert(id, waits);
+        self.wait(writes, Waiter::Staged { job: id, outcome });
+        None
+    }
+
+    /// What the oracle learns: which version the bytes that come, or that are there, stand for.
+    fn note_staged(&mut self, l: L, outcome: Staging, seq: Option<u64>, body: Body) {
+        match (outcome, seq) {
+            (Staging::Staged, Some(seq)) => self.oracle.staged(l, seq, body),
+            (Staging::Unchanged, Some(seq)) => self.oracle.entry_stands_for(l, seq, body.version),
+            (Staging::Unchanged, None) => {
+                let page = self.page_of(l);
+                let there = self.spaces.objects.get(&l).map(|o| o.body);
+                if let Some(there) = there.filter(|b| self.graph.same(page, b.version, body.version)) {
+                    self.oracle.body_stands_for(there.id, body.version);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub fn staged(&mut self, id: u64, outcome: Staging, ok: bool) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        if !ok {
+            return self.job_ends(job, Ended::Failed { hint: None });
+        }
+        if outcome == Staging::Staged {
+            self.tell_uploader(UploaderMsg::Staged(job.link));
+        }
+        self.job_ends(job, Ended::Stored);
+    }
+
+    pub fn page_panics(&mut self, instance: u64) {
+        self.cut_job(instance);
+        self.figures.panics += 1;
+        if let Some(page) = self.pages.remove(&instance) {
+            self.tell_supervisor(super::world::SupervisorMsg::PageDied(page.link, instance));
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! The world: virtual time, everything that is going to happen, and the daemon's life between two crashes.
+//!
+//! What belongs to a life of the process (messages, tasks, timers) ends with it; what belongs to the outside (changes
+//! of pages, writes under way to Spaces, people) does not.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+
+use pagesyncd::model::{Cause, LinkKey, Millis, UserId};
+use pagesyncd::page::machine::Pace;
+use pagesyncd::restart::History;
+
+use super::chance::Chance;
+use super::outside::{Graph, Op, Spaces};
+use super::page::{Job, JobStep, Page, PageMsg};
+use super::store::{Durable, L, Request, Store};
+use super::uploader::{Carried, Uploader, UploaderMsg};
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    // Outside.
+    Chaos,
+    Change(usize),
+    Deliver { page: usize, tries: u32 },
+    Applied { l: L, op: Op, life: u64, write: u64 },
+    Start,
+    // Inside: these end with the process.
+    Page(u64, PageMsg),
+    Uploader(u64, UploaderMsg),
+    Supervisor(SupervisorMsg),
+    Job(u64, JobStep),
+    AbortLands(u64),
+    Carried(u64, Carried),
+    Committed,
+    CommitFailed,
+    Reopen,
+    Resume(Waiter, bool),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum SupervisorMsg {
+    Linked(Vec<L>),
+    Unlinked(Vec<L>),
+    RespawnPage(L),
+    RespawnUploader,
+    PageDied(L, u64),
+    UploaderDied,
+    StoreBack,
+}
+
+/// Who waits for a commit, and what they go on with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Waiter {
+    Delivered { page: usize, version: usize, links: Vec<L>, tries: u32 },
+    Synced { links: Vec<(L, usize)> },
+    Linked { links: Vec<(L, usize)> },
+    Unlink { page: usize, all: Vec<L>, rest: Vec<L>, keep: bool },
+    Staged { job: u64, outcome: Staging },
+    Settled { write: u64, more: bool },
+    Barrier { write: u64, seq: u64 },
+    Dropped { write: u64 },
+    Health,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Staging {
+    Staged,
+    Unchanged,
+    Superseded,
+}
+
+/// A page's place in the directory.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub instance: u64,
+    pub told: Vec<Cause>,
+}
+
+/// What the run is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub users: usize,
+    pub pages: usize,
+    pub poll: Duration,
+    /// How long faults go on, and the mean pause between two of them.
+    pub faults: Duration,
+    pub pause: u64,
+}
+
+/// Figures of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Figures {
+    pub steps: u64,
+    pub crashes: u64,
+    pub reopens: u64,
+    pub panics: u64,
+    pub deliveries: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub late: u64,
+    pub give_ups: u64,
+    pub quiet_ms: u64,
+    pub virtual_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Due {
+    at: Millis,
+    order: u64,
+    life: Option<u64>,
+    event: Event,
+}
+
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+pub struct World {
+    pub plan: Plan,
+    pub now: Millis,
+    pub chance: Chance,
+    pub figures: Figures,
+    heap: BinaryHeap<Reverse<Due>>,
+    order: u64,
+    fifo: HashMap<u64, Millis>,
+    pub faults_end: Millis,
+    // The outside.
+    pub keys: Vec<LinkKey>,
+    pub graph: Graph,
+    pub spaces: Spaces,
+    pub disk_bad_until: Millis,
+    pub disk_slow_until: Millis,
+    // The process.
+    pub life: u64,
+    pub up: bool,
+    pub store: Store<Waiter>,
+    pub committing: bool,
+    pub pace: Pace,
+    pub limit: usize,
+    pub instances: u64,
+    pub pages: BTreeMap<u64, Page>,
+    pub directory: BTreeMap<L, Place>,
+    pub uploader: Option<(u64, Uploader)>,
+    pub histories: BTreeMap<L, History>,
+    pub uploader_history: History,
+    pub jobs: BTreeMap<u64, Job>,
+    pub carrying: BTreeMap<u64, super::uploader::Carry>,
+    pub writing: BTreeSet<L>,
+    // What is known from outside.
+    pub oracle: super::oracle::Oracle,
+    pub violation: Option<String>,
+    pub trace: Option<VecDeque<String>>,
+}
+
+impl World {
+    pub fn new(plan: Plan, seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let mut graph = Graph::default();
+        (0..plan.pages).for_each(|_| graph.new_page());
+        let number = |l: usize| (1_000 + l % plan.pages).to_string().parse().expect("digits");
+        let user = |l: usize| UserId(uuid::Uuid::from_u128(0x5151 + (l / plan.pages) as u128));
+        let keys = (0..plan.users * plan.pages).map(|l| LinkKey::new(user(l), number(l))).collect();
+        let now = Millis(1_795_341_600_000 + chance.below(86_400_000));
+        let pace = Pace {
+            debounce: Duration::from_secs(2),
+            burst: 3,
+            refill: Duration::from_secs(60),
+            poll_interval: plan.poll,
+        };
+        let mut world = World {
+            faults_end: now.plus(plan.faults),
+            plan,
+            now,
+            chance,
+            figures: Figures::default(),
+            heap: BinaryHeap::new(),
+            order: 0,
+            fifo: HashMap::new(),
+            keys,
+            graph,
+            spaces: Spaces::default(),
+            disk_bad_until: Millis(0),
+            disk_slow_until: Millis(0),
+            life: 0,
+            up: false,
+            store: Store::new(),
+            committing: false,
+            pace,
+            limit: 8,
+            instances: 0,
+            pages: BTreeMap::new(),
+            directory: BTreeMap::new(),
+            uploader: None,
+            histories: BTreeMap::new(),
+            uploader_history: History::default(),
+            jobs: BTreeMap::new(),
+            carrying: BTreeMap::new(),
+            writing: BTreeSet::new(),
+            oracle: super::oracle::Oracle::default(),
+            violation: None,
+            trace: None,
+        };
+        world.at(world.now, Event::Start);
+        world.at(world.now, Event::Chaos);
+        world
+    }
+
+    pub fn fail(&mut self, what: String) {
+        self.violation.get_or_insert(what);
+    }
+
+    pub fn page_of(&self, l: L) -> usize {
+        l % self.plan.pages
+    }
+
+    pub fn links_of(&self, page: usize) -> Vec<L> {
+        self.store.core.records.keys().copied().filter(|l| self.page_of(*l) == page).collect()
+    }
+
+    fn push(&mut self, at: Millis, life: Option<u64>, event: Event) {
+        self.order += 1;
+        self.heap.push(Reverse(Due { at: at.max(self.now), order: self.order, life, event }));
+    }
+
+    /// Something of the outside.
+    pub fn at(&mut self, at: Millis, event: Event) {
+        self.push(at, None, event);
+    }
+
+    /// Something of this life, in so many milliseconds.
+    pub fn soon(&mut self, ms: u64, event: Event) {
+        self.push(Millis(self.now.0 + ms), Some(self.life), event);
+    }
+
+    /// A message: a little later, and in order with the others to the same mailbox.
+    pub fn send(&mut self, mailbox: u64, event: Event) {
+        let at = Millis(self.now.0 + self.chance.below(3));
+        let at = at.max(self.fifo.get(&mailbox).copied().unwrap_or_default());
+        self.fifo.insert(mailbox, at);
+        self.push(at, Some(self.life), event);
+    }
+
+    pub fn tell_page(&mut self, instance: u64, message: PageMsg) {
+        self.send(instance, Event::Page(instance, message));
+    }
+
+    pub fn tell_uploader(&mut self, message: UploaderMsg) {
+        if let Some(instance) = self.uploader.as_ref().map(|(instance, _)| *instance) {
+            self.send(instance, Event::Uploader(instance, message));
+        }
+    }
+
+    pub fn tell_supervisor(&mut self, message: SupervisorMsg) {
+        self.send(0, Event::Supervisor(message));
+    }
+
+    pub fn next_at(&self) -> Option<Millis> {
+        self.heap.peek().map(|d| d.0.at)
+    }
+
+    /// The next thing happens. `false` when nothing is left or a promise was broken.
+    pub fn step(&mut self) -> bool {
+        let Some(Reverse(due)) = self.heap.pop() else { return false };
+        self.now = due.at;
+        if due.life.is_some_and(|life| life != self.life) {
+            return true;
+        }
+        self.figures.steps += 1;
+        if let Some(trace) = &mut self.trace {
+            if trace.len() == 80 {
+                trace.pop_front();
+            }
+            trace.push_back(format!("{} {:?}", due.at.0, due.event));
+        }
+        let durable = matches!(due.event, Event::Committed | Event::Applied { .. } | Event::Resume(..) | Event::Reopen);
+        self.happen(due.event);
+        if durable {
+            self.check_durable();
+        }
+        self.check_always();
+        self.violation.is_none()
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Chaos => self.chaos(),
+            Event::Change(page) => {
+                self.graph.change(page, &mut self.chance);
+                let wait = self.chance.below(3_000);
+                if self.chance.percent(85) {
+                    self.at(Millis(self.now.0 + wait), Event::Deliver { page, tries: 0 });
+                }
+            }
+            Event::Deliver { page, tries } => self.deliver(page, tries),
+            Event::Applied { l, op, life, write } => {
+                let late = life != self.life || !self.carrying.contains_key(&write);
+                self.figures.late += u64::from(late);
+                self.spaces.apply(l, op, late);
+            }
+            Event::Start => self.start(),
+            Event::Page(instance, message) => self.page_handles(instance, message),
+            Event::Uploader(instance, message) => self.uploader_handles(instance, message),
+            Event::Supervisor(message) => self.supervisor_handles(message),
+            Event::Job(job, step) => self.job_goes_on(job, step),
+            Event::AbortLands(job) => self.abort_lands(job),
+            Event::Carried(write, step) => self.carry_goes_on(write, step),
+            Event::Committed => {
+                let waiters = self.store.committed();
+                waiters.into_iter().for_each(|w| self.answer(w, true));
+                self.committing = false;
+                self.commit_next();
+            }
+            Event::CommitFailed => {
+                let reached = self.chance.percent(40);
+                let waiters = self.store.refused(reached);
+                waiters.into_iter().for_each(|w| self.answer(w, false));
+                self.soon(1, Event::Reopen);
+            }
+            Event::Reopen if self.now < self.disk_bad_until => self.soon(2_000, Event::Reopen),
+            Event::Reopen => {
+                self.figures.reopens += 1;
+                let disk = self.store.disk.clone();
+                self.store.core.replace(&disk);
+                self.committing = false;
+                self.tell_supervisor(SupervisorMsg::StoreBack);
+                self.commit_next();
+            }
+            Event::Resume(waiter, ok) => self.resume(waiter, ok),
+        }
+    }
+
+    /// Queues what was decided, or goes on at once when nothing needs waiting for.
+    pub fn wait(&mut self, writes: Option<Durable>, waiter: Waiter) {
+        match writes {
+            None => self.resume(waiter, true),
+            Some((writes, notes)) => {
+                self.store.queue.push_back(Request { writes, notes, waiter });
+                self.commit_next();
+            }
+        }
+    }
+
+    fn answer(&mut self, waiter: Waiter, ok: bool) {
+        let ms = self.chance.below(3);
+        self.soon(ms, Event::Resume(waiter, ok));
+    }
+
+    fn commit_next(&mut self) {
+        if self.committing || self.store.queue.is_empty() || self.store.core.down {
+            return;
+        }
+        self.committing = true;
+        let count = self.store.queue.len().min(1 + self.chance.below(40) as usize);
+        self.store.batch = self.store.queue.drain(..count).collect();
+        let bad = self.now < self.disk_bad_until;
+        let slow = self.now < self.disk_slow_until;
+        let took = if slow { self.chance.between(300, 4_000) } else { self.chance.between(1, 25) };
+        self.soon(took, if bad { Event::CommitFailed } else { Event::Committed });
+    }
+
+    /// Meta tells that a page changed; it tries again a few times when the answer is not 200.
+    fn deliver(&mut self, page: usize, tries: u32) {
+        let version = self.graph.version(page);
+        let links = self.links_of(page);
+        if !self.up {
+            return self.redeliver(page, tries);
+        }
+        self.figures.deliveries += 1;
+        let waiter = Waiter::Delivered { page, version, links: links.clone(), tries };
+        let now = self.now;
+        match self.store.decide(|core| links.iter().for_each(|l| core.mark(*l, Cause::Webhook, now))) {
+            Ok(((), writes)) => self.wait(writes, waiter),
+            Err(()) => self.redeliver(page, tries),
+        }
+    }
+
+    fn redeliver(&mut self, page: usize, tries: u32) {
+        if tries < 3 && self.chance.percent(70) {
+            let wait = self.chance.between(1_000, 120_000);
+            self.at(Millis(self.now.0 + wait), Event::Deliver { page, tries: tries + 1 });
+        }
+    }
+
+    /// The directory tells the pages of these links.
+    pub fn tell(&mut self, links: &[L], cause: Cause) {
+        for l in links {
+            let Some(place) = self.directory.get_mut(l) else { continue };
+            let first = place.told.is_empty();
+            if !place.told.contains(&cause) {
+                place.told.push(cause);
+            }
+            let instance = place.instance;
+            if first {
+                self.tell_page(instance, PageMsg::Told);
+            }
+        }
+    }
+
+    fn resume(&mut self, waiter: Waiter, ok: bool) {
+        match waiter {
+            Waiter::Delivered { version, links, .. } if ok => {
+                links.iter().for_each(|l| self.oracle.acknowledged(*l, version));
+                self.tell(&links, Cause::Webhook);
+            }
+            Waiter::Delivered { page, tries, .. } => self.redeliver(page, tries),
+            Waiter::Synced { links } if ok => {
+                links.iter().for_each(|(l, version)| self.oracle.acknowledged(*l, *version));
+                let links: Vec<L> = links.into_iter().map(|(l, _)| l).collect();
+                self.tell(&links, Cause::Manual);
+            }
+            Waiter::Linked { links } if ok => {
+                links.iter().for_each(|(l, version)| self.oracle.acknowledged(*l, *version));
+                let links = links.into_iter().map(|(l, _)| l).collect();
+                self.tell_supervisor(SupervisorMsg::Linked(links));
+            }
+            Waiter::Unlink { page, all, rest, keep } if ok => self.unlink_rest(page, all, rest, keep),
+            Waiter::Staged { job, outcome } => self.staged(job, outcome, ok),
+            Waiter::Settled { write, more } => self.settled(write, more, ok),
+            Waiter::Dropped { write } => self.dropped(write),
+            Waiter::Barrier { write, seq } => self.barrier_passed(write, seq, ok),
+            Waiter::Synced { .. } | Waiter::Linked { .. } | Waiter::Unlink { .. } | Waiter::Health => {}
+        }
+    }
+
+    /// The admin door's unlink of a page: each of its links in turn, then the supervisor is told.
+    pub fn unlink_rest(&mut self, page: usize, all: Vec<L>, mut rest: Vec<L>, keep: bool) {
+        let now = self.now;
+        let Some(l) = rest.pop() else { return self.tell_supervisor(SupervisorMsg::Unlinked(all)) };
+        if let Ok((_, writes)) = self.store.decide(|core| core.remove_link(l, keep, now)) {
+            self.wait(writes, Waiter::Unlink { page, all, rest, keep });
+        }
+    }
+
+    /// The process is gone, and with it all memory; of what the disk was told, some more may have arrived.
+    pub fn crash(&mut self) {
+        if !self.up {
+            return;
+        }
+        self.figures.crashes += 1;
+        let unanswered = self.store.batch.len() + self.store.queue.len();
+        let survivors = self.chance.below(unanswered as u64 + 1) as usize;
+        self.store.power_cut(survivors);
+        self.life += 1;
+        self.up = false;
+        self.committing = false;
+        self.fifo.clear();
+        self.pages.clear();
+        self.directory.clear();
+        self.uploader = None;
+        self.histories.clear();
+        self.uploader_history = History::default();
+        self.jobs.clear();
+        self.carrying.clear();
+        self.writing.clear();
+        self.oracle.process_ended();
+        let down = self.chance.between(100, 20_000);
+        self.at(Millis(self.now.0 + down), Event::Start);
+    }
+
+    pub fn fresh(&mut self) -> u64 {
+        self.instances += 1;
+        self.instances
+    }
+}
