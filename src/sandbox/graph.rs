@@ -19,7 +19,7 @@ use hyper::{Request, Response};
 
 use self::answer::{Answer, GraphError};
 use self::ask::Ask;
-use super::fault::{Call, Fault};
+use super::fault::{Call, Fault, Side};
 use super::wire::{Body, Broken, Handler, collect, full, half};
 use super::world::World;
 
@@ -41,6 +41,7 @@ impl Graph {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Broken> {
+        let _inside = self.world.enter(Side::Graph);
         let (head, body) = request.into_parts();
         let host = head.headers.get("host").and_then(|h| h.to_str().ok()).unwrap_or("127.0.0.1").to_owned();
         let Some(body) = collect(body, BODY_LIMIT).await else { return Err(Broken) };

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
-use super::fault::Call;
+use super::fault::{Call, Side};
 use crate::model::Millis;
 
 const RING: usize = 2000;
@@ -96,6 +96,8 @@ pub(crate) struct Journal {
     last_put: BTreeMap<String, PutRecord>,
     in_flight: BTreeMap<String, u32>,
     most_at_once: BTreeMap<String, u32>,
+    /// Requests under way and the most there ever were.
+    crowd: BTreeMap<Side, (u32, u32)>,
     revision: BTreeMap<String, u64>,
     violations: VecDeque<String>,
 }
@@ -112,6 +114,22 @@ impl Journal {
             self.requests.pop_front();
         }
         self.requests.push_back(request);
+    }
+
+    pub(crate) fn enters(&mut self, side: Side) {
+        let (now, most) = self.crowd.entry(side).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
+    }
+
+    pub(crate) fn leaves(&mut self, side: Side) {
+        if let Some((now, _)) = self.crowd.get_mut(&side) {
+            *now = now.saturating_sub(1);
+        }
+    }
+
+    pub(crate) fn most_under_way(&self, side: Side) -> u32 {
+        self.crowd.get(&side).map_or(0, |(_, most)| *most)
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {

@@ -24,7 +24,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use serde_json::Value;
 
-use super::fault::{Call, Fault};
+use super::fault::{Call, Fault, Side};
 use super::journal::PutRecord;
 use super::wire::{Body, Broken, Handler, collect, full};
 use super::world::World;
@@ -160,6 +160,7 @@ impl Drop for UnderWay<'_> {
 
 impl Spaces {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Broken> {
+        let _inside = self.world.enter(Side::Spaces);
         let (key, call) = self.classify(&request);
         let method = request.method().as_str().to_owned();
         let page = key.split('/').nth(3).map(str::to_owned);

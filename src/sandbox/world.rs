@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast, watch};
 
 use self::state::{App, Business, Page, Person, State};
-use super::fault::{Call, Fault, Scope, Switches};
+use super::fault::{Call, Fault, Scope, Side, Switches};
 use super::journal::{EventKind, Journal, PutRecord, Request, WorldEvent};
 use super::spaces::Objects;
 use super::webhook::Notice;
@@ -272,6 +272,17 @@ impl World {
         self.lock().journal.most_at_once(key)
     }
 
+    /// The most requests to this side that were ever under way at once.
+    pub fn most_under_way(&self, side: Side) -> u32 {
+        self.lock().journal.most_under_way(side)
+    }
+
+    /// Counts a request to this side as under way until the guard is dropped.
+    pub(crate) fn enter(&self, side: Side) -> Inside {
+        self.lock().journal.enters(side);
+        Inside(self.clone(), side)
+    }
+
     /// What no daemon may do and this one did: two writes of an object at once, an object that went back to an older
     /// state of its page, a public ACL, a wrong content type.
     pub fn violations(&self) -> Vec<String> {
@@ -323,6 +334,15 @@ impl World {
     /// A number that differs each time.
     pub(crate) fn tick(&self) -> u64 {
         self.0.ticks.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A request that is under way.
+pub(crate) struct Inside(World, Side);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.lock().journal.leaves(self.1);
     }
 }
 

@@ -7,6 +7,9 @@
 //! Each key backs off by itself. When failures come in a row from Spaces as a whole, the whole queue holds: one write
 //! goes out at a time, as a probe, with growing pauses. The first success opens it again, and what waited is spread
 //! over a moment instead of coming back as a herd.
+//!
+//! Writes that were under way together fail together. However many they are, they tell of one trouble, and the pause
+//! grows by one step: else a moment's outage that meets a full queue would be waited out for minutes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -50,6 +53,8 @@ struct Slot {
     failures: u32,
     in_flight: bool,
     again: bool,
+    /// How many pauses there had been when its write began.
+    pauses: u32,
 }
 
 /// The keys that owe Spaces something.
@@ -60,6 +65,8 @@ pub struct Queue {
     limit: usize,
     in_flight: usize,
     failures_in_row: u32,
+    /// Pauses of the whole queue since the last success.
+    pauses: u32,
     hold_until: Millis,
     next_order: u64,
 }
@@ -73,6 +80,7 @@ impl Queue {
             limit: limit.max(1),
             in_flight: 0,
             failures_in_row: 0,
+            pauses: 0,
             hold_until: Millis(0),
             next_order: 0,
         }
@@ -109,7 +117,7 @@ impl Queue {
             Some(slot) => slot.again |= slot.in_flight,
             None => {
                 let order = self.fresh_order();
-                let slot = Slot { ready_at: now, order, failures: 0, in_flight: false, again: false };
+                let slot = Slot { ready_at: now, order, failures: 0, in_flight: false, again: false, pauses: 0 };
                 self.waiting.insert((now, order, key.clone()));
                 self.slots.insert(key, slot);
             }
@@ -128,6 +136,7 @@ impl Queue {
         self.waiting.remove(&(ready_at, order, key.clone()));
         if let Some(slot) = self.slots.get_mut(&key) {
             slot.in_flight = true;
+            slot.pauses = self.pauses;
         }
         self.in_flight += 1;
         Some(key)
@@ -182,9 +191,11 @@ impl Queue {
         let again = now.plus(by.delay(slot.failures, jitter, hint));
         slot.failures = slot.failures.saturating_add(1);
         self.failures_in_row = self.failures_in_row.saturating_add(1);
-        if self.failures_in_row >= HOLD_AFTER {
-            let pause = by.delay((self.failures_in_row - HOLD_AFTER).min(16), jitter, hint);
+        let news = slot.pauses == self.pauses;
+        if self.failures_in_row >= HOLD_AFTER && (news || hint.is_some()) {
+            let pause = by.delay(self.pauses, jitter, hint);
             self.hold_until = self.hold_until.max(now.plus(pause));
+            self.pauses = self.pauses.saturating_add(u32::from(news));
         }
         again
     }
@@ -192,6 +203,7 @@ impl Queue {
     fn succeeded(&mut self, now: Millis) {
         let was_held = self.failures_in_row >= HOLD_AFTER;
         self.failures_in_row = 0;
+        self.pauses = 0;
         self.hold_until = now;
         if was_held {
             self.spread(now);
@@ -285,6 +297,24 @@ mod tests {
         }
         assert_eq!(written, 100);
         assert!(now.since(start) <= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn writes_that_fail_together_are_one_trouble() {
+        let mut queue = Queue::new(8);
+        (0..30).for_each(|n| queue.add(key(n), at(0)));
+        let volley: Vec<LinkKey> = std::iter::from_fn(|| queue.next(at(0))).collect();
+        assert_eq!(volley.len(), 8);
+        volley.iter().for_each(|k| queue.done(k, Outcome::Busy { hint: None }, at(0), 1.0));
+        assert_eq!(queue.wake_at(), Some(at(1)), "one step, not six");
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            let now = queue.wake_at().unwrap();
+            let probe = queue.next(now).unwrap();
+            queue.done(&probe, Outcome::Busy { hint: None }, now, 1.0);
+            pauses.push(queue.wake_at().unwrap().since(now).as_secs());
+        }
+        assert_eq!(pauses, [2, 4, 8]);
     }
 
     #[test]

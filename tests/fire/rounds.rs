@@ -1,0 +1,444 @@
+//! Rounds of fire. In each, senders pour webhooks in while troubles stand (Graph, Spaces, the disk) and blows fall
+//! (kills, signals, reloads, panics); then everything is well again, and what was promised must be kept.
+//!
+//! Everything is chosen by the seed; what the threads of two processes make of it is not. A seed replays the choices.
+//!
+//! What is asked after each round, in this order: every edit that was acknowledged is in the bucket, *before* anything
+//! is told again that might repair a loss; nothing is owed; then what was refused is told again, and all objects are
+//! true. The world saw no two writes of an object at once and no object going back, and the log holds no panic but
+//! those asked for.
+//!
+//! The daemon's own clock is not stepped. The world's is, so that Facebook's idea of time runs ahead of the daemon's.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use pagesyncd::sandbox::fault::{Fault, Scope};
+use pagesyncd::sandbox::{ACCESS_KEY, SECRET_KEY};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use signal_hook::consts::SIGHUP;
+
+use crate::ground::{Ground, within};
+use crate::senders::{Book, Senders, client};
+
+/// The most that a round may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What the daemon may take to drain, on a loaded machine.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Deaths of an actor that a process forgives within ten minutes.
+const DEATHS: u32 = 4;
+
+const GRAPH: &[Fault] = &[
+    Fault::GraphReset,
+    Fault::GraphUnavailable,
+    Fault::GraphHang,
+    Fault::GraphSlow,
+    Fault::GraphLostAnswer,
+    Fault::GraphResetMidBody,
+    Fault::JunkHtml,
+    Fault::JunkEmpty,
+    Fault::JunkTruncated,
+    Fault::JunkFalse,
+    Fault::JunkOtherPage,
+];
+
+/// They hold the daemon back for minutes, by Graph's own word.
+const THROTTLES: &[Fault] = &[Fault::ThrottleApp, Fault::ThrottlePage, Fault::ThrottleBusiness, Fault::UsageHigh];
+
+const SPACES: &[Fault] = &[
+    Fault::SpacesRefused,
+    Fault::SpacesReset,
+    Fault::SpacesSlowDown,
+    Fault::SpacesBadGateway,
+    Fault::SpacesHang,
+    Fault::SpacesSlow,
+    Fault::SpacesResetMidBody,
+    Fault::SpacesLostAnswer,
+];
+
+/// Something that stands for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Graph(Fault),
+    Throttle(Fault),
+    Spaces(Fault),
+    /// Spaces takes other keys than the daemon has, until the daemon is given them.
+    Keys,
+    DiskFull,
+}
+
+/// Something that happens at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blow {
+    Kill,
+    /// Killed again while it starts.
+    KillTwice,
+    Term,
+    ReloadGood,
+    ReloadBad,
+    DrillPage,
+    DrillUploader,
+    DrillListener,
+    WorldClock,
+}
+
+const BLOWS: &[Blow] = &[
+    Blow::Kill,
+    Blow::Kill,
+    Blow::KillTwice,
+    Blow::Term,
+    Blow::ReloadGood,
+    Blow::ReloadBad,
+    Blow::DrillPage,
+    Blow::DrillUploader,
+    Blow::DrillListener,
+    Blow::WorldClock,
+];
+
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub rounds: u64,
+    pub kills: u64,
+    pub stops: u64,
+    pub outages: u64,
+    pub full_disks: u64,
+    pub lost: u64,
+    pub max_resident: u64,
+    pub max_store: u64,
+    pub slowest: Duration,
+}
+
+pub struct Fire {
+    ground: Ground,
+    book: Arc<Book>,
+    seed: u64,
+    dice: StdRng,
+    http: reqwest::Client,
+    tally: Tally,
+    keys: u32,
+    deaths: u32,
+    full: bool,
+    started: Instant,
+}
+
+impl Fire {
+    pub async fn light(seed: u64) -> Fire {
+        let ground = Ground::lay(20, 10, seed % 1_000_000).await;
+        if let Err(reason) = &ground.disk {
+            println!("fire: the disk is never filled, since the store has no disk of its own ({reason})");
+        }
+        let book = Book::of(&ground);
+        let dice = StdRng::seed_from_u64(seed);
+        let tally = Tally::default();
+        let started = Instant::now();
+        Fire { ground, book, seed, dice, http: client(), tally, keys: 0, deaths: 0, full: false, started }
+    }
+
+    fn troubles(&mut self) -> Vec<Trouble> {
+        let dice = &mut self.dice;
+        let mut troubles = Vec::new();
+        if dice.random_bool(0.45) {
+            troubles.push(Trouble::Graph(*GRAPH.choose(dice).unwrap()));
+        } else if dice.random_bool(0.12) {
+            troubles.push(Trouble::Throttle(*THROTTLES.choose(dice).unwrap()));
+        }
+        if dice.random_bool(0.45) {
+            troubles.push(Trouble::Spaces(*SPACES.choose(dice).unwrap()));
+        } else if dice.random_bool(0.15) {
+            troubles.push(Trouble::Keys);
+        }
+        if dice.random_bool(0.15) && self.ground.disk.is_ok() {
+            troubles.push(Trouble::DiskFull);
+        }
+        troubles
+    }
+
+    /// One round.
+    pub async fn burn(&mut self) {
+        self.tally.rounds += 1;
+        let troubles = self.troubles();
+        let blows: Vec<Blow> =
+            (0..self.dice.random_range(0..=2)).map(|_| *BLOWS.choose(&mut self.dice).unwrap()).collect();
+        let scene = format!("round {} {troubles:?} {blows:?}", self.tally.rounds);
+        let (senders, seed) = (self.dice.random_range(2..=5), self.dice.random());
+        let senders = Senders::begin(&self.book, senders, Duration::from_millis(60), seed);
+        self.pause(400).await;
+        for trouble in &troubles {
+            self.begin(*trouble, &scene).await;
+        }
+        // Who falls silent before the blow cannot repair a loss by telling of a later edit.
+        let silent_early = self.dice.random_bool(0.5);
+        let mut senders = Some(senders);
+        if silent_early {
+            self.pause(600).await;
+            senders.take().unwrap().end().await;
+        }
+        for blow in &blows {
+            self.pause(700).await;
+            self.strike(*blow, &scene).await;
+        }
+        self.pause(700).await;
+        for trouble in &troubles {
+            self.end(*trouble).await;
+        }
+        if let Some(senders) = senders {
+            self.pause(300).await;
+            senders.end().await;
+        }
+        self.judge(&scene).await;
+    }
+
+    async fn pause(&mut self, up_to_millis: u64) {
+        tokio::time::sleep(Duration::from_millis(self.dice.random_range(0..=up_to_millis))).await;
+    }
+
+    async fn begin(&mut self, trouble: Trouble, scene: &str) {
+        self.tally.outages += 1;
+        let latency = Duration::from_millis(self.dice.random_range(200..=1500));
+        self.ground.world().set_latency(latency);
+        match trouble {
+            Trouble::Graph(fault) | Trouble::Spaces(fault) => self.ground.world().set_fault(fault, true),
+            Trouble::Throttle(fault) => {
+                let scope = Scope::default().times(self.dice.random_range(1..=5));
+                self.ground.world().set_fault_for(fault, scope);
+            }
+            Trouble::Keys => {
+                self.keys += 1;
+                let key = (ACCESS_KEY.to_owned(), format!("{SECRET_KEY}-{}", self.keys));
+                self.ground.world().set_spaces_keys([key]);
+            }
+            Trouble::DiskFull => {
+                self.tally.full_disks += 1;
+                self.full = true;
+                self.ground.disk.as_ref().unwrap().fill();
+                self.until_refused(scene).await;
+            }
+        }
+    }
+
+    /// A disk without room shows at the door. The store's files have some room inside, so that it takes a while.
+    async fn until_refused(&self, scene: &str) {
+        let before = self.book.answers.unavailable.load(Ordering::Relaxed);
+        let pages = self.ground.pages.clone();
+        let refused = within(Duration::from_secs(60), async || {
+            let numbers = self.book.edit(&pages);
+            self.book.tell(&self.http, &pages, &numbers).await;
+            self.book.answers.unavailable.load(Ordering::Relaxed) > before
+        });
+        if refused.await.is_none() {
+            self.fail(scene, "the disk is full and no delivery was answered 503").await;
+        }
+    }
+
+    async fn end(&mut self, trouble: Trouble) {
+        match trouble {
+            Trouble::Graph(fault) | Trouble::Spaces(fault) => self.ground.world().set_fault(fault, false),
+            Trouble::Throttle(fault) => {
+                self.ground.world().set_fault(fault, false);
+                // What Graph asked to wait for is forgotten with the process; waiting it out takes minutes.
+                self.kill().await;
+            }
+            Trouble::Keys => {
+                self.ground.set("spaces.secret_key", format!("{SECRET_KEY}-{}", self.keys));
+                // One that does not run reads it when it starts.
+                let _ = self.ground.daemon.signal(SIGHUP);
+            }
+            Trouble::DiskFull => {
+                self.ground.disk.as_ref().unwrap().relieve();
+                self.full = false;
+            }
+        }
+    }
+
+    async fn strike(&mut self, blow: Blow, scene: &str) {
+        match blow {
+            Blow::Kill => self.kill().await,
+            Blow::KillTwice => {
+                self.ground.daemon.kill_now().await;
+                let moment = Duration::from_millis(self.dice.random_range(0..300));
+                // Dropped wherever the moment finds it.
+                let _ = tokio::time::timeout(moment, self.ground.daemon.start()).await;
+                self.tally.kills += 1;
+                self.kill().await;
+            }
+            Blow::Term => self.stop(scene).await,
+            Blow::ReloadGood => {
+                let debounce = self.dice.random_range(20..300);
+                self.ground.set("sync.debounce", format!("{debounce}ms"));
+                let most: i64 = self.dice.random_range(1..=8);
+                self.ground.set("spaces.max_in_flight", most);
+                let _ = self.ground.daemon.signal(SIGHUP);
+            }
+            Blow::ReloadBad => {
+                self.ground
+                    .write_config(*["[nonsense]\n", "= = =", "[log]\nlevel = 3"].choose(&mut self.dice).unwrap());
+                let _ = self.ground.daemon.signal(SIGHUP);
+                let told = within(PATIENCE, async || {
+                    let Some(status) = self.ground.status().await else { return self.ground.daemon.pid().is_none() };
+                    status["config"]["last_error"].is_string()
+                });
+                let told = told.await;
+                self.ground.write_config("");
+                if told.is_none() {
+                    self.fail(scene, "a bad configuration is not told of in the status").await;
+                }
+            }
+            Blow::DrillPage => {
+                let page = self.ground.pages.choose(&mut self.dice).unwrap().clone();
+                self.drill(&format!("page/{page}")).await;
+            }
+            Blow::DrillUploader => self.drill("uploader").await,
+            Blow::DrillListener => self.drill("listener").await,
+            Blow::WorldClock => self.ground.world().advance(Duration::from_secs(self.dice.random_range(1..=90))),
+        }
+    }
+
+    /// One that dies too often ends the process by design, which then is a kill.
+    async fn drill(&mut self, which: &str) {
+        if self.deaths == DEATHS {
+            return self.kill().await;
+        }
+        self.deaths += 1;
+        self.ground.admin(Method::POST, &format!("/v1/drill/{which}"), "").await;
+    }
+
+    async fn kill(&mut self) {
+        self.note_size();
+        self.ground.daemon.kill_now().await;
+        self.tally.kills += 1;
+        self.pause(150).await;
+        self.start().await;
+    }
+
+    async fn stop(&mut self, scene: &str) {
+        self.note_size();
+        let was_running = self.ground.daemon.pid().is_some();
+        let stopped = tokio::time::timeout(DRAIN, self.ground.daemon.stop()).await;
+        self.tally.stops += 1;
+        match stopped {
+            Err(_) => self.fail(scene, "the daemon does not end when asked to").await,
+            Ok(code) if was_running && code != Some(0) && !self.full => {
+                self.fail(scene, &format!("asked to end, the daemon ended with {code:?}")).await;
+            }
+            Ok(_) => {}
+        }
+        self.start().await;
+    }
+
+    /// A start on a full disk may fail, and is made good when there is room.
+    async fn start(&mut self) {
+        self.deaths = 0;
+        if let Err(error) = self.ground.daemon.start().await
+            && !self.full
+        {
+            self.fail("a start", &error).await;
+        }
+    }
+
+    fn note_size(&mut self) {
+        self.tally.max_resident = self.tally.max_resident.max(self.ground.resident());
+        self.tally.max_store = self.tally.max_store.max(self.ground.store_bytes());
+    }
+
+    async fn judge(&mut self, scene: &str) {
+        if self.ground.status().await.is_none() {
+            self.start().await;
+        }
+        let began = Instant::now();
+        let kept = within(PATIENCE, async || self.missing().is_empty()).await;
+        if kept.is_none() {
+            self.tally.lost += self.missing().len() as u64;
+            let missing = self.missing();
+            self.fail(scene, &format!("acknowledged and not in the bucket: {missing:?}")).await;
+        }
+        if within(PATIENCE, async || self.ground.at_rest().await).await.is_none() {
+            self.fail(scene, "the daemon does not come to rest").await;
+        }
+        let told = within(PATIENCE, async || {
+            self.book.tell_again(&self.http).await;
+            self.book.unacknowledged().is_empty()
+        });
+        if told.await.is_none() {
+            self.fail(scene, "all is well and deliveries are not acknowledged").await;
+        }
+        let good = within(PATIENCE, async || self.ground.untrue().is_empty() && self.ground.at_rest().await).await;
+        if good.is_none() {
+            let untrue = self.ground.untrue();
+            self.fail(scene, &format!("not true: {untrue:?}")).await;
+        }
+        self.tally.slowest = self.tally.slowest.max(began.elapsed());
+        self.note_size();
+        self.look_for_wrongs(scene).await;
+        if std::env::var_os("PAGESYNCD_FIRE_VERBOSE").is_some() {
+            println!("{scene}: at rest after {:?}", began.elapsed());
+        }
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let missing = |link: &crate::ground::Link| {
+            let promised = self.book.promise(&link.page).acknowledged;
+            let shown = self.ground.shown(link);
+            (shown < Some(promised)).then(|| format!("{} of {}: {shown:?} < {promised}", link.page, link.user))
+        };
+        self.ground.links.iter().filter_map(missing).collect()
+    }
+
+    async fn look_for_wrongs(&mut self, scene: &str) {
+        let mut wrongs = self.ground.world().violations();
+        wrongs.append(&mut self.book.answers.wrong.lock().unwrap());
+        let most = |link: &crate::ground::Link| self.ground.world().max_concurrent_puts(&link.object_key());
+        wrongs
+            .extend(self.ground.links.iter().filter(|link| most(link) > 1).map(|link| format!("two writes: {link:?}")));
+        wrongs.extend(self.ground.listen().panics);
+        if !wrongs.is_empty() {
+            self.fail(scene, &wrongs.join("\n")).await;
+        }
+    }
+
+    async fn fail(&self, scene: &str, what: &str) {
+        let account = self.ground.account().await;
+        panic!("seed {}, {scene}: {what}\n{}\n{account}", self.seed, self);
+    }
+
+    pub async fn put_out(mut self) {
+        println!("{self}");
+        self.stop("the end").await;
+        self.ground.daemon.kill_now().await;
+        self.ground.server.shutdown().await;
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl fmt::Display for Fire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tally, answers) = (&self.tally, &self.book.answers);
+        let count = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
+        write!(
+            f,
+            "fire: seed {} rounds {} acknowledged {} (503: {}, unanswered: {}) kills {} stops {} outages {} \
+             (disk full: {}) lost {} max_rss {} store {} slowest_recovery {:.1}s took {:.0}s",
+            self.seed,
+            tally.rounds,
+            count(&answers.acknowledged),
+            count(&answers.unavailable),
+            count(&answers.unanswered),
+            tally.kills,
+            tally.stops,
+            tally.outages,
+            tally.full_disks,
+            tally.lost,
+            tally.max_resident,
+            tally.max_store,
+            tally.slowest.as_secs_f64(),
+            self.elapsed().as_secs_f64(),
+        )
+    }
+}
