@@ -352,7 +352,7 @@ mod tests {
                 steps.send("begun").unwrap();
                 waits.notified().await;
                 steps.send("finished").unwrap();
-                super::super::answers::not_found()
+                answers::not_found()
             }
         })
         .await;

@@ -275,8 +275,7 @@ impl Fire {
                 let _ = self.ground.daemon.signal(SIGHUP);
             }
             Blow::ReloadBad => {
-                self.ground
-                    .write_config(*["[nonsense]\n", "= = =", "[log]\nlevel = 3"].choose(&mut self.dice).unwrap());
+                self.ground.write_config(["[nonsense]\n", "= = =", "[log]\nlevel = 3"].choose(&mut self.dice).unwrap());
                 let _ = self.ground.daemon.signal(SIGHUP);
                 let told = within(PATIENCE, async || {
                     let Some(status) = self.ground.status().await else { return self.ground.daemon.pid().is_none() };
