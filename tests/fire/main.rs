@@ -7,6 +7,7 @@
 
 mod disk;
 mod ground;
+mod outage;
 mod rounds;
 mod senders;
 

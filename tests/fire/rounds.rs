@@ -168,8 +168,9 @@ impl Fire {
         let (senders, seed) = (self.dice.random_range(2..=5), self.dice.random());
         let senders = Senders::begin(&self.book, senders, Duration::from_millis(60), seed);
         self.pause(400).await;
+        let graph_is_ill = troubles.iter().any(|t| matches!(t, Trouble::Graph(_) | Trouble::Throttle(_)));
         for trouble in &troubles {
-            self.begin(*trouble, &scene).await;
+            self.begin(*trouble, graph_is_ill, &scene).await;
         }
         // Who falls silent before the blow cannot repair a loss by telling of a later edit.
         let silent_early = self.dice.random_bool(0.5);
@@ -197,7 +198,7 @@ impl Fire {
         tokio::time::sleep(Duration::from_millis(self.dice.random_range(0..=up_to_millis))).await;
     }
 
-    async fn begin(&mut self, trouble: Trouble, scene: &str) {
+    async fn begin(&mut self, trouble: Trouble, graph_is_ill: bool, scene: &str) {
         self.tally.outages += 1;
         let latency = Duration::from_millis(self.dice.random_range(200..=1500));
         self.ground.world().set_latency(latency);
@@ -216,12 +217,15 @@ impl Fire {
                 self.tally.full_disks += 1;
                 self.full = true;
                 self.ground.disk.as_ref().unwrap().fill();
-                self.until_refused(scene).await;
+                if !graph_is_ill {
+                    self.until_refused(scene).await;
+                }
             }
         }
     }
 
-    /// A disk without room shows at the door. The store's files have some room inside, so that it takes a while.
+    /// A disk without room shows at the door. The store's files have some room inside, so that it takes a while; and
+    /// reads must go on meanwhile, since a mark that stands unread is promised already and costs no write.
     async fn until_refused(&self, scene: &str) {
         let before = self.book.answers.unavailable.load(Ordering::Relaxed);
         let pages = self.ground.pages.clone();
@@ -275,7 +279,8 @@ impl Fire {
                 let _ = self.ground.daemon.signal(SIGHUP);
             }
             Blow::ReloadBad => {
-                self.ground.write_config(["[nonsense]\n", "= = =", "[log]\nlevel = 3"].choose(&mut self.dice).unwrap());
+                let bad = ["[nonsense]\n", "= = =", "[log]\nlevel = 3"];
+                self.ground.write_config(bad.choose(&mut self.dice).unwrap());
                 let _ = self.ground.daemon.signal(SIGHUP);
                 let told = within(PATIENCE, async || {
                     let Some(status) = self.ground.status().await else { return self.ground.daemon.pid().is_none() };
