@@ -19,6 +19,7 @@ use super::GraphClient;
 use super::error::GraphError;
 use super::json;
 use super::list::Listing;
+use super::throttle::Priority;
 use super::transport::{Bearer, Call};
 use crate::model::{PageId, Secret};
 
@@ -179,7 +180,7 @@ impl GraphClient {
     }
 
     async fn add_granted(&self, token: &Secret, found: &mut Gathering) {
-        let debugged = match self.debug_token(token).await {
+        let debugged = match self.debug_token(token, Priority::Prompt).await {
             Ok(debugged) => debugged,
             Err(error) => return found.reason(format!("granted pages were not listed: {error}")),
         };

@@ -252,7 +252,7 @@ function showObjects(page, object) {
       field in data ? cell(data[field]) : make('td', { textContent: object ? 'not kept' : '–' }));
   }));
   at('object-json').textContent = object ? `${object.key}\n\n${JSON.stringify(object.json, null, 2)}` : 'There is no object.';
-  const health = page.links.map(link => link.health + (link.reason ? ` (${link.reason})` : '')).join(', ');
+  const health = page.links.map(link => [link.health, link.reason, link.remedy && `what to do: ${link.remedy}`].filter(Boolean).join('; ')).join(' | ');
   at('detail-meta').textContent = [
     page.subscribed ? `webhooks: ${page.subscribed.join(', ')}` : 'no webhook subscription',
     `read ${page.reads} times`, object && `written ${object.puts} times`, object?.json?.fetched_at && `fetched ${object.json.fetched_at} by ${object.json.source}`,
