@@ -448,6 +448,11 @@ impl Store {
         self.lock().view(key)
     }
 
+    /// Is there a link of which this holds?
+    pub fn any_link(&self, holds: impl Fn(&LinkRecord) -> bool) -> bool {
+        self.lock().any_record(holds)
+    }
+
     /// Every link as lists show it, in the order of their keys.
     pub fn views(&self) -> Vec<LinkView> {
         let core = self.lock();

@@ -19,7 +19,6 @@ use super::directory::Place;
 use super::{Alarm, Owned, jitter};
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::graph::ThrottleScope;
 use crate::health::{Why, check};
 use crate::house::House;
 use crate::model::{Cause, LinkKey, Millis, Secret};
@@ -411,11 +410,8 @@ impl PageState {
 const UNNAMED_THROTTLE: Duration = Duration::from_secs(60);
 
 /// What a throttle means for this page.
-fn held(scope: ThrottleScope, retry_after: Option<Duration>) -> Ended {
-    let floor = match scope {
-        ThrottleScope::App | ThrottleScope::Page | ThrottleScope::Person => UNNAMED_THROTTLE,
-    };
-    Ended::Held(retry_after.unwrap_or(floor))
+fn held(retry_after: Option<Duration>) -> Ended {
+    Ended::Held(retry_after.unwrap_or(UNNAMED_THROTTLE))
 }
 
 /// Was the read prompted by somebody who waits?

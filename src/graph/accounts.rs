@@ -200,15 +200,16 @@ impl GraphClient {
         if ids.len() > MAX_SINGLES {
             found.reason(format!("only {MAX_SINGLES} of {} pages without a token were read", ids.len()));
         }
+        let ids: Vec<PageId> = ids.into_iter().take(MAX_SINGLES).collect();
         let mut reads = Vec::new();
-        for id in ids.into_iter().take(MAX_SINGLES) {
-            reads.push(self.single(token, id).boxed());
+        for id in &ids {
+            reads.push(self.single(token, id.clone()).boxed());
         }
         let pages: Vec<_> = stream::iter(reads).buffered(AT_A_TIME).collect().await;
-        for page in pages {
+        for (id, page) in ids.iter().zip(pages) {
             match page {
                 Ok(page) => found.add(page),
-                Err(error) => found.reason(format!("a page was not read: {error}")),
+                Err(error) => found.reason(format!("page {id} was not read: {error}")),
             }
         }
     }

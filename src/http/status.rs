@@ -1,5 +1,7 @@
 //! What the daemon says of itself, as JSON: for `status`, `pages`, the admin door and the console alike.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::health::Signs;
@@ -49,6 +51,10 @@ pub fn status_json(house: &House) -> Value {
     if let Some(error) = house.reload_error() {
         config["last_error"] = error.into();
     }
+    let gate = house.gate.status();
+    let blocked_until = gate.app_blocked_secs.map(|secs| now.plus(Duration::from_secs(secs)));
+    let mut gate = json!(gate);
+    gate["app_blocked_until"] = moment(blocked_until);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": house.started_at.rfc3339(),
@@ -60,7 +66,7 @@ pub fn status_json(house: &House) -> Value {
         "oldest_owed_seconds": counts.oldest_owed.map_or(0, |since| now.since(since).as_secs()),
         "config": config,
         "store": store,
-        "graph": {"fare": house.graph.fare(), "gate": house.gate.status(), "version": setup.graph.version()},
+        "graph": {"fare": house.graph.fare(), "gate": gate, "version": setup.graph.version()},
         "spaces": house.spaces.fare(),
     })
 }

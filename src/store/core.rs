@@ -268,6 +268,10 @@ impl Core {
         self.records.keys().cloned().collect()
     }
 
+    pub(super) fn any_record(&self, holds: impl Fn(&LinkRecord) -> bool) -> bool {
+        self.records.values().any(|record| holds(record))
+    }
+
     pub(super) fn links_where(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<LinkKey> {
         self.ledger.iter().filter(|(_, entry)| wanted(entry)).map(|(link, _)| link.clone()).collect()
     }

@@ -7,6 +7,7 @@ mod browser;
 mod cli;
 mod deletion;
 mod durability;
+mod health;
 mod linking;
 mod reload;
 mod shutdown;

@@ -125,7 +125,7 @@ fn judge(done: &mut JobDone, error: &GraphError) {
     done.why = Why::of(&error.kind);
     done.ended = Some(match (&error.kind, done.why) {
         (_, Some(_)) => Ended::Refused,
-        (GraphErrorKind::Throttled { scope, retry_after }, None) => held(*scope, *retry_after),
+        (GraphErrorKind::Throttled { retry_after, .. }, None) => held(*retry_after),
         (_, None) => Ended::Failed { hint: None },
     });
     done.trouble = Some(error.to_string());
@@ -143,7 +143,9 @@ async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Res
     match check::judge(&seen, &held.link.page) {
         Verdict::Dead(why) => return Err(why),
         Verdict::Suspect(suspected) => {
-            let read = setup.graph.read_page(&held.link.page, held.token, &[], Priority::Background).await;
+            let person = house.store.view(held.link).and_then(|view| view.record.facebook_user.clone());
+            let graph = setup.graph.in_name_of(person.as_ref());
+            let read = graph.read_page(&held.link.page, held.token, &[], Priority::Background).await;
             house.note_graph(&read);
             match read.as_ref().map_err(|error| (Why::of(&error.kind), error)) {
                 Ok(_) => tracing::info!(link = %held.link, "the page is not among those granted, but can be read"),
@@ -205,7 +207,8 @@ async fn read_and_stage(
     let refused = &record.refused_page_fields;
     let fields: Vec<String> =
         setup.config.facebook.page_fields.iter().filter(|field| !refused.contains(field)).cloned().collect();
-    let answer = setup.graph.read_page(&link.page, token, &fields, priority(read)).await;
+    let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
+    let answer = graph.read_page(&link.page, token, &fields, priority(read)).await;
     house.note_graph(&answer);
     let page = answer?;
     note_what_was_learned(house, link, &record, &page.refused_fields, page.data.get("name")).await;
@@ -290,7 +293,8 @@ async fn subscription(
 ) -> Result<SubscriptionEnd, GraphError> {
     let Some(record) = house.store.view(link).map(|view| view.record) else { return Ok(SubscriptionEnd::Good) };
     let wanted = wanted_webhook_fields(&setup.config, &record);
-    let standing = setup.graph.subscribed_fields(&link.page, token).await;
+    let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
+    let standing = graph.subscribed_fields(&link.page, token).await;
     house.note_graph(&standing);
     let standing = match standing {
         Ok(standing) => standing.unwrap_or_default(),
@@ -303,7 +307,7 @@ async fn subscription(
     let dropped = wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field));
     // A post replaces the set, so what others of this app subscribed goes along.
     let union: Vec<String> = wanted.union(&standing).cloned().collect();
-    let answer = setup.graph.subscribe_page(&link.page, token, &union).await;
+    let answer = graph.subscribe_page(&link.page, token, &union).await;
     house.note_graph(&answer);
     match answer {
         Ok(subscribed) => {
