@@ -93,8 +93,8 @@ pub struct DebugToken {
     pub application: Option<String>,
     /// `USER`, `PAGE`, `APP`, `SYSTEM_USER`, and possibly others.
     pub kind: Option<String>,
-    /// Does it work? Not a proof that a call about one page will.
-    pub is_valid: bool,
+    /// Does it work? Not a proof that a call about one page will. `None` when Graph did not say.
+    pub is_valid: Option<bool>,
     /// When it was made; long-lived tokens only.
     pub issued_at: Option<Millis>,
     /// When it ends.
@@ -114,10 +114,10 @@ pub struct DebugToken {
 }
 
 impl DebugToken {
-    /// Why the token is dead; `None` while it is valid, and when the error is not one of tokens.
+    /// Why the token is dead; `None` while it is not called invalid, and when the error is not one of tokens.
     pub fn dead(&self) -> Option<DeadReason> {
         match &self.error {
-            _ if self.is_valid => None,
+            _ if self.is_valid != Some(false) => None,
             Some(error) => DeadReason::of(error.code?, error.subcode, &error.message),
             None => Some(DeadReason::Invalid),
         }
@@ -197,14 +197,13 @@ impl GraphClient {
     /// What Graph knows of a token. Asked with the app's own token.
     ///
     /// # Errors
-    /// Any kind. A dead token is no error but [`DebugToken::dead`]; an answer that does not say whether the token is
-    /// valid is no answer.
+    /// Any kind. A dead token is no error but [`DebugToken::dead`].
     pub async fn debug_token(&self, token: &Secret, priority: Priority) -> Result<DebugToken, GraphError> {
         let call = Call::new("debug_token", Method::GET, &["debug_token"], Bearer::App)
             .secret("input_token", token)
             .priority(priority);
         let answer = self.inner.send(call).await?;
-        let data = answer.get("data").filter(|data| json::truth(data, "is_valid").is_some());
+        let data = answer.get("data").filter(|data| data.is_object());
         let data = data.ok_or_else(|| GraphError::odd("debug_token", "the answer holds no data about the token"))?;
         Ok(debugged(data, token))
     }
@@ -245,7 +244,7 @@ fn debugged(data: &Value, token: &Secret) -> DebugToken {
         app_id: json::text(data, "app_id"),
         application: json::text(data, "application"),
         kind: json::text(data, "type"),
-        is_valid: json::truth(data, "is_valid").unwrap_or(false),
+        is_valid: json::truth(data, "is_valid"),
         issued_at: moment("issued_at"),
         expires_at: expiry("expires_at"),
         data_access_expires_at: expiry("data_access_expires_at"),
@@ -399,7 +398,7 @@ mod tests {
         assert!(!bad.error.unwrap().message.contains("EAAtoken"));
         assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap().dead(), Some(DeadReason::Invalid));
         assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap().dead(), None);
-        assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap_err().kind, GraphErrorKind::Transient);
+        assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap().dead(), None);
         assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap_err().kind, GraphErrorKind::Transient);
         assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap_err().kind, GraphErrorKind::Misconfigured);
         let app_token = format!("{APP_ID}|{APP_SECRET}");

@@ -45,7 +45,7 @@ pub enum Verdict {
     Dead(Why),
     /// It lives, but seems not to be good for this page any more: one read tells.
     Suspect(Why),
-    /// It is called invalid for a reason that has nothing to do with tokens; ask again later.
+    /// Nothing was said of its validity, or something that has nothing to do with tokens; ask again later.
     Unclear,
 }
 
@@ -69,12 +69,8 @@ pub enum End {
 
 /// Judges the token of this page.
 pub fn judge(seen: &DebugToken, page: &PageId) -> Verdict {
-    if !seen.is_valid {
-        return match (&seen.error, seen.dead()) {
-            (_, Some(reason)) => Verdict::Dead(Why::of_dead(reason)),
-            (Some(_), None) => Verdict::Unclear,
-            (None, None) => Verdict::Dead(Why::Invalid),
-        };
+    if seen.is_valid != Some(true) {
+        return seen.dead().map_or(Verdict::Unclear, |reason| Verdict::Dead(Why::of_dead(reason)));
     }
     let lacks = |needed: &&&str| !seen.scopes.is_empty() && !seen.scopes.iter().any(|scope| scope == **needed);
     if NEEDED.iter().any(|needed| lacks(&needed)) {
@@ -150,7 +146,7 @@ mod tests {
 
     fn sound() -> DebugToken {
         let scopes = NEEDED.map(str::to_owned).to_vec();
-        DebugToken { is_valid: true, scopes, expires_at: Expiry::Never, ..DebugToken::default() }
+        DebugToken { is_valid: Some(true), scopes, expires_at: Expiry::Never, ..DebugToken::default() }
     }
 
     fn granted(scope: &str, ids: &[&str]) -> GranularScope {
@@ -159,7 +155,7 @@ mod tests {
 
     fn dead(code: Option<i64>, subcode: Option<i64>, message: &str) -> DebugToken {
         let error = Some(TokenError { code, subcode, message: message.into() });
-        DebugToken { is_valid: false, error, ..DebugToken::default() }
+        DebugToken { is_valid: Some(false), error, ..DebugToken::default() }
     }
 
     #[test]
@@ -174,7 +170,8 @@ mod tests {
             ),
             (dead(Some(2), None, "Service temporarily unavailable"), Verdict::Unclear),
             (dead(None, None, "?"), Verdict::Unclear),
-            (DebugToken::default(), Verdict::Dead(Why::Invalid)),
+            (DebugToken { is_valid: Some(false), ..DebugToken::default() }, Verdict::Dead(Why::Invalid)),
+            (DebugToken::default(), Verdict::Unclear),
             (sound(), Verdict::Sound),
         ] {
             assert_eq!(judge(&seen, &page()), wanted, "{seen:?}");
