@@ -45,7 +45,7 @@ pub use throttle::Priority;
 pub use webhooks::{AppSubscription, Subscribed};
 
 use crate::metrics::Metrics;
-use crate::model::Secret;
+use crate::model::{AppUserId, Secret};
 
 /// What the client needs to know.
 #[derive(Debug, Clone)]
@@ -68,6 +68,8 @@ pub struct GraphSettings {
 #[derive(Clone)]
 pub struct GraphClient {
     inner: Arc<transport::Inner>,
+    /// In whose name pages are called.
+    person: Option<AppUserId>,
 }
 
 impl std::fmt::Debug for GraphClient {
@@ -84,7 +86,14 @@ impl GraphClient {
     /// [`GraphErrorKind::Misconfigured`] when `graph_url` is no http address or TLS cannot be set up.
     pub fn new(settings: GraphSettings, metrics: Arc<Metrics>, gate: Arc<Gate>) -> Result<GraphClient, GraphError> {
         let inner = transport::Inner::new(settings, metrics, gate)?;
-        Ok(GraphClient { inner: Arc::new(inner) })
+        Ok(GraphClient { inner: Arc::new(inner), person: None })
+    }
+
+    /// The same client for a page whose token is this person's, where that is known: when the person reaches their
+    /// limit, all their pages wait.
+    #[must_use]
+    pub fn in_name_of(&self, person: Option<&AppUserId>) -> GraphClient {
+        GraphClient { inner: self.inner.clone(), person: person.cloned() }
     }
 
     /// The version that is asked for.

@@ -1,11 +1,35 @@
-//! How a link fares, in words for people and for dashboards. Pure.
+//! How a link fares, in words for people and for dashboards. Pure: the moment is an argument.
 //!
-//! A link is `active`, or parked: its page actor does not call Graph until a person did something, since a dead token
-//! that is tried again and again gets an app blocked. Transient trouble (Graph down, throttling) never parks a link.
+//! ```text
+//!            ┌── throttled (until) ──┐   passes by itself, never stored
+//! active ────┤                       ├── Graph is called, or will be
+//!            └── expiring (date) ────┘   the token's date is near, taken from the last check
+//!    │  a dead token, a lost permission, role or page
+//!    ▼
+//! parked: needs_relink · revoked · lost_role · app_removed · page_gone · blocked
+//!    │  a new link, by the same person or by another
+//!    ▼
+//! active
+//! ```
+//!
+//! A parked link makes no Graph call, since a dead token that is tried again and again gets an app blocked; nothing but
+//! a new link ends that. [`Why::of`] is the one place that says which errors park; all others leave a link as it is.
+//! What Meta tells of a person (they removed the app) overrules what a call found out; otherwise the first reason
+//! stays, because every later failure only follows from it.
+
+pub mod check;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::graph::{DeadReason, GraphErrorKind};
 use crate::model::Millis;
+
+/// A token is `expiring` from so long before its end, and that is said in the log for the first time.
+pub const EXPIRING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// It is said for the second time.
+pub const URGENT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
 /// What ended the usefulness of a link's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,11 +39,17 @@ pub enum Why {
     Expired,
     /// The password was changed or Facebook reset the session (190/460).
     PasswordChanged,
-    /// The person must confirm something on facebook.com (190/459, 464).
+    /// The person must confirm something on facebook.com (190/459).
     Checkpoint,
-    /// The token is not valid for another reason (190, 102).
+    /// The person's account is not confirmed (190/464).
+    Unconfirmed,
+    /// The token is not valid for another reason (190, 190/467, 102).
     Invalid,
-    /// The page was not ticked in a later login, or a permission was taken back.
+    /// The token is not one of a page (190/2069032).
+    WrongToken,
+    /// The page was not ticked in a later login.
+    Unticked,
+    /// A permission was not granted or was taken back (10, 200 to 299).
     PermissionLost,
     /// The person has no role on the page any more (190/492).
     RoleLost,
@@ -51,13 +81,65 @@ pub enum Health {
     Parked(Parked),
 }
 
+/// What may change a link's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A call with the link's token failed.
+    Failed(&'a GraphErrorKind),
+    /// A check found this out.
+    Found(Why),
+    /// Meta told it, whatever was found out before.
+    Told(Why),
+    /// The page was linked again.
+    Linked,
+}
+
 impl Why {
+    /// Which errors end a token's usefulness, and as what. Everything else passes by itself, or is an operator's to
+    /// correct, and leaves the link as it is.
+    pub fn of(kind: &GraphErrorKind) -> Option<Why> {
+        match kind {
+            GraphErrorKind::TokenDead { reason } => Some(Why::of_dead(*reason)),
+            GraphErrorKind::PermissionMissing => Some(Why::PermissionLost),
+            GraphErrorKind::Gone => Some(Why::PageGone),
+            GraphErrorKind::Blocked => Some(Why::Blocked),
+            GraphErrorKind::WrongTokenKind => Some(Why::WrongToken),
+            GraphErrorKind::Transient
+            | GraphErrorKind::Throttled { .. }
+            | GraphErrorKind::Misconfigured
+            | GraphErrorKind::FieldRefused { .. }
+            | GraphErrorKind::Unsupported
+            | GraphErrorKind::TooMuchData
+            | GraphErrorKind::CodeSpent
+            | GraphErrorKind::BadRequest => None,
+        }
+    }
+
+    /// What a dead token means for its link.
+    pub fn of_dead(reason: DeadReason) -> Why {
+        match reason {
+            DeadReason::Expired => Why::Expired,
+            DeadReason::PasswordChanged => Why::PasswordChanged,
+            DeadReason::Checkpoint => Why::Checkpoint,
+            DeadReason::Unconfirmed => Why::Unconfirmed,
+            DeadReason::AppRemoved => Why::AppRemoved,
+            DeadReason::RoleLost => Why::RoleLost,
+            DeadReason::PageUnticked => Why::Unticked,
+            DeadReason::Invalid => Why::Invalid,
+        }
+    }
+
     /// The word in `health`, for scripts and dashboards.
     pub fn word(self) -> &'static str {
         match self {
-            Why::Expired | Why::PasswordChanged | Why::Checkpoint | Why::Invalid | Why::PermissionLost => {
-                "needs_relink"
-            }
+            Why::Expired
+            | Why::PasswordChanged
+            | Why::Checkpoint
+            | Why::Unconfirmed
+            | Why::Invalid
+            | Why::WrongToken
+            | Why::Unticked => "needs_relink",
+            Why::PermissionLost => "revoked",
             Why::RoleLost => "lost_role",
             Why::AppRemoved => "app_removed",
             Why::PageGone => "page_gone",
@@ -65,36 +147,119 @@ impl Why {
         }
     }
 
-    /// What happened and what to do, in one line for a person.
+    /// What happened, in one line for a person.
     pub fn reason(self) -> &'static str {
         match self {
-            Why::Expired => "the login expired; the person must link the page again",
-            Why::PasswordChanged => {
-                "the person changed the Facebook password or the session was reset; link the page again"
+            Why::Expired => "the login expired",
+            Why::PasswordChanged => "the person changed the Facebook password, or Facebook reset the session",
+            Why::Checkpoint => "Facebook wants the person to confirm something on facebook.com",
+            Why::Unconfirmed => "the person's Facebook account is not confirmed",
+            Why::Invalid => "Facebook does not accept the token any more, or the page was unticked in a later login",
+            Why::WrongToken => "the token is a person's and not the page's",
+            Why::Unticked => "the page was not ticked in a later login",
+            Why::PermissionLost => "a permission was not granted or was taken back",
+            Why::RoleLost => "the person has no role on the page any more",
+            Why::AppRemoved => "the person removed the app on Facebook",
+            Why::PageGone => "the page does not exist any more, or is out of reach",
+            Why::Blocked => "Facebook blocked the app from this page for breaking a policy",
+        }
+    }
+
+    /// What to do, in one line for a person.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Why::Expired | Why::PasswordChanged => "the person logs in again and ticks the page",
+            Why::Invalid | Why::Unticked => "the person logs in again and ticks this page together with all others",
+            Why::Checkpoint => "the person follows the instructions on facebook.com, then logs in again",
+            Why::Unconfirmed => "the person confirms the account on facebook.com, then logs in again",
+            Why::WrongToken => "link the page by a login, or import it with a page's token",
+            Why::PermissionLost => {
+                "the person logs in again through /facebook/login?rerequest=1 and grants every permission; if that does \
+                 not help, see which permissions the app has in the Meta dashboard"
             }
-            Why::Checkpoint => {
-                "Facebook wants the person to confirm the account on facebook.com; then link the page again"
-            }
-            Why::Invalid => "Facebook does not accept the token any more; the person must link the page again",
-            Why::PermissionLost => "the page was unticked or a permission was taken back; link again and tick the page",
-            Why::RoleLost => "the person has no role on the page any more; someone with a role must link it",
-            Why::AppRemoved => "the person removed the app on Facebook; link again if that was not meant",
-            Why::PageGone => "the page does not exist any more or is out of reach; unlink it, or link it again",
-            Why::Blocked => "Facebook blocked the app from this page; see the app's alerts in the Meta dashboard",
+            Why::RoleLost => "somebody with a role on the page links it, or unlink it",
+            Why::AppRemoved => "unlink the page if that was meant; otherwise the person logs in again",
+            Why::PageGone => "unlink the page; if it is back, link it again",
+            Why::Blocked => "resolve the app's alerts in the Meta dashboard, then link the page again",
         }
     }
 }
 
-impl Health {
+/// What is known beside the durable health.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// When the token ends, as the last check said.
+    pub expires_at: Option<Millis>,
+    /// A limit holds the page back until then.
+    pub throttled_until: Option<Millis>,
+}
+
+/// Health as lists, metrics and the console show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
     /// `active`, or the word that says what is wrong.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Health::Active => "active",
-            Health::Parked(parked) => parked.why.word(),
+    pub word: &'static str,
+    /// What happened.
+    pub reason: Option<&'static str>,
+    /// What to do.
+    pub remedy: Option<&'static str>,
+    /// Since when, for what waits for a person.
+    pub since: Option<Millis>,
+    /// The end of the throttling, or of the token.
+    pub until: Option<Millis>,
+}
+
+impl Health {
+    /// Parked for this reason from now on.
+    pub fn parked(why: Why, now: Millis) -> Health {
+        Health::Parked(Parked { why, since: now })
+    }
+
+    /// The health after this happened.
+    #[must_use]
+    pub fn after(&self, event: Event<'_>, now: Millis) -> Health {
+        let first = |why: Why| if self.is_active() { Health::parked(why, now) } else { self.clone() };
+        match (event, self) {
+            (Event::Linked, _) => Health::Active,
+            (Event::Failed(kind), _) => Why::of(kind).map_or_else(|| self.clone(), first),
+            (Event::Found(why), _) => first(why),
+            (Event::Told(why), Health::Parked(parked)) if parked.why == why => self.clone(),
+            (Event::Told(why), _) => Health::parked(why, now),
         }
     }
 
-    /// The reason, where one is due.
+    /// How it is shown.
+    pub fn shown(&self, signs: Signs, now: Millis) -> Shown {
+        let plain = Shown { word: "active", reason: None, remedy: None, since: None, until: None };
+        let throttled = signs.throttled_until.filter(|until| *until > now);
+        let expiring = signs.expires_at.filter(|at| at.since(now) <= EXPIRING);
+        match (self, throttled, expiring) {
+            (Health::Parked(Parked { why, since }), ..) => Shown {
+                word: why.word(),
+                reason: Some(why.reason()),
+                remedy: Some(why.remedy()),
+                since: Some(*since),
+                until: None,
+            },
+            (Health::Active, Some(_), _) => Shown {
+                word: "throttled",
+                reason: Some("Facebook limits how often this page, its person or the app may be asked"),
+                remedy: Some("nothing: it goes on by itself"),
+                until: throttled,
+                ..plain
+            },
+            (Health::Active, None, Some(_)) => Shown {
+                word: "expiring",
+                reason: Some("the token has an end date, and it is near"),
+                remedy: Some("the person logs in again before that date"),
+                until: expiring,
+                ..plain
+            },
+            (Health::Active, None, None) => plain,
+        }
+    }
+
+    /// The reason, where a person must act.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Health::Active => None,
@@ -105,5 +270,128 @@ impl Health {
     /// May Graph be called with this link's token?
     pub fn is_active(&self) -> bool {
         matches!(self, Health::Active)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::error::classify;
+    use serde_json::json;
+
+    const NOW: Millis = Millis(1_795_341_600_000);
+
+    fn kind(code: i64, subcode: Option<i64>) -> GraphErrorKind {
+        let body = json!({"error": {"message": "x", "type": "OAuthException", "code": code, "error_subcode": subcode}});
+        classify(400, body.to_string().as_bytes()).unwrap_err().kind
+    }
+
+    /// Section by section as Meta's guides to error handling and rate limits, and the Pages API's list of error codes,
+    /// have them.
+    #[test]
+    fn every_row_of_metas_tables_has_its_health() {
+        use Why::*;
+        let rows: &[(i64, Option<i64>, Option<Why>)] = &[
+            // Downtime, and too much asked at once.
+            (1, None, None),
+            (2, None, None),
+            (341, None, None),
+            (1, Some(99), None),
+            // Capabilities.
+            (1, Some(2_853_006), Some(PermissionLost)),
+            (3, None, Some(PermissionLost)),
+            // Limits.
+            (4, None, None),
+            (17, None, None),
+            (32, None, None),
+            (80001, None, None),
+            (80002, None, None),
+            (80005, None, None),
+            (80006, None, None),
+            (613, None, None),
+            (613, Some(1996), None),
+            // Permissions.
+            (10, None, Some(PermissionLost)),
+            (200, None, Some(PermissionLost)),
+            (210, None, Some(PermissionLost)),
+            (299, None, Some(PermissionLost)),
+            (200, Some(2_069_030), None),
+            (200, Some(2_069_031), None),
+            (200, Some(2_069_033), None),
+            // Requests and settings.
+            (12, None, None),
+            (100, None, None),
+            (100, Some(33), Some(PageGone)),
+            (101, None, None),
+            (104, None, None),
+            (506, None, None),
+            // Tokens.
+            (102, None, Some(Invalid)),
+            (190, None, Some(Invalid)),
+            (190, Some(458), Some(AppRemoved)),
+            (190, Some(459), Some(Checkpoint)),
+            (190, Some(460), Some(PasswordChanged)),
+            (190, Some(463), Some(Expired)),
+            (190, Some(464), Some(Unconfirmed)),
+            (190, Some(467), Some(Invalid)),
+            (190, Some(492), Some(RoleLost)),
+            (190, Some(2_069_032), Some(WrongToken)),
+            (368, None, Some(Blocked)),
+            // What nobody has heard of.
+            (987_654, None, None),
+        ];
+        for (code, subcode, why) in rows {
+            let kind = kind(*code, *subcode);
+            assert_eq!(Why::of(&kind), *why, "{code}/{subcode:?} is {kind:?}");
+            let after = Health::Active.after(Event::Failed(&kind), NOW);
+            assert_eq!(after, why.map_or(Health::Active, |why| Health::parked(why, NOW)), "{code}/{subcode:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_of_an_error_never_decides_the_word() {
+        let said = json!({"error": {"code": 190, "message": "permission(s) must be granted before impersonating a user's page."}});
+        let said = classify(400, said.to_string().as_bytes()).unwrap_err().kind;
+        let (told, bare) = (Why::of(&said).unwrap(), Why::of(&kind(190, None)).unwrap());
+        assert_eq!((told, bare), (Why::Unticked, Why::Invalid));
+        assert_eq!(told.word(), bare.word());
+    }
+
+    #[test]
+    fn the_first_reason_stays_until_meta_tells_another_or_the_page_is_linked() {
+        let (later, gone) = (NOW.plus(Duration::from_secs(9)), GraphErrorKind::Gone);
+        let parked = Health::Active.after(Event::Found(Why::Expired), NOW);
+        assert_eq!(parked.after(Event::Failed(&gone), later), parked);
+        assert_eq!(parked.after(Event::Found(Why::RoleLost), later), parked);
+        assert_eq!(parked.after(Event::Failed(&GraphErrorKind::Transient), later), parked);
+        let told = parked.after(Event::Told(Why::AppRemoved), later);
+        assert_eq!(told, Health::parked(Why::AppRemoved, later));
+        assert_eq!(told.after(Event::Told(Why::AppRemoved), later.plus(EXPIRING)), told);
+        assert_eq!(told.after(Event::Linked, later), Health::Active);
+    }
+
+    #[test]
+    fn what_waits_for_a_person_goes_before_what_passes() {
+        let signs = Signs { expires_at: Some(NOW.plus(URGENT)), throttled_until: Some(NOW.plus(URGENT)) };
+        let parked = Health::parked(Why::RoleLost, NOW);
+        assert_eq!(parked.shown(signs, NOW).word, "lost_role");
+        let throttled = Health::Active.shown(signs, NOW);
+        assert_eq!((throttled.word, throttled.until), ("throttled", signs.throttled_until));
+        let over = Signs { throttled_until: Some(NOW), ..signs };
+        let expiring = Health::Active.shown(over, NOW);
+        assert_eq!((expiring.word, expiring.until), ("expiring", signs.expires_at));
+        let far = Signs { expires_at: Some(NOW.plus(EXPIRING + Duration::from_millis(1))), throttled_until: None };
+        assert_eq!(Health::Active.shown(far, NOW).word, "active");
+        let past = Signs { expires_at: Some(Millis(NOW.0 - 1)), throttled_until: None };
+        assert_eq!(Health::Active.shown(past, NOW).word, "expiring");
+        assert_eq!(Health::Active.shown(Signs::default(), NOW).remedy, None);
+    }
+
+    #[test]
+    fn records_of_earlier_versions_are_understood() {
+        let read = |text: &str| serde_json::from_str::<Health>(text).unwrap();
+        assert_eq!(read("\"active\""), Health::Active);
+        let parked = read("{\"parked\":{\"why\":\"permission_lost\",\"since\":5}}");
+        assert_eq!(parked, Health::parked(Why::PermissionLost, Millis(5)));
     }
 }

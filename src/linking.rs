@@ -4,17 +4,40 @@
 //! The order of the exchanges matters: page tokens live as long as the user token they were read with, so the short
 //! one is made long-lived before the pages are listed. Who it is must be known, or a deletion could not be honoured
 //! later. What was granted is advice for the person, and its absence stops nothing.
+//!
+//! A login with other pages ticked takes the unticked ones away, and Meta tells nobody. So what this person linked
+//! before and this login does not bring is tried once with its own token. What cannot be used any more is parked and
+//! named as lost; what still works (the list may be short) is kept, and so is what could not be tried.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::FutureExt;
+use futures_util::stream::{self, StreamExt};
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
+use crate::actors::page::PageMsg;
 use crate::actors::supervisor::SupervisorMsg;
-use crate::graph::{Accounts, GraphError, GraphErrorKind, Permission};
+use crate::graph::{AccountPage, Accounts, GraphError, GraphErrorKind, Permission, Priority};
+use crate::health::{Health, Why, check};
 use crate::house::House;
-use crate::model::{Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
 use crate::store::Unavailable;
 use crate::store::people::{NewAccount, NewLink};
+
+/// Pages of earlier logins that are tried at once, and how long all of that may take.
+const TRIED_AT_ONCE: usize = 8;
+const TRIED_WITHIN: Duration = Duration::from_secs(4);
+/// With one of these a person may subscribe a page to webhooks.
+const STRONG_TASKS: [&str; 3] = ["CREATE_CONTENT", "MANAGE", "MODERATE"];
+/// New Pages Experience names the same tasks with this in front.
+const TWIN: &str = "PROFILE_PLUS_";
+const NO_TOKEN: &str = "Facebook gave no access token for this page: the person's role on it is too weak, or they have \
+                        it through a portfolio alone; somebody with full control of the page can link it";
+const WEAK_ROLE: &str = "the person's role on this page (none of create content, manage, moderate) is too weak for \
+                         webhooks; changes arrive with the poll, unless somebody with a stronger role links it";
 
 /// A page of the person, linked or not.
 #[derive(Debug, Clone)]
@@ -27,6 +50,30 @@ pub struct Listed {
     pub raw: Map<String, Value>,
     /// Why it could not be linked; `None` when it was.
     pub refused: Option<&'static str>,
+    /// Linked, and something about it is not as it should be.
+    pub warning: Option<&'static str>,
+}
+
+/// What a login changed for the person's links of this user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Linked before, and still.
+    pub kept: Vec<PageId>,
+    /// Linked now.
+    pub added: Vec<PageId>,
+    /// Linked before and not usable any more.
+    pub lost: Vec<Lost>,
+}
+
+/// A page that this person's login does not open any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The page.
+    pub page: PageId,
+    /// Its name, where known.
+    pub name: Option<String>,
+    /// Why.
+    pub why: Why,
 }
 
 /// A login that was taken in.
@@ -40,6 +87,8 @@ pub struct Linked {
     pub missing_permissions: Vec<String>,
     /// What could not be listed, in words.
     pub incomplete: Vec<String>,
+    /// What became of the links of earlier logins.
+    pub changes: Changes,
 }
 
 impl Linked {
@@ -91,6 +140,7 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
         Vec::new()
     });
     let (pages, new) = sort(&accounts, &person.id);
+    let before: BTreeSet<LinkKey> = house.store.links_of_person(&person.id).into_iter().collect();
     let account = NewAccount {
         person: person.id,
         name: person.name,
@@ -101,12 +151,99 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
     let account = (!new.is_empty()).then_some(account);
     let links = house.store.put_links(user, account, new, Cause::Link).await?;
     tracing::info!(%user, pages = links.len(), "pages are linked");
-    house.tell_supervisor(SupervisorMsg::Linked(links));
+    house.tell_supervisor(SupervisorMsg::Linked(links.clone()));
+    let changes = compare(house, user, &before, &links).await;
     let missing_permissions = missing(&setup.config.facebook.scopes, &granted);
-    Ok(Linked { user, pages, missing_permissions, incomplete: accounts.incomplete })
+    Ok(Linked { user, pages, missing_permissions, incomplete: accounts.incomplete, changes })
 }
 
-fn sort(accounts: &Accounts, person: &crate::model::AppUserId) -> (Vec<Listed>, Vec<NewLink>) {
+/// What this person's earlier links still may do.
+async fn compare(house: &Arc<House>, user: UserId, before: &BTreeSet<LinkKey>, now: &[LinkKey]) -> Changes {
+    let now: BTreeSet<&LinkKey> = now.iter().collect();
+    let absent: Vec<&LinkKey> = before.iter().filter(|link| !now.contains(link)).collect();
+    // Ticks are the person's, whichever user of the platform they logged in for.
+    let (own, others): (Vec<&LinkKey>, Vec<&LinkKey>) = absent.into_iter().partition(|link| link.user == user);
+    let elsewhere = |link: &&&LinkKey| !now.iter().any(|linked| linked.page == link.page);
+    others.iter().filter(elsewhere).for_each(|link| tell_to_check(house, link));
+    let mut tries = Vec::new();
+    for link in &own {
+        tries.push(try_link(house, (*link).clone()).boxed());
+    }
+    let mut tried = BTreeMap::new();
+    let trying = stream::iter(tries).buffer_unordered(TRIED_AT_ONCE).for_each(|(link, outcome)| {
+        tried.insert(link, outcome);
+        std::future::ready(())
+    });
+    // What is not known by then is checked by the pages themselves.
+    let _ = timeout(TRIED_WITHIN, trying).await;
+    let mut changes = Changes::default();
+    for link in now {
+        let list = if before.contains(link) { &mut changes.kept } else { &mut changes.added };
+        list.push(link.page.clone());
+    }
+    for link in own {
+        match tried.get(link) {
+            Some(Tried::Lost(why)) => {
+                let name = house.store.view(link).and_then(|view| view.record.name.clone());
+                changes.lost.push(Lost { page: link.page.clone(), name, why: *why });
+            }
+            Some(Tried::Good) => changes.kept.push(link.page.clone()),
+            Some(Tried::Unknown) | None => {
+                changes.kept.push(link.page.clone());
+                tell_to_check(house, link);
+            }
+        }
+    }
+    changes
+}
+
+enum Tried {
+    Good,
+    Lost(Why),
+    Unknown,
+}
+
+fn tell_to_check(house: &House, link: &LinkKey) {
+    if let Some(place) = house.directory.find(link) {
+        // A page that is gone is checked in its slot when it is back.
+        let _ = place.actor.cast(PageMsg::Check);
+    }
+}
+
+/// Reads a page that this login did not bring, with the token that it has. A link that is parked is not tried.
+async fn try_link(house: &Arc<House>, key: LinkKey) -> (LinkKey, Tried) {
+    let link = match house.store.link(&key) {
+        Ok(Some(link)) => link,
+        Ok(None) | Err(_) => return (key, Tried::Unknown),
+    };
+    if let Health::Parked(parked) = &link.record.health {
+        return (key, Tried::Lost(parked.why));
+    }
+    let graph = house.setup().graph.in_name_of(link.record.facebook_user.as_ref());
+    let answer = graph.read_page(&key.page, &link.token, &[], Priority::Prompt).await;
+    let why = match answer {
+        Ok(_) => return (key, Tried::Good),
+        Err(error) => Why::of(&error.kind).map(|found| check::confirmed(Why::Unticked, found)),
+    };
+    let Some(why) = why else { return (key, Tried::Unknown) };
+    if let Err(error) = house.store.park_link(&key, link.record.linked_at, why).await {
+        tracing::warn!(link = %key, %error, "the page's health could not be noted");
+    }
+    if let Some(place) = house.directory.find(&key) {
+        // A page that is gone finds its health in the store when it is back.
+        let _ = place.actor.cast(PageMsg::Park(why));
+    }
+    (key, Tried::Lost(why))
+}
+
+/// A role that is told and is none of those that webhooks need.
+fn weak_role(page: &AccountPage) -> Option<&'static str> {
+    let full = format!("{TWIN}FULL_CONTROL");
+    let strong = |task: &String| *task == full || STRONG_TASKS.contains(&task.strip_prefix(TWIN).unwrap_or(task));
+    (!page.tasks.is_empty() && !page.tasks.iter().any(strong)).then_some(WEAK_ROLE)
+}
+
+fn sort(accounts: &Accounts, person: &AppUserId) -> (Vec<Listed>, Vec<NewLink>) {
     let mut new = Vec::new();
     let listed = accounts.pages.iter().map(|page| {
         let refused = match &page.token {
@@ -119,11 +256,10 @@ fn sort(accounts: &Accounts, person: &crate::model::AppUserId) -> (Vec<Listed>, 
                 });
                 None
             }
-            None => {
-                Some("Facebook gave no access to this page: it was not ticked, or the person's role on it is too weak")
-            }
+            None => Some(NO_TOKEN),
         };
-        Listed { id: page.id.clone(), name: page.name.clone(), raw: page.raw.clone(), refused }
+        let warning = weak_role(page).filter(|_| refused.is_none());
+        Listed { id: page.id.clone(), name: page.name.clone(), raw: page.raw.clone(), refused, warning }
     });
     (listed.collect(), new)
 }
@@ -131,4 +267,37 @@ fn sort(accounts: &Accounts, person: &crate::model::AppUserId) -> (Vec<Listed>, 
 fn missing(asked: &[String], granted: &[Permission]) -> Vec<String> {
     let has = |scope: &String| granted.iter().any(|p| p.is_granted() && p.name == *scope);
     if granted.is_empty() { Vec::new() } else { asked.iter().filter(|scope| !has(scope)).cloned().collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(id: &str, token: bool, tasks: &[&str]) -> AccountPage {
+        AccountPage {
+            id: id.parse().unwrap(),
+            name: Some(format!("Page {id}")),
+            category: None,
+            token: token.then(|| Secret::new("EAAPtoken")),
+            tasks: tasks.iter().map(|task| (*task).to_owned()).collect(),
+            raw: Map::new(),
+        }
+    }
+
+    #[test]
+    fn a_page_without_a_token_or_a_strong_role_is_named_with_its_reason() {
+        let pages = vec![
+            page("1", true, &["ANALYZE", "MODERATE"]),
+            page("2", true, &["ANALYZE", "ADVERTISE"]),
+            page("3", true, &["PROFILE_PLUS_CREATE_CONTENT"]),
+            page("4", true, &["PROFILE_PLUS_ANALYZE"]),
+            page("5", true, &["PROFILE_PLUS_FULL_CONTROL"]),
+            page("6", true, &[]),
+            page("7", false, &["MANAGE"]),
+        ];
+        let (listed, new) = sort(&Accounts { pages, incomplete: Vec::new() }, &"77".parse().unwrap());
+        let warned: Vec<&str> = listed.iter().filter(|p| p.warning.is_some()).map(|p| p.id.as_str()).collect();
+        let refused: Vec<&str> = listed.iter().filter(|p| p.refused.is_some()).map(|p| p.id.as_str()).collect();
+        assert_eq!((warned, refused, new.len()), (vec!["2", "4"], vec!["7"], 6));
+    }
 }

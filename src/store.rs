@@ -61,7 +61,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::health::Health;
+use crate::health::{Event, Health, Why};
 use crate::ledger::{Claim, Deed, Digest, Entry, Found, Mark, Marked, Stage, Staged, Synced};
 use crate::model::{Cause, LinkKey, Millis, PageId};
 use core::Core;
@@ -152,7 +152,7 @@ type Looked = (Staged, Result<bytes::Bytes, codec::Damaged>);
 pub struct Counts {
     /// Links.
     pub links: u64,
-    /// Links by the word of their health.
+    /// Links by the word of their health, as far as the store knows: of throttling it does not.
     pub health: std::collections::BTreeMap<&'static str, u64>,
     /// Links owed a read.
     pub due: u64,
@@ -449,6 +449,11 @@ impl Store {
         self.lock().view(key)
     }
 
+    /// Is there a link of which this holds?
+    pub fn any_link(&self, holds: impl Fn(&LinkRecord) -> bool) -> bool {
+        self.lock().any_record(holds)
+    }
+
     /// Every link as lists show it, in the order of their keys.
     pub fn views(&self) -> Vec<LinkView> {
         let core = self.lock();
@@ -478,20 +483,35 @@ impl Store {
         Ok(())
     }
 
-    /// Like [`Store::set_health`], for what was found out with the token of the linking at `linked_at`; a link that has
-    /// a newer token is left as it is.
+    /// Parks a link for what was found out with the token of the linking at `linked_at`; a link that has a newer token,
+    /// or that is parked already, is left as it is.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn park_link(&self, key: &LinkKey, linked_at: Millis, health: Health) -> Result<(), Unavailable> {
-        let park = |record: &mut LinkRecord| {
-            if record.linked_at == linked_at {
-                record.health = health;
-            }
-        };
-        self.update_link(key, park).await?;
+    pub async fn park_link(&self, key: &LinkKey, linked_at: Millis, why: Why) -> Result<(), Unavailable> {
+        let park = |record: &mut LinkRecord| record.health = record.health.after(Event::Found(why), Millis::now());
+        self.update_linking(key, linked_at, park).await?;
         self.note_progress();
         Ok(())
+    }
+
+    /// Like [`Store::update_link`], for what was learned of the token of the linking at `linked_at`; a link that has a
+    /// newer token is left as it is.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn update_linking(
+        &self,
+        key: &LinkKey,
+        linked_at: Millis,
+        change: impl FnOnce(&mut LinkRecord),
+    ) -> Result<(), Unavailable> {
+        self.update_link(key, |record| {
+            if record.linked_at == linked_at {
+                change(record);
+            }
+        })
+        .await
     }
 
     /// Wakes those who wait in [`Store::progress`].

@@ -2,7 +2,8 @@
 //! subscribed to.
 //!
 //! It looks at start, on reload, when pages are linked and every few hours, compares as sets, and posts the union when
-//! something is missing, since Meta drops subscriptions silently. Meta calls the webhook address *during* the post, so
+//! something is missing, since Meta drops subscriptions silently. A field that Meta refuses is left out and remembered
+//! until the settings change, so that it does not cost the others. Meta calls the webhook address *during* the post, so
 //! the public door is open before this actor starts.
 
 use std::collections::BTreeSet;
@@ -15,10 +16,12 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::{Alarm, Owned, jitter};
 use crate::backoff::Backoff;
-use crate::graph::{GraphError, GraphErrorKind};
+use crate::graph::{AppSubscription, GraphError, GraphErrorKind};
 use crate::house::{House, Setup};
 use crate::model::Millis;
+use crate::store::LinkRecord;
 
+/// Between two looks, at most; with shorter polls it looks as often as they come.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 const RETRY: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(10 * 60) };
 
@@ -29,9 +32,18 @@ pub enum AppMsg {
     /// The alarm of this generation rang.
     Woke(u64),
     /// The look ended.
-    Done(Result<(), GraphError>),
+    Done(Result<Standing, GraphError>),
     /// The look panicked.
     Broke,
+}
+
+/// What a look found or made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The fields that were wanted.
+    wanted: BTreeSet<String>,
+    /// Those of them that Meta refuses.
+    refused: BTreeSet<String>,
 }
 
 /// What the app actor keeps.
@@ -43,6 +55,8 @@ pub struct AppState {
     again: bool,
     failures: u32,
     said: Option<String>,
+    /// As it last stood; `None` before that is known.
+    standing: Option<Standing>,
 }
 
 /// The app actor.
@@ -55,7 +69,8 @@ impl Actor for App {
 
     async fn pre_start(&self, me: ActorRef<AppMsg>, house: Arc<House>) -> Result<AppState, ActorProcessingErr> {
         house.set_addresses(|addresses| addresses.app = Some(me.clone()));
-        Ok(AppState { house, alarm: Alarm::default(), job: None, again: false, failures: 0, said: None })
+        let alarm = Alarm::default();
+        Ok(AppState { house, alarm, job: None, again: false, failures: 0, said: None, standing: None })
     }
 
     async fn post_start(&self, me: ActorRef<AppMsg>, _state: &mut AppState) -> Result<(), ActorProcessingErr> {
@@ -85,10 +100,10 @@ impl AppState {
             self.again = true;
             return;
         }
-        let (house, me) = (self.house.clone(), me.clone());
+        let (house, me, before) = (self.house.clone(), me.clone(), self.standing.clone());
         self.job = Some(Owned(tokio::spawn(async move {
             let setup = house.setup();
-            let message = match AssertUnwindSafe(Box::pin(ensure(&house, &setup))).catch_unwind().await {
+            let message = match AssertUnwindSafe(Box::pin(ensure(&house, &setup, before))).catch_unwind().await {
                 Ok(ended) => {
                     house.note_graph(&ended);
                     AppMsg::Done(ended)
@@ -99,13 +114,14 @@ impl AppState {
         })));
     }
 
-    fn done(&mut self, me: &ActorRef<AppMsg>, ended: Result<(), GraphError>) {
+    fn done(&mut self, me: &ActorRef<AppMsg>, ended: Result<Standing, GraphError>) {
         self.job = None;
         let wait = match ended {
-            Ok(()) => {
+            Ok(standing) => {
                 self.failures = 0;
                 self.said = None;
-                LOOK_EVERY
+                self.standing = Some(standing);
+                LOOK_EVERY.min(self.house.setup().config.sync.poll_interval)
             }
             Err(error) => self.failed(&error),
         };
@@ -129,24 +145,52 @@ impl AppState {
     }
 }
 
-async fn ensure(house: &House, setup: &Setup) -> Result<(), GraphError> {
+async fn ensure(house: &House, setup: &Setup, before: Option<Standing>) -> Result<Standing, GraphError> {
     let config = &setup.config;
     let wanted: BTreeSet<String> = config.facebook.webhook_fields.iter().cloned().collect();
+    let refused = before.as_ref().filter(|b| b.wanted == wanted).map(|b| b.refused.clone()).unwrap_or_default();
+    let asked: BTreeSet<String> = wanted.difference(&refused).cloned().collect();
     let callback = config.webhook_url();
     let standing = setup.graph.app_subscription().await?;
-    if let Some(standing) = &standing {
-        if standing.active && standing.callback_url == callback && wanted.is_subset(&standing.fields) {
-            return Ok(());
+    match &standing {
+        Some(s) if s.active && s.callback_url == callback && asked.is_subset(&s.fields) => {
+            return Ok(Standing { wanted, refused });
         }
-        if standing.callback_url != callback {
-            tracing::warn!(from = %standing.callback_url, to = %callback, "the app's webhook address is moved here");
-        } else {
-            house.metrics.subscription_healed();
+        Some(s) if s.callback_url != callback => {
+            tracing::warn!(from = %s.callback_url, to = %callback, "the app's webhook address is moved here");
         }
+        _ => {}
     }
+    let dropped = was_dropped(house, before.as_ref(), standing.as_ref(), &callback, &wanted);
     let standing = standing.map(|s| s.fields).unwrap_or_default();
-    let union: Vec<String> = wanted.union(&standing).cloned().collect();
-    setup.graph.subscribe_app(&callback, &config.facebook.verify_token, &union).await?;
-    tracing::info!(callback = %callback, fields = union.len(), "the app-level webhook subscription is in place");
-    Ok(())
+    let union: Vec<String> = asked.union(&standing).cloned().collect();
+    let subscribed = setup.graph.subscribe_app(&callback, &config.facebook.verify_token, &union).await?;
+    tracing::info!(callback = %callback, fields = subscribed.accepted.len(), "the app-level webhook subscription is in place");
+    if dropped {
+        tracing::warn!("Meta had dropped the app's webhook subscription; it is made again");
+        house.metrics.subscription_healed();
+    }
+    if !subscribed.refused.is_empty() {
+        tracing::warn!(fields = ?subscribed.refused, "Meta refuses webhook fields for this app; they are left out");
+    }
+    Ok(Standing { refused: refused.union(&subscribed.refused).cloned().collect(), wanted })
+}
+
+/// Was it in place before? After a start that can be told only where nothing stands: links of an earlier life had
+/// their pages subscribed beside it.
+fn was_dropped(
+    house: &House,
+    before: Option<&Standing>,
+    standing: Option<&AppSubscription>,
+    callback: &str,
+    wanted: &BTreeSet<String>,
+) -> bool {
+    let earlier = |link: &LinkRecord| link.linked_at < house.started_at && !link.subscribed.is_empty();
+    match (before, standing) {
+        (_, Some(standing)) if standing.callback_url != callback => false,
+        (_, Some(standing)) if !standing.active => true,
+        (Some(before), _) => before.wanted == *wanted,
+        (None, Some(_)) => false,
+        (None, None) => house.store.any_link(earlier),
+    }
 }

@@ -72,6 +72,10 @@ impl Place {
         self.board.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn with_board<T>(&self, look: impl FnOnce(&Board) -> T) -> T {
+        look(&self.board.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The page says something else.
     pub fn set_board(&self, change: impl FnOnce(&mut Board)) {
         change(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner));
@@ -102,6 +106,13 @@ impl Directory {
     /// Every link that has a page.
     pub fn links(&self) -> Vec<LinkKey> {
         self.places.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// The links whose pages a limit holds back at this moment.
+    pub fn throttled(&self, now: Millis) -> Vec<LinkKey> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let held = |place: &Place| place.with_board(|board| board.throttled_until.is_some_and(|until| until > now));
+        places.iter().filter(|(_, place)| held(place)).map(|(link, _)| link.clone()).collect()
     }
 
     /// Every place.

@@ -21,16 +21,16 @@ use super::directory::Place;
 use super::{Alarm, Owned, jitter};
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::graph::ThrottleScope;
-use crate::health::{Health, Parked, Why};
+use crate::health::{Why, check};
 use crate::house::House;
 use crate::model::{Cause, LinkKey, Millis, Secret};
 use crate::page::machine::{Ended, Input, Machine, Pace, Read};
 use crate::page::schedule;
 pub(crate) use reading::wanted_webhook_fields;
-use reading::{Job, JobDone};
+use reading::{CheckEnd, Job, JobDone};
 
 const RESUBSCRIBE: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(60 * 60) };
+const RECHECK: Backoff = Backoff { base: Duration::from_secs(60), cap: Duration::from_secs(6 * 60 * 60) };
 /// How long the subscription is left alone when the page or its permissions refuse it.
 const REFUSED_SUBSCRIPTION: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -54,6 +54,8 @@ pub enum PageMsg {
     Verify(Duration),
     /// A person must act first, as was found elsewhere.
     Park(Why),
+    /// Something says that the token may not be good any more: check it.
+    Check,
     /// Panic, to show that nobody else minds.
     #[cfg(feature = "sandbox")]
     Drill,
@@ -78,6 +80,7 @@ pub struct PageState {
     linked_at: Millis,
     machine: Machine,
     subscription: Subscription,
+    check: Check,
     alarm: Alarm,
     job: Option<Owned>,
     job_number: u64,
@@ -89,6 +92,13 @@ pub struct PageState {
 #[derive(Debug, Default)]
 struct Subscription {
     due_at: Option<Millis>,
+    failures: u32,
+}
+
+/// The daily check of the token, and of the subscription with it.
+#[derive(Debug)]
+struct Check {
+    due_at: Millis,
     failures: u32,
 }
 
@@ -138,6 +148,10 @@ impl Actor for Page {
                 state.step(&me, Input::Woke);
             }
             PageMsg::Park(why) => state.park(&me, why),
+            PageMsg::Check => {
+                state.check.due_at = Millis::now();
+                state.step(&me, Input::Woke);
+            }
             #[cfg(feature = "sandbox")]
             PageMsg::Drill => panic!("drill: this page was asked to panic"),
         }
@@ -159,6 +173,7 @@ impl PageState {
             linked_at: Millis(0),
             machine,
             subscription: Subscription::default(),
+            check: Check { due_at: schedule::next_check(place, check::EVERY, now), failures: 0 },
             alarm: Alarm::default(),
             job: None,
             job_number: 0,
@@ -181,6 +196,9 @@ impl PageState {
                 let confirmed = link.record.subscribed.iter().cloned().collect();
                 let soon = now.plus(spread.mul_f64(schedule::place(&self.link)));
                 self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
+                let (place, checked) = (schedule::place(&self.link), link.record.checked.at.is_some());
+                let due_at = schedule::first_check(place, check::EVERY, checked, spread, now);
+                self.check = Check { due_at, failures: 0 };
                 link.record.health.is_active()
             }
             Ok(None) => false,
@@ -199,6 +217,10 @@ impl PageState {
         let told = self.place().map(|place| place.take_told()).unwrap_or_default();
         for cause in told {
             self.last_cause = cause;
+            if cause == Cause::Manual {
+                // Somebody wants to know how the page fares; after the read the check tells the rest.
+                self.check.due_at = Millis::now();
+            }
             self.step(me, Input::Due(cause));
         }
     }
@@ -229,7 +251,7 @@ impl PageState {
         let read = self.machine.step(Millis::now(), input, jitter());
         match read {
             Some(read) => self.begin(me, Job::Read { read, fallback: self.last_cause }),
-            None => self.perhaps_resubscribe(me),
+            None => self.perhaps_upkeep(me),
         }
         self.rearm(me);
     }
@@ -243,8 +265,10 @@ impl PageState {
         self.cut_job();
         let (house, link, me, number) = (self.house.clone(), self.link.clone(), me.clone(), self.job_number);
         let subscribe = self.subscription.due_at.is_some_and(|at| at <= Millis::now());
+        let linked_at = self.linked_at;
         let task = self.house.tasks.spawn(async move {
-            let work = AssertUnwindSafe(Box::pin(reading::perform(&house, &link, &token, job, subscribe)));
+            let held = reading::Held { link: &link, token: &token, linked_at };
+            let work = AssertUnwindSafe(Box::pin(reading::perform(&house, held, job, subscribe)));
             let message = match work.catch_unwind().await {
                 Ok(done) => PageMsg::Done(number, Box::new(done)),
                 Err(_) => PageMsg::Broke(number),
@@ -255,25 +279,55 @@ impl PageState {
         self.job = Some(Owned(task));
     }
 
-    fn perhaps_resubscribe(&mut self, me: &ActorRef<PageMsg>) {
-        let due = self.subscription.due_at.is_some_and(|at| at <= Millis::now());
-        if due && self.job.is_none() && !self.machine.is_parked() && !self.house.is_stopping() {
-            self.begin(me, Job::Subscribe);
+    /// What is done while no read is due: nobody waits for it.
+    fn perhaps_upkeep(&mut self, me: &ActorRef<PageMsg>) {
+        if self.job.is_some() || self.machine.is_parked() || self.house.is_stopping() {
+            return;
         }
+        let now = Millis::now();
+        if self.subscription.due_at.is_some_and(|at| at <= now) {
+            self.begin(me, Job::Subscribe);
+        } else if self.check.due_at <= now {
+            match self.throttled_until(now) {
+                Some(until) => self.check.due_at = until.plus(RECHECK.base),
+                None => self.begin(me, Job::Check),
+            }
+        }
+    }
+
+    fn throttled_until(&self, now: Millis) -> Option<Millis> {
+        self.place().and_then(|place| place.board().throttled_until).filter(|until| *until > now)
     }
 
     fn done(&mut self, me: &ActorRef<PageMsg>, done: JobDone) {
         self.job = None;
         self.note_subscription(&done);
+        self.note_checked(&done);
         self.show(&done);
-        match done.ended {
-            Some(ended) => {
-                if let (Ended::Refused, Some(why)) = (&ended, done.why) {
+        match (done.ended, done.why) {
+            (Some(ended), why) => {
+                if let (Ended::Refused, Some(why)) = (&ended, why) {
                     self.note_parked(why);
                 }
                 self.step(me, Input::ReadEnded(ended));
             }
-            None => self.step(me, Input::Woke),
+            (None, Some(why)) => self.park(me, why),
+            (None, None) => self.step(me, Input::Woke),
+        }
+    }
+
+    fn note_checked(&mut self, done: &JobDone) {
+        let now = Millis::now();
+        match done.checked {
+            None => {}
+            Some(CheckEnd::Told) => {
+                let due_at = schedule::next_check(schedule::place(&self.link), check::EVERY, now);
+                self.check = Check { due_at, failures: 0 };
+            }
+            Some(CheckEnd::Later(hint)) => {
+                self.check.due_at = now.plus(RECHECK.delay(self.check.failures, jitter(), hint));
+                self.check.failures = self.check.failures.saturating_add(1);
+            }
         }
     }
 
@@ -318,9 +372,8 @@ impl PageState {
     fn note_parked(&self, why: Why) {
         tracing::warn!(link = %self.link, health = why.word(), reason = why.reason(), "the page waits for a person");
         let (house, link, linked_at) = (self.house.clone(), self.link.clone(), self.linked_at);
-        let health = Health::Parked(Parked { why, since: Millis::now() });
         self.house.tasks.spawn(async move {
-            if let Err(error) = house.store.park_link(&link, linked_at, health).await {
+            if let Err(error) = house.store.park_link(&link, linked_at, why).await {
                 tracing::warn!(%link, %error, "the page's health could not be noted");
             }
         });
@@ -368,8 +421,10 @@ impl PageState {
     fn rearm(&mut self, me: &ActorRef<PageMsg>) {
         let now = Millis::now();
         let read = self.machine.wake_at(now);
-        let subscribe = self.subscription.due_at.filter(|_| self.job.is_none() && !self.machine.is_parked());
-        self.alarm.set(me, [read, subscribe].into_iter().flatten().min(), PageMsg::Woke);
+        let idle = self.job.is_none() && !self.machine.is_parked() && !self.house.is_stopping();
+        let subscribe = self.subscription.due_at.filter(|_| idle);
+        let check = idle.then_some(self.check.due_at);
+        self.alarm.set(me, [read, subscribe, check].into_iter().flatten().min(), PageMsg::Woke);
         if let Some(place) = self.place() {
             let parked = self.machine.is_parked();
             place.set_board(|board| {
@@ -389,11 +444,8 @@ const UNREADABLE: &str =
 const UNNAMED_THROTTLE: Duration = Duration::from_secs(60);
 
 /// What a throttle means for this page.
-fn held(scope: ThrottleScope, retry_after: Option<Duration>) -> Ended {
-    let floor = match scope {
-        ThrottleScope::App | ThrottleScope::Page | ThrottleScope::Person => UNNAMED_THROTTLE,
-    };
-    Ended::Held(retry_after.unwrap_or(floor))
+fn held(retry_after: Option<Duration>) -> Ended {
+    Ended::Held(retry_after.unwrap_or(UNNAMED_THROTTLE))
 }
 
 /// Was the read prompted by somebody who waits?

@@ -33,13 +33,29 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     println!("links    {}{}", text("/links"), healths(&value));
     println!("owed     {} reads, {} writes, oldest {} s", text("/due"), text("/outbox"), text("/oldest_owed_seconds"));
     println!("store    {}", fare("/store"));
-    println!("graph    {}", fare("/graph/fare"));
+    println!("graph    {}{}", fare("/graph/fare"), limits(&value["graph"]["gate"]));
     println!("spaces   {}", fare("/spaces"));
     println!("config   loaded {}", text("/config/loaded_at"));
     if let Some(error) = value.pointer("/config/last_error").and_then(Value::as_str) {
         println!("         the last reload was refused: {error}");
     }
     Ok(())
+}
+
+/// What Facebook's limits hold back at this moment.
+fn limits(gate: &Value) -> String {
+    let mut parts = Vec::new();
+    match (gate["app_blocked_secs"].as_u64(), gate["app_usage_percent"].as_u64()) {
+        (Some(secs), _) => parts.push(format!("the app may not call for {secs} s")),
+        (None, Some(percent)) if percent > 0 => parts.push(format!("the app has spent {percent} % of its budget")),
+        _ => {}
+    }
+    for (key, what) in [("pages_blocked", "pages"), ("people_blocked", "people")] {
+        if let Some(count) = gate[key].as_u64().filter(|count| *count > 0) {
+            parts.push(format!("{count} {what} held back by limits"));
+        }
+    }
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
 fn uptime(value: &Value) -> String {
@@ -60,14 +76,14 @@ pub(super) fn pages(door: &Door, as_json: bool) -> Result<(), Failure> {
         print(&value);
         return Ok(());
     }
-    let rows: Vec<[String; 6]> = value["pages"].as_array().into_iter().flatten().map(row).collect();
+    let rows: Vec<[String; 7]> = value["pages"].as_array().into_iter().flatten().map(row).collect();
     if rows.is_empty() {
         eprintln!("no page is linked; `pagesyncd session --user UUID` prints a login URL to link some");
         return Ok(());
     }
-    let head = ["PAGE", "NAME", "USER", "HEALTH", "OBJECT CHANGED", "NEXT POLL"].map(str::to_owned);
+    let head = ["PAGE", "NAME", "USER", "HEALTH", "OBJECT CHANGED", "NEXT POLL", "WHAT TO DO"].map(str::to_owned);
     let widths: Vec<usize> =
-        (0..6).map(|n| rows.iter().chain([&head]).map(|r| r[n].chars().count()).max().unwrap_or(0)).collect();
+        (0..7).map(|n| rows.iter().chain([&head]).map(|r| r[n].chars().count()).max().unwrap_or(0)).collect();
     for row in [&head].into_iter().chain(&rows) {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         println!("{}", cells.join("  ").trim_end());
@@ -75,17 +91,26 @@ pub(super) fn pages(door: &Door, as_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn row(page: &Value) -> [String; 6] {
+fn row(page: &Value) -> [String; 7] {
     // A name is outside text: control characters would play with the terminal.
-    let text = |key: &str| {
+    let up_to = |key: &str, most: usize| {
         let text = page[key].as_str().unwrap_or("-");
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect::<String>()
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect::<String>()
     };
+    let text = |key: &str| up_to(key, 60);
     let mut health = text("health");
     if page["owed"] == true {
         health.push_str(", owed");
     }
-    [text("page_id"), text("name"), text("user"), health, text("object_changed_at"), text("next_poll_at")]
+    if let Some(until) = page["until"].as_str() {
+        health.push_str(&format!(" until {until}"));
+    }
+    let note = match (page["reason"].is_string(), page["remedy"].is_string()) {
+        (_, true) => format!("{}: {}", up_to("reason", 300), up_to("remedy", 300)),
+        (true, false) => up_to("reason", 300),
+        (false, false) => String::new(),
+    };
+    [text("page_id"), text("name"), text("user"), health, text("object_changed_at"), text("next_poll_at"), note]
 }
 
 fn query(user: Option<UserId>, more: &str) -> String {

@@ -19,6 +19,7 @@ use super::GraphClient;
 use super::error::GraphError;
 use super::json;
 use super::list::Listing;
+use super::throttle::Priority;
 use super::transport::{Bearer, Call};
 use crate::model::{PageId, Secret};
 
@@ -179,7 +180,7 @@ impl GraphClient {
     }
 
     async fn add_granted(&self, token: &Secret, found: &mut Gathering) {
-        let debugged = match self.debug_token(token).await {
+        let debugged = match self.debug_token(token, Priority::Prompt).await {
             Ok(debugged) => debugged,
             Err(error) => return found.reason(format!("granted pages were not listed: {error}")),
         };
@@ -199,15 +200,16 @@ impl GraphClient {
         if ids.len() > MAX_SINGLES {
             found.reason(format!("only {MAX_SINGLES} of {} pages without a token were read", ids.len()));
         }
+        let ids: Vec<PageId> = ids.into_iter().take(MAX_SINGLES).collect();
         let mut reads = Vec::new();
-        for id in ids.into_iter().take(MAX_SINGLES) {
-            reads.push(self.single(token, id).boxed());
+        for id in &ids {
+            reads.push(self.single(token, id.clone()).boxed());
         }
         let pages: Vec<_> = stream::iter(reads).buffered(AT_A_TIME).collect().await;
-        for page in pages {
+        for (id, page) in ids.iter().zip(pages) {
             match page {
                 Ok(page) => found.add(page),
-                Err(error) => found.reason(format!("a page was not read: {error}")),
+                Err(error) => found.reason(format!("page {id} was not read: {error}")),
             }
         }
     }

@@ -64,9 +64,9 @@ impl DeadReason {
         }
     }
 
-    /// The reason behind the code and subcode of a token error; `None` when they speak of something else.
-    pub fn of(code: i64, subcode: Option<i64>) -> Option<DeadReason> {
-        match verdict(code, subcode, "")? {
+    /// The reason behind a token error; `None` when its code and subcode speak of something else.
+    pub fn of(code: i64, subcode: Option<i64>, message: &str) -> Option<DeadReason> {
+        match verdict(code, subcode, message)? {
             GraphErrorKind::TokenDead { reason } => Some(reason),
             _ => None,
         }
@@ -298,6 +298,7 @@ const TABLE: &[Row] = &[
     row(100, 100, Sub::Any, "appsecret_proof", GraphErrorKind::Misconfigured),
     row(100, 100, Sub::Any, "nonexisting field (", REFUSED),
     row(100, 100, Sub::Any, "Param subscribed_fields", REFUSED),
+    row(100, 100, Sub::Any, "Param fields[", REFUSED), // seen, at the app's subscription
     row(100, 100, Sub::Any, "", GraphErrorKind::BadRequest),
     row(101, 101, Sub::Any, "", GraphErrorKind::Misconfigured),
     row(104, 104, Sub::Any, "", GraphErrorKind::Misconfigured),
@@ -582,8 +583,8 @@ mod tests {
 
     #[test]
     fn reasons_are_found_from_codes_alone() {
-        assert_eq!(DeadReason::of(190, Some(463)), Some(DeadReason::Expired));
-        assert_eq!(DeadReason::of(190, None), Some(DeadReason::Invalid));
-        assert_eq!(DeadReason::of(4, None), None);
+        assert_eq!(DeadReason::of(190, Some(463), ""), Some(DeadReason::Expired));
+        assert_eq!(DeadReason::of(190, None, ""), Some(DeadReason::Invalid));
+        assert_eq!(DeadReason::of(4, None, ""), None);
     }
 }

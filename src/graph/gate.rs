@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::error::ThrottleScope;
 use super::throttle::{Admission, Held, Priority, Throttle};
 use super::usage::Usage;
-use crate::model::{Millis, PageId};
+use crate::model::{AppUserId, Millis, PageId};
 
 /// So many prompt calls in a row, then one of the background line.
 const PROMPT_RUN: u32 = 8;
@@ -42,6 +42,8 @@ pub struct GateStatus {
     pub app_blocked_secs: Option<u64>,
     /// Pages that may not be called now.
     pub pages_blocked: usize,
+    /// People in whose name nothing may be called now.
+    pub people_blocked: usize,
 }
 
 #[derive(Debug)]
@@ -100,7 +102,24 @@ impl Gate {
     /// # Errors
     /// [`Held`] while the app or the page is blocked, or paced so much that waiting makes no sense.
     pub async fn enter(self: &Arc<Self>, page: Option<&PageId>, priority: Priority) -> Result<Permit, Held> {
-        let admission = lock(&self.throttle).admit(page, priority, self.now());
+        self.enter_for(page, None, priority).await
+    }
+
+    /// The same, for a call in this person's name.
+    ///
+    /// # Errors
+    /// As there, and while the person is blocked.
+    pub async fn enter_for(
+        self: &Arc<Self>,
+        page: Option<&PageId>,
+        person: Option<&AppUserId>,
+        priority: Priority,
+    ) -> Result<Permit, Held> {
+        let held = |throttle: &Throttle| person.and_then(|person| throttle.held_person(person, self.now()));
+        let admission = {
+            let mut throttle = lock(&self.throttle);
+            held(&throttle).map_or_else(|| throttle.admit(page, priority, self.now()), Admission::Refused)
+        };
         match admission {
             Admission::Refused(held) => return Err(held),
             Admission::After(wait) if !wait.is_zero() => sleep(wait).await,
@@ -108,7 +127,10 @@ impl Gate {
         }
         let permit = self.slot(priority).await;
         // Graph may have refused others while this one waited.
-        let held = lock(&self.throttle).held(page, self.now());
+        let held = {
+            let throttle = lock(&self.throttle);
+            held(&throttle).or_else(|| throttle.held(page, self.now()))
+        };
         match held {
             Some(held) => Err(held),
             None => Ok(permit),
@@ -125,6 +147,11 @@ impl Gate {
         lock(&self.throttle).refused(scope, page, hint, self.now())
     }
 
+    /// Graph refused a call because of the person in whose name it was made; answers how long to leave them alone.
+    pub fn refused_person(&self, person: &AppUserId, hint: Option<Duration>) -> Duration {
+        lock(&self.throttle).refused_person(person, hint, self.now())
+    }
+
     /// What stands at the gate.
     pub fn status(&self) -> GateStatus {
         let now = self.now();
@@ -139,6 +166,7 @@ impl Gate {
             app_usage_percent: throttle.app_percent(now),
             app_blocked_secs: throttle.held(None, now).map(|held| held.retry_after.as_secs().max(1)),
             pages_blocked: throttle.pages_blocked(now),
+            people_blocked: throttle.people_blocked(now),
         }
     }
 

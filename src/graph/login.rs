@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::error::{DeadReason, GraphError};
 use super::json;
 use super::scrub::scrub;
+use super::throttle::Priority;
 use super::transport::{Bearer, Call};
 use super::{GraphClient, webhooks};
 use crate::model::{AppUserId, Millis, PageId, Secret};
@@ -92,8 +93,8 @@ pub struct DebugToken {
     pub application: Option<String>,
     /// `USER`, `PAGE`, `APP`, `SYSTEM_USER`, and possibly others.
     pub kind: Option<String>,
-    /// Does it work? Not a proof that a call about one page will.
-    pub is_valid: bool,
+    /// Does it work? Not a proof that a call about one page will. `None` when Graph did not say.
+    pub is_valid: Option<bool>,
     /// When it was made; long-lived tokens only.
     pub issued_at: Option<Millis>,
     /// When it ends.
@@ -113,13 +114,13 @@ pub struct DebugToken {
 }
 
 impl DebugToken {
-    /// Why the token is dead; `None` while it is valid.
+    /// Why the token is dead; `None` while it is not called invalid, and when the error is not one of tokens.
     pub fn dead(&self) -> Option<DeadReason> {
-        if self.is_valid {
-            return None;
+        match &self.error {
+            _ if self.is_valid != Some(false) => None,
+            Some(error) => DeadReason::of(error.code?, error.subcode, &error.message),
+            None => Some(DeadReason::Invalid),
         }
-        let of = |error: &TokenError| DeadReason::of(error.code?, error.subcode);
-        Some(self.error.as_ref().and_then(of).unwrap_or(DeadReason::Invalid))
     }
 }
 
@@ -197,8 +198,10 @@ impl GraphClient {
     ///
     /// # Errors
     /// Any kind. A dead token is no error but [`DebugToken::dead`].
-    pub async fn debug_token(&self, token: &Secret) -> Result<DebugToken, GraphError> {
-        let call = Call::new("debug_token", Method::GET, &["debug_token"], Bearer::App).secret("input_token", token);
+    pub async fn debug_token(&self, token: &Secret, priority: Priority) -> Result<DebugToken, GraphError> {
+        let call = Call::new("debug_token", Method::GET, &["debug_token"], Bearer::App)
+            .secret("input_token", token)
+            .priority(priority);
         let answer = self.inner.send(call).await?;
         let data = answer.get("data").filter(|data| data.is_object());
         let data = data.ok_or_else(|| GraphError::odd("debug_token", "the answer holds no data about the token"))?;
@@ -241,7 +244,7 @@ fn debugged(data: &Value, token: &Secret) -> DebugToken {
         app_id: json::text(data, "app_id"),
         application: json::text(data, "application"),
         kind: json::text(data, "type"),
-        is_valid: json::truth(data, "is_valid").unwrap_or(false),
+        is_valid: json::truth(data, "is_valid"),
         issued_at: moment("issued_at"),
         expires_at: expiry("expires_at"),
         data_access_expires_at: expiry("data_access_expires_at"),
@@ -374,6 +377,8 @@ mod tests {
                 json!({"data": {"is_valid": false, "scopes": [], "error": {"code": 190, "subcode": 463,
                 "message": "Error validating EAAtoken"}}}),
             ),
+            Reply::Json(200, json!({"data": {"is_valid": false}})),
+            Reply::Json(200, json!({"data": {"is_valid": false, "error": {"code": 2, "message": "x"}}})),
             Reply::Json(200, json!({"data": {}})),
             Reply::Json(200, json!({"data": false})),
             Reply::error(400, 190, "Invalid OAuth access token signature."),
@@ -381,19 +386,21 @@ mod tests {
         .await;
         let client = fake.client();
         let token = secret("EAAtoken");
-        let good = client.debug_token(&token).await.unwrap();
+        let good = client.debug_token(&token, Priority::Prompt).await.unwrap();
         assert_eq!((good.kind.as_deref(), good.expires_at, good.dead()), (Some("PAGE"), Expiry::Never, None));
         assert_eq!(good.data_access_expires_at, Expiry::At(Millis(1_576_687_825_000)));
         assert_eq!(good.issued_at, Some(Millis(1_565_636_400_000)));
         assert_eq!(good.granular_scopes[0].target_ids, ["1", "2"]);
         assert!(good.granular_scopes[1].target_ids.is_empty());
         assert_eq!(good.profile_id.unwrap().as_str(), "55");
-        let bad = client.debug_token(&token).await.unwrap();
+        let bad = client.debug_token(&token, Priority::Prompt).await.unwrap();
         assert_eq!((bad.dead(), bad.expires_at), (Some(DeadReason::Expired), Expiry::Unknown));
         assert!(!bad.error.unwrap().message.contains("EAAtoken"));
-        assert_eq!(client.debug_token(&token).await.unwrap().dead(), Some(DeadReason::Invalid));
-        assert_eq!(client.debug_token(&token).await.unwrap_err().kind, GraphErrorKind::Transient);
-        assert_eq!(client.debug_token(&token).await.unwrap_err().kind, GraphErrorKind::Misconfigured);
+        assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap().dead(), Some(DeadReason::Invalid));
+        assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap().dead(), None);
+        assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap().dead(), None);
+        assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap_err().kind, GraphErrorKind::Transient);
+        assert_eq!(client.debug_token(&token, Priority::Prompt).await.unwrap_err().kind, GraphErrorKind::Misconfigured);
         let app_token = format!("{APP_ID}|{APP_SECRET}");
         let seen = &fake.seen()[0];
         assert_eq!((seen.method.as_str(), seen.path.as_str()), ("GET", "/v26.0/debug_token"));

@@ -89,6 +89,7 @@ impl GraphClient {
         let call = Call::new("read_page", Method::GET, &[page.as_str()], Bearer::Token(token))
             .param("fields", fields)
             .charged_to(page)
+            .in_name_of(self.person.as_ref())
             .priority(priority);
         let answer = self.inner.send(call).await?;
         let asked_for = json::text(&answer, "id").as_deref() == Some(page.as_str());

@@ -1,6 +1,6 @@
 //! When Graph may be called: pure, with the time as an argument.
 //!
-//! Two lanes stand before each call, the app's and the page's. A lane may be *blocked* until a moment, because Graph
+//! Lanes stand before each call: the app's, the page's, and that of the person in whose name it is made. A lane may be *blocked* until a moment, because Graph
 //! refused or because a usage header reached [`STOP_AT`] percent; calls made while refused make Meta's block longer,
 //! so not one is let through. From [`SLOW_AT`] percent on a lane is *paced*: each call reserves the next start, and
 //! the distance between starts grows with the usage. A caller who would wait too long is refused with the time to come
@@ -9,15 +9,15 @@
 //! Meta gives no time for an app-wide refusal, so its blocks double while refusals go on and start small again after
 //! the first success. Answers to calls that were on the way when the block began do not count as further refusals.
 //!
-//! Memory: a page's lane is forgotten once it neither blocks nor paces; the map never holds more than twice the lanes
-//! that were alive at the last sweep (or [`SWEEP_FROM`]).
+//! Memory: the lane of a page or person is forgotten once it neither blocks nor paces; the map never holds more than
+//! twice the lanes that were alive at the last sweep (or [`SWEEP_FROM`]).
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::error::ThrottleScope;
 use super::usage::Usage;
-use crate::model::{Millis, PageId};
+use crate::model::{AppUserId, Millis, PageId};
 
 /// From this usage on calls are paced, in percent.
 pub const SLOW_AT: u32 = 80;
@@ -113,18 +113,50 @@ impl Lane {
 }
 
 /// The lanes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Throttle {
     app: Lane,
     refusals: u32,
-    pages: HashMap<PageId, Lane>,
+    pages: Lanes<PageId>,
+    people: Lanes<AppUserId>,
+}
+
+/// The lanes of pages, or of people, that matter at this moment.
+#[derive(Debug)]
+struct Lanes<K> {
+    by_id: HashMap<K, Lane>,
     sweep_at: usize,
 }
 
-impl Default for Throttle {
+impl<K> Default for Lanes<K> {
     fn default() -> Self {
-        Throttle { app: Lane::default(), refusals: 0, pages: HashMap::new(), sweep_at: SWEEP_FROM }
+        Lanes { by_id: HashMap::new(), sweep_at: SWEEP_FROM }
     }
+}
+
+impl<K: Eq + std::hash::Hash + Clone> Lanes<K> {
+    fn lane(&mut self, id: &K, now: Millis) -> &mut Lane {
+        if self.by_id.len() >= self.sweep_at {
+            self.by_id.retain(|_, lane| lane.alive(now));
+            self.sweep_at = (self.by_id.len() * 2).max(SWEEP_FROM);
+        }
+        self.by_id.entry(id.clone()).or_default()
+    }
+
+    fn block(&mut self, id: &K, hint: Option<Duration>, now: Millis) -> Duration {
+        let lane = self.lane(id, now);
+        lane.block(believed(hint).unwrap_or(FIRST_BLOCK), now);
+        lane.blocked_until.since(now)
+    }
+
+    fn blocked(&self, now: Millis) -> usize {
+        self.by_id.values().filter(|lane| lane.blocked_until > now).count()
+    }
+}
+
+/// A time that Graph named, where it is one.
+fn believed(hint: Option<Duration>) -> Option<Duration> {
+    hint.filter(|hint| !hint.is_zero()).map(|hint| hint.min(LONGEST_HINT))
 }
 
 impl Throttle {
@@ -133,7 +165,7 @@ impl Throttle {
         if let Some(held) = self.held(page, now) {
             return Admission::Refused(held);
         }
-        let page_lane = page.and_then(|page| self.pages.get_mut(page));
+        let page_lane = page.and_then(|page| self.pages.by_id.get_mut(page));
         let app_wait = self.app.wait(now);
         let page_wait = page_lane.as_ref().map_or(Duration::ZERO, |lane| lane.wait(now));
         let wait = app_wait.max(page_wait);
@@ -150,11 +182,17 @@ impl Throttle {
 
     /// What blocks a call now, the longer of two blocks.
     pub fn held(&self, page: Option<&PageId>, now: Millis) -> Option<Held> {
-        let lane = page.and_then(|page| self.pages.get(page));
+        let lane = page.and_then(|page| self.pages.by_id.get(page));
         let app = Held { scope: ThrottleScope::App, retry_after: self.app.blocked_until.since(now) };
         let page = lane.map(|l| Held { scope: ThrottleScope::Page, retry_after: l.blocked_until.since(now) });
         let blocks = [Some(app), page].into_iter().flatten().filter(|held| !held.retry_after.is_zero());
         blocks.max_by_key(|held| held.retry_after)
+    }
+
+    /// What blocks calls in this person's name now.
+    pub fn held_person(&self, person: &AppUserId, now: Millis) -> Option<Held> {
+        let retry_after = self.people.by_id.get(person)?.blocked_until.since(now);
+        (!retry_after.is_zero()).then_some(Held { scope: ThrottleScope::Person, retry_after })
     }
 
     /// An answer came, with these headers; `good` when it was no error.
@@ -167,8 +205,8 @@ impl Throttle {
         }
         if let (Some(page), Some(usage)) = (page, usage.page) {
             let calm = usage.percent < SLOW_AT && usage.regain.is_zero();
-            if !calm || self.pages.contains_key(page) {
-                self.lane(page, now).observe(usage.percent, usage.regain, now);
+            if !calm || self.pages.by_id.contains_key(page) {
+                self.pages.lane(page, now).observe(usage.percent, usage.regain, now);
             }
         }
     }
@@ -181,7 +219,7 @@ impl Throttle {
         hint: Option<Duration>,
         now: Millis,
     ) -> Duration {
-        let hint = hint.filter(|hint| !hint.is_zero()).map(|hint| hint.min(LONGEST_HINT));
+        let hint = believed(hint);
         match (scope, page) {
             (ThrottleScope::App, _) => {
                 if self.app.blocked_until <= now {
@@ -191,13 +229,14 @@ impl Throttle {
                 self.app.block(hint.unwrap_or(doubled.min(LONGEST_BLOCK)), now);
                 self.app.blocked_until.since(now)
             }
-            (ThrottleScope::Page, Some(page)) => {
-                let lane = self.lane(page, now);
-                lane.block(hint.unwrap_or(FIRST_BLOCK), now);
-                lane.blocked_until.since(now)
-            }
+            (ThrottleScope::Page, Some(page)) => self.pages.block(page, hint, now),
             _ => hint.unwrap_or(FIRST_BLOCK),
         }
+    }
+
+    /// Graph refused a call because of the person in whose name it was made. Answers how long the person stays blocked.
+    pub fn refused_person(&mut self, person: &AppUserId, hint: Option<Duration>, now: Millis) -> Duration {
+        self.people.block(person, hint, now)
     }
 
     /// The app's usage in percent, as last read, 0 when that is old.
@@ -207,15 +246,12 @@ impl Throttle {
 
     /// How many pages are blocked.
     pub fn pages_blocked(&self, now: Millis) -> usize {
-        self.pages.values().filter(|lane| lane.blocked_until > now).count()
+        self.pages.blocked(now)
     }
 
-    fn lane(&mut self, page: &PageId, now: Millis) -> &mut Lane {
-        if self.pages.len() >= self.sweep_at {
-            self.pages.retain(|_, lane| lane.alive(now));
-            self.sweep_at = (self.pages.len() * 2).max(SWEEP_FROM);
-        }
-        self.pages.entry(page.clone()).or_default()
+    /// How many people are blocked.
+    pub fn people_blocked(&self, now: Millis) -> usize {
+        self.people.blocked(now)
     }
 }
 
@@ -246,7 +282,7 @@ mod tests {
         for _ in 0..1000 {
             assert_eq!(throttle.admit(Some(&page(1)), Priority::Background, NOW), GO);
         }
-        assert!(throttle.pages.is_empty());
+        assert!(throttle.pages.by_id.is_empty());
     }
 
     #[test]
@@ -280,6 +316,18 @@ mod tests {
         assert_eq!(throttle.held(Some(&page(1)), NOW.plus(hint)), None);
         assert_eq!(throttle.refused(ThrottleScope::Person, None, None, NOW), FIRST_BLOCK);
         assert_eq!(throttle.held(None, NOW), None);
+    }
+
+    #[test]
+    fn a_person_at_their_limit_stops_their_own_calls_alone() {
+        let mut throttle = Throttle::default();
+        let (ada, bruno): (AppUserId, AppUserId) = ("101".parse().unwrap(), "102".parse().unwrap());
+        assert_eq!(throttle.refused_person(&ada, None, NOW), FIRST_BLOCK);
+        let held = Held { scope: ThrottleScope::Person, retry_after: FIRST_BLOCK };
+        assert_eq!(throttle.held_person(&ada, NOW), Some(held));
+        assert_eq!((throttle.held_person(&bruno, NOW), throttle.people_blocked(NOW)), (None, 1));
+        assert_eq!(throttle.admit(Some(&page(1)), Priority::Background, NOW), GO);
+        assert_eq!(throttle.held_person(&ada, NOW.plus(FIRST_BLOCK)), None);
     }
 
     #[test]
@@ -319,7 +367,7 @@ mod tests {
         throttle.observe(Some(&page(2)), &page_at(97, 0), true, NOW);
         assert_eq!(throttle.held(Some(&page(2)), NOW).unwrap().retry_after, FIRST_BLOCK);
         throttle.observe(Some(&page(3)), &page_at(10, 0), true, NOW);
-        assert_eq!((throttle.pages.len(), throttle.pages_blocked(NOW)), (2, 2));
+        assert_eq!((throttle.pages.by_id.len(), throttle.pages_blocked(NOW)), (2, 2));
     }
 
     #[test]
@@ -339,7 +387,7 @@ mod tests {
         for id in 1..10_000 {
             throttle.refused(ThrottleScope::Page, Some(&page(id)), Some(Duration::from_secs(60)), now);
             now = now.plus(Duration::from_secs(1));
-            assert!(throttle.pages.len() <= 2 * SWEEP_FROM, "{} lanes", throttle.pages.len());
+            assert!(throttle.pages.by_id.len() <= 2 * SWEEP_FROM, "{} lanes", throttle.pages.by_id.len());
         }
     }
 

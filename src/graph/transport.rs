@@ -12,13 +12,13 @@ use serde_json::Value;
 use tracing::{debug, warn};
 
 use super::GraphSettings;
-use super::error::{DeadReason, GraphError, GraphErrorKind, classify, trace_id};
+use super::error::{DeadReason, GraphError, GraphErrorKind, ThrottleScope, classify, trace_id};
 use super::gate::Gate;
 use super::scrub::scrub;
 use super::throttle::{Held, Priority};
 use super::usage::Usage;
 use crate::metrics::Metrics;
-use crate::model::{PageId, Secret};
+use crate::model::{AppUserId, PageId, Secret};
 use crate::signature::appsecret_proof;
 
 /// The largest answer that is read, in bytes.
@@ -56,6 +56,7 @@ pub(super) struct Call<'a> {
     params: Vec<(&'static str, Cow<'a, str>)>,
     bearer: Bearer<'a>,
     page: Option<&'a PageId>,
+    person: Option<&'a AppUserId>,
     priority: Priority,
     hidden: Vec<&'a str>,
 }
@@ -70,6 +71,7 @@ impl<'a> Call<'a> {
             params: Vec::new(),
             bearer,
             page: None,
+            person: None,
             priority: Priority::Prompt,
             hidden: Vec::new(),
         }
@@ -90,6 +92,12 @@ impl<'a> Call<'a> {
     /// Charges the call to this page.
     pub(super) fn charged_to(mut self, page: &'a PageId) -> Self {
         self.page = Some(page);
+        self
+    }
+
+    /// Makes the call in the name of this person, where it is known: their limit holds for it.
+    pub(super) fn in_name_of(mut self, person: Option<&'a AppUserId>) -> Self {
+        self.person = person;
         self
     }
 
@@ -144,7 +152,8 @@ impl Inner {
 
     /// As [`Inner::send`], for callers who must know whether anything was sent.
     pub(super) async fn try_send(&self, call: &Call<'_>) -> Result<Value, Failed> {
-        let _permit = self.gate.enter(call.page, call.priority).await.map_err(|held| held_back(call.name, held))?;
+        let permit = self.gate.enter_for(call.page, call.person, call.priority).await;
+        let _permit = permit.map_err(|held| held_back(call.name, held))?;
         let result = self.exchange(call).await;
         let outcome = result.as_ref().map_or_else(|failed| failed.error.kind.word(), |_| "ok");
         self.metrics.graph_request(call.name, outcome);
@@ -195,7 +204,11 @@ impl Inner {
         match kind {
             GraphErrorKind::Throttled { scope, retry_after } => {
                 let regain = usage.page.map(|page| page.regain).filter(|regain| !regain.is_zero());
-                *retry_after = Some(self.gate.refused(*scope, call.page, hint.or(regain)));
+                let hint = hint.or(regain);
+                *retry_after = Some(match (*scope, call.person) {
+                    (ThrottleScope::Person, Some(person)) => self.gate.refused_person(person, hint),
+                    (scope, _) => self.gate.refused(scope, call.page, hint),
+                });
             }
             GraphErrorKind::TokenDead { .. } if matches!(call.bearer, Bearer::App) => {
                 *kind = GraphErrorKind::Misconfigured;

@@ -61,6 +61,7 @@ impl GraphClient {
             Call::new("subscribed_fields", Method::GET, &path, Bearer::Token(token))
                 .param("fields", "id,name,subscribed_fields")
                 .charged_to(page)
+                .in_name_of(self.person.as_ref())
                 .priority(Priority::Background)
         };
         let listing = self.inner.list(call).await?;
@@ -92,7 +93,8 @@ impl GraphClient {
             let fields = subscribed.accepted.iter().map(String::as_str).collect::<Vec<_>>().join(",");
             let call = Call::new("subscribe_page", Method::POST, &path, Bearer::Token(token))
                 .param("subscribed_fields", fields)
-                .charged_to(page);
+                .charged_to(page)
+                .in_name_of(self.person.as_ref());
             let mut error = match self.inner.send(call).await {
                 Ok(answer) => return confirmed("subscribe_page", &answer).map(|()| subscribed),
                 Err(error) => error,
@@ -139,24 +141,41 @@ impl GraphClient {
         self.read_app_subscription("probe", Priority::Prompt).await.map(drop)
     }
 
-    /// Subscribes the app to pages: deliveries go to `callback_url`, which Meta calls before this returns.
+    /// Subscribes the app to pages: deliveries go to `callback_url`, which Meta calls before this returns. Fields that
+    /// Graph refuses are left out, one at a time.
     ///
     /// # Errors
-    /// Any kind.
+    /// Any kind; also when every field is refused, with what was said of the last one.
     pub async fn subscribe_app(
         &self,
         callback_url: &str,
         verify_token: &Secret,
         fields: &[String],
-    ) -> Result<(), GraphError> {
+    ) -> Result<Subscribed, GraphError> {
         let path = [self.inner.settings.app_id.as_str(), "subscriptions"];
-        let call = Call::new("subscribe_app", Method::POST, &path, Bearer::App)
-            .param("object", "page")
-            .param("callback_url", callback_url)
-            .secret("verify_token", verify_token)
-            .param("fields", fields.join(","))
-            .param("include_values", "true");
-        confirmed("subscribe_app", &self.inner.send(call).await?)
+        let mut subscribed = Subscribed { accepted: fields.iter().cloned().collect(), ..Subscribed::default() };
+        loop {
+            let fields = subscribed.accepted.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+            let call = Call::new("subscribe_app", Method::POST, &path, Bearer::App)
+                .param("object", "page")
+                .param("callback_url", callback_url)
+                .secret("verify_token", verify_token)
+                .param("fields", fields)
+                .param("include_values", "true");
+            let error = match self.inner.send(call).await {
+                Ok(answer) => return confirmed("subscribe_app", &answer).map(|()| subscribed),
+                Err(error) => error,
+            };
+            let field = match &error.kind {
+                GraphErrorKind::FieldRefused { field: Some(field) } => subscribed.accepted.take(&**field),
+                _ => None,
+            };
+            let Some(field) = field else { return Err(error) };
+            subscribed.refused.insert(field);
+            if subscribed.accepted.is_empty() || subscribed.refused.len() > MAX_REFUSED {
+                return Err(error);
+            }
+        }
     }
 
     async fn read_app_subscription(
@@ -300,19 +319,22 @@ mod tests {
 
     #[tokio::test]
     async fn the_app_is_subscribed_with_values_and_its_own_token() {
-        let fake = Fake::script([Reply::Json(200, json!({"success": "true"}))]).await;
+        let refusal = "(#100) Param fields[1] must be one of {feed, hours, name} - got \"moon\".";
+        let fake = Fake::script([Reply::error(400, 100, refusal), Reply::Json(200, json!({"success": "true"}))]).await;
         let verify = Secret::new("verify me");
-        fake.client()
-            .subscribe_app("https://x.org/facebook/webhook", &verify, &list(&["name", "hours"]))
-            .await
-            .unwrap();
-        let seen = &fake.seen()[0];
+        let subscribed = fake
+            .client()
+            .subscribe_app("https://x.org/facebook/webhook", &verify, &list(&["name", "moon", "hours"]))
+            .await;
+        let wanted = Subscribed { accepted: set(&["hours", "name"]), refused: set(&["moon"]) };
+        assert_eq!(subscribed.unwrap(), wanted);
+        let seen = &fake.seen()[1];
         assert_eq!((seen.method.as_str(), seen.target.as_str()), ("POST", "/v26.0/4242/subscriptions"));
         for (key, value) in [
             ("object", "page"),
             ("callback_url", "https://x.org/facebook/webhook"),
             ("verify_token", "verify me"),
-            ("fields", "name,hours"),
+            ("fields", "hours,name"),
             ("include_values", "true"),
         ] {
             assert_eq!(seen.form[key], value);

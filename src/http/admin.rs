@@ -74,7 +74,7 @@ pub async fn answer(house: Arc<House>, door: Door, request: Request<Incoming>, c
 }
 
 fn scrape(house: &House) -> Answer {
-    let counts = house.store.counts();
+    let counts = status::counts(house);
     let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| Millis::now().since(since));
     house.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
     house.metrics.set_owed(counts.due, counts.outbox, oldest);

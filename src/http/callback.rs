@@ -17,7 +17,7 @@ use super::login::{session_of, unavailable};
 use super::server::Answer;
 use crate::graph::GraphErrorKind;
 use crate::house::House;
-use crate::linking::{self, LinkError, Linked};
+use crate::linking::{self, Changes, LinkError, Linked};
 use crate::model::{LinkKey, Millis, Secret, UserId};
 use crate::oauth::{Callback, CallbackQuery, STATE_LIFETIME};
 use crate::signature::sign_sha256;
@@ -174,6 +174,9 @@ fn report_json(linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test
             if let Some(reason) = page.refused {
                 raw.insert("reason".into(), reason.into());
             }
+            if let Some(warning) = page.warning {
+                raw.insert("warning".into(), warning.into());
+            }
             Value::Object(raw)
         })
         .collect();
@@ -196,6 +199,7 @@ fn report_json(linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test
         "polling_test": polling,
         "missing_permissions": linked.missing_permissions,
         "incomplete": linked.incomplete,
+        "changes": changes_json(&linked.changes),
     });
     answers::json(StatusCode::OK, &value)
 }
@@ -204,11 +208,38 @@ fn report_row(page: &linking::Listed, first: &First) -> String {
     let name = escape(page.name.as_deref().unwrap_or(page.id.as_str()));
     let (class, word) = match first {
         _ if page.refused.is_some() => ("soft", "not linked: not ticked, or your role on it is too weak".to_owned()),
+        First::Done if page.warning.is_some() => ("soft", escape(page.warning.unwrap_or_default())),
         First::Done => ("good", "linked and stored".to_owned()),
         First::Pending(_) => ("soft", "linked; storing goes on by itself".to_owned()),
         First::Failed(why) => ("bad", escape(why)),
     };
     format!("<li><span>{name}</span><span class={class}>{word}</span></li>")
+}
+
+fn changes_json(changes: &Changes) -> Value {
+    let lost: Vec<Value> = changes
+        .lost
+        .iter()
+        .map(|lost| {
+            let (reason, remedy) = (lost.why.reason(), lost.why.remedy());
+            json!({"page_id": lost.page, "name": lost.name, "reason": reason, "remedy": remedy})
+        })
+        .collect();
+    json!({"kept": changes.kept, "added": changes.added, "lost": lost})
+}
+
+/// The pages that this login took away; nobody else tells the person.
+fn lost_list(changes: &Changes) -> String {
+    if changes.lost.is_empty() {
+        return String::new();
+    }
+    let mut list = "<p class=bad>These pages were linked before and are not any more:</p><ul>".to_owned();
+    for lost in &changes.lost {
+        let name = escape(lost.name.as_deref().unwrap_or(lost.page.as_str()));
+        let why = escape(&format!("{}; {}", lost.why.reason(), lost.why.remedy()));
+        list.push_str(&format!("<li><span>{name}</span><span class=bad>{why}</span></li>"));
+    }
+    list + "</ul>"
 }
 
 fn report_page(house: &House, linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test: &Value) -> Answer {
@@ -230,6 +261,7 @@ fn report_page(house: &House, linked: &Linked, rows: &[(&linking::Listed, First)
     if !items.is_empty() {
         body.push_str(&format!("<ul>{items}</ul>"));
     }
+    body.push_str(&lost_list(&linked.changes));
     if !linked.missing_permissions.is_empty() {
         let list = escape(&linked.missing_permissions.join(", "));
         body.push_str(&format!("<p class=bad>Not granted: {list}. Some pages or changes may be missing.</p>"));

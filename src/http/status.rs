@@ -1,19 +1,41 @@
 //! What the daemon says of itself, as JSON: for `status`, `pages`, the admin door and the console alike.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use crate::health::Signs;
 use crate::house::House;
 use crate::model::Millis;
-use crate::store::{Condition, LinkView};
+use crate::store::{Condition, Counts, LinkView};
 
 fn moment(at: Option<Millis>) -> Value {
     at.filter(|at| at.0 > 0).map_or(Value::Null, |at| at.rfc3339().into())
 }
 
+/// The store's counts, with the links that are throttled at this moment counted as such, as in the list of pages.
+pub fn counts(house: &House) -> Counts {
+    let now = Millis::now();
+    let mut counts = house.store.counts();
+    for link in house.directory.throttled(now) {
+        let Some(view) = house.store.view(&link) else { continue };
+        let signs = Signs { expires_at: view.record.checked.expires_at, throttled_until: None };
+        let counted = view.record.health.shown(signs, now).word;
+        if view.record.health.is_active()
+            && let Some(count) = counts.health.get_mut(counted)
+        {
+            *count = count.saturating_sub(1);
+            *counts.health.entry("throttled").or_default() += 1;
+        }
+    }
+    counts.health.retain(|_, count| *count > 0);
+    counts
+}
+
 /// The whole daemon.
 pub fn status_json(house: &House) -> Value {
     let now = Millis::now();
-    let counts = house.store.counts();
+    let counts = counts(house);
     let setup = house.setup();
     let store = match &*house.store.condition().borrow() {
         Condition::Up => {
@@ -29,6 +51,10 @@ pub fn status_json(house: &House) -> Value {
     if let Some(error) = house.reload_error() {
         config["last_error"] = error.into();
     }
+    let gate = house.gate.status();
+    let blocked_until = gate.app_blocked_secs.map(|secs| now.plus(Duration::from_secs(secs)));
+    let mut gate = json!(gate);
+    gate["app_blocked_until"] = moment(blocked_until);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": house.started_at.rfc3339(),
@@ -40,7 +66,7 @@ pub fn status_json(house: &House) -> Value {
         "oldest_owed_seconds": counts.oldest_owed.map_or(0, |since| now.since(since).as_secs()),
         "config": config,
         "store": store,
-        "graph": {"fare": house.graph.fare(), "gate": house.gate.status(), "version": setup.graph.version()},
+        "graph": {"fare": house.graph.fare(), "gate": gate, "version": setup.graph.version()},
         "spaces": house.spaces.fare(),
     })
 }
@@ -61,24 +87,39 @@ pub fn page_json(house: &House, page: &crate::model::PageId) -> Option<Value> {
 
 fn link_json(house: &House, view: &LinkView) -> Value {
     let board = house.directory.find(&view.key).map(|place| place.board()).unwrap_or_default();
-    let now = Millis::now();
-    let throttled = board.throttled_until.filter(|until| *until > now && view.record.health.is_active());
-    let health = if throttled.is_some() { "throttled" } else { view.record.health.word() };
+    let (now, record, checked) = (Millis::now(), &view.record, &view.record.checked);
+    let signs = Signs { expires_at: checked.expires_at, throttled_until: board.throttled_until };
+    let shown = record.health.shown(signs, now);
     let mut link = json!({
         "page_id": view.key.page,
         "user": view.key.user,
-        "name": view.record.name,
-        "health": health,
+        "name": record.name,
+        "health": shown.word,
         "object_changed_at": moment(view.synced.changed_at),
         "last_read_at": moment(view.synced.read_at),
         "next_poll_at": moment(board.next_poll_at),
         "owed": view.owed,
-        "linked_at": moment(Some(view.record.linked_at)),
-        "webhook_fields": view.record.subscribed,
+        "linked_at": moment(Some(record.linked_at)),
+        "checked_at": moment(checked.at),
+        "token_expires_at": moment(checked.expires_at),
+        "data_access_expires_at": moment(checked.data_access_expires_at),
+        "webhook_fields": record.subscribed,
+        "refused_webhook_fields": record.refused_webhook_fields,
     });
-    let reason = view.record.health.reason().map(str::to_owned).or(board.trouble);
-    if let Some(reason) = reason {
-        link["reason"] = reason.into();
-    }
+    let mut also = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            link[key] = value.into();
+        }
+    };
+    // A passing trouble is worth a reason, and nobody has to do anything about it.
+    also("reason", shown.reason.map(str::to_owned).or(board.trouble));
+    also("remedy", shown.remedy.map(str::to_owned));
+    also("since", shown.since.map(Millis::rfc3339));
+    also("until", shown.until.map(Millis::rfc3339));
+    let ends = checked.data_access_ends(now).filter(|_| record.health.is_active());
+    also(
+        "warning",
+        ends.map(|at| format!("access to the person's data ends at {}; a new login renews it", at.rfc3339())),
+    );
     link
 }

@@ -14,6 +14,9 @@ const CATCH_UP_PER_SEC: u64 = 20;
 /// The longest that a catch-up is spread over.
 const LONGEST_CATCH_UP: Duration = Duration::from_secs(30 * 60);
 
+/// Within so long a new link's token is checked.
+const SOON: Duration = Duration::from_secs(40);
+
 /// A link's place on a circle, 0 to 1 without 1. Even over links and always the same for one.
 pub fn place(link: &LinkKey) -> f64 {
     let hash = Sha256::digest(link.to_bytes());
@@ -40,6 +43,21 @@ pub fn first_poll(place: f64, interval: Duration, read_at: Option<Millis>, sprea
         Some(read_at) if read_at >= passed => next,
         _ => now.plus(spread.mul_f64(place)).min(next),
     }
+}
+
+/// The first check of a link's token after a start or a linking. Checks have slots of their own, half a round away from
+/// the polls; a link that was never checked gets one within the minute, unless there are so many that they would all
+/// come at once. What was missed waits for its next slot: a check is never urgent.
+pub fn first_check(place: f64, interval: Duration, checked: bool, spread: Duration, now: Millis) -> Millis {
+    if !checked && spread <= SOON {
+        return now.plus(SOON / 2 + (SOON / 2).mul_f64(place));
+    }
+    next_check(place, interval, now)
+}
+
+/// The first check slot after `now`.
+pub fn next_check(place: f64, interval: Duration, now: Millis) -> Millis {
+    next_slot((place + 0.5).fract(), interval, now)
 }
 
 /// Over how long `links` reads are spread that all come due at once.
@@ -78,6 +96,20 @@ mod tests {
         assert_eq!(never, now);
         let fresh = first_poll(0.5, DAY, Some(now), spread, now);
         assert_eq!(fresh, next_slot(0.5, DAY, now));
+    }
+
+    #[test]
+    fn checks_are_half_a_round_away_from_polls_and_never_all_at_once() {
+        let now = Millis(1_795_341_600_000);
+        for place in [0.0, 0.3, 0.5, 0.999] {
+            let apart = next_check(place, DAY, Millis(0)).0.abs_diff(next_slot(place, DAY, Millis(0)).0);
+            assert!(apart.abs_diff(DAY.as_millis() as u64 / 2) <= 1, "{place}: {apart}");
+            let new = first_check(place, DAY, false, Duration::ZERO, now);
+            assert!(new.since(now) <= SOON);
+            let many = first_check(place, DAY, false, LONGEST_CATCH_UP, now);
+            assert_eq!(many, next_check(place, DAY, now));
+            assert_eq!(first_check(place, DAY, true, Duration::ZERO, now), next_check(place, DAY, now));
+        }
     }
 
     #[test]

@@ -170,7 +170,8 @@ impl Graph {
         let is = |fault: Fault| struck.contains(&fault);
         let code =
             |wanted: &[u32]| struck.iter().any(|f| matches!(f, Fault::Code { code, .. } if wanted.contains(code)));
-        let app = is(Fault::ThrottleApp) || is(Fault::ThrottleUser) || is(Fault::ThrottleCustom) || code(&[4, 17, 613]);
+        // A person's limit and custom limits stand in no header.
+        let app = is(Fault::ThrottleApp) || code(&[4]);
         let page = is(Fault::ThrottleBusiness) || is(Fault::ThrottlePage) || code(&[32, 80001]);
         let level = |full| {
             if full {

@@ -12,6 +12,7 @@ use super::committer::Request;
 use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
 use super::records::{AccountRecord, DeletionRecord, LinkRecord};
 use super::{Counts, LinkView, Unavailable};
+use crate::health::Signs;
 use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, UserId};
 
@@ -267,6 +268,10 @@ impl Core {
         self.records.keys().cloned().collect()
     }
 
+    pub(super) fn any_record(&self, holds: impl Fn(&LinkRecord) -> bool) -> bool {
+        self.records.values().any(|record| holds(record))
+    }
+
     pub(super) fn links_where(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<LinkKey> {
         self.ledger.iter().filter(|(_, entry)| wanted(entry)).map(|(link, _)| link.clone()).collect()
     }
@@ -284,8 +289,10 @@ impl Core {
 
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts { links: self.records.len() as u64, damaged: self.damaged, ..Counts::default() };
+        let now = Millis::now();
         for record in self.records.values() {
-            *counts.health.entry(record.health.word()).or_default() += 1;
+            let signs = Signs { expires_at: record.checked.expires_at, throttled_until: None };
+            *counts.health.entry(record.health.shown(signs, now).word).or_default() += 1;
         }
         for (link, entry) in &self.ledger {
             counts.due += u64::from(entry.due().is_some());

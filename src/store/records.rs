@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seal::{Keyring, SealError};
 use crate::health::Health;
+use crate::health::check::Checked;
 use crate::model::{AppUserId, LinkKey, Millis, Secret, UserId};
 
 /// Bytes that were sealed; printed as base64 in the record, and never in a log.
@@ -53,6 +54,8 @@ pub struct LinkRecord {
     pub refused_webhook_fields: Vec<String>,
     /// Node fields that Graph refused for this page.
     pub refused_page_fields: Vec<String>,
+    /// What the checks of this token have learned.
+    pub checked: Checked,
 }
 
 /// A person's login, of one user.

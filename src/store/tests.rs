@@ -209,18 +209,17 @@ async fn an_entry_on_its_way_to_disk_is_waited_for_and_not_taken_for_damaged() {
 
 #[tokio::test]
 async fn what_an_old_token_met_is_not_held_against_a_new_one() {
-    use crate::health::{Parked, Why};
+    use crate::health::Why;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::random();
     let link = link_one(&store, user, 1).await;
     let old = store.view(&link).unwrap().record.linked_at;
     link_one(&store, user, 1).await;
-    let dead = Health::Parked(Parked { why: Why::Invalid, since: Millis::now() });
-    store.park_link(&link, old, dead.clone()).await.unwrap();
+    store.park_link(&link, old, Why::Invalid).await.unwrap();
     assert!(store.view(&link).unwrap().record.health.is_active());
     let new = store.view(&link).unwrap().record.linked_at;
-    store.park_link(&link, new, dead).await.unwrap();
+    store.park_link(&link, new, Why::Invalid).await.unwrap();
     assert!(!store.view(&link).unwrap().record.health.is_active());
     store.close().await;
 }

@@ -8,6 +8,7 @@ mod cli;
 mod deletion;
 mod door;
 mod durability;
+mod health;
 mod linking;
 mod reload;
 mod shutdown;

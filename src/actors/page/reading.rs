@@ -1,5 +1,5 @@
-//! The deeds of a page: subscribe it, read it, compare the object in Spaces, stage what is new. Runs in a task of its
-//! own; everything it finds out comes back in one [`JobDone`].
+//! The deeds of a page: subscribe it, check its token, read it, compare the object in Spaces, stage what is new. Runs in
+//! a task of its own; everything it finds out comes back in one [`JobDone`].
 //!
 //! The claim is taken before Graph is asked and after the mark was seen, which is what the ledger's argument rests on.
 //! Staging comes last, so whatever ends this task early leaves the mark standing.
@@ -11,8 +11,9 @@ use std::time::Duration;
 use super::{Ended, held, priority};
 use crate::actors::uploader::UploaderMsg;
 use crate::config::Config;
-use crate::graph::{DeadReason, GraphError, GraphErrorKind};
+use crate::graph::{GraphError, GraphErrorKind, Priority};
 use crate::health::Why;
+use crate::health::check::{self, Checked, End, Verdict, Warning};
 use crate::house::{House, Setup};
 use crate::model::{Cause, LinkKey, Millis, Secret};
 use crate::page::data;
@@ -33,6 +34,26 @@ pub(super) enum Job {
     },
     /// Only put the subscription right.
     Subscribe,
+    /// Look at the token, and put the subscription right.
+    Check,
+}
+
+/// The link that a job is about, as its page held it when the job began.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'a> {
+    pub(super) link: &'a LinkKey,
+    pub(super) token: &'a Secret,
+    /// Which linking the token is from.
+    pub(super) linked_at: Millis,
+}
+
+/// How a check of the token came out, where it did not park the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CheckEnd {
+    /// Meta told.
+    Told,
+    /// It could not be asked; not before the hint.
+    Later(Option<Duration>),
 }
 
 /// How the subscription came out.
@@ -56,6 +77,7 @@ pub struct JobDone {
     /// The error in words, for lists.
     pub(super) trouble: Option<String>,
     pub(super) subscribed: Option<SubscriptionEnd>,
+    pub(super) checked: Option<CheckEnd>,
 }
 
 /// The webhook fields to subscribe this page to.
@@ -65,16 +87,33 @@ pub(crate) fn wanted_webhook_fields(config: &Config, record: &LinkRecord) -> BTr
 }
 
 /// Does the job. `subscribe` puts the subscription right first, so that a change between it and the read is not missed.
-pub(super) async fn perform(house: &Arc<House>, link: &LinkKey, token: &Secret, job: Job, subscribe: bool) -> JobDone {
+/// A token that turns out to be dead on the way is not used again.
+pub(super) async fn perform(house: &Arc<House>, held: Held<'_>, job: Job, subscribe: bool) -> JobDone {
     let setup = house.setup();
-    let mut done = JobDone { ended: None, why: None, trouble: None, subscribed: None };
+    let mut done = JobDone { ended: None, why: None, trouble: None, subscribed: None, checked: None };
+    if matches!(job, Job::Check) {
+        match look_at_token(house, &setup, held).await {
+            Ok(end) => done.checked = Some(end),
+            Err(why) => {
+                done.why = Some(why);
+                return done;
+            }
+        }
+    }
     let poll = matches!(job, Job::Read { read, .. } if read.poll);
-    if subscribe || poll || matches!(job, Job::Subscribe) {
-        let end = subscription(house, &setup, link, token, poll).await;
-        done.subscribed = Some(end);
+    if subscribe || poll || matches!(job, Job::Subscribe | Job::Check) {
+        match subscription(house, &setup, held.link, held.token).await {
+            Ok(end) => done.subscribed = Some(end),
+            Err(error) => {
+                done.ended = matches!(job, Job::Read { .. }).then_some(Ended::Refused);
+                done.why = Why::of(&error.kind);
+                done.trouble = Some(error.to_string());
+                return done;
+            }
+        }
     }
     if let Job::Read { read, fallback } = job {
-        match read_and_stage(house, &setup, link, token, read, fallback).await {
+        match read_and_stage(house, &setup, held.link, held.token, read, fallback).await {
             Ok(ended) => done.ended = Some(ended),
             Err(error) => judge(&mut done, &error),
         }
@@ -82,39 +121,77 @@ pub(super) async fn perform(house: &Arc<House>, link: &LinkKey, token: &Secret, 
     done
 }
 
-/// What an error of the read means for the page.
+/// What an error of the read means for the page. What does not park it heals by itself, or when an operator corrects
+/// the settings: it is tried again, with backoff.
 fn judge(done: &mut JobDone, error: &GraphError) {
-    let park = |why| (Ended::Refused, Some(why));
-    let (ended, why) = match &error.kind {
-        GraphErrorKind::Throttled { scope, retry_after } => (held(*scope, *retry_after), None),
-        GraphErrorKind::TokenDead { reason } => park(why_dead(*reason)),
-        GraphErrorKind::PermissionMissing => park(Why::PermissionLost),
-        GraphErrorKind::Gone => park(Why::PageGone),
-        GraphErrorKind::Blocked => park(Why::Blocked),
-        GraphErrorKind::WrongTokenKind => park(Why::Invalid),
-        // What is left heals by itself, or when an operator corrects the settings: keep trying, with backoff.
-        GraphErrorKind::Transient
-        | GraphErrorKind::Misconfigured
-        | GraphErrorKind::FieldRefused { .. }
-        | GraphErrorKind::Unsupported
-        | GraphErrorKind::TooMuchData
-        | GraphErrorKind::CodeSpent
-        | GraphErrorKind::BadRequest => (Ended::Failed { hint: None }, None),
-    };
-    done.ended = Some(ended);
-    done.why = why;
+    done.why = Why::of(&error.kind);
+    done.ended = Some(match (&error.kind, done.why) {
+        (_, Some(_)) => Ended::Refused,
+        (GraphErrorKind::Throttled { retry_after, .. }, None) => held(*retry_after),
+        (_, None) => Ended::Failed { hint: None },
+    });
     done.trouble = Some(error.to_string());
 }
 
-fn why_dead(reason: DeadReason) -> Why {
-    match reason {
-        DeadReason::Expired => Why::Expired,
-        DeadReason::PasswordChanged => Why::PasswordChanged,
-        DeadReason::Checkpoint | DeadReason::Unconfirmed => Why::Checkpoint,
-        DeadReason::AppRemoved => Why::AppRemoved,
-        DeadReason::RoleLost => Why::RoleLost,
-        DeadReason::PageUnticked => Why::PermissionLost,
-        DeadReason::Invalid => Why::Invalid,
+/// Asks Meta how the token is and keeps what was learned. `Err` names why the page must be parked; trouble with the
+/// check itself changes nothing.
+async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Result<CheckEnd, Why> {
+    let answer = setup.graph.debug_token(held.token, Priority::Background).await;
+    house.note_graph(&answer);
+    let seen = match answer {
+        Ok(seen) => seen,
+        Err(error) => return Ok(check_failed(held.link, &error)),
+    };
+    match check::judge(&seen, &held.link.page) {
+        Verdict::Dead(why) => return Err(why),
+        Verdict::Suspect(suspected) => {
+            let person = house.store.view(held.link).and_then(|view| view.record.facebook_user.clone());
+            let graph = setup.graph.in_name_of(person.as_ref());
+            let read = graph.read_page(&held.link.page, held.token, &[], Priority::Background).await;
+            house.note_graph(&read);
+            match read.as_ref().map_err(|error| (Why::of(&error.kind), error)) {
+                Ok(_) => tracing::info!(link = %held.link, "the page is not among those granted, but can be read"),
+                Err((Some(found), _)) => return Err(check::confirmed(suspected, found)),
+                Err((None, error)) => return Ok(check_failed(held.link, error)),
+            }
+        }
+        Verdict::Unclear => {
+            tracing::debug!(link = %held.link, error = ?seen.error, "Meta does not say whether the token is good");
+            return Ok(CheckEnd::Later(None));
+        }
+        Verdict::Sound => {}
+    }
+    let Some(record) = house.store.view(held.link).map(|view| view.record) else { return Ok(CheckEnd::Told) };
+    let (checked, warnings) = check::learned(&seen, &record.checked, Millis::now());
+    warnings.iter().for_each(|warning| warn_ahead(held.link, &record, warning));
+    note_checked(house, held, checked).await;
+    Ok(CheckEnd::Told)
+}
+
+fn check_failed(link: &LinkKey, error: &GraphError) -> CheckEnd {
+    tracing::debug!(%link, %error, "the token could not be checked; tried again later");
+    match error.kind {
+        GraphErrorKind::Throttled { retry_after, .. } => CheckEnd::Later(retry_after),
+        _ => CheckEnd::Later(None),
+    }
+}
+
+fn warn_ahead(link: &LinkKey, record: &LinkRecord, warning: &Warning) {
+    let (ends, name) = (warning.at.rfc3339(), record.name.as_deref().unwrap_or_default());
+    match warning.of {
+        End::Token => {
+            tracing::warn!(%link, name, ends, "the page's token ends; the person must log in again before");
+        }
+        End::DataAccess => {
+            tracing::warn!(%link, name, ends, "the app's access to the person's data ends; a new login renews it");
+        }
+    }
+}
+
+async fn note_checked(house: &Arc<House>, held: Held<'_>, checked: Checked) {
+    let update = house.store.update_linking(held.link, held.linked_at, |record| record.checked = checked);
+    if let Err(error) = update.await {
+        tracing::debug!(link = %held.link, %error, "what the check learned could not be noted");
     }
 }
 
@@ -132,7 +209,8 @@ async fn read_and_stage(
     let refused = &record.refused_page_fields;
     let fields: Vec<String> =
         setup.config.facebook.page_fields.iter().filter(|field| !refused.contains(field)).cloned().collect();
-    let answer = setup.graph.read_page(&link.page, token, &fields, priority(read)).await;
+    let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
+    let answer = graph.read_page(&link.page, token, &fields, priority(read)).await;
     house.note_graph(&answer);
     let page = answer?;
     note_what_was_learned(house, link, &record, &page.refused_fields, page.data.get("name")).await;
@@ -228,61 +306,74 @@ async fn note_what_was_learned(
     }
 }
 
-/// Compares the page-level subscription as sets and posts the union when something is missing. `look` asks Meta what
-/// stands; otherwise what was confirmed last is believed.
+/// Compares the page-level subscription as sets, asking Meta what stands, and posts the union when something is missing.
+///
+/// # Errors
+/// The token is dead.
 async fn subscription(
     house: &Arc<House>,
     setup: &Setup,
     link: &LinkKey,
     token: &Secret,
-    look: bool,
-) -> SubscriptionEnd {
-    let Some(record) = house.store.view(link).map(|view| view.record) else { return SubscriptionEnd::Good };
+) -> Result<SubscriptionEnd, GraphError> {
+    let Some(record) = house.store.view(link).map(|view| view.record) else { return Ok(SubscriptionEnd::Good) };
     let wanted = wanted_webhook_fields(&setup.config, &record);
-    let standing = setup.graph.subscribed_fields(&link.page, token).await;
+    let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
+    let standing = graph.subscribed_fields(&link.page, token).await;
     house.note_graph(&standing);
     let standing = match standing {
         Ok(standing) => standing.unwrap_or_default(),
-        Err(error) => return subscription_failed(link, &error),
+        Err(error) => return subscription_failed(link, error),
     };
     if wanted.is_subset(&standing) {
-        note_subscribed(house, link, &standing, &BTreeSet::new()).await;
-        return SubscriptionEnd::Good;
+        note_subscribed(house, link, &record, &standing, &BTreeSet::new()).await;
+        return Ok(SubscriptionEnd::Good);
     }
-    if look && wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field)) {
-        tracing::warn!(%link, "Meta had dropped the page's webhook subscription; it is made again");
-        house.metrics.subscription_healed();
-    }
+    let dropped = wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field));
     // A post replaces the set, so what others of this app subscribed goes along.
     let union: Vec<String> = wanted.union(&standing).cloned().collect();
-    let answer = setup.graph.subscribe_page(&link.page, token, &union).await;
+    let answer = graph.subscribe_page(&link.page, token, &union).await;
     house.note_graph(&answer);
     match answer {
         Ok(subscribed) => {
+            if dropped {
+                tracing::warn!(%link, "Meta had dropped the page's webhook subscription; it is made again");
+                house.metrics.subscription_healed();
+            }
             if !subscribed.refused.is_empty() {
                 tracing::warn!(%link, fields = ?subscribed.refused, "Meta refused webhook fields for this page");
             }
-            note_subscribed(house, link, &subscribed.accepted, &subscribed.refused).await;
-            SubscriptionEnd::Good
+            note_subscribed(house, link, &record, &subscribed.accepted, &subscribed.refused).await;
+            Ok(SubscriptionEnd::Good)
         }
-        Err(error) => subscription_failed(link, &error),
+        Err(error) => subscription_failed(link, error),
     }
 }
 
-fn subscription_failed(link: &LinkKey, error: &GraphError) -> SubscriptionEnd {
+fn subscription_failed(link: &LinkKey, error: GraphError) -> Result<SubscriptionEnd, GraphError> {
     match error.kind {
+        GraphErrorKind::TokenDead { .. } => Err(error),
         GraphErrorKind::Transient | GraphErrorKind::Throttled { .. } | GraphErrorKind::Misconfigured => {
             tracing::debug!(%link, %error, "the page's webhook subscription could not be made yet");
-            SubscriptionEnd::Later
+            Ok(SubscriptionEnd::Later)
         }
         _ => {
             tracing::warn!(%link, %error, "the page's webhook subscription was refused; changes wait for the poll");
-            SubscriptionEnd::Refused
+            Ok(SubscriptionEnd::Refused)
         }
     }
 }
 
-async fn note_subscribed(house: &Arc<House>, link: &LinkKey, confirmed: &BTreeSet<String>, refused: &BTreeSet<String>) {
+async fn note_subscribed(
+    house: &Arc<House>,
+    link: &LinkKey,
+    record: &LinkRecord,
+    confirmed: &BTreeSet<String>,
+    refused: &BTreeSet<String>,
+) {
+    if refused.is_empty() && confirmed.iter().eq(&record.subscribed) {
+        return;
+    }
     let update = house.store.update_link(link, |record| {
         record.subscribed = confirmed.iter().cloned().collect();
         record.refused_webhook_fields.extend(refused.iter().cloned());

@@ -123,7 +123,8 @@ function showFaults(faults) {
   }));
 }
 
-const personDeeds = [['change_password', 'Changes the password'], ['expire_tokens', 'Tokens expire'], ['checkpoint', 'Held at a checkpoint'],
+const personDeeds = [['change_password', 'Changes the password'], ['expire_tokens', 'Tokens expire'], ['expire_soon', 'Tokens get an end date in ten days'],
+  ['checkpoint', 'Held at a checkpoint'],
   ['remove_app', 'Removes the app'], ['delete_data', 'Asks for deletion']];
 
 function showPeople(people) {
@@ -276,7 +277,7 @@ function showObjects(page, object) {
       field in data ? cell(data[field]) : make('td', { textContent: object ? 'not kept' : '–' }));
   }));
   at('object-json').textContent = object ? `${object.key}\n\n${JSON.stringify(object.json, null, 2)}` : 'There is no object.';
-  const health = page.links.map(link => link.health + (link.reason ? ` (${link.reason})` : '')).join(', ');
+  const health = page.links.map(link => [link.health, link.reason, link.remedy && `what to do: ${link.remedy}`].filter(Boolean).join('; ')).join(' | ');
   at('detail-meta').textContent = [
     page.subscribed ? `webhooks: ${page.subscribed.join(', ')}` : 'no webhook subscription',
     `read ${times(page.reads)}`, object && `written ${times(object.puts)}`, object?.json?.fetched_at && `fetched ${object.json.fetched_at} by ${object.json.source}`,

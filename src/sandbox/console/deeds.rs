@@ -1,5 +1,7 @@
 //! What the console does when a button is pressed.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -35,6 +37,7 @@ enum PersonDeed {
     RemoveApp,
     Checkpoint,
     ExpireTokens,
+    ExpireSoon,
     DeleteData,
 }
 
@@ -140,6 +143,9 @@ impl Console {
             PersonDeed::ChangePassword => Ok(json!({"tokens": world.change_password(&person).map_err(bad)?})),
             PersonDeed::Checkpoint => Ok(json!({"tokens": world.checkpoint(&person).map_err(bad)?})),
             PersonDeed::ExpireTokens => Ok(json!({"tokens": world.expire_token(&person, None).map_err(bad)?})),
+            PersonDeed::ExpireSoon => {
+                Ok(json!({"tokens": world.expire_soon(&person, Duration::from_secs(10 * 86_400)).map_err(bad)?}))
+            }
             PersonDeed::RemoveApp => {
                 let tokens = world.remove_app(&person).map_err(bad)?;
                 let told = world.send_deauthorize(&person).await;

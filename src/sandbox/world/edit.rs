@@ -2,12 +2,13 @@
 //! has there, for tokens and for webhooks.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::World;
 use super::names::is_editable;
-use super::state::TokenKind;
+use super::state::{Token, TokenKind};
 use crate::sandbox::journal::EventKind;
 use crate::sandbox::webhook::Notice;
 
@@ -152,6 +153,20 @@ impl World {
         let matches = |p: &Option<String>| page.is_none() || p.as_deref() == page;
         let count = self.lock().state.refuse_tokens(463, |t| t.person == person && matches(&t.page));
         self.tell(EventKind::Edit, page, true, format!("tokens of {name} expired"));
+        Ok(count)
+    }
+
+    /// The person's page tokens get an end date so long from now, as those of other ways to log in have. Nothing tells
+    /// of it but a look at the token. Returns how many.
+    pub fn expire_soon(&self, person: &str, within: Duration) -> Result<usize, EditError> {
+        let name = self.person_name(person)?;
+        let count = {
+            let state = &mut self.lock().state;
+            let at = state.now_secs() + within.as_secs();
+            let theirs = |t: &&mut Token| t.person == person && t.kind == TokenKind::Page && t.refused.is_none();
+            state.tokens.values_mut().filter(theirs).map(|token| token.expires_at = at).count()
+        };
+        self.tell(EventKind::Edit, None, true, format!("page tokens of {name} got an end date"));
         Ok(count)
     }
 

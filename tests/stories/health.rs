@@ -1,0 +1,519 @@
+//! The health of links: what a page says when its token, its permission or its budget is gone, what it stops doing
+//! then, and how it is well again.
+
+use std::collections::BTreeMap;
+
+use pagesyncd::model::UserId;
+use pagesyncd::sandbox::fault::{Call, Fault, Scope};
+use serde_json::{Value, json};
+
+use crate::town::{ADA, BRUNO, CHIDI, Town, delivery, eventually, until};
+
+fn code(code: u32, subcode: u32) -> Fault {
+    Fault::Code { code, subcode }
+}
+
+/// What was asked of Graph about this page.
+fn calls_about(town: &Town, page: &str) -> usize {
+    let head = format!("/{page}");
+    let about = |path: &str| path == head || path.starts_with(&format!("{head}/"));
+    town.world().requests().iter().filter(|request| !request.call.is_spaces() && about(&request.path)).count()
+}
+
+/// Error, health, a part of the reason, a part of the remedy.
+type Row = ((u32, u32), &'static str, &'static str, &'static str);
+
+/// Every error after which a person must act.
+const PARKS: &[Row] = &[
+    ((1, 2_853_006), "revoked", "permission", "rerequest"),
+    ((3, 0), "revoked", "permission", "dashboard"),
+    ((10, 0), "revoked", "permission", "rerequest"),
+    ((200, 0), "revoked", "permission", "rerequest"),
+    ((299, 0), "revoked", "permission", "rerequest"),
+    ((100, 33), "page_gone", "does not exist", "unlink"),
+    ((102, 0), "needs_relink", "does not accept the token", "logs in again"),
+    ((190, 0), "needs_relink", "not ticked", "ticks this page"),
+    ((190, 458), "app_removed", "removed the app", "unlink"),
+    ((190, 459), "needs_relink", "confirm something", "follows the instructions"),
+    ((190, 460), "needs_relink", "password", "logs in again"),
+    ((190, 463), "needs_relink", "expired", "logs in again"),
+    ((190, 464), "needs_relink", "not confirmed", "confirms the account"),
+    ((190, 467), "needs_relink", "does not accept the token", "logs in again"),
+    ((190, 492), "lost_role", "no role", "somebody with a role"),
+    ((190, 2_069_032), "needs_relink", "a person's", "import it"),
+    ((368, 0), "blocked", "policy", "alerts"),
+];
+
+/// Every error that is no reason to bother a person.
+const PASSES: &[(u32, u32)] = &[
+    (1, 0),
+    (1, 99),
+    (2, 0),
+    (12, 0),
+    (100, 0),
+    (101, 0),
+    (104, 0),
+    (200, 2_069_030),
+    (200, 2_069_031),
+    (341, 0),
+    (506, 0),
+    (987, 654),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_error_that_ends_a_link_is_told_with_its_remedy_and_a_new_login_heals_it() {
+    let town = Town::plan().pages(PARKS.len() + 1).start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    for (page, ((number, subcode), ..)) in pages.iter().zip(PARKS) {
+        town.world().set_fault_for(code(*number, *subcode), Scope { call: Some(Call::ReadPage), ..Scope::page(page) });
+        town.sync(page).await;
+    }
+    let mut asked = BTreeMap::new();
+    for (page, (error, health, reason, remedy)) in pages.iter().zip(PARKS) {
+        until(&format!("{error:?} makes the page {health}"), async || town.health(page).await == *health).await;
+        let told = town.page(page).await.unwrap();
+        assert!(told["reason"].as_str().unwrap().contains(reason), "{error:?}: {told}");
+        assert!(told["remedy"].as_str().unwrap().contains(remedy), "{error:?}: {told}");
+        assert_eq!(told["since"].as_str().unwrap().len(), 20, "{error:?}: {told}");
+        asked.insert(page, calls_about(&town, page));
+    }
+    // Nothing that comes makes it call again: no webhook, no wish, no restart.
+    town.restart().await;
+    assert_eq!(town.deliver(delivery(&pages)).await.status, 200);
+    for page in &pages {
+        town.sync(page).await;
+    }
+    let other = pages.last().unwrap();
+    town.world().edit_page(other, "name", "The one that is well".into()).unwrap();
+    town.sync(other).await;
+    town.until_true(user, std::slice::from_ref(other)).await;
+    for (page, calls) in &asked {
+        assert_eq!(calls_about(&town, page), *calls, "a parked page was called");
+    }
+    // Lists, metrics and counts say the same.
+    let mut words: BTreeMap<String, u64> = BTreeMap::new();
+    for (_, health, ..) in PARKS {
+        *words.entry((*health).to_owned()).or_default() += 1;
+    }
+    words.insert("active".into(), 1);
+    assert_eq!(town.status().await["health"], json!(words));
+    for (health, count) in &words {
+        assert_eq!(town.metric(&format!("pagesyncd_links{{health=\"{health}\"}}")).await, *count as f64);
+    }
+    let list = String::from_utf8(town.run(&["pages"]).await.stdout).unwrap();
+    assert_eq!(list.lines().count(), pages.len() + 1);
+    assert!(list.contains("lost_role") && list.contains("somebody with a role on the page links it"), "{list}");
+    // Out of it again.
+    town.world().clear_faults();
+    assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
+    town.until_true(user, &pages).await;
+    for page in &pages {
+        assert_eq!(town.health(page).await, "active");
+        assert!(town.page(page).await.unwrap()["remedy"].is_null());
+    }
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_that_pass_leave_a_link_active() {
+    let town = Town::plan().pages(PASSES.len()).start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    for (page, (number, subcode)) in pages.iter().zip(PASSES) {
+        let scope = Scope { call: Some(Call::ReadPage), ..Scope::page(page) };
+        town.world().set_fault_for(code(*number, *subcode), scope.times(1));
+        let before = town.world().graph_reads(page);
+        town.world().edit_page(page, "about", "Open on Sundays.".into()).unwrap();
+        town.sync(page).await;
+        until("the page was asked", async || town.world().graph_reads(page) > before).await;
+        assert_eq!(town.health(page).await, "active", "{number}/{subcode}");
+    }
+    for page in &pages {
+        until("the page is read all the same", async || town.is_true(user, page)).await;
+        assert_eq!(town.health(page).await, "active");
+    }
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_do_on_facebook_shows_as_what_it_is() {
+    let town = Town::plan().pages(6).start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    town.world().lose_role(ADA, &pages[0]).unwrap();
+    town.world().delete_page(&pages[1]).unwrap();
+    town.world().untick(&pages[2]).unwrap();
+    town.world().expire_token(ADA, Some(&pages[3])).unwrap();
+    for (page, health) in pages.iter().zip(["lost_role", "page_gone", "needs_relink", "needs_relink"]) {
+        town.sync(page).await;
+        until(&format!("the page is {health}"), async || town.health(page).await == health).await;
+    }
+    assert_eq!(town.page(&pages[2]).await.unwrap()["reason"], "the page was not ticked in a later login");
+    town.world().checkpoint(ADA).unwrap();
+    town.sync(&pages[4]).await;
+    until("a checkpoint", async || town.health(&pages[4]).await == "needs_relink").await;
+    assert!(town.page(&pages[4]).await.unwrap()["remedy"].as_str().unwrap().contains("facebook.com"));
+    // The page is back and the role too; one login heals all.
+    town.world().restore_page(&pages[1]).unwrap();
+    town.world().change(|s| {
+        let roles = s.pages[&pages[1]].roles[ADA].clone();
+        s.pages.get_mut(&pages[0]).unwrap().roles.insert(ADA.into(), roles);
+    });
+    let told = town.log_in(user, ADA, "all").await.json();
+    assert_eq!(told["changes"]["lost"], json!([]), "{told}");
+    town.until_true(user, &pages).await;
+    for page in &pages {
+        until("the page is well", async || town.health(page).await == "active").await;
+    }
+    // Facebook's own word goes before what a call found out.
+    town.world().change_password(ADA).unwrap();
+    town.sync(&pages[5]).await;
+    until("the password was changed", async || town.health(&pages[5]).await == "needs_relink").await;
+    town.world().remove_app(ADA).unwrap();
+    town.world().send_deauthorize(ADA).await.unwrap();
+    for page in &pages {
+        until("the app is removed", async || town.health(page).await == "app_removed").await;
+    }
+    assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
+    town.until_true(user, &pages).await;
+    for page in &pages {
+        assert_eq!(town.health(page).await, "active");
+    }
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_person_heals_a_page_whose_first_person_lost_the_role() {
+    let town = Town::plan().start().await;
+    let user = town.linked().await;
+    let page = town.nth(0);
+    town.world().lose_role(ADA, &page).unwrap();
+    town.sync(&page).await;
+    until("the role is lost", async || town.health(&page).await == "lost_role").await;
+    let told = town.log_in(user, BRUNO, "all").await.json();
+    assert_eq!(told["changes"]["lost"], json!([]), "what Ada linked is not Bruno's to lose: {told}");
+    until("the page is well", async || town.health(&page).await == "active").await;
+    town.world().edit_page(&page, "name", "Bruno's now".into()).unwrap();
+    town.until_true(user, &[page]).await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_checked_before_its_use_fails() {
+    let town = Town::plan().start().await;
+    town.linked().await;
+    let pages = town.pages();
+    let day = 24 * 60 * 60;
+    let ends = |page: &str, days: u64| {
+        town.world().change(|s| {
+            let now = pagesyncd::model::Millis::now().0 / 1000;
+            let mine = s.tokens.values_mut().filter(|t| t.page.as_deref() == Some(page));
+            mine.for_each(|token| token.expires_at = now + days * day);
+        });
+    };
+    ends(&pages[0], 13);
+    ends(&pages[1], 40);
+    // The page is not among those granted, and its token is refused when it is used.
+    town.world().change(|s| s.people.get_mut(ADA).unwrap().ticked.remove(&pages[2]));
+    for page in &pages[..2] {
+        town.sync(page).await;
+    }
+    let told = eventually("the first page's end is near", async || {
+        town.page(&pages[0]).await.filter(|page| page["health"] == "expiring")
+    })
+    .await;
+    assert_eq!(told["until"], told["token_expires_at"]);
+    assert!(told["remedy"].as_str().unwrap().contains("logs in again"), "{told}");
+    assert_eq!(town.metric("pagesyncd_links{health=\"expiring\"}").await, 1.0);
+    until("the second page's end is known", async || {
+        town.page(&pages[1]).await.is_some_and(|page| page["token_expires_at"].is_string())
+    })
+    .await;
+    assert_eq!(town.health(&pages[1]).await, "active");
+    let warnings = || town.log().matches("the page's token ends").count();
+    assert_eq!(warnings(), 1);
+    // Said once, also after a restart; and once more when it is urgent.
+    town.restart().await;
+    let looks = || town.world().calls(Call::ReadSubscribed);
+    let before = looks();
+    town.sync(&pages[0]).await;
+    // The subscription is compared after what the check learned is noted.
+    until("the page is checked again", async || looks() > before).await;
+    assert_eq!(warnings(), 1);
+    ends(&pages[0], 2);
+    town.sync(&pages[0]).await;
+    until("it is urgent", async || warnings() == 2).await;
+    // Trouble with the check changes nothing.
+    town.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::DebugToken));
+    let before = town.world().calls(Call::DebugToken);
+    town.sync(&pages[3]).await;
+    until("the check was tried", async || town.world().calls(Call::DebugToken) > before).await;
+    town.world().clear_faults();
+    assert_eq!(town.health(&pages[3]).await, "active");
+    // A dead token is found without any use of it.
+    let reads = town.world().graph_reads(&pages[4]);
+    town.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::ReadPage));
+    town.world().change_password(ADA).unwrap();
+    town.sync(&pages[4]).await;
+    until("the check finds it", async || town.health(&pages[4]).await == "needs_relink").await;
+    assert!(town.world().graph_reads(&pages[4]) <= reads + 2);
+    assert!(town.page(&pages[4]).await.unwrap()["reason"].as_str().unwrap().contains("password"));
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_missing_among_the_granted_ones_is_believed_lost_only_when_it_cannot_be_read() {
+    let town = Town::plan().start().await;
+    town.linked().await;
+    let (works, fails) = (town.nth(0), town.nth(1));
+    town.world().change(|s| {
+        let ticked = &mut s.people.get_mut(ADA).unwrap().ticked;
+        ticked.remove(&works);
+        ticked.remove(&fails);
+    });
+    town.sync(&works).await;
+    until("the page that works is checked", async || {
+        town.page(&works).await.is_some_and(|page| page["checked_at"].is_string())
+    })
+    .await;
+    assert_eq!(town.health(&works).await, "active");
+    // The read of the sync passes; the one that confirms the suspicion does not.
+    let reads = town.world().graph_reads(&fails);
+    town.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::DebugToken));
+    town.sync(&fails).await;
+    until("it was read", async || town.world().graph_reads(&fails) > reads).await;
+    town.world().set_fault_for(code(190, 0), Scope { call: Some(Call::ReadPage), ..Scope::page(&fails) });
+    until("the page is lost", async || town.health(&fails).await == "needs_relink").await;
+    assert!(town.page(&fails).await.unwrap()["reason"].as_str().unwrap().contains("not ticked"));
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_with_other_pages_ticked_says_what_it_took_away() {
+    let town = Town::plan().start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    let told = town.log_in(user, ADA, &pages[..4].join(",")).await.json();
+    let changes = &told["changes"];
+    let kept: Vec<&str> = changes["kept"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(kept, pages[..4].iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(changes["added"], json!([]));
+    let lost = changes["lost"].as_array().unwrap();
+    assert_eq!(lost.len(), 2, "{told}");
+    for (lost, page) in lost.iter().zip(&pages[4..]) {
+        assert_eq!(lost["page_id"], page.as_str());
+        assert_eq!(lost["name"], town.world().look(|s| s.pages[page].name().to_owned()));
+        assert_eq!(lost["reason"], "the page was not ticked in a later login");
+    }
+    for page in &pages[4..] {
+        until("the lost page waits for a person", async || town.health(page).await == "needs_relink").await;
+    }
+    let asked = calls_about(&town, &pages[5]);
+    town.sync(&pages[5]).await;
+    // A page for people says it too, and a list that is short takes nothing away that works.
+    town.world().set_fault_for(Fault::AccountsEmpty, Scope::default());
+    town.world().set_fault_for(code(2, 0), Scope::call(Call::DebugToken));
+    town.world().set_fault_for(code(2, 0), Scope::call(Call::Businesses));
+    let mut browser = town.browser(user).await;
+    let dialog = town.to_dialog(&mut browser).await;
+    let back = town.decide(&dialog, ADA, &pages[..4].join(","), "continue").await;
+    let answer = town.browse(&mut browser, &back, "text/html").await;
+    assert!(answer.text().contains("not any more") && answer.text().contains("ticks this page"), "{}", answer.text());
+    assert_eq!(calls_about(&town, &pages[5]), asked, "a parked page was called");
+    town.world().clear_faults();
+    for page in &pages[..4] {
+        assert_eq!(town.health(page).await, "active");
+    }
+    // Ticked again, they are back.
+    let told = town.log_in(user, ADA, "all").await.json();
+    assert_eq!(told["changes"]["lost"], json!([]));
+    assert_eq!(told["changes"]["kept"].as_array().unwrap().len(), pages.len());
+    town.until_true(user, &pages).await;
+    // For another user of the platform they are new.
+    let told = town.log_in(UserId::random(), BRUNO, "all").await.json();
+    assert_eq!((told["changes"]["added"].as_array().unwrap().len(), &told["changes"]["kept"]), (3, &json!([])));
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ticks_taken_for_one_user_are_noticed_by_the_links_of_another() {
+    let town = Town::plan().start().await;
+    town.linked().await;
+    let pages = town.pages();
+    let told = town.log_in(UserId::random(), ADA, &pages[0]).await.json();
+    assert_eq!(told["changes"], json!({"kept": [], "added": [pages[0]], "lost": []}));
+    for page in &pages[1..] {
+        until("the other user's page is parked", async || town.health(page).await == "needs_relink").await;
+    }
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn portfolio_pages_are_linked_and_what_cannot_be_is_named_with_its_reason() {
+    let town = Town::plan().pages(11).start().await;
+    let portfolio: Vec<String> =
+        town.world().look(|s| s.pages.iter().filter(|(_, p)| p.portfolio).map(|(id, _)| id.clone()).collect());
+    assert_eq!(portfolio.len(), 2);
+    // The list is empty as it is for many; the portfolios and the granted ids have everything.
+    town.world().set_fault(Fault::AccountsEmpty, true);
+    let refused = town.nth(1);
+    town.world().change(|s| {
+        let weak = ["ANALYZE".to_owned()].into();
+        s.pages.get_mut(&refused).unwrap().roles.insert(ADA.into(), weak);
+    });
+    let user = UserId::random();
+    let told = town.log_in(user, ADA, "all").await.json();
+    let listed = told["pages"]["data"].as_array().unwrap();
+    assert_eq!(listed.len(), 11, "{told}");
+    let of = |id: &str| listed.iter().find(|page| page["id"] == id).unwrap();
+    assert!(portfolio.iter().all(|page| of(page)["linked"] == true));
+    let page = of(&refused);
+    assert_eq!((&page["linked"], page["name"].is_string()), (&false.into(), true));
+    assert!(page["reason"].as_str().unwrap().contains("full control"), "{page}");
+    // Without the permission for portfolios, what is missing is said.
+    town.world().set_fault(Fault::AccountsEmpty, false);
+    town.world().change(|s| {
+        let chidi = s.people.get_mut(CHIDI).unwrap();
+        chidi.declines.insert("business_management".into());
+    });
+    let told = town.log_in(UserId::random(), CHIDI, "all").await.json();
+    assert_eq!(told["missing_permissions"], json!(["business_management"]));
+    assert!(told["incomplete"][0].as_str().unwrap().contains("portfolios were not listed"), "{told}");
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_that_meta_drops_come_back() {
+    let town = Town::plan().set("sync.poll_interval", "3s").start().await;
+    let user = town.linked().await;
+    let page = town.nth(0);
+    let healed = async || town.metric("pagesyncd_subscriptions_healed_total").await;
+    let before = healed().await;
+    town.world().drop_subscription(&page).unwrap();
+    until("the page is subscribed again", async || town.world().look(|s| s.pages[&page].subscribed.is_some())).await;
+    until("it was counted", async || healed().await == before + 1.0).await;
+    town.world().drop_app_subscription();
+    until("the app is subscribed again", async || town.world().look(|s| s.app.subscription.is_some())).await;
+    until("it was counted", async || healed().await == before + 2.0).await;
+    // Changes are told again.
+    town.world().edit_page(&page, "name", "Told again".into()).unwrap();
+    town.until_true(user, &[page]).await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_that_were_dropped_while_the_daemon_was_away_come_back() {
+    let mut town = Town::plan().start().await;
+    town.linked().await;
+    let page = town.nth(0);
+    // A field that neither the app nor the page may have costs the others nothing, and is asked for once.
+    let fields = ["name", "hours", "messages", "moon"].map(toml::Value::from).to_vec();
+    town.set("facebook.webhook_fields", fields);
+    town.reload("applied").await;
+    let refused = json!(["messages", "moon"]);
+    for page in town.pages() {
+        until("the refused fields are remembered", async || {
+            town.page(&page).await.unwrap()["refused_webhook_fields"] == refused
+        })
+        .await;
+    }
+    town.daemon.stop().await;
+    town.world().drop_subscription(&page).unwrap();
+    town.world().drop_app_subscription();
+    let posts = town.world().calls(Call::Subscribe);
+    town.daemon.start().await.unwrap();
+    until("the app is subscribed again", async || town.world().look(|s| s.app.subscription.is_some())).await;
+    until("it was counted", async || town.metric("pagesyncd_subscriptions_healed_total").await == 1.0).await;
+    // The page believes what was confirmed until it is checked; a sync checks it.
+    town.sync(&page).await;
+    until("the page is subscribed again", async || town.world().look(|s| s.pages[&page].subscribed.is_some())).await;
+    until("it was counted", async || town.metric("pagesyncd_subscriptions_healed_total").await == 2.0).await;
+    assert_eq!(town.world().calls(Call::Subscribe), posts + 1);
+    town.finish().await;
+}
+
+/// What a throttle is told by, which budget is spent, and whether other pages and other people go on.
+const THROTTLES: &[(Fault, &str, bool, bool)] = &[
+    (Fault::ThrottleApp, "app", false, false),
+    (Fault::ThrottleUser, "person", false, true),
+    (Fault::ThrottlePage, "page", true, true),
+    (Fault::ThrottleCustom, "page", true, true),
+    (Fault::ThrottleBusiness, "page", true, true),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_stops_whom_it_concerns_and_nobody_else() {
+    for (fault, budget, same_person, others) in THROTTLES {
+        let town = Town::plan().start().await;
+        let ada = town.linked().await;
+        let bruno = UserId::random();
+        town.log_in(bruno, BRUNO, &town.nth(2)).await;
+        town.until_true(bruno, &[town.nth(2)]).await;
+        town.settle().await;
+        let (page, other, shared) = (town.nth(0), town.nth(1), town.nth(2));
+        town.world().set_fault_for(*fault, Scope { call: Some(Call::ReadPage), ..Scope::page(&page) }.times(1));
+        town.sync(&page).await;
+        let told = eventually("the page is throttled", async || {
+            town.page(&page).await.filter(|told| told["health"] == "throttled")
+        })
+        .await;
+        assert!(told["until"].is_string() && told["remedy"].as_str().unwrap().contains("by itself"), "{fault}: {told}");
+        let gate = town.status().await["graph"]["gate"].clone();
+        let blocked = (gate["app_blocked_until"].is_string(), &gate["people_blocked"], &gate["pages_blocked"]);
+        let wanted = match *budget {
+            "app" => (true, 0, 0),
+            "person" => (false, 1, 0),
+            _ => (false, 0, 1),
+        };
+        assert_eq!(blocked, (wanted.0, &json!(wanted.1), &json!(wanted.2)), "{fault}");
+        let text = String::from_utf8(town.run(&["status"]).await.stdout).unwrap();
+        assert!(text.contains("may not call for") || text.contains("held back by limits"), "{text}");
+        // Nothing is called while it is blocked, though the fault is gone.
+        let calls = calls_about(&town, &page);
+        town.world().edit_page(&page, "name", "Throttled".into()).unwrap();
+        town.sync(&page).await;
+        for (page, user, name, goes_on) in
+            [(&other, ada, "Same person", *same_person), (&shared, bruno, "Other person", *others)]
+        {
+            let reads = town.world().graph_reads(page);
+            town.world().edit_page(page, "about", name.into()).unwrap();
+            assert_eq!(town.admin(http::Method::POST, &format!("/v1/pages/{page}/sync?user={user}"), "").await.0, 202);
+            if goes_on {
+                town.until_true(user, std::slice::from_ref(page)).await;
+            } else {
+                until("it is throttled too", async || {
+                    let (_, told) = town.admin(http::Method::GET, "/v1/pages", "").await;
+                    let own = |told: &&Value| told["page_id"] == page.as_str() && told["user"] == user.to_string();
+                    told["pages"].as_array().unwrap().iter().find(own).unwrap()["health"] == "throttled"
+                })
+                .await;
+                assert_eq!(town.world().graph_reads(page), reads, "{fault}: {page} was called");
+            }
+        }
+        assert_eq!(calls_about(&town, &page), calls, "{fault}: the page was called while it was blocked");
+        assert!(town.metric("pagesyncd_links{health=\"throttled\"}").await >= 1.0);
+        // What is owed stays owed, and a daemon that is new to the limit tries again.
+        assert!(town.status().await["due"].as_u64().unwrap() >= 1);
+        town.restart().await;
+        town.until_true(ada, &[page.clone(), other]).await;
+        until("it is well again", async || town.health(&page).await == "active").await;
+        town.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_usage_header_stops_the_page_before_meta_does() {
+    let town = Town::plan().start().await;
+    town.linked().await;
+    let page = town.nth(0);
+    town.world().set_fault_for(Fault::UsageHigh, Scope { call: Some(Call::ReadPage), ..Scope::page(&page) }.times(1));
+    town.sync(&page).await;
+    until("the app stops", async || town.status().await["graph"]["gate"]["app_blocked_secs"].is_number()).await;
+    assert_eq!(town.status().await["graph"]["gate"]["app_usage_percent"], 95);
+    let calls = calls_about(&town, &page);
+    town.sync(&page).await;
+    until("the page waits", async || town.health(&page).await == "throttled").await;
+    assert_eq!(calls_about(&town, &page), calls);
+    town.finish().await;
+}
