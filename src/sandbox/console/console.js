@@ -418,7 +418,8 @@ at('edit').onsubmit = event => {
   edit(field, value);
 };
 at('edit-field').onchange = fillValue;
-at('edit-value').oninput = () => { view.dirty = true; };
+// Emptying a field by other means than keys is told by a change alone.
+at('edit-value').oninput = at('edit-value').onchange = () => { view.dirty = true; };
 at('page-deeds').onclick = event => {
   const deed = event.target.dataset.deed;
   if (deed && view.selected) act('page', { page: view.selected, deed });
