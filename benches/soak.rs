@@ -4,6 +4,9 @@
 //! `cargo bench --bench soak` runs for `PAGESYNCD_SOAK_MINUTES` (1 without it) and prints a line of CSV every few
 //! seconds; the last line sets the end beside the first sample. Every delivery comes after an edit of the page now and
 //! then, so that marks, staged bodies and settles churn in the store, not marks alone.
+//!
+//! With `PAGESYNCD_SOAK_CHURN=N` the store alone is driven instead, without a daemon: N cycles of mark, read, stage and
+//! settle over three hundred links, eight at a time, and the sizes of its files as it goes.
 #![allow(clippy::unwrap_used, missing_docs, dead_code, reason = "a bench shares the ground of the fire tests")]
 
 #[path = "../tests/fire/disk.rs"]
@@ -13,9 +16,15 @@ mod ground;
 #[path = "../tests/fire/senders.rs"]
 mod senders;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use pagesyncd::model::{Cause, LinkKey, Secret, UserId};
+use pagesyncd::store::Store;
+use pagesyncd::store::people::NewLink;
+use pagesyncd::store::seal::Keyring;
 
 use ground::{Ground, within};
 use senders::{Book, client};
@@ -51,8 +60,74 @@ fn sample(ground: &Ground) -> Sample {
     Sample { resident: ground.resident(), store: ground.store_bytes() }
 }
 
+/// One change of one link, all the way through the store.
+async fn cycle(store: &Store, link: &LinkKey, number: u64) {
+    store.mark_pages(std::slice::from_ref(&link.page), Cause::Webhook).await.unwrap();
+    let Some(claim) = store.claim(link) else { return };
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&number.to_be_bytes());
+    let body = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(1500));
+    store.stage(claim, digest, body.into(), false).await.unwrap();
+    if let Some(item) = store.outbox_item(link).await.unwrap() {
+        store.settle(link, &item.staged, Some(format!("{number:032x}"))).await.unwrap();
+    }
+}
+
+fn sizes(dir: &Path) -> String {
+    let size = |name: &str| std::fs::metadata(dir.join(name)).map_or(0, |meta| meta.len());
+    let blobs = std::fs::read_dir(dir.join("sled/blobs")).map_or(0, Iterator::count);
+    format!("{},{},{blobs}", size("sled/db"), size("links.journal"))
+}
+
+async fn churn(cycles: u64) {
+    const WORKERS: u64 = 8;
+    const LINKS: u64 = 304;
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Store::open(dir.path(), Keyring::new([7; 32], Vec::new())).unwrap();
+    let store = open();
+    let user = UserId::random();
+    let new = |n: u64| NewLink {
+        page: (10_000 + n).to_string().parse().unwrap(),
+        token: Secret::new("EAAB-token"),
+        name: None,
+        facebook_user: None,
+    };
+    let links = store.put_links(user, None, (0..LINKS).map(new).collect(), Cause::Link).await.unwrap();
+    println!("seconds,cycles,database_bytes,journal_bytes,blobs");
+    let began = Instant::now();
+    let mut done = 0;
+    while done < cycles {
+        let workers = (0..WORKERS).map(|worker| {
+            let (store, links) = (store.clone(), links.clone());
+            tokio::spawn(async move {
+                for n in 0..cycles.div_ceil(40 * WORKERS) {
+                    // Each worker has links of its own.
+                    let link = &links[((n * WORKERS + worker) % LINKS) as usize];
+                    cycle(&store, link, done + n * WORKERS + worker + 1).await;
+                }
+            })
+        });
+        for worker in workers.collect::<Vec<_>>() {
+            worker.await.unwrap();
+        }
+        done += cycles.div_ceil(40 * WORKERS) * WORKERS;
+        println!("{},{done},{}", began.elapsed().as_secs(), sizes(dir.path()));
+    }
+    store.close().await;
+    drop(store);
+    let closed = sizes(dir.path());
+    let began = Instant::now();
+    let store = open();
+    println!("churn: {done} cycles; closed {closed}; opened again after {:?} {}", began.elapsed(), sizes(dir.path()));
+    store.close().await;
+}
+
 #[tokio::main]
 async fn main() {
+    let cycles = wish("PAGESYNCD_SOAK_CHURN", 0);
+    if cycles > 0 {
+        return churn(cycles).await;
+    }
     let minutes = wish("PAGESYNCD_SOAK_MINUTES", 1);
     let every = Duration::from_secs(wish("PAGESYNCD_SOAK_EVERY_SECS", 10));
     let mut ground = Ground::lay(PAGES, 0, 5).await;
