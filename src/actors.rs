@@ -47,7 +47,7 @@ impl Alarm {
         self.cancel();
         let Some(at) = at else { return };
         self.generation += 1;
-        let (to, generation, wait) = (to.clone(), self.generation, at.since(Millis::now()));
+        let (to, generation, wait) = (to.clone(), self.generation, at.since(Millis::steady()));
         self.task = Some(tokio::spawn(async move {
             tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
             // An actor that is gone has no use for it.

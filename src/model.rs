@@ -257,6 +257,21 @@ impl Millis {
         Millis(since.map_or(0, |d| d.as_millis() as u64))
     }
 
+    /// A clock for waiting: the wall clock of the process's start, and from there on as time passes. When somebody
+    /// sets the machine's clock, what waits neither wakes early nor sleeps for hours; what is written down keeps
+    /// [`Millis::now`].
+    pub fn steady() -> Self {
+        static START: std::sync::LazyLock<(std::time::Instant, Millis)> =
+            std::sync::LazyLock::new(|| (std::time::Instant::now(), Millis::now()));
+        START.1.plus(START.0.elapsed())
+    }
+
+    /// A moment ahead on the steady clock as the wall clock will show it; as it is while the two agree.
+    pub fn on_the_wall(self) -> Self {
+        let (wall, steady) = (Millis::now(), Millis::steady());
+        if wall.0.abs_diff(steady.0) < 1000 { self } else { wall.plus(self.since(steady)) }
+    }
+
     /// This moment and `d` more.
     pub fn plus(self, d: std::time::Duration) -> Self {
         Millis(self.0.saturating_add(d.as_millis().min(u128::from(u64::MAX)) as u64))

@@ -126,7 +126,7 @@ impl AppState {
             Err(error) => self.failed(&error),
         };
         let wait = if std::mem::take(&mut self.again) { Duration::ZERO } else { wait };
-        self.alarm.set(me, Some(Millis::now().plus(wait)), AppMsg::Woke);
+        self.alarm.set(me, Some(Millis::steady().plus(wait)), AppMsg::Woke);
     }
 
     /// The same trouble is said once.

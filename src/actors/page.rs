@@ -144,12 +144,12 @@ impl Actor for Page {
             PageMsg::Relinked => state.relinked(&me),
             PageMsg::Reloaded(spread) => state.reloaded(&me, spread),
             PageMsg::Verify(wait) => {
-                state.machine.verify_by(Millis::now().plus(wait));
+                state.machine.verify_by(Millis::steady().plus(wait));
                 state.step(&me, Input::Woke);
             }
             PageMsg::Park(why) => state.park(&me, why),
             PageMsg::Check => {
-                state.check.due_at = Millis::now();
+                state.check.due_at = Millis::steady();
                 state.step(&me, Input::Woke);
             }
             #[cfg(feature = "sandbox")]
@@ -161,7 +161,7 @@ impl Actor for Page {
 
 impl PageState {
     fn new(PageArgs { house, link, spread }: PageArgs) -> Self {
-        let (now, place) = (Millis::now(), schedule::place(&link));
+        let (now, place) = (Millis::steady(), schedule::place(&link));
         let setup = house.setup();
         let read_at = house.store.view(&link).and_then(|view| view.synced.read_at);
         let poll_at = schedule::first_poll(place, setup.config.sync.poll_interval, read_at, spread, now);
@@ -187,7 +187,7 @@ impl PageState {
 
     /// Takes token, health and webhook state from the store; `false` when Graph may not be called.
     fn load(&mut self, spread: Duration) -> bool {
-        let now = Millis::now();
+        let now = Millis::steady();
         match self.house.store.link(&self.link) {
             Ok(Some(link)) => {
                 self.token = Some(link.token);
@@ -219,7 +219,7 @@ impl PageState {
             self.last_cause = cause;
             if cause == Cause::Manual {
                 // Somebody wants to know how the page fares; after the read the check tells the rest.
-                self.check.due_at = Millis::now();
+                self.check.due_at = Millis::steady();
             }
             self.step(me, Input::Due(cause));
         }
@@ -248,7 +248,7 @@ impl PageState {
 
     fn step(&mut self, me: &ActorRef<PageMsg>, input: Input) {
         // While a job is under way the machine may learn of things, but only its end lets another begin.
-        let read = self.machine.step(Millis::now(), input, jitter());
+        let read = self.machine.step(Millis::steady(), input, jitter());
         match read {
             Some(read) => self.begin(me, Job::Read { read, fallback: self.last_cause }),
             None => self.perhaps_upkeep(me),
@@ -258,13 +258,13 @@ impl PageState {
 
     fn begin(&mut self, me: &ActorRef<PageMsg>, job: Job) {
         let Some(token) = self.token.clone().filter(|_| !self.house.is_stopping()) else {
-            self.machine.step(Millis::now(), Input::ReadEnded(Ended::Failed { hint: None }), jitter());
+            self.machine.step(Millis::steady(), Input::ReadEnded(Ended::Failed { hint: None }), jitter());
             return;
         };
         // A subscription repair may be under way; the read takes over, and sees to the subscription itself.
         self.cut_job();
         let (house, link, me, number) = (self.house.clone(), self.link.clone(), me.clone(), self.job_number);
-        let subscribe = self.subscription.due_at.is_some_and(|at| at <= Millis::now());
+        let subscribe = self.subscription.due_at.is_some_and(|at| at <= Millis::steady());
         let linked_at = self.linked_at;
         let task = self.house.tasks.spawn(async move {
             let held = reading::Held { link: &link, token: &token, linked_at };
@@ -284,7 +284,7 @@ impl PageState {
         if self.job.is_some() || self.machine.is_parked() || self.house.is_stopping() {
             return;
         }
-        let now = Millis::now();
+        let now = Millis::steady();
         if self.subscription.due_at.is_some_and(|at| at <= now) {
             self.begin(me, Job::Subscribe);
         } else if self.check.due_at <= now {
@@ -317,7 +317,7 @@ impl PageState {
     }
 
     fn note_checked(&mut self, done: &JobDone) {
-        let now = Millis::now();
+        let now = Millis::steady();
         match done.checked {
             None => {}
             Some(CheckEnd::Told) => {
@@ -332,7 +332,7 @@ impl PageState {
     }
 
     fn note_subscription(&mut self, done: &JobDone) {
-        let now = Millis::now();
+        let now = Millis::steady();
         match done.subscribed {
             None => {}
             Some(reading::SubscriptionEnd::Good) => self.subscription = Subscription::default(),
@@ -356,7 +356,7 @@ impl PageState {
                 board.reads += 1;
             }
             Some(Ended::Held(wait)) => {
-                board.throttled_until = Some(Millis::now().plus(*wait));
+                board.throttled_until = Some(Millis::steady().plus(*wait));
                 board.trouble = done.trouble.clone();
             }
             Some(_) => {
@@ -411,7 +411,7 @@ impl PageState {
             let wanted = wanted_webhook_fields(&setup.config, &view.record);
             let confirmed = view.record.subscribed.iter().cloned().collect();
             if !wanted.is_subset(&confirmed) {
-                let at = Millis::now().plus(spread.mul_f64(schedule::place(&self.link)));
+                let at = Millis::steady().plus(spread.mul_f64(schedule::place(&self.link)));
                 self.subscription.due_at = Some(at);
             }
         }
@@ -419,7 +419,7 @@ impl PageState {
     }
 
     fn rearm(&mut self, me: &ActorRef<PageMsg>) {
-        let now = Millis::now();
+        let now = Millis::steady();
         let read = self.machine.wake_at(now);
         let idle = self.job.is_none() && !self.machine.is_parked() && !self.house.is_stopping();
         let subscribe = self.subscription.due_at.filter(|_| idle);

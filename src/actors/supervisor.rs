@@ -228,7 +228,7 @@ impl SupervisorState {
         }
         let kind = child.kind();
         let history = self.histories.entry(child.clone()).or_default();
-        match history.failed(&kind.policy(), Millis::now(), jitter()) {
+        match history.failed(&kind.policy(), Millis::steady(), jitter()) {
             Verdict::Restart { after } => {
                 tracing::error!(actor = kind.word(), child = ?child, %error, ?after, "an actor died; it is started again");
                 self.house.metrics.actor_restarted(kind.word());

@@ -109,14 +109,14 @@ impl Actor for Uploader {
         state: &mut UploaderState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            UploaderMsg::Staged(link) => state.queue.add(link, Millis::now()),
+            UploaderMsg::Staged(link) => state.queue.add(link, Millis::steady()),
             UploaderMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
             UploaderMsg::Woke(_) => {}
             UploaderMsg::Done(link, ended) => state.done(&me, &link, &ended),
             UploaderMsg::Refill => state.refill(),
             UploaderMsg::Reloaded => {
                 state.queue.set_limit(state.house.setup().config.spaces.max_in_flight);
-                state.queue.retry_now(Millis::now());
+                state.queue.retry_now(Millis::steady());
                 me.cast(UploaderMsg::Probe)?;
             }
             UploaderMsg::Probe => {
@@ -136,12 +136,12 @@ impl Actor for Uploader {
 
 impl UploaderState {
     fn refill(&mut self) {
-        let now = Millis::now();
+        let now = Millis::steady();
         self.house.store.outbox_links().into_iter().for_each(|link| self.queue.add(link, now));
     }
 
     fn go_on(&mut self, me: &ActorRef<UploaderMsg>) {
-        let now = Millis::now();
+        let now = Millis::steady();
         while let Some(link) = self.queue.next(now) {
             self.write(me, link);
         }
@@ -172,7 +172,7 @@ impl UploaderState {
 
     fn done(&mut self, me: &ActorRef<UploaderMsg>, link: &LinkKey, ended: &Ended) {
         let failures = self.queue.failures_in_row();
-        self.queue.done(link, ended.outcome, Millis::now(), jitter());
+        self.queue.done(link, ended.outcome, Millis::steady(), jitter());
         if self.queue.failures_in_row() > failures && self.queue.failures_in_row() == PROBE_AFTER {
             self.probe(me);
         }
@@ -225,7 +225,7 @@ impl UploaderState {
     fn probed(&mut self, well: bool) {
         let was_ill = std::mem::replace(&mut self.ill, !well);
         if well && was_ill {
-            self.queue.retry_now(Millis::now());
+            self.queue.retry_now(Millis::steady());
         }
     }
 }

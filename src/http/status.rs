@@ -17,7 +17,7 @@ fn moment(at: Option<Millis>) -> Value {
 pub fn counts(house: &House) -> Counts {
     let now = Millis::now();
     let mut counts = house.store.counts();
-    for link in house.directory.throttled(now) {
+    for link in house.directory.throttled(Millis::steady()) {
         let Some(view) = house.store.view(&link) else { continue };
         let signs = Signs { expires_at: view.record.checked.expires_at, throttled_until: None };
         let counted = view.record.health.shown(signs, now).word;
@@ -88,7 +88,8 @@ pub fn page_json(house: &House, page: &crate::model::PageId) -> Option<Value> {
 fn link_json(house: &House, view: &LinkView) -> Value {
     let board = house.directory.find(&view.key).map(|place| place.board()).unwrap_or_default();
     let (now, record, checked) = (Millis::now(), &view.record, &view.record.checked);
-    let signs = Signs { expires_at: checked.expires_at, throttled_until: board.throttled_until };
+    let throttled_until = board.throttled_until.filter(|until| *until > Millis::steady()).map(Millis::on_the_wall);
+    let signs = Signs { expires_at: checked.expires_at, throttled_until };
     let shown = record.health.shown(signs, now);
     let mut link = json!({
         "page_id": view.key.page,
@@ -97,7 +98,7 @@ fn link_json(house: &House, view: &LinkView) -> Value {
         "health": shown.word,
         "object_changed_at": moment(view.synced.changed_at),
         "last_read_at": moment(view.synced.read_at),
-        "next_poll_at": moment(board.next_poll_at),
+        "next_poll_at": moment(board.next_poll_at.map(Millis::on_the_wall)),
         "owed": view.owed,
         "linked_at": moment(Some(record.linked_at)),
         "checked_at": moment(checked.at),

@@ -6,6 +6,7 @@ mod actors;
 mod browser;
 mod cli;
 mod deletion;
+mod disaster;
 mod door;
 mod durability;
 mod health;

@@ -167,6 +167,12 @@ impl Plan {
         self
     }
 
+    /// Gives the daemon a variable in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
     /// The world and the configuration, and no daemon yet.
     pub async fn build(self) -> Town {
         let Plan { options, dir, setup, settings, env } = self;

@@ -1,0 +1,135 @@
+//! What nobody plans for: the database destroyed under the daemon, and the machine's clock set by hours.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use pagesyncd::sandbox::fault::Fault;
+
+use crate::town::{Town, until};
+
+type Damage = fn(&Path);
+
+/// A daemon whose database is destroyed while it runs, and which dies of it, has every link when it is back.
+async fn survives(damage: Damage) {
+    let mut town = Town::plan().trace().start().await;
+    town.expect_errors("the store is damaged");
+    town.expect_errors("the store is restored");
+    town.expect_errors("panic");
+    town.expect_panics("");
+    let user = town.linked().await;
+    let page = town.nth(0);
+    damage(&town.setup.store_path.join("sled"));
+    town.world().set_fault(Fault::WebhooksLost, true);
+    town.world().edit_page(&page, "name", "Changed in the dark".into()).unwrap();
+    town.crash().await;
+    let status = town.status().await;
+    assert_eq!(status["links"], 6, "{status}");
+    assert!(status["store"]["mended"].is_string(), "{status}");
+    // Every page is read again, so that even what nobody told of is seen.
+    town.until_true(user, &town.pages()).await;
+    town.world().clear_faults();
+    town.world().edit_page(&page, "name", "Changed in the light".into()).unwrap();
+    town.until_true(user, &[page]).await;
+    town.restart().await;
+    assert!(town.status().await["store"]["mended"].is_null(), "it is whole and stays so");
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_gone_costs_no_link() {
+    survives(|sled| std::fs::remove_dir_all(sled).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_overwritten_costs_no_link() {
+    survives(|sled| {
+        let db = sled.join("db");
+        let len = std::fs::metadata(&db).unwrap().len() as usize;
+        std::fs::write(db, vec![0xA5; len]).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_cut_off_costs_no_link() {
+    survives(|sled| std::fs::File::options().write(true).open(sled.join("db")).unwrap().set_len(4096).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_is_searched_for_secrets_like_everything_else() {
+    let town = Town::plan().start().await;
+    let user = town.linked().await;
+    let out = town.run(&["export", "-"]).await;
+    assert!(out.status.success());
+    let links = String::from_utf8(out.stdout.clone()).unwrap().lines().filter(|l| l.contains("\"page_id\"")).count();
+    assert_eq!(links, 6);
+    // It comes back into a daemon that has lost them.
+    let file = town.desk().join("links.jsonl");
+    std::fs::write(&file, &out.stdout).unwrap();
+    for page in town.pages() {
+        assert!(town.run(&["unlink", &page, "--keep-object"]).await.status.success());
+    }
+    assert_eq!(town.status().await["links"], 0);
+    assert!(town.run(&["import", file.to_str().unwrap()]).await.status.success());
+    until("all are linked again", async || town.status().await["health"]["active"] == 6).await;
+    let page = town.nth(1);
+    town.world().edit_page(&page, "name", "Linked again".into()).unwrap();
+    town.until_true(user, &[page]).await;
+    town.finish().await;
+}
+
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+/// Sets the daemon's wall clock off by so many seconds; the monotonic clock goes on as it did.
+fn set_clock(town: &Town, off: i64) {
+    let file = town.desk().join("clock");
+    std::fs::write(&file, format!("{off:+}")).unwrap();
+    // libfaketime looks at the file's time to see that it changed.
+    let changed = SystemTime::now() + Duration::from_secs(off.unsigned_abs());
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(changed).unwrap();
+}
+
+/// Does a line carry a time that is off by this much, to ten minutes?
+fn shows(log: &str, off: i64) -> bool {
+    let span = Duration::from_secs(off.unsigned_abs());
+    let wanted = if off < 0 { SystemTime::now() - span } else { SystemTime::now() + span };
+    let moment = humantime::format_rfc3339_seconds(wanted).to_string();
+    let tens = "2026-11-22T10:0".len();
+    log.lines().any(|line| line.starts_with(&moment[..tens]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_or_ahead_delays_nothing() {
+    if !Path::new(FAKETIME).exists() {
+        println!("skipped: no libfaketime (Debian package faketime), so the daemon's clock cannot be set");
+        return;
+    }
+    let plan = Town::plan().env("LD_PRELOAD", FAKETIME).env("FAKETIME_NO_CACHE", "1");
+    let plan = plan.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let clock = std::env::temp_dir().join(format!("pagesyncd-clock-{}", std::process::id()));
+    let plan =
+        plan.env("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()).daemon(|setup| setup.log_level = "debug".into());
+    let town = plan.build().await;
+    let link = town.desk().join("clock");
+    std::os::unix::fs::symlink(&clock, &link).unwrap();
+    std::fs::write(&clock, "+0").unwrap();
+    town.daemon.start().await.unwrap();
+    let user = town.linked().await;
+    let page = town.nth(0);
+    // Spaces takes signatures that are up to fifteen minutes off.
+    for off in [-600, 0, 600, -300] {
+        // Something waits across the step, for a time by the clock as it was.
+        town.world().set_fault(Fault::GraphReset, true);
+        town.world().edit_page(&page, "name", format!("By a clock {off} s off").into()).unwrap();
+        until("a read failed and waits", async || town.page(&page).await.unwrap()["reason"].is_string()).await;
+        set_clock(&town, off);
+        let log = town.log().len();
+        town.world().set_fault(Fault::GraphReset, false);
+        town.until_true(user, std::slice::from_ref(&page)).await;
+        town.sync(&page).await;
+        until("the daemon logs by the clock as it is set", async || shows(&town.log()[log..], off)).await;
+    }
+    town.settle().await;
+    town.finish().await;
+    let _ = std::fs::remove_file(clock);
+}
