@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use ractor::ActorRef;
 use tokio_util::task::TaskTracker;
@@ -82,7 +83,13 @@ pub struct Fare {
     pub error: Option<String>,
     /// Failures since it was last well; a log line stands for all of them.
     pub failures: u64,
+    /// When a line was last written about it.
+    #[serde(skip)]
+    said_at: Millis,
 }
+
+/// One trouble shows in many words (reset, closed, refused); while it lasts, other words are worth a line this often.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// One dependency's fare; logs when it turns, and counts in between.
 pub struct Dependency {
@@ -116,11 +123,23 @@ impl Dependency {
     pub fn ill(&self, text: &str) {
         let mut fare = self.lock();
         fare.failures += 1;
-        if fare.ok != Some(false) || fare.error.as_deref() != Some(text) {
-            let since = if fare.ok == Some(false) { fare.since } else { Millis::now() };
-            tracing::warn!(dependency = self.name, error = text, "fails; trying again by itself");
-            *fare = Fare { ok: Some(false), since, error: Some(text.to_owned()), failures: fare.failures };
+        let now = Millis::steady();
+        let turned = fare.ok != Some(false);
+        let other_words = fare.error.as_deref() != Some(text);
+        if turned || (other_words && now.since(fare.said_at) >= SAY_EVERY) {
+            tracing::warn!(
+                dependency = self.name,
+                error = text,
+                failures = fare.failures,
+                "fails; trying again by itself"
+            );
+            fare.said_at = now;
         }
+        if turned {
+            fare.since = Millis::now();
+        }
+        fare.ok = Some(false);
+        fare.error = Some(text.to_owned());
     }
 
     /// How it fares.
