@@ -139,7 +139,12 @@ impl Engine {
     pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         let path = dir.join("sled");
-        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_sled(&path)));
+        let attempt = || catch_unwind(AssertUnwindSafe(|| Self::open_sled(&path)));
+        let mut opened = attempt();
+        // Behind the lock, so that nobody else's is taken away.
+        if matches!(opened, Ok(Err(sled::Error::Corruption { .. }))) && Self::drop_unfinished_snapshots(&path) {
+            opened = attempt();
+        }
         let engine = match opened {
             Ok(Ok((db, trees, log))) => Engine { path: dir.to_owned(), db, trees, log },
             Ok(Err(error)) => return Err(Self::explain(dir, error)),
@@ -150,6 +155,14 @@ impl Engine {
         }
         engine.check(keyring)?;
         Ok(engine)
+    }
+
+    /// A full disk, or a kill at the wrong moment, leaves a snapshot half written under a name that sled takes for a
+    /// whole one ever after. A snapshot is only a shortcut: without it sled reads its log. Was there one?
+    fn drop_unfinished_snapshots(path: &Path) -> bool {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let unfinished = entries.filter(|path| path.extension().is_some_and(|e| e == "generating"));
+        unfinished.filter(|path| std::fs::remove_file(path).is_ok()).count() > 0
     }
 
     /// Reads every record once, so that damage deep inside shows now and not in the middle of the work.

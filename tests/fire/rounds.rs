@@ -398,7 +398,10 @@ impl Fire {
         let most = |link: &crate::ground::Link| self.ground.world().max_concurrent_puts(&link.object_key());
         wrongs
             .extend(self.ground.links.iter().filter(|link| most(link) > 1).map(|link| format!("two writes: {link:?}")));
-        wrongs.extend(self.ground.listen().panics);
+        let heard = self.ground.listen();
+        wrongs.extend(heard.panics);
+        // Nothing here damages the store: not even a full disk or a kill may be taken for it.
+        wrongs.extend(heard.errors.into_iter().filter(|error| error.contains("damaged")));
         if !wrongs.is_empty() {
             self.fail(scene, &wrongs.join("\n")).await;
         }

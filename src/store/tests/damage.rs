@@ -54,6 +54,21 @@ fn sled_file(dir: &Path, name: &str) -> PathBuf {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_was_never_finished_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let user = filled(dir.path()).await;
+    for half in [&b""[..], b"half of a snapshot"] {
+        let unfinished = sled_file(dir.path(), "snap.FFFFFFFFFFFFFFFF.generating");
+        std::fs::write(&unfinished, half).unwrap();
+        let store = open(dir.path());
+        assert_eq!(store.mended(), None);
+        store.close().await;
+        assert!(!unfinished.exists());
+    }
+    is_whole(dir.path(), user, false).await;
+}
+
+#[tokio::test]
 async fn nothing_damaged_nothing_mended() {
     let dir = tempfile::tempdir().unwrap();
     let user = filled(dir.path()).await;
