@@ -368,13 +368,14 @@ impl Store {
     /// due, so that it is read anew.
     pub async fn outbox_item(&self, link: &LinkKey) -> Result<Option<OutboxItem>, Unavailable> {
         let Some((staged, body)) = self.look_into_outbox(link)? else { return Ok(None) };
+        // An entry that was decided a moment ago is still on its way to disk, though its bytes can be read. It must not
+        // reach Spaces before it is durable: a crash would bring back the entry before it, and that would be written
+        // over it; or it would undo the unlink whose object was deleted. And only what is missing behind everything
+        // that was queued by now is damaged.
+        self.commit(Core::wait_for_queue).await?;
         if let (Deed::Put(_), Ok(body)) = (staged.deed, body) {
             return Ok(Some(OutboxItem { staged, body }));
         }
-        // An entry that was decided a moment ago is still on its way to disk: only what is missing behind everything
-        // that was queued by now is damaged. A delete has no bytes to show that it is durable, and must be: after a
-        // crash that undid the unlink, the object would be missing.
-        self.commit(Core::wait_for_queue).await?;
         match self.look_into_outbox(link)? {
             None => Ok(None),
             Some((now, _)) if now.seq != staged.seq => {
