@@ -164,6 +164,8 @@ pub struct Store {
 pub struct Session {
     /// Signs the login state.
     pub state_secret: Secret,
+    /// Still accepted on the states of logins that are under way.
+    pub previous_state_secret: Option<Secret>,
     /// How long a browser session lasts.
     pub ttl: Duration,
     /// A login without a session starts a new user.
@@ -288,6 +290,7 @@ impl Config {
             },
             session: Session {
                 state_secret: r.secret("session.state_secret"),
+                previous_state_secret: r.secret_or_none("session.previous_state_secret"),
                 ttl: r.span("session.ttl"),
                 allow_new: r.flag("session.allow_new"),
             },

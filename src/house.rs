@@ -66,7 +66,8 @@ impl Setup {
             request_timeout: s.request_timeout,
         };
         let spaces = S3Store::new(spaces, metrics.clone()).map_err(|e| format!("spaces: {e}"))?;
-        let states = StateSigner::new(&config.session.state_secret);
+        let session = &config.session;
+        let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
         Ok(Setup { config, graph, spaces: Arc::new(spaces), states, loaded_at: Millis::now() })
     }
 }

@@ -54,6 +54,7 @@ pub(crate) mod journal;
 pub mod people;
 mod rebuild;
 pub mod records;
+pub mod rotation;
 pub mod seal;
 
 use std::path::{Path, PathBuf};

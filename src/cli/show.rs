@@ -32,7 +32,7 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     println!("pagesyncd {}, up {}", text("/version"), uptime(&value));
     println!("links    {}{}", text("/links"), healths(&value));
     println!("owed     {} reads, {} writes, oldest {} s", text("/due"), text("/outbox"), text("/oldest_owed_seconds"));
-    println!("store    {}", fare("/store"));
+    println!("store    {}{}", fare("/store"), sealing(&value["store"]["sealing"]));
     println!("graph    {}{}", fare("/graph/fare"), limits(&value["graph"]["gate"]));
     println!("spaces   {}", fare("/spaces"));
     println!("config   loaded {}", text("/config/loaded_at"));
@@ -40,6 +40,16 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
         println!("         the last reload was refused: {error}");
     }
     Ok(())
+}
+
+/// How far a rotation of the store key is.
+fn sealing(sealing: &Value) -> String {
+    match (sealing["done"].as_bool(), sealing["earlier"].as_u64(), sealing["current"].as_u64()) {
+        (Some(false), Some(earlier), Some(current)) => {
+            format!(" (new key: {current} of {} records are sealed with it; keep the earlier one)", earlier + current)
+        }
+        _ => String::new(),
+    }
 }
 
 /// What Facebook's limits hold back at this moment.

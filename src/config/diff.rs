@@ -80,7 +80,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         sync { poll_interval debounce burst refill }
         spaces { region bucket endpoint access_key secret_key path_style max_in_flight request_timeout }
         store { path key previous_keys }
-        session { state_secret ttl allow_new }
+        session { state_secret previous_state_secret ttl allow_new }
         admin { socket listen }
         log { level format });
     let mut changes = Changes::default();

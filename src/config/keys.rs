@@ -179,6 +179,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("store.previous_keys", Kind::Secrets, List(&[]), &[StoreKeys]),
 
     Key::new("session.state_secret", Kind::Secret, Required, &[Sessions]).or_env("STATE_TOKEN_SECRET"),
+    Key::new("session.previous_state_secret", Kind::SecretOrNone, Text(""), &[Sessions]),
     Key::new("session.ttl", Kind::Span(secs(1), secs(400 * DAY)), Text("30d"), &[Sessions]),
     Key::new("session.allow_new", Kind::Flag, Flag(false), &[Sessions]),
 

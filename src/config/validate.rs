@@ -244,8 +244,19 @@ fn check_secrets(config: &Config, report: &mut Report) {
             report.warning(key, format!("is the same secret as {twin}"), "give each purpose a secret of its own");
         }
     }
-    if facebook.previous_app_secret.as_ref() == Some(&facebook.app_secret) && !facebook.app_secret.is_empty() {
-        report.warning("facebook.previous_app_secret", "is the same secret as facebook.app_secret", "take it out");
+    let session = &config.session;
+    for (key, secret, previous) in [
+        ("facebook.app_secret", &facebook.app_secret, &facebook.previous_app_secret),
+        ("session.state_secret", &session.state_secret, &session.previous_state_secret),
+    ] {
+        if previous.as_ref() == Some(secret) && !secret.is_empty() {
+            let (section, name) = key.split_once('.').unwrap_or_default();
+            report.warning(
+                &format!("{section}.previous_{name}"),
+                format!("is the same secret as {key}"),
+                "take it out",
+            );
+        }
     }
 }
 

@@ -39,7 +39,12 @@ pub fn status_json(house: &House) -> Value {
     let setup = house.setup();
     let store = match &*house.store.condition().borrow() {
         Condition::Up => {
-            json!({"ok": true, "bytes_on_disk": house.store.size_on_disk(), "damaged_records": counts.damaged})
+            json!({
+                "ok": true,
+                "bytes_on_disk": house.store.size_on_disk(),
+                "damaged_records": counts.damaged,
+                "sealing": house.store.sealing().ok(),
+            })
         }
         Condition::Down(reason) => json!({"ok": false, "error": &**reason}),
     };

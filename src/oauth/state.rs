@@ -32,10 +32,11 @@ const CLAIMS: usize = 16 + 16 + 32 + 8;
 const WHOLE: usize = CLAIMS + 32;
 const TEXT: usize = (WHOLE * 4).div_ceil(3);
 
-/// Mints and verifies states under one secret.
+/// Mints states under one secret, and verifies those of this one and of the one before.
 #[derive(Clone)]
 pub struct StateSigner {
     keyed: Hmac<Sha256>,
+    previous: Option<Hmac<Sha256>>,
 }
 
 /// What a verified state says.
@@ -78,8 +79,14 @@ impl StateSigner {
     pub fn new(secret: &Secret) -> Self {
         let random: [u8; 32] = rand::random();
         let key = if secret.is_empty() { &random[..] } else { secret.expose().as_bytes() };
-        let keyed = Hmac::<Sha256>::new_from_slice(key).expect("hmac takes a key of any length");
-        StateSigner { keyed: keyed.chain_update(DOMAIN) }
+        StateSigner { keyed: keyed(key), previous: None }
+    }
+
+    /// The same signer, which also takes the states that were minted under this secret before the present one.
+    #[must_use]
+    pub fn also_taking(self, previous: Option<&Secret>) -> Self {
+        let previous = previous.filter(|secret| !secret.is_empty());
+        StateSigner { previous: previous.map(|secret| keyed(secret.expose().as_bytes())), ..self }
     }
 
     /// A state for a login that `user` begins now, in the browser whose session id hashes to `session_hash`. `nonce`
@@ -109,7 +116,10 @@ impl StateSigner {
             return Err(StateError::Malformed);
         }
         let (claims, tag) = bytes.split_at(CLAIMS);
-        self.keyed.clone().chain_update(claims).verify_slice(tag).map_err(|_| StateError::Forged)?;
+        let mut keys = std::iter::once(&self.keyed).chain(&self.previous);
+        if !keys.any(|keyed| keyed.clone().chain_update(claims).verify_slice(tag).is_ok()) {
+            return Err(StateError::Forged);
+        }
         let (nonce, rest) = claims.split_first_chunk::<16>().ok_or(StateError::Malformed)?;
         let (user, rest) = rest.split_first_chunk::<16>().ok_or(StateError::Malformed)?;
         let (browser, rest) = rest.split_first_chunk::<32>().ok_or(StateError::Malformed)?;
@@ -123,6 +133,11 @@ impl StateSigner {
         }
         Ok(StateClaims { nonce: *nonce, user: UserId(Uuid::from_bytes(*user)), issued })
     }
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    let keyed = Hmac::<Sha256>::new_from_slice(key).expect("hmac takes a key of any length");
+    keyed.chain_update(DOMAIN)
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ const REOPEN_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct Request {
     pub writes: Vec<Write>,
     pub notes: Vec<(LinkKey, u64)>,
+    /// The journal is to be written anew once the writes are durable.
+    pub rewrite_journal: bool,
     /// A read met damage: the store is to be opened again, and mended.
     pub suspect: bool,
     pub done: oneshot::Sender<Result<(), Unavailable>>,
@@ -60,9 +62,17 @@ fn commit(inner: &Inner, pen: &mut Pen, batch: &mut [Request]) -> Result<(), Str
         return Err("a read found it damaged".into());
     }
     let writes: Vec<Write> = batch.iter_mut().flat_map(|request| std::mem::take(&mut request.writes)).collect();
-    if writes.is_empty() {
-        return Ok(());
+    if !writes.is_empty() {
+        write(inner, pen, writes)?;
     }
+    if batch.iter().any(|request| request.rewrite_journal) {
+        let rewritten = pen.journal.rewrite(&inner.keyring(), pen.batch);
+        rewritten.map_err(|e| format!("the journal cannot be written anew: {e}"))?;
+    }
+    Ok(())
+}
+
+fn write(inner: &Inner, pen: &mut Pen, writes: Vec<Write>) -> Result<(), String> {
     let engine = inner.engine.read().unwrap_or_else(PoisonError::into_inner);
     let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
     pen.batch += 1;

@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::codec;
 use super::committer::Request;
 use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
-use super::records::{AccountRecord, DeletionRecord, LinkRecord};
+use super::records::{AccountRecord, DeletionRecord, LinkRecord, Sealed, account_key};
+use super::seal::KeyId;
 use super::{Counts, LinkView, Unavailable};
 use crate::health::Signs;
 use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
@@ -34,6 +35,9 @@ pub(super) struct Core {
     down: Option<Arc<str>>,
     seq: u64,
     damaged: u64,
+    rewrite_journal: bool,
+    /// The key of whatever a rotation seals last.
+    pub(super) base_key: KeyId,
 }
 
 impl Core {
@@ -66,6 +70,8 @@ impl Core {
             down: None,
             seq,
             damaged: loader.damaged,
+            rewrite_journal: false,
+            base_key: engine.check_key().map_err(|detail| engine.damaged(detail))?,
         })
     }
 
@@ -117,6 +123,12 @@ impl Core {
         self.must_wait = true;
     }
 
+    /// The journal is to be written anew, sealed with the key in force.
+    pub(super) fn rewrite_journal(&mut self) {
+        self.rewrite_journal = true;
+        self.must_wait = true;
+    }
+
     /// When what is being decided is durable, this mark is.
     pub(super) fn note_when_durable(&mut self, link: LinkKey, seq: u64) {
         self.durable_notes.push((link, seq));
@@ -130,7 +142,9 @@ impl Core {
         }
         self.must_wait = false;
         let (done, waiting) = oneshot::channel();
-        let request = Request { writes: std::mem::take(&mut self.writes), notes, suspect: false, done };
+        let writes = std::mem::take(&mut self.writes);
+        let rewrite_journal = std::mem::take(&mut self.rewrite_journal);
+        let request = Request { writes, notes, rewrite_journal, suspect: false, done };
         if let Some(queue) = &self.queue {
             // A committer that is gone drops the request, and the waiting end learns of it.
             let _ = queue.send(request);
@@ -143,7 +157,13 @@ impl Core {
         if let Some(queue) = &self.queue {
             let (done, _) = oneshot::channel();
             // A committer that is gone has closed the store already.
-            let _ = queue.send(Request { writes: Vec::new(), notes: Vec::new(), suspect: true, done });
+            let _ = queue.send(Request {
+                writes: Vec::new(),
+                notes: Vec::new(),
+                rewrite_journal: false,
+                suspect: true,
+                done,
+            });
         }
     }
 
@@ -256,6 +276,18 @@ impl Core {
     pub(super) fn links_of(&self, page: &PageId) -> Vec<LinkKey> {
         let users = self.by_page.get(page).into_iter().flatten();
         users.map(|user| LinkKey::new(*user, page.clone())).collect()
+    }
+
+    /// Every sealed token.
+    pub(super) fn sealed_tokens(&self) -> impl Iterator<Item = &Sealed> {
+        let links = self.records.values().map(|record| &record.token);
+        links.chain(self.accounts.values().map(|record| &record.token))
+    }
+
+    /// Writes a login's record, new or changed.
+    pub(super) fn put_account(&mut self, key: AccountKey, record: AccountRecord) {
+        self.write(Tree::Accounts, account_key(key.0, &key.1), Some(codec::encode(&record)));
+        self.accounts.insert(key, Arc::new(record));
     }
 
     /// Links whose token is this person's.

@@ -13,7 +13,7 @@ use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
 use super::codec::{self, Damaged};
-use super::seal::{Keyring, SealError};
+use super::seal::{KeyId, Keyring, SealError, key_id};
 use crate::ledger::Staged;
 use crate::model::{LinkKey, Millis};
 
@@ -232,6 +232,13 @@ impl Engine {
             Self::check_record(keyring),
         ];
         self.commit(writes, 0).map_err(|detail| OpenError::Damaged { path: self.path.clone(), detail })
+    }
+
+    /// The key that sealed the record by which a wrong key is found.
+    pub(super) fn check_key(&self) -> Result<KeyId, String> {
+        let check = self.get(Tree::Meta, b"check")?.unwrap_or_default();
+        let sealed = codec::unwrap("meta", &check).map_err(|d| d.to_string())?;
+        key_id(sealed).map_err(|e| e.to_string())
     }
 
     /// The record by which a wrong key is found.

@@ -144,7 +144,8 @@ impl Journal {
         }
     }
 
-    fn rewrite(&mut self, keyring: &Keyring, batch: u64) -> io::Result<()> {
+    /// Writes it anew: what is not the newest of its place goes, and everything is sealed with the current key.
+    pub(super) fn rewrite(&mut self, keyring: &Keyring, batch: u64) -> io::Result<()> {
         let dir = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         let replay = Journal::read(&dir, keyring)?;
         *self = Journal::create(&dir, keyring, batch, replay.live.iter())?;

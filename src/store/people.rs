@@ -12,8 +12,8 @@ use super::codec;
 use super::core::Core;
 use super::engine::{Engine, Tree};
 use super::records::{
-    AccountRecord, DeletionRecord, LinkRecord, LoginRecord, Sealed, SessionRecord, account_context, account_key,
-    link_context, open_token, seal_token,
+    AccountRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord, account_context, account_key, link_context,
+    open_token, seal_token,
 };
 use super::seal::Keyring;
 use super::{Store, Unavailable};
@@ -99,8 +99,8 @@ impl Store {
         links: Vec<NewLink>,
         cause: Cause,
     ) -> Result<Vec<LinkKey>, Unavailable> {
-        let keyring = self.inner.keyring();
-        self.commit(move |core| {
+        self.commit(|core| {
+            let keyring = self.inner.keyring();
             if let Some(account) = account {
                 put_account(core, &keyring, user, account);
             }
@@ -207,12 +207,15 @@ impl Store {
     pub async fn new_login(&self, session: &Session, ttl: Duration) -> Result<Secret, Unavailable> {
         let secret = fresh_secret();
         let hash = secret_hash(secret.expose());
-        let record = LoginRecord {
-            session: seal_token(&self.inner.keyring(), &login_context(&hash), &session.id),
-            expires_at: Millis::now().plus(ttl),
-            session_expires_at: session.expires_at,
-        };
-        self.commit(|core| core.write(Tree::Logins, hash.to_vec(), Some(codec::encode(&record)))).await?;
+        self.commit(|core| {
+            let record = LoginRecord {
+                session: seal_token(&self.inner.keyring(), &login_context(&hash), &session.id),
+                expires_at: Millis::now().plus(ttl),
+                session_expires_at: session.expires_at,
+            };
+            core.write(Tree::Logins, hash.to_vec(), Some(codec::encode(&record)));
+        })
+        .await?;
         Ok(secret)
     }
 
@@ -295,42 +298,9 @@ impl Store {
         .await?;
         Ok(count)
     }
-
-    /// Records whose token none of these keys opens.
-    pub fn unopened_by(&self, keyring: &Keyring) -> usize {
-        let links = self.views().into_iter().filter(|v| !keyring.knows(&v.record.token.0)).count();
-        links + self.lock().accounts.values().filter(|account| !keyring.knows(&account.token.0)).count()
-    }
-
-    /// Puts other keys in force: what is sealed from here on is sealed with the current one.
-    pub fn set_keyring(&self, keyring: Keyring) {
-        *self.inner.keyring.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(keyring);
-    }
-
-    /// Seals every token anew that is not sealed with the current key; reads go on meanwhile. Returns how many.
-    ///
-    /// # Errors
-    /// [`Unavailable`] when the store went down on the way; the rest is done at the next start.
-    pub async fn reseal(&self) -> Result<usize, Unavailable> {
-        let keyring = self.inner.keyring();
-        let mut count = 0;
-        for link in self.links() {
-            count += usize::from(self.commit(|core| reseal_link(core, &keyring, &link)).await?);
-        }
-        let accounts: Vec<_> = self.lock().accounts.keys().cloned().collect();
-        for key in accounts {
-            count += usize::from(self.commit(|core| reseal_account(core, &keyring, &key)).await?);
-        }
-        self.commit(|core| {
-            let check = Engine::check_record(&keyring);
-            core.write(check.tree, check.key, check.value);
-        })
-        .await?;
-        Ok(count)
-    }
 }
 
-fn login_context(hash: &[u8; 32]) -> Vec<u8> {
+pub(super) fn login_context(hash: &[u8; 32]) -> Vec<u8> {
     [b"login\0".as_slice(), hash].concat()
 }
 
@@ -358,8 +328,7 @@ fn put_account(core: &mut Core, keyring: &Keyring, user: UserId, account: NewAcc
         expires_at: account.expires_at,
         logged_in_at: Millis::now(),
     };
-    core.write(Tree::Accounts, account_key(user, &account.person), Some(codec::encode(&record)));
-    core.accounts.insert((user, account.person), Arc::new(record));
+    core.put_account((user, account.person), record);
 }
 
 fn remove_account(core: &mut Core, user: UserId, person: &AppUserId) {
@@ -395,28 +364,4 @@ fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, caus
         core.note_when_durable(link.clone(), seq);
     }
     link
-}
-
-fn resealed(keyring: &Keyring, context: &[u8], sealed: &Sealed) -> Option<Sealed> {
-    if keyring.is_current(&sealed.0) {
-        return None;
-    }
-    open_token(keyring, context, sealed).ok().map(|token| seal_token(keyring, context, &token))
-}
-
-fn reseal_link(core: &mut Core, keyring: &Keyring, link: &LinkKey) -> bool {
-    let Some(record) = core.record(link) else { return false };
-    let Some(token) = resealed(keyring, &link_context(link), &record.token) else { return false };
-    core.put_record(link, LinkRecord { token, ..(*record).clone() });
-    true
-}
-
-fn reseal_account(core: &mut Core, keyring: &Keyring, (user, person): &(UserId, AppUserId)) -> bool {
-    let Some(record) = core.accounts.get(&(*user, person.clone())).cloned() else { return false };
-    let context = account_context(*user, person);
-    let Some(token) = resealed(keyring, &context, &record.token) else { return false };
-    let record = AccountRecord { token, ..(*record).clone() };
-    core.write(Tree::Accounts, account_key(*user, person), Some(codec::encode(&record)));
-    core.accounts.insert((*user, person.clone()), Arc::new(record));
-    true
 }

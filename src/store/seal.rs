@@ -172,7 +172,12 @@ impl Keyring {
 
     /// Was it sealed with a key of this ring?
     pub fn knows(&self, sealed: &[u8]) -> bool {
-        key_id(sealed).is_ok_and(|id| self.keys().any(|key| key.id == id))
+        key_id(sealed).is_ok_and(|id| self.has(id))
+    }
+
+    /// Is this key in the ring?
+    pub fn has(&self, id: KeyId) -> bool {
+        self.keys().any(|key| key.id == id)
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {
@@ -181,7 +186,7 @@ impl Keyring {
 }
 
 /// The id of the key that sealed it, once the shape is right.
-fn key_id(sealed: &[u8]) -> Result<KeyId, SealError> {
+pub(super) fn key_id(sealed: &[u8]) -> Result<KeyId, SealError> {
     match sealed {
         [] => Err(SealError::Truncated),
         [version, ..] if *version != VERSION => Err(SealError::UnknownVersion(*version)),

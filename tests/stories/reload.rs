@@ -173,7 +173,8 @@ async fn the_store_key_is_rotated_and_the_old_one_may_go() {
     town.set("store.key", String::from_utf8(keygen.stdout).unwrap().trim());
     town.set("store.previous_keys", vec![old]);
     town.reload("applied").await;
-    until("the tokens are sealed anew", async || town.log().contains("sealed with the new store key")).await;
+    until("the tokens are sealed anew", async || town.log().contains("everything is sealed with the new store key"))
+        .await;
     town.set("store.previous_keys", Vec::<toml::Value>::new());
     town.reload("applied").await;
     town.restart().await;

@@ -290,6 +290,7 @@ impl Town {
             ("spaces", "secret_key"),
             ("store", "key"),
             ("session", "state_secret"),
+            ("session", "previous_state_secret"),
         ] {
             if let Some(secret) = self.table[section].get(leaf).and_then(toml::Value::as_str) {
                 self.keep_secret(secret);

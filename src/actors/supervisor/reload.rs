@@ -44,10 +44,8 @@ impl SupervisorState {
         }
         let sockets = self.new_sockets(&config, &changes)?;
         let keyring = changes.touches(Part::StoreKeys).then(|| keyring(&config)).transpose()?;
-        if let Some(lost) = keyring.as_ref().map(|keyring| self.house.store.unopened_by(keyring)).filter(|n| *n > 0) {
-            return Err(format!(
-                "store.key: {lost} tokens are sealed with another key; name that key in store.previous_keys"
-            ));
+        if let Some(keyring) = &keyring {
+            self.check_keys(keyring)?;
         }
         let setup = Setup::build(config, &self.house.gate, &self.house.metrics)?;
         if let Some(telemetry) = self.house.telemetry.as_ref().filter(|_| changes.touches(Part::Log)) {
@@ -61,6 +59,17 @@ impl SupervisorState {
         self.tell_everybody(&changes);
         self.move_doors(me, sockets).await;
         Ok(changes)
+    }
+
+    /// No key may go while something is sealed with it.
+    fn check_keys(&self, keyring: &Keyring) -> Result<(), String> {
+        match self.house.store.unopened_by(keyring) {
+            Ok(0) => Ok(()),
+            Ok(lost) => Err(format!(
+                "store.key: {lost} records are sealed with another key; name that key in store.previous_keys"
+            )),
+            Err(error) => Err(format!("store.key: {error}; reload again when it is back")),
+        }
     }
 
     fn new_sockets(&self, config: &Config, changes: &Changes) -> Result<NewSockets, String> {
@@ -124,9 +133,9 @@ impl SupervisorState {
         let house = self.house.clone();
         self.house.tasks.spawn(async move {
             match house.store.reseal().await {
-                Ok(count) => tracing::info!(count, "tokens are sealed with the new store key"),
+                Ok(count) => tracing::info!(count, "everything is sealed with the new store key"),
                 Err(error) => {
-                    tracing::warn!(%error, "tokens are not all sealed with the new store key; a restart goes on")
+                    tracing::warn!(%error, "not everything is sealed with the new store key yet; a restart goes on")
                 }
             }
         });

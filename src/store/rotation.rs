@@ -1,0 +1,167 @@
+//! The store key's rotation: everything sealed with an earlier key is sealed anew while the daemon works, and an
+//! earlier key is let go only when nothing needs it any more.
+//!
+//! Whatever is sealed is sealed under the core's lock, with the key that is in force at that moment, and another key
+//! comes into force under the same lock. So a seal that was made before the switch is in memory when [`Store::reseal`]
+//! looks, and none with the earlier key is made after it.
+//!
+//! Tokens and login links come first, a few in each transaction. Then the journal is written anew, for its older
+//! records lie there as they were sealed; and the text that tells a wrong key at start comes last: once that one is
+//! sealed with the present key, everything is. A rotation that was cut short goes on at the next start; one that was
+//! overtaken by another leaves the rest to that one.
+
+use super::codec;
+use super::core::{AccountKey, Core};
+use super::engine::{Engine, Tree};
+use super::people::login_context;
+use super::records::{
+    AccountRecord, LinkRecord, LoginRecord, Sealed, account_context, link_context, open_token, seal_token,
+};
+use super::seal::Keyring;
+use super::{Store, Unavailable};
+use crate::model::{LinkKey, Millis};
+
+/// Records sealed anew in one transaction.
+const AT_ONCE: usize = 64;
+
+/// How far a rotation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Sealing {
+    /// Tokens and login links sealed with the key in force.
+    pub current: usize,
+    /// Those still sealed with an earlier one.
+    pub earlier: usize,
+    /// Nothing at all, the journal included, needs an earlier key any more.
+    pub done: bool,
+}
+
+/// A login link as it lies on disk.
+type Login = ([u8; 32], LoginRecord);
+
+impl Store {
+    /// Records that none of these keys opens.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when they cannot be looked through at the moment.
+    pub fn unopened_by(&self, keyring: &Keyring) -> Result<usize, Unavailable> {
+        let foreign = |sealed: &Sealed| !keyring.knows(&sealed.0);
+        let base = usize::from(!keyring.has(self.lock().base_key));
+        Ok(self.count_sealed(foreign)?.max(base))
+    }
+
+    /// How far the rotation to the key in force is.
+    ///
+    /// # Errors
+    /// [`Unavailable`] as for [`Store::unopened_by`].
+    pub fn sealing(&self) -> Result<Sealing, Unavailable> {
+        let keyring = self.keyring();
+        let current = self.count_sealed(|sealed| keyring.is_current(&sealed.0))?;
+        let earlier = self.count_sealed(|sealed| !keyring.is_current(&sealed.0))?;
+        let done = earlier == 0 && self.lock().base_key == keyring.current_id();
+        Ok(Sealing { current, earlier, done })
+    }
+
+    fn count_sealed(&self, wanted: impl Fn(&Sealed) -> bool) -> Result<usize, Unavailable> {
+        let logins = self.live_logins()?;
+        let core = self.lock();
+        let tokens = core.sealed_tokens().filter(|sealed| wanted(sealed)).count();
+        Ok(tokens + logins.iter().filter(|(_, record)| wanted(&record.session)).count())
+    }
+
+    pub(super) fn live_logins(&self) -> Result<Vec<Login>, Unavailable> {
+        let now = Millis::now();
+        self.read(|engine| {
+            let records = engine.records(Tree::Logins).filter_map(Result::ok);
+            let logins = records.filter_map(|(key, value)| {
+                let record: LoginRecord = codec::decode(Tree::Logins.name(), &value).ok()?;
+                Some((key.as_ref().try_into().ok()?, record))
+            });
+            logins.filter(|(_, record): &Login| record.expires_at > now).collect()
+        })
+    }
+
+    /// Puts other keys in force: what is sealed from here on is sealed with the current one.
+    pub fn set_keyring(&self, keyring: Keyring) {
+        let _core = self.lock();
+        *self.inner.keyring.write().unwrap_or_else(std::sync::PoisonError::into_inner) = keyring.into();
+    }
+
+    /// Seals everything anew that is not sealed with the current key; reads go on meanwhile. Returns how many tokens
+    /// and login links that were.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store went down on the way; the rest is done at the next start.
+    pub async fn reseal(&self) -> Result<usize, Unavailable> {
+        let aim = self.keyring().current_id();
+        let mut count = 0;
+        for links in self.links().chunks(AT_ONCE) {
+            count += self.reseal_some(links, reseal_link).await?;
+        }
+        let accounts: Vec<_> = self.lock().accounts.keys().cloned().collect();
+        for accounts in accounts.chunks(AT_ONCE) {
+            count += self.reseal_some(accounts, reseal_account).await?;
+        }
+        for logins in self.live_logins()?.chunks(AT_ONCE) {
+            count += self.reseal_some(logins, reseal_login).await?;
+        }
+        self.commit(Core::rewrite_journal).await?;
+        let last = self.commit(|core| {
+            let keyring = self.inner.keyring();
+            // Another rotation began meanwhile: this one's journal is not yet that one's.
+            let still = keyring.current_id() == aim;
+            if still {
+                let check = Engine::check_record(&keyring);
+                core.write(check.tree, check.key, check.value);
+            }
+            still
+        });
+        if last.await? {
+            self.lock().base_key = aim;
+        }
+        Ok(count)
+    }
+
+    pub(super) async fn reseal_some<T>(
+        &self,
+        records: &[T],
+        reseal: impl Fn(&mut Core, &Keyring, &T) -> bool,
+    ) -> Result<usize, Unavailable> {
+        self.commit(|core| {
+            let keyring = self.inner.keyring();
+            records.iter().filter(|record| reseal(core, &keyring, record)).count()
+        })
+        .await
+    }
+}
+
+fn resealed(keyring: &Keyring, context: &[u8], sealed: &Sealed) -> Option<Sealed> {
+    if keyring.is_current(&sealed.0) {
+        return None;
+    }
+    open_token(keyring, context, sealed).ok().map(|token| seal_token(keyring, context, &token))
+}
+
+fn reseal_link(core: &mut Core, keyring: &Keyring, link: &LinkKey) -> bool {
+    let Some(record) = core.record(link) else { return false };
+    let Some(token) = resealed(keyring, &link_context(link), &record.token) else { return false };
+    core.put_record(link, LinkRecord { token, ..(*record).clone() });
+    true
+}
+
+fn reseal_account(core: &mut Core, keyring: &Keyring, key: &AccountKey) -> bool {
+    let Some(record) = core.accounts.get(key).cloned() else { return false };
+    let Some(token) = resealed(keyring, &account_context(key.0, &key.1), &record.token) else { return false };
+    core.put_account(key.clone(), AccountRecord { token, ..(*record).clone() });
+    true
+}
+
+/// A link that was taken since it was read must not come back.
+pub(super) fn reseal_login(core: &mut Core, keyring: &Keyring, (hash, record): &Login) -> bool {
+    if core.taken_logins.contains_key(hash) {
+        return false;
+    }
+    let Some(session) = resealed(keyring, &login_context(hash), &record.session) else { return false };
+    let record = LoginRecord { session, ..record.clone() };
+    core.write(Tree::Logins, hash.to_vec(), Some(codec::encode(&record)));
+    true
+}
