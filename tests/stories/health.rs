@@ -1,10 +1,10 @@
 //! The health of links: what a page says when its token, its permission or its budget is gone, what it stops doing
 //! then, and how it is well again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pagesyncd::model::UserId;
-use pagesyncd::sandbox::fault::{Call, Fault, Scope};
+use pagesyncd::sandbox::fault::{Call, ERROR_ROWS, Fault, Scope};
 use serde_json::{Value, json};
 
 use crate::town::{ADA, BRUNO, CHIDI, Town, delivery, eventually, until};
@@ -50,11 +50,14 @@ const PASSES: &[(u32, u32)] = &[
     (1, 99),
     (2, 0),
     (12, 0),
+    (31, 0),
+    (33, 0),
     (100, 0),
     (101, 0),
     (104, 0),
     (200, 2_069_030),
     (200, 2_069_031),
+    (200, 2_069_033),
     (341, 0),
     (506, 0),
     (987, 654),
@@ -499,6 +502,54 @@ async fn a_limit_stops_whom_it_concerns_and_nobody_else() {
         town.until_true(ada, &[page.clone(), other]).await;
         until("it is well again", async || town.health(&page).await == "active").await;
         town.finish().await;
+    }
+}
+
+/// Limits of one page, by each code that tells of one.
+const PAGE_LIMITS: &[(u32, u32)] = &[(32, 0), (613, 0), (613, 1996), (80001, 0), (80002, 0), (80005, 0), (80006, 0)];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_code_for_a_limit_of_one_page_holds_that_page_back_and_no_other() {
+    let town = Town::plan().pages(PAGE_LIMITS.len() + 1).start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    for (page, (number, subcode)) in pages.iter().zip(PAGE_LIMITS) {
+        let scope = Scope { call: Some(Call::ReadPage), ..Scope::page(page) };
+        town.world().set_fault_for(code(*number, *subcode), scope.times(1));
+        town.sync(page).await;
+    }
+    for (page, error) in pages.iter().zip(PAGE_LIMITS) {
+        until(&format!("{error:?} throttles the page"), async || town.health(page).await == "throttled").await;
+    }
+    assert_eq!(town.status().await["graph"]["gate"]["pages_blocked"], PAGE_LIMITS.len());
+    let free = pages.last().unwrap();
+    town.world().edit_page(free, "name", "Not held back".into()).unwrap();
+    town.until_true(user, std::slice::from_ref(free)).await;
+    // What is owed stays owed, and a daemon that is new to the limits reads it.
+    town.restart().await;
+    town.until_true(user, &pages).await;
+    for page in &pages {
+        until("the page is well", async || town.health(page).await == "active").await;
+    }
+    town.finish().await;
+}
+
+/// Whatever error the console can make, a story drives the daemon into it and out of it again.
+#[test]
+fn every_error_of_the_console_has_its_story() {
+    let limits = THROTTLES.iter().map(|(fault, ..)| match fault {
+        Fault::ThrottleApp => (4, 0),
+        Fault::ThrottleUser => (17, 0),
+        Fault::ThrottlePage => (32, 0),
+        Fault::ThrottleCustom => (613, 0),
+        Fault::ThrottleBusiness => (80001, 0),
+        other => panic!("{other} is no limit"),
+    });
+    let parks = PARKS.iter().map(|(error, ..)| *error);
+    let told: BTreeSet<(u32, u32)> =
+        parks.chain(PASSES.iter().copied()).chain(PAGE_LIMITS.iter().copied()).chain(limits).collect();
+    for row in ERROR_ROWS {
+        assert!(told.contains(&(row.code, row.subcode)), "no story drives a daemon into {}/{}", row.code, row.subcode);
     }
 }
 

@@ -12,6 +12,7 @@ mod durability;
 mod health;
 mod linking;
 mod reload;
+mod rotation;
 mod shutdown;
 mod sync;
 mod town;

@@ -97,6 +97,7 @@ pub const ERROR_ROWS: &[ErrorRow] = &[
     row(200, 0, 403, false, "(#200) Requires pages_manage_metadata permission to manage the object"),
     row(200, 2069030, 400, false, "This endpoint is not supported in the new Pages experience."),
     row(200, 2069031, 400, false, "This field is not supported."),
+    row(200, 2069033, 400, false, "This feature is not supported for this Page."),
     row(341, 0, 400, true, "(#341) Application limit reached"),
     row(368, 0, 400, false, "(#368) The action attempted has been deemed abusive or is otherwise disallowed"),
     row(506, 0, 400, false, "(#506) Duplicate status message"),
