@@ -165,25 +165,6 @@ async fn more_webhook_fields_are_subscribed_at_both_levels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_store_key_is_rotated_and_the_old_one_may_go() {
-    let mut town = Town::plan().pages(3).start().await;
-    let user = town.linked().await;
-    let old = town.setting("store.key");
-    let keygen = town.run(&["keygen"]).await;
-    town.set("store.key", String::from_utf8(keygen.stdout).unwrap().trim());
-    town.set("store.previous_keys", vec![old]);
-    town.reload("applied").await;
-    until("the tokens are sealed anew", async || town.log().contains("everything is sealed with the new store key"))
-        .await;
-    town.set("store.previous_keys", Vec::<toml::Value>::new());
-    town.reload("applied").await;
-    town.restart().await;
-    town.world().edit_page(&town.nth(0), "name", "Under the new key".into()).unwrap();
-    town.until_true(user, &town.pages()).await;
-    town.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_file_changes_nothing_is_told_and_is_forgotten_after_a_good_one() {
     let mut town = Town::plan().trace().start().await;
     town.expect_errors("pagesyncd::cli::run");
