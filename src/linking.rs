@@ -108,6 +108,9 @@ pub enum LinkError {
     /// The store was away.
     #[error(transparent)]
     Store(#[from] Unavailable),
+    /// A fault of ours; what was stored before it stays.
+    #[error("the login broke off inside the daemon")]
+    BrokeOff,
 }
 
 impl LinkError {
@@ -115,7 +118,7 @@ impl LinkError {
     pub fn is_transient(&self) -> bool {
         match self {
             LinkError::Graph(e) => matches!(e.kind, GraphErrorKind::Transient | GraphErrorKind::Throttled { .. }),
-            LinkError::Store(_) => true,
+            LinkError::Store(_) | LinkError::BrokeOff => true,
         }
     }
 }

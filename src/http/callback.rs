@@ -110,7 +110,7 @@ async fn take_in(
     });
     // Leave time to look at the first objects, and to answer.
     let joined = timeout_at(deadline - Duration::from_secs(2), task).await.ok()?;
-    joined.ok()
+    Some(joined.unwrap_or(Err(LinkError::BrokeOff)))
 }
 
 fn still_working(user: UserId, html: bool) -> Answer {
