@@ -63,7 +63,7 @@ pub fn status_json(house: &House) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": house.started_at.rfc3339(),
-        "uptime_seconds": now.since(house.started_at).as_secs(),
+        "uptime_seconds": Millis::steady().since(house.started_at).as_secs(),
         "links": counts.links,
         "health": counts.health,
         "due": counts.due,

@@ -14,6 +14,9 @@ const CATCH_UP_PER_SEC: u64 = 20;
 /// The longest that a catch-up is spread over.
 const LONGEST_CATCH_UP: Duration = Duration::from_secs(30 * 60);
 
+/// So far a stamp may lie ahead of a clock that was put right since.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5 * 60);
+
 /// Within so long a new link's token is checked.
 const SOON: Duration = Duration::from_secs(40);
 
@@ -35,12 +38,12 @@ pub fn next_slot(place: f64, interval: Duration, now: Millis) -> Millis {
 }
 
 /// The first poll of a link after a start: its next slot, or soon (within `spread`) when it was last read before the
-/// slot that has passed.
+/// slot that has passed. A read in times to come was stamped by a clock that was wrong, and says nothing of when it was.
 pub fn first_poll(place: f64, interval: Duration, read_at: Option<Millis>, spread: Duration, now: Millis) -> Millis {
     let next = next_slot(place, interval, now);
     let passed = Millis(next.0.saturating_sub(interval.as_millis() as u64));
     match read_at {
-        Some(read_at) if read_at >= passed => next,
+        Some(read_at) if read_at >= passed && read_at <= now.plus(CLOCKS_DIFFER) => next,
         _ => now.plus(spread.mul_f64(place)).min(next),
     }
 }
@@ -96,6 +99,16 @@ mod tests {
         assert_eq!(never, now);
         let fresh = first_poll(0.5, DAY, Some(now), spread, now);
         assert_eq!(fresh, next_slot(0.5, DAY, now));
+    }
+
+    #[test]
+    fn a_read_that_a_wrong_clock_put_into_the_future_is_not_relied_on() {
+        let now = Millis(1_795_341_600_000);
+        let spread = Duration::from_secs(60);
+        let ahead = first_poll(0.5, DAY, Some(now.plus(2 * DAY)), spread, now);
+        assert_eq!(ahead, now.plus(Duration::from_secs(30)));
+        let a_little = first_poll(0.5, DAY, Some(now.plus(Duration::from_secs(60))), spread, now);
+        assert_eq!(a_little, next_slot(0.5, DAY, now));
     }
 
     #[test]

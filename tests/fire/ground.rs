@@ -91,8 +91,9 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// A world of `pages` pages, all linked by one user and the first `shared` by another one, and the daemon running.
-    pub async fn lay(pages: usize, shared: usize, seed: u64) -> Ground {
+    /// A world of `pages` pages, all linked by one user and the first `shared` by another one, and the daemon running,
+    /// with `env` in its environment.
+    pub async fn lay(pages: usize, shared: usize, seed: u64, mut env: Vec<(String, String)>) -> Ground {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("disk/store");
         let disk = Disk::mount(&dir.path().join("disk.img"), &dir.path().join("disk"));
@@ -105,12 +106,13 @@ impl Ground {
         setup.burst = 1000;
         setup.refill = Duration::from_millis(10);
         let (config, log) = (dir.path().join("config.toml"), dir.path().join("daemon.log"));
+        env.push(("PAGESYNCD_DRILLS".into(), "1".into()));
         let daemon = Daemon::new(DaemonFiles {
             program: PROGRAM.into(),
             config: config.clone(),
             socket: setup.admin_socket.clone(),
             log: Some(log.clone()),
-            env: vec![("PAGESYNCD_DRILLS".into(), "1".into())],
+            env,
         });
         let table = server.config_toml(&setup).parse().unwrap();
         let base = setup.public_url.clone();

@@ -2,9 +2,11 @@
 //! what it acknowledged.
 //!
 //! `PAGESYNCD_FIRE_ROUNDS` says how many rounds (a few without it), `PAGESYNCD_FIRE_SEED` replays the choices of a run,
-//! `PAGESYNCD_FIRE_VERBOSE` prints each round.
+//! `PAGESYNCD_FIRE_VERBOSE` prints each round. The daemon's clock is set as well where libfaketime is there, which
+//! `PAGESYNCD_CLOCK_TESTS=require` demands.
 #![allow(clippy::unwrap_used, reason = "under fire an unmet expectation is a failure")]
 
+mod clock;
 mod disk;
 mod ground;
 mod outage;

@@ -90,7 +90,7 @@ fn switch(ground: &Ground, gone: &Gone, on: bool) {
 }
 
 async fn outage(name: &str, gone: Gone) {
-    let mut ground = Ground::lay(LINKS, 0, 11).await;
+    let mut ground = Ground::lay(LINKS, 0, 11, Vec::new()).await;
     if let (Gone::Disk, Err(reason)) = (&gone, &ground.disk) {
         println!("outage of the disk: skipped, since the store has no disk of its own ({reason})");
         return;

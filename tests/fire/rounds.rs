@@ -8,12 +8,17 @@
 //! true. The world saw no two writes of an object at once and no object going back, and the log holds no panic but
 //! those asked for.
 //!
-//! The daemon's own clock is not stepped. The world's is, so that Facebook's idea of time runs ahead of the daemon's.
+//! The daemon's wall clock is set back and ahead by minutes to two days, and right again at the end of the round, where
+//! a clock can be set; deaths fall into such times, so that a process starts by a wrong clock and lives on with a right
+//! one. Waits go by the monotonic clock and what was acknowledged by numbers, so nothing may be lost or late. Spaces
+//! refuses what is signed by a clock that is fifteen minutes off, which is one more outage of Spaces; so all has to be
+//! true only when the clock is right again. (What may be lost by such a clock are the sessions and logins that end with
+//! it; no round has any under way.) The world's clock only runs ahead: Facebook's idea of time differs from the daemon's.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::Method;
 use pagesyncd::sandbox::fault::{Fault, Scope};
@@ -23,6 +28,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use signal_hook::consts::SIGHUP;
 
+use crate::clock::Clock;
 use crate::ground::{Ground, within};
 use crate::senders::{Book, Senders, client};
 
@@ -70,6 +76,8 @@ enum Trouble {
     /// Spaces takes other keys than the daemon has, until the daemon is given them.
     Keys,
     DiskFull,
+    /// The daemon's wall clock is off by so many seconds.
+    Clock(i64),
 }
 
 /// Something that happens at once.
@@ -86,6 +94,9 @@ enum Blow {
     DrillListener,
     WorldClock,
 }
+
+const MINUTE: i64 = 60;
+const DAY: i64 = 24 * 60 * MINUTE;
 
 const BLOWS: &[Blow] = &[
     Blow::Kill,
@@ -107,6 +118,7 @@ pub struct Tally {
     pub stops: u64,
     pub outages: u64,
     pub full_disks: u64,
+    pub clock_steps: u64,
     pub lost: u64,
     pub max_resident: u64,
     pub max_store: u64,
@@ -115,6 +127,7 @@ pub struct Tally {
 
 pub struct Fire {
     ground: Ground,
+    clock: Result<Clock, String>,
     book: Arc<Book>,
     seed: u64,
     dice: StdRng,
@@ -128,15 +141,20 @@ pub struct Fire {
 
 impl Fire {
     pub async fn light(seed: u64) -> Fire {
-        let ground = Ground::lay(20, 10, seed % 1_000_000).await;
+        let clock = Clock::find();
+        let env = clock.as_ref().map(Clock::env).unwrap_or_default();
+        let ground = Ground::lay(20, 10, seed % 1_000_000, env).await;
         if let Err(reason) = &ground.disk {
             println!("fire: the disk is never filled, since the store has no disk of its own ({reason})");
+        }
+        if let Err(reason) = &clock {
+            println!("fire: the clock is never set: {reason}");
         }
         let book = Book::of(&ground);
         let dice = StdRng::seed_from_u64(seed);
         let tally = Tally::default();
         let started = Instant::now();
-        Fire { ground, book, seed, dice, http: client(), tally, keys: 0, deaths: 0, full: false, started }
+        Fire { ground, clock, book, seed, dice, http: client(), tally, keys: 0, deaths: 0, full: false, started }
     }
 
     fn troubles(&mut self) -> Vec<Trouble> {
@@ -154,6 +172,14 @@ impl Fire {
         }
         if dice.random_bool(0.15) && self.ground.disk.is_ok() {
             troubles.push(Trouble::DiskFull);
+        }
+        if dice.random_bool(0.25) {
+            // By minutes as often as by days, and back as often as ahead.
+            let most = *[20 * MINUTE, 2 * DAY].choose(dice).unwrap();
+            let off = dice.random_range(-most..=most);
+            if self.clock.is_ok() {
+                troubles.push(Trouble::Clock(off));
+            }
         }
         troubles
     }
@@ -199,6 +225,9 @@ impl Fire {
     }
 
     async fn begin(&mut self, trouble: Trouble, graph_is_ill: bool, scene: &str) {
+        if let Trouble::Clock(off) = trouble {
+            return self.set_clock(off, scene).await;
+        }
         self.tally.outages += 1;
         let latency = Duration::from_millis(self.dice.random_range(200..=1500));
         self.ground.world().set_latency(latency);
@@ -221,6 +250,7 @@ impl Fire {
                     self.until_refused(scene).await;
                 }
             }
+            Trouble::Clock(_) => {}
         }
     }
 
@@ -256,6 +286,25 @@ impl Fire {
                 self.ground.disk.as_ref().unwrap().relieve();
                 self.full = false;
             }
+            Trouble::Clock(_) => self.set_clock(0, "the end of a wrong clock").await,
+        }
+    }
+
+    /// Sets the clock, and sees that the daemon goes by it: it stamps what it reloads.
+    async fn set_clock(&mut self, off: i64, scene: &str) {
+        self.clock.as_ref().unwrap().set(off);
+        self.tally.clock_steps += 1;
+        let seen = within(PATIENCE, async || {
+            if self.ground.daemon.signal(SIGHUP).is_err() {
+                return true;
+            }
+            let Some(status) = self.ground.status().await else { return self.ground.daemon.pid().is_none() };
+            let stamp = status["config"]["loaded_at"].as_str().and_then(|at| humantime::parse_rfc3339(at).ok());
+            let seconds = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+            stamp.is_some_and(|at| (seconds(at) - seconds(SystemTime::now()) - off).abs() < MINUTE)
+        });
+        if seen.await.is_none() {
+            self.fail(scene, &format!("the daemon does not go by a clock that is {off} s off")).await;
         }
     }
 
@@ -431,7 +480,7 @@ impl fmt::Display for Fire {
         write!(
             f,
             "fire: seed {} rounds {} acknowledged {} (503: {}, unanswered: {}) kills {} stops {} outages {} \
-             (disk full: {}) lost {} max_rss {} store {} slowest_recovery {:.1}s took {:.0}s",
+             (disk full: {}) clock {} lost {} max_rss {} store {} slowest_recovery {:.1}s took {:.0}s",
             self.seed,
             tally.rounds,
             count(&answers.acknowledged),
@@ -441,6 +490,7 @@ impl fmt::Display for Fire {
             tally.stops,
             tally.outages,
             tally.full_disks,
+            self.clock.as_ref().map_or("never set".into(), |_| format!("set {} times", tally.clock_steps)),
             tally.lost,
             tally.max_resident,
             tally.max_store,

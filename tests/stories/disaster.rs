@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use pagesyncd::sandbox::fault::Fault;
 
+use crate::clock::Clock;
 use crate::town::{Town, until};
 
 type Damage = fn(&Path);
@@ -78,17 +79,6 @@ async fn an_export_is_searched_for_secrets_like_everything_else() {
     town.finish().await;
 }
 
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-
-/// Sets the daemon's wall clock off by so many seconds; the monotonic clock goes on as it did.
-fn set_clock(town: &Town, off: i64) {
-    let file = town.desk().join("clock");
-    std::fs::write(&file, format!("{off:+}")).unwrap();
-    // libfaketime looks at the file's time to see that it changed.
-    let changed = SystemTime::now() + Duration::from_secs(off.unsigned_abs());
-    std::fs::File::options().write(true).open(&file).unwrap().set_modified(changed).unwrap();
-}
-
 /// Does a line carry a time that is off by this much, to ten minutes?
 fn shows(log: &str, off: i64) -> bool {
     let span = Duration::from_secs(off.unsigned_abs());
@@ -100,20 +90,12 @@ fn shows(log: &str, off: i64) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_set_back_or_ahead_delays_nothing() {
-    if !Path::new(FAKETIME).exists() {
-        println!("skipped: no libfaketime (Debian package faketime), so the daemon's clock cannot be set");
-        return;
-    }
-    let plan = Town::plan().env("LD_PRELOAD", FAKETIME).env("FAKETIME_NO_CACHE", "1");
-    let plan = plan.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let clock = std::env::temp_dir().join(format!("pagesyncd-clock-{}", std::process::id()));
-    let plan =
-        plan.env("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()).daemon(|setup| setup.log_level = "debug".into());
-    let town = plan.build().await;
-    let link = town.desk().join("clock");
-    std::os::unix::fs::symlink(&clock, &link).unwrap();
-    std::fs::write(&clock, "+0").unwrap();
-    town.daemon.start().await.unwrap();
+    let clock = match Clock::find() {
+        Ok(clock) => clock,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let plan = clock.env().into_iter().fold(Town::plan(), |plan, (name, value)| plan.env(&name, &value));
+    let town = plan.daemon(|setup| setup.log_level = "debug".into()).start().await;
     let user = town.linked().await;
     let page = town.nth(0);
     // Spaces takes signatures that are up to fifteen minutes off.
@@ -122,7 +104,7 @@ async fn a_clock_that_is_set_back_or_ahead_delays_nothing() {
         town.world().set_fault(Fault::GraphReset, true);
         town.world().edit_page(&page, "name", format!("By a clock {off} s off").into()).unwrap();
         until("a read failed and waits", async || town.page(&page).await.unwrap()["reason"].is_string()).await;
-        set_clock(&town, off);
+        clock.set(off);
         let log = town.log().len();
         town.world().set_fault(Fault::GraphReset, false);
         town.until_true(user, std::slice::from_ref(&page)).await;
@@ -131,5 +113,4 @@ async fn a_clock_that_is_set_back_or_ahead_delays_nothing() {
     }
     town.settle().await;
     town.finish().await;
-    let _ = std::fs::remove_file(clock);
 }

@@ -5,6 +5,8 @@
 mod actors;
 mod browser;
 mod cli;
+#[path = "../fire/clock.rs"]
+mod clock;
 mod deletion;
 mod disaster;
 mod door;
