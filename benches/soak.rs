@@ -1,9 +1,15 @@
 //! Soak: webhooks over keep-alive connections as fast as the real daemon takes them, and what that does to its memory
 //! and its store.
 //!
-//! `cargo bench --bench soak` runs for `PAGESYNCD_SOAK_MINUTES` (1 without it) and prints a line of CSV every few
-//! seconds; the last line sets the end beside the first sample. Every delivery comes after an edit of the page now and
-//! then, so that marks, staged bodies and settles churn in the store, not marks alone.
+//! `PAGESYNCD_SOAK_DELIVERIES=4320000 cargo bench --bench soak` sends a day of fifty webhooks a second: so many requests,
+//! each signed and naming one page. Every twentieth comes after an edit of its page, so that marks, staged bodies and
+//! settles churn in the store, not marks alone: 216,000 edits in such a day, where the settings allow a hundred pages
+//! 144,000 reads and writes (one a minute each).
+//!
+//! `PAGESYNCD_SOAK_MINUTES` ends it earlier; without either it lasts a minute. A line of CSV is printed every few seconds
+//! (`PAGESYNCD_SOAK_EVERY_SECS`), and a verdict at the end: the sizes when a tenth was done and when all was, the slope
+//! between, and what was lost. It fails when a delivery is refused, when an object is not true at the end, or when memory
+//! or store grew by more than [`GROWTH`] and [`SLACK`] after the first tenth.
 //!
 //! With `PAGESYNCD_SOAK_CHURN=N` the store alone is driven instead, without a daemon: N cycles of mark, read, stage and
 //! settle over three hundred links, eight at a time, and the sizes of its files as it goes.
@@ -32,32 +38,74 @@ use senders::{Book, client};
 const PAGES: usize = 100;
 const SENDERS: usize = 8;
 const EDIT_EVERY: u64 = 20;
+/// What memory and store may grow by after the first tenth, in percent of what they were then.
+const GROWTH: u64 = 25;
+/// And so many bytes beside that: the store makes room in pieces of megabytes, and so does an allocator.
+const SLACK: u64 = 16 << 20;
 
 fn wish(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-async fn send(number: usize, book: Arc<Book>, pages: Vec<String>, go: Arc<AtomicBool>, sent: Arc<AtomicU64>) {
-    let http = client();
-    let mut turn = number as u64;
-    while go.load(Ordering::Relaxed) {
-        let page = std::slice::from_ref(&pages[turn as usize % pages.len()]);
-        let numbers = if turn.is_multiple_of(EDIT_EVERY) { book.edit(page) } else { vec![0] };
-        assert!(book.tell(&http, page, &numbers).await, "a delivery was not acknowledged");
-        sent.fetch_add(1, Ordering::Relaxed);
-        // Prime to the number of pages, so that all get their turn from each sender.
-        turn += 7;
+/// How far the senders are, and where they end.
+struct Goal {
+    deliveries: u64,
+    begun: AtomicU64,
+    sent: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Goal {
+    /// The number of a delivery to make.
+    fn take(&self) -> Option<u64> {
+        let turn = self.begun.fetch_add(1, Ordering::Relaxed);
+        (turn < self.deliveries && !self.over.load(Ordering::Relaxed)).then_some(turn)
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 }
 
-#[derive(Clone, Copy)]
+async fn send(book: Arc<Book>, pages: Vec<String>, goal: Arc<Goal>) {
+    let http = client();
+    while let Some(turn) = goal.take() {
+        // Seven is prime to the number of pages, so that all have their turn; so has each with an edit.
+        let page = std::slice::from_ref(&pages[(turn * 7 + turn / EDIT_EVERY) as usize % pages.len()]);
+        let numbers = if turn.is_multiple_of(EDIT_EVERY) { book.edit(page) } else { vec![0] };
+        if !book.tell(&http, page, &numbers).await {
+            goal.over.store(true, Ordering::Relaxed);
+            panic!("a delivery was not acknowledged: {:?}", book.answers);
+        }
+        goal.sent.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
 struct Sample {
+    deliveries: u64,
     resident: u64,
     store: u64,
 }
 
-fn sample(ground: &Ground) -> Sample {
-    Sample { resident: ground.resident(), store: ground.store_bytes() }
+fn sample(ground: &Ground, goal: &Goal) -> Sample {
+    Sample { deliveries: goal.sent(), resident: ground.resident(), store: ground.store_bytes() }
+}
+
+/// Bytes for each million deliveries: the line through the samples that lies nearest to them.
+fn slope(samples: &[Sample], of: impl Fn(&Sample) -> u64) -> f64 {
+    let points: Vec<(f64, f64)> = samples.iter().map(|s| (s.deliveries as f64 / 1e6, of(s) as f64)).collect();
+    let count = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
+    let below: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    let above: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    if below > 0.0 { above / below } else { 0.0 }
+}
+
+/// The links whose objects do not show what was acknowledged, or are not true.
+fn lost(ground: &Ground, book: &Book) -> usize {
+    let kept = |link: &&ground::Link| ground.shown(link) >= Some(book.promise(&link.page).acknowledged);
+    ground.links.len() - ground.links.iter().filter(kept).count() + ground.untrue().len()
 }
 
 /// One change of one link, all the way through the store.
@@ -122,57 +170,87 @@ async fn churn(cycles: u64) {
     store.close().await;
 }
 
+/// Samples every few seconds until the senders are done or their time is.
+async fn watch(ground: &Ground, goal: &Goal, time: Duration) -> Vec<Sample> {
+    let every = Duration::from_secs(wish("PAGESYNCD_SOAK_EVERY_SECS", 10));
+    let puts = || ground.links.iter().map(|l| ground.world().puts(&l.object_key())).sum::<u64>();
+    let reads = || ground.pages.iter().map(|page| ground.world().graph_reads(page)).sum::<u64>();
+    let (began, mut samples) = (Instant::now(), vec![Sample::default()]);
+    println!("seconds,deliveries,per_second,reads,puts,rss_bytes,store_bytes");
+    let is_over = || goal.sent() == goal.deliveries || goal.over.load(Ordering::Relaxed);
+    while !is_over() && began.elapsed() < time {
+        let woken = Instant::now();
+        within(every, async || is_over()).await;
+        let (now, before) = (sample(ground, goal), samples[samples.len() - 1].deliveries);
+        let rate = (now.deliveries - before) as f64 / woken.elapsed().as_secs_f64();
+        let (seconds, reads, puts) = (began.elapsed().as_secs(), reads(), puts());
+        println!("{seconds},{},{rate:.0},{reads},{puts},{},{}", now.deliveries, now.resident, now.store);
+        samples.push(now);
+    }
+    goal.over.store(true, Ordering::Relaxed);
+    samples.split_off(1)
+}
+
+/// Says what became of it all; `false` when something grew beyond its bound or was lost.
+fn judge(samples: &[Sample], took: Duration, lost: usize) -> bool {
+    let last = samples[samples.len() - 1];
+    let tenth = samples.iter().find(|s| s.deliveries * 10 >= last.deliveries).unwrap_or(&last);
+    let later: Vec<Sample> = samples.iter().filter(|s| s.deliveries >= tenth.deliveries).copied().collect();
+    let bound = |early: u64| early + early * GROWTH / 100 + SLACK;
+    let good = last.resident <= bound(tenth.resident) && last.store <= bound(tenth.store) && lost == 0;
+    println!(
+        "soak: deliveries {} ({:.0}/s) lost {lost} rss at 10% {} at the end {} (bound {}, slope {:+.0} bytes/million) \
+         store at 10% {} at the end {} (bound {}, slope {:+.0} bytes/million): {}",
+        last.deliveries,
+        last.deliveries as f64 / took.as_secs_f64(),
+        tenth.resident,
+        last.resident,
+        bound(tenth.resident),
+        slope(&later, |s| s.resident),
+        tenth.store,
+        last.store,
+        bound(tenth.store),
+        slope(&later, |s| s.store),
+        if good { "passed" } else { "FAILED" },
+    );
+    good
+}
+
 #[tokio::main]
 async fn main() {
     let cycles = wish("PAGESYNCD_SOAK_CHURN", 0);
     if cycles > 0 {
         return churn(cycles).await;
     }
-    let minutes = wish("PAGESYNCD_SOAK_MINUTES", 1);
-    let every = Duration::from_secs(wish("PAGESYNCD_SOAK_EVERY_SECS", 10));
-    let mut ground = Ground::lay(PAGES, 0, 5).await;
+    let deliveries = wish("PAGESYNCD_SOAK_DELIVERIES", u64::MAX);
+    let minutes = wish("PAGESYNCD_SOAK_MINUTES", if deliveries == u64::MAX { 1 } else { 7 * 24 * 60 });
+    let mut ground = Ground::lay(PAGES, 0, 5, Vec::new()).await;
     let book = Book::of(&ground);
-    let (go, sent) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
-    let senders: Vec<_> = (0..SENDERS)
-        .map(|number| tokio::spawn(send(number, book.clone(), ground.pages.clone(), go.clone(), sent.clone())))
-        .collect();
+    let goal = Arc::new(Goal { deliveries, begun: 0.into(), sent: 0.into(), over: false.into() });
     let began = Instant::now();
-    println!("seconds,deliveries,per_second,puts,rss_bytes,store_bytes");
-    let puts = |ground: &Ground| ground.links.iter().map(|l| ground.world().puts(&l.object_key())).sum::<u64>();
-    let mut first = None;
-    let mut before = 0;
-    while began.elapsed() < Duration::from_secs(minutes * 60) {
-        tokio::time::sleep(every).await;
-        let (now, total) = (sample(&ground), sent.load(Ordering::Relaxed));
-        let rate = (total - before) as f64 / every.as_secs_f64();
-        before = total;
-        first.get_or_insert(now);
-        let seconds = began.elapsed().as_secs();
-        println!("{seconds},{total},{rate:.0},{},{},{}", puts(&ground), now.resident, now.store);
-    }
-    go.store(false, Ordering::Relaxed);
+    let sender = |_| tokio::spawn(send(book.clone(), ground.pages.clone(), goal.clone()));
+    let senders: Vec<_> = (0..SENDERS).map(sender).collect();
+    let mut samples = watch(&ground, &goal, Duration::from_secs(minutes * 60)).await;
     for sender in senders {
         sender.await.unwrap();
     }
-    let rest = within(Duration::from_secs(60), async || ground.untrue().is_empty() && ground.at_rest().await).await;
-    assert!(rest.is_some(), "the daemon does not come to rest: {}", ground.account().await);
-    let (first, last) = (first.unwrap(), sample(&ground));
+    let took = began.elapsed();
+    let rest = within(Duration::from_secs(120), async || ground.untrue().is_empty() && ground.at_rest().await).await;
+    if rest.is_none() {
+        println!("the daemon does not come to rest: {}", ground.account().await);
+    }
+    samples.push(sample(&ground, &goal));
+    let good = judge(&samples, took, lost(&ground, &book));
     ground.daemon.stop().await;
     ground.daemon.start().await.unwrap();
-    let fresh = sample(&ground);
-    println!(
-        "soak: deliveries {} puts {} rss {} -> {} store {} -> {}; after a restart rss {} store {}",
-        sent.load(Ordering::Relaxed),
-        puts(&ground),
-        first.resident,
-        last.resident,
-        first.store,
-        last.store,
-        fresh.resident,
-        fresh.store,
-    );
-    let heard = ground.listen();
-    assert_eq!(heard.panics, Vec::<String>::new());
+    let fresh = sample(&ground, &goal);
+    println!("after a restart: rss {} store {}", fresh.resident, fresh.store);
+    assert_eq!(ground.listen().panics, Vec::<String>::new());
+    assert_eq!(ground.world().violations(), Vec::<String>::new());
     ground.daemon.stop().await;
     ground.server.shutdown().await;
+    drop(ground);
+    if !good || rest.is_none() {
+        std::process::exit(1);
+    }
 }
