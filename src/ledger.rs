@@ -296,10 +296,13 @@ impl Entry {
     }
 
     /// The staged body cannot be read back: its entry goes, and where it was a put a read is owed in its place. `mark`
-    /// must be a new number.
+    /// must be a new number. What Spaces holds is not known any more: the lost bytes may have gone out unanswered, and a
+    /// read that brings what was settled before them must not be taken for unchanged.
     pub fn discard(&mut self, seq: u64, now: Millis, mark: u64) -> Vec<Change> {
         let Some(staged) = self.staged.take_if(|s| s.seq == seq) else { return Vec::new() };
-        let mut changes = vec![Change::ClearStaged(staged)];
+        self.synced.digest = None;
+        self.synced.etag = None;
+        let mut changes = vec![Change::ClearStaged(staged), Change::PutSynced(self.synced.clone())];
         if let Marked::New(change) = self.mark(Cause::Manual, now, mark) {
             changes.push(change);
         }

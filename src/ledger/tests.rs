@@ -310,6 +310,18 @@ fn a_settle_of_an_overtaken_write_keeps_the_newer_entry() {
 }
 
 #[test]
+fn after_a_lost_body_nothing_is_taken_for_unchanged() {
+    let synced = Synced { digest: Some([1; 32]), etag: Some("e".into()), ..Synced::default() };
+    let mut entry = Entry::restored(None, None, synced);
+    let claim = entry.claim(1);
+    assert!(matches!(entry.stage(&claim, &found(2), false, Millis(2), 5), Stage::Staged(..)));
+    // Spaces may have these bytes by now, though nobody heard of it.
+    entry.discard(5, Millis(3), 6);
+    let claim = entry.claim(2);
+    assert!(matches!(entry.stage(&claim, &found(1), false, Millis(4), 7), Stage::Staged(..)));
+}
+
+#[test]
 fn a_forced_stage_writes_what_is_unchanged() {
     let synced = Synced { digest: Some([1; 32]), ..Synced::default() };
     let mut entry = Entry::restored(None, None, synced);
