@@ -425,6 +425,11 @@ impl Store {
         self.lock().entry(link, |e| e.due().filter(|_| e.wants_reader()).cloned()).flatten()
     }
 
+    /// The mark of a link, whether or not a read answers for it.
+    pub fn due_mark(&self, link: &LinkKey) -> Option<Mark> {
+        self.lock().entry(link, |e| e.due().cloned()).flatten()
+    }
+
     /// All links, in the order of their keys.
     pub fn links(&self) -> Vec<LinkKey> {
         self.lock().all_links()

@@ -229,7 +229,11 @@ impl PageState {
         if self.is_behind() {
             return self.relinked(me);
         }
-        if let Some(mark) = self.house.store.unclaimed_mark(&self.link) {
+        // With no job of this page's own, who has claimed the mark is a job that was cut off and has not ended yet. What
+        // it will give back nobody would be told of; read anew, it is fenced off.
+        let store = &self.house.store;
+        let idle = self.job.is_none();
+        if let Some(mark) = if idle { store.due_mark(&self.link) } else { store.unclaimed_mark(&self.link) } {
             self.last_cause = mark.cause;
             let input =
                 if spread < Duration::from_millis(100) { Input::Due(mark.cause) } else { Input::DueWithin(spread) };

@@ -104,6 +104,7 @@ async fn a_dropped_claim_gives_the_mark_back() {
     let link = link_one(&store, UserId::random(), 1).await;
     let claim = store.claim(&link).unwrap();
     assert!(store.unclaimed_mark(&link).is_none());
+    assert!(store.due_mark(&link).is_some());
     assert_eq!(claim.cause(), Some(Cause::Link));
     drop(claim);
     assert!(store.unclaimed_mark(&link).is_some());
