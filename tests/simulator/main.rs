@@ -13,6 +13,7 @@
 //! ```
 
 mod chance;
+mod chaos;
 mod oracle;
 mod outside;
 mod page;
@@ -26,25 +27,42 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use chance::Chance;
-use world::{Figures, Plan, World};
+use chaos::Flavour;
+use pagesyncd::model::Millis;
+use world::{Event, Figures, Plan, World};
 
 /// Within this much virtual time after the last fault nothing is owed any more.
 const QUIET_WITHIN: Duration = Duration::from_secs(3600);
 
+/// Links that an outage meets.
+const LINKS: usize = 200;
+
 fn plan(seed: u64) -> Plan {
     let mut chance = Chance::new(!seed);
-    let short = chance.percent(25);
+    let flavour = match chance.below(10) {
+        0..=4 => Flavour::All,
+        5 | 6 => Flavour::Racing,
+        7 | 8 => Flavour::Dying,
+        _ => Flavour::Relinking,
+    };
+    let short = flavour == Flavour::All && chance.percent(25);
     Plan {
         users: chance.between(1, 3) as usize,
         pages: chance.between(1, 4) as usize,
         poll: if short { Duration::from_secs(chance.between(600, 3_600)) } else { Duration::from_secs(24 * 3600) },
         // Short runs show what a later event would heal; long ones what only adds up.
-        faults: Duration::from_secs(if chance.percent(70) {
-            chance.between(5, 90)
-        } else {
-            chance.between(300, 3_000)
+        faults: Duration::from_secs(match flavour {
+            Flavour::All if chance.percent(30) => chance.between(300, 3_000),
+            Flavour::All => chance.between(5, 90),
+            _ => chance.between(2, 15),
         }),
-        pause: if chance.percent(70) { chance.between(50, 1_000) } else { chance.between(1_000, 20_000) },
+        // A phase ends at rest, where what a fault left behind shows before the next one heals it.
+        phases: if flavour == Flavour::All { 1 } else { 25 },
+        pause: match flavour {
+            Flavour::All if chance.percent(30) => chance.between(1_000, 20_000),
+            _ => chance.between(50, 1_000),
+        },
+        flavour,
     }
 }
 
@@ -62,23 +80,37 @@ fn come_to_rest(world: &mut World) -> bool {
     }
 }
 
-fn play(world: &mut World) {
+/// Faults, and then rest.
+fn phase(world: &mut World) -> bool {
     while world.now < world.faults_end {
         if !world.step() {
-            return;
+            return false;
         }
     }
     while world.next_at().is_some_and(|at| at.0 < world.faults_end.0 + 60_000) {
         if !world.step() {
-            return;
+            return false;
         }
     }
     let healed = world.now;
     if !come_to_rest(world) {
-        return;
+        return false;
     }
-    world.figures.quiet_ms = world.now.since(healed).as_millis() as u64;
+    let quiet = world.now.since(healed).as_millis() as u64;
+    world.figures.quiet_ms = world.figures.quiet_ms.max(quiet);
     world.check_at_rest(false);
+    world.violation.is_none()
+}
+
+fn play(world: &mut World) {
+    for number in 0..world.plan.phases {
+        if number > 0 {
+            world.begin_phase();
+        }
+        if !phase(world) {
+            return;
+        }
+    }
     let polled = world.now.plus(world.plan.poll * 2);
     while world.violation.is_none() && world.next_at().is_some_and(|at| at < polled) {
         world.step();
@@ -126,6 +158,7 @@ fn add(sum: &mut Figures, one: Figures) {
     sum.reads += one.reads;
     sum.writes += one.writes;
     sum.late += one.late;
+    sum.tampered += one.tampered;
     sum.give_ups += one.give_ups;
     sum.virtual_ms += one.virtual_ms;
     sum.quiet_ms = sum.quiet_ms.max(one.quiet_ms);
@@ -135,7 +168,7 @@ fn add(sum: &mut Figures, one: Figures) {
 fn what_was_answered_is_in_the_bucket_whatever_dies() {
     let replay = number("PAGESYNCD_SIM_SEED");
     let seconds = number("PAGESYNCD_SIM_SECONDS");
-    let steps = number("PAGESYNCD_SIM_STEPS").unwrap_or(if seconds.is_some() { u64::MAX } else { 150_000 });
+    let steps = number("PAGESYNCD_SIM_STEPS").unwrap_or(if seconds.is_some() { u64::MAX } else { 800_000 });
     let (began, first) = (Instant::now(), replay.unwrap_or(1));
     let (mut sum, mut seeds) = (Figures::default(), 0);
     for seed in first.. {
@@ -153,7 +186,8 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
     }
     println!(
         "simulator: {seeds} seeds, {} steps, {} days of virtual time, {} crashes, {} reopened stores, {} panics, \
-         {} processes given up, {} deliveries, {} reads, {} writes, {} late writes, quiet after at most {} s, {:?}",
+         {} processes given up, {} deliveries, {} reads, {} writes, {} late writes, \
+         {} objects altered by others, quiet after at most {} s, {:?}",
         sum.steps,
         sum.virtual_ms / 86_400_000,
         sum.crashes,
@@ -164,7 +198,86 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
         sum.reads,
         sum.writes,
         sum.late,
+        sum.tampered,
         sum.quiet_ms / 1000,
         began.elapsed(),
     );
+}
+
+/// The most reads and writes that began within one second since the last look.
+fn busiest(world: &mut World) -> (usize, usize) {
+    (std::mem::take(&mut world.oracle.herd), std::mem::take(&mut world.oracle.herd_of_writes))
+}
+
+/// What begins now and lasts until then.
+type Outage = fn(&mut World, Millis);
+
+/// What an outage of ten minutes led to. Reads and writes in the busiest second; tries in vain.
+#[derive(Debug)]
+struct Return {
+    meanwhile: (usize, usize),
+    afterwards: (usize, usize),
+    vain: (u64, u64),
+    caught_up: Duration,
+}
+
+/// Two hundred links, each owing something when the `outage` ends; or the process is killed in that moment.
+fn after(outage: Outage, killed: bool) -> Return {
+    let plan = Plan {
+        users: 1,
+        pages: LINKS,
+        poll: Duration::from_secs(24 * 3600),
+        faults: Duration::from_secs(900),
+        pause: 600_000,
+        phases: 1,
+        flavour: Flavour::Calm,
+    };
+    let mut world = World::new(plan, 3);
+    while world.store.core.records.is_empty() {
+        assert!(world.step());
+    }
+    assert!(come_to_rest(&mut world), "{:?}", world.violation);
+    busiest(&mut world);
+    let before = (world.figures.reads, world.figures.writes);
+    let until = world.now.plus(Duration::from_secs(600));
+    outage(&mut world, until);
+    for page in 0..LINKS {
+        let wait = world.chance.below(60_000);
+        world.at(world.now.plus(Duration::from_millis(wait)), Event::Change(page));
+    }
+    while world.now < until {
+        assert!(world.step(), "{:?}", world.violation);
+    }
+    let vain = (world.figures.reads - before.0, world.figures.writes - before.1);
+    let meanwhile = busiest(&mut world);
+    if killed {
+        world.crash();
+    }
+    assert!(come_to_rest(&mut world), "{:?}", world.violation);
+    world.check_at_rest(false);
+    assert_eq!(world.violation, None);
+    Return { meanwhile, afterwards: busiest(&mut world), vain, caught_up: world.now.since(until) }
+}
+
+#[test]
+fn hundreds_of_links_come_back_from_an_outage_without_a_herd() {
+    let outages: [(&str, Outage); 4] = [
+        ("graph is down", |world, until| world.graph.down_until = until),
+        ("graph throttles", |world, until| world.graph.throttled_until = until),
+        ("spaces is down", |world, until| world.spaces.down_until = until),
+        ("spaces refuses", |world, until| world.spaces.misconfigured_until = until),
+    ];
+    for (name, outage) in outages {
+        for killed in [false, true] {
+            let back = after(outage, killed);
+            println!("{name}, killed {killed}: {back:?}");
+            let links = LINKS as u64;
+            // A start hands out twenty reads a second; else each page comes by its own wait.
+            assert!(back.meanwhile.0 <= 60 && back.afterwards.0 <= 40, "{name}: {back:?}");
+            // One after the other, five thousandths of a second apart; at a start eight at a time.
+            assert!(back.meanwhile.1 <= 8 && back.afterwards.1 <= 200, "{name}: {back:?}");
+            assert!(back.vain.0 <= 12 * links && back.vain.1 <= 40, "{name}: {back:?}");
+            assert!(back.caught_up <= Duration::from_secs(10 * 60), "{name}: {back:?}");
+        }
+    }
 }

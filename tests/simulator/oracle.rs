@@ -6,8 +6,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use pagesyncd::model::Millis;
+use pagesyncd::ledger::{Entry, Synced};
+use pagesyncd::model::{Cause, Millis};
+use pagesyncd::page::machine::{Ended, Input, Pace};
 
+use super::chaos::Flavour;
 use super::outside::Op;
 use super::store::{Body, L};
 use super::world::World;
@@ -20,9 +23,50 @@ pub struct Oracle {
     stands_for: HashMap<u64, usize>,
     entries: HashMap<(L, u64), Body>,
     deaths: VecDeque<Millis>,
-    second: VecDeque<Millis>,
+    reads: Second,
+    writes: Second,
+    budgets: HashMap<u64, Budget>,
     /// The most reads that began within one second.
     pub herd: usize,
+    /// The most writes that began within one second.
+    pub herd_of_writes: usize,
+}
+
+/// What happened within the last second.
+#[derive(Debug, Default)]
+struct Second(VecDeque<Millis>);
+
+impl Second {
+    /// One more; how many there are.
+    fn count(&mut self, now: Millis) -> usize {
+        self.0.push_back(now);
+        while self.0.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(1)) {
+            self.0.pop_front();
+        }
+        self.0.len()
+    }
+}
+
+/// What a page may read: the token bucket as it is promised, apart from how it is made.
+#[derive(Debug)]
+struct Budget {
+    since: Millis,
+    burst: u64,
+    refill: Duration,
+    /// Reads that need no token: somebody waits for them, or they were paid for and failed.
+    free: u64,
+    reads: u64,
+}
+
+impl Budget {
+    fn new(pace: &Pace, free: u64, now: Millis) -> Self {
+        Budget { since: now, burst: pace.burst.into(), refill: pace.refill, free, reads: 0 }
+    }
+
+    fn allowed(&self, now: Millis) -> u64 {
+        let refilled = now.since(self.since).as_millis() / self.refill.as_millis().max(1);
+        self.burst + refilled as u64 + self.free
+    }
 }
 
 impl Oracle {
@@ -47,6 +91,7 @@ impl Oracle {
 
     pub fn process_ended(&mut self) {
         self.deaths.clear();
+        self.budgets.clear();
     }
 
     /// Is the budget of five deaths within ten minutes spent?
@@ -58,12 +103,36 @@ impl Oracle {
         self.deaths.len() > 5
     }
 
-    pub fn read_began(&mut self, _l: L, now: Millis) {
-        self.second.push_back(now);
-        while self.second.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(1)) {
-            self.second.pop_front();
+    pub fn read_began(&mut self, now: Millis) {
+        self.herd = self.herd.max(self.reads.count(now));
+    }
+
+    pub fn page_began(&mut self, instance: u64, pace: &Pace, now: Millis) {
+        self.budgets.insert(instance, Budget::new(pace, 0, now));
+    }
+
+    /// A page is told something; what that means for its budget.
+    pub fn page_told(&mut self, instance: u64, input: &Input, now: Millis) {
+        let Some(budget) = self.budgets.get_mut(&instance) else { return };
+        match input {
+            // A wish that stands from before is still free.
+            Input::Repaced(pace) => *budget = Budget::new(pace, 1, now),
+            Input::Due(Cause::Link | Cause::Manual) | Input::Revived => budget.free += 1,
+            Input::ReadEnded(Ended::Failed { .. } | Ended::Held(_)) => budget.free += 1,
+            _ => {}
         }
-        self.herd = self.herd.max(self.second.len());
+    }
+
+    /// A page reads, and no poll: how many reads it has begun where so many are allowed.
+    pub fn page_reads(&mut self, instance: u64, now: Millis) -> Option<(u64, u64)> {
+        let budget = self.budgets.get_mut(&instance)?;
+        budget.reads += 1;
+        let allowed = budget.allowed(now);
+        (budget.reads > allowed).then_some((budget.reads, allowed))
+    }
+
+    pub fn page_ended(&mut self, instance: u64) {
+        self.budgets.remove(&instance);
     }
 }
 
@@ -71,6 +140,8 @@ impl World {
     /// Before a write of an object goes out.
     pub fn write_begins(&mut self, l: L, op: Op) {
         self.figures.writes += 1;
+        let second = self.oracle.writes.count(self.now);
+        self.oracle.herd_of_writes = self.oracle.herd_of_writes.max(second);
         if self.carrying.values().any(|c| c.is_writing(l)) {
             self.fail(format!("link {l} is written by two at once"));
         }
@@ -98,19 +169,33 @@ impl World {
             ("queue's writes", flying, 8),
             ("directory", self.directory.len(), links),
             ("living pages", self.pages.len(), links),
-            ("jobs", self.jobs.len(), 4 * links + 8),
+            ("jobs", self.jobs.len(), 8 * links + 24),
             ("writes", self.carrying.len(), 2 * links + 16),
             ("histories", self.histories.len(), links),
             ("bodies on disk", self.store.disk.bodies.len(), self.store.disk.outbox.len()),
-            ("committer's queue", self.store.queue.len(), 40 * links + 100),
+            ("committer's queue", self.store.queue.len(), 100 * links + 400),
         ];
         for (what, size, bound) in sizes {
             if size > bound {
                 self.fail(format!("{what}: {size} where at most {bound} are allowed"));
             }
         }
-        if self.oracle.herd > 5 * links + 10 {
+        // Whoever links, or lets pages read fifty times a moment, asks for as many reads.
+        if self.plan.flavour == Flavour::All && self.oracle.herd > 5 * links + 10 {
             self.fail(format!("{} reads began within one second", self.oracle.herd));
+        }
+    }
+
+    /// A mark is claimed only while a read that claimed it goes on; else a burst would write a mark for each delivery.
+    pub fn check_claims(&mut self) {
+        if self.store.core.down {
+            return;
+        }
+        let claimed = |entry: &Entry| entry.due().is_some() && !entry.wants_reader();
+        let reads = |l: L| self.jobs.values().any(|job| job.claims(l));
+        let left = self.store.core.ledger.iter().find(|(l, entry)| claimed(entry) && !reads(**l));
+        if let Some(l) = left.map(|(l, _)| *l) {
+            self.fail(format!("link {l}: its mark is claimed by nobody who reads"));
         }
     }
 
@@ -157,12 +242,33 @@ impl World {
         orphan.map(|l| format!("link {l} has no page"))
     }
 
+    /// Right after an unlink: what was known of the object belongs to the link that is gone.
+    pub fn check_forgotten(&mut self, l: L) {
+        let known = self.store.core.ledger.get(&l).map(Entry::synced);
+        if known.is_some_and(|known| *known != Synced::default()) {
+            self.fail(format!("link {l} is gone and what it knew of Spaces is not"));
+        }
+    }
+
+    /// When nothing waits to be written, memory is what a start would make of the disk.
+    fn differs_from_disk(&self, l: L) -> bool {
+        let disk = &self.store.disk;
+        let (mark, staged) = (disk.marks.get(&l).cloned(), disk.outbox.get(&l).cloned());
+        let restored = Entry::restored(mark, staged, disk.synced.get(&l).cloned().unwrap_or_default());
+        let entry = self.store.core.ledger.get(&l).cloned().unwrap_or_default();
+        (entry.due(), entry.staged(), entry.synced()) != (restored.due(), restored.staged(), restored.synced())
+    }
+
     /// When nothing is owed: what was answered is in the bucket. With `polled`, every page's poll has passed too, and
     /// the bucket is the truth, whatever stragglers did.
     pub fn check_at_rest(&mut self, polled: bool) {
         for l in 0..self.keys.len() {
             if let Some(wrong) = self.wrong_at_rest(l, polled) {
                 self.fail(format!("link {l}: {wrong}"));
+            }
+            if self.differs_from_disk(l) {
+                let (entry, disk) = (self.store.core.ledger.get(&l).cloned(), self.store.disk.synced.get(&l).cloned());
+                self.fail(format!("link {l}: in memory {entry:?}, on disk {disk:?}"));
             }
         }
         let zombies = self.pages.len().saturating_sub(self.directory.len());

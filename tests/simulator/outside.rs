@@ -29,10 +29,10 @@ impl Graph {
         self.versions[page].len() - 1
     }
 
-    /// The page changes: to something new, or back to what it was before.
-    pub fn change(&mut self, page: usize, chance: &mut Chance) {
+    /// The page changes: to something new, or, `back` times in a hundred, to what it was a moment ago.
+    pub fn change(&mut self, page: usize, back: u64, chance: &mut Chance) {
         let past = self.versions[page].len() as u64;
-        let content = if past > 1 && chance.percent(35) {
+        let content = if past > 1 && chance.percent(back) {
             self.versions[page][(past - 1 - chance.below(past.min(3))) as usize]
         } else {
             self.contents += 1;

@@ -7,6 +7,7 @@ use pagesyncd::model::Cause;
 use pagesyncd::page::machine::{Ended, Input, Machine, Read};
 use pagesyncd::page::schedule;
 
+use super::chaos::Flavour;
 use super::store::{Body, L};
 use super::uploader::UploaderMsg;
 use super::world::{Event, Staging, Waiter, World};
@@ -59,6 +60,18 @@ pub struct Job {
     head: Option<u64>,
 }
 
+impl Job {
+    pub fn claims(&self, l: L) -> bool {
+        self.link == l && self.claim.is_some()
+    }
+}
+
+impl Page {
+    pub fn is_reading(&self) -> bool {
+        self.job.is_some()
+    }
+}
+
 type Expected = (Option<Digest>, Option<String>, bool);
 
 impl World {
@@ -73,6 +86,7 @@ impl World {
             page.machine.step(self.now, Input::Parked, 0.0);
         }
         let instance = self.fresh();
+        self.oracle.page_began(instance, &self.pace, self.now);
         self.pages.insert(instance, page);
         instance
     }
@@ -129,7 +143,8 @@ impl World {
             return self.relinked(instance);
         }
         let link = self.page(instance).link;
-        if let Some(mark) = self.store.core.unclaimed_mark(link) {
+        let (core, idle) = (&self.store.core, self.pages[&instance].job.is_none());
+        if let Some(mark) = if idle { core.due_mark(link) } else { core.unclaimed_mark(link) } {
             self.page(instance).last_cause = mark.cause;
             let soon = spread < Duration::from_millis(100);
             self.step_page(instance, if soon { Input::Due(mark.cause) } else { Input::DueWithin(spread) });
@@ -139,7 +154,14 @@ impl World {
 
     fn step_page(&mut self, instance: u64, input: Input) {
         let (now, jitter) = (self.now, self.chance.unit());
+        self.oracle.page_told(instance, &input, now);
         if let Some(read) = self.page(instance).machine.step(now, input, jitter) {
+            if read.prompt
+                && let Some((reads, allowed)) = self.oracle.page_reads(instance, now)
+            {
+                let link = self.page(instance).link;
+                self.fail(format!("link {link} is read {reads} times where {allowed} are allowed"));
+            }
             self.begin(instance, read);
         }
         let page = self.page(instance);
@@ -156,7 +178,9 @@ impl World {
         self.cut_job(instance);
         let page = self.page(instance);
         let Some(token) = page.token else {
-            page.machine.step(now, Input::ReadEnded(Ended::Failed { hint: None }), jitter);
+            let failed = Input::ReadEnded(Ended::Failed { hint: None });
+            page.machine.step(now, failed.clone(), jitter);
+            self.oracle.page_told(instance, &failed, now);
             return;
         };
         page.job = Some(id);
@@ -173,7 +197,8 @@ impl World {
         let page = self.page(instance);
         page.job_number += 1;
         if let Some(job) = page.job.take() {
-            let wait = if self.chance.percent(8) { self.chance.below(5_000) } else { self.chance.below(4) };
+            let often = if self.plan.flavour == Flavour::Dying { 30 } else { 8 };
+            let wait = if self.chance.percent(often) { self.chance.below(5_000) } else { self.chance.below(4) };
             self.soon(wait, Event::AbortLands(job));
         }
     }
@@ -257,7 +282,7 @@ impl World {
         job.seen = self.graph.version(self.page_of(job.link));
         self.figures.reads += 1;
         let now = self.now;
-        self.oracle.read_began(job.link, now);
+        self.oracle.read_began(now);
         let slow = self.now < self.graph.slow_until;
         let took = if slow { self.chance.between(1_000, 15_000) } else { self.chance.between(20, 600) };
         let looks = self.chance.below(took + 1);
@@ -368,6 +393,7 @@ impl World {
         self.cut_job(instance);
         self.figures.panics += 1;
         if let Some(page) = self.pages.remove(&instance) {
+            self.oracle.page_ended(instance);
             self.tell_supervisor(super::world::SupervisorMsg::PageDied(page.link, instance));
         }
     }

@@ -211,6 +211,10 @@ impl Core {
         self.ledger.get(&l).filter(|e| e.wants_reader()).and_then(|e| e.due().cloned())
     }
 
+    pub fn due_mark(&self, l: L) -> Option<Mark> {
+        self.ledger.get(&l).and_then(|e| e.due().cloned())
+    }
+
     pub fn staged(&self, l: L) -> Option<&Staged> {
         self.ledger.get(&l).and_then(Entry::staged)
     }

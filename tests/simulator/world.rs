@@ -12,6 +12,7 @@ use pagesyncd::page::machine::Pace;
 use pagesyncd::restart::History;
 
 use super::chance::Chance;
+use super::chaos::Flavour;
 use super::outside::{Graph, Op, Spaces};
 use super::page::{Job, JobStep, Page, PageMsg};
 use super::store::{Durable, L, Request, Store};
@@ -86,6 +87,9 @@ pub struct Plan {
     /// How long faults go on, and the mean pause between two of them.
     pub faults: Duration,
     pub pause: u64,
+    /// How often faults begin again.
+    pub phases: u32,
+    pub flavour: Flavour,
 }
 
 /// Figures of a run.
@@ -99,6 +103,7 @@ pub struct Figures {
     pub reads: u64,
     pub writes: u64,
     pub late: u64,
+    pub tampered: u64,
     pub give_ups: u64,
     pub quiet_ms: u64,
     pub virtual_ms: u64,
@@ -170,12 +175,13 @@ impl World {
         let user = |l: usize| UserId(uuid::Uuid::from_u128(0x5151 + (l / plan.pages) as u128));
         let keys = (0..plan.users * plan.pages).map(|l| LinkKey::new(user(l), number(l))).collect();
         let now = Millis(1_795_341_600_000 + chance.below(86_400_000));
-        let pace = Pace {
-            debounce: Duration::from_secs(2),
-            burst: 3,
-            refill: Duration::from_secs(60),
-            poll_interval: plan.poll,
+        let (debounce, burst, refill) = match plan.flavour {
+            Flavour::Racing => (100, 50, 200),
+            Flavour::Dying | Flavour::Relinking => (100, 3, 1_000),
+            Flavour::All | Flavour::Calm => (2_000, 3, 60_000),
         };
+        let (debounce, refill) = (Duration::from_millis(debounce), Duration::from_millis(refill));
+        let pace = Pace { debounce, burst, refill, poll_interval: plan.poll };
         let mut world = World {
             faults_end: now.plus(plan.faults),
             plan,
@@ -212,6 +218,11 @@ impl World {
         world.at(world.now, Event::Start);
         world.at(world.now, Event::Chaos);
         world
+    }
+
+    pub fn begin_phase(&mut self) {
+        self.faults_end = self.now.plus(self.plan.faults);
+        self.at(self.now, Event::Chaos);
     }
 
     pub fn fail(&mut self, what: String) {
@@ -281,10 +292,14 @@ impl World {
             }
             trace.push_back(format!("{} {:?}", due.at.0, due.event));
         }
+        let read = matches!(due.event, Event::Job(..) | Event::AbortLands(_) | Event::Resume(..));
         let durable = matches!(due.event, Event::Committed | Event::Applied { .. } | Event::Resume(..) | Event::Reopen);
         self.happen(due.event);
         if durable {
             self.check_durable();
+        }
+        if read {
+            self.check_claims();
         }
         self.check_always();
         self.violation.is_none()
@@ -294,8 +309,9 @@ impl World {
         match event {
             Event::Chaos => self.chaos(),
             Event::Change(page) => {
-                self.graph.change(page, &mut self.chance);
-                let wait = self.chance.below(3_000);
+                let racing = self.plan.flavour == Flavour::Racing;
+                self.graph.change(page, if racing { 75 } else { 35 }, &mut self.chance);
+                let wait = self.chance.below(if racing { 300 } else { 3_000 });
                 if self.chance.percent(85) {
                     self.at(Millis(self.now.0 + wait), Event::Deliver { page, tries: 0 });
                 }
@@ -435,7 +451,10 @@ impl World {
     pub fn unlink_rest(&mut self, page: usize, all: Vec<L>, mut rest: Vec<L>, keep: bool) {
         let now = self.now;
         let Some(l) = rest.pop() else { return self.tell_supervisor(SupervisorMsg::Unlinked(all)) };
-        if let Ok((_, writes)) = self.store.decide(|core| core.remove_link(l, keep, now)) {
+        if let Ok((removed, writes)) = self.store.decide(|core| core.remove_link(l, keep, now)) {
+            if removed {
+                self.check_forgotten(l);
+            }
             self.wait(writes, Waiter::Unlink { page, all, rest, keep });
         }
     }
