@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::town::leaks::{overhear, peer};
 use crate::town::{Plan, Town, delivery};
 
 const HOOK: &str = "/facebook/webhook";
@@ -31,8 +32,9 @@ async fn connect(address: &str) -> TcpStream {
 
 /// Everything that comes until the door closes. A reset is a close as well.
 async fn all_of(stream: &mut TcpStream) -> Vec<u8> {
-    let mut said = Vec::new();
+    let (mut said, from) = (Vec::new(), peer(stream));
     let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the door neither answers nor closes");
+    overhear(from, &said);
     said
 }
 
@@ -65,6 +67,7 @@ fn answers(mut said: &[u8]) -> Vec<(u16, String)> {
 /// The bytes of a signed webhook about no page that is linked.
 fn signed(town: &Town, body: &str) -> String {
     let signature = town.world().sign(body.as_bytes());
+    town.keep_secret(signature.trim_start_matches("sha256="));
     format!(
         "POST {HOOK} HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: {signature}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
@@ -376,12 +379,13 @@ async fn large_bodies_together_stay_within_the_budget() {
 
 /// The first answer, or what came until the close.
 async fn all_of_or_less(stream: &mut TcpStream) -> Vec<u8> {
-    let mut said = Vec::new();
+    let (mut said, from) = (Vec::new(), peer(stream));
     let read = async {
         while !said.windows(4).any(|w| w == b"\r\n\r\n")
             && stream.read_buf(&mut said).await.is_ok_and(|count| count > 0)
         {}
     };
     timeout(PATIENCE, read).await.expect("a large body is neither answered nor closed");
+    overhear(from, &said);
     said
 }

@@ -7,7 +7,7 @@
 //! be: a violation seen by the world, a panic or an error in the log that the story did not announce, and any
 //! secret of the town in anything the daemon wrote or said ([`leaks`]).
 
-mod leaks;
+pub mod leaks;
 mod login;
 
 use std::collections::BTreeSet;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::town::leaks::{overhear, peer};
 use crate::town::{ADA, Town, delivery, eventually, sha1, sha256, until};
 
 const HOOK: &str = "/facebook/webhook";
@@ -21,6 +22,7 @@ async fn connect(town: &Town) -> TcpStream {
 /// A whole signed request as bytes.
 fn raw(town: &Town, body: &str) -> Vec<u8> {
     let signature = town.world().sign(body.as_bytes());
+    town.keep_secret(signature.trim_start_matches("sha256="));
     let mut text = format!("POST {HOOK} HTTP/1.1\r\nhost: x\r\nx-hub-signature-256: {signature}\r\n").into_bytes();
     write!(text, "content-length: {}\r\n\r\n{body}", body.len()).unwrap();
     text
@@ -42,6 +44,7 @@ async fn read_answer(stream: &mut TcpStream, rest: &mut Vec<u8>) -> (u16, String
         }
         let mut bytes = [0; 4096];
         let count = stream.read(&mut bytes).await.unwrap();
+        overhear(peer(stream), &[rest, &bytes[..count]].concat());
         assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(rest));
         rest.extend_from_slice(&bytes[..count]);
     }

@@ -1,39 +1,107 @@
 //! The search for leaks: every secret of the town against everything the daemon wrote or said.
 //!
-//! Half a secret is a leak too, so a secret counts as found by its first sixteen bytes. All secrets are looked for in
-//! one pass over each text.
+//! Half a secret is a leak too, so a secret counts as found by its first sixteen bytes; and so is a secret in another
+//! dress, so these are looked for as they are and in each encoding in which they could slip out: base64 of both
+//! alphabets wherever in the encoded bytes they begin, hexadecimal, percent-encoding, JSON's escapes. All secrets in all
+//! forms are looked for in one pass over each text.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use tokio::net::TcpStream;
 
 use super::{Town, sha256};
 
+/// By so many bytes a secret is known.
 const HEAD: usize = 16;
 
-/// The heads of secrets, with a table of their first two bytes before the costly look.
+/// What was read from sockets by hand, by the address that said it: whoever reads from a socket has no town at hand.
+static OVERHEARD: Mutex<Vec<(SocketAddr, Vec<u8>)>> = Mutex::new(Vec::new());
+
+/// What came from this peer must hold no secret.
+pub fn overhear(peer: Option<SocketAddr>, said: &[u8]) {
+    let mut heard = OVERHEARD.lock().unwrap_or_else(PoisonError::into_inner);
+    heard.extend(peer.map(|peer| (peer, said.to_vec())));
+}
+
+/// The other end of a connection; to be asked before it is closed.
+pub fn peer(stream: &TcpStream) -> Option<SocketAddr> {
+    stream.peer_addr().ok()
+}
+
+/// The characters of an encoding that are the same whatever stands before and after, where `before` bytes of the group
+/// of three that is encoded together come before the head.
+fn base64_core(engine: &impl base64::Engine, head: &[u8], before: usize) -> Vec<u8> {
+    let bytes: Vec<u8> = std::iter::repeat_n(0, before).chain(head.iter().copied()).collect();
+    let text = engine.encode(&bytes).into_bytes();
+    // The first character that owes nothing to what comes before, and the last that owes nothing to what follows.
+    text[(before * 8).div_ceil(6)..bytes.len() * 8 / 6].to_vec()
+}
+
+fn each(head: &[u8], form: impl Fn(u8) -> String) -> Vec<u8> {
+    head.iter().map(|byte| form(*byte)).collect::<String>().into_bytes()
+}
+
+/// A head in every form in which it is looked for.
+fn forms(head: &[u8]) -> HashSet<Vec<u8>> {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let plain = |byte: u8| char::from(byte).to_string();
+    let mut forms: HashSet<Vec<u8>> = (0..3)
+        .flat_map(|before| [base64_core(&STANDARD_NO_PAD, head, before), base64_core(&URL_SAFE_NO_PAD, head, before)])
+        .collect();
+    forms.extend([
+        head.to_vec(),
+        hex::encode(head).into_bytes(),
+        hex::encode_upper(head).into_bytes(),
+        each(head, |byte| format!("%{byte:02X}")),
+        each(head, |byte| format!("%{byte:02x}")),
+        each(head, |byte| if unreserved(byte) { plain(byte) } else { format!("%{byte:02X}") }),
+        each(head, |byte| if unreserved(byte) { plain(byte) } else { format!("%{byte:02x}") }),
+        each(head, |byte| if b"\"\\".contains(&byte) { format!("\\{}", plain(byte)) } else { plain(byte) }),
+        each(head, |byte| if b"\"\\/".contains(&byte) { format!("\\{}", plain(byte)) } else { plain(byte) }),
+        each(head, |byte| format!("\\u{byte:04x}")),
+        each(head, |byte| format!("\\u{byte:04X}")),
+    ]);
+    forms
+}
+
+/// The heads of secrets in all their forms, by their first bytes, with a table of what these begin with before the
+/// costly look.
 struct Heads {
-    heads: HashSet<[u8; HEAD]>,
+    heads: HashMap<[u8; HEAD], Vec<Vec<u8>>>,
     begins: Vec<bool>,
+}
+
+/// A place in the table for what begins so.
+fn slot(window: &[u8]) -> usize {
+    let first = u32::from_be_bytes([window[0], window[1], window[2], window[3]]);
+    (first.wrapping_mul(0x9e37_79b1) >> 12) as usize
 }
 
 impl Heads {
     fn new<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
-        let heads: HashSet<[u8; HEAD]> = secrets
-            .map(|secret| {
-                let bytes = secret.as_bytes();
-                assert!(bytes.len() >= HEAD, "too short to be looked for");
-                bytes[..HEAD].try_into().unwrap()
-            })
-            .collect();
-        let mut begins = vec![false; 1 << 16];
-        heads.iter().for_each(|head| begins[usize::from(u16::from_be_bytes([head[0], head[1]]))] = true);
+        let mut heads: HashMap<[u8; HEAD], Vec<Vec<u8>>> = HashMap::new();
+        let mut begins = vec![false; 1 << 20];
+        for secret in secrets {
+            assert!(secret.len() >= HEAD, "too short to be looked for");
+            for form in forms(&secret.as_bytes()[..HEAD]) {
+                begins[slot(&form)] = true;
+                heads.entry(form[..HEAD].try_into().unwrap()).or_default().push(form);
+            }
+        }
         Heads { heads, begins }
     }
 
     /// Some text around the first secret in `text`, with the secret itself cut.
     fn found_in(&self, text: &[u8]) -> Option<String> {
-        let at = text.windows(HEAD).position(|window| {
-            self.begins[usize::from(u16::from_be_bytes([window[0], window[1]]))] && self.heads.contains(window)
+        let at = (0..(text.len() + 1).saturating_sub(HEAD)).find(|at| {
+            let rest = &text[*at..];
+            self.begins[slot(rest)]
+                && self.heads.get(&rest[..HEAD]).is_some_and(|forms| forms.iter().any(|form| rest.starts_with(form)))
         })?;
         let before = &text[at.saturating_sub(200)..at + 6];
         Some(String::from_utf8_lossy(before).into_owned())
@@ -74,8 +142,10 @@ impl Town {
         let secrets = self.all_secrets();
         let heads = Heads::new(secrets.iter().map(String::as_str));
         // A search that finds nothing where something is would pass every story.
-        let bait = format!("a log line with {} in it", secrets.iter().next().unwrap());
-        assert!(heads.found_in(bait.as_bytes()).is_some());
+        let bait = secrets.iter().next().unwrap();
+        for bait in [bait.clone(), STANDARD_NO_PAD.encode(bait), hex::encode(bait)] {
+            assert!(heads.found_in(format!("a log line with {bait} in it").as_bytes()).is_some());
+        }
         let folder = self.dir.path();
         let own = [folder.join("desk"), self.config.clone(), folder.join("world/world.json")];
         for file in files(folder) {
@@ -92,6 +162,15 @@ impl Town {
                 panic!("a secret is in what was said by {from}: …{near}…");
             }
         }
+        let door: SocketAddr = self.base.strip_prefix("http://").unwrap().parse().unwrap();
+        let mut overheard = OVERHEARD.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours: Vec<_> = overheard.extract_if(.., |(from, _)| *from == door).collect();
+        drop(overheard);
+        for (_, said) in ours {
+            if let Some(near) = heads.found_in(&said) {
+                panic!("a secret is in what came from the socket: …{near}…");
+            }
+        }
     }
 }
 
@@ -101,5 +180,38 @@ fn a_secret_is_found_wherever_it_begins() {
     assert!(heads.found_in(b"EAAP0123456789ab").is_some());
     assert!(heads.found_in(b"x EAAP0123456789abcdef").is_some());
     assert!(heads.found_in(b"x EAAP0123456789a").is_none());
+    assert!(heads.found_in(b"").is_none());
     assert!(!heads.found_in(b"x EAAP0123456789abcdef").unwrap().contains("0123456789ab"));
+}
+
+/// `text` percent-encoded or escaped by what others use to do it.
+fn by_others(text: &str) -> Vec<String> {
+    let form: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    let mut address = url::Url::parse("http://x/").unwrap();
+    address.set_query(Some(text));
+    let all_escaped: String = text.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let all_percent: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let json = serde_json::to_string(text).unwrap();
+    let slashes = json.replace('/', "\\/");
+    vec![form, address.to_string(), all_escaped, all_percent, json, slashes]
+}
+
+#[test]
+fn a_secret_is_found_in_whatever_dress() {
+    for secret in ["EAAP0123456789abcdefghij", "pass/word+with=\"a\\mark|in it", "k7Qx/+9aBcDeFgHiJkLm=="] {
+        let heads = Heads::new([secret].into_iter());
+        let mut planted = vec![secret.to_owned(), hex::encode(secret), hex::encode_upper(secret)];
+        for before in ["", "a", "ab", "abc", "abcd"] {
+            let text = format!("{before}{secret} and more");
+            planted.push(STANDARD_NO_PAD.encode(&text));
+            planted.push(URL_SAFE_NO_PAD.encode(&text));
+            planted.push(base64::engine::general_purpose::STANDARD.encode(&text));
+        }
+        planted.extend(by_others(secret));
+        for text in planted {
+            assert!(heads.found_in(format!("before {text} after").as_bytes()).is_some(), "{secret} as {text}");
+        }
+        let harmless = ["EAAP-0123456789abcdef", &hex::encode(&secret[1..]), &STANDARD_NO_PAD.encode(&secret[1..])];
+        assert!(harmless.iter().all(|text| heads.found_in(text.as_bytes()).is_none()));
+    }
 }
