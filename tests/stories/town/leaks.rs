@@ -3,7 +3,7 @@
 //! Half a secret is a leak too, so a secret counts as found by its first sixteen bytes; and so is a secret in another
 //! dress, so these are looked for as they are and in each encoding in which they could slip out: base64 of both
 //! alphabets wherever in the encoded bytes they begin, hexadecimal, percent-encoding, JSON's escapes. All secrets in all
-//! forms are looked for in one pass over each text.
+//! forms are looked for in one pass over each text, and in one more over what its escapes stand for.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -42,31 +42,33 @@ fn base64_core(engine: &impl base64::Engine, head: &[u8], before: usize) -> Vec<
     text[(before * 8).div_ceil(6)..bytes.len() * 8 / 6].to_vec()
 }
 
-fn each(head: &[u8], form: impl Fn(u8) -> String) -> Vec<u8> {
-    head.iter().map(|byte| form(*byte)).collect::<String>().into_bytes()
-}
-
 /// A head in every form in which it is looked for.
 fn forms(head: &[u8]) -> HashSet<Vec<u8>> {
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let plain = |byte: u8| char::from(byte).to_string();
-    let mut forms: HashSet<Vec<u8>> = (0..3)
-        .flat_map(|before| [base64_core(&STANDARD_NO_PAD, head, before), base64_core(&URL_SAFE_NO_PAD, head, before)])
-        .collect();
-    forms.extend([
-        head.to_vec(),
-        hex::encode(head).into_bytes(),
-        hex::encode_upper(head).into_bytes(),
-        each(head, |byte| format!("%{byte:02X}")),
-        each(head, |byte| format!("%{byte:02x}")),
-        each(head, |byte| if unreserved(byte) { plain(byte) } else { format!("%{byte:02X}") }),
-        each(head, |byte| if unreserved(byte) { plain(byte) } else { format!("%{byte:02x}") }),
-        each(head, |byte| if b"\"\\".contains(&byte) { format!("\\{}", plain(byte)) } else { plain(byte) }),
-        each(head, |byte| if b"\"\\/".contains(&byte) { format!("\\{}", plain(byte)) } else { plain(byte) }),
-        each(head, |byte| format!("\\u{byte:04x}")),
-        each(head, |byte| format!("\\u{byte:04X}")),
-    ]);
+    let mut forms = HashSet::from([head.to_vec(), hex::encode(head).into(), hex::encode_upper(head).into()]);
+    for before in 0..3 {
+        forms.extend([base64_core(&STANDARD_NO_PAD, head, before), base64_core(&URL_SAFE_NO_PAD, head, before)]);
+    }
     forms
+}
+
+/// What `%2F`, `\u002f`, `\/` and `\"` stand for, put in their places. Which characters are written so differs from
+/// encoder to encoder, so the text is undone and not the secret dressed. `None` where nothing is written so.
+fn undone(text: &[u8]) -> Option<Vec<u8>> {
+    let number = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    let one = |rest: &[u8]| match *rest {
+        [b'%', a, b, ..] => Some((number(&[a, b])?, 3)),
+        [b'\\', b'u', b'0', b'0', a, b, ..] => Some((number(&[a, b])?, 6)),
+        [b'\\', sign @ (b'/' | b'"' | b'\\'), ..] => Some((sign, 2)),
+        _ => None,
+    };
+    let (mut plain, mut at, mut changed) = (Vec::with_capacity(text.len()), 0, false);
+    while at < text.len() {
+        let (byte, length) = one(&text[at..]).unwrap_or((text[at], 1));
+        changed |= length > 1;
+        plain.push(byte);
+        at += length;
+    }
+    changed.then_some(plain)
 }
 
 /// The heads of secrets in all their forms, by their first bytes, with a table of what these begin with before the
@@ -98,6 +100,10 @@ impl Heads {
 
     /// Some text around the first secret in `text`, with the secret itself cut.
     fn found_in(&self, text: &[u8]) -> Option<String> {
+        self.found_plain(text).or_else(|| self.found_plain(&undone(text)?))
+    }
+
+    fn found_plain(&self, text: &[u8]) -> Option<String> {
         let at = (0..(text.len() + 1).saturating_sub(HEAD)).find(|at| {
             let rest = &text[*at..];
             self.begins[slot(rest)]
