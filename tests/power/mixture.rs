@@ -359,7 +359,7 @@ impl Task {
             _ => None,
         };
         self.begin(vec![(link.clone(), State { owed: None, synced, ..state })], Words::new());
-        self.store.settle(&link, &item.staged, synced.map(|n| n.to_string())).await.unwrap();
+        self.store.settle(&link, &item, synced.map(|n| n.to_string())).await.unwrap();
         self.done();
     }
 
