@@ -204,10 +204,14 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// The known key that `unknown` most likely means: the same leaf in another section first (a key under the wrong
-/// header), then the closest leaf in its own section, then the closest whole name.
+/// The known key that `unknown` most likely means: the one of its own section that begins so, then the same leaf in
+/// another section (a key under the wrong header), then the closest leaf in its own section, then the closest whole name.
 pub(super) fn nearest_key(unknown: &str) -> &'static str {
     let (section, leaf) = unknown.rsplit_once('.').unwrap_or(("", unknown));
+    let begins = |key: &&Key| key.section() == section && leaf.len() > 3 && key.leaf().starts_with(leaf);
+    if let Some(longer) = KEYS.iter().find(begins) {
+        return longer.name;
+    }
     if let Some(moved) = KEYS.iter().find(|key| key.leaf() == leaf) {
         return moved.name;
     }

@@ -4,7 +4,7 @@
 //! What no daemon may send counts as a violation of the world: a signature that none of the receiver's secrets makes, a
 //! timestamp off by more than five minutes, the same id with another content, a request where a redirect led.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -71,7 +71,7 @@ impl Received {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     secrets: Vec<String>,
-    received: Vec<Received>,
+    received: VecDeque<Received>,
     /// The body that each id came with.
     bodies: BTreeMap<String, Bytes>,
 }
@@ -84,15 +84,20 @@ impl World {
 
     /// Every attempt to deliver a notice that could be read, oldest first.
     pub fn notice_attempts(&self) -> Vec<Received> {
-        self.lock().receiver.received.clone()
+        self.lock().receiver.received.iter().cloned().collect()
     }
 
     /// The notices that were taken, oldest first, each once however often it came.
     pub fn notices_taken(&self) -> Vec<Received> {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let mut taken = self.notice_attempts();
         taken.retain(|notice| notice.taken && seen.insert(notice.id.clone()));
         taken
+    }
+
+    /// The latest attempts, newest first.
+    pub(crate) fn last_notices(&self, count: usize) -> Vec<Received> {
+        self.lock().receiver.received.iter().rev().take(count).cloned().collect()
     }
 
     fn remember(&self, mut notice: Received, taken: bool) {
@@ -105,9 +110,9 @@ impl World {
             inner.journal.violation(format!("the notice {} came with two contents", notice.id));
         }
         if inner.receiver.received.len() == KEPT {
-            inner.receiver.received.remove(0);
+            inner.receiver.received.pop_front();
         }
-        inner.receiver.received.push(notice);
+        inner.receiver.received.push_back(notice);
         drop(inner);
         self.tell(EventKind::Notice, page.as_deref(), taken, words);
     }

@@ -1,6 +1,7 @@
 //! The store on a real disk.
 
 mod damage;
+mod notices;
 mod rotation;
 
 use super::people::{NewAccount, NewLink};

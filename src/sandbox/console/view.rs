@@ -145,15 +145,15 @@ impl Console {
 
     /// The notices that came last, newest first.
     fn notices(&self) -> Vec<Value> {
-        let attempts = self.world.notice_attempts();
         let page =
             |id: Option<&str>| self.world.look(|s| id.and_then(|id| s.pages.get(id)).map(|p| p.name().to_owned()));
-        let last = attempts.iter().rev().take(NOTICES);
-        last.map(|notice| {
-            json!({"id": notice.id, "at": notice.at, "type": notice.word(), "taken": notice.taken,
+        let last = self.world.last_notices(NOTICES);
+        last.iter()
+            .map(|notice| {
+                json!({"id": notice.id, "at": notice.at, "type": notice.word(), "taken": notice.taken,
                    "page": notice.page(), "name": page(notice.page()), "data": notice.body["data"]})
-        })
-        .collect()
+            })
+            .collect()
     }
 
     pub(super) fn pages(&self, query: &str) -> Value {
