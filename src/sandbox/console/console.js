@@ -143,7 +143,8 @@ function showNotices(notices, faults, status) {
       words.append(link, ' ');
     }
     const data = notice.data ?? {};
-    const detail = data.changed?.join(', ') ?? data.reason ?? data.confirmation_code ?? (data.anew ? 'anew' : data.object_kept ? 'object kept' : '');
+    const few = data.changed && (data.changed.length > 6 ? `${data.changed.slice(0, 5).join(', ')} and ${data.changed.length - 5} more` : data.changed.join(', '));
+    const detail = few ?? data.reason ?? data.confirmation_code ?? (data.anew ? 'anew' : data.object_kept ? 'object kept' : '');
     words.append(notice.type.replace('page.', ''), ...(detail ? [make('span', { className: 'dim', textContent: ` ${detail}` })] : []));
     return make('li', { className: notice.taken ? '' : 'failed', data: { kind: 'notice', type: notice.type, page: notice.page ?? '' } },
       make('time', { textContent: clock.format(notice.at) }), make('i'), words);
