@@ -125,7 +125,9 @@ fn judge(status: u16, hint: Option<Duration>) -> Result<(), NotTaken> {
         200..300 => return Ok(()),
         408 | 425 | 429 | 500.. => (Fault::Busy(hint), "is busy or broken"),
         300..=399 => (Fault::Settings, "redirects, which is not followed; set notify.url to where it leads"),
-        401 | 403 => (Fault::Settings, "does not accept the signature; compare notify.secret with the receiver's"),
+        401 | 403 => {
+            (Fault::Settings, "does not accept the signature; compare notify.secret, and the clocks of both sides")
+        }
         404 | 405 => (Fault::Settings, "has nothing there that takes notices; correct notify.url"),
         410 => (Fault::Settings, "wants no notices any more; set another notify.url, or none"),
         _ => (Fault::Notice, "does not take this notice; look into its log"),

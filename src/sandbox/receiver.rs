@@ -1,8 +1,9 @@
 //! The platform's own program, as far as notices go: it takes them at `POST /notices`, verifies each as the Standard
 //! Webhooks specification has it, by code of its own, and remembers what it took.
 //!
-//! What no daemon may send counts as a violation of the world: a signature that none of the receiver's secrets makes, a
-//! timestamp off by more than five minutes, the same id with another content, a request where a redirect led.
+//! What no daemon may send counts as a violation of the world: a signature that none of the receiver's secrets makes, the
+//! same id with another content, a request where a redirect led. A timestamp that is off by more than five minutes is
+//! refused like a wrong signature, and is the clock's fault.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -31,6 +32,7 @@ const BODY_LIMIT: usize = 1 << 20;
 const KEPT: usize = 20_000;
 /// How far a timestamp may be off, in seconds.
 const TOLERANCE: u64 = 5 * 60;
+const OFF: &str = "its timestamp is off";
 /// What `Retry-After` says while the receiver is busy, in seconds.
 pub const RETRY_AFTER: u64 = 3;
 
@@ -148,7 +150,10 @@ async fn answer(world: &World, request: Request<Incoming>) -> Result<Response<Bo
     let notice = match read(world, &head.headers, bytes) {
         Ok(notice) => notice,
         Err(wrong) => {
-            world.lock().journal.violation(format!("a notice is not as it should be: {wrong}"));
+            if wrong != OFF {
+                world.lock().journal.violation(format!("a notice is not as it should be: {wrong}"));
+            }
+            world.tell(EventKind::Notice, None, false, format!("a notice is refused: {wrong}"));
             return Ok(plain(401));
         }
     };
@@ -195,7 +200,7 @@ fn read(world: &World, headers: &HeaderMap, bytes: Bytes) -> Result<Received, &'
         return Err("it is no application/json");
     }
     if (Millis::now().0 / 1000).abs_diff(timestamp) > TOLERANCE {
-        return Err("its timestamp is off");
+        return Err(OFF);
     }
     let secrets = world.lock().receiver.secrets.clone();
     if !secrets.iter().any(|secret| is_signed(secret, id, timestamp, &bytes, signature)) {
