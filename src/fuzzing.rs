@@ -197,6 +197,7 @@ pub fn config_text(bytes: &[u8]) {
             assert!(config.http.max_connections > 0 && config.http.max_body_bytes > 0);
             let f = &config.facebook;
             let secrets = [&f.app_secret, &f.verify_token, &config.spaces.secret_key, &config.session.state_secret];
+            let secrets: Vec<&Secret> = secrets.into_iter().chain(&config.notify.secret).collect();
             for finding in &loaded.warnings {
                 let said = finding.to_string();
                 assert!(

@@ -94,8 +94,7 @@ impl Actor for Notifier {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             NotifierMsg::News(reply) => {
-                let now = Millis::steady();
-                state.house.store.notice_news().into_iter().for_each(|lane| state.queue.add(lane, now));
+                state.news();
                 // The one who waits for it may be gone with the actor before.
                 let _ = reply.send(());
             }
@@ -117,6 +116,15 @@ impl Actor for Notifier {
 }
 
 impl NotifierState {
+    /// Lanes in which something was decided. With notices off that is what a store that was opened again had kept.
+    fn news(&mut self) {
+        let (lanes, now) = (self.house.store.notice_news(), Millis::steady());
+        if self.house.setup().receiver.is_none() {
+            return self.take_over();
+        }
+        lanes.into_iter().for_each(|lane| self.queue.add(lane, now));
+    }
+
     /// Everything that waits is this notifier's to send; or, when notices are off, nobody's.
     fn take_over(&mut self) {
         if self.house.setup().receiver.is_some() {
