@@ -219,6 +219,7 @@ fn notices_want_a_secret_and_keep_their_address_as_it_is() {
     let found = case.findings();
     let said: Vec<_> = found.iter().map(|f| (f.key.as_str(), f.message.as_str())).collect();
     assert_eq!(said, [("notify.url", "is plain http to another host")]);
+    assert!(case.load().is_err(), "it is no mere warning");
     let local = case.with("notify.url", "\"http://127.0.0.1:8000/n\"");
     assert_eq!(local.load().unwrap().warnings, []);
     assert_eq!(Case::least().config().notify.url, None);

@@ -124,10 +124,10 @@ impl Core {
         codes.iter().for_each(|code| self.end_deletion(code));
     }
 
-    /// A deletion is done when none of its links owes a delete. It is told once.
+    /// A deletion that was not done before is, when none of its links owes a delete.
     pub(super) fn end_deletion(&mut self, code: &str) {
         let Some(record) = self.deletions.get(code).cloned() else { return };
-        if record.completed_at.is_some() || record.links.iter().any(|link| self.owes_delete(link)) {
+        if record.links.iter().any(|link| self.owes_delete(link)) {
             return;
         }
         let links = record.links.clone();

@@ -1,5 +1,6 @@
-//! The end, in the order of the flow: doors, reads, writes, notices. Each step has a limit; the whole stays under fifteen
-//! seconds with the closing of the store that follows. What is left over lies in the store.
+//! The end, in the order of the flow: doors, reads, writes. Notices end beside the writes and cost no time of their own.
+//! Each step has a limit; the whole stays under fifteen seconds with the closing of the store that follows. What is left
+//! over lies in the store.
 
 use std::time::Duration;
 
@@ -31,8 +32,7 @@ impl SupervisorState {
         for place in self.house.directory.all() {
             place.actor.stop(Some("draining".into()));
         }
-        self.drain_uploader().await;
-        self.drain_notifier().await;
+        tokio::join!(self.drain_uploader(), self.drain_notifier());
         let _ = std::fs::remove_file(&self.sockets.admin.1);
     }
 
