@@ -117,7 +117,7 @@ async fn cycle(store: &Store, link: &LinkKey, number: u64) {
     let body = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(1500));
     store.stage(claim, digest, body.into(), false).await.unwrap();
     if let Some(item) = store.outbox_item(link).await.unwrap() {
-        store.settle(link, &item.staged, Some(format!("{number:032x}"))).await.unwrap();
+        store.settle(link, &item, Some(format!("{number:032x}"))).await.unwrap();
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! supervisor ─┬─ uploader        the one writer to Spaces
+//!             ├─ notifier        tells the platform's receiver what happened
 //!             ├─ app             the app-level webhook subscription
 //!             ├─ page × links    token, webhook state, rhythm of one link
 //!             └─ listener × 1–3  the public door; the admin door on its socket and, if asked for, on loopback
@@ -13,15 +14,16 @@
 //!   message. So a stop, a reload or a panic next door is dealt with at once.
 //! * A handler returns `Err` only to die. Trouble with Graph, Spaces or the store is an outcome, not a failure.
 //! * Mailboxes are unbounded, so senders are bounded: a page that was told that it is due is not told again before it
-//!   looked ([`directory`]); the uploader is sent links, never bodies, and knows each once.
+//!   looked ([`directory`]); the uploader is sent links, never bodies, and knows each once, and so the notifier's lanes.
 //!
 //! Stopping follows the flow of the work: the listeners close the door and finish their requests, the pages finish or
-//! abandon their reads, the uploader finishes its writes, the store makes durable what it has; each step has a limit,
+//! abandon their reads, the uploader finishes its writes, the notifier what is on its way, the store makes durable what it has; each step has a limit,
 //! and what is left over lies in the store. ractor kills children whose parent ends, so the parent ends last.
 
 pub mod app;
 pub mod directory;
 pub mod listener;
+pub mod notifier;
 pub mod page;
 pub mod supervisor;
 pub mod uploader;

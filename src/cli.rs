@@ -97,7 +97,11 @@ enum Verb {
         passphrase_file: Option<PathBuf>,
     },
     /// Print a fresh store key
-    Keygen,
+    Keygen {
+        /// Print a fresh secret for notices instead (`notify.secret`)
+        #[arg(long)]
+        notify: bool,
+    },
 }
 
 /// The command line as clap knows it, for the man page.
@@ -133,8 +137,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Verb::Session { user, ttl } => show::session(&door()?, user, ttl, json),
         Verb::Import { file, passphrase_file } => import::import(&config, &file, passphrase_file.as_deref(), json),
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
-        Verb::Keygen => {
+        Verb::Keygen { notify } => {
             let key = crate::store::seal::generate_key();
+            // 32 random bytes in standard base64 are what both are made of.
+            let key = if notify { format!("whsec_{key}") } else { key };
             if json {
                 println!("{}", serde_json::json!({ "key": key }))
             } else {

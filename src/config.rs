@@ -56,6 +56,8 @@ pub struct Config {
     pub store: Store,
     /// Browser sessions.
     pub session: Session,
+    /// The receiver of notices.
+    pub notify: Notify,
     /// The door for operators.
     pub admin: Admin,
     /// The log.
@@ -170,6 +172,21 @@ pub struct Session {
     pub ttl: Duration,
     /// A login without a session starts a new user.
     pub allow_new: bool,
+}
+
+/// `[notify]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notify {
+    /// Where notices are posted; `None` when they are off.
+    pub url: Option<String>,
+    /// Signs them; see [`decode_notify_secret`], which accepts it. There is one where there is a URL.
+    pub secret: Option<Secret>,
+    /// Signs them too, while the secret is rotated.
+    pub previous_secret: Option<Secret>,
+    /// Notices sent at a time.
+    pub max_in_flight: usize,
+    /// One request, from start to last byte.
+    pub request_timeout: Duration,
 }
 
 /// `[admin]`
@@ -294,6 +311,13 @@ impl Config {
                 ttl: r.span("session.ttl"),
                 allow_new: r.flag("session.allow_new"),
             },
+            notify: Notify {
+                url: r.url_or_none("notify.url"),
+                secret: r.secret_or_none("notify.secret"),
+                previous_secret: r.secret_or_none("notify.previous_secret"),
+                max_in_flight: r.count("notify.max_in_flight"),
+                request_timeout: r.span("notify.request_timeout"),
+            },
             admin: Admin { socket: Admin::read_socket(r), listen: r.address_or_none("admin.listen") },
             log: Log {
                 level: r.text_by("log.level", validate::log_level),
@@ -395,6 +419,14 @@ impl<'a> Source<'a> {
         let value = read(&mut Reader::new(raw, env, base, report).torn(faults.any()).exposed(self.open_to_all));
         (value, faults)
     }
+}
+
+/// The bytes of a secret that signs notices: `whsec_` and the base64 of 24 to 64 bytes, as Standard Webhooks has it.
+/// `None` for anything else.
+pub fn decode_notify_secret(secret: &Secret) -> Option<Zeroizing<Vec<u8>>> {
+    let text = secret.expose().strip_prefix("whsec_")?.trim_end_matches('=');
+    let bytes = Zeroizing::new(STANDARD_NO_PAD.decode(text).ok()?);
+    (24..=64).contains(&bytes.len()).then_some(bytes)
 }
 
 /// The 32 bytes of a store key, from standard or URL-safe base64, padded or not. `None` for anything else.

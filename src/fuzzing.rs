@@ -22,7 +22,9 @@ use crate::http::delivery::pages_named;
 use crate::http::login::session_ids;
 use crate::ledger::{Mark, Staged, Synced};
 use crate::model::{LinkKey, Millis, PageId, Secret, UserId};
+use crate::notice::Notice;
 use crate::oauth::{Callback, CallbackQuery, StateSigner};
+use crate::page::data::Fields;
 use crate::signature::{self, sign_sha256, verify_webhook};
 use crate::spaces::error::SpacesError;
 use crate::store::records::{AccountRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
@@ -195,6 +197,7 @@ pub fn config_text(bytes: &[u8]) {
             assert!(config.http.max_connections > 0 && config.http.max_body_bytes > 0);
             let f = &config.facebook;
             let secrets = [&f.app_secret, &f.verify_token, &config.spaces.secret_key, &config.session.state_secret];
+            let secrets: Vec<&Secret> = secrets.into_iter().chain(&config.notify.secret).collect();
             for finding in &loaded.warnings {
                 let said = finding.to_string();
                 assert!(
@@ -232,6 +235,8 @@ pub fn store_records(bytes: &[u8]) {
         record::<LoginRecord>("logins", value);
         record::<Millis>("states", value);
         record::<DeletionRecord>("deletions", value);
+        record::<Fields>("fields", value);
+        notice(value);
     }
     if let Some(link) = LinkKey::from_bytes(bytes) {
         assert_eq!(link.to_bytes(), bytes);
@@ -247,6 +252,16 @@ fn record<T: Serialize + DeserializeOwned>(tree: &'static str, value: &[u8]) {
             assert_eq!(again.as_ref(), Ok(&once), "a record of {tree} does not survive");
         }
         Err(error) => check_said(&error.to_string(), 100),
+    }
+}
+
+/// A notice; and its body is JSON that names its type and no more than the link's names.
+fn notice(value: &[u8]) {
+    record::<Notice>("notices", value);
+    if let Ok(notice) = codec::decode::<Notice>("notices", value) {
+        let body: serde_json::Value = serde_json::from_slice(&notice.body()).unwrap_or_default();
+        assert_eq!(body["type"], notice.told.word());
+        assert!(body["data"].is_object() && body["timestamp"].is_string());
     }
 }
 

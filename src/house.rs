@@ -14,12 +14,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::actors::app::AppMsg;
 use crate::actors::directory::Directory;
+use crate::actors::notifier::NotifierMsg;
 use crate::actors::supervisor::SupervisorMsg;
 use crate::actors::uploader::UploaderMsg;
 use crate::config::Config;
 use crate::graph::{Gate, GraphClient, GraphError, GraphSettings};
 use crate::metrics::Metrics;
 use crate::model::{LinkKey, Millis};
+use crate::notify::Receiver;
 use crate::oauth::StateSigner;
 use crate::spaces::{ObjectStore, S3Store, SpacesError, SpacesSettings};
 use crate::store::Store;
@@ -33,6 +35,8 @@ pub struct Setup {
     pub graph: GraphClient,
     /// Spaces.
     pub spaces: Arc<dyn ObjectStore>,
+    /// The receiver of notices; `None` when they are off.
+    pub receiver: Option<Arc<Receiver>>,
     /// Signs OAuth states.
     pub states: StateSigner,
     /// When it came into force.
@@ -66,9 +70,10 @@ impl Setup {
             request_timeout: s.request_timeout,
         };
         let spaces = S3Store::new(spaces, metrics.clone()).map_err(|e| format!("spaces: {e}"))?;
+        let receiver = Receiver::new(&config.notify).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
         let session = &config.session;
         let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
-        Ok(Setup { config, graph, spaces: Arc::new(spaces), states, loaded_at: Millis::now() })
+        Ok(Setup { config, graph, spaces: Arc::new(spaces), receiver, states, loaded_at: Millis::now() })
     }
 }
 
@@ -158,6 +163,8 @@ pub struct Addresses {
     pub uploader: Option<ActorRef<UploaderMsg>>,
     /// The app actor.
     pub app: Option<ActorRef<AppMsg>>,
+    /// The notifier.
+    pub notifier: Option<ActorRef<NotifierMsg>>,
 }
 
 /// The shared house.
@@ -174,6 +181,8 @@ pub struct House {
     pub graph: Dependency,
     /// How Spaces fares.
     pub spaces: Dependency,
+    /// How the receiver of notices fares.
+    pub notify: Dependency,
     /// When the process started.
     pub started_at: Millis,
     /// Log level and format.
@@ -208,6 +217,7 @@ impl House {
         metrics: Arc<Metrics>,
         telemetry: Option<Telemetry>,
     ) -> Arc<Self> {
+        store.switch_notices(setup.receiver.is_some());
         Arc::new(House {
             store,
             metrics,
@@ -215,6 +225,7 @@ impl House {
             gate,
             graph: Dependency::new("graph"),
             spaces: Dependency::new("spaces"),
+            notify: Dependency::new("notify"),
             started_at: Millis::now(),
             telemetry,
             tasks: TaskTracker::new(),
@@ -233,6 +244,7 @@ impl House {
 
     /// Puts others in force.
     pub fn set_setup(&self, setup: Setup) {
+        self.store.switch_notices(setup.receiver.is_some());
         *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
     }
 
@@ -263,6 +275,14 @@ impl House {
     /// Tells the uploader; a new one refills itself from the outbox, so that nothing is lost with a dead one.
     pub fn tell_uploader(&self, message: UploaderMsg) {
         let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).uploader.clone();
+        if let Some(to) = to {
+            let _ = to.cast(message);
+        }
+    }
+
+    /// Tells the notifier; a new one asks the store what waits.
+    pub fn tell_notifier(&self, message: NotifierMsg) {
+        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).notifier.clone();
         if let Some(to) = to {
             let _ = to.cast(message);
         }

@@ -64,6 +64,10 @@
 //! leave a field out, or park the link until a person links it again ([`health`]). Spaces being away keeps the outbox
 //! waiting. A store that cannot write makes the door answer 503, reopens itself and then everybody looks again.
 //!
+//! *Notices.* When a page was linked, its object changed, it waits for a person, it was unlinked, or a deletion is done,
+//! the same transaction that decides it owes the platform a notice ([`notice`]). The notifier sends them, signed, in order
+//! for each link, until the receiver took them; nobody waits for it.
+//!
 //! *Reload.* SIGHUP reads the whole configuration, compares, and either puts all of it in force or nothing: what can
 //! fail is made first, the new [`house::Setup`] is swapped whole, and those it touches are told. `store.path` and
 //! `admin.socket` cannot change in a running process and refuse the reload by name.
@@ -82,6 +86,8 @@
 //! | [`upload`] | pure: which object is written next |
 //! | [`restart`], [`backoff`], [`health`] | pure: answers to a death, waits, the words for how a link fares |
 //! | [`store`] | state on disk: sled, one committer thread, sealed tokens |
+//! | [`notice`] | pure: what the platform's programs are told, and what a newer notice does to one that waits |
+//! | [`notify`] | the receiver of notices: signing, sending, what an answer means |
 //! | [`graph`] | the Graph API: calls, error kinds, limits |
 //! | [`spaces`] | objects: one trait, one S3 client, one memory for tests, one suite for both |
 //! | [`oauth`], [`signature`] | the dialog's address, signed states, signatures of webhooks and signed requests |
@@ -119,6 +125,8 @@ pub mod ledger;
 pub mod linking;
 pub mod metrics;
 pub mod model;
+pub mod notice;
+pub mod notify;
 pub mod oauth;
 pub mod page;
 pub mod restart;

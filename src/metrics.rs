@@ -51,6 +51,13 @@ struct ActorLabel {
     actor: &'static str,
 }
 
+/// `{type,outcome}`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NoticeLabel {
+    r#type: &'static str,
+    outcome: &'static str,
+}
+
 /// The instruments.
 pub struct Metrics {
     registry: Registry,
@@ -67,6 +74,8 @@ pub struct Metrics {
     restarts: Family<ActorLabel, Counter>,
     connections: Gauge,
     reloads: Family<ResultLabel, Counter>,
+    notices: Family<NoticeLabel, Counter>,
+    notices_waiting: Gauge,
     ack: Histogram,
     mark_to_object: Histogram,
 }
@@ -95,6 +104,8 @@ impl Metrics {
             restarts: Family::default(),
             connections: Gauge::default(),
             reloads: Family::default(),
+            notices: Family::default(),
+            notices_waiting: Gauge::default(),
             ack: Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]),
             mark_to_object: Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0]),
         };
@@ -123,6 +134,8 @@ impl Metrics {
         r.register("actor_restarts", "Actors that died and were started again", self.restarts.clone());
         r.register("connections", "Open connections on the public listener", self.connections.clone());
         r.register("config_reloads", "Configuration reloads by result", self.reloads.clone());
+        r.register("notices", "Attempts to deliver a notice by type and outcome", self.notices.clone());
+        r.register("notices_waiting", "Notices that the receiver did not take yet", self.notices_waiting.clone());
         r.register("webhook_ack_seconds", "From a delivery's headers to its answer", self.ack.clone());
         r.register("mark_to_object_seconds", "From a due mark to the object in Spaces", self.mark_to_object.clone());
     }
@@ -183,6 +196,16 @@ impl Metrics {
         self.reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
+    /// One attempt to deliver a notice of this type ended: `delivered`, `failed`, `refused`.
+    pub fn notice(&self, word: &'static str, outcome: &'static str) {
+        self.notices.get_or_create(&NoticeLabel { r#type: word, outcome }).inc();
+    }
+
+    /// Sets how many notices wait.
+    pub fn set_notices(&self, waiting: u64) {
+        self.notices_waiting.set(waiting as i64);
+    }
+
     /// Sets the number of open public connections.
     pub fn set_connections(&self, open: usize) {
         self.connections.set(open as i64);
@@ -216,6 +239,8 @@ mod tests {
         metrics.spaces_request("put", "ok");
         metrics.object_unchanged();
         metrics.mark_to_object(Duration::from_secs(3));
+        metrics.notice("page.updated", "delivered");
+        metrics.set_notices(4);
         let text = metrics.encode();
         for line in [
             "pagesyncd_links{health=\"active\"} 2",
@@ -227,6 +252,8 @@ mod tests {
             "pagesyncd_spaces_requests_total{op=\"put\",outcome=\"ok\"} 1",
             "pagesyncd_objects_unchanged_total 1",
             concat!("pagesyncd_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "pagesyncd_notices_total{type=\"page.updated\",outcome=\"delivered\"} 1",
+            "pagesyncd_notices_waiting 4",
             "pagesyncd_webhook_ack_seconds_count 1",
             "pagesyncd_mark_to_object_seconds_count 1",
         ] {

@@ -1,8 +1,9 @@
-//! The world in a box: a local Facebook and a local S3 that the `sandbox` verb and the tests share.
+//! The world in a box: a local Facebook, a local S3 and a receiver of notices that the `sandbox` verb and the tests
+//! share.
 //!
 //! It behaves as unpleasantly as the real thing: tokens expire and are revoked, listings are cut short, webhooks come
 //! twice or in the wrong order, connections break, and writes vanish behind the daemon's back. A [`World`] holds the
-//! state; [`WorldServer`] gives it its two faces on loopback addresses and sends its webhooks. Nothing here ever
+//! state; [`WorldServer`] gives it its three faces on loopback addresses and sends its webhooks. Nothing here ever
 //! speaks to the real Facebook or the real Spaces.
 
 pub mod console;
@@ -10,6 +11,7 @@ pub mod daemon;
 pub mod fault;
 pub mod graph;
 pub mod journal;
+pub mod receiver;
 mod sign;
 mod spaces;
 pub mod webhook;
@@ -136,8 +138,13 @@ pub struct WorldServer {
     pub app_secret: String,
     /// The stored objects, seen from behind.
     pub objects: Objects,
+    /// `notify.url`.
+    pub notify_url: String,
+    /// `notify.secret`.
+    pub notify_secret: String,
     graph: Face,
     spaces: Face,
+    receiver: Face,
     stop: CancellationToken,
     sender: Mutex<Option<tokio::task::JoinHandle<()>>>,
     kept: PathBuf,
@@ -161,10 +168,18 @@ impl WorldServer {
         let watched = world.clone();
         let gate: wire::Gate = Arc::new(move || !watched.is_fault_on(fault::Fault::SpacesRefused));
         let spaces = Face::start(options.spaces_listen, handler, gate, world.watch_faults()).await?;
+        let watched = world.clone();
+        let gate: wire::Gate = Arc::new(move || !watched.is_fault_on(fault::Fault::NoticesRefused));
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let receiver = Face::start(free, receiver::handler(world.clone()), gate, world.watch_faults()).await?;
         let stop = CancellationToken::new();
         let sender = tokio::spawn(webhook::run(world.clone(), stop.clone()));
         let (app_id, app_secret) = world.look(|s| (s.app.id.clone(), s.app.secret.clone()));
+        let notify_secret = format!("whsec_{}", seeded("notify secret", app_secret.as_bytes()));
+        world.set_notify_secrets([notify_secret.clone()]);
         Ok(WorldServer {
+            notify_url: format!("http://{}{}", receiver.addr, receiver::PATH),
+            notify_secret,
             graph_url: format!("http://{}", graph.addr),
             dialog_url: format!("http://{}", graph.addr),
             spaces_endpoint: format!("http://{}", spaces.addr),
@@ -178,6 +193,7 @@ impl WorldServer {
             world,
             graph,
             spaces,
+            receiver,
             stop,
             sender: Mutex::new(Some(sender)),
             kept,
@@ -199,11 +215,7 @@ impl WorldServer {
     pub fn config_toml(&self, daemon: &DaemonSetup) -> String {
         self.register(&daemon.public_url);
         let seed = self.app_secret.as_bytes();
-        let store_key = {
-            use base64::Engine;
-            let bytes = sign::hmac_sha256_hex("store key", seed);
-            base64::engine::general_purpose::STANDARD.encode(&bytes.as_bytes()[..32])
-        };
+        let store_key = seeded("store key", seed);
         let text = |value: &str| toml::Value::String(value.to_owned()).to_string();
         let time = |value: Duration| text(&humantime::format_duration(value).to_string().replace(' ', ""));
         format!(
@@ -215,6 +227,7 @@ impl WorldServer {
              secret_key = {secret}\npath_style = true\n\n\
              [store]\npath = {store}\nkey = {store_key}\n\n\
              [session]\nstate_secret = {state}\nallow_new = {allow_new}\n\n\
+             [notify]\nurl = {notify}\nsecret = {notify_secret}\n\n\
              [admin]\nsocket = {socket}\nlisten = {admin}\n\n\
              [log]\nlevel = {level}\nformat = \"text\"\n",
             listen = text(&daemon.http_listen),
@@ -237,6 +250,8 @@ impl WorldServer {
             store_key = text(&store_key),
             state = text(&sign::hmac_sha256_hex("state secret", seed)),
             allow_new = daemon.allow_new,
+            notify = text(&self.notify_url),
+            notify_secret = text(&self.notify_secret),
             socket = text(&daemon.admin_socket.to_string_lossy()),
             admin = text(&daemon.admin_listen),
             level = text(&daemon.log_level),
@@ -256,12 +271,20 @@ impl WorldServer {
         self.stop.cancel();
         self.graph.stop().await;
         self.spaces.stop().await;
+        self.receiver.stop().await;
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
             // A sender that panicked is as gone as one that ended.
             let _ = sender.await;
         }
     }
+}
+
+/// 32 bytes in base64: the same for the same purpose and seed.
+fn seeded(purpose: &str, seed: &[u8]) -> String {
+    use base64::Engine;
+    let bytes = sign::hmac_sha256_hex(purpose, seed);
+    base64::engine::general_purpose::STANDARD.encode(&bytes.as_bytes()[..32])
 }
 
 impl Drop for WorldServer {

@@ -15,6 +15,8 @@
 //! | `sessions`, `logins` | SHA-256 of the secret half | browser sessions; one-time login links |
 //! | `states` | nonce | OAuth states that were used, until they expire anyway |
 //! | `deletions` | confirmation code | data deletions and how far they are |
+//! | `notices` | number | [`Notice`](crate::notice::Notice): something is to be told |
+//! | `fields` | link | a short hash of each page field that Spaces holds |
 //!
 //! A link's key is its user's 16 bytes and the page id's digits. Every value is a version byte, a CRC-32 and the
 //! payload ([`codec`]), so that a damaged record is found and named, never served.
@@ -51,6 +53,7 @@ mod committer;
 mod core;
 mod engine;
 pub(crate) mod journal;
+pub mod notices;
 pub mod people;
 mod rebuild;
 pub mod records;
@@ -65,6 +68,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::health::{Event, Health, Why};
 use crate::ledger::{Claim, Deed, Digest, Entry, Found, Mark, Marked, Stage, Staged, Synced};
 use crate::model::{Cause, LinkKey, Millis, PageId};
+use crate::page::data;
 use core::Core;
 use engine::Engine;
 pub use engine::OpenError;
@@ -143,6 +147,8 @@ pub struct OutboxItem {
     pub staged: Staged,
     /// The bytes; empty for a delete.
     pub body: bytes::Bytes,
+    /// What Spaces holds before it is carried out; `None` for a link that is gone.
+    before: Option<notices::Before>,
 }
 
 /// An outbox entry and what lies on disk for it.
@@ -193,6 +199,8 @@ struct Inner {
     condition: watch::Sender<Condition>,
     /// Bumped when an object settled or a link's health changed, for those who wait for either.
     progress: watch::Sender<u64>,
+    /// Bumped when notices were decided.
+    notices: watch::Sender<u64>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     mended: Mutex<Option<String>>,
 }
@@ -234,6 +242,7 @@ impl Store {
             slots: Semaphore::new(MAX_WAITING),
             condition: watch::Sender::new(Condition::Up),
             progress: watch::Sender::new(0),
+            notices: watch::Sender::new(0),
             thread: Mutex::new(None),
             mended: Mutex::new(mended),
         });
@@ -369,20 +378,22 @@ impl Store {
     /// due, so that it is read anew.
     pub async fn outbox_item(&self, link: &LinkKey) -> Result<Option<OutboxItem>, Unavailable> {
         let Some((staged, body)) = self.look_into_outbox(link)? else { return Ok(None) };
+        let linked_at = self.linked_at(link);
         // An entry that was decided a moment ago is still on its way to disk, though its bytes can be read. It must not
         // reach Spaces before it is durable: a crash would bring back the entry before it, and that would be written
         // over it; or it would undo the unlink whose object was deleted. And only what is missing behind everything
         // that was queued by now is damaged.
         self.commit(Core::wait_for_queue).await?;
+        let before = self.before(link, linked_at)?;
         if let (Deed::Put(_), Ok(body)) = (staged.deed, body) {
-            return Ok(Some(OutboxItem { staged, body }));
+            return Ok(Some(OutboxItem { staged, body, before }));
         }
         match self.look_into_outbox(link)? {
             None => Ok(None),
             Some((now, _)) if now.seq != staged.seq => {
                 Err(Unavailable { reason: "the entry was replaced meanwhile".into() })
             }
-            Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body })),
+            Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body, before })),
             Some((staged, Err(damage))) => {
                 tracing::error!(%link, %damage, "a staged object is damaged; the page is read again");
                 self.commit(|core| core.drop_staged(link, staged.seq)).await?;
@@ -398,15 +409,20 @@ impl Store {
         Ok(Some((staged, body)))
     }
 
-    /// Spaces has carried out this entry. Returns whether a newer one waits.
+    /// Spaces has carried out this item. Returns whether a newer one waits.
     ///
     /// # Errors
     /// [`Unavailable`]; the entry then stays and is carried out again.
-    pub async fn settle(&self, link: &LinkKey, done: &Staged, etag: Option<String>) -> Result<bool, Unavailable> {
+    pub async fn settle(&self, link: &LinkKey, item: &OutboxItem, etag: Option<String>) -> Result<bool, Unavailable> {
+        let done = &item.staged;
+        let fields = matches!(done.deed, Deed::Put(_)).then(|| data::fields_of_object(&item.body));
         let more = self
             .commit(|core| {
                 let changes = core.entry(link, |e| e.settle(done.seq, done.deed, etag, Millis::now()))?;
                 core.apply(link, changes, &[]);
+                if let Some(fields) = &fields {
+                    core.note_fields(link, item, fields);
+                }
                 core.forget_if_settled(link);
                 core.entry(link, |entry| entry.staged().is_some())
             })

@@ -245,14 +245,14 @@ async fn carry_out(house: &Arc<House>, link: &LinkKey) -> Ended {
     };
     let spaces = house.setup().spaces.clone();
     let answer = match item.staged.deed {
-        Deed::Put(_) => spaces.put(&link.object_key(), item.body).await.map(|done| Some(done.etag)),
+        Deed::Put(_) => spaces.put(&link.object_key(), item.body.clone()).await.map(|done| Some(done.etag)),
         Deed::Delete => spaces.delete(&link.object_key()).await.map(|()| None),
     };
     house.note_spaces(&answer);
     match answer {
         Ok(etag) => {
             house.metrics.mark_to_object(Millis::now().since(item.staged.marked_at));
-            match house.store.settle(link, &item.staged, etag).await {
+            match house.store.settle(link, &item, etag).await {
                 Ok(more) => Ended { outcome: Outcome::Settled { more }, unanswered: false },
                 Err(_) => local,
             }

@@ -68,6 +68,7 @@ fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
 fn open_store(config: &Path) -> Result<Target, Failure> {
     let loaded = load(config)?;
     let store = run::open_store(&loaded.config)?;
+    store.switch_notices(loaded.config.notify.url.is_some());
     Ok(Target::Store(Box::new(store), small_runtime()?))
 }
 

@@ -161,6 +161,7 @@ fn welcome(args: &Args, dir: &Path, console: &str, world: &WorldServer) {
     println!("  daemon     http://{}", args.http);
     println!("  facebook   {}", world.graph_url);
     println!("  spaces     {}   objects in {}", world.spaces_endpoint, dir.join("spaces").display());
+    println!("  notices    {}", world.notify_url);
     println!("  daemon log {}\n", dir.join("daemon.log").display());
     println!("Three things to do:");
     println!("  1. open {console} and press “Log in with Facebook”");

@@ -35,6 +35,12 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     println!("store    {}{}", fare("/store"), sealing(&value["store"]["sealing"]));
     println!("graph    {}{}", fare("/graph/fare"), limits(&value["graph"]["gate"]));
     println!("spaces   {}", fare("/spaces"));
+    if value.pointer("/notify/on") == Some(&Value::Bool(true)) {
+        let (waiting, oldest) = (text("/notify/waiting"), text("/notify/oldest_seconds"));
+        println!("notices  {}; {waiting} waiting, oldest {oldest} s", fare("/notify"));
+    } else {
+        println!("notices  off");
+    }
     println!("config   loaded {}", text("/config/loaded_at"));
     if let Some(error) = value.pointer("/config/last_error").and_then(Value::as_str) {
         println!("         the last reload was refused: {error}");

@@ -27,6 +27,8 @@ pub enum Part {
     Log,
     /// Browser sessions and login state.
     Sessions,
+    /// The receiver of notices.
+    Notify,
     /// The keys that seal the store's records.
     StoreKeys,
     /// The loopback address of the admin door.
@@ -81,6 +83,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         spaces { region bucket endpoint access_key secret_key path_style max_in_flight request_timeout }
         store { path key previous_keys }
         session { state_secret previous_state_secret ttl allow_new }
+        notify { url secret previous_secret max_in_flight request_timeout }
         admin { socket listen }
         log { level format });
     let mut changes = Changes::default();

@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Text,
     /// An `http://` or `https://` address, kept without a trailing slash.
     Url,
+    /// An address that is called as it stands, or `""` for none.
+    UrlOrNone,
     /// `true` or `false`.
     Flag,
     /// A whole number, both ends allowed.
@@ -84,7 +86,8 @@ impl Key {
 }
 
 /// The section names, in the order of the example.
-pub(super) const SECTIONS: &[&str] = &["http", "facebook", "sync", "spaces", "store", "session", "admin", "log"];
+pub(super) const SECTIONS: &[&str] =
+    &["http", "facebook", "sync", "spaces", "store", "session", "notify", "admin", "log"];
 
 /// Environment variables that stand for a whole address and have no key in the file.
 pub(super) const REDIRECT_URI: &str = "FACEBOOK_REDIRECT_URI";
@@ -133,7 +136,7 @@ const WEBHOOK_FIELDS: &[&str] =
     &["name", "category", "description", "email", "phone", "website", "location", "hours", "picture"];
 
 use Absent::{Flag, List, Number, Required, Text};
-use Part::{Address, Admin, Door, Graph, Limits, Log, Pages, Sessions, StoreKeys, Subscription, Uploader};
+use Part::{Address, Admin, Door, Graph, Limits, Log, Notify, Pages, Sessions, StoreKeys, Subscription, Uploader};
 
 /// Every key.
 #[rustfmt::skip]
@@ -183,6 +186,12 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("session.ttl", Kind::Span(secs(1), secs(400 * DAY)), Text("30d"), &[Sessions]),
     Key::new("session.allow_new", Kind::Flag, Flag(false), &[Sessions]),
 
+    Key::new("notify.url", Kind::UrlOrNone, Text(""), &[Notify]),
+    Key::new("notify.secret", Kind::SecretOrNone, Text(""), &[Notify]),
+    Key::new("notify.previous_secret", Kind::SecretOrNone, Text(""), &[Notify]),
+    Key::new("notify.max_in_flight", Kind::Count(1, 64), Number(4), &[Notify]),
+    Key::new("notify.request_timeout", Kind::Span(ms(100), secs(600)), Text("10s"), &[Notify]),
+
     Key::new("admin.socket", Kind::Path, Text("/run/pagesyncd/admin.sock"), &[]),
     Key::new("admin.listen", Kind::AddressOrNone, Text(""), &[Admin]),
 
@@ -195,10 +204,14 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// The known key that `unknown` most likely means: the same leaf in another section first (a key under the wrong
-/// header), then the closest leaf in its own section, then the closest whole name.
+/// The known key that `unknown` most likely means: the one of its own section that begins so, then the same leaf in
+/// another section (a key under the wrong header), then the closest leaf in its own section, then the closest whole name.
 pub(super) fn nearest_key(unknown: &str) -> &'static str {
     let (section, leaf) = unknown.rsplit_once('.').unwrap_or(("", unknown));
+    let begins = |key: &&Key| key.section() == section && leaf.len() > 3 && key.leaf().starts_with(leaf);
+    if let Some(longer) = KEYS.iter().find(begins) {
+        return longer.name;
+    }
     if let Some(moved) = KEYS.iter().find(|key| key.leaf() == leaf) {
         return moved.name;
     }

@@ -150,6 +150,11 @@ impl<'a> Reader<'a> {
         self.parsed(key(name), validate::url).unwrap_or_default()
     }
 
+    pub(super) fn url_or_none(&mut self, name: &str) -> Option<String> {
+        let parse = |text: &str| if text.is_empty() { Ok(None) } else { validate::called_url(text).map(Some) };
+        self.parsed(key(name), parse).flatten()
+    }
+
     pub(super) fn address(&mut self, name: &str) -> SocketAddr {
         self.parsed(key(name), validate::address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
     }

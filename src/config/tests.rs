@@ -174,8 +174,9 @@ fn another(key: &keys::Key) -> String {
         ("log.level", _) => "\"debug\"".to_owned(),
         ("log.format", _) => "\"json\"".to_owned(),
         ("store.key", _) => format!("{OTHER_KEY:?}"),
+        ("notify.secret" | "notify.previous_secret", _) => format!("\"whsec_{OTHER_KEY}\""),
         (_, Kind::Text) => "\"another\"".to_owned(),
-        (_, Kind::Url) => "\"https://another.example.com\"".to_owned(),
+        (_, Kind::Url | Kind::UrlOrNone) => "\"https://another.example.com\"".to_owned(),
         (_, Kind::Flag) => (key.default != Absent::Flag(true)).to_string(),
         (_, Kind::Count(least, _)) => (least + 1).to_string(),
         (_, Kind::Span(..)) => "\"4m\"".to_owned(),
@@ -190,17 +191,38 @@ fn another(key: &keys::Key) -> String {
 #[test]
 fn each_key_of_the_list_is_read_and_compared() {
     // The endpoint stands, so that a change of region is one change.
-    let base = Case::least().with("spaces.endpoint", "\"https://nyc3.digitaloceanspaces.com\"");
-    let old = base.config();
+    let base = || {
+        let base = Case::least().with("spaces.endpoint", "\"https://nyc3.digitaloceanspaces.com\"");
+        base.with("notify.secret", &format!("\"whsec_{KEY}\""))
+    };
+    let old = base().config();
     assert!(diff(&old, &old).is_empty());
     for key in KEYS {
-        let case = Case::least().with("spaces.endpoint", "\"https://nyc3.digitaloceanspaces.com\"");
-        let new = case.with(key.name, &another(key)).config();
+        let new = base().with(key.name, &another(key)).config();
         let changes = diff(&old, &new);
         assert_eq!(changes.keys, [key.name]);
         assert_eq!(changes.refused.is_empty(), !matches!(key.name, "store.path" | "admin.socket"), "{}", key.name);
         assert_eq!(changes.parts, key.touches.iter().copied().collect(), "{}", key.name);
     }
+}
+
+#[test]
+fn notices_want_a_secret_and_keep_their_address_as_it_is() {
+    let without = Case::least().with("notify.url", "\"https://bot.example.com/notices/\"");
+    let found = without.findings();
+    let said: Vec<_> = found.iter().map(|f| (f.key.as_str(), f.message.as_str())).collect();
+    assert_eq!(said, [("notify.secret", "is missing, and notify.url is set")]);
+    assert!(found[0].hint.contains("keygen --notify"));
+    let case = without.with("notify.secret", "\"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"");
+    assert_eq!(case.config().notify.url.as_deref(), Some("https://bot.example.com/notices/"));
+    let case = case.with("notify.url", "\"http://bot.example.com/notices\"");
+    let found = case.findings();
+    let said: Vec<_> = found.iter().map(|f| (f.key.as_str(), f.message.as_str())).collect();
+    assert_eq!(said, [("notify.url", "is plain http to another host")]);
+    assert!(case.load().is_err(), "it is no mere warning");
+    let local = case.with("notify.url", "\"http://127.0.0.1:8000/n\"");
+    assert_eq!(local.load().unwrap().warnings, []);
+    assert_eq!(Case::least().config().notify.url, None);
 }
 
 #[test]
@@ -327,6 +349,13 @@ fn a_value_that_makes_no_sense_is_refused_at_its_key() {
         ("spaces.endpoint", "\"https://nyc3.digitaloceanspaces.com/pages\"", "has a path"),
         ("spaces.endpoint", "\"https://pages.nyc3.digitaloceanspaces.com\"", "has the bucket in its host"),
         ("store.key", "\"c2hvcnQ=\"", "is not 32 bytes in base64"),
+        ("notify.url", "\"bot.example.com\"", "has no scheme"),
+        ("notify.url", "\"https://u:p@bot.example.com/\"", "holds a user name or password"),
+        ("notify.url", "\"https://bot.example.com/?key=1\"", "has a query or a fragment"),
+        ("notify.secret", "\"a-long-secret-without-its-prefix-and-base64\"", "is not whsec_ and the base64 of 24"),
+        ("notify.secret", "\"whsec_c2hvcnQ=\"", "is not whsec_ and the base64 of 24"),
+        ("notify.previous_secret", "\"whsec_%%%%\"", "is not whsec_ and the base64 of 24"),
+        ("notify.max_in_flight", "0", "is out of range"),
         ("store.path", "\"\"", "is empty"),
         ("session.state_secret", "\"short\"", "is shorter than 8"),
         ("session.ttl", "\"0s\"", "is out of range"),

@@ -12,7 +12,7 @@ use url::{Host, Url};
 use super::findings::{Report, shown};
 use super::keys::{REDIRECT_URI, WEBHOOK_ADDRESS, nearest};
 use super::secret::is_placeholder;
-use super::{Config, LogFormat, decode_store_key};
+use super::{Config, LogFormat, decode_notify_secret, decode_store_key};
 
 /// What is wrong, and what to do.
 pub(super) type Wrong = (String, String);
@@ -30,6 +30,7 @@ pub(super) fn where_to_find(name: &str) -> &'static str {
         "spaces.bucket" => "give the name of the Spaces bucket",
         "spaces.access_key" | "spaces.secret_key" => "make a Spaces access key in the DigitalOcean control panel, API",
         "store.key" => "make one with `pagesyncd keygen`",
+        "notify.secret" | "notify.previous_secret" => "make one with `pagesyncd keygen --notify`",
         "session.state_secret" => "make up a long random text, for example with `pagesyncd keygen`",
         _ => "give it a value, or take the line out to have the default",
     }
@@ -55,6 +56,11 @@ pub(super) fn url(text: &str) -> Result<String, Wrong> {
         return wrong("has a query or a fragment", "end the URL before ? and #");
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Like [`url`], kept as it is written: it is called, and nothing is appended to it.
+pub(super) fn called_url(text: &str) -> Result<String, Wrong> {
+    url(text).map(|_| text.to_owned())
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
@@ -159,6 +165,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     check_addresses(config, report);
     check_secrets(config, report);
     check_store_keys(config, report);
+    check_notify(config, report);
     check_spaces(config, report);
     check_paths(config, report);
     super::fields::check(&config.facebook, report);
@@ -207,16 +214,21 @@ fn check_addresses(config: &Config, report: &mut Report) {
 
 /// Warns of plain http to anywhere but this machine.
 fn clear_text(key: &str, text: &str, harm: &str, report: &mut Report) {
-    let Ok(url) = Url::parse(text) else { return };
+    if is_clear_text(text) {
+        report.warning(key, format!("is plain http to another host: {harm}"), "use https");
+    }
+}
+
+/// Is this plain http to anywhere but this machine?
+fn is_clear_text(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
     let local = match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(ip)) => is_loopback(ip.into()),
         Some(Host::Ipv6(ip)) => is_loopback(ip.into()),
         None => true,
     };
-    if url.scheme() == "http" && !local {
-        report.warning(key, format!("is plain http to another host: {harm}"), "use https");
-    }
+    url.scheme() == "http" && !local
 }
 
 fn check_secrets(config: &Config, report: &mut Report) {
@@ -275,6 +287,24 @@ fn check_store_keys(config: &Config, report: &mut Report) {
             same if same == current => report.warning(&at, "is the same key as store.key", "take it out"),
             Some(_) => {}
         }
+    }
+}
+
+fn check_notify(config: &Config, report: &mut Report) {
+    let notify = &config.notify;
+    if notify.url.as_deref().is_some_and(is_clear_text) {
+        report.error("notify.url", "is plain http to another host", "use https");
+    }
+    if notify.url.is_some() && notify.secret.is_none() {
+        report.error("notify.secret", "is missing, and notify.url is set", where_to_find("notify.secret"));
+    }
+    for (key, secret) in [("notify.secret", &notify.secret), ("notify.previous_secret", &notify.previous_secret)] {
+        if secret.as_ref().is_some_and(|secret| decode_notify_secret(secret).is_none()) {
+            report.error(key, "is not whsec_ and the base64 of 24 to 64 bytes", where_to_find(key));
+        }
+    }
+    if notify.secret.is_some() && notify.secret == notify.previous_secret {
+        report.warning("notify.previous_secret", "is the same secret as notify.secret", "take it out");
     }
 }
 

@@ -78,6 +78,7 @@ fn scrape(house: &House) -> Answer {
     let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| Millis::now().since(since));
     house.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
     house.metrics.set_owed(counts.due, counts.outbox, oldest);
+    house.metrics.set_notices(house.store.notice_counts().waiting);
     answers::typed(metrics::CONTENT_TYPE, house.metrics.encode())
 }
 
@@ -275,6 +276,7 @@ fn drill(house: &House, which: &[&str]) -> Answer {
     }
     let child = match which {
         ["uploader"] => Some(Child::Uploader),
+        ["notifier"] => Some(Child::Notifier),
         ["listener"] => Some(Child::Listener(Door::Public)),
         ["page", page] => page.parse().ok().and_then(|p| house.store.links_of_page(&p).pop()).map(Child::Page),
         _ => None,

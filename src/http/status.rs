@@ -73,7 +73,23 @@ pub fn status_json(house: &House) -> Value {
         "store": store,
         "graph": {"fare": house.graph.fare(), "gate": gate, "version": setup.graph.version()},
         "spaces": house.spaces.fare(),
+        "notify": notify_json(house, now),
     })
+}
+
+/// Notices: on or off, how many wait, since when the oldest, and how the receiver fares.
+fn notify_json(house: &House, now: Millis) -> Value {
+    let counts = house.store.notice_counts();
+    let mut notify = json!({
+        "on": house.setup().receiver.is_some(),
+        "waiting": counts.waiting,
+        "oldest_seconds": counts.oldest.map_or(0, |since| now.since(since).as_secs()),
+    });
+    if let (Some(notify), Ok(Value::Object(fare))) = (notify.as_object_mut(), serde_json::to_value(house.notify.fare()))
+    {
+        notify.extend(fare);
+    }
+    notify
 }
 
 /// Every linked page.

@@ -1,5 +1,7 @@
 //! What of a page becomes the object, and when two readings are the same. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -15,15 +17,48 @@ const ROTATING: [&[&str]; 2] = [&["picture", "data", "url"], &["cover", "source"
 /// A page's node fields as Graph sent them.
 pub type PageData = Map<String, Value>;
 
+/// A short hash of each top-level field of page data: enough to tell which of them changed.
+pub type Fields = BTreeMap<String, String>;
+
 /// The digest of the canonical page data: keys sorted, nulls dropped, rotating picture URLs left out.
 pub fn digest(data: &PageData) -> Digest {
+    let mut hash = Sha256::new();
+    feed(&mut hash, &canonical(data));
+    hash.finalize().into()
+}
+
+/// The fields of page data, each by itself, by the same rules as [`digest`]: two readings with the same digest have
+/// the same fields, and two with different ones differ in a field.
+pub fn fields(data: &PageData) -> Fields {
+    let Value::Object(canonical) = canonical(data) else { return Fields::new() };
+    let present = canonical.iter().filter(|(_, value)| !value.is_null());
+    let hashed = present.map(|(name, value)| {
+        let mut hash = Sha256::new();
+        feed(&mut hash, value);
+        (name.clone(), hex::encode(&hash.finalize()[..8]))
+    });
+    hashed.collect()
+}
+
+/// The fields of the page in an object's bytes; none for bytes that are no object of ours.
+pub fn fields_of_object(body: &[u8]) -> Fields {
+    let object: Value = serde_json::from_slice(body).unwrap_or_default();
+    object["data"][0].as_object().map(fields).unwrap_or_default()
+}
+
+/// Which fields differ, those that came and those that went among them; all where nothing is known of before.
+pub fn changed(before: Option<&Fields>, now: &Fields) -> BTreeSet<String> {
+    let Some(before) = before else { return now.keys().cloned().collect() };
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    names.into_iter().filter(|name| before.get(*name) != now.get(*name)).cloned().collect()
+}
+
+fn canonical(data: &PageData) -> Value {
     let mut canonical = Value::Object(data.clone());
     for path in ROTATING {
         remove(&mut canonical, path);
     }
-    let mut hash = Sha256::new();
-    feed(&mut hash, &canonical);
-    hash.finalize().into()
+    canonical
 }
 
 fn remove(value: &mut Value, path: &[&str]) {
@@ -115,6 +150,30 @@ mod tests {
         ];
         let digests: std::collections::HashSet<_> = all.iter().map(|v| digest(&data(v.clone()))).collect();
         assert_eq!(digests.len(), all.len());
+    }
+
+    #[test]
+    fn fields_follow_the_digest() {
+        let before = data(json!({"id":"1","name":"A","phone":"1","hours":{"mon":"9"},
+                                 "cover":{"id":"9","source":"s1"},"about":null}));
+        let of = |value: Value| changed(Some(&fields(&before)), &fields(&data(value)));
+        let rotated = json!({"id":"1","name":"A","phone":"1","hours":{"mon":"9"},"cover":{"source":"s2","id":"9"}});
+        assert_eq!(of(rotated), BTreeSet::new());
+        let other = json!({"id":"1","name":"B","hours":{"mon":"9","tue":"9"},"cover":{"id":"9"},"about":"x"});
+        assert_eq!(of(other).iter().map(String::as_str).collect::<Vec<_>>(), ["about", "hours", "name", "phone"]);
+        let all = changed(None, &fields(&before));
+        assert_eq!(all.iter().map(String::as_str).collect::<Vec<_>>(), ["cover", "hours", "id", "name", "phone"]);
+    }
+
+    #[test]
+    fn an_objects_fields_are_its_pages() {
+        let link = LinkKey::new(UserId::random(), "123".parse().unwrap());
+        let page = data(json!({"id":"123","name":"Café","cover":{"source":"x"}}));
+        let body = object(&link, &page, Cause::Poll, "v26.0", Millis(0));
+        assert_eq!(fields_of_object(&body), fields(&page));
+        for junk in [b"".as_slice(), b"[]", b"{\"data\":7}", b"{\"data\":[]}"] {
+            assert_eq!(fields_of_object(junk), Fields::new());
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub enum Side {
     Webhooks,
     /// Requests to Spaces.
     Spaces,
+    /// Notices to the platform's receiver.
+    Notices,
 }
 
 macro_rules! faults {
@@ -127,6 +129,24 @@ faults! {
     SpacesSkewed "spaces_skewed" Spaces "Spaces says the clock is off: 403";
     /// 404 `NoSuchBucket`.
     SpacesNoBucket "spaces_no_bucket" Spaces "The bucket is gone: 404";
+    /// Nothing listens.
+    NoticesRefused "notices_refused" Notices "The receiver is down: connections are refused";
+    /// The connection is reset before an answer.
+    NoticesReset "notices_reset" Notices "The receiver is down: connections are reset";
+    /// The request is taken and never answered.
+    NoticesHang "notices_hang" Notices "The receiver hangs: takes the notice, never answers";
+    /// The notice is taken and the connection breaks before the answer.
+    NoticesLostAnswer "notices_lost_answer" Notices "The receiver has it, but the answer is lost";
+    /// 500.
+    NoticesError "notices_error" Notices "The receiver is broken: 500";
+    /// 429 with `Retry-After`.
+    NoticesBusy "notices_busy" Notices "The receiver is busy: 429 with Retry-After";
+    /// 410.
+    NoticesGone "notices_gone" Notices "The receiver wants no notices any more: 410";
+    /// 422.
+    NoticesRejected "notices_rejected" Notices "The receiver does not take it: 422";
+    /// 307 to elsewhere.
+    NoticesRedirect "notices_redirect" Notices "The receiver redirects: 307";
 }
 
 impl Fault {
@@ -153,7 +173,8 @@ impl Fault {
     /// Does it touch this call when no scope says which? The dialog in the browser is left alone.
     pub(crate) fn touches(self, call: Call) -> bool {
         match self.side() {
-            Side::Graph => !call.is_spaces() && call != Call::Dialog,
+            Side::Graph => !call.is_spaces() && !matches!(call, Call::Dialog | Call::Notice),
+            Side::Notices => call == Call::Notice,
             Side::Spaces => call.is_spaces(),
             Side::Webhooks => false,
         }

@@ -48,6 +48,8 @@ pub enum EventKind {
     Fault,
     /// A person did something in the dialog.
     Login,
+    /// A notice came to the platform's receiver.
+    Notice,
 }
 
 /// Something that happened, for those who watch.

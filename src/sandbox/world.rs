@@ -22,6 +22,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use self::state::{App, Business, Page, Person, State};
 use super::fault::{Call, Fault, Scope, Side, Switches};
 use super::journal::{EventKind, Journal, PutRecord, Request, WorldEvent};
+use super::receiver::Memory;
 use super::spaces::Objects;
 use super::webhook::Notice;
 use crate::model::{Millis, UserId};
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) keys: BTreeMap<String, String>,
     /// Notices that were sent and did not get their 200 so far.
     pub(crate) retrying: usize,
+    /// The platform's receiver.
+    pub(crate) receiver: Memory,
 }
 
 struct Shared {
@@ -94,6 +97,7 @@ impl World {
             regain_minutes: 1,
             keys: BTreeMap::new(),
             retrying: 0,
+            receiver: Memory::default(),
         };
         World(Arc::new(Shared {
             inner: Mutex::new(inner),
@@ -228,6 +232,8 @@ impl World {
         self.lock().journal.note(request, page);
         let kind = match call {
             Call::Dialog => EventKind::Login,
+            // The receiver says more of it than a title can.
+            Call::Notice => return,
             call if call.is_spaces() => EventKind::Spaces,
             _ => EventKind::Graph,
         };

@@ -85,9 +85,13 @@ fn write(inner: &Inner, pen: &mut Pen, writes: Vec<Write>) -> Result<(), String>
 }
 
 fn answer(inner: &Inner, batch: &mut Vec<Request>) {
-    {
+    let has_news = {
         let mut core = inner.lock();
         batch.iter().for_each(|request| core.are_durable(&request.notes));
+        core.desk.has_news()
+    };
+    if has_news {
+        inner.notices.send_modify(|n| *n += 1);
     }
     for request in batch.drain(..) {
         // Whoever stopped waiting does not mind.
@@ -148,6 +152,7 @@ fn reopen(inner: &Inner) -> Result<Pen, super::OpenError> {
     inner.lock().replace(fresh);
     inner.note_mended(mended);
     inner.condition.send_replace(Condition::Up);
+    inner.notices.send_modify(|n| *n += 1);
     Ok(Pen { journal, tide, batch })
 }
 

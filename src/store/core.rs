@@ -10,12 +10,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::codec;
 use super::committer::Request;
 use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
+use super::notices::{self, Desk};
 use super::records::{AccountRecord, DeletionRecord, LinkRecord, Sealed, account_key};
 use super::seal::KeyId;
 use super::{Counts, LinkView, Unavailable};
 use crate::health::Signs;
-use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
+use crate::ledger::{Change, Deed, Entry, Mark, Marked, Staged, Synced};
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, UserId};
+use crate::notice::Notice;
 
 /// An account is one person of one user.
 pub(super) type AccountKey = (UserId, AppUserId);
@@ -28,6 +30,7 @@ pub(super) struct Core {
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
     pub(super) used_states: HashMap<[u8; 16], Millis>,
     pub(super) taken_logins: HashMap<[u8; 32], Millis>,
+    pub(super) desk: Desk,
     writes: Vec<Write>,
     must_wait: bool,
     durable_notes: Vec<(LinkKey, u64)>,
@@ -63,6 +66,7 @@ impl Core {
             deletions: loader.deletions,
             used_states: loader.states,
             taken_logins: HashMap::new(),
+            desk: Desk::restored(loader.notices),
             writes: Vec::new(),
             must_wait: false,
             durable_notes: Vec::new(),
@@ -103,6 +107,7 @@ impl Core {
     pub(super) fn replace(&mut self, mut fresh: Core) {
         fresh.seq = fresh.seq.max(self.seq);
         fresh.queue = self.queue.take();
+        fresh.desk.follow(&self.desk);
         if fresh.queue.is_none() {
             fresh.down = self.down.take();
         }
@@ -214,6 +219,9 @@ impl Core {
                 Change::ClearStaged(staged) => {
                     self.write(Tree::Outbox, key(), None);
                     body_keys(link, &staged).for_each(|piece| self.write(Tree::Bodies, piece, None));
+                    if staged.deed == Deed::Delete {
+                        self.end_deletions(link);
+                    }
                 }
             }
         }
@@ -252,6 +260,7 @@ impl Core {
         let mut record = (*standing).clone();
         change(&mut record);
         if record != *standing {
+            self.tell_health(link, &standing.health, &record.health);
             self.put_record(link, record);
         }
     }
@@ -270,6 +279,7 @@ impl Core {
         let changes = self.ledger.entry(link.clone()).or_default().forget(delete_object, now, seq);
         self.apply(link, changes, &[]);
         self.forget_if_settled(link);
+        self.tell_unlinked(link, !delete_object);
         Some(record)
     }
 
@@ -348,6 +358,7 @@ struct Loader<'a> {
     accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
     states: HashMap<[u8; 16], Millis>,
     deletions: BTreeMap<String, DeletionRecord>,
+    notices: BTreeMap<u64, Notice>,
     damaged: u64,
 }
 
@@ -362,6 +373,7 @@ impl<'a> Loader<'a> {
             accounts: BTreeMap::new(),
             states: HashMap::new(),
             deletions: BTreeMap::new(),
+            notices: BTreeMap::new(),
             damaged: 0,
         }
     }
@@ -374,6 +386,7 @@ impl<'a> Loader<'a> {
         self.synced = self.tree(Tree::Synced, link)?.into_iter().collect();
         self.states = self.tree(Tree::States, |key| key.try_into().ok())?.into_iter().collect();
         self.deletions = self.tree(Tree::Deletions, |key| String::from_utf8(key.to_vec()).ok())?.into_iter().collect();
+        self.notices = self.tree(Tree::Notices, notices::number_of)?.into_iter().collect();
         // An account's key has the shape of a link's: a user's bytes and a Graph id's digits.
         let accounts: Vec<(AccountKey, AccountRecord)> = self.tree(Tree::Accounts, |key| {
             let link = LinkKey::from_bytes(key)?;
@@ -406,7 +419,8 @@ impl<'a> Loader<'a> {
 
     fn highest_seq(&self) -> u64 {
         let marks = self.marks.values().map(|m| m.seq);
-        marks.chain(self.outbox.values().map(|s| s.seq)).max().unwrap_or(0)
+        let outbox = self.outbox.values().map(|s| s.seq);
+        marks.chain(outbox).chain(self.notices.keys().copied()).max().unwrap_or(0)
     }
 
     /// One entry for each link and for each link that is gone and still owes Spaces a delete.

@@ -19,6 +19,7 @@ use super::seal::Keyring;
 use super::{Store, Unavailable};
 use crate::health::Health;
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::notice::Told;
 
 /// How long it is remembered that a login link was taken, beside its record's removal.
 const LOGIN_TAKEN_FOR: Duration = Duration::from_secs(3600);
@@ -145,9 +146,10 @@ impl Store {
             }
             let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
             theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
-            let record = DeletionRecord { asked_at: Millis::now(), links: links.clone() };
+            let record = DeletionRecord { asked_at: Millis::now(), links: links.clone(), completed_at: None };
             core.write(Tree::Deletions, code.as_bytes().to_vec(), Some(codec::encode(&record)));
             core.deletions.insert(code.to_owned(), record);
+            core.end_deletion(code);
             links
         })
         .await
@@ -265,10 +267,7 @@ impl Store {
     pub fn deletion(&self, code: &str) -> Option<(DeletionRecord, usize)> {
         let mut core = self.lock();
         let record = core.deletions.get(code).cloned()?;
-        let open = record.links.iter().filter(|link| {
-            core.entry(link, |e| e.staged().is_some_and(|s| s.deed == crate::ledger::Deed::Delete)).unwrap_or(false)
-        });
-        let open = open.count();
+        let open = record.links.iter().filter(|link| core.owes_delete(link)).count();
         Some((record, open))
     }
 
@@ -359,6 +358,7 @@ fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, caus
         ..LinkRecord::default()
     };
     core.put_record(&link, record);
+    core.tell(Told::Linked { link: link.clone(), anew: earlier.is_some() });
     core.mark(&link, cause);
     if let Some(seq) = core.mark_seq(&link) {
         core.note_when_durable(link.clone(), seq);

@@ -10,7 +10,8 @@
 //! | the journal is gone, torn or behind | its number | it is rewritten from the database |
 //!
 //! Whenever the database lost anything, every page is marked due: the reads that follow answer for whatever marks and
-//! outbox entries are gone. Each of these cases is said loudly, once.
+//! outbox entries are gone. And nothing is known of the fields that Spaces holds, so that the next write of each object
+//! tells of all of them, whatever was told before. Each of these cases is said loudly, once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -110,6 +111,10 @@ fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, S
             writes.push(Write { tree: Tree::Outbox, key: key.to_vec(), value: Some(codec::encode(&owed_delete())) });
         }
     }
+    for record in engine.records(Tree::Fields) {
+        let (key, _) = record.map_err(|e| e.to_string())?;
+        writes.push(Write { tree: Tree::Fields, key: key.to_vec(), value: None });
+    }
     for ((tree, key), value) in &replay.live {
         writes.push(Write { tree: *tree, key: key.clone(), value: Some(value.clone()) });
     }
@@ -138,8 +143,18 @@ fn owed_delete() -> Staged {
 /// A damaged record is taken from the journal, or removed; a link that it touches is due.
 fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(), String> {
     let mut writes = Vec::new();
-    for tree in [Tree::Links, Tree::Marks, Tree::Outbox, Tree::Synced, Tree::Accounts, Tree::Sessions, Tree::Deletions]
-    {
+    const TREES: [Tree; 9] = [
+        Tree::Links,
+        Tree::Marks,
+        Tree::Outbox,
+        Tree::Synced,
+        Tree::Accounts,
+        Tree::Sessions,
+        Tree::Deletions,
+        Tree::Notices,
+        Tree::Fields,
+    ];
+    for tree in TREES {
         for record in engine.records(tree) {
             let (key, value) = record.map_err(|e| e.to_string())?;
             if !matches!(codec::unwrap(tree.name(), &value), Err(codec::Damaged::Bytes(_))) {

@@ -101,6 +101,9 @@ pub struct DeletionRecord {
     pub asked_at: Millis,
     /// The links whose objects go; the status looks up which of them still owe a delete.
     pub links: Vec<LinkKey>,
+    /// When the last of them owed none any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Millis>,
 }
 
 /// What a link's token is sealed to.

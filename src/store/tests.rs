@@ -1,6 +1,7 @@
 //! The store on a real disk.
 
 mod damage;
+mod notices;
 mod rotation;
 
 use super::people::{NewAccount, NewLink};
@@ -47,7 +48,7 @@ async fn a_link_and_what_it_owes_survive_reopening() {
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     assert_eq!(item.body.as_ref(), b"{\"body\":1}");
     assert_eq!(store.counts().due, 1);
-    assert!(!store.settle(&link, &item.staged, Some("etag".into())).await.unwrap());
+    assert!(!store.settle(&link, &item, Some("etag".into())).await.unwrap());
     assert_eq!(store.expectation(&link).etag.as_deref(), Some("etag"));
     store.close().await;
 }
@@ -131,7 +132,7 @@ async fn unlinking_forgets_the_token_and_owes_a_delete() {
     assert!(store.account(user, &person).is_some());
     assert_eq!(store.outbox_links(), vec![one.clone()]);
     let item = store.outbox_item(&one).await.unwrap().unwrap();
-    store.settle(&one, &item.staged, None).await.unwrap();
+    store.settle(&one, &item, None).await.unwrap();
     assert!(store.outbox_links().is_empty());
     store.unlink(&two, true).await.unwrap();
     assert!(store.account(user, &person).is_none(), "the last link takes the login with it");

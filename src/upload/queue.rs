@@ -1,4 +1,5 @@
-//! Which object is written next. Pure: time and randomness are arguments.
+//! Which object is written next, and in the same way which notice is sent next ([`Queue`] takes any kind of key). Pure:
+//! time and randomness are arguments.
 //!
 //! The queue knows keys, never bodies, so its memory is a function of links. A key is in flight at most once; what is
 //! staged for it meanwhile makes it wait again when the write ends. Nothing is ever dropped: a key leaves only when
@@ -12,15 +13,26 @@
 //! grows by one step: else a moment's outage that meets a full queue would be waited out for minutes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::model::{LinkKey, Millis};
 
-/// A busy or unreachable Spaces.
-const BUSY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(2 * 60) };
-/// Something a person must mend: tried slowly.
-const MISCONFIGURED: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(2 * 60) };
+/// How long keys wait after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// The other side is busy or out of reach.
+    pub busy: Backoff,
+    /// Something that a person must mend: tried slowly.
+    pub misconfigured: Backoff,
+}
+
+/// The pace of writes to Spaces.
+pub const WRITES: Pace = Pace {
+    busy: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(2 * 60) },
+    misconfigured: Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(2 * 60) },
+};
 /// Failures in a row after which the trouble is Spaces', not the key's.
 const HOLD_AFTER: u32 = 3;
 /// Over how long the waiting keys are spread when Spaces is back, per key.
@@ -42,6 +54,8 @@ pub enum Outcome {
     },
     /// A person must mend the settings.
     Misconfigured,
+    /// The other side is well and does not take this one: it waits like what a person must mend, by itself.
+    Refused,
     /// Not Spaces' fault (the store could not be read or written): try again soon.
     Local,
 }
@@ -57,11 +71,12 @@ struct Slot {
     pauses: u32,
 }
 
-/// The keys that owe Spaces something.
+/// The keys that owe something: links to Spaces, unless another kind of key is named.
 #[derive(Debug)]
-pub struct Queue {
-    slots: HashMap<LinkKey, Slot>,
-    waiting: BTreeSet<(Millis, u64, LinkKey)>,
+pub struct Queue<K = LinkKey> {
+    slots: HashMap<K, Slot>,
+    waiting: BTreeSet<(Millis, u64, K)>,
+    pace: Pace,
     limit: usize,
     in_flight: usize,
     failures_in_row: u32,
@@ -74,9 +89,17 @@ pub struct Queue {
 impl Queue {
     /// An empty queue that lets `limit` writes go at a time.
     pub fn new(limit: usize) -> Self {
+        Queue::paced(limit, WRITES)
+    }
+}
+
+impl<K: Clone + Ord + Hash> Queue<K> {
+    /// An empty queue with a pace of its own.
+    pub fn paced(limit: usize, pace: Pace) -> Self {
         Queue {
             slots: HashMap::new(),
             waiting: BTreeSet::new(),
+            pace,
             limit: limit.max(1),
             in_flight: 0,
             failures_in_row: 0,
@@ -112,7 +135,7 @@ impl Queue {
     }
 
     /// Something was staged for this key.
-    pub fn add(&mut self, key: LinkKey, now: Millis) {
+    pub fn add(&mut self, key: K, now: Millis) {
         match self.slots.get_mut(&key) {
             Some(slot) => slot.again |= slot.in_flight,
             None => {
@@ -125,7 +148,7 @@ impl Queue {
     }
 
     /// The key to write now, if one may go; it is in flight from here on.
-    pub fn next(&mut self, now: Millis) -> Option<LinkKey> {
+    pub fn next(&mut self, now: Millis) -> Option<K> {
         if !self.has_room() || now < self.hold_until {
             return None;
         }
@@ -149,7 +172,7 @@ impl Queue {
     }
 
     /// The write of a key ended. `jitter` is a random number from 0 to 1.
-    pub fn done(&mut self, key: &LinkKey, outcome: Outcome, now: Millis, jitter: f64) {
+    pub fn done(&mut self, key: &K, outcome: Outcome, now: Millis, jitter: f64) {
         let Some(mut slot) = self.slots.get(key).copied().filter(|s| s.in_flight) else { return };
         self.in_flight -= 1;
         slot.in_flight = false;
@@ -165,11 +188,17 @@ impl Queue {
                 slot.ready_at = now;
             }
             Outcome::Local => {
-                slot.ready_at = now.plus(BUSY.delay(slot.failures.min(3), jitter, None));
+                slot.ready_at = now.plus(self.pace.busy.delay(slot.failures.min(3), jitter, None));
                 slot.failures = slot.failures.saturating_add(1);
             }
-            Outcome::Busy { hint } => slot.ready_at = self.failed(&mut slot, &BUSY, hint, now, jitter),
-            Outcome::Misconfigured => slot.ready_at = self.failed(&mut slot, &MISCONFIGURED, None, now, jitter),
+            Outcome::Refused => {
+                slot.ready_at = now.plus(self.pace.misconfigured.delay(slot.failures, jitter, None));
+                slot.failures = slot.failures.saturating_add(1);
+            }
+            Outcome::Busy { hint } => slot.ready_at = self.failed(&mut slot, self.pace.busy, hint, now, jitter),
+            Outcome::Misconfigured => {
+                slot.ready_at = self.failed(&mut slot, self.pace.misconfigured, None, now, jitter);
+            }
         }
         slot.order = self.fresh_order();
         self.waiting.insert((slot.ready_at, slot.order, key.clone()));
@@ -187,7 +216,7 @@ impl Queue {
         self.in_flight < limit
     }
 
-    fn failed(&mut self, slot: &mut Slot, by: &Backoff, hint: Option<Duration>, now: Millis, jitter: f64) -> Millis {
+    fn failed(&mut self, slot: &mut Slot, by: Backoff, hint: Option<Duration>, now: Millis, jitter: f64) -> Millis {
         let again = now.plus(by.delay(slot.failures, jitter, hint));
         slot.failures = slot.failures.saturating_add(1);
         self.failures_in_row = self.failures_in_row.saturating_add(1);
@@ -324,6 +353,21 @@ mod tests {
         queue.next(at(0)).unwrap();
         queue.done(&key(1), Outcome::Busy { hint: Some(Duration::from_secs(40)) }, at(0), 0.0);
         assert_eq!(queue.wake_at(), Some(at(40)));
+    }
+
+    #[test]
+    fn one_that_is_refused_waits_alone() {
+        let mut queue = Queue::new(1);
+        queue.add(key(1), at(0));
+        let mut now = at(0);
+        for _ in 0..10 {
+            now = queue.wake_at().unwrap().max(now);
+            let refused = queue.next(now).unwrap();
+            queue.done(&refused, Outcome::Refused, now, 1.0);
+        }
+        assert_eq!((queue.failures_in_row(), queue.wake_at()), (0, Some(now.plus(Duration::from_secs(120)))));
+        queue.add(key(2), now);
+        assert_eq!(queue.next(now), Some(key(2)));
     }
 
     proptest! {

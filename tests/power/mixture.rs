@@ -1,5 +1,5 @@
 //! The daemon's store under the daemon's own mixture: pages linked and linked again, marks, reads staged with bodies
-//! of many lengths, writes settled, links dropped, sessions, login links, used states, deletions.
+//! of many lengths, writes settled, links dropped, sessions, login links, used states, deletions; and the notices of it.
 //!
 //! Each task has users and pages of its own and does one thing at a time, so it knows what will stand after each; what
 //! runs side by side shares transactions all the same.
@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use pagesyncd::ledger::Deed;
 use pagesyncd::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use pagesyncd::notice::Lane;
 use pagesyncd::store::people::{NewAccount, NewLink, Session};
 use pagesyncd::store::seal::Keyring;
 use pagesyncd::store::{StageOutcome, Store};
@@ -127,11 +128,18 @@ pub fn look(dir: &Path, names: &BTreeSet<String>) -> Result<Words, String> {
     let store = open(dir).map_err(|e| format!("it does not open: {e}"))?;
     let found = match (store.mended(), store.counts().damaged) {
         (Some(mended), _) => Err(format!("it had to be mended: {mended}")),
-        (None, 0) => ask(&store, names),
+        (None, 0) => ask(&store, names).and_then(|words| notices_wait(&store, words)),
         (None, damaged) => Err(format!("{damaged} records were damaged")),
     };
     runtime().block_on(store.close());
     found
+}
+
+/// Nobody takes notices here, so there is one of every link that stands: it went to disk with the link.
+fn notices_wait(store: &Store, words: Words) -> Result<Words, String> {
+    let lanes: BTreeSet<Lane> = store.notice_lanes().into_iter().collect();
+    let untold: Vec<_> = store.links().into_iter().filter(|link| !lanes.contains(&Lane::Link(link.clone()))).collect();
+    if untold.is_empty() { Ok(words) } else { Err(format!("nothing is told of {untold:?}")) }
 }
 
 fn ask(store: &Store, names: &BTreeSet<String>) -> Result<Words, String> {
@@ -207,6 +215,7 @@ fn account_name(user: UserId) -> String {
 /// Writes until it is killed.
 pub fn write(job: &Job, journalist: &'static Journalist) {
     let store = open(&job.dir).unwrap();
+    store.switch_notices(true);
     runtime().block_on(async {
         let tasks = (0..job.tasks).map(|task| tokio::spawn(Task::start(store.clone(), job.seed, task, journalist)));
         for ended in tasks.collect::<Vec<_>>() {
@@ -359,7 +368,7 @@ impl Task {
             _ => None,
         };
         self.begin(vec![(link.clone(), State { owed: None, synced, ..state })], Words::new());
-        self.store.settle(&link, &item.staged, synced.map(|n| n.to_string())).await.unwrap();
+        self.store.settle(&link, &item, synced.map(|n| n.to_string())).await.unwrap();
         self.done();
     }
 

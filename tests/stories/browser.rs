@@ -152,7 +152,15 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     };
     browser.wait_until("the object to be shown", shown).await;
     appears(&browser, "#latency:not(.waiting):not(:empty)").await;
+    appears(&browser, &format!("#notices li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
     picture(&browser, "4-followed").await;
+
+    browser.click("#notices-down").await;
+    rename(&browser, "Told to nobody").await;
+    appears(&browser, &format!("#notices li.failed[data-page='{page}']")).await;
+    appears(&browser, &row(page, "equal")).await;
+    browser.click("#notices-down").await;
+    browser.wait_until("the notice to be taken", || async { browser.text("#notices-waiting").await.is_empty() }).await;
 
     browser.click("#faults input[data-fault='spaces_refused']").await;
     appears(&browser, "#node-spaces.faulty").await;

@@ -13,6 +13,7 @@ mod door;
 mod durability;
 mod health;
 mod linking;
+mod notify;
 mod reload;
 mod rotation;
 mod shutdown;

@@ -291,6 +291,8 @@ impl Town {
             ("store", "key"),
             ("session", "state_secret"),
             ("session", "previous_state_secret"),
+            ("notify", "secret"),
+            ("notify", "previous_secret"),
         ] {
             if let Some(secret) = self.table[section].get(leaf).and_then(toml::Value::as_str) {
                 self.keep_secret(secret);
@@ -516,6 +518,10 @@ impl Town {
             self.status().await;
             self.admin(Method::GET, "/v1/pages", "").await;
             assert_eq!(self.daemon.stop().await, Some(0), "the daemon did not end well");
+        }
+        for notice in self.world().notice_attempts() {
+            self.hear("a notice", &notice.bytes);
+            notice.signature.split(' ').filter_map(|one| one.strip_prefix("v1,")).for_each(|one| self.keep_secret(one));
         }
         self.look_for_leaks();
         assert_eq!(self.world().violations(), Vec::<String>::new());

@@ -13,6 +13,7 @@ use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
 use crate::actors::app::{App, AppMsg};
 use crate::actors::directory::Place;
 use crate::actors::listener::{Door, Listener, ListenerArgs};
+use crate::actors::notifier::Notifier;
 use crate::actors::page::{Page, PageArgs, PageMsg};
 use crate::actors::uploader::Uploader;
 use crate::http::server::Socket;
@@ -70,6 +71,7 @@ impl SupervisorState {
     /// The first generation, in the order in which each needs the others: the doors before the app actor, because
     /// Meta calls back while the app is being subscribed.
     pub(super) async fn boot(&mut self, me: &ActorRef<SupervisorMsg>) {
+        self.spawn(me, Child::Notifier, Duration::ZERO).await;
         self.spawn(me, Child::Uploader, Duration::ZERO).await;
         let links = self.house.store.links();
         let spread = schedule::spread(links.len(), self.house.setup().config.sync.poll_interval);
@@ -120,6 +122,7 @@ impl SupervisorState {
             Child::Page(link) => return self.spawn_page(me, link.clone(), spread).await,
             Child::Uploader => Actor::spawn_linked(None, Uploader, house, parent).await.map(|(a, _)| a.get_cell()),
             Child::App => Actor::spawn_linked(None, App, house, parent).await.map(|(a, _)| a.get_cell()),
+            Child::Notifier => Actor::spawn_linked(None, Notifier, house, parent).await.map(|(a, _)| a.get_cell()),
             Child::Listener(door) => match self.socket(*door) {
                 Ok(Some(socket)) => {
                     let args = ListenerArgs { house, door: *door, socket };

@@ -10,6 +10,7 @@ use super::boot::bind_tcp;
 use super::{Child, SupervisorMsg, SupervisorState};
 use crate::actors::app::AppMsg;
 use crate::actors::listener::{Door, GRACE, ListenerMsg};
+use crate::actors::notifier::NotifierMsg;
 use crate::actors::page::PageMsg;
 use crate::actors::uploader::UploaderMsg;
 use crate::config::{Changes, Config, Part, diff};
@@ -91,6 +92,9 @@ impl SupervisorState {
     fn tell_everybody(&self, changes: &Changes) {
         if changes.touches(Part::Uploader) {
             self.house.tell_uploader(UploaderMsg::Reloaded);
+        }
+        if changes.touches(Part::Notify) {
+            self.house.tell_notifier(NotifierMsg::Reloaded);
         }
         if changes.touches(Part::Subscription) || changes.touches(Part::Graph) {
             self.house.tell_app(AppMsg::Ensure);

@@ -1,5 +1,6 @@
-//! The end, in the order of the flow: doors, reads, writes. Each step has a limit; the whole stays under fifteen
-//! seconds with the closing of the store that follows. What is left over lies in the store.
+//! The end, in the order of the flow: doors, reads, writes. Notices end beside the writes and cost no time of their own.
+//! Each step has a limit; the whole stays under fifteen seconds with the closing of the store that follows. What is left
+//! over lies in the store.
 
 use std::time::Duration;
 
@@ -7,10 +8,12 @@ use ractor::call_t;
 
 use super::SupervisorState;
 use crate::actors::listener::{Door, GRACE, ListenerMsg};
+use crate::actors::notifier::NotifierMsg;
 use crate::actors::uploader::UploaderMsg;
 
 const READS: Duration = Duration::from_millis(2500);
 const WRITES: Duration = Duration::from_millis(3500);
+const NOTICES: Duration = Duration::from_millis(1000);
 
 impl SupervisorState {
     /// Ends everything but the store and the admin door, which stays to tell how it goes until the process ends.
@@ -29,7 +32,7 @@ impl SupervisorState {
         for place in self.house.directory.all() {
             place.actor.stop(Some("draining".into()));
         }
-        self.drain_uploader().await;
+        tokio::join!(self.drain_uploader(), self.drain_notifier());
         let _ = std::fs::remove_file(&self.sockets.admin.1);
     }
 
@@ -52,5 +55,12 @@ impl SupervisorState {
         if tokio::time::timeout(WRITES, drained).await.is_err() {
             tracing::warn!("writes to Spaces are left for the next start");
         }
+    }
+
+    /// What is on its way may end; all else waits in the store, and so does what does not end in time.
+    async fn drain_notifier(&self) {
+        let (sender, drained) = tokio::sync::oneshot::channel();
+        self.house.tell_notifier(NotifierMsg::Drain(sender.into()));
+        let _ = tokio::time::timeout(NOTICES, drained).await;
     }
 }

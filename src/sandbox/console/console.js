@@ -49,7 +49,7 @@ const pageSoon = lazily(60, () => showPage());
 
 // The state of everything.
 
-const known = { faults: '', people: '', users: '', page: '' };
+const known = { faults: '', people: '', users: '', page: '', notices: '' };
 
 async function showState() {
   const state = await ask('state');
@@ -60,6 +60,7 @@ async function showState() {
   at('shuffle-count').textContent = Math.min(Math.max(state.objects, 5), 1000);
   showFaults(state.faults);
   showPeople(state.people);
+  showNotices(state.notices, state.faults, state.status);
   const users = JSON.stringify(state.users);
   if (users !== known.users) {
     known.users = users;
@@ -94,7 +95,7 @@ function showDaemon(daemon, status) {
 
 // What a newcomer tries first stands first.
 const common = ['spaces_refused', 'spaces_slow_down', 'graph_reset', 'graph_slow', 'throttle_app', 'webhooks_duplicated', 'webhooks_lost'];
-const sides = { common: 'Try these first', graph: 'Graph', webhooks: 'Webhooks', spaces: 'Spaces', codes: 'Graph answers with an error' };
+const sides = { common: 'Try these first', graph: 'Graph', webhooks: 'Webhooks', spaces: 'Spaces', notices: 'Receiver of notices', codes: 'Graph answers with an error' };
 
 function showFaults(faults) {
   const seen = JSON.stringify(faults);
@@ -102,7 +103,7 @@ function showFaults(faults) {
   at('fault-count').textContent = on.length ? `${on.length} on` : '';
   at('fault-count').dataset.standing = on.length ? 'behind' : 'none';
   for (const [side, node] of [['graph', 'node-facebook'], ['spaces', 'node-spaces']]) {
-    const faulty = on.some(f => f.side === side || (side === 'graph' && f.side !== 'spaces'));
+    const faulty = on.some(f => f.side === side || (side === 'graph' && f.side !== 'spaces' && f.side !== 'notices'));
     at(node).classList.toggle('faulty', faulty);
   }
   if (seen === known.faults) return;
@@ -120,6 +121,33 @@ function showFaults(faults) {
     });
     return make('details', { open: open.has(side), data: { side } },
       make('summary', { textContent: title }, ...(active ? [make('span', { textContent: `${active} on` })] : [])), ...switches);
+  }));
+}
+
+// What the platform's own program was told.
+
+function showNotices(notices, faults, status) {
+  const waiting = status?.notify?.waiting ?? 0;
+  at('notices-waiting').textContent = waiting ? `${waiting} waiting` : '';
+  at('notices-waiting').dataset.standing = waiting ? 'behind' : 'none';
+  for (const box of [at('notices-down'), at('notices-hang')])
+    if (document.activeElement !== box) box.checked = faults.some(fault => fault.on && fault.name === box.dataset.fault);
+  const seen = JSON.stringify(notices);
+  if (seen === known.notices) return;
+  known.notices = seen;
+  at('notices').replaceChildren(...notices.map(notice => {
+    const words = make('span', {});
+    if (notice.page) {
+      const link = make('a', { textContent: notice.name ?? notice.page, href: '#' });
+      link.onclick = click => { click.preventDefault(); select(notice.page); };
+      words.append(link, ' ');
+    }
+    const data = notice.data ?? {};
+    const few = data.changed && (data.changed.length > 6 ? `${data.changed.slice(0, 5).join(', ')} and ${data.changed.length - 5} more` : data.changed.join(', '));
+    const detail = few ?? data.reason ?? data.confirmation_code ?? (data.anew ? 'anew' : data.object_kept ? 'object kept' : '');
+    words.append(notice.type.replace('page.', ''), ...(detail ? [make('span', { className: 'dim', textContent: ` ${detail}` })] : []));
+    return make('li', { className: notice.taken ? '' : 'failed', data: { kind: 'notice', type: notice.type, page: notice.page ?? '' } },
+      make('time', { textContent: clock.format(notice.at) }), make('i'), words);
   }));
 }
 
@@ -426,6 +454,8 @@ at('page-deeds').onclick = event => {
 };
 at('daemon-kill').onclick = () => act('daemon', { deed: 'kill' });
 at('daemon-start').onclick = () => act('daemon', { deed: 'start' });
+for (const box of [at('notices-down'), at('notices-hang')])
+  box.onchange = () => { act('fault', { fault: box.dataset.fault, on: box.checked }); box.blur(); };
 at('calm').onclick = () => act('calm', {});
 at('page-search').oninput = search;
 at('page-linked').onchange = search;

@@ -11,6 +11,7 @@ use crate::sandbox::world::state::Page;
 
 const ROWS: usize = 25;
 const MOST_ROWS: usize = 200;
+const NOTICES: usize = 30;
 
 /// How an object stands to its page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +104,7 @@ impl Console {
                         Side::Graph => "graph",
                         Side::Webhooks => "webhooks",
                         Side::Spaces => "spaces",
+                        Side::Notices => "notices",
                     },
                 };
                 let is_on = on.iter().any(|(f, _)| *f == fault);
@@ -132,12 +134,26 @@ impl Console {
             "faults": faults,
             "subscription": subscription,
             "undelivered": self.world.undelivered(),
+            "notices": self.notices(),
             "violations": self.world.violations(),
             "reads": self.world.calls(Call::ReadPage),
             "puts": self.world.calls(Call::Put),
             "daemon": pulse.daemon,
             "status": pulse.status,
         })
+    }
+
+    /// The notices that came last, newest first.
+    fn notices(&self) -> Vec<Value> {
+        let page =
+            |id: Option<&str>| self.world.look(|s| id.and_then(|id| s.pages.get(id)).map(|p| p.name().to_owned()));
+        let last = self.world.last_notices(NOTICES);
+        last.iter()
+            .map(|notice| {
+                json!({"id": notice.id, "at": notice.at, "type": notice.word(), "taken": notice.taken,
+                   "page": notice.page(), "name": page(notice.page()), "data": notice.body["data"]})
+            })
+            .collect()
     }
 
     pub(super) fn pages(&self, query: &str) -> Value {

@@ -56,6 +56,8 @@ pub enum Call {
     Delete,
     /// Keys are listed, and anything else asked of a bucket.
     Bucket,
+    /// A notice is posted to the platform's receiver.
+    Notice,
 }
 
 impl Call {
@@ -87,6 +89,7 @@ impl Call {
             Call::Head => "head",
             Call::Delete => "delete",
             Call::Bucket => "bucket",
+            Call::Notice => "notice",
         }
     }
 
@@ -117,6 +120,7 @@ impl Call {
             Call::Head => "object checked in Spaces",
             Call::Delete => "object deleted from Spaces",
             Call::Bucket => "bucket looked at",
+            Call::Notice => "notice delivered",
         }
     }
 

@@ -17,7 +17,7 @@ async fn filled(dir: &Path) -> UserId {
     for n in 0..LINKS / 2 {
         let link = LinkKey::new(user, page(n));
         let item = store.outbox_item(&link).await.unwrap().unwrap();
-        store.settle(&link, &item.staged, Some(format!("etag-{n}"))).await.unwrap();
+        store.settle(&link, &item, Some(format!("etag-{n}"))).await.unwrap();
     }
     store.mark_pages(&[page(3)], Cause::Webhook).await.unwrap();
     store.close().await;

@@ -1,0 +1,211 @@
+//! The one that tells: feeds what is decided in the store to a [`queue`](crate::upload::queue) of lanes and carries out
+//! what that decides.
+//!
+//! It knows lanes, never notices. Each attempt is a task of its own, which takes the first notice of its lane from the
+//! store, sends it, and settles it there or gives it back. Such a task outlives a notifier that dies and keeps the right
+//! to its lane until it ends, as the uploader's do. Nobody waits for the notifier: the store says by a counter that
+//! something was decided, and a receiver that hangs holds up nothing but its own lanes, `notify.max_in_flight` of them.
+//!
+//! A receiver that fails is tried for ever, one notice at a time once several failed, more and more slowly; it shows in
+//! `status`, in the log when it turns, and not in readiness. What it does not take although it is well (a 400, say) holds
+//! up that lane alone.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, call};
+
+use super::{Alarm, Owned, jitter};
+use crate::backoff::Backoff;
+use crate::house::House;
+use crate::model::Millis;
+use crate::notice::Lane;
+use crate::notify::{Fault, NotTaken};
+use crate::store::notices::{Begun, Sending};
+use crate::upload::queue::{Outcome, Pace, Queue};
+
+/// How long notices wait after a failure.
+const PACE: Pace = Pace {
+    busy: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(2 * 60) },
+    misconfigured: Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(10 * 60) },
+};
+
+/// Messages to the notifier.
+pub enum NotifierMsg {
+    /// Something was decided; answered when it was looked at, so that one such message is under way at a time.
+    News(RpcReplyPort<()>),
+    /// The alarm of this generation rang.
+    Woke(u64),
+    /// An attempt ended.
+    Done(Lane, Outcome),
+    /// Other settings hold.
+    Reloaded,
+    /// Begin nothing more, and answer when what is on its way has ended.
+    Drain(RpcReplyPort<()>),
+    /// Panic, to show that nothing is lost.
+    #[cfg(feature = "sandbox")]
+    Drill,
+}
+
+/// What the notifier keeps.
+pub struct NotifierState {
+    house: Arc<House>,
+    queue: Queue<Lane>,
+    alarm: Alarm,
+    draining: Option<RpcReplyPort<()>>,
+    _watch: Owned,
+}
+
+/// The notifier actor.
+pub struct Notifier;
+
+impl Actor for Notifier {
+    type Msg = NotifierMsg;
+    type State = NotifierState;
+    type Arguments = Arc<House>;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<NotifierMsg>,
+        house: Arc<House>,
+    ) -> Result<NotifierState, ActorProcessingErr> {
+        let queue = Queue::paced(house.setup().config.notify.max_in_flight, PACE);
+        house.set_addresses(|addresses| addresses.notifier = Some(me.clone()));
+        let (mut news, watcher) = (house.store.watch_notices(), me);
+        let watch = Owned(tokio::spawn(async move {
+            while news.changed().await.is_ok() && call!(watcher, NotifierMsg::News).is_ok() {}
+        }));
+        Ok(NotifierState { house, queue, alarm: Alarm::default(), draining: None, _watch: watch })
+    }
+
+    async fn post_start(&self, me: ActorRef<NotifierMsg>, state: &mut NotifierState) -> Result<(), ActorProcessingErr> {
+        state.take_over();
+        state.go_on(&me);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<NotifierMsg>,
+        message: NotifierMsg,
+        state: &mut NotifierState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            NotifierMsg::News(reply) => {
+                state.news();
+                // The one who waits for it may be gone with the actor before.
+                let _ = reply.send(());
+            }
+            NotifierMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
+            NotifierMsg::Woke(_) => {}
+            NotifierMsg::Done(lane, outcome) => state.queue.done(&lane, outcome, Millis::steady(), jitter()),
+            NotifierMsg::Reloaded => {
+                state.queue.set_limit(state.house.setup().config.notify.max_in_flight);
+                state.take_over();
+                state.queue.retry_now(Millis::steady());
+            }
+            NotifierMsg::Drain(reply) => state.draining = Some(reply),
+            #[cfg(feature = "sandbox")]
+            NotifierMsg::Drill => panic!("drill: the notifier was asked to panic"),
+        }
+        state.go_on(&me);
+        Ok(())
+    }
+}
+
+impl NotifierState {
+    /// Lanes in which something was decided. With notices off that is what a store that was opened again had kept.
+    fn news(&mut self) {
+        let (lanes, now) = (self.house.store.notice_news(), Millis::steady());
+        if self.house.setup().receiver.is_none() {
+            return self.take_over();
+        }
+        lanes.into_iter().for_each(|lane| self.queue.add(lane, now));
+    }
+
+    /// Everything that waits is this notifier's to send; or, when notices are off, nobody's.
+    fn take_over(&mut self) {
+        if self.house.setup().receiver.is_some() {
+            let now = Millis::steady();
+            self.house.store.notice_lanes().into_iter().for_each(|lane| self.queue.add(lane, now));
+            return;
+        }
+        let house = self.house.clone();
+        tokio::spawn(async move {
+            match house.store.drop_notices().await {
+                Ok(0) => {}
+                Ok(count) => tracing::warn!(count, "notices are off (notify.url); those that waited are dropped"),
+                Err(error) => tracing::warn!(%error, "notices are off, and those that waited could not be dropped yet"),
+            }
+        });
+    }
+
+    fn go_on(&mut self, me: &ActorRef<NotifierMsg>) {
+        if let Some(reply) = self.draining.take() {
+            if self.queue.in_flight() > 0 {
+                self.draining = Some(reply);
+            } else {
+                // The supervisor may have stopped waiting.
+                let _ = reply.send(());
+            }
+            return;
+        }
+        if self.house.is_stopping() {
+            return;
+        }
+        let now = Millis::steady();
+        while let Some(lane) = self.queue.next(now) {
+            self.attempt(me, lane);
+        }
+        self.alarm.set(me, self.queue.wake_at(), NotifierMsg::Woke);
+    }
+
+    fn attempt(&self, me: &ActorRef<NotifierMsg>, lane: Lane) {
+        let (house, me) = (self.house.clone(), me.clone());
+        tokio::spawn(async move {
+            let ended = AssertUnwindSafe(Box::pin(carry_out(&house, &lane))).catch_unwind().await;
+            // A notifier that is gone is followed by one that asks the store.
+            let _ = me.cast(NotifierMsg::Done(lane, ended.unwrap_or(Outcome::Local)));
+        });
+    }
+}
+
+async fn carry_out(house: &Arc<House>, lane: &Lane) -> Outcome {
+    let Some(receiver) = house.setup().receiver.clone() else { return Outcome::Settled { more: false } };
+    let sending = match house.store.begin_notice(lane).await {
+        Ok(Begun::Goes(sending)) => sending,
+        Ok(Begun::Nothing) => return Outcome::Settled { more: false },
+        Ok(Begun::Busy) | Err(_) => return Outcome::Local,
+    };
+    let word = sending.notice().told.word();
+    match receiver.send(sending.notice(), Millis::now()).await {
+        Ok(()) => {
+            house.metrics.notice(word, "delivered");
+            house.notify.well();
+            match sending.delivered().await {
+                Ok(more) => Outcome::Settled { more },
+                Err(_) => Outcome::Local,
+            }
+        }
+        Err(error) => failed(house, &sending, &error),
+    }
+}
+
+fn failed(house: &House, sending: &Sending, error: &NotTaken) -> Outcome {
+    let (id, word) = (&sending.notice().id, sending.notice().told.word());
+    tracing::debug!(id, kind = word, %error, "a notice was not taken yet");
+    let (outcome, result) = match error.fault {
+        Fault::Busy(hint) => (Outcome::Busy { hint }, "failed"),
+        Fault::Settings => (Outcome::Misconfigured, "refused"),
+        Fault::Notice => (Outcome::Refused, "refused"),
+    };
+    house.metrics.notice(word, result);
+    match error.fault {
+        Fault::Notice if sending.is_again() => {}
+        Fault::Notice => tracing::warn!(id, kind = word, %error, "a notice is refused; it is tried again, slowly"),
+        Fault::Busy(_) | Fault::Settings => house.notify.ill(&error.text),
+    }
+    outcome
+}

@@ -1,0 +1,199 @@
+//! Notices: decided with what they tell of, kept over starts, sent one at a time for each lane.
+
+use super::*;
+use crate::health::Why;
+use crate::notice::{Lane, Told};
+use crate::store::notices::{Begun, Sending};
+
+fn on(dir: &Path) -> Store {
+    let store = open(dir);
+    store.switch_notices(true);
+    store
+}
+
+fn lane(link: &LinkKey) -> Lane {
+    Lane::Link(link.clone())
+}
+
+fn object(name: &str, phone: &str) -> bytes::Bytes {
+    format!(r#"{{"data":[{{"id":"1","name":"{name}","phone":"{phone}"}}],"paging":{{}}}}"#).into()
+}
+
+async fn write(store: &Store, link: &LinkKey, digest: u8, body: bytes::Bytes) {
+    let claim = store.claim(link).unwrap();
+    store.stage(claim, [digest; 32], body, true).await.unwrap();
+    let item = store.outbox_item(link).await.unwrap().unwrap();
+    store.settle(link, &item, None).await.unwrap();
+}
+
+async fn begin(store: &Store, lane: &Lane) -> Option<Sending> {
+    match store.begin_notice(lane).await.unwrap() {
+        Begun::Goes(sending) => Some(*sending),
+        Begun::Nothing => None,
+        Begun::Busy => panic!("one is on its way"),
+    }
+}
+
+/// Delivers all of a lane.
+async fn all(store: &Store, lane: &Lane) -> Vec<Told> {
+    let mut told = Vec::new();
+    while let Some(sending) = begin(store, lane).await {
+        told.push(sending.notice().told.clone());
+        sending.delivered().await.unwrap();
+    }
+    told
+}
+
+fn updated(link: &LinkKey, changed: &[&str]) -> Told {
+    Told::Updated { link: link.clone(), changed: changed.iter().map(|f| (*f).to_owned()).collect() }
+}
+
+#[tokio::test]
+async fn a_life_of_a_link_is_told_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = on(dir.path());
+    let user = UserId::random();
+    let link = link_one(&store, user, 1).await;
+    write(&store, &link, 1, object("A", "1")).await;
+    let linked = |anew| Told::Linked { link: link.clone(), anew };
+    assert_eq!(all(&store, &lane(&link)).await, [linked(false), updated(&link, &["id", "name", "phone"])]);
+    write(&store, &link, 2, object("B", "1")).await;
+    write(&store, &link, 2, object("B", "1")).await;
+    assert_eq!(all(&store, &lane(&link)).await, [updated(&link, &["name"])], "a repair is nothing new");
+    let at = store.view(&link).unwrap().record.linked_at;
+    store.park_link(&link, at, Why::Expired).await.unwrap();
+    store.park_link(&link, at, Why::Invalid).await.unwrap();
+    let parked = all(&store, &lane(&link)).await;
+    assert!(matches!(&parked[..], [Told::NeedsRelink { parked, .. }] if parked.why == Why::Expired), "{parked:?}");
+    link_one(&store, user, 1).await;
+    assert_eq!(all(&store, &lane(&link)).await, [linked(true)]);
+    store.unlink(&link, true).await.unwrap();
+    link_one(&store, user, 1).await;
+    write(&store, &link, 2, object("B", "1")).await;
+    let kept = Told::Unlinked { link: link.clone(), kept: true };
+    assert_eq!(all(&store, &lane(&link)).await, [kept, linked(false), updated(&link, &["id", "name", "phone"])]);
+    assert_eq!(store.notice_counts(), Default::default());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_waits_survives_a_start_with_its_ids_and_goes_one_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = on(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    write(&store, &link, 1, object("A", "1")).await;
+    let first = begin(&store, &lane(&link)).await.unwrap();
+    assert!(matches!(store.begin_notice(&lane(&link)).await.unwrap(), Begun::Busy));
+    assert!(!first.is_again());
+    let id = first.notice().id.clone();
+    drop(first);
+    assert!(begin(&store, &lane(&link)).await.unwrap().is_again());
+    store.close().await;
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!((store.notice_lanes(), store.notice_news()), (vec![lane(&link)], vec![lane(&link)]));
+    assert_eq!(store.notice_counts().waiting, 2);
+    let first = begin(&store, &lane(&link)).await.unwrap();
+    assert_eq!(first.notice().id, id);
+    assert!(first.delivered().await.unwrap(), "another waits");
+    // A number that is free again is not given to one that goes before it.
+    write(&store, &link, 3, object("C", "1")).await;
+    store.switch_notices(true);
+    store.unlink(&link, false).await.unwrap();
+    let kinds: Vec<_> = all(&store, &lane(&link)).await.iter().map(Told::word).collect();
+    assert_eq!(kinds, ["page.unlinked"]);
+    store.close().await;
+    drop(store);
+    assert_eq!(open(dir.path()).notice_counts().waiting, 0);
+}
+
+#[tokio::test]
+async fn off_nothing_is_decided_and_what_waits_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = on(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    assert_eq!(store.drop_notices().await.unwrap(), 0, "they are on");
+    store.switch_notices(false);
+    write(&store, &link, 1, object("A", "1")).await;
+    assert_eq!(store.notice_counts().waiting, 1);
+    assert_eq!(store.drop_notices().await.unwrap(), 1);
+    assert!(begin(&store, &lane(&link)).await.is_none());
+    write(&store, &link, 2, object("A", "2")).await;
+    store.switch_notices(true);
+    write(&store, &link, 3, object("B", "2")).await;
+    assert_eq!(all(&store, &lane(&link)).await, [updated(&link, &["name"])]);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_write_that_outlived_its_link_tells_all_fields_of_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = on(dir.path());
+    let user = UserId::random();
+    let link = link_one(&store, user, 1).await;
+    write(&store, &link, 1, object("A", "1")).await;
+    all(&store, &lane(&link)).await;
+    let claim = store.claim(&link).unwrap();
+    store.stage(claim, [2; 32], object("B", "1"), false).await.unwrap();
+    let item = store.outbox_item(&link).await.unwrap().unwrap();
+    store.unlink(&link, true).await.unwrap();
+    // The bytes arrive for a link that is gone: nothing is told of them.
+    store.settle(&link, &item, None).await.unwrap();
+    assert_eq!(all(&store, &lane(&link)).await.len(), 1);
+    link_one(&store, user, 1).await;
+    store.settle(&link, &item, None).await.unwrap();
+    assert_eq!(all(&store, &lane(&link)).await[1], updated(&link, &["id", "name", "phone"]));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_deletion_is_told_once_when_no_delete_is_owed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = on(dir.path());
+    let (user, person): (_, AppUserId) = (UserId::random(), "77".parse().unwrap());
+    let new = |n| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
+    store.put_links(user, None, vec![new(1), new(2)], Cause::Link).await.unwrap();
+    let links = store.forget_person(&person, "code").await.unwrap();
+    let deletion = Lane::Deletion("code".into());
+    for link in &links {
+        assert!(begin(&store, &deletion).await.is_none());
+        let item = store.outbox_item(link).await.unwrap().unwrap();
+        store.settle(link, &item, None).await.unwrap();
+    }
+    assert_eq!(all(&store, &deletion).await, [Told::Deleted { code: "code".into(), links: links.clone() }]);
+    // The same object, deleted once more for another reason.
+    link_one(&store, user, 1).await;
+    store.unlink(&links[0], false).await.unwrap();
+    let item = store.outbox_item(&links[0]).await.unwrap().unwrap();
+    store.settle(&links[0], &item, None).await.unwrap();
+    assert!(begin(&store, &deletion).await.is_none());
+    // Nothing to delete is done at once; an object that a new login overtakes is not owed any more.
+    store.forget_person(&person, "nothing").await.unwrap();
+    assert_eq!(all(&store, &Lane::Deletion("nothing".into())).await.len(), 1);
+    store.put_links(user, None, vec![new(3)], Cause::Link).await.unwrap();
+    store.forget_person(&person, "overtaken").await.unwrap();
+    store.put_links(user, None, vec![new(3)], Cause::Link).await.unwrap();
+    let overtaken = Lane::Deletion("overtaken".into());
+    assert!(begin(&store, &overtaken).await.is_none());
+    write(&store, &LinkKey::new(user, page(3)), 1, object("A", "1")).await;
+    assert_eq!(all(&store, &overtaken).await.len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_store_that_lost_its_end_knows_no_fields() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = on(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    write(&store, &link, 1, object("A", "1")).await;
+    store.close().await;
+    drop(store);
+    let (tide, high) = journal::Tide::open(dir.path()).unwrap();
+    tide.rise(high + 1).unwrap();
+    let store = on(dir.path());
+    assert!(store.mended().is_some());
+    all(&store, &lane(&link)).await;
+    write(&store, &link, 1, object("A", "1")).await;
+    assert_eq!(all(&store, &lane(&link)).await, [updated(&link, &["id", "name", "phone"])]);
+    store.close().await;
+}
