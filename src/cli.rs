@@ -70,6 +70,9 @@ enum Verb {
         /// Leave the object in Spaces
         #[arg(long)]
         keep_object: bool,
+        /// Also take the app out of the Facebook account of the person who linked it, if this was their last link
+        #[arg(long)]
+        revoke: bool,
     },
     /// Mint a browser session for a user; prints the cookie value and a one-time login URL
     Session {
@@ -129,7 +132,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Verb::Status => show::status(&door()?, json),
         Verb::Pages => show::pages(&door()?, json),
         Verb::Sync { page_id, user } => show::sync(&door()?, &page_id, user, json),
-        Verb::Unlink { page_id, user, keep_object } => show::unlink(&door()?, &page_id, user, keep_object, json),
+        Verb::Unlink { page_id, user, keep_object, revoke } => {
+            show::unlink(&door()?, &page_id, user, show::Unlink { keep_object, revoke }, json)
+        }
         Verb::Session { user, ttl } => show::session(&door()?, user, ttl, json),
         Verb::Import { file, passphrase_file } => import::import(&config, &file, passphrase_file.as_deref(), json),
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),

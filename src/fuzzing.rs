@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::chore::Chore;
 use crate::config::Config;
 use crate::graph::error::{GraphError, GraphErrorKind, classify};
 use crate::graph::scrub::MAX_MESSAGE;
@@ -25,7 +26,7 @@ use crate::model::{LinkKey, Millis, PageId, Secret, UserId};
 use crate::oauth::{Callback, CallbackQuery, StateSigner};
 use crate::signature::{self, sign_sha256, verify_webhook};
 use crate::spaces::error::SpacesError;
-use crate::store::records::{AccountRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
+use crate::store::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
 use crate::store::{codec, journal};
 
 /// What no text about a failure may repeat.
@@ -232,6 +233,10 @@ pub fn store_records(bytes: &[u8]) {
         record::<LoginRecord>("logins", value);
         record::<Millis>("states", value);
         record::<DeletionRecord>("deletions", value);
+        record::<ChoreRecord>("chores", value);
+    }
+    if let Some(chore) = Chore::from_bytes(bytes) {
+        assert_eq!(chore.to_bytes(), bytes);
     }
     if let Some(link) = LinkKey::from_bytes(bytes) {
         assert_eq!(link.to_bytes(), bytes);

@@ -13,6 +13,7 @@ use ractor::ActorRef;
 use tokio_util::task::TaskTracker;
 
 use crate::actors::app::AppMsg;
+use crate::actors::chores::ChoresMsg;
 use crate::actors::directory::Directory;
 use crate::actors::supervisor::SupervisorMsg;
 use crate::actors::uploader::UploaderMsg;
@@ -158,6 +159,8 @@ pub struct Addresses {
     pub uploader: Option<ActorRef<UploaderMsg>>,
     /// The app actor.
     pub app: Option<ActorRef<AppMsg>>,
+    /// The chores actor.
+    pub chores: Option<ActorRef<ChoresMsg>>,
 }
 
 /// The shared house.
@@ -273,6 +276,14 @@ impl House {
         let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).app.clone();
         if let Some(to) = to {
             let _ = to.cast(message);
+        }
+    }
+
+    /// Tells the chores actor to look into the store; a new one begins with that.
+    pub fn tell_chores(&self) {
+        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).chores.clone();
+        if let Some(to) = to {
+            let _ = to.cast(ChoresMsg::Look);
         }
     }
 

@@ -103,6 +103,7 @@
 
 pub mod actors;
 pub mod backoff;
+pub mod chore;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -15,6 +15,7 @@
 //! | `sessions`, `logins` | SHA-256 of the secret half | browser sessions; one-time login links |
 //! | `states` | nonce | OAuth states that were used, until they expire anyway |
 //! | `deletions` | confirmation code | data deletions and how far they are |
+//! | `chores` | kind; page, person or link | what is left to do after an unlink, with the sealed token for it |
 //!
 //! A link's key is its user's 16 bytes and the page id's digits. Every value is a version byte, a CRC-32 and the
 //! payload ([`codec`]), so that a damaged record is found and named, never served.
@@ -43,12 +44,14 @@
 //!
 //! # When the database itself is damaged or gone
 //!
-//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions) in a second file, in step with the
+//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions, chores) in a second file, in step with the
 //! database; [`rebuild`] opens whatever is there, mends it, and says so.
 
+pub mod chores;
 pub mod codec;
 mod committer;
 mod core;
+pub mod deletions;
 mod engine;
 pub(crate) mod journal;
 pub mod people;
@@ -62,7 +65,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::health::{Event, Health, Why};
+use crate::health::{Event, Why};
 use crate::ledger::{Claim, Deed, Digest, Entry, Found, Mark, Marked, Stage, Staged, Synced};
 use crate::model::{Cause, LinkKey, Millis, PageId};
 use core::Core;
@@ -159,8 +162,10 @@ pub struct Counts {
     pub due: u64,
     /// Objects owed a write or a delete.
     pub outbox: u64,
-    /// Since when the oldest of them is owed.
+    /// Since when the oldest of these two is owed.
     pub oldest_owed: Option<Millis>,
+    /// What is left to do after unlinks, by the word of its kind.
+    pub chores: std::collections::BTreeMap<&'static str, u64>,
     /// Records that could not be decoded when the store was opened.
     pub damaged: u64,
 }
@@ -398,15 +403,22 @@ impl Store {
         Ok(Some((staged, body)))
     }
 
-    /// Spaces has carried out this entry. Returns whether a newer one waits.
+    /// Spaces has carried out this entry, and this is left of it. Returns whether a newer one waits.
     ///
     /// # Errors
     /// [`Unavailable`]; the entry then stays and is carried out again.
-    pub async fn settle(&self, link: &LinkKey, done: &Staged, etag: Option<String>) -> Result<bool, Unavailable> {
+    pub async fn settle(
+        &self,
+        link: &LinkKey,
+        done: &Staged,
+        etag: Option<String>,
+        left: Left,
+    ) -> Result<bool, Unavailable> {
         let more = self
             .commit(|core| {
                 let changes = core.entry(link, |e| e.settle(done.seq, done.deed, etag, Millis::now()))?;
                 core.apply(link, changes, &[]);
+                core.note_left(link, left);
                 core.forget_if_settled(link);
                 core.entry(link, |entry| entry.staged().is_some())
             })
@@ -475,18 +487,9 @@ impl Store {
         self.commit(|core| core.update_record(key, change)).await
     }
 
-    /// Notes the health of a link; durable, because a parked link must not call Graph after a restart either.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn set_health(&self, key: &LinkKey, health: Health) -> Result<(), Unavailable> {
-        self.update_link(key, |record| record.health = health).await?;
-        self.note_progress();
-        Ok(())
-    }
-
     /// Parks a link for what was found out with the token of the linking at `linked_at`; a link that has a newer token,
-    /// or that is parked already, is left as it is.
+    /// or that is parked already, is left as it is. Durable, because a parked link must not call Graph after a restart
+    /// either.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -562,6 +565,15 @@ impl Store {
             Unavailable { reason: "the store is damaged (sled panicked while reading); it is being mended".into() }
         })
     }
+}
+
+/// What a write or a delete in Spaces leaves behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    /// An earlier write without an answer may still take effect until then.
+    pub straggler_until: Option<Millis>,
+    /// The bucket would not say whether it keeps older versions of the object.
+    pub versions_unknown: bool,
 }
 
 /// What Spaces is expected to hold.

@@ -68,6 +68,7 @@ const PURE: &[&str] = &[
     "page",
     "upload",
     "backoff",
+    "chore",
     "restart",
     "health",
     "config/diff",

@@ -1,8 +1,8 @@
 //! The root: boots everything in order, starts again what dies, reloads, and ends everything in order.
 //!
 //! Every child has a restart history, and the pure [`restart`](crate::restart) policy answers each death. A page comes
-//! back from the store after a pause, for ever; its neighbours notice nothing. The uploader, the app actor and the
-//! listeners come back at once; when one of them dies too often in a short time the process ends, since a service
+//! back from the store after a pause, for ever; its neighbours notice nothing. The uploader, the app actor, the chores actor
+//! and the listeners come back at once; when one of them dies too often in a short time the process ends, since a service
 //! manager's fresh start is the better answer then.
 //!
 //! The listening sockets live here, so that a listener that dies takes no socket with it.
@@ -66,6 +66,8 @@ pub enum Child {
     Uploader,
     /// The app actor.
     App,
+    /// The chores actor.
+    Chores,
     /// A door.
     Listener(Door),
 }
@@ -76,6 +78,7 @@ impl Child {
             Child::Page(_) => ActorKind::Page,
             Child::Uploader => ActorKind::Uploader,
             Child::App => ActorKind::App,
+            Child::Chores => ActorKind::Chores,
             Child::Listener(_) => ActorKind::Listener,
         }
     }
@@ -190,7 +193,7 @@ impl SupervisorState {
                 let living = |listener: &ActorRef<ListenerMsg>| listener.get_status() == ractor::ActorStatus::Running;
                 self.listeners.get(door).is_some_and(living)
             }
-            Child::Uploader | Child::App => false,
+            Child::Uploader | Child::App | Child::Chores => false,
         }
     }
 
@@ -260,6 +263,7 @@ impl SupervisorState {
             }
         }
         self.house.tell_uploader(UploaderMsg::Refill);
+        self.house.tell_chores();
     }
 
     fn sweep(&self, me: &ActorRef<SupervisorMsg>) {
@@ -288,7 +292,7 @@ impl SupervisorState {
                     let _ = listener.cast(ListenerMsg::Drill);
                 }
             }
-            Child::App => {}
+            Child::App | Child::Chores => {}
         }
     }
 }

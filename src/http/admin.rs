@@ -6,7 +6,7 @@
 //! | `/healthz` | GET | both |
 //! | `/v1/status` | GET | both |
 //! | `/v1/pages`, `/v1/pages/{page_id}` | GET | both |
-//! | `/v1/pages/{page_id}` | DELETE `?user=&keep_object=` | socket |
+//! | `/v1/pages/{page_id}` | DELETE `?user=&keep_object=&revoke=` | socket |
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
 //! | `/v1/sessions` | POST `{"user","ttl"?}` | socket |
 //! | `/v1/import` | POST, a JSON object a line | socket |
@@ -32,7 +32,7 @@ use crate::house::House;
 use crate::import;
 use crate::metrics;
 use crate::model::{Cause, LinkKey, Millis, PageId, Secret, UserId};
-use crate::store::people::Unlinked;
+use crate::store::people::{Revoking, Unlinking};
 
 /// An import arrives in one piece.
 const MAX_IMPORT: usize = 64 << 20;
@@ -146,39 +146,40 @@ fn is_parked(house: &House, link: &LinkKey) -> bool {
     house.store.view(link).is_some_and(|view| !view.record.health.is_active())
 }
 
+/// A switch in the query: given as such, or as true.
+fn is_on(request: &Request<Incoming>, name: &str) -> bool {
+    parameter(request, name).is_some_and(|v| matches!(v.as_str(), "1" | "true" | ""))
+}
+
 async fn unlink(house: &Arc<House>, page: &str, request: &Request<Incoming>) -> Answer {
     let links = match links_of(house, page, request) {
         Ok(links) => links,
         Err(answer) => return *answer,
     };
-    let keep = parameter(request, "keep_object").is_some_and(|v| matches!(v.as_str(), "1" | "true" | ""));
-    let mut gone = Vec::new();
-    for link in &links {
-        match house.store.unlink(link, keep).await {
-            Ok(unlinked) => gone.extend(unlinked),
-            Err(error) => return store_down(&error),
-        }
-    }
+    let how = Unlinking { keep_objects: is_on(request, "keep_object"), revoke: is_on(request, "revoke") };
+    let unlinked = match house.store.unlink(&links, how).await {
+        Ok(unlinked) => unlinked,
+        Err(error) => return store_down(&error),
+    };
     house.tell_supervisor(SupervisorMsg::Unlinked(links));
-    let users: Vec<UserId> = gone.iter().map(|unlinked| unlinked.key.user).collect();
-    gone.into_iter().for_each(|unlinked| unsubscribe(house, unlinked));
-    answers::json(
-        StatusCode::OK,
-        &json!({"page_id": page, "users": users, "object": if keep { "kept" } else { "deleted" }}),
-    )
+    let users: Vec<UserId> = unlinked.links.iter().map(|link| link.user).collect();
+    let object = if how.keep_objects { "kept" } else { "deleted" };
+    let mut answer = json!({"page_id": page, "users": users, "object": object});
+    if how.revoke {
+        answer["revoke"] = unlinked.revoking.iter().map(revoking_json).collect();
+    }
+    answers::json(StatusCode::OK, &answer)
 }
 
-/// With the last link of a page goes its subscription. The token is forgotten in the store by now, so this is tried
-/// here and now; what Meta goes on sending for an unknown page is answered and dropped.
-fn unsubscribe(house: &Arc<House>, unlinked: Unlinked) {
-    let Some(token) = unlinked.last_of_page else { return };
-    let for_task = house.clone();
-    house.tasks.spawn(async move {
-        let answer = for_task.setup().graph.unsubscribe_page(&unlinked.key.page, &token).await;
-        if let Err(error) = answer {
-            tracing::info!(page = %unlinked.key.page, %error, "the unlinked page could not be unsubscribed");
+fn revoking_json(revoking: &Revoking) -> Value {
+    match revoking {
+        Revoking::Asked(person) => json!({"facebook_user_id": person, "outcome": "asked"}),
+        Revoking::StillLinked(person, links) => {
+            json!({"facebook_user_id": person, "outcome": "still_linked", "links": links})
         }
-    });
+        Revoking::NoToken(person) => json!({"facebook_user_id": person, "outcome": "no_token"}),
+        Revoking::NobodyKnown => json!({"facebook_user_id": Value::Null, "outcome": "no_token"}),
+    }
 }
 
 #[derive(Deserialize)]

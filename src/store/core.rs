@@ -9,10 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::codec;
 use super::committer::Request;
+use super::deletions::open_deletions;
 use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
-use super::records::{AccountRecord, DeletionRecord, LinkRecord, Sealed, account_key};
+use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, Sealed, account_key};
 use super::seal::KeyId;
 use super::{Counts, LinkView, Unavailable};
+use crate::chore::Chore;
 use crate::health::Signs;
 use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, UserId};
@@ -26,6 +28,9 @@ pub(super) struct Core {
     ledger: HashMap<LinkKey, Entry>,
     pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
+    /// Codes of the deletions that are not done.
+    pub(super) open_deletions: BTreeSet<String>,
+    pub(super) chores: BTreeMap<Chore, Arc<ChoreRecord>>,
     pub(super) used_states: HashMap<[u8; 16], Millis>,
     pub(super) taken_logins: HashMap<[u8; 32], Millis>,
     writes: Vec<Write>,
@@ -60,7 +65,9 @@ impl Core {
             by_page,
             ledger,
             accounts: loader.accounts,
+            open_deletions: open_deletions(&loader.deletions),
             deletions: loader.deletions,
+            chores: loader.chores.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
             used_states: loader.states,
             taken_logins: HashMap::new(),
             writes: Vec::new(),
@@ -281,7 +288,8 @@ impl Core {
     /// Every sealed token.
     pub(super) fn sealed_tokens(&self) -> impl Iterator<Item = &Sealed> {
         let links = self.records.values().map(|record| &record.token);
-        links.chain(self.accounts.values().map(|record| &record.token))
+        let chores = self.chores.values().map(|record| &record.token).filter(|token| **token != Sealed::default());
+        links.chain(self.accounts.values().map(|record| &record.token)).chain(chores)
     }
 
     /// Writes a login's record, new or changed.
@@ -321,6 +329,7 @@ impl Core {
 
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts { links: self.records.len() as u64, damaged: self.damaged, ..Counts::default() };
+        self.chores.keys().for_each(|chore| *counts.chores.entry(chore.word()).or_default() += 1);
         let now = Millis::now();
         for record in self.records.values() {
             let signs = Signs { expires_at: record.checked.expires_at, throttled_until: None };
@@ -348,6 +357,7 @@ struct Loader<'a> {
     accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
     states: HashMap<[u8; 16], Millis>,
     deletions: BTreeMap<String, DeletionRecord>,
+    chores: BTreeMap<Chore, ChoreRecord>,
     damaged: u64,
 }
 
@@ -362,6 +372,7 @@ impl<'a> Loader<'a> {
             accounts: BTreeMap::new(),
             states: HashMap::new(),
             deletions: BTreeMap::new(),
+            chores: BTreeMap::new(),
             damaged: 0,
         }
     }
@@ -374,6 +385,7 @@ impl<'a> Loader<'a> {
         self.synced = self.tree(Tree::Synced, link)?.into_iter().collect();
         self.states = self.tree(Tree::States, |key| key.try_into().ok())?.into_iter().collect();
         self.deletions = self.tree(Tree::Deletions, |key| String::from_utf8(key.to_vec()).ok())?.into_iter().collect();
+        self.chores = self.tree(Tree::Chores, Chore::from_bytes)?.into_iter().collect();
         // An account's key has the shape of a link's: a user's bytes and a Graph id's digits.
         let accounts: Vec<(AccountKey, AccountRecord)> = self.tree(Tree::Accounts, |key| {
             let link = LinkKey::from_bytes(key)?;
@@ -406,7 +418,8 @@ impl<'a> Loader<'a> {
 
     fn highest_seq(&self) -> u64 {
         let marks = self.marks.values().map(|m| m.seq);
-        marks.chain(self.outbox.values().map(|s| s.seq)).max().unwrap_or(0)
+        let chores = self.chores.values().map(|c| c.seq);
+        marks.chain(self.outbox.values().map(|s| s.seq)).chain(chores).max().unwrap_or(0)
     }
 
     /// One entry for each link and for each link that is gone and still owes Spaces a delete.

@@ -40,10 +40,23 @@ pub(super) enum Tree {
     Logins,
     States,
     Deletions,
+    Chores,
 }
 
-const NAMES: [&str; 11] =
-    ["meta", "links", "marks", "outbox", "bodies", "synced", "accounts", "sessions", "logins", "states", "deletions"];
+const NAMES: [&str; 12] = [
+    "meta",
+    "links",
+    "marks",
+    "outbox",
+    "bodies",
+    "synced",
+    "accounts",
+    "sessions",
+    "logins",
+    "states",
+    "deletions",
+    "chores",
+];
 
 impl Tree {
     pub(super) fn name(self) -> &'static str {
@@ -53,7 +66,7 @@ impl Tree {
     /// The tree of a number in the journal; the numbers never change their meaning.
     pub(super) fn of(number: u8) -> Option<Tree> {
         use Tree::*;
-        let all = [Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions];
+        let all = [Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Chores];
         all.get(usize::from(number)).copied()
     }
 }

@@ -1,5 +1,6 @@
 //! The store's other half: linking and unlinking, accounts, browser sessions, one-time links, used states, deletions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,13 @@ use super::codec;
 use super::core::Core;
 use super::engine::{Engine, Tree};
 use super::records::{
-    AccountRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord, account_context, account_key, link_context,
+    AccountRecord, LinkRecord, LoginRecord, SessionRecord, account_context, account_key, link_context,
     open_token, seal_token,
 };
 use super::seal::Keyring;
 use super::{Store, Unavailable};
-use crate::health::Health;
+use crate::chore::Chore;
+use crate::health::{Event, Health, Why};
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
 
 /// How long it is remembered that a login link was taken, beside its record's removal.
@@ -53,13 +55,35 @@ pub struct NewAccount {
     pub expires_at: Option<Millis>,
 }
 
-/// A link that was removed.
-#[derive(Debug, Clone)]
+/// How links are to be removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unlinking {
+    /// Leave the objects in Spaces.
+    pub keep_objects: bool,
+    /// Take the app out of the account of each person who has no link left.
+    pub revoke: bool,
+}
+
+/// What became of the wish to take the app out of people's accounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revoking {
+    /// It is being done.
+    Asked(AppUserId),
+    /// The person still has so many links, of whichever user: the app stays.
+    StillLinked(AppUserId, usize),
+    /// No user token of the person is stored, as of links that were imported.
+    NoToken(AppUserId),
+    /// It is not known whose the links were.
+    NobodyKnown,
+}
+
+/// Links that were removed.
+#[derive(Debug, Clone, Default)]
 pub struct Unlinked {
     /// Which.
-    pub key: LinkKey,
-    /// No other link of this page is left: the page is to be unsubscribed with this token.
-    pub last_of_page: Option<Secret>,
+    pub links: Vec<LinkKey>,
+    /// What became of the wish to revoke, for each person.
+    pub revoking: Vec<Revoking>,
 }
 
 /// A browser session as the cookie names it.
@@ -101,28 +125,42 @@ impl Store {
     ) -> Result<Vec<LinkKey>, Unavailable> {
         self.commit(|core| {
             let keyring = self.inner.keyring();
+            let person = account.as_ref().map(|account| account.person.clone());
             if let Some(account) = account {
                 put_account(core, &keyring, user, account);
             }
-            links.into_iter().map(|link| put_link(core, &keyring, user, link, cause)).collect()
+            let links = links.into_iter().map(|link| put_link(core, &keyring, user, link, cause)).collect::<Vec<_>>();
+            core.void_chores(&links, person.as_ref());
+            links
         })
         .await
     }
 
-    /// Drops a link: its token, its marks, what was staged. The object is deleted unless it is to be kept. `None` when
-    /// it is not linked.
+    /// Drops links: their tokens, their marks, what was staged. The objects are deleted unless they are to be kept; what
+    /// is left to do at Facebook is noted as [chores](crate::chore). One transaction.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn unlink(&self, link: &LinkKey, keep_object: bool) -> Result<Option<Unlinked>, Unavailable> {
-        let token = self.link(link).ok().flatten().map(|l| l.token);
+    pub async fn unlink(&self, links: &[LinkKey], how: Unlinking) -> Result<Unlinked, Unavailable> {
         self.commit(|core| {
-            let record = core.remove_link(link, !keep_object)?;
-            if let Some(person) = &record.facebook_user {
-                forget_account_without_links(core, link.user, person);
+            let keyring = self.inner.keyring();
+            let mut people: BTreeMap<Option<AppUserId>, Option<Secret>> = BTreeMap::new();
+            let mut unlinked = Unlinked::default();
+            for link in links {
+                let Some(record) = core.remove_link(link, !how.keep_objects) else { continue };
+                core.note_unsubscribe(&keyring, link, &record);
+                let person = record.facebook_user.clone();
+                let token = person.as_ref().and_then(|person| newest_token(core, &keyring, person));
+                people.entry(person.clone()).or_insert(token);
+                if let Some(person) = &person {
+                    forget_account_without_links(core, link.user, person);
+                }
+                unlinked.links.push(link.clone());
             }
-            let last = core.links_of(&link.page).is_empty();
-            Some(Unlinked { key: link.clone(), last_of_page: token.filter(|_| last) })
+            for (person, token) in people.into_iter().filter(|_| how.revoke) {
+                unlinked.revoking.push(revoke(core, &keyring, person, token));
+            }
+            unlinked
         })
         .await
     }
@@ -145,24 +183,46 @@ impl Store {
             }
             let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
             theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
-            let record = DeletionRecord { asked_at: Millis::now(), links: links.clone() };
-            core.write(Tree::Deletions, code.as_bytes().to_vec(), Some(codec::encode(&record)));
-            core.deletions.insert(code.to_owned(), record);
+            core.drop_chores_of(person);
+            core.note_deletion(code, &links);
             links
         })
         .await
     }
 
-    /// Forgets a person's logins of every user.
+    /// Parks every link of a person for what Facebook told, and forgets the person's logins. One transaction. Returns the
+    /// links.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn forget_accounts(&self, person: &AppUserId) -> Result<(), Unavailable> {
-        self.commit(|core| {
-            let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
-            theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
-        })
-        .await
+    pub async fn park_person(&self, person: &AppUserId, why: Why) -> Result<Vec<LinkKey>, Unavailable> {
+        let links = self
+            .commit(|core| {
+                let (links, now) = (core.links_of_person(person), Millis::now());
+                for link in &links {
+                    core.update_record(link, |record| record.health = record.health.after(Event::Told(why), now));
+                }
+                let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
+                theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
+                core.drop_chores_of(person);
+                links
+            })
+            .await?;
+        self.note_progress();
+        Ok(links)
+    }
+
+    /// What would go with this person: links, and objects that were written for them; `None` for nobody known.
+    pub fn known_of(&self, person: &AppUserId) -> Option<(usize, usize)> {
+        let mut core = self.lock();
+        let links = core.links_of_person(person);
+        let written =
+            |link: &LinkKey| core.entry(link, |e| e.staged().is_some() || e.synced().digest.is_some()).unwrap_or(false);
+        let (links, objects) = (links.len(), links.into_iter().filter(written).count());
+        let known = links > 0
+            || core.accounts.keys().any(|(_, p)| p == person)
+            || core.chores.values().any(|chore| chore.person.as_ref() == Some(person));
+        known.then_some((links, objects))
     }
 
     /// Every login: user and person.
@@ -261,18 +321,7 @@ impl Store {
         .await
     }
 
-    /// A deletion by its confirmation code, and how many of its objects still owe a delete.
-    pub fn deletion(&self, code: &str) -> Option<(DeletionRecord, usize)> {
-        let mut core = self.lock();
-        let record = core.deletions.get(code).cloned()?;
-        let open = record.links.iter().filter(|link| {
-            core.entry(link, |e| e.staged().is_some_and(|s| s.deed == crate::ledger::Deed::Delete)).unwrap_or(false)
-        });
-        let open = open.count();
-        Some((record, open))
-    }
-
-    /// Removes sessions, login links and states that are over.
+    /// Removes sessions, login links, states and deletions' codes that are over.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -289,14 +338,16 @@ impl Store {
         });
         let gone = looked.await.map_err(|_| Unavailable { reason: "the sweep broke off".into() })??;
         let count = gone.len();
-        self.commit(|core| {
-            core.used_states.retain(|_, expires_at| *expires_at > now);
-            // Whoever took one of these has been answered long ago, and the record went with it.
-            core.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
-            gone.into_iter().for_each(|(tree, key)| core.write(tree, key, None));
-        })
-        .await?;
-        Ok(count)
+        let codes = self
+            .commit(|core| {
+                core.used_states.retain(|_, expires_at| *expires_at > now);
+                // Whoever took one of these has been answered long ago, and the record went with it.
+                core.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
+                gone.into_iter().for_each(|(tree, key)| core.write(tree, key, None));
+                core.sweep_deletions(now)
+            })
+            .await?;
+        Ok(count + codes)
     }
 }
 
@@ -340,6 +391,28 @@ fn forget_account_without_links(core: &mut Core, user: UserId, person: &AppUserI
     if !core.links_of_person(person).iter().any(|link| link.user == user) {
         remove_account(core, user, person);
     }
+}
+
+/// The person's newest user token, of whichever user of the platform.
+fn newest_token(core: &Core, keyring: &Keyring, person: &AppUserId) -> Option<Secret> {
+    let theirs = core.accounts.iter().filter(|((_, p), _)| p == person);
+    let ((user, _), record) = theirs.max_by_key(|(_, record)| record.logged_in_at)?;
+    open_token(keyring, &account_context(*user, person), &record.token).ok()
+}
+
+/// The app is taken out of the person's account as a whole, so only when no link of theirs is left.
+fn revoke(core: &mut Core, keyring: &Keyring, person: Option<AppUserId>, token: Option<Secret>) -> Revoking {
+    let Some(person) = person else { return Revoking::NobodyKnown };
+    let left = core.links_of_person(&person).len();
+    if left > 0 {
+        return Revoking::StillLinked(person, left);
+    }
+    let Some(token) = token else { return Revoking::NoToken(person) };
+    core.note_chore(keyring, Chore::Revoke(person.clone()), Some(person.clone()), &token);
+    // Logins without a link end with it.
+    let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| *p == person).cloned().collect();
+    theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
+    Revoking::Asked(person)
 }
 
 /// A new token starts the link afresh: health, and what was refused with the old one, are forgotten.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use pagesyncd::ledger::Deed;
 use pagesyncd::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
-use pagesyncd::store::people::{NewAccount, NewLink, Session};
+use pagesyncd::store::people::{NewAccount, NewLink, Session, Unlinking};
 use pagesyncd::store::seal::Keyring;
-use pagesyncd::store::{StageOutcome, Store};
+use pagesyncd::store::{Left, StageOutcome, Store};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, RngCore, SeedableRng};
@@ -359,7 +359,7 @@ impl Task {
             _ => None,
         };
         self.begin(vec![(link.clone(), State { owed: None, synced, ..state })], Words::new());
-        self.store.settle(&link, &item.staged, synced.map(|n| n.to_string())).await.unwrap();
+        self.store.settle(&link, &item.staged, synced.map(|n| n.to_string()), Left::default()).await.unwrap();
         self.done();
     }
 
@@ -372,7 +372,8 @@ impl Task {
         let last = !self.links.iter().any(others);
         let more = if last { Words::from([(account_name(link.user), NOTHING.into())]) } else { Words::new() };
         self.begin(vec![(link.clone(), State { owed, ..State::default() })], more);
-        assert!(self.store.unlink(&link, keep).await.unwrap().is_some());
+        let how = Unlinking { keep_objects: keep, revoke: false };
+        assert_eq!(self.store.unlink(&[link], how).await.unwrap().links.len(), 1);
         self.done();
     }
 
