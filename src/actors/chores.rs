@@ -220,7 +220,7 @@ async fn delete_again(house: &Arc<House>, link: &LinkKey) -> Ended {
     if !house.store.is_left_over(link) {
         return Ended::Done;
     }
-    let answer = house.setup().spaces.delete(&link.object_key()).await;
+    let answer = house.setup().spaces.erase(&link.object_key()).await;
     house.note_spaces(&answer);
     match answer {
         Ok(_) => Ended::Done,

@@ -23,7 +23,7 @@ use super::{Alarm, Owned, jitter};
 use crate::house::House;
 use crate::ledger::Deed;
 use crate::model::{LinkKey, Millis, ObjectKey};
-use crate::spaces::{SpacesError, SpacesErrorKind};
+use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
 use crate::store::Left;
 use crate::upload::queue::{Outcome, Queue};
 
@@ -251,9 +251,13 @@ async fn carry_out(house: &Arc<House>, link: &LinkKey, straggler: Option<Straggl
         }
     };
     let spaces = house.setup().spaces.clone();
+    let mut versions_unknown = false;
     let answer = match item.staged.deed {
         Deed::Put(_) => spaces.put(&link.object_key(), item.body).await.map(|done| Some(done.etag)),
-        Deed::Delete => spaces.delete(&link.object_key()).await.map(|()| None),
+        Deed::Delete => spaces.erase(&link.object_key()).await.map(|erased| {
+            versions_unknown = erased == Erased::PerhapsNotVersions;
+            None
+        }),
     };
     house.note_spaces(&answer);
     match answer {
@@ -261,7 +265,8 @@ async fn carry_out(house: &Arc<House>, link: &LinkKey, straggler: Option<Straggl
             house.metrics.mark_to_object(Millis::now().since(item.staged.marked_at));
             let landing = straggler.filter(|s| s.witnessed || item.staged.deed == Deed::Delete);
             let landing = landing.filter(|s| s.until > Millis::steady());
-            let left = Left { straggler_until: landing.map(|s| s.until.on_the_wall()), ..Left::default() };
+            let straggler_until = landing.map(|s| s.until.on_the_wall());
+            let left = Left { straggler_until, versions_unknown };
             match house.store.settle(link, &item.staged, etag, left).await {
                 Ok(more) => Ended { chore: landing.is_some(), ..Ended::of(Outcome::Settled { more }) },
                 Err(_) => local,

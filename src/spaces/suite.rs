@@ -8,7 +8,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::memory::MemoryStore;
-use super::{CONTENT_TYPE, MAX_OBJECT_BYTES, ObjectStore, SpacesErrorKind, plain_etag, probe};
+use super::{CONTENT_TYPE, Erased, MAX_OBJECT_BYTES, ObjectStore, SpacesErrorKind, Versioning, plain_etag, probe};
 use crate::model::{LinkKey, ObjectKey, UserId};
 
 /// Holds `store` to every promise. Leaves nothing behind.
@@ -31,11 +31,34 @@ async fn conforms(store: &dyn ObjectStore) {
     store.put(&two, Bytes::from(vec![b'x'; MAX_OBJECT_BYTES + 1])).await.unwrap();
     assert_eq!(store.get(&two).await.unwrap_err().kind, SpacesErrorKind::Corrupt, "reading is capped");
 
+    store.delete(&one).await.unwrap();
+    store.erase(&two).await.unwrap();
+    store.erase(&two).await.unwrap();
     for key in [&one, &two] {
-        store.delete(key).await.unwrap();
         assert_eq!(store.head(key).await, Ok(None));
         assert_eq!(store.get(key).await, Ok(None));
     }
+    probe(store).await.unwrap();
+}
+
+/// Holds a store whose bucket keeps versions to what is promised of erasing. `kept` counts what it has under a key.
+async fn erases_every_version(store: &dyn ObjectStore, kept: impl Fn(&ObjectKey) -> usize) {
+    let user = UserId::random();
+    let [one, two] = ["100", "1001"].map(|page| LinkKey::new(user, page.parse().unwrap()).object_key());
+    for n in 0..3 {
+        for key in [&one, &two] {
+            store.put(key, Bytes::from(format!("{{\"n\":{n}}}"))).await.unwrap();
+        }
+    }
+    assert_eq!(kept(&one), 3);
+    store.delete(&one).await.unwrap();
+    assert_eq!((store.get(&one).await, kept(&one)), (Ok(None), 4), "a marker hides all of them and keeps them");
+    for _ in 0..2 {
+        assert_eq!(store.erase(&one).await, Ok(Erased::Whole));
+        assert_eq!((store.get(&one).await, kept(&one)), (Ok(None), 0));
+    }
+    assert_eq!(store.get(&two).await, Ok(Some(Bytes::from_static(b"{\"n\":2}"))), "no other key is touched");
+    assert_eq!((store.erase(&two).await, kept(&two)), (Ok(Erased::Whole), 0));
     probe(store).await.unwrap();
 }
 
@@ -53,6 +76,15 @@ async fn memory_conforms() {
     let store = MemoryStore::new();
     conforms(&store).await;
     assert!(store.objects().is_empty(), "the suite and the probe leave nothing behind");
+}
+
+#[tokio::test]
+async fn memory_erases_every_version_and_says_when_it_cannot() {
+    let store = MemoryStore::new();
+    store.set_versioning(Versioning::On);
+    erases_every_version(&store, |key| store.versions(key)).await;
+    store.set_versioning(Versioning::Untold);
+    assert_eq!(store.erase(&ObjectKey::scratch(Uuid::nil())).await, Ok(Erased::PerhapsNotVersions));
 }
 
 #[tokio::test]
@@ -226,6 +258,66 @@ mod over_http {
         let text = server.metrics.encode();
         assert!(text.contains("pagesyncd_spaces_requests_total{op=\"delete\",outcome=\"ok\"}"), "{text}");
         assert!(text.contains("op=\"get\",outcome=\"corrupt\"} 1"), "{text}");
+    }
+
+    /// A world whose Spaces keeps versions, and a client of it.
+    async fn versioned(versioning: Versioning) -> (crate::sandbox::WorldServer, S3Store, TempDir) {
+        let folder = TempDir::new().unwrap();
+        let world = crate::sandbox::WorldServer::start(crate::sandbox::Options::new(folder.path())).await.unwrap();
+        world.objects.set_versioning(versioning);
+        let settings = SpacesSettings {
+            region: world.region.clone(),
+            bucket: world.bucket.clone(),
+            endpoint: world.spaces_endpoint.clone(),
+            access_key: Secret::new(world.access_key.as_str()),
+            secret_key: Secret::new(world.secret_key.as_str()),
+            path_style: true,
+            request_timeout: Duration::from_secs(20),
+        };
+        let store = S3Store::new(settings, Arc::default()).unwrap();
+        (world, store, folder)
+    }
+
+    #[tokio::test]
+    async fn s3_erases_every_version() {
+        let (world, store, _folder) = versioned(Versioning::On).await;
+        assert_eq!(store.versioning().await, Ok(Versioning::On));
+        erases_every_version(&store, |key| world.objects.versions(key.as_str()).len()).await;
+        world.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn versions_that_began_since_the_bucket_was_asked_are_found() {
+        let (world, store, _folder) = versioned(Versioning::Never).await;
+        let key = key();
+        store.put(&key, Bytes::from_static(b"{}")).await.unwrap();
+        assert_eq!((store.erase(&key).await, store.versioning().await), (Ok(Erased::Whole), Ok(Versioning::Never)));
+        world.objects.set_versioning(Versioning::On);
+        store.put(&key, Bytes::from_static(b"{}")).await.unwrap();
+        store.put(&key, Bytes::from_static(b"[]")).await.unwrap();
+        assert_eq!(store.erase(&key).await, Ok(Erased::Whole));
+        assert_eq!(world.objects.versions(key.as_str()), [""; 0]);
+        world.objects.set_versioning(Versioning::Suspended);
+        for body in ["{}", "[]"] {
+            store.put(&key, Bytes::from_static(body.as_bytes())).await.unwrap();
+        }
+        assert_eq!(world.objects.versions(key.as_str()), ["null"]);
+        assert_eq!((store.erase(&key).await, store.get(&key).await), (Ok(Erased::Whole), Ok(None)));
+        assert_eq!(world.objects.versions(key.as_str()), [""; 0]);
+        world.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_does_not_tell_is_not_said_to_be_clean() {
+        let (world, store, _folder) = versioned(Versioning::Untold).await;
+        let key = key();
+        store.put(&key, Bytes::from_static(b"{}")).await.unwrap();
+        assert_eq!(store.erase(&key).await, Ok(Erased::PerhapsNotVersions));
+        assert_eq!((store.get(&key).await, store.versioning().await), (Ok(None), Ok(Versioning::Untold)));
+        assert!(!world.objects.versions(key.as_str()).is_empty());
+        world.shutdown().await;
+        let gone = store.erase(&key).await.unwrap_err();
+        assert_eq!(gone.kind, SpacesErrorKind::Busy, "an outage is no answer");
     }
 
     #[tokio::test]
