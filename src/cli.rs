@@ -1,10 +1,11 @@
 //! The command line: one verb each, and what they share. The verbs that look at or change a running daemon speak with
-//! it through its admin socket; `run`, `check` and `import` of a stopped one load the configuration themselves.
+//! it through its admin socket; `run`, `check`, and `import` and `purge` of a stopped one load the configuration themselves.
 
 mod check;
 mod client;
 mod export;
 mod import;
+mod purge;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -99,6 +100,14 @@ enum Verb {
         #[arg(long, value_name = "PATH")]
         passphrase_file: Option<PathBuf>,
     },
+    /// Forget people by a list of app-scoped user ids, one a line, as Meta mails it
+    Purge {
+        /// The file; `-` is standard input
+        file: PathBuf,
+        /// Only report what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print a fresh store key
     Keygen,
 }
@@ -138,6 +147,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Verb::Session { user, ttl } => show::session(&door()?, user, ttl, json),
         Verb::Import { file, passphrase_file } => import::import(&config, &file, passphrase_file.as_deref(), json),
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
+        Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
         Verb::Keygen => {
             let key = crate::store::seal::generate_key();
             if json {

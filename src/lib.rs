@@ -122,6 +122,7 @@ pub mod metrics;
 pub mod model;
 pub mod oauth;
 pub mod page;
+pub mod purge;
 pub mod restart;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -10,6 +10,7 @@
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
 //! | `/v1/sessions` | POST `{"user","ttl"?}` | socket |
 //! | `/v1/import` | POST, a JSON object a line | socket |
+//! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
 //!
 //! Who may use the socket is decided by its file's mode.
@@ -31,12 +32,14 @@ use crate::export::{self, Opener};
 use crate::house::House;
 use crate::import;
 use crate::metrics;
-use crate::model::{Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::purge;
 use crate::store::people::{Revoking, Unlinking};
 
 /// An import arrives in one piece.
 const MAX_IMPORT: usize = 64 << 20;
 const MAX_FORM: usize = 64 << 10;
+const MAX_PURGE: usize = 1 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that a one-time login link works, whatever the session's life.
 const LONGEST_LOGIN_LINK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -58,15 +61,16 @@ pub async fn answer(house: Arc<House>, door: Door, request: Request<Incoming>, c
         (["v1", "sessions"], Method::POST) if writes => Box::pin(session(&house, request, &conn)).await,
         (["v1", "export"], Method::POST) if writes => Box::pin(export_lines(&house, request, &conn)).await,
         (["v1", "import"], Method::POST) if writes => Box::pin(import_lines(&house, request, &conn)).await,
+        (["v1", "purge"], Method::POST) if writes => Box::pin(purge_people(&house, request, &conn)).await,
         #[cfg(feature = "sandbox")]
         (["v1", "drill", which @ ..], Method::POST) if writes => drill(&house, which),
         (["metrics" | "healthz"] | ["v1", "status" | "pages"], _) => answers::method_not_allowed("GET"),
         (["v1", "pages", _], _) if writes => answers::method_not_allowed("GET, DELETE"),
         (["v1", "pages", _], _) => answers::method_not_allowed("GET"),
-        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export"], _) if writes => {
+        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export" | "purge"], _) if writes => {
             answers::method_not_allowed("POST")
         }
-        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export"], _) => {
+        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export" | "purge"], _) => {
             answers::error(StatusCode::FORBIDDEN, "read_only", "this door only shows; use the admin socket")
         }
         _ => answers::not_found(),
@@ -245,6 +249,67 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
         }
         Err(error) => store_down(&error),
     }
+}
+
+#[derive(Deserialize)]
+struct Purge {
+    ids: Vec<PersonId>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Ids are written as text or as numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PersonId {
+    Text(String),
+    Number(u64),
+}
+
+async fn purge_people(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let whole = match body::read(request.into_body(), MAX_PURGE, BODY_TIMEOUT, conn).await {
+        Ok(whole) => whole,
+        Err(why) => return answers::no_body(why),
+    };
+    let Ok(wish) = serde_json::from_slice::<Purge>(&whole.bytes) else {
+        return bad("the body is not {\"ids\": [\"…\"], \"dry_run\": false}");
+    };
+    if wish.ids.len() > purge::MOST {
+        return bad(&format!("a request may name {} people, this one names {}", purge::MOST, wish.ids.len()));
+    }
+    let ids = wish.ids.into_iter().map(|id| match id {
+        PersonId::Text(text) => text.parse::<AppUserId>(),
+        PersonId::Number(number) => number.to_string().parse(),
+    });
+    let people = match ids.collect::<Result<Vec<AppUserId>, _>>() {
+        Ok(people) => people,
+        Err(error) => return bad(&error.to_string()),
+    };
+    // A task of its own: a client that goes away must not come between what is forgotten and telling of it.
+    let home = house.clone();
+    let purging = house.tasks.spawn(async move {
+        let applied = purge::apply(&home.store, people, wish.dry_run).await;
+        tracing::info!(
+            people = applied.outcomes.len(),
+            links = applied.links.len(),
+            dry_run = wish.dry_run,
+            "people were purged"
+        );
+        home.tell_supervisor(SupervisorMsg::Unlinked(applied.links));
+        (applied.outcomes, applied.stopped)
+    });
+    let Ok((outcomes, stopped)) = purging.await else {
+        return answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the purge broke off");
+    };
+    let people: Vec<Value> = outcomes.iter().map(purge::Outcome::json).collect();
+    let mut answer = json!({"dry_run": wish.dry_run, "people": people});
+    match stopped {
+        // What was done must be told, its codes are told once.
+        Some(error) if !people.is_empty() => answer["stopped"] = error.to_string().into(),
+        Some(error) => return store_down(&error),
+        None => {}
+    }
+    answers::json(StatusCode::OK, &answer)
 }
 
 /// Argon2 takes its time, so this runs where blocking is welcome.
