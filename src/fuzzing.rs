@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::graph::error::{GraphError, GraphErrorKind, classify};
 use crate::graph::scrub::MAX_MESSAGE;
 use crate::graph::usage::Usage;
-use crate::http::delivery::pages_named;
+use crate::http::delivery::named;
 use crate::http::login::session_ids;
 use crate::ledger::{Mark, Staged, Synced};
 use crate::model::{LinkKey, Millis, PageId, Secret, UserId};
@@ -80,10 +80,17 @@ fn status_and_rest(bytes: &[u8]) -> (u16, &[u8]) {
 
 /// A webhook's body, and its signature.
 pub fn webhook_body(bytes: &[u8]) {
-    match pages_named(bytes) {
-        Ok(pages) => {
-            pages.iter().for_each(check_page);
-            assert!(pages.is_sorted_by(|a, b| a < b), "a page is named twice");
+    match named(bytes) {
+        Ok(named) => {
+            named.pages.iter().for_each(check_page);
+            assert!(named.pages.is_sorted_by(|a, b| a < b), "a page is named twice");
+            assert!(named.people.is_sorted_by(|a, b| a < b), "a person is named twice");
+            assert!(named.pages.is_empty() || named.people.is_empty(), "a delivery is about pages or about people");
+            for person in &named.people {
+                assert!(
+                    (1..=32).contains(&person.as_str().len()) && person.as_str().bytes().all(|b| b.is_ascii_digit())
+                );
+            }
         }
         Err(_) => {
             let text = std::str::from_utf8(bytes);

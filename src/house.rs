@@ -150,6 +150,10 @@ impl Dependency {
     }
 }
 
+/// Between two checks of tokens that Facebook's hints cause: whatever is told of, and by however many deliveries, Graph
+/// is asked no faster than that.
+const CHECKS_APART: Duration = Duration::from_millis(50);
+
 /// Addresses of the actors of which there is one; a restart puts the new one in.
 #[derive(Default)]
 pub struct Addresses {
@@ -187,6 +191,8 @@ pub struct House {
     reload_error: Mutex<Option<String>>,
     addresses: RwLock<Addresses>,
     writing: Mutex<HashSet<LinkKey>>,
+    /// The latest slot that was given for a check.
+    checks: Mutex<Millis>,
     stopping: AtomicBool,
 }
 
@@ -225,6 +231,7 @@ impl House {
             reload_error: Mutex::default(),
             addresses: RwLock::default(),
             writing: Mutex::default(),
+            checks: Mutex::default(),
             stopping: AtomicBool::new(false),
         })
     }
@@ -292,6 +299,13 @@ impl House {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let free = writing.insert(link.clone());
         free.then(|| WritePermit { house: self.clone(), link: link.clone() })
+    }
+
+    /// The next free moment for a check that a hint asks for.
+    pub fn check_slot(&self) -> Millis {
+        let mut latest = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        *latest = latest.plus(CHECKS_APART).max(Millis::steady());
+        *latest
     }
 
     /// No new read or write begins from here on.

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::health::{Why, check};
 use crate::house::House;
 use crate::model::{Cause, LinkKey, Millis, Secret};
+use crate::page::bucket::Bucket;
 use crate::page::machine::{Ended, Input, Machine, Pace, Read};
 use crate::page::schedule;
 pub(crate) use reading::wanted_webhook_fields;
@@ -56,6 +57,8 @@ pub enum PageMsg {
     Park(Why),
     /// Something says that the token may not be good any more: check it.
     Check,
+    /// Facebook told of permissions: check the token in a slot of its own.
+    Hinted,
     /// Panic, to show that nobody else minds.
     #[cfg(feature = "sandbox")]
     Drill,
@@ -100,7 +103,13 @@ struct Subscription {
 struct Check {
     due_at: Millis,
     failures: u32,
+    /// Checks that hints may ask for.
+    hints: Bucket,
 }
+
+/// Checks of one link's token that hints of changed permissions cause in quick succession, and after that.
+const HINTS: u32 = 3;
+const HINTS_REFILL: Duration = Duration::from_secs(5 * 60);
 
 /// The page actor.
 pub struct Page;
@@ -152,6 +161,10 @@ impl Actor for Page {
                 state.check.due_at = Millis::steady();
                 state.step(&me, Input::Woke);
             }
+            PageMsg::Hinted => {
+                state.hinted();
+                state.step(&me, Input::Woke);
+            }
             #[cfg(feature = "sandbox")]
             PageMsg::Drill => panic!("drill: this page was asked to panic"),
         }
@@ -173,7 +186,11 @@ impl PageState {
             linked_at: Millis(0),
             machine,
             subscription: Subscription::default(),
-            check: Check { due_at: schedule::next_check(place, check::EVERY, now), failures: 0 },
+            check: Check {
+                due_at: schedule::next_check(place, check::EVERY, now),
+                failures: 0,
+                hints: Bucket::new(HINTS, HINTS_REFILL),
+            },
             alarm: Alarm::default(),
             job: None,
             job_number: 0,
@@ -198,7 +215,10 @@ impl PageState {
                 self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
                 let (place, checked) = (schedule::place(&self.link), link.record.checked.at.is_some());
                 let due_at = schedule::first_check(place, check::EVERY, checked, spread, now);
-                self.check = Check { due_at, failures: 0 };
+                (self.check.due_at, self.check.failures) = (due_at, 0);
+                if link.record.told_at.is_some() && link.record.health.is_active() {
+                    self.hinted();
+                }
                 link.record.health.is_active()
             }
             Ok(None) => false,
@@ -316,13 +336,21 @@ impl PageState {
         }
     }
 
+    /// A check soon: in a slot of the whole daemon, and not too often for this link.
+    fn hinted(&mut self) {
+        let now = Millis::steady();
+        let soon = self.house.check_slot().max(self.check.hints.ready_at(now));
+        self.check.hints.take(now);
+        self.check.due_at = self.check.due_at.min(soon);
+    }
+
     fn note_checked(&mut self, done: &JobDone) {
         let now = Millis::steady();
         match done.checked {
             None => {}
             Some(CheckEnd::Told) => {
                 let due_at = schedule::next_check(schedule::place(&self.link), check::EVERY, now);
-                self.check = Check { due_at, failures: 0 };
+                (self.check.due_at, self.check.failures) = (due_at, 0);
             }
             Some(CheckEnd::Later(hint)) => {
                 self.check.due_at = now.plus(RECHECK.delay(self.check.failures, jitter(), hint));

@@ -386,6 +386,7 @@ fn build(options: &WorldOptions) -> State {
         deauthorize_url: None,
         data_deletion_url: None,
         subscription: None,
+        permissions: None,
     };
     let mut state = State {
         seed: options.seed,

@@ -1,7 +1,7 @@
 //! The store's memory: every record but sessions, and the ledger of each link. Decisions are made here, under the
 //! store's one lock; the writes they cause are gathered and handed to the committer in the same order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -25,6 +25,9 @@ pub(super) type AccountKey = (UserId, AppUserId);
 pub(super) struct Core {
     records: BTreeMap<LinkKey, Arc<LinkRecord>>,
     by_page: HashMap<PageId, BTreeSet<UserId>>,
+    by_person: HashMap<AppUserId, BTreeSet<LinkKey>>,
+    /// Links owed a check that has not begun.
+    pub(super) hinted: HashSet<LinkKey>,
     ledger: HashMap<LinkKey, Entry>,
     pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
@@ -55,14 +58,21 @@ impl Core {
             Err(_) => return Err(engine.damaged("sled panicked while reading".into())),
         };
         let mut by_page: HashMap<PageId, BTreeSet<UserId>> = HashMap::new();
-        for link in loader.links.keys() {
+        let mut by_person: HashMap<AppUserId, BTreeSet<LinkKey>> = HashMap::new();
+        for (link, record) in &loader.links {
             by_page.entry(link.page.clone()).or_default().insert(link.user);
+            if let Some(person) = &record.facebook_user {
+                by_person.entry(person.clone()).or_default().insert(link.clone());
+            }
         }
+        let hinted = loader.links.iter().filter(|(_, r)| r.told_at.is_some()).map(|(k, _)| k.clone()).collect();
         let seq = loader.highest_seq();
         let ledger = loader.ledger();
         Ok(Core {
             records: loader.links.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
             by_page,
+            by_person,
+            hinted,
             ledger,
             accounts: loader.accounts,
             open_deletions: open_deletions(&loader.deletions),
@@ -251,7 +261,24 @@ impl Core {
     pub(super) fn put_record(&mut self, link: &LinkKey, record: LinkRecord) {
         self.write(Tree::Links, link.to_bytes(), Some(codec::encode(&record)));
         self.by_page.entry(link.page.clone()).or_default().insert(link.user);
-        self.records.insert(link.clone(), Arc::new(record));
+        let person = record.facebook_user.clone();
+        let before = self.records.insert(link.clone(), Arc::new(record)).and_then(|r| r.facebook_user.clone());
+        if person != before {
+            self.not_of_person(link, before.as_ref());
+            if let Some(person) = person {
+                self.by_person.entry(person).or_default().insert(link.clone());
+            }
+        }
+    }
+
+    fn not_of_person(&mut self, link: &LinkKey, person: Option<&AppUserId>) {
+        let Some(person) = person else { return };
+        if let Some(links) = self.by_person.get_mut(person) {
+            links.remove(link);
+            if links.is_empty() {
+                self.by_person.remove(person);
+            }
+        }
     }
 
     pub(super) fn update_record(&mut self, link: &LinkKey, change: impl FnOnce(&mut LinkRecord)) {
@@ -266,6 +293,8 @@ impl Core {
     /// Removes a link; its object is deleted or left.
     pub(super) fn remove_link(&mut self, link: &LinkKey, delete_object: bool) -> Option<Arc<LinkRecord>> {
         let record = self.records.remove(link)?;
+        self.not_of_person(link, record.facebook_user.as_ref());
+        self.hinted.remove(link);
         if let Some(users) = self.by_page.get_mut(&link.page) {
             users.remove(&link.user);
             if users.is_empty() {
@@ -300,8 +329,7 @@ impl Core {
 
     /// Links whose token is this person's.
     pub(super) fn links_of_person(&self, person: &AppUserId) -> Vec<LinkKey> {
-        let theirs = |r: &LinkRecord| r.facebook_user.as_ref() == Some(person);
-        self.records.iter().filter(|(_, r)| theirs(r)).map(|(k, _)| k.clone()).collect()
+        self.by_person.get(person).into_iter().flatten().cloned().collect()
     }
 
     pub(super) fn all_links(&self) -> Vec<LinkKey> {

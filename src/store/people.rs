@@ -212,6 +212,44 @@ impl Store {
         Ok(links)
     }
 
+    /// Facebook told that these people's permissions changed: each of their links is owed a check of its token, unless a
+    /// person must act on it first. Returns those that were not owed one already.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it could not be made durable; some of it may be noted all the same.
+    pub async fn hint_people(&self, people: &[AppUserId]) -> Result<Vec<LinkKey>, Unavailable> {
+        self.commit(|core| {
+            let links: Vec<LinkKey> = people.iter().flat_map(|person| core.links_of_person(person)).collect();
+            let mut hinted = Vec::new();
+            for link in links {
+                if !core.record(&link).is_some_and(|record| record.health.is_active()) {
+                    continue;
+                }
+                if !core.hinted.insert(link.clone()) {
+                    // Somebody else's write, which may be on its way still.
+                    core.wait_for_queue();
+                    continue;
+                }
+                // Later than the hint before, whatever the clock says: it tells the two apart.
+                let now = Millis::now();
+                core.update_record(&link, |record| {
+                    let before = record.told_at.map_or(Millis(0), |at| at.plus(Duration::from_millis(1)));
+                    record.told_at = Some(before.max(now));
+                });
+                hinted.push(link);
+            }
+            hinted
+        })
+        .await
+    }
+
+    /// A check of this link's token begins, and answers for this hint: one that comes from here on is another.
+    pub fn claim_hint(&self, link: &LinkKey) -> Option<Millis> {
+        let mut core = self.lock();
+        core.hinted.remove(link);
+        core.record(link).and_then(|record| record.told_at)
+    }
+
     /// What would go with this person: links, and objects that were written for them; `None` for nobody known.
     pub fn known_of(&self, person: &AppUserId) -> Option<(usize, usize)> {
         let mut core = self.lock();
@@ -432,6 +470,7 @@ fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, caus
         ..LinkRecord::default()
     };
     core.put_record(&link, record);
+    core.hinted.remove(&link);
     core.mark(&link, cause);
     if let Some(seq) = core.mark_seq(&link) {
         core.note_when_durable(link.clone(), seq);

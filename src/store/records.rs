@@ -57,6 +57,8 @@ pub struct LinkRecord {
     pub refused_page_fields: Vec<String>,
     /// What the checks of this token have learned.
     pub checked: Checked,
+    /// Facebook told that the person's permissions changed, and no check that began after that has ended.
+    pub told_at: Option<Millis>,
 }
 
 /// A person's login, of one user.
