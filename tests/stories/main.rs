@@ -11,6 +11,7 @@ mod door;
 mod durability;
 mod health;
 mod linking;
+mod people;
 mod reload;
 mod rotation;
 mod shutdown;
