@@ -22,7 +22,7 @@ pub mod error;
 pub mod memory;
 pub mod s3;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 mod versions;
 
 use bytes::Bytes;

@@ -59,6 +59,8 @@ mod rebuild;
 pub mod records;
 pub mod rotation;
 pub mod seal;
+mod told;
+pub mod unlink;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};

@@ -34,7 +34,7 @@ use crate::import;
 use crate::metrics;
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
 use crate::purge;
-use crate::store::people::{Revoking, Unlinking};
+use crate::store::unlink::{Revoking, Unlinking};
 
 /// An import arrives in one piece.
 const MAX_IMPORT: usize = 64 << 20;

@@ -16,7 +16,7 @@ use super::engine::Tree;
 use super::records::DeletionRecord;
 use crate::chore::Chore;
 use crate::ledger::Deed;
-use crate::model::{LinkKey, Millis};
+use crate::model::{AppUserId, LinkKey, Millis};
 
 /// How long the code of a deletion that is done is known.
 pub const KEPT_FOR: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
@@ -132,5 +132,18 @@ impl Store {
             done_at: record.done_at,
             versions_unknown: record.versions_unknown,
         })
+    }
+
+    /// What would go with this person: links, and objects that were written for them; `None` for nobody known.
+    pub fn known_of(&self, person: &AppUserId) -> Option<(usize, usize)> {
+        let mut core = self.lock();
+        let links = core.links_of_person(person);
+        let written =
+            |link: &LinkKey| core.entry(link, |e| e.staged().is_some() || e.synced().digest.is_some()).unwrap_or(false);
+        let (links, objects) = (links.len(), links.into_iter().filter(written).count());
+        let known = links > 0
+            || core.accounts.keys().any(|(_, p)| p == person)
+            || core.chores.values().any(|chore| chore.person.as_ref() == Some(person));
+        known.then_some((links, objects))
     }
 }

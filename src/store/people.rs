@@ -1,6 +1,5 @@
 //! The store's other half: linking and unlinking, accounts, browser sessions, one-time links, used states, deletions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +12,12 @@ use super::codec;
 use super::core::Core;
 use super::engine::{Engine, Tree};
 use super::records::{
-    AccountRecord, LinkRecord, LoginRecord, SessionRecord, account_context, account_key, link_context,
-    open_token, seal_token,
+    AccountRecord, LinkRecord, LoginRecord, SessionRecord, account_context, account_key, link_context, open_token,
+    seal_token,
 };
 use super::seal::Keyring;
 use super::{Store, Unavailable};
-use crate::chore::Chore;
-use crate::health::{Event, Health, Why};
+use crate::health::Health;
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
 
 /// How long it is remembered that a login link was taken, beside its record's removal.
@@ -53,37 +51,6 @@ pub struct NewAccount {
     pub granted: Vec<String>,
     /// When the token ends.
     pub expires_at: Option<Millis>,
-}
-
-/// How links are to be removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Unlinking {
-    /// Leave the objects in Spaces.
-    pub keep_objects: bool,
-    /// Take the app out of the account of each person who has no link left.
-    pub revoke: bool,
-}
-
-/// What became of the wish to take the app out of people's accounts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revoking {
-    /// It is being done.
-    Asked(AppUserId),
-    /// The person still has so many links, of whichever user: the app stays.
-    StillLinked(AppUserId, usize),
-    /// No user token of the person is stored, as of links that were imported.
-    NoToken(AppUserId),
-    /// It is not known whose the links were.
-    NobodyKnown,
-}
-
-/// Links that were removed.
-#[derive(Debug, Clone, Default)]
-pub struct Unlinked {
-    /// Which.
-    pub links: Vec<LinkKey>,
-    /// What became of the wish to revoke, for each person.
-    pub revoking: Vec<Revoking>,
 }
 
 /// A browser session as the cookie names it.
@@ -136,35 +103,6 @@ impl Store {
         .await
     }
 
-    /// Drops links: their tokens, their marks, what was staged. The objects are deleted unless they are to be kept; what
-    /// is left to do at Facebook is noted as [chores](crate::chore). One transaction.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn unlink(&self, links: &[LinkKey], how: Unlinking) -> Result<Unlinked, Unavailable> {
-        self.commit(|core| {
-            let keyring = self.inner.keyring();
-            let mut people: BTreeMap<Option<AppUserId>, Option<Secret>> = BTreeMap::new();
-            let mut unlinked = Unlinked::default();
-            for link in links {
-                let Some(record) = core.remove_link(link, !how.keep_objects) else { continue };
-                core.note_unsubscribe(&keyring, link, &record);
-                let person = record.facebook_user.clone();
-                let token = person.as_ref().and_then(|person| newest_token(core, &keyring, person));
-                people.entry(person.clone()).or_insert(token);
-                if let Some(person) = &person {
-                    forget_account_without_links(core, link.user, person);
-                }
-                unlinked.links.push(link.clone());
-            }
-            for (person, token) in people.into_iter().filter(|_| how.revoke) {
-                unlinked.revoking.push(revoke(core, &keyring, person, token));
-            }
-            unlinked
-        })
-        .await
-    }
-
     /// The links whose token is this person's, of every user.
     pub fn links_of_person(&self, person: &AppUserId) -> Vec<LinkKey> {
         self.lock().links_of_person(person)
@@ -188,79 +126,6 @@ impl Store {
             links
         })
         .await
-    }
-
-    /// Parks every link of a person for what Facebook told, and forgets the person's logins. One transaction. Returns the
-    /// links.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn park_person(&self, person: &AppUserId, why: Why) -> Result<Vec<LinkKey>, Unavailable> {
-        let links = self
-            .commit(|core| {
-                let (links, now) = (core.links_of_person(person), Millis::now());
-                for link in &links {
-                    core.update_record(link, |record| record.health = record.health.after(Event::Told(why), now));
-                }
-                let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
-                theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
-                core.drop_chores_of(person);
-                links
-            })
-            .await?;
-        self.note_progress();
-        Ok(links)
-    }
-
-    /// Facebook told that these people's permissions changed: each of their links is owed a check of its token, unless a
-    /// person must act on it first. Returns those that were not owed one already.
-    ///
-    /// # Errors
-    /// [`Unavailable`] when it could not be made durable; some of it may be noted all the same.
-    pub async fn hint_people(&self, people: &[AppUserId]) -> Result<Vec<LinkKey>, Unavailable> {
-        self.commit(|core| {
-            let links: Vec<LinkKey> = people.iter().flat_map(|person| core.links_of_person(person)).collect();
-            let mut hinted = Vec::new();
-            for link in links {
-                if !core.record(&link).is_some_and(|record| record.health.is_active()) {
-                    continue;
-                }
-                if !core.hinted.insert(link.clone()) {
-                    // Somebody else's write, which may be on its way still.
-                    core.wait_for_queue();
-                    continue;
-                }
-                // Later than the hint before, whatever the clock says: it tells the two apart.
-                let now = Millis::now();
-                core.update_record(&link, |record| {
-                    let before = record.told_at.map_or(Millis(0), |at| at.plus(Duration::from_millis(1)));
-                    record.told_at = Some(before.max(now));
-                });
-                hinted.push(link);
-            }
-            hinted
-        })
-        .await
-    }
-
-    /// A check of this link's token begins, and answers for this hint: one that comes from here on is another.
-    pub fn claim_hint(&self, link: &LinkKey) -> Option<Millis> {
-        let mut core = self.lock();
-        core.hinted.remove(link);
-        core.record(link).and_then(|record| record.told_at)
-    }
-
-    /// What would go with this person: links, and objects that were written for them; `None` for nobody known.
-    pub fn known_of(&self, person: &AppUserId) -> Option<(usize, usize)> {
-        let mut core = self.lock();
-        let links = core.links_of_person(person);
-        let written =
-            |link: &LinkKey| core.entry(link, |e| e.staged().is_some() || e.synced().digest.is_some()).unwrap_or(false);
-        let (links, objects) = (links.len(), links.into_iter().filter(written).count());
-        let known = links > 0
-            || core.accounts.keys().any(|(_, p)| p == person)
-            || core.chores.values().any(|chore| chore.person.as_ref() == Some(person));
-        known.then_some((links, objects))
     }
 
     /// Every login: user and person.
@@ -420,37 +285,15 @@ fn put_account(core: &mut Core, keyring: &Keyring, user: UserId, account: NewAcc
     core.put_account((user, account.person), record);
 }
 
-fn remove_account(core: &mut Core, user: UserId, person: &AppUserId) {
+pub(super) fn remove_account(core: &mut Core, user: UserId, person: &AppUserId) {
     core.write(Tree::Accounts, account_key(user, person), None);
     core.accounts.remove(&(user, person.clone()));
 }
 
-fn forget_account_without_links(core: &mut Core, user: UserId, person: &AppUserId) {
+pub(super) fn forget_account_without_links(core: &mut Core, user: UserId, person: &AppUserId) {
     if !core.links_of_person(person).iter().any(|link| link.user == user) {
         remove_account(core, user, person);
     }
-}
-
-/// The person's newest user token, of whichever user of the platform.
-fn newest_token(core: &Core, keyring: &Keyring, person: &AppUserId) -> Option<Secret> {
-    let theirs = core.accounts.iter().filter(|((_, p), _)| p == person);
-    let ((user, _), record) = theirs.max_by_key(|(_, record)| record.logged_in_at)?;
-    open_token(keyring, &account_context(*user, person), &record.token).ok()
-}
-
-/// The app is taken out of the person's account as a whole, so only when no link of theirs is left.
-fn revoke(core: &mut Core, keyring: &Keyring, person: Option<AppUserId>, token: Option<Secret>) -> Revoking {
-    let Some(person) = person else { return Revoking::NobodyKnown };
-    let left = core.links_of_person(&person).len();
-    if left > 0 {
-        return Revoking::StillLinked(person, left);
-    }
-    let Some(token) = token else { return Revoking::NoToken(person) };
-    core.note_chore(keyring, Chore::Revoke(person.clone()), Some(person.clone()), &token);
-    // Logins without a link end with it.
-    let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| *p == person).cloned().collect();
-    theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
-    Revoking::Asked(person)
 }
 
 /// A new token starts the link afresh: health, and what was refused with the old one, are forgotten.

@@ -4,7 +4,8 @@ mod chores;
 mod damage;
 mod rotation;
 
-use super::people::{NewAccount, NewLink, Revoking, Unlinking};
+use super::people::{NewAccount, NewLink};
+use super::unlink::{Revoking, Unlinking};
 use super::*;
 use crate::model::{AppUserId, Secret, UserId};
 

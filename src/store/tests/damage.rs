@@ -2,7 +2,7 @@
 //! page whose mark may be lost is read again.
 
 use super::*;
-use crate::store::people::Unlinking;
+use crate::store::unlink::Unlinking;
 use proptest::prelude::*;
 
 const LINKS: u64 = 20;
