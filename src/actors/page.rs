@@ -57,8 +57,6 @@ pub enum PageMsg {
     Park(Why),
     /// Something says that the token may not be good any more: check it.
     Check,
-    /// Facebook told of permissions: check the token in a slot of its own.
-    Hinted,
     /// Panic, to show that nobody else minds.
     #[cfg(feature = "sandbox")]
     Drill,
@@ -105,6 +103,8 @@ struct Check {
     failures: u32,
     /// Checks that hints may ask for.
     hints: Bucket,
+    /// One of those has its slot and has not begun.
+    hinted: bool,
 }
 
 /// Checks of one link's token that hints of changed permissions cause in quick succession, and after that.
@@ -161,10 +161,6 @@ impl Actor for Page {
                 state.check.due_at = Millis::steady();
                 state.step(&me, Input::Woke);
             }
-            PageMsg::Hinted => {
-                state.hinted();
-                state.step(&me, Input::Woke);
-            }
             #[cfg(feature = "sandbox")]
             PageMsg::Drill => panic!("drill: this page was asked to panic"),
         }
@@ -190,6 +186,7 @@ impl PageState {
                 due_at: schedule::next_check(place, check::EVERY, now),
                 failures: 0,
                 hints: Bucket::new(HINTS, HINTS_REFILL),
+                hinted: false,
             },
             alarm: Alarm::default(),
             job: None,
@@ -215,7 +212,7 @@ impl PageState {
                 self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
                 let (place, checked) = (schedule::place(&self.link), link.record.checked.at.is_some());
                 let due_at = schedule::first_check(place, check::EVERY, checked, spread, now);
-                (self.check.due_at, self.check.failures) = (due_at, 0);
+                (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, false);
                 if link.record.told_at.is_some() && link.record.health.is_active() {
                     self.hinted();
                 }
@@ -234,7 +231,11 @@ impl PageState {
     }
 
     fn told(&mut self, me: &ActorRef<PageMsg>) {
-        let told = self.place().map(|place| place.take_told()).unwrap_or_default();
+        let (told, hinted) = self.place().map(|place| place.take_told()).unwrap_or_default();
+        if hinted {
+            self.hinted();
+            self.step(me, Input::Woke);
+        }
         for cause in told {
             self.last_cause = cause;
             if cause == Cause::Manual {
@@ -310,7 +311,10 @@ impl PageState {
         } else if self.check.due_at <= now {
             match self.throttled_until(now) {
                 Some(until) => self.check.due_at = until.plus(RECHECK.base),
-                None => self.begin(me, Job::Check),
+                None => {
+                    self.check.hinted = false;
+                    self.begin(me, Job::Check);
+                }
             }
         }
     }
@@ -336,8 +340,12 @@ impl PageState {
         }
     }
 
-    /// A check soon: in a slot of the whole daemon, and not too often for this link.
+    /// A check soon: in a slot of the whole daemon, and not too often for this link. One that has not begun answers for
+    /// every hint until then.
     fn hinted(&mut self) {
+        if std::mem::replace(&mut self.check.hinted, true) {
+            return;
+        }
         let now = Millis::steady();
         let soon = self.house.check_slot().max(self.check.hints.ready_at(now));
         self.check.hints.take(now);

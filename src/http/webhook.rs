@@ -26,7 +26,6 @@ use super::answers;
 use super::body::{self, NoBody};
 use super::delivery::{Named, NotJson, named};
 use super::server::{Answer, Conn};
-use crate::actors::page::PageMsg;
 use crate::config::Config;
 use crate::house::House;
 use crate::model::Cause;
@@ -138,10 +137,7 @@ async fn mark(house: Arc<House>, named: Named) -> Result<(), Refusal> {
     if !people.is_empty() {
         let hinted = durable(house.store.hint_people(&people)).await?;
         tracing::debug!(people = people.len(), links = hinted.len(), "a delivery about permissions is durable");
-        for place in hinted.iter().filter_map(|link| house.directory.find(link)) {
-            // A page that is gone finds the hint in the store when it is back.
-            let _ = place.actor.cast(PageMsg::Hinted);
-        }
+        hinted.iter().filter_map(|link| house.directory.find(link)).for_each(|place| place.hint());
         return Ok(());
     }
     let links = durable(house.store.mark_pages(&pages, Cause::Webhook)).await?;

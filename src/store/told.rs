@@ -31,7 +31,7 @@ impl Store {
     }
 
     /// Facebook told that these people's permissions changed: each of their links is owed a check of its token, unless a
-    /// person must act on it first. Returns those that were not owed one already.
+    /// person must act on it first. Costs no write where a check is owed that has not begun. Returns the links.
     ///
     /// # Errors
     /// [`Unavailable`] when it could not be made durable; some of it may be noted all the same.
@@ -43,17 +43,17 @@ impl Store {
                 if !core.record(&link).is_some_and(|record| record.health.is_active()) {
                     continue;
                 }
-                if !core.hinted.insert(link.clone()) {
+                if core.hinted.insert(link.clone()) {
+                    // Later than the hint before, whatever the clock says: it tells the two apart.
+                    let now = Millis::now();
+                    core.update_record(&link, |record| {
+                        let before = record.told_at.map_or(Millis(0), |at| at.plus(Duration::from_millis(1)));
+                        record.told_at = Some(before.max(now));
+                    });
+                } else {
                     // Somebody else's write, which may be on its way still.
                     core.wait_for_queue();
-                    continue;
                 }
-                // Later than the hint before, whatever the clock says: it tells the two apart.
-                let now = Millis::now();
-                core.update_record(&link, |record| {
-                    let before = record.told_at.map_or(Millis(0), |at| at.plus(Duration::from_millis(1)));
-                    record.told_at = Some(before.max(now));
-                });
                 hinted.push(link);
             }
             hinted

@@ -206,6 +206,7 @@ async fn no_version_of_a_forgotten_persons_objects_is_left() {
     for name in ["One", "Two", "Three"] {
         town.world().edit_page(&page, "name", name.into()).unwrap();
         until("both objects follow", async || town.is_true(ada, &page) && town.is_true(bruno, &page)).await;
+        town.settle().await;
     }
     let kept = |user: UserId| town.server.objects.versioned().iter().filter(|k| k.contains(&user.to_string())).count();
     assert_eq!(town.server.objects.versions(&object_key(ada, &page)).len(), 4);

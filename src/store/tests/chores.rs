@@ -157,3 +157,28 @@ async fn a_forgotten_person_leaves_no_token_and_a_deletion_names_nobody_when_it_
     assert!(store.deletion("code").is_none());
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_hint_is_owed_until_a_check_that_began_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let links = link_as(&store, UserId::random(), 1, &[1, 2]).await;
+    let told = |store: &Store, n: usize| store.view(&links[n]).unwrap().record.told_at;
+    assert_eq!(store.hint_people(&[person(1), person(2)]).await.unwrap(), links);
+    let first = told(&store, 0).unwrap();
+    store.hint_people(&[person(1)]).await.unwrap();
+    assert_eq!(told(&store, 0), Some(first), "a check that has not begun answers for both");
+    assert_eq!(store.claim_hint(&links[0]), Some(first));
+    store.hint_people(&[person(1)]).await.unwrap();
+    assert!(told(&store, 0).unwrap() > first, "the check that began may have missed this one");
+    store.park_person(&person(1), Why::AppRemoved).await.unwrap();
+    assert_eq!(store.hint_people(&[person(1)]).await.unwrap(), [], "who waits for a person is not asked about");
+    store.close().await;
+    let store = open(dir.path());
+    assert!(told(&store, 1).is_some(), "it survives");
+    assert_eq!(link_as(&store, UserId::random(), 1, &[3]).await.len(), 1);
+    store.hint_people(&[person(1)]).await.unwrap();
+    link_as(&store, links[0].user, 1, &[1, 2]).await;
+    assert_eq!((told(&store, 0), store.claim_hint(&links[1])), (None, None), "a new token owes nothing");
+    store.close().await;
+}
