@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Output;
+use std::time::Duration;
 
 use http::Method;
 use pagesyncd::model::UserId;
@@ -26,6 +27,19 @@ fn is_subscribed(town: &Town, page: &str) -> bool {
 
 async fn chores(town: &Town) -> Value {
     town.status().await["chores"].clone()
+}
+
+/// Every link's token was looked at, so that the next look is a day away if nothing asks for one.
+async fn looked_at(town: &Town) {
+    for page in town.pages() {
+        town.sync(&page).await;
+        until("the tokens are looked at", async || {
+            let (_, listed) = town.admin(Method::GET, &format!("/v1/pages/{page}"), "").await;
+            listed["pages"].as_array().unwrap().iter().all(|link| link["checked_at"].is_string())
+        })
+        .await;
+    }
+    town.settle().await;
 }
 
 async fn no_chores(town: &Town) {
@@ -77,6 +91,30 @@ async fn a_page_that_is_linked_again_keeps_its_subscription() {
         until("and the change arrives", async || town.is_true(user, &page)).await;
         town.settle().await;
     }
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_arrives_behind_a_new_subscription_does_not_end_it() {
+    let town = Town::plan().set("facebook.request_timeout", "15s").start().await;
+    let user = town.linked().await;
+    let page = town.nth(0);
+    town.world().set_latency(Duration::from_secs(8));
+    town.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::Unsubscribe));
+    let ended = || {
+        let outcomes = town.world().outcomes();
+        outcomes.iter().filter(|(call, ..)| *call == Call::Unsubscribe).map(|(.., count)| count).sum::<u64>()
+    };
+    town.run(&["unlink", &page]).await;
+    assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
+    until("the page is subscribed", async || is_subscribed(&town, &page)).await;
+    assert_eq!(ended(), 0, "the call is still on its way");
+    until("it arrives", async || ended() == 1).await;
+    no_chores(&town).await;
+    until("the page is subscribed again", async || is_subscribed(&town, &page)).await;
+    town.world().edit_page(&page, "name", "After all".into()).unwrap();
+    until("and the change arrives", async || town.is_true(user, &page)).await;
+    town.settle().await;
     town.finish().await;
 }
 
@@ -135,6 +173,7 @@ async fn a_permission_that_is_taken_back_shows_long_before_the_next_poll() {
             .look(|s| s.app.permissions.as_ref().is_some_and(|app| app.fields.contains("pages_read_engagement")))
     })
     .await;
+    looked_at(&town).await;
     assert!(town.world().remove_permission(ADA, "pages_read_engagement").unwrap());
     for page in town.pages() {
         until("her link waits for her", async || {
@@ -154,12 +193,12 @@ async fn a_permission_that_is_taken_back_shows_long_before_the_next_poll() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_is_unticked_in_another_login_is_found_out_at_once() {
+async fn a_page_that_is_unticked_is_found_out_at_once() {
     let town = plan().start().await;
     town.linked().await;
     let pages = town.pages();
     until("the app is told of permissions", async || town.world().look(|s| s.app.permissions.is_some())).await;
-    // Elsewhere on the platform, for another user, with fewer pages.
+    looked_at(&town).await;
     town.world().untick(&pages[3]).unwrap();
     until("the page waits for her", async || town.health(&pages[3]).await == "needs_relink").await;
     assert_eq!(town.page(&pages[3]).await.unwrap()["reason"], "the page was not ticked in a later login");
@@ -171,6 +210,7 @@ async fn a_page_that_is_unticked_in_another_login_is_found_out_at_once() {
 async fn a_hint_that_was_answered_survives_a_kill_and_a_flood_is_a_trickle() {
     let town = plan().start().await;
     town.linked().await;
+    looked_at(&town).await;
     town.world().set_fault(Fault::WebhooksLost, true);
     town.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::DebugToken));
     town.world().remove_permission(ADA, "pages_read_engagement").unwrap();
