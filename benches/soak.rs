@@ -28,9 +28,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pagesyncd::model::{Cause, LinkKey, Secret, UserId};
-use pagesyncd::store::Store;
 use pagesyncd::store::people::NewLink;
 use pagesyncd::store::seal::Keyring;
+use pagesyncd::store::{Left, Store};
 
 use ground::{Ground, within};
 use senders::{Book, client};
@@ -117,7 +117,7 @@ async fn cycle(store: &Store, link: &LinkKey, number: u64) {
     let body = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(1500));
     store.stage(claim, digest, body.into(), false).await.unwrap();
     if let Some(item) = store.outbox_item(link).await.unwrap() {
-        store.settle(link, &item, Some(format!("{number:032x}"))).await.unwrap();
+        store.settle(link, &item, Some(format!("{number:032x}")), Left::default()).await.unwrap();
     }
 }
 

@@ -4,6 +4,7 @@
 //! supervisor ─┬─ uploader        the one writer to Spaces
 //!             ├─ notifier        tells the platform's receiver what happened
 //!             ├─ app             the app-level webhook subscription
+//!             ├─ chores          what is left to do after links are gone
 //!             ├─ page × links    token, webhook state, rhythm of one link
 //!             └─ listener × 1–3  the public door; the admin door on its socket and, if asked for, on loopback
 //! ```
@@ -21,6 +22,7 @@
 //! and what is left over lies in the store. ractor kills children whose parent ends, so the parent ends last.
 
 pub mod app;
+pub mod chores;
 pub mod directory;
 pub mod listener;
 pub mod notifier;

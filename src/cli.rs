@@ -1,10 +1,11 @@
 //! The command line: one verb each, and what they share. The verbs that look at or change a running daemon speak with
-//! it through its admin socket; `run`, `check` and `import` of a stopped one load the configuration themselves.
+//! it through its admin socket; `run`, `check`, and `import` and `purge` of a stopped one load the configuration themselves.
 
 mod check;
 mod client;
 mod export;
 mod import;
+mod purge;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -70,6 +71,9 @@ enum Verb {
         /// Leave the object in Spaces
         #[arg(long)]
         keep_object: bool,
+        /// Also take the app out of the Facebook account of the person who linked it, if this was their last link
+        #[arg(long)]
+        revoke: bool,
     },
     /// Mint a browser session for a user; prints the cookie value and a one-time login URL
     Session {
@@ -95,6 +99,14 @@ enum Verb {
         /// Seal with the passphrase in this file, to import where the store key is another
         #[arg(long, value_name = "PATH")]
         passphrase_file: Option<PathBuf>,
+    },
+    /// Forget people by a list of app-scoped user ids, one a line, as Meta mails it
+    Purge {
+        /// The file; `-` is standard input
+        file: PathBuf,
+        /// Only report what would go
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Print a fresh store key
     Keygen {
@@ -133,10 +145,13 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Verb::Status => show::status(&door()?, json),
         Verb::Pages => show::pages(&door()?, json),
         Verb::Sync { page_id, user } => show::sync(&door()?, &page_id, user, json),
-        Verb::Unlink { page_id, user, keep_object } => show::unlink(&door()?, &page_id, user, keep_object, json),
+        Verb::Unlink { page_id, user, keep_object, revoke } => {
+            show::unlink(&door()?, &page_id, user, show::Unlink { keep_object, revoke }, json)
+        }
         Verb::Session { user, ttl } => show::session(&door()?, user, ttl, json),
         Verb::Import { file, passphrase_file } => import::import(&config, &file, passphrase_file.as_deref(), json),
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
+        Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
         Verb::Keygen { notify } => {
             let key = crate::store::seal::generate_key();
             // 32 random bytes in standard base64 are what both are made of.

@@ -14,11 +14,12 @@ use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::chore::Chore;
 use crate::config::Config;
 use crate::graph::error::{GraphError, GraphErrorKind, classify};
 use crate::graph::scrub::MAX_MESSAGE;
 use crate::graph::usage::Usage;
-use crate::http::delivery::pages_named;
+use crate::http::delivery::named;
 use crate::http::login::session_ids;
 use crate::ledger::{Mark, Staged, Synced};
 use crate::model::{LinkKey, Millis, PageId, Secret, UserId};
@@ -27,7 +28,7 @@ use crate::oauth::{Callback, CallbackQuery, StateSigner};
 use crate::page::data::Fields;
 use crate::signature::{self, sign_sha256, verify_webhook};
 use crate::spaces::error::SpacesError;
-use crate::store::records::{AccountRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
+use crate::store::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
 use crate::store::{codec, journal};
 
 /// What no text about a failure may repeat.
@@ -81,10 +82,17 @@ fn status_and_rest(bytes: &[u8]) -> (u16, &[u8]) {
 
 /// A webhook's body, and its signature.
 pub fn webhook_body(bytes: &[u8]) {
-    match pages_named(bytes) {
-        Ok(pages) => {
-            pages.iter().for_each(check_page);
-            assert!(pages.is_sorted_by(|a, b| a < b), "a page is named twice");
+    match named(bytes) {
+        Ok(named) => {
+            named.pages.iter().for_each(check_page);
+            assert!(named.pages.is_sorted_by(|a, b| a < b), "a page is named twice");
+            assert!(named.people.is_sorted_by(|a, b| a < b), "a person is named twice");
+            assert!(named.pages.is_empty() || named.people.is_empty(), "a delivery is about pages or about people");
+            for person in &named.people {
+                assert!(
+                    (1..=32).contains(&person.as_str().len()) && person.as_str().bytes().all(|b| b.is_ascii_digit())
+                );
+            }
         }
         Err(_) => {
             let text = std::str::from_utf8(bytes);
@@ -237,6 +245,10 @@ pub fn store_records(bytes: &[u8]) {
         record::<DeletionRecord>("deletions", value);
         record::<Fields>("fields", value);
         notice(value);
+        record::<ChoreRecord>("chores", value);
+    }
+    if let Some(chore) = Chore::from_bytes(bytes) {
+        assert_eq!(chore.to_bytes(), bytes);
     }
     if let Some(link) = LinkKey::from_bytes(bytes) {
         assert_eq!(link.to_bytes(), bytes);

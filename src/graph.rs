@@ -42,7 +42,7 @@ pub use gate::{Gate, GateStatus};
 pub use login::{DebugToken, Expiry, GranularScope, Permission, Person, TokenError, UserToken};
 pub use pages::PageRead;
 pub use throttle::Priority;
-pub use webhooks::{AppSubscription, Subscribed};
+pub use webhooks::{AppSubscription, Subscribed, Topic};
 
 use crate::metrics::Metrics;
 use crate::model::{AppUserId, Secret};
@@ -149,8 +149,8 @@ mod tests {
                 client.read_page(&page, &token, &fields, Priority::Prompt).await.is_err(),
                 client.subscribed_fields(&page, &token).await.is_err(),
                 client.subscribe_page(&page, &token, &fields).await.is_err(),
-                client.subscribe_app("u", &token, &fields).await.is_err(),
-                client.app_subscription().await.is_err(),
+                client.subscribe_app(Topic::Pages, "u", &token, &fields).await.is_err(),
+                client.app_subscriptions().await.is_err(),
             ];
             failures.iter().filter(|failed| **failed).count()
         });

@@ -13,6 +13,7 @@ use ractor::ActorRef;
 use tokio_util::task::TaskTracker;
 
 use crate::actors::app::AppMsg;
+use crate::actors::chores::ChoresMsg;
 use crate::actors::directory::Directory;
 use crate::actors::notifier::NotifierMsg;
 use crate::actors::supervisor::SupervisorMsg;
@@ -154,6 +155,10 @@ impl Dependency {
     }
 }
 
+/// Between two checks of tokens that Facebook's hints cause: whatever is told of, and by however many deliveries, Graph
+/// is asked no faster than that.
+const CHECKS_APART: Duration = Duration::from_millis(50);
+
 /// Addresses of the actors of which there is one; a restart puts the new one in.
 #[derive(Default)]
 pub struct Addresses {
@@ -165,6 +170,8 @@ pub struct Addresses {
     pub app: Option<ActorRef<AppMsg>>,
     /// The notifier.
     pub notifier: Option<ActorRef<NotifierMsg>>,
+    /// The chores actor.
+    pub chores: Option<ActorRef<ChoresMsg>>,
 }
 
 /// The shared house.
@@ -193,6 +200,8 @@ pub struct House {
     reload_error: Mutex<Option<String>>,
     addresses: RwLock<Addresses>,
     writing: Mutex<HashSet<LinkKey>>,
+    /// The latest slot that was given for a check.
+    checks: Mutex<Millis>,
     stopping: AtomicBool,
 }
 
@@ -233,6 +242,7 @@ impl House {
             reload_error: Mutex::default(),
             addresses: RwLock::default(),
             writing: Mutex::default(),
+            checks: Mutex::default(),
             stopping: AtomicBool::new(false),
         })
     }
@@ -296,11 +306,26 @@ impl House {
         }
     }
 
+    /// Tells the chores actor to look into the store; a new one begins with that.
+    pub fn tell_chores(&self) {
+        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).chores.clone();
+        if let Some(to) = to {
+            let _ = to.cast(ChoresMsg::Look);
+        }
+    }
+
     /// The right to write a link's object: one holder at a time, whoever the uploader is.
     pub fn write_permit(self: &Arc<Self>, link: &LinkKey) -> Option<WritePermit> {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let free = writing.insert(link.clone());
         free.then(|| WritePermit { house: self.clone(), link: link.clone() })
+    }
+
+    /// The next free moment for a check that a hint asks for.
+    pub fn check_slot(&self) -> Millis {
+        let mut latest = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        *latest = latest.plus(CHECKS_APART).max(Millis::steady());
+        *latest
     }
 
     /// No new read or write begins from here on.

@@ -23,7 +23,8 @@
 //!
 //! ```text
 //! cli::run ─ signals, systemd ─▶ supervisor ─┬─ uploader         the one writer to Spaces
-//!                                            ├─ app              the app-level webhook subscription
+//!                                            ├─ app              the app-level webhook subscriptions
+//!                                            ├─ chores           what is left to do after links are gone
 //!                                            ├─ page × links     token, subscription and rhythm of one link
 //!                                            └─ listener × 2–3   the public door, the admin socket, admin on loopback
 //! ```
@@ -58,7 +59,8 @@
 //! [`import`] makes the same links from a file.
 //!
 //! *Unlink, deauthorize, delete.* A link that goes takes its token and marks with it and owes Spaces a delete. A person
-//! who removed the app has their links parked; one who asks to be forgotten has them dropped.
+//! who removed the app has their links parked; one who asks to be forgotten has them dropped, and [`purge`] does that
+//! for a list. What is left to do at Facebook then are [`chore`]s.
 //!
 //! *Trouble.* A Graph error has a kind, and the kind decides ([`graph`]): try again, wait as long as a limit asks,
 //! leave a field out, or park the link until a person links it again ([`health`]). Spaces being away keeps the outbox
@@ -85,6 +87,7 @@
 //! | [`page`] | pure: when a page is read, what becomes the object, poll slots, the token bucket |
 //! | [`upload`] | pure: which object is written next |
 //! | [`restart`], [`backoff`], [`health`] | pure: answers to a death, waits, the words for how a link fares |
+//! | [`chore`] | pure: what is left to do after links are gone, and when |
 //! | [`store`] | state on disk: sled, one committer thread, sealed tokens |
 //! | [`notice`] | pure: what the platform's programs are told, and what a newer notice does to one that waits |
 //! | [`notify`] | the receiver of notices: signing, sending, what an answer means |
@@ -93,7 +96,7 @@
 //! | [`oauth`], [`signature`] | the dialog's address, signed states, signatures of webhooks and signed requests |
 //! | [`config`] | one TOML file, the environment, secrets; every finding at once; what a reload changes |
 //! | [`http`] | the public and the admin routes |
-//! | [`linking`], [`import`] | from a login, or from a file, to links |
+//! | [`linking`], [`import`], [`purge`] | from a login, or from a file, to links; and a list of people to forget |
 //! | [`house`] | what every living thing shares |
 //! | [`actors`] | the living things |
 //! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
@@ -109,6 +112,7 @@
 
 pub mod actors;
 pub mod backoff;
+pub mod chore;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -129,6 +133,7 @@ pub mod notice;
 pub mod notify;
 pub mod oauth;
 pub mod page;
+pub mod purge;
 pub mod restart;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -2,7 +2,7 @@
 //! Pure: the history, the moment and the randomness are arguments.
 //!
 //! A page is one of many and its fault is its own, so it is started again for ever, more and more slowly. The
-//! uploader, the app actor, the notifier and the listener are one each: they come back at once the first time, since the daemon is
+//! uploader, the app actor, the notifier, the chores actor and the listener are one each: they come back at once the first time, since the daemon is
 //! not whole without them, then with backoff, and when they die more often than a budget allows, the process exits and
 //! the service manager decides. A process that starts from the store is the stronger medicine.
 //!
@@ -29,6 +29,8 @@ pub enum ActorKind {
     App,
     /// The one that sends notices.
     Notifier,
+    /// What is left to do after links are gone.
+    Chores,
     /// The public HTTP door.
     Listener,
 }
@@ -41,6 +43,7 @@ impl ActorKind {
             ActorKind::Uploader => "uploader",
             ActorKind::App => "app",
             ActorKind::Notifier => "notifier",
+            ActorKind::Chores => "chores",
             ActorKind::Listener => "listener",
         }
     }
@@ -54,12 +57,14 @@ impl ActorKind {
                 forgiven_after: Duration::from_secs(10 * 60),
                 budget: None,
             },
-            ActorKind::Uploader | ActorKind::App | ActorKind::Notifier | ActorKind::Listener => Policy {
-                first_at_once: true,
-                backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) },
-                forgiven_after: Duration::from_secs(10 * 60),
-                budget: Some(Budget { failures: 5, window: Duration::from_secs(10 * 60) }),
-            },
+            ActorKind::Uploader | ActorKind::App | ActorKind::Notifier | ActorKind::Chores | ActorKind::Listener => {
+                Policy {
+                    first_at_once: true,
+                    backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) },
+                    forgiven_after: Duration::from_secs(10 * 60),
+                    budget: Some(Budget { failures: 5, window: Duration::from_secs(10 * 60) }),
+                }
+            }
         }
     }
 }
@@ -199,7 +204,8 @@ mod tests {
 
     #[test]
     fn the_single_ones_come_back_at_once_and_then_spend_their_budget() {
-        for kind in [ActorKind::Uploader, ActorKind::App, ActorKind::Notifier, ActorKind::Listener] {
+        use ActorKind::*;
+        for kind in [Uploader, App, Notifier, Chores, Listener] {
             plays(kind, &[(0, Some(0)), (1, Some(1)), (3, Some(2)), (6, Some(4)), (11, Some(8)), (20, None)]);
         }
     }

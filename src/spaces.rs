@@ -1,4 +1,4 @@
-//! The object store: four operations on one private bucket, and what can go wrong with them.
+//! The object store: a few operations on one private bucket, and what can go wrong with them.
 //!
 //! Everything else in the house sees [`ObjectStore`] and [`SpacesError`]; that it is DigitalOcean Spaces, reached
 //! through rust-s3, is known to [`s3`](self::s3) alone. Keys are [`ObjectKey`]s, which can name nothing outside their
@@ -10,8 +10,10 @@
 //!   way. It may be repeated at will. A put whose answer got lost may have happened.
 //! - `head` and `get` tell what the last answered put left, and `None` when there is nothing.
 //! - `delete` of an absent key is a success.
+//! - `erase` leaves nothing of the object, where `delete` in a bucket that keeps versions leaves all of them behind a
+//!   marker; or it says that it cannot tell.
 //! - Nothing is retried inside: one call is one request, bounded in time. Waiting and trying again are decided by the
-//!   caller from [`SpacesErrorKind`].
+//!   caller from [`SpacesErrorKind`]. Only `erase` makes several, each of them bounded, and may be repeated at will.
 //!
 //! Accepted: two puts of one key at the same time may land in either order. The uploader never sends two.
 
@@ -20,7 +22,8 @@ pub mod error;
 pub mod memory;
 pub mod s3;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
+mod versions;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -54,6 +57,28 @@ pub struct Head {
     pub content_type: Option<String>,
 }
 
+/// Does the bucket keep older versions of its objects?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versioning {
+    /// It does not, and never did.
+    Never,
+    /// It does.
+    On,
+    /// It did, and keeps those.
+    Suspended,
+    /// It does not say: the key may not ask, or the endpoint does not know the question.
+    Untold,
+}
+
+/// What [`ObjectStore::erase`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Erased {
+    /// Nothing of the object is left.
+    Whole,
+    /// The object is gone; whether older versions of it are kept could not be found out.
+    PerhapsNotVersions,
+}
+
 /// A bucket. The futures borrow the store; share it as `Arc<dyn ObjectStore>`. Dropping a future abandons the
 /// request, which may have happened by then.
 pub trait ObjectStore: Send + Sync + 'static {
@@ -71,9 +96,15 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// Removes the object. There being none is a success.
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<(), SpacesError>>;
+
+    /// Removes the object, every older version of it and every marker of a deletion. There being none is a success.
+    fn erase<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Erased, SpacesError>>;
+
+    /// Whether the bucket keeps older versions. What was learned is believed for some minutes.
+    fn versioning<'a>(&'a self) -> BoxFuture<'a, Result<Versioning, SpacesError>>;
 }
 
-/// Tries all four operations under a scratch key outside every user's prefix, and cleans up after itself.
+/// Puts, looks at, gets and erases a scratch object outside every user's prefix, and cleans up after itself.
 ///
 /// # Errors
 /// The first operation that failed, or [`Corrupt`](SpacesErrorKind::Corrupt) when what came back is not what was
@@ -84,7 +115,7 @@ pub async fn probe(store: &dyn ObjectStore) -> Result<(), SpacesError> {
     let body = Bytes::from(format!("{{\"probe\":\"{name}\"}}"));
     let done = store.put(&key, body.clone()).await?;
     let seen = read_back(store, &key, &done, &body).await;
-    let gone = store.delete(&key).await;
+    let gone = store.erase(&key).await.map(drop);
     seen.and(gone)
 }
 

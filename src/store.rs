@@ -17,6 +17,7 @@
 //! | `deletions` | confirmation code | data deletions and how far they are |
 //! | `notices` | number | [`Notice`](crate::notice::Notice): something is to be told |
 //! | `fields` | link | a short hash of each page field that Spaces holds |
+//! | `chores` | kind; page, person or link | what is left to do after an unlink, with the sealed token for it |
 //!
 //! A link's key is its user's 16 bytes and the page id's digits. Every value is a version byte, a CRC-32 and the
 //! payload ([`codec`]), so that a damaged record is found and named, never served.
@@ -45,12 +46,14 @@
 //!
 //! # When the database itself is damaged or gone
 //!
-//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions) in a second file, in step with the
+//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions, chores) in a second file, in step with the
 //! database; [`rebuild`] opens whatever is there, mends it, and says so.
 
+pub mod chores;
 pub mod codec;
 mod committer;
 mod core;
+pub mod deletions;
 mod engine;
 pub(crate) mod journal;
 pub mod notices;
@@ -59,13 +62,15 @@ mod rebuild;
 pub mod records;
 pub mod rotation;
 pub mod seal;
+mod told;
+pub mod unlink;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::health::{Event, Health, Why};
+use crate::health::{Event, Why};
 use crate::ledger::{Claim, Deed, Digest, Entry, Found, Mark, Marked, Stage, Staged, Synced};
 use crate::model::{Cause, LinkKey, Millis, PageId};
 use crate::page::data;
@@ -165,8 +170,10 @@ pub struct Counts {
     pub due: u64,
     /// Objects owed a write or a delete.
     pub outbox: u64,
-    /// Since when the oldest of them is owed.
+    /// Since when the oldest of these two is owed.
     pub oldest_owed: Option<Millis>,
+    /// What is left to do after unlinks, by the word of its kind.
+    pub chores: std::collections::BTreeMap<&'static str, u64>,
     /// Records that could not be decoded when the store was opened.
     pub damaged: u64,
 }
@@ -363,6 +370,8 @@ impl Store {
                 }
                 Some(Stage::Staged(_, changes)) => {
                     core.apply(&link, changes, &body);
+                    // A page that was linked anew: its object is not to be deleted any more.
+                    core.object_is_settled(&link, false);
                     StageOutcome::Staged
                 }
                 Some(Stage::Superseded) | None => StageOutcome::Superseded,
@@ -409,11 +418,17 @@ impl Store {
         Ok(Some((staged, body)))
     }
 
-    /// Spaces has carried out this item. Returns whether a newer one waits.
+    /// Spaces has carried out this item, and this is left of it. Returns whether a newer one waits.
     ///
     /// # Errors
     /// [`Unavailable`]; the entry then stays and is carried out again.
-    pub async fn settle(&self, link: &LinkKey, item: &OutboxItem, etag: Option<String>) -> Result<bool, Unavailable> {
+    pub async fn settle(
+        &self,
+        link: &LinkKey,
+        item: &OutboxItem,
+        etag: Option<String>,
+        left: Left,
+    ) -> Result<bool, Unavailable> {
         let done = &item.staged;
         let fields = matches!(done.deed, Deed::Put(_)).then(|| data::fields_of_object(&item.body));
         let more = self
@@ -423,6 +438,7 @@ impl Store {
                 if let Some(fields) = &fields {
                     core.note_fields(link, item, fields);
                 }
+                core.note_left(link, left);
                 core.forget_if_settled(link);
                 core.entry(link, |entry| entry.staged().is_some())
             })
@@ -496,18 +512,9 @@ impl Store {
         self.commit(|core| core.update_record(key, change)).await
     }
 
-    /// Notes the health of a link; durable, because a parked link must not call Graph after a restart either.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn set_health(&self, key: &LinkKey, health: Health) -> Result<(), Unavailable> {
-        self.update_link(key, |record| record.health = health).await?;
-        self.note_progress();
-        Ok(())
-    }
-
     /// Parks a link for what was found out with the token of the linking at `linked_at`; a link that has a newer token,
-    /// or that is parked already, is left as it is.
+    /// or that is parked already, is left as it is. Durable, because a parked link must not call Graph after a restart
+    /// either.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -583,6 +590,15 @@ impl Store {
             Unavailable { reason: "the store is damaged (sled panicked while reading); it is being mended".into() }
         })
     }
+}
+
+/// What a write or a delete in Spaces leaves behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    /// An earlier write without an answer may still take effect until then.
+    pub straggler_until: Option<Millis>,
+    /// The bucket would not say whether it keeps older versions of the object.
+    pub versions_unknown: bool,
 }
 
 /// What Spaces is expected to hold.

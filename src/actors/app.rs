@@ -1,12 +1,14 @@
-//! Keeps the app-level webhook subscription in place: without it Meta delivers nothing, whatever the pages are
-//! subscribed to.
+//! Keeps the app-level webhook subscriptions in place: without the one to pages Meta delivers nothing, whatever the
+//! pages are subscribed to; the one to permissions is an early sign that somebody took one back.
 //!
 //! It looks at start, on reload, when pages are linked and every few hours, compares as sets, and posts the union when
 //! something is missing, since Meta drops subscriptions silently. A field that Meta refuses is left out and remembered
 //! until the settings change, so that it does not cost the others. Meta calls the webhook address *during* the post, so
 //! the public door is open before this actor starts.
+//!
+//! The subscription to permissions is a bonus: an app that may not have it goes on without, and is told so once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::{Alarm, Owned, jitter};
 use crate::backoff::Backoff;
-use crate::graph::{AppSubscription, GraphError, GraphErrorKind};
+use crate::config::Config;
+use crate::graph::{AppSubscription, GraphError, GraphErrorKind, Topic};
 use crate::house::{House, Setup};
 use crate::model::Millis;
 use crate::store::LinkRecord;
@@ -37,9 +40,12 @@ pub enum AppMsg {
     Broke,
 }
 
-/// What a look found or made.
+/// What a look found or made, by topic.
+pub type Standing = BTreeMap<Topic, Subscribed>;
+
+/// One subscription as a look left it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Subscribed {
     /// The fields that were wanted.
     wanted: BTreeSet<String>,
     /// Those of them that Meta refuses.
@@ -145,42 +151,80 @@ impl AppState {
     }
 }
 
+/// The fields that the app is to be told of. Meta names a permission's field like the permission.
+fn wanted(config: &Config, topic: Topic) -> BTreeSet<String> {
+    match topic {
+        Topic::Pages => config.facebook.webhook_fields.iter().cloned().collect(),
+        Topic::Permissions => config.facebook.scopes.iter().cloned().chain(["connected".to_owned()]).collect(),
+    }
+}
+
 async fn ensure(house: &House, setup: &Setup, before: Option<Standing>) -> Result<Standing, GraphError> {
+    let mut found = setup.graph.app_subscriptions().await?;
+    let mut standing = Standing::new();
+    for topic in [Topic::Pages, Topic::Permissions] {
+        let earlier = before.as_ref().and_then(|before| before.get(&topic));
+        let ensured = match ensure_topic(house, setup, topic, earlier, found.remove(&topic)).await {
+            Err(error) if topic == Topic::Permissions && !passes(&error) => {
+                tracing::warn!(%error, "Meta does not tell this app of permissions that people take back; they show with the next check");
+                let wanted = wanted(&setup.config, topic);
+                Subscribed { refused: wanted.clone(), wanted }
+            }
+            ensured => ensured?,
+        };
+        standing.insert(topic, ensured);
+    }
+    Ok(standing)
+}
+
+fn passes(error: &GraphError) -> bool {
+    use GraphErrorKind::{Misconfigured, Throttled, Transient};
+    matches!(error.kind, Transient | Throttled { .. } | Misconfigured)
+}
+
+async fn ensure_topic(
+    house: &House,
+    setup: &Setup,
+    topic: Topic,
+    before: Option<&Subscribed>,
+    standing: Option<AppSubscription>,
+) -> Result<Subscribed, GraphError> {
     let config = &setup.config;
-    let wanted: BTreeSet<String> = config.facebook.webhook_fields.iter().cloned().collect();
-    let refused = before.as_ref().filter(|b| b.wanted == wanted).map(|b| b.refused.clone()).unwrap_or_default();
+    let wanted = wanted(config, topic);
+    let refused = before.filter(|b| b.wanted == wanted).map(|b| b.refused.clone()).unwrap_or_default();
     let asked: BTreeSet<String> = wanted.difference(&refused).cloned().collect();
     let callback = config.webhook_url();
-    let standing = setup.graph.app_subscription().await?;
     match &standing {
+        _ if asked.is_empty() => return Ok(Subscribed { wanted, refused }),
         Some(s) if s.active && s.callback_url == callback && asked.is_subset(&s.fields) => {
-            return Ok(Standing { wanted, refused });
+            return Ok(Subscribed { wanted, refused });
         }
         Some(s) if s.callback_url != callback => {
             tracing::warn!(from = %s.callback_url, to = %callback, "the app's webhook address is moved here");
         }
         _ => {}
     }
-    let dropped = was_dropped(house, before.as_ref(), standing.as_ref(), &callback, &wanted);
+    let dropped = topic == Topic::Pages && was_dropped(house, before, standing.as_ref(), &callback, &wanted);
     let standing = standing.map(|s| s.fields).unwrap_or_default();
     let union: Vec<String> = asked.union(&standing).cloned().collect();
-    let subscribed = setup.graph.subscribe_app(&callback, &config.facebook.verify_token, &union).await?;
-    tracing::info!(callback = %callback, fields = subscribed.accepted.len(), "the app-level webhook subscription is in place");
+    let subscribed = setup.graph.subscribe_app(topic, &callback, &config.facebook.verify_token, &union).await?;
+    let (object, fields) = (topic.object(), subscribed.accepted.len());
+    tracing::info!(callback = %callback, object, fields, "the app-level webhook subscription is in place");
     if dropped {
         tracing::warn!("Meta had dropped the app's webhook subscription; it is made again");
         house.metrics.subscription_healed();
     }
     if !subscribed.refused.is_empty() {
-        tracing::warn!(fields = ?subscribed.refused, "Meta refuses webhook fields for this app; they are left out");
+        tracing::warn!(object, fields = ?subscribed.refused, "Meta refuses webhook fields for this app; they are left out");
     }
-    Ok(Standing { refused: refused.union(&subscribed.refused).cloned().collect(), wanted })
+    Ok(Subscribed { refused: refused.union(&subscribed.refused).cloned().collect(), wanted })
 }
 
 /// Was it in place before? After a start that can be told only where nothing stands: links of an earlier life had
 /// their pages subscribed beside it.
 fn was_dropped(
     house: &House,
-    before: Option<&Standing>,
+    before: Option<&Subscribed>,
     standing: Option<&AppSubscription>,
     callback: &str,
     wanted: &BTreeSet<String>,

@@ -46,6 +46,9 @@ fn bit(cause: Cause) -> u8 {
     }
 }
 
+/// What a page is told beside causes: a check of its token is owed.
+const HINT: u8 = 16;
+
 impl Place {
     /// A place for this actor.
     pub fn new(actor: ActorRef<PageMsg>) -> Arc<Self> {
@@ -54,17 +57,26 @@ impl Place {
 
     /// Tells the page that it is due; a message goes out only if none waits.
     pub fn tell(&self, cause: Cause) {
-        if self.told.fetch_or(bit(cause), Ordering::AcqRel) == 0 {
-            // A page that died meanwhile finds its mark in the store when it comes back.
+        self.tell_bit(bit(cause));
+    }
+
+    /// Tells the page that a check of its token is owed; a message goes out only if none waits.
+    pub fn hint(&self) {
+        self.tell_bit(HINT);
+    }
+
+    fn tell_bit(&self, bit: u8) {
+        if self.told.fetch_or(bit, Ordering::AcqRel) == 0 {
+            // A page that died meanwhile finds its mark, or its hint, in the store when it comes back.
             let _ = self.actor.cast(PageMsg::Told);
         }
     }
 
-    /// What was told since the last look.
-    pub fn take_told(&self) -> Vec<Cause> {
+    /// What was told since the last look: the causes, and whether a check is owed.
+    pub fn take_told(&self) -> (Vec<Cause>, bool) {
         let told = self.told.swap(0, Ordering::AcqRel);
         let all = [Cause::Webhook, Cause::Poll, Cause::Link, Cause::Manual];
-        all.into_iter().filter(|cause| told & bit(*cause) != 0).collect()
+        (all.into_iter().filter(|cause| told & bit(*cause) != 0).collect(), told & HINT != 0)
     }
 
     /// What the page says of itself.

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::health::{Why, check};
 use crate::house::House;
 use crate::model::{Cause, LinkKey, Millis, Secret};
+use crate::page::bucket::Bucket;
 use crate::page::machine::{Ended, Input, Machine, Pace, Read};
 use crate::page::schedule;
 pub(crate) use reading::wanted_webhook_fields;
@@ -100,7 +101,15 @@ struct Subscription {
 struct Check {
     due_at: Millis,
     failures: u32,
+    /// Checks that hints may ask for.
+    hints: Bucket,
+    /// One of those has its slot and has not begun.
+    hinted: bool,
 }
+
+/// Checks of one link's token that hints of changed permissions cause in quick succession, and after that.
+const HINTS: u32 = 3;
+const HINTS_REFILL: Duration = Duration::from_secs(5 * 60);
 
 /// The page actor.
 pub struct Page;
@@ -173,7 +182,12 @@ impl PageState {
             linked_at: Millis(0),
             machine,
             subscription: Subscription::default(),
-            check: Check { due_at: schedule::next_check(place, check::EVERY, now), failures: 0 },
+            check: Check {
+                due_at: schedule::next_check(place, check::EVERY, now),
+                failures: 0,
+                hints: Bucket::new(HINTS, HINTS_REFILL),
+                hinted: false,
+            },
             alarm: Alarm::default(),
             job: None,
             job_number: 0,
@@ -198,7 +212,10 @@ impl PageState {
                 self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
                 let (place, checked) = (schedule::place(&self.link), link.record.checked.at.is_some());
                 let due_at = schedule::first_check(place, check::EVERY, checked, spread, now);
-                self.check = Check { due_at, failures: 0 };
+                (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, false);
+                if link.record.told_at.is_some() && link.record.health.is_active() {
+                    self.hinted();
+                }
                 link.record.health.is_active()
             }
             Ok(None) => false,
@@ -214,7 +231,11 @@ impl PageState {
     }
 
     fn told(&mut self, me: &ActorRef<PageMsg>) {
-        let told = self.place().map(|place| place.take_told()).unwrap_or_default();
+        let (told, hinted) = self.place().map(|place| place.take_told()).unwrap_or_default();
+        if hinted {
+            self.hinted();
+            self.step(me, Input::Woke);
+        }
         for cause in told {
             self.last_cause = cause;
             if cause == Cause::Manual {
@@ -294,7 +315,10 @@ impl PageState {
         } else if self.check.due_at <= now {
             match self.throttled_until(now) {
                 Some(until) => self.check.due_at = until.plus(RECHECK.base),
-                None => self.begin(me, Job::Check),
+                None => {
+                    self.check.hinted = false;
+                    self.begin(me, Job::Check);
+                }
             }
         }
     }
@@ -320,13 +344,25 @@ impl PageState {
         }
     }
 
+    /// A check soon: in a slot of the whole daemon, and not too often for this link. One that has not begun answers for
+    /// every hint until then.
+    fn hinted(&mut self) {
+        if std::mem::replace(&mut self.check.hinted, true) {
+            return;
+        }
+        let now = Millis::steady();
+        let soon = self.house.check_slot().max(self.check.hints.ready_at(now));
+        self.check.hints.take(now);
+        self.check.due_at = self.check.due_at.min(soon);
+    }
+
     fn note_checked(&mut self, done: &JobDone) {
         let now = Millis::steady();
         match done.checked {
             None => {}
             Some(CheckEnd::Told) => {
                 let due_at = schedule::next_check(schedule::place(&self.link), check::EVERY, now);
-                self.check = Check { due_at, failures: 0 };
+                (self.check.due_at, self.check.failures) = (due_at, 0);
             }
             Some(CheckEnd::Later(hint)) => {
                 self.check.due_at = now.plus(RECHECK.delay(self.check.failures, jitter(), hint));

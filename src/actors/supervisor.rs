@@ -1,7 +1,8 @@
 //! The root: boots everything in order, starts again what dies, reloads, and ends everything in order.
 //!
 //! Every child has a restart history, and the pure [`restart`](crate::restart) policy answers each death. A page comes
-//! back from the store after a pause, for ever; its neighbours notice nothing. The uploader, the app actor, the notifier
+//! back from the store after a pause, for ever; its neighbours notice nothing. The uploader, the app actor, the notifier,
+//! the chores actor
 //! and the listeners come back at once; when one of them dies too often in a short time the process ends, since a service
 //! manager's fresh start is the better answer then.
 //!
@@ -68,6 +69,8 @@ pub enum Child {
     App,
     /// The notifier.
     Notifier,
+    /// The chores actor.
+    Chores,
     /// A door.
     Listener(Door),
 }
@@ -79,6 +82,7 @@ impl Child {
             Child::Uploader => ActorKind::Uploader,
             Child::App => ActorKind::App,
             Child::Notifier => ActorKind::Notifier,
+            Child::Chores => ActorKind::Chores,
             Child::Listener(_) => ActorKind::Listener,
         }
     }
@@ -193,7 +197,7 @@ impl SupervisorState {
                 let living = |listener: &ActorRef<ListenerMsg>| listener.get_status() == ractor::ActorStatus::Running;
                 self.listeners.get(door).is_some_and(living)
             }
-            Child::Uploader | Child::App | Child::Notifier => false,
+            Child::Uploader | Child::App | Child::Notifier | Child::Chores => false,
         }
     }
 
@@ -263,6 +267,7 @@ impl SupervisorState {
             }
         }
         self.house.tell_uploader(UploaderMsg::Refill);
+        self.house.tell_chores();
     }
 
     fn sweep(&self, me: &ActorRef<SupervisorMsg>) {
@@ -292,7 +297,7 @@ impl SupervisorState {
                 }
             }
             Child::Notifier => self.house.tell_notifier(super::notifier::NotifierMsg::Drill),
-            Child::App => {}
+            Child::App | Child::Chores => {}
         }
     }
 }

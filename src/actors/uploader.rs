@@ -6,9 +6,12 @@
 //! successor finds that right taken and comes back, so that no object is ever written twice at once.
 //!
 //! A write that ended without an answer may still take effect later, after a newer one. When a later write of that
-//! object succeeds, its page is told to compare the object once such a straggler must be through.
+//! object succeeds before such a straggler must be through, a [chore](crate::chore) is noted with it, in one
+//! transaction: then the object is compared, or deleted again if the link is gone. What the process before this one
+//! had under way was answered to nobody, so for the same time after a start every delete leaves that chore. A put does
+//! not: the poll compares its object anyway, and a start with a full outbox would read every page once more.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +19,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-use super::page::PageMsg;
 use super::{Alarm, Owned, jitter};
 use crate::house::House;
 use crate::ledger::Deed;
 use crate::model::{LinkKey, Millis, ObjectKey};
-use crate::spaces::{SpacesError, SpacesErrorKind};
+use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
+use crate::store::Left;
 use crate::upload::queue::{Outcome, Queue};
 
 /// How often Spaces is asked for a sign of life when nothing else asks.
@@ -61,6 +64,22 @@ pub struct Ended {
     outcome: Outcome,
     /// No answer came: it may or may not have happened.
     unanswered: bool,
+    /// A chore was noted for what may still land.
+    chore: bool,
+}
+
+impl Ended {
+    fn of(outcome: Outcome) -> Ended {
+        Ended { outcome, unanswered: false, chore: false }
+    }
+}
+
+/// An earlier write of an object may still take effect.
+#[derive(Debug, Clone, Copy)]
+struct Straggler {
+    until: Millis,
+    /// This process lost its answer, rather than that an earlier one may have.
+    witnessed: bool,
 }
 
 /// What the uploader keeps.
@@ -68,7 +87,7 @@ pub struct UploaderState {
     house: Arc<House>,
     queue: Queue,
     alarm: Alarm,
-    uncertain: HashSet<LinkKey>,
+    stragglers: HashMap<LinkKey, Straggler>,
     draining: Option<RpcReplyPort<()>>,
     /// One at a time: a new one takes the place of the one before.
     probe: Option<Owned>,
@@ -91,12 +110,14 @@ impl Actor for Uploader {
     ) -> Result<UploaderState, ActorProcessingErr> {
         let queue = Queue::new(house.setup().config.spaces.max_in_flight);
         house.set_addresses(|addresses| addresses.uploader = Some(me.clone()));
-        let (alarm, uncertain) = (Alarm::default(), HashSet::new());
-        Ok(UploaderState { house, queue, alarm, uncertain, draining: None, probe: None, ill: false })
+        let (alarm, stragglers) = (Alarm::default(), HashMap::new());
+        Ok(UploaderState { house, queue, alarm, stragglers, draining: None, probe: None, ill: false })
     }
 
     async fn post_start(&self, me: ActorRef<UploaderMsg>, state: &mut UploaderState) -> Result<(), ActorProcessingErr> {
         me.cast(UploaderMsg::Probe)?;
+        let straggler = Straggler { until: state.straggler_until(), witnessed: false };
+        state.stragglers = state.house.store.outbox_links().into_iter().map(|link| (link, straggler)).collect();
         state.refill();
         state.go_on(&me);
         Ok(())
@@ -122,6 +143,7 @@ impl Actor for Uploader {
             UploaderMsg::Probe => {
                 // An entry whose stager was cut off before it could tell is found here.
                 state.refill();
+                state.stragglers.retain(|_, straggler| straggler.until > Millis::steady());
                 state.probe(&me);
             }
             UploaderMsg::Probed { well } => state.probed(well),
@@ -155,15 +177,16 @@ impl UploaderState {
 
     fn write(&mut self, me: &ActorRef<UploaderMsg>, link: LinkKey) {
         let (house, me) = (self.house.clone(), me.clone());
+        let straggler = self.stragglers.get(&link).copied();
         self.house.tasks.spawn(async move {
             let ended = match house.write_permit(&link) {
                 Some(permit) => {
-                    let ended = AssertUnwindSafe(Box::pin(carry_out(&house, &link))).catch_unwind().await;
+                    let ended = AssertUnwindSafe(Box::pin(carry_out(&house, &link, straggler))).catch_unwind().await;
                     drop(permit);
                     // A write that panicked gives its place back like any other that failed.
-                    ended.unwrap_or(Ended { outcome: Outcome::Busy { hint: None }, unanswered: true })
+                    ended.unwrap_or(Ended { unanswered: true, ..Ended::of(Outcome::Busy { hint: None }) })
                 }
-                None => Ended { outcome: Outcome::Local, unanswered: false },
+                None => Ended::of(Outcome::Local),
             };
             // An uploader that is gone is followed by one that reads the outbox.
             let _ = me.cast(UploaderMsg::Done(link, ended));
@@ -177,33 +200,17 @@ impl UploaderState {
             self.probe(me);
         }
         if ended.unanswered {
-            self.uncertain.insert(link.clone());
-        } else if matches!(ended.outcome, Outcome::Settled { .. }) && self.uncertain.remove(link) {
-            let straggler = self.house.setup().config.spaces.request_timeout * 2;
-            match self.house.directory.find(link) {
-                // A page that is gone compares with its next poll.
-                Some(place) => drop(place.actor.cast(PageMsg::Verify(straggler))),
-                None => self.delete_again(link, straggler),
-            }
+            let straggler = Straggler { until: self.straggler_until(), witnessed: true };
+            self.stragglers.insert(link.clone(), straggler);
+        } else if ended.chore {
+            self.stragglers.remove(link);
+            self.house.tell_chores();
         }
     }
 
-    /// The link is gone and its object was deleted, while a write without an answer may still be on its way: once that
-    /// must be through, the object is deleted again, unless the page was linked anew.
-    fn delete_again(&self, link: &LinkKey, after: Duration) {
-        let (house, link) = (self.house.clone(), link.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            let owes = house.store.outbox_links().contains(&link);
-            if owes || house.store.view(&link).is_some() {
-                return;
-            }
-            if let Some(_permit) = house.write_permit(&link)
-                && let Err(error) = house.setup().spaces.delete(&link.object_key()).await
-            {
-                tracing::warn!(%link, %error, "an unlinked object could not be deleted a second time");
-            }
-        });
+    /// When a write whose answer is lost now must be through.
+    fn straggler_until(&self) -> Millis {
+        Millis::steady().plus(2 * self.house.setup().config.spaces.request_timeout)
     }
 
     /// A read of an object that does not exist tells a missing bucket, a wrong key and a dead endpoint apart.
@@ -230,11 +237,11 @@ impl UploaderState {
     }
 }
 
-async fn carry_out(house: &Arc<House>, link: &LinkKey) -> Ended {
-    let local = Ended { outcome: Outcome::Local, unanswered: false };
+async fn carry_out(house: &Arc<House>, link: &LinkKey, straggler: Option<Straggler>) -> Ended {
+    let local = Ended::of(Outcome::Local);
     let item = match house.store.outbox_item(link).await {
         Ok(Some(item)) => item,
-        Ok(None) => return Ended { outcome: Outcome::Settled { more: false }, unanswered: false },
+        Ok(None) => return Ended::of(Outcome::Settled { more: false }),
         Err(_) => {
             // A damaged entry turned into a mark, of which its page does not know yet.
             if let Some(mark) = house.store.unclaimed_mark(link) {
@@ -244,16 +251,24 @@ async fn carry_out(house: &Arc<House>, link: &LinkKey) -> Ended {
         }
     };
     let spaces = house.setup().spaces.clone();
+    let mut versions_unknown = false;
     let answer = match item.staged.deed {
         Deed::Put(_) => spaces.put(&link.object_key(), item.body.clone()).await.map(|done| Some(done.etag)),
-        Deed::Delete => spaces.delete(&link.object_key()).await.map(|()| None),
+        Deed::Delete => spaces.erase(&link.object_key()).await.map(|erased| {
+            versions_unknown = erased == Erased::PerhapsNotVersions;
+            None
+        }),
     };
     house.note_spaces(&answer);
     match answer {
         Ok(etag) => {
             house.metrics.mark_to_object(Millis::now().since(item.staged.marked_at));
-            match house.store.settle(link, &item, etag).await {
-                Ok(more) => Ended { outcome: Outcome::Settled { more }, unanswered: false },
+            let landing = straggler.filter(|s| s.witnessed || item.staged.deed == Deed::Delete);
+            let landing = landing.filter(|s| s.until > Millis::steady());
+            let straggler_until = landing.map(|s| s.until.on_the_wall());
+            let left = Left { straggler_until, versions_unknown };
+            match house.store.settle(link, &item, etag, left).await {
+                Ok(more) => Ended { chore: landing.is_some(), ..Ended::of(Outcome::Settled { more }) },
                 Err(_) => local,
             }
         }
@@ -267,5 +282,5 @@ fn failed(link: &LinkKey, error: &SpacesError) -> Ended {
         SpacesErrorKind::Misconfigured { .. } | SpacesErrorKind::Clock => Outcome::Misconfigured,
         SpacesErrorKind::Busy | SpacesErrorKind::SlowDown | SpacesErrorKind::Corrupt => Outcome::Busy { hint: None },
     };
-    Ended { outcome, unanswered: error.status.is_none() }
+    Ended { unanswered: error.status.is_none(), ..Ended::of(outcome) }
 }

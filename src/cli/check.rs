@@ -12,23 +12,24 @@ use crate::exit::{self, Failure};
 use crate::graph::Gate;
 use crate::house::Setup;
 use crate::metrics::Metrics;
-use crate::spaces;
+use crate::spaces::{self, Versioning};
 
 pub(super) fn check(path: &Path, online: bool, as_json: bool) -> Result<(), Failure> {
     let (config, findings) = match Config::load(path, &env) {
         Ok(loaded) => (Some(loaded.config), loaded.warnings),
         Err(findings) => (None, findings.0),
     };
-    let mut trouble = Vec::new();
+    let (mut trouble, mut notes) = (Vec::new(), Vec::new());
     if let Some(config) = config {
-        trouble = examine(config, online)?;
+        (trouble, notes) = examine(config, online)?;
     }
     let errors = findings.iter().filter(|f| f.severity == Severity::Error).count() + trouble.len();
     if as_json {
-        print_json(&findings, &trouble, errors == 0);
+        print_json(&findings, &trouble, &notes, errors == 0);
     } else {
         findings.iter().for_each(|finding| eprintln!("{finding}"));
         trouble.iter().for_each(|text| eprintln!("{text}"));
+        notes.iter().for_each(|text| eprintln!("note: {text}"));
     }
     if errors > 0 {
         let what = format!("{}: {errors} to correct", path.display());
@@ -40,30 +41,54 @@ pub(super) fn check(path: &Path, online: bool, as_json: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// What only shows when the settings are used: clients that cannot be made, and with `online` what answers.
-fn examine(config: Config, online: bool) -> Result<Vec<String>, Failure> {
+/// What only shows when the settings are used: clients that cannot be made, and with `online` what answers; and what is
+/// good to know.
+fn examine(config: Config, online: bool) -> Result<(Vec<String>, Vec<String>), Failure> {
     let metrics = Arc::new(Metrics::new());
     let gate = Gate::new(config.facebook.max_in_flight);
     let mut trouble: Vec<String> = keyring(&config).err().into_iter().collect();
+    let mut notes = Vec::new();
     match Setup::build(config, &gate, &metrics) {
         Err(error) => trouble.push(error),
         Ok(setup) if online => {
-            let (graph, spaces) = small_runtime()?
-                .block_on(async { tokio::join!(setup.graph.probe(), spaces::probe(setup.spaces.as_ref())) });
+            let (graph, spaces) = small_runtime()?.block_on(async {
+                let spaces = async {
+                    spaces::probe(setup.spaces.as_ref()).await?;
+                    setup.spaces.versioning().await
+                };
+                tokio::join!(setup.graph.probe(), spaces)
+            });
             trouble.extend(graph.err().map(|e| format!("facebook: {e}")));
-            trouble.extend(spaces.err().map(|e| format!("spaces: {e}")));
+            match spaces {
+                Ok(versioning) => notes.extend(versions_note(versioning).map(str::to_owned)),
+                Err(error) => trouble.push(format!("spaces: {error}")),
+            }
         }
         Ok(_) => {}
     }
-    Ok(trouble)
+    Ok((trouble, notes))
 }
 
-fn print_json(findings: &[Finding], trouble: &[String], good: bool) {
+fn versions_note(versioning: Versioning) -> Option<&'static str> {
+    match versioning {
+        Versioning::Never => None,
+        Versioning::On => Some("spaces: the bucket keeps older versions of objects; a deletion removes all of them"),
+        Versioning::Suspended => {
+            Some("spaces: the bucket has kept older versions of objects; a deletion removes all of them")
+        }
+        Versioning::Untold => Some(
+            "spaces: the bucket does not tell this key whether it keeps older versions of objects; if it does and does \
+             not list them either, a deletion leaves them",
+        ),
+    }
+}
+
+fn print_json(findings: &[Finding], trouble: &[String], notes: &[String], good: bool) {
     let listed = findings.iter().map(|f| {
         let severity = if f.severity == Severity::Error { "error" } else { "warning" };
         json!({"severity": severity, "key": f.key, "message": f.message, "hint": f.hint})
     });
     let met = trouble.iter().map(|text| json!({"severity": "error", "key": Value::Null, "message": text}));
     let all: Vec<Value> = listed.chain(met).collect();
-    println!("{:#}", json!({"ok": good, "findings": all}));
+    println!("{:#}", json!({"ok": good, "findings": all, "notes": notes}));
 }

@@ -32,6 +32,11 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     println!("pagesyncd {}, up {}", text("/version"), uptime(&value));
     println!("links    {}{}", text("/links"), healths(&value));
     println!("owed     {} reads, {} writes, oldest {} s", text("/due"), text("/outbox"), text("/oldest_owed_seconds"));
+    let chores: Vec<String> =
+        value["chores"].as_object().into_iter().flatten().map(|(kind, n)| format!("{n} {kind}")).collect();
+    if !chores.is_empty() {
+        println!("left     {}", chores.join(", "));
+    }
     println!("store    {}{}", fare("/store"), sealing(&value["store"]["sealing"]));
     println!("graph    {}{}", fare("/graph/fare"), limits(&value["graph"]["gate"]));
     println!("spaces   {}", fare("/spaces"));
@@ -149,23 +154,46 @@ pub(super) fn sync(door: &Door, page: &PageId, user: Option<UserId>, as_json: bo
     Ok(())
 }
 
+/// How to unlink.
+#[derive(Clone, Copy)]
+pub(super) struct Unlink {
+    pub keep_object: bool,
+    pub revoke: bool,
+}
+
 pub(super) fn unlink(
     door: &Door,
     page: &PageId,
     user: Option<UserId>,
-    keep_object: bool,
+    how: Unlink,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let more = if keep_object { "keep_object=true" } else { "" };
-    let value = door.call(Method::DELETE, &format!("/v1/pages/{page}{}", query(user, more)), "")?;
+    let switches = [("keep_object=true", how.keep_object), ("revoke=true", how.revoke)];
+    let more: Vec<&str> = switches.into_iter().filter(|(_, on)| *on).map(|(text, _)| text).collect();
+    let value = door.call(Method::DELETE, &format!("/v1/pages/{page}{}", query(user, &more.join("&"))), "")?;
     if as_json {
         print(&value);
         return Ok(());
     }
     let links = value["users"].as_array().map_or(0, Vec::len);
-    let object = if keep_object { "kept in Spaces" } else { "being deleted from Spaces" };
+    let object = if how.keep_object { "kept in Spaces" } else { "being deleted from Spaces" };
     println!("page {page}: {links} unlinked, object {object}");
+    value["revoke"].as_array().into_iter().flatten().for_each(|person| println!("{}", revoked(person)));
     Ok(())
+}
+
+fn revoked(person: &Value) -> String {
+    let who = person["facebook_user_id"].as_str().map_or("its person".to_owned(), |id| format!("person {id}"));
+    match person["outcome"].as_str() {
+        Some("asked") => format!("{who}: the app is being taken out of their Facebook account"),
+        Some("still_linked") => {
+            format!("{who}: still has {} links, so the app stays in their account", person["links"])
+        }
+        _ => format!(
+            "{who}: no login of theirs is stored, so the app stays in their account; they can remove it in their \
+             settings on facebook.com"
+        ),
+    }
 }
 
 pub(super) fn session(door: &Door, user: UserId, ttl: Option<Duration>, as_json: bool) -> Result<(), Failure> {

@@ -5,7 +5,7 @@
 //! union is sent, and refused fields are taken out one at a time until the rest is accepted. Meta calls our handshake
 //! *during* the app's POST: the door must be open by then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
 use serde_json::Value;
@@ -29,7 +29,26 @@ pub struct Subscribed {
     pub refused: BTreeSet<String>,
 }
 
-/// The app's subscription to the `page` object.
+/// What an app is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// Changes of pages.
+    Pages,
+    /// Permissions that people give and take back.
+    Permissions,
+}
+
+impl Topic {
+    /// Meta's word for it: the `object`.
+    pub fn object(self) -> &'static str {
+        match self {
+            Topic::Pages => "page",
+            Topic::Permissions => "permissions",
+        }
+    }
+}
+
+/// The app's subscription to one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppSubscription {
     /// Where Meta delivers.
@@ -125,12 +144,12 @@ impl GraphClient {
         confirmed("unsubscribe_page", &self.inner.send(call).await?)
     }
 
-    /// The app's subscription to pages; `None` when there is none.
+    /// The app's subscriptions, as far as this daemon knows their topics.
     ///
     /// # Errors
     /// Any kind.
-    pub async fn app_subscription(&self) -> Result<Option<AppSubscription>, GraphError> {
-        self.read_app_subscription("app_subscription", Priority::Background).await
+    pub async fn app_subscriptions(&self) -> Result<BTreeMap<Topic, AppSubscription>, GraphError> {
+        self.read_app_subscriptions("app_subscription", Priority::Background).await
     }
 
     /// Are address, version, app id and app secret right? Asks for the app's own subscriptions, which needs all four.
@@ -138,16 +157,17 @@ impl GraphClient {
     /// # Errors
     /// Any kind; [`GraphErrorKind::Misconfigured`] when Graph does not know the app by this secret.
     pub async fn probe(&self) -> Result<(), GraphError> {
-        self.read_app_subscription("probe", Priority::Prompt).await.map(drop)
+        self.read_app_subscriptions("probe", Priority::Prompt).await.map(drop)
     }
 
-    /// Subscribes the app to pages: deliveries go to `callback_url`, which Meta calls before this returns. Fields that
+    /// Subscribes the app to a topic: deliveries go to `callback_url`, which Meta calls before this returns. Fields that
     /// Graph refuses are left out, one at a time.
     ///
     /// # Errors
     /// Any kind; also when every field is refused, with what was said of the last one.
     pub async fn subscribe_app(
         &self,
+        topic: Topic,
         callback_url: &str,
         verify_token: &Secret,
         fields: &[String],
@@ -157,7 +177,7 @@ impl GraphClient {
         loop {
             let fields = subscribed.accepted.iter().map(String::as_str).collect::<Vec<_>>().join(",");
             let call = Call::new("subscribe_app", Method::POST, &path, Bearer::App)
-                .param("object", "page")
+                .param("object", topic.object())
                 .param("callback_url", callback_url)
                 .secret("verify_token", verify_token)
                 .param("fields", fields)
@@ -178,22 +198,26 @@ impl GraphClient {
         }
     }
 
-    async fn read_app_subscription(
+    async fn read_app_subscriptions(
         &self,
         name: &'static str,
         priority: Priority,
-    ) -> Result<Option<AppSubscription>, GraphError> {
+    ) -> Result<BTreeMap<Topic, AppSubscription>, GraphError> {
         let path = [self.inner.settings.app_id.as_str(), "subscriptions"];
         let listing = self.inner.list(|| Call::new(name, Method::GET, &path, Bearer::App).priority(priority)).await?;
-        let of_pages = |item: &&Value| item["object"] == "page";
-        match (listing.items.iter().find(of_pages), listing.cut_short) {
-            (Some(item), _) => Ok(Some(AppSubscription {
+        let mut found = BTreeMap::new();
+        for topic in [Topic::Pages, Topic::Permissions] {
+            let Some(item) = listing.items.iter().find(|item| item["object"] == topic.object()) else { continue };
+            let subscription = AppSubscription {
                 callback_url: json::text(item, "callback_url").unwrap_or_default(),
                 active: json::truth(item, "active").unwrap_or(false),
                 fields: json::names(item, "fields"),
-            })),
-            (None, None) => Ok(None),
-            (None, Some(reason)) => Err(GraphError::odd(name, &reason)),
+            };
+            found.insert(topic, subscription);
+        }
+        match listing.cut_short {
+            Some(reason) if !found.contains_key(&Topic::Pages) => Err(GraphError::odd(name, &reason)),
+            _ => Ok(found),
         }
     }
 }
@@ -324,7 +348,7 @@ mod tests {
         let verify = Secret::new("verify me");
         let subscribed = fake
             .client()
-            .subscribe_app("https://x.org/facebook/webhook", &verify, &list(&["name", "moon", "hours"]))
+            .subscribe_app(Topic::Pages, "https://x.org/facebook/webhook", &verify, &list(&["name", "moon", "hours"]))
             .await;
         let wanted = Subscribed { accepted: set(&["hours", "name"]), refused: set(&["moon"]) };
         assert_eq!(subscribed.unwrap(), wanted);
@@ -346,9 +370,11 @@ mod tests {
     async fn the_apps_subscription_is_read() {
         let pages = json!({"object": "page", "callback_url": "https://x.org/w", "active": true,
             "fields": [{"name": "feed", "version": "v26.0"}, {"name": "name"}]});
+        let permissions = json!({"object": "permissions", "callback_url": "https://x.org/w", "active": true,
+            "fields": [{"name": "connected"}]});
         let users = json!({"object": "user", "callback_url": "https://y.org", "active": true, "fields": []});
         let fake = Fake::script([
-            Reply::Json(200, json!({"data": [users, pages]})),
+            Reply::Json(200, json!({"data": [users, pages, permissions]})),
             Reply::Json(200, json!({"data": [users]})),
             Reply::Json(200, json!({"data": []})),
             Reply::error(400, 190, "Invalid OAuth access token signature."),
@@ -361,8 +387,10 @@ mod tests {
             active: true,
             fields: set(&["feed", "name"]),
         };
-        assert_eq!(client.app_subscription().await.unwrap(), Some(wanted));
-        assert_eq!(client.app_subscription().await.unwrap(), None);
+        let people = AppSubscription { fields: set(&["connected"]), ..wanted.clone() };
+        let both = [(Topic::Pages, wanted), (Topic::Permissions, people)].into();
+        assert_eq!(client.app_subscriptions().await.unwrap(), both);
+        assert_eq!(client.app_subscriptions().await.unwrap(), BTreeMap::new());
         client.probe().await.unwrap();
         assert_eq!(client.probe().await.unwrap_err().kind, GraphErrorKind::Misconfigured);
         assert_eq!(client.probe().await.unwrap_err().kind, GraphErrorKind::Misconfigured);

@@ -6,10 +6,11 @@
 //! | `/healthz` | GET | both |
 //! | `/v1/status` | GET | both |
 //! | `/v1/pages`, `/v1/pages/{page_id}` | GET | both |
-//! | `/v1/pages/{page_id}` | DELETE `?user=&keep_object=` | socket |
+//! | `/v1/pages/{page_id}` | DELETE `?user=&keep_object=&revoke=` | socket |
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
 //! | `/v1/sessions` | POST `{"user","ttl"?}` | socket |
 //! | `/v1/import` | POST, a JSON object a line | socket |
+//! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
 //!
 //! Who may use the socket is decided by its file's mode.
@@ -31,12 +32,14 @@ use crate::export::{self, Opener};
 use crate::house::House;
 use crate::import;
 use crate::metrics;
-use crate::model::{Cause, LinkKey, Millis, PageId, Secret, UserId};
-use crate::store::people::Unlinked;
+use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::purge;
+use crate::store::unlink::{Revoking, Unlinking};
 
 /// An import arrives in one piece.
 const MAX_IMPORT: usize = 64 << 20;
 const MAX_FORM: usize = 64 << 10;
+const MAX_PURGE: usize = 1 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that a one-time login link works, whatever the session's life.
 const LONGEST_LOGIN_LINK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -58,15 +61,16 @@ pub async fn answer(house: Arc<House>, door: Door, request: Request<Incoming>, c
         (["v1", "sessions"], Method::POST) if writes => Box::pin(session(&house, request, &conn)).await,
         (["v1", "export"], Method::POST) if writes => Box::pin(export_lines(&house, request, &conn)).await,
         (["v1", "import"], Method::POST) if writes => Box::pin(import_lines(&house, request, &conn)).await,
+        (["v1", "purge"], Method::POST) if writes => Box::pin(purge_people(&house, request, &conn)).await,
         #[cfg(feature = "sandbox")]
         (["v1", "drill", which @ ..], Method::POST) if writes => drill(&house, which),
         (["metrics" | "healthz"] | ["v1", "status" | "pages"], _) => answers::method_not_allowed("GET"),
         (["v1", "pages", _], _) if writes => answers::method_not_allowed("GET, DELETE"),
         (["v1", "pages", _], _) => answers::method_not_allowed("GET"),
-        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export"], _) if writes => {
+        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export" | "purge"], _) if writes => {
             answers::method_not_allowed("POST")
         }
-        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export"], _) => {
+        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export" | "purge"], _) => {
             answers::error(StatusCode::FORBIDDEN, "read_only", "this door only shows; use the admin socket")
         }
         _ => answers::not_found(),
@@ -147,39 +151,40 @@ fn is_parked(house: &House, link: &LinkKey) -> bool {
     house.store.view(link).is_some_and(|view| !view.record.health.is_active())
 }
 
+/// A switch in the query: given as such, or as true.
+fn is_on(request: &Request<Incoming>, name: &str) -> bool {
+    parameter(request, name).is_some_and(|v| matches!(v.as_str(), "1" | "true" | ""))
+}
+
 async fn unlink(house: &Arc<House>, page: &str, request: &Request<Incoming>) -> Answer {
     let links = match links_of(house, page, request) {
         Ok(links) => links,
         Err(answer) => return *answer,
     };
-    let keep = parameter(request, "keep_object").is_some_and(|v| matches!(v.as_str(), "1" | "true" | ""));
-    let mut gone = Vec::new();
-    for link in &links {
-        match house.store.unlink(link, keep).await {
-            Ok(unlinked) => gone.extend(unlinked),
-            Err(error) => return store_down(&error),
-        }
-    }
+    let how = Unlinking { keep_objects: is_on(request, "keep_object"), revoke: is_on(request, "revoke") };
+    let unlinked = match house.store.unlink(&links, how).await {
+        Ok(unlinked) => unlinked,
+        Err(error) => return store_down(&error),
+    };
     house.tell_supervisor(SupervisorMsg::Unlinked(links));
-    let users: Vec<UserId> = gone.iter().map(|unlinked| unlinked.key.user).collect();
-    gone.into_iter().for_each(|unlinked| unsubscribe(house, unlinked));
-    answers::json(
-        StatusCode::OK,
-        &json!({"page_id": page, "users": users, "object": if keep { "kept" } else { "deleted" }}),
-    )
+    let users: Vec<UserId> = unlinked.links.iter().map(|link| link.user).collect();
+    let object = if how.keep_objects { "kept" } else { "deleted" };
+    let mut answer = json!({"page_id": page, "users": users, "object": object});
+    if how.revoke {
+        answer["revoke"] = unlinked.revoking.iter().map(revoking_json).collect();
+    }
+    answers::json(StatusCode::OK, &answer)
 }
 
-/// With the last link of a page goes its subscription. The token is forgotten in the store by now, so this is tried
-/// here and now; what Meta goes on sending for an unknown page is answered and dropped.
-fn unsubscribe(house: &Arc<House>, unlinked: Unlinked) {
-    let Some(token) = unlinked.last_of_page else { return };
-    let for_task = house.clone();
-    house.tasks.spawn(async move {
-        let answer = for_task.setup().graph.unsubscribe_page(&unlinked.key.page, &token).await;
-        if let Err(error) = answer {
-            tracing::info!(page = %unlinked.key.page, %error, "the unlinked page could not be unsubscribed");
+fn revoking_json(revoking: &Revoking) -> Value {
+    match revoking {
+        Revoking::Asked(person) => json!({"facebook_user_id": person, "outcome": "asked"}),
+        Revoking::StillLinked(person, links) => {
+            json!({"facebook_user_id": person, "outcome": "still_linked", "links": links})
         }
-    });
+        Revoking::NoToken(person) => json!({"facebook_user_id": person, "outcome": "no_token"}),
+        Revoking::NobodyKnown => json!({"facebook_user_id": Value::Null, "outcome": "no_token"}),
+    }
 }
 
 #[derive(Deserialize)]
@@ -245,6 +250,67 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
         }
         Err(error) => store_down(&error),
     }
+}
+
+#[derive(Deserialize)]
+struct Purge {
+    ids: Vec<PersonId>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Ids are written as text or as numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PersonId {
+    Text(String),
+    Number(u64),
+}
+
+async fn purge_people(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let whole = match body::read(request.into_body(), MAX_PURGE, BODY_TIMEOUT, conn).await {
+        Ok(whole) => whole,
+        Err(why) => return answers::no_body(why),
+    };
+    let Ok(wish) = serde_json::from_slice::<Purge>(&whole.bytes) else {
+        return bad("the body is not {\"ids\": [\"…\"], \"dry_run\": false}");
+    };
+    if wish.ids.len() > purge::MOST {
+        return bad(&format!("a request may name {} people, this one names {}", purge::MOST, wish.ids.len()));
+    }
+    let ids = wish.ids.into_iter().map(|id| match id {
+        PersonId::Text(text) => text.parse::<AppUserId>(),
+        PersonId::Number(number) => number.to_string().parse(),
+    });
+    let people = match ids.collect::<Result<Vec<AppUserId>, _>>() {
+        Ok(people) => people,
+        Err(error) => return bad(&error.to_string()),
+    };
+    // A task of its own: a client that goes away must not come between what is forgotten and telling of it.
+    let home = house.clone();
+    let purging = house.tasks.spawn(async move {
+        let applied = purge::apply(&home.store, people, wish.dry_run).await;
+        tracing::info!(
+            people = applied.outcomes.len(),
+            links = applied.links.len(),
+            dry_run = wish.dry_run,
+            "people were purged"
+        );
+        home.tell_supervisor(SupervisorMsg::Unlinked(applied.links));
+        (applied.outcomes, applied.stopped)
+    });
+    let Ok((outcomes, stopped)) = purging.await else {
+        return answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the purge broke off");
+    };
+    let people: Vec<Value> = outcomes.iter().map(purge::Outcome::json).collect();
+    let mut answer = json!({"dry_run": wish.dry_run, "people": people});
+    match stopped {
+        // What was done must be told, its codes are told once.
+        Some(error) if !people.is_empty() => answer["stopped"] = error.to_string().into(),
+        Some(error) => return store_down(&error),
+        None => {}
+    }
+    answers::json(StatusCode::OK, &answer)
 }
 
 /// Argon2 takes its time, so this runs where blocking is welcome.

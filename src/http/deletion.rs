@@ -18,12 +18,15 @@ use super::server::{Answer, Conn};
 use super::{answers, body};
 use crate::actors::page::PageMsg;
 use crate::actors::supervisor::SupervisorMsg;
-use crate::health::{Health, Parked, Why};
+use crate::health::Why;
 use crate::house::House;
 use crate::model::{AppUserId, Millis};
 use crate::signature::parse_signed_request;
 use crate::store::Unavailable;
+use crate::store::deletions::Deletion;
 
+const OLDER_VERSIONS: &str = " The storage would not tell whether it keeps older versions of that page data; if it does, \
+                              they stay until they expire there or the operator removes them.";
 /// The form is a signed request and nothing else.
 const MAX_FORM: usize = 16 << 10;
 
@@ -43,16 +46,14 @@ pub(super) async fn deauthorize(house: &Arc<House>, request: Request<Incoming>, 
 }
 
 async fn park_all(house: &Arc<House>, person: &AppUserId) -> Result<usize, Unavailable> {
-    let links = house.store.links_of_person(person);
+    let links = house.store.park_person(person, Why::AppRemoved).await?;
     for link in &links {
-        let parked = Parked { why: Why::AppRemoved, since: Millis::now() };
-        house.store.set_health(link, Health::Parked(parked)).await?;
         if let Some(place) = house.directory.find(link) {
             // A page that is gone finds its health in the store when it is back.
             let _ = place.actor.cast(PageMsg::Park(Why::AppRemoved));
         }
     }
-    house.store.forget_accounts(person).await?;
+    house.tell_chores();
     Ok(links.len())
 }
 
@@ -82,25 +83,27 @@ async fn delete_all(house: &Arc<House>, person: &AppUserId, code: &str) -> Resul
 
 /// `GET /facebook/data-deletion/{code}`, for people.
 pub(super) fn status(house: &House, code: &str) -> Answer {
-    let Some((record, open)) = house.store.deletion(code) else {
+    let Some(deletion) = house.store.deletion(code) else {
         let body = "<p>This confirmation code is not known here. Check that it is complete.</p>";
         return answers::page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
     };
-    let asked = answers::escape(&record.asked_at.rfc3339());
-    let (title, text) = if open == 0 {
-        (
-            "Your data is deleted",
-            "Access tokens, the record of your login and the stored page data are gone.".to_owned(),
-        )
+    let Deletion { asked_at, objects, open, done_at, versions_unknown } = deletion;
+    let (title, mut text) = if open == 0 {
+        let text = "Access tokens, the record of your login and the stored page data are gone.";
+        ("Your data is deleted", text.to_owned())
     } else {
         let text = format!(
-            "Access tokens and the record of your login are gone. Stored page data still to be deleted: {open} of {}. \
-             This finishes by itself; look again later.",
-            record.links.len()
+            "Access tokens and the record of your login are gone. Stored page data still to be deleted: {open} of \
+             {objects}. This finishes by itself; look again later."
         );
         ("Your data is being deleted", text)
     };
-    answers::page(StatusCode::OK, title, &format!("<p>{text}</p><p class=soft>Asked for at {asked}.</p>"))
+    if versions_unknown {
+        text.push_str(OLDER_VERSIONS);
+    }
+    let done = done_at.map_or(String::new(), |at| format!(" Done at {}.", at.rfc3339()));
+    let times = format!("<p class=soft>Asked for at {}.{done}</p>", asked_at.rfc3339());
+    answers::page(StatusCode::OK, title, &format!("<p>{text}</p>{times}"))
 }
 
 async fn signed_person(house: &House, request: Request<Incoming>, conn: &Conn) -> Result<AppUserId, Box<Answer>> {

@@ -1,38 +1,57 @@
-//! What is read of a webhook delivery: the pages that it names.
+//! What is read of a webhook delivery: the pages, or the people, that it names.
 //!
-//! Meta's samples differ from what it sends, and both change. So only `object` and each entry's `id` are read, ids as
-//! text or as numbers, and an entry that is odd costs none of the others. Everything else is passed over without being
+//! Meta's samples differ from what it sends, and both change. So only `object` and each entry's `id` are read, and its
+//! `uid`, where deliveries about permissions name the person; ids as text or as numbers, and an entry that is odd costs none of the others. Everything else is passed over without being
 //! kept, however deep it is nested.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::model::PageId;
+use crate::model::{AppUserId, PageId};
 
 /// The body is not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotJson;
 
-/// The pages that a delivery names, each once and in order. JSON that is no delivery about pages names none.
+/// Whom a delivery names, each once and in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// The pages that changed.
+    pub(crate) pages: Vec<PageId>,
+    /// The people who gave or took back a permission.
+    pub(crate) people: Vec<AppUserId>,
+}
+
+/// Whom a delivery names. JSON that is no delivery about pages or permissions names nobody.
 ///
 /// # Errors
 /// [`NotJson`].
-pub(crate) fn pages_named(body: &[u8]) -> Result<Vec<PageId>, NotJson> {
+pub(crate) fn named(body: &[u8]) -> Result<Named, NotJson> {
     let delivery: Delivery = match serde_json::from_slice(body) {
         Ok(delivery) => delivery,
         // Of another shape, or nested too deep to be one; and then it must still be told from what is no JSON at all.
         Err(_) if is_json(body) => Delivery::default(),
         Err(_) => return Err(NotJson),
     };
-    if delivery.object.as_deref() != Some("page") {
-        return Ok(Vec::new());
+    let mut named = Named::default();
+    match delivery.object.as_deref() {
+        Some("page") => named.pages = sorted(delivery.entry.into_iter().filter_map(|entry| entry.id?.read())),
+        Some("permissions") => {
+            let ids = delivery.entry.into_iter().flat_map(|entry| [entry.id, entry.uid]);
+            named.people = sorted(ids.filter_map(|id| id?.read()));
+        }
+        _ => {}
     }
-    let named: BTreeSet<PageId> = delivery.entry.into_iter().filter_map(Entry::page).collect();
-    Ok(named.into_iter().collect())
+    Ok(named)
+}
+
+fn sorted<T: Ord>(ids: impl Iterator<Item = T>) -> Vec<T> {
+    ids.collect::<BTreeSet<T>>().into_iter().collect()
 }
 
 fn is_json(body: &[u8]) -> bool {
@@ -53,6 +72,7 @@ struct Delivery {
 #[derive(Debug, Default)]
 struct Entry {
     id: Option<EntryId>,
+    uid: Option<EntryId>,
 }
 
 impl<'de> Deserialize<'de> for Entry {
@@ -73,10 +93,10 @@ impl<'de> Visitor<'de> for EntryVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
         let mut entry = Entry::default();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            if key == "id" {
-                entry.id = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
+            match &*key {
+                "id" => entry.id = Some(map.next_value()?),
+                "uid" => entry.uid = Some(map.next_value()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(entry)
@@ -112,7 +132,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
     }
 }
 
-/// Meta's samples have ids as text and as numbers; anything else is nobody's page.
+/// Meta's samples have ids as text and as numbers; anything else is nobody's.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum EntryId {
@@ -121,9 +141,9 @@ enum EntryId {
     Other(IgnoredAny),
 }
 
-impl Entry {
-    fn page(self) -> Option<PageId> {
-        match self.id? {
+impl EntryId {
+    fn read<T: FromStr>(self) -> Option<T> {
+        match self {
             EntryId::Text(text) => text.parse().ok(),
             EntryId::Number(number) => number.to_string().parse().ok(),
             EntryId::Other(_) => None,
@@ -136,7 +156,33 @@ mod tests {
     use super::*;
 
     fn pages(body: &str) -> Vec<String> {
-        pages_named(body.as_bytes()).unwrap().into_iter().map(String::from).collect()
+        let named = named(body.as_bytes()).unwrap();
+        assert_eq!(named.people, []);
+        named.pages.into_iter().map(String::from).collect()
+    }
+
+    #[test]
+    fn people_are_named_where_permissions_are_told_of() {
+        for (body, people) in [
+            (
+                r#"{"object":"permissions","entry":[{"id":"77","time":1,"changes":[{"field":"pages_show_list","value":{"verb":"revoked","target_ids":["123"]}}]}]}"#,
+                vec!["77"],
+            ),
+            (
+                r#"{"object":"permissions","entry":[{"uid":77,"id":"0","changed_fields":["connected"]}]}"#,
+                vec!["0", "77"],
+            ),
+            (
+                r#"{"object":"permissions","entry":[{"uid":"9"},{"uid":"7"},{"uid":{"a":1}},{"id":"../x"},5,{"uid":"9"}]}"#,
+                vec!["7", "9"],
+            ),
+            (r#"{"object":"page","entry":[{"uid":"77"}]}"#, vec![]),
+            (r#"{"object":"user","entry":[{"uid":"77"}]}"#, vec![]),
+        ] {
+            let named = named(body.as_bytes()).unwrap();
+            assert_eq!(named.people.iter().map(AppUserId::as_str).collect::<Vec<_>>(), people, "{body}");
+            assert_eq!(named.pages, []);
+        }
     }
 
     #[test]
@@ -192,8 +238,8 @@ mod tests {
             assert!(pages(body).is_empty(), "{body}");
         }
         for body in ["", "{", r#"{"entry":5,"#, r#"{"object":"page","entry":[{"id":"1"}]}x"#] {
-            assert_eq!(pages_named(body.as_bytes()), Err(NotJson), "{body}");
+            assert_eq!(named(body.as_bytes()), Err(NotJson), "{body}");
         }
-        assert_eq!(pages_named(b"{\"object\":\"\xff\"}"), Err(NotJson));
+        assert_eq!(named(b"{\"object\":\"\xff\"}"), Err(NotJson));
     }
 }

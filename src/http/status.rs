@@ -68,6 +68,7 @@ pub fn status_json(house: &House) -> Value {
         "health": counts.health,
         "due": counts.due,
         "outbox": counts.outbox,
+        "chores": counts.chores,
         "oldest_owed_seconds": counts.oldest_owed.map_or(0, |since| now.since(since).as_secs()),
         "config": config,
         "store": store,

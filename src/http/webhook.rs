@@ -6,6 +6,12 @@
 //! A delivery's content is a hint and is not applied: whatever an entry says, and in whatever shape (`changes` with or
 //! without values, `changed_fields`, `messaging`), its page is marked and read. Meta repeats, reorders and batches
 //! deliveries; marks make all of that harmless.
+//!
+//! A delivery about permissions is a hint as well: somebody gave or took back a permission, or ticked other pages. That
+//! each link of that person is owed a look at its token is noted in the link before the 200; the look itself is the
+//! daily check of the token, made soon, each link in a slot of its own ([`House::check_slot`]), so that a flood of
+//! such deliveries is a trickle of looks. However many come, a link that is owed a look is not owed another before
+//! that one began.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,12 +24,13 @@ use url::form_urlencoded;
 
 use super::answers;
 use super::body::{self, NoBody};
-use super::delivery::{NotJson, pages_named};
+use super::delivery::{Named, NotJson, named};
 use super::server::{Answer, Conn};
 use crate::config::Config;
 use crate::house::House;
-use crate::model::{Cause, PageId};
+use crate::model::Cause;
 use crate::signature::verify_webhook;
+use crate::store::Unavailable;
 
 const MAX_CHALLENGE: usize = 256;
 /// When Meta should come back after a 503.
@@ -114,24 +121,35 @@ async fn accept(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> 
     if !signatures.cover(&whole.bytes, &setup.config) {
         return Err(Refusal::Signature);
     }
-    let named = pages_named(&whole.bytes).map_err(|NotJson| Refusal::NotJson)?;
+    let named = named(&whole.bytes).map_err(|NotJson| Refusal::NotJson)?;
     // A task of its own: a client that goes away must not come between the marks and telling of them.
     let marking = house.tasks.spawn(mark(house.clone(), named));
     marking.await.unwrap_or(Err(Refusal::NotDurable))
 }
 
 /// Everything named is marked durably, then told.
-async fn mark(house: Arc<House>, named: Vec<PageId>) -> Result<(), Refusal> {
-    if named.is_empty() {
+async fn mark(house: Arc<House>, named: Named) -> Result<(), Refusal> {
+    let Named { pages, people } = named;
+    if pages.is_empty() && people.is_empty() {
         tracing::debug!("a delivery about no page");
         return Ok(());
     }
-    // A disk that hangs is answered like one that refuses; a mark that is made after all does no harm.
-    let marked = tokio::time::timeout(DURABLE_WITHIN, house.store.mark_pages(&named, Cause::Webhook)).await;
-    let links = marked.map_err(|_| Refusal::NotDurable)?.map_err(|_| Refusal::NotDurable)?;
-    tracing::debug!(pages = named.len(), links = links.len(), "a delivery is durable");
+    if !people.is_empty() {
+        let hinted = durable(house.store.hint_people(&people)).await?;
+        tracing::debug!(people = people.len(), links = hinted.len(), "a delivery about permissions is durable");
+        hinted.iter().filter_map(|link| house.directory.find(link)).for_each(|place| place.hint());
+        return Ok(());
+    }
+    let links = durable(house.store.mark_pages(&pages, Cause::Webhook)).await?;
+    tracing::debug!(pages = pages.len(), links = links.len(), "a delivery is durable");
     house.directory.tell(&links, Cause::Webhook);
     Ok(())
+}
+
+/// A disk that hangs is answered like one that refuses; what is noted after all does no harm.
+async fn durable<T>(noting: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Refusal> {
+    let noted = tokio::time::timeout(DURABLE_WITHIN, noting).await;
+    noted.map_err(|_| Refusal::NotDurable)?.map_err(|_| Refusal::NotDurable)
 }
 
 /// The signature headers of a request, well formed.

@@ -6,12 +6,17 @@
 //!
 //! The store remembers an object's ETag in a file beside the bucket. So that an object edited by hand in the folder does
 //! not keep its former ETag, that memory is dropped when it is older than the object; the store then counts anew.
+//!
+//! The store knows no versions. Asked about them it says so, after it checked the signature; the face then answers in
+//! its place from what it [remembers](self::versions).
+
+mod versions;
 
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -29,8 +34,12 @@ use super::journal::PutRecord;
 use super::wire::{Body, Broken, Handler, collect, full};
 use super::world::World;
 use crate::model::Millis;
+use crate::spaces::Versioning;
+use versions::Versions;
 
 const OBJECT_LIMIT: usize = 64 << 20;
+/// Versions in one answer of a listing: few, so that clients must come again.
+const LISTED: usize = 3;
 
 /// Takes the keys that the world takes at this moment.
 struct Keys(World);
@@ -57,6 +66,7 @@ pub struct Objects {
     store: PathBuf,
     bucket: String,
     folder: PathBuf,
+    versions: Arc<Mutex<Versions>>,
 }
 
 impl Objects {
@@ -103,6 +113,38 @@ impl Objects {
         done
     }
 
+    fn lock(&self) -> MutexGuard<'_, Versions> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on the bucket keeps older versions, or not, or keeps them and refuses to speak of them.
+    pub fn set_versioning(&self, versioning: Versioning) {
+        self.lock().set_versioning(versioning);
+    }
+
+    /// The ids of the versions and deletion markers that are kept of an object.
+    pub fn versions(&self, key: &str) -> Vec<String> {
+        self.lock().ids(key)
+    }
+
+    /// Every key of which a version or a marker is kept.
+    pub fn versioned(&self) -> Vec<String> {
+        self.lock().keys()
+    }
+
+    /// The object is what an older version was, or gone.
+    fn uncover(&self, key: &str, body: Option<Bytes>) {
+        let Some(path) = self.path(key) else { return };
+        let done = match body {
+            Some(body) => std::fs::write(path, body),
+            None => std::fs::remove_file(path),
+        };
+        if done.is_ok() {
+            // Objects written before the ETag was remembered have no such file.
+            let _ = std::fs::remove_file(self.memory(key));
+        }
+    }
+
     /// Where the store remembers the object's ETag.
     fn memory(&self, key: &str) -> PathBuf {
         let (bucket, key) = (URL_SAFE_NO_PAD.encode(&self.bucket), URL_SAFE_NO_PAD.encode(key));
@@ -133,7 +175,8 @@ pub(crate) fn open(world: World, folder: &Path, bucket: &str) -> io::Result<(Han
     let files = FileSystem::new(folder).map_err(|e| io::Error::other(format!("{e:?}")))?;
     let mut builder = S3ServiceBuilder::new(files);
     builder.set_auth(Keys(world.clone()));
-    let objects = Objects { store: folder.to_owned(), bucket: bucket.to_owned(), folder: folder.join(bucket) };
+    let (store, folder) = (folder.to_owned(), folder.join(bucket));
+    let objects = Objects { store, bucket: bucket.to_owned(), folder, versions: Arc::default() };
     let face = Arc::new(Spaces { world, objects: objects.clone(), store: builder.build() });
     let handler: Handler = Arc::new(move |request| {
         let face = face.clone();
@@ -224,9 +267,18 @@ impl Spaces {
         if matches!(call, Call::Get | Call::Head) {
             self.objects.notice_hands(key);
         }
+        let query = Query::of(&head.uri);
+        if self.objects.lock().is_kept() && !key.is_empty() {
+            let standing = self.objects.get(key);
+            self.objects.lock().notice(key, standing);
+        }
         let request = Request::from_parts(head, s3s::Body::from(bytes.clone()));
-        let (head, body) = self.store.call(request).await.map_err(|_| Broken)?.into_parts();
+        let (mut head, body) = self.store.call(request).await.map_err(|_| Broken)?.into_parts();
+        if let Some(answer) = self.about_versions(call, &query, head.status.as_u16()) {
+            return Ok(answer);
+        }
         let status = head.status.as_u16();
+        self.keep_versions(key, call, &query, &bytes, &mut head);
         let mut inner = self.world.lock();
         let inner = &mut *inner;
         if call == Call::Put {
@@ -245,6 +297,73 @@ impl Spaces {
             inner.journal.deleted(key);
         }
         Ok(Response::from_parts(head, body.boxed_unsync()))
+    }
+}
+
+/// What of a request's query is about versions.
+#[derive(Debug, Default)]
+struct Query {
+    versioning: bool,
+    versions: bool,
+    prefix: String,
+    version: Option<String>,
+}
+
+impl Query {
+    fn of(uri: &http::Uri) -> Query {
+        let mut query = Query::default();
+        for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+            match name.as_ref() {
+                "versioning" => query.versioning = true,
+                "versions" => query.versions = true,
+                "prefix" => query.prefix = value.into_owned(),
+                "versionId" => query.version = Some(value.into_owned()),
+                _ => {}
+            }
+        }
+        query
+    }
+}
+
+impl Spaces {
+    /// The answer to a question that the store took for genuine and knows nothing of.
+    fn about_versions(&self, call: Call, query: &Query, status: u16) -> Option<Response<Body>> {
+        if call != Call::Bucket || !(query.versioning || query.versions) || status != 501 {
+            return None;
+        }
+        let versions = self.objects.lock();
+        if versions.versioning() == Versioning::Untold {
+            let text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>AccessDenied</Code></Error>";
+            return Some(xml(403, "application/xml", text.to_owned()));
+        }
+        let document =
+            if query.versioning { versions.status_document() } else { versions.list_document(&query.prefix, LISTED) };
+        Some(xml(200, "application/xml", document))
+    }
+
+    /// Remembers what a put or a delete that the store carried out means for the object's versions.
+    fn keep_versions(&self, key: &str, call: Call, query: &Query, bytes: &Bytes, head: &mut http::response::Parts) {
+        let mut versions = self.objects.lock();
+        if !versions.is_kept() || !head.status.is_success() {
+            return;
+        }
+        let made = match (call, &query.version) {
+            (Call::Put, _) => versions.add(key, Some(bytes.clone())),
+            (Call::Delete, None) => {
+                head.headers.insert("x-amz-delete-marker", http::HeaderValue::from_static("true"));
+                versions.add(key, None)
+            }
+            (Call::Delete, Some(id)) => {
+                let now = versions.remove(key, id);
+                drop(versions);
+                self.objects.uncover(key, now);
+                id.clone()
+            }
+            _ => return,
+        };
+        if let Ok(id) = http::HeaderValue::from_str(&made) {
+            head.headers.insert("x-amz-version-id", id);
+        }
     }
 }
 

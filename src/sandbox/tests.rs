@@ -4,6 +4,7 @@ mod config;
 mod console;
 mod graph;
 mod spaces;
+mod versions;
 mod webhook;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@
 //! callback answers 200, at growing intervals, for as long as the real one would seem to a test. Deliveries overtake
 //! each other: each retries on its own. While webhooks are faulted they are doubled, reversed, kept back or lost.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::fault::Fault;
 use super::journal::EventKind;
 use super::sign;
+use super::world::state::{AppSubscription, State};
 use super::world::{EditError, World};
 use crate::model::Millis;
 
@@ -25,15 +27,57 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// One thing to tell.
 #[derive(Debug, Clone)]
 pub(crate) struct Notice {
-    page: String,
+    object: Object,
+    /// The page or the person.
+    id: String,
     field: String,
     value: Option<Value>,
 }
 
+/// What a delivery is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Object {
+    Page,
+    Permissions,
+}
+
+impl Object {
+    fn word(self) -> &'static str {
+        match self {
+            Object::Page => "page",
+            Object::Permissions => "permissions",
+        }
+    }
+
+    /// The app's subscription to it.
+    fn subscription(self, state: &State) -> Option<&AppSubscription> {
+        match self {
+            Object::Page => state.app.subscription.as_ref(),
+            Object::Permissions => state.app.permissions.as_ref(),
+        }
+    }
+}
+
 impl Notice {
     pub(crate) fn change(page: &str, field: &str, value: Option<Value>) -> Self {
-        Notice { page: page.into(), field: field.into(), value }
+        Notice { object: Object::Page, id: page.into(), field: field.into(), value }
     }
+
+    /// A person took back a permission, for these pages or as a whole.
+    pub(crate) fn revoked(person: &str, field: &str, pages: &BTreeSet<String>) -> Self {
+        let mut value = json!({"verb": "revoked"});
+        if !pages.is_empty() {
+            value["target_ids"] = json!(pages);
+        }
+        Notice { object: Object::Permissions, id: person.into(), field: field.into(), value: Some(value) }
+    }
+}
+
+/// One delivery's body, and what it is about.
+#[derive(Debug, Clone)]
+struct Letter {
+    object: Object,
+    body: String,
 }
 
 /// Why Facebook could not speak.
@@ -120,11 +164,11 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
         }
         // Edits that come together travel together.
         tokio::time::sleep(Duration::from_millis(5)).await;
-        for (notices, bodies) in deliveries(&world) {
-            for body in bodies {
+        for (notices, letters) in deliveries(&world) {
+            for letter in letters {
                 let (world, stop) = (world.clone(), stop.clone());
                 tasks.spawn(async move {
-                    tokio::select! { () = stop.cancelled() => {}, () = deliver(&world, &body) => {} }
+                    tokio::select! { () = stop.cancelled() => {}, () = deliver(&world, &letter) => {} }
                     world.lock().retrying -= notices;
                 });
             }
@@ -134,8 +178,8 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
     tasks.wait().await;
 }
 
-/// Takes what waits and makes bodies of it: each with how many notices it tells of, two alike when doubled.
-fn deliveries(world: &World) -> Vec<(usize, Vec<String>)> {
+/// Takes what waits and makes letters of it: each with how many notices it tells of, two alike when doubled.
+fn deliveries(world: &World) -> Vec<(usize, Vec<Letter>)> {
     let mut inner = world.lock();
     let inner = &mut *inner;
     if inner.switches.is_on(Fault::WebhooksLate) {
@@ -148,23 +192,36 @@ fn deliveries(world: &World) -> Vec<(usize, Vec<String>)> {
     if inner.switches.is_on(Fault::WebhooksReordered) {
         all.reverse();
     }
-    let values = inner.state.app.subscription.as_ref().is_some_and(|app| app.include_values);
-    let values = values && !inner.switches.is_on(Fault::WebhooksBare);
+    let bare = inner.switches.is_on(Fault::WebhooksBare);
     let copies = if inner.switches.is_on(Fault::WebhooksDuplicated) { 2 } else { 1 };
     // Counted before the lock goes, so that nothing seems delivered in between.
     inner.retrying += all.len() * copies;
-    all.chunks(BATCH).map(|batch| (batch.len(), vec![body(batch, values); copies])).collect()
+    let letters = all.chunk_by(|a, b| a.object == b.object).flat_map(|about| about.chunks(BATCH));
+    letters
+        .map(|batch| {
+            let object = batch[0].object;
+            let values = object.subscription(&inner.state).is_some_and(|app| app.include_values) && !bare;
+            (batch.len(), vec![Letter { object, body: body(batch, values) }; copies])
+        })
+        .collect()
 }
 
-/// Neighbours about one page share an entry; a page may have several entries all the same.
+/// Neighbours about one page or person share an entry; one may have several entries all the same.
 fn body(notices: &[Notice], values: bool) -> String {
     let time = Millis::now().0 / 1000;
+    let object = notices.first().map_or(Object::Page, |notice| notice.object);
+    let entry = |mut entry: Value| {
+        if object == Object::Permissions {
+            entry["uid"] = entry["id"].clone();
+        }
+        entry
+    };
     let entries: Vec<Value> = notices
-        .chunk_by(|a, b| a.page == b.page)
+        .chunk_by(|a, b| a.id == b.id)
         .map(|group| {
             if !values {
                 let fields: Vec<&str> = group.iter().map(|n| n.field.as_str()).collect();
-                return json!({"id": group[0].page, "time": time, "changed_fields": fields});
+                return entry(json!({"id": group[0].id, "time": time, "changed_fields": fields}));
             }
             let changes: Vec<Value> = group
                 .iter()
@@ -173,16 +230,16 @@ fn body(notices: &[Notice], values: bool) -> String {
                     None => json!({"field": n.field}),
                 })
                 .collect();
-            json!({"id": group[0].page, "time": time, "changes": changes})
+            entry(json!({"id": group[0].id, "time": time, "changes": changes}))
         })
         .collect();
-    sign::meta_json(&json!({"object": "page", "entry": entries}))
+    sign::meta_json(&json!({"object": object.word(), "entry": entries}))
 }
 
-async fn deliver(world: &World, body: &str) {
+async fn deliver(world: &World, letter: &Letter) {
     let mut pause = FIRST_PAUSE;
     for _ in 0..ATTEMPTS {
-        match attempt(world, body).await {
+        match attempt(world, letter).await {
             Ok(200) => {
                 world.tell(EventKind::Webhook, None, true, "webhook delivered");
                 return;
@@ -196,9 +253,10 @@ async fn deliver(world: &World, body: &str) {
     world.tell(EventKind::Webhook, None, false, "webhook given up");
 }
 
-async fn attempt(world: &World, body: &str) -> Result<u16, CallbackError> {
+async fn attempt(world: &World, letter: &Letter) -> Result<u16, CallbackError> {
+    let body = &letter.body;
     let (secret, callback) =
-        world.look(|s| (s.app.secret.clone(), s.app.subscription.as_ref().map(|a| a.callback_url.clone())));
+        world.look(|s| (s.app.secret.clone(), letter.object.subscription(s).map(|a| a.callback_url.clone())));
     let secret = if world.is_fault_on(Fault::WebhooksForged) { "somebody else's" } else { secret.as_str() };
     let mut request = world.http().post(callback.ok_or(CallbackError::NoAddress)?);
     request = request.header("content-type", "application/json").header("user-agent", "facebookexternalua");
@@ -226,6 +284,11 @@ mod tests {
         assert_eq!(full["entry"][0]["changes"], json!([{"field": "name", "value": "Grün"}, {"field": "phone"}]));
         assert_eq!(bare["entry"][0]["changed_fields"], json!(["name", "phone"]));
         assert_eq!(bare["entry"][1]["id"], "2");
+        let gone = Notice::revoked("77", "pages_show_list", &["1".to_owned()].into());
+        let people: Value = serde_json::from_str(&body(&[gone], true)).unwrap();
+        let value = json!({"verb": "revoked", "target_ids": ["1"]});
+        assert_eq!((&people["object"], &people["entry"][0]["uid"]), (&"permissions".into(), &"77".into()));
+        assert_eq!(people["entry"][0]["changes"], json!([{"field": "pages_show_list", "value": value}]));
         assert!(body(&notices, true).contains("Gr\\u00fcn"));
     }
 }

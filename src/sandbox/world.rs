@@ -392,6 +392,7 @@ fn build(options: &WorldOptions) -> State {
         deauthorize_url: None,
         data_deletion_url: None,
         subscription: None,
+        permissions: None,
     };
     let mut state = State {
         seed: options.seed,

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::{CONTENT_TYPE, Head, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind, plain_etag};
+use super::{
+    CONTENT_TYPE, Erased, Head, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind, Versioning,
+    plain_etag,
+};
 use crate::model::ObjectKey;
 
 /// One failure to come.
@@ -26,11 +29,37 @@ enum Fault {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<ObjectKey, Bytes>,
+    versioning: Option<Versioning>,
+    /// Versions and markers of each key, where they are kept.
+    versions: BTreeMap<ObjectKey, usize>,
     faults: HashMap<&'static str, VecDeque<Fault>>,
     outage: Option<SpacesErrorKind>,
     calls: Vec<(&'static str, ObjectKey)>,
     putting: HashMap<ObjectKey, usize>,
     most_puts_at_once: usize,
+}
+
+impl State {
+    fn versioning(&self) -> Versioning {
+        self.versioning.unwrap_or(Versioning::Never)
+    }
+
+    /// A bucket that does not say so keeps versions all the same.
+    fn keep_version(&mut self, key: &ObjectKey) {
+        if matches!(self.versioning(), Versioning::On | Versioning::Untold) {
+            *self.versions.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    fn erase(&mut self, key: &ObjectKey) -> Erased {
+        self.objects.remove(key);
+        if self.versioning() == Versioning::Untold {
+            self.keep_version(key);
+            return Erased::PerhapsNotVersions;
+        }
+        self.versions.remove(key);
+        Erased::Whole
+    }
 }
 
 /// The bucket. Clones share it.
@@ -96,6 +125,16 @@ impl MemoryStore {
         };
     }
 
+    /// From here on the bucket keeps versions, or not, or does not say.
+    pub fn set_versioning(&self, versioning: Versioning) {
+        self.lock().versioning = Some(versioning);
+    }
+
+    /// How many versions and markers are kept of a key.
+    pub fn versions(&self, key: &ObjectKey) -> usize {
+        self.lock().versions.get(key).copied().unwrap_or_default()
+    }
+
     /// Every request so far in the order of arrival, those that failed or still wait included.
     pub fn calls(&self) -> Vec<(&'static str, ObjectKey)> {
         self.lock().calls.clone()
@@ -114,7 +153,7 @@ impl MemoryStore {
         &self,
         op: &'static str,
         key: &ObjectKey,
-        deed: impl FnOnce(&mut BTreeMap<ObjectKey, Bytes>) -> T,
+        deed: impl FnOnce(&mut State) -> T,
     ) -> Result<T, SpacesError> {
         self.lock().calls.push((op, key.clone()));
         // The sender lives as long as self, so the wait ends by the gate opening alone.
@@ -125,10 +164,10 @@ impl MemoryStore {
         match fault {
             Some(Fault::Refused(kind)) => Err(SpacesError::of(op, kind)),
             Some(Fault::AnswerLost) => {
-                deed(&mut state.objects);
+                deed(&mut state);
                 Err(SpacesError::timed_out(op))
             }
-            None => Ok(deed(&mut state.objects)),
+            None => Ok(deed(&mut state)),
         }
     }
 }
@@ -164,14 +203,18 @@ impl ObjectStore for MemoryStore {
         Box::pin(async move {
             let _putting = Putting::begin(self, key);
             let etag = plain_etag(&body);
-            self.perform("put", key, |objects| objects.insert(key.clone(), body)).await?;
+            let keep = |state: &mut State| {
+                state.keep_version(key);
+                state.objects.insert(key.clone(), body);
+            };
+            self.perform("put", key, keep).await?;
             Ok(PutDone { etag })
         })
     }
 
     fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Option<Head>, SpacesError>> {
         Box::pin(async move {
-            let body = self.perform("head", key, |objects| objects.get(key).cloned()).await?;
+            let body = self.perform("head", key, |state| state.objects.get(key).cloned()).await?;
             Ok(body.map(|body| Head {
                 etag: plain_etag(&body),
                 content_length: body.len() as u64,
@@ -182,7 +225,7 @@ impl ObjectStore for MemoryStore {
 
     fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Option<Bytes>, SpacesError>> {
         Box::pin(async move {
-            let body = self.perform("get", key, |objects| objects.get(key).cloned()).await?;
+            let body = self.perform("get", key, |state| state.objects.get(key).cloned()).await?;
             if body.as_ref().is_some_and(|body| body.len() > MAX_OBJECT_BYTES) {
                 let text = format!("the object is larger than {MAX_OBJECT_BYTES} bytes");
                 return Err(SpacesError::new("get", SpacesErrorKind::Corrupt, text));
@@ -192,7 +235,21 @@ impl ObjectStore for MemoryStore {
     }
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<(), SpacesError>> {
-        Box::pin(async move { self.perform("delete", key, |objects| objects.remove(key)).await.map(|_| ()) })
+        Box::pin(async move {
+            let mark = |state: &mut State| {
+                state.keep_version(key);
+                state.objects.remove(key);
+            };
+            self.perform("delete", key, mark).await
+        })
+    }
+
+    fn erase<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Erased, SpacesError>> {
+        Box::pin(async move { self.perform("delete", key, |state| state.erase(key)).await })
+    }
+
+    fn versioning<'a>(&'a self) -> BoxFuture<'a, Result<Versioning, SpacesError>> {
+        Box::pin(async move { Ok(self.lock().versioning()) })
     }
 }
 

@@ -12,11 +12,23 @@
 //!   is bounded by the time the operation may take, not by a number of bytes.
 //! - It resolves `..` in keys into other buckets: [`ObjectKey`] cannot hold one.
 //!
+//! - It knows neither GetBucketVersioning nor ListObjectVersions. A bucket handle with other query parameters asks both
+//!   as a read of the bucket's root, signed like every other request.
+//!
+//! # Erasing
+//!
+//! The bucket is asked whether it keeps versions, and the answer believed for [`BELIEVED`]. One that never did gets a
+//! plain delete, whose own answer speaks of a version if that has changed meanwhile. In any other, what ListObjectVersions
+//! names under exactly this key is deleted version by version, until it names nothing. Where the key may not ask, or
+//! the endpoint does not know the question, a plain delete is all that can be done; that is said, in the log once and
+//! to the caller each time.
+//!
 //! Every put sends and signs `Content-MD5` and the SHA-256 of the body, both of which Spaces checks, and the tag that
 //! comes back is compared when it is a plain MD5 (32 hexadecimal digits; tags of other shapes are taken as they are).
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -24,11 +36,15 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use s3::creds::Credentials;
 use s3::error::S3Error;
+use s3::request::ResponseDataStream;
 use s3::{Bucket, Region};
 
-use super::{CONTENT_TYPE, Head, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind, plain_etag};
+use super::{
+    CONTENT_TYPE, Erased, Head, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind, Versioning,
+    plain_etag, versions,
+};
 use crate::metrics::Metrics;
-use crate::model::{ObjectKey, Secret};
+use crate::model::{Millis, ObjectKey, Secret};
 
 /// What it takes to reach a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,11 +65,18 @@ pub struct SpacesSettings {
     pub request_timeout: Duration,
 }
 
+/// How long it is believed whether the bucket keeps versions.
+pub const BELIEVED: Duration = Duration::from_secs(10 * 60);
+/// Listings of one object's versions that are worked through in one go; what is left is a matter of another.
+const ROUNDS: usize = 20;
+
 /// A bucket in Spaces, or in anything that speaks S3.
 pub struct S3Store {
     bucket: Bucket,
     limit: Duration,
     metrics: Arc<Metrics>,
+    versioning: Arc<Mutex<Option<(Millis, Versioning)>>>,
+    warned: Arc<AtomicBool>,
 }
 
 impl S3Store {
@@ -69,7 +92,8 @@ impl S3Store {
         let bucket = Bucket::new(&settings.bucket, region, credentials).map_err(unusable)?;
         let mut bucket = if settings.path_style { bucket.with_path_style() } else { bucket };
         bucket.set_request_timeout(Some(settings.request_timeout));
-        Ok(S3Store { bucket: *bucket, limit: settings.request_timeout, metrics })
+        let (versioning, warned) = Default::default();
+        Ok(S3Store { bucket: *bucket, limit: settings.request_timeout, metrics, versioning, warned })
     }
 
     /// The same bucket and the same open connections with other keys.
@@ -79,7 +103,8 @@ impl S3Store {
     pub fn with_credentials(&self, access_key: &Secret, secret_key: &Secret) -> Result<Self, SpacesError> {
         let mut bucket = self.bucket.clone();
         bucket.set_credentials(credentials(access_key, secret_key)?);
-        Ok(S3Store { bucket, limit: self.limit, metrics: Arc::clone(&self.metrics) })
+        let (versioning, warned) = (Arc::clone(&self.versioning), Arc::clone(&self.warned));
+        Ok(S3Store { bucket, limit: self.limit, metrics: Arc::clone(&self.metrics), versioning, warned })
     }
 
     /// Holds the operation to its time and counts its outcome.
@@ -125,32 +150,117 @@ impl S3Store {
     }
 
     async fn send_get(&self, key: &ObjectKey) -> Result<Option<Bytes>, SpacesError> {
-        let mut answer = match self.bucket.get_object_stream(key.as_str()).await {
-            Ok(answer) => answer,
-            Err(error) => return absent_or("get", error).map(|()| None),
-        };
-        let mut body = BytesMut::new();
-        while let Some(chunk) = answer.bytes().next().await {
-            let chunk = chunk.map_err(|error| SpacesError::reported("get", error))?;
-            if body.len() + chunk.len() > MAX_OBJECT_BYTES {
-                let text = format!("the object is larger than {MAX_OBJECT_BYTES} bytes");
-                return Err(SpacesError::new("get", SpacesErrorKind::Corrupt, text));
-            }
-            body.extend_from_slice(&chunk);
+        match self.bucket.get_object_stream(key.as_str()).await {
+            Ok(answer) => whole("get", answer).await.map(Some),
+            Err(error) => absent_or("get", error).map(|()| None),
         }
-        Ok(Some(body.freeze()))
     }
 
-    async fn send_delete(&self, key: &ObjectKey) -> Result<(), SpacesError> {
-        match self.bucket.delete_object(key.as_str()).await {
-            Ok(answer) if answer.status_code() == 204 => Ok(()),
+    /// Removes the object, or the version of it that the bucket handle's query names. Did the answer speak of versions?
+    async fn send_delete(bucket: &Bucket, key: &ObjectKey) -> Result<bool, SpacesError> {
+        match bucket.delete_object(key.as_str()).await {
+            Ok(answer) if answer.status_code() == 204 => {
+                let headers = answer.headers();
+                Ok(["x-amz-version-id", "x-amz-delete-marker"].iter().any(|name| headers.contains_key(*name)))
+            }
             Ok(answer) => Err(SpacesError {
                 status: Some(answer.status_code()),
                 ..SpacesError::new("delete", SpacesErrorKind::Corrupt, "the answer is not S3's answer to a deletion")
             }),
-            Err(error) => absent_or("delete", error),
+            Err(error) => absent_or("delete", error).map(|()| false),
         }
     }
+
+    /// The same bucket, asked with these query parameters.
+    fn asked(&self, query: &[(&str, &str)]) -> Result<Bucket, SpacesError> {
+        let query = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.bucket.with_extra_query(query).map_err(unusable)
+    }
+
+    /// A document about the bucket.
+    async fn send_question(&self, op: &'static str, query: &[(&str, &str)]) -> Result<String, SpacesError> {
+        let bucket = self.asked(query)?;
+        let answer = bucket.get_object_stream("/").await.map_err(|error| SpacesError::reported(op, error))?;
+        let document = whole(op, answer).await?;
+        Ok(String::from_utf8_lossy(&document).into_owned())
+    }
+
+    async fn ask_versioning(&self) -> Result<Versioning, SpacesError> {
+        let believed = *self.versioning.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, versioning)) = believed.filter(|(at, _)| Millis::steady().since(*at) < BELIEVED) {
+            return Ok(versioning);
+        }
+        let asked = self.bounded("versioning", self.send_question("versioning", &[("versioning", "")])).await;
+        let versioning = match asked {
+            Ok(document) => versions::status(&document).unwrap_or(Versioning::Untold),
+            Err(error) if is_refused(&error) => Versioning::Untold,
+            Err(error) => return Err(error),
+        };
+        *self.versioning.lock().unwrap_or_else(PoisonError::into_inner) = Some((Millis::steady(), versioning));
+        Ok(versioning)
+    }
+
+    async fn plain_delete(&self, key: &ObjectKey) -> Result<bool, SpacesError> {
+        self.bounded("delete", Self::send_delete(&self.bucket, key)).await
+    }
+
+    /// Deletes version by version until there is none.
+    async fn delete_versions(&self, key: &ObjectKey) -> Result<(), SpacesError> {
+        for _ in 0..ROUNDS {
+            let query = [("versions", ""), ("prefix", key.as_str())];
+            let document = self.bounded("versions", self.send_question("versions", &query)).await?;
+            let not_understood = || SpacesError::new("versions", SpacesErrorKind::Corrupt, "the list cannot be read");
+            let ids = versions::ids(&document, key.as_str()).ok_or_else(not_understood)?;
+            if ids.is_empty() {
+                return Ok(());
+            }
+            for id in ids {
+                let version = self.asked(&[("versionId", &id)])?;
+                self.bounded("delete", Self::send_delete(&version, key)).await?;
+            }
+        }
+        Err(SpacesError::new("versions", SpacesErrorKind::Busy, "there are more versions than are removed in one go"))
+    }
+
+    async fn erase_all(&self, key: &ObjectKey) -> Result<Erased, SpacesError> {
+        if self.ask_versioning().await? == Versioning::Never {
+            if !self.plain_delete(key).await? {
+                return Ok(Erased::Whole);
+            }
+            // Switched on since it was asked.
+            *self.versioning.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        match self.delete_versions(key).await {
+            Ok(()) => Ok(Erased::Whole),
+            Err(error) if is_refused(&error) => {
+                self.plain_delete(key).await?;
+                if !self.warned.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "the bucket does not tell or does not delete older versions of objects; deletions remove the object alone");
+                }
+                Ok(Erased::PerhapsNotVersions)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A question that this endpoint does not know or this key may not ask, rather than one to ask again.
+fn is_refused(error: &SpacesError) -> bool {
+    matches!(error.kind, SpacesErrorKind::Misconfigured { .. } | SpacesErrorKind::Corrupt)
+}
+
+/// A body, as far as one may be long.
+async fn whole(op: &'static str, mut answer: ResponseDataStream) -> Result<Bytes, SpacesError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.bytes().next().await {
+        let chunk = chunk.map_err(|error| SpacesError::reported(op, error))?;
+        if body.len() + chunk.len() > MAX_OBJECT_BYTES {
+            let text = format!("the object is larger than {MAX_OBJECT_BYTES} bytes");
+            return Err(SpacesError::new(op, SpacesErrorKind::Corrupt, text));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
 }
 
 impl ObjectStore for S3Store {
@@ -167,7 +277,15 @@ impl ObjectStore for S3Store {
     }
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<(), SpacesError>> {
-        Box::pin(self.bounded("delete", self.send_delete(key)))
+        Box::pin(async move { self.plain_delete(key).await.map(drop) })
+    }
+
+    fn erase<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Erased, SpacesError>> {
+        Box::pin(self.erase_all(key))
+    }
+
+    fn versioning<'a>(&'a self) -> BoxFuture<'a, Result<Versioning, SpacesError>> {
+        Box::pin(self.ask_versioning())
     }
 }
 

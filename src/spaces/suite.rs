@@ -8,7 +8,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::memory::MemoryStore;
-use super::{CONTENT_TYPE, MAX_OBJECT_BYTES, ObjectStore, SpacesErrorKind, plain_etag, probe};
+use super::{CONTENT_TYPE, Erased, MAX_OBJECT_BYTES, ObjectStore, SpacesErrorKind, Versioning, plain_etag, probe};
 use crate::model::{LinkKey, ObjectKey, UserId};
 
 /// Holds `store` to every promise. Leaves nothing behind.
@@ -31,11 +31,34 @@ async fn conforms(store: &dyn ObjectStore) {
     store.put(&two, Bytes::from(vec![b'x'; MAX_OBJECT_BYTES + 1])).await.unwrap();
     assert_eq!(store.get(&two).await.unwrap_err().kind, SpacesErrorKind::Corrupt, "reading is capped");
 
+    store.delete(&one).await.unwrap();
+    store.erase(&two).await.unwrap();
+    store.erase(&two).await.unwrap();
     for key in [&one, &two] {
-        store.delete(key).await.unwrap();
         assert_eq!(store.head(key).await, Ok(None));
         assert_eq!(store.get(key).await, Ok(None));
     }
+    probe(store).await.unwrap();
+}
+
+/// Holds a store whose bucket keeps versions to what is promised of erasing. `kept` counts what it has under a key.
+pub(crate) async fn erases_every_version(store: &dyn ObjectStore, kept: impl Fn(&ObjectKey) -> usize) {
+    let user = UserId::random();
+    let [one, two] = ["100", "1001"].map(|page| LinkKey::new(user, page.parse().unwrap()).object_key());
+    for n in 0..3 {
+        for key in [&one, &two] {
+            store.put(key, Bytes::from(format!("{{\"n\":{n}}}"))).await.unwrap();
+        }
+    }
+    assert_eq!(kept(&one), 3);
+    store.delete(&one).await.unwrap();
+    assert_eq!((store.get(&one).await, kept(&one)), (Ok(None), 4), "a marker hides all of them and keeps them");
+    for _ in 0..2 {
+        assert_eq!(store.erase(&one).await, Ok(Erased::Whole));
+        assert_eq!((store.get(&one).await, kept(&one)), (Ok(None), 0));
+    }
+    assert_eq!(store.get(&two).await, Ok(Some(Bytes::from_static(b"{\"n\":2}"))), "no other key is touched");
+    assert_eq!((store.erase(&two).await, kept(&two)), (Ok(Erased::Whole), 0));
     probe(store).await.unwrap();
 }
 
@@ -53,6 +76,15 @@ async fn memory_conforms() {
     let store = MemoryStore::new();
     conforms(&store).await;
     assert!(store.objects().is_empty(), "the suite and the probe leave nothing behind");
+}
+
+#[tokio::test]
+async fn memory_erases_every_version_and_says_when_it_cannot() {
+    let store = MemoryStore::new();
+    store.set_versioning(Versioning::On);
+    erases_every_version(&store, |key| store.versions(key)).await;
+    store.set_versioning(Versioning::Untold);
+    assert_eq!(store.erase(&ObjectKey::scratch(Uuid::nil())).await, Ok(Erased::PerhapsNotVersions));
 }
 
 #[tokio::test]

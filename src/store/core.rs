@@ -1,7 +1,7 @@
 //! The store's memory: every record but sessions, and the ledger of each link. Decisions are made here, under the
 //! store's one lock; the writes they cause are gathered and handed to the committer in the same order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -9,13 +9,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::codec;
 use super::committer::Request;
+use super::deletions::open_deletions;
 use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
 use super::notices::{self, Desk};
-use super::records::{AccountRecord, DeletionRecord, LinkRecord, Sealed, account_key};
+use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, Sealed, account_key};
 use super::seal::KeyId;
 use super::{Counts, LinkView, Unavailable};
+use crate::chore::Chore;
 use crate::health::Signs;
-use crate::ledger::{Change, Deed, Entry, Mark, Marked, Staged, Synced};
+use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, UserId};
 use crate::notice::Notice;
 
@@ -25,9 +27,15 @@ pub(super) type AccountKey = (UserId, AppUserId);
 pub(super) struct Core {
     records: BTreeMap<LinkKey, Arc<LinkRecord>>,
     by_page: HashMap<PageId, BTreeSet<UserId>>,
+    by_person: HashMap<AppUserId, BTreeSet<LinkKey>>,
+    /// Links owed a check that has not begun.
+    pub(super) hinted: HashSet<LinkKey>,
     ledger: HashMap<LinkKey, Entry>,
     pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
+    /// Codes of the deletions that are not done.
+    pub(super) open_deletions: BTreeSet<String>,
+    pub(super) chores: BTreeMap<Chore, Arc<ChoreRecord>>,
     pub(super) used_states: HashMap<[u8; 16], Millis>,
     pub(super) taken_logins: HashMap<[u8; 32], Millis>,
     pub(super) desk: Desk,
@@ -53,17 +61,26 @@ impl Core {
             Err(_) => return Err(engine.damaged("sled panicked while reading".into())),
         };
         let mut by_page: HashMap<PageId, BTreeSet<UserId>> = HashMap::new();
-        for link in loader.links.keys() {
+        let mut by_person: HashMap<AppUserId, BTreeSet<LinkKey>> = HashMap::new();
+        for (link, record) in &loader.links {
             by_page.entry(link.page.clone()).or_default().insert(link.user);
+            if let Some(person) = &record.facebook_user {
+                by_person.entry(person.clone()).or_default().insert(link.clone());
+            }
         }
+        let hinted = loader.links.iter().filter(|(_, r)| r.told_at.is_some()).map(|(k, _)| k.clone()).collect();
         let seq = loader.highest_seq();
         let ledger = loader.ledger();
         Ok(Core {
             records: loader.links.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
             by_page,
+            by_person,
+            hinted,
             ledger,
             accounts: loader.accounts,
+            open_deletions: open_deletions(&loader.deletions),
             deletions: loader.deletions,
+            chores: loader.chores.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
             used_states: loader.states,
             taken_logins: HashMap::new(),
             desk: Desk::restored(loader.notices),
@@ -219,9 +236,6 @@ impl Core {
                 Change::ClearStaged(staged) => {
                     self.write(Tree::Outbox, key(), None);
                     body_keys(link, &staged).for_each(|piece| self.write(Tree::Bodies, piece, None));
-                    if staged.deed == Deed::Delete {
-                        self.end_deletions(link);
-                    }
                 }
             }
         }
@@ -252,7 +266,24 @@ impl Core {
     pub(super) fn put_record(&mut self, link: &LinkKey, record: LinkRecord) {
         self.write(Tree::Links, link.to_bytes(), Some(codec::encode(&record)));
         self.by_page.entry(link.page.clone()).or_default().insert(link.user);
-        self.records.insert(link.clone(), Arc::new(record));
+        let person = record.facebook_user.clone();
+        let before = self.records.insert(link.clone(), Arc::new(record)).and_then(|r| r.facebook_user.clone());
+        if person != before {
+            self.not_of_person(link, before.as_ref());
+            if let Some(person) = person {
+                self.by_person.entry(person).or_default().insert(link.clone());
+            }
+        }
+    }
+
+    fn not_of_person(&mut self, link: &LinkKey, person: Option<&AppUserId>) {
+        let Some(person) = person else { return };
+        if let Some(links) = self.by_person.get_mut(person) {
+            links.remove(link);
+            if links.is_empty() {
+                self.by_person.remove(person);
+            }
+        }
     }
 
     pub(super) fn update_record(&mut self, link: &LinkKey, change: impl FnOnce(&mut LinkRecord)) {
@@ -268,6 +299,8 @@ impl Core {
     /// Removes a link; its object is deleted or left.
     pub(super) fn remove_link(&mut self, link: &LinkKey, delete_object: bool) -> Option<Arc<LinkRecord>> {
         let record = self.records.remove(link)?;
+        self.not_of_person(link, record.facebook_user.as_ref());
+        self.hinted.remove(link);
         if let Some(users) = self.by_page.get_mut(&link.page) {
             users.remove(&link.user);
             if users.is_empty() {
@@ -291,7 +324,8 @@ impl Core {
     /// Every sealed token.
     pub(super) fn sealed_tokens(&self) -> impl Iterator<Item = &Sealed> {
         let links = self.records.values().map(|record| &record.token);
-        links.chain(self.accounts.values().map(|record| &record.token))
+        let chores = self.chores.values().map(|record| &record.token).filter(|token| **token != Sealed::default());
+        links.chain(self.accounts.values().map(|record| &record.token)).chain(chores)
     }
 
     /// Writes a login's record, new or changed.
@@ -302,8 +336,7 @@ impl Core {
 
     /// Links whose token is this person's.
     pub(super) fn links_of_person(&self, person: &AppUserId) -> Vec<LinkKey> {
-        let theirs = |r: &LinkRecord| r.facebook_user.as_ref() == Some(person);
-        self.records.iter().filter(|(_, r)| theirs(r)).map(|(k, _)| k.clone()).collect()
+        self.by_person.get(person).into_iter().flatten().cloned().collect()
     }
 
     pub(super) fn all_links(&self) -> Vec<LinkKey> {
@@ -331,6 +364,7 @@ impl Core {
 
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts { links: self.records.len() as u64, damaged: self.damaged, ..Counts::default() };
+        self.chores.keys().for_each(|chore| *counts.chores.entry(chore.word()).or_default() += 1);
         let now = Millis::now();
         for record in self.records.values() {
             let signs = Signs { expires_at: record.checked.expires_at, throttled_until: None };
@@ -359,6 +393,7 @@ struct Loader<'a> {
     states: HashMap<[u8; 16], Millis>,
     deletions: BTreeMap<String, DeletionRecord>,
     notices: BTreeMap<u64, Notice>,
+    chores: BTreeMap<Chore, ChoreRecord>,
     damaged: u64,
 }
 
@@ -374,6 +409,7 @@ impl<'a> Loader<'a> {
             states: HashMap::new(),
             deletions: BTreeMap::new(),
             notices: BTreeMap::new(),
+            chores: BTreeMap::new(),
             damaged: 0,
         }
     }
@@ -387,6 +423,7 @@ impl<'a> Loader<'a> {
         self.states = self.tree(Tree::States, |key| key.try_into().ok())?.into_iter().collect();
         self.deletions = self.tree(Tree::Deletions, |key| String::from_utf8(key.to_vec()).ok())?.into_iter().collect();
         self.notices = self.tree(Tree::Notices, notices::number_of)?.into_iter().collect();
+        self.chores = self.tree(Tree::Chores, Chore::from_bytes)?.into_iter().collect();
         // An account's key has the shape of a link's: a user's bytes and a Graph id's digits.
         let accounts: Vec<(AccountKey, AccountRecord)> = self.tree(Tree::Accounts, |key| {
             let link = LinkKey::from_bytes(key)?;
@@ -420,7 +457,8 @@ impl<'a> Loader<'a> {
     fn highest_seq(&self) -> u64 {
         let marks = self.marks.values().map(|m| m.seq);
         let outbox = self.outbox.values().map(|s| s.seq);
-        marks.chain(outbox).chain(self.notices.keys().copied()).max().unwrap_or(0)
+        let chores = self.chores.values().map(|c| c.seq);
+        marks.chain(outbox).chain(chores).chain(self.notices.keys().copied()).max().unwrap_or(0)
     }
 
     /// One entry for each link and for each link that is gone and still owes Spaces a delete.

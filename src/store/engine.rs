@@ -42,9 +42,10 @@ pub(super) enum Tree {
     Deletions,
     Notices,
     Fields,
+    Chores,
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "meta",
     "links",
     "marks",
@@ -58,6 +59,7 @@ const NAMES: [&str; 13] = [
     "deletions",
     "notices",
     "fields",
+    "chores",
 ];
 
 impl Tree {
@@ -70,6 +72,7 @@ impl Tree {
         use Tree::*;
         let all = [
             Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Notices, Fields,
+            Chores,
         ];
         all.get(usize::from(number)).copied()
     }

@@ -1,5 +1,5 @@
-//! What must survive the loss of the whole database: links, logins, browser sessions, deletions and the deletes still
-//! owed to Spaces, in an append-only file beside it; and the tide, a number that tells a database which lost its end.
+//! What must survive the loss of the whole database: links, logins, browser sessions, deletions, chores and the deletes
+//! still owed to Spaces, in an append-only file beside it; and the tide, a number that tells a database which lost its end.
 //!
 //! The committer appends to the journal in the same breath as it commits: after the database is durable, before
 //! anybody is answered. So the journal is never behind what was answered. Marks are not in it: when the database is
@@ -131,10 +131,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Links, logins, sessions and deletions; of the outbox the deletes, and the end of one that is in here.
+    /// Links, logins, sessions, deletions and chores; of the outbox the deletes, and the end of one that is in here.
     fn takes(&mut self, write: &Write) -> bool {
         match (write.tree, &write.value) {
-            (Tree::Links | Tree::Accounts | Tree::Sessions | Tree::Deletions, _) => true,
+            (Tree::Links | Tree::Accounts | Tree::Sessions | Tree::Deletions | Tree::Chores, _) => true,
             (Tree::Outbox, Some(value)) if is_delete(value) => {
                 self.deletes.insert(write.key.clone());
                 true

@@ -20,10 +20,8 @@ use tokio::sync::watch;
 use super::codec;
 use super::core::Core;
 use super::engine::Tree;
-use super::records::DeletionRecord;
 use super::{OutboxItem, Store, Unavailable};
 use crate::health::Health;
-use crate::ledger::Deed;
 use crate::model::{LinkKey, Millis};
 use crate::notice::{Lane, Line, Notice, Step, Told};
 use crate::page::data::{self, Fields};
@@ -115,30 +113,6 @@ impl Core {
         if !changed.is_empty() {
             self.tell(Told::Updated { link: link.clone(), changed });
         }
-    }
-
-    /// This link owes no delete any more: the deletions that waited for it last are done.
-    pub(super) fn end_deletions(&mut self, link: &LinkKey) {
-        let waited = self.deletions.iter().filter(|(_, d)| d.completed_at.is_none() && d.links.contains(link));
-        let codes: Vec<String> = waited.map(|(code, _)| code.clone()).collect();
-        codes.iter().for_each(|code| self.end_deletion(code));
-    }
-
-    /// A deletion that was not done before is, when none of its links owes a delete.
-    pub(super) fn end_deletion(&mut self, code: &str) {
-        let Some(record) = self.deletions.get(code).cloned() else { return };
-        if record.links.iter().any(|link| self.owes_delete(link)) {
-            return;
-        }
-        let links = record.links.clone();
-        let record = DeletionRecord { completed_at: Some(Millis::now()), ..record };
-        self.write(Tree::Deletions, code.as_bytes().to_vec(), Some(codec::encode(&record)));
-        self.deletions.insert(code.to_owned(), record);
-        self.tell(Told::Deleted { code: code.to_owned(), links });
-    }
-
-    pub(super) fn owes_delete(&mut self, link: &LinkKey) -> bool {
-        self.entry(link, |e| e.staged().is_some_and(|staged| staged.deed == Deed::Delete)).unwrap_or(false)
     }
 
     fn write_steps(&mut self, steps: impl IntoIterator<Item = Step>) {

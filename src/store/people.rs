@@ -12,8 +12,8 @@ use super::codec;
 use super::core::Core;
 use super::engine::{Engine, Tree};
 use super::records::{
-    AccountRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord, account_context, account_key, link_context,
-    open_token, seal_token,
+    AccountRecord, LinkRecord, LoginRecord, SessionRecord, account_context, account_key, link_context, open_token,
+    seal_token,
 };
 use super::seal::Keyring;
 use super::{Store, Unavailable};
@@ -52,15 +52,6 @@ pub struct NewAccount {
     pub granted: Vec<String>,
     /// When the token ends.
     pub expires_at: Option<Millis>,
-}
-
-/// A link that was removed.
-#[derive(Debug, Clone)]
-pub struct Unlinked {
-    /// Which.
-    pub key: LinkKey,
-    /// No other link of this page is left: the page is to be unsubscribed with this token.
-    pub last_of_page: Option<Secret>,
 }
 
 /// A browser session as the cookie names it.
@@ -102,28 +93,13 @@ impl Store {
     ) -> Result<Vec<LinkKey>, Unavailable> {
         self.commit(|core| {
             let keyring = self.inner.keyring();
+            let person = account.as_ref().map(|account| account.person.clone());
             if let Some(account) = account {
                 put_account(core, &keyring, user, account);
             }
-            links.into_iter().map(|link| put_link(core, &keyring, user, link, cause)).collect()
-        })
-        .await
-    }
-
-    /// Drops a link: its token, its marks, what was staged. The object is deleted unless it is to be kept. `None` when
-    /// it is not linked.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn unlink(&self, link: &LinkKey, keep_object: bool) -> Result<Option<Unlinked>, Unavailable> {
-        let token = self.link(link).ok().flatten().map(|l| l.token);
-        self.commit(|core| {
-            let record = core.remove_link(link, !keep_object)?;
-            if let Some(person) = &record.facebook_user {
-                forget_account_without_links(core, link.user, person);
-            }
-            let last = core.links_of(&link.page).is_empty();
-            Some(Unlinked { key: link.clone(), last_of_page: token.filter(|_| last) })
+            let links = links.into_iter().map(|link| put_link(core, &keyring, user, link, cause)).collect::<Vec<_>>();
+            core.void_chores(&links, person.as_ref());
+            links
         })
         .await
     }
@@ -146,23 +122,9 @@ impl Store {
             }
             let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
             theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
-            let record = DeletionRecord { asked_at: Millis::now(), links: links.clone(), completed_at: None };
-            core.write(Tree::Deletions, code.as_bytes().to_vec(), Some(codec::encode(&record)));
-            core.deletions.insert(code.to_owned(), record);
-            core.end_deletion(code);
+            core.drop_chores_of(person);
+            core.note_deletion(code, &links);
             links
-        })
-        .await
-    }
-
-    /// Forgets a person's logins of every user.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn forget_accounts(&self, person: &AppUserId) -> Result<(), Unavailable> {
-        self.commit(|core| {
-            let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
-            theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
         })
         .await
     }
@@ -263,15 +225,7 @@ impl Store {
         .await
     }
 
-    /// A deletion by its confirmation code, and how many of its objects still owe a delete.
-    pub fn deletion(&self, code: &str) -> Option<(DeletionRecord, usize)> {
-        let mut core = self.lock();
-        let record = core.deletions.get(code).cloned()?;
-        let open = record.links.iter().filter(|link| core.owes_delete(link)).count();
-        Some((record, open))
-    }
-
-    /// Removes sessions, login links and states that are over.
+    /// Removes sessions, login links, states and deletions' codes that are over.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -288,14 +242,16 @@ impl Store {
         });
         let gone = looked.await.map_err(|_| Unavailable { reason: "the sweep broke off".into() })??;
         let count = gone.len();
-        self.commit(|core| {
-            core.used_states.retain(|_, expires_at| *expires_at > now);
-            // Whoever took one of these has been answered long ago, and the record went with it.
-            core.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
-            gone.into_iter().for_each(|(tree, key)| core.write(tree, key, None));
-        })
-        .await?;
-        Ok(count)
+        let codes = self
+            .commit(|core| {
+                core.used_states.retain(|_, expires_at| *expires_at > now);
+                // Whoever took one of these has been answered long ago, and the record went with it.
+                core.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
+                gone.into_iter().for_each(|(tree, key)| core.write(tree, key, None));
+                core.sweep_deletions(now)
+            })
+            .await?;
+        Ok(count + codes)
     }
 }
 
@@ -330,12 +286,12 @@ fn put_account(core: &mut Core, keyring: &Keyring, user: UserId, account: NewAcc
     core.put_account((user, account.person), record);
 }
 
-fn remove_account(core: &mut Core, user: UserId, person: &AppUserId) {
+pub(super) fn remove_account(core: &mut Core, user: UserId, person: &AppUserId) {
     core.write(Tree::Accounts, account_key(user, person), None);
     core.accounts.remove(&(user, person.clone()));
 }
 
-fn forget_account_without_links(core: &mut Core, user: UserId, person: &AppUserId) {
+pub(super) fn forget_account_without_links(core: &mut Core, user: UserId, person: &AppUserId) {
     if !core.links_of_person(person).iter().any(|link| link.user == user) {
         remove_account(core, user, person);
     }
@@ -359,6 +315,7 @@ fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, caus
     };
     core.put_record(&link, record);
     core.tell(Told::Linked { link: link.clone(), anew: earlier.is_some() });
+    core.hinted.remove(&link);
     core.mark(&link, cause);
     if let Some(seq) = core.mark_seq(&link) {
         core.note_when_durable(link.clone(), seq);

@@ -26,7 +26,7 @@ use crate::model::{Cause, LinkKey, Millis};
 /// Writes in one transaction of a rebuild.
 const AT_ONCE: usize = 256;
 /// What the journal answers for as a whole; of the outbox it holds only the deletes.
-const JOURNALED: [Tree; 4] = [Tree::Links, Tree::Accounts, Tree::Sessions, Tree::Deletions];
+const JOURNALED: [Tree; 5] = [Tree::Links, Tree::Accounts, Tree::Sessions, Tree::Deletions, Tree::Chores];
 
 /// A store that is open and whole.
 pub(super) struct Opened {
@@ -143,18 +143,8 @@ fn owed_delete() -> Staged {
 /// A damaged record is taken from the journal, or removed; a link that it touches is due.
 fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(), String> {
     let mut writes = Vec::new();
-    const TREES: [Tree; 9] = [
-        Tree::Links,
-        Tree::Marks,
-        Tree::Outbox,
-        Tree::Synced,
-        Tree::Accounts,
-        Tree::Sessions,
-        Tree::Deletions,
-        Tree::Notices,
-        Tree::Fields,
-    ];
-    for tree in TREES {
+    const MORE: [Tree; 5] = [Tree::Marks, Tree::Outbox, Tree::Synced, Tree::Notices, Tree::Fields];
+    for tree in MORE.into_iter().chain(JOURNALED) {
         for record in engine.records(tree) {
             let (key, value) = record.map_err(|e| e.to_string())?;
             if !matches!(codec::unwrap(tree.name(), &value), Err(codec::Damaged::Bytes(_))) {

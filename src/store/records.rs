@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::seal::{Keyring, SealError};
+use crate::chore::Chore;
 use crate::health::Health;
 use crate::health::check::Checked;
 use crate::model::{AppUserId, LinkKey, Millis, Secret, UserId};
@@ -56,6 +57,8 @@ pub struct LinkRecord {
     pub refused_page_fields: Vec<String>,
     /// What the checks of this token have learned.
     pub checked: Checked,
+    /// Facebook told that the person's permissions changed, and no check that began after that has ended.
+    pub told_at: Option<Millis>,
 }
 
 /// A person's login, of one user.
@@ -94,16 +97,38 @@ pub struct LoginRecord {
     pub session_expires_at: Millis,
 }
 
-/// A person's request to be forgotten.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A person's request to be forgotten. It does not say whose it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeletionRecord {
     /// When it was asked for.
     pub asked_at: Millis,
-    /// The links whose objects go; the status looks up which of them still owe a delete.
+    /// The links whose objects go; the status looks up which of them still owe a delete. None once all is gone.
     pub links: Vec<LinkKey>,
-    /// When the last of them owed none any more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub completed_at: Option<Millis>,
+    /// How many links there were.
+    pub count: usize,
+    /// When the last object was gone.
+    pub done_at: Option<Millis>,
+    /// The bucket would not say whether it keeps older versions of an object that was deleted.
+    pub versions_unknown: bool,
+}
+
+/// A chore; which one is in its key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChoreRecord {
+    /// Told apart from an earlier one in the same place.
+    pub seq: u64,
+    /// When it was asked for.
+    pub asked_at: Millis,
+    /// Not to be tried before.
+    pub not_before: Millis,
+    /// The person whose token it needs.
+    pub person: Option<AppUserId>,
+    /// That token; nothing where none is needed.
+    pub token: Sealed,
+    /// A linking overtook it.
+    pub void: bool,
 }
 
 /// What a link's token is sealed to.
@@ -114,6 +139,11 @@ pub fn link_context(key: &LinkKey) -> Vec<u8> {
 /// What an account's token is sealed to.
 pub fn account_context(user: UserId, person: &AppUserId) -> Vec<u8> {
     [b"account\0".as_slice(), &account_key(user, person)].concat()
+}
+
+/// What a chore's token is sealed to.
+pub fn chore_context(chore: &Chore) -> Vec<u8> {
+    [b"chore\0".as_slice(), &chore.to_bytes()].concat()
 }
 
 /// The key of an account in its tree.

@@ -101,6 +101,10 @@ impl Store {
         for accounts in accounts.chunks(AT_ONCE) {
             count += self.reseal_some(accounts, reseal_account).await?;
         }
+        let chores: Vec<_> = self.lock().chores.keys().cloned().collect();
+        for chores in chores.chunks(AT_ONCE) {
+            count += self.reseal_some(chores, Core::reseal_chore).await?;
+        }
         for logins in self.live_logins()?.chunks(AT_ONCE) {
             count += self.reseal_some(logins, reseal_login).await?;
         }

@@ -1,10 +1,12 @@
 //! The store on a real disk.
 
+mod chores;
 mod damage;
 mod notices;
 mod rotation;
 
 use super::people::{NewAccount, NewLink};
+use super::unlink::{Revoking, Unlinking};
 use super::*;
 use crate::model::{AppUserId, Secret, UserId};
 
@@ -23,6 +25,12 @@ fn page(n: u64) -> PageId {
 async fn link_one(store: &Store, user: UserId, n: u64) -> LinkKey {
     let new = NewLink { page: page(n), token: Secret::new("EAAB-token"), name: None, facebook_user: None };
     store.put_links(user, None, vec![new], Cause::Link).await.unwrap().remove(0)
+}
+
+async fn unlink(store: &Store, link: &LinkKey, how: Unlinking) -> Vec<Revoking> {
+    let unlinked = store.unlink(std::slice::from_ref(link), how).await.unwrap();
+    assert_eq!(unlinked.links, std::slice::from_ref(link));
+    unlinked.revoking
 }
 
 async fn read_and_stage(store: &Store, link: &LinkKey, digest: u8, body: &'static [u8]) -> StageOutcome {
@@ -48,7 +56,7 @@ async fn a_link_and_what_it_owes_survive_reopening() {
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     assert_eq!(item.body.as_ref(), b"{\"body\":1}");
     assert_eq!(store.counts().due, 1);
-    assert!(!store.settle(&link, &item, Some("etag".into())).await.unwrap());
+    assert!(!store.settle(&link, &item, Some("etag".into()), Left::default()).await.unwrap());
     assert_eq!(store.expectation(&link).etag.as_deref(), Some("etag"));
     store.close().await;
 }
@@ -127,16 +135,16 @@ async fn unlinking_forgets_the_token_and_owes_a_delete() {
     let new = |n| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
     store.put_links(user, Some(account), vec![new(1), new(2)], Cause::Link).await.unwrap();
     let (one, two) = (LinkKey::new(user, page(1)), LinkKey::new(user, page(2)));
-    assert!(store.unlink(&one, false).await.unwrap().unwrap().last_of_page.is_some());
+    assert_eq!(unlink(&store, &one, Unlinking::default()).await, []);
     assert!(store.link(&one).unwrap().is_none());
     assert!(store.account(user, &person).is_some());
     assert_eq!(store.outbox_links(), vec![one.clone()]);
     let item = store.outbox_item(&one).await.unwrap().unwrap();
-    store.settle(&one, &item, None).await.unwrap();
+    store.settle(&one, &item, None, Left::default()).await.unwrap();
     assert!(store.outbox_links().is_empty());
-    store.unlink(&two, true).await.unwrap();
+    unlink(&store, &two, Unlinking { keep_objects: true, revoke: false }).await;
     assert!(store.account(user, &person).is_none(), "the last link takes the login with it");
-    assert_eq!(store.counts(), Counts::default());
+    assert_eq!(store.counts(), Counts { chores: [("unsubscribe", 2)].into(), ..Counts::default() });
     store.close().await;
 }
 

@@ -15,7 +15,8 @@ use pagesyncd::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId
 use pagesyncd::notice::Lane;
 use pagesyncd::store::people::{NewAccount, NewLink, Session};
 use pagesyncd::store::seal::Keyring;
-use pagesyncd::store::{StageOutcome, Store};
+use pagesyncd::store::unlink::Unlinking;
+use pagesyncd::store::{Left, StageOutcome, Store};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, RngCore, SeedableRng};
@@ -368,7 +369,7 @@ impl Task {
             _ => None,
         };
         self.begin(vec![(link.clone(), State { owed: None, synced, ..state })], Words::new());
-        self.store.settle(&link, &item, synced.map(|n| n.to_string())).await.unwrap();
+        self.store.settle(&link, &item, synced.map(|n| n.to_string()), Left::default()).await.unwrap();
         self.done();
     }
 
@@ -381,7 +382,8 @@ impl Task {
         let last = !self.links.iter().any(others);
         let more = if last { Words::from([(account_name(link.user), NOTHING.into())]) } else { Words::new() };
         self.begin(vec![(link.clone(), State { owed, ..State::default() })], more);
-        assert!(self.store.unlink(&link, keep).await.unwrap().is_some());
+        let how = Unlinking { keep_objects: keep, revoke: false };
+        assert_eq!(self.store.unlink(&[link], how).await.unwrap().links.len(), 1);
         self.done();
     }
 

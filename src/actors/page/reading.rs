@@ -136,6 +136,7 @@ fn judge(done: &mut JobDone, error: &GraphError) {
 /// Asks Meta how the token is and keeps what was learned. `Err` names why the page must be parked; trouble with the
 /// check itself changes nothing.
 async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Result<CheckEnd, Why> {
+    let hint = house.store.claim_hint(held.link);
     let answer = setup.graph.debug_token(held.token, Priority::Background).await;
     house.note_graph(&answer);
     let seen = match answer {
@@ -164,7 +165,7 @@ async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Res
     let Some(record) = house.store.view(held.link).map(|view| view.record) else { return Ok(CheckEnd::Told) };
     let (checked, warnings) = check::learned(&seen, &record.checked, Millis::now());
     warnings.iter().for_each(|warning| warn_ahead(held.link, &record, warning));
-    note_checked(house, held, checked).await;
+    note_checked(house, held, checked, hint).await;
     Ok(CheckEnd::Told)
 }
 
@@ -188,8 +189,12 @@ fn warn_ahead(link: &LinkKey, record: &LinkRecord, warning: &Warning) {
     }
 }
 
-async fn note_checked(house: &Arc<House>, held: Held<'_>, checked: Checked) {
-    let update = house.store.update_linking(held.link, held.linked_at, |record| record.checked = checked);
+/// The hint that this check answers for is settled with it; one that came meanwhile stands.
+async fn note_checked(house: &Arc<House>, held: Held<'_>, checked: Checked, hint: Option<Millis>) {
+    let update = house.store.update_linking(held.link, held.linked_at, |record| {
+        record.checked = checked;
+        record.told_at = record.told_at.filter(|told_at| Some(*told_at) != hint);
+    });
     if let Err(error) = update.await {
         tracing::debug!(link = %held.link, %error, "what the check learned could not be noted");
     }

@@ -11,6 +11,7 @@ use ractor::{Actor, ActorRef};
 
 use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
 use crate::actors::app::{App, AppMsg};
+use crate::actors::chores::Chores;
 use crate::actors::directory::Place;
 use crate::actors::listener::{Door, Listener, ListenerArgs};
 use crate::actors::notifier::Notifier;
@@ -84,6 +85,7 @@ impl SupervisorState {
             self.spawn(me, Child::Listener(Door::AdminTcp), Duration::ZERO).await;
         }
         self.spawn(me, Child::App, Duration::ZERO).await;
+        self.spawn(me, Child::Chores, Duration::ZERO).await;
         self.finish_rotation();
         self.watch_store(me);
         me.send_after(SWEEP_EVERY, || SupervisorMsg::Sweep);
@@ -123,6 +125,7 @@ impl SupervisorState {
             Child::Uploader => Actor::spawn_linked(None, Uploader, house, parent).await.map(|(a, _)| a.get_cell()),
             Child::App => Actor::spawn_linked(None, App, house, parent).await.map(|(a, _)| a.get_cell()),
             Child::Notifier => Actor::spawn_linked(None, Notifier, house, parent).await.map(|(a, _)| a.get_cell()),
+            Child::Chores => Actor::spawn_linked(None, Chores, house, parent).await.map(|(a, _)| a.get_cell()),
             Child::Listener(door) => match self.socket(*door) {
                 Ok(Some(socket)) => {
                     let args = ListenerArgs { house, door: *door, socket };
@@ -189,6 +192,7 @@ impl SupervisorState {
             }
         }
         self.house.tell_app(AppMsg::Ensure);
+        self.house.tell_chores();
     }
 
     /// The pages of links that are gone stop at once; what they had under way ends with them. A link that was made
@@ -202,6 +206,7 @@ impl SupervisorState {
         }
         if !links.is_empty() {
             self.house.tell_uploader(crate::actors::uploader::UploaderMsg::Refill);
+            self.house.tell_chores();
         }
     }
 }

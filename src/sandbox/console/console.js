@@ -152,7 +152,7 @@ function showNotices(notices, faults, status) {
 }
 
 const personDeeds = [['change_password', 'Changes the password'], ['expire_tokens', 'Tokens expire'], ['expire_soon', 'Tokens get an end date in ten days'],
-  ['checkpoint', 'Held at a checkpoint'],
+  ['checkpoint', 'Held at a checkpoint'], ['remove_permission', 'Takes back a permission'],
   ['remove_app', 'Removes the app'], ['delete_data', 'Asks for deletion']];
 
 function showPeople(people) {

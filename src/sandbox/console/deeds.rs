@@ -34,6 +34,7 @@ struct Switch {
 #[serde(rename_all = "snake_case")]
 enum PersonDeed {
     ChangePassword,
+    RemovePermission,
     RemoveApp,
     Checkpoint,
     ExpireTokens,
@@ -145,6 +146,10 @@ impl Console {
             PersonDeed::ExpireTokens => Ok(json!({"tokens": world.expire_token(&person, None).map_err(bad)?})),
             PersonDeed::ExpireSoon => {
                 Ok(json!({"tokens": world.expire_soon(&person, Duration::from_secs(10 * 86_400)).map_err(bad)?}))
+            }
+            PersonDeed::RemovePermission => {
+                let removed = world.remove_permission(&person, "pages_read_engagement").map_err(bad)?;
+                Ok(json!({"removed": removed}))
             }
             PersonDeed::RemoveApp => {
                 let tokens = world.remove_app(&person).map_err(bad)?;

@@ -66,9 +66,8 @@ pub(crate) fn revoke(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
     let person = ask.person(&world.lock().state)?.0;
     match ask.segments.get(2) {
         Some(permission) => {
-            if let Some(person) = world.lock().state.people.get_mut(&person) {
-                person.granted.remove(permission);
-            }
+            let removed = world.remove_permission(&person, permission);
+            removed.map_err(|_| GraphError::missing(&person))?;
         }
         None => {
             let removed = world.remove_app(&person);

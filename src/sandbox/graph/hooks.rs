@@ -11,7 +11,7 @@ use super::ask::Ask;
 use super::edges::is_strong;
 use crate::sandbox::journal::EventKind;
 use crate::sandbox::world::World;
-use crate::sandbox::world::state::{AppSubscription, State};
+use crate::sandbox::world::state::{AppSubscription, PERMISSIONS, State};
 use crate::sandbox::world::tokens::Caller;
 
 /// Webhook fields of a page.
@@ -75,13 +75,13 @@ const FIELDS: &[&str] = &[
     "website",
 ];
 
-fn check_fields(param: &str, fields: &[String]) -> Result<(), GraphError> {
+fn check_fields(param: &str, fields: &[String], known: &[&str]) -> Result<(), GraphError> {
     if fields.is_empty() {
         return Err(GraphError::new(100, 0, format!("(#100) The parameter {param} is required")));
     }
     for (at, field) in fields.iter().enumerate() {
-        if !FIELDS.contains(&field.as_str()) {
-            let all = FIELDS.join(", ");
+        if !known.contains(&field.as_str()) {
+            let all = known.join(", ");
             let text = format!("(#100) Param {param}[{at}] must be one of {{{all}}} - got \"{field}\".");
             return Err(GraphError::new(100, 0, text));
         }
@@ -132,7 +132,7 @@ pub(crate) fn subscribe(world: &World, ask: &Ask) -> Result<Answer, GraphError> 
     let page = {
         let state = &mut world.lock().state;
         let (page, person) = managed(state, ask)?;
-        check_fields("subscribed_fields", &fields)?;
+        check_fields("subscribed_fields", &fields, FIELDS)?;
         let messenger = fields.iter().find(|f| f.starts_with("messag") || *f == "standby");
         if let Some(field) = messenger.filter(|_| !state.granted(&person, "pages_messaging")) {
             let text = format!(
@@ -171,22 +171,24 @@ fn app_only(state: &State, ask: &Ask) -> Result<(), GraphError> {
 pub(crate) fn read_app(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
     let state = &world.lock().state;
     app_only(state, ask)?;
-    let entry = |app: &AppSubscription| {
+    let entry = |(object, app): (&str, &AppSubscription)| {
         let fields: Vec<Value> =
             app.fields.iter().map(|f| json!({"name": f, "version": format!("v{}.0", ask.served)})).collect();
-        json!({"object": "page", "callback_url": app.callback_url, "active": true,
+        json!({"object": object, "callback_url": app.callback_url, "active": true,
                "include_values": app.include_values, "fields": fields})
     };
-    let data: Vec<Value> = state.app.subscription.iter().map(entry).collect();
+    let both = [("page", &state.app.subscription), ("permissions", &state.app.permissions)];
+    let data: Vec<Value> = both.into_iter().filter_map(|(object, app)| Some(entry((object, app.as_ref()?)))).collect();
     Ok(Answer::json(&json!({"data": data})))
 }
 
 pub(crate) fn app_unsubscribe(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
     let state = &mut world.lock().state;
     app_only(state, ask)?;
-    if ask.param("object").is_none_or(|object| object == "page") {
-        let gone: BTreeSet<String> = ask.list("fields").into_iter().collect();
-        match &mut state.app.subscription {
+    let gone: BTreeSet<String> = ask.list("fields").into_iter().collect();
+    for (object, subscription) in [("page", &mut state.app.subscription), ("permissions", &mut state.app.permissions)] {
+        match subscription {
+            _ if ask.param("object").is_some_and(|asked| asked != object) => {}
             Some(app) if !gone.is_empty() => app.fields.retain(|f| !gone.contains(f)),
             subscription => *subscription = None,
         }
@@ -201,19 +203,27 @@ pub(crate) async fn app_subscribe(graph: &Graph, ask: &Ask) -> Result<Answer, Gr
         ask.param(name).filter(|v| !v.is_empty()).ok_or_else(|| GraphError::new(100, 0, text))
     };
     app_only(&graph.world.lock().state, ask)?;
-    if need("object")? != "page" {
-        return Err(GraphError::new(100, 0, "(#100) Param object must be one of {page}"));
-    }
+    let about_people: Vec<&str> = PERMISSIONS.iter().copied().chain(["connected"]).collect();
+    let object = need("object")?;
+    let known = match object {
+        "page" => FIELDS,
+        "permissions" => &about_people,
+        _ => return Err(GraphError::new(100, 0, "(#100) Param object must be one of {page, permissions}")),
+    };
     let fields = ask.list("fields");
-    check_fields("fields", &fields)?;
+    check_fields("fields", &fields, known)?;
     let (callback_url, verify_token) = (need("callback_url")?, need("verify_token")?);
     handshake(graph, callback_url, verify_token).await?;
     let include_values = matches!(ask.param("include_values"), Some("true" | "1"));
-    graph.world.lock().state.app.subscription = Some(AppSubscription {
+    let subscription = Some(AppSubscription {
         callback_url: callback_url.to_owned(),
         verify_token: verify_token.to_owned(),
         fields: fields.iter().cloned().collect(),
         include_values,
+    });
+    graph.world.change(|s| match object {
+        "page" => s.app.subscription = subscription,
+        _ => s.app.permissions = subscription,
     });
     graph.world.tell(EventKind::Webhook, None, true, format!("the app is subscribed to {}", fields.join(", ")));
     Ok(Answer::json(&json!({"success": true})))

@@ -62,6 +62,9 @@ pub(crate) fn webhook_field(node_field: &str) -> Option<&'static str> {
     }
 }
 
+/// The permissions that are ticked page by page.
+const TICKED: [&str; 2] = ["pages_show_list", "pages_read_engagement"];
+
 /// Webhook fields that carry the new value. All others only say that something changed.
 fn tells_value(field: &str) -> bool {
     matches!(field, "name" | "company_overview" | "founded" | "general_info" | "mission" | "products" | "category")
@@ -114,6 +117,28 @@ impl World {
         count
     }
 
+    /// Tells the app that a person took back permissions, for these pages or as a whole, where it asked to be told.
+    fn tell_revoked(&self, person: &str, permissions: impl IntoIterator<Item = String>, pages: &BTreeSet<String>) {
+        for permission in permissions {
+            let told = self.look(|s| s.app.permissions.as_ref().is_some_and(|app| app.fields.contains(&permission)));
+            if told {
+                self.post(Notice::revoked(person, &permission, pages));
+            }
+        }
+    }
+
+    /// The person takes back one permission in their settings. Tokens live on; what needs the permission is refused.
+    /// Returns whether it was granted.
+    pub fn remove_permission(&self, person: &str, permission: &str) -> Result<bool, EditError> {
+        let name = self.person_name(person)?;
+        let granted = self.change(|s| s.people.get_mut(person).is_some_and(|p| p.granted.remove(permission)));
+        if granted {
+            self.tell(EventKind::Edit, None, true, format!("{name} took back {permission}"));
+            self.tell_revoked(person, [permission.to_owned()], &BTreeSet::new());
+        }
+        Ok(granted)
+    }
+
     /// The person removes the app in their settings: tokens answer 458, pages are unsubscribed. Returns how many
     /// tokens died. The deauthorize callback is sent apart from this.
     pub fn remove_app(&self, person: &str) -> Result<usize, EditError> {
@@ -132,7 +157,9 @@ impl World {
                 }
             }
         }
-        Ok(self.refuse(person, 458, format!("{name} removed the app")))
+        let count = self.refuse(person, 458, format!("{name} removed the app"));
+        self.tell_revoked(person, ["connected".to_owned()], &BTreeSet::new());
+        Ok(count)
     }
 
     /// The person changes the password: tokens answer 460. Webhooks go on. Returns how many tokens died.
@@ -213,14 +240,16 @@ impl World {
     /// without a subcode and without the usual wording. Returns how many tokens died.
     pub fn untick(&self, page: &str) -> Result<usize, EditError> {
         self.page_name(page)?;
-        let count = {
+        let (count, people) = {
             let state = &mut self.lock().state;
-            for person in state.people.values_mut() {
-                person.ticked.remove(page);
-            }
-            state.refuse_tokens(0, |t| t.page.as_deref() == Some(page))
+            let ticked = state.people.values_mut().filter_map(|p| p.ticked.remove(page).then(|| p.id.clone()));
+            let people: Vec<String> = ticked.collect();
+            (state.refuse_tokens(0, |t| t.page.as_deref() == Some(page)), people)
         };
         self.tell(EventKind::Edit, Some(page), true, "the page was unticked");
+        for person in people {
+            self.tell_revoked(&person, TICKED.map(str::to_owned), &[page.to_owned()].into());
+        }
         Ok(count)
     }
 
@@ -251,11 +280,12 @@ impl World {
     pub(crate) fn log_in(&self, person: &str, scopes: &[String], pages: BTreeSet<String>) -> Result<(), EditError> {
         let name = self.person_name(person)?;
         let count = pages.len();
-        {
+        let (unticked, taken_back) = {
             let state = &mut self.lock().state;
             let Some(entry) = state.people.get_mut(person) else {
                 return Err(EditError::NoPerson(person.to_owned()));
             };
+            let (before, granted) = (std::mem::take(&mut entry.ticked), entry.granted.clone());
             for scope in scopes {
                 let declined = entry.declines.contains(scope);
                 if declined {
@@ -268,16 +298,22 @@ impl World {
             }
             entry.granted.insert("public_profile".into());
             entry.ticked = pages;
-            let ticked = entry.ticked.clone();
+            let (ticked, entry_granted) = (entry.ticked.clone(), entry.granted.clone());
             let is_ticked = |page: &Option<String>| page.as_ref().is_some_and(|p| ticked.contains(p));
             for token in state.tokens.values_mut().filter(|t| t.person == person && t.refused == Some(0)) {
                 if is_ticked(&token.page) {
                     token.refused = None;
                 }
             }
+            let taken_back: Vec<String> = granted.difference(&entry_granted).cloned().collect();
             state.refuse_tokens(0, |t| t.person == person && t.kind == TokenKind::Page && !is_ticked(&t.page));
-        }
+            (before.difference(&ticked).cloned().collect::<BTreeSet<String>>(), taken_back)
+        };
         self.tell(EventKind::Login, None, true, format!("{name} continued with {count} page(s)"));
+        if !unticked.is_empty() {
+            self.tell_revoked(person, TICKED.map(str::to_owned), &unticked);
+        }
+        self.tell_revoked(person, taken_back, &BTreeSet::new());
         Ok(())
     }
 }

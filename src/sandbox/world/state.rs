@@ -39,6 +39,9 @@ pub struct App {
     pub data_deletion_url: Option<String>,
     /// The app-level webhook subscription for pages.
     pub subscription: Option<AppSubscription>,
+    /// The one for permissions.
+    #[serde(default)]
+    pub permissions: Option<AppSubscription>,
 }
 
 /// The app-level subscription, as the daemon asked for it.

@@ -2,6 +2,7 @@
 //! page whose mark may be lost is read again.
 
 use super::*;
+use crate::store::unlink::Unlinking;
 use proptest::prelude::*;
 
 const LINKS: u64 = 20;
@@ -17,7 +18,7 @@ async fn filled(dir: &Path) -> UserId {
     for n in 0..LINKS / 2 {
         let link = LinkKey::new(user, page(n));
         let item = store.outbox_item(&link).await.unwrap().unwrap();
-        store.settle(&link, &item, Some(format!("etag-{n}"))).await.unwrap();
+        store.settle(&link, &item, Some(format!("etag-{n}")), Left::default()).await.unwrap();
     }
     store.mark_pages(&[page(3)], Cause::Webhook).await.unwrap();
     store.close().await;
@@ -165,7 +166,7 @@ async fn an_unlinked_page_does_not_come_back_with_an_older_database() {
     }
     let link = LinkKey::new(user, page(5));
     let store = open(dir.path());
-    store.unlink(&link, false).await.unwrap().unwrap();
+    assert_eq!(store.unlink(std::slice::from_ref(&link), Unlinking::default()).await.unwrap().links.len(), 1);
     store.close().await;
     drop(store);
     std::fs::remove_dir_all(&sled).unwrap();

@@ -23,7 +23,7 @@ async fn write(store: &Store, link: &LinkKey, digest: u8, body: bytes::Bytes) {
     let claim = store.claim(link).unwrap();
     store.stage(claim, [digest; 32], body, true).await.unwrap();
     let item = store.outbox_item(link).await.unwrap().unwrap();
-    store.settle(link, &item, None).await.unwrap();
+    store.settle(link, &item, None, Left::default()).await.unwrap();
 }
 
 async fn begin(store: &Store, lane: &Lane) -> Option<Sending> {
@@ -67,7 +67,7 @@ async fn a_life_of_a_link_is_told_in_order() {
     assert!(matches!(&parked[..], [Told::NeedsRelink { parked, .. }] if parked.why == Why::Expired), "{parked:?}");
     link_one(&store, user, 1).await;
     assert_eq!(all(&store, &lane(&link)).await, [linked(true)]);
-    store.unlink(&link, true).await.unwrap();
+    unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
     link_one(&store, user, 1).await;
     write(&store, &link, 2, object("B", "1")).await;
     let kept = Told::Unlinked { link: link.clone(), kept: true };
@@ -99,7 +99,7 @@ async fn what_waits_survives_a_start_with_its_ids_and_goes_one_at_a_time() {
     // A number that is free again is not given to one that goes before it.
     write(&store, &link, 3, object("C", "1")).await;
     store.switch_notices(true);
-    store.unlink(&link, false).await.unwrap();
+    unlink(&store, &link, Unlinking { keep_objects: false, revoke: false }).await;
     let kinds: Vec<_> = all(&store, &lane(&link)).await.iter().map(Told::word).collect();
     assert_eq!(kinds, ["page.unlinked"]);
     store.close().await;
@@ -136,12 +136,12 @@ async fn a_write_that_outlived_its_link_tells_all_fields_of_the_next_one() {
     let claim = store.claim(&link).unwrap();
     store.stage(claim, [2; 32], object("B", "1"), false).await.unwrap();
     let item = store.outbox_item(&link).await.unwrap().unwrap();
-    store.unlink(&link, true).await.unwrap();
+    unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
     // The bytes arrive for a link that is gone: nothing is told of them.
-    store.settle(&link, &item, None).await.unwrap();
+    store.settle(&link, &item, None, Left::default()).await.unwrap();
     assert_eq!(all(&store, &lane(&link)).await.len(), 1);
     link_one(&store, user, 1).await;
-    store.settle(&link, &item, None).await.unwrap();
+    store.settle(&link, &item, None, Left::default()).await.unwrap();
     assert_eq!(all(&store, &lane(&link)).await[1], updated(&link, &["id", "name", "phone"]));
     store.close().await;
 }
@@ -158,14 +158,14 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     for link in &links {
         assert!(begin(&store, &deletion).await.is_none());
         let item = store.outbox_item(link).await.unwrap().unwrap();
-        store.settle(link, &item, None).await.unwrap();
+        store.settle(link, &item, None, Left::default()).await.unwrap();
     }
     assert_eq!(all(&store, &deletion).await, [Told::Deleted { code: "code".into(), links: links.clone() }]);
     // The same object, deleted once more for another reason.
     link_one(&store, user, 1).await;
-    store.unlink(&links[0], false).await.unwrap();
+    unlink(&store, &links[0], Unlinking { keep_objects: false, revoke: false }).await;
     let item = store.outbox_item(&links[0]).await.unwrap().unwrap();
-    store.settle(&links[0], &item, None).await.unwrap();
+    store.settle(&links[0], &item, None, Left::default()).await.unwrap();
     assert!(begin(&store, &deletion).await.is_none());
     // Nothing to delete is done at once; an object that a new login overtakes is not owed any more.
     store.forget_person(&person, "nothing").await.unwrap();

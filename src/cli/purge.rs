@@ -1,0 +1,153 @@
+//! `purge`: through the socket while a daemon runs, in the store while none does.
+
+use std::io::Read;
+use std::path::Path;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::client::Door;
+use super::{load, run, small_runtime};
+use crate::exit::{self, Failure};
+use crate::import::BadLine;
+use crate::model::AppUserId;
+use crate::purge;
+
+/// People sent at a time.
+const AT_ONCE: usize = 1000;
+/// A list longer than this is no list of people.
+const MAX_LIST: u64 = 64 << 20;
+
+#[derive(Default)]
+struct Report {
+    people: Vec<Value>,
+    bad: Vec<BadLine>,
+    stopped: Option<String>,
+    /// Nobody is there to delete the objects at this moment.
+    deferred: bool,
+}
+
+pub(super) fn purge(config: &Path, file: &Path, dry_run: bool, as_json: bool) -> Result<(), Failure> {
+    let parsed = purge::parse(&read(file)?);
+    let door = Door::find(config)?;
+    let mut report = Report { bad: parsed.bad, ..Report::default() };
+    if door.is_open() {
+        through_daemon(&door, &parsed.people, dry_run, &mut report)?;
+    } else {
+        in_store(config, parsed.people, dry_run, &mut report)?;
+    }
+    if as_json {
+        println!("{:#}", report.json(dry_run))
+    } else {
+        report.print(dry_run)
+    }
+    if let Some(why) = report.stopped {
+        return Err(Failure::new(exit::TRY_AGAIN, format!("the list was not finished: {why}"), "apply it again"));
+    }
+    if report.people.is_empty() && !report.bad.is_empty() {
+        return Err(Failure::new(exit::USAGE, "no line names a person", "correct the lines named above"));
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut list = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().take(MAX_LIST + 1).read_to_end(&mut list)
+    } else {
+        std::fs::File::open(file).and_then(|opened| opened.take(MAX_LIST + 1).read_to_end(&mut list))
+    };
+    let cannot = |why: String| {
+        let what = format!("{} cannot be read: {why}", file.display());
+        Failure::new(exit::IO, what, "name a file of app-scoped user ids, or - for standard input")
+    };
+    match read {
+        Err(error) => Err(cannot(error.to_string())),
+        Ok(_) if list.len() as u64 > MAX_LIST => Err(cannot("it is longer than 64 MiB".to_owned())),
+        Ok(_) => Ok(list),
+    }
+}
+
+fn through_daemon(door: &Door, people: &[AppUserId], dry_run: bool, report: &mut Report) -> Result<(), Failure> {
+    for batch in people.chunks(AT_ONCE) {
+        let body = json!({"ids": batch, "dry_run": dry_run}).to_string();
+        let answer = match door.call(Method::POST, "/v1/purge", body) {
+            Ok(answer) => answer,
+            // What was done must be told all the same: its codes are told once.
+            Err(failure) if report.people.is_empty() => return Err(failure),
+            Err(failure) => {
+                report.stopped = Some(failure.what);
+                return Ok(());
+            }
+        };
+        report.people.extend(answer["people"].as_array().cloned().unwrap_or_default());
+        if let Some(why) = answer["stopped"].as_str() {
+            report.stopped = Some(why.to_owned());
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn in_store(config: &Path, people: Vec<AppUserId>, dry_run: bool, report: &mut Report) -> Result<(), Failure> {
+    let loaded = load(config)?;
+    let store = run::open_store(&loaded.config)?;
+    let applied = small_runtime()?.block_on(async {
+        let applied = purge::apply(&store, people, dry_run).await;
+        store.close().await;
+        applied
+    });
+    report.deferred = !dry_run && !applied.links.is_empty();
+    report.people = applied.outcomes.iter().map(purge::Outcome::json).collect();
+    report.stopped = applied.stopped.map(|error| error.to_string());
+    Ok(())
+}
+
+impl Report {
+    fn total(&self, key: &str) -> u64 {
+        self.people.iter().filter_map(|person| person[key].as_u64()).sum()
+    }
+
+    fn known(&self) -> usize {
+        self.people.iter().filter(|person| person["known"] == true).count()
+    }
+
+    fn json(&self, dry_run: bool) -> Value {
+        let bad: Vec<Value> = self.bad.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
+        let totals = json!({
+            "people": self.people.len(),
+            "known": self.known(),
+            "unknown": self.people.len() - self.known(),
+            "links": self.total("links"),
+            "objects": self.total("objects"),
+            "bad": bad.len(),
+        });
+        json!({"dry_run": dry_run, "deferred": self.deferred, "people": self.people, "bad": bad, "totals": totals})
+    }
+
+    fn print(&self, dry_run: bool) {
+        for bad in &self.bad {
+            eprintln!("line {}: {}", bad.line, bad.error);
+        }
+        for person in &self.people {
+            let id = person["id"].as_str().unwrap_or_default();
+            let (links, objects) = (&person["links"], &person["objects"]);
+            match (person["known"] == true, person["confirmation_code"].as_str()) {
+                (false, _) => println!("{id}: unknown"),
+                (true, None) => println!("{id}: {links} links and {objects} objects would go"),
+                (true, Some(code)) => println!("{id}: {links} links, confirmation code {code}"),
+            }
+        }
+        let (known, all) = (self.known(), self.people.len());
+        let what = if dry_run { "would be forgotten" } else { "forgotten" };
+        println!(
+            "{known} of {all} people {what}, {} links, {} objects; {} bad lines",
+            self.total("links"),
+            self.total("objects"),
+            self.bad.len()
+        );
+        if self.deferred {
+            println!("the objects are deleted from Spaces when the daemon runs next");
+        }
+    }
+}

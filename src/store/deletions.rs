@@ -1,0 +1,151 @@
+//! Deletions in the store: how far each is, when it was done, and how long its code is known.
+//!
+//! A deletion is open while one of its objects owes Spaces a delete, or is to be deleted once more because a write may
+//! still land. With the last of them it is done, in that same transaction, and from then on its record names nobody: no
+//! user, no page, only how many there were. The code is known for [`KEPT_FOR`] after that, so that the person or Meta
+//! can look it up; and of more than [`MOST`] the oldest that are done go first, so that nobody can fill the disk by
+//! sending a signed request again and again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Store;
+use super::codec;
+use super::core::Core;
+use super::engine::Tree;
+use super::records::DeletionRecord;
+use crate::chore::Chore;
+use crate::ledger::Deed;
+use crate::model::{AppUserId, LinkKey, Millis};
+use crate::notice::Told;
+
+/// How long the code of a deletion that is done is known.
+pub const KEPT_FOR: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
+/// Codes known at a time.
+pub const MOST: usize = 100_000;
+
+/// How far a deletion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deletion {
+    /// When it was asked for.
+    pub asked_at: Millis,
+    /// How many objects there were.
+    pub objects: usize,
+    /// How many are still to be deleted.
+    pub open: usize,
+    /// When the last was gone.
+    pub done_at: Option<Millis>,
+    /// The bucket would not say whether it keeps older versions of them.
+    pub versions_unknown: bool,
+}
+
+impl Core {
+    fn put_deletion(&mut self, code: String, record: DeletionRecord) {
+        self.write(Tree::Deletions, code.as_bytes().to_vec(), Some(codec::encode(&record)));
+        if record.done_at.is_some() {
+            self.open_deletions.remove(&code);
+        } else {
+            self.open_deletions.insert(code.clone());
+        }
+        self.deletions.insert(code, record);
+    }
+
+    /// Notes a deletion whose links were removed just now.
+    pub(super) fn note_deletion(&mut self, code: &str, links: &[LinkKey]) {
+        let record = DeletionRecord {
+            asked_at: Millis::now(),
+            links: links.to_vec(),
+            count: links.len(),
+            ..DeletionRecord::default()
+        };
+        self.put_deletion(code.to_owned(), record);
+        self.close_deletion(code);
+        let too_many = self.deletions.len().saturating_sub(MOST);
+        if too_many > 0 {
+            let mut done: Vec<(Millis, String)> =
+                self.deletions.iter().filter_map(|(code, d)| Some((d.done_at?, code.clone()))).collect();
+            done.sort_unstable();
+            done.iter().take(too_many).for_each(|(_, code)| self.drop_deletion(code));
+        }
+    }
+
+    fn drop_deletion(&mut self, code: &str) {
+        if self.deletions.remove(code).is_some() {
+            self.open_deletions.remove(code);
+            self.write(Tree::Deletions, code.as_bytes().to_vec(), None);
+        }
+    }
+
+    fn is_open(&mut self, link: &LinkKey) -> bool {
+        let owes = self.entry(link, |e| e.staged().is_some_and(|s| s.deed == Deed::Delete)).unwrap_or(false);
+        owes || self.chores.contains_key(&Chore::DeleteAgain(link.clone()))
+    }
+
+    /// A deletion whose last object is gone is done, and names nobody any more.
+    fn close_deletion(&mut self, code: &str) {
+        let Some(record) = self.deletions.get(code).filter(|d| d.done_at.is_none()).cloned() else { return };
+        if !record.links.iter().any(|link| self.is_open(link)) {
+            let count = record.count.max(record.links.len());
+            self.tell(Told::Deleted { code: code.to_owned(), links: record.links.clone() });
+            let done = DeletionRecord { links: Vec::new(), count, done_at: Some(Millis::now()), ..record };
+            self.put_deletion(code.to_owned(), done);
+        }
+    }
+
+    /// Something settled about this link's object.
+    pub(super) fn object_is_settled(&mut self, link: &LinkKey, versions_unknown: bool) {
+        let concerned = |code: &&String| self.deletions.get(*code).is_some_and(|d| d.links.contains(link));
+        let codes: Vec<String> = self.open_deletions.iter().filter(concerned).cloned().collect();
+        for code in codes {
+            if let Some(record) = self.deletions.get(&code).filter(|d| versions_unknown && !d.versions_unknown) {
+                let record = DeletionRecord { versions_unknown: true, ..record.clone() };
+                self.put_deletion(code.clone(), record);
+            }
+            self.close_deletion(&code);
+        }
+    }
+
+    /// Closes what an earlier version left open, and forgets codes that were known long enough.
+    pub(super) fn sweep_deletions(&mut self, now: Millis) -> usize {
+        let over = |(_, d): &(&String, &DeletionRecord)| d.done_at.is_some_and(|at| now.since(at) >= KEPT_FOR);
+        let gone: Vec<String> = self.deletions.iter().filter(over).map(|(code, _)| code.clone()).collect();
+        gone.iter().for_each(|code| self.drop_deletion(code));
+        let open: Vec<String> = self.open_deletions.iter().cloned().collect();
+        open.iter().for_each(|code| self.close_deletion(code));
+        gone.len()
+    }
+}
+
+/// The codes of the deletions that are not done.
+pub(super) fn open_deletions(all: &BTreeMap<String, DeletionRecord>) -> BTreeSet<String> {
+    all.iter().filter(|(_, record)| record.done_at.is_none()).map(|(code, _)| code.clone()).collect()
+}
+
+impl Store {
+    /// A deletion by its confirmation code.
+    pub fn deletion(&self, code: &str) -> Option<Deletion> {
+        let mut core = self.lock();
+        let record = core.deletions.get(code).cloned()?;
+        let open = record.links.iter().filter(|link| core.is_open(link)).count();
+        Some(Deletion {
+            asked_at: record.asked_at,
+            objects: record.count.max(record.links.len()),
+            open,
+            done_at: record.done_at,
+            versions_unknown: record.versions_unknown,
+        })
+    }
+
+    /// What would go with this person: links, and objects that were written for them; `None` for nobody known.
+    pub fn known_of(&self, person: &AppUserId) -> Option<(usize, usize)> {
+        let mut core = self.lock();
+        let links = core.links_of_person(person);
+        let written =
+            |link: &LinkKey| core.entry(link, |e| e.staged().is_some() || e.synced().digest.is_some()).unwrap_or(false);
+        let (links, objects) = (links.len(), links.into_iter().filter(written).count());
+        let known = links > 0
+            || core.accounts.keys().any(|(_, p)| p == person)
+            || core.chores.values().any(|chore| chore.person.as_ref() == Some(person));
+        known.then_some((links, objects))
+    }
+}

@@ -1,0 +1,95 @@
+//! Unlinking: what goes with a link, and what is left to do at Facebook.
+
+use std::collections::BTreeMap;
+
+use super::core::Core;
+use super::people::{forget_account_without_links, remove_account};
+use super::records::{account_context, open_token};
+use super::seal::Keyring;
+use super::{Store, Unavailable};
+use crate::chore::Chore;
+use crate::model::{AppUserId, LinkKey, Secret};
+
+/// How links are to be removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unlinking {
+    /// Leave the objects in Spaces.
+    pub keep_objects: bool,
+    /// Take the app out of the account of each person who has no link left.
+    pub revoke: bool,
+}
+
+/// What became of the wish to take the app out of people's accounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revoking {
+    /// It is being done.
+    Asked(AppUserId),
+    /// The person still has so many links, of whichever user: the app stays.
+    StillLinked(AppUserId, usize),
+    /// No user token of the person is stored, as of links that were imported.
+    NoToken(AppUserId),
+    /// It is not known whose the links were.
+    NobodyKnown,
+}
+
+/// Links that were removed.
+#[derive(Debug, Clone, Default)]
+pub struct Unlinked {
+    /// Which.
+    pub links: Vec<LinkKey>,
+    /// What became of the wish to revoke, for each person.
+    pub revoking: Vec<Revoking>,
+}
+
+impl Store {
+    /// Drops links: their tokens, their marks, what was staged. The objects are deleted unless they are to be kept; what
+    /// is left to do at Facebook is noted as [chores](crate::chore). One transaction.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn unlink(&self, links: &[LinkKey], how: Unlinking) -> Result<Unlinked, Unavailable> {
+        self.commit(|core| {
+            let keyring = self.inner.keyring();
+            let mut people: BTreeMap<Option<AppUserId>, Option<Secret>> = BTreeMap::new();
+            let mut unlinked = Unlinked::default();
+            for link in links {
+                let Some(record) = core.remove_link(link, !how.keep_objects) else { continue };
+                core.note_unsubscribe(&keyring, link, &record);
+                let person = record.facebook_user.clone();
+                let token = person.as_ref().and_then(|person| newest_token(core, &keyring, person));
+                people.entry(person.clone()).or_insert(token);
+                if let Some(person) = &person {
+                    forget_account_without_links(core, link.user, person);
+                }
+                unlinked.links.push(link.clone());
+            }
+            for (person, token) in people.into_iter().filter(|_| how.revoke) {
+                unlinked.revoking.push(revoke(core, &keyring, person, token));
+            }
+            unlinked
+        })
+        .await
+    }
+}
+
+/// The person's newest user token, of whichever user of the platform.
+fn newest_token(core: &Core, keyring: &Keyring, person: &AppUserId) -> Option<Secret> {
+    let theirs = core.accounts.iter().filter(|((_, p), _)| p == person);
+    let ((user, _), record) = theirs.max_by_key(|(_, record)| record.logged_in_at)?;
+    open_token(keyring, &account_context(*user, person), &record.token).ok()
+}
+
+/// The app is taken out of the person's account as a whole, so only when no link of theirs is left.
+fn revoke(core: &mut Core, keyring: &Keyring, person: Option<AppUserId>, token: Option<Secret>) -> Revoking {
+    let Some(person) = person else { return Revoking::NobodyKnown };
+    let left = core.links_of_person(&person).len();
+    if left > 0 {
+        return Revoking::StillLinked(person, left);
+    }
+    let Some(token) = token else { return Revoking::NoToken(person) };
+    core.note_chore(keyring, Chore::Revoke(person.clone()), Some(person.clone()), &token);
+    // Logins without a link end with it.
+    let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| *p == person).cloned().collect();
+    theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
+    Revoking::Asked(person)
+}

@@ -1,0 +1,288 @@
+//! What is left to do for people after a link is gone, what Facebook tells of their permissions, and lists of people
+//! to forget.
+
+use std::collections::BTreeSet;
+use std::process::Output;
+use std::time::Duration;
+
+use http::Method;
+use pagesyncd::model::UserId;
+use pagesyncd::sandbox::fault::{Call, Fault, Scope};
+use serde_json::{Value, json};
+
+use crate::town::{ADA, BRUNO, Plan, Town, delivery, until};
+
+/// Calls whose answer is lost are over soon.
+fn plan() -> Plan {
+    Town::plan().set("facebook.request_timeout", "2s").set("spaces.request_timeout", "2s")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn is_subscribed(town: &Town, page: &str) -> bool {
+    town.world().look(|s| s.pages[page].subscribed.is_some())
+}
+
+async fn chores(town: &Town) -> Value {
+    town.status().await["chores"].clone()
+}
+
+/// Every link's token was looked at, so that the next look is a day away if nothing asks for one.
+async fn looked_at(town: &Town) {
+    for page in town.pages() {
+        town.sync(&page).await;
+        until("the tokens are looked at", async || {
+            let (_, listed) = town.admin(Method::GET, &format!("/v1/pages/{page}"), "").await;
+            listed["pages"].as_array().unwrap().iter().all(|link| link["checked_at"].is_string())
+        })
+        .await;
+    }
+    town.settle().await;
+}
+
+async fn no_chores(town: &Town) {
+    until("nothing is left to do", async || chores(town).await == json!({})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unlinked_page_is_unsubscribed_whatever_comes_between() {
+    let town = plan().trace().start().await;
+    town.linked().await;
+    let page = town.nth(0);
+    town.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::Unsubscribe));
+    let output = town.run(&["unlink", &page]).await;
+    assert!(output.status.success() && out(&output).contains("being deleted"), "{}", out(&output));
+    assert_eq!(chores(&town).await, json!({"unsubscribe": 1}));
+    until("it is tried", async || town.world().calls(Call::Unsubscribe) > 0).await;
+    town.crash().await;
+    assert_eq!(chores(&town).await["unsubscribe"], 1);
+    assert!(out(&town.run(&["status"]).await).contains("1 unsubscribe"));
+    assert!(is_subscribed(&town, &page));
+    town.world().clear_faults();
+    until("the page is unsubscribed", async || !is_subscribed(&town, &page)).await;
+    no_chores(&town).await;
+    // The token is dead, and nothing more can be done: said once, and it is over.
+    let page = town.nth(1);
+    town.world().expire_token(ADA, Some(&page)).unwrap();
+    town.run(&["unlink", &page]).await;
+    no_chores(&town).await;
+    assert_eq!(town.log().matches("cannot be unsubscribed").count(), 1);
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_linked_again_keeps_its_subscription() {
+    let town = plan().start().await;
+    let user = town.linked().await;
+    let page = town.nth(0);
+    for fault in [Fault::GraphUnavailable, Fault::GraphLostAnswer, Fault::GraphHang] {
+        town.world().set_fault_for(fault, Scope::call(Call::Unsubscribe));
+        let tried = town.world().calls(Call::Unsubscribe);
+        town.run(&["unlink", &page, "--user", &user.to_string()]).await;
+        until("it is tried", async || town.world().calls(Call::Unsubscribe) > tried).await;
+        assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
+        town.crash().await;
+        town.world().clear_faults();
+        no_chores(&town).await;
+        until("the page is subscribed", async || is_subscribed(&town, &page)).await;
+        town.world().edit_page(&page, "name", format!("After {fault}").into()).unwrap();
+        until("and the change arrives", async || town.is_true(user, &page)).await;
+        town.settle().await;
+    }
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_arrives_behind_a_new_subscription_does_not_end_it() {
+    let town = Town::plan().set("facebook.request_timeout", "15s").start().await;
+    let user = town.linked().await;
+    let page = town.nth(0);
+    town.world().set_latency(Duration::from_secs(8));
+    town.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::Unsubscribe));
+    let ended = || {
+        let outcomes = town.world().outcomes();
+        outcomes.iter().filter(|(call, ..)| *call == Call::Unsubscribe).map(|(.., count)| count).sum::<u64>()
+    };
+    town.run(&["unlink", &page]).await;
+    assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
+    until("the page is subscribed", async || is_subscribed(&town, &page)).await;
+    assert_eq!(ended(), 0, "the call is still on its way");
+    until("it arrives", async || ended() == 1).await;
+    no_chores(&town).await;
+    until("the page is subscribed again", async || is_subscribed(&town, &page)).await;
+    town.world().edit_page(&page, "name", "After all".into()).unwrap();
+    until("and the change arrives", async || town.is_true(user, &page)).await;
+    town.settle().await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_link_of_a_person_takes_the_app_out_of_their_account_if_that_is_wished() {
+    let town = plan().pages(2).trace().start().await;
+    let user = town.linked().await;
+    assert_eq!(town.log_in(user, BRUNO, "all").await.status, 200);
+    let (one, two) = (town.nth(0), town.nth(1));
+    // Bruno's token took the place of Ada's, so the links are his.
+    let bruno = json!([{"facebook_user_id": BRUNO, "outcome": "still_linked", "links": 1}]);
+    let (status, told) = town.admin(Method::DELETE, &format!("/v1/pages/{one}?revoke=true"), "").await;
+    assert_eq!((status, &told["revoke"]), (200, &bruno));
+    town.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::Revoke));
+    let output = town.run(&["unlink", &two, "--revoke"]).await;
+    assert!(out(&output).contains("is being taken out"), "{}", out(&output));
+    until("it is tried", async || town.world().calls(Call::Revoke) > 0).await;
+    town.crash().await;
+    town.world().clear_faults();
+    until("the app is gone from the account", async || town.world().look(|s| s.people[BRUNO].granted.is_empty())).await;
+    no_chores(&town).await;
+    let alive =
+        |person: &str| town.world().look(|s| s.tokens.values().any(|t| t.person == person && t.refused.is_none()));
+    assert!(!alive(BRUNO) && alive(ADA));
+    // An imported link has no login that could be revoked.
+    let token = town.world().look(|s| {
+        let living = s.tokens.iter().find(|(_, t)| t.person == ADA && t.page.is_some() && t.refused.is_none());
+        living.map(|(text, t)| (t.page.clone().unwrap(), text.clone())).unwrap()
+    });
+    let someone = "2210000000000999";
+    let line =
+        json!({"user": UserId::random(), "page_id": token.0, "access_token": token.1, "facebook_user_id": someone});
+    assert_eq!(town.admin(Method::POST, "/v1/import", &line.to_string()).await.0, 200);
+    let output = town.run(&["unlink", &token.0, "--revoke"]).await;
+    assert!(out(&output).contains("no login of theirs is stored"), "{}", out(&output));
+    no_chores(&town).await;
+    town.finish().await;
+}
+
+/// A delivery that says nothing but whom it is about.
+fn about(people: &[&str]) -> String {
+    let entries: Vec<Value> = people
+        .iter()
+        .map(|id| json!({"id": id, "uid": id, "time": 1, "changed_fields": ["pages_show_list"]}))
+        .collect();
+    json!({"object": "permissions", "entry": entries}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_that_is_taken_back_shows_long_before_the_next_poll() {
+    let town = plan().start().await;
+    let user = town.linked().await;
+    assert_eq!(town.log_in(UserId::random(), BRUNO, "all").await.status, 200);
+    until("the app is told of permissions", async || {
+        town.world()
+            .look(|s| s.app.permissions.as_ref().is_some_and(|app| app.fields.contains("pages_read_engagement")))
+    })
+    .await;
+    looked_at(&town).await;
+    assert!(town.world().remove_permission(ADA, "pages_read_engagement").unwrap());
+    for page in town.pages() {
+        until("her link waits for her", async || {
+            let (_, listed) = town.admin(Method::GET, &format!("/v1/pages/{page}"), "").await;
+            let links = listed["pages"].as_array().cloned().unwrap_or_default();
+            links.iter().any(|link| link["user"] == user.to_string() && link["health"] == "revoked")
+        })
+        .await;
+    }
+    assert_eq!(town.metric("pagesyncd_links{health=\"active\"}").await, 3.0, "his are as they were");
+    // The word of a delivery is not believed: it is a reason to look.
+    assert_eq!(town.deliver(about(&[BRUNO, "2299999999999999", "0"])).await.status, 200);
+    let checks = town.world().calls(Call::DebugToken);
+    until("his tokens are looked at", async || town.world().calls(Call::DebugToken) >= checks + 3).await;
+    assert_eq!(town.metric("pagesyncd_links{health=\"active\"}").await, 3.0);
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_unticked_is_found_out_at_once() {
+    let town = plan().start().await;
+    town.linked().await;
+    let pages = town.pages();
+    until("the app is told of permissions", async || town.world().look(|s| s.app.permissions.is_some())).await;
+    looked_at(&town).await;
+    town.world().untick(&pages[3]).unwrap();
+    until("the page waits for her", async || town.health(&pages[3]).await == "needs_relink").await;
+    assert_eq!(town.page(&pages[3]).await.unwrap()["reason"], "the page was not ticked in a later login");
+    assert_eq!(town.health(&pages[0]).await, "active");
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hint_that_was_answered_survives_a_kill_and_a_flood_is_a_trickle() {
+    let town = plan().start().await;
+    town.linked().await;
+    looked_at(&town).await;
+    town.world().set_fault(Fault::WebhooksLost, true);
+    town.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::DebugToken));
+    town.world().remove_permission(ADA, "pages_read_engagement").unwrap();
+    let before = town.world().calls(Call::DebugToken);
+    for _ in 0..100 {
+        assert_eq!(town.deliver(about(&[ADA])).await.status, 200);
+    }
+    let asked = town.world().calls(Call::DebugToken) - before;
+    assert!(asked <= 6 * 4, "{asked} calls for a hundred deliveries about six links");
+    town.crash().await;
+    town.world().clear_faults();
+    until("all of her links wait for her", async || town.metric("pagesyncd_links{health=\"revoked\"}").await == 6.0)
+        .await;
+    // Nothing is owed to who waits: another delivery about her is thanked for.
+    assert_eq!(town.deliver(about(&[ADA])).await.status, 200);
+    assert_eq!(town.deliver(delivery(&town.pages())).await.status, 200);
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_people_is_forgotten_by_a_running_daemon_and_by_a_stopped_one() {
+    let town = plan().trace().start().await;
+    let ada = town.linked().await;
+    let bruno = UserId::random();
+    assert_eq!(town.log_in(bruno, BRUNO, "all").await.status, 200);
+    town.until_true(bruno, &town.pages()[..3]).await;
+    town.settle().await;
+    let file = town.desk().join("people.csv");
+    let path = file.to_str().unwrap().to_owned();
+    let document = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    std::fs::write(
+        &file,
+        format!("\u{feff}user_id,reason\r\n# November\r\n\r\n{ADA},asked\r\nada@example.org\r\n42,x\r\n{ADA}\r\n"),
+    )
+    .unwrap();
+    let dry = document(&town.run(&["purge", &path, "--dry-run", "--json"]).await);
+    assert_eq!(dry["people"][0], json!({"id": ADA, "known": true, "links": 6, "objects": 6}));
+    assert_eq!(dry["totals"], json!({"people": 2, "known": 1, "unknown": 1, "links": 6, "objects": 6, "bad": 1}));
+    assert_eq!((&dry["bad"][0]["line"], &dry["dry_run"]), (&5.into(), &true.into()));
+    assert_eq!(town.status().await["links"], 9, "a dry run changes nothing");
+
+    let output = town.run(&["purge", &path]).await;
+    let (said, complained) = (out(&output), String::from_utf8(output.stderr.clone()).unwrap());
+    assert!(output.status.success() && complained.contains("line 5") && !complained.contains("ada@"), "{complained}");
+    assert!(said.contains("42: unknown") && said.contains(&format!("{ADA}: 6 links, confirmation code ")), "{said}");
+    let code = said.split("confirmation code ").nth(1).unwrap().lines().next().unwrap().to_owned();
+    let place = format!("/facebook/data-deletion/{code}");
+    until("it is done", async || town.get(&place).await.text().contains("Your data is deleted")).await;
+    let of = |user: UserId| town.server.objects.list().iter().filter(|key| key.contains(&user.to_string())).count();
+    assert_eq!((of(ada), of(bruno)), (0, 3));
+    // Once more: nobody is known any more.
+    let again = document(&town.run(&["purge", &path, "--json"]).await);
+    assert_eq!((&again["totals"]["known"], &again["totals"]["unknown"]), (&0.into(), &2.into()));
+
+    assert_eq!(town.daemon.stop().await, Some(0));
+    std::fs::write(&file, BRUNO).unwrap();
+    let dry = out(&town.run(&["purge", &path, "--dry-run"]).await);
+    assert!(dry.contains("3 links and 3 objects would go"), "{dry}");
+    let output = town.run(&["purge", &path]).await;
+    assert!(out(&output).contains("when the daemon runs next"), "{}", out(&output));
+    assert_eq!(of(bruno), 3);
+    town.daemon.start().await.unwrap();
+    until("his objects are gone", async || of(bruno) == 0).await;
+    assert_eq!(town.status().await["links"], 0);
+
+    std::fs::write(&file, "nobody\n").unwrap();
+    assert_eq!(town.run(&["purge", &path]).await.status.code(), Some(64));
+    assert_eq!(town.run(&["purge", "/nowhere/people"]).await.status.code(), Some(74));
+    for (body, status) in [("{}", 400), ("{\"ids\":[\"../x\"]}", 400), ("{\"ids\":[7,\"8\"],\"dry_run\":true}", 200)] {
+        assert_eq!(town.admin(Method::POST, "/v1/purge", body).await.0, status, "{body}");
+    }
+    let many: BTreeSet<u32> = (0..10_001).collect();
+    assert_eq!(town.admin(Method::POST, "/v1/purge", &json!({"ids": many}).to_string()).await.0, 400);
+    town.finish().await;
+}
