@@ -10,7 +10,7 @@ use pagesyncd::model::UserId;
 use pagesyncd::sandbox::fault::{Call, Fault, Scope};
 use serde_json::{Value, json};
 
-use crate::town::{ADA, BRUNO, Plan, Town, delivery, until};
+use crate::town::{ADA, BRUNO, Plan, Town, delivery, object_key, until};
 
 /// Calls whose answer is lost are over soon.
 fn plan() -> Plan {
@@ -107,6 +107,7 @@ async fn a_call_that_arrives_behind_a_new_subscription_does_not_end_it() {
     };
     town.run(&["unlink", &page]).await;
     assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
+    looked_at(&town).await;
     until("the page is subscribed", async || is_subscribed(&town, &page)).await;
     assert_eq!(ended(), 0, "the call is still on its way");
     until("it arrives", async || ended() == 1).await;
@@ -115,6 +116,31 @@ async fn a_call_that_arrives_behind_a_new_subscription_does_not_end_it() {
     town.world().edit_page(&page, "name", "After all".into()).unwrap();
     until("and the change arrives", async || town.is_true(user, &page)).await;
     town.settle().await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_lands_after_an_unlink_is_deleted_again_and_a_linked_pages_object_is_not() {
+    let town = Town::plan().set("spaces.request_timeout", "5s").start().await;
+    let user = town.linked().await;
+    let (gone, back) = (town.nth(0), town.nth(1));
+    let key = object_key(user, &gone);
+    let late = town.server.objects.get(&key).unwrap();
+    // Killed while Spaces owes an answer: nobody knows what is still on its way.
+    town.world().set_fault(Fault::SpacesRefused, true);
+    town.run(&["unlink", &gone]).await;
+    town.run(&["unlink", &back]).await;
+    town.crash().await;
+    town.world().clear_faults();
+    until("both are to be deleted again", async || chores(&town).await["delete_again"] == 2).await;
+    assert!(town.object(user, &gone).is_none());
+    town.crash().await;
+    assert!(town.server.objects.land(&key, &late));
+    assert_eq!(town.log_in(user, ADA, &back).await.status, 200);
+    town.until_true(user, std::slice::from_ref(&back)).await;
+    no_chores(&town).await;
+    assert!(town.object(user, &gone).is_none(), "the late write is gone again");
+    assert!(town.is_true(user, &back));
     town.finish().await;
 }
 
