@@ -12,6 +12,7 @@ mod ground;
 mod outage;
 mod rounds;
 mod senders;
+mod troubles;
 
 use rand::Rng;
 

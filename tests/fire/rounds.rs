@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::Method;
-use pagesyncd::sandbox::fault::{Fault, Scope};
+use pagesyncd::sandbox::fault::Scope;
 use pagesyncd::sandbox::{ACCESS_KEY, SECRET_KEY};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -31,6 +31,7 @@ use signal_hook::consts::SIGHUP;
 use crate::clock::Clock;
 use crate::ground::{Ground, within};
 use crate::senders::{Book, Senders, client};
+use crate::troubles::{BLOWS, Blow, DAY, GRAPH, MINUTE, SPACES, THROTTLES, Trouble};
 
 /// The most that a round may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,78 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const DRAIN: Duration = Duration::from_secs(30);
 /// Deaths of an actor that a process forgives within ten minutes.
 const DEATHS: u32 = 4;
-
-const GRAPH: &[Fault] = &[
-    Fault::GraphReset,
-    Fault::GraphUnavailable,
-    Fault::GraphHang,
-    Fault::GraphSlow,
-    Fault::GraphLostAnswer,
-    Fault::GraphResetMidBody,
-    Fault::JunkHtml,
-    Fault::JunkEmpty,
-    Fault::JunkTruncated,
-    Fault::JunkFalse,
-    Fault::JunkOtherPage,
-];
-
-/// They hold the daemon back for minutes, by Graph's own word.
-const THROTTLES: &[Fault] = &[Fault::ThrottleApp, Fault::ThrottlePage, Fault::ThrottleBusiness, Fault::UsageHigh];
-
-const SPACES: &[Fault] = &[
-    Fault::SpacesRefused,
-    Fault::SpacesReset,
-    Fault::SpacesSlowDown,
-    Fault::SpacesBadGateway,
-    Fault::SpacesHang,
-    Fault::SpacesSlow,
-    Fault::SpacesResetMidBody,
-    Fault::SpacesLostAnswer,
-];
-
-/// Something that stands for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
-    Graph(Fault),
-    Throttle(Fault),
-    Spaces(Fault),
-    /// Spaces takes other keys than the daemon has, until the daemon is given them.
-    Keys,
-    DiskFull,
-    /// The daemon's wall clock is off by so many seconds.
-    Clock(i64),
-}
-
-/// Something that happens at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blow {
-    Kill,
-    /// Killed again while it starts.
-    KillTwice,
-    Term,
-    ReloadGood,
-    ReloadBad,
-    DrillPage,
-    DrillUploader,
-    DrillListener,
-    WorldClock,
-}
-
-const MINUTE: i64 = 60;
-const DAY: i64 = 24 * 60 * MINUTE;
-
-const BLOWS: &[Blow] = &[
-    Blow::Kill,
-    Blow::Kill,
-    Blow::KillTwice,
-    Blow::Term,
-    Blow::ReloadGood,
-    Blow::ReloadBad,
-    Blow::DrillPage,
-    Blow::DrillUploader,
-    Blow::DrillListener,
-    Blow::WorldClock,
-];
 
 #[derive(Debug, Default)]
 pub struct Tally {
