@@ -69,3 +69,17 @@ impl Clock {
         std::fs::rename(draft, self.file()).unwrap();
     }
 }
+
+impl Drop for Clock {
+    /// libfaketime keeps memory by the number of its process, which a killed one leaves behind.
+    fn drop(&mut self) {
+        for file in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            let number = name.strip_prefix("faketime_shm_").or_else(|| name.strip_prefix("sem.faketime_sem_"));
+            if number.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                // Another test may be tidying too.
+                let _ = std::fs::remove_file(file.path());
+            }
+        }
+    }
+}
