@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The longest wait that a server's hint can ask for.
 pub const LONGEST_HINT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Those who were held back together for some seconds come back over this time.
+const SPREAD: Duration = Duration::from_secs(3);
+
 /// An exponential backoff. The ceiling of attempt `n`, counted from 0, is `base` × 2ⁿ, at most `cap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -23,7 +26,7 @@ impl Backoff {
     /// The wait with **equal jitter**: half of the ceiling, and up to the other half by `jitter`.
     ///
     /// `jitter` is a random number from 0 to 1; what lies outside is brought inside, and what is no number counts as 1.
-    /// With a `hint` the wait is the hint, and up to a tenth more by `jitter`, whatever the cap says.
+    /// With a `hint` the wait is [`hinted`], whatever the cap says.
     pub fn delay(&self, attempt: u32, jitter: f64, hint: Option<Duration>) -> Duration {
         if let Some(hint) = hint {
             return hinted(hint, jitter);
@@ -48,9 +51,12 @@ impl Backoff {
     }
 }
 
-fn hinted(hint: Duration, jitter: f64) -> Duration {
+/// The wait of one among many who were told to come back after `hint`: that, and up to a tenth more by `jitter`; up to
+/// [`SPREAD`] more where a tenth is little, though never more than twice the hint.
+pub fn hinted(hint: Duration, jitter: f64) -> Duration {
     let hint = hint.min(LONGEST_HINT);
-    hint + (hint / 10).mul_f64(within(jitter))
+    let spread = (hint / 10).max(SPREAD.min(hint));
+    hint + spread.mul_f64(within(jitter))
 }
 
 fn within(jitter: f64) -> f64 {
@@ -86,9 +92,15 @@ mod tests {
 
     #[test]
     fn a_hint_wins_over_attempt_and_cap() {
-        for (hint_secs, jitter, expected_ms) in
-            [(0, 1.0, 0), (1, 0.0, 1_000), (10, 1.0, 11_000), (3_600, 0.0, 3_600_000), (1_000_000, 0.0, 86_400_000)]
-        {
+        for (hint_secs, jitter, expected_ms) in [
+            (0, 1.0, 0),
+            (1, 0.0, 1_000),
+            (1, 1.0, 2_000),
+            (10, 1.0, 13_000),
+            (60, 1.0, 66_000),
+            (3_600, 0.0, 3_600_000),
+            (1_000_000, 0.0, 86_400_000),
+        ] {
             let hint = Some(Duration::from_secs(hint_secs));
             assert_eq!(BACKOFF.delay(7, jitter, hint), Duration::from_millis(expected_ms));
             assert_eq!(BACKOFF.delay_full(7, jitter, hint), Duration::from_millis(expected_ms));

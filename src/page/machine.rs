@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::bucket::Bucket;
 use super::schedule;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, hinted};
 use crate::model::{Cause, Millis};
 
 const RETRY: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(5 * 60) };
@@ -198,7 +198,7 @@ impl Machine {
             }
             Ended::Held(wait) => {
                 // Those who were held together do not come back together.
-                self.not_before = now.plus(*wait).plus((*wait / 10).mul_f64(jitter.clamp(0.0, 1.0)));
+                self.not_before = now.plus(hinted(*wait, jitter));
                 self.owe_again(now, read);
             }
             Ended::Refused => self.phase = Phase::Parked,
