@@ -91,6 +91,7 @@
 //! | [`store`] | state on disk: sled, one committer thread, sealed tokens |
 //! | [`notice`] | pure: what the platform's programs are told, and what a newer notice does to one that waits |
 //! | [`notify`] | the receiver of notices: signing, sending, what an answer means |
+//! | [`outgoing`] | what requests to other hosts have in common |
 //! | [`graph`] | the Graph API: calls, error kinds, limits |
 //! | [`spaces`] | objects: one trait, one S3 client, one memory for tests, one suite for both |
 //! | [`oauth`], [`signature`] | the dialog's address, signed states, signatures of webhooks and signed requests |
@@ -132,6 +133,7 @@ pub mod model;
 pub mod notice;
 pub mod notify;
 pub mod oauth;
+pub mod outgoing;
 pub mod page;
 pub mod purge;
 pub mod restart;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
-use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
 use sha2::Sha256;
@@ -23,11 +23,10 @@ use zeroize::Zeroizing;
 use crate::config::{Notify, decode_notify_secret};
 use crate::model::Millis;
 use crate::notice::Notice;
+use crate::outgoing;
 
 /// Bytes of an answer's body that are read at most.
 const MOST_READ: usize = 16 << 10;
-/// Nobody is waited for longer than a day, whatever `Retry-After` says.
-const LONGEST_HINT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Whose fault it is that a notice was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +97,7 @@ impl Receiver {
         let request = request.header("webhook-id", &notice.id).header("webhook-timestamp", timestamp);
         let sent = request.header("webhook-signature", signature).body(body).send().await;
         let answer = sent.map_err(|e| not_taken(Fault::Busy(None), &describe(e)))?;
-        let (status, hint) = (answer.status().as_u16(), retry_after(&answer));
+        let (status, hint) = (answer.status().as_u16(), outgoing::retry_after(answer.headers()));
         read_away(answer).await;
         judge(status, hint)
     }
@@ -146,11 +145,6 @@ async fn read_away(mut answer: Response) {
     }
 }
 
-fn retry_after(answer: &Response) -> Option<Duration> {
-    let seconds: u64 = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_HINT))
-}
-
 /// The error and what caused it, without the address.
 fn describe(error: reqwest::Error) -> String {
     let what = if error.is_timeout() {
@@ -158,14 +152,7 @@ fn describe(error: reqwest::Error) -> String {
     } else {
         "the receiver of notices is out of reach"
     };
-    let error = error.without_url();
-    let mut text = what.to_owned();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
+    outgoing::describe(what, error)
 }
 
 #[cfg(test)]

@@ -103,6 +103,7 @@ fn rooms_below_know_nothing_of_those_above() {
         "telemetry",
         "import",
         "notify",
+        "outgoing",
         "purge",
     ];
     let found = offences(&[&below[..], PURE].concat(), &above);

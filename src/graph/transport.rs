@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Request, Response, Url};
 use serde_json::Value;
@@ -19,6 +19,7 @@ use super::throttle::{Held, Priority};
 use super::usage::Usage;
 use crate::metrics::Metrics;
 use crate::model::{AppUserId, PageId, Secret};
+use crate::outgoing;
 use crate::signature::appsecret_proof;
 
 /// The largest answer that is read, in bytes.
@@ -171,7 +172,7 @@ impl Inner {
         self.note_version(response.headers());
         let usage = read_usage(response.headers());
         let status = response.status().as_u16();
-        let hint = retry_after(response.headers());
+        let hint = outgoing::retry_after(response.headers());
         let trace = header(response.headers(), "x-fb-trace-id").map(str::to_owned);
         let body = match read_body(&mut response).await {
             Ok(body) => body,
@@ -324,14 +325,7 @@ async fn read_body(response: &mut Response) -> Result<Vec<u8>, Unread> {
 /// The error and what caused it, without the address.
 fn describe(error: reqwest::Error) -> String {
     let what = if error.is_timeout() { "timed out" } else { "network error" };
-    let error = error.without_url();
-    let mut text = what.to_owned();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
+    outgoing::describe(what, error)
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -341,9 +335,4 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn read_usage(headers: &HeaderMap) -> Usage {
     let of = |name| header(headers, name);
     Usage::read(of("x-app-usage"), of("x-business-use-case-usage"), of("x-page-usage"))
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds.min(24 * 60 * 60)))
 }
