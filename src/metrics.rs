@@ -76,6 +76,7 @@ pub struct Metrics {
     reloads: Family<ResultLabel, Counter>,
     notices: Family<NoticeLabel, Counter>,
     notices_waiting: Gauge,
+    chores: Gauge,
     ack: Histogram,
     mark_to_object: Histogram,
 }
@@ -106,6 +107,7 @@ impl Metrics {
             reloads: Family::default(),
             notices: Family::default(),
             notices_waiting: Gauge::default(),
+            chores: Gauge::default(),
             ack: Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]),
             mark_to_object: Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0]),
         };
@@ -135,6 +137,7 @@ impl Metrics {
         r.register("connections", "Open connections on the public listener", self.connections.clone());
         r.register("config_reloads", "Configuration reloads by result", self.reloads.clone());
         r.register("notices", "Attempts to deliver a notice by type and outcome", self.notices.clone());
+        r.register("chores", "What is left to do after links are gone", self.chores.clone());
         r.register("notices_waiting", "Notices that the receiver did not take yet", self.notices_waiting.clone());
         r.register("webhook_ack_seconds", "From a delivery's headers to its answer", self.ack.clone());
         r.register("mark_to_object_seconds", "From a due mark to the object in Spaces", self.mark_to_object.clone());
@@ -153,6 +156,11 @@ impl Metrics {
         self.due.set(due as i64);
         self.outbox.set(outbox as i64);
         self.oldest_owed.set(oldest.as_secs_f64());
+    }
+
+    /// Sets how much is left to do after links are gone.
+    pub fn set_chores(&self, count: u64) {
+        self.chores.set(count as i64);
     }
 
     /// One webhook delivery was answered: `accepted`, `bad_signature`, `malformed`, `too_large`, `too_slow`, `unavailable`.
@@ -234,6 +242,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.set_links([("active".to_owned(), 2)]);
         metrics.set_owed(1, 2, Duration::from_millis(1500));
+        metrics.set_chores(3);
         metrics.delivery("accepted", Duration::from_millis(1));
         metrics.graph_request("read_page", "ok");
         metrics.spaces_request("put", "ok");
@@ -254,6 +263,7 @@ mod tests {
             concat!("pagesyncd_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "pagesyncd_notices_total{type=\"page.updated\",outcome=\"delivered\"} 1",
             "pagesyncd_notices_waiting 4",
+            "pagesyncd_chores 3",
             "pagesyncd_webhook_ack_seconds_count 1",
             "pagesyncd_mark_to_object_seconds_count 1",
         ] {
