@@ -174,7 +174,7 @@ impl std::fmt::Display for About<'_> {
 
 async fn attempt(house: &Arc<House>, chore: &Chore, seq: u64) -> Ended {
     match chore {
-        Chore::DeleteAgain(link) => delete_again(house, link).await,
+        Chore::DeleteAgain(link) => delete_again(house, link, seq).await,
         Chore::Unsubscribe(_) | Chore::Revoke(_) => match house.store.chore_token(chore, seq) {
             Ready::Yes(token) => {
                 let graph = house.setup().graph.clone();
@@ -215,9 +215,9 @@ fn failed(chore: &Chore, error: &GraphError) -> Ended {
 }
 
 /// The right to write the object is held from before the look until the delete was answered.
-async fn delete_again(house: &Arc<House>, link: &LinkKey) -> Ended {
+async fn delete_again(house: &Arc<House>, link: &LinkKey, seq: u64) -> Ended {
     let Some(_permit) = house.write_permit(link) else { return Ended::Later { hint: Some(SOON), unanswered: false } };
-    if !house.store.is_left_over(link) {
+    if !house.store.is_left_over(link, seq) {
         return Ended::Done;
     }
     let answer = house.setup().spaces.erase(&link.object_key()).await;
