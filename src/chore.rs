@@ -29,7 +29,8 @@
 //! # When it ends without success
 //!
 //! An answer that will not change (a dead token, a lost permission, a page that is gone) ends a chore: nothing more can
-//! be done with that token. So do [`GIVE_UP`] days of trying.
+//! be done with that token. So does [`GIVE_UP`] of trying, at Facebook. A delete in Spaces is never given up: a deletion
+//! is told as done when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -38,7 +39,7 @@ use crate::backoff::Backoff;
 use crate::graph::GraphErrorKind;
 use crate::model::{AppUserId, LinkKey, Millis, PageId};
 
-/// After so long nothing is tried any more.
+/// After so long nothing is tried any more at Facebook.
 pub const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const RETRY: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(60 * 60) };
 /// Chores under way at a time.
@@ -98,7 +99,7 @@ pub struct Standing {
     pub void: bool,
     /// How long it must still wait before the first try.
     pub wait: Duration,
-    /// How long it may still be tried.
+    /// How long it may still be tried, where it may be given up.
     pub left: Duration,
 }
 
@@ -200,11 +201,15 @@ impl List {
         let kept: BTreeSet<Chore> = standing.iter().map(|s| s.chore.clone()).collect();
         self.items.retain(|chore, item| item.busy || kept.contains(chore));
         for one in standing {
+            let give_up_at = match one.chore {
+                Chore::DeleteAgain(_) => Millis(u64::MAX),
+                Chore::Unsubscribe(_) | Chore::Revoke(_) => now.plus(one.left),
+            };
             let clear_at = self.items.get(&one.chore).map_or(now.plus(earlier), |item| item.clear_at);
             let fresh = Item {
                 seq: one.seq,
                 ready_at: now.plus(one.wait),
-                give_up_at: now.plus(one.left),
+                give_up_at,
                 clear_at,
                 tries: 0,
                 over: None,

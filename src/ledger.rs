@@ -41,7 +41,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Cause, Millis};
+use crate::model::{AppUserId, Cause, Millis};
 
 /// SHA-256 of the canonical page data.
 pub type Digest = [u8; 32];
@@ -80,6 +80,9 @@ pub struct Staged {
     pub marked_at: Millis,
     /// Bytes of the staged body; 0 for a delete. The store cuts the body by it.
     pub body_len: u32,
+    /// Whose link it was, of a delete, where known: while it is owed, so is the deletion that this person asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<AppUserId>,
 }
 
 /// What Spaces holds, as far as is known, and when the page was read.
@@ -275,7 +278,8 @@ impl Entry {
         // An entry that never reached Spaces is owed since its own mark, which this one takes over.
         let marked = claim.mark.as_ref().map_or(now, |m| m.since);
         let marked_at = self.staged.as_ref().map_or(marked, |s| s.marked_at.min(marked));
-        let staged = Staged { seq, deed: Deed::Put(found.digest), since: now, marked_at, body_len: found.body_len };
+        let (deed, body_len) = (Deed::Put(found.digest), found.body_len);
+        let staged = Staged { seq, deed, since: now, marked_at, body_len, person: None };
         changes.extend(self.staged.replace(staged.clone()).map(Change::ClearStaged));
         changes.push(Change::PutStaged(staged));
         Stage::Staged(seq, changes)
@@ -309,9 +313,9 @@ impl Entry {
         changes
     }
 
-    /// The link is gone: no read is owed, whoever reads is fenced off, and the object is to be deleted or left.
-    /// `seq` must be new.
-    pub fn forget(&mut self, delete: bool, now: Millis, seq: u64) -> Vec<Change> {
+    /// The link of this person is gone: no read is owed, whoever reads is fenced off, and the object is to be deleted or
+    /// left. `seq` must be new.
+    pub fn forget(&mut self, delete: bool, person: Option<AppUserId>, now: Millis, seq: u64) -> Vec<Change> {
         let mut changes = Vec::new();
         changes.extend(self.mark.take().map(|_| Change::ClearMark));
         changes.extend(self.staged.take().map(Change::ClearStaged));
@@ -319,7 +323,7 @@ impl Entry {
         self.synced = Synced::default();
         changes.push(Change::ClearSynced);
         if delete {
-            let staged = Staged { seq, deed: Deed::Delete, since: now, marked_at: now, body_len: 0 };
+            let staged = Staged { seq, deed: Deed::Delete, since: now, marked_at: now, body_len: 0, person };
             self.staged = Some(staged.clone());
             changes.push(Change::PutStaged(staged));
         }

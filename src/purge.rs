@@ -104,6 +104,8 @@ pub async fn apply(store: &Store, people: Vec<AppUserId>, dry_run: bool) -> Appl
             code = Some(fresh);
         }
         applied.outcomes.push(Outcome { person, known, code });
+        // A long list of people of whom nothing is known would otherwise wait for nothing, and let nobody else work.
+        tokio::task::yield_now().await;
     }
     applied
 }

@@ -370,8 +370,6 @@ impl Store {
                 }
                 Some(Stage::Staged(_, changes)) => {
                     core.apply(&link, changes, &body);
-                    // A page that was linked anew: its object is not to be deleted any more.
-                    core.object_is_settled(&link, false);
                     StageOutcome::Staged
                 }
                 Some(Stage::Superseded) | None => StageOutcome::Superseded,
@@ -438,7 +436,7 @@ impl Store {
                 if let Some(fields) = &fields {
                     core.note_fields(link, item, fields);
                 }
-                core.note_left(link, left);
+                core.note_left(link, &done.person, left);
                 core.forget_if_settled(link);
                 core.entry(link, |entry| entry.staged().is_some())
             })

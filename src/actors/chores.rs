@@ -2,7 +2,8 @@
 //! carries out what that decides. Why each step is safe stands there.
 //!
 //! The list is taken from the store at start, when links come or go, when a settle left something, and when the store
-//! is back. A try runs in a task of its own, behind the gate of Graph like every other call; one that outlives this
+//! is back; several times a second at most, because all of it is taken each time, and thousands of unlinks are as many
+//! reasons to look. A try runs in a task of its own, behind the gate of Graph like every other call; one that outlives this
 //! actor does no harm, because each may be repeated.
 
 use std::panic::AssertUnwindSafe;
@@ -24,6 +25,9 @@ use crate::store::chores::Ready;
 /// How long a try waits that cannot be made at this moment, for no fault of anybody's.
 const SOON: Duration = Duration::from_secs(1);
 
+/// Between two looks into the store.
+const LOOKS_APART: Duration = Duration::from_millis(250);
+
 /// Messages to the chores actor.
 pub enum ChoresMsg {
     /// The store may have other chores than before.
@@ -41,6 +45,9 @@ pub struct ChoresState {
     house: Arc<House>,
     list: List,
     alarm: Alarm,
+    looked_at: Millis,
+    /// The store may have other chores than at the last look.
+    stale: bool,
 }
 
 /// The chores actor.
@@ -53,7 +60,13 @@ impl Actor for Chores {
 
     async fn pre_start(&self, me: ActorRef<ChoresMsg>, house: Arc<House>) -> Result<ChoresState, ActorProcessingErr> {
         house.set_addresses(|addresses| addresses.chores = Some(me));
-        Ok(ChoresState { house, list: List::default(), alarm: Alarm::default() })
+        Ok(ChoresState {
+            house,
+            list: List::default(),
+            alarm: Alarm::default(),
+            looked_at: Millis::steady(),
+            stale: false,
+        })
     }
 
     async fn post_start(&self, me: ActorRef<ChoresMsg>, state: &mut ChoresState) -> Result<(), ActorProcessingErr> {
@@ -73,11 +86,11 @@ impl Actor for Chores {
         match message {
             ChoresMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
             ChoresMsg::Woke(_) => {}
-            ChoresMsg::Look => state.look(),
+            ChoresMsg::Look => state.stale = true,
             ChoresMsg::Ended(chore, seq, ended) => {
                 let straggler = state.straggler(&chore);
                 state.list.ended(&chore, seq, ended, straggler, Millis::steady(), jitter());
-                state.look();
+                state.stale = true;
             }
             ChoresMsg::Closed(chore, seq, closed) => state.closed(&chore, seq, closed),
         }
@@ -87,8 +100,16 @@ impl Actor for Chores {
 }
 
 impl ChoresState {
-    fn look(&mut self) {
-        self.list.take_over(self.house.store.chores(), Duration::ZERO, Millis::steady());
+    fn look_again_at(&self) -> Option<Millis> {
+        self.stale.then(|| self.looked_at.plus(LOOKS_APART))
+    }
+
+    fn look_if_due(&mut self) {
+        let now = Millis::steady();
+        if self.look_again_at().is_some_and(|at| at <= now) {
+            (self.looked_at, self.stale) = (now, false);
+            self.list.take_over(self.house.store.chores(), Duration::ZERO, now);
+        }
     }
 
     /// How long a try of this chore may take effect after nobody waits for its answer any more.
@@ -106,6 +127,7 @@ impl ChoresState {
     }
 
     fn go_on(&mut self, me: &ActorRef<ChoresMsg>) {
+        self.look_if_due();
         while !self.house.is_stopping()
             && let Some(step) = self.list.next(Millis::steady())
         {
@@ -114,7 +136,8 @@ impl ChoresState {
                 Step::Close(chore, seq, why) => self.close(me, chore, seq, why),
             }
         }
-        let wake_at = self.list.wake_at().filter(|_| !self.house.is_stopping());
+        let wake_at = [self.list.wake_at(), self.look_again_at()].into_iter().flatten().min();
+        let wake_at = wake_at.filter(|_| !self.house.is_stopping());
         self.alarm.set(me, wake_at, ChoresMsg::Woke);
     }
 
@@ -174,7 +197,7 @@ impl std::fmt::Display for About<'_> {
 
 async fn attempt(house: &Arc<House>, chore: &Chore, seq: u64) -> Ended {
     match chore {
-        Chore::DeleteAgain(link) => delete_again(house, link).await,
+        Chore::DeleteAgain(link) => delete_again(house, link, seq).await,
         Chore::Unsubscribe(_) | Chore::Revoke(_) => match house.store.chore_token(chore, seq) {
             Ready::Yes(token) => {
                 let graph = house.setup().graph.clone();
@@ -215,9 +238,9 @@ fn failed(chore: &Chore, error: &GraphError) -> Ended {
 }
 
 /// The right to write the object is held from before the look until the delete was answered.
-async fn delete_again(house: &Arc<House>, link: &LinkKey) -> Ended {
+async fn delete_again(house: &Arc<House>, link: &LinkKey, seq: u64) -> Ended {
     let Some(_permit) = house.write_permit(link) else { return Ended::Later { hint: Some(SOON), unanswered: false } };
-    if !house.store.is_left_over(link) {
+    if !house.store.is_left_over(link, seq) {
         return Ended::Done;
     }
     let answer = house.setup().spaces.erase(&link.object_key()).await;

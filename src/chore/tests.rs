@@ -108,6 +108,17 @@ fn it_is_given_up_for_good_reasons_only() {
     assert_eq!(list.next(week), Some(Step::Close(page(2), 2, Why::TooOld)));
 }
 
+/// A deletion is told as done when this chore ends.
+#[test]
+fn a_delete_is_never_given_up() {
+    let again = Chore::DeleteAgain(LinkKey::new(UserId::random(), "5".parse().unwrap()));
+    let mut list = List::default();
+    list.take_over(vec![Standing { left: NONE, ..standing(again.clone(), 1) }], STRAGGLER, at(0));
+    assert_eq!(list.next(at(0)), Some(Step::Try(again.clone(), 1)), "after a standstill of weeks, too");
+    list.ended(&again, 1, LOST, STRAGGLER, at(1), 0.0);
+    assert_eq!(list.next(at(10 * GIVE_UP.as_secs())), Some(Step::Try(again, 1)));
+}
+
 #[test]
 fn what_could_not_be_taken_from_the_store_is_taken_later() {
     let mut list = List::default();

@@ -92,6 +92,7 @@ fn through_daemon(door: &Door, people: &[AppUserId], dry_run: bool, report: &mut
 fn in_store(config: &Path, people: Vec<AppUserId>, dry_run: bool, report: &mut Report) -> Result<(), Failure> {
     let loaded = load(config)?;
     let store = run::open_store(&loaded.config)?;
+    store.switch_notices(loaded.config.notify.url.is_some());
     let applied = small_runtime()?.block_on(async {
         let applied = purge::apply(&store, people, dry_run).await;
         store.close().await;

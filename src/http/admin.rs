@@ -253,7 +253,9 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
     }
 }
 
+/// What is misspelt is refused: a dry run must not become a real one.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Purge {
     ids: Vec<PersonId>,
     #[serde(default)]

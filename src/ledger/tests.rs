@@ -292,7 +292,8 @@ fn an_older_reader_cannot_stage_over_a_newer_one() {
 #[test]
 fn data_equal_to_what_is_settled_but_not_to_what_is_coming_is_staged() {
     let synced = Synced { digest: Some([1; 32]), ..Synced::default() };
-    let coming = Staged { seq: 4, deed: Deed::Put([2; 32]), since: Millis(1), marked_at: Millis(1), body_len: 1 };
+    let coming =
+        Staged { seq: 4, deed: Deed::Put([2; 32]), since: Millis(1), marked_at: Millis(1), body_len: 1, person: None };
     let mut entry = Entry::restored(None, Some(coming), synced);
     let claim = entry.claim(1);
     assert!(matches!(entry.stage(&claim, &found(1), false, Millis(2), 5), Stage::Staged(5, _)));
@@ -300,7 +301,8 @@ fn data_equal_to_what_is_settled_but_not_to_what_is_coming_is_staged() {
 
 #[test]
 fn a_settle_of_an_overtaken_write_keeps_the_newer_entry() {
-    let first = Staged { seq: 4, deed: Deed::Put([2; 32]), since: Millis(1), marked_at: Millis(1), body_len: 1 };
+    let first =
+        Staged { seq: 4, deed: Deed::Put([2; 32]), since: Millis(1), marked_at: Millis(1), body_len: 1, person: None };
     let mut entry = Entry::restored(None, Some(first), Synced::default());
     let claim = entry.claim(1);
     entry.stage(&claim, &found(3), false, Millis(2), 5);
@@ -344,7 +346,7 @@ fn what_is_owed_keeps_its_age_through_a_second_event_and_a_restage() {
 fn a_forgotten_link_owes_a_delete_and_nothing_else() {
     let mut entry = entry_with_durable_mark();
     let claim = entry.claim(1);
-    let changes = entry.forget(true, Millis(20), 2);
+    let changes = entry.forget(true, None, Millis(20), 2);
     assert!(changes.contains(&Change::ClearMark) && changes.contains(&Change::ClearSynced));
     assert_eq!(entry.stage(&claim, &found(1), false, Millis(30), 3), Stage::Superseded);
     assert_eq!(entry.staged().map(|s| s.deed), Some(Deed::Delete));

@@ -60,11 +60,12 @@ impl Core {
         }
     }
 
-    /// What a write or a delete left behind.
-    pub(super) fn note_left(&mut self, link: &LinkKey, left: Left) {
+    /// What a write or a delete left behind; a delete was of an object that was this person's.
+    pub(super) fn note_left(&mut self, link: &LinkKey, person: &Option<AppUserId>, left: Left) {
         if let Some(not_before) = left.straggler_until {
             let (asked_at, seq) = (Millis::now(), self.next_seq());
-            let record = ChoreRecord { seq, asked_at, not_before, ..ChoreRecord::default() };
+            let person = person.clone().or_else(|| self.record(link)?.facebook_user.clone());
+            let record = ChoreRecord { seq, asked_at, not_before, person, ..ChoreRecord::default() };
             self.put_chore(Chore::DeleteAgain(link.clone()), record);
         }
         self.object_is_settled(link, left.versions_unknown);
@@ -83,11 +84,32 @@ impl Core {
         }
     }
 
-    /// No token of this person stays, not even to end a subscription.
+    /// No token of this person stays, not even to end a subscription. What was begun of that may still land, on the
+    /// links of others that come meanwhile: so it is void.
     pub(super) fn drop_chores_of(&mut self, person: &AppUserId) {
         let theirs = |(_, record): &(&Chore, &Arc<ChoreRecord>)| record.person.as_ref() == Some(person);
-        let theirs: Vec<Chore> = self.chores.iter().filter(theirs).map(|(chore, _)| chore.clone()).collect();
-        theirs.iter().for_each(|chore| self.remove_chore(chore));
+        let theirs: Vec<(Chore, u64)> =
+            self.chores.iter().filter(theirs).map(|(chore, record)| (chore.clone(), record.seq)).collect();
+        for (chore, seq) in theirs {
+            match chore {
+                Chore::Unsubscribe(_) => self.put_chore(chore, ChoreRecord { seq, void: true, ..Default::default() }),
+                Chore::Revoke(_) => self.remove_chore(&chore),
+                // It needs no token, and a deletion waits for it.
+                Chore::DeleteAgain(_) => {}
+            }
+        }
+    }
+
+    /// Is a token of this person kept for a chore?
+    pub(super) fn has_token_of(&self, person: &AppUserId) -> bool {
+        let theirs = |record: &Arc<ChoreRecord>| record.person.as_ref() == Some(person);
+        self.chores.values().any(|record| theirs(record) && record.token != Sealed::default())
+    }
+
+    /// What is in Spaces of this link is to be left.
+    pub(super) fn drop_delete_again(&mut self, link: &LinkKey) {
+        self.remove_chore(&Chore::DeleteAgain(link.clone()));
+        self.object_is_settled(link, false);
     }
 
     /// The links that a chore could have harmed, had they been there.
@@ -174,9 +196,13 @@ impl Store {
         Ok(concerned)
     }
 
-    /// May the object of this link be deleted once more: it is not linked, and owes Spaces nothing?
-    pub fn is_left_over(&self, link: &LinkKey) -> bool {
+    /// May the object of this link be deleted once more for the chore with this number: that still stands, and the link
+    /// is gone and owes Spaces nothing?
+    pub fn is_left_over(&self, link: &LinkKey, seq: u64) -> bool {
         let mut core = self.lock();
+        if core.chores.get(&Chore::DeleteAgain(link.clone())).is_none_or(|record| record.seq != seq) {
+            return false;
+        }
         let owes = core.entry(link, |entry| entry.staged().is_some()).unwrap_or(false);
         !owes && core.record(link).is_none()
     }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::codec;
 use super::committer::Request;
-use super::deletions::open_deletions;
+use super::deletions::{awaited, open_deletions};
 use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
 use super::notices::{self, Desk};
 use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, Sealed, account_key};
@@ -35,6 +35,8 @@ pub(super) struct Core {
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
     /// Codes of the deletions that are not done.
     pub(super) open_deletions: BTreeSet<String>,
+    /// Those of them that wait for the object of a link.
+    pub(super) awaited: HashMap<LinkKey, BTreeSet<String>>,
     pub(super) chores: BTreeMap<Chore, Arc<ChoreRecord>>,
     pub(super) used_states: HashMap<[u8; 16], Millis>,
     pub(super) taken_logins: HashMap<[u8; 32], Millis>,
@@ -79,6 +81,7 @@ impl Core {
             ledger,
             accounts: loader.accounts,
             open_deletions: open_deletions(&loader.deletions),
+            awaited: awaited(&loader.deletions),
             deletions: loader.deletions,
             chores: loader.chores.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
             used_states: loader.states,
@@ -309,8 +312,12 @@ impl Core {
         }
         self.write(Tree::Links, link.to_bytes(), None);
         let (now, seq) = (Millis::now(), self.next_seq());
-        let changes = self.ledger.entry(link.clone()).or_default().forget(delete_object, now, seq);
+        let person = record.facebook_user.clone();
+        let changes = self.ledger.entry(link.clone()).or_default().forget(delete_object, person, now, seq);
         self.apply(link, changes, &[]);
+        if !delete_object {
+            self.drop_delete_again(link);
+        }
         self.forget_if_settled(link);
         self.tell_unlinked(link, !delete_object);
         Some(record)
@@ -345,6 +352,19 @@ impl Core {
 
     pub(super) fn any_record(&self, holds: impl Fn(&LinkRecord) -> bool) -> bool {
         self.records.values().any(|record| holds(record))
+    }
+
+    /// Links that are gone, and whose objects, once this person's, are still to be deleted.
+    pub(super) fn deletes_owed_to(&self, person: &AppUserId) -> Vec<LinkKey> {
+        let theirs = |entry: &Entry| entry.staged().is_some_and(|staged| staged.person.as_ref() == Some(person));
+        let again = |(chore, record): (&Chore, &Arc<ChoreRecord>)| match chore {
+            Chore::DeleteAgain(link) if record.person.as_ref() == Some(person) => Some(link.clone()),
+            _ => None,
+        };
+        let is_gone = |link: &LinkKey| !self.records.contains_key(link);
+        let mut links: BTreeSet<LinkKey> = self.links_where(theirs).into_iter().collect();
+        links.extend(self.chores.iter().filter_map(again).filter(is_gone));
+        links.into_iter().collect()
     }
 
     pub(super) fn links_where(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<LinkKey> {

@@ -1,12 +1,12 @@
 //! Deletions in the store: how far each is, when it was done, and how long its code is known.
 //!
 //! A deletion is open while one of its objects owes Spaces a delete, or is to be deleted once more because a write may
-//! still land. With the last of them it is done, in that same transaction, and from then on its record names nobody: no
+//! still land; among them those that were owed before for links that were this person's. With the last of them it is done, in that same transaction, and from then on its record names nobody: no
 //! user, no page, only how many there were. The code is known for [`KEPT_FOR`] after that, so that the person or Meta
 //! can look it up; and of more than [`MOST`] the oldest that are done go first, so that nobody can fill the disk by
 //! sending a signed request again and again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::Store;
@@ -15,7 +15,6 @@ use super::core::Core;
 use super::engine::Tree;
 use super::records::DeletionRecord;
 use crate::chore::Chore;
-use crate::ledger::Deed;
 use crate::model::{AppUserId, LinkKey, Millis};
 use crate::notice::Told;
 
@@ -42,22 +41,33 @@ pub struct Deletion {
 impl Core {
     fn put_deletion(&mut self, code: String, record: DeletionRecord) {
         self.write(Tree::Deletions, code.as_bytes().to_vec(), Some(codec::encode(&record)));
-        if record.done_at.is_some() {
-            self.open_deletions.remove(&code);
-        } else {
+        self.awaits_nothing(&code);
+        if record.done_at.is_none() {
             self.open_deletions.insert(code.clone());
+            for link in &record.links {
+                self.awaited.entry(link.clone()).or_default().insert(code.clone());
+            }
         }
         self.deletions.insert(code, record);
     }
 
-    /// Notes a deletion whose links were removed just now.
-    pub(super) fn note_deletion(&mut self, code: &str, links: &[LinkKey]) {
-        let record = DeletionRecord {
-            asked_at: Millis::now(),
-            links: links.to_vec(),
-            count: links.len(),
-            ..DeletionRecord::default()
-        };
+    fn awaits_nothing(&mut self, code: &str) {
+        self.open_deletions.remove(code);
+        for link in self.deletions.get(code).into_iter().flat_map(|record| &record.links) {
+            if let Some(codes) = self.awaited.get_mut(link) {
+                codes.remove(code);
+                if codes.is_empty() {
+                    self.awaited.remove(link);
+                }
+            }
+        }
+    }
+
+    /// Notes the deletion of a person whose links were removed just now.
+    pub(super) fn note_deletion(&mut self, code: &str, person: &AppUserId) {
+        let links = self.deletes_owed_to(person);
+        let count = links.len();
+        let record = DeletionRecord { asked_at: Millis::now(), links, count, ..DeletionRecord::default() };
         self.put_deletion(code.to_owned(), record);
         self.close_deletion(code);
         let too_many = self.deletions.len().saturating_sub(MOST);
@@ -70,14 +80,15 @@ impl Core {
     }
 
     fn drop_deletion(&mut self, code: &str) {
+        self.awaits_nothing(code);
         if self.deletions.remove(code).is_some() {
-            self.open_deletions.remove(code);
             self.write(Tree::Deletions, code.as_bytes().to_vec(), None);
         }
     }
 
+    /// A put that took the place of the delete, because the page was linked again, has yet to take that of the object.
     fn is_open(&mut self, link: &LinkKey) -> bool {
-        let owes = self.entry(link, |e| e.staged().is_some_and(|s| s.deed == Deed::Delete)).unwrap_or(false);
+        let owes = self.entry(link, |e| e.staged().is_some()).unwrap_or(false);
         owes || self.chores.contains_key(&Chore::DeleteAgain(link.clone()))
     }
 
@@ -94,9 +105,7 @@ impl Core {
 
     /// Something settled about this link's object.
     pub(super) fn object_is_settled(&mut self, link: &LinkKey, versions_unknown: bool) {
-        let concerned = |code: &&String| self.deletions.get(*code).is_some_and(|d| d.links.contains(link));
-        let codes: Vec<String> = self.open_deletions.iter().filter(concerned).cloned().collect();
-        for code in codes {
+        for code in self.awaited.get(link).cloned().unwrap_or_default() {
             if let Some(record) = self.deletions.get(&code).filter(|d| versions_unknown && !d.versions_unknown) {
                 let record = DeletionRecord { versions_unknown: true, ..record.clone() };
                 self.put_deletion(code.clone(), record);
@@ -121,6 +130,17 @@ pub(super) fn open_deletions(all: &BTreeMap<String, DeletionRecord>) -> BTreeSet
     all.iter().filter(|(_, record)| record.done_at.is_none()).map(|(code, _)| code.clone()).collect()
 }
 
+/// The links that they wait for.
+pub(super) fn awaited(all: &BTreeMap<String, DeletionRecord>) -> HashMap<LinkKey, BTreeSet<String>> {
+    let mut awaited: HashMap<LinkKey, BTreeSet<String>> = HashMap::new();
+    for (code, record) in all.iter().filter(|(_, record)| record.done_at.is_none()) {
+        for link in &record.links {
+            awaited.entry(link.clone()).or_default().insert(code.clone());
+        }
+    }
+    awaited
+}
+
 impl Store {
     /// A deletion by its confirmation code.
     pub fn deletion(&self, code: &str) -> Option<Deletion> {
@@ -143,9 +163,7 @@ impl Store {
         let written =
             |link: &LinkKey| core.entry(link, |e| e.staged().is_some() || e.synced().digest.is_some()).unwrap_or(false);
         let (links, objects) = (links.len(), links.into_iter().filter(written).count());
-        let known = links > 0
-            || core.accounts.keys().any(|(_, p)| p == person)
-            || core.chores.values().any(|chore| chore.person.as_ref() == Some(person));
+        let known = links > 0 || core.accounts.keys().any(|(_, p)| p == person) || core.has_token_of(person);
         known.then_some((links, objects))
     }
 }

@@ -123,7 +123,7 @@ impl Store {
             let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
             theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
             core.drop_chores_of(person);
-            core.note_deletion(code, &links);
+            core.note_deletion(code, person);
             links
         })
         .await

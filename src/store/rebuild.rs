@@ -137,7 +137,7 @@ fn due(link: &LinkKey) -> Write {
 
 fn owed_delete() -> Staged {
     let now = Millis::now();
-    Staged { seq: u64::from(u32::MAX), deed: Deed::Delete, since: now, marked_at: now, body_len: 0 }
+    Staged { seq: u64::from(u32::MAX), deed: Deed::Delete, since: now, marked_at: now, body_len: 0, person: None }
 }
 
 /// A damaged record is taken from the journal, or removed; a link that it touches is due.

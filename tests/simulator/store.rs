@@ -185,7 +185,7 @@ impl Core {
         self.writes.push(Write::Link(l, None));
         self.writes.push(Write::Kept(l, keep));
         let seq = self.next_seq();
-        let changes = self.ledger.entry(l).or_default().forget(!keep, now, seq);
+        let changes = self.ledger.entry(l).or_default().forget(!keep, None, now, seq);
         self.apply(l, changes, None);
         self.forget_if_settled(l);
         true

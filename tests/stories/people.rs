@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Method;
 use pagesyncd::model::UserId;
 use pagesyncd::sandbox::fault::{Call, Fault, Scope};
+use pagesyncd::sandbox::receiver::Received;
 use serde_json::{Value, json};
 
 use crate::town::{ADA, BRUNO, Plan, Town, delivery, object_key, until};
@@ -301,11 +302,22 @@ async fn a_list_of_people_is_forgotten_by_a_running_daemon_and_by_a_stopped_one(
     town.daemon.start().await.unwrap();
     until("his objects are gone", async || of(bruno) == 0).await;
     assert_eq!(town.status().await["links"], 0);
+    until("what a list did while nobody ran is told", async || {
+        let told = town.world().notices_taken();
+        let of_him = |notice: &&Received| notice.body["data"]["user"] == bruno.to_string();
+        told.iter().filter(of_him).filter(|notice| notice.word() == "page.unlinked").count() == 3
+    })
+    .await;
 
     std::fs::write(&file, "nobody\n").unwrap();
     assert_eq!(town.run(&["purge", &path]).await.status.code(), Some(64));
     assert_eq!(town.run(&["purge", "/nowhere/people"]).await.status.code(), Some(74));
-    for (body, status) in [("{}", 400), ("{\"ids\":[\"../x\"]}", 400), ("{\"ids\":[7,\"8\"],\"dry_run\":true}", 200)] {
+    for (body, status) in [
+        ("{}", 400),
+        ("{\"ids\":[\"../x\"]}", 400),
+        ("{\"ids\":[],\"dry-run\":true}", 400),
+        ("{\"ids\":[7,\"8\"],\"dry_run\":true}", 200),
+    ] {
         assert_eq!(town.admin(Method::POST, "/v1/purge", body).await.0, status, "{body}");
     }
     let many: BTreeSet<u32> = (0..10_001).collect();

@@ -30,6 +30,11 @@ async fn link_as(store: &Store, user: UserId, n: u64, pages: &[u64]) -> Vec<Link
 
 const REVOKE: Unlinking = Unlinking { keep_objects: false, revoke: true };
 
+async fn settle(store: &Store, link: &LinkKey) {
+    let item = store.outbox_item(link).await.unwrap().unwrap();
+    store.settle(link, &item, None, Left::default()).await.unwrap();
+}
+
 fn words(store: &Store) -> Vec<(&'static str, bool)> {
     store.chores().iter().map(|one| (one.chore.word(), one.void)).collect()
 }
@@ -135,19 +140,20 @@ async fn a_forgotten_person_leaves_no_token_and_a_deletion_names_nobody_when_it_
     unlink(&store, &links[1], Unlinking::default()).await;
     assert_eq!(store.known_of(&person(1)), Some((1, 0)));
     store.forget_person(&person(1), "code").await.unwrap();
-    assert_eq!((words(&store), store.known_of(&person(1))), (vec![], None));
+    assert_eq!((words(&store), store.known_of(&person(1))), (vec![("unsubscribe", true)], None));
+    settle(&store, &links[1]).await;
     let open = store.deletion("code").unwrap();
-    assert_eq!((open.open, open.objects, open.done_at), (1, 1, None));
+    assert_eq!((open.open, open.objects, open.done_at), (1, 2, None));
     let item = store.outbox_item(&links[0]).await.unwrap().unwrap();
     let left = Left { straggler_until: Some(Millis::now()), versions_unknown: true };
     store.settle(&links[0], &item, None, left).await.unwrap();
     let open = store.deletion("code").unwrap();
     assert_eq!((open.open, open.versions_unknown), (1, true), "a write may still land, and is deleted after that");
     let again = Chore::DeleteAgain(links[0].clone());
-    assert!(store.is_left_over(&links[0]));
+    assert!(store.is_left_over(&links[0], seq(&store, &again)));
     store.finish_chore(&again, seq(&store, &again)).await.unwrap();
     let done = store.deletion("code").unwrap();
-    assert!(done.open == 0 && done.objects == 1 && done.done_at.is_some());
+    assert!(done.open == 0 && done.objects == 2 && done.done_at.is_some());
     let record = store.lock().deletions["code"].clone();
     assert_eq!(record.links, []);
     let later = Millis::now().plus(deletions::KEPT_FOR);
@@ -155,6 +161,91 @@ async fn a_forgotten_person_leaves_no_token_and_a_deletion_names_nobody_when_it_
     assert!(store.deletion("code").is_some());
     store.sweep(later).await.unwrap();
     assert!(store.deletion("code").is_none());
+    store.close().await;
+}
+
+/// A link that is unlinked for good, with an earlier write that may still land.
+async fn unlinked_with_a_straggler(store: &Store, link: &LinkKey) -> Chore {
+    unlink(store, link, Unlinking::default()).await;
+    let item = store.outbox_item(link).await.unwrap().unwrap();
+    let left = Left { straggler_until: Some(Millis::now()), ..Left::default() };
+    store.settle(link, &item, None, left).await.unwrap();
+    Chore::DeleteAgain(link.clone())
+}
+
+#[tokio::test]
+async fn an_object_that_is_to_be_kept_is_not_deleted_a_second_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let links = link_as(&store, user, 1, &[1]).await;
+    let again = unlinked_with_a_straggler(&store, &links[0]).await;
+    let first = seq(&store, &again);
+    assert!(store.is_left_over(&links[0], first));
+    link_as(&store, user, 1, &[1]).await;
+    unlink(&store, &links[0], Unlinking { keep_objects: true, revoke: false }).await;
+    assert!(!store.is_left_over(&links[0], first), "whoever was told of it before looks here");
+    assert!(!words(&store).contains(&("delete_again", false)));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_deletion_waits_for_what_was_owed_for_that_person_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let links = link_as(&store, UserId::random(), 1, &[1, 2, 3]).await;
+    let others = link_as(&store, UserId::random(), 2, &[4]).await;
+    let again = unlinked_with_a_straggler(&store, &links[2]).await;
+    unlink(&store, &others[0], Unlinking::default()).await;
+    unlink(&store, &links[1], Unlinking::default()).await;
+    store.forget_person(&person(1), "first").await.unwrap();
+    store.close().await;
+    store = open(dir.path());
+    store.forget_person(&person(1), "second").await.unwrap();
+    let open_of = |store: &Store, code: &str| store.deletion(code).map(|d| (d.open, d.done_at.is_some())).unwrap();
+    for code in ["first", "second"] {
+        assert_eq!(open_of(&store, code), (3, false), "{code}");
+    }
+    assert_eq!(store.known_of(&person(1)), None, "nothing of theirs is left to forget");
+    store.finish_chore(&again, seq(&store, &again)).await.unwrap();
+    for link in &links[..2] {
+        settle(&store, link).await;
+    }
+    for code in ["first", "second"] {
+        assert_eq!(open_of(&store, code), (0, true), "{code}");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_deletion_of_a_page_that_is_linked_again_waits_until_its_object_is_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let links = link_as(&store, user, 1, &[1]).await;
+    store.forget_person(&person(1), "code").await.unwrap();
+    link_as(&store, user, 2, &[1]).await;
+    read_and_stage(&store, &links[0], 1, b"{}").await;
+    assert!(store.deletion("code").unwrap().done_at.is_none(), "the bucket has what it had");
+    settle(&store, &links[0]).await;
+    assert!(store.deletion("code").unwrap().done_at.is_some());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_unsubscription_under_way_leaves_its_mark_although_its_token_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let links = link_as(&store, UserId::random(), 1, &[1]).await;
+    unlink(&store, &links[0], Unlinking::default()).await;
+    let chore = Chore::Unsubscribe(page(1));
+    let first = seq(&store, &chore);
+    store.forget_person(&person(1), "code").await.unwrap();
+    assert_eq!((words(&store), store.known_of(&person(1))), (vec![("unsubscribe", true)], None));
+    assert!(store.lock().sealed_tokens().next().is_none());
+    let anew = link_as(&store, UserId::random(), 2, &[1]).await;
+    store.update_link(&anew[0], |record| record.subscribed = vec!["name".into()]).await.unwrap();
+    assert_eq!(store.finish_chore(&chore, first).await.unwrap(), anew, "they look whether it took effect");
     store.close().await;
 }
 
