@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::chore::Chore;
+use crate::health::Why;
 use crate::store::chores::Ready;
 
 fn person(n: u64) -> AppUserId {
