@@ -4,7 +4,7 @@
 //! still land; among them those that were owed before for links that were this person's. With the last of them it is done, in that same transaction, and from then on its record names nobody: no
 //! user, no page, only how many there were. The code is known for [`KEPT_FOR`] after that, so that the person or Meta
 //! can look it up; and of more than [`MOST`] the oldest that are done go first, so that nobody can fill the disk by
-//! sending a signed request again and again.
+//! sending a signed request again and again; what was not told of such a one goes with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::engine::Tree;
 use super::records::DeletionRecord;
 use crate::chore::Chore;
 use crate::model::{AppUserId, LinkKey, Millis};
-use crate::notice::Told;
+use crate::notice::{Lane, Told};
 
 /// How long the code of a deletion that is done is known.
 pub const KEPT_FOR: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
@@ -83,6 +83,7 @@ impl Core {
         self.awaits_nothing(code);
         if self.deletions.remove(code).is_some() {
             self.write(Tree::Deletions, code.as_bytes().to_vec(), None);
+            self.drop_lane(&Lane::Deletion(code.to_owned()));
         }
     }
 

@@ -129,6 +129,12 @@ impl Core {
         self.desk.lines.get_mut(lane).map(work)
     }
 
+    /// What waits in a lane is of no use any more.
+    pub(super) fn drop_lane(&mut self, lane: &Lane) {
+        let line = self.desk.lines.remove(lane).unwrap_or_default();
+        self.write_steps(line.numbers().map(Step::Remove));
+    }
+
     fn notice_delivered(&mut self, lane: &Lane, id: &str) -> bool {
         let step = self.line(lane, |line| line.delivered(id)).flatten();
         self.write_steps(step);

@@ -165,6 +165,23 @@ async fn a_forgotten_person_leaves_no_token_and_a_deletion_names_nobody_when_it_
     store.close().await;
 }
 
+#[tokio::test]
+async fn a_deletion_that_is_not_known_any_more_is_not_told_of_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.switch_notices(true);
+    for code in ["a", "b"] {
+        store.forget_person(&person(1), code).await.unwrap();
+    }
+    assert_eq!(store.notice_counts().waiting, 2, "nobody takes them");
+    store.sweep(Millis::now().plus(deletions::KEPT_FOR)).await.unwrap();
+    assert_eq!(store.notice_counts().waiting, 0);
+    store.close().await;
+    let store = open(dir.path());
+    assert_eq!(store.notice_counts().waiting, 0);
+    store.close().await;
+}
+
 /// A link that is unlinked for good, with an earlier write that may still land.
 async fn unlinked_with_a_straggler(store: &Store, link: &LinkKey) -> Chore {
     unlink(store, link, Unlinking::default()).await;
