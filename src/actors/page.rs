@@ -103,8 +103,8 @@ struct Check {
     failures: u32,
     /// Checks that hints may ask for.
     hints: Bucket,
-    /// One of those has its slot and has not begun.
-    hinted: bool,
+    /// The slot of one of those that has not begun.
+    hinted: Option<Millis>,
 }
 
 /// Checks of one link's token that hints of changed permissions cause in quick succession, and after that.
@@ -186,7 +186,7 @@ impl PageState {
                 due_at: schedule::next_check(place, check::EVERY, now),
                 failures: 0,
                 hints: Bucket::new(HINTS, HINTS_REFILL),
-                hinted: false,
+                hinted: None,
             },
             alarm: Alarm::default(),
             job: None,
@@ -212,7 +212,7 @@ impl PageState {
                 self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
                 let (place, checked) = (schedule::place(&self.link), link.record.checked.at.is_some());
                 let due_at = schedule::first_check(place, check::EVERY, checked, spread, now);
-                (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, false);
+                (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, None);
                 if link.record.told_at.is_some() && link.record.health.is_active() {
                     self.hinted();
                 }
@@ -316,7 +316,7 @@ impl PageState {
             match self.throttled_until(now) {
                 Some(until) => self.check.due_at = until.plus(RECHECK.base),
                 None => {
-                    self.check.hinted = false;
+                    self.check.hinted = None;
                     self.begin(me, Job::Check);
                 }
             }
@@ -347,12 +347,13 @@ impl PageState {
     /// A check soon: in a slot of the whole daemon, and not too often for this link. One that has not begun answers for
     /// every hint until then.
     fn hinted(&mut self) {
-        if std::mem::replace(&mut self.check.hinted, true) {
+        if self.check.hinted.is_some() {
             return;
         }
         let now = Millis::steady();
         let soon = self.house.check_slot().max(self.check.hints.ready_at(now));
         self.check.hints.take(now);
+        self.check.hinted = Some(soon);
         self.check.due_at = self.check.due_at.min(soon);
     }
 
@@ -361,8 +362,10 @@ impl PageState {
         match done.checked {
             None => {}
             Some(CheckEnd::Told) => {
-                let due_at = schedule::next_check(schedule::place(&self.link), check::EVERY, now);
-                (self.check.due_at, self.check.failures) = (due_at, 0);
+                let next = schedule::next_check(schedule::place(&self.link), check::EVERY, now);
+                // A hint that came during this check is another's to answer for.
+                self.check.due_at = self.check.hinted.map_or(next, |soon| soon.min(next));
+                self.check.failures = 0;
             }
             Some(CheckEnd::Later(hint)) => {
                 self.check.due_at = now.plus(RECHECK.delay(self.check.failures, jitter(), hint));

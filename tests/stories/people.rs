@@ -258,6 +258,28 @@ async fn a_hint_that_was_answered_survives_a_kill_and_a_flood_is_a_trickle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hint_that_comes_while_a_token_is_looked_at_is_another_reason_to_look() {
+    let town = plan().start().await;
+    town.linked().await;
+    looked_at(&town).await;
+    town.world().set_fault(Fault::WebhooksLost, true);
+    town.world().set_latency(Duration::from_secs(1));
+    town.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::DebugToken));
+    let before = town.world().calls(Call::DebugToken);
+    until("each was looked at while hints came", async || {
+        assert_eq!(town.deliver(about(&[ADA])).await.status, 200);
+        town.world().calls(Call::DebugToken) >= before + 6
+    })
+    .await;
+    town.world().remove_permission(ADA, "pages_read_engagement").unwrap();
+    assert_eq!(town.deliver(about(&[ADA])).await.status, 200);
+    town.world().clear_faults();
+    until("all of her links wait for her", async || town.metric("pagesyncd_links{health=\"revoked\"}").await == 6.0)
+        .await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_people_is_forgotten_by_a_running_daemon_and_by_a_stopped_one() {
     let town = plan().trace().start().await;
     let ada = town.linked().await;
