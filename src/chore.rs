@@ -79,12 +79,14 @@ impl Chore {
     pub fn from_bytes(bytes: &[u8]) -> Option<Chore> {
         let (kind, rest) = bytes.split_first()?;
         let text = || std::str::from_utf8(rest).ok();
-        match kind {
+        let chore = match kind {
             b'u' => text()?.parse().ok().map(Chore::Unsubscribe),
             b'r' => text()?.parse().ok().map(Chore::Revoke),
             b'd' => LinkKey::from_bytes(rest).map(Chore::DeleteAgain),
             _ => None,
-        }
+        };
+        // Ids are read with blanks around them; a key has one spelling.
+        chore.filter(|chore| chore.to_bytes() == bytes)
     }
 }
 

@@ -101,12 +101,13 @@ async fn a_call_that_arrives_behind_a_new_subscription_does_not_end_it() {
     let user = town.linked().await;
     let page = town.nth(0);
     town.world().set_latency(Duration::from_secs(8));
-    town.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::Unsubscribe));
+    town.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::Unsubscribe).times(1));
     let ended = || {
         let outcomes = town.world().outcomes();
         outcomes.iter().filter(|(call, ..)| *call == Call::Unsubscribe).map(|(.., count)| count).sum::<u64>()
     };
     town.run(&["unlink", &page]).await;
+    until("the call is on its way", async || !town.world().is_fault_on(Fault::GraphSlow)).await;
     assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
     looked_at(&town).await;
     until("the page is subscribed", async || is_subscribed(&town, &page)).await;
