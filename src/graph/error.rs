@@ -372,7 +372,8 @@ fn read_error(status: u16, error: &Value) -> Failure {
         None => without_code(status, true),
     };
     if let GraphErrorKind::FieldRefused { field } = &mut kind {
-        *field = refused_field(&message);
+        // What could be a token is no name to remember.
+        *field = refused_field(&message).filter(|name| scrub(name, &[]) == **name);
     }
     // Limits keep their meaning: Graph marks them transient as well.
     let stands =
