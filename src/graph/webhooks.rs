@@ -29,6 +29,22 @@ pub struct Subscribed {
     pub refused: BTreeSet<String>,
 }
 
+impl Subscribed {
+    /// Leaves out the field that this error refuses; `false` when it names none of those that were asked for.
+    fn leave_out_refused(&mut self, error: &GraphError) -> bool {
+        let field = match &error.kind {
+            GraphErrorKind::FieldRefused { field: Some(field) } => self.accepted.take(&**field),
+            _ => None,
+        };
+        field.is_some_and(|field| self.refused.insert(field))
+    }
+
+    /// Nothing is left to ask for, or too much was refused.
+    fn is_hopeless(&self) -> bool {
+        self.accepted.is_empty() || self.refused.len() > MAX_REFUSED
+    }
+}
+
 /// What an app is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
@@ -118,13 +134,10 @@ impl GraphClient {
                 Ok(answer) => return confirmed("subscribe_page", &answer).map(|()| subscribed),
                 Err(error) => error,
             };
-            let field = match &error.kind {
-                GraphErrorKind::FieldRefused { field: Some(field) } => subscribed.accepted.take(&**field),
-                _ => None,
-            };
-            let Some(field) = field else { return Err(error) };
-            subscribed.refused.insert(field);
-            if subscribed.accepted.is_empty() || subscribed.refused.len() > MAX_REFUSED {
+            if !subscribed.leave_out_refused(&error) {
+                return Err(error);
+            }
+            if subscribed.is_hopeless() {
                 // One permission stands behind all fields: then it is missing, and no field is to blame.
                 if error.code == Some(200) {
                     error.kind = GraphErrorKind::PermissionMissing;
@@ -186,13 +199,10 @@ impl GraphClient {
                 Ok(answer) => return confirmed("subscribe_app", &answer).map(|()| subscribed),
                 Err(error) => error,
             };
-            let field = match &error.kind {
-                GraphErrorKind::FieldRefused { field: Some(field) } => subscribed.accepted.take(&**field),
-                _ => None,
-            };
-            let Some(field) = field else { return Err(error) };
-            subscribed.refused.insert(field);
-            if subscribed.accepted.is_empty() || subscribed.refused.len() > MAX_REFUSED {
+            if !subscribed.leave_out_refused(&error) {
+                return Err(error);
+            }
+            if subscribed.is_hopeless() {
                 return Err(error);
             }
         }
