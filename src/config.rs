@@ -10,6 +10,7 @@
 //! reload. An environment variable that is set to nothing counts as not set. Loading reads the file and the secrets'
 //! sources and nothing else; it is safe to call at any time, and holds nothing open.
 
+mod certificates;
 mod diff;
 mod fields;
 mod findings;
@@ -30,6 +31,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
+pub use certificates::CaFile;
 pub use diff::{Changes, Part, diff};
 pub use findings::{Finding, Findings, Severity};
 
@@ -148,6 +150,8 @@ pub struct Spaces {
     pub max_in_flight: usize,
     /// One request, from start to last byte.
     pub request_timeout: Duration,
+    /// Authorities trusted beside the built-in and the system's.
+    pub ca_file: Option<CaFile>,
 }
 
 /// `[store]`
@@ -187,6 +191,8 @@ pub struct Notify {
     pub max_in_flight: usize,
     /// One request, from start to last byte.
     pub request_timeout: Duration,
+    /// Authorities trusted beside the built-in and the system's.
+    pub ca_file: Option<CaFile>,
 }
 
 /// `[admin]`
@@ -317,6 +323,7 @@ impl Config {
                 previous_secret: r.secret_or_none("notify.previous_secret"),
                 max_in_flight: r.count("notify.max_in_flight"),
                 request_timeout: r.span("notify.request_timeout"),
+                ca_file: r.certificates("notify.ca_file"),
             },
             admin: Admin { socket: Admin::read_socket(r), listen: r.address_or_none("admin.listen") },
             log: Log {
@@ -384,6 +391,7 @@ impl Spaces {
             path_style: r.flag("spaces.path_style"),
             max_in_flight: r.count("spaces.max_in_flight"),
             request_timeout: r.span("spaces.request_timeout"),
+            ca_file: r.certificates("spaces.ca_file"),
         }
     }
 }

@@ -46,6 +46,7 @@ pub use webhooks::{AppSubscription, Subscribed, Topic};
 
 use crate::metrics::Metrics;
 use crate::model::{AppUserId, Secret};
+use crate::outgoing::Trust;
 
 /// What the client needs to know.
 #[derive(Debug, Clone)]
@@ -62,6 +63,8 @@ pub struct GraphSettings {
     pub request_timeout: Duration,
     /// Calls at a time; given to the gate when the client is made.
     pub max_in_flight: usize,
+    /// Authorities that may sign Graph's certificate, beside the built-in ones.
+    pub trust: Trust,
 }
 
 /// The client. Cloning is cheap, and clones share connections.

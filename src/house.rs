@@ -18,12 +18,13 @@ use crate::actors::directory::Directory;
 use crate::actors::notifier::NotifierMsg;
 use crate::actors::supervisor::SupervisorMsg;
 use crate::actors::uploader::UploaderMsg;
-use crate::config::Config;
+use crate::config::{CaFile, Config};
 use crate::graph::{Gate, GraphClient, GraphError, GraphSettings};
 use crate::metrics::Metrics;
 use crate::model::{LinkKey, Millis};
 use crate::notify::Receiver;
 use crate::oauth::StateSigner;
+use crate::outgoing::Trust;
 use crate::spaces::{ObjectStore, S3Store, SpacesError, SpacesSettings};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -50,6 +51,8 @@ impl Setup {
     /// # Errors
     /// One line that names what cannot be made.
     pub fn build(config: Config, gate: &Arc<Gate>, metrics: &Arc<Metrics>) -> Result<Setup, String> {
+        let system = Trust::of_the_system();
+        let trust = |file: &Option<CaFile>| file.as_ref().map_or(system.clone(), |f| system.with(&f.certificates));
         let f = &config.facebook;
         let graph = GraphSettings {
             graph_url: f.graph_url.clone(),
@@ -58,6 +61,7 @@ impl Setup {
             app_secret: f.app_secret.clone(),
             request_timeout: f.request_timeout,
             max_in_flight: f.max_in_flight,
+            trust: system.clone(),
         };
         let graph = GraphClient::new(graph, metrics.clone(), gate.clone()).map_err(|e| format!("facebook: {e}"))?;
         let s = &config.spaces;
@@ -69,9 +73,12 @@ impl Setup {
             secret_key: s.secret_key.clone(),
             path_style: s.path_style,
             request_timeout: s.request_timeout,
+            max_in_flight: s.max_in_flight,
+            trust: trust(&s.ca_file),
         };
         let spaces = S3Store::new(spaces, metrics.clone()).map_err(|e| format!("spaces: {e}"))?;
-        let receiver = Receiver::new(&config.notify).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
+        let n = &config.notify;
+        let receiver = Receiver::new(n, &trust(&n.ca_file)).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
         let session = &config.session;
         let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
         Ok(Setup { config, graph, spaces: Arc::new(spaces), receiver, states, loaded_at: Millis::now() })

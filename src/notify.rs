@@ -6,8 +6,8 @@
 //! keys are wiped; the tests verify with the specification's own library, as a receiver would.
 //!
 //! Nothing here tries again or remembers; that is the notifier's. Time and answers are bounded: of an answer's body no
-//! more than [`MOST_READ`] is taken, so that the connection can be used again, and none of it is kept or shown. No
-//! redirect is followed and no proxy of the environment used: a notice goes to `notify.url` and nowhere else.
+//! more than [`MOST_READ`] is taken, so that the connection can be used again, and none of it is kept or shown. A notice
+//! goes to `notify.url` and nowhere else, by the rule of [`outgoing`].
 
 use std::time::Duration;
 
@@ -15,15 +15,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, Url};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::config::{Notify, decode_notify_secret};
 use crate::model::Millis;
 use crate::notice::Notice;
-use crate::outgoing;
+use crate::outgoing::{self, TlsFault, Trust};
 
 /// Bytes of an answer's body that are read at most.
 const MOST_READ: usize = 16 << 10;
@@ -61,23 +60,15 @@ impl Receiver {
     ///
     /// # Errors
     /// One line that names what cannot be made.
-    pub fn new(settings: &Notify) -> Result<Option<Self>, String> {
+    pub fn new(settings: &Notify, trust: &Trust) -> Result<Option<Self>, String> {
         let (Some(url), Some(secret)) = (&settings.url, &settings.secret) else { return Ok(None) };
         let url = Url::parse(url).map_err(|_| "url is not an address".to_owned())?;
         let secrets = [Some(secret), settings.previous_secret.as_ref()].into_iter().flatten();
         let keys: Option<Vec<_>> = secrets.map(decode_notify_secret).collect();
         let keys = keys.ok_or("a secret is not whsec_ and base64")?;
-        let total = settings.request_timeout;
-        let http = Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
+        let http = outgoing::client(settings.request_timeout, trust)
             .http1_only()
-            .connect_timeout(total.min(Duration::from_secs(5)))
-            .timeout(total)
-            .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(settings.max_in_flight)
-            .tcp_keepalive(Duration::from_secs(30))
-            .user_agent(concat!("pagesyncd/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| format!("the http client cannot be built: {}", describe(e)))?;
         Ok(Some(Receiver { url, keys, http }))
@@ -96,9 +87,10 @@ impl Receiver {
         let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
         let request = request.header("webhook-id", &notice.id).header("webhook-timestamp", timestamp);
         let sent = request.header("webhook-signature", signature).body(body).send().await;
-        let answer = sent.map_err(|e| not_taken(Fault::Busy(None), &describe(e)))?;
+        let mut answer = sent.map_err(unanswered)?;
         let (status, hint) = (answer.status().as_u16(), outgoing::retry_after(answer.headers()));
-        read_away(answer).await;
+        // A connection can be used again only when the answer was read to its end. The bytes are thrown away.
+        drop(outgoing::beginning(&mut answer, MOST_READ).await);
         judge(status, hint)
     }
 }
@@ -134,14 +126,11 @@ fn judge(status: u16, hint: Option<Duration>) -> Result<(), NotTaken> {
     Err(NotTaken { fault, text: format!("the receiver of notices answers {status}: it {words}") })
 }
 
-/// A connection whose answer was not read to the end cannot be used again. What comes is thrown away.
-async fn read_away(mut answer: Response) {
-    let mut left = MOST_READ;
-    while let Ok(Some(chunk)) = answer.chunk().await {
-        match left.checked_sub(chunk.len()) {
-            Some(rest) => left = rest,
-            None => return,
-        }
+/// No answer came. A certificate that is refused stays refused until a person acts.
+fn unanswered(error: reqwest::Error) -> NotTaken {
+    match TlsFault::of(&error) {
+        Some(fault) => not_taken(Fault::Settings, &fault.text("notify.url", Some("notify.ca_file"))),
+        None => not_taken(Fault::Busy(None), &describe(error)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The object store: a few operations on one private bucket, and what can go wrong with them.
 //!
-//! Everything else in the house sees [`ObjectStore`] and [`SpacesError`]; that it is DigitalOcean Spaces, reached
-//! through rust-s3, is known to [`s3`](self::s3) alone. Keys are [`ObjectKey`]s, which can name nothing outside their
+//! The rest of the program sees [`ObjectStore`] and [`SpacesError`]. Only [`s3`](self::s3) and [`exchange`] know that the
+//! store is DigitalOcean Spaces and that rust-s3 signs its requests. Keys are [`ObjectKey`]s, which can name nothing outside their
 //! prefix, and bodies are JSON documents of some kilobytes, sent whole with their length.
 //!
 //! What every implementation promises, and the conformance suite holds each of them to:
@@ -18,6 +18,7 @@
 //! Accepted: two puts of one key at the same time may land in either order. The uploader never sends two.
 
 pub mod error;
+mod exchange;
 #[cfg(any(test, feature = "sandbox"))]
 pub mod memory;
 pub mod s3;

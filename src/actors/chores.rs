@@ -249,7 +249,7 @@ async fn delete_again(house: &Arc<House>, link: &LinkKey, seq: u64) -> Ended {
         Ok(_) => Ended::Done,
         Err(error) => {
             tracing::debug!(%link, %error, "an unlinked object could not be deleted a second time yet");
-            Ended::Later { hint: None, unanswered: error.status.is_none() }
+            Ended::Later { hint: error.retry_after, unanswered: error.status.is_none() }
         }
     }
 }

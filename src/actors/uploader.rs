@@ -280,7 +280,9 @@ fn failed(link: &LinkKey, error: &SpacesError) -> Ended {
     tracing::debug!(%link, %error, "an object could not be written yet");
     let outcome = match error.kind {
         SpacesErrorKind::Misconfigured { .. } | SpacesErrorKind::Clock => Outcome::Misconfigured,
-        SpacesErrorKind::Busy | SpacesErrorKind::SlowDown | SpacesErrorKind::Corrupt => Outcome::Busy { hint: None },
+        SpacesErrorKind::Busy | SpacesErrorKind::SlowDown | SpacesErrorKind::Corrupt => {
+            Outcome::Busy { hint: error.retry_after }
+        }
     };
     Ended { unanswered: error.status.is_none(), ..Ended::of(outcome) }
 }

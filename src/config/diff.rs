@@ -80,10 +80,11 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         facebook { app_id app_secret previous_app_secret verify_token graph_version graph_url dialog_url scopes
             page_fields webhook_fields accept_sha1 max_in_flight request_timeout }
         sync { poll_interval debounce burst refill }
-        spaces { region bucket endpoint access_key secret_key path_style max_in_flight request_timeout }
+        spaces { region bucket endpoint access_key secret_key path_style max_in_flight request_timeout
+            ca_file }
         store { path key previous_keys }
         session { state_secret previous_state_secret ttl allow_new }
-        notify { url secret previous_secret max_in_flight request_timeout }
+        notify { url secret previous_secret max_in_flight request_timeout ca_file }
         admin { socket listen }
         log { level format });
     let mut changes = Changes::default();

@@ -27,6 +27,8 @@ pub(super) enum Kind {
     AddressOrNone,
     /// A path.
     Path,
+    /// A file of certificates, or `""` for none.
+    Certificates,
     /// A list of texts.
     List,
     /// A secret from any source.
@@ -176,6 +178,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("spaces.path_style", Kind::Flag, Flag(false), &[Uploader]),
     Key::new("spaces.max_in_flight", Kind::Count(1, 256), Number(8), &[Uploader]),
     Key::new("spaces.request_timeout", Kind::Span(ms(100), secs(600)), Text("30s"), &[Uploader]),
+    Key::new("spaces.ca_file", Kind::Certificates, Text(""), &[Uploader]),
 
     Key::new("store.path", Kind::Path, Text("/var/lib/pagesyncd"), &[]),
     Key::new("store.key", Kind::Secret, Required, &[StoreKeys]),
@@ -191,6 +194,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("notify.previous_secret", Kind::SecretOrNone, Text(""), &[Notify]),
     Key::new("notify.max_in_flight", Kind::Count(1, 64), Number(4), &[Notify]),
     Key::new("notify.request_timeout", Kind::Span(ms(100), secs(600)), Text("10s"), &[Notify]),
+    Key::new("notify.ca_file", Kind::Certificates, Text(""), &[Notify]),
 
     Key::new("admin.socket", Kind::Path, Text("/run/pagesyncd/admin.sock"), &[]),
     Key::new("admin.listen", Kind::AddressOrNone, Text(""), &[Admin]),

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::Env;
 use super::findings::{Report, shown};
 use super::keys::{Absent, Key, Kind, find};
 use super::raw::{Raw, kind_of};
 use super::secret::{Vault, first, is_placeholder, sound};
 use super::validate;
+use super::{CaFile, Env};
 use crate::model::Secret;
 
 /// Longest text and longest list taken from the file.
@@ -27,6 +27,8 @@ const MAX_LIST: usize = 200;
 pub(super) struct Reader<'a> {
     raw: Raw<'a>,
     env: Env<'a>,
+    /// Relative paths of files start here: the folder of the configuration file.
+    base: &'a Path,
     vault: Vault<'a>,
     report: &'a mut Report,
     /// A syntax error may have swallowed keys: say nothing of missing ones.
@@ -37,7 +39,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(raw: Raw<'a>, env: Env<'a>, base: &'a Path, report: &'a mut Report) -> Self {
-        Reader { raw, env, vault: Vault::new(env, base), report, torn: false, exposed: false }
+        Reader { raw, env, base, vault: Vault::new(env, base), report, torn: false, exposed: false }
     }
 
     /// The file has syntax errors?
@@ -177,6 +179,12 @@ impl<'a> Reader<'a> {
             }
             _ => PathBuf::from(self.text(name)),
         }
+    }
+
+    /// The certificates of a file, or none.
+    pub(super) fn certificates(&mut self, name: &str) -> Option<CaFile> {
+        let path = self.text(name);
+        (!path.is_empty()).then(|| CaFile::read(name, &self.base.join(path), self.report)).flatten()
     }
 
     pub(super) fn flag(&mut self, name: &str) -> bool {

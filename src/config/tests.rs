@@ -182,6 +182,7 @@ fn another(key: &keys::Key) -> String {
         (_, Kind::Span(..)) => "\"4m\"".to_owned(),
         (_, Kind::Address | Kind::AddressOrNone) => "\"127.0.0.1:7777\"".to_owned(),
         (_, Kind::Path) => "\"/somewhere/else\"".to_owned(),
+        (_, Kind::Certificates) => "\"another.pem\"".to_owned(),
         (_, Kind::List) => "[\"name\"]".to_owned(),
         (_, Kind::Secret | Kind::SecretOrNone) => "\"another-secret-that-is-long-enough-for-all\"".to_owned(),
         (_, Kind::Secrets) => format!("[{OTHER_KEY:?}]"),
@@ -193,7 +194,7 @@ fn each_key_of_the_list_is_read_and_compared() {
     // The endpoint stands, so that a change of region is one change.
     let base = || {
         let base = Case::least().with("spaces.endpoint", "\"https://nyc3.digitaloceanspaces.com\"");
-        base.with("notify.secret", &format!("\"whsec_{KEY}\""))
+        base.with("notify.secret", &format!("\"whsec_{KEY}\"")).file("another.pem", certificate(), 0o644)
     };
     let old = base().config();
     assert!(diff(&old, &old).is_empty());
@@ -203,6 +204,48 @@ fn each_key_of_the_list_is_read_and_compared() {
         assert_eq!(changes.keys, [key.name]);
         assert_eq!(changes.refused.is_empty(), !matches!(key.name, "store.path" | "admin.socket"), "{}", key.name);
         assert_eq!(changes.parts, key.touches.iter().copied().collect(), "{}", key.name);
+    }
+}
+
+/// A certificate as PEM.
+fn certificate() -> String {
+    rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap().cert.pem()
+}
+
+#[test]
+fn authorities_are_read_from_their_file_and_a_renewed_file_is_a_change() {
+    let (one, two) = (certificate(), certificate());
+    let case = Case::least().with("spaces.ca_file", "\"ca.pem\"").file("ca.pem", format!("# ours\n{one}{two}"), 0o644);
+    let old = case.config();
+    let file = old.spaces.ca_file.as_ref().unwrap();
+    assert_eq!((file.path.clone(), file.certificates.len()), (case.dir.path().join("ca.pem"), 2));
+    assert_eq!(format!("{file:?}"), format!("CaFile({}, 2 certificates)", file.path.display()));
+    let renewed = case.file("ca.pem", &two, 0o644).config();
+    let changes = diff(&old, &renewed);
+    assert_eq!((changes.keys.as_slice(), changes.touches(Part::Uploader)), (&["spaces.ca_file"][..], true));
+}
+
+#[test]
+fn a_file_of_authorities_that_is_of_no_use_is_an_error_at_its_key() {
+    let torn = certificate().replace("BEGIN CERTIFICATE-----\nM", "BEGIN CERTIFICATE-----\nN");
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    for (text, why) in [
+        (None, "there is no such file"),
+        (Some(String::new()), "it holds no certificate"),
+        (Some("not PEM at all".to_owned()), "it holds no certificate"),
+        (Some(key.clone()), "it holds no certificate"),
+        (Some("-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n".to_owned()), "it is not PEM"),
+        (Some(format!("{}{torn}", certificate())), "certificate 2 in it cannot be read"),
+    ] {
+        for name in ["spaces.ca_file", "notify.ca_file"] {
+            let case = Case::least().with(name, "\"ca.pem\"");
+            let case = if let Some(text) = &text { case.file("ca.pem", text, 0o644) } else { case };
+            let found = case.findings();
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!((found[0].severity, found[0].key.as_str()), (Severity::Error, name));
+            assert!(found[0].message.ends_with(why), "{}", found[0].message);
+            assert!(!found[0].to_string().contains(key.lines().nth(1).unwrap()), "{}", found[0]);
+        }
     }
 }
 

@@ -134,6 +134,7 @@ pub(crate) fn settings(url: &str) -> GraphSettings {
         app_secret: Secret::new(APP_SECRET),
         request_timeout: Duration::from_secs(5),
         max_in_flight: 8,
+        trust: crate::outgoing::Trust::default(),
     }
 }
 

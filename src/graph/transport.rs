@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Method, Request, Response, Url};
+use reqwest::{Client, Method, Request, Url};
 use serde_json::Value;
 use tracing::{debug, warn};
 
@@ -19,7 +18,7 @@ use super::throttle::{Held, Priority};
 use super::usage::Usage;
 use crate::metrics::Metrics;
 use crate::model::{AppUserId, PageId, Secret};
-use crate::outgoing;
+use crate::outgoing::{self, TlsFault, Unread};
 use crate::signature::appsecret_proof;
 
 /// The largest answer that is read, in bytes.
@@ -128,17 +127,8 @@ impl Inner {
         if !matches!(base.scheme(), "https" | "http") || base.cannot_be_a_base() {
             return Err(wrong("graph_url is not an http address"));
         }
-        let total = settings.request_timeout;
-        let http = Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .connect_timeout(total.min(Duration::from_secs(5)))
-            .read_timeout(total.min(Duration::from_secs(15)))
-            .timeout(total)
-            .pool_idle_timeout(Duration::from_secs(30))
+        let http = outgoing::client(settings.request_timeout, &settings.trust)
             .pool_max_idle_per_host(8)
-            .tcp_keepalive(Duration::from_secs(30))
-            .user_agent(concat!("pagesyncd/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| wrong(&format!("the http client cannot be built: {}", describe(e))))?;
         gate.set_max_in_flight(settings.max_in_flight);
@@ -165,8 +155,11 @@ impl Inner {
         let request = self.request(call)?;
         let network = |e: reqwest::Error| {
             let unsent = e.is_connect();
-            let message = scrub(&describe(e), &self.hidden(call));
-            Failed { error: GraphError::local(call.name, GraphErrorKind::Transient, message), unsent }
+            let (kind, message) = match TlsFault::of(&e) {
+                Some(fault) => (GraphErrorKind::Misconfigured, fault.text("facebook.graph_url", None)),
+                None => (GraphErrorKind::Transient, scrub(&describe(e), &self.hidden(call))),
+            };
+            Failed { error: GraphError::local(call.name, kind, message), unsent }
         };
         let mut response = self.http.execute(request).await.map_err(network)?;
         self.note_version(response.headers());
@@ -174,9 +167,9 @@ impl Inner {
         let status = response.status().as_u16();
         let hint = outgoing::retry_after(response.headers());
         let trace = header(response.headers(), "x-fb-trace-id").map(str::to_owned);
-        let body = match read_body(&mut response).await {
+        let body = match outgoing::body(&mut response, MAX_ANSWER).await {
             Ok(body) => body,
-            Err(Unread::Network(e)) => return Err(Failed { unsent: false, ..network(e) }),
+            Err(Unread::Broken(e)) => return Err(Failed { unsent: false, ..network(e) }),
             Err(Unread::TooLarge) => {
                 return Err(GraphError::odd(call.name, "the answer is larger than 4 MiB").into());
             }
@@ -301,25 +294,6 @@ fn held_back(call: &'static str, held: Held) -> GraphError {
         kind,
         format!("not called, the budget is spent for {} s", held.retry_after.as_secs().max(1)),
     )
-}
-
-enum Unread {
-    TooLarge,
-    Network(reqwest::Error),
-}
-
-async fn read_body(response: &mut Response) -> Result<Vec<u8>, Unread> {
-    if response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
-        return Err(Unread::TooLarge);
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(Unread::Network)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(Unread::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 /// The error and what caused it, without the address.

@@ -8,12 +8,15 @@
 //! A front proxy answers in its own way: HTML or nothing under 429, 500, 502 or 504. What is no S3 document is judged
 //! by its status.
 
-use std::error::Error;
+use std::time::{Duration, SystemTime};
 
+use http::HeaderMap;
 use s3::error::S3Error;
 
-/// How much of an error document is searched for its `<Code>`. RGW writes it within the first hundred bytes.
-const SEARCHED_BYTES: usize = 4096;
+use crate::outgoing::{self, TlsFault};
+
+/// How much of an error document is read and searched for its `<Code>`. RGW writes it within the first hundred bytes.
+pub(super) const SEARCHED_BYTES: usize = 4096;
 /// The longest error code carried on.
 const LONGEST_CODE: usize = 64;
 /// The longest description of a broken connection carried on.
@@ -26,7 +29,7 @@ pub enum SpacesErrorKind {
     /// itself; back off with jitter.
     Busy,
     /// Spaces asks for fewer requests: 503 `SlowDown`, or 429. As [`Busy`](SpacesErrorKind::Busy), and a reason to
-    /// slow every key, not only this one. Spaces sends no `Retry-After` with it.
+    /// slow every key, not only this one. RGW sends no `Retry-After` with it; a proxy before it may.
     SlowDown,
     /// A person must change a setting, a right, a quota or an account. Keep trying slowly: it may be put right on the
     /// other side.
@@ -83,6 +86,8 @@ pub struct SpacesError {
     pub status: Option<u16>,
     /// S3's error code, when the answer carried one.
     pub code: Option<String>,
+    /// How long the answer asks to wait, where it does.
+    pub retry_after: Option<Duration>,
     /// What happened, in plain words.
     pub message: String,
 }
@@ -99,7 +104,7 @@ fn told(status: Option<u16>, code: Option<&str>) -> String {
 impl SpacesError {
     /// A failure of this kind that no answer from Spaces explains.
     pub fn new(op: &'static str, kind: SpacesErrorKind, message: impl Into<String>) -> Self {
-        SpacesError { kind, op, status: None, code: None, message: message.into() }
+        SpacesError { kind, op, status: None, code: None, retry_after: None, message: message.into() }
     }
 
     /// A failure of this kind in the kind's own words.
@@ -115,41 +120,37 @@ impl SpacesError {
     /// An answer that was not a success.
     pub fn answered(op: &'static str, status: u16, body: &str) -> Self {
         let (kind, code) = classify(status, body);
-        SpacesError { kind, op, status: Some(status), code, message: kind.text().to_owned() }
+        SpacesError { status: Some(status), code, ..SpacesError::of(op, kind) }
     }
 
-    /// What the S3 client reported.
-    pub(super) fn reported(op: &'static str, error: S3Error) -> Self {
-        match error {
-            S3Error::HttpFailWithBody(status, body) => SpacesError::answered(op, status, &body),
-            S3Error::Reqwest(error) => SpacesError::transport(op, error),
-            S3Error::Io(error) => SpacesError::new(op, SpacesErrorKind::Busy, clipped(error.to_string())),
-            S3Error::Utf8(_) | S3Error::FromUtf8(_) | S3Error::ReqwestHeaderToStr(_) => {
-                SpacesError::new(op, SpacesErrorKind::Corrupt, "the answer could not be read")
-            }
-            // The rest is about the settings the client was made from. Their texts quote what they choke on.
-            _ => SpacesError::of(op, UNUSABLE),
+    /// What the answer's headers add: how long to wait, and for a clock that is off, by how much.
+    pub(super) fn with_headers(mut self, headers: &HeaderMap) -> Self {
+        self.retry_after = outgoing::retry_after(headers);
+        if self.kind == SpacesErrorKind::Clock
+            && let Some(difference) = outgoing::clock_difference(headers, SystemTime::now())
+        {
+            self.message = format!("{}; it is {difference} that of spaces", self.message);
         }
+        self
     }
 
-    fn transport(op: &'static str, error: reqwest::Error) -> Self {
+    /// No request can be made from the settings. The client's own text may quote the settings, secrets included.
+    pub(super) fn unusable(op: &'static str, _error: &S3Error) -> Self {
+        SpacesError::of(op, UNUSABLE)
+    }
+
+    /// No complete answer came.
+    pub(super) fn transport(op: &'static str, error: reqwest::Error) -> Self {
         if error.is_timeout() {
             return SpacesError::timed_out(op);
-        }
-        if error.is_redirect() {
-            return SpacesError::of(op, ELSEWHERE);
         }
         if error.is_builder() {
             return SpacesError::of(op, UNUSABLE);
         }
-        let error = error.without_url();
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
+        if let Some(fault) = TlsFault::of(&error) {
+            return SpacesError::new(op, CERTIFICATE, fault.text("spaces.endpoint", Some("spaces.ca_file")));
         }
-        SpacesError::new(op, SpacesErrorKind::Busy, clipped(text))
+        SpacesError::new(op, SpacesErrorKind::Busy, clipped(outgoing::describe("spaces is out of reach", error)))
     }
 }
 
@@ -166,6 +167,8 @@ const ELSEWHERE: SpacesErrorKind =
 const UNUSABLE: SpacesErrorKind = misconfigured(
     "no request can be made from these settings; check spaces.endpoint, spaces.region, spaces.bucket and the keys",
 );
+const CERTIFICATE: SpacesErrorKind =
+    misconfigured("the certificate at spaces.endpoint is not accepted; check spaces.endpoint and spaces.ca_file");
 const UNKNOWN_KEY: SpacesErrorKind =
     misconfigured("spaces does not know the access key, or it was rotated; put the valid one in spaces.access_key");
 const DENIED: SpacesErrorKind = misconfigured(

@@ -1,19 +1,15 @@
-//! Spaces through rust-s3. The traps of that client, and what is done about each:
+//! Spaces through rust-s3, which builds and signs each request; [`exchange`](super::exchange) sends it and reads the
+//! answer. The traps of rust-s3 that are left, and the answer to each:
 //!
-//! - Its retries are a process-wide number that applies to reads only; it is set to zero, so that one call is one
-//!   request and waiting is decided in one place.
-//! - A `Bucket` is a connection pool. One is built per endpoint and cloned; [`S3Store::with_credentials`] swaps the
-//!   keys on a clone, so that rotating them keeps the open connections.
-//! - Its client has no connect timeout: the limit on the whole operation stands around the call as well.
-//! - It **follows redirects**, 303 as a GET whose 200 would look like a success, the others with the same method and a
-//!   signature that does not fit. So a put must be answered with an entity tag that fits the body, and a delete with
-//!   204. Towards another host the signature is left behind, and a private bucket refuses what is not signed.
-//! - It hands error documents on whole; [`error`](super::error) lets nothing but their code through. A document's size
-//!   is bounded by the time the operation may take, not by a number of bytes.
+//! - A `Bucket` holds an HTTP client of its own, which is never used. The client in use is made per endpoint and shared;
+//!   [`S3Store::with_credentials`] swaps the keys on a clone of the bucket, so that rotating them keeps the open
+//!   connections.
 //! - It resolves `..` in keys into other buckets: [`ObjectKey`] cannot hold one.
-//!
 //! - It knows neither GetBucketVersioning nor ListObjectVersions. A bucket handle with other query parameters asks both
 //!   as a read of the bucket's root, signed like every other request.
+//!
+//! A put must be answered with an entity tag that fits the body, and a delete with 204: another server's 200 is no
+//! success.
 //!
 //! # Erasing
 //!
@@ -31,20 +27,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, header};
+use reqwest::Client;
+use s3::command::Command;
 use s3::creds::Credentials;
 use s3::error::S3Error;
-use s3::request::ResponseDataStream;
 use s3::{Bucket, Region};
 
+use super::exchange::{self, Answer, Question};
 use super::{
     CONTENT_TYPE, Erased, Head, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind, Versioning,
     plain_etag, versions,
 };
 use crate::metrics::Metrics;
 use crate::model::{Millis, ObjectKey, Secret};
+use crate::outgoing::{self, Trust};
 
 /// What it takes to reach a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,15 +62,23 @@ pub struct SpacesSettings {
     pub path_style: bool,
     /// The most that one operation may take, from connecting to the answer's last byte.
     pub request_timeout: Duration,
+    /// Requests at a time; as many connections are kept.
+    pub max_in_flight: usize,
+    /// Authorities that may sign the endpoint's certificate, beside the built-in ones.
+    pub trust: Trust,
 }
 
 /// How long it is believed whether the bucket keeps versions.
 pub const BELIEVED: Duration = Duration::from_secs(10 * 60);
 /// Listings of one object's versions that are worked through in one go; what is left is a matter of another.
 const ROUNDS: usize = 20;
+const ACL: header::HeaderName = header::HeaderName::from_static("x-amz-acl");
+/// The longest body of an answer that needs none: what a proxy may put there, so that the connection stays usable.
+const NO_BODY: usize = 16 << 10;
 
 /// A bucket in Spaces, or in anything that speaks S3.
 pub struct S3Store {
+    http: Client,
     bucket: Bucket,
     limit: Duration,
     metrics: Arc<Metrics>,
@@ -85,15 +92,18 @@ impl S3Store {
     /// # Errors
     /// [`Misconfigured`](SpacesErrorKind::Misconfigured) when no request can be made from the settings.
     pub fn new(settings: SpacesSettings, metrics: Arc<Metrics>) -> Result<Self, SpacesError> {
-        s3::set_retries(0);
         let credentials = credentials(&settings.access_key, &settings.secret_key)?;
+        let limit = settings.request_timeout;
+        // One connection for each request under way. HTTP/2 would put them all on one, and a Host header in each.
+        let http = outgoing::client(limit, &settings.trust).http1_only();
+        let http = http.pool_max_idle_per_host(settings.max_in_flight).build();
+        let http = http.map_err(|error| SpacesError::transport("setup", error))?;
         let region =
             Region::Custom { region: settings.region, endpoint: settings.endpoint.trim_end_matches('/').to_owned() };
         let bucket = Bucket::new(&settings.bucket, region, credentials).map_err(unusable)?;
-        let mut bucket = if settings.path_style { bucket.with_path_style() } else { bucket };
-        bucket.set_request_timeout(Some(settings.request_timeout));
+        let bucket = if settings.path_style { bucket.with_path_style() } else { bucket };
         let (versioning, warned) = Default::default();
-        Ok(S3Store { bucket: *bucket, limit: settings.request_timeout, metrics, versioning, warned })
+        Ok(S3Store { http, bucket: *bucket, limit, metrics, versioning, warned })
     }
 
     /// The same bucket and the same open connections with other keys.
@@ -103,8 +113,9 @@ impl S3Store {
     pub fn with_credentials(&self, access_key: &Secret, secret_key: &Secret) -> Result<Self, SpacesError> {
         let mut bucket = self.bucket.clone();
         bucket.set_credentials(credentials(access_key, secret_key)?);
+        let (http, limit) = (self.http.clone(), self.limit);
         let (versioning, warned) = (Arc::clone(&self.versioning), Arc::clone(&self.warned));
-        Ok(S3Store { bucket, limit: self.limit, metrics: Arc::clone(&self.metrics), versioning, warned })
+        Ok(S3Store { http, bucket, limit, metrics: Arc::clone(&self.metrics), versioning, warned })
     }
 
     /// Holds the operation to its time and counts its outcome.
@@ -122,52 +133,66 @@ impl S3Store {
         outcome
     }
 
+    /// A question without a body.
+    async fn ask(
+        &self,
+        bucket: &Bucket,
+        op: &'static str,
+        path: &str,
+        command: Command<'_>,
+        most: usize,
+    ) -> Result<Answer, SpacesError> {
+        exchange::ask(&self.http, bucket, Question { op, path, command, body: Bytes::new(), most }).await
+    }
+
     async fn send_put(&self, key: &ObjectKey, body: Bytes) -> Result<PutDone, SpacesError> {
-        let reported = |error| SpacesError::reported("put", error);
-        let request = self
-            .bucket
-            .put_object_builder(key.as_str(), &body)
-            .with_content_type(CONTENT_TYPE)
-            .with_header("x-amz-acl", "private")
-            .map_err(reported)?;
-        let answer = request.execute().await.map_err(reported)?;
-        let etag = unquoted(answer.as_str().unwrap_or_default());
+        let private = HeaderMap::from_iter([(ACL, HeaderValue::from_static("private"))]);
+        let command = Command::PutObject {
+            content: &body,
+            content_type: CONTENT_TYPE,
+            custom_headers: Some(private),
+            multipart: None,
+        };
+        let question = Question { op: "put", path: key.as_str(), command, body: body.clone(), most: NO_BODY };
+        let answer = exchange::ask(&self.http, &self.bucket, question).await?;
+        let etag = unquoted(text(&answer.headers, &header::ETAG).unwrap_or_default());
         check_etag(&etag, &body)?;
         Ok(PutDone { etag })
     }
 
     async fn send_head(&self, key: &ObjectKey) -> Result<Option<Head>, SpacesError> {
-        let told = match self.bucket.head_object(key.as_str()).await {
-            Ok((told, _)) => told,
-            Err(S3Error::HttpFailWithBody(404, _)) => return Ok(None),
-            Err(error) => return Err(SpacesError::reported("head", error)),
+        let answer = match self.ask(&self.bucket, "head", key.as_str(), Command::HeadObject, NO_BODY).await {
+            Ok(answer) => answer,
+            Err(error) if error.status == Some(404) => return Ok(None),
+            Err(error) => return Err(error),
         };
-        let length = told.content_length.and_then(|length| u64::try_from(length).ok());
-        let (Some(etag), Some(content_length)) = (told.e_tag, length) else {
+        let length = text(&answer.headers, &header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        let (Some(etag), Some(content_length)) = (text(&answer.headers, &header::ETAG), length) else {
             return Err(SpacesError::new("head", SpacesErrorKind::Corrupt, "the answer names no tag or no length"));
         };
-        Ok(Some(Head { etag: unquoted(&etag), content_length, content_type: told.content_type }))
+        let content_type = text(&answer.headers, &header::CONTENT_TYPE).map(str::to_owned);
+        Ok(Some(Head { etag: unquoted(etag), content_length, content_type }))
     }
 
     async fn send_get(&self, key: &ObjectKey) -> Result<Option<Bytes>, SpacesError> {
-        match self.bucket.get_object_stream(key.as_str()).await {
-            Ok(answer) => whole("get", answer).await.map(Some),
-            Err(error) => absent_or("get", error).map(|()| None),
+        match self.ask(&self.bucket, "get", key.as_str(), Command::GetObject, MAX_OBJECT_BYTES).await {
+            Ok(answer) => Ok(Some(answer.body)),
+            Err(error) => absent_or(error).map(|()| None),
         }
     }
 
     /// Removes the object, or the version of it that the bucket handle's query names. Did the answer speak of versions?
-    async fn send_delete(bucket: &Bucket, key: &ObjectKey) -> Result<bool, SpacesError> {
-        match bucket.delete_object(key.as_str()).await {
-            Ok(answer) if answer.status_code() == 204 => {
-                let headers = answer.headers();
+    async fn send_delete(&self, bucket: &Bucket, key: &ObjectKey) -> Result<bool, SpacesError> {
+        match self.ask(bucket, "delete", key.as_str(), Command::DeleteObject, NO_BODY).await {
+            Ok(answer) if answer.status == 204 => {
+                let headers = answer.headers;
                 Ok(["x-amz-version-id", "x-amz-delete-marker"].iter().any(|name| headers.contains_key(*name)))
             }
             Ok(answer) => Err(SpacesError {
-                status: Some(answer.status_code()),
+                status: Some(answer.status),
                 ..SpacesError::new("delete", SpacesErrorKind::Corrupt, "the answer is not S3's answer to a deletion")
             }),
-            Err(error) => absent_or("delete", error).map(|()| false),
+            Err(error) => absent_or(error).map(|()| false),
         }
     }
 
@@ -180,9 +205,8 @@ impl S3Store {
     /// A document about the bucket.
     async fn send_question(&self, op: &'static str, query: &[(&str, &str)]) -> Result<String, SpacesError> {
         let bucket = self.asked(query)?;
-        let answer = bucket.get_object_stream("/").await.map_err(|error| SpacesError::reported(op, error))?;
-        let document = whole(op, answer).await?;
-        Ok(String::from_utf8_lossy(&document).into_owned())
+        let answer = self.ask(&bucket, op, "/", Command::GetObject, MAX_OBJECT_BYTES).await?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 
     async fn ask_versioning(&self) -> Result<Versioning, SpacesError> {
@@ -201,7 +225,7 @@ impl S3Store {
     }
 
     async fn plain_delete(&self, key: &ObjectKey) -> Result<bool, SpacesError> {
-        self.bounded("delete", Self::send_delete(&self.bucket, key)).await
+        self.bounded("delete", self.send_delete(&self.bucket, key)).await
     }
 
     /// Deletes version by version until there is none.
@@ -216,7 +240,7 @@ impl S3Store {
             }
             for id in ids {
                 let version = self.asked(&[("versionId", &id)])?;
-                self.bounded("delete", Self::send_delete(&version, key)).await?;
+                self.bounded("delete", self.send_delete(&version, key)).await?;
             }
         }
         Err(SpacesError::new("versions", SpacesErrorKind::Busy, "there are more versions than are removed in one go"))
@@ -247,20 +271,6 @@ impl S3Store {
 /// A question that this endpoint does not know or this key may not ask, rather than one to ask again.
 fn is_refused(error: &SpacesError) -> bool {
     matches!(error.kind, SpacesErrorKind::Misconfigured { .. } | SpacesErrorKind::Corrupt)
-}
-
-/// A body, as far as one may be long.
-async fn whole(op: &'static str, mut answer: ResponseDataStream) -> Result<Bytes, SpacesError> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = answer.bytes().next().await {
-        let chunk = chunk.map_err(|error| SpacesError::reported(op, error))?;
-        if body.len() + chunk.len() > MAX_OBJECT_BYTES {
-            let text = format!("the object is larger than {MAX_OBJECT_BYTES} bytes");
-            return Err(SpacesError::new(op, SpacesErrorKind::Corrupt, text));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
 }
 
 impl ObjectStore for S3Store {
@@ -300,14 +310,17 @@ fn credentials(access_key: &Secret, secret_key: &Secret) -> Result<Credentials, 
 }
 
 fn unusable(error: S3Error) -> SpacesError {
-    SpacesError::reported("setup", error)
+    SpacesError::unusable("setup", &error)
 }
 
 /// A 404 that S3 itself says is about the object; a 404 about anything else is an error.
-fn absent_or(op: &'static str, error: S3Error) -> Result<(), SpacesError> {
-    let error = SpacesError::reported(op, error);
+fn absent_or(error: SpacesError) -> Result<(), SpacesError> {
     let absent = error.status == Some(404) && error.code.as_deref() == Some("NoSuchKey");
     if absent { Ok(()) } else { Err(error) }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 fn unquoted(etag: &str) -> String {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::town::leaks::{overhear, peer};
-use crate::town::{Plan, Town, delivery};
+use crate::town::{Plan, Town, delivery, memory};
 
 const HOOK: &str = "/facebook/webhook";
 /// A signed webhook is answered within this while others misbehave.
@@ -85,13 +85,6 @@ async fn webhooks_get_through(town: &Town) {
         assert_eq!(answers(&said).first().map(|a| a.0), Some(200), "{}", String::from_utf8_lossy(&said));
         assert!(started.elapsed() < PROMPT, "a signed webhook took {:?}", started.elapsed());
     }
-}
-
-/// What the daemon holds in memory, in MiB.
-fn memory(town: &Town) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", town.daemon.pid().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
 fn check_growth(town: &Town, before: f64, most: f64) {

@@ -9,6 +9,7 @@
 
 pub mod leaks;
 mod login;
+pub mod tls;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -89,6 +90,13 @@ pub fn delivery(pages: &[impl AsRef<str>]) -> String {
         .map(|page| serde_json::json!({"id": page.as_ref(), "time": 1_763_769_600, "changed_fields": ["name"]}))
         .collect();
     serde_json::json!({"object": "page", "entry": entries}).to_string()
+}
+
+/// What the daemon holds in memory, in MiB.
+pub fn memory(town: &Town) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", town.daemon.pid().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
 /// Where a page's object lies.

@@ -20,6 +20,8 @@ async fn versioned(versioning: Versioning) -> (WorldServer, S3Store, TempDir) {
         secret_key: Secret::new(world.secret_key.as_str()),
         path_style: true,
         request_timeout: Duration::from_secs(20),
+        max_in_flight: 8,
+        trust: Default::default(),
     };
     let store = S3Store::new(settings, Default::default()).unwrap();
     (world, store, folder)
