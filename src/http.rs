@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod answers;
 pub mod body;
+pub mod budget;
 mod callback;
 mod deletion;
 pub(crate) mod delivery;

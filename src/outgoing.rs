@@ -1,4 +1,4 @@
-//! What requests of ours to other hosts have in common: the client, bounded answers, and words for what went wrong.
+//! The common part of requests to other hosts: the client, bounded answers, and words for failures.
 //!
 //! One rule holds for Graph, Spaces and the receiver of notices, because [`client`] makes the client of each:
 //!
@@ -75,8 +75,8 @@ pub async fn body(answer: &mut Response, most: usize) -> Result<Bytes, Unread> {
     Ok(bytes.freeze())
 }
 
-/// The first `most` bytes of a body, or what arrived of them before the connection failed: for answers whose status has
-/// said what counts. A body that fits is read to its end, so that the connection can be used again.
+/// The first `most` bytes of a body, or fewer when the connection fails: for answers whose status is enough. A body that
+/// fits is read to its end, so that the connection can be used again.
 pub async fn beginning(answer: &mut Response, most: usize) -> Bytes {
     let mut bytes = BytesMut::new();
     while let Ok(Some(chunk)) = answer.chunk().await {

@@ -24,6 +24,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
+use super::budget::Budget;
 use super::server::{Answer, Conn};
 use super::{answers, body, status};
 use crate::actors::listener::Door;
@@ -196,7 +197,7 @@ struct SessionRequest {
 }
 
 async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let whole = match body::read(request.into_body(), MAX_FORM, BODY_TIMEOUT, conn).await {
+    let whole = match body::read(request.into_body(), MAX_FORM, BODY_TIMEOUT, Budget::Operator, conn).await {
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
     };
@@ -230,7 +231,7 @@ async fn mint(house: &House, user: UserId, ttl: Duration) -> Result<(String, Str
 
 /// The lines that could be read are imported; the others are named by number.
 async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let whole = match body::read(request.into_body(), MAX_IMPORT, BODY_TIMEOUT, conn).await {
+    let whole = match body::read(request.into_body(), MAX_IMPORT, BODY_TIMEOUT, Budget::Import, conn).await {
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
     };
@@ -240,7 +241,11 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
         Ok(opener) => opener,
         Err(error) => return bad(&error.to_string()),
     };
-    let mut parsed = import::parse(&whole.bytes, 1, opener.as_ref());
+    // Millions of bytes to parse would keep other requests from this thread.
+    let parsing = tokio::task::spawn_blocking(move || import::parse(&whole.bytes, 1, opener.as_ref()));
+    let Ok(mut parsed) = parsing.await else {
+        return answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the import broke off");
+    };
     let bad_lines = std::mem::take(&mut parsed.bad);
     match import::store(&house.store, parsed).await {
         Ok(links) => {
@@ -271,7 +276,7 @@ enum PersonId {
 }
 
 async fn purge_people(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let whole = match body::read(request.into_body(), MAX_PURGE, BODY_TIMEOUT, conn).await {
+    let whole = match body::read(request.into_body(), MAX_PURGE, BODY_TIMEOUT, Budget::Operator, conn).await {
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
     };
@@ -318,7 +323,7 @@ async fn purge_people(house: &Arc<House>, request: Request<Incoming>, conn: &Con
 
 /// Argon2 takes its time, so this runs where blocking is welcome.
 async fn export_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let whole = match body::read(request.into_body(), MAX_FORM, BODY_TIMEOUT, conn).await {
+    let whole = match body::read(request.into_body(), MAX_FORM, BODY_TIMEOUT, Budget::Operator, conn).await {
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
     };

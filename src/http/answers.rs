@@ -68,6 +68,7 @@ pub fn no_body(why: NoBody) -> Answer {
             error(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive within http.body_timeout")
         }
         NoBody::Broken => error(StatusCode::BAD_REQUEST, "broken_body", "the body broke off or is framed wrongly"),
+        NoBody::Crowded => unavailable("there is no memory for a body of this size at the moment; send it again", 1),
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::json;
 use url::form_urlencoded;
 use uuid::Uuid;
 
+use super::budget::Budget;
 use super::server::{Answer, Conn};
 use super::{answers, body};
 use crate::actors::page::PageMsg;
@@ -108,7 +109,7 @@ pub(super) fn status(house: &House, code: &str) -> Answer {
 
 async fn signed_person(house: &House, request: Request<Incoming>, conn: &Conn) -> Result<AppUserId, Box<Answer>> {
     let setup = house.setup();
-    let read = body::read(request.into_body(), MAX_FORM, setup.config.http.body_timeout, conn).await;
+    let read = body::read(request.into_body(), MAX_FORM, setup.config.http.body_timeout, Budget::Public, conn).await;
     let whole = read.map_err(|why| Box::new(answers::no_body(why)))?;
     let field = form_urlencoded::parse(&whole.bytes).find(|(key, _)| key == "signed_request").map(|(_, value)| value);
     let missing = || answers::error(StatusCode::BAD_REQUEST, "no_signed_request", "the form has no signed_request");

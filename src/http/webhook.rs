@@ -24,6 +24,7 @@ use url::form_urlencoded;
 
 use super::answers;
 use super::body::{self, NoBody};
+use super::budget::Budget;
 use super::delivery::{Named, NotJson, named};
 use super::server::{Answer, Conn};
 use crate::config::Config;
@@ -95,6 +96,7 @@ impl Refusal {
                     NoBody::TooLarge => "too_large",
                     NoBody::TooSlow => "too_slow",
                     NoBody::Broken => "malformed",
+                    NoBody::Crowded => "unavailable",
                 };
                 (result, answers::no_body(why))
             }
@@ -117,11 +119,14 @@ async fn accept(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> 
         return Err(Refusal::NoBody(NoBody::TooLarge));
     }
     let signatures = Signatures::of(&head.headers, &setup.config).ok_or(Refusal::Signature)?;
-    let whole = body::read(body, http.max_body_bytes, http.body_timeout, conn).await.map_err(Refusal::NoBody)?;
+    let read = body::read(body, http.max_body_bytes, http.body_timeout, Budget::Public, conn);
+    let whole = read.await.map_err(Refusal::NoBody)?;
     if !signatures.cover(&whole.bytes, &setup.config) {
         return Err(Refusal::Signature);
     }
     let named = named(&whole.bytes).map_err(|NotJson| Refusal::NotJson)?;
+    // The disk may be slow; the body's memory is another delivery's from here on.
+    drop(whole);
     // A task of its own: a client that goes away must not come between the marks and telling of them.
     let marking = house.tasks.spawn(mark(house.clone(), named));
     marking.await.unwrap_or(Err(Refusal::NotDurable))

@@ -1,4 +1,4 @@
-//! What a failed TLS handshake means for an operator.
+//! The meaning of a failed TLS handshake for an operator.
 //!
 //! A certificate that is refused stays refused until a person acts, so it is a wrong setting and no passing trouble.
 
@@ -7,7 +7,7 @@ use std::io;
 
 use rustls::{CertificateError, InvalidMessage};
 
-/// What is wrong with the other side's certificate, or with its TLS altogether.
+/// A fault of the other side's certificate, or of its TLS altogether.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsFault {
     /// No trusted authority signed it.

@@ -123,7 +123,7 @@ impl SpacesError {
         SpacesError { status: Some(status), code, ..SpacesError::of(op, kind) }
     }
 
-    /// What the answer's headers add: how long to wait, and for a clock that is off, by how much.
+    /// Adds the answer's headers: the wait that it asks for and, when the clock is off, by how much.
     pub(super) fn with_headers(mut self, headers: &HeaderMap) -> Self {
         self.retry_after = outgoing::retry_after(headers);
         if self.kind == SpacesErrorKind::Clock

@@ -25,7 +25,7 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
-/// What is asked of the bucket. `path` is a key, or `/` for the bucket itself.
+/// A request to the bucket. `path` is a key, or `/` for the bucket itself.
 pub(super) struct Question<'a> {
     pub(super) op: &'static str,
     pub(super) path: &'a str,
@@ -39,7 +39,7 @@ pub(super) struct Question<'a> {
 /// Sends the question once.
 ///
 /// # Errors
-/// Whatever is not a complete answer of 200 to 299.
+/// Anything but a complete answer of 200 to 299.
 pub(super) async fn ask(http: &Client, bucket: &Bucket, question: Question<'_>) -> Result<Answer, SpacesError> {
     let Question { op, path, command, body, most } = question;
     let method = match command.http_verb() {

@@ -73,7 +73,7 @@ pub const BELIEVED: Duration = Duration::from_secs(10 * 60);
 /// Listings of one object's versions that are worked through in one go; what is left is a matter of another.
 const ROUNDS: usize = 20;
 const ACL: header::HeaderName = header::HeaderName::from_static("x-amz-acl");
-/// The longest body of an answer that needs none: what a proxy may put there, so that the connection stays usable.
+/// The longest body of an answer that needs none. A proxy may put one there; read, it leaves the connection usable.
 const NO_BODY: usize = 16 << 10;
 
 /// A bucket in Spaces, or in anything that speaks S3.

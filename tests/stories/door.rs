@@ -361,7 +361,7 @@ async fn large_bodies_together_stay_within_the_budget() {
             webhooks_get_through(&town).await;
             while let Some(status) = crowd.try_join_next() {
                 let status = status.unwrap();
-                assert!(matches!(status, Some(401 | 408) | None), "{status:?}");
+                assert!(matches!(status, Some(401 | 408 | 503) | None), "{status:?}");
             }
         }
         assert!(most - before < 220.0, "the daemon grew by {:.0} MiB", most - before);

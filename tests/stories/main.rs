@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a story an unmet expectation is a failure")]
 
 mod actors;
+mod bodies;
 mod browser;
 mod cli;
 #[path = "../fire/clock.rs"]

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::town::tls::Authority;
 use crate::town::{ADA, Town, memory, until};
 
-/// What one answer would be if it were read to its end, and what sockets and buffers may hold of it.
+/// The size of an answer that is read to its end, and the most that sockets and buffers may hold of it.
 const PLENTY: usize = 512 << 20;
 const IN_BUFFERS: usize = 32 << 20;
 

@@ -92,7 +92,7 @@ pub fn delivery(pages: &[impl AsRef<str>]) -> String {
     serde_json::json!({"object": "page", "entry": entries}).to_string()
 }
 
-/// What the daemon holds in memory, in MiB.
+/// The daemon's memory, in MiB.
 pub fn memory(town: &Town) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", town.daemon.pid().unwrap())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -14,7 +14,7 @@ use crate::model::{ObjectKey, Secret};
 use crate::outgoing::Trust;
 use crate::spaces::{ObjectStore, S3Store, SpacesError, SpacesErrorKind, SpacesSettings};
 
-/// What sockets and buffers hold on the way; without a bound the server would send all of [`PLENTY`].
+/// The most that sockets and buffers hold on the way; without a bound the server would send all of [`PLENTY`].
 const IN_BUFFERS: usize = 16 << 20;
 const PLENTY: usize = 96 << 20;
 const LIMIT: Duration = Duration::from_secs(30);
