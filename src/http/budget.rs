@@ -1,11 +1,12 @@
 //! Memory for request bodies, one budget for each kind of sender, so that no kind can hold the memory of another.
 //!
 //! *Public.* A signature covers the whole body, so a body takes memory before anything is known of its sender. Allocated
-//! bytes are charged, never an announced length: a sender that holds memory has sent as many bytes. A body never waits for memory that another body is still filling. When the budget is spent, the costliest body is cut. The
-//! cost is the memory times the time that this memory takes to arrive at the present pace: a sender that stalls or
-//! drips is cut first, and a large body before a small one. A delivery that arrives in one go costs its own size, so no
-//! larger body can displace it. To displace 1 MiB with smaller ones, unsigned senders must send the whole budget within
-//! a few hundred milliseconds, over and over. An address is no measure, because all senders share the proxy's.
+//! bytes are charged, never an announced length: a sender that holds memory has sent as many bytes. A body never waits
+//! for memory that another body is still filling. When the budget is spent, the costliest body is cut. The cost is the
+//! memory times the time that this memory takes to arrive at the present pace: a sender that stalls or drips is cut
+//! first, and a large body before a small one. A delivery that arrives in one go costs its own size, so no larger body
+//! can displace it. To displace 1 MiB with smaller ones, unsigned senders must send the whole budget within a few
+//! hundred milliseconds, over and over. An address is no measure, because all senders share the proxy's.
 //!
 //! *Operator.* A client of the admin socket is trusted, and an import may be as large as its budget. An import reserves
 //! once, before its body is read: the length that it announces, or the most that it may have when it announces none. So

@@ -264,12 +264,24 @@ impl Watcher {
     }
 }
 
+/// `localhost` or a loopback address, with or without a port. Another name can resolve to this machine, at the
+/// wish of its owner, so none is taken for its looks.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let name = authority.host();
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let address = bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    address || name.eq_ignore_ascii_case("localhost")
+}
+
 /// Only a browser or a program on this machine, and changes only from the console's own page.
 fn guard(request: &Request<Incoming>) -> Result<(), &'static str> {
     let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
     let host = header("host").unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    if !matches!(name, "localhost" | "[::1]") && !name.starts_with("127.") {
+    if !is_loopback(host) {
         return Err("the console answers to loopback names alone");
     }
     if request.method() == "GET" {

@@ -159,6 +159,22 @@ async fn every_malformed_request_gets_its_answer_or_a_close() {
             format!("{get}\r\n{post}Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n"),
             &[200, 400],
         ),
+        (
+            "both, behind a length with many blanks",
+            format!(
+                "{get}Content-Length:{}9\r\n\r\nGET /\r\n\r\n{post}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                " ".repeat(70)
+            ),
+            &[200, 400],
+        ),
+        (
+            "both, behind a length with many zeros",
+            format!(
+                "{get}Content-Length: {}9\r\n\r\nGET /\r\n\r\n{post}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+                "0".repeat(70)
+            ),
+            &[200, 400],
+        ),
         ("chunks that are not last", format!("{post}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"), &[400]),
         ("an unknown encoding", format!("{post}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"), &[400]),
         ("chunks in HTTP/1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(), &[400]),

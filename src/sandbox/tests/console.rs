@@ -85,7 +85,18 @@ async fn only_this_machine_and_only_its_own_page() {
     let status = async |request: reqwest::RequestBuilder| request.send().await.unwrap().status().as_u16();
     let http = &console.bench.http;
     assert_eq!(status(http.get(console.url(""))).await, 200);
-    assert_eq!(status(http.get(console.url("")).header("host", "evil.example")).await, 403);
+    let port = console.running.addr.port();
+    for name in ["evil.example", "127.evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", ""]
+    {
+        for host in [name.to_owned(), format!("{name}:{port}"), format!("127.0.0.1@{name}")] {
+            assert_eq!(status(http.get(console.url("")).header("host", &host)).await, 403, "{host:?}");
+        }
+    }
+    for name in ["localhost", "LocalHost", "127.0.0.1", "127.1.2.3", "[::1]", "[::ffff:127.0.0.1]"] {
+        for host in [name.to_owned(), format!("{name}:{port}")] {
+            assert_eq!(status(http.get(console.url("")).header("host", &host)).await, 200, "{host:?}");
+        }
+    }
     let calm = || http.post(console.url("api/calm"));
     assert_eq!(status(calm().json(&json!({}))).await, 200);
     assert_eq!(status(calm().json(&json!({})).header("origin", "http://evil.example")).await, 403);
