@@ -8,6 +8,7 @@ pub mod budget;
 mod callback;
 mod deletion;
 pub(crate) mod delivery;
+mod forms;
 pub(crate) mod login;
 pub mod public;
 pub mod server;

@@ -26,7 +26,7 @@ use url::form_urlencoded;
 
 use super::budget::Budget;
 use super::server::{Answer, Conn};
-use super::{answers, body, status};
+use super::{answers, body, forms, status};
 use crate::actors::listener::Door;
 use crate::actors::supervisor::SupervisorMsg;
 use crate::export::{self, Opener};
@@ -190,6 +190,7 @@ fn revoking_json(revoking: &Revoking) -> Value {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SessionRequest {
     user: String,
     #[serde(default)]
@@ -201,8 +202,10 @@ async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) ->
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
     };
-    let Ok(wish) = serde_json::from_slice::<SessionRequest>(&whole.bytes) else {
-        return bad("the body is not {\"user\": UUID, \"ttl\": \"1h\"}");
+    let example = "{\"user\": UUID, \"ttl\": \"1h\"}";
+    let wish: SessionRequest = match forms::read(&whole.bytes, &["user", "ttl"], example) {
+        Ok(wish) => wish,
+        Err(complaint) => return bad(&complaint),
     };
     let setup = house.setup();
     let user: UserId = match wish.user.parse() {
@@ -280,8 +283,10 @@ async fn purge_people(house: &Arc<House>, request: Request<Incoming>, conn: &Con
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
     };
-    let Ok(wish) = serde_json::from_slice::<Purge>(&whole.bytes) else {
-        return bad("the body is not {\"ids\": [\"…\"], \"dry_run\": false}");
+    let example = "{\"ids\": [\"…\"], \"dry_run\": false}";
+    let wish: Purge = match forms::read(&whole.bytes, &["ids", "dry_run"], example) {
+        Ok(wish) => wish,
+        Err(complaint) => return bad(&complaint),
     };
     if wish.ids.len() > purge::MOST {
         return bad(&format!("a request may name {} people, this one names {}", purge::MOST, wish.ids.len()));
@@ -321,17 +326,28 @@ async fn purge_people(house: &Arc<House>, request: Request<Incoming>, conn: &Con
     answers::json(StatusCode::OK, &answer)
 }
 
+/// A misspelt `passphrase` must not seal with the store key.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Export {
+    passphrase: Option<Secret>,
+}
+
 /// Argon2 takes its time, so this runs where blocking is welcome.
 async fn export_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
     let whole = match body::read(request.into_body(), MAX_FORM, BODY_TIMEOUT, Budget::Operator, conn).await {
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
     };
-    #[derive(Default, Deserialize)]
-    struct Wish {
-        passphrase: Option<Secret>,
-    }
-    let wish: Wish = serde_json::from_slice(&whole.bytes).unwrap_or_default();
+    let wish = match &*whole.bytes {
+        // No body is no wish: the store key seals.
+        [] => Ok(Export::default()),
+        body => forms::read(body, &["passphrase"], "{\"passphrase\": \"…\"}, {} or empty"),
+    };
+    let wish: Export = match wish {
+        Ok(wish) => wish,
+        Err(complaint) => return bad(&complaint),
+    };
     let store = house.store.clone();
     let written = tokio::task::spawn_blocking(move || export::write(&store, wish.passphrase.as_ref())).await;
     match written {

@@ -167,3 +167,35 @@ async fn unsigned_strangers_hold_nothing_that_a_signed_delivery_needs() {
     strangers.shutdown().await;
     town.finish().await;
 }
+
+/// A misspelt key must not cost the seal of an export, the life of a session or the records of a person.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_body_that_is_not_understood_is_refused_by_name() {
+    let town = Town::plan().start().await;
+    let user = town.linked().await;
+    for (path, body, said) in [
+        (
+            "/v1/export",
+            "{\"passphrse\":\"a long passphrase\"}".to_owned(),
+            "unknown key passphrse; is passphrase meant?",
+        ),
+        ("/v1/export", "{\"passphrase\":5}".to_owned(), "the body is not {\"passphrase\""),
+        ("/v1/export", "passphrase=a+long+one".to_owned(), "the body is not {\"passphrase\""),
+        ("/v1/sessions", format!("{{\"user\":\"{user}\",\"tll\":\"1h\"}}"), "unknown key tll; is ttl meant?"),
+        ("/v1/purge", "{\"ids\":[\"1\"],\"dryrun\":true}".to_owned(), "unknown key dryrun; is dry_run meant?"),
+    ] {
+        let (status, bytes) = client::fetch(town.daemon.socket(), Method::POST, path, body.clone()).await.unwrap();
+        let answer = String::from_utf8(bytes.to_vec()).unwrap();
+        assert_eq!(status, 400, "{path} {body}: {answer}");
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["error"]["code"], "bad_request");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(said), "{path} {body}: {answer}");
+    }
+    for body in ["", "{}", "{\"passphrase\":\"a long passphrase\"}"] {
+        let (status, bytes) = client::fetch(town.daemon.socket(), Method::POST, "/v1/export", body).await.unwrap();
+        assert_eq!(status, 200, "{body}");
+        let head: serde_json::Value = serde_json::from_slice(bytes.split(|b| *b == b'\n').next().unwrap()).unwrap();
+        assert_eq!(head["sealed_with"], if body.len() > 2 { "passphrase" } else { "store-key" });
+    }
+    town.finish().await;
+}
