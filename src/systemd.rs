@@ -35,6 +35,12 @@ pub fn stopping(status: &str) {
     send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
 }
 
+/// The start takes longer: systemd waits for [`ready`] for this time from now on, beyond the unit's `TimeoutStartSec=`.
+pub fn extend_start(by: Duration) {
+    let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
+    send(&[NotifyState::ExtendTimeoutUsec(micros)]);
+}
+
 /// What `systemctl status` shows.
 pub fn status(status: &str) {
     send(&[NotifyState::Status(&one_line(status))]);
@@ -105,6 +111,7 @@ mod tests {
     fn systemd_hears_each_word() {
         if std::env::var_os(CHILD).is_some() {
             assert_eq!(watchdog_interval(), Some(Duration::from_secs(15)));
+            extend_start(Duration::from_secs(90));
             ready("serving\nMAINPID=1");
             reloading();
             status("é".repeat(300).as_str());
@@ -123,6 +130,7 @@ mod tests {
             let length = socket.recv(&mut bytes).unwrap();
             String::from_utf8(bytes[..length].to_vec()).unwrap()
         };
+        assert_eq!(hear(), "EXTEND_TIMEOUT_USEC=90000000\n");
         assert_eq!(hear(), "READY=1\nSTATUS=serving MAINPID=1\n");
         let reloading = hear();
         let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim_end();

@@ -120,6 +120,11 @@ impl Directory {
         self.places.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// How many links have a page.
+    pub fn count(&self) -> usize {
+        self.places.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The links whose pages a limit holds back at this moment.
     pub fn throttled(&self, now: Millis) -> Vec<LinkKey> {
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);

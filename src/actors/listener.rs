@@ -16,7 +16,7 @@ use crate::http::server::{self, Limits, Socket};
 use crate::http::{admin, public};
 
 /// How long requests under way may take to finish when a door closes.
-pub const GRACE: Duration = Duration::from_secs(4);
+pub const GRACE: Duration = Duration::from_millis(3500);
 /// Connections at the admin doors.
 const ADMIN_CONNECTIONS: usize = 64;
 const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(30);

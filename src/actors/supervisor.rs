@@ -13,7 +13,7 @@
 
 mod boot;
 mod reload;
-mod stop;
+pub mod stop;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::TcpListener;

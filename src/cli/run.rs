@@ -1,5 +1,7 @@
 //! `run`: boots in order (configuration, log, store, sockets, supervisor), says READY, waits on signals, ends in order.
 
+mod boot;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,7 +14,9 @@ use signal_hook_tokio::Signals;
 use tokio::sync::watch;
 
 use super::{env, load};
-use crate::actors::supervisor::{Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring};
+use crate::actors::supervisor::{
+    Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring, stop,
+};
 use crate::config::{Config, Loaded};
 use crate::exit::{self, Failure};
 use crate::graph::Gate;
@@ -22,9 +26,6 @@ use crate::store::{OpenError, Store};
 use crate::systemd;
 use crate::telemetry::Telemetry;
 
-/// The drain's own steps stay below this together.
-const DRAIN: Duration = Duration::from_secs(11);
-const CLOSE: Duration = Duration::from_secs(2);
 const RELOAD: Duration = Duration::from_secs(30);
 const STATUS_EVERY: Duration = Duration::from_secs(30);
 
@@ -44,7 +45,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let runtime = runtime.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))?;
     let outcome = runtime.block_on(live(path, config, telemetry, passed));
     // Whatever still hangs on a socket is left behind; everything that counts is closed by now.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    runtime.shutdown_timeout(stop::RUNTIME);
     outcome
 }
 
@@ -86,7 +87,7 @@ async fn live(
     passed: Option<std::net::TcpListener>,
 ) -> Result<(), Failure> {
     let mut signals = install_signals()?;
-    let store = tokio::task::block_in_place(|| open_store(&config))?;
+    let store = boot::opening(|| open_store(&config))?;
     let sockets = bind(&config, passed)?;
     let listening = sockets.public.as_ref().and_then(|socket| socket.local_addr().ok());
     let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(config.facebook.max_in_flight));
@@ -98,14 +99,25 @@ async fn live(
     let spawned = Actor::spawn(None, Supervisor, args).await;
     let (supervisor, _) =
         spawned.map_err(|e| Failure::new(exit::INTERNAL, format!("the supervisor cannot start: {e}"), ""))?;
-    // The first answer comes when everything is booted.
-    let _ = call_t!(supervisor, SupervisorMsg::Ping, 60_000);
-    if let Some(address) = listening {
-        tracing::info!(%address, links = house.store.counts().links, version = env!("CARGO_PKG_VERSION"), "ready");
+    let mut early = Early { reload: false, end: None };
+    tokio::select! {
+        () = early.hear(&mut signals) => {}
+        booted = booted(&supervisor, &house) => early.end = booted.err().map(Err),
     }
-    systemd::ready(&status_line(&house));
+    if early.end.is_none() {
+        if let Some(address) = listening {
+            tracing::info!(%address, links = house.store.counts().links, version = env!("CARGO_PKG_VERSION"), "ready");
+        }
+        systemd::ready(&status_line(&house));
+    }
     let pulse = tokio::spawn(pulse(house.clone(), supervisor.clone()));
     let outcome = loop {
+        if let Some(end) = early.end.take() {
+            break end;
+        }
+        if std::mem::take(&mut early.reload) {
+            reload(path, &house, &supervisor).await;
+        }
         tokio::select! {
             signal = signals.next() => match signal {
                 Some(SIGHUP) => reload(path, &house, &supervisor).await,
@@ -124,15 +136,51 @@ async fn live(
     };
     pulse.abort();
     systemd::stopping("finishing requests, reads and writes");
-    if call_t!(supervisor, SupervisorMsg::Drain, DRAIN.as_millis() as u64).is_err() {
+    if call_t!(supervisor, SupervisorMsg::Drain, stop::DRAIN.as_millis() as u64).is_err() {
         tracing::warn!("not everything ended in time; what is owed lies in the store");
     }
-    let _ = supervisor.stop_and_wait(None, Some(Duration::from_millis(500))).await;
-    if tokio::time::timeout(CLOSE, house.store.close()).await.is_err() {
+    let _ = supervisor.stop_and_wait(None, Some(stop::SUPERVISOR)).await;
+    if tokio::time::timeout(stop::STORE, house.store.close()).await.is_err() {
         tracing::warn!("the disk is slow; what it has not taken by now was not answered either");
     }
     tracing::info!("stopped");
     outcome
+}
+
+/// Waits until everything is started: that is when the supervisor answers for the first time.
+async fn booted(supervisor: &ActorRef<SupervisorMsg>, house: &House) -> Result<(), Failure> {
+    let answer = supervisor.call(SupervisorMsg::Ping, None);
+    let failed =
+        |what: &str| Failure::new(exit::INTERNAL, what, "the service manager starts the daemon again; see the log");
+    match boot::ended(answer, || house.directory.count(), systemd::extend_start).await {
+        Some(Ok(ractor::rpc::CallResult::Success(()))) => Ok(()),
+        Some(_) => Err(failed("the supervisor died before everything was started")),
+        None => Err(failed("the start makes no progress")),
+    }
+}
+
+/// Signals that came before everything was started.
+struct Early {
+    reload: bool,
+    end: Option<Result<(), Failure>>,
+}
+
+impl Early {
+    /// Ends with the first signal that ends the process. A wish to reload is kept.
+    async fn hear(&mut self, signals: &mut Signals) {
+        loop {
+            match signals.next().await {
+                Some(SIGHUP) => self.reload = true,
+                Some(signal) => {
+                    tracing::info!(signal, "stopping before everything is started");
+                    self.end = Some(Ok(()));
+                    return;
+                }
+                // Later: without signals the loop that waits for them ends the process.
+                None => return std::future::pending().await,
+            }
+        }
+    }
 }
 
 /// A second SIGTERM or SIGINT ends the process at once: whoever sends it means it.

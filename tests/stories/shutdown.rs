@@ -128,3 +128,36 @@ async fn a_second_signal_ends_the_process_at_once() {
     until("what was owed is written", async || town.is_true(user, &page)).await;
     town.finish().await;
 }
+
+/// systemd hears a wish for more time before READY, and READY once everything is started.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_manager_is_asked_for_time_until_everything_is_started() {
+    let town = Town::plan().build().await;
+    let dir = tempfile::tempdir().unwrap();
+    let socket = tokio::net::UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagesyncd"));
+    command.arg("run").arg("--config").arg(&town.config).env("NOTIFY_SOCKET", dir.path().join("notify"));
+    command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null()).kill_on_drop(true);
+    let mut daemon = command.spawn().unwrap();
+    let hear = async || {
+        let mut message = vec![0; 4096];
+        let heard = tokio::time::timeout(crate::town::LIMIT, socket.recv(&mut message)).await;
+        message.truncate(heard.expect("nothing is said").unwrap());
+        String::from_utf8(message).unwrap()
+    };
+    let mut asked = 0;
+    let ready = loop {
+        let message = hear().await;
+        if message.contains("READY=1") {
+            break message;
+        }
+        asked += usize::from(message.starts_with("EXTEND_TIMEOUT_USEC="));
+    };
+    assert!(asked > 0 && ready.contains("STATUS=0 links"), "{ready}");
+    assert_eq!(town.get("/healthz").await.status, 200, "what is ready answers");
+    let pid = daemon.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    while !hear().await.contains("STOPPING=1") {}
+    assert_eq!(daemon.wait().await.unwrap().code(), Some(0));
+    town.finish().await;
+}
