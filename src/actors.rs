@@ -88,5 +88,5 @@ impl Drop for Owned {
 
 /// Randomness for jitter: 0 to 1.
 pub(crate) fn jitter() -> f64 {
-    rand::random()
+    crate::random::fraction()
 }

@@ -153,7 +153,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
         Verb::Keygen { notify } => {
-            let key = crate::store::seal::generate_key();
+            let none = |e| Failure::new(exit::TRY_AGAIN, format!("no key can be made: {e}"), "");
+            let key = crate::store::seal::generate_key().map_err(none)?;
             // 32 random bytes in standard base64 are what both are made of.
             let key = if notify { format!("whsec_{key}") } else { key };
             if json {

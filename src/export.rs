@@ -12,12 +12,12 @@ use std::sync::Arc;
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use rand::TryRngCore;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::model::{AppUserId, LinkKey, Secret, UserId};
+use crate::random;
 use crate::store::Store;
 use crate::store::records::{account_context, link_context};
 use crate::store::seal::Keyring;
@@ -85,9 +85,7 @@ fn derive(passphrase: &Secret, kdf: &Kdf) -> Result<Keyring, ExportError> {
 }
 
 fn fresh_kdf() -> Result<Kdf, ExportError> {
-    let mut salt = [0u8; 16];
-    rand::rngs::OsRng.try_fill_bytes(&mut salt).map_err(|_| ExportError::Kdf)?;
-    let salt = STANDARD_NO_PAD.encode(salt);
+    let salt = STANDARD_NO_PAD.encode(random::secret::<16>().map_err(|_| ExportError::Kdf)?);
     Ok(Kdf { name: "argon2id".into(), salt, memory_kib: 64 << 10, passes: 3, lanes: 4 })
 }
 

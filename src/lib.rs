@@ -91,7 +91,8 @@
 //! | [`store`] | state on disk: sled, one committer thread, sealed tokens |
 //! | [`notice`] | pure: what the platform's programs are told, and what a newer notice does to one that waits |
 //! | [`notify`] | the receiver of notices: signing, sending, what an answer means |
-//! | [`outgoing`] | what requests to other hosts have in common |
+//! | [`outgoing`] | the one client for other hosts, bounded answers, certificates |
+//! | [`random`] | secrets and unique ids, also where the system has no randomness |
 //! | [`graph`] | the Graph API: calls, error kinds, limits |
 //! | [`spaces`] | objects: one trait, one S3 client, one memory for tests, one suite for both |
 //! | [`oauth`], [`signature`] | the dialog's address, signed states, signatures of webhooks and signed requests |
@@ -136,6 +137,7 @@ pub mod oauth;
 pub mod outgoing;
 pub mod page;
 pub mod purge;
+pub mod random;
 pub mod restart;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -31,7 +31,7 @@ pub struct UserId(pub Uuid);
 impl UserId {
     /// A fresh random (version 4) user.
     pub fn random() -> Self {
-        UserId(Uuid::new_v4())
+        UserId(crate::random::uuid())
     }
 }
 

@@ -4,10 +4,10 @@
 //! A list may be applied again at will: who was forgotten is unknown then.
 
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::import::BadLine;
 use crate::model::{AppUserId, LinkKey};
+use crate::random;
 use crate::store::{Store, Unavailable};
 
 /// People in one request at most.
@@ -93,7 +93,7 @@ pub async fn apply(store: &Store, people: Vec<AppUserId>, dry_run: bool) -> Appl
         let known = store.known_of(&person);
         let mut code = None;
         if known.is_some() && !dry_run {
-            let fresh = Uuid::new_v4().simple().to_string();
+            let fresh = random::uuid().simple().to_string();
             match store.forget_person(&person, &fresh).await {
                 Ok(links) => applied.links.extend(links),
                 Err(error) => {

@@ -28,11 +28,11 @@ mod versions;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use uuid::Uuid;
 
 pub use self::error::{SpacesError, SpacesErrorKind, classify};
 pub use self::s3::{S3Store, SpacesSettings};
 use crate::model::ObjectKey;
+use crate::random;
 
 /// The one content type that is stored.
 pub const CONTENT_TYPE: &str = "application/json";
@@ -111,7 +111,7 @@ pub trait ObjectStore: Send + Sync + 'static {
 /// The first operation that failed, or [`Corrupt`](SpacesErrorKind::Corrupt) when what came back is not what was
 /// sent. The scratch object is deleted in that case too, as far as the store lets it.
 pub async fn probe(store: &dyn ObjectStore) -> Result<(), SpacesError> {
-    let name = Uuid::new_v4();
+    let name = random::uuid();
     let key = ObjectKey::scratch(name);
     let body = Bytes::from(format!("{{\"probe\":\"{name}\"}}"));
     let done = store.put(&key, body.clone()).await?;

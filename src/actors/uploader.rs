@@ -217,7 +217,7 @@ impl UploaderState {
     fn probe(&mut self, me: &ActorRef<UploaderMsg>) {
         let (house, me) = (self.house.clone(), me.clone());
         let task = async move {
-            let key = ObjectKey::scratch(uuid::Uuid::new_v4());
+            let key = ObjectKey::scratch(crate::random::uuid());
             let answer = house.setup().spaces.get(&key).await;
             house.note_spaces(&answer);
             let well = answer.is_ok();

@@ -12,7 +12,6 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 use url::form_urlencoded;
-use uuid::Uuid;
 
 use super::budget::Budget;
 use super::server::{Answer, Conn};
@@ -22,6 +21,7 @@ use crate::actors::supervisor::SupervisorMsg;
 use crate::health::Why;
 use crate::house::House;
 use crate::model::{AppUserId, Millis};
+use crate::random;
 use crate::signature::parse_signed_request;
 use crate::store::Unavailable;
 use crate::store::deletions::Deletion;
@@ -64,7 +64,7 @@ pub(super) async fn request(house: &Arc<House>, request: Request<Incoming>, conn
         Ok(person) => person,
         Err(answer) => return *answer,
     };
-    let code = Uuid::new_v4().simple().to_string();
+    let code = random::uuid().simple().to_string();
     match delete_all(house, &person, &code).await {
         Ok(links) => {
             tracing::info!(%person, links, "a person asked to be forgotten");

@@ -20,6 +20,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::model::{Millis, Secret, UserId};
+use crate::random;
 
 /// How long a login may take from the redirect to the callback.
 pub const STATE_LIFETIME: Duration = Duration::from_secs(10 * 60);
@@ -77,7 +78,7 @@ impl StateSigner {
     /// A signer under this secret. An empty secret is no secret: it is replaced by a random one that lasts as long as
     /// this signer, so that nobody else can sign.
     pub fn new(secret: &Secret) -> Self {
-        let random: [u8; 32] = rand::random();
+        let random: [u8; 32] = random::unique();
         let key = if secret.is_empty() { &random[..] } else { secret.expose().as_bytes() };
         StateSigner { keyed: keyed(key), previous: None }
     }

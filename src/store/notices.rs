@@ -77,7 +77,7 @@ impl Core {
             return;
         }
         let (number, now) = (self.next_seq(), Millis::now());
-        let id = format!("msg_{}", uuid::Uuid::new_v4().simple());
+        let id = format!("msg_{}", crate::random::uuid().simple());
         let lane = told.lane();
         let steps =
             self.desk.lines.entry(lane.clone()).or_default().push(number, Notice { id, at: now, since: now, told });

@@ -23,11 +23,12 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chacha20poly1305::aead::rand_core::RngCore;
-use chacha20poly1305::aead::{Aead, OsRng, Payload};
+use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::random::{self, NoRandomness};
 
 /// The length of a store key in bytes.
 pub const KEY_BYTES: usize = 32;
@@ -130,12 +131,8 @@ impl Keyring {
     }
 
     /// Seals `plain` for the record named by `context`. The result is 49 bytes longer than `plain`.
-    ///
-    /// # Panics
-    /// When the operating system has no random bytes to give.
     pub fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
-        let mut nonce = [0; NONCE_BYTES];
-        OsRng.fill_bytes(&mut nonce);
+        let nonce: [u8; NONCE_BYTES] = random::unique();
         let mut sealed = Vec::with_capacity(SHORTEST + plain.len());
         sealed.push(VERSION);
         sealed.extend_from_slice(&self.current.id.0);
@@ -206,12 +203,11 @@ fn associated(head: &[u8], context: &[u8]) -> Vec<u8> {
 
 /// A fresh key as the configuration takes it: 32 random bytes from the operating system, in base64.
 ///
-/// # Panics
-/// When the operating system has no random bytes to give.
-pub fn generate_key() -> String {
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    OsRng.fill_bytes(key.as_mut());
-    STANDARD.encode(key.as_ref())
+/// # Errors
+/// [`NoRandomness`].
+pub fn generate_key() -> Result<String, NoRandomness> {
+    let key = Zeroizing::new(random::secret::<KEY_BYTES>()?);
+    Ok(STANDARD.encode(key.as_ref()))
 }
 
 /// Reads a key as the configuration gives it: base64 of 32 bytes. White space around it is ignored, as keys kept in
@@ -331,8 +327,8 @@ mod tests {
 
     #[test]
     fn keys_are_read_as_they_are_printed() {
-        let text = generate_key();
-        assert_ne!(text, generate_key());
+        let text = generate_key().unwrap();
+        assert_ne!(text, generate_key().unwrap());
         assert_eq!(STANDARD.encode(parse_key(&format!(" {text}\n")).unwrap()), text);
         assert_eq!(parse_key("hunter2!"), Err(BadKey::NotBase64));
         assert_eq!(parse_key("aGVsbG8="), Err(BadKey::Length(5)));
