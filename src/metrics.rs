@@ -4,6 +4,8 @@
 //! Gauges that describe the store (links, due, outbox, oldest owed) are set by the admin door just before it prints,
 //! from the store's own counts, so that they cannot drift from the truth.
 
+mod prometheus;
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -16,8 +18,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-/// What [`Metrics::encode`] prints is OpenMetrics text, which Prometheus reads.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type of [`Metrics::encode`].
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `{health}`
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -224,7 +226,17 @@ impl Metrics {
         self.mark_to_object.observe(took.as_secs_f64());
     }
 
-    /// The whole inventory as text.
+    /// The whole inventory in the format that `accept` asks for, and its content type: OpenMetrics for those who prefer
+    /// it, and Prometheus text otherwise.
+    pub fn encode_for(&self, accept: &str) -> (&'static str, String) {
+        let text = self.encode();
+        match prometheus::prefers_openmetrics(accept) {
+            true => (OPENMETRICS, text),
+            false => (prometheus::CONTENT_TYPE, prometheus::from_openmetrics(&text)),
+        }
+    }
+
+    /// The whole inventory as OpenMetrics text.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail.

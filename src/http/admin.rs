@@ -18,7 +18,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode};
+use http::header::ACCEPT;
+use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,7 +33,6 @@ use crate::actors::supervisor::SupervisorMsg;
 use crate::export::{self, Opener};
 use crate::house::House;
 use crate::import;
-use crate::metrics;
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
 use crate::purge;
 use crate::store::unlink::{Revoking, Unlinking};
@@ -52,7 +52,7 @@ pub async fn answer(house: Arc<House>, door: Door, request: Request<Incoming>, c
     let method = request.method().clone();
     let writes = door == Door::Admin;
     match (segments.as_slice(), method) {
-        (["metrics"], Method::GET) => scrape(&house),
+        (["metrics"], Method::GET) => scrape(&house, request.headers()),
         (["healthz"], Method::GET) => answers::json(StatusCode::OK, &json!({"status": "ok"})),
         (["v1", "status"], Method::GET) => answers::json(StatusCode::OK, &status::status_json(&house)),
         (["v1", "pages"], Method::GET) => answers::json(StatusCode::OK, &status::pages_json(&house)),
@@ -78,14 +78,17 @@ pub async fn answer(house: Arc<House>, door: Door, request: Request<Incoming>, c
     }
 }
 
-fn scrape(house: &House) -> Answer {
+fn scrape(house: &House, headers: &HeaderMap) -> Answer {
     let counts = status::counts(house);
     let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| Millis::now().since(since));
     house.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
     house.metrics.set_owed(counts.due, counts.outbox, oldest);
     house.metrics.set_chores(counts.chores.values().sum());
     house.metrics.set_notices(house.store.notice_counts().waiting);
-    answers::typed(metrics::CONTENT_TYPE, house.metrics.encode())
+    // Several lines of one header are one list.
+    let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let (content_type, text) = house.metrics.encode_for(&accept.join(","));
+    answers::typed(content_type, text)
 }
 
 fn bad(message: &str) -> Answer {

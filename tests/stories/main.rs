@@ -14,6 +14,7 @@ mod door;
 mod durability;
 mod health;
 mod linking;
+mod metrics;
 mod notify;
 mod outgoing;
 mod people;
