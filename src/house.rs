@@ -41,6 +41,8 @@ pub struct Setup {
     pub receiver: Option<Arc<Receiver>>,
     /// Signs OAuth states.
     pub states: StateSigner,
+    /// The system's authorities.
+    pub trust: Trust,
     /// When it came into force.
     pub loaded_at: Millis,
 }
@@ -81,7 +83,8 @@ impl Setup {
         let receiver = Receiver::new(n, &trust(&n.ca_file)).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
         let session = &config.session;
         let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
-        Ok(Setup { config, graph, spaces: Arc::new(spaces), receiver, states, loaded_at: Millis::now() })
+        let spaces = Arc::new(spaces);
+        Ok(Setup { config, graph, spaces, receiver, states, trust: system, loaded_at: Millis::now() })
     }
 }
 

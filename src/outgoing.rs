@@ -89,6 +89,11 @@ pub async fn beginning(answer: &mut Response, most: usize) -> Bytes {
     bytes.freeze()
 }
 
+/// An address as a log may show it: its query may hold a key.
+pub fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
+}
+
 /// `what`, and what caused the error, without the address.
 pub fn describe(what: &str, error: reqwest::Error) -> String {
     let error = error.without_url();

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::graph::{AppSubscription, GraphError, GraphErrorKind, Topic};
 use crate::house::{House, Setup};
 use crate::model::Millis;
+use crate::outgoing::without_query;
 use crate::store::LinkRecord;
 
 /// Between two looks, at most; with shorter polls it looks as often as they come.
@@ -200,7 +201,8 @@ async fn ensure_topic(
             return Ok(Subscribed { wanted, refused });
         }
         Some(s) if s.callback_url != callback => {
-            tracing::warn!(from = %s.callback_url, to = %callback, "the app's webhook address is moved here");
+            let (from, to) = (without_query(&s.callback_url), without_query(&callback));
+            tracing::warn!(from, to, "the app's webhook address is moved here");
         }
         _ => {}
     }
@@ -209,7 +211,8 @@ async fn ensure_topic(
     let union: Vec<String> = asked.union(&standing).cloned().collect();
     let subscribed = setup.graph.subscribe_app(topic, &callback, &config.facebook.verify_token, &union).await?;
     let (object, fields) = (topic.object(), subscribed.accepted.len());
-    tracing::info!(callback = %callback, object, fields, "the app-level webhook subscription is in place");
+    let callback = without_query(&callback);
+    tracing::info!(callback, object, fields, "the app-level webhook subscription is in place");
     if dropped {
         tracing::warn!("Meta had dropped the app's webhook subscription; it is made again");
         house.metrics.subscription_healed();

@@ -17,7 +17,7 @@ use super::page::PageMsg;
 use super::{Alarm, jitter};
 use crate::chore::{Chore, Ended, List, Step, Why};
 use crate::graph::{DeadReason, GraphError, GraphErrorKind};
-use crate::house::House;
+use crate::house::{Dependency, House};
 use crate::model::{LinkKey, Millis};
 use crate::store::Unavailable;
 use crate::store::chores::Ready;
@@ -206,7 +206,7 @@ async fn attempt(house: &Arc<House>, chore: &Chore, seq: u64) -> Ended {
                     Chore::Revoke(person) => graph.revoke(person, &token).await,
                     Chore::DeleteAgain(_) => Ok(()),
                 };
-                house.note_graph(&answer);
+                note(&house.graph, answer.is_ok());
                 answer.map_or_else(|error| failed(chore, &error), |()| Ended::Done)
             }
             Ready::NotYet => Ended::Later { hint: Some(SOON), unanswered: false },
@@ -215,6 +215,14 @@ async fn attempt(house: &Arc<House>, chore: &Chore, seq: u64) -> Ended {
                 Ended::Never
             }
         },
+    }
+}
+
+/// A cleanup that succeeds shows that the other side answers. One that fails shows nothing: it may be tried for days for
+/// reasons of its own, and readiness is a matter of reads and writes.
+fn note(dependency: &Dependency, succeeded: bool) {
+    if succeeded {
+        dependency.well();
     }
 }
 
@@ -244,7 +252,7 @@ async fn delete_again(house: &Arc<House>, link: &LinkKey, seq: u64) -> Ended {
         return Ended::Done;
     }
     let answer = house.setup().spaces.erase(&link.object_key()).await;
-    house.note_spaces(&answer);
+    note(&house.spaces, answer.is_ok());
     match answer {
         Ok(_) => Ended::Done,
         Err(error) => {

@@ -38,6 +38,22 @@ pub(super) fn where_to_find(name: &str) -> &'static str {
 
 /// An `http` or `https` address without credentials, query or fragment; the trailing slash is taken off.
 pub(super) fn url(text: &str) -> Result<String, Wrong> {
+    let url = web_address(text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return wrong("has a query or a fragment", "end the URL before ? and #");
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Like [`url`], kept as it is written: it is called, and nothing is appended to it, so it may have a query.
+pub(super) fn called_url(text: &str) -> Result<String, Wrong> {
+    match web_address(text)?.fragment() {
+        Some(_) => wrong("has a fragment, which is never sent", "end the URL before #"),
+        None => Ok(text.to_owned()),
+    }
+}
+
+fn web_address(text: &str) -> Result<Url, Wrong> {
     const LIKE: &str = "write something like https://pages.example.com";
     if !text.contains("://") {
         return wrong("has no scheme", LIKE);
@@ -52,15 +68,7 @@ pub(super) fn url(text: &str) -> Result<String, Wrong> {
     if !url.username().is_empty() || url.password().is_some() {
         return wrong("holds a user name or password", "take it out of the URL");
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return wrong("has a query or a fragment", "end the URL before ? and #");
-    }
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
-/// Like [`url`], kept as it is written: it is called, and nothing is appended to it.
-pub(super) fn called_url(text: &str) -> Result<String, Wrong> {
-    url(text).map(|_| text.to_owned())
+    Ok(url)
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
@@ -200,12 +208,12 @@ fn check_addresses(config: &Config, report: &mut Report) {
             report.error(name, "is a placeholder", "put the real address there, or unset it and set http.public_url");
             continue;
         }
-        if let Err((what, hint)) = url(given) {
+        if let Err((what, hint)) = called_url(given) {
             report.error(name, what, hint);
             continue;
         }
         clear_text(name, given, "logins and webhooks travel in clear text", report);
-        if !given.ends_with(path) {
+        if !Url::parse(given).is_ok_and(|url| url.path().ends_with(path)) {
             let message = format!("does not end in {path}, where the daemon answers");
             report.warning(name, message, "make sure that a proxy maps the one to the other");
         }

@@ -135,7 +135,7 @@ impl GraphClient {
         let call = Call::new("exchange_code", Method::POST, &["oauth", "access_token"], Bearer::None)
             .param("client_id", settings.app_id.as_str())
             .secret("client_secret", &settings.app_secret)
-            .param("redirect_uri", redirect_uri)
+            .address("redirect_uri", redirect_uri)
             .secret("code", code);
         let mut tries = 1;
         loop {

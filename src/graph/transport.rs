@@ -89,6 +89,12 @@ impl<'a> Call<'a> {
         self.param(key, value.expose())
     }
 
+    /// Adds a parameter that is an address, whose query no error may show.
+    pub(super) fn address(mut self, key: &'static str, url: &'a str) -> Self {
+        self.hidden.extend(url.split_once('?').map(|(_, query)| query));
+        self.param(key, url)
+    }
+
     /// Charges the call to this page.
     pub(super) fn charged_to(mut self, page: &'a PageId) -> Self {
         self.page = Some(page);

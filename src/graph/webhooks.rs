@@ -191,7 +191,7 @@ impl GraphClient {
             let fields = subscribed.accepted.iter().map(String::as_str).collect::<Vec<_>>().join(",");
             let call = Call::new("subscribe_app", Method::POST, &path, Bearer::App)
                 .param("object", topic.object())
-                .param("callback_url", callback_url)
+                .address("callback_url", callback_url)
                 .secret("verify_token", verify_token)
                 .param("fields", fields)
                 .param("include_values", "true");
@@ -374,6 +374,21 @@ mod tests {
             assert_eq!(seen.form[key], value);
         }
         assert_eq!(seen.bearer, Some(format!("{APP_ID}|{APP_SECRET}")));
+    }
+
+    /// Graph repeats the address that it could not verify.
+    #[tokio::test]
+    async fn the_query_of_an_address_shows_in_no_error() {
+        let refusal =
+            "(#2200) Callback verification failed: URL https://x.org/w?key=k3y-7&hub.mode=subscribe, HTTP 403";
+        let fake = Fake::script([Reply::error(400, 2200, refusal), Reply::error(400, 191, refusal)]).await;
+        let (url, verify) = ("https://x.org/w?key=k3y-7", Secret::new("verify me"));
+        let subscribing = fake.client().subscribe_app(Topic::Pages, url, &verify, &list(&["name"])).await;
+        let exchanging = fake.client().exchange_code(&Secret::new("code"), url).await.map(drop);
+        for text in [subscribing.unwrap_err().to_string(), format!("{:?}", exchanging.unwrap_err())] {
+            assert!(text.contains("x.org") && !text.contains("k3y-7"), "{text}");
+        }
+        assert_eq!(fake.seen()[0].form["callback_url"], url);
     }
 
     #[tokio::test]

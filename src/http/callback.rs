@@ -284,7 +284,7 @@ async fn self_test(house: &House) -> Value {
     .to_string();
     let signature = sign_sha256(body.as_bytes(), &setup.config.facebook.app_secret);
     let failed = |message: String| json!({"status": "error", "message": message});
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().timeout(SELF_TEST);
+    let client = crate::outgoing::client(SELF_TEST, &setup.trust);
     let Ok(client) = client.build() else { return failed("no client could be made".into()) };
     let request = client
         .post(setup.config.webhook_url())

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a story an unmet expectation is a failure")]
 
 mod actors;
+mod addresses;
 mod bodies;
 mod browser;
 mod cli;
@@ -18,6 +19,7 @@ mod metrics;
 mod notify;
 mod outgoing;
 mod people;
+mod readiness;
 mod reload;
 mod rotation;
 mod shutdown;

@@ -164,6 +164,11 @@ impl Plan {
         self
     }
 
+    /// Where the public listener will be.
+    pub fn base(&self) -> String {
+        self.setup.public_url.clone()
+    }
+
     /// The log tells everything.
     pub fn trace(self) -> Self {
         self.daemon(|setup| setup.log_level = "trace".into())
