@@ -21,7 +21,7 @@ use crate::linking::{self, Changes, LinkError, Linked};
 use crate::model::{LinkKey, Millis, Secret, UserId};
 use crate::oauth::{Callback, CallbackQuery, STATE_LIFETIME};
 use crate::signature::sign_sha256;
-use crate::store::people::secret_hash;
+use crate::store::sessions::secret_hash;
 
 /// The whole answer.
 const BUDGET: Duration = Duration::from_secs(12);

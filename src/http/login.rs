@@ -16,7 +16,7 @@ use crate::house::{House, Setup};
 use crate::model::{Millis, UserId};
 use crate::oauth::{Dialog, dialog_url};
 use crate::store::Unavailable;
-use crate::store::people::{Session, secret_hash};
+use crate::store::sessions::{Session, secret_hash};
 
 /// The cookie.
 const COOKIE: &str = "session_id";
