@@ -1,6 +1,7 @@
 //! What is answered at the doors. [`server`] accepts and limits connections, [`public`] and [`admin`] hold the tables
 //! of routes, the other files answer them, and [`answers`] turns outcomes into responses in one place.
 
+mod address;
 pub mod admin;
 pub mod answers;
 pub mod body;

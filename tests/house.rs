@@ -71,6 +71,7 @@ const PURE: &[&str] = &[
     "backoff",
     "chore",
     "restart",
+    "limits",
     "health",
     "config/diff",
     "graph/error",

@@ -5,8 +5,8 @@
 //! the sender's. The session of a link is short, so that mostly no session is left in the browser of the person to
 //! compare with. The note stays longer. It opens nothing; it only says whom a login in this browser was for.
 //!
-//! A confirmation is bound to one login link and to one secret cookie of the browser that was shown the question, and
-//! it ends after [`CONSENT_LIFETIME`]. A page elsewhere can neither read it nor make one.
+//! A confirmation is bound to one login link, which it names by its hash, and to one secret cookie of the browser that
+//! was shown the question, and it ends after [`CONSENT_LIFETIME`]. A page elsewhere can neither read it nor make one.
 
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ const CONSENT_DOMAIN: &[u8] = b"pagesyncd login confirmation 1\0";
 const NOTE_DOMAIN: &[u8] = b"pagesyncd linked as 1\0";
 const MOMENT: usize = 8;
 const USER: usize = 16;
+const HASH: usize = 32;
 /// The longest note: a label has at most 80 characters of four bytes.
 const MAX_NOTE: usize = 512;
 
@@ -47,19 +48,21 @@ impl Consent {
     /// The text that the question's form carries.
     pub fn text(&self, signer: &Signer, now: Millis) -> String {
         let tag = signer.sign(CONSENT_DOMAIN, &self.bytes(now));
-        URL_SAFE_NO_PAD.encode([now.0.to_be_bytes().as_slice(), &tag].concat())
+        URL_SAFE_NO_PAD.encode([now.0.to_be_bytes().as_slice(), &self.login, &tag].concat())
     }
 
-    /// Was this text made for this link and this browser, and not too long ago?
-    pub fn is_given_by(&self, text: &str, signer: &Signer, now: Millis) -> bool {
-        let mut bytes = [0; MOMENT + TAG];
+    /// The confirmation in this text, if it was made for this browser and not too long ago.
+    pub fn parse(text: &str, browser: [u8; 32], signer: &Signer, now: Millis) -> Option<Consent> {
+        let mut bytes = [0; MOMENT + HASH + TAG];
         if URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(bytes.len()) {
-            return false;
+            return None;
         }
-        let (moment, tag) = bytes.split_at(MOMENT);
-        let issued = Millis(moment.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte)));
+        let (moment, rest) = bytes.split_first_chunk::<MOMENT>()?;
+        let (login, tag) = rest.split_first_chunk::<HASH>()?;
+        let issued = Millis(u64::from_be_bytes(*moment));
+        let consent = Consent { login: *login, browser };
         let fresh = now.since(issued) <= CONSENT_LIFETIME && issued <= now.plus(SKEW);
-        fresh && signer.verifies(CONSENT_DOMAIN, &self.bytes(issued), tag)
+        (fresh && signer.verifies(CONSENT_DOMAIN, &consent.bytes(issued), tag)).then_some(consent)
     }
 }
 
@@ -118,14 +121,15 @@ mod tests {
     fn a_confirmation_is_for_one_link_and_one_browser_and_ends() {
         let text = CONSENT.text(&signer(), NOW);
         let late = NOW.plus(CONSENT_LIFETIME);
-        assert!(CONSENT.is_given_by(&text, &signer(), late));
-        assert!(!CONSENT.is_given_by(&text, &signer(), late.plus(Duration::from_millis(1))));
-        assert!(!CONSENT.is_given_by(&text, &signer(), Millis(NOW.0 - 60_001)));
-        assert!(!Consent { login: [3; 32], ..CONSENT }.is_given_by(&text, &signer(), NOW));
-        assert!(!Consent { browser: [3; 32], ..CONSENT }.is_given_by(&text, &signer(), NOW));
+        let parsed = |browser, signer: &Signer, now| Consent::parse(&text, browser, signer, now);
+        assert_eq!(parsed([2; 32], &signer(), late), Some(CONSENT));
+        assert_eq!(parsed([2; 32], &signer(), late.plus(Duration::from_millis(1))), None);
+        assert_eq!(parsed([2; 32], &signer(), Millis(NOW.0 - 60_001)), None);
+        assert_eq!(parsed([3; 32], &signer(), NOW), None);
         let other = Signer::new(&Secret::new("other secret"));
-        assert!(!CONSENT.is_given_by(&text, &other, NOW));
-        assert!(CONSENT.is_given_by(&text, &other.also_taking(Some(&Secret::new("state secret"))), NOW));
+        assert_eq!(parsed([2; 32], &other, NOW), None);
+        let rotated = other.also_taking(Some(&Secret::new("state secret")));
+        assert_eq!(parsed([2; 32], &rotated, NOW), Some(CONSENT));
     }
 
     #[test]
@@ -142,12 +146,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_else_confirms_or_takes_notes(text in "[A-Za-z0-9_-]{0,120}", at in 0..53usize, bit in 0..6u8) {
-            prop_assert!(!CONSENT.is_given_by(&text, &signer(), NOW));
+        fn nobody_else_confirms_or_takes_notes(text in "[A-Za-z0-9_-]{0,120}", at in 0..96usize, bit in 0..6u8) {
+            prop_assert_eq!(Consent::parse(&text, [2; 32], &signer(), NOW), None);
             prop_assert_eq!(LinkedAs::parse(&text, &signer(), NOW), None);
             let mut flipped = CONSENT.text(&signer(), NOW).into_bytes();
             flipped[at] ^= 1 << bit;
-            prop_assert!(!CONSENT.is_given_by(&String::from_utf8_lossy(&flipped), &signer(), NOW));
+            prop_assert_eq!(Consent::parse(&String::from_utf8_lossy(&flipped), [2; 32], &signer(), NOW), None);
         }
     }
 }

@@ -160,7 +160,14 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn take_login(&self, secret: &str) -> Result<Option<Session>, Unavailable> {
-        let hash = secret_hash(secret);
+        self.take_login_of(secret_hash(secret)).await
+    }
+
+    /// Like [`Store::take_login`], for a link known by the hash of its secret.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn take_login_of(&self, hash: [u8; 32]) -> Result<Option<Session>, Unavailable> {
         let Some(parent) = self.session_behind(&hash)? else { return Ok(None) };
         let mut session = Session::fresh(parent.user, parent.label, LINK_SESSION)?;
         session.expires_at = session.expires_at.min(parent.expires_at);
