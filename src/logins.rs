@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::health::Why;
 use crate::limits::LoginLimits;
-use crate::model::{Label, Millis, PageId, UserId};
+use crate::model::{Label, LinkKey, Millis, PageId, UserId};
 
 /// How long the result of a login can be looked at.
 pub const KEPT_FOR: Duration = Duration::from_secs(30 * 60);
@@ -53,6 +53,14 @@ pub struct Report {
     pub missing_permissions: Vec<String>,
     /// Facebook did not list everything.
     pub incomplete: bool,
+}
+
+impl Report {
+    /// The links that were made or renewed.
+    pub fn links(&self, user: UserId) -> Vec<LinkKey> {
+        let linked = self.pages.iter().filter(|page| page.linked);
+        linked.map(|page| LinkKey::new(user, page.id.clone())).collect()
+    }
 }
 
 /// A Page that Facebook listed.
@@ -99,9 +107,11 @@ impl Login {
         self.stage.borrow().clone()
     }
 
-    /// For waiting until it is further.
-    pub fn watch(&self) -> watch::Receiver<Stage> {
-        self.stage.subscribe()
+    /// Waits until Facebook was asked.
+    pub async fn ended(&self) {
+        let mut stage = self.stage.subscribe();
+        // The sender is part of this login, so that there is no other end to wait for.
+        let _ = stage.wait_for(|stage| !matches!(stage, Stage::Working)).await;
     }
 
     /// It is further.
