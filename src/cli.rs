@@ -83,7 +83,7 @@ enum Verb {
         /// How long the session lives, like 1h or 30d; `session.ttl` when not given
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         ttl: Option<Duration>,
-        /// How pages for people name the user; the UUID when not given
+        /// The name of the user on the pages that a login shows; the UUID when not given
         #[arg(long, value_name = "TEXT")]
         label: Option<Label>,
     },

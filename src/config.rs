@@ -71,9 +71,9 @@ pub struct Http {
     pub listen: SocketAddr,
     /// How the world reaches the listener; without a trailing slash.
     pub public_url: String,
-    /// Where pages for people lead back to, exactly as it was written.
+    /// Where HTML pages lead back to, exactly as it was written.
     pub return_url: Option<String>,
-    /// The name of the platform on pages for people.
+    /// The name of the platform on HTML pages.
     pub platform_name: Option<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,

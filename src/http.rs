@@ -1,5 +1,5 @@
 //! What is answered at the doors. [`server`] accepts and limits connections, [`public`] and [`admin`] hold the tables
-//! of routes, the other files answer them, [`answers`] turns outcomes into responses in one place, and `pages` writes what people see.
+//! of routes, the other files answer them, [`answers`] turns outcomes into responses in one place, and `pages` renders HTML.
 
 mod address;
 pub mod admin;

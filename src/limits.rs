@@ -1,9 +1,8 @@
-//! Limits on logins: how many a client address, a user and all new users together may bring to an end. Pure: time is an
-//! argument.
+//! Limits on logins: of one user, and of new users by client address and in total. Pure: time is an argument.
 //!
-//! What a login costs begins with its callback: a write to disk, an exchange with Graph, perhaps a new user. So the
-//! callback is counted and the way to the dialog is not. The memory is bounded by [`MAX_KEYS`]; beyond that the key
-//! that spent least is forgotten, which gives it a few attempts more and nobody fewer.
+//! The cost of a login begins with its callback: a write to disk, an exchange with Graph, perhaps a new user. So the
+//! callback is counted and the way to the dialog is not. The memory is bounded by [`MAX_KEYS`]. Beyond that the key
+//! that spent least is forgotten, which gives that key a few more attempts.
 
 use core::net::IpAddr;
 use std::collections::HashMap;
@@ -240,6 +239,6 @@ mod tests {
             limits.take_newcomer(from, caps, START.plus(Duration::from_millis(n.into()))).unwrap();
         }
         assert_eq!(limits.addresses.buckets.len(), MAX_KEYS);
-        assert!(limits.take_newcomer(busy, caps, START).is_err(), "who spent most is not forgotten first");
+        assert!(limits.take_newcomer(busy, caps, START).is_err(), "the address that spent most is not forgotten first");
     }
 }

@@ -1,8 +1,8 @@
-//! Logins that came back from the dialog: how far each is, for the page that tells the person, and the limits on them.
+//! Logins that came back from the dialog: their progress, for the page that the person sees, and the limits on them.
 //!
-//! This is memory of the process and nothing more. The links of a login are in the store as soon as there are any; what
-//! is kept here besides is what only the answer to that login can say, such as the Pages that it took away. A login is
-//! known for [`KEPT_FOR`], to the browser that made it, and of more than [`MOST`] the oldest go first.
+//! This is memory of the process and nothing more. The links of a login are in the store as soon as there are any. Only
+//! the rest of a login's result is kept here, such as the Pages that it took away. A login is known for [`KEPT_FOR`],
+//! to the browser that made it, and of more than [`MOST`] the oldest go first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ pub const KEPT_FOR: Duration = Duration::from_secs(30 * 60);
 /// Logins known at a time.
 const MOST: usize = 1000;
 
-/// How far a login is.
+/// The progress of a login.
 #[derive(Debug, Clone)]
 pub enum Stage {
     /// Facebook is being asked.
@@ -42,7 +42,7 @@ pub enum Failure {
     Refused,
 }
 
-/// What a login brought.
+/// The result of a login.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// Every Page that Facebook listed.
@@ -102,19 +102,19 @@ pub struct Login {
 }
 
 impl Login {
-    /// How far it is.
+    /// Its progress.
     pub fn stage(&self) -> Stage {
         self.stage.borrow().clone()
     }
 
-    /// Waits until Facebook was asked.
+    /// Waits until the login has a result.
     pub async fn ended(&self) {
         let mut stage = self.stage.subscribe();
         // The sender is part of this login, so that there is no other end to wait for.
         let _ = stage.wait_for(|stage| !matches!(stage, Stage::Working)).await;
     }
 
-    /// It is further.
+    /// Notes progress.
     pub fn set(&self, stage: Stage) {
         self.stage.send_replace(stage);
     }

@@ -217,7 +217,7 @@ pub const MAX_LABEL: usize = 80;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadLabel {
     /// Nothing but blanks.
-    #[error("the label is empty (leave it out, and pages for people show the UUID)")]
+    #[error("the label is empty (leave it out, and the UUID is shown)")]
     Empty,
     /// Longer than [`MAX_LABEL`].
     #[error("the label is longer than {MAX_LABEL} characters")]
@@ -227,8 +227,8 @@ pub enum BadLabel {
     Unprintable,
 }
 
-/// How pages for people name a user: plain text of one line, given by the operator. It may be personal, so its `Debug`
-/// is a placeholder and it has no `Display`.
+/// The name of a user on HTML pages: plain text without line breaks, given by the operator. It may be personal, so its
+/// `Debug` is a placeholder and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Label(Arc<str>);
 
@@ -251,7 +251,7 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, BadLabel> {
         let text = text.trim();
         // With these a label could pass for another one: soft hyphen, zero width space, bidirectional controls,
-        // separators of lines and paragraphs, the byte order mark. The joiners are part of some languages' spelling.
+        // line and paragraph separators, the byte order mark. The joiners are part of some languages' spelling.
         let deceives = |c: char| {
             matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}' | '\u{feff}')
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_one_line_that_passes_for_no_other() {
+    fn a_label_is_plain_text_that_passes_for_no_other() {
         let label: Label = "  Bäckerei <Farn> & Söhne  ".parse().unwrap();
         assert_eq!((label.as_str(), format!("{label:?}").as_str()), ("Bäckerei <Farn> & Söhne", "[label]"));
         assert!("ü".repeat(MAX_LABEL).parse::<Label>().is_ok());

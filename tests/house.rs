@@ -103,6 +103,8 @@ fn rooms_below_know_nothing_of_those_above() {
         "model",
         "telemetry",
         "import",
+        "limits",
+        "logins",
         "notify",
         "outgoing",
         "purge",

@@ -242,7 +242,7 @@ fn the_way_back_is_kept_as_it_stands_and_proxies_are_addresses() {
         (
             "http.return_url",
             "\"http://fern.example/\"",
-            "is plain http to another host: people come back over a \
+            "is plain http to another host: users come back over a \
           connection that others can read",
         ),
         ("http.platform_name", &format!("{:?}", "F".repeat(61)), "is longer than 60 characters"),

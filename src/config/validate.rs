@@ -80,7 +80,7 @@ pub(super) fn platform_name(text: &str) -> Result<(), Wrong> {
     if text.chars().count() <= MAX_PLATFORM_NAME {
         return Ok(());
     }
-    wrong(format!("is longer than {MAX_PLATFORM_NAME} characters"), "write the name as people know it")
+    wrong(format!("is longer than {MAX_PLATFORM_NAME} characters"), "write the name as users know it")
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
@@ -209,7 +209,7 @@ fn check_addresses(config: &Config, report: &mut Report) {
     }
     clear_text("http.public_url", &http.public_url, "logins and webhooks travel in clear text", report);
     if let Some(way) = &http.return_url {
-        clear_text("http.return_url", way, "people come back over a connection that others can read", report);
+        clear_text("http.return_url", way, "users come back over a connection that others can read", report);
     }
     clear_text("facebook.graph_url", &config.facebook.graph_url, "tokens travel in clear text", report);
     clear_text("facebook.dialog_url", &config.facebook.dialog_url, "logins travel in clear text", report);

@@ -1,8 +1,8 @@
 //! The address of a client, as the limits on new users count it.
 //!
-//! Behind a proxy each connection comes from the proxy. `X-Forwarded-For` names the client then, but anybody can send
-//! that header; so it is believed from `http.trusted_proxies` alone, and read from its end, where the proxy that is
-//! trusted appended what it saw.
+//! Behind a proxy each connection comes from the proxy. `X-Forwarded-For` names the client then, but every client can
+//! send that header. So the daemon believes it from `http.trusted_proxies` alone, and reads it from its end, where a
+//! trusted proxy appended the address of its own peer.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,7 +19,7 @@ pub(super) fn of_client(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[Ip
     }
     let values: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().map(|v| v.to_str().unwrap_or_default()).collect();
     let hops = values.iter().flat_map(|value| value.split(',')).map(str::trim).rev();
-    // A hop that is no address says nothing, and nothing before it can be believed.
+    // An entry that is no address ends the chain of trust.
     let mut hops = hops.map_while(parse);
     hops.find(|hop| !is_trusted(*hop))
 }
@@ -51,8 +51,8 @@ mod tests {
         let client = Some(ip("192.0.2.7"));
         assert_eq!(seen("192.0.2.7", &["198.51.100.1"]), client, "a client names nobody");
         assert_eq!(seen("127.0.0.1", &["192.0.2.7"]), client);
-        assert_eq!(seen("::ffff:127.0.0.1", &["198.51.100.1, 192.0.2.7"]), client, "what the client sent stands first");
-        assert_eq!(seen("127.0.0.1", &["198.51.100.1", "192.0.2.7, 10.0.0.2"]), client, "two proxies, two lines");
+        assert_eq!(seen("::ffff:127.0.0.1", &["198.51.100.1, 192.0.2.7"]), client, "entries of the client stand first");
+        assert_eq!(seen("127.0.0.1", &["198.51.100.1", "192.0.2.7, 10.0.0.2"]), client, "two proxies, two headers");
         assert_eq!(seen("127.0.0.1", &["192.0.2.7:4711"]), client);
         assert_eq!(seen("127.0.0.1", &["[2001:db8::7]:4711"]), Some(ip("2001:db8::7")));
         assert_eq!(seen("127.0.0.1", &["2001:db8::7"]), Some(ip("2001:db8::7")));

@@ -1,4 +1,4 @@
-//! Outcomes as responses: JSON for programs, errors in one form; pages for people are written in [`super::pages`].
+//! Outcomes as responses: JSON for programs, errors in one form; HTML is rendered in [`super::pages`].
 //! Nothing here can print a secret, because nothing here is given one.
 
 use bytes::Bytes;

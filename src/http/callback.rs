@@ -1,8 +1,8 @@
 //! The end of a login: the dialog sends the browser back here, with a code or with a refusal.
 //!
 //! The `state` is checked before anything else, on refusals too, and used up durably before the code is exchanged. The
-//! login itself runs in a task of its own, so that a browser that goes away does not stop it half way. A program waits
-//! for the result within a limit; a person gets a page at once, which fills in ([`super::result`]).
+//! login itself runs in a task of its own, so that a browser that goes away does not stop it half way. A program gets
+//! the result within a limit. A person gets a page at once, which fills in ([`super::result`]).
 //!
 //! A browser may send several session cookies. The login belongs to the one that its state is bound to.
 
@@ -32,9 +32,9 @@ use crate::store::sessions::{Session, fresh_secret, secret_hash};
 
 /// The whole answer to a program.
 const BUDGET: Duration = Duration::from_secs(12);
-/// What is left of it for looking at the first objects, and for answering.
+/// The part of it that is kept for the first objects and for writing the answer.
 const FOR_THE_REPORT: Duration = Duration::from_secs(2);
-/// A person sees a page that fills in rather than wait longer than that.
+/// After that time a person gets a page that fills in.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The round trip to the own webhook address.
 const SELF_TEST: Duration = Duration::from_secs(4);
@@ -57,16 +57,16 @@ pub(super) async fn finish(house: &Arc<House>, request: &Request<Incoming>, conn
     };
     let id = match fresh_secret() {
         Ok(id) => id.expose().to_owned(),
-        Err(error) => return site.unavailable(&error),
+        Err(error) => return site.unavailable(&error, Way::Reload),
     };
     let Begun { session, newcomer } = session;
     let browser = secret_hash(session.id.expose());
     let login = house.logins.begin(id, browser, session.user, session.label.clone(), Millis::steady());
-    let task = take_in(house, &login, code, newcomer.then(|| session.clone()));
+    let task = link_pages(house, &login, code, newcomer.then(|| session.clone()));
     let mut answer = if site.wants_page() {
-        show(house, &site, &login, began + PATIENCE).await
+        html_answer(house, &site, &login, began + PATIENCE).await
     } else {
-        tell(house, &setup, &site, &login, task, began + BUDGET).await
+        json_answer(house, &setup, &site, &login, task, began + BUDGET).await
     };
     let is_user = match login.stage() {
         Stage::Working => true,
@@ -99,7 +99,7 @@ enum Refusal {
 impl Refusal {
     fn answer(self, site: &Site<'_>, allow_new: bool) -> Answer {
         let (code, message, words): (_, _, Markup) = match self {
-            Refusal::Away(error) => return site.unavailable(&error),
+            Refusal::Away(error) => return site.unavailable(&error, Way::Reload),
             Refusal::NoSession => return no_session(site, allow_new),
             Refusal::TooMany(refused) => return too_many(site, refused),
             Refusal::Malformed => (
@@ -165,7 +165,9 @@ fn no_code(site: &Site<'_>, callback: Callback) -> Answer {
         Callback::Malformed { what } => ("malformed", what.to_owned(), html! { "Facebook's answer was not complete." }),
         Callback::Code { .. } | Callback::Cancelled { .. } => {
             let text = "the login was cancelled; nothing was linked. Start again and choose the pages to link";
-            let words = html! { "You left Facebook's window without choosing Pages. Pages that were linked before stay linked." };
+            let words = html! {
+                "You left Facebook's window without choosing Pages. Pages that were linked before stay linked."
+            };
             ("cancelled", text.to_owned(), words)
         }
     };
@@ -173,7 +175,7 @@ fn no_code(site: &Site<'_>, callback: Callback) -> Answer {
     site.dead_end(DeadEnd { status, code, message: &message, title, words, way: Way::StartAgain })
 }
 
-/// Whose login is this? The state is used up with the answer.
+/// The login that the state belongs to. The state is used up.
 async fn check(
     house: &House,
     setup: &Setup,
@@ -236,9 +238,9 @@ fn begun(
     }
 }
 
-/// Links the Pages, in a task that the browser does not end. A newcomer's session is stored with the first links: until
+/// Links the Pages, in a task that outlives the request. A newcomer's session is stored after the first links: until
 /// then there is no such user.
-fn take_in(
+fn link_pages(
     house: &Arc<House>,
     login: &Arc<Login>,
     code: Secret,
@@ -248,7 +250,7 @@ fn take_in(
     house.tasks.clone().spawn(async move {
         let (for_linking, user) = (house.clone(), login.user);
         let linking = tokio::spawn(async move { linking::link(&for_linking, user, &code).await });
-        // The panic hook has said so.
+        // The panic hook has logged it.
         let mut outcome = linking.await.unwrap_or(Err(LinkError::BrokeOff));
         if let (Ok(linked), Some(session)) = (&outcome, newcomer)
             && !linked.links().is_empty()
@@ -292,8 +294,8 @@ fn failure(error: &LinkError) -> Failure {
     }
 }
 
-/// The page for a person, with what is known by `until`.
-async fn show(house: &Arc<House>, site: &Site<'_>, login: &Arc<Login>, until: Instant) -> Answer {
+/// The page for a person, with everything that is known by `until`.
+async fn html_answer(house: &Arc<House>, site: &Site<'_>, login: &Arc<Login>, until: Instant) -> Answer {
     let tested = house.clone();
     house.tasks.spawn(async move { self_test(&tested).await });
     if timeout_at(until, login.ended()).await.is_ok()
@@ -306,7 +308,7 @@ async fn show(house: &Arc<House>, site: &Site<'_>, login: &Arc<Login>, until: In
 }
 
 /// The JSON for a program, within the budget.
-async fn tell(
+async fn json_answer(
     house: &House,
     setup: &Setup,
     site: &Site<'_>,

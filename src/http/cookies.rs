@@ -31,7 +31,7 @@ pub(crate) fn session_ids(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     values(headers, SESSION, MAX_COOKIE).take(MAX_SESSIONS)
 }
 
-/// What a session id hashes to, for each cookie.
+/// The hash of each session id.
 pub(super) fn session_hashes(headers: &HeaderMap) -> Vec<[u8; 32]> {
     session_ids(headers).map(secret_hash).collect()
 }
@@ -41,13 +41,13 @@ pub(super) fn sessions(store: &Store, headers: &HeaderMap) -> Result<Vec<Session
     session_ids(headers).filter_map(|id| store.session(id).transpose()).collect()
 }
 
-/// The session of a browser that has several: the one made last, since the platform means what it said last. The order
-/// in the header says something about paths and nothing about time.
+/// The session of a browser that sends several: the one made last, which is the platform's latest word. The order in
+/// the header follows paths and not time.
 pub(super) fn newest(sessions: Vec<Session>) -> Option<Session> {
     sessions.into_iter().max_by_key(|session| (session.issued_at, session.expires_at))
 }
 
-/// The note, and what its cookie hashes to.
+/// The note, and the hash of its cookie.
 pub(super) fn linked_as(setup: &Setup, headers: &HeaderMap) -> Option<(LinkedAs, [u8; 32])> {
     let now = Millis::now();
     let parse = |text: &str| Some((LinkedAs::parse(text, setup.states.signer(), now)?, secret_hash(text)));
@@ -74,7 +74,7 @@ pub(super) fn set_newcomer(answer: &mut Answer, setup: &Setup, secret: &Secret) 
     set(answer, setup, SESSION, secret.expose(), "/", crate::oauth::STATE_LIFETIME.as_secs());
 }
 
-/// Notes in the browser whom Pages were linked for.
+/// Notes the user of this login in the browser.
 pub(super) fn set_linked_as(answer: &mut Answer, setup: &Setup, note: &LinkedAs) {
     let text = note.text(setup.states.signer(), Millis::now());
     set(answer, setup, LINKED_AS, &text, "/facebook/login", consent::NOTE_LIFETIME.as_secs());

@@ -86,7 +86,7 @@ async fn delete_all(house: &Arc<House>, person: &AppUserId, code: &str) -> Resul
 /// `GET /facebook/data-deletion/{code}`, for people.
 pub(super) fn status(house: &House, code: &str) -> Answer {
     let setup = house.setup();
-    let site = Site::for_people(&setup.config.http);
+    let site = Site::html_only(&setup.config.http);
     let page = |status, title, body| site.page(Page { status, title, refresh: None, standing: None, body });
     let Some(deletion) = house.store.deletion(code) else {
         let body = html! { p { "This confirmation code is not known here. Check that it is complete." } };

@@ -1,10 +1,10 @@
-//! The start of a login: which user is it for, and off to the dialog.
+//! The start of a login: find the user, then redirect to the dialog.
 //!
-//! A browser is known by the `session_id` cookie, or becomes known by a one-time login link. A link that opens nothing
-//! is an error, whatever the cookie says: a person who follows a link means the link. A link for another user than the
-//! browser is known for asks the person first, names both users, and is used up by the answer alone; so a link that
-//! somebody else sent links nobody's Pages unseen. A browser that is known for nobody goes on at once, and the page
-//! after the login names the user.
+//! The user comes from a one-time login link or from the `session_id` cookie. A link that opens nothing is an error,
+//! also beside a valid cookie: a person who follows a link means the link. A link for another user than the browser is
+//! known for asks the person first and names both users. Only the person's answer uses up the link, so a link from a
+//! stranger cannot link Pages unseen. A browser that is not known for any user is redirected at once, and the page after
+//! the login names the user.
 //!
 //! Where new users are allowed, a browser without a session gets a random cookie and a state that is bound to it.
 //! Nothing is stored until the login comes back.
@@ -40,7 +40,7 @@ pub(super) async fn begin(house: &Arc<House>, request: &Request<Incoming>) -> An
     let rerequest = form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == "rerequest");
     let sessions = match cookies::sessions(&house.store, headers) {
         Ok(sessions) => sessions,
-        Err(error) => return site.unavailable(&error),
+        Err(error) => return site.unavailable(&error, Way::Reload),
     };
     let mut links = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "login").map(|(_, value)| value);
     match (links.next(), links.next()) {
@@ -67,7 +67,7 @@ async fn follow(
     let link = match house.store.login_link(secret) {
         Ok(Some(link)) => link,
         Ok(None) => return no_such_link(site),
-        Err(error) => return site.unavailable(&error),
+        Err(error) => return site.unavailable(&error, Way::Reload),
     };
     if let Some(known) = Known::other_than(link.user, &sessions, setup, headers) {
         let consent = Consent { login: secret_hash(secret), browser: known.browser };
@@ -84,7 +84,7 @@ async fn follow(
             }
         }
         Ok(None) => no_such_link(site),
-        Err(error) => site.unavailable(&error),
+        Err(error) => site.unavailable(&error, Way::Reload),
     }
 }
 
@@ -108,14 +108,16 @@ pub(super) async fn confirm(house: &Arc<House>, request: Request<Incoming>, conn
             code: "bad_confirmation",
             message: "the confirmation is too old or was not made in this browser; open the login link again",
             title: "Please open the login link again",
-            words: html! { "This question was asked more than ten minutes ago, or in another browser. Nothing was changed." },
+            words: html! {
+                "This question was asked more than ten minutes ago, or in another browser. Nothing was changed."
+            },
             way: Way::NewLink,
         });
     };
     match house.store.take_login_of(consent.login).await {
         Ok(Some(session)) => to_dialog(&setup, &session, field("rerequest").is_some(), StatusCode::SEE_OTHER),
         Ok(None) => no_such_link(&site),
-        Err(error) => site.unavailable(&error),
+        Err(error) => site.unavailable(&error, Way::NewLink),
     }
 }
 
@@ -170,17 +172,22 @@ fn ask(site: &Site<'_>, known: &Known, link: &LoginLink, confirmation: &str, rer
             (known_name) "."
         }
         p {
-            "Go on only if you asked for this link yourself. If somebody else sent it to you, your Facebook Pages would \
-             be linked to their account."
+            "Go on only if you asked for this link yourself. If somebody else sent it to you, your Facebook Pages \
+             would be linked to their account."
         }
+        // The choice that is safe for a person who did not ask for the link stands out.
         div.ways {
+            @if known.session {
+                a.button href=(site.login_url(rerequest)) { "Stay with " (plain(known.user, known.label.as_ref())) }
+            } @else {
+                (site.way_back(true))
+            }
             form method="post" action={ (site.login_url(false)) "/confirm" } {
                 input type="hidden" name="confirmation" value=(confirmation);
                 @if rerequest { input type="hidden" name="rerequest" value="1"; }
-                button.button type="submit" { "Go on for " (plain(link.user, link.label.as_ref())) }
+                button.button.second type="submit" { "Go on for " (plain(link.user, link.label.as_ref())) }
             }
-            @if known.session { a.quiet href=(site.login_url(rerequest)) { "Stay with " (plain(known.user, known.label.as_ref())) } }
-            (site.way_back(false))
+            @if known.session { (site.way_back(false)) }
         }
     };
     let title = "Link Pages for another user?";
@@ -211,11 +218,11 @@ fn to_dialog(setup: &Setup, session: &Session, rerequest: bool, status: StatusCo
     answer
 }
 
-/// Sends a browser without a session to the dialog. What ties the login to it is a cookie that no session has.
+/// Sends a browser without a session to the dialog. The login is bound to a cookie that is not the id of a session.
 fn newcomer_to_dialog(setup: &Setup, site: &Site<'_>, rerequest: bool) -> Answer {
     let secret = match fresh_secret() {
         Ok(secret) => secret,
-        Err(error) => return site.unavailable(&error),
+        Err(error) => return site.unavailable(&error, Way::Reload),
     };
     let Some(nonce) = nonce() else { return no_randomness() };
     let browser = secret_hash(secret.expose());
@@ -246,14 +253,17 @@ fn dialog(setup: &Setup, state: &str, rerequest: bool, status: StatusCode) -> An
     answers::redirect(status, &dialog_url(&dialog, state, rerequest))
 }
 
-/// A login link that opens nothing: unknown, used, over or garbled. Which of these it is, nobody is told.
+/// A login link that opens nothing: unknown, used, expired or garbled. The answer does not say which.
 fn no_such_link(site: &Site<'_>) -> Answer {
     site.dead_end(DeadEnd {
         status: StatusCode::BAD_REQUEST,
         code: "bad_login_link",
         message: "this login link was used already, is too old or is not complete; ask the platform for a new one",
         title: "This login link does not work any more",
-        words: html! { "A login link works once and for a limited time. This one was used already, is too old, or was not copied whole." },
+        words: html! {
+            "A login link works once and for a limited time. This one was used already, is too old, or was not copied \
+             whole."
+        },
         way: Way::NewLink,
     })
 }

@@ -1,4 +1,4 @@
-//! Pages for people: one layout, and the dead ends that a login can run into.
+//! HTML pages: one layout, and the dead ends of a login.
 //!
 //! A page is written with maud, which escapes all text that is put into it. The policy of a page allows its own style
 //! and, where there is one, its own script, both by their hashes; nothing is loaded from elsewhere.
@@ -20,7 +20,7 @@ use crate::config::Http;
 use crate::store::Unavailable;
 
 const STYLE: &str = include_str!("pages.css");
-/// Fetches the page again while a login is worked on, and puts what changed into the page that is shown.
+/// Fetches the page again while a login is under way, and replaces the parts that changed.
 const SCRIPT: &str = include_str!("pages.js");
 
 /// A page.
@@ -34,7 +34,7 @@ pub(super) struct Page<'a> {
     pub body: Markup,
 }
 
-/// Who a page or a JSON answer is for, and the way back to the platform.
+/// The form of an answer, HTML or JSON, and the way back to the platform.
 pub(super) struct Site<'a> {
     html: bool,
     http: &'a Http,
@@ -48,7 +48,7 @@ pub(super) struct DeadEnd<'a> {
     /// `error.message`, for programs and operators.
     pub message: &'a str,
     pub title: &'a str,
-    /// What happened, to the person.
+    /// The message to the person.
     pub words: Markup,
     pub way: Way,
 }
@@ -60,6 +60,8 @@ pub(super) enum Way {
     StartAgain,
     /// Only the platform has a way in: a new login link.
     NewLink,
+    /// The same address works in a while.
+    Reload,
 }
 
 impl<'a> Site<'a> {
@@ -67,12 +69,12 @@ impl<'a> Site<'a> {
         Site { html: answers::wants_html(headers), http }
     }
 
-    /// For an address that has nothing but a page.
-    pub(super) fn for_people(http: &'a Http) -> Self {
+    /// For an address that has no JSON.
+    pub(super) fn html_only(http: &'a Http) -> Self {
         Site { html: true, http }
     }
 
-    /// Is a page wanted, rather than JSON?
+    /// Does the client want HTML?
     pub(super) fn wants_page(&self) -> bool {
         self.html
     }
@@ -143,23 +145,27 @@ impl<'a> Site<'a> {
     pub(super) fn dead_end(&self, end: DeadEnd<'_>) -> Answer {
         let DeadEnd { status, code, message, title, words, way } = end;
         let return_url = self.http.return_url.as_deref();
-        let again = way == Way::StartAgain;
         if self.html {
             let body = html! {
                 p { (words) }
-                @if again {
-                    div.ways { a.button href=(self.login_url(false)) { "Start again" } (self.way_back(false)) }
-                } @else if return_url.is_some() {
-                    p { "You get a new login link there." }
-                    div.ways { (self.way_back(true)) }
-                } @else {
-                    p { "Ask " (self.platform()) " for a new login link." }
+                @match way {
+                    Way::StartAgain => div.ways {
+                        a.button href=(self.login_url(false)) { "Start again" } (self.way_back(false))
+                    },
+                    Way::Reload => div.ways { a.button href="" { "Try again" } (self.way_back(false)) },
+                    Way::NewLink => {
+                        p {
+                            @if return_url.is_some() { "Go back to " } @else { "Ask " }
+                            (self.platform()) " for a new login link."
+                        }
+                        div.ways { (self.way_back(true)) }
+                    }
                 }
             };
             return self.page(Page { status, title, refresh: None, standing: None, body });
         }
         let mut error = json!({"code": code, "message": message});
-        if again {
+        if way == Way::StartAgain {
             error["login_url"] = self.login_url(false).into();
         }
         if let Some(url) = return_url {
@@ -169,7 +175,7 @@ impl<'a> Site<'a> {
     }
 
     /// The store cannot keep a login at the moment.
-    pub(super) fn unavailable(&self, error: &Unavailable) -> Answer {
+    pub(super) fn unavailable(&self, error: &Unavailable, way: Way) -> Answer {
         const AFTER: u32 = 30;
         tracing::warn!(%error, "login: refused, the store is not available; the person may try again in {AFTER} s");
         if !self.html {
@@ -181,7 +187,7 @@ impl<'a> Site<'a> {
             message: "",
             title: "Please try again in a minute",
             words: html! { "The login cannot be kept at the moment. Nothing was changed." },
-            way: Way::StartAgain,
+            way,
         });
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(AFTER));
         answer
@@ -249,9 +255,9 @@ mod tests {
                 rest.split([';', '}']).next().unwrap().trim()
             };
             for name in ["ink", "soft", "good", "bad", "go"] {
-                for ground in ["card", "note"] {
-                    let ratio = contrast(colour(name), colour(ground));
-                    assert!(ratio >= 4.5, "{name} on {ground}: {ratio:.2}");
+                for background in ["card", "note"] {
+                    let ratio = contrast(colour(name), colour(background));
+                    assert!(ratio >= 4.5, "{name} on {background}: {ratio:.2}");
                 }
             }
             let button = contrast(colour("on-go"), colour("go"));

@@ -1,4 +1,4 @@
-//! What a login brought, for programs; and how far the first object of each link is, for programs and people.
+//! The JSON after a login, and the progress of the first object of each link.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::linking::{Changes, Linked, Listed};
 use crate::logins::Login;
 use crate::model::{Label, LinkKey};
 
-/// How far the first object of a link is.
+/// The progress of a link's first object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum First {
     /// It is in Spaces.
@@ -27,7 +27,7 @@ pub(super) enum First {
     Unlinked,
 }
 
-/// How far one link's object is.
+/// The progress of one link's object.
 pub(super) fn first_object(house: &House, link: &LinkKey) -> First {
     let Some(view) = house.store.view(link) else { return First::Unlinked };
     if let Health::Parked(parked) = &view.record.health {

@@ -1,8 +1,8 @@
-//! The page after a login, for the person who made it: what is linked, what stopped, and one button that mends it.
+//! The page after a login: the Pages that are linked, those that stopped, and one button that mends it.
 //!
-//! It is the same page at the callback's address, where it is shown first, and at `/facebook/login/result/{id}`, where
-//! it can be fetched again by the same browser. While anything is under way the page fetches itself, by its script or,
-//! without scripts, by a refresh. It speaks of Pages and of what the person can do, never of tokens and webhooks.
+//! The callback answers with this page, and the same browser can fetch it again at `/facebook/login/result/{id}`. While
+//! anything is under way the page fetches itself, by its script or, without scripts, by a refresh. It speaks to the
+//! person of Pages and never of tokens and webhooks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use crate::oauth::LinkedAs;
 /// `GET /facebook/login/result/{id}`.
 pub(super) fn show(house: &Arc<House>, headers: &HeaderMap, id: &str) -> Answer {
     let setup = house.setup();
-    let site = Site::for_people(&setup.config.http);
+    let site = Site::html_only(&setup.config.http);
     match house.logins.find(id, &cookies::session_hashes(headers), Millis::steady()) {
         Some(login) => {
             let mut answer = page(house, &site, &login);
-            // The page is there, whatever it says.
+            // The failure of a login is not a failure of this request.
             *answer.status_mut() = StatusCode::OK;
             answer
         }
@@ -133,7 +133,8 @@ fn linked(house: &House, site: &Site<'_>, login: &Login, report: &Report) -> Ans
     };
     let standing = (pending > 0).then(|| {
         html! {
-            (stored) " of " (rows.len()) " Pages are stored so far. The rest follows by itself; you can close this window."
+            (stored) " of " (rows.len()) " Pages are stored so far. The rest follows by itself; you can close this \
+             window."
         }
     });
     let again = rows.is_empty() && stopped.is_empty();
@@ -141,18 +142,23 @@ fn linked(house: &House, site: &Site<'_>, login: &Login, report: &Report) -> Ans
         (intro(site, login, &rows))
         @if !stopped.is_empty() { (stopped_section(&stopped)) }
         @if !report.missing_permissions.is_empty() { (permissions(&report.missing_permissions)) }
-        @if mends || again {
-            div.ways {
-                a.button href=(site.login_url(mends)) { @if again { "Start again" } @else { "Choose your Pages again" } }
-                (site.way_back(false))
+        div.ways {
+            @if mends || again {
+                a.button href=(site.login_url(mends)) {
+                    @if again { "Start again" } @else { "Choose your Pages again" }
+                }
             }
+            (site.way_back(!(mends || again)))
         }
         @if !rows.is_empty() { (linked_section(&rows, !stopped.is_empty())) }
         @if !refused.is_empty() { (refused_section(&refused)) }
         @if report.incomplete {
             p.soft { "Facebook did not show all of your Pages this time. If one is missing here, log in again later." }
         }
-        (outro(site, !(mends || again)))
+        p.soft {
+            "You can close this window. Is this not you, or not what you wanted? Remove the app in your Facebook \
+             settings, under \u{201c}Apps and websites\u{201d}: all of its Pages stop at once."
+        }
     };
     let refresh = (pending > 0).then(|| address(site, login));
     let page = Page { status: StatusCode::OK, title: &title, refresh: refresh.as_deref(), standing, body };
@@ -187,7 +193,11 @@ fn stopped_section(stopped: &[Stopped]) -> Markup {
         section.stopped aria-labelledby="stopped" {
             h2 #stopped { "Stopped" }
             p { "These were linked before. Changes on them are not seen any more." }
-            ul { @for page in stopped { li { (name(page.name.as_ref(), page.id.as_str())) span.bad { (words(page.why)) } } } }
+            ul {
+                @for page in stopped {
+                    li { (name(page.name.as_ref(), page.id.as_str())) span.bad { (words(page.why)) } }
+                }
+            }
         }
     }
 }
@@ -202,7 +212,9 @@ fn linked_section(rows: &[Row<'_>], beside_stopped: bool) -> Markup {
                         (name(row.page.name.as_ref(), row.page.id.as_str()))
                         @match (row.stored, row.page.weak) {
                             (false, _) => span.soft { "linked; storing goes on by itself" },
-                            (true, true) => span.soft { "linked and stored; changes show late, as your role on it is limited" },
+                            (true, true) => span.soft {
+                                "linked and stored; changes show late, as your role on it is limited"
+                            },
                             (true, false) => span.good { "linked and stored" },
                         }
                     }
@@ -220,7 +232,11 @@ fn refused_section(refused: &[&Reported]) -> Markup {
                 "You did not tick these, or your role on them is too weak: a person with full control of the Page can \
                  link it."
             }
-            ul { @for page in refused { li { (name(page.name.as_ref(), page.id.as_str())) span.soft { "not linked" } } } }
+            ul {
+                @for page in refused {
+                    li { (name(page.name.as_ref(), page.id.as_str())) span.soft { "not linked" } }
+                }
+            }
         }
     }
 }
@@ -231,19 +247,6 @@ fn permissions(missing: &[String]) -> Markup {
             h2 #permissions { "Not allowed" }
             p { "In Facebook's window this was not allowed, so that Pages or their changes may be missing:" }
             ul { @for permission in missing { li { span { (permission_words(permission)) } } } }
-        }
-    }
-}
-
-fn outro(site: &Site<'_>, with_way: bool) -> Markup {
-    html! {
-        @if with_way {
-            @let way = site.way_back(true);
-            @if way.0.is_empty() { p.soft { "You can close this window." } } @else { div.ways { (way) } }
-        }
-        p.soft {
-            "Is this not you, or not what you wanted? Remove the app in your Facebook settings, under \u{201c}Apps and \
-             websites\u{201d}: all of its Pages stop at once."
         }
     }
 }
@@ -269,7 +272,7 @@ fn words(why: Why) -> &'static str {
     }
 }
 
-/// What a permission lets the platform do, to the person who gives it.
+/// A permission in words for the person who gives it.
 fn permission_words(permission: &str) -> &str {
     match permission {
         "pages_show_list" => "see the list of your Pages",
@@ -284,7 +287,6 @@ fn permission_words(permission: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// Words that mean something to operators alone.
     #[test]
     fn no_reason_speaks_to_an_operator() {
         for why in [

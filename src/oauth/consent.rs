@@ -1,9 +1,9 @@
-//! What protects a person from linking Pages for somebody else: a note in the browser of the user that Pages were linked
-//! for last, and the confirmation that a login for another user asks for.
+//! Protection against a login for the wrong user: a note in the browser of the user that Pages were linked for last,
+//! and the confirmation that a login for another user needs.
 //!
-//! A login link is a bearer's: anybody who runs a login can send theirs to somebody else, whose Pages would then become
-//! the sender's. The session of a link is short, so that mostly no session is left in the browser of the person to
-//! compare with. The note stays longer. It opens nothing; it only says whom a login in this browser was for.
+//! A login link works for its bearer. A user of the platform can send their own link to another person, and the Pages
+//! of that person would be linked to the sender. The session of a link is short, so that the browser often has no session
+//! to compare with. The note lives longer. It grants nothing and only names the user of an earlier login.
 //!
 //! A confirmation is bound to one login link, which it names by its hash, and to one secret cookie of the browser that
 //! was shown the question, and it ends after [`CONSENT_LIFETIME`]. A page elsewhere can neither read it nor make one.

@@ -1,5 +1,5 @@
-//! Signatures over what a browser carries for the daemon: OAuth states, confirmations, a note of an earlier login. One
-//! secret signs all of it, and a domain text keeps each use apart from every other.
+//! Signatures over data that a browser carries for the daemon: OAuth states, confirmations, a note of an earlier login.
+//! One secret signs all of them, and a domain text keeps each use apart from every other.
 
 use std::fmt;
 

@@ -6,7 +6,7 @@
 //! its signature is right. That a state is used once is kept elsewhere: the store remembers nonces for
 //! [`STATE_LIFETIME`].
 //!
-//! A login that may become a new user has a state of another domain: its user is a random one whom nothing knows yet,
+//! A login that may become a new user has a state of another domain: its user is a random one that is not stored yet,
 //! and its browser hash is that of a random cookie without a session. So nothing is stored before the callback.
 //!
 //! One text stands for one state: the length is fixed and trailing bits must be zero, so that flipping any bit of a
@@ -91,7 +91,7 @@ impl StateSigner {
         StateSigner { signer: self.signer.also_taking(previous) }
     }
 
-    /// What signs the states, for other things that a browser carries for the daemon.
+    /// The signer of the states, for other data that a browser carries for the daemon.
     pub fn signer(&self) -> &Signer {
         &self.signer
     }
@@ -102,8 +102,8 @@ impl StateSigner {
         self.mint_in(DOMAIN, user, session_hash, now, nonce)
     }
 
-    /// A state for a login without a session, in the browser whose cookie hashes to `cookie_hash`. It names a random
-    /// user, who comes into being with the callback.
+    /// A state for a login without a session, in the browser whose cookie hashes to `cookie_hash`. The random user that
+    /// it names begins to exist with the callback.
     pub fn mint_newcomer(&self, user: UserId, cookie_hash: [u8; 32], now: Millis, nonce: [u8; 16]) -> String {
         self.mint_in(NEWCOMER_DOMAIN, user, cookie_hash, now, nonce)
     }

@@ -1,4 +1,4 @@
-//! Linking, accounts, and a person who is to be forgotten.
+//! Linking, accounts, and forgetting a person.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -87,7 +87,7 @@ pub struct SessionRecord {
     /// Since when; zero in records of earlier versions.
     #[serde(default)]
     pub issued_at: Millis,
-    /// How pages for people name the user.
+    /// The name of the user on HTML pages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Browser sessions, one-time login links, used OAuth states, and the sweep of all that is over.
+//! Browser sessions, one-time login links, used OAuth states, and the sweep of expired records.
 //!
 //! A login link opens a session of its own, for the same user and label as the session that it was made from, and for
 //! at most [`LINK_SESSION`]: the holder of a link gets as long as a login takes and no more, whatever the life of the
@@ -24,7 +24,7 @@ pub const LINK_SESSION: Duration = Duration::from_secs(60 * 60);
 /// How long a login link that was taken is remembered in memory, beside the removal of its record.
 const LOGIN_TAKEN_FOR: Duration = Duration::from_secs(3600);
 /// Used states at a time. An unfinished login costs its browser at least two requests and is limited for each user and
-/// each address, so that this bound is for a crowd of them.
+/// each address, so that this bound only stops a crowd of them.
 const MAX_USED_STATES: usize = 200_000;
 /// Expired records removed in one transaction.
 const SWEEP_AT_ONCE: usize = 1000;
@@ -38,7 +38,7 @@ pub struct Session {
     pub id: Secret,
     /// The user of the platform.
     pub user: UserId,
-    /// How pages for people name the user.
+    /// The name of the user on HTML pages.
     pub label: Option<Label>,
     /// When it was made; zero for sessions of earlier versions.
     pub issued_at: Millis,
@@ -74,11 +74,11 @@ impl Session {
 pub struct LoginLink {
     /// The user whose session it opens.
     pub user: UserId,
-    /// How pages for people name that user.
+    /// The name of that user on HTML pages.
     pub label: Option<Label>,
 }
 
-/// SHA-256 of a session id or of a login link's secret: what the store keeps in its place.
+/// SHA-256 of a session id or of a login link's secret. The store keeps this hash instead of the secret.
 pub fn secret_hash(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
@@ -143,7 +143,7 @@ impl Store {
         Ok(secret)
     }
 
-    /// Looks at a login link without using it. `None` when it is unknown, used or over.
+    /// Looks at a login link without using it. `None` when it is unknown, used or expired.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -155,7 +155,7 @@ impl Store {
         Ok((!taken).then_some(LoginLink { user: parent.user, label: parent.label }))
     }
 
-    /// Uses up a login link and opens its session. `None` when it is unknown, used or over.
+    /// Uses up a login link and opens its session. `None` when it is unknown, used or expired.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -217,8 +217,8 @@ impl Store {
         .await?
     }
 
-    /// Removes all sessions, login links, states and codes of deletions that are over, however many. Each transaction
-    /// takes some, so that other writes go on in between.
+    /// Removes all sessions, login links, states and codes of deletions that expired, however many. Each transaction
+    /// removes some of them, so that other writes go on in between.
     ///
     /// # Errors
     /// [`Unavailable`]; the rest is removed by the next sweep.
@@ -243,7 +243,7 @@ impl Store {
         let codes = self
             .commit(|core| {
                 core.used_states.retain(|_, expires_at| *expires_at > now);
-                // By now each taker has an answer, and the record went with the taking.
+                // Each taker has an answer by now, and the record was removed when the link was taken.
                 core.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
                 core.sweep_deletions(now)
             })
@@ -263,7 +263,7 @@ pub(super) fn login_context(hash: &[u8; 32]) -> Vec<u8> {
     [b"login\0".as_slice(), hash].concat()
 }
 
-/// Places of records that are over, at most [`SWEEP_GATHERED`] of them.
+/// Keys of expired records, at most [`SWEEP_GATHERED`] of them.
 fn all_expired(engine: &Engine, now: Millis) -> Vec<(Tree, Vec<u8>)> {
     let sessions = expired(engine, Tree::Sessions, now, |record: SessionRecord| record.expires_at);
     let logins = expired(engine, Tree::Logins, now, |record: LoginRecord| record.expires_at);

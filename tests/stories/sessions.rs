@@ -1,4 +1,4 @@
-//! Who a login is for: login links, sessions, new users; and what the person is shown on the way.
+//! The user of a login: login links, sessions, new users; and the pages that the person sees.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -106,7 +106,9 @@ fn attribute(page: &str, before: &str) -> String {
 fn leads_back(answer: &Answer) {
     let text = answer.text();
     assert!(answer.header("content-type").starts_with("text/html"), "{text}");
-    assert!(text.contains("href=\"https://fern.example/settings?tab=pages\"") && text.contains("Back to Fern &amp; Co"));
+    assert!(
+        text.contains("href=\"https://fern.example/settings?tab=pages\"") && text.contains("Back to Fern &amp; Co")
+    );
     assert!(text.starts_with("<!DOCTYPE html><html lang=\"en\">") && text.contains("<h1>"), "{text}");
     assert!(text.contains("name=\"viewport\""));
 }
@@ -190,7 +192,7 @@ async fn a_login_link_for_another_user_asks_first() {
     refused(&jar.post(&town, &path, &[("confirmation", &flipped)], "*/*").await, "bad_confirmation");
     refused(&jar.post(&town, &path, &[], "*/*").await, "bad_confirmation");
     // Staying is another way on.
-    assert_eq!(jar.clone().get(&town, &attribute(&page, "class=\"quiet\" href=\""), PAGE).await.status, 302);
+    assert_eq!(jar.clone().get(&town, &attribute(&page, "class=\"button\" href=\""), PAGE).await.status, 302);
     // The person's word, once.
     let answer = jar.post(&town, &path, &form, PAGE).await;
     assert_eq!(answer.status, 303);
@@ -260,7 +262,7 @@ async fn the_session_of_a_login_link_stays_short_and_a_longer_one_of_the_same_us
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_label_is_one_line_of_plain_text() {
+async fn a_label_is_plain_text_without_line_breaks() {
     let town = Town::plan().start().await;
     let user = UserId::random().to_string();
     for (label, why) in [("", "empty"), ("two\nlines", "control character"), (&"x".repeat(81), "longer than 80")] {
@@ -282,15 +284,15 @@ async fn a_label_is_one_line_of_plain_text() {
     town.finish().await;
 }
 
-/// Bytes of what the store keeps of sessions beside its database.
-fn journal_bytes(town: &Town) -> u64 {
+/// Size of the file in which sessions are kept beside the database.
+fn backup_bytes(town: &Town) -> u64 {
     std::fs::metadata(town.setup.store_path.join("links.journal")).unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_without_a_session_stores_nothing_until_it_is_finished() {
     let town = plan().set("session.allow_new", true).start().await;
-    let before = journal_bytes(&town);
+    let before = backup_bytes(&town);
     let mut jar = Jar::default();
     let mut dialog = String::new();
     for _ in 0..500 {
@@ -307,7 +309,7 @@ async fn a_login_without_a_session_stores_nothing_until_it_is_finished() {
     let answer = jar.finish(&town, &dialog, "", "*/*").await;
     assert_eq!((answer.status, answer.headers.contains_key("set-cookie")), (200, false), "{}", answer.text());
     town.crash().await;
-    assert_eq!(journal_bytes(&town), before, "something was stored");
+    assert_eq!(backup_bytes(&town), before, "something was stored");
     // A finished one does, and the browser is known from then on.
     dialog = jar.get(&town, "/facebook/login", "*/*").await.header("location").to_owned();
     let began = jar.cookies["session_id"].clone();
@@ -355,7 +357,7 @@ async fn new_users_have_an_hourly_limit_for_each_address_and_in_total() {
     assert_eq!((log_in(other).await.status, log_in(other).await.status), (200, 200));
     assert_eq!(log_in(None).await.status, 200, "a client whom no proxy names counts in the total");
     assert_eq!(log_in(Some("192.0.2.3")).await.code(), "too_many");
-    assert_eq!(town.log().matches("refused by the limit").count(), 2, "one line for each limit");
+    assert_eq!(town.log().matches("refused by the limit").count(), 2, "one message for each limit");
     // Users that are known go on.
     assert_eq!(town.log_in(UserId::random(), ADA, "all").await.status, 200);
     town.finish().await;
@@ -454,8 +456,8 @@ async fn the_page_after_a_login_says_what_stopped_once_and_mends_it_with_one_but
     assert!(text.contains("Ada's Bakery") || text.contains("Ada&#39;s Bakery"), "{text}");
     for (number, name) in names.iter().enumerate() {
         assert_eq!(text.matches(&format!("<bdi>{name}</bdi>")).count(), 1, "{name} in {text}");
-        let place = section(&text, if number < 4 { "linked" } else { "stopped" });
-        assert!(place.contains(name), "{name} in {place}");
+        let part = section(&text, if number < 4 { "linked" } else { "stopped" });
+        assert!(part.contains(name), "{name} in {part}");
     }
     assert!(section(&text, "stopped").contains("you did not choose it this time"));
     let again = format!("href=\"{}/facebook/login?rerequest=1\"", town.base);
@@ -467,7 +469,7 @@ async fn the_page_after_a_login_says_what_stopped_once_and_mends_it_with_one_but
     let dialog = jar.get(&town, "/facebook/login?rerequest=1", "*/*").await.header("location").to_owned();
     let text = jar.finish(&town, &dialog, "all", PAGE).await.text();
     assert!(text.contains("<h1>Your pages are linked</h1>") && !text.contains("id=\"stopped\""), "{text}");
-    // What was refused by the person or is out of reach is said in the same way.
+    // A permission that was declined is named in the same way.
     town.world().change(|s| {
         let ada = s.people.get_mut(ADA).unwrap();
         ada.declines.insert("business_management".into());
@@ -532,10 +534,8 @@ async fn a_login_that_fails_behind_the_page_says_so_on_it() {
     let at = attribute(&text, "data-refresh=\"");
     town.world().set_fault(Fault::GraphUnavailable, true);
     town.world().set_fault(Fault::GraphHang, false);
-    until("the page says so", async || {
-        jar.get(&town, &at, PAGE).await.text().contains("Your Pages were not linked")
-    })
-    .await;
+    until("the page says so", async || jar.get(&town, &at, PAGE).await.text().contains("Your Pages were not linked"))
+        .await;
     let answer = jar.get(&town, &at, PAGE).await;
     assert!(answer.text().contains("Start again") && !answer.text().contains("data-refresh"), "{}", answer.text());
     leads_back(&answer);
