@@ -87,7 +87,7 @@ async fn delete_all(house: &Arc<House>, person: &AppUserId, code: &str) -> Resul
 pub(super) fn status(house: &House, code: &str) -> Answer {
     let setup = house.setup();
     let site = Site::html_only(&setup.config.http);
-    let page = |status, title, body| site.page(Page { status, title, refresh: None, standing: None, body });
+    let page = |status, title, body| site.page(Page::complete(status, title, body));
     let Some(deletion) = house.store.deletion(code) else {
         let body = html! { p { "This confirmation code is not known here. Check that it is complete." } };
         return page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);

@@ -191,7 +191,7 @@ fn ask(site: &Site<'_>, known: &Known, link: &LoginLink, confirmation: &str, rer
         }
     };
     let title = "Link Pages for another user?";
-    site.page(Page { status: StatusCode::OK, title, refresh: None, standing: None, body })
+    site.page(Page::complete(StatusCode::OK, title, body))
 }
 
 /// A user in the words of a button.

@@ -1,9 +1,9 @@
 (async () => {
   const main = document.querySelector('main');
-  const at = main.dataset.refresh;
+  const at = main.dataset.at;
   // The address of the callback holds a code that is spent; a reload is to show the result.
   try { history.replaceState(null, '', at); } catch { /* another origin: the address stays */ }
-  for (let turn = 0; main.dataset.refresh; turn++) {
+  for (let turn = 0; main.hasAttribute('data-refresh'); turn++) {
     await new Promise((resolve) => setTimeout(resolve, Math.min(800 + 200 * turn, 5000)));
     try {
       const answer = await fetch(at, { headers: { accept: 'text/html' } });
@@ -15,7 +15,7 @@
         if (old.innerHTML !== young.innerHTML) old.replaceChildren(...young.childNodes);
       }
       document.title = fresh.title;
-      if (!fresh.querySelector('main').dataset.refresh) delete main.dataset.refresh;
+      if (!fresh.querySelector('main').hasAttribute('data-refresh')) main.removeAttribute('data-refresh');
     } catch { /* the network is away for a moment */ }
   }
 })();

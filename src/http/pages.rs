@@ -20,15 +20,17 @@ use crate::config::Http;
 use crate::store::Unavailable;
 
 const STYLE: &str = include_str!("pages.css");
-/// Fetches the page again while a login is under way, and replaces the parts that changed.
+/// Puts the page's own address in place of the callback's, and fetches the page again while a login is under way.
 const SCRIPT: &str = include_str!("pages.js");
 
 /// A page.
 pub(super) struct Page<'a> {
     pub status: StatusCode,
     pub title: &'a str,
-    /// Where the page can be fetched again, while it is not complete.
-    pub refresh: Option<&'a str>,
+    /// An address under which the page can be fetched again.
+    pub address: Option<&'a str>,
+    /// The page is not complete: it fetches itself from there.
+    pub under_way: bool,
     /// How things stand in one sentence; read out when it changes.
     pub standing: Option<Markup>,
     pub body: Markup,
@@ -62,6 +64,13 @@ pub(super) enum Way {
     NewLink,
     /// The same address works in a while.
     Reload,
+}
+
+impl<'a> Page<'a> {
+    /// A page without an address of its own.
+    pub(super) fn complete(status: StatusCode, title: &'a str, body: Markup) -> Self {
+        Page { status, title, address: None, under_way: false, standing: None, body }
+    }
 }
 
 impl<'a> Site<'a> {
@@ -107,7 +116,7 @@ impl<'a> Site<'a> {
 
     /// A page, whatever the client asked for.
     pub(super) fn page(&self, page: Page<'_>) -> Answer {
-        let Page { status, title, refresh, standing, body } = page;
+        let Page { status, title, address, under_way, standing, body } = page;
         let platform = self.http.platform_name.as_deref();
         let whole = html! {
             (DOCTYPE)
@@ -116,24 +125,24 @@ impl<'a> Site<'a> {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="robots" content="noindex";
-                    @if let Some(url) = refresh {
+                    @if let Some(url) = address.filter(|_| under_way) {
                         noscript { meta http-equiv="refresh" content={ "3;url=" (url) }; }
                     }
                     title { (title) @if let Some(name) = platform { " · " (name) } }
                     style { (PreEscaped(STYLE)) }
                 }
                 body {
-                    main data-refresh=[refresh] {
+                    main data-at=[address] data-refresh[under_way] {
                         @if let Some(name) = platform { p.platform { bdi { (name) } } }
                         h1 { (title) }
                         p #standing role="status" { @if let Some(standing) = standing { (standing) } }
                         div #rest { (body) }
                     }
-                    @if refresh.is_some() { script { (PreEscaped(SCRIPT)) } }
+                    @if address.is_some() { script { (PreEscaped(SCRIPT)) } }
                 }
             }
         };
-        let policy = if refresh.is_some() { &*WITH_SCRIPT } else { &*WITHOUT_SCRIPT };
+        let policy = if address.is_some() { &*WITH_SCRIPT } else { &*WITHOUT_SCRIPT };
         let mut answer = answers::html(status, whole.into_string());
         let headers = answer.headers_mut();
         headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
@@ -162,7 +171,7 @@ impl<'a> Site<'a> {
                     }
                 }
             };
-            return self.page(Page { status, title, refresh: None, standing: None, body });
+            return self.page(Page::complete(status, title, body));
         }
         let mut error = json!({"code": code, "message": message});
         if way == Way::StartAgain {
@@ -281,7 +290,8 @@ mod tests {
         let page = Page {
             status: StatusCode::OK,
             title: "A <title>",
-            refresh: Some("/x?\"y"),
+            address: Some("/x?\"y"),
+            under_way: true,
             standing: None,
             body: html! { (site.way_back(true)) },
         };

@@ -65,11 +65,12 @@ fn working(site: &Site<'_>, login: &Login) -> Answer {
         p { "They are linked for " (named(login.user, login.label.as_ref(), false)) (site.at_platform()) "." }
         p.soft { "You can close this window: the login goes on without it." }
     };
-    let refresh = address(site, login);
+    let address = address(site, login);
     site.page(Page {
         status: StatusCode::ACCEPTED,
         title: "Linking your Pages",
-        refresh: Some(&refresh),
+        address: Some(&address),
+        under_way: true,
         standing: Some(standing),
         body,
     })
@@ -160,8 +161,8 @@ fn linked(house: &House, site: &Site<'_>, login: &Login, report: &Report) -> Ans
              settings, under \u{201c}Apps and websites\u{201d}: all of its Pages stop at once."
         }
     };
-    let refresh = (pending > 0).then(|| address(site, login));
-    let page = Page { status: StatusCode::OK, title: &title, refresh: refresh.as_deref(), standing, body };
+    let (address, under_way) = (address(site, login), pending > 0);
+    let page = Page { status: StatusCode::OK, title: &title, address: Some(&address), under_way, standing, body };
     let mut answer = site.page(page);
     if report.pages.iter().any(|page| page.linked) {
         let note = LinkedAs { user: login.user, label: login.label.clone() };

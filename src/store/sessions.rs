@@ -25,7 +25,7 @@ pub const LINK_SESSION: Duration = Duration::from_secs(60 * 60);
 const LOGIN_TAKEN_FOR: Duration = Duration::from_secs(3600);
 /// Used states at a time. An unfinished login costs its browser at least two requests and is limited for each user and
 /// each address, so that this bound only stops a crowd of them.
-const MAX_USED_STATES: usize = 200_000;
+pub(super) const MAX_USED_STATES: usize = 200_000;
 /// Expired records removed in one transaction.
 const SWEEP_AT_ONCE: usize = 1000;
 /// Expired records that are gathered before they are removed; when there are more, the trees are looked through again.

@@ -304,6 +304,10 @@ async fn a_person_sees_whom_the_pages_are_for_what_stopped_and_the_way_back() {
     browser.click("a.button").await;
     leave_out(&browser, &[]).await;
     heading(&browser, "Your pages are linked").await;
+    let at = browser.url().await;
+    assert!(at.contains("/facebook/login/result/"), "a spent code stays in the address: {at}");
+    browser.goto(&at).await;
+    heading(&browser, "Your pages are linked").await;
 
     // A link for somebody else asks first.
     let other = sandbox.login_url(rival, "Rival Cakes Ltd").await;

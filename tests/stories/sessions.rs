@@ -496,7 +496,7 @@ async fn a_person_gets_a_page_at_once_and_it_fills_in() {
     assert_eq!(first.status, 202);
     let text = first.text();
     assert!(text.contains("Linking your Pages") && text.contains("Bakery") && text.contains("Fern &amp; Co"), "{text}");
-    let at = attribute(&text, "data-refresh=\"");
+    let at = attribute(&text, "data-at=\"");
     assert!(text.contains(&format!("<noscript><meta http-equiv=\"refresh\" content=\"3;url={at}\"></noscript>")));
     let policy = first.header("content-security-policy");
     assert!(policy.contains("script-src 'sha256-") && policy.contains("connect-src 'self'"), "{policy}");
@@ -515,10 +515,10 @@ async fn a_person_gets_a_page_at_once_and_it_fills_in() {
         text
     };
     let text = page("the Pages are listed", &|text| text.contains("storing goes on by itself")).await;
-    assert!(text.contains("0 of 40 Pages are stored so far") && text.contains("data-refresh"), "{text}");
+    assert!(text.contains("0 of 40 Pages are stored so far") && text.contains("http-equiv"), "{text}");
     town.world().set_fault(Fault::SpacesRefused, false);
     let text = page("all of them are stored", &|text| text.matches("linked and stored").count() == 40).await;
-    assert!(!text.contains("data-refresh") && !text.contains("<script"), "it goes on for ever: {text}");
+    assert!(!text.contains("http-equiv"), "it goes on for ever: {text}");
     assert!(text.contains("<h1>Your pages are linked</h1>"));
     town.finish().await;
 }
@@ -531,13 +531,13 @@ async fn a_login_that_fails_behind_the_page_says_so_on_it() {
     let dialog = jar.get(&town, &link, PAGE).await.header("location").to_owned();
     town.world().set_fault_for(Fault::GraphHang, Scope::call(Call::ExchangeCode));
     let text = jar.finish(&town, &dialog, "all", PAGE).await.text();
-    let at = attribute(&text, "data-refresh=\"");
+    let at = attribute(&text, "data-at=\"");
     town.world().set_fault(Fault::GraphUnavailable, true);
     town.world().set_fault(Fault::GraphHang, false);
     until("the page says so", async || jar.get(&town, &at, PAGE).await.text().contains("Your Pages were not linked"))
         .await;
     let answer = jar.get(&town, &at, PAGE).await;
-    assert!(answer.text().contains("Start again") && !answer.text().contains("data-refresh"), "{}", answer.text());
+    assert!(answer.text().contains("Start again") && !answer.text().contains("http-equiv"), "{}", answer.text());
     leads_back(&answer);
     town.finish().await;
 }

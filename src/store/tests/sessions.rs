@@ -101,3 +101,19 @@ async fn one_sweep_removes_all_that_is_over() {
     assert!(store.session(session.id.expose()).unwrap().is_some());
     store.close().await;
 }
+
+#[tokio::test]
+async fn used_states_are_bounded_and_a_used_one_stays_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let later = Millis::now().plus(HOUR);
+    assert!(store.use_state([9; 16], later).await.unwrap());
+    let many = (0..crate::store::sessions::MAX_USED_STATES as u128).map(|n| (n.to_be_bytes(), later));
+    store.lock().used_states.extend(many);
+    let refused = store.use_state([8; 16], later).await.unwrap_err();
+    assert!(refused.to_string().contains("too many logins"), "{refused}");
+    assert!(!store.use_state([9; 16], later).await.unwrap());
+    store.sweep(later).await.unwrap();
+    assert!(store.use_state([8; 16], later.plus(HOUR)).await.unwrap());
+    store.close().await;
+}
