@@ -115,10 +115,11 @@ impl Refusal {
             Refusal::UsedState => (
                 "used_state",
                 "this login was finished before; start again if pages are missing",
-                html! { "This login was finished before. If Pages are missing, start again." },
+                html! { "A login can be finished once. If Pages are missing, start again." },
             ),
         };
-        let title = "Your Pages were not linked";
+        let finished = code == "used_state";
+        let title = if finished { "This login was finished before" } else { "Your Pages were not linked" };
         site.dead_end(DeadEnd { status: StatusCode::BAD_REQUEST, code, message, title, words, way: Way::StartAgain })
     }
 }
