@@ -17,6 +17,7 @@ mod notify;
 mod people;
 mod reload;
 mod rotation;
+mod sessions;
 mod shutdown;
 mod sync;
 mod town;
