@@ -106,5 +106,6 @@ mod tests {
         let users = without_randomness(|| [crate::model::UserId::random(), crate::model::UserId::random()]);
         assert_ne!(users[0], users[1]);
         without_randomness(crate::actors::jitter);
+        assert!(without_randomness(crate::store::sessions::fresh_secret).is_err());
     }
 }

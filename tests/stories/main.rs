@@ -22,6 +22,7 @@ mod people;
 mod readiness;
 mod reload;
 mod rotation;
+mod sessions;
 mod shutdown;
 mod sync;
 mod town;
