@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod export;
 mod import;
+mod output;
 mod purge;
 mod run;
 #[cfg(feature = "sandbox")]

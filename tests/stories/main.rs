@@ -17,6 +17,7 @@ mod notify;
 mod people;
 mod reload;
 mod rotation;
+mod sandbox;
 mod shutdown;
 mod sync;
 mod town;

@@ -138,7 +138,8 @@ impl Console {
             "violations": self.world.violations(),
             "reads": self.world.calls(Call::ReadPage),
             "puts": self.world.calls(Call::Put),
-            "daemon": pulse.daemon,
+            // Asked at this moment: the pulse may not have beaten yet.
+            "daemon": self.control.state(),
             "status": pulse.status,
         })
     }
