@@ -38,6 +38,15 @@ use findings::Report;
 use raw::{Faults, Raw};
 use read::Reader;
 
+/// Whether a browser session may live so long; what is allowed, where it may not.
+pub fn check_session_ttl(ttl: Duration) -> Result<(), String> {
+    let (least, most) = keys::SESSION_TTL;
+    if (least..=most).contains(&ttl) {
+        return Ok(());
+    }
+    Err(format!("is out of range; choose from {} to {}", validate::span_text(least), validate::span_text(most)))
+}
+
 /// How the environment is asked: the process's own in production, a closure in tests.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 

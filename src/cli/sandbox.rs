@@ -10,6 +10,7 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
 use super::output::{line, note};
+use super::program::Program;
 use crate::exit::{self, Failure};
 use crate::sandbox::console;
 use crate::sandbox::daemon::{Daemon, DaemonFiles, Ended, Life};
@@ -41,7 +42,7 @@ pub(super) struct Args {
     keep: bool,
 }
 
-pub(super) fn sandbox(args: Args) -> Result<(), Failure> {
+pub(super) fn sandbox(args: Args, program: &Program) -> Result<(), Failure> {
     let most = most_pages();
     if args.pages > most {
         let what = format!("--pages {}: at most {most} pages fit into the memory of this machine", args.pages);
@@ -49,7 +50,7 @@ pub(super) fn sandbox(args: Args) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))?;
-    let outcome = runtime.block_on(live(&args));
+    let outcome = runtime.block_on(live(&args, program));
     // A world that was still being built is left behind.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -63,7 +64,7 @@ struct Started {
     console: Option<console::Running>,
 }
 
-async fn live(args: &Args) -> Result<(), Failure> {
+async fn live(args: &Args, program: &Program) -> Result<(), Failure> {
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
     let mut signals =
         signals.map_err(|e| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), ""))?;
@@ -73,11 +74,11 @@ async fn live(args: &Args) -> Result<(), Failure> {
     let outcome = tokio::select! {
         biased;
         _ = signals.next() => Ok(()),
-        failure = run(args, &folder, keep, &mut started) => Err(failure),
+        failure = run(args, program, &folder, keep, &mut started) => Err(failure),
     };
     let was_up = started.console.is_some();
     let stopped = stop(&started, keep && was_up, outcome.is_ok() && was_up, &mut signals).await;
-    let left = leave(folder, keep, was_up);
+    let left = leave(folder, keep, was_up, program);
     outcome.and(stopped).and(left)
 }
 
@@ -98,14 +99,20 @@ fn refused(error: &FolderError) -> Failure {
 }
 
 /// Starts everything and goes on until the daemon fails.
-async fn run(args: &Args, folder: &Folder, keep: bool, started: &mut Started) -> Failure {
-    match boot(args, folder, keep, started).await {
+async fn run(args: &Args, program: &Program, folder: &Folder, keep: bool, started: &mut Started) -> Failure {
+    match boot(args, program, folder, keep, started).await {
         Ok(daemon) => watch(&daemon).await,
         Err(failure) => failure,
     }
 }
 
-async fn boot(args: &Args, folder: &Folder, keep: bool, started: &mut Started) -> Result<Arc<Daemon>, Failure> {
+async fn boot(
+    args: &Args,
+    program: &Program,
+    folder: &Folder,
+    keep: bool,
+    started: &mut Started,
+) -> Result<Arc<Daemon>, Failure> {
     let dir = folder.path();
     let world = WorldServer::start(Options::new(dir).pages(args.pages)).await;
     let world = world.map_err(|e| {
@@ -128,7 +135,8 @@ async fn boot(args: &Args, folder: &Folder, keep: bool, started: &mut Started) -
     })?;
     let url = served.url();
     started.console = Some(served);
-    line(welcome(args, dir, &url, world, keep))?;
+    let status = program.with(&dir.join("config.toml")).call("status");
+    line(welcome(args, dir, &url, world, (keep, &status)))?;
     Ok(daemon)
 }
 
@@ -194,7 +202,7 @@ fn is_orderly(ended: &Ended) -> bool {
 }
 
 /// Keeps or clears the folder. What was there before a start that failed is left as it was.
-fn leave(folder: Folder, keep: bool, was_up: bool) -> Result<(), Failure> {
+fn leave(folder: Folder, keep: bool, was_up: bool, program: &Program) -> Result<(), Failure> {
     if !was_up && !folder.is_fresh() {
         return Ok(());
     }
@@ -204,7 +212,7 @@ fn leave(folder: Folder, keep: bool, was_up: bool) -> Result<(), Failure> {
     let (temporary, shown) = (folder.is_temporary(), folder.path().display().to_string());
     folder.keep().map_err(|e| Failure::new(exit::IO, format!("the folder cannot be kept: {e}"), ""))?;
     line(format_args!("kept in {shown}; it stays until you delete it"))?;
-    if temporary { line(format_args!("go on with `pagesyncd sandbox --dir {shown}`")) } else { Ok(()) }
+    if temporary { line(program.say(&format!("go on with `pagesyncd sandbox --dir {shown}`"))) } else { Ok(()) }
 }
 
 fn daemon_files(dir: &Path, world: &WorldServer, args: &Args) -> Result<DaemonFiles, Failure> {
@@ -251,7 +259,7 @@ fn not_started(daemon: &Daemon, error: &str, args: &Args) -> Failure {
     Failure::new(code.unwrap_or(exit::INTERNAL), format!("the daemon did not start ({ended}): {said}"), way_out)
 }
 
-fn welcome(args: &Args, dir: &Path, console: &str, world: &WorldServer, keep: bool) -> String {
+fn welcome(args: &Args, dir: &Path, console: &str, world: &WorldServer, (keep, status): (bool, &str)) -> String {
     let (pages, shown) = (world.world.look(|s| s.pages.len()), dir.display());
     let end = if keep { "Ctrl-C ends it and keeps the folder." } else { "Ctrl-C ends it and removes what it made." };
     [
@@ -267,7 +275,7 @@ fn welcome(args: &Args, dir: &Path, console: &str, world: &WorldServer, keep: bo
         "  2. edit a page's name there, and watch the webhook arrive and the object change".to_owned(),
         "  3. switch a fault on, edit again, switch it off, and watch it recover; kill the daemon in between\n"
             .to_owned(),
-        format!("Ask the daemon yourself: pagesyncd status --config {shown}/config.toml"),
+        format!("Ask the daemon yourself: {status}"),
         end.to_owned(),
     ]
     .join("\n")

@@ -103,6 +103,8 @@ const fn secs(n: u64) -> Duration {
 }
 
 const DAY: u64 = 24 * 60 * 60;
+/// How short and how long a browser session may live. Browsers keep no cookie for longer.
+pub(super) const SESSION_TTL: (Duration, Duration) = (secs(1), secs(400 * DAY));
 
 const SCOPES: &[&str] = &["pages_show_list", "pages_manage_metadata", "pages_read_engagement", "business_management"];
 
@@ -183,7 +185,7 @@ pub(super) const KEYS: &[Key] = &[
 
     Key::new("session.state_secret", Kind::Secret, Required, &[Sessions]).or_env("STATE_TOKEN_SECRET"),
     Key::new("session.previous_state_secret", Kind::SecretOrNone, Text(""), &[Sessions]),
-    Key::new("session.ttl", Kind::Span(secs(1), secs(400 * DAY)), Text("30d"), &[Sessions]),
+    Key::new("session.ttl", Kind::Span(SESSION_TTL.0, SESSION_TTL.1), Text("30d"), &[Sessions]),
     Key::new("session.allow_new", Kind::Flag, Flag(false), &[Sessions]),
 
     Key::new("notify.url", Kind::UrlOrNone, Text(""), &[Notify]),

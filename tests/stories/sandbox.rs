@@ -202,6 +202,9 @@ async fn a_kept_folder_goes_on_and_stays_kept() {
         let sandbox = Sandbox::start(&dir, &[]).ready().await;
         assert_eq!(sandbox.state().await.unwrap()["pages"], 5);
         assert!(!sandbox.said.contains(" 12 pages"), "{}", sandbox.said);
+        let config = std::fs::canonicalize(&dir).unwrap().join("config.toml");
+        let call = format!("{} --config {} status", env!("CARGO_BIN_EXE_pagesyncd"), config.display());
+        assert!(sandbox.said.contains(&call), "{}", sandbox.said);
         sandbox.signal(SIGTERM);
         let end = sandbox.end().await;
         assert_eq!((end.code, end.stdout.contains("kept in")), (Some(0), true), "{}", end.stderr);
