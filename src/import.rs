@@ -71,7 +71,7 @@ struct Line {
 const LINK_KEYS: [&str; 6] = ["user", "page_id", "access_token", "sealed_token", "facebook_user_id", "name"];
 /// The keys of a line with a login.
 const LOGIN_KEYS: [&str; 7] = ["user", "account", "access_token", "sealed_token", "name", "granted", "expires_at"];
-/// A key that is longer may be a value in the wrong place, a token among them, and is not shown.
+/// A longer key may be a value by mistake, even a token, and is not shown.
 const LONGEST_KEY: usize = 32;
 /// The last moment of the year 9999.
 const LAST_MOMENT: Millis = Millis(253_402_300_799_999);
@@ -126,7 +126,7 @@ const FORM: &str = "not of the form {\"user\",\"page_id\",\"access_token\",\"fac
 /// Reads lines, the first of which has this number. Empty lines are passed over. Sealed tokens need an `opener`.
 pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed {
     let mut parsed = Parsed::default();
-    let mut places: HashMap<LinkKey, (usize, usize)> = HashMap::new();
+    let mut positions: HashMap<LinkKey, (usize, usize)> = HashMap::new();
     for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() {
@@ -136,13 +136,13 @@ pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed
             Ok(Good::Head) => {}
             Ok(Good::Link(user, link)) => {
                 let (key, line) = (LinkKey::new(user, link.page.clone()), first_line + at);
-                match places.get_mut(&key) {
-                    Some((place, earlier)) => {
+                match positions.get_mut(&key) {
+                    Some((position, earlier)) => {
                         parsed.repeated.push(Repeated { line: std::mem::replace(earlier, line), by: line });
-                        parsed.good[*place] = (user, link);
+                        parsed.good[*position] = (user, link);
                     }
                     None => {
-                        places.insert(key, (parsed.good.len(), line));
+                        positions.insert(key, (parsed.good.len(), line));
                         parsed.good.push((user, link));
                     }
                 }

@@ -222,6 +222,7 @@ impl WorldServer {
     /// The same world writes the same secrets.
     pub fn config_toml(&self, daemon: &DaemonSetup) -> String {
         self.register(&daemon.public_url);
+        self.world.set_daemon_setup(daemon.clone());
         let seed = self.app_secret.as_bytes();
         let store_key = seeded("store key", seed);
         let text = |value: &str| toml::Value::String(value.to_owned()).to_string();

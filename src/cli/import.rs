@@ -259,7 +259,7 @@ fn report(tally: &Tally, as_json: bool) -> Result<(), Failure> {
         note(format_args!("line {}: {}", bad.line, bad.error));
     }
     for repeated in &tally.repeated {
-        note(format_args!("line {}: has the link of line {}, which counts in its place", repeated.line, repeated.by));
+        note(format_args!("line {}: has the link of line {}, which counts instead", repeated.line, repeated.by));
     }
     let repeated = match tally.repeated.len() {
         0 => String::new(),

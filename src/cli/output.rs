@@ -25,7 +25,7 @@ pub(super) fn all(bytes: &[u8]) -> Result<(), Failure> {
     seen(write(bytes))
 }
 
-/// Writes these bytes to standard output; a closed pipe is an error as well.
+/// Writes these bytes to standard output; a closed pipe is an error too.
 ///
 /// # Errors
 /// The system's.

@@ -42,13 +42,13 @@ impl Program {
         match &self.config {
             // These verbs read no configuration.
             Some(config) if !verb.starts_with("keygen") && !verb.starts_with("sandbox") => {
-                format!("{} --config {config} {verb}", self.name)
+                format!("{} {verb} --config {config}", self.name)
             }
             _ => format!("{} {verb}", self.name),
         }
     }
 
-    /// A text in which calls are written as `` `pagesyncd verb …` ``, with the program that runs in their place.
+    /// A text in which calls are written as `` `pagesyncd verb …` ``, with the program that runs instead.
     pub(super) fn say(&self, text: &str) -> String {
         const CALL: &str = "`pagesyncd ";
         let (mut said, mut rest) = (String::with_capacity(text.len()), text);
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(found.say(text), text);
         let other = found.with(Path::new("/tmp/a b/it's.toml"));
         let said = other.say(text);
-        assert!(said.contains("`pagesyncd --config '/tmp/a b/it'\\''s.toml' unlink 12`"), "{said}");
+        assert!(said.contains("`pagesyncd unlink 12 --config '/tmp/a b/it'\\''s.toml'`"), "{said}");
         assert!(said.contains("`pagesyncd keygen`") && said.ends_with(", `x` is none"), "{said}");
         for called in [Some("./pagesyncd"), Some("target/debug/pagesyncd"), None] {
             let program = Program::new(called.map(OsStr::new), Path::new(DEFAULT_CONFIG));

@@ -18,6 +18,8 @@ use crate::sandbox::folder::{Folder, FolderError, MARKER};
 use crate::sandbox::limits::most_pages;
 use crate::sandbox::{DaemonSetup, Options, WorldServer};
 
+/// Worlds of at most so many pages are polled every few minutes.
+const MOST_POLLED_SOON: usize = 500;
 /// So many lines of the daemon's log are shown when it fails.
 const LAST_WORDS: usize = 6;
 
@@ -217,7 +219,9 @@ fn leave(folder: Folder, keep: bool, was_up: bool, program: &Program) -> Result<
 
 fn daemon_files(dir: &Path, world: &WorldServer, args: &Args) -> Result<DaemonFiles, Failure> {
     let mut setup = DaemonSetup::new(args.http.to_string(), dir);
-    setup.poll_interval = Duration::from_secs(3600);
+    // What no webhook tells shows while somebody watches; a large world is not read all the time.
+    let polled_soon = world.world.look(|s| s.pages.len()) <= MOST_POLLED_SOON;
+    setup.poll_interval = Duration::from_secs(if polled_soon { 300 } else { 3600 });
     setup.debounce = Duration::from_millis(500);
     let config = dir.join("config.toml");
     let write = write_private(&config, &world.config_toml(&setup));

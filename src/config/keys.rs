@@ -227,6 +227,16 @@ pub(super) fn nearest_key(unknown: &str) -> &'static str {
     nearest(unknown, KEYS.iter().map(|key| key.name)).unwrap_or("http.listen")
 }
 
+/// A key's default in the words of the file.
+pub(super) fn default_text(name: &str) -> Option<String> {
+    match KEYS.iter().find(|key| key.name == name)?.default {
+        Text(text) => Some(text.to_owned()),
+        Number(number) => Some(number.to_string()),
+        Flag(flag) => Some(flag.to_string()),
+        Required | List(_) => None,
+    }
+}
+
 /// The candidate most like `word`.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = candidates.into_iter().map(|c| (strsim::jaro_winkler(word, c), c));

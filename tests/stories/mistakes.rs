@@ -61,8 +61,8 @@ async fn an_import_names_each_unknown_key_and_ends_with_65() {
         assert!(out(&output).contains("2 links imported, 1 bad"), "{}", out(&output));
         // The same as a document.
         let output = import(&town, &[line(0), json!("nonsense")], &["--json"]).await;
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!((code(&output), &told["imported"], &told["bad"][0]["line"]), (65, &1.into(), &2.into()));
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((code(&output), &answer["imported"], &answer["bad"][0]["line"]), (65, &1.into(), &2.into()));
         // Nothing good in it is no other thing.
         assert_eq!(code(&import(&town, &[json!({})], &[]).await), 65);
         assert_eq!(code(&import(&town, &[line(0)], &[]).await), 0);
@@ -89,10 +89,10 @@ async fn a_link_given_twice_counts_once_and_the_later_line_counts() {
         lines.extend((0..2000).map(|_| json!("")));
         lines.extend([line(1, &tokens[1].1), line(2, &tokens[2].1)]);
         let output = import(&town, &lines, &["--json"]).await;
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!((code(&output), &told["imported"]), (0, &3.into()), "{told}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((code(&output), &answer["imported"]), (0, &3.into()), "{answer}");
         let repeated = json!([{"line": 1, "by": 3}, {"line": 2, "by": 2004}]);
-        assert_eq!((&told["bad"], &told["repeated"]), (&json!([]), &repeated));
+        assert_eq!((&answer["bad"], &answer["repeated"]), (&json!([]), &repeated));
         let output = import(&town, &lines, &[]).await;
         assert!(err(&output).contains("line 2:") && err(&output).contains("line 2004"), "{}", err(&output));
         assert!(out(&output).contains("3 links imported"), "{}", out(&output));
@@ -115,8 +115,8 @@ async fn a_list_of_people_with_bad_lines_ends_with_65_and_the_good_ones_are_forg
         for more in [&["--json"][..], &["--json", "--dry-run"]] {
             let arguments: Vec<&str> = ["purge", list.to_str().unwrap()].iter().chain(more).copied().collect();
             let output = town.run(&arguments).await;
-            let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-            assert_eq!((code(&output), &told["totals"]["people"]), (65, &good.into()), "{}", err(&output));
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!((code(&output), &answer["totals"]["people"]), (65, &good.into()), "{}", err(&output));
             assert!(err(&output).contains("1 lines"), "{}", err(&output));
         }
     }
@@ -151,14 +151,14 @@ async fn an_unlink_that_could_mean_several_users_lists_them_and_changes_nothing(
         assert!(err(&output).contains(&word), "{word}: {}", err(&output));
     }
     let output = town.run(&["unlink", &pages[0], "--json", "--yes"]).await;
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((code(&output), told["links"].as_array().unwrap().len()), (64, 2));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((code(&output), answer["links"].as_array().unwrap().len()), (64, 2));
     // The admin API has the same rule, and refuses what it does not know.
     let path = |query: &str| format!("/v1/pages/{}{query}", pages[0]);
-    let (status, told) = town.admin(Method::DELETE, &path("?keep_object=true"), "").await;
-    assert_eq!((status, &told["error"]["code"]), (409, &"several_users".into()));
-    let listed: Vec<&Value> = told["links"].as_array().unwrap().iter().map(|link| &link["user"]).collect();
-    assert!(users.iter().all(|user| listed.contains(&&json!(user))), "{told}");
+    let (status, answer) = town.admin(Method::DELETE, &path("?keep_object=true"), "").await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &"several_users".into()));
+    let listed: Vec<&Value> = answer["links"].as_array().unwrap().iter().map(|link| &link["user"]).collect();
+    assert!(users.iter().all(|user| listed.contains(&&json!(user))), "{answer}");
     for query in
         ["?usr=x", "?all=yes", "?all=true&keepobject=1", "?all=true&keep_object=yes", "?all=true&revoke=perhaps"]
     {
@@ -232,9 +232,13 @@ async fn a_session_is_refused_outside_the_bounds_and_with_keys_that_are_unknown(
         let output = town.run(&["session", "--user", &user, "--ttl", ttl]).await;
         assert_eq!(code(&output), 64, "{ttl}");
         assert!(err(&output).contains("1s to 400d"), "{ttl}: {}", err(&output));
-        let (status, told) =
+        let (status, answer) =
             town.admin(Method::POST, "/v1/sessions", &json!({"user": user, "ttl": ttl}).to_string()).await;
-        assert_eq!((status, told["error"]["message"].as_str().unwrap().contains("1s to 400d")), (400, true), "{told}");
+        assert_eq!(
+            (status, answer["error"]["message"].as_str().unwrap().contains("1s to 400d")),
+            (400, true),
+            "{answer}"
+        );
     }
     for body in
         [json!({"user": user, "tll": "1h"}), json!({"user": user, "ttl": 3600}), json!({"user": user, "ttl": "long"})]
@@ -242,9 +246,9 @@ async fn a_session_is_refused_outside_the_bounds_and_with_keys_that_are_unknown(
         assert_eq!(town.admin(Method::POST, "/v1/sessions", &body.to_string()).await.0, 400, "{body}");
     }
     let output = town.run(&["session", "--user", &user, "--ttl", "400d", "--json"]).await;
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    town.keep_secret(told["session_id"].as_str().unwrap());
-    town.keep_secret(told["login_url"].as_str().unwrap().split_once("login=").unwrap().1);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    town.keep_secret(answer["session_id"].as_str().unwrap());
+    town.keep_secret(answer["login_url"].as_str().unwrap().split_once("login=").unwrap().1);
     assert_eq!(code(&output), 0);
     town.finish().await;
 }
@@ -252,10 +256,10 @@ async fn a_session_is_refused_outside_the_bounds_and_with_keys_that_are_unknown(
 #[tokio::test(flavor = "multi_thread")]
 async fn hints_name_the_program_that_runs_and_its_configuration() {
     let town = Town::plan().pages(2).start().await;
-    let call = format!("`{} --config {} ", env!("CARGO_BIN_EXE_pagesyncd"), town.config.display());
+    let call = |verb: &str| format!("`{} {verb} --config {}`", env!("CARGO_BIN_EXE_pagesyncd"), town.config.display());
     let output = town.run(&["pages"]).await;
-    assert!(err(&output).contains(&format!("{call}session --user UUID`")), "{}", err(&output));
+    assert!(err(&output).contains(&call("session --user UUID")), "{}", err(&output));
     let output = town.run(&["sync", "4711"]).await;
-    assert!(err(&output).contains(&format!("{call}pages`")), "{}", err(&output));
+    assert!(err(&output).contains(&call("pages")), "{}", err(&output));
     town.finish().await;
 }

@@ -203,7 +203,7 @@ async fn a_kept_folder_goes_on_and_stays_kept() {
         assert_eq!(sandbox.state().await.unwrap()["pages"], 5);
         assert!(!sandbox.said.contains(" 12 pages"), "{}", sandbox.said);
         let config = std::fs::canonicalize(&dir).unwrap().join("config.toml");
-        let call = format!("{} --config {} status", env!("CARGO_BIN_EXE_pagesyncd"), config.display());
+        let call = format!("{} status --config {}", env!("CARGO_BIN_EXE_pagesyncd"), config.display());
         assert!(sandbox.said.contains(&call), "{}", sandbox.said);
         sandbox.signal(SIGTERM);
         let end = sandbox.end().await;
