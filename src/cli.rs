@@ -24,7 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use self::program::Program;
 use crate::config::{Config, Findings};
 use crate::exit::{self, Failure};
-use crate::model::{PageId, UserId};
+use crate::model::{Label, PageId, UserId};
 
 /// Keeps the public metadata of linked Facebook Pages true in DigitalOcean Spaces.
 #[derive(Debug, Parser)]
@@ -75,6 +75,9 @@ enum Verb {
         /// How long the session lives, like 1h or 30d, 400d at most; `session.ttl` when not given
         #[arg(long, value_name = "DURATION", value_parser = ttl)]
         ttl: Option<Duration>,
+        /// The name of the user on the pages that a login shows; the UUID when not given
+        #[arg(long, value_name = "TEXT")]
+        label: Option<Label>,
     },
     /// Import existing links, a JSON object a line: {"user","page_id","access_token","facebook_user_id"?,"name"?}
     Import {
@@ -150,7 +153,7 @@ fn dispatch(cli: Cli, program: &Program) -> Result<(), Failure> {
         Verb::Pages => show::pages(&door()?, program, json),
         Verb::Sync { page_id, user } => show::sync(&door()?, program, &page_id, user, json),
         Verb::Unlink(args) => unlink::unlink(&door()?, &args, json),
-        Verb::Session { user, ttl } => show::session(&door()?, user, ttl, json),
+        Verb::Session { user, ttl, label } => show::session(&door()?, user, ttl, label.as_ref(), json),
         Verb::Import { file, passphrase_file } => import::import(&config, &file, passphrase_file.as_deref(), json),
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),

@@ -9,7 +9,7 @@ use super::client::Door;
 use super::output::{line, note};
 use super::program::Program;
 use crate::exit::Failure;
-use crate::model::{PageId, UserId};
+use crate::model::{Label, PageId, UserId};
 
 fn print(value: &Value) -> Result<(), Failure> {
     line(format_args!("{value:#}"))
@@ -167,10 +167,19 @@ pub(super) fn sync(
     line(text)
 }
 
-pub(super) fn session(door: &Door, user: UserId, ttl: Option<Duration>, as_json: bool) -> Result<(), Failure> {
+pub(super) fn session(
+    door: &Door,
+    user: UserId,
+    ttl: Option<Duration>,
+    label: Option<&Label>,
+    as_json: bool,
+) -> Result<(), Failure> {
     let mut wish = json!({"user": user});
     if let Some(ttl) = ttl {
         wish["ttl"] = humantime::format_duration(ttl).to_string().into();
+    }
+    if let Some(label) = label {
+        wish["label"] = label.as_str().into();
     }
     let value = door.call(Method::POST, "/v1/sessions", wish.to_string())?;
     if as_json {

@@ -8,28 +8,35 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
+use pagesyncd::client;
+use pagesyncd::model::UserId;
 use pagesyncd::sandbox::console::{self, DaemonControl, Running};
 use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
+use pagesyncd::sandbox::fault::{Call, Fault, Scope};
 use pagesyncd::sandbox::{DaemonSetup, Options, WorldServer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::webdriver::{Browser, ENTER, SPACE};
-
-/// Gives the texts that are hard to read.
-const CONTRAST: &str = include_str!("contrast.js");
-const ADA: &str = "2210000000000101";
+use super::webdriver::Browser;
 
 /// The world, the daemon in it, and the console of both.
-struct Sandbox {
-    world: WorldServer,
-    daemon: Arc<Daemon>,
-    console: Running,
+pub(super) struct Sandbox {
+    pub(super) world: WorldServer,
+    pub(super) daemon: Arc<Daemon>,
+    pub(super) console: Running,
+    socket: PathBuf,
+    base: String,
     _folder: TempDir,
 }
 
 impl Sandbox {
-    async fn open(pages: usize) -> Sandbox {
+    pub(super) async fn open(pages: usize) -> Sandbox {
+        Sandbox::open_with(pages, "").await
+    }
+
+    /// With more keys in the section `[http]` of the daemon's configuration.
+    async fn open_with(pages: usize, http: &str) -> Sandbox {
         let folder = TempDir::new().expect("a folder");
         let world = WorldServer::start(Options::new(folder.path()).pages(pages)).await.expect("a world");
         // Let go of again: the daemon binds it a moment later.
@@ -37,7 +44,9 @@ impl Sandbox {
         let mut setup = DaemonSetup::new(free.to_string(), folder.path());
         setup.poll_interval = Duration::from_secs(3600);
         let config = folder.path().join("config.toml");
-        std::fs::write(&config, world.config_toml(&setup)).expect("the configuration is written");
+        let text = world.config_toml(&setup).replacen("[http]\n", &format!("[http]\n{http}\n"), 1);
+        std::fs::write(&config, text).expect("the configuration is written");
+        let (socket, base) = (setup.admin_socket.clone(), setup.public_url.clone());
         let daemon = Daemon::new(DaemonFiles {
             program: PathBuf::from(env!("CARGO_BIN_EXE_pagesyncd")),
             config,
@@ -49,7 +58,7 @@ impl Sandbox {
         let control: Arc<dyn DaemonControl> = daemon.clone();
         let anywhere = "127.0.0.1:0".parse().expect("an address");
         let console = console::serve(anywhere, world.world.clone(), control).await.expect("a console");
-        Sandbox { world, daemon, console, _folder: folder }
+        Sandbox { world, daemon, console, socket, base, _folder: folder }
     }
 
     /// The name of this page in its one object.
@@ -60,7 +69,15 @@ impl Sandbox {
         object["data"][0]["name"].as_str().map(str::to_owned)
     }
 
-    async fn close(self) {
+    /// A one-time login URL for a user with this label.
+    async fn login_url(&self, user: UserId, label: &str) -> String {
+        let wish = json!({"user": user, "label": label}).to_string();
+        let minted = client::fetch(&self.socket, Method::POST, "/v1/sessions", wish).await.expect("the daemon answers");
+        let minted: Value = serde_json::from_slice(&minted.1).expect("JSON");
+        minted["login_url"].as_str().expect("an address").to_owned()
+    }
+
+    pub(super) async fn close(self) {
         self.console.stop().await;
         assert_eq!(self.daemon.stop().await, Some(0), "the daemon ends well");
         assert_eq!(self.world.world.violations(), Vec::<String>::new(), "what Facebook or Spaces would have minded");
@@ -68,22 +85,22 @@ impl Sandbox {
     }
 }
 
-async fn picture(browser: &Browser, scene: &str) {
+pub(super) async fn picture(browser: &Browser, scene: &str) {
     if let Some(folder) = std::env::var_os("PAGESYNCD_SCREENSHOTS") {
         browser.screenshot(&PathBuf::from(folder).join(format!("{scene}.png"))).await;
     }
 }
 
-async fn appears(browser: &Browser, css: &str) {
+pub(super) async fn appears(browser: &Browser, css: &str) {
     browser.wait_until(css, || browser.has(css)).await;
 }
 
-fn row(page: &str, standing: &str) -> String {
+pub(super) fn row(page: &str, standing: &str) -> String {
     format!("#page-rows tr[data-page='{page}'][data-standing='{standing}']")
 }
 
 /// Presses the login button of the console, and goes on in the tab that opens.
-async fn open_dialog(browser: &Browser) {
+pub(super) async fn open_dialog(browser: &Browser) {
     let before = browser.windows().await;
     browser.click("#login").await;
     browser.wait_until("the dialog's tab", || async { browser.windows().await.len() > before.len() }).await;
@@ -92,8 +109,9 @@ async fn open_dialog(browser: &Browser) {
 }
 
 /// Waits for what the daemon tells the person, and returns it.
-async fn told(browser: &Browser) -> String {
+pub(super) async fn told(browser: &Browser) -> String {
     browser.wait_until("the daemon's page", || async { browser.text("h1").await == "Your pages are linked" }).await;
+    browser.wait_until("all objects", || async { !browser.has("main[data-refresh]").await }).await;
     browser.text("ul").await
 }
 
@@ -113,13 +131,13 @@ async fn tick_three(browser: &Browser) -> Vec<String> {
 }
 
 /// Opens a tab of the console.
-async fn show(browser: &Browser, tab: &str) {
+pub(super) async fn show(browser: &Browser, tab: &str) {
     browser.click(&format!("#tabs [data-tab='{tab}']")).await;
     appears(browser, &format!("#panel-{tab}:not([hidden])")).await;
 }
 
 /// Logs in for the chosen user with all pages ticked, and comes back to the console.
-async fn link_all(browser: &Browser, pages: usize) {
+pub(super) async fn link_all(browser: &Browser, pages: usize) {
     let console = browser.windows().await.remove(0);
     open_dialog(browser).await;
     browser.click("#continue").await;
@@ -131,7 +149,7 @@ async fn link_all(browser: &Browser, pages: usize) {
 }
 
 /// Changes the selected page's name through the form.
-async fn rename(browser: &Browser, name: &str) {
+pub(super) async fn rename(browser: &Browser, name: &str) {
     browser.click("#edit-field option[value='name']").await;
     browser.type_into("#edit-value", name).await;
     browser.click("#edit-save").await;
@@ -258,236 +276,105 @@ async fn a_person_changes_the_password_and_logs_in_again() {
     sandbox.close().await;
 }
 
-/// Every text that is seen has a contrast of 4.5 or more.
-async fn is_readable(browser: &Browser, scene: &str) {
+/// Two pictures of a scene, of a wide window and of a narrow one in the dark; the narrow one needs no scrolling aside.
+async fn pictures(browser: &Browser, scene: &str) {
     picture(browser, scene).await;
-    // A colour that fades in is not judged half-way.
-    let still = "return document.getAnimations().every(one => one.playState !== 'running')";
-    browser.wait_until("nothing to move", || async { browser.run(still).await == true }).await;
-    let judged = browser.run(CONTRAST).await;
-    assert!(judged["count"].as_u64().is_some_and(|count| count > 5), "{scene}: {judged}");
-    assert_eq!(judged["found"], serde_json::json!([]), "{scene}");
+    let dark = |value: &str| json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
+    browser.narrow_to(390).await;
+    browser.emulate("setEmulatedMedia", dark("dark")).await;
+    let fits = browser.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth").await;
+    assert_eq!(fits, true, "{scene} is wider than a telephone");
+    picture(browser, &format!("{scene}-390")).await;
+    browser.emulate("setEmulatedMedia", dark("light")).await;
+    browser.emulate("clearDeviceMetricsOverride", json!({})).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_text_is_readable_in_both_schemes() {
-    let Some(browser) = Browser::start().await else { return };
-    let sandbox = Sandbox::open(12).await;
-    let world = &sandbox.world.world;
-    browser.goto(&sandbox.console.url()).await;
-    appears(&browser, "#live[data-state='running']").await;
-    let console = browser.windows().await.remove(0);
-    open_dialog(&browser).await;
-    for dark in [false, true] {
-        browser.look_as(1280, 900, dark).await;
-        is_readable(&browser, &format!("dialog-{dark}")).await;
+/// Goes through the dialog with these pages left unticked.
+async fn leave_out(browser: &Browser, pages: &[String]) {
+    appears(browser, "#continue").await;
+    for page in pages {
+        browser.click(&format!(".page[data-page='{page}'] input")).await;
     }
     browser.click("#continue").await;
-    told(&browser).await;
-    browser.switch_to(&console).await;
-    let pages: Vec<String> = world.look(|s| s.pages.keys().cloned().collect());
-    appears(&browser, &row(&pages[11], "equal")).await;
-    // Everything that can look otherwise: behind, altered, deleted, in need of a login, faults, failures.
-    world.set_fault("spaces_refused".parse().expect("a fault"), true);
-    world.set_fault("notices_error".parse().expect("a fault"), true);
-    world.edit_page(&pages[0], "name", "Edited".into()).expect("it can be edited");
-    world.delete_page(&pages[1]).expect("it can be deleted");
-    world.objects().expect("objects").alter(&world.objects().expect("objects").list()[2]);
-    world.expire_token(ADA, None).expect("tokens expire");
-    browser.wait_until("the cause", || async { browser.has("#feed li.failed[data-kind='daemon']").await }).await;
-    for stopped in [false, true] {
-        if stopped {
-            sandbox.daemon.kill_now().await;
-            appears(&browser, "#daemon-state[data-state='stopped']").await;
-        }
-        for (width, height) in [(1280, 900), (390, 844)] {
-            for dark in [false, true] {
-                browser.look_as(width, height, dark).await;
-                for tab in ["pages", "feed", "faults", "people", "notices", "daemon"] {
-                    let press = format!("document.querySelector(\"#tabs [data-tab='{tab}']\").click()");
-                    browser.run(&press).await;
-                    browser.run("document.querySelectorAll('details').forEach(group => group.open = true)").await;
-                    is_readable(&browser, &format!("{width}-{dark}-{stopped}-{tab}")).await;
-                }
-            }
-        }
-    }
-    world.clear_faults();
-    sandbox.daemon.start().await.expect("it starts again");
-    sandbox.close().await;
+}
+
+async fn heading(browser: &Browser, text: &str) {
+    browser.wait_until(text, || async { browser.has("main").await && browser.text("h1").await == text }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_and_people_are_at_hand_on_wide_and_narrow_windows() {
+async fn a_person_sees_whom_the_pages_are_for_what_stopped_and_the_way_back() {
     let Some(browser) = Browser::start().await else { return };
-    let sandbox = Sandbox::open(12).await;
-    browser.goto(&sandbox.console.url()).await;
-    link_all(&browser, 12).await;
-    // Numbers beside the tabs take space.
-    for fault in ["spaces_slow", "graph_slow", "notices_error"] {
-        sandbox.world.world.set_fault(fault.parse().expect("a fault"), true);
-    }
-    let page = sandbox.world.world.look(|s| s.pages.keys().next().cloned()).expect("a page");
-    sandbox.world.world.edit_page(&page, "name", "Sent to nobody".into()).expect("it can be edited");
-    appears(&browser, "#notices-waiting:not(:empty)").await;
-    for (width, height) in [(1280, 800), (390, 844)] {
-        browser.look_as(width, height, false).await;
-        // From wherever somebody is on the page.
-        browser.run("scrollTo(0, document.documentElement.scrollHeight)").await;
-        for (tab, control) in [
-            ("faults", "#faults button[data-fault='spaces_refused']"),
-            ("people", "#person-acts button[data-deed='change_password']"),
-        ] {
-            let in_view = |css: &str| {
-                format!(
-                    "const box = document.querySelector(\"{css}\").getBoundingClientRect(); \
-                 return box.height > 0 && box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth"
-                )
-            };
-            let tab = format!("#tabs [data-tab='{tab}']");
-            assert_eq!(browser.run(&in_view(&tab)).await, true, "{width}: the tab is in view: {tab}");
-            browser.run(&format!("document.querySelector(\"{tab}\").click()")).await;
-            appears(&browser, control).await;
-            // Reached by the press alone or by one screen of scrolling.
-            let near =
-                format!("return document.querySelector(\"{control}\").getBoundingClientRect().top < 2 * innerHeight");
-            assert_eq!(browser.run(&near).await, true, "{width}: {control}");
-        }
-        for tab in ["pages", "feed", "faults", "people", "notices", "daemon"] {
-            browser.run(&format!("document.querySelector(\"#tabs [data-tab='{tab}']\").click()")).await;
-            let wide = "return document.documentElement.scrollWidth <= innerWidth";
-            assert_eq!(browser.run(wide).await, true, "{width}: nothing lies beyond the edge of {tab}");
-        }
-        let differs = browser.text("#differs-short").await;
-        for said in ["debounce 200ms (2s)", "burst 100 (3)", "refill 100ms (1m)", "poll_interval 1h (24h)"] {
-            assert!(differs.contains(said), "{width}: {differs}");
-        }
-    }
-    assert_eq!(browser.complaints().await, Vec::<String>::new());
-    sandbox.world.world.clear_faults();
-    sandbox.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reload_changes_nothing_that_was_seen() {
-    let Some(browser) = Browser::start().await else { return };
-    let sandbox = Sandbox::open(40).await;
-    browser.goto(&sandbox.console.url()).await;
-    link_all(&browser, 40).await;
-    let page = sandbox.world.world.look(|s| s.pages.keys().nth(30).cloned()).expect("a page");
-    browser.click("#page-linked").await;
-    browser.click("#page-next:not(:disabled)").await;
-    browser.click(&row(&page, "equal")).await;
-    browser.wait_until("the page's card", || async { browser.text("#detail-id").await == page }).await;
-    rename(&browser, "Seen before and after").await;
-    browser
-        .wait_until("the edit to arrive", || async { browser.text("#latency").await.starts_with("in Spaces") })
-        .await;
-    show(&browser, "faults").await;
-    browser.click("#faults details[data-side='webhooks'] summary").await;
-    browser.click("#faults button[data-fault='webhooks_sha1']").await;
-    appears(&browser, "#faults button[data-fault='webhooks_sha1'][aria-checked='true']").await;
-    browser.run("scrollTo(0, 240)").await;
-    browser.wait_until("the position to be noted", || async { browser.url().await.contains("y=240") }).await;
-    let seen = "return [...document.querySelectorAll('#page-range,#detail-id,#detail-name,#latency,#watch-text')] \
-         .map(one => one.textContent).concat([...document.querySelectorAll('[aria-selected=true],[aria-pressed=true],\
-         [aria-checked=true],details[open]')].map(one => one.id || one.dataset.key || one.dataset.tab || one.dataset.side)).join('|')";
-    // The daemon goes on with its daily looks, so the feed grows. Names are those of the moment.
-    let lines = "return [...document.querySelectorAll('#feed li')].map(line => { const bare = line.cloneNode(true); \
-                 bare.querySelectorAll('button').forEach(name => name.remove()); return line.dataset.page + bare.textContent; })";
-    let feed = async || serde_json::from_value::<Vec<String>>(browser.run(lines).await).expect("lines");
-    let (before, feed_before) = (browser.run(seen).await, feed().await);
-    let text = before.as_str().unwrap_or_default();
-    assert!(text.contains("Seen before and after") && text.contains("webhooks_sha1"), "{text}");
-    assert!(feed_before.len() > 20, "{feed_before:?}");
-    browser.reload().await;
-    browser.wait_until("the same to be seen", || async { browser.run(seen).await == before }).await;
-    let kept = || async {
-        let now = feed().await;
-        feed_before[..20].iter().all(|line| now.contains(line))
-    };
-    browser.wait_until("the feed", kept).await;
-    browser.wait_until("the same position", || async { browser.run("return scrollY").await == 240 }).await;
-    assert_eq!(browser.complaints().await, Vec::<String>::new());
-    sandbox.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn space_acts_like_enter_on_every_control() {
-    let Some(browser) = Browser::start().await else { return };
-    let sandbox = Sandbox::open(6).await;
-    browser.goto(&sandbox.console.url()).await;
-    link_all(&browser, 6).await;
+    let sandbox =
+        Sandbox::open_with(12, "platform_name = \"Fern\"\nreturn_url = \"https://fern.example/settings\"").await;
+    let (bakery, rival) = (UserId::random(), UserId::random());
     let pages: Vec<String> = sandbox.world.world.look(|s| s.pages.keys().cloned().collect());
-    for (n, key) in [ENTER, SPACE, ENTER, SPACE].into_iter().enumerate() {
-        let page = &pages[n];
-        browser.press(&format!("{} button", row(page, "equal")), key).await;
-        browser.wait_until("the page is chosen", || async { browser.text("#detail-id").await == *page }).await;
-        let on = n % 2 == 0;
-        let switched = |css: &str| format!("{css}[aria-checked='{on}']");
-        browser.press("#tabs [data-tab='faults']", key).await;
-        browser.press("#faults button[data-fault='graph_slow']", key).await;
-        appears(&browser, &switched("#faults button[data-fault='graph_slow']")).await;
-        // The switch that was pressed keeps the focus when it is drawn anew.
-        assert_eq!(browser.run("return document.activeElement.dataset.fault").await, "graph_slow");
-        browser.press("#tabs [data-tab='notices']", key).await;
-        browser.press("#notices-hang", key).await;
-        appears(&browser, &switched("#notices-hang")).await;
-        browser.press("#page-linked", key).await;
-        appears(&browser, &format!("#page-linked[aria-pressed='{on}']")).await;
-        browser.press("#tabs [data-tab='feed']", key).await;
-        browser.press(&format!("#feed li[data-page='{}'] button", pages[5]), key).await;
-        browser.wait_until("the feed leads to it", || async { browser.text("#detail-id").await == pages[5] }).await;
-    }
-    // Nothing that acts is anything else than what a browser lets both keys press.
-    let strange = "return [...document.querySelectorAll('[onclick],[tabindex],a,input[type=checkbox],[role=button]')] \
-         .filter(one => !['BUTTON', 'SELECT', 'TEXTAREA'].includes(one.tagName)).map(one => one.outerHTML.slice(0, 80))";
-    assert_eq!(browser.run(strange).await, serde_json::json!([]));
-    assert_eq!(browser.complaints().await, Vec::<String>::new());
-    sandbox.close().await;
-}
+    let link = sandbox.login_url(bakery, "Ada\u{2019}s Bakery & Café").await;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pending_deletes_are_shown_as_such_and_the_cause_is_in_the_feed() {
-    let Some(browser) = Browser::start().await else { return };
-    let sandbox = Sandbox::open(3).await;
-    browser.goto(&sandbox.console.url()).await;
-    link_all(&browser, 3).await;
-    appears(&browser, "#page-rows tr[data-standing='equal']").await;
-    show(&browser, "faults").await;
-    browser.click("#faults button[data-fault='spaces_refused']").await;
-    show(&browser, "people").await;
-    browser.click("#person-acts button[data-deed='delete_data']").await;
-    let leaving = "return document.querySelectorAll(\"#page-rows tr[data-standing='leaving']\").length";
-    browser.wait_until("three deletes to be pending", || async { browser.run(leaving).await == 3 }).await;
-    assert!(!browser.has("[data-standing='equal']").await, "nothing is in step while its delete is pending");
-    assert_eq!(browser.text("#detail-standing").await, "delete pending");
-    show(&browser, "feed").await;
-    appears(&browser, "#feed li.failed[data-kind='daemon']").await;
-    let cause = browser.text("#feed li.failed[data-kind='daemon']").await;
-    assert!(cause.contains("Spaces fails") && cause.contains("refused") && cause.contains("Spaces is down"), "{cause}");
-    assert_eq!(browser.text("#flow-daemon").await, "3 writes or deletes pending");
-    picture(&browser, "9-deletes-pending").await;
-    show(&browser, "faults").await;
-    browser.click("#calm").await;
-    let gone = "return document.querySelectorAll(\"#page-rows tr[data-standing='none']\").length";
-    browser.wait_until("the objects to be gone", || async { browser.run(gone).await == 3 }).await;
-    assert_eq!(sandbox.world.objects.list(), Vec::<String>::new());
-    // Spaces that answers with a refusal is named by its fault too.
-    sandbox.world.world.set_fault("spaces_quota".parse().expect("a fault"), true);
-    link_all_slowly(&browser).await;
-    let named = "return [...document.querySelectorAll(\"#feed li.failed[data-kind='spaces']\")].some(one => one.textContent.includes('Spaces is full'))";
-    browser.wait_until("the fault by its name", || async { browser.run(named).await == true }).await;
-    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    // The page stands at once, and fills in by itself.
+    sandbox.world.world.set_latency(Duration::from_secs(8));
+    sandbox.world.world.set_fault_for(Fault::GraphSlow, Scope::call(Call::Accounts));
+    browser.goto(&link).await;
+    leave_out(&browser, &[]).await;
+    heading(&browser, "Linking your Pages").await;
+    browser.wait_until("the address of the result", || async { browser.url().await.contains("/login/result/") }).await;
+    pictures(&browser, "p1-working").await;
     sandbox.world.world.clear_faults();
-    sandbox.close().await;
-}
+    let linked = told(&browser).await;
+    assert_eq!(linked.matches("linked and stored").count(), 12, "{linked}");
+    assert!(browser.text("main").await.contains("Ada\u{2019}s Bakery & Café at Fern"));
+    assert!(browser.url().await.contains("/facebook/login/result/"), "a reload shows the result");
+    pictures(&browser, "p2-linked").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
 
-/// Logs in while the objects cannot be written.
-async fn link_all_slowly(browser: &Browser) {
-    let console = browser.windows().await.remove(0);
-    open_dialog(browser).await;
+    // Two are left out: they stopped, and one button brings them back.
+    browser.goto(&sandbox.login_url(bakery, "Ada\u{2019}s Bakery & Café").await).await;
+    leave_out(&browser, &pages[..2]).await;
+    heading(&browser, "2 of your Pages have stopped").await;
+    assert_eq!(browser.text("section.stopped").await.matches("you did not choose it this time").count(), 2);
+    pictures(&browser, "p3-stopped").await;
+    browser.click("a.button").await;
+    leave_out(&browser, &[]).await;
+    heading(&browser, "Your pages are linked").await;
+    let at = browser.url().await;
+    assert!(at.contains("/facebook/login/result/"), "a spent code stays in the address: {at}");
+    browser.goto(&at).await;
+    heading(&browser, "Your pages are linked").await;
+
+    // A link for somebody else asks first.
+    let other = sandbox.login_url(rival, "Rival Cakes Ltd").await;
+    browser.goto(&other).await;
+    heading(&browser, "Link Pages for another user?").await;
+    let asked = browser.text("main").await;
+    assert!(asked.contains("Rival Cakes Ltd") && asked.contains("Ada\u{2019}s Bakery & Café"), "{asked}");
+    pictures(&browser, "p4-another-user").await;
+    browser.click("button.button").await;
+    leave_out(&browser, &[]).await;
+    heading(&browser, "Your pages are linked").await;
+    assert!(browser.text("main").await.contains("Rival Cakes Ltd"));
+
+    // Without scripts the page fetches itself.
+    sandbox.world.world.set_latency(Duration::from_secs(8));
+    sandbox.world.world.set_fault_for(Fault::GraphSlow, Scope::call(Call::Accounts));
+    browser.goto(&format!("{}/facebook/login", sandbox.base)).await;
+    appears(&browser, "#continue").await;
+    browser.emulate("setScriptExecutionDisabled", json!({"value": true})).await;
     browser.click("#continue").await;
-    told(browser).await;
-    browser.switch_to(&console).await;
+    heading(&browser, "Linking your Pages").await;
+    sandbox.world.world.clear_faults();
+    heading(&browser, "Your pages are linked").await;
+    browser.emulate("setScriptExecutionDisabled", json!({"value": false})).await;
+
+    // Dead ends.
+    browser.goto(&other).await;
+    heading(&browser, "This login link does not work any more").await;
+    pictures(&browser, "p5-dead-link").await;
+    browser.goto(&format!("{}/facebook/login/result/none", sandbox.base)).await;
+    assert!(browser.has("a.button[href='https://fern.example/settings']").await);
+    browser.goto(&format!("{}/facebook/login", sandbox.base)).await;
+    appears(&browser, "#cancel").await;
+    browser.click("#cancel").await;
+    heading(&browser, "Nothing was linked").await;
+    pictures(&browser, "p6-cancelled").await;
+    sandbox.close().await;
 }

@@ -7,6 +7,7 @@ mod browser;
 mod cli;
 #[path = "../fire/clock.rs"]
 mod clock;
+mod console;
 mod deletion;
 mod disaster;
 mod door;
@@ -20,6 +21,7 @@ mod people;
 mod reload;
 mod rotation;
 mod sandbox;
+mod sessions;
 mod shutdown;
 mod sync;
 mod town;

@@ -220,13 +220,9 @@ impl Browser {
     /// Shows pages in a window of this size, and in the dark scheme or the light one.
     pub async fn look_as(&self, width: u32, height: u32, dark: bool) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
+        self.emulate("setDeviceMetricsOverride", size).await;
         let scheme = json!({"name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" }});
-        self.devtools("Emulation.setEmulatedMedia", json!({"features": [scheme]})).await;
-    }
-
-    async fn devtools(&self, command: &str, params: Value) {
-        self.must(command, self.post("goog/cdp/execute", json!({"cmd": command, "params": params})).await);
+        self.emulate("setEmulatedMedia", json!({"features": [scheme]})).await;
     }
 
     /// The open windows and tabs, the first opened first.
@@ -273,6 +269,18 @@ impl Browser {
             .filter(|entry| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING")))
             .map(|entry| string(entry["message"].clone()))
             .collect()
+    }
+
+    /// Has the browser do something that only its debugging protocol can ask for.
+    pub async fn emulate(&self, command: &str, parameters: Value) {
+        let wish = json!({"cmd": format!("Emulation.{command}"), "params": parameters});
+        self.must(command, self.post("goog/cdp/execute", wish).await);
+    }
+
+    /// Shows pages as on a screen of this width, in CSS pixels.
+    pub async fn narrow_to(&self, width: u32) {
+        let screen = json!({"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": false});
+        self.emulate("setDeviceMetricsOverride", screen).await;
     }
 
     /// Writes what the window shows as a PNG file.
