@@ -38,12 +38,12 @@ use findings::Report;
 use raw::{Faults, Raw};
 use read::Reader;
 
-/// What a key is where the file does not give it, as the file would write it; `None` for keys without a plain default.
+/// The default of a key in the words of the file; `None` for keys without a plain default.
 pub fn default_of(name: &str) -> Option<String> {
     keys::default_text(name)
 }
 
-/// Whether a browser session may live so long; what is allowed, where it may not.
+/// Checks that a browser session may live so long; the error names the range.
 pub fn check_session_ttl(ttl: Duration) -> Result<(), String> {
     let (least, most) = keys::SESSION_TTL;
     if (least..=most).contains(&ttl) {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub const OK: u8 = 0;
 /// The command line, or something named on it, is wrong (EX_USAGE).
 pub const USAGE: u8 = 64;
-/// Some lines of what was read are bad; the good ones are done (EX_DATAERR).
+/// Some lines of an input are bad; the good ones are done (EX_DATAERR).
 pub const DATA: u8 = 65;
 /// The daemon is not running (EX_UNAVAILABLE).
 pub const UNAVAILABLE: u8 = 69;

@@ -1,5 +1,5 @@
 //! Bringing existing links: a JSON object a line, plain or from an [`export`](crate::export). Good lines are imported,
-//! bad ones named by number; a line's token never appears in what is said about it. A key that no line has is an error
+//! bad ones named by number; a line's token never appears in an error about it. A key that no line has is an error
 //! of its line: a misspelt `facebook_user_id` would otherwise be found missing at the person's deletion, and not before.
 //! Of several good lines with the same link the last one counts.
 
@@ -77,7 +77,7 @@ const LONGEST_KEY: usize = 32;
 const LAST_MOMENT: Millis = Millis(253_402_300_799_999);
 
 impl Line {
-    /// What is wrong with its keys.
+    /// Refuses a key that this kind of line does not have.
     fn keys(&self) -> Result<(), String> {
         let is_login = self.account.is_some();
         let stray = match is_login {

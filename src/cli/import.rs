@@ -61,7 +61,7 @@ pub(super) fn import(config: &Path, file: &Path, passphrase_file: Option<&Path>,
         runtime.block_on(store.close());
     }
     tally.bad.sort_by_key(|bad| bad.line);
-    // What was done until a failure is worth knowing.
+    // A failure half-way leaves links imported and lines bad: both are reported.
     let reported = if outcome.is_ok() || tally.lines > 0 { report(&tally, as_json) } else { Ok(()) };
     outcome.and(reported)?;
     if tally.bad.is_empty() {

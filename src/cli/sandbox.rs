@@ -58,7 +58,7 @@ pub(super) fn sandbox(args: Args, program: &Program) -> Result<(), Failure> {
     outcome
 }
 
-/// What was started, to be ended in order.
+/// The parts that were started, to be ended in order.
 #[derive(Default)]
 struct Started {
     world: Option<WorldServer>,
@@ -170,7 +170,7 @@ fn failed(daemon: &Daemon, ended: &Ended, what: &str) -> Failure {
     Failure::new(code.unwrap_or(exit::INTERNAL), format!("{what}: {ended}"), "the lines above are the last of its log")
 }
 
-/// Ends what was started. `whole`: the sandbox was up, and the daemon must have lived to this moment.
+/// Ends the parts that were started. `whole`: the sandbox was up, and the daemon must have lived to this moment.
 async fn stop(started: &Started, keep: bool, whole: bool, signals: &mut Signals) -> Result<(), Failure> {
     let mut outcome = if whole { line("\nstopping") } else { Ok(()) };
     if let Some(console) = &started.console {
@@ -203,7 +203,7 @@ fn is_orderly(ended: &Ended) -> bool {
     ended.code() == Some(0) || (ended.was_asked() && ended.code().is_none())
 }
 
-/// Keeps or clears the folder. What was there before a start that failed is left as it was.
+/// Keeps or clears the folder. After a failed start the files of an earlier sandbox stay as they were.
 fn leave(folder: Folder, keep: bool, was_up: bool, program: &Program) -> Result<(), Failure> {
     if !was_up && !folder.is_fresh() {
         return Ok(());
@@ -219,7 +219,7 @@ fn leave(folder: Folder, keep: bool, was_up: bool, program: &Program) -> Result<
 
 fn daemon_files(dir: &Path, world: &WorldServer, args: &Args) -> Result<DaemonFiles, Failure> {
     let mut setup = DaemonSetup::new(args.http.to_string(), dir);
-    // What no webhook tells shows while somebody watches; a large world is not read all the time.
+    // Changes without a webhook show while somebody watches; a large world is not read all the time.
     let polled_soon = world.world.look(|s| s.pages.len()) <= MOST_POLLED_SOON;
     setup.poll_interval = Duration::from_secs(if polled_soon { 300 } else { 3600 });
     setup.debounce = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! `unlink`: shows what would go where that is not clear, and asks a person who sits at a terminal.
+//! `unlink`: lists the links where the call could mean several, and asks a person at a terminal.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, IsTerminal, Write};

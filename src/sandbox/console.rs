@@ -5,8 +5,8 @@
 //! request must name a loopback host (else a web page elsewhere could point its own name here), and a change must come
 //! as JSON from the console's own origin (else any page in the same browser could make it).
 //!
-//! Everything that it shows is asked of the server, what happened lately included, and what is open and selected stands in
-//! the address: a reload changes nothing.
+//! The server holds everything that is shown, recent events included. The address holds the open tab, the selected page
+//! and the scroll position. So a reload changes nothing.
 //!
 //! Routes: `GET /`, `/console.css`, and the scripts; `GET /api/state`, `/api/feed`, `/api/pages`, `/api/pages/{id}`,
 //! `/api/events`; `POST /api/{edit,shuffle,fault,calm,person,page,daemon,login}`.
@@ -106,7 +106,7 @@ impl Pulse {
     }
 }
 
-/// What the daemon needs: where its status tells of it, its name, and whose faults make it fail.
+/// The daemon's dependencies: the pointer into its status, the name, and the side whose faults make it fail.
 const NEEDS: [(&str, &str, Option<Side>); 4] = [
     ("/store", "its store", None),
     ("/graph/fare", "Graph", Some(Side::Graph)),
@@ -208,8 +208,8 @@ impl Console {
         }
     }
 
-    /// Puts into the feed what began to fail, with the cause as the daemon gives it, and what answers again. A refused
-    /// connection never reaches the world, so the daemon alone can tell of it.
+    /// Puts a dependency that began to fail into the feed, with the daemon's own cause, and one that answers again. A
+    /// refused connection never reaches the world, so only the daemon can report it.
     fn report_needs(&self, before: &Value, now: &Value) {
         for (pointer, name, side) in NEEDS {
             let ok = |status: &Value| status.pointer(pointer).and_then(|need| need["ok"].as_bool());

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// The name of the file that marks a folder as a sandbox's.
 pub const MARKER: &str = ".pagesyncd-sandbox";
 
-/// What a sandbox puts into its folder, apart from the marker.
+/// The entries that a sandbox makes in its folder, apart from the marker.
 const FOLDERS: [&str; 2] = ["spaces", "store"];
 const FILES: [&str; 5] = ["config.toml", "daemon.log", "world.json", "world.draft", "admin.sock"];
 
@@ -37,7 +37,7 @@ pub enum FolderError {
     /// It cannot be made, read or written.
     #[error("{} cannot be used: {source}", .path.display())]
     Io {
-        /// What was touched.
+        /// The file or folder.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
@@ -48,7 +48,7 @@ fn by(pid: &Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid}, or the daemon that it left behind)")).unwrap_or_default()
 }
 
-/// What the marker file says.
+/// The content of the marker file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker {
     made_by: String,
@@ -185,10 +185,10 @@ impl Folder {
         noted.map(|()| self.path)
     }
 
-    /// Removes what sandboxes made here, and the folder itself where a sandbox made it and nothing else is in it.
+    /// Removes the entries that sandboxes make, and the folder itself where a sandbox made it and it is empty then.
     ///
     /// # Errors
-    /// What could not be removed, by its name; the marker stays then.
+    /// An entry could not be removed; the marker stays then.
     pub fn clear(self) -> Result<(), FolderError> {
         let gone = |removed: io::Result<()>, path: PathBuf| match removed {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(FolderError::Io { path, source: error }),
@@ -213,7 +213,7 @@ impl Folder {
     }
 }
 
-/// What the marker says; `None` where it was not written by a sandbox.
+/// The content of the marker; `None` where it was not written by a sandbox.
 fn read(file: &mut File) -> Option<Marker> {
     let mut text = Vec::new();
     file.rewind().ok()?;

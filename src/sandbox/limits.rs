@@ -4,10 +4,10 @@ use std::path::Path;
 
 /// No world has more pages than this.
 const MOST_PAGES: usize = 200_000;
-/// What a page costs in memory: measured at 13 kB with its history and roles, and the daemon's link beside it.
+/// The memory of one page: 13 kB were measured with its history and roles; the daemon's link comes on top.
 const BYTES_PER_PAGE: u64 = 16 << 10;
 
-/// The largest number of pages that fits into this machine's memory: half of what is available goes to pages.
+/// The largest number of pages that fits into this machine's memory: half of the available memory goes to pages.
 pub fn most_pages() -> usize {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
     let available = read("/proc/meminfo").and_then(|text| available_memory(&text));

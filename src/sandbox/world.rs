@@ -33,7 +33,7 @@ pub(crate) use self::names::is_page_field;
 
 /// Watchers that fall this far behind lose the oldest events.
 const EVENTS: usize = 4096;
-/// So many events are kept for those who come later.
+/// So many events are kept for later watchers.
 const RECENT: usize = 300;
 
 /// What a new world looks like.

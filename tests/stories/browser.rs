@@ -247,11 +247,11 @@ async fn a_person_changes_the_password_and_logs_in_again() {
     let page = browser.text("#page-rows tr:first-child code").await;
     appears(&browser, &row(&page, "equal")).await;
     show(&browser, "people").await;
-    // What it does, and when, is said before.
+    // The act is described before it is done.
     let said = browser.text("#person-acts li:first-child p").await;
     assert!(said.contains("All tokens") && said.contains("next reads a page") && said.contains("every 1h"), "{said}");
     browser.click("#person-acts button[data-deed='change_password']").await;
-    // And afterwards what became of it, and that pagesyncd does not know yet.
+    // Afterwards the console shows the effect, and that pagesyncd has not found out yet.
     browser.wait_until("what it did", || async { browser.text("#toast").await.contains("tokens ended") }).await;
     let unnoticed = || async { browser.text("#person-unnoticed").await.contains("not found out yet for 4 links") };
     browser.wait_until("what pagesyncd does not know", unnoticed).await;

@@ -1,5 +1,5 @@
-//! What the sandbox's console shows, in a real browser: readable, within reach, steady across reloads, and honest about
-//! what is pending and why.
+//! The sandbox's console in a real browser: readable, within reach, steady across reloads, and with a cause for everything
+//! that is pending.
 
 use serde_json::json;
 
@@ -191,7 +191,7 @@ async fn space_acts_like_enter_on_every_control() {
         browser.press(&format!("#feed li[data-page='{}'] button", pages[5]), key).await;
         browser.wait_until("the feed leads to it", || async { browser.text("#detail-id").await == pages[5] }).await;
     }
-    // Nothing that acts is anything else than what a browser lets both keys press.
+    // Every control is an element that both keys activate in any browser.
     let strange = "return [...document.querySelectorAll('[onclick],[tabindex],a,input[type=checkbox],[role=button]')] \
          .filter(one => !['BUTTON', 'SELECT', 'TEXTAREA'].includes(one.tagName)).map(one => one.outerHTML.slice(0, 80))";
     assert_eq!(browser.run(strange).await, json!([]));

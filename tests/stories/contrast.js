@@ -1,5 +1,5 @@
-// Runs in the page under test. Gives the number of texts that are seen, and those whose contrast with what lies behind
-// them is below 4.5, as WCAG 2 counts it. Gradients and pictures are not looked at.
+// Runs in the page under test. Gives the number of visible texts, and those whose contrast with the background is
+// below 4.5 as WCAG 2 counts it. Gradients and pictures are not looked at.
 const canvas = document.createElement('canvas'); canvas.width = canvas.height = 1;
 const ink = canvas.getContext('2d', { willReadFrequently: true });
 const rgba = colour => { ink.clearRect(0, 0, 1, 1); ink.fillStyle = '#000'; ink.fillStyle = colour; ink.fillRect(0, 0, 1, 1); const [r, g, b, a] = ink.getImageData(0, 0, 1, 1).data; return [r, g, b, a / 255]; };

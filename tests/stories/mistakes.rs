@@ -1,4 +1,4 @@
-//! Mistakes of an operator: the program finds them, says where they are, and does what was meant or nothing.
+//! Mistakes of an operator: the program finds them, names their lines, and never guesses.
 
 use std::process::{Output, Stdio};
 
@@ -84,7 +84,7 @@ async fn a_link_given_twice_counts_once_and_the_later_line_counts() {
         }
         let user = UserId::random();
         let line = |n: usize, token: &str| json!({"user": user, "page_id": tokens[n].0, "access_token": token});
-        // Within what is sent at a time, and across it.
+        // Within one request, and across several.
         let mut lines = vec![line(0, "EAAPanearlierone"), line(1, "EAAPanearlierone"), line(0, &tokens[0].1)];
         lines.extend((0..2000).map(|_| json!("")));
         lines.extend([line(1, &tokens[1].1), line(2, &tokens[2].1)]);
@@ -153,7 +153,7 @@ async fn an_unlink_that_could_mean_several_users_lists_them_and_changes_nothing(
     let output = town.run(&["unlink", &pages[0], "--json", "--yes"]).await;
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((code(&output), answer["links"].as_array().unwrap().len()), (64, 2));
-    // The admin API has the same rule, and refuses what it does not know.
+    // The admin API has the same rule, and refuses unknown parameters.
     let path = |query: &str| format!("/v1/pages/{}{query}", pages[0]);
     let (status, answer) = town.admin(Method::DELETE, &path("?keep_object=true"), "").await;
     assert_eq!((status, &answer["error"]["code"]), (409, &"several_users".into()));
@@ -178,7 +178,7 @@ async fn an_unlink_that_could_mean_several_users_lists_them_and_changes_nothing(
     town.finish().await;
 }
 
-/// Runs a verb at a terminal of its own, types the answer, and gives what the terminal showed and the exit code.
+/// Runs a verb at a terminal of its own, types the answer, and gives the terminal's content and the exit code.
 async fn at_a_terminal(town: &Town, arguments: &str, answer: &str) -> (String, i32) {
     let call = format!("{} {arguments} --config {}", env!("CARGO_BIN_EXE_pagesyncd"), town.config.display());
     let mut command = tokio::process::Command::new("script");

@@ -1,4 +1,4 @@
-//! What the verbs do when their output cannot be written: a reader that closed the pipe, a device that is full.
+//! Verbs whose output cannot be written: a reader that closed the pipe, a device that is full.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use pagesyncd::model::UserId;
 
 use crate::town::{Town, free_port};
 
-/// What becomes of a stream.
+/// The fate of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sink {
     Kept,
@@ -79,7 +79,7 @@ async fn a_closed_pipe_ends_a_verb_quietly_and_a_full_device_is_an_error() {
         assert_eq!(output.status.code(), Some(74), "{arguments:?}: {said}");
         assert!(said.contains("standard output") && said.contains("No space left"), "{arguments:?}: {said}");
     }
-    // What changes something does so all the same, and says that its answer was lost.
+    // A verb that changes something does so all the same, and says that its answer was lost.
     let unlink = |page: &str, json: &[&str]| {
         let mut arguments = words(&format!("unlink {page}"));
         arguments.extend(json.iter().map(|j| (*j).to_owned()));
@@ -95,7 +95,7 @@ async fn a_closed_pipe_ends_a_verb_quietly_and_a_full_device_is_an_error() {
         assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(!town.pages_linked().await.contains(page), "{page}");
     }
-    // Half an export is none, whoever closed the pipe.
+    // Half an export is none, closed pipe or not.
     for sink in [Sink::Closed, Sink::Full] {
         let output = run(&town, &words("export -"), sink, Sink::Kept).await;
         assert_eq!(output.status.code(), Some(74), "{}", String::from_utf8_lossy(&output.stderr));

@@ -43,7 +43,7 @@ impl Sandbox {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pagesyncd"));
         command.arg("sandbox").arg("--dir").arg(dir).args(more);
         command.args(["--http", &format!("127.0.0.1:{http}"), "--console", &format!("127.0.0.1:{console}")]);
-        // A group of its own, as a shell gives to what it starts.
+        // A process group of its own, as a shell makes one for each job.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -197,7 +197,7 @@ async fn a_kept_folder_goes_on_and_stays_kept() {
     sandbox.signal(SIGTERM);
     let end = sandbox.end().await;
     assert_eq!((end.code, end.stdout.contains("kept in")), (Some(0), true), "{}", end.stderr);
-    // Forgetting --keep must not cost what was kept.
+    // Forgetting --keep must not cost the kept world.
     for _ in 0..2 {
         let sandbox = Sandbox::start(&dir, &[]).ready().await;
         assert_eq!(sandbox.state().await.unwrap()["pages"], 5);

@@ -1,5 +1,5 @@
-//! What the acts of persons and the changes to pages do, and when pagesyncd finds out: shown before the button is
-//! pressed. And how this daemon differs from one in production.
+//! The acts of persons and the changes to pages: their effect and the moment at which pagesyncd finds out, shown before
+//! the button is pressed. Also the settings of this daemon that differ from production.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub(super) fn of_persons(setup: Option<&DaemonSetup>) -> Vec<Value> {
     ]
 }
 
-/// What can be done to a page.
+/// The changes to a page.
 pub(super) fn of_pages(setup: Option<&DaemonSetup>) -> Vec<Value> {
     let poll =
         setup.map_or_else(|| "the next poll".to_owned(), |s| format!("the poll, every {}", time(s.poll_interval)));

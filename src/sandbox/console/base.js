@@ -1,5 +1,5 @@
 'use strict';
-// What all parts of the console share. Texts from the world are only ever set as text.
+// Shared by all parts of the console. Texts from the world are only ever set as text.
 
 export const at = id => document.getElementById(id);
 export const make = (tag, props = {}, ...children) => {
@@ -20,7 +20,7 @@ export function link(text, key, press) {
 export function turn(button, on) { button.setAttribute('aria-checked', String(on)); }
 export const isOn = button => button.getAttribute('aria-checked') === 'true';
 
-// Puts new content in. What did not change keeps its node, because a click whose node goes between press and
+// Puts new content in. An unchanged element keeps its node, because a click whose node goes between press and
 // release is lost. The focus stays on the control with the same key.
 export function fill(parent, nodes) {
   const old = parent.children;
@@ -74,7 +74,7 @@ export function lazily(wait, work) {
 }
 export const refresh = lazily(150, () => Promise.all(refreshers.map(work => work())));
 
-// What is open and selected stands in the address, so that a reload, or a copy of the address, shows the same.
+// The address holds the open tab and the selection, so that a reload, or a copy of the address, shows the same.
 const params = new URLSearchParams(location.hash.slice(1));
 export const address = {
   get: (name, otherwise = '') => params.get(name) ?? otherwise,

@@ -59,8 +59,8 @@ function connect() {
   stream.addEventListener('lagged', () => { catchUp(); refresh(); });
 }
 
-// The scroll position is kept too. What is above it arrives step by step, so it is set again until it fits or somebody
-// scrolls.
+// The scroll position is kept too. The content above it arrives step by step, so the position is set again until it
+// fits or somebody scrolls.
 function keepScroll() {
   const wanted = { y: address.number('y'), panel: address.number('panel') };
   history.scrollRestoration = 'manual';

@@ -1,5 +1,5 @@
 'use strict';
-// What happens: the feed, the pulses along the wires, and how long the latest edit took.
+// The feed, the pulses along the wires, and the latency of the latest edit.
 
 import { ask, at, clock, fill, lasted, link, make } from './base.js';
 
@@ -18,7 +18,7 @@ function line(event) {
     make('time', { textContent: clock.format(event.at) }), make('i'), words);
 }
 
-// What happened before this page was opened, or while it was away.
+// Events from before this page was opened, or while it was away.
 export async function catchUp() {
   const events = await ask('feed');
   if (events.length) last = events.at(-1).seq;

@@ -12,7 +12,7 @@ let rows = new Map();
 at('page-search').value = address.get('search');
 at('page-linked').setAttribute('aria-pressed', address.get('linked') === '1');
 
-// What is asked of the list goes into the address.
+// The address keeps the filter and the offset of the list.
 function keep() {
   address.set('search', at('page-search').value);
   address.set('linked', address.get('linked'));
@@ -100,7 +100,7 @@ export async function showPage() {
     at('edit-field').replaceChildren(...editable.map(field => make('option', { value: field, textContent: field })));
     view.dirty = false;
   }
-  // Not under the hands of somebody who is about to type.
+  // A field with the focus is left alone.
   if (!view.dirty && document.activeElement !== at('edit-value')) fillValue();
   at('edit-save').disabled = page.deleted;
   showObjects(page, object);

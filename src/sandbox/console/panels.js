@@ -5,7 +5,7 @@ import { act, at, clock, fill, isOn, link, make, address, plural, toast, turn } 
 import { onChoose } from './feed.js';
 
 const known = {};
-// Is this what was shown last?
+// Does the value differ from the one that was shown last?
 const stale = (name, value) => { const says = JSON.stringify(value); if (known[name] === says) return false; known[name] = says; return true; };
 
 let choose = () => {};
@@ -51,7 +51,7 @@ function count(tab, number, words) {
   badge.dataset.standing = number ? 'behind' : 'none';
 }
 
-// Faults. What a newcomer tries first stands first.
+// Faults. The ones for newcomers stand first.
 
 const common = ['spaces_refused', 'spaces_slow_down', 'graph_reset', 'graph_slow', 'throttle_app', 'webhooks_duplicated', 'webhooks_lost'];
 const sides = { common: 'Try these first', graph: 'Graph', webhooks: 'Webhooks', spaces: 'Spaces', notices: 'Receiver of notices', codes: 'Graph answers with an error' };
@@ -93,7 +93,7 @@ export function showFaults(faults) {
 }
 at('calm').onclick = () => act('calm', {});
 
-// What the platform's own program received.
+// The notices that the platform's own program received.
 
 export function showNotices(notices, status) {
   const waiting = status?.notify?.waiting ?? 0;
@@ -111,7 +111,7 @@ export function showNotices(notices, status) {
   }));
 }
 
-// Persons, and what they may do. Each act says what it does and when pagesyncd finds out.
+// Persons and their acts. Each act names its effect and the moment at which pagesyncd finds out.
 
 let persons = [], acts = [];
 export function showPersons(state) {

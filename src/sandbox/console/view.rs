@@ -73,7 +73,7 @@ fn keys_by_page(keys: Vec<String>) -> BTreeMap<String, Vec<String>> {
     by_page
 }
 
-/// What the daemon's links say of objects.
+/// The daemon's links, to tell objects that are linked from those that are not.
 struct Links {
     known: BTreeSet<(String, String)>,
     asked_at: Millis,
@@ -308,8 +308,8 @@ impl Console {
     }
 }
 
-/// How many links are active in the daemon's eyes though all tokens of this person for their pages are refused, and when
-/// the first of them is read at the latest.
+/// The number of links that the daemon shows as active though all tokens of this person for the page are refused, and the
+/// next poll of the first of them.
 fn unnoticed(state: &State, person: &str, links: &Value) -> (usize, Value) {
     let mut alive: BTreeMap<&str, bool> = BTreeMap::new();
     for token in state.tokens.values().filter(|token| token.person == person && token.kind == TokenKind::Page) {
