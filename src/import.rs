@@ -72,7 +72,7 @@ const LINK_KEYS: [&str; 6] = ["user", "page_id", "access_token", "sealed_token",
 /// The keys of a line with a login.
 const LOGIN_KEYS: [&str; 7] = ["user", "account", "access_token", "sealed_token", "name", "granted", "expires_at"];
 /// A longer key may be a value by mistake, even a token, and is not shown.
-const LONGEST_KEY: usize = 32;
+const LONGEST_KEY: usize = 24;
 /// The last moment of the year 9999.
 const LAST_MOMENT: Millis = Millis(253_402_300_799_999);
 
@@ -87,10 +87,12 @@ impl Line {
         let stray = stray.into_iter().find(|(_, given)| *given).map(|(key, _)| key);
         let Some(key) = self.unknown.keys().map(String::as_str).next().or(stray) else { return Ok(()) };
         let known = if is_login { &LOGIN_KEYS[..] } else { &LINK_KEYS[..] };
-        let plain = key.len() <= LONGEST_KEY && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-. ".contains(&b));
-        let named = if plain { format!("unknown key {key}") } else { "unknown key".to_owned() };
+        let word = key.len() <= LONGEST_KEY && key.bytes().all(|b| b.is_ascii_alphabetic() || b"_-".contains(&b));
         let close = known.iter().map(|known| (strsim::jaro_winkler(key, known), known));
-        let close = close.filter(|_| plain).max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.7);
+        let close = close.filter(|_| word).max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.7);
+        // Tokens have capitals and digits. A key that is like none of the known ones is shown where it has neither.
+        let shown = word && (close.is_some() || !key.bytes().any(|b| b.is_ascii_uppercase()));
+        let named = if shown { format!("unknown key {key}") } else { "unknown key".to_owned() };
         Err(match close {
             Some((_, near)) => format!("{named}; is {near} meant?"),
             None => format!("{named}; known are {}", known.join(", ")),
@@ -289,6 +291,10 @@ mod tests {
             (link(",\"Name\":\"x\""), "unknown key Name; is name meant?"),
             (link(",\"expires_at\":5"), "unknown key expires_at; known are user, page_id, access_token, sealed_token"),
             (link(&format!(",\"{token}\":1")), "unknown key; known are user, page_id"),
+            (link(",\"EAACsecret0123456789Zw\":1"), "unknown key; known are user, page_id"),
+            (link(",\"EAACsecretsecretZw\":1"), "unknown key; known are user, page_id"),
+            (link(",\"pageId\":1"), "unknown key pageId; is page_id meant?"),
+            (link(",\"comment\":1"), "unknown key comment; known are user, page_id"),
             (link(",\"\\u001b[2J\":1"), "unknown key; known are"),
             (login(",\"facebook_user_id\":\"7\""), "unknown key facebook_user_id; known are user, account"),
             (login(",\"expires_at\":18446744073709551615"), "expires_at is no moment"),
