@@ -11,7 +11,7 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::sync::watch;
 
-use super::{env, load};
+use super::{env, load, parked_reads};
 use crate::actors::supervisor::{Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring};
 use crate::config::{Config, Loaded};
 use crate::exit::{self, Failure};
@@ -193,5 +193,6 @@ async fn pulse(house: Arc<House>, supervisor: ActorRef<SupervisorMsg>) {
 
 fn status_line(house: &House) -> String {
     let counts = house.store.counts();
-    format!("{} links, {} reads and {} writes owed", counts.links, counts.due, counts.outbox)
+    let parked = parked_reads(counts.due_parked);
+    format!("{} links, {} reads and {} writes owed{parked}", counts.links, counts.due, counts.outbox)
 }
