@@ -1,8 +1,10 @@
 //! `run`: boots in order (configuration, log, store, sockets, supervisor), says READY, waits on signals, ends in order.
 
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -19,7 +21,7 @@ use crate::graph::Gate;
 use crate::house::{House, Setup};
 use crate::metrics::Metrics;
 use crate::store::{OpenError, Store};
-use crate::systemd;
+use crate::systemd::{self, Passed};
 use crate::telemetry::Telemetry;
 
 /// The drain's own steps stay below this together.
@@ -32,8 +34,18 @@ const STATUS_EVERY: Duration = Duration::from_secs(30);
 const NOW: i32 = 143;
 
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
+    let serving = AtomicBool::new(false);
+    let outcome = boot_and_live(path, &serving);
+    if !serving.load(Ordering::SeqCst) {
+        // Callers are refused rather than left waiting for a daemon that cannot start.
+        systemd::drop_kept_socket();
+    }
+    outcome
+}
+
+fn boot_and_live(path: &Path, serving: &AtomicBool) -> Result<(), Failure> {
     // Before any thread: the passed descriptors are taken once.
-    let passed = systemd::take_tcp_listener().map_err(|e| {
+    let passed = systemd::take_sockets().map_err(|e| {
         Failure::new(exit::CONFIG, format!("systemd's socket cannot be used: {e}"), "pass one TCP socket")
     })?;
     let Loaded { config, warnings } = load(path)?;
@@ -42,7 +54,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     warnings.iter().for_each(|warning| tracing::warn!(key = %warning.key, "{}", warning.message));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))?;
-    let outcome = runtime.block_on(live(path, config, telemetry, passed));
+    let outcome = runtime.block_on(live(path, config, telemetry, passed, serving));
     // Whatever still hangs on a socket is left behind; everything that counts is closed by now.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -61,34 +73,71 @@ pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
     })
 }
 
-fn bind(config: &Config, passed: Option<std::net::TcpListener>) -> Result<Sockets, Failure> {
-    let from_systemd = passed.is_some();
-    let tcp = |key: &str, address| {
-        bind_tcp(address).map_err(|e| {
-            let what = format!("{key}: cannot listen on {address}: {e}");
-            Failure::new(exit::TRY_AGAIN, what, "stop what listens there, or choose another address")
-        })
+async fn bind(config: &Config, passed: Passed) -> Result<Sockets, Failure> {
+    let address = |socket: &TcpListener| socket.local_addr().ok();
+    let from_systemd = passed.unit.is_some();
+    if let Some(unit) = passed.unit.as_ref().and_then(address).filter(|unit| *unit != config.http.listen) {
+        let listen = config.http.listen;
+        tracing::warn!(
+            "http.listen: pagesyncd.socket listens on {unit} and wins over {listen}; \
+             write the address that you mean into both"
+        );
+    }
+    // The address may have changed since the process before this one.
+    let was_kept = passed.kept.is_some();
+    let kept = passed.kept.filter(|socket| address(socket) == Some(config.http.listen));
+    let refused = |key: &str, address, e: io::Error| {
+        let what = format!("{key}: cannot listen on {address}: {e}");
+        Failure::new(exit::TRY_AGAIN, what, "stop what listens there, or choose another address")
     };
-    let public = passed.map_or_else(|| tcp("http.listen", config.http.listen), Ok)?;
+    let public = match passed.unit.or(kept) {
+        Some(socket) => socket,
+        None => {
+            let address = config.http.listen;
+            bind_public(address, was_kept).await.map_err(|e| refused("http.listen", address, e))?
+        }
+    };
     let socket = &config.admin.socket;
     let admin = bind_admin(socket).map_err(|e| {
         let what = format!("admin.socket: cannot listen on {}: {e}", socket.display());
         Failure::new(exit::TRY_AGAIN, what, "stop the other daemon, or give this one an admin.socket it may write")
     })?;
-    let admin_tcp = config.admin.listen.map(|address| tcp("admin.listen", address)).transpose()?;
+    let admin_tcp =
+        config.admin.listen.map(|address| bind_tcp(address).map_err(|e| refused("admin.listen", address, e)));
+    let admin_tcp = admin_tcp.transpose()?;
     Ok(Sockets { public: Some(public), from_systemd, admin: (admin, socket.clone()), admin_tcp })
+}
+
+/// Binds the public address. Where systemd still holds the socket of another address, which may be in the way (that of
+/// one interface, when all are meant now), systemd gets a moment to close it.
+async fn bind_public(address: SocketAddr, was_kept: bool) -> io::Result<TcpListener> {
+    if was_kept {
+        systemd::drop_kept_socket();
+    }
+    let mut attempts = if was_kept { 40 } else { 1 };
+    loop {
+        attempts -= 1;
+        match bind_tcp(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 async fn live(
     path: &Path,
     config: Config,
     telemetry: Telemetry,
-    passed: Option<std::net::TcpListener>,
+    passed: Passed,
+    serving: &AtomicBool,
 ) -> Result<(), Failure> {
     let mut signals = install_signals()?;
     let store = tokio::task::block_in_place(|| open_store(&config))?;
-    let sockets = bind(&config, passed)?;
+    let sockets = bind(&config, passed).await?;
     let listening = sockets.public.as_ref().and_then(|socket| socket.local_addr().ok());
+    let keep = sockets.public.as_ref().filter(|_| !sockets.from_systemd).and_then(|socket| socket.try_clone().ok());
     let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(config.facebook.max_in_flight));
     let setup = Setup::build(config, &gate, &metrics)
         .map_err(|e| Failure::new(exit::CONFIG, e, "correct the configuration"))?;
@@ -103,6 +152,12 @@ async fn live(
     if let Some(address) = listening {
         tracing::info!(%address, links = house.store.counts().links, version = env!("CARGO_PKG_VERSION"), "ready");
     }
+    serving.store(true, Ordering::SeqCst);
+    match &keep {
+        Some(socket) => systemd::keep_socket(socket),
+        None => systemd::drop_kept_socket(),
+    }
+    drop(keep);
     systemd::ready(&status_line(&house));
     let pulse = tokio::spawn(pulse(house.clone(), supervisor.clone()));
     let outcome = loop {
@@ -137,7 +192,7 @@ async fn live(
 
 /// A second SIGTERM or SIGINT ends the process at once: whoever sends it means it.
 fn install_signals() -> Result<Signals, Failure> {
-    let failed = |e: std::io::Error| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), "");
+    let failed = |e: io::Error| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), "");
     let once = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, NOW, once.clone()).map_err(failed)?;
