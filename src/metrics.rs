@@ -75,6 +75,7 @@ pub struct Metrics {
     restarts: Family<ActorLabel, Counter>,
     connections: Gauge,
     reloads: Family<ResultLabel, Counter>,
+    config_refused: Gauge,
     notices: Family<NoticeLabel, Counter>,
     notices_waiting: Gauge,
     chores: Gauge,
@@ -107,6 +108,7 @@ impl Metrics {
             restarts: Family::default(),
             connections: Gauge::default(),
             reloads: Family::default(),
+            config_refused: Gauge::default(),
             notices: Family::default(),
             notices_waiting: Gauge::default(),
             chores: Gauge::default(),
@@ -143,6 +145,11 @@ impl Metrics {
         r.register("actor_restarts", "Actors that died and were started again", self.restarts.clone());
         r.register("connections", "Open connections on the public listener", self.connections.clone());
         r.register("config_reloads", "Configuration reloads by result", self.reloads.clone());
+        r.register(
+            "config_refused",
+            "1 while the configuration file was refused last and an earlier configuration is in force",
+            self.config_refused.clone(),
+        );
         r.register("notices", "Attempts to deliver a notice by type and outcome", self.notices.clone());
         r.register("chores", "What is left to do after links are gone", self.chores.clone());
         r.register("notices_waiting", "Notices that the receiver did not take yet", self.notices_waiting.clone());
@@ -213,6 +220,11 @@ impl Metrics {
         self.reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
+    /// Sets whether the configuration file was refused last.
+    pub fn set_config_refused(&self, refused: bool) {
+        self.config_refused.set(i64::from(refused));
+    }
+
     /// One attempt to deliver a notice of this type ended: `delivered`, `failed`, `refused`.
     pub fn notice(&self, word: &'static str, outcome: &'static str) {
         self.notices.get_or_create(&NoticeLabel { r#type: word, outcome }).inc();
@@ -274,6 +286,7 @@ mod tests {
             "pagesyncd_notices_total{type=\"page.updated\",outcome=\"delivered\"} 1",
             "pagesyncd_notices_waiting 4",
             "pagesyncd_chores 3",
+            "pagesyncd_config_refused 0",
             "pagesyncd_webhook_ack_seconds_count 1",
             "pagesyncd_mark_to_object_seconds_count 1",
         ] {

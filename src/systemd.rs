@@ -61,6 +61,14 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|interval| !interval.is_zero())
 }
 
+/// The machine's monotonic clock in microseconds, which begins anew with each boot.
+pub fn monotonic_clock() -> Option<u64> {
+    match NotifyState::monotonic_usec_now() {
+        Ok(NotifyState::MonotonicUsec(now)) => u64::try_from(now).ok(),
+        _ => None,
+    }
+}
+
 /// The daemon is alive. To be sent by whoever notices when it is not.
 pub fn ping() {
     send(&[NotifyState::Watchdog]);

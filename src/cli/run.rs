@@ -13,12 +13,13 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::sync::watch;
 
-use super::{env, load, parked_reads};
+use super::{config_failure, env, parked_reads};
 use crate::actors::supervisor::{Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Effective, Loaded};
 use crate::exit::{self, Failure};
 use crate::graph::Gate;
 use crate::house::{House, Setup};
+use crate::kept::{self, Chosen, Instead, Keeper};
 use crate::metrics::Metrics;
 use crate::store::{OpenError, Store};
 use crate::systemd::{self, Passed};
@@ -48,13 +49,21 @@ fn boot_and_live(path: &Path, serving: &AtomicBool) -> Result<(), Failure> {
     let passed = systemd::take_sockets().map_err(|e| {
         Failure::new(exit::CONFIG, format!("systemd's socket cannot be used: {e}"), "pass one TCP socket")
     })?;
-    let Loaded { config, warnings } = load(path)?;
-    let telemetry = Telemetry::init(&config.log)
+    let chosen = kept::choose(path, &env, systemd::monotonic_clock()).map_err(|findings| config_failure(&findings))?;
+    let telemetry = Telemetry::init(&chosen.loaded.config.log)
         .map_err(|e| Failure::new(exit::CONFIG, format!("log: {e}"), "correct the [log] section"))?;
-    warnings.iter().for_each(|warning| tracing::warn!(key = %warning.key, "{}", warning.message));
+    chosen.loaded.warnings.iter().for_each(|warning| tracing::warn!(key = %warning.key, "{}", warning.message));
+    if let Some(instead) = &chosen.instead {
+        instead.mistakes.iter().for_each(|mistake| tracing::error!("config: {mistake}"));
+        tracing::error!(
+            "config: {} is refused, starting with the configuration in force since {}; correct the file and reload",
+            path.display(),
+            instead.since.rfc3339()
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))?;
-    let outcome = runtime.block_on(live(path, config, telemetry, passed, serving));
+    let outcome = runtime.block_on(live(path, chosen, telemetry, passed, serving));
     // Whatever still hangs on a socket is left behind; everything that counts is closed by now.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -128,20 +137,28 @@ async fn bind_public(address: SocketAddr, was_kept: bool) -> io::Result<TcpListe
 
 async fn live(
     path: &Path,
-    config: Config,
+    Chosen { loaded, instead }: Chosen,
     telemetry: Telemetry,
     passed: Passed,
     serving: &AtomicBool,
 ) -> Result<(), Failure> {
     let mut signals = install_signals()?;
-    let store = tokio::task::block_in_place(|| open_store(&config))?;
-    let sockets = bind(&config, passed).await?;
+    let config = &loaded.config;
+    let store = tokio::task::block_in_place(|| open_store(config))?;
+    let sockets = bind(config, passed).await?;
     let listening = sockets.public.as_ref().and_then(|socket| socket.local_addr().ok());
     let keep = sockets.public.as_ref().filter(|_| !sockets.from_systemd).and_then(|socket| socket.try_clone().ok());
     let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(config.facebook.max_in_flight));
-    let setup = Setup::build(config, &gate, &metrics)
+    let mut setup = Setup::build(config.clone(), &gate, &metrics)
         .map_err(|e| Failure::new(exit::CONFIG, e, "correct the configuration"))?;
+    if let Some(instead) = &instead {
+        (setup.loaded_at, setup.kept) = (instead.since, true);
+    }
     let house = House::new(store, setup, gate, metrics, Some(telemetry));
+    house.note_reload(instead.as_ref().map(|instead| instead.error.clone()));
+    // Everything that a configuration can break is open by now.
+    let mut kept = Kept::begin(path, &loaded, instead);
+    drop(loaded);
     let (given_up, mut verdict) = watch::channel(None);
     let args = SupervisorArgs { house: house.clone(), sockets, given_up };
     let spawned = Actor::spawn(None, Supervisor, args).await;
@@ -163,7 +180,7 @@ async fn live(
     let outcome = loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Some(SIGHUP) => reload(path, &house, &supervisor).await,
+                Some(SIGHUP) => reload(path, &house, &supervisor, &mut kept).await,
                 Some(signal) => {
                     tracing::info!(signal, "stopping");
                     break Ok(());
@@ -186,6 +203,9 @@ async fn live(
     if tokio::time::timeout(CLOSE, house.store.close()).await.is_err() {
         tracing::warn!("the disk is slow; what it has not taken by now was not answered either");
     }
+    if outcome.is_ok() {
+        kept.stopped();
+    }
     tracing::info!("stopped");
     outcome
 }
@@ -201,22 +221,70 @@ fn install_signals() -> Result<Signals, Failure> {
     Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(failed)
 }
 
-async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<SupervisorMsg>) {
+/// The copy of the configuration in force. Where it cannot be written, the daemon goes on without it.
+struct Kept(Option<Keeper>);
+
+impl Kept {
+    fn begin(path: &Path, loaded: &Loaded, instead: Option<Instead>) -> Kept {
+        let mut kept = Kept(None);
+        match instead {
+            Some(instead) => kept.note(|_| Keeper::go_on(instead, &loaded.config).map(Some)),
+            None => kept.applied(path, loaded),
+        }
+        kept
+    }
+
+    fn applied(&mut self, path: &Path, loaded: &Loaded) {
+        self.note(|_| {
+            let keyring = keyring(&loaded.config).map_err(io::Error::other)?;
+            Keeper::keep(path, loaded, &keyring).map(Some)
+        });
+    }
+
+    fn refused(&mut self, effective: Option<&Effective>, error: &str) {
+        self.note(|keeper| keeper.map_or(Ok(()), |keeper| keeper.refused(effective, error)).map(|()| None));
+    }
+
+    fn stopped(&mut self) {
+        let clock = systemd::monotonic_clock();
+        self.note(|keeper| keeper.map_or(Ok(()), |keeper| keeper.stopped(clock)).map(|()| None));
+    }
+
+    /// A keeper that comes back takes the place of the one before.
+    fn note(&mut self, write: impl FnOnce(Option<&mut Keeper>) -> io::Result<Option<Keeper>>) {
+        match tokio::task::block_in_place(|| write(self.0.as_mut())) {
+            Ok(None) => {}
+            Ok(keeper) => self.0 = keeper,
+            Err(error) => tracing::warn!(
+                "config: cannot keep a copy of the configuration in force ({error}); \
+                 a crash while the file is broken will end with exit code 78"
+            ),
+        }
+    }
+}
+
+async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<SupervisorMsg>, kept: &mut Kept) {
     systemd::reloading();
     let outcome = match Config::load(path, &env) {
         Err(findings) => {
             findings.0.iter().for_each(|finding| tracing::error!(key = %finding.key, "{}", finding.message));
             house.metrics.reloaded("refused");
             house.note_reload(Some(findings.summary()));
+            kept.refused(None, &findings.summary());
             Err(findings.summary())
         }
         Ok(loaded) => {
-            let asked =
-                supervisor.call(|reply| SupervisorMsg::Reload(Box::new(loaded.config), reply), Some(RELOAD)).await;
-            match asked {
+            let config = Box::new(loaded.config.clone());
+            let asked = supervisor.call(|reply| SupervisorMsg::Reload(config, reply), Some(RELOAD)).await;
+            let outcome = match asked {
                 Ok(ractor::rpc::CallResult::Success(outcome)) => outcome,
                 _ => Err("the supervisor did not answer".to_owned()),
+            };
+            match &outcome {
+                Ok(_) => kept.applied(path, &loaded),
+                Err(error) => kept.refused(Some(&loaded.effective), error),
             }
+            outcome
         }
     };
     match outcome {
@@ -226,7 +294,8 @@ async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<Superviso
         }
         Err(error) => {
             tracing::error!(%error, "the reload is refused; the earlier configuration stays in force");
-            systemd::ready(&format!("reload refused: {error}"));
+            house.note_reload(Some(error));
+            systemd::ready(&status_line(house));
         }
     }
 }
@@ -240,13 +309,17 @@ async fn pulse(house: Arc<House>, supervisor: ActorRef<SupervisorMsg>) {
         if call_t!(supervisor, SupervisorMsg::Ping, 10_000).is_ok() && watchdog.is_some() {
             systemd::ping();
         }
-        if house.reload_error().is_none() {
-            systemd::status(&status_line(&house));
-        }
+        systemd::status(&status_line(&house));
     }
 }
 
 fn status_line(house: &House) -> String {
+    if let Some(error) = house.reload_error() {
+        return match house.setup().kept {
+            true => format!("configuration file refused, running on the kept one: {error}"),
+            false => format!("reload refused: {error}"),
+        };
+    }
     let counts = house.store.counts();
     let parked = parked_reads(counts.due_parked);
     format!("{} links, {} reads and {} writes owed{parked}", counts.links, counts.due, counts.outbox)

@@ -55,7 +55,10 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     }
     println!("config   loaded {}", text("/config/loaded_at"));
     if let Some(error) = value.pointer("/config/last_error").and_then(Value::as_str) {
-        println!("         the last reload was refused: {error}");
+        match value.pointer("/config/source").and_then(Value::as_str) {
+            Some("kept") => println!("         kept from before a crash or a boot, the file is refused: {error}"),
+            _ => println!("         the last reload was refused: {error}"),
+        }
     }
     Ok(())
 }

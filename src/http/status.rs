@@ -52,7 +52,8 @@ pub fn status_json(house: &House) -> Value {
     if let Some(mended) = house.store.mended() {
         store["mended"] = mended.into();
     }
-    let mut config = json!({"loaded_at": setup.loaded_at.rfc3339()});
+    let source = if setup.kept { "kept" } else { "file" };
+    let mut config = json!({"loaded_at": setup.loaded_at.rfc3339(), "source": source});
     if let Some(error) = house.reload_error() {
         config["last_error"] = error.into();
     }

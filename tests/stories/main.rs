@@ -12,6 +12,7 @@ mod disaster;
 mod door;
 mod durability;
 mod health;
+mod kept;
 mod linking;
 mod notify;
 mod pending;
