@@ -21,9 +21,9 @@
 //! refused, for a `store.path` that cannot change or a store key that would be missing: a crash is not the restart that
 //! the refusal asked for, so the earlier settings stay in force over it.
 //!
-//! A bootless machine would do without the second condition, but machines are rebooted at night, by themselves, and in
-//! order. The monotonic clock tells: it begins anew with each boot, so a reading below the one that was noted at the
-//! stop is that of a later boot.
+//! The second condition is there because machines are rebooted in order, at night, and by themselves. The monotonic
+//! clock shows it: the clock begins anew with each boot, so a reading below the one that was noted at the stop is that
+//! of a later boot.
 //!
 //! # What is in it
 //!
@@ -35,7 +35,7 @@
 //!
 //! The store key opens the copy, so it must be had without it. The source of the key (a credential's name, say) is
 //! noted in clear. A key that stands in the configuration file itself is read from there, as far as the broken file can
-//! be read. Where neither gives the key, nothing can be started, and the start ends at 78 with that reason as well.
+//! be read. Where neither gives the key, nothing can be started, and the start ends at 78 with that reason, too.
 //!
 //! The copy names its configuration file, so a daemon that is run by hand with another one does not take it.
 
@@ -61,7 +61,7 @@ const LIMIT: u64 = 4 << 20;
 /// Where the store lies when nothing else is known.
 const FOLDER: &str = "/var/lib/pagesyncd";
 
-/// How the process ended that wrote it.
+/// The end of the process that wrote the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Process {
@@ -110,7 +110,7 @@ pub struct Chosen {
     pub instead: Option<Instead>,
 }
 
-/// The kept configuration takes the place of the file.
+/// The kept configuration, used instead of the file.
 #[derive(Debug)]
 pub struct Instead {
     /// When it came into force.
@@ -125,7 +125,7 @@ pub struct Instead {
 /// Chooses between the file and the kept configuration. `clock` is the machine's monotonic clock in microseconds.
 ///
 /// # Errors
-/// The findings of the file, and why the kept configuration cannot take its place where the start is automatic.
+/// The findings of the file, and why the kept configuration cannot be used instead where the start is automatic.
 pub fn choose(path: &Path, env: Env<'_>, clock: Option<u64>) -> Result<Chosen, Findings> {
     let read = Config::load(path, env);
     let record = find(path, env).filter(|record| record.process.makes_automatic(clock));
@@ -150,7 +150,7 @@ pub fn choose(path: &Path, env: Env<'_>, clock: Option<u64>) -> Result<Chosen, F
                     severity: Severity::Error,
                     key: path.display().to_string(),
                     place: String::new(),
-                    message: format!("is refused, and the kept configuration cannot take its place: {why}"),
+                    message: format!("is refused, and the kept configuration cannot be used instead: {why}"),
                     hint: "correct the file".to_owned(),
                 });
                 Err(findings)
@@ -159,12 +159,12 @@ pub fn choose(path: &Path, env: Env<'_>, clock: Option<u64>) -> Result<Chosen, F
     }
 }
 
-/// The record for this configuration file, from the first place that has one. The file itself may be broken.
+/// The record for this configuration file, from the first folder that has one. The file itself may be broken.
 fn find(path: &Path, env: Env<'_>) -> Option<Record> {
     let given = Config::store_settings(path, None, env).path;
     let state = env("STATE_DIRECTORY").and_then(|list| list.split(':').next().map(PathBuf::from));
-    let places = given.into_iter().chain(state).chain([PathBuf::from(FOLDER)]);
-    places.filter_map(|folder| read(&folder.join(FILE))).find(|record| record.config == absolute(path))
+    let folders = given.into_iter().chain(state).chain([PathBuf::from(FOLDER)]);
+    folders.filter_map(|folder| read(&folder.join(FILE))).find(|record| record.config == absolute(path))
 }
 
 fn read(path: &Path) -> Option<Record> {

@@ -1,8 +1,8 @@
 //! Every instrument of the daemon in one inventory: name, unit, meaning. They are prepared here once and handed
 //! round as one `Arc<Metrics>`; nothing is registered anywhere else, and no global recorder exists.
 //!
-//! Gauges that describe the store (links, due, due parked, outbox, oldest owed) are set by the admin door just before it prints,
-//! from the store's own counts, so that they cannot drift from the truth.
+//! Gauges that describe the store (links, due, due parked, outbox, oldest owed) are set by the admin listener just
+//! before it prints, from the store's own counts, so that they cannot drift from the truth.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;

@@ -250,7 +250,7 @@ impl Kept {
         self.note(|keeper| keeper.map_or(Ok(()), |keeper| keeper.stopped(clock)).map(|()| None));
     }
 
-    /// A keeper that comes back takes the place of the one before.
+    /// A keeper that `write` returns replaces the present one.
     fn note(&mut self, write: impl FnOnce(Option<&mut Keeper>) -> io::Result<Option<Keeper>>) {
         match tokio::task::block_in_place(|| write(self.0.as_mut())) {
             Ok(None) => {}

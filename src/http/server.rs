@@ -55,7 +55,7 @@ const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 32 << 10;
 /// After an accept error (no file descriptors left, say) the door neither spins nor dies.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a closing door waits for a request that may be on its way, on a connection that has none.
+/// How long a closing listener waits for a request that may be on its way, on a connection that has none.
 const LAST_REQUEST: Duration = Duration::from_millis(300);
 
 /// Limits of a door; taken anew for each connection, so that a reload reaches it.
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_comes_just_as_the_door_closes_is_answered() {
+    async fn a_request_that_comes_just_as_the_listener_closes_is_answered() {
         // The client is connected and its request on the way; and the same on a connection that was used before.
         for used in [false, true] {
             let stop = CancellationToken::new();
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_is_silent_as_the_door_closes_is_left_soon() {
+    async fn a_client_that_is_silent_as_the_listener_closes_is_left_soon() {
         let stop = CancellationToken::new();
         let mut client = talk(&stop);
         let began = tokio::time::Instant::now();

@@ -393,7 +393,7 @@ impl Core {
             *counts.health.entry(record.health.shown(signs, now).word).or_default() += 1;
         }
         for (link, entry) in &self.ledger {
-            // A read that waits for a person says nothing about how well the daemon keeps up, so it has its own count.
+            // A read that waits for a person does not mean that the daemon is behind, so it has its own count.
             let parked = self.records.get(link).is_some_and(|record| !record.health.is_active());
             let due = u64::from(entry.due().is_some());
             *(if parked { &mut counts.due_parked } else { &mut counts.due }) += due;
