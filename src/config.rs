@@ -22,7 +22,7 @@ mod secret;
 mod tests;
 mod validate;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,6 +74,12 @@ pub struct Http {
     pub listen: SocketAddr,
     /// How the world reaches the listener; without a trailing slash.
     pub public_url: String,
+    /// Where HTML pages lead back to, exactly as it was written.
+    pub return_url: Option<String>,
+    /// The name of the platform on HTML pages.
+    pub platform_name: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
     /// Largest request body taken, in bytes.
     pub max_body_bytes: usize,
     /// Connections open at a time.
@@ -175,6 +181,10 @@ pub struct Session {
     pub ttl: Duration,
     /// A login without a session starts a new user.
     pub allow_new: bool,
+    /// New users that may be tried in an hour.
+    pub max_new_users: usize,
+    /// Those of one client address.
+    pub max_new_users_per_address: usize,
 }
 
 /// `[notify]`
@@ -323,6 +333,9 @@ impl Config {
             http: Http {
                 listen: r.address("http.listen"),
                 public_url: r.url("http.public_url"),
+                return_url: r.way_or_none("http.return_url"),
+                platform_name: Some(r.text_by("http.platform_name", validate::platform_name)).filter(|n| !n.is_empty()),
+                trusted_proxies: r.ips("http.trusted_proxies"),
                 max_body_bytes: r.count("http.max_body_bytes"),
                 max_connections: r.count("http.max_connections"),
                 header_timeout: r.span("http.header_timeout"),
@@ -346,6 +359,8 @@ impl Config {
                 previous_state_secret: r.secret_or_none("session.previous_state_secret"),
                 ttl: r.span("session.ttl"),
                 allow_new: r.flag("session.allow_new"),
+                max_new_users: r.count("session.max_new_users"),
+                max_new_users_per_address: r.count("session.max_new_users_per_address"),
             },
             notify: Notify {
                 url: r.url_or_none("notify.url"),

@@ -20,6 +20,7 @@ use crate::actors::supervisor::SupervisorMsg;
 use crate::actors::uploader::UploaderMsg;
 use crate::config::Config;
 use crate::graph::{Gate, GraphClient, GraphError, GraphSettings};
+use crate::logins::Logins;
 use crate::metrics::Metrics;
 use crate::model::{LinkKey, Millis};
 use crate::notify::Receiver;
@@ -199,6 +200,8 @@ pub struct House {
     pub telemetry: Option<Telemetry>,
     /// Reads, writes and logins under way, for an orderly end.
     pub tasks: TaskTracker,
+    /// Logins that came back from the dialog.
+    pub logins: Logins,
     setup: RwLock<Arc<Setup>>,
     reload_error: Mutex<Option<String>>,
     addresses: RwLock<Addresses>,
@@ -241,6 +244,7 @@ impl House {
             started_at: Millis::now(),
             telemetry,
             tasks: TaskTracker::new(),
+            logins: Logins::default(),
             setup: RwLock::new(Arc::new(setup)),
             reload_error: Mutex::default(),
             addresses: RwLock::default(),

@@ -53,10 +53,11 @@
 //! also puts the page's webhook subscription right and compares the object in Spaces with what was last written there.
 //! What was missed while nobody was there is caught up, spread over minutes.
 //!
-//! *Link.* A session, minted by an operator, opens `/facebook/login`. The `state` that goes to the dialog is signed,
-//! expires, is bound to the session and works once. [`linking`] exchanges the code, makes the user token long-lived,
-//! lists the pages and stores links, sealed tokens and marks in one transaction; the pages' actors do the rest.
-//! [`import`] makes the same links from a file.
+//! *Link.* A session, minted by an operator, opens `/facebook/login`; a login link opens a short one, and asks first
+//! where the browser is known for another user. The `state` that goes to the dialog is signed, expires, is bound to the
+//! session and works once. [`linking`] exchanges the code, makes the user token long-lived, lists the pages and stores
+//! links, sealed tokens and marks in one transaction; the pages' actors do the rest. The person has a page meanwhile
+//! that fills in ([`logins`]). [`import`] makes the same links from a file.
 //!
 //! *Unlink, deauthorize, delete.* A link that goes takes its token and marks with it and owes Spaces a delete. A person
 //! who removed the app has their links parked; one who asks to be forgotten has them dropped, and [`purge`] does that
@@ -95,7 +96,9 @@
 //! | [`outgoing`] | what requests to other hosts have in common |
 //! | [`graph`] | the Graph API: calls, error kinds, limits |
 //! | [`spaces`] | objects: one trait, one S3 client, one memory for tests, one suite for both |
-//! | [`oauth`], [`signature`] | the dialog's address, signed states, signatures of webhooks and signed requests |
+//! | [`oauth`], [`signature`] | the dialog's address, signed states, consent; signatures of webhooks and signed requests |
+//! | [`limits`] | pure: how many logins a user, an address and all new users may bring to an end |
+//! | [`logins`] | how far each login is, for the page that a person sees |
 //! | [`config`] | one TOML file, the environment, secrets; every finding at once; what a reload changes |
 //! | [`kept`] | the configuration in force, sealed, for starts that no person asked for |
 //! | [`http`] | the public and the admin routes |
@@ -130,7 +133,9 @@ pub mod http;
 pub mod import;
 pub mod kept;
 pub mod ledger;
+pub mod limits;
 pub mod linking;
+pub mod logins;
 pub mod metrics;
 pub mod model;
 pub mod notice;

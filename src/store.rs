@@ -63,6 +63,7 @@ mod rebuild;
 pub mod records;
 pub mod rotation;
 pub mod seal;
+pub mod sessions;
 mod told;
 pub mod unlink;
 

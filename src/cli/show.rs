@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::Door;
 use super::parked_reads;
 use crate::exit::Failure;
-use crate::model::{PageId, UserId};
+use crate::model::{Label, PageId, UserId};
 
 fn print(value: &Value) {
     println!("{value:#}");
@@ -209,10 +209,19 @@ fn revoked(person: &Value) -> String {
     }
 }
 
-pub(super) fn session(door: &Door, user: UserId, ttl: Option<Duration>, as_json: bool) -> Result<(), Failure> {
+pub(super) fn session(
+    door: &Door,
+    user: UserId,
+    ttl: Option<Duration>,
+    label: Option<&Label>,
+    as_json: bool,
+) -> Result<(), Failure> {
     let mut wish = json!({"user": user});
     if let Some(ttl) = ttl {
         wish["ttl"] = humantime::format_duration(ttl).to_string().into();
+    }
+    if let Some(label) = label {
+        wish["label"] = label.as_str().into();
     }
     let value = door.call(Method::POST, "/v1/sessions", wish.to_string())?;
     if as_json {

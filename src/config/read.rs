@@ -5,7 +5,7 @@
 //! configuration with an error is never handed out.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -171,6 +171,26 @@ impl<'a> Reader<'a> {
     pub(super) fn url_or_none(&mut self, name: &str) -> Option<String> {
         let parse = |text: &str| if text.is_empty() { Ok(None) } else { validate::called_url(text).map(Some) };
         self.parsed(key(name), parse).flatten()
+    }
+
+    pub(super) fn way_or_none(&mut self, name: &str) -> Option<String> {
+        let parse = |text: &str| if text.is_empty() { Ok(None) } else { validate::way(text).map(Some) };
+        self.parsed(key(name), parse).flatten()
+    }
+
+    /// A list of IP addresses.
+    pub(super) fn ips(&mut self, name: &str) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        for (n, text) in self.list(name).iter().enumerate() {
+            match text.parse::<IpAddr>() {
+                Ok(address) => addresses.push(address.to_canonical()),
+                Err(_) => {
+                    let hint = "write an address without a port, such as \"10.0.0.2\" or \"::1\"";
+                    self.report.error(&format!("{name}[{n}]"), "is not an IP address", hint);
+                }
+            }
+        }
+        addresses
     }
 
     pub(super) fn address(&mut self, name: &str) -> SocketAddr {

@@ -176,7 +176,8 @@ fn another(key: &keys::Key) -> String {
         ("store.key", _) => format!("{OTHER_KEY:?}"),
         ("notify.secret" | "notify.previous_secret", _) => format!("\"whsec_{OTHER_KEY}\""),
         (_, Kind::Text) => "\"another\"".to_owned(),
-        (_, Kind::Url | Kind::UrlOrNone) => "\"https://another.example.com\"".to_owned(),
+        ("http.trusted_proxies", _) => "[\"10.0.0.2\"]".to_owned(),
+        (_, Kind::Url | Kind::UrlOrNone | Kind::WayOrNone) => "\"https://another.example.com\"".to_owned(),
         (_, Kind::Flag) => (key.default != Absent::Flag(true)).to_string(),
         (_, Kind::Count(least, _)) => (least + 1).to_string(),
         (_, Kind::Span(..)) => "\"4m\"".to_owned(),
@@ -259,6 +260,34 @@ fn notices_want_a_secret_and_keep_their_address_as_it_is() {
     let local = case.with("notify.url", "\"http://127.0.0.1:8000/n\"");
     assert_eq!(local.load().unwrap().warnings, []);
     assert_eq!(Case::least().config().notify.url, None);
+}
+
+#[test]
+fn the_way_back_is_kept_as_it_stands_and_proxies_are_addresses() {
+    let way = "https://fern.example/settings?tab=pages#facebook";
+    let case = Case::least().with("http.return_url", &format!("{way:?}")).with("http.platform_name", "\" Fern \"");
+    let config = case.with("http.trusted_proxies", "[\"::ffff:10.0.0.2\"]").config();
+    assert_eq!((config.http.return_url.as_deref(), config.http.platform_name.as_deref()), (Some(way), Some("Fern")));
+    assert_eq!(config.http.trusted_proxies, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+    let bare = Case::least().config().http;
+    assert_eq!((bare.return_url, bare.platform_name), (None, None));
+    for (key, value, message) in [
+        ("http.return_url", "\"javascript://fern.example/%0aalert(1)\"", "has a scheme other than http and https"),
+        ("http.return_url", "\"https://ada:secret@fern.example/\"", "holds a user name or password"),
+        ("http.return_url", "\"/settings\"", "has no scheme"),
+        (
+            "http.return_url",
+            "\"http://fern.example/\"",
+            "is plain http to another host: users come back over a \
+          connection that others can read",
+        ),
+        ("http.platform_name", &format!("{:?}", "F".repeat(61)), "is longer than 60 characters"),
+        ("http.trusted_proxies[0]", "[\"proxy.example\"]", "is not an IP address"),
+    ] {
+        let found = Case::least().with(key.trim_end_matches("[0]"), value).findings();
+        let said: Vec<_> = found.iter().map(|f| (f.key.as_str(), f.message.as_str())).collect();
+        assert_eq!(said, [(key, message)], "{value}");
+    }
 }
 
 #[test]

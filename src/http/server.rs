@@ -24,6 +24,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,9 +83,15 @@ pub struct Conn {
     doing: Arc<AtomicU8>,
     since: Arc<AtomicU64>,
     clock: Arc<AtomicU64>,
+    peer: Option<IpAddr>,
 }
 
 impl Conn {
+    /// The address at the other end; `None` for a Unix socket.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     fn set(&self, doing: Doing) {
         self.doing.store(doing as u8, Ordering::Relaxed);
         self.since.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
@@ -135,9 +142,9 @@ impl Connections {
         }
     }
 
-    fn enter(self: &Arc<Self>) -> Entered {
+    fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Entered {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let conn = Conn { doing: Arc::default(), since: Arc::default(), clock: self.clock.clone() };
+        let conn = Conn { doing: Arc::default(), since: Arc::default(), clock: self.clock.clone(), peer };
         conn.set(Doing::Idle);
         let cancel = CancellationToken::new();
         self.lock().insert(id, Open { conn: conn.clone(), cancel: cancel.clone() });
@@ -187,15 +194,15 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Socket {
-    async fn accept(&self) -> std::io::Result<Box<dyn Stream>> {
+    async fn accept(&self) -> std::io::Result<(Box<dyn Stream>, Option<IpAddr>)> {
         match self {
             Socket::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 // Answers are small and leave in one piece; a refusal to set this costs only latency.
                 let _ = stream.set_nodelay(true);
-                Ok(Box::new(stream))
+                Ok((Box::new(stream), Some(peer.ip())))
             }
-            Socket::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Socket::Unix(listener) => Ok((Box::new(listener.accept().await?.0), None)),
         }
     }
 }
@@ -217,10 +224,10 @@ pub async fn serve<S, F>(
     loop {
         let limits = limits();
         on_count(connections.len());
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = socket.accept() => match accepted {
-                Ok(stream) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -234,7 +241,7 @@ pub async fn serve<S, F>(
                 () = connections.freed.notified() => {}
             }
         }
-        tokio::spawn(converse(stream, limits, connections.enter(), service.clone(), stop.clone()));
+        tokio::spawn(converse(stream, limits, connections.enter(peer), service.clone(), stop.clone()));
     }
     drop(socket);
     if tokio::time::timeout(grace, connections.all_gone()).await.is_err() {
@@ -387,7 +394,7 @@ mod tests {
     /// A conversation over a stream in memory, so that time stands still while anybody is at work.
     fn talk(stop: &CancellationToken) -> tokio::io::DuplexStream {
         let (client, stream) = tokio::io::duplex(4096);
-        let place = Arc::new(Connections::default()).enter();
+        let place = Arc::new(Connections::default()).enter(None);
         let service = |_, _| async { answers::json(StatusCode::OK, &serde_json::json!({})) };
         tokio::spawn(converse(Box::new(stream), LIMITS, place, service, stop.clone()));
         client

@@ -19,6 +19,7 @@ mod pending;
 mod people;
 mod reload;
 mod rotation;
+mod sessions;
 mod shutdown;
 mod sync;
 mod town;
