@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::Door;
+use super::parked_reads;
 use crate::exit::Failure;
 use crate::model::{Label, PageId, UserId};
 
@@ -31,7 +32,13 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     };
     println!("pagesyncd {}, up {}", text("/version"), uptime(&value));
     println!("links    {}{}", text("/links"), healths(&value));
-    println!("owed     {} reads, {} writes, oldest {} s", text("/due"), text("/outbox"), text("/oldest_owed_seconds"));
+    println!(
+        "owed     {} reads, {} writes, oldest {} s{}",
+        text("/due"),
+        text("/outbox"),
+        text("/oldest_owed_seconds"),
+        parked_reads(value["due_parked"].as_u64().unwrap_or_default())
+    );
     let chores: Vec<String> =
         value["chores"].as_object().into_iter().flatten().map(|(kind, n)| format!("{n} {kind}")).collect();
     if !chores.is_empty() {
@@ -48,7 +55,10 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     }
     println!("config   loaded {}", text("/config/loaded_at"));
     if let Some(error) = value.pointer("/config/last_error").and_then(Value::as_str) {
-        println!("         the last reload was refused: {error}");
+        match value.pointer("/config/source").and_then(Value::as_str) {
+            Some("kept") => println!("         kept from before a crash or a boot, the file is refused: {error}"),
+            _ => println!("         the last reload was refused: {error}"),
+        }
     }
     Ok(())
 }
@@ -122,6 +132,9 @@ fn row(page: &Value) -> [String; 7] {
     let mut health = text("health");
     if page["owed"] == true {
         health.push_str(", owed");
+    }
+    if page["owed_parked"] == true {
+        health.push_str(", read waits for a person");
     }
     if let Some(until) = page["until"].as_str() {
         health.push_str(&format!(" until {until}"));
