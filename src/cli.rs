@@ -172,6 +172,15 @@ fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// The end of a text that counts pending work: reads that wait for a person, where there are any.
+fn parked_reads(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        1 => "; 1 read waits for a person".to_owned(),
+        count => format!("; {count} reads wait for a person"),
+    }
+}
+
 /// Every error among the findings, on standard error, as one failure.
 fn config_failure(findings: &Findings) -> Failure {
     Failure::new(exit::CONFIG, findings.to_string().trim_end().to_owned(), "")

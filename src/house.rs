@@ -43,6 +43,8 @@ pub struct Setup {
     pub states: StateSigner,
     /// When it came into force.
     pub loaded_at: Millis,
+    /// It is the kept configuration of an earlier process, since the file is refused.
+    pub kept: bool,
 }
 
 impl Setup {
@@ -75,7 +77,8 @@ impl Setup {
         let receiver = Receiver::new(&config.notify).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
         let session = &config.session;
         let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
-        Ok(Setup { config, graph, spaces: Arc::new(spaces), receiver, states, loaded_at: Millis::now() })
+        let loaded_at = Millis::now();
+        Ok(Setup { config, graph, spaces: Arc::new(spaces), receiver, states, loaded_at, kept: false })
     }
 }
 

@@ -103,6 +103,7 @@ fn rooms_below_know_nothing_of_those_above() {
         "model",
         "telemetry",
         "import",
+        "kept",
         "limits",
         "logins",
         "notify",

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::Door;
 use super::output::{line, note};
+use super::parked_reads;
 use super::program::Program;
 use crate::exit::Failure;
 use crate::model::{Label, PageId, UserId};
@@ -34,10 +35,11 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
         format!("pagesyncd {}, up {}", text("/version"), uptime(&value)),
         format!("links    {}{}", text("/links"), healths(&value)),
         format!(
-            "owed     {} reads, {} writes, oldest {} s",
+            "owed     {} reads, {} writes, oldest {} s{}",
             text("/due"),
             text("/outbox"),
-            text("/oldest_owed_seconds")
+            text("/oldest_owed_seconds"),
+            parked_reads(value["due_parked"].as_u64().unwrap_or_default())
         ),
     ];
     let chores: Vec<String> =
@@ -56,7 +58,10 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     }
     lines.push(format!("config   loaded {}", text("/config/loaded_at")));
     if let Some(error) = value.pointer("/config/last_error").and_then(Value::as_str) {
-        lines.push(format!("         the last reload was refused: {error}"));
+        lines.push(match value.pointer("/config/source").and_then(Value::as_str) {
+            Some("kept") => format!("         kept from before a crash or a boot, the file is refused: {error}"),
+            _ => format!("         the last reload was refused: {error}"),
+        });
     }
     line(lines.join("\n"))
 }
@@ -129,6 +134,9 @@ fn row(page: &Value) -> [String; 7] {
     let mut health = text("health");
     if page["owed"] == true {
         health.push_str(", owed");
+    }
+    if page["owed_parked"] == true {
+        health.push_str(", read waits for a person");
     }
     if let Some(until) = page["until"].as_str() {
         health.push_str(&format!(" until {until}"));

@@ -208,6 +208,42 @@ fn each_key_of_the_list_is_read_and_compared() {
 }
 
 #[test]
+fn each_configuration_can_be_made_again_from_its_values_alone() {
+    let again = |case: Case| {
+        let loaded = case.load().unwrap();
+        let path = case.dir.path().join("config.toml");
+        // Neither the file nor the environment is there any more.
+        std::fs::remove_dir_all(case.dir.path()).unwrap();
+        let restored = Config::restore(&path, &loaded.effective.to_bytes()).unwrap();
+        assert_eq!(restored.config, loaded.config);
+        assert_eq!(restored.effective.digest(), loaded.effective.digest());
+        assert_eq!(format!("{:?}", loaded.effective).matches("sixteen").count(), 0);
+        loaded.effective.digest()
+    };
+    let mut digests = vec![again(Case::least())];
+    for key in KEYS {
+        let case = Case::least().with("notify.secret", &format!("\"whsec_{KEY}\""));
+        digests.push(again(case.with(key.name, &another(key))));
+    }
+    let quoted = r#"a "secret" with \ and ü, long enough"#;
+    let case = Case::least().with("facebook.app_secret", "{ file = \"app\" }").file("app", quoted, 0o600);
+    let case =
+        case.with("session.state_secret", "{ env = \"STATE\" }").env("STATE", "a-state-secret-of-thirty-two-and-more");
+    let case = case.with("store.key", "{ credential = \"key\" }").file("key", KEY, 0o600);
+    let folder = case.dir.path().display().to_string();
+    digests.push(again(
+        case.env("CREDENTIALS_DIRECTORY", &folder).env("FACEBOOK_APP_ID", "4242").env("SPACES_REGION", "ams3"),
+    ));
+    let case = Case::least().env("STATE_DIRECTORY", "/a/state:/b").env("RUNTIME_DIRECTORY", "/run/x");
+    let case = case.env("FACEBOOK_REDIRECT_URI", "https://a.example/facebook/callback");
+    digests.push(again(case.env("FACEBOOK_WEBHOOK_ADDRESS", "https://a.example/facebook/webhook")));
+    let all = digests.len();
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), all, "two configurations have one digest");
+}
+
+#[test]
 fn notices_want_a_secret_and_keep_their_address_as_it_is() {
     let without = Case::least().with("notify.url", "\"https://bot.example.com/notices/\"");
     let found = without.findings();

@@ -84,7 +84,8 @@ fn scrape(house: &House) -> Answer {
     let counts = status::counts(house);
     let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| Millis::now().since(since));
     house.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
-    house.metrics.set_owed(counts.due, counts.outbox, oldest);
+    house.metrics.set_owed(counts.due, counts.due_parked, counts.outbox, oldest);
+    house.metrics.set_config_refused(house.reload_error().is_some());
     house.metrics.set_chores(counts.chores.values().sum());
     house.metrics.set_notices(house.store.notice_counts().waiting);
     answers::typed(metrics::CONTENT_TYPE, house.metrics.encode())

@@ -93,6 +93,8 @@ impl fmt::Display for Ended {
 /// A daemon that can be started and ended.
 pub struct Daemon {
     files: DaemonFiles,
+    /// More of its environment, since it was made.
+    env: Mutex<Vec<(String, String)>>,
     held: Option<File>,
     life: watch::Sender<Life>,
     asked: Arc<AtomicBool>,
@@ -117,6 +119,7 @@ impl Daemon {
     fn make(files: DaemonFiles, held: Option<File>) -> Arc<Self> {
         Arc::new(Daemon {
             files,
+            env: Mutex::default(),
             held,
             life: watch::Sender::new(Life::New),
             asked: Arc::default(),
@@ -128,6 +131,11 @@ impl Daemon {
 
     fn killer(&self) -> MutexGuard<'_, Option<oneshot::Sender<()>>> {
         self.kill.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a variable to its environment from the next start on.
+    pub fn set_env(&self, name: &str, value: &str) {
+        self.env.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), value.to_owned()));
     }
 
     /// The admin socket.
@@ -152,11 +160,12 @@ impl Daemon {
         let mut command = Command::new(&self.files.program);
         command.arg("run").arg("--config").arg(&self.files.config).stdin(Stdio::null()).kill_on_drop(true);
         command.envs(self.files.env.iter().map(|(name, value)| (name, value)));
+        command.envs(self.env.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(name, value)| (name, value)));
         if let Some(held) = &self.held {
             command.stdin(held.try_clone().map_err(|e| e.to_string())?).process_group(0);
         }
         // The service manager of this process is not the child's.
-        ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"].iter().for_each(|name| {
+        ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_USEC"].iter().for_each(|name| {
             command.env_remove(name);
         });
         if let Some(log) = &self.files.log {

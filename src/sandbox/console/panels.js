@@ -174,12 +174,12 @@ export function showDaemon(daemon, status) {
   at('daemon-start').disabled = running;
   at('node-daemon').classList.toggle('down', !running);
   const facts = status && typeof status === 'object' ? status : {};
-  const due = number(facts.due), outbox = number(facts.outbox), links = number(facts.links);
+  const due = number(facts.due), parked = number(facts.due_parked), outbox = number(facts.outbox), links = number(facts.links);
   const owed = [due && plural(due, 'read'), outbox && `${plural(outbox, 'write')} or ${outbox === 1 ? 'delete' : 'deletes'}`].filter(Boolean).join(', ');
-  at('flow-daemon').textContent = !running ? 'is not running' : links === null ? 'does not answer'
-    : owed ? `${owed} pending` : `${plural(links, 'link')}, nothing pending`;
+  at('flow-daemon').textContent = !running ? 'is not running' : links === null ? 'does not answer' : owed ? `${owed} pending`
+    : parked ? `${plural(parked, 'read')} waiting for a person` : `${plural(links, 'link')}, nothing pending`;
   const waiting = facts.health && number({ ...facts.health, active: 0 });
-  const shown = [['Version', facts.version], ['Links', links], ['Pending reads', due], ['Pending writes and deletes', outbox], ['Links that wait for a person', waiting]];
+  const shown = [['Version', facts.version], ['Links', links], ['Pending reads', due], ['Reads that wait for a person', parked], ['Pending writes and deletes', outbox], ['Links that wait for a person', waiting]];
   fill(at('status-facts'), shown.map(([name, value]) =>
     make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: value ?? '–' }))));
   at('status-json').textContent = JSON.stringify(status, null, 2);
