@@ -12,6 +12,7 @@
 
 mod certificates;
 mod diff;
+mod effective;
 mod fields;
 mod findings;
 mod keys;
@@ -33,12 +34,28 @@ use zeroize::Zeroizing;
 
 pub use certificates::CaFile;
 pub use diff::{Changes, Part, diff};
+pub use effective::{Effective, SecretSource};
 pub use findings::{Finding, Findings, Severity};
 
 use crate::model::Secret;
 use findings::Report;
 use raw::{Faults, Raw};
 use read::Reader;
+use secret::Vault;
+
+/// The default of a key in the words of the file; `None` for keys without a plain default.
+pub fn default_of(name: &str) -> Option<String> {
+    keys::default_text(name)
+}
+
+/// Checks that a browser session may live so long; the error names the range.
+pub fn check_session_ttl(ttl: Duration) -> Result<(), String> {
+    let (least, most) = keys::SESSION_TTL;
+    if (least..=most).contains(&ttl) {
+        return Ok(());
+    }
+    Err(format!("is out of range; choose from {} to {}", validate::span_text(least), validate::span_text(most)))
+}
 
 /// How the environment is asked: the process's own in production, a closure in tests.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -258,6 +275,17 @@ pub struct Loaded {
     pub config: Config,
     /// Findings that do not stop the program.
     pub warnings: Vec<Finding>,
+    /// The values that the configuration was made of.
+    pub effective: Effective,
+}
+
+/// What can be read of the store's settings from a file that may be broken.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StoreSettings {
+    /// The store's folder, where one is given or has a default.
+    pub path: Option<PathBuf>,
+    /// The store key and the previous ones, as far as they can be had.
+    pub keys: Vec<Secret>,
 }
 
 /// A configuration file larger than this is a mistake.
@@ -279,11 +307,33 @@ impl Config {
 
     fn judge(source: &Source<'_>, env: Env<'_>) -> Result<Loaded, Findings> {
         let mut report = Report::default();
-        let (config, faults) = source.read(env, &mut report, Config::read);
+        let ((config, effective), faults) = source.read(env, &mut report, |r| (Config::read(r), r.effective()));
         report.reading_is_over();
         validate::check(&config, &mut report);
         faults.quiet_echoes(&source.name, &mut report);
-        report.finish().map(|warnings| Loaded { config, warnings })
+        report.finish().map(|warnings| Loaded { config, warnings, effective })
+    }
+
+    /// The store's folder and keys, from a file that may be broken elsewhere, and from the source that the store key had
+    /// before. What cannot be read is left out.
+    pub fn store_settings(path: &Path, key_source: Option<&SecretSource>, env: Env<'_>) -> StoreSettings {
+        let mut settings = Source::open(path).map_or_else(
+            |_| StoreSettings::default(),
+            |source| {
+                let read = |r: &mut Reader<'_>| {
+                    let folder = r.path("store.path", "STATE_DIRECTORY", "");
+                    let mut keys: Vec<Secret> = r.secret_or_none("store.key").into_iter().collect();
+                    keys.extend(r.secrets("store.previous_keys"));
+                    StoreSettings { path: Some(folder).filter(|path| !path.as_os_str().is_empty()), keys }
+                };
+                source.read(env, &mut Report::default(), read).0
+            },
+        );
+        if let Some(from) = key_source {
+            let base = path.parent().unwrap_or(Path::new(""));
+            settings.keys.extend(Vault::new(env, base).open_source("store.key", from, &mut Report::default()));
+        }
+        settings
     }
 
     /// The admin socket alone, for the verbs that only talk to a running daemon. They are typed into a shell, where
@@ -383,8 +433,8 @@ impl Facebook {
             accept_sha1: r.flag("facebook.accept_sha1"),
             max_in_flight: r.count("facebook.max_in_flight"),
             request_timeout: r.span("facebook.request_timeout"),
-            redirect_uri: r.variable(keys::REDIRECT_URI),
-            webhook_address: r.variable(keys::WEBHOOK_ADDRESS),
+            redirect_uri: r.setting_variable(keys::REDIRECT_URI),
+            webhook_address: r.setting_variable(keys::WEBHOOK_ADDRESS),
         }
     }
 }

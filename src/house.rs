@@ -46,6 +46,8 @@ pub struct Setup {
     pub trust: Trust,
     /// When it came into force.
     pub loaded_at: Millis,
+    /// It is the kept configuration of an earlier process, since the file is refused.
+    pub kept: bool,
 }
 
 impl Setup {
@@ -84,8 +86,8 @@ impl Setup {
         let receiver = Receiver::new(n, &trust(&n.ca_file)).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
         let session = &config.session;
         let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
-        let spaces = Arc::new(spaces);
-        Ok(Setup { config, graph, spaces, receiver, states, trust: system, loaded_at: Millis::now() })
+        let (spaces, loaded_at) = (Arc::new(spaces), Millis::now());
+        Ok(Setup { config, graph, spaces, receiver, states, trust: system, loaded_at, kept: false })
     }
 }
 

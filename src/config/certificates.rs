@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -13,8 +15,8 @@ use rustls::pki_types::pem::PemObject;
 use super::findings::{Report, shown};
 use super::secret::regular_file;
 
-/// Far more than a bundle of all public authorities.
-const LIMIT: u64 = 4 << 20;
+/// More than a bundle of all public authorities, and little enough to be kept with the configuration in force.
+const LIMIT: u64 = 1 << 20;
 
 /// A file of certificates, read.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,6 +34,20 @@ impl fmt::Debug for CaFile {
 }
 
 impl CaFile {
+    /// The path and the certificates as texts, for [`CaFile::from_noted`].
+    pub(super) fn noted(&self) -> Vec<String> {
+        let certificates = self.certificates.iter().map(|certificate| STANDARD.encode(certificate));
+        std::iter::once(self.path.to_string_lossy().into_owned()).chain(certificates).collect()
+    }
+
+    /// The file again, from the values that were in force. The file itself may be gone.
+    pub(super) fn from_noted(texts: &[&str]) -> Option<CaFile> {
+        let (path, certificates) = texts.split_first()?;
+        let certificates: Option<Vec<_>> =
+            certificates.iter().map(|text| usable(STANDARD.decode(text).ok()?.into()).ok()).collect();
+        Some(CaFile { path: path.into(), certificates: certificates.filter(|list| !list.is_empty())? })
+    }
+
     /// Reads the file, or reports at the key why that cannot be done.
     pub(super) fn read(key: &str, path: &Path, report: &mut Report) -> Option<CaFile> {
         match certificates(path) {
@@ -46,16 +62,19 @@ impl CaFile {
     }
 }
 
+/// The certificate, when it can be a root.
+fn usable(certificate: CertificateDer<'_>) -> Result<CertificateDer<'static>, rustls::Error> {
+    RootCertStore::empty().add(certificate.clone())?;
+    Ok(certificate.into_owned())
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let (bytes, _) = regular_file(path, LIMIT)?;
     let mut found = Vec::new();
     for (n, certificate) in CertificateDer::pem_slice_iter(&bytes).enumerate() {
         // The parser's own words may quote the file.
         let certificate = certificate.map_err(|_| "it is not PEM".to_owned())?;
-        RootCertStore::empty()
-            .add(certificate.clone())
-            .map_err(|_| format!("certificate {} in it cannot be read", n + 1))?;
-        found.push(certificate.into_owned());
+        found.push(usable(certificate).map_err(|_| format!("certificate {} in it cannot be read", n + 1))?);
     }
     if found.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(found) }
 }

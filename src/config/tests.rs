@@ -251,6 +251,43 @@ fn a_file_of_authorities_that_is_of_no_use_is_an_error_at_its_key() {
 }
 
 #[test]
+fn each_configuration_can_be_made_again_from_its_values_alone() {
+    let again = |case: Case| {
+        let loaded = case.load().unwrap();
+        let path = case.dir.path().join("config.toml");
+        // Neither the file nor the environment is there any more.
+        std::fs::remove_dir_all(case.dir.path()).unwrap();
+        let restored = Config::restore(&path, &loaded.effective.to_bytes()).unwrap();
+        assert_eq!(restored.config, loaded.config);
+        assert_eq!(restored.effective.digest(), loaded.effective.digest());
+        assert_eq!(format!("{:?}", loaded.effective).matches("sixteen").count(), 0);
+        loaded.effective.digest()
+    };
+    let mut digests = vec![again(Case::least())];
+    for key in KEYS {
+        let case = Case::least().with("notify.secret", &format!("\"whsec_{KEY}\""));
+        let case = case.file("another.pem", certificate(), 0o644);
+        digests.push(again(case.with(key.name, &another(key))));
+    }
+    let quoted = r#"a "secret" with \ and ü, long enough"#;
+    let case = Case::least().with("facebook.app_secret", "{ file = \"app\" }").file("app", quoted, 0o600);
+    let case =
+        case.with("session.state_secret", "{ env = \"STATE\" }").env("STATE", "a-state-secret-of-thirty-two-and-more");
+    let case = case.with("store.key", "{ credential = \"key\" }").file("key", KEY, 0o600);
+    let folder = case.dir.path().display().to_string();
+    digests.push(again(
+        case.env("CREDENTIALS_DIRECTORY", &folder).env("FACEBOOK_APP_ID", "4242").env("SPACES_REGION", "ams3"),
+    ));
+    let case = Case::least().env("STATE_DIRECTORY", "/a/state:/b").env("RUNTIME_DIRECTORY", "/run/x");
+    let case = case.env("FACEBOOK_REDIRECT_URI", "https://a.example/facebook/callback");
+    digests.push(again(case.env("FACEBOOK_WEBHOOK_ADDRESS", "https://a.example/facebook/webhook")));
+    let all = digests.len();
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), all, "two configurations have one digest");
+}
+
+#[test]
 fn notices_want_a_secret_and_keep_their_address_as_it_is() {
     let without = Case::least().with("notify.url", "\"https://bot.example.com/notices/\"");
     let found = without.findings();
@@ -457,6 +494,18 @@ fn a_value_that_makes_no_sense_is_refused_at_its_key() {
         assert!(found[0].message.contains(message), "{key} = {value}: {}", found[0].message);
         assert!(found[0].place.starts_with("line ") && !found[0].hint.is_empty(), "{key} = {value}: {found:?}");
     }
+}
+
+#[test]
+fn the_bounds_of_a_duration_are_shown_as_a_person_writes_them() {
+    for (key, bounds) in [("session.ttl", "choose from 1s to 400d"), ("sync.refill", "choose from 10ms to 1d")] {
+        let found = Case::least().with(key, "\"400001d\"").findings();
+        assert_eq!(found[0].hint, bounds);
+    }
+    assert_eq!(
+        check_session_ttl(Duration::from_secs(401 * 86_400)).unwrap_err(),
+        "is out of range; choose from 1s to 400d"
+    );
 }
 
 #[test]

@@ -13,6 +13,10 @@
 //! What is ambiguous is refused and the connection closed: a request without one `Host`, or framed twice ([`super::wire`]).
 //! After a chunked request the connection closes as well, since nobody who means well keeps one for another.
 //!
+//! When the listener stops, a request may be on its way on an open connection: the client connected a moment ago, or
+//! reuses its connection. Each connection therefore stays open for `LAST_REQUEST`, and the answer to a request that
+//! comes in that time says `Connection: close`. So a restart behind a kept socket refuses nobody.
+//!
 //! hyper bounds the header's size and the time until it is complete; body size and body time are bounded where the
 //! body is read ([`super::body`]).
 
@@ -52,6 +56,8 @@ const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 32 << 10;
 /// After an accept error (no file descriptors left, say) the door neither spins nor dies.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a closing listener waits for a request that may be on its way, on a connection that has none.
+const LAST_REQUEST: Duration = Duration::from_millis(300);
 
 /// Limits of a door; taken anew for each connection, so that a reload reaches it.
 #[derive(Debug, Clone, Copy)]
@@ -277,6 +283,7 @@ where
     let wire = Wire::new(stream);
     let framed_twice = wire.framed_twice();
     let requests = Cell::new(0);
+    let closing = stop.clone();
     let answer = service_fn(move |request: Request<Incoming>| {
         conn.answers();
         requests.set(requests.get() + 1);
@@ -290,10 +297,10 @@ where
                 Either::Right(tokio::spawn(service(request, conn.clone())).map(|done| done.unwrap_or_else(|_| broke())))
             }
         };
-        let conn = conn.clone();
+        let (conn, closing) = (conn.clone(), closing.clone());
         async move {
             let mut answer = answer.await;
-            if chunked || fault.is_some() {
+            if chunked || fault.is_some() || closing.is_cancelled() {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             conn.set(Doing::Idle);
@@ -314,8 +321,11 @@ where
             _ = served.as_mut() => return,
             () = stop.cancelled() => {}
         }
-        served.as_mut().graceful_shutdown();
-        let _ = served.await;
+        // hyper closes a connection at once on which nothing came yet, and one that rests between two requests.
+        if tokio::time::timeout(LAST_REQUEST, served.as_mut()).await.is_err() {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await;
+        }
     };
     tokio::select! {
         () = whole => {}
@@ -377,6 +387,48 @@ mod tests {
         }
         go.notify_one();
         assert_eq!(tokio::time::timeout(Duration::from_secs(5), done.recv()).await, Ok(Some("finished")));
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// A conversation over a stream in memory, so that time stands still while anybody is at work.
+    fn talk(stop: &CancellationToken) -> tokio::io::DuplexStream {
+        let (client, stream) = tokio::io::duplex(4096);
+        let place = Arc::new(Connections::default()).enter(None);
+        let service = |_, _| async { answers::json(StatusCode::OK, &serde_json::json!({})) };
+        tokio::spawn(converse(Box::new(stream), LIMITS, place, service, stop.clone()));
+        client
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_just_as_the_listener_closes_is_answered() {
+        // The client is connected and its request on the way; and the same on a connection that was used before.
+        for used in [false, true] {
+            let stop = CancellationToken::new();
+            let mut client = talk(&stop);
+            if used {
+                client.write_all(REQUEST).await.unwrap();
+                let mut bytes = [0; 1024];
+                let length = client.read(&mut bytes).await.unwrap();
+                assert!(bytes[..length].starts_with(b"HTTP/1.1 200 ") && !bytes[..length].ends_with(b"close\r\n"));
+            }
+            stop.cancel();
+            tokio::time::sleep(LAST_REQUEST / 2).await;
+            client.write_all(REQUEST).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{used}: {answer:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_silent_as_the_listener_closes_is_left_soon() {
+        let stop = CancellationToken::new();
+        let mut client = talk(&stop);
+        let began = tokio::time::Instant::now();
+        stop.cancel();
+        assert_eq!(client.read(&mut [0; 16]).await.unwrap(), 0);
+        assert!(began.elapsed() <= LAST_REQUEST * 2, "{:?}", began.elapsed());
     }
 
     #[tokio::test]
