@@ -247,7 +247,7 @@ impl Early {
             match signals.next().await {
                 Some(SIGHUP) => self.reload = true,
                 Some(signal) => {
-                    tracing::info!(signal, "stopping before everything is started");
+                    tracing::info!("run: signal {signal} came before everything was started, stopping");
                     self.end = Some(Ok(()));
                     return;
                 }

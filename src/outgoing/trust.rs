@@ -16,7 +16,7 @@ impl Trust {
     pub fn of_the_system() -> Trust {
         let found = rustls_native_certs::load_native_certs();
         for error in found.errors {
-            tracing::warn!(%error, "tls: a certificate of the system cannot be read, going on without it");
+            tracing::warn!("tls: a certificate of the system cannot be read ({error}), going on without it");
         }
         let count = found.certs.len();
         let usable: Vec<_> = found.certs.into_iter().filter(is_usable).collect();

@@ -222,7 +222,7 @@ async fn the_systems_authorities_are_trusted_and_their_absence_is_a_warning() {
     std::fs::remove_file(&file).unwrap();
     town.set("spaces.endpoint", town.server.spaces_endpoint.clone());
     town.restart().await;
-    assert!(town.log().contains("a certificate of the system cannot be read, going on without it"));
+    assert!(town.log().contains("tls: a certificate of the system cannot be read ("));
     until("the refusal of Graph's certificate names the remedy", async || {
         let graph = town.status().await["graph"]["fare"].clone();
         graph["error"].as_str().is_some_and(|e| e.contains("add that authority to the system's certificates"))
