@@ -111,7 +111,8 @@ fn lost(ground: &Ground, book: &Book) -> usize {
 /// One change of one link, all the way through the store.
 async fn cycle(store: &Store, link: &LinkKey, number: u64) {
     store.mark_pages(std::slice::from_ref(&link.page), Cause::Webhook).await.unwrap();
-    let Some(claim) = store.claim(link) else { return };
+    let claim = store.generation(link).and_then(|generation| store.claim(link, generation));
+    let Some(claim) = claim else { return };
     let mut digest = [0; 32];
     digest[..8].copy_from_slice(&number.to_be_bytes());
     let body = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(1500));

@@ -23,7 +23,7 @@ use crate::actors::supervisor::SupervisorMsg;
 use crate::graph::{AccountPage, Accounts, GraphError, GraphErrorKind, Permission, Priority};
 use crate::health::{Health, Why, check};
 use crate::house::House;
-use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, PageId, Secret, UserId};
 use crate::store::Unavailable;
 use crate::store::people::{NewAccount, NewLink};
 
@@ -143,7 +143,7 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
         Vec::new()
     });
     let (pages, new) = sort(&accounts, &person.id);
-    let before: BTreeSet<LinkKey> = house.store.links_of_person(&person.id).into_iter().collect();
+    let before: BTreeMap<LinkKey, Generation> = house.store.links_of_person(&person.id).into_iter().collect();
     let account = NewAccount {
         person: person.id,
         name: person.name,
@@ -160,16 +160,17 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
     Ok(Linked { user, pages, missing_permissions, incomplete: accounts.incomplete, changes })
 }
 
-/// What this person's earlier links still may do.
-async fn compare(house: &Arc<House>, user: UserId, before: &BTreeSet<LinkKey>, now: &[LinkKey]) -> Changes {
+/// What this person's earlier links still may do. Each was found with a token of the generation beside it; news about
+/// that one is not held against a newer one that the link gets meanwhile.
+async fn compare(house: &Arc<House>, user: UserId, before: &BTreeMap<LinkKey, Generation>, now: &[LinkKey]) -> Changes {
     let now: BTreeSet<&LinkKey> = now.iter().collect();
-    let absent: Vec<&LinkKey> = before.iter().filter(|link| !now.contains(link)).collect();
+    let absent = before.iter().filter(|(link, _)| !now.contains(link));
     // Ticks are the person's, whichever user of the platform they logged in for.
-    let (own, others): (Vec<&LinkKey>, Vec<&LinkKey>) = absent.into_iter().partition(|link| link.user == user);
-    let elsewhere = |link: &&&LinkKey| !now.iter().any(|linked| linked.page == link.page);
-    others.iter().filter(elsewhere).for_each(|link| tell_to_check(house, link));
+    let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) = absent.partition(|(link, _)| link.user == user);
+    let elsewhere = |link: &LinkKey| !now.iter().any(|linked| linked.page == link.page);
+    others.iter().filter(|(link, _)| elsewhere(link)).for_each(|(link, held)| tell_to_check(house, link, **held));
     let mut tries = Vec::new();
-    for link in &own {
+    for link in own.keys() {
         tries.push(try_link(house, (*link).clone()).boxed());
     }
     let mut tried = BTreeMap::new();
@@ -181,11 +182,12 @@ async fn compare(house: &Arc<House>, user: UserId, before: &BTreeSet<LinkKey>, n
     let _ = timeout(TRIED_WITHIN, trying).await;
     let mut changes = Changes::default();
     for link in now {
-        let list = if before.contains(link) { &mut changes.kept } else { &mut changes.added };
+        let list = if before.contains_key(link) { &mut changes.kept } else { &mut changes.added };
         list.push(link.page.clone());
     }
-    for link in own {
+    for (link, held) in own {
         match tried.get(link) {
+            Some(Tried::Gone) => {}
             Some(Tried::Lost(why)) => {
                 let name = house.store.view(link).and_then(|view| view.record.name.clone());
                 changes.lost.push(Lost { page: link.page.clone(), name, why: *why });
@@ -193,7 +195,7 @@ async fn compare(house: &Arc<House>, user: UserId, before: &BTreeSet<LinkKey>, n
             Some(Tried::Good) => changes.kept.push(link.page.clone()),
             Some(Tried::Unknown) | None => {
                 changes.kept.push(link.page.clone());
-                tell_to_check(house, link);
+                tell_to_check(house, link, *held);
             }
         }
     }
@@ -203,13 +205,15 @@ async fn compare(house: &Arc<House>, user: UserId, before: &BTreeSet<LinkKey>, n
 enum Tried {
     Good,
     Lost(Why),
+    /// It was unlinked meanwhile.
+    Gone,
     Unknown,
 }
 
-fn tell_to_check(house: &House, link: &LinkKey) {
+fn tell_to_check(house: &House, link: &LinkKey, generation: Generation) {
     if let Some(place) = house.directory.find(link) {
         // A page that is gone is checked in its slot when it is back.
-        let _ = place.actor.cast(PageMsg::Check);
+        let _ = place.actor.cast(PageMsg::Check(generation));
     }
 }
 
@@ -217,7 +221,8 @@ fn tell_to_check(house: &House, link: &LinkKey) {
 async fn try_link(house: &Arc<House>, key: LinkKey) -> (LinkKey, Tried) {
     let link = match house.store.link(&key) {
         Ok(Some(link)) => link,
-        Ok(None) | Err(_) => return (key, Tried::Unknown),
+        Ok(None) => return (key, Tried::Gone),
+        Err(_) => return (key, Tried::Unknown),
     };
     if let Health::Parked(parked) = &link.record.health {
         return (key, Tried::Lost(parked.why));
@@ -229,12 +234,17 @@ async fn try_link(house: &Arc<House>, key: LinkKey) -> (LinkKey, Tried) {
         Err(error) => Why::of(&error.kind).map(|found| check::confirmed(Why::Unticked, found)),
     };
     let Some(why) = why else { return (key, Tried::Unknown) };
-    if let Err(error) = house.store.park_link(&key, link.record.linked_at, why).await {
-        tracing::warn!(link = %key, %error, "the page's health could not be noted");
+    let generation = link.record.generation;
+    match house.store.park_link(&key, generation, why).await {
+        Ok(true) => {}
+        // Meanwhile another login gave the link a token, or it was unlinked.
+        Ok(false) if house.store.generation(&key).is_some() => return (key, Tried::Good),
+        Ok(false) => return (key, Tried::Gone),
+        Err(error) => tracing::warn!(link = %key, %error, "the page's health could not be noted"),
     }
     if let Some(place) = house.directory.find(&key) {
         // A page that is gone finds its health in the store when it is back.
-        let _ = place.actor.cast(PageMsg::Park(why));
+        let _ = place.actor.cast(PageMsg::Park(generation, why));
     }
     (key, Tried::Lost(why))
 }

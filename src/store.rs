@@ -72,7 +72,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::ledger::{Claim, Deed, Digest, Entry, Found, Mark, Marked, Stage, Staged, Synced};
-use crate::model::{Cause, LinkKey, Millis, PageId};
+use crate::model::{Cause, Generation, LinkKey, Millis, PageId};
 use crate::page::data;
 use core::Core;
 use engine::Engine;
@@ -332,11 +332,12 @@ impl Store {
         Ok(links)
     }
 
-    /// A read of this link begins. `None` when it is not linked. An earlier reader is fenced off.
-    pub fn claim(&self, link: &LinkKey) -> Option<ReadClaim> {
+    /// A read of this link with its token of this generation begins. `None` when it is not linked, or has another token.
+    /// An earlier reader is fenced off.
+    pub fn claim(&self, link: &LinkKey, generation: Generation) -> Option<ReadClaim> {
         let mut core = self.lock();
         let id = core.next_seq();
-        core.record(link)?;
+        core.record(link).filter(|record| record.generation == generation)?;
         let claim = core.entry(link, |entry| entry.claim(id))?;
         Some(ReadClaim { store: self.clone(), link: link.clone(), claim: Some(claim) })
     }
@@ -385,13 +386,13 @@ impl Store {
     /// due, so that it is read anew.
     pub async fn outbox_item(&self, link: &LinkKey) -> Result<Option<OutboxItem>, Unavailable> {
         let Some((staged, body)) = self.look_into_outbox(link)? else { return Ok(None) };
-        let linked_at = self.linked_at(link);
+        let generation = self.generation(link);
         // An entry that was decided a moment ago is still on its way to disk, though its bytes can be read. It must not
         // reach Spaces before it is durable: a crash would bring back the entry before it, and that would be written
         // over it; or it would undo the unlink whose object was deleted. And only what is missing behind everything
         // that was queued by now is damaged.
         self.commit(Core::wait_for_queue).await?;
-        let before = self.before(link, linked_at)?;
+        let before = self.before(link, generation)?;
         if let (Deed::Put(_), Ok(body)) = (staged.deed, body) {
             return Ok(Some(OutboxItem { staged, body, before }));
         }

@@ -23,7 +23,7 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::health::{Why, check};
 use crate::house::House;
-use crate::model::{Cause, LinkKey, Millis, Secret};
+use crate::model::{Cause, Generation, LinkKey, Millis, Secret};
 use crate::page::bucket::Bucket;
 use crate::page::machine::{Ended, Input, Machine, Pace, Read};
 use crate::page::schedule;
@@ -47,16 +47,17 @@ pub enum PageMsg {
     Done(u64, Box<JobDone>),
     /// The job of this number panicked.
     Broke(u64),
-    /// The link has a new token.
+    /// The link has a new token: take it from the store, unless that was done already.
     Relinked,
     /// Other settings hold; the work this causes may be spread over so long.
     Reloaded(Duration),
-    /// Spaces may not hold what was last written: compare after this long.
+    /// Spaces may not hold what was last written: compare after this long. This is about the object, whichever token the
+    /// link has: a write that was begun under an earlier one may land on the object of a later one.
     Verify(Duration),
-    /// A person must act first, as was found elsewhere.
-    Park(Why),
-    /// Something says that the token may not be good any more: check it.
-    Check,
+    /// A person must act first, as was found elsewhere of the token of this generation.
+    Park(Generation, Why),
+    /// Something says that the token of this generation may not be good any more: check it.
+    Check(Generation),
     /// Panic, to show that nobody else minds.
     #[cfg(feature = "sandbox")]
     Drill,
@@ -77,8 +78,9 @@ pub struct PageState {
     house: Arc<House>,
     link: LinkKey,
     token: Option<Secret>,
-    /// Which linking the token is from: what is found out about it is not noted against a later one.
-    linked_at: Millis,
+    /// The generation of the token that was taken from the store, readable or not: what is found out about it is not
+    /// held against a newer one. `None` while the link was not found there.
+    generation: Option<Generation>,
     machine: Machine,
     subscription: Subscription,
     check: Check,
@@ -150,17 +152,21 @@ impl Actor for Page {
             // A bug, and the page's own: its successor starts from the store.
             PageMsg::Broke(number) if number == state.job_number => return Err("its job panicked".into()),
             PageMsg::Broke(_) => {}
-            PageMsg::Relinked => state.relinked(&me),
+            PageMsg::Relinked if state.has_another_token() => state.relinked(&me),
+            // It was taken already, when the page looked or was started.
+            PageMsg::Relinked => {}
             PageMsg::Reloaded(spread) => state.reloaded(&me, spread),
             PageMsg::Verify(wait) => {
                 state.machine.verify_by(Millis::steady().plus(wait));
                 state.step(&me, Input::Woke);
             }
-            PageMsg::Park(why) => state.park(&me, why),
-            PageMsg::Check => {
+            PageMsg::Park(generation, why) if state.holds(&me, generation) => state.park(&me, why),
+            PageMsg::Check(generation) if state.holds(&me, generation) => {
                 state.check.due_at = Millis::steady();
                 state.step(&me, Input::Woke);
             }
+            // News about a token that the link does not have any more.
+            PageMsg::Park(..) | PageMsg::Check(_) => {}
             #[cfg(feature = "sandbox")]
             PageMsg::Drill => panic!("drill: this page was asked to panic"),
         }
@@ -179,7 +185,7 @@ impl PageState {
             house,
             link,
             token: None,
-            linked_at: Millis(0),
+            generation: None,
             machine,
             subscription: Subscription::default(),
             check: Check {
@@ -202,10 +208,12 @@ impl PageState {
     /// Takes token, health and webhook state from the store; `false` when Graph may not be called.
     fn load(&mut self, spread: Duration) -> bool {
         let now = Millis::steady();
+        // Before the token: should the link get another one in between, the page is behind and takes it again.
+        self.generation = self.house.store.generation(&self.link);
         match self.house.store.link(&self.link) {
             Ok(Some(link)) => {
                 self.token = Some(link.token);
-                self.linked_at = link.record.linked_at;
+                self.generation = Some(link.record.generation);
                 let wanted = wanted_webhook_fields(&self.house.setup().config, &link.record);
                 let confirmed = link.record.subscribed.iter().cloned().collect();
                 let soon = now.plus(spread.mul_f64(schedule::place(&self.link)));
@@ -213,7 +221,7 @@ impl PageState {
                 let (place, checked) = (schedule::place(&self.link), link.record.checked.at.is_some());
                 let due_at = schedule::first_check(place, check::EVERY, checked, spread, now);
                 (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, None);
-                if link.record.told_at.is_some() && link.record.health.is_active() {
+                if link.record.hint.is_some() && link.record.health.is_active() {
                     self.hinted();
                 }
                 link.record.health.is_active()
@@ -232,7 +240,7 @@ impl PageState {
 
     fn told(&mut self, me: &ActorRef<PageMsg>) {
         let (told, hinted) = self.place().map(|place| place.take_told()).unwrap_or_default();
-        if hinted {
+        if hinted && self.owes_a_check() {
             self.hinted();
             self.step(me, Input::Woke);
         }
@@ -244,6 +252,12 @@ impl PageState {
             }
             self.step(me, Input::Due(cause));
         }
+    }
+
+    /// Does a hint stand that this page's token is to be checked for?
+    fn owes_a_check(&self) -> bool {
+        let Some(view) = self.house.store.view(&self.link) else { return false };
+        view.record.hint.is_some() && self.generation == Some(view.record.generation)
     }
 
     fn look(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
@@ -263,12 +277,27 @@ impl PageState {
         self.step(me, Input::Woke);
     }
 
-    /// After the store was away: it holds another linking than this page knows of, or was not told that the token is
-    /// dead. Trying the token once more settles both.
+    /// After the store was away: it holds another token than this page, or could not note that the token is dead. Trying
+    /// the token once more settles both.
     fn is_behind(&self) -> bool {
         let Some(view) = self.house.store.view(&self.link) else { return false };
         let unnoted = self.machine.is_parked() && self.token.is_some() && view.record.health.is_active();
-        unnoted || view.record.linked_at != self.linked_at && self.token.is_some()
+        unnoted || self.has_another_token()
+    }
+
+    /// Does the link have another token than the one that this page holds?
+    fn has_another_token(&self) -> bool {
+        let standing = self.house.store.generation(&self.link);
+        standing.is_some() && standing != self.generation
+    }
+
+    /// Is news about the token of this generation news about the page's? A page that has not heard of the link's newest
+    /// token yet takes it first.
+    fn holds(&mut self, me: &ActorRef<PageMsg>, generation: Generation) -> bool {
+        if self.generation != Some(generation) && self.has_another_token() {
+            self.relinked(me);
+        }
+        self.generation == Some(generation)
     }
 
     fn step(&mut self, me: &ActorRef<PageMsg>, input: Input) {
@@ -282,7 +311,12 @@ impl PageState {
     }
 
     fn begin(&mut self, me: &ActorRef<PageMsg>, job: Job) {
-        let Some(token) = self.token.clone().filter(|_| !self.house.is_stopping()) else {
+        if self.has_another_token() {
+            // No call is made any more with a token that the link does not have.
+            return self.relinked(me);
+        }
+        let held = self.token.clone().zip(self.generation).filter(|_| !self.house.is_stopping());
+        let Some((token, generation)) = held else {
             self.machine.step(Millis::steady(), Input::ReadEnded(Ended::Failed { hint: None }), jitter());
             return;
         };
@@ -290,9 +324,8 @@ impl PageState {
         self.cut_job();
         let (house, link, me, number) = (self.house.clone(), self.link.clone(), me.clone(), self.job_number);
         let subscribe = self.subscription.due_at.is_some_and(|at| at <= Millis::steady());
-        let linked_at = self.linked_at;
         let task = self.house.tasks.spawn(async move {
-            let held = reading::Held { link: &link, token: &token, linked_at };
+            let held = reading::Held { link: &link, token: &token, generation };
             let work = AssertUnwindSafe(Box::pin(reading::perform(&house, held, job, subscribe)));
             let message = match work.catch_unwind().await {
                 Ok(done) => PageMsg::Done(number, Box::new(done)),
@@ -414,9 +447,10 @@ impl PageState {
     /// The store is told in a task; a crash before that only means that the dead token is tried once more.
     fn note_parked(&self, why: Why) {
         tracing::warn!(link = %self.link, health = why.word(), reason = why.reason(), "the page waits for a person");
-        let (house, link, linked_at) = (self.house.clone(), self.link.clone(), self.linked_at);
+        let (house, link, generation) = (self.house.clone(), self.link.clone(), self.generation);
+        let Some(generation) = generation else { return };
         self.house.tasks.spawn(async move {
-            if let Err(error) = house.store.park_link(&link, linked_at, why).await {
+            if let Err(error) = house.store.park_link(&link, generation, why).await {
                 tracing::warn!(%link, %error, "the page's health could not be noted");
             }
         });
@@ -439,6 +473,10 @@ impl PageState {
     fn relinked(&mut self, me: &ActorRef<PageMsg>) {
         self.cut_job();
         self.subscription = Subscription::default();
+        if let Some(place) = self.place() {
+            // Trouble and limits were those of the earlier token.
+            place.set_board(|board| (board.trouble, board.throttled_until) = (None, None));
+        }
         let usable = self.load(Duration::ZERO);
         self.last_cause = Cause::Link;
         self.step(me, if usable { Input::Revived } else { Input::Parked });

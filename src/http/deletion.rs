@@ -47,10 +47,10 @@ pub(super) async fn deauthorize(house: &Arc<House>, request: Request<Incoming>, 
 
 async fn park_all(house: &Arc<House>, person: &AppUserId) -> Result<usize, Unavailable> {
     let links = house.store.park_person(person, Why::AppRemoved).await?;
-    for link in &links {
+    for (link, generation) in &links {
         if let Some(place) = house.directory.find(link) {
             // A page that is gone finds its health in the store when it is back.
-            let _ = place.actor.cast(PageMsg::Park(Why::AppRemoved));
+            let _ = place.actor.cast(PageMsg::Park(*generation, Why::AppRemoved));
         }
     }
     house.tell_chores();

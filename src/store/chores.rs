@@ -10,7 +10,7 @@ use super::records::{ChoreRecord, LinkRecord, Sealed, chore_context, link_contex
 use super::seal::Keyring;
 use super::{Left, Store, Unavailable};
 use crate::chore::{Chore, GIVE_UP, Standing};
-use crate::model::{AppUserId, LinkKey, Millis, Secret};
+use crate::model::{AppUserId, Generation, LinkKey, Millis, Secret};
 
 /// A chore waits no longer than this for its first try, whatever the clock did meanwhile.
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60 * 60);
@@ -121,7 +121,7 @@ impl Core {
         }
     }
 
-    fn finish_chore(&mut self, chore: &Chore, seq: u64) -> Vec<LinkKey> {
+    fn finish_chore(&mut self, chore: &Chore, seq: u64) -> Vec<(LinkKey, Generation)> {
         if self.chores.get(chore).is_none_or(|record| record.seq != seq) {
             return Vec::new();
         }
@@ -133,7 +133,7 @@ impl Core {
         if let Chore::DeleteAgain(link) = chore {
             self.object_is_settled(link, false);
         }
-        concerned
+        self.with_generations(concerned)
     }
 
     pub(super) fn reseal_chore(&mut self, keyring: &Keyring, chore: &Chore) -> bool {
@@ -186,11 +186,11 @@ impl Store {
     }
 
     /// The chore with this number is over. What its page's links believe of their subscription goes with it, and the
-    /// links that should look again are returned: none in general.
+    /// links that should look again are returned, each with the generation of its token: none in general.
     ///
     /// # Errors
     /// [`Unavailable`]; it then stands.
-    pub async fn finish_chore(&self, chore: &Chore, seq: u64) -> Result<Vec<LinkKey>, Unavailable> {
+    pub async fn finish_chore(&self, chore: &Chore, seq: u64) -> Result<Vec<(LinkKey, Generation)>, Unavailable> {
         let concerned = self.commit(|core| core.finish_chore(chore, seq)).await?;
         self.note_progress();
         Ok(concerned)

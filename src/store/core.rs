@@ -18,7 +18,7 @@ use super::{Counts, LinkView, Unavailable};
 use crate::chore::Chore;
 use crate::health::Signs;
 use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
-use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, UserId};
+use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, PageId, UserId};
 use crate::notice::Notice;
 
 /// An account is one person of one user.
@@ -70,7 +70,7 @@ impl Core {
                 by_person.entry(person.clone()).or_default().insert(link.clone());
             }
         }
-        let hinted = loader.links.iter().filter(|(_, r)| r.told_at.is_some()).map(|(k, _)| k.clone()).collect();
+        let hinted = loader.links.iter().filter(|(_, r)| r.hint.is_some()).map(|(k, _)| k.clone()).collect();
         let seq = loader.highest_seq();
         let ledger = loader.ledger();
         Ok(Core {
@@ -99,7 +99,7 @@ impl Core {
         })
     }
 
-    /// Numbers for marks, entries and claims: unique as long as this process lives, and above all that lie on disk.
+    /// Numbers for marks, entries, claims, generations and hints: unique as long as this process lives, and above all that lie on disk.
     pub(super) fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
@@ -346,6 +346,11 @@ impl Core {
         self.by_person.get(person).into_iter().flatten().cloned().collect()
     }
 
+    /// These links, each with the generation of its token; links that are gone are left out.
+    pub(super) fn with_generations(&self, links: Vec<LinkKey>) -> Vec<(LinkKey, Generation)> {
+        links.into_iter().filter_map(|link| self.record(&link).map(|record| (link, record.generation))).collect()
+    }
+
     pub(super) fn all_links(&self) -> Vec<LinkKey> {
         self.records.keys().cloned().collect()
     }
@@ -478,7 +483,8 @@ impl<'a> Loader<'a> {
         let marks = self.marks.values().map(|m| m.seq);
         let outbox = self.outbox.values().map(|s| s.seq);
         let chores = self.chores.values().map(|c| c.seq);
-        marks.chain(outbox).chain(chores).chain(self.notices.keys().copied()).max().unwrap_or(0)
+        let links = self.links.values().flat_map(|r| [r.generation.0, r.hint.unwrap_or(0)]);
+        marks.chain(outbox).chain(chores).chain(links).chain(self.notices.keys().copied()).max().unwrap_or(0)
     }
 
     /// One entry for each link and for each link that is gone and still owes Spaces a delete.

@@ -18,7 +18,7 @@ use super::records::{
 use super::seal::Keyring;
 use super::{Store, Unavailable};
 use crate::health::Health;
-use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, PageId, Secret, UserId};
 use crate::notice::Told;
 
 /// How long it is remembered that a login link was taken, beside its record's removal.
@@ -104,9 +104,10 @@ impl Store {
         .await
     }
 
-    /// The links whose token is this person's, of every user.
-    pub fn links_of_person(&self, person: &AppUserId) -> Vec<LinkKey> {
-        self.lock().links_of_person(person)
+    /// The links whose token is this person's, of every user, each with the generation of that token.
+    pub fn links_of_person(&self, person: &AppUserId) -> Vec<(LinkKey, Generation)> {
+        let core = self.lock();
+        core.with_generations(core.links_of_person(person))
     }
 
     /// Forgets a person: every link whose token is theirs, with a delete owed for each object; every login; and notes
@@ -302,13 +303,10 @@ fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, caus
     let link = LinkKey::new(user, new.page);
     let earlier = core.record(&link);
     let record = LinkRecord {
+        generation: Generation(core.next_seq()),
         facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
         name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
-        // Later than the linking before, whatever the clock says: it tells the two tokens apart.
-        linked_at: earlier
-            .as_ref()
-            .map_or(Millis(0), |r| r.linked_at.plus(Duration::from_millis(1)))
-            .max(Millis::now()),
+        linked_at: Millis::now(),
         token: seal_token(keyring, &link_context(&link), &new.token),
         health: Health::Active,
         ..LinkRecord::default()

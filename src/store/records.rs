@@ -6,7 +6,7 @@ use super::seal::{Keyring, SealError};
 use crate::chore::Chore;
 use crate::health::Health;
 use crate::health::check::Checked;
-use crate::model::{AppUserId, LinkKey, Millis, Secret, UserId};
+use crate::model::{AppUserId, Generation, LinkKey, Millis, Secret, UserId};
 
 /// Bytes that were sealed; printed as base64 in the record, and never in a log.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +43,9 @@ pub struct LinkRecord {
     pub facebook_user: Option<AppUserId>,
     /// The page's name when it was last read or listed.
     pub name: Option<String>,
-    /// When it was linked, or linked again.
+    /// Which of the link's tokens this is.
+    pub generation: Generation,
+    /// When it was linked, or linked again. For people to read; [`LinkRecord::generation`] tells tokens apart.
     pub linked_at: Millis,
     /// The page token.
     pub token: Sealed,
@@ -57,8 +59,10 @@ pub struct LinkRecord {
     pub refused_page_fields: Vec<String>,
     /// What the checks of this token have learned.
     pub checked: Checked,
-    /// Facebook told that the person's permissions changed, and no check that began after that has ended.
-    pub told_at: Option<Millis>,
+    /// The number of the newest hint that the person's permissions changed; `None` once a check that began after it has
+    /// ended. An earlier version stored a time in milliseconds as `told_at`, which serves as a number.
+    #[serde(alias = "told_at")]
+    pub hint: Option<u64>,
 }
 
 /// A person's login, of one user.

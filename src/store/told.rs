@@ -1,19 +1,17 @@
 //! What Facebook tells of people: that one removed the app, that the permissions of some changed.
 
-use std::time::Duration;
-
 use super::people::remove_account;
 use super::{Store, Unavailable};
 use crate::health::{Event, Why};
-use crate::model::{AppUserId, LinkKey, Millis};
+use crate::model::{AppUserId, Generation, LinkKey, Millis};
 
 impl Store {
     /// Parks every link of a person for what Facebook told, and forgets the person's logins. One transaction. Returns the
-    /// links.
+    /// links, each with the generation of the token that was parked.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn park_person(&self, person: &AppUserId, why: Why) -> Result<Vec<LinkKey>, Unavailable> {
+    pub async fn park_person(&self, person: &AppUserId, why: Why) -> Result<Vec<(LinkKey, Generation)>, Unavailable> {
         let links = self
             .commit(|core| {
                 let (links, now) = (core.links_of_person(person), Millis::now());
@@ -23,7 +21,7 @@ impl Store {
                 let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
                 theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
                 core.drop_chores_of(person);
-                links
+                core.with_generations(links)
             })
             .await?;
         self.note_progress();
@@ -44,12 +42,8 @@ impl Store {
                     continue;
                 }
                 if core.hinted.insert(link.clone()) {
-                    // Later than the hint before, whatever the clock says: it tells the two apart.
-                    let now = Millis::now();
-                    core.update_record(&link, |record| {
-                        let before = record.told_at.map_or(Millis(0), |at| at.plus(Duration::from_millis(1)));
-                        record.told_at = Some(before.max(now));
-                    });
+                    let number = core.next_seq();
+                    core.update_record(&link, |record| record.hint = Some(number));
                 } else {
                     // Somebody else's write, which may be on its way still.
                     core.wait_for_queue();
@@ -61,10 +55,12 @@ impl Store {
         .await
     }
 
-    /// A check of this link's token begins, and answers for this hint: one that comes from here on is another.
-    pub fn claim_hint(&self, link: &LinkKey) -> Option<Millis> {
+    /// A check of this link's token of this generation begins, and answers for the hint of this number: a hint that
+    /// comes from here on is another. `None` when no hint stands, or when the link has another token.
+    pub fn claim_hint(&self, link: &LinkKey, generation: Generation) -> Option<u64> {
         let mut core = self.lock();
+        let record = core.record(link).filter(|record| record.generation == generation)?;
         core.hinted.remove(link);
-        core.record(link).and_then(|record| record.told_at)
+        record.hint
     }
 }

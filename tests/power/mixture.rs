@@ -339,7 +339,8 @@ impl Task {
     /// Sometimes a webhook comes between the read and its staging; sometimes nothing changed.
     async fn read_a_page(&mut self) {
         let Some((link, mut state)) = self.one_where(|s| s.token.is_some()) else { return };
-        let claim = self.store.claim(&link).unwrap();
+        let generation = self.store.generation(&link).unwrap();
+        let claim = self.store.claim(&link, generation).unwrap();
         let overtaken = self.rng.random_bool(0.2);
         if overtaken {
             state.mark = Some(Cause::Manual);

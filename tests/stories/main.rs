@@ -14,6 +14,7 @@ mod durability;
 mod health;
 mod linking;
 mod notify;
+mod overlap;
 mod people;
 mod reload;
 mod rotation;

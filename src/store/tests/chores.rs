@@ -40,6 +40,10 @@ fn words(store: &Store) -> Vec<(&'static str, bool)> {
     store.chores().iter().map(|one| (one.chore.word(), one.void)).collect()
 }
 
+fn with_tokens(store: &Store, links: &[LinkKey]) -> Vec<(LinkKey, Generation)> {
+    links.iter().map(|link| (link.clone(), held(store, link))).collect()
+}
+
 fn seq(store: &Store, chore: &Chore) -> u64 {
     store.chores().iter().find(|one| one.chore == *chore).unwrap().seq
 }
@@ -89,10 +93,10 @@ async fn a_login_again_makes_them_void_and_the_links_look_for_themselves() {
     link_as(&store, user, 1, &[1]).await;
     assert_eq!(words(&store), [("unsubscribe", true), ("revoke", true)]);
     assert_eq!(store.chore_token(&unsubscribe, first), Ready::NotYet);
-    store.update_link(&links[0], |record| record.subscribed = vec!["name".into()]).await.unwrap();
-    assert_eq!(store.finish_chore(&unsubscribe, first).await.unwrap(), links);
+    update(&store, &links[0], |record| record.subscribed = vec!["name".into()]).await;
+    assert_eq!(store.finish_chore(&unsubscribe, first).await.unwrap(), with_tokens(&store, &links));
     assert_eq!(store.view(&links[0]).unwrap().record.subscribed, [""; 0], "it is asked for again, after a restart too");
-    assert_eq!(store.finish_chore(&revoke, seq(&store, &revoke)).await.unwrap(), links);
+    assert_eq!(store.finish_chore(&revoke, seq(&store, &revoke)).await.unwrap(), with_tokens(&store, &links));
     // And a chore that took the place of another is not taken away by the other's end.
     unlink(&store, &links[0], Unlinking::default()).await;
     assert_eq!(store.finish_chore(&unsubscribe, first).await.unwrap(), []);
@@ -262,8 +266,9 @@ async fn an_unsubscription_under_way_leaves_its_mark_although_its_token_is_forgo
     assert_eq!((words(&store), store.known_of(&person(1))), (vec![("unsubscribe", true)], None));
     assert!(store.lock().sealed_tokens().next().is_none());
     let anew = link_as(&store, UserId::random(), 2, &[1]).await;
-    store.update_link(&anew[0], |record| record.subscribed = vec!["name".into()]).await.unwrap();
-    assert_eq!(store.finish_chore(&chore, first).await.unwrap(), anew, "they look whether it took effect");
+    update(&store, &anew[0], |record| record.subscribed = vec!["name".into()]).await;
+    let concerned = store.finish_chore(&chore, first).await.unwrap();
+    assert_eq!(concerned, with_tokens(&store, &anew), "they look whether it took effect");
     store.close().await;
 }
 
@@ -272,22 +277,30 @@ async fn a_hint_is_owed_until_a_check_that_began_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let links = link_as(&store, UserId::random(), 1, &[1, 2]).await;
-    let told = |store: &Store, n: usize| store.view(&links[n]).unwrap().record.told_at;
+    let hint = |store: &Store, n: usize| store.view(&links[n]).unwrap().record.hint;
     assert_eq!(store.hint_people(&[person(1), person(2)]).await.unwrap(), links);
-    let first = told(&store, 0).unwrap();
+    let first = hint(&store, 0).unwrap();
     store.hint_people(&[person(1)]).await.unwrap();
-    assert_eq!(told(&store, 0), Some(first), "a check that has not begun answers for both");
-    assert_eq!(store.claim_hint(&links[0]), Some(first));
+    assert_eq!(hint(&store, 0), Some(first), "a check that has not begun answers for both");
+    assert_eq!(store.claim_hint(&links[0], held(&store, &links[0])), Some(first));
     store.hint_people(&[person(1)]).await.unwrap();
-    assert!(told(&store, 0).unwrap() > first, "the check that began may have missed this one");
+    assert!(hint(&store, 0).unwrap() > first, "the check that began may have missed this one");
     store.park_person(&person(1), Why::AppRemoved).await.unwrap();
     assert_eq!(store.hint_people(&[person(1)]).await.unwrap(), [], "who waits for a person is not asked about");
     store.close().await;
     let store = open(dir.path());
-    assert!(told(&store, 1).is_some(), "it survives");
+    assert!(hint(&store, 1).is_some(), "it survives");
     assert_eq!(link_as(&store, UserId::random(), 1, &[3]).await.len(), 1);
     store.hint_people(&[person(1)]).await.unwrap();
+    let old = held(&store, &links[0]);
     link_as(&store, links[0].user, 1, &[1, 2]).await;
-    assert_eq!((told(&store, 0), store.claim_hint(&links[1])), (None, None), "a new token owes nothing");
+    assert_eq!(hint(&store, 0), None, "a new token owes nothing");
+    store.hint_people(&[person(1)]).await.unwrap();
+    assert_eq!(
+        store.claim_hint(&links[0], old),
+        None,
+        "a check of the old token answers for no hint about the new one"
+    );
+    assert!(store.claim_hint(&links[0], held(&store, &links[0])).is_some());
     store.close().await;
 }

@@ -20,7 +20,7 @@ fn object(name: &str, phone: &str) -> bytes::Bytes {
 }
 
 async fn write(store: &Store, link: &LinkKey, digest: u8, body: bytes::Bytes) {
-    let claim = store.claim(link).unwrap();
+    let claim = begin_read(store, link);
     store.stage(claim, [digest; 32], body, true).await.unwrap();
     let item = store.outbox_item(link).await.unwrap().unwrap();
     store.settle(link, &item, None, Left::default()).await.unwrap();
@@ -60,7 +60,7 @@ async fn a_life_of_a_link_is_told_in_order() {
     write(&store, &link, 2, object("B", "1")).await;
     write(&store, &link, 2, object("B", "1")).await;
     assert_eq!(all(&store, &lane(&link)).await, [updated(&link, &["name"])], "a repair is nothing new");
-    let at = store.view(&link).unwrap().record.linked_at;
+    let at = held(&store, &link);
     store.park_link(&link, at, Why::Expired).await.unwrap();
     store.park_link(&link, at, Why::Invalid).await.unwrap();
     let parked = all(&store, &lane(&link)).await;
@@ -133,7 +133,7 @@ async fn a_write_that_outlived_its_link_tells_all_fields_of_the_next_one() {
     let link = link_one(&store, user, 1).await;
     write(&store, &link, 1, object("A", "1")).await;
     all(&store, &lane(&link)).await;
-    let claim = store.claim(&link).unwrap();
+    let claim = begin_read(&store, &link);
     store.stage(claim, [2; 32], object("B", "1"), false).await.unwrap();
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
