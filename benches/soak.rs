@@ -141,7 +141,8 @@ async fn churn(cycles: u64) {
         name: None,
         facebook_user: None,
     };
-    let links = store.put_links(user, None, (0..LINKS).map(new).collect(), Cause::Link).await.unwrap();
+    let links =
+        store.put_links(store.ticket(), user, None, (0..LINKS).map(new).collect(), Cause::Link).await.unwrap().links;
     println!("seconds,cycles,database_bytes,journal_bytes,blobs");
     let began = Instant::now();
     let mut done = 0;

@@ -289,7 +289,7 @@ pub fn import_lines(bytes: &[u8]) {
     assert!(parsed.good.len() + parsed.bad.len() <= lines);
     assert!(parsed.bad.is_sorted_by(|a, b| a.line < b.line) && parsed.bad.iter().all(|bad| bad.line <= lines));
     parsed.bad.iter().for_each(|bad| check_said(&bad.error, 120));
-    for (_, link) in &parsed.good {
+    for link in parsed.good.iter().map(|line| &line.link) {
         check_page(&link.page);
         let token = link.token.expose();
         assert!((1..=4096).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic()));

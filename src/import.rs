@@ -1,10 +1,15 @@
 //! Bringing existing links: a JSON object a line, plain or from an [`export`](crate::export). Good lines are imported,
 //! bad ones named by number; a line's token never appears in what is said about it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::export::{Opener, SCHEMA};
+use crate::grant::{Ended, Ticket};
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::store::grants::LeftAlone;
 use crate::store::people::{NewAccount, NewLink};
 use crate::store::{Store, Unavailable};
 
@@ -18,11 +23,60 @@ const AT_ONCE: usize = 200;
 #[derive(Debug, Default)]
 pub struct Parsed {
     /// Links to make.
-    pub good: Vec<(UserId, NewLink)>,
+    pub good: Vec<LinkLine>,
     /// Logins to note.
-    pub accounts: Vec<(UserId, NewAccount)>,
+    pub accounts: Vec<AccountLine>,
     /// Lines that cannot be imported.
     pub bad: Vec<BadLine>,
+}
+
+/// A line with a link.
+#[derive(Debug, Clone)]
+pub struct LinkLine {
+    /// Counted from 1.
+    pub line: usize,
+    /// The user.
+    pub user: UserId,
+    /// The link.
+    pub link: NewLink,
+}
+
+/// A line with a login.
+#[derive(Debug, Clone)]
+pub struct AccountLine {
+    /// Counted from 1.
+    pub line: usize,
+    /// The user.
+    pub user: UserId,
+    /// The login.
+    pub account: NewAccount,
+}
+
+/// A line whose link was left as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftLine {
+    /// Counted from 1.
+    pub line: usize,
+    /// The link.
+    pub link: LinkKey,
+    /// The reason.
+    pub reason: &'static str,
+}
+
+impl LeftLine {
+    /// As JSON.
+    pub fn json(&self) -> Value {
+        json!({"line": self.line, "user": self.link.user, "page_id": self.link.page, "reason": self.reason})
+    }
+}
+
+/// What became of the lines.
+#[derive(Debug, Default)]
+pub struct Imported {
+    /// The links that were made, or that got a new token.
+    pub links: Vec<LinkKey>,
+    /// Lines whose links were left as they are.
+    pub left: Vec<LeftLine>,
 }
 
 /// A line that cannot be imported.
@@ -85,8 +139,10 @@ pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed
         }
         match parse_line(line, opener) {
             Ok(Good::Head) => {}
-            Ok(Good::Link(user, link)) => parsed.good.push((user, link)),
-            Ok(Good::Account(user, account)) => parsed.accounts.push((user, account)),
+            Ok(Good::Link(user, link)) => parsed.good.push(LinkLine { line: first_line + at, user, link }),
+            Ok(Good::Account(user, account)) => {
+                parsed.accounts.push(AccountLine { line: first_line + at, user, account });
+            }
             Err(error) => parsed.bad.push(BadLine { line: first_line + at, error }),
         }
     }
@@ -139,42 +195,66 @@ fn sound(token: Secret) -> Result<Secret, String> {
     }
 }
 
-/// The same links and logins as plain lines, for a daemon on this machine; the tokens stand in them.
-pub fn plain(parsed: &Parsed) -> Vec<u8> {
-    let mut text = String::new();
-    for (user, link) in &parsed.good {
-        let line = serde_json::json!({"user": user, "page_id": link.page, "access_token": link.token.expose(),
+/// The same links and logins as plain lines, for a daemon on this machine; the tokens stand in them. Each keeps its
+/// number, when the first line that was parsed had this one: in the place of other lines stand empty ones.
+pub fn plain(parsed: &Parsed, first_line: usize) -> Vec<u8> {
+    let links = parsed.good.iter().map(|LinkLine { line, user, link }| {
+        let value = json!({"user": user, "page_id": link.page, "access_token": link.token.expose(),
             "name": link.name, "facebook_user_id": link.facebook_user});
-        text.push_str(&format!("{line}\n"));
-    }
-    for (user, account) in &parsed.accounts {
-        let line = serde_json::json!({"user": user, "account": account.person, "access_token": account.token.expose(),
+        (*line, value)
+    });
+    let accounts = parsed.accounts.iter().map(|AccountLine { line, user, account }| {
+        let value = json!({"user": user, "account": account.person, "access_token": account.token.expose(),
             "name": account.name, "granted": account.granted, "expires_at": account.expires_at});
-        text.push_str(&format!("{line}\n"));
+        (*line, value)
+    });
+    let lines: BTreeMap<usize, Value> = links.chain(accounts).collect();
+    let (mut text, mut next) = (String::new(), first_line);
+    for (line, value) in lines {
+        text.push_str(&"\n".repeat(line.saturating_sub(next)));
+        text.push_str(&format!("{value}\n"));
+        next = line + 1;
     }
     text.into_bytes()
 }
 
-/// Makes the links durable, some hundred at a time, then the logins, and returns the links.
+/// Why a line was left alone.
+fn reason(why: LeftAlone) -> &'static str {
+    match why {
+        LeftAlone::Ended(Ended::Person) => "the person was forgotten or removed the app while the import was under way",
+        LeftAlone::Ended(Ended::Link) => "it was unlinked while the import was under way",
+        LeftAlone::Ended(Ended::TooOld) => "the import has been under way for too long; import this line again",
+        LeftAlone::NewerLogin => "a login gave the link a token while the import was under way",
+    }
+}
+
+/// Makes the links durable, some hundred at a time, then the logins. What was ended after the ticket was taken is left
+/// alone.
 ///
 /// # Errors
 /// [`Unavailable`]; those before the failure stay.
-pub async fn store(store: &Store, parsed: Parsed) -> Result<Vec<LinkKey>, Unavailable> {
-    let mut done = Vec::with_capacity(parsed.good.len());
-    let mut by_user: std::collections::BTreeMap<UserId, Vec<NewLink>> = std::collections::BTreeMap::new();
-    for (user, link) in parsed.good {
-        by_user.entry(user).or_default().push(link);
+pub async fn store(store: &Store, ticket: Ticket, parsed: Parsed) -> Result<Imported, Unavailable> {
+    let mut imported = Imported::default();
+    let mut by_user: BTreeMap<UserId, Vec<LinkLine>> = BTreeMap::new();
+    for line in parsed.good {
+        by_user.entry(line.user).or_default().push(line);
     }
-    for (user, mut links) in by_user {
-        while !links.is_empty() {
-            let rest = links.split_off(links.len().min(AT_ONCE));
-            done.extend(store.put_links(user, None, std::mem::replace(&mut links, rest), Cause::Link).await?);
+    for (user, lines) in by_user {
+        for lines in lines.chunks(AT_ONCE) {
+            let links = lines.iter().map(|line| line.link.clone()).collect();
+            let stored = store.put_links(ticket, user, None, links, Cause::Link).await?;
+            imported.links.extend(stored.links);
+            for (link, why) in stored.left {
+                let line = lines.iter().find(|line| line.link.page == link.page).map_or(0, |line| line.line);
+                imported.left.push(LeftLine { line, link, reason: reason(why) });
+            }
         }
     }
-    for (user, account) in parsed.accounts {
-        store.put_links(user, Some(account), Vec::new(), Cause::Link).await?;
+    for AccountLine { user, account, .. } in parsed.accounts {
+        store.put_links(ticket, user, Some(account), Vec::new(), Cause::Link).await?;
     }
-    Ok(done)
+    imported.left.sort_by_key(|left| left.line);
+    Ok(imported)
 }
 
 #[cfg(test)]
@@ -197,7 +277,7 @@ mod tests {
         );
         let parsed = parse(lines.as_bytes(), 1, None);
         assert_eq!(parsed.good.len(), 2);
-        assert_eq!(parsed.good[1].1.name.as_deref(), Some("Café"));
+        assert_eq!(parsed.good[1].link.name.as_deref(), Some("Café"));
         assert_eq!(parsed.bad.iter().map(|b| b.line).collect::<Vec<_>>(), [3, 5, 6, 7, 8, 9]);
         assert!(!format!("{:?}", parsed.bad).contains("SECRETTOKEN"));
     }
@@ -218,7 +298,7 @@ mod tests {
             granted: vec!["pages_show_list".into()],
             expires_at: Some(Millis(5)),
         };
-        store.put_links(user, Some(account), vec![link], Cause::Link).await.unwrap();
+        store.put_links(store.ticket(), user, Some(account), vec![link], Cause::Link).await.unwrap();
         (store, user, person)
     }
 
@@ -237,7 +317,7 @@ mod tests {
         let opener = Opener::from_head(head, || to.keyring(), Some(&passphrase)).unwrap();
         let parsed = parse(&file, 1, opener.as_ref());
         assert_eq!(parsed.bad, []);
-        store(&to, parsed).await.unwrap();
+        store(&to, to.ticket(), parsed).await.unwrap();
         let link = to.link(&LinkKey::new(user, "123".parse().unwrap())).unwrap().unwrap();
         assert_eq!((link.token.expose(), link.record.name.as_deref()), ("EAAB-page", Some("Café")));
         let (account, token) = to.account(user, &person).unwrap();

@@ -88,6 +88,7 @@
 //! | [`upload`] | pure: which object is written next |
 //! | [`restart`], [`backoff`], [`health`] | pure: answers to a death, waits, the words for how a link fares |
 //! | [`chore`] | pure: what is left to do after links are gone, and when |
+//! | [`grant`] | pure: the order of logins, imports and the decisions that end grants |
 //! | [`store`] | state on disk: sled, one committer thread, sealed tokens |
 //! | [`notice`] | pure: what the platform's programs are told, and what a newer notice does to one that waits |
 //! | [`notify`] | the receiver of notices: signing, sending, what an answer means |
@@ -121,6 +122,7 @@ pub mod exit;
 pub mod export;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod grant;
 pub mod graph;
 pub mod health;
 pub mod house;

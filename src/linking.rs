@@ -20,11 +20,13 @@ use tokio::time::timeout;
 
 use crate::actors::page::PageMsg;
 use crate::actors::supervisor::SupervisorMsg;
+use crate::grant::Ended;
 use crate::graph::{AccountPage, Accounts, GraphError, GraphErrorKind, Permission, Priority};
 use crate::health::{Health, Why, check};
 use crate::house::House;
 use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, PageId, Secret, UserId};
 use crate::store::Unavailable;
+use crate::store::grants::{LeftAlone, Stored};
 use crate::store::people::{NewAccount, NewLink};
 
 /// Pages of earlier logins that are tried at once, and how long all of that may take.
@@ -36,6 +38,8 @@ const STRONG_TASKS: [&str; 3] = ["CREATE_CONTENT", "MANAGE", "MODERATE"];
 const TWIN: &str = "PROFILE_PLUS_";
 const NO_TOKEN: &str = "Facebook gave no access token for this page: the person's role on it is too weak, or they have \
                         it through a portfolio alone; somebody with full control of the page can link it";
+/// An operator's unlink came while the login was under way.
+pub const UNLINKED: &str = "the page was unlinked while this login was under way; start again to link it";
 const WEAK_ROLE: &str = "the person's role on this page (none of create content, manage, moderate) is too weak for \
                          webhooks; changes arrive with the poll, unless somebody with a stronger role links it";
 
@@ -108,6 +112,12 @@ pub enum LinkError {
     /// The store was away.
     #[error(transparent)]
     Store(#[from] Unavailable),
+    /// The grant was ended while the login was under way.
+    #[error(
+        "while this login was under way, the person removed the app on Facebook or was to be forgotten, so nothing was \
+         linked"
+    )]
+    Ended,
     /// A fault of ours; what was stored before it stays.
     #[error("the login broke off inside the daemon")]
     BrokeOff,
@@ -119,16 +129,19 @@ impl LinkError {
         match self {
             LinkError::Graph(e) => matches!(e.kind, GraphErrorKind::Transient | GraphErrorKind::Throttled { .. }),
             LinkError::Store(_) | LinkError::BrokeOff => true,
+            LinkError::Ended => false,
         }
     }
 }
 
-/// Takes a login in. Not to be dropped half way: a code works once.
+/// Takes a login in. Not to be dropped half way: a code works once. What is decided about the person or the links while
+/// it is under way is newer than the grant, and holds: see [`grant`](crate::grant).
 ///
 /// # Errors
 /// [`LinkError`]; nothing was stored then.
 pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Linked, LinkError> {
     let setup = house.setup();
+    let ticket = house.store.ticket();
     let exchanged = setup.graph.exchange_code(code, &setup.config.redirect_uri()).await;
     house.note_graph(&exchanged);
     let long = setup.graph.long_lived(&exchanged?.token).await?;
@@ -142,7 +155,7 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
         tracing::info!(%error, "what was granted cannot be told");
         Vec::new()
     });
-    let (pages, new) = sort(&accounts, &person.id);
+    let (mut pages, new) = sort(&accounts, &person.id);
     let before: BTreeMap<LinkKey, Generation> = house.store.links_of_person(&person.id).into_iter().collect();
     let account = NewAccount {
         person: person.id,
@@ -152,7 +165,17 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
         expires_at: long.expires_in.map(|d| Millis::now().plus(d)),
     };
     let account = (!new.is_empty()).then_some(account);
-    let links = house.store.put_links(user, account, new, Cause::Link).await?;
+    let Stored { mut links, left } = house.store.put_links(ticket, user, account, new, Cause::Link).await?;
+    for (link, why) in left {
+        match why {
+            LeftAlone::Ended(Ended::Person | Ended::TooOld) => return Err(LinkError::Ended),
+            LeftAlone::Ended(Ended::Link) => {
+                pages.iter_mut().filter(|p| p.id == link.page).for_each(|p| p.refused = Some(UNLINKED));
+            }
+            // It is linked, with the newer token.
+            LeftAlone::NewerLogin => links.push(link),
+        }
+    }
     tracing::info!(%user, pages = links.len(), "pages are linked");
     house.tell_supervisor(SupervisorMsg::Linked(links.clone()));
     let changes = compare(house, user, &before, &links).await;

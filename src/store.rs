@@ -55,6 +55,7 @@ mod committer;
 mod core;
 pub mod deletions;
 mod engine;
+pub mod grants;
 pub(crate) mod journal;
 mod links;
 pub mod notices;
@@ -199,6 +200,8 @@ pub struct Store {
 
 struct Inner {
     dir: PathBuf,
+    /// A random number that tells this process's numbers from those of another.
+    life: u64,
     core: Mutex<Core>,
     engine: RwLock<Option<Engine>>,
     keyring: RwLock<Arc<Keyring>>,
@@ -243,6 +246,7 @@ impl Store {
         let core = Core::load(&engine, sender)?;
         let inner = Arc::new(Inner {
             dir: dir.to_owned(),
+            life: uuid::Uuid::new_v4().as_u64_pair().0,
             core: Mutex::new(core),
             engine: RwLock::new(Some(engine)),
             keyring: RwLock::new(keyring),

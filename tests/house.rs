@@ -70,6 +70,7 @@ const PURE: &[&str] = &[
     "upload",
     "backoff",
     "chore",
+    "grant",
     "restart",
     "health",
     "config/diff",

@@ -30,7 +30,11 @@ enum Target {
 #[derive(Default)]
 struct Tally {
     imported: usize,
+    /// Lines whose links were left as they are: number and reason.
+    left: Vec<BadLine>,
     bad: Vec<BadLine>,
+    /// The name of this import, as the daemon gave it.
+    run: Option<String>,
 }
 
 pub(super) fn import(config: &Path, file: &Path, passphrase_file: Option<&Path>, as_json: bool) -> Result<(), Failure> {
@@ -163,9 +167,11 @@ fn send(target: &Target, source: &Source, batch: &[u8], first: usize, tally: &mu
             let opener = if let Source::Opened(opener) = source { Some(opener) } else { None };
             let mut parsed = lines::parse(batch, first, opener);
             tally.bad.append(&mut parsed.bad);
-            let stored = runtime.block_on(lines::store(store, parsed));
+            let stored = runtime.block_on(lines::store(store, store.ticket(), parsed));
             let stored = stored.map_err(|e| Failure::new(exit::IO, e.to_string(), "see that the disk has room"))?;
-            tally.imported += stored.len();
+            tally.imported += stored.links.len();
+            let left = stored.left.into_iter();
+            tally.left.extend(left.map(|left| BadLine { line: left.line, error: left.reason.to_owned() }));
             Ok(())
         }
     }
@@ -179,14 +185,18 @@ fn send_to_daemon(door: &Door, source: &Source, batch: &[u8], first: usize, tall
         Source::Opened(opener) => {
             let mut parsed = lines::parse(batch, first, Some(opener));
             tally.bad.append(&mut parsed.bad);
-            (lines::plain(&parsed), 0)
+            (lines::plain(&parsed, first), first - 1)
         }
     };
-    let answer = door.call(Method::POST, "/v1/import", body)?;
+    let path = tally.run.as_ref().map_or("/v1/import".to_owned(), |run| format!("/v1/import?run={run}"));
+    let answer = door.call(Method::POST, &path, body)?;
     tally.imported += answer["imported"].as_u64().unwrap_or_default() as usize;
-    for bad in answer["bad"].as_array().into_iter().flatten() {
-        let line = bad["line"].as_u64().unwrap_or_default() as usize + shift;
-        tally.bad.push(BadLine { line, error: bad["error"].as_str().unwrap_or_default().to_owned() });
+    tally.run = answer["run"].as_str().map(str::to_owned);
+    for (list, text, lines) in [("left", "reason", &mut tally.left), ("bad", "error", &mut tally.bad)] {
+        for named in answer[list].as_array().into_iter().flatten() {
+            let line = named["line"].as_u64().unwrap_or_default() as usize + shift;
+            lines.push(BadLine { line, error: named[text].as_str().unwrap_or_default().to_owned() });
+        }
     }
     Ok(())
 }
@@ -207,11 +217,16 @@ pub(super) fn read_passphrase(path: &Path) -> Result<Secret, Failure> {
 fn report(tally: &Tally, as_json: bool) {
     if as_json {
         let bad: Vec<Value> = tally.bad.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
-        println!("{:#}", json!({"imported": tally.imported, "bad": bad}));
+        let left: Vec<Value> = tally.left.iter().map(|l| json!({"line": l.line, "reason": l.error})).collect();
+        println!("{:#}", json!({"imported": tally.imported, "left": left, "bad": bad}));
         return;
+    }
+    for left in &tally.left {
+        eprintln!("line {}: left as it is: {}", left.line, left.error);
     }
     for bad in &tally.bad {
         eprintln!("line {}: {}", bad.line, bad.error);
     }
-    println!("{} links imported, {} bad lines", tally.imported, tally.bad.len());
+    let left = if tally.left.is_empty() { String::new() } else { format!("{} left as they are, ", tally.left.len()) };
+    println!("{} links imported, {left}{} bad lines", tally.imported, tally.bad.len());
 }

@@ -9,7 +9,7 @@
 //! | `/v1/pages/{page_id}` | DELETE `?user=&keep_object=&revoke=` | socket |
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
 //! | `/v1/sessions` | POST `{"user","ttl"?}` | socket |
-//! | `/v1/import` | POST, a JSON object a line | socket |
+//! | `/v1/import` | POST `?run=`, a JSON object a line | socket |
 //! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
 //!
@@ -228,8 +228,19 @@ async fn mint(house: &House, user: UserId, ttl: Duration) -> Result<(String, Str
     Ok((session.id.expose().to_owned(), login.expose().to_owned()))
 }
 
-/// The lines that could be read are imported; the others are named by number.
+/// The lines that could be read are imported; the others are named by number. A file that comes in several requests is
+/// one import: the answer to the first names the `run`, and the others bring that name along.
 async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let ticket = match parameter(&request, "run") {
+        None => house.store.ticket(),
+        Some(name) => match house.store.ticket_named(&name) {
+            Some(ticket) => ticket,
+            None => {
+                let text = "the daemon was started again while the import was under way; import the file again";
+                return answers::unavailable(text, 1);
+            }
+        },
+    };
     let whole = match body::read(request.into_body(), MAX_IMPORT, BODY_TIMEOUT, conn).await {
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
@@ -242,14 +253,23 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
     };
     let mut parsed = import::parse(&whole.bytes, 1, opener.as_ref());
     let bad_lines = std::mem::take(&mut parsed.bad);
-    match import::store(&house.store, parsed).await {
-        Ok(links) => {
-            let count = links.len();
-            house.tell_supervisor(SupervisorMsg::Linked(links));
+    // A task of its own: a client that goes away must not come between the links and their pages.
+    let home = house.clone();
+    let importing = house.tasks.spawn(async move {
+        let imported = import::store(&home.store, ticket, parsed).await?;
+        home.tell_supervisor(SupervisorMsg::Linked(imported.links.clone()));
+        Ok::<_, crate::store::Unavailable>(imported)
+    });
+    match importing.await {
+        Ok(Ok(imported)) => {
             let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
-            answers::json(StatusCode::OK, &json!({"imported": count, "bad": bad}))
+            let left: Vec<Value> = imported.left.iter().map(import::LeftLine::json).collect();
+            let count = imported.links.len();
+            let run = house.store.name_of(ticket);
+            answers::json(StatusCode::OK, &json!({"imported": count, "left": left, "bad": bad, "run": run}))
         }
-        Err(error) => store_down(&error),
+        Ok(Err(error)) => store_down(&error),
+        Err(_) => answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the import broke off"),
     }
 }
 

@@ -128,6 +128,7 @@ fn still_working(user: UserId, html: bool) -> Answer {
 fn login_failed(house: &House, html: bool, error: &LinkError) -> Answer {
     let (status, code) = match error {
         LinkError::Graph(e) if e.kind == GraphErrorKind::CodeSpent => (StatusCode::BAD_REQUEST, "code_spent"),
+        LinkError::Ended => (StatusCode::CONFLICT, "ended_meanwhile"),
         e if e.is_transient() => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         _ => (StatusCode::BAD_GATEWAY, "facebook_refused"),
     };
@@ -207,6 +208,9 @@ fn report_json(linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test
 fn report_row(page: &linking::Listed, first: &First) -> String {
     let name = escape(page.name.as_deref().unwrap_or(page.id.as_str()));
     let (class, word) = match first {
+        _ if page.refused == Some(linking::UNLINKED) => {
+            ("soft", "not linked: it was unlinked while you logged in".to_owned())
+        }
         _ if page.refused.is_some() => ("soft", "not linked: not ticked, or your role on it is too weak".to_owned()),
         First::Done if page.warning.is_some() => ("soft", escape(page.warning.unwrap_or_default())),
         First::Done => ("good", "linked and stored".to_owned()),
@@ -247,7 +251,12 @@ fn report_page(house: &House, linked: &Linked, rows: &[(&linking::Listed, First)
     let none = rows.iter().all(|(page, _)| page.refused.is_some());
     if none {
         let login = escape(&format!("{}/facebook/login", house.setup().config.http.public_url));
-        body.push_str("<p>Facebook gave access to none. Start again and tick the pages to link.</p>");
+        let unlinked = rows.iter().any(|(page, _)| page.refused == Some(linking::UNLINKED));
+        body.push_str(if unlinked {
+            "<p>The pages were unlinked while you logged in. Start again to link them.</p>"
+        } else {
+            "<p>Facebook gave access to none. Start again and tick the pages to link.</p>"
+        });
         body.push_str(&format!("<a class=button href=\"{login}\">Start again</a>"));
     }
     let pending = rows.iter().filter(|(_, first)| matches!(first, First::Pending(_))).count();

@@ -16,6 +16,7 @@ use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, Sea
 use super::seal::KeyId;
 use super::{Counts, LinkView, Unavailable};
 use crate::chore::Chore;
+use crate::grant::Endings;
 use crate::health::Signs;
 use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
 use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, PageId, UserId};
@@ -41,6 +42,8 @@ pub(super) struct Core {
     pub(super) used_states: HashMap<[u8; 16], Millis>,
     pub(super) taken_logins: HashMap<[u8; 32], Millis>,
     pub(super) desk: Desk,
+    /// What ended grants or links of late.
+    pub(super) endings: Endings,
     writes: Vec<Write>,
     must_wait: bool,
     durable_notes: Vec<(LinkKey, u64)>,
@@ -87,6 +90,7 @@ impl Core {
             used_states: loader.states,
             taken_logins: HashMap::new(),
             desk: Desk::restored(loader.notices),
+            endings: Endings::default(),
             writes: Vec::new(),
             must_wait: false,
             durable_notes: Vec::new(),
@@ -128,6 +132,8 @@ impl Core {
         fresh.seq = fresh.seq.max(self.seq);
         fresh.queue = self.queue.take();
         fresh.desk.follow(&self.desk);
+        // Logins under way go on, and so does what they must not undo.
+        fresh.endings = std::mem::take(&mut self.endings);
         if fresh.queue.is_none() {
             fresh.down = self.down.take();
         }

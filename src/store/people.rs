@@ -1,4 +1,4 @@
-//! The store's other half: linking and unlinking, accounts, browser sessions, one-time links, used states, deletions.
+//! The store's other half: people, browser sessions, one-time links, used states.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,10 @@ use sha2::{Digest as _, Sha256};
 use super::codec;
 use super::core::Core;
 use super::engine::{Engine, Tree};
-use super::records::{
-    AccountRecord, LinkRecord, LoginRecord, SessionRecord, account_context, account_key, link_context, open_token,
-    seal_token,
-};
-use super::seal::Keyring;
+use super::records::{AccountRecord, LoginRecord, SessionRecord, account_context, account_key, open_token, seal_token};
 use super::{Store, Unavailable};
-use crate::health::Health;
-use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, PageId, Secret, UserId};
-use crate::notice::Told;
+use crate::grant::Reach;
+use crate::model::{AppUserId, Generation, LinkKey, Millis, PageId, Secret, UserId};
 
 /// How long it is remembered that a login link was taken, beside its record's removal.
 const LOGIN_TAKEN_FOR: Duration = Duration::from_secs(3600);
@@ -79,39 +74,15 @@ fn fresh_secret() -> Secret {
 }
 
 impl Store {
-    /// Links pages to a user, or gives links a new token; notes the login; marks every one of them due. One
-    /// transaction: after a crash either all of it is there or nothing.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn put_links(
-        &self,
-        user: UserId,
-        account: Option<NewAccount>,
-        links: Vec<NewLink>,
-        cause: Cause,
-    ) -> Result<Vec<LinkKey>, Unavailable> {
-        self.commit(|core| {
-            let keyring = self.inner.keyring();
-            let person = account.as_ref().map(|account| account.person.clone());
-            if let Some(account) = account {
-                put_account(core, &keyring, user, account);
-            }
-            let links = links.into_iter().map(|link| put_link(core, &keyring, user, link, cause)).collect::<Vec<_>>();
-            core.void_chores(&links, person.as_ref());
-            links
-        })
-        .await
-    }
-
     /// The links whose token is this person's, of every user, each with the generation of that token.
     pub fn links_of_person(&self, person: &AppUserId) -> Vec<(LinkKey, Generation)> {
         let core = self.lock();
         core.with_generations(core.links_of_person(person))
     }
 
-    /// Forgets a person: every link whose token is theirs, with a delete owed for each object; every login; and notes
-    /// the deletion under this code. One transaction: after a crash either all of it holds or Meta got no answer.
+    /// Forgets a person: every link whose token is theirs, with a delete owed for each object; every login, also one that
+    /// is under way; and notes the deletion under this code. One transaction: after a crash either all of it holds or
+    /// Meta got no answer.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -121,6 +92,7 @@ impl Store {
             for link in &links {
                 core.remove_link(link, true);
             }
+            core.note_ended(person, &links, Reach::All);
             let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
             theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
             core.drop_chores_of(person);
@@ -245,6 +217,7 @@ impl Store {
         let count = gone.len();
         let codes = self
             .commit(|core| {
+                core.endings.forget(now);
                 core.used_states.retain(|_, expires_at| *expires_at > now);
                 // Whoever took one of these has been answered long ago, and the record went with it.
                 core.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
@@ -276,47 +249,13 @@ fn expired<T: serde::de::DeserializeOwned>(
     over.take(SWEEP_AT_ONCE).map(|(key, _)| (tree, key.to_vec())).collect()
 }
 
-fn put_account(core: &mut Core, keyring: &Keyring, user: UserId, account: NewAccount) {
-    let record = AccountRecord {
-        name: account.name,
-        token: seal_token(keyring, &account_context(user, &account.person), &account.token),
-        granted: account.granted,
-        expires_at: account.expires_at,
-        logged_in_at: Millis::now(),
-    };
-    core.put_account((user, account.person), record);
-}
-
 pub(super) fn remove_account(core: &mut Core, user: UserId, person: &AppUserId) {
     core.write(Tree::Accounts, account_key(user, person), None);
     core.accounts.remove(&(user, person.clone()));
 }
 
 pub(super) fn forget_account_without_links(core: &mut Core, user: UserId, person: &AppUserId) {
-    if !core.links_of_person(person).iter().any(|link| link.user == user) {
+    if !core.has_link_of(user, person) {
         remove_account(core, user, person);
     }
-}
-
-/// A new token starts the link afresh: health, and what was refused with the old one, are forgotten.
-fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, cause: Cause) -> LinkKey {
-    let link = LinkKey::new(user, new.page);
-    let earlier = core.record(&link);
-    let record = LinkRecord {
-        generation: Generation(core.next_seq()),
-        facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
-        name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
-        linked_at: Millis::now(),
-        token: seal_token(keyring, &link_context(&link), &new.token),
-        health: Health::Active,
-        ..LinkRecord::default()
-    };
-    core.put_record(&link, record);
-    core.tell(Told::Linked { link: link.clone(), anew: earlier.is_some() });
-    core.hinted.remove(&link);
-    core.mark(&link, cause);
-    if let Some(seq) = core.mark_seq(&link) {
-        core.note_when_durable(link.clone(), seq);
-    }
-    link
 }

@@ -45,6 +45,8 @@ pub struct LinkRecord {
     pub name: Option<String>,
     /// Which of the link's tokens this is.
     pub generation: Generation,
+    /// The number of the login that brought the token, in the order in which logins begin; 0 for an import.
+    pub login: u64,
     /// When it was linked, or linked again. For people to read; [`LinkRecord::generation`] tells tokens apart.
     pub linked_at: Millis,
     /// The page token.
@@ -77,8 +79,10 @@ pub struct AccountRecord {
     pub granted: Vec<String>,
     /// When the user token ends; `None` for never or unknown.
     pub expires_at: Option<Millis>,
-    /// When the person last logged in.
+    /// When the person last logged in: the code was exchanged then.
     pub logged_in_at: Millis,
+    /// The number of that login, in the order in which logins begin; 0 for an import.
+    pub login: u64,
 }
 
 /// A browser session.

@@ -2,6 +2,7 @@
 
 mod chores;
 mod damage;
+mod grants;
 mod notices;
 mod rotation;
 
@@ -24,7 +25,7 @@ fn page(n: u64) -> PageId {
 
 async fn link_one(store: &Store, user: UserId, n: u64) -> LinkKey {
     let new = NewLink { page: page(n), token: Secret::new("EAAB-token"), name: None, facebook_user: None };
-    store.put_links(user, None, vec![new], Cause::Link).await.unwrap().remove(0)
+    store.put_links(store.ticket(), user, None, vec![new], Cause::Link).await.unwrap().links.remove(0)
 }
 
 async fn unlink(store: &Store, link: &LinkKey, how: Unlinking) -> Vec<Revoking> {
@@ -146,7 +147,7 @@ async fn unlinking_forgets_the_token_and_owes_a_delete() {
         expires_at: None,
     };
     let new = |n| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
-    store.put_links(user, Some(account), vec![new(1), new(2)], Cause::Link).await.unwrap();
+    store.put_links(store.ticket(), user, Some(account), vec![new(1), new(2)], Cause::Link).await.unwrap();
     let (one, two) = (LinkKey::new(user, page(1)), LinkKey::new(user, page(2)));
     assert_eq!(unlink(&store, &one, Unlinking::default()).await, []);
     assert!(store.link(&one).unwrap().is_none());

@@ -2,11 +2,13 @@
 
 use super::people::remove_account;
 use super::{Store, Unavailable};
+use crate::grant::Reach;
 use crate::health::{Event, Why};
 use crate::model::{AppUserId, Generation, LinkKey, Millis};
 
 impl Store {
-    /// Parks every link of a person for what Facebook told, and forgets the person's logins. One transaction. Returns the
+    /// Parks every link of a person for what Facebook told, and forgets the person's logins, also one
+    /// that is under way. One transaction. Returns the
     /// links, each with the generation of the token that was parked.
     ///
     /// # Errors
@@ -21,6 +23,7 @@ impl Store {
                 let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
                 theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
                 core.drop_chores_of(person);
+                core.note_ended(person, &[], Reach::All);
                 core.with_generations(links)
             })
             .await?;

@@ -8,6 +8,7 @@ use super::records::{account_context, open_token};
 use super::seal::Keyring;
 use super::{Store, Unavailable};
 use crate::chore::Chore;
+use crate::grant::Reach;
 use crate::model::{AppUserId, LinkKey, Secret};
 
 /// How links are to be removed.
@@ -42,7 +43,7 @@ pub struct Unlinked {
 }
 
 impl Store {
-    /// Drops links: their tokens, their marks, what was staged. The objects are deleted unless they are to be kept; what
+    /// Drops links: their tokens, their marks, what was staged, also those that a login under way would make. The objects are deleted unless they are to be kept; what
     /// is left to do at Facebook is noted as [chores](crate::chore). One transaction.
     ///
     /// # Errors
@@ -53,6 +54,7 @@ impl Store {
             let mut people: BTreeMap<Option<AppUserId>, Option<Secret>> = BTreeMap::new();
             let mut unlinked = Unlinked::default();
             for link in links {
+                core.note_unlinked(link);
                 let Some(record) = core.remove_link(link, !how.keep_objects) else { continue };
                 core.note_unsubscribe(&keyring, link, &record);
                 let person = record.facebook_user.clone();
@@ -88,7 +90,8 @@ fn revoke(core: &mut Core, keyring: &Keyring, person: Option<AppUserId>, token: 
     }
     let Some(token) = token else { return Revoking::NoToken(person) };
     core.note_chore(keyring, Chore::Revoke(person.clone()), Some(person.clone()), &token);
-    // Logins without a link end with it.
+    // Logins without a link end with it, and so does one that is under way.
+    core.note_ended(&person, &[], Reach::All);
     let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| *p == person).cloned().collect();
     theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
     Revoking::Asked(person)

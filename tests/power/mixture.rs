@@ -311,7 +311,8 @@ impl Task {
         });
         let changed = changed.collect();
         self.begin(changed, Words::from([(account_name(user), token.clone())]));
-        self.store.put_links(user, Some(account), pages.iter().map(new).collect(), Cause::Link).await.unwrap();
+        let (ticket, links) = (self.store.ticket(), pages.iter().map(new).collect());
+        self.store.put_links(ticket, user, Some(account), links, Cause::Link).await.unwrap();
         self.done();
     }
 

@@ -5,11 +5,11 @@ use crate::chore::Chore;
 use crate::health::Why;
 use crate::store::chores::Ready;
 
-fn person(n: u64) -> AppUserId {
+pub(super) fn person(n: u64) -> AppUserId {
     (7700 + n).to_string().parse().unwrap()
 }
 
-fn login(n: u64) -> NewAccount {
+pub(super) fn login(n: u64) -> NewAccount {
     NewAccount {
         person: person(n),
         name: None,
@@ -19,14 +19,15 @@ fn login(n: u64) -> NewAccount {
     }
 }
 
-async fn link_as(store: &Store, user: UserId, n: u64, pages: &[u64]) -> Vec<LinkKey> {
+pub(super) async fn link_as(store: &Store, user: UserId, n: u64, pages: &[u64]) -> Vec<LinkKey> {
     let new = |p: &u64| NewLink {
         page: page(*p),
         token: Secret::new(format!("page-token-{p}")),
         name: None,
         facebook_user: Some(person(n)),
     };
-    store.put_links(user, Some(login(n)), pages.iter().map(new).collect(), Cause::Link).await.unwrap()
+    let links = pages.iter().map(new).collect();
+    store.put_links(store.ticket(), user, Some(login(n)), links, Cause::Link).await.unwrap().links
 }
 
 const REVOKE: Unlinking = Unlinking { keep_objects: false, revoke: true };
@@ -111,7 +112,7 @@ async fn without_a_token_or_a_known_person_the_app_stays() {
     let user = UserId::random();
     let new = |n, facebook_user| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user };
     let imported = vec![new(1, Some(person(1))), new(2, None)];
-    let links = store.put_links(user, None, imported, Cause::Link).await.unwrap();
+    let links = store.put_links(store.ticket(), user, None, imported, Cause::Link).await.unwrap().links;
     let unlinked = store.unlink(&links, REVOKE).await.unwrap();
     assert_eq!(unlinked.revoking, [Revoking::NobodyKnown, Revoking::NoToken(person(1))]);
     assert_eq!(words(&store), [("unsubscribe", false), ("unsubscribe", false)]);

@@ -152,7 +152,7 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     let store = on(dir.path());
     let (user, person): (_, AppUserId) = (UserId::random(), "77".parse().unwrap());
     let new = |n| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
-    store.put_links(user, None, vec![new(1), new(2)], Cause::Link).await.unwrap();
+    store.put_links(store.ticket(), user, None, vec![new(1), new(2)], Cause::Link).await.unwrap();
     let links = store.forget_person(&person, "code").await.unwrap();
     let deletion = Lane::Deletion("code".into());
     for link in &links {
@@ -170,9 +170,9 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     // Nothing to delete is done at once; an object that a new login overtakes is not owed any more.
     store.forget_person(&person, "nothing").await.unwrap();
     assert_eq!(all(&store, &Lane::Deletion("nothing".into())).await.len(), 1);
-    store.put_links(user, None, vec![new(3)], Cause::Link).await.unwrap();
+    store.put_links(store.ticket(), user, None, vec![new(3)], Cause::Link).await.unwrap();
     store.forget_person(&person, "overtaken").await.unwrap();
-    store.put_links(user, None, vec![new(3)], Cause::Link).await.unwrap();
+    store.put_links(store.ticket(), user, None, vec![new(3)], Cause::Link).await.unwrap();
     let overtaken = Lane::Deletion("overtaken".into());
     assert!(begin(&store, &overtaken).await.is_none());
     write(&store, &LinkKey::new(user, page(3)), 1, object("A", "1")).await;

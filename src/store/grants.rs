@@ -1,0 +1,171 @@
+//! Grants in the store: a login, or lines of an import, become links and accounts. What may still be stored when a
+//! newer decision came between is decided by [`grant`](crate::grant).
+
+use super::core::Core;
+use super::people::{NewAccount, NewLink};
+use super::records::{AccountRecord, LinkRecord, account_context, link_context, seal_token};
+use super::seal::Keyring;
+use super::{Store, Unavailable};
+use crate::grant::{Ended, Reach, Ticket};
+use crate::health::Health;
+use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, UserId};
+use crate::notice::Told;
+
+/// What became of a login.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// The links that were made, or that got the token of this login.
+    pub links: Vec<LinkKey>,
+    /// Those that were left as they are, and why.
+    pub left: Vec<(LinkKey, LeftAlone)>,
+}
+
+/// Why a link was left as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftAlone {
+    /// The grant or the link was ended after this login began.
+    Ended(Ended),
+    /// A login that began after this one gave the link its token.
+    NewerLogin,
+}
+
+impl Core {
+    /// A person is to be forgotten, or removed the app, and these links went with it.
+    pub(super) fn note_ended(&mut self, person: &AppUserId, links: &[LinkKey], reach: Reach) {
+        let (number, now) = (self.next_seq(), Millis::now());
+        self.endings.note_person(number, person, links, reach, now);
+    }
+
+    /// Is one of the user's links this person's?
+    pub(super) fn has_link_of(&self, user: UserId, person: &AppUserId) -> bool {
+        self.links_of_person(person).iter().any(|link| link.user == user)
+    }
+
+    /// An operator removes a link.
+    pub(super) fn note_unlinked(&mut self, link: &LinkKey) {
+        let (number, now) = (self.next_seq(), Millis::now());
+        self.endings.note_link(number, link, now);
+    }
+}
+
+impl Store {
+    /// A login or an import begins. To be taken before Facebook is asked for anything, or before lines are read.
+    pub fn ticket(&self) -> Ticket {
+        Ticket { number: self.lock().next_seq(), at: Millis::now() }
+    }
+
+    /// A ticket in words, for an import that comes in several requests: all of them are one import. It is good in this
+    /// process alone.
+    pub fn name_of(&self, ticket: Ticket) -> String {
+        format!("{:x}-{:x}-{:x}", self.inner.life, ticket.number, ticket.at.0)
+    }
+
+    /// The ticket of this name; `None` for one of another process, whose endings are not known any more.
+    pub fn ticket_named(&self, name: &str) -> Option<Ticket> {
+        let mut words = name.split('-').map(|word| u64::from_str_radix(word, 16).ok());
+        let (life, number, at) = (words.next()??, words.next()??, words.next()??);
+        let known = life == self.inner.life && words.next().is_none();
+        known.then_some(Ticket { number, at: Millis(at) })
+    }
+
+    /// A person of whom nothing is stored is to be forgotten: what a login or an import under way would store of theirs.
+    pub fn forget_what_is_under_way(&self, person: &AppUserId) {
+        self.lock().note_ended(person, &[], Reach::All);
+    }
+
+    /// Links pages to a user, or gives links a new token; notes the login; marks every one of them due. One
+    /// transaction: after a crash either all of it is there or nothing. What was ended after the ticket was taken is
+    /// left out; without any link of the person's an account that came with links is not stored either.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn put_links(
+        &self,
+        ticket: Ticket,
+        user: UserId,
+        account: Option<NewAccount>,
+        links: Vec<NewLink>,
+        cause: Cause,
+    ) -> Result<Stored, Unavailable> {
+        self.commit(|core| {
+            let (keyring, now) = (self.inner.keyring(), Millis::now());
+            let (came_with_links, mut stored) = (!links.is_empty(), Stored::default());
+            for new in links {
+                let link = LinkKey::new(user, new.page.clone());
+                match core.left_alone(ticket, &link, &new, now) {
+                    Some(why) => stored.left.push((link, why)),
+                    None => {
+                        put_link(core, &keyring, ticket, &link, new, cause);
+                        stored.links.push(link);
+                    }
+                }
+            }
+            let account = account.filter(|account| !came_with_links || core.has_link_of(user, &account.person));
+            let person = account.and_then(|account| put_account(core, &keyring, ticket, user, account, now));
+            core.void_chores(&stored.links, person.as_ref());
+            stored
+        })
+        .await
+    }
+}
+
+impl Core {
+    fn left_alone(&self, ticket: Ticket, link: &LinkKey, new: &NewLink, now: Millis) -> Option<LeftAlone> {
+        let standing = self.record(link);
+        let person = new.facebook_user.as_ref().or(standing.as_ref().and_then(|r| r.facebook_user.as_ref()));
+        if let Some(ended) = self.endings.ended_since(ticket, person, Some(link), now) {
+            return Some(LeftAlone::Ended(ended));
+        }
+        let newer = |record: &LinkRecord| record.login > ticket.number && record.health.is_active();
+        standing.is_some_and(|record| newer(&record)).then_some(LeftAlone::NewerLogin)
+    }
+}
+
+/// Stores a login, unless it was ended or is older than the one that stands; the person, if it was stored.
+fn put_account(
+    core: &mut Core,
+    keyring: &Keyring,
+    ticket: Ticket,
+    user: UserId,
+    account: NewAccount,
+    now: Millis,
+) -> Option<AppUserId> {
+    let person = account.person.clone();
+    let standing = core.accounts.get(&(user, person.clone()));
+    let is_older = standing.is_some_and(|standing| standing.login > ticket.number);
+    if is_older || core.endings.ended_since(ticket, Some(&person), None, now).is_some() {
+        return None;
+    }
+    let record = AccountRecord {
+        name: account.name,
+        token: seal_token(keyring, &account_context(user, &person), &account.token),
+        granted: account.granted,
+        expires_at: account.expires_at,
+        logged_in_at: ticket.at,
+        login: ticket.number,
+    };
+    core.put_account((user, person.clone()), record);
+    Some(person)
+}
+
+/// A new token starts the link afresh: health, and what was refused with the old one, are forgotten.
+fn put_link(core: &mut Core, keyring: &Keyring, ticket: Ticket, link: &LinkKey, new: NewLink, cause: Cause) {
+    let earlier = core.record(link);
+    let record = LinkRecord {
+        generation: Generation(core.next_seq()),
+        login: ticket.number,
+        facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
+        name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
+        linked_at: Millis::now(),
+        token: seal_token(keyring, &link_context(link), &new.token),
+        health: Health::Active,
+        ..LinkRecord::default()
+    };
+    core.put_record(link, record);
+    core.tell(Told::Linked { link: link.clone(), anew: earlier.is_some() });
+    core.hinted.remove(link);
+    core.mark(link, cause);
+    if let Some(seq) = core.mark_seq(link) {
+        core.note_when_durable(link.clone(), seq);
+    }
+}

@@ -1,0 +1,153 @@
+//! Logins under way, and what was decided meanwhile.
+
+use super::chores::{link_as, login, person};
+use super::*;
+use crate::grant::{Ended, Ticket};
+use crate::health::Why;
+use crate::store::grants::{LeftAlone, Stored};
+
+/// A login of this person that began with this ticket comes to its end, with these pages.
+async fn finish(store: &Store, ticket: Ticket, user: UserId, n: u64, pages: &[u64]) -> Stored {
+    let new = |p: &u64| NewLink {
+        page: page(*p),
+        token: Secret::new(format!("token-of-login-{}", ticket.number)),
+        name: None,
+        facebook_user: Some(person(n)),
+    };
+    let links = pages.iter().map(new).collect();
+    store.put_links(ticket, user, Some(login(n)), links, Cause::Link).await.unwrap()
+}
+
+fn reasons(stored: &Stored) -> Vec<LeftAlone> {
+    stored.left.iter().map(|(_, why)| *why).collect()
+}
+
+const PERSON: LeftAlone = LeftAlone::Ended(Ended::Person);
+
+#[tokio::test]
+async fn a_login_under_way_does_not_bring_back_a_forgotten_person() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    link_as(&store, user, 1, &[1]).await;
+    let ticket = store.ticket();
+    store.forget_person(&person(1), "code").await.unwrap();
+    let stored = finish(&store, ticket, user, 1, &[1, 2]).await;
+    assert_eq!((stored.links.len(), reasons(&stored)), (0, vec![PERSON; 2]));
+    assert_eq!((store.links(), store.accounts(), store.known_of(&person(1))), (vec![], vec![], None));
+    // Somebody else's login for the same user and page is no concern of it, and neither is the person's next one.
+    assert_eq!(finish(&store, ticket, user, 2, &[1]).await.links.len(), 1);
+    assert_eq!(finish(&store, store.ticket(), user, 1, &[1, 2]).await.links.len(), 2);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn nor_a_person_who_removed_the_app_or_of_whom_nothing_was_stored_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let ticket = store.ticket();
+    store.park_person(&person(1), Why::AppRemoved).await.unwrap();
+    assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1]).await), [PERSON]);
+    let ticket = store.ticket();
+    let purged = crate::purge::apply(&store, vec![person(1), person(2)], false).await;
+    assert!(purged.outcomes.iter().all(|outcome| outcome.known.is_none()));
+    assert_eq!(reasons(&finish(&store, ticket, user, 2, &[2]).await), [PERSON]);
+    assert_eq!((store.links(), store.accounts()), (vec![], vec![]));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_link_that_was_removed_meanwhile_is_not_made_again_and_the_others_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let links = link_as(&store, user, 1, &[1, 2]).await;
+    let ticket = store.ticket();
+    unlink(&store, &links[0], Unlinking::default()).await;
+    let stored = finish(&store, ticket, user, 1, &[1, 2]).await;
+    assert_eq!(stored.links, links[1..]);
+    assert_eq!(stored.left, [(links[0].clone(), LeftAlone::Ended(Ended::Link))]);
+    assert_eq!(store.accounts().len(), 1);
+    // When nothing is left of the login, its user token is not kept either.
+    let ticket = store.ticket();
+    unlink(&store, &links[1], Unlinking::default()).await;
+    assert_eq!(finish(&store, ticket, user, 1, &[2]).await.links, []);
+    assert_eq!((store.links(), store.accounts()), (vec![], vec![]));
+    // An operator who takes the app out of the account means every page of it.
+    let links = link_as(&store, user, 1, &[1]).await;
+    let ticket = store.ticket();
+    unlink(&store, &links[0], Unlinking { keep_objects: false, revoke: true }).await;
+    assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1, 2]).await), [PERSON; 2]);
+    assert!(store.chores().iter().all(|one| !one.void), "what was asked for is done");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_older_login_that_ends_later_does_not_replace_the_tokens_of_a_newer_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let (older, newer) = (store.ticket(), store.ticket());
+    let links = finish(&store, newer, user, 1, &[1]).await.links;
+    let stored = finish(&store, older, user, 1, &[1, 2]).await;
+    assert_eq!(stored.left, [(links[0].clone(), LeftAlone::NewerLogin)]);
+    assert_eq!(stored.links.len(), 1);
+    let token = store.link(&links[0]).unwrap().unwrap().token;
+    assert_eq!(token.expose(), format!("token-of-login-{}", newer.number));
+    let (account, _) = store.account(user, &person(1)).unwrap();
+    assert_eq!((account.login, account.logged_in_at), (newer.number, newer.at));
+    // A token that does not work any more is replaced by whatever comes.
+    store.park_link(&links[0], held(&store, &links[0]), Why::Invalid).await.unwrap();
+    assert_eq!(finish(&store, older, user, 1, &[1]).await.links, links);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn lines_of_an_import_under_way_are_left_out_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let links = link_as(&store, user, 1, &[1, 2]).await;
+    let ticket = store.ticket();
+    unlink(&store, &links[1], Unlinking::default()).await;
+    store.forget_person(&person(1), "code").await.unwrap();
+    let line =
+        |page: u64, person: &str| format!("{{\"user\":\"{user}\",\"page_id\":{page},\"access_token\":\"t\"{person}}}");
+    let lines = [
+        line(1001, ""),
+        line(1002, ""),
+        line(1003, &format!(",\"facebook_user_id\":\"{}\"", person(1))),
+        line(1003, ""),
+        format!("{{\"user\":\"{user}\",\"account\":\"{}\",\"access_token\":\"t\"}}", person(1)),
+    ];
+    let parsed = crate::import::parse(lines.join("\n").as_bytes(), 10, None);
+    let imported = crate::import::store(&store, ticket, parsed).await.unwrap();
+    let left: Vec<usize> = imported.left.iter().map(|left| left.line).collect();
+    assert_eq!((left, imported.links.len()), (vec![10, 11, 12], 1));
+    assert_eq!(store.accounts(), []);
+    // The next request of one file has the same ticket, and another process knows nothing of it.
+    let name = store.name_of(ticket);
+    assert_eq!(store.ticket_named(&name), Some(ticket));
+    for strange in ["", "-", "0-1-2", &format!("{name}-1"), "x-1-2"] {
+        assert_eq!(store.ticket_named(strange), None, "{strange}");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn it_holds_when_the_store_is_opened_again_in_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    link_as(&store, user, 1, &[1]).await;
+    let ticket = store.ticket();
+    store.forget_person(&person(1), "code").await.unwrap();
+    store.lock().suspect();
+    let mut condition = store.condition();
+    condition.wait_for(|c| matches!(c, Condition::Down(_))).await.unwrap();
+    condition.wait_for(|c| *c == Condition::Up).await.unwrap();
+    assert!(store.ticket().number > ticket.number, "the sequence goes on");
+    assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1]).await), [PERSON]);
+    store.close().await;
+}
