@@ -489,8 +489,16 @@ impl<'a> Loader<'a> {
         let marks = self.marks.values().map(|m| m.seq);
         let outbox = self.outbox.values().map(|s| s.seq);
         let chores = self.chores.values().map(|c| c.seq);
-        let links = self.links.values().flat_map(|r| [r.generation.0, r.hint.unwrap_or(0)]);
-        marks.chain(outbox).chain(chores).chain(links).chain(self.notices.keys().copied()).max().unwrap_or(0)
+        let links = self.links.values().flat_map(|r| [r.generation.0, r.login, r.hint.unwrap_or(0)]);
+        let logins = self.accounts.values().map(|account| account.login);
+        marks
+            .chain(outbox)
+            .chain(chores)
+            .chain(links)
+            .chain(logins)
+            .chain(self.notices.keys().copied())
+            .max()
+            .unwrap_or(0)
     }
 
     /// One entry for each link and for each link that is gone and still owes Spaces a delete.

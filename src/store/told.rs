@@ -24,6 +24,8 @@ impl Store {
                 theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
                 core.drop_chores_of(person);
                 core.note_ended(person, &[], Reach::All);
+                // They may be parked by a request before this one, which is still on its way to disk.
+                core.wait_for_queue();
                 core.with_generations(links)
             })
             .await?;

@@ -53,6 +53,8 @@ impl Store {
             let keyring = self.inner.keyring();
             let mut people: BTreeMap<Option<AppUserId>, Option<Secret>> = BTreeMap::new();
             let mut unlinked = Unlinked::default();
+            // They may be gone by a decision before this one, which is still on its way to disk.
+            core.wait_for_queue();
             for link in links {
                 core.note_unlinked(link);
                 let Some(record) = core.remove_link(link, !how.keep_objects) else { continue };
