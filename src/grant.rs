@@ -65,6 +65,11 @@ pub enum Reach {
 }
 
 impl Reach {
+    /// The reach of a decision: an operator's ends everything, one of Meta's that is dated ends what is not newer.
+    pub fn of(issued_at: Option<Millis>, now: Millis) -> Reach {
+        issued_at.map_or(Reach::All, |issued_at| Reach::of_request(issued_at, now))
+    }
+
     /// The reach of a request that Meta dated so and that arrived now.
     pub fn of_request(issued_at: Millis, now: Millis) -> Reach {
         Reach::UpTo(issued_at.min(now).plus(MARGIN))

@@ -8,16 +8,14 @@ use serde_json::{Value, json};
 
 use crate::export::{Opener, SCHEMA};
 use crate::grant::{Ended, Ticket};
-use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
-use crate::store::grants::LeftAlone;
+use crate::model::{AppUserId, LinkKey, Millis, PageId, Secret, UserId};
+use crate::store::imports::{AccountLine, Imported, LeftLine, LinkLine, Reason, Subject};
 use crate::store::people::{NewAccount, NewLink};
 use crate::store::{Store, Unavailable};
 
 /// A token longer than this is no token.
 const MAX_TOKEN: usize = 4096;
 const MAX_NAME: usize = 1024;
-/// Links in one transaction.
-const AT_ONCE: usize = 200;
 
 /// What was read of the lines.
 #[derive(Debug, Default)]
@@ -28,55 +26,6 @@ pub struct Parsed {
     pub accounts: Vec<AccountLine>,
     /// Lines that cannot be imported.
     pub bad: Vec<BadLine>,
-}
-
-/// A line with a link.
-#[derive(Debug, Clone)]
-pub struct LinkLine {
-    /// Counted from 1.
-    pub line: usize,
-    /// The user.
-    pub user: UserId,
-    /// The link.
-    pub link: NewLink,
-}
-
-/// A line with a login.
-#[derive(Debug, Clone)]
-pub struct AccountLine {
-    /// Counted from 1.
-    pub line: usize,
-    /// The user.
-    pub user: UserId,
-    /// The login.
-    pub account: NewAccount,
-}
-
-/// A line whose link was left as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftLine {
-    /// Counted from 1.
-    pub line: usize,
-    /// The link.
-    pub link: LinkKey,
-    /// The reason.
-    pub reason: &'static str,
-}
-
-impl LeftLine {
-    /// As JSON.
-    pub fn json(&self) -> Value {
-        json!({"line": self.line, "user": self.link.user, "page_id": self.link.page, "reason": self.reason})
-    }
-}
-
-/// What became of the lines.
-#[derive(Debug, Default)]
-pub struct Imported {
-    /// The links that were made, or that got a new token.
-    pub links: Vec<LinkKey>,
-    /// Lines whose links were left as they are.
-    pub left: Vec<LeftLine>,
 }
 
 /// A line that cannot be imported.
@@ -102,12 +51,15 @@ struct Line {
     #[serde(default)]
     granted: Vec<String>,
     expires_at: Option<Millis>,
+    granted_at: Option<Moment>,
+    linked_at: Option<Moment>,
+    logged_in_at: Option<Moment>,
 }
 
 enum Good {
     Head,
-    Link(UserId, NewLink),
-    Account(UserId, NewAccount),
+    Link(UserId, NewLink, Option<Millis>),
+    Account(UserId, NewAccount, Option<Millis>),
 }
 
 /// Ids are written as text or as numbers.
@@ -116,6 +68,26 @@ enum Good {
 enum Text {
     Text(String),
     Number(u64),
+}
+
+/// A moment is written in milliseconds since 1970, or as RFC 3339 has it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Moment {
+    Millis(u64),
+    Text(String),
+}
+
+impl Moment {
+    fn millis(self) -> Result<Millis, String> {
+        let text = match self {
+            Moment::Millis(millis) => return Ok(Millis(millis)),
+            Moment::Text(text) => text,
+        };
+        let moment = time::OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339);
+        let millis = moment.ok().and_then(|at| u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok());
+        millis.map(Millis).ok_or_else(|| "a time is neither RFC 3339 nor milliseconds since 1970".to_owned())
+    }
 }
 
 impl Text {
@@ -139,9 +111,11 @@ pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed
         }
         match parse_line(line, opener) {
             Ok(Good::Head) => {}
-            Ok(Good::Link(user, link)) => parsed.good.push(LinkLine { line: first_line + at, user, link }),
-            Ok(Good::Account(user, account)) => {
-                parsed.accounts.push(AccountLine { line: first_line + at, user, account });
+            Ok(Good::Link(user, link, granted_at)) => {
+                parsed.good.push(LinkLine { line: first_line + at, user, link, granted_at });
+            }
+            Ok(Good::Account(user, account, logged_in_at)) => {
+                parsed.accounts.push(AccountLine { line: first_line + at, user, account, logged_in_at });
             }
             Err(error) => parsed.bad.push(BadLine { line: first_line + at, error }),
         }
@@ -176,14 +150,17 @@ fn parse_line(line: &[u8], opener: Option<&Opener>) -> Result<Good, String> {
         let person: AppUserId = person.into_text().parse().map_err(bad)?;
         let token = sound(unsealed(&|opener, sealed| opener.account_token(user, &person, sealed))?)?;
         let (granted, expires_at) = (line.granted, line.expires_at);
-        return Ok(Good::Account(user, NewAccount { person, name, token, granted, expires_at }));
+        let logged_in_at = line.logged_in_at.map(Moment::millis).transpose()?;
+        return Ok(Good::Account(user, NewAccount { person, name, token, granted, expires_at }, logged_in_at));
     }
     let page: PageId = line.page_id.ok_or(FORM)?.into_text().parse().map_err(bad)?;
     let link = LinkKey::new(user, page.clone());
     let token = sound(unsealed(&|opener, sealed| opener.link_token(&link, sealed))?)?;
     let person = line.facebook_user_id.map(|id| id.into_text().parse::<AppUserId>());
     let facebook_user = person.transpose().map_err(bad)?;
-    Ok(Good::Link(user, NewLink { page, token, name, facebook_user }))
+    // A link that was imported itself has no time of a grant; it was granted before it was linked.
+    let granted_at = line.granted_at.or(line.linked_at).map(Moment::millis).transpose()?;
+    Ok(Good::Link(user, NewLink { page, token, name, facebook_user }, granted_at))
 }
 
 fn sound(token: Secret) -> Result<Secret, String> {
@@ -198,14 +175,15 @@ fn sound(token: Secret) -> Result<Secret, String> {
 /// The same links and logins as plain lines, for a daemon on this machine; the tokens stand in them. Each keeps its
 /// number, when the first line that was parsed had this one: in the place of other lines stand empty ones.
 pub fn plain(parsed: &Parsed, first_line: usize) -> Vec<u8> {
-    let links = parsed.good.iter().map(|LinkLine { line, user, link }| {
+    let links = parsed.good.iter().map(|LinkLine { line, user, link, granted_at }| {
         let value = json!({"user": user, "page_id": link.page, "access_token": link.token.expose(),
-            "name": link.name, "facebook_user_id": link.facebook_user});
+            "name": link.name, "facebook_user_id": link.facebook_user, "granted_at": granted_at});
         (*line, value)
     });
-    let accounts = parsed.accounts.iter().map(|AccountLine { line, user, account }| {
+    let accounts = parsed.accounts.iter().map(|AccountLine { line, user, account, logged_in_at }| {
         let value = json!({"user": user, "account": account.person, "access_token": account.token.expose(),
-            "name": account.name, "granted": account.granted, "expires_at": account.expires_at});
+            "name": account.name, "granted": account.granted, "expires_at": account.expires_at,
+            "logged_in_at": logged_in_at});
         (*line, value)
     });
     let lines: BTreeMap<usize, Value> = links.chain(accounts).collect();
@@ -218,41 +196,35 @@ pub fn plain(parsed: &Parsed, first_line: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Why a line was left alone.
-fn reason(why: LeftAlone) -> &'static str {
-    match why {
-        LeftAlone::Ended(Ended::Person) => "the person was forgotten or removed the app while the import was under way",
-        LeftAlone::Ended(Ended::Link) => "it was unlinked while the import was under way",
-        LeftAlone::Ended(Ended::TooOld) => "the import has been under way for too long; import this line again",
-        LeftAlone::NewerLogin => "a login gave the link a token while the import was under way",
+/// Why a line changed nothing, in words.
+pub fn reason_text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Ended(Ended::Person) => "the person was forgotten or removed the app while the import was under way",
+        Reason::Ended(Ended::Link) => "it was unlinked while the import was under way",
+        Reason::Ended(Ended::TooOld) => "the import has been under way for too long; import this line again",
     }
 }
 
-/// Makes the links durable, some hundred at a time, then the logins. What was ended after the ticket was taken is left
-/// alone.
+/// A line that changed nothing, as JSON.
+pub fn left_json(left: &LeftLine) -> Value {
+    let reason = reason_text(left.reason);
+    match &left.subject {
+        Subject::Link(link) => {
+            json!({"line": left.line, "user": link.user, "page_id": link.page, "reason": reason})
+        }
+        Subject::Account(user, person) => {
+            json!({"line": left.line, "user": user, "account": person, "reason": reason})
+        }
+    }
+}
+
+/// Makes the links durable, then the logins. What was ended after the ticket was taken is left as it is.
 ///
 /// # Errors
 /// [`Unavailable`]; those before the failure stay.
 pub async fn store(store: &Store, ticket: Ticket, parsed: Parsed) -> Result<Imported, Unavailable> {
-    let mut imported = Imported::default();
-    let mut by_user: BTreeMap<UserId, Vec<LinkLine>> = BTreeMap::new();
-    for line in parsed.good {
-        by_user.entry(line.user).or_default().push(line);
-    }
-    for (user, lines) in by_user {
-        for lines in lines.chunks(AT_ONCE) {
-            let links = lines.iter().map(|line| line.link.clone()).collect();
-            let stored = store.put_links(ticket, user, None, links, Cause::Link).await?;
-            imported.links.extend(stored.links);
-            for (link, why) in stored.left {
-                let line = lines.iter().find(|line| line.link.page == link.page).map_or(0, |line| line.line);
-                imported.left.push(LeftLine { line, link, reason: reason(why) });
-            }
-        }
-    }
-    for AccountLine { user, account, .. } in parsed.accounts {
-        store.put_links(ticket, user, Some(account), Vec::new(), Cause::Link).await?;
-    }
+    let mut imported = store.import_links(ticket, &parsed.good).await?;
+    imported.left.extend(store.import_accounts(ticket, parsed.accounts).await?);
     imported.left.sort_by_key(|left| left.line);
     Ok(imported)
 }
@@ -298,7 +270,7 @@ mod tests {
             granted: vec!["pages_show_list".into()],
             expires_at: Some(Millis(5)),
         };
-        store.put_links(store.ticket(), user, Some(account), vec![link], Cause::Link).await.unwrap();
+        store.put_links(store.ticket(), user, Some(account), vec![link], crate::model::Cause::Link).await.unwrap();
         (store, user, person)
     }
 

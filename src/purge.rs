@@ -99,8 +99,8 @@ pub async fn apply(store: &Store, people: Vec<AppUserId>, dry_run: bool) -> Appl
         }
         if known.is_some() && !dry_run {
             let fresh = Uuid::new_v4().simple().to_string();
-            match store.forget_person(&person, &fresh).await {
-                Ok(links) => applied.links.extend(links),
+            match store.forget_person(&person, &fresh, None).await {
+                Ok(gone) => applied.links.extend(gone.links.into_iter().map(|(link, _)| link)),
                 Err(error) => {
                     applied.stopped = Some(error);
                     return applied;

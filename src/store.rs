@@ -56,6 +56,7 @@ mod core;
 pub mod deletions;
 mod engine;
 pub mod grants;
+pub mod imports;
 pub(crate) mod journal;
 mod links;
 pub mod notices;

@@ -171,7 +171,7 @@ fn send(target: &Target, source: &Source, batch: &[u8], first: usize, tally: &mu
             let stored = stored.map_err(|e| Failure::new(exit::IO, e.to_string(), "see that the disk has room"))?;
             tally.imported += stored.links.len();
             let left = stored.left.into_iter();
-            tally.left.extend(left.map(|left| BadLine { line: left.line, error: left.reason.to_owned() }));
+            tally.left.extend(left.map(|l| BadLine { line: l.line, error: lines::reason_text(l.reason).to_owned() }));
             Ok(())
         }
     }

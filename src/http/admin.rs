@@ -263,7 +263,7 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
     match importing.await {
         Ok(Ok(imported)) => {
             let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
-            let left: Vec<Value> = imported.left.iter().map(import::LeftLine::json).collect();
+            let left: Vec<Value> = imported.left.iter().map(import::left_json).collect();
             let count = imported.links.len();
             let run = house.store.name_of(ticket);
             answers::json(StatusCode::OK, &json!({"imported": count, "left": left, "bad": bad, "run": run}))

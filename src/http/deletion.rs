@@ -5,6 +5,12 @@
 //! before the answer. A deletion drops the links, the tokens and the login in the store and owes Spaces a delete for
 //! each object, all durable before the confirmation code is handed out; the uploader carries the deletes out, however
 //! long that takes, and the status page counts what is left.
+//!
+//! A request that arrives late, or again, ends the grants that were made before Meta wrote it, and no newer ones:
+//! [`grant`](crate::grant) has the rule and its margin. Meta gets its usual answer all the same, because nothing is
+//! left for it to repeat; the status page says to the person what stayed and how to have that deleted too. A
+//! `signed_request` of a login (with a code or a token) is signed in the same way and lies in any browser that logs
+//! in; it expresses no wish to leave, and is refused.
 
 use std::sync::Arc;
 
@@ -21,9 +27,10 @@ use crate::actors::supervisor::SupervisorMsg;
 use crate::health::Why;
 use crate::house::House;
 use crate::model::{AppUserId, Millis};
-use crate::signature::parse_signed_request;
+use crate::signature::{SignedRequest, SignedRequestError, parse_signed_request};
 use crate::store::Unavailable;
 use crate::store::deletions::Deletion;
+use crate::store::people::Departure;
 
 const OLDER_VERSIONS: &str = " The storage would not tell whether it keeps older versions of that page data; if it does, \
                               they stay until they expire there or the operator removes them.";
@@ -32,53 +39,70 @@ const MAX_FORM: usize = 16 << 10;
 
 /// `POST /facebook/deauthorize`.
 pub(super) async fn deauthorize(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let person = match signed_person(house, request, conn).await {
-        Ok(person) => person,
+    let SignedRequest { user_id: person, issued_at, .. } = match signed_request(house, request, conn).await {
+        Ok(signed) => signed,
         Err(answer) => return *answer,
     };
-    match park_all(house, &person).await {
-        Ok(links) => {
-            tracing::info!(%person, links, "a person removed the app; their links stop");
+    // A task of its own: a client that goes away must not come between the decision and the pages.
+    let parking = house.tasks.spawn(park_all(house.clone(), person.clone(), issued_at));
+    match parking.await {
+        Ok(Ok(departure)) => {
+            let (links, newer) = (departure.links.len(), departure.kept);
+            tracing::info!(%person, links, newer, "a person removed the app; links of newer grants go on");
             answers::json(StatusCode::OK, &json!({"status": "success"}))
         }
-        Err(error) => unavailable(&error),
+        Ok(Err(error)) => unavailable(&error),
+        Err(_) => broke_off(),
     }
 }
 
-async fn park_all(house: &Arc<House>, person: &AppUserId) -> Result<usize, Unavailable> {
-    let links = house.store.park_person(person, Why::AppRemoved).await?;
-    for (link, generation) in &links {
+async fn park_all(house: Arc<House>, person: AppUserId, issued_at: Millis) -> Result<Departure, Unavailable> {
+    let departure = house.store.park_person(&person, Why::AppRemoved, Some(issued_at)).await?;
+    for (link, generation) in &departure.links {
         if let Some(place) = house.directory.find(link) {
             // A page that is gone finds its health in the store when it is back.
             let _ = place.actor.cast(PageMsg::Park(*generation, Why::AppRemoved));
         }
     }
     house.tell_chores();
-    Ok(links.len())
+    Ok(departure)
 }
 
 /// `POST /facebook/data-deletion`.
 pub(super) async fn request(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let person = match signed_person(house, request, conn).await {
-        Ok(person) => person,
+    let SignedRequest { user_id: person, issued_at, .. } = match signed_request(house, request, conn).await {
+        Ok(signed) => signed,
         Err(answer) => return *answer,
     };
     let code = Uuid::new_v4().simple().to_string();
-    match delete_all(house, &person, &code).await {
-        Ok(links) => {
-            tracing::info!(%person, links, "a person asked to be forgotten");
+    // A task of its own, as above.
+    let deleting = house.tasks.spawn(delete_all(house.clone(), person.clone(), code.clone(), issued_at));
+    match deleting.await {
+        Ok(Ok(departure)) => {
+            let (links, newer) = (departure.links.len(), departure.kept);
+            tracing::info!(%person, links, newer, "a person asked to be forgotten; links of newer grants stay");
             let url = format!("{}/facebook/data-deletion/{code}", house.setup().config.http.public_url);
             answers::json(StatusCode::OK, &json!({"url": url, "confirmation_code": code}))
         }
-        Err(error) => unavailable(&error),
+        Ok(Err(error)) => unavailable(&error),
+        Err(_) => broke_off(),
     }
 }
 
-async fn delete_all(house: &Arc<House>, person: &AppUserId, code: &str) -> Result<usize, Unavailable> {
-    let links = house.store.forget_person(person, code).await?;
-    let count = links.len();
+async fn delete_all(
+    house: Arc<House>,
+    person: AppUserId,
+    code: String,
+    issued_at: Millis,
+) -> Result<Departure, Unavailable> {
+    let departure = house.store.forget_person(&person, &code, Some(issued_at)).await?;
+    let links = departure.links.iter().map(|(link, _)| link.clone()).collect();
     house.tell_supervisor(SupervisorMsg::Unlinked(links));
-    Ok(count)
+    Ok(departure)
+}
+
+fn broke_off() -> Answer {
+    answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request broke off inside the daemon")
 }
 
 /// `GET /facebook/data-deletion/{code}`, for people.
@@ -87,26 +111,48 @@ pub(super) fn status(house: &House, code: &str) -> Answer {
         let body = "<p>This confirmation code is not known here. Check that it is complete.</p>";
         return answers::page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
     };
-    let Deletion { asked_at, objects, open, done_at, versions_unknown } = deletion;
-    let (title, mut text) = if open == 0 {
-        let text = "Access tokens, the record of your login and the stored page data are gone.";
-        ("Your data is deleted", text.to_owned())
-    } else {
-        let text = format!(
-            "Access tokens and the record of your login are gone. Stored page data still to be deleted: {open} of \
-             {objects}. This finishes by itself; look again later."
-        );
-        ("Your data is being deleted", text)
+    let Deletion { objects, open, ended, versions_unknown, .. } = deletion;
+    let stays = what_stays(&deletion);
+    let (title, mut text) = match (open, &stays) {
+        (0, Some(_)) if ended == 0 && objects == 0 => ("Nothing was deleted", String::new()),
+        (0, _) => {
+            let text = "Access tokens, the record of your login and the stored page data are gone.";
+            (if stays.is_some() { "Your earlier data is deleted" } else { "Your data is deleted" }, text.to_owned())
+        }
+        _ => {
+            let text = format!(
+                "Access tokens and the record of your login are gone. Stored page data still to be deleted: {open} of \
+                 {objects}. This finishes by itself; look again later."
+            );
+            (if stays.is_some() { "Your earlier data is being deleted" } else { "Your data is being deleted" }, text)
+        }
     };
     if versions_unknown {
         text.push_str(OLDER_VERSIONS);
     }
-    let done = done_at.map_or(String::new(), |at| format!(" Done at {}.", at.rfc3339()));
-    let times = format!("<p class=soft>Asked for at {}.{done}</p>", asked_at.rfc3339());
-    answers::page(StatusCode::OK, title, &format!("<p>{text}</p>{times}"))
+    let done = deletion.done_at.map_or(String::new(), |at| format!(" Done at {}.", at.rfc3339()));
+    let times = format!("<p class=soft>Asked for at {}.{done}</p>", deletion.asked_at.rfc3339());
+    let paragraphs: String =
+        [Some(text), stays].into_iter().flatten().filter(|p| !p.is_empty()).map(|p| format!("<p>{p}</p>")).collect();
+    answers::page(StatusCode::OK, title, &format!("{paragraphs}{times}"))
 }
 
-async fn signed_person(house: &House, request: Request<Incoming>, conn: &Conn) -> Result<AppUserId, Box<Answer>> {
+/// What a request did not delete because it is newer, and how to have it deleted; `None` when nothing stayed.
+fn what_stays(deletion: &Deletion) -> Option<String> {
+    let pages = match deletion.kept {
+        0 if !deletion.kept_login => return None,
+        0 => "That login stays".to_owned(),
+        1 => "That login and 1 linked page stay".to_owned(),
+        more => format!("That login and {more} linked pages stay"),
+    };
+    let written = deletion.issued_at.unwrap_or(deletion.asked_at).rfc3339();
+    Some(format!(
+        "Facebook wrote this request at {written}, and you logged in again after that. {pages}, because the request is \
+         older. To have them deleted too, remove the app on Facebook once more and ask for deletion again."
+    ))
+}
+
+async fn signed_request(house: &House, request: Request<Incoming>, conn: &Conn) -> Result<SignedRequest, Box<Answer>> {
     let setup = house.setup();
     let read = body::read(request.into_body(), MAX_FORM, setup.config.http.body_timeout, conn).await;
     let whole = read.map_err(|why| Box::new(answers::no_body(why)))?;
@@ -115,13 +161,14 @@ async fn signed_person(house: &House, request: Request<Incoming>, conn: &Conn) -
     let signed = field.ok_or_else(|| Box::new(missing()))?;
     let f = &setup.config.facebook;
     let secrets: Vec<_> = [Some(&f.app_secret), f.previous_app_secret.as_ref()].into_iter().flatten().collect();
-    match parse_signed_request(&signed, &secrets, Millis::now()) {
-        Ok(request) => Ok(request.user_id),
-        Err(error) => {
-            tracing::warn!(%error, "a signed request is refused");
-            Err(Box::new(answers::error(StatusCode::UNAUTHORIZED, "bad_signed_request", &error.to_string())))
-        }
-    }
+    parse_signed_request(&signed, &secrets, Millis::now()).map_err(|error| {
+        tracing::warn!(%error, "a signed request is refused");
+        let (status, code) = match error {
+            SignedRequestError::OfLogin => (StatusCode::BAD_REQUEST, "signed_request_of_login"),
+            _ => (StatusCode::UNAUTHORIZED, "bad_signed_request"),
+        };
+        Box::new(answers::error(status, code, &error.to_string()))
+    })
 }
 
 fn unavailable(error: &Unavailable) -> Answer {

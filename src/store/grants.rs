@@ -29,6 +29,15 @@ pub enum LeftAlone {
     NewerLogin,
 }
 
+/// Where a token comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    /// The number of the login, in the order in which logins begin; 0 for an import.
+    pub login: u64,
+    /// When the person granted it, where known.
+    pub granted_at: Option<Millis>,
+}
+
 impl Core {
     /// A person is to be forgotten, or removed the app, and these links went with it.
     pub(super) fn note_ended(&mut self, person: &AppUserId, links: &[LinkKey], reach: Reach) {
@@ -89,19 +98,24 @@ impl Store {
     ) -> Result<Stored, Unavailable> {
         self.commit(|core| {
             let (keyring, now) = (self.inner.keyring(), Millis::now());
+            let origin = Origin { login: ticket.number, granted_at: Some(ticket.at) };
             let (came_with_links, mut stored) = (!links.is_empty(), Stored::default());
             for new in links {
                 let link = LinkKey::new(user, new.page.clone());
                 match core.left_alone(ticket, &link, &new, now) {
                     Some(why) => stored.left.push((link, why)),
                     None => {
-                        put_link(core, &keyring, ticket, &link, new, cause);
+                        put_link(core, &keyring, origin, &link, new, cause);
                         stored.links.push(link);
                     }
                 }
             }
             let account = account.filter(|account| !came_with_links || core.has_link_of(user, &account.person));
-            let person = account.and_then(|account| put_account(core, &keyring, ticket, user, account, now));
+            let account = account.filter(|account| core.may_store(ticket, user, &account.person, now));
+            let person = account.as_ref().map(|account| account.person.clone());
+            if let Some(account) = account {
+                put_account(core, &keyring, origin, user, account);
+            }
             core.void_chores(&stored.links, person.as_ref());
             stored
         })
@@ -110,6 +124,13 @@ impl Store {
 }
 
 impl Core {
+    /// May this person's login be stored? Not when it was ended, nor over a newer one.
+    fn may_store(&self, ticket: Ticket, user: UserId, person: &AppUserId, now: Millis) -> bool {
+        let standing = self.accounts.get(&(user, person.clone()));
+        let is_older = standing.is_some_and(|standing| standing.login > ticket.number);
+        !is_older && self.endings.ended_since(ticket, Some(person), None, now).is_none()
+    }
+
     fn left_alone(&self, ticket: Ticket, link: &LinkKey, new: &NewLink, now: Millis) -> Option<LeftAlone> {
         let standing = self.record(link);
         let person = new.facebook_user.as_ref().or(standing.as_ref().and_then(|r| r.facebook_user.as_ref()));
@@ -121,39 +142,26 @@ impl Core {
     }
 }
 
-/// Stores a login, unless it was ended or is older than the one that stands; the person, if it was stored.
-fn put_account(
-    core: &mut Core,
-    keyring: &Keyring,
-    ticket: Ticket,
-    user: UserId,
-    account: NewAccount,
-    now: Millis,
-) -> Option<AppUserId> {
-    let person = account.person.clone();
-    let standing = core.accounts.get(&(user, person.clone()));
-    let is_older = standing.is_some_and(|standing| standing.login > ticket.number);
-    if is_older || core.endings.ended_since(ticket, Some(&person), None, now).is_some() {
-        return None;
-    }
+/// Stores a login, new or again.
+pub(super) fn put_account(core: &mut Core, keyring: &Keyring, origin: Origin, user: UserId, account: NewAccount) {
     let record = AccountRecord {
         name: account.name,
-        token: seal_token(keyring, &account_context(user, &person), &account.token),
+        token: seal_token(keyring, &account_context(user, &account.person), &account.token),
         granted: account.granted,
         expires_at: account.expires_at,
-        logged_in_at: ticket.at,
-        login: ticket.number,
+        logged_in_at: origin.granted_at.unwrap_or(Millis::now()),
+        login: origin.login,
     };
-    core.put_account((user, person.clone()), record);
-    Some(person)
+    core.put_account((user, account.person), record);
 }
 
 /// A new token starts the link afresh: health, and what was refused with the old one, are forgotten.
-fn put_link(core: &mut Core, keyring: &Keyring, ticket: Ticket, link: &LinkKey, new: NewLink, cause: Cause) {
+pub(super) fn put_link(core: &mut Core, keyring: &Keyring, origin: Origin, link: &LinkKey, new: NewLink, cause: Cause) {
     let earlier = core.record(link);
     let record = LinkRecord {
         generation: Generation(core.next_seq()),
-        login: ticket.number,
+        login: origin.login,
+        granted_at: origin.granted_at,
         facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
         name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
         linked_at: Millis::now(),

@@ -11,7 +11,9 @@ use sha2::{Digest as _, Sha256};
 use super::codec;
 use super::core::Core;
 use super::engine::{Engine, Tree};
-use super::records::{AccountRecord, LoginRecord, SessionRecord, account_context, account_key, open_token, seal_token};
+use super::records::{
+    AccountRecord, DeletionRecord, LoginRecord, SessionRecord, account_context, account_key, open_token, seal_token,
+};
 use super::{Store, Unavailable};
 use crate::grant::Reach;
 use crate::model::{AppUserId, Generation, LinkKey, Millis, PageId, Secret, UserId};
@@ -49,6 +51,34 @@ pub struct NewAccount {
     pub expires_at: Option<Millis>,
 }
 
+/// A person who left: the links that this ended, and how many it did not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Departure {
+    /// Each with the generation of the token that it had.
+    pub links: Vec<(LinkKey, Generation)>,
+    /// Links of theirs with a newer grant.
+    pub kept: usize,
+}
+
+impl Core {
+    /// Which of a person's links a decision of this reach ends.
+    pub(super) fn departure(&self, person: &AppUserId, reach: Reach, now: Millis) -> Departure {
+        let all = self.links_of_person(person);
+        let covered = |link: &LinkKey| self.record(link).is_some_and(|record| reach.covers(record.grant_time(), now));
+        let (links, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(covered);
+        Departure { links: self.with_generations(links), kept: kept.len() }
+    }
+
+    /// Forgets the logins of a person that a decision of this reach ends: how many, and whether one stays.
+    pub(super) fn end_logins(&mut self, person: &AppUserId, reach: Reach, now: Millis) -> (usize, bool) {
+        let theirs = self.accounts.iter().filter(|((_, p), _)| p == person);
+        let theirs = theirs.map(|((user, _), record)| (*user, reach.covers(record.logged_in_at, now)));
+        let (ended, kept): (Vec<_>, Vec<_>) = theirs.partition(|(_, covered)| *covered);
+        ended.iter().for_each(|(user, _)| remove_account(self, *user, person));
+        (ended.len(), !kept.is_empty())
+    }
+}
+
 /// A browser session as the cookie names it.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -80,24 +110,36 @@ impl Store {
         core.with_generations(core.links_of_person(person))
     }
 
-    /// Forgets a person: every link whose token is theirs, with a delete owed for each object; every login, also one that
-    /// is under way; and notes the deletion under this code. One transaction: after a crash either all of it holds or
-    /// Meta got no answer.
+    /// Forgets a person: every link with a token of theirs, with a delete owed for each object; every login, also one that
+    /// is under way; and notes the deletion under this code. Of a request of Meta's, dated so, newer grants are no
+    /// concern: see [`grant`](crate::grant). One transaction: after a crash either all of it holds or Meta got no answer.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn forget_person(&self, person: &AppUserId, code: &str) -> Result<Vec<LinkKey>, Unavailable> {
+    pub async fn forget_person(
+        &self,
+        person: &AppUserId,
+        code: &str,
+        issued_at: Option<Millis>,
+    ) -> Result<Departure, Unavailable> {
         self.commit(|core| {
-            let links = core.links_of_person(person);
+            let now = Millis::now();
+            let reach = Reach::of(issued_at, now);
+            let departure = core.departure(person, reach, now);
+            let links: Vec<LinkKey> = departure.links.iter().map(|(link, _)| link.clone()).collect();
             for link in &links {
                 core.remove_link(link, true);
             }
-            core.note_ended(person, &links, Reach::All);
-            let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
-            theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
-            core.drop_chores_of(person);
-            core.note_deletion(code, person);
-            links
+            core.note_ended(person, &links, reach);
+            let (logins, kept_login) = core.end_logins(person, reach, now);
+            core.drop_chores_of(person, reach, now);
+            let (ended, kept) = (links.len() + logins, departure.kept);
+            core.note_deletion(
+                code,
+                person,
+                DeletionRecord { issued_at, ended, kept, kept_login, ..Default::default() },
+            );
+            departure
         })
         .await
     }

@@ -47,6 +47,9 @@ pub struct LinkRecord {
     pub generation: Generation,
     /// The number of the login that brought the token, in the order in which logins begin; 0 for an import.
     pub login: u64,
+    /// When the person granted the token: the code was exchanged then, or the line of an import says so. `None` for
+    /// lines that do not say, and for links of an earlier version.
+    pub granted_at: Option<Millis>,
     /// When it was linked, or linked again. For people to read; [`LinkRecord::generation`] tells tokens apart.
     pub linked_at: Millis,
     /// The page token.
@@ -65,6 +68,13 @@ pub struct LinkRecord {
     /// ended. An earlier version stored a time in milliseconds as `told_at`, which serves as a number.
     #[serde(alias = "told_at")]
     pub hint: Option<u64>,
+}
+
+impl LinkRecord {
+    /// When the token was granted, as far as is known: not after it was linked.
+    pub fn grant_time(&self) -> Millis {
+        self.granted_at.unwrap_or(self.linked_at)
+    }
 }
 
 /// A person's login, of one user.
@@ -115,6 +125,14 @@ pub struct DeletionRecord {
     pub links: Vec<LinkKey>,
     /// How many links there were.
     pub count: usize,
+    /// When Meta wrote the request; `None` for a list of people, and for records of an earlier version.
+    pub issued_at: Option<Millis>,
+    /// The links and logins that it ended.
+    pub ended: usize,
+    /// The person's links that stayed, because their grant is newer than the request.
+    pub kept: usize,
+    /// A login of theirs stayed, because it is newer than the request.
+    pub kept_login: bool,
     /// When the last object was gone.
     pub done_at: Option<Millis>,
     /// The bucket would not say whether it keeps older versions of an object that was deleted.
@@ -133,6 +151,8 @@ pub struct ChoreRecord {
     pub not_before: Millis,
     /// The person whose token it needs.
     pub person: Option<AppUserId>,
+    /// When that person granted it; 0 for unknown, which is older than everything.
+    pub granted_at: Millis,
     /// That token; nothing where none is needed.
     pub token: Sealed,
     /// A linking overtook it.

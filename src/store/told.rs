@@ -1,36 +1,41 @@
 //! What Facebook tells of people: that one removed the app, that the permissions of some changed.
 
-use super::people::remove_account;
+use super::people::Departure;
 use super::{Store, Unavailable};
 use crate::grant::Reach;
 use crate::health::{Event, Why};
 use crate::model::{AppUserId, Generation, LinkKey, Millis};
 
 impl Store {
-    /// Parks every link of a person for what Facebook told, and forgets the person's logins, also one
-    /// that is under way. One transaction. Returns the
-    /// links, each with the generation of the token that was parked.
+    /// Parks every link of a person for what Facebook told, and forgets the person's logins, also one that is under way.
+    /// Of a request of Meta's, dated so, newer grants are no concern: see [`grant`](crate::grant). One transaction.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn park_person(&self, person: &AppUserId, why: Why) -> Result<Vec<(LinkKey, Generation)>, Unavailable> {
-        let links = self
+    pub async fn park_person(
+        &self,
+        person: &AppUserId,
+        why: Why,
+        issued_at: Option<Millis>,
+    ) -> Result<Departure, Unavailable> {
+        let departure = self
             .commit(|core| {
-                let (links, now) = (core.links_of_person(person), Millis::now());
-                for link in &links {
+                let now = Millis::now();
+                let reach = Reach::of(issued_at, now);
+                let departure = core.departure(person, reach, now);
+                for (link, _) in &departure.links {
                     core.update_record(link, |record| record.health = record.health.after(Event::Told(why), now));
                 }
-                let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
-                theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
-                core.drop_chores_of(person);
-                core.note_ended(person, &[], Reach::All);
+                core.end_logins(person, reach, now);
+                core.drop_chores_of(person, reach, now);
+                core.note_ended(person, &[], reach);
                 // They may be parked by a request before this one, which is still on its way to disk.
                 core.wait_for_queue();
-                core.with_generations(links)
+                departure
             })
             .await?;
         self.note_progress();
-        Ok(links)
+        Ok(departure)
     }
 
     /// Facebook told that these people's permissions changed: each of their links is owed a check of its token, unless a

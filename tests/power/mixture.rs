@@ -424,7 +424,7 @@ impl Task {
         let code = Uuid::from_u128(self.rng.random()).simple().to_string();
         let nobody = "424242".parse().unwrap();
         self.begin(Vec::new(), Words::from([(format!("deletion/{code}"), "noted".into())]));
-        self.store.forget_person(&nobody, &code).await.unwrap();
+        self.store.forget_person(&nobody, &code, None).await.unwrap();
         self.done();
     }
 }

@@ -145,7 +145,7 @@ async fn a_forgotten_person_leaves_no_token_and_a_deletion_names_nobody_when_it_
     let links = link_as(&store, UserId::random(), 1, &[1, 2]).await;
     unlink(&store, &links[1], Unlinking::default()).await;
     assert_eq!(store.known_of(&person(1)), Some((1, 0)));
-    store.forget_person(&person(1), "code").await.unwrap();
+    store.forget_person(&person(1), "code", None).await.unwrap();
     assert_eq!((words(&store), store.known_of(&person(1))), (vec![("unsubscribe", true)], None));
     settle(&store, &links[1]).await;
     let open = store.deletion("code").unwrap();
@@ -176,7 +176,7 @@ async fn a_deletion_that_is_not_known_any_more_is_not_told_of_either() {
     let store = open(dir.path());
     store.switch_notices(true);
     for code in ["a", "b"] {
-        store.forget_person(&person(1), code).await.unwrap();
+        store.forget_person(&person(1), code, None).await.unwrap();
     }
     assert_eq!(store.notice_counts().waiting, 2, "nobody takes them");
     store.sweep(Millis::now().plus(deletions::KEPT_FOR)).await.unwrap();
@@ -221,10 +221,10 @@ async fn a_deletion_waits_for_what_was_owed_for_that_person_before_it() {
     let again = unlinked_with_a_straggler(&store, &links[2]).await;
     unlink(&store, &others[0], Unlinking::default()).await;
     unlink(&store, &links[1], Unlinking::default()).await;
-    store.forget_person(&person(1), "first").await.unwrap();
+    store.forget_person(&person(1), "first", None).await.unwrap();
     store.close().await;
     store = open(dir.path());
-    store.forget_person(&person(1), "second").await.unwrap();
+    store.forget_person(&person(1), "second", None).await.unwrap();
     let open_of = |store: &Store, code: &str| store.deletion(code).map(|d| (d.open, d.done_at.is_some())).unwrap();
     for code in ["first", "second"] {
         assert_eq!(open_of(&store, code), (3, false), "{code}");
@@ -246,7 +246,7 @@ async fn a_deletion_of_a_page_that_is_linked_again_waits_until_its_object_is_ove
     let store = open(dir.path());
     let user = UserId::random();
     let links = link_as(&store, user, 1, &[1]).await;
-    store.forget_person(&person(1), "code").await.unwrap();
+    store.forget_person(&person(1), "code", None).await.unwrap();
     link_as(&store, user, 2, &[1]).await;
     read_and_stage(&store, &links[0], 1, b"{}").await;
     assert!(store.deletion("code").unwrap().done_at.is_none(), "the bucket has what it had");
@@ -263,7 +263,7 @@ async fn an_unsubscription_under_way_leaves_its_mark_although_its_token_is_forgo
     unlink(&store, &links[0], Unlinking::default()).await;
     let chore = Chore::Unsubscribe(page(1));
     let first = seq(&store, &chore);
-    store.forget_person(&person(1), "code").await.unwrap();
+    store.forget_person(&person(1), "code", None).await.unwrap();
     assert_eq!((words(&store), store.known_of(&person(1))), (vec![("unsubscribe", true)], None));
     assert!(store.lock().sealed_tokens().next().is_none());
     let anew = link_as(&store, UserId::random(), 2, &[1]).await;
@@ -286,7 +286,7 @@ async fn a_hint_is_owed_until_a_check_that_began_after_it() {
     assert_eq!(store.claim_hint(&links[0], held(&store, &links[0])), Some(first));
     store.hint_people(&[person(1)]).await.unwrap();
     assert!(hint(&store, 0).unwrap() > first, "the check that began may have missed this one");
-    store.park_person(&person(1), Why::AppRemoved).await.unwrap();
+    store.park_person(&person(1), Why::AppRemoved, None).await.unwrap();
     assert_eq!(store.hint_people(&[person(1)]).await.unwrap(), [], "who waits for a person is not asked about");
     store.close().await;
     let store = open(dir.path());

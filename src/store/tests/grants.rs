@@ -31,7 +31,7 @@ async fn a_login_under_way_does_not_bring_back_a_forgotten_person() {
     let user = UserId::random();
     link_as(&store, user, 1, &[1]).await;
     let ticket = store.ticket();
-    store.forget_person(&person(1), "code").await.unwrap();
+    store.forget_person(&person(1), "code", None).await.unwrap();
     let stored = finish(&store, ticket, user, 1, &[1, 2]).await;
     assert_eq!((stored.links.len(), reasons(&stored)), (0, vec![PERSON; 2]));
     assert_eq!((store.links(), store.accounts(), store.known_of(&person(1))), (vec![], vec![], None));
@@ -47,7 +47,7 @@ async fn nor_a_person_who_removed_the_app_or_of_whom_nothing_was_stored_yet() {
     let store = open(dir.path());
     let user = UserId::random();
     let ticket = store.ticket();
-    store.park_person(&person(1), Why::AppRemoved).await.unwrap();
+    store.park_person(&person(1), Why::AppRemoved, None).await.unwrap();
     assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1]).await), [PERSON]);
     let ticket = store.ticket();
     let purged = crate::purge::apply(&store, vec![person(1), person(2)], false).await;
@@ -111,7 +111,7 @@ async fn lines_of_an_import_under_way_are_left_out_too() {
     let links = link_as(&store, user, 1, &[1, 2]).await;
     let ticket = store.ticket();
     unlink(&store, &links[1], Unlinking::default()).await;
-    store.forget_person(&person(1), "code").await.unwrap();
+    store.forget_person(&person(1), "code", None).await.unwrap();
     let line =
         |page: u64, person: &str| format!("{{\"user\":\"{user}\",\"page_id\":{page},\"access_token\":\"t\"{person}}}");
     let lines = [
@@ -124,7 +124,7 @@ async fn lines_of_an_import_under_way_are_left_out_too() {
     let parsed = crate::import::parse(lines.join("\n").as_bytes(), 10, None);
     let imported = crate::import::store(&store, ticket, parsed).await.unwrap();
     let left: Vec<usize> = imported.left.iter().map(|left| left.line).collect();
-    assert_eq!((left, imported.links.len()), (vec![10, 11, 12], 1));
+    assert_eq!((left, imported.links.len()), (vec![10, 11, 12, 14], 1));
     assert_eq!(store.accounts(), []);
     // The next request of one file has the same ticket, and another process knows nothing of it.
     let name = store.name_of(ticket);
@@ -142,12 +142,96 @@ async fn it_holds_when_the_store_is_opened_again_in_between() {
     let user = UserId::random();
     link_as(&store, user, 1, &[1]).await;
     let ticket = store.ticket();
-    store.forget_person(&person(1), "code").await.unwrap();
+    store.forget_person(&person(1), "code", None).await.unwrap();
     store.lock().suspect();
     let mut condition = store.condition();
     condition.wait_for(|c| matches!(c, Condition::Down(_))).await.unwrap();
     condition.wait_for(|c| *c == Condition::Up).await.unwrap();
     assert!(store.ticket().number > ticket.number, "the sequence goes on");
     assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1]).await), [PERSON]);
+    store.close().await;
+}
+
+/// A link of this person that was granted so many minutes ago, and the login with it.
+async fn granted_ago(store: &Store, user: UserId, n: u64, number: u64, minutes: u64) -> LinkKey {
+    let at = Millis::now().0 - minutes * 60_000;
+    let lines = format!(
+        "{{\"user\":\"{user}\",\"page_id\":\"{}\",\"access_token\":\"t\",\"facebook_user_id\":\"{}\",\"granted_at\":{at}}}\n\
+         {{\"user\":\"{user}\",\"account\":\"{}\",\"access_token\":\"t\",\"logged_in_at\":\"{}\"}}",
+        page(number),
+        person(n),
+        person(n),
+        Millis(at).rfc3339(),
+    );
+    let parsed = crate::import::parse(lines.as_bytes(), 1, None);
+    assert_eq!(parsed.bad, []);
+    let imported = crate::import::store(store, store.ticket(), parsed).await.unwrap();
+    assert_eq!(imported.left, []);
+    imported.links[0].clone()
+}
+
+#[tokio::test]
+async fn a_late_request_ends_what_is_older_and_leaves_what_is_newer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (first, second) = (UserId::random(), UserId::random());
+    let old = granted_ago(&store, first, 1, 1, 60).await;
+    let new = granted_ago(&store, second, 1, 2, 10).await;
+    let unlinked = granted_ago(&store, second, 1, 3, 10).await;
+    unlink(&store, &unlinked, Unlinking::default()).await;
+    let issued_at = Some(Millis(Millis::now().0 - 30 * 60_000));
+
+    let parked = store.park_person(&person(1), Why::AppRemoved, issued_at).await.unwrap();
+    assert_eq!((parked.links, parked.kept), (vec![(old.clone(), held(&store, &old))], 1));
+    let is_active = |link: &LinkKey| store.view(link).unwrap().record.health.is_active();
+    assert_eq!((is_active(&old), is_active(&new)), (false, true));
+    assert_eq!(store.accounts(), [(second, person(1))]);
+    assert_eq!(store.chores().iter().filter(|one| !one.void).count(), 1, "the newer token may do what was asked of it");
+
+    let forgotten = store.forget_person(&person(1), "code", issued_at).await.unwrap();
+    assert_eq!((forgotten.links.len(), forgotten.kept), (1, 1));
+    assert_eq!((store.links(), store.accounts()), (vec![new.clone()], vec![(second, person(1))]));
+    let told = store.deletion("code").unwrap();
+    assert_eq!((told.ended, told.kept, told.kept_login, told.issued_at), (1, 1, true, issued_at));
+    let again = store.forget_person(&person(1), "again", issued_at).await.unwrap();
+    assert_eq!((again.links.len(), again.kept), (0, 1));
+    assert_eq!(store.deletion("again").unwrap().ended, 0);
+    store.close().await;
+
+    // Within the margin the wish to be forgotten wins; and it is what was written down that counts, after a start too.
+    let store = open(dir.path());
+    let issued_at = Some(Millis(Millis::now().0 - 14 * 60_000));
+    assert_eq!(store.forget_person(&person(1), "last", issued_at).await.unwrap().kept, 0);
+    assert_eq!((store.links(), store.accounts(), store.known_of(&person(1))), (vec![], vec![], None));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_late_request_does_not_end_a_newer_login_that_is_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (user, ticket) = (UserId::random(), store.ticket());
+    let hours_ago = Some(Millis(Millis::now().0 - 3 * 3_600_000));
+    store.park_person(&person(1), Why::AppRemoved, hours_ago).await.unwrap();
+    store.forget_person(&person(1), "code", hours_ago).await.unwrap();
+    assert_eq!(finish(&store, ticket, user, 1, &[1]).await.links.len(), 1);
+    // One that was written just now does.
+    let ticket = store.ticket();
+    store.park_person(&person(1), Why::AppRemoved, Some(Millis::now())).await.unwrap();
+    assert_eq!(reasons(&finish(&store, ticket, user, 1, &[2]).await), [PERSON]);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_link_of_an_earlier_version_counts_from_when_it_was_linked() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let links = link_as(&store, UserId::random(), 1, &[1]).await;
+    let hour_ago = Millis(Millis::now().0 - 3_600_000);
+    update(&store, &links[0], |record| (record.granted_at, record.linked_at) = (None, hour_ago)).await;
+    let before = Some(Millis(hour_ago.0 - 3_600_000));
+    assert_eq!(store.park_person(&person(1), Why::AppRemoved, before).await.unwrap().kept, 1);
+    let after = Some(Millis(hour_ago.0 + 60_000));
+    assert_eq!(store.park_person(&person(1), Why::AppRemoved, after).await.unwrap().links.len(), 1);
     store.close().await;
 }

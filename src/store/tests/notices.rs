@@ -153,7 +153,8 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     let (user, person): (_, AppUserId) = (UserId::random(), "77".parse().unwrap());
     let new = |n| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
     store.put_links(store.ticket(), user, None, vec![new(1), new(2)], Cause::Link).await.unwrap();
-    let links = store.forget_person(&person, "code").await.unwrap();
+    let gone = store.forget_person(&person, "code", None).await.unwrap();
+    let links: Vec<LinkKey> = gone.links.into_iter().map(|(link, _)| link).collect();
     let deletion = Lane::Deletion("code".into());
     for link in &links {
         assert!(begin(&store, &deletion).await.is_none());
@@ -168,10 +169,10 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     store.settle(&links[0], &item, None, Left::default()).await.unwrap();
     assert!(begin(&store, &deletion).await.is_none());
     // Nothing to delete is done at once; an object that a new login overtakes is not owed any more.
-    store.forget_person(&person, "nothing").await.unwrap();
+    store.forget_person(&person, "nothing", None).await.unwrap();
     assert_eq!(all(&store, &Lane::Deletion("nothing".into())).await.len(), 1);
     store.put_links(store.ticket(), user, None, vec![new(3)], Cause::Link).await.unwrap();
-    store.forget_person(&person, "overtaken").await.unwrap();
+    store.forget_person(&person, "overtaken", None).await.unwrap();
     store.put_links(store.ticket(), user, None, vec![new(3)], Cause::Link).await.unwrap();
     let overtaken = Lane::Deletion("overtaken".into());
     assert!(begin(&store, &overtaken).await.is_none());
