@@ -23,6 +23,7 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::health::{Why, check};
 use crate::house::House;
+use crate::ledger::Mark;
 use crate::model::{Cause, Generation, LinkKey, Millis, Secret};
 use crate::page::bucket::Bucket;
 use crate::page::machine::{Ended, Input, Machine, Pace, Read};
@@ -245,13 +246,27 @@ impl PageState {
             self.step(me, Input::Woke);
         }
         for cause in told {
-            self.last_cause = cause;
             if cause == Cause::Manual {
-                // Somebody wants to know how the page fares; after the read the check tells the rest.
+                // An operator wants to know the state of the page; after the read the check finds out the rest.
                 self.check.due_at = Millis::steady();
             }
-            self.step(me, Input::Due(cause));
+            // A read that began after the mark was made answers for it already.
+            match self.pending_mark() {
+                Some(_) => {
+                    self.last_cause = cause;
+                    self.step(me, Input::Due(cause));
+                }
+                None => self.step(me, Input::Woke),
+            }
         }
+    }
+
+    /// The mark of this link that no read of this page answers for. With no job of this page's own, a mark that is
+    /// claimed was claimed by a job that was cut off and has not ended yet: nobody would hear of it being given back,
+    /// and it is fenced off when the page is read anew.
+    fn pending_mark(&self) -> Option<Mark> {
+        let (store, idle) = (&self.house.store, self.job.is_none());
+        if idle { store.due_mark(&self.link) } else { store.unclaimed_mark(&self.link) }
     }
 
     /// Does a hint stand that this page's token is to be checked for?
@@ -264,11 +279,7 @@ impl PageState {
         if self.is_behind() {
             return self.relinked(me);
         }
-        // With no job of this page's own, who has claimed the mark is a job that was cut off and has not ended yet. What
-        // it will give back nobody would be told of; read anew, it is fenced off.
-        let store = &self.house.store;
-        let idle = self.job.is_none();
-        if let Some(mark) = if idle { store.due_mark(&self.link) } else { store.unclaimed_mark(&self.link) } {
+        if let Some(mark) = self.pending_mark() {
             self.last_cause = mark.cause;
             let input =
                 if spread < Duration::from_millis(100) { Input::Due(mark.cause) } else { Input::DueWithin(spread) };
@@ -369,6 +380,10 @@ impl PageState {
             (Some(ended), why) => {
                 if let (Ended::Refused, Some(why)) = (&ended, why) {
                     self.note_parked(why);
+                }
+                if ended == Ended::Stored && self.house.store.due_mark(&self.link).is_none() {
+                    // What came between the beginning of the job and its claim was read as well.
+                    self.machine.nothing_is_owed();
                 }
                 self.step(me, Input::ReadEnded(ended));
             }

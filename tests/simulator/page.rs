@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pagesyncd::ledger::{Claim, Digest, Found, Stage};
+use pagesyncd::ledger::{Claim, Digest, Found, Mark, Stage};
 use pagesyncd::model::Cause;
 use pagesyncd::page::machine::{Ended, Input, Machine, Read};
 use pagesyncd::page::schedule;
@@ -106,6 +106,10 @@ impl World {
             PageMsg::Told => {
                 let told = self.directory.get_mut(&link).map(|p| std::mem::take(&mut p.told)).unwrap_or_default();
                 for cause in told {
+                    if self.pending_mark(instance).is_none() {
+                        self.step_page(instance, Input::Woke);
+                        continue;
+                    }
                     self.page(instance).last_cause = cause;
                     self.step_page(instance, Input::Due(cause));
                 }
@@ -163,13 +167,17 @@ impl World {
         self.step_page(instance, Input::Parked);
     }
 
+    fn pending_mark(&self, instance: u64) -> Option<Mark> {
+        let page = &self.pages[&instance];
+        let core = &self.store.core;
+        if page.job.is_none() { core.due_mark(page.link) } else { core.unclaimed_mark(page.link) }
+    }
+
     fn look(&mut self, instance: u64, spread: Duration) {
         if self.is_behind(instance) {
             return self.relinked(instance);
         }
-        let link = self.page(instance).link;
-        let (core, idle) = (&self.store.core, self.pages[&instance].job.is_none());
-        if let Some(mark) = if idle { core.due_mark(link) } else { core.unclaimed_mark(link) } {
+        if let Some(mark) = self.pending_mark(instance) {
             self.page(instance).last_cause = mark.cause;
             let soon = spread < Duration::from_millis(100);
             self.step_page(instance, if soon { Input::Due(mark.cause) } else { Input::DueWithin(spread) });
@@ -251,6 +259,9 @@ impl World {
             && let Ok((_, writes)) = self.store.decide(|core| core.park(link, token))
         {
             self.wait(writes, Waiter::Health);
+        }
+        if ended == Ended::Stored && self.store.core.due_mark(link).is_none() {
+            self.page(instance).machine.nothing_is_owed();
         }
         self.step_page(instance, Input::ReadEnded(ended));
     }
