@@ -91,6 +91,9 @@ enum Verb {
         /// The file that holds the passphrase of an export
         #[arg(long, value_name = "PATH")]
         passphrase_file: Option<PathBuf>,
+        /// Replace tokens and logins even where those that stand are newer, or work while the new ones do not
+        #[arg(long)]
+        replace: bool,
     },
     /// Write all links and logins to a file, tokens sealed with the store key or with a passphrase
     Export {
@@ -149,7 +152,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             show::unlink(&door()?, &page_id, user, show::Unlink { keep_object, revoke }, json)
         }
         Verb::Session { user, ttl } => show::session(&door()?, user, ttl, json),
-        Verb::Import { file, passphrase_file } => import::import(&config, &file, passphrase_file.as_deref(), json),
+        Verb::Import { file, passphrase_file, replace } => {
+            import::import(&config, &file, passphrase_file.as_deref(), replace, json)
+        }
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
         Verb::Keygen { notify } => {

@@ -34,6 +34,14 @@
 //! counts from its arrival. A grant that is dated ahead of this machine's clock was stamped by a clock that was wrong;
 //! its true time is unknown, and the person's wish wins.
 
+//!
+//! # Imports
+//!
+//! An import may bring an older token than the one that a link has, or one that is dead by now: a backup, or the export
+//! of an earlier day. It never replaces a token that works by such a one, unless the operator insists. [`decide`] has
+//! the rule: times decide where both are known; where they are not, the new token is tried at Facebook first, and
+//! without Facebook (an import into the store of a stopped daemon) the link is left as it is.
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -181,6 +189,102 @@ impl Endings {
     }
 }
 
+/// When a token was granted, as far as is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// The moment itself.
+    pub at: Option<Millis>,
+    /// A moment by which it had been granted: the link was made then.
+    pub by: Option<Millis>,
+}
+
+impl Granted {
+    fn latest(self) -> Option<Millis> {
+        self.at.or(self.by)
+    }
+
+    /// Is it certainly not newer than another?
+    fn is_older(self, than: Granted) -> bool {
+        self.latest().zip(than.at).is_some_and(|(this, that)| this <= that)
+    }
+
+    /// Is it certainly newer than another?
+    fn is_newer(self, than: Granted) -> bool {
+        self.at.zip(than.latest()).is_some_and(|(this, that)| this > that)
+    }
+}
+
+/// A link as an import finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its token works, as far as is known.
+    pub healthy: bool,
+    /// Its token is that of the line.
+    pub same: bool,
+    /// When its token was granted.
+    pub granted: Granted,
+}
+
+/// How the try of a token came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// It opens its page.
+    Works,
+    /// Facebook refuses it.
+    Refused,
+    /// Facebook did not say.
+    Unknown,
+}
+
+/// A token that an import brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// When it was granted, as its line says.
+    pub granted: Granted,
+    /// How it was tried; `None` when it was not.
+    pub tried: Option<Tried>,
+}
+
+/// What an import does with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The link gets the token.
+    Put,
+    /// The link has the token.
+    Same,
+    /// The token is to be tried first.
+    Try,
+    /// The link is left as it is.
+    Leave(Better),
+}
+
+/// Why a standing token is better than that of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// It works, and is not older.
+    Newer,
+    /// It works, and Facebook refuses the other.
+    OtherRefused,
+    /// It works, and nobody could say whether the other does.
+    OtherUnknown,
+}
+
+/// What an import does with a line whose link stands.
+pub fn decide(standing: Standing, offer: Offer) -> Decision {
+    let Standing { healthy, same, granted } = standing;
+    match offer.tried {
+        _ if same && healthy => Decision::Same,
+        _ if !healthy => Decision::Put,
+        _ if offer.granted.is_older(granted) => Decision::Leave(Better::Newer),
+        None => Decision::Try,
+        Some(Tried::Works) => Decision::Put,
+        Some(Tried::Refused) => Decision::Leave(Better::OtherRefused),
+        // Without Facebook the times decide.
+        Some(Tried::Unknown) if offer.granted.is_newer(granted) => Decision::Put,
+        Some(Tried::Unknown) => Decision::Leave(Better::OtherUnknown),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +370,37 @@ mod tests {
         let last = MOST as u64 + 3;
         assert_eq!(endings.ended_since(ticket(last), Some(&person(last)), None, NOON), None);
         assert_eq!(endings.ended_since(ticket(last - 1), Some(&person(1)), None, NOON), Some(Ended::TooOld));
+    }
+
+    #[test]
+    fn an_import_replaces_no_token_that_works_by_an_older_or_a_dead_one() {
+        use Decision::{Leave, Put, Same, Try};
+        let at = |minute: u64| Granted { at: Some(minutes(minute)), by: Some(minutes(minute + 1)) };
+        let by = |minute: u64| Granted { at: None, by: Some(minutes(minute)) };
+        let unknown = Granted::default();
+        let works = |granted| Standing { healthy: true, same: false, granted };
+        for (standing, granted, tried, decision) in [
+            (works(at(10)), at(9), None, Leave(Better::Newer)),
+            (works(at(10)), at(10), Some(Tried::Works), Leave(Better::Newer)),
+            (works(at(10)), by(10), None, Leave(Better::Newer)),
+            (works(at(10)), by(11), None, Try),
+            (works(at(10)), unknown, None, Try),
+            (works(by(10)), at(9), None, Try),
+            (works(unknown), unknown, None, Try),
+            (works(at(10)), at(11), None, Try),
+            (works(at(10)), at(11), Some(Tried::Works), Put),
+            (works(at(10)), at(11), Some(Tried::Refused), Leave(Better::OtherRefused)),
+            (works(at(10)), at(11), Some(Tried::Unknown), Put),
+            (works(by(10)), at(11), Some(Tried::Unknown), Put),
+            (works(by(10)), at(9), Some(Tried::Unknown), Leave(Better::OtherUnknown)),
+            (works(at(10)), by(11), Some(Tried::Unknown), Leave(Better::OtherUnknown)),
+            (works(unknown), unknown, Some(Tried::Works), Put),
+            (Standing { same: true, ..works(at(10)) }, unknown, None, Same),
+            (Standing { healthy: false, ..works(at(10)) }, at(1), None, Put),
+            (Standing { healthy: false, same: true, ..works(at(10)) }, unknown, None, Put),
+        ] {
+            assert_eq!(decide(standing, Offer { granted, tried }), decision, "{standing:?} {granted:?} {tried:?}");
+        }
     }
 
     proptest! {

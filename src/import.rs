@@ -1,5 +1,8 @@
 //! Bringing existing links: a JSON object a line, plain or from an [`export`](crate::export). Good lines are imported,
 //! bad ones named by number; a line's token never appears in what is said about it.
+//!
+//! A link that works keeps its token, unless that of the line is newer and works as well: see [`grant`](crate::grant).
+//! Lines that changed nothing are named by number too, each with its reason.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::export::{Opener, SCHEMA};
-use crate::grant::{Ended, Ticket};
+use crate::grant::{Better, Ended, Granted, Ticket};
 use crate::model::{AppUserId, LinkKey, Millis, PageId, Secret, UserId};
-use crate::store::imports::{AccountLine, Imported, LeftLine, LinkLine, Reason, Subject};
+use crate::store::imports::{AccountLine, Imported, LeftLine, LinkLine, Reason, Subject, Trials};
 use crate::store::people::{NewAccount, NewLink};
 use crate::store::{Store, Unavailable};
 
@@ -58,7 +61,7 @@ struct Line {
 
 enum Good {
     Head,
-    Link(UserId, NewLink, Option<Millis>),
+    Link(UserId, NewLink, Granted),
     Account(UserId, NewAccount, Option<Millis>),
 }
 
@@ -111,8 +114,8 @@ pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed
         }
         match parse_line(line, opener) {
             Ok(Good::Head) => {}
-            Ok(Good::Link(user, link, granted_at)) => {
-                parsed.good.push(LinkLine { line: first_line + at, user, link, granted_at });
+            Ok(Good::Link(user, link, granted)) => {
+                parsed.good.push(LinkLine { line: first_line + at, user, link, granted });
             }
             Ok(Good::Account(user, account, logged_in_at)) => {
                 parsed.accounts.push(AccountLine { line: first_line + at, user, account, logged_in_at });
@@ -158,9 +161,10 @@ fn parse_line(line: &[u8], opener: Option<&Opener>) -> Result<Good, String> {
     let token = sound(unsealed(&|opener, sealed| opener.link_token(&link, sealed))?)?;
     let person = line.facebook_user_id.map(|id| id.into_text().parse::<AppUserId>());
     let facebook_user = person.transpose().map_err(bad)?;
+    let at = line.granted_at.map(Moment::millis).transpose()?;
     // A link that was imported itself has no time of a grant; it was granted before it was linked.
-    let granted_at = line.granted_at.or(line.linked_at).map(Moment::millis).transpose()?;
-    Ok(Good::Link(user, NewLink { page, token, name, facebook_user }, granted_at))
+    let by = line.linked_at.map(Moment::millis).transpose()?;
+    Ok(Good::Link(user, NewLink { page, token, name, facebook_user }, Granted { at, by }))
 }
 
 fn sound(token: Secret) -> Result<Secret, String> {
@@ -175,9 +179,10 @@ fn sound(token: Secret) -> Result<Secret, String> {
 /// The same links and logins as plain lines, for a daemon on this machine; the tokens stand in them. Each keeps its
 /// number, when the first line that was parsed had this one: in the place of other lines stand empty ones.
 pub fn plain(parsed: &Parsed, first_line: usize) -> Vec<u8> {
-    let links = parsed.good.iter().map(|LinkLine { line, user, link, granted_at }| {
+    let links = parsed.good.iter().map(|LinkLine { line, user, link, granted }| {
         let value = json!({"user": user, "page_id": link.page, "access_token": link.token.expose(),
-            "name": link.name, "facebook_user_id": link.facebook_user, "granted_at": granted_at});
+            "name": link.name, "facebook_user_id": link.facebook_user, "granted_at": granted.at,
+            "linked_at": granted.by});
         (*line, value)
     });
     let accounts = parsed.accounts.iter().map(|AccountLine { line, user, account, logged_in_at }| {
@@ -197,17 +202,31 @@ pub fn plain(parsed: &Parsed, first_line: usize) -> Vec<u8> {
 }
 
 /// Why a line changed nothing, in words.
-pub fn reason_text(reason: Reason) -> &'static str {
+pub fn reason_text(left: &LeftLine) -> &'static str {
+    let LeftLine { reason, subject, .. } = left;
     match reason {
         Reason::Ended(Ended::Person) => "the person was forgotten or removed the app while the import was under way",
         Reason::Ended(Ended::Link) => "it was unlinked while the import was under way",
         Reason::Ended(Ended::TooOld) => "the import has been under way for too long; import this line again",
+        Reason::Overtaken => "the link got a token while the import was under way; import this line again",
+        Reason::Better(better) => match (better, subject) {
+            (Better::Newer, Subject::Link(_)) => "the link has a token that works and is not older",
+            (Better::OtherRefused, Subject::Link(_)) => "Facebook refuses this token, and the link has one that works",
+            (Better::OtherUnknown, Subject::Link(_)) => {
+                "the link has a token that works, and nothing says that this one is newer or works as well; import the \
+                 line again while the daemon runs and Facebook answers"
+            }
+            (Better::OtherUnknown, Subject::Account(..)) => {
+                "a login of this person is stored, and the line does not say when it was made (logged_in_at)"
+            }
+            (Better::Newer | Better::OtherRefused, Subject::Account(..)) => "a newer login of this person is stored",
+        },
     }
 }
 
 /// A line that changed nothing, as JSON.
 pub fn left_json(left: &LeftLine) -> Value {
-    let reason = reason_text(left.reason);
+    let reason = reason_text(left);
     match &left.subject {
         Subject::Link(link) => {
             json!({"line": left.line, "user": link.user, "page_id": link.page, "reason": reason})
@@ -218,13 +237,15 @@ pub fn left_json(left: &LeftLine) -> Value {
     }
 }
 
-/// Makes the links durable, then the logins. What was ended after the ticket was taken is left as it is.
+/// Makes the links durable, then the logins. A link or a login that stands and is better is left as it is, and so is
+/// everything that was ended after the ticket was taken.
 ///
 /// # Errors
 /// [`Unavailable`]; those before the failure stay.
-pub async fn store(store: &Store, ticket: Ticket, parsed: Parsed) -> Result<Imported, Unavailable> {
-    let mut imported = store.import_links(ticket, &parsed.good).await?;
-    imported.left.extend(store.import_accounts(ticket, parsed.accounts).await?);
+pub async fn store(store: &Store, ticket: Ticket, parsed: Parsed, trials: &Trials) -> Result<Imported, Unavailable> {
+    let mut imported = store.import_links(ticket, &parsed.good, trials).await?;
+    let replace = matches!(trials, Trials::Replace);
+    imported.left.extend(store.import_accounts(ticket, parsed.accounts, replace).await?);
     imported.left.sort_by_key(|left| left.line);
     Ok(imported)
 }
@@ -289,7 +310,7 @@ mod tests {
         let opener = Opener::from_head(head, || to.keyring(), Some(&passphrase)).unwrap();
         let parsed = parse(&file, 1, opener.as_ref());
         assert_eq!(parsed.bad, []);
-        store(&to, to.ticket(), parsed).await.unwrap();
+        store(&to, to.ticket(), parsed, &Trials::Impossible).await.unwrap();
         let link = to.link(&LinkKey::new(user, "123".parse().unwrap())).unwrap().unwrap();
         assert_eq!((link.token.expose(), link.record.name.as_deref()), ("EAAB-page", Some("Café")));
         let (account, token) = to.account(user, &person).unwrap();

@@ -99,6 +99,7 @@
 //! | [`config`] | one TOML file, the environment, secrets; every finding at once; what a reload changes |
 //! | [`http`] | the public and the admin routes |
 //! | [`linking`], [`import`], [`purge`] | from a login, or from a file, to links; and a list of people to forget |
+//! | [`trial`] | whether a token opens its page, before it parks a link or replaces another |
 //! | [`house`] | what every living thing shares |
 //! | [`actors`] | the living things |
 //! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
@@ -146,4 +147,5 @@ pub mod spaces;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+pub mod trial;
 pub mod upload;

@@ -28,6 +28,7 @@ use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, PageId, Secret
 use crate::store::Unavailable;
 use crate::store::grants::{LeftAlone, Stored};
 use crate::store::people::{NewAccount, NewLink};
+use crate::trial::try_token;
 
 /// Pages of earlier logins that are tried at once, and how long all of that may take.
 const TRIED_AT_ONCE: usize = 8;
@@ -250,13 +251,12 @@ async fn try_link(house: &Arc<House>, key: LinkKey) -> (LinkKey, Tried) {
     if let Health::Parked(parked) = &link.record.health {
         return (key, Tried::Lost(parked.why));
     }
-    let graph = house.setup().graph.in_name_of(link.record.facebook_user.as_ref());
-    let answer = graph.read_page(&key.page, &link.token, &[], Priority::Prompt).await;
-    let why = match answer {
-        Ok(_) => return (key, Tried::Good),
-        Err(error) => Why::of(&error.kind).map(|found| check::confirmed(Why::Unticked, found)),
+    let person = link.record.facebook_user.as_ref();
+    let why = match try_token(house, &key.page, &link.token, person, Priority::Prompt).await {
+        Ok(()) => return (key, Tried::Good),
+        Err(None) => return (key, Tried::Unknown),
+        Err(Some(found)) => check::confirmed(Why::Unticked, found),
     };
-    let Some(why) = why else { return (key, Tried::Unknown) };
     let generation = link.record.generation;
     match house.store.park_link(&key, generation, why).await {
         Ok(true) => {}

@@ -201,6 +201,8 @@ pub struct Store {
 
 struct Inner {
     dir: PathBuf,
+    /// The newest number that lay on disk when the process opened the store.
+    opened_at: u64,
     /// A random number that tells this process's numbers from those of another.
     life: u64,
     core: Mutex<Core>,
@@ -247,6 +249,7 @@ impl Store {
         let core = Core::load(&engine, sender)?;
         let inner = Arc::new(Inner {
             dir: dir.to_owned(),
+            opened_at: core.seq(),
             life: uuid::Uuid::new_v4().as_u64_pair().0,
             core: Mutex::new(core),
             engine: RwLock::new(Some(engine)),

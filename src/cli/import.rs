@@ -14,6 +14,7 @@ use crate::export::{ExportError, Opener};
 use crate::import::{self as lines, BadLine};
 use crate::model::Secret;
 use crate::store::Store;
+use crate::store::imports::Trials;
 use crate::store::seal::Keyring;
 
 /// Lines sent at a time.
@@ -35,14 +36,22 @@ struct Tally {
     bad: Vec<BadLine>,
     /// The name of this import, as the daemon gave it.
     run: Option<String>,
+    /// Better tokens and logins are replaced as well.
+    replace: bool,
 }
 
-pub(super) fn import(config: &Path, file: &Path, passphrase_file: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+pub(super) fn import(
+    config: &Path,
+    file: &Path,
+    passphrase_file: Option<&Path>,
+    replace: bool,
+    as_json: bool,
+) -> Result<(), Failure> {
     let mut input = open(file)?;
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
     let door = Door::find(config)?;
     let target = if door.is_open() { Target::Daemon(door) } else { open_store(config)? };
-    let outcome = feed(&target, &mut input, passphrase.as_ref());
+    let outcome = feed(&target, &mut input, passphrase.as_ref(), replace);
     if let Target::Store(store, runtime) = &target {
         runtime.block_on(store.close());
     }
@@ -76,9 +85,14 @@ fn open_store(config: &Path) -> Result<Target, Failure> {
     Ok(Target::Store(Box::new(store), small_runtime()?))
 }
 
-fn feed(target: &Target, input: &mut dyn BufRead, passphrase: Option<&Secret>) -> Result<Tally, Failure> {
+fn feed(
+    target: &Target,
+    input: &mut dyn BufRead,
+    passphrase: Option<&Secret>,
+    replace: bool,
+) -> Result<Tally, Failure> {
     let progress = std::io::stderr().is_terminal();
-    let (mut tally, mut next, mut first) = (Tally::default(), 1, 1);
+    let (mut tally, mut next, mut first) = (Tally { replace, ..Tally::default() }, 1, 1);
     let mut batch = Vec::new();
     let mut source = Source::Plain;
     loop {
@@ -167,11 +181,12 @@ fn send(target: &Target, source: &Source, batch: &[u8], first: usize, tally: &mu
             let opener = if let Source::Opened(opener) = source { Some(opener) } else { None };
             let mut parsed = lines::parse(batch, first, opener);
             tally.bad.append(&mut parsed.bad);
-            let stored = runtime.block_on(lines::store(store, store.ticket(), parsed));
+            let trials = if tally.replace { Trials::Replace } else { Trials::Impossible };
+            let stored = runtime.block_on(lines::store(store, store.ticket(), parsed, &trials));
             let stored = stored.map_err(|e| Failure::new(exit::IO, e.to_string(), "see that the disk has room"))?;
-            tally.imported += stored.links.len();
-            let left = stored.left.into_iter();
-            tally.left.extend(left.map(|l| BadLine { line: l.line, error: lines::reason_text(l.reason).to_owned() }));
+            tally.imported += stored.count();
+            let left = stored.left.iter();
+            tally.left.extend(left.map(|l| BadLine { line: l.line, error: lines::reason_text(l).to_owned() }));
             Ok(())
         }
     }
@@ -188,7 +203,8 @@ fn send_to_daemon(door: &Door, source: &Source, batch: &[u8], first: usize, tall
             (lines::plain(&parsed, first), first - 1)
         }
     };
-    let path = tally.run.as_ref().map_or("/v1/import".to_owned(), |run| format!("/v1/import?run={run}"));
+    let run = tally.run.as_ref().map_or(String::new(), |run| format!("&run={run}"));
+    let path = format!("/v1/import?replace={}{run}", tally.replace);
     let answer = door.call(Method::POST, &path, body)?;
     tally.imported += answer["imported"].as_u64().unwrap_or_default() as usize;
     tally.run = answer["run"].as_str().map(str::to_owned);
@@ -229,4 +245,7 @@ fn report(tally: &Tally, as_json: bool) {
     }
     let left = if tally.left.is_empty() { String::new() } else { format!("{} left as they are, ", tally.left.len()) };
     println!("{} links imported, {left}{} bad lines", tally.imported, tally.bad.len());
+    if !tally.left.is_empty() {
+        println!("what was left as it is can be replaced with --replace");
+    }
 }

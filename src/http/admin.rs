@@ -9,7 +9,7 @@
 //! | `/v1/pages/{page_id}` | DELETE `?user=&keep_object=&revoke=` | socket |
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
 //! | `/v1/sessions` | POST `{"user","ttl"?}` | socket |
-//! | `/v1/import` | POST `?run=`, a JSON object a line | socket |
+//! | `/v1/import` | POST `?run=&replace=`, a JSON object a line | socket |
 //! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
 //!
@@ -34,7 +34,9 @@ use crate::import;
 use crate::metrics;
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
 use crate::purge;
+use crate::store::imports::Trials;
 use crate::store::unlink::{Revoking, Unlinking};
+use crate::trial;
 
 /// An import arrives in one piece.
 const MAX_IMPORT: usize = 64 << 20;
@@ -229,7 +231,8 @@ async fn mint(house: &House, user: UserId, ttl: Duration) -> Result<(String, Str
 }
 
 /// The lines that could be read are imported; the others are named by number. A file that comes in several requests is
-/// one import: the answer to the first names the `run`, and the others bring that name along.
+/// one import: the answer to the first names the `run`, and the others bring that name along. Links that keep a better
+/// token are named in `left`; with `replace` there are none.
 async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
     let ticket = match parameter(&request, "run") {
         None => house.store.ticket(),
@@ -241,6 +244,7 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
             }
         },
     };
+    let replace = is_on(&request, "replace");
     let whole = match body::read(request.into_body(), MAX_IMPORT, BODY_TIMEOUT, conn).await {
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
@@ -256,15 +260,17 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
     // A task of its own: a client that goes away must not come between the links and their pages.
     let home = house.clone();
     let importing = house.tasks.spawn(async move {
-        let imported = import::store(&home.store, ticket, parsed).await?;
+        let trials = if replace { Trials::Replace } else { Trials::Made(trial::try_lines(&home, &parsed.good).await) };
+        let imported = import::store(&home.store, ticket, parsed, &trials).await?;
         home.tell_supervisor(SupervisorMsg::Linked(imported.links.clone()));
+        home.directory.tell(&imported.same, Cause::Link);
         Ok::<_, crate::store::Unavailable>(imported)
     });
     match importing.await {
         Ok(Ok(imported)) => {
             let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
             let left: Vec<Value> = imported.left.iter().map(import::left_json).collect();
-            let count = imported.links.len();
+            let count = imported.count();
             let run = house.store.name_of(ticket);
             answers::json(StatusCode::OK, &json!({"imported": count, "left": left, "bad": bad, "run": run}))
         }

@@ -109,6 +109,10 @@ impl Core {
         self.seq
     }
 
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
     pub(super) fn writable(&self) -> Result<(), Unavailable> {
         match &self.down {
             None => Ok(()),

@@ -6,7 +6,7 @@ use super::people::{NewAccount, NewLink};
 use super::records::{AccountRecord, LinkRecord, account_context, link_context, seal_token};
 use super::seal::Keyring;
 use super::{Store, Unavailable};
-use crate::grant::{Ended, Reach, Ticket};
+use crate::grant::{Ended, Granted, Reach, Ticket};
 use crate::health::Health;
 use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, UserId};
 use crate::notice::Told;
@@ -34,8 +34,8 @@ pub enum LeftAlone {
 pub(super) struct Origin {
     /// The number of the login, in the order in which logins begin; 0 for an import.
     pub login: u64,
-    /// When the person granted it, where known.
-    pub granted_at: Option<Millis>,
+    /// When the person granted it, as far as is known.
+    pub granted: Granted,
 }
 
 impl Core {
@@ -98,7 +98,8 @@ impl Store {
     ) -> Result<Stored, Unavailable> {
         self.commit(|core| {
             let (keyring, now) = (self.inner.keyring(), Millis::now());
-            let origin = Origin { login: ticket.number, granted_at: Some(ticket.at) };
+            let granted = Granted { at: Some(ticket.at), by: None };
+            let origin = Origin { login: ticket.number, granted };
             let (came_with_links, mut stored) = (!links.is_empty(), Stored::default());
             for new in links {
                 let link = LinkKey::new(user, new.page.clone());
@@ -149,7 +150,7 @@ pub(super) fn put_account(core: &mut Core, keyring: &Keyring, origin: Origin, us
         token: seal_token(keyring, &account_context(user, &account.person), &account.token),
         granted: account.granted,
         expires_at: account.expires_at,
-        logged_in_at: origin.granted_at.unwrap_or(Millis::now()),
+        logged_in_at: origin.granted.at.unwrap_or(Millis::now()),
         login: origin.login,
     };
     core.put_account((user, account.person), record);
@@ -161,10 +162,10 @@ pub(super) fn put_link(core: &mut Core, keyring: &Keyring, origin: Origin, link:
     let record = LinkRecord {
         generation: Generation(core.next_seq()),
         login: origin.login,
-        granted_at: origin.granted_at,
+        granted_at: origin.granted.at,
         facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
         name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
-        linked_at: Millis::now(),
+        linked_at: origin.granted.by.unwrap_or(Millis::now()),
         token: seal_token(keyring, &link_context(link), &new.token),
         health: Health::Active,
         ..LinkRecord::default()

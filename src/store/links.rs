@@ -53,6 +53,11 @@ impl Store {
         self.lock().record(key).map(|record| record.generation)
     }
 
+    /// Was a token of this generation there when the process started?
+    pub fn was_there(&self, generation: Generation) -> bool {
+        generation.0 <= self.inner.opened_at
+    }
+
     /// Changes a link's record for something that was learned with the token of this generation. Returns whether the
     /// link still has that token; with another, or when it is not linked, nothing is changed.
     ///

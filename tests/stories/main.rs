@@ -12,6 +12,7 @@ mod disaster;
 mod door;
 mod durability;
 mod health;
+mod imports;
 mod linking;
 mod notify;
 mod overlap;

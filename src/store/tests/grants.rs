@@ -5,6 +5,7 @@ use super::*;
 use crate::grant::{Ended, Ticket};
 use crate::health::Why;
 use crate::store::grants::{LeftAlone, Stored};
+use crate::store::imports::Trials;
 
 /// A login of this person that began with this ticket comes to its end, with these pages.
 async fn finish(store: &Store, ticket: Ticket, user: UserId, n: u64, pages: &[u64]) -> Stored {
@@ -122,7 +123,7 @@ async fn lines_of_an_import_under_way_are_left_out_too() {
         format!("{{\"user\":\"{user}\",\"account\":\"{}\",\"access_token\":\"t\"}}", person(1)),
     ];
     let parsed = crate::import::parse(lines.join("\n").as_bytes(), 10, None);
-    let imported = crate::import::store(&store, ticket, parsed).await.unwrap();
+    let imported = crate::import::store(&store, ticket, parsed, &Trials::Impossible).await.unwrap();
     let left: Vec<usize> = imported.left.iter().map(|left| left.line).collect();
     assert_eq!((left, imported.links.len()), (vec![10, 11, 12, 14], 1));
     assert_eq!(store.accounts(), []);
@@ -165,7 +166,7 @@ async fn granted_ago(store: &Store, user: UserId, n: u64, number: u64, minutes: 
     );
     let parsed = crate::import::parse(lines.as_bytes(), 1, None);
     assert_eq!(parsed.bad, []);
-    let imported = crate::import::store(store, store.ticket(), parsed).await.unwrap();
+    let imported = crate::import::store(store, store.ticket(), parsed, &Trials::Impossible).await.unwrap();
     assert_eq!(imported.left, []);
     imported.links[0].clone()
 }
@@ -233,5 +234,78 @@ async fn a_link_of_an_earlier_version_counts_from_when_it_was_linked() {
     assert_eq!(store.park_person(&person(1), Why::AppRemoved, before).await.unwrap().kept, 1);
     let after = Some(Millis(hour_ago.0 + 60_000));
     assert_eq!(store.park_person(&person(1), Why::AppRemoved, after).await.unwrap().links.len(), 1);
+    store.close().await;
+}
+
+/// Imports one line and says whether the link got its token.
+async fn import_line(store: &Store, line: &serde_json::Value, trials: &Trials) -> Result<(), imports::Reason> {
+    let parsed = crate::import::parse(line.to_string().as_bytes(), 1, None);
+    assert_eq!(parsed.bad, []);
+    let imported = crate::import::store(store, store.ticket(), parsed, trials).await.unwrap();
+    imported.left.first().map_or(Ok(()), |left| Err(left.reason))
+}
+
+#[tokio::test]
+async fn an_import_leaves_a_link_that_is_better_off_as_it_is() {
+    use crate::grant::{Better, Tried};
+    use imports::Reason;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let link = granted_ago(&store, user, 1, 1, 60).await;
+    let first = held(&store, &link);
+    let ago = |minutes: u64| Millis::now().0 - minutes * 60_000;
+    let line = |token: &str, granted_at: Option<u64>| serde_json::json!({"user": user, "page_id": page(1), "access_token": token, "granted_at": granted_at});
+    let made = |tried| Trials::Made([(1, tried)].into());
+    let none = Trials::Made(Default::default());
+    let token = |store: &Store| store.link(&link).unwrap().unwrap().token.expose().to_owned();
+
+    // The same token: the link is as the line says, and is read again.
+    let _ = read_and_stage(&store, &link, 1, b"{}").await;
+    import_line(&store, &line("t", None), &none).await.unwrap();
+    assert_eq!((held(&store, &link), store.due_mark(&link).is_some()), (first, true));
+    let left = |better| Err(Reason::Better(better));
+    assert_eq!(import_line(&store, &line("old", Some(ago(61))), &Trials::Impossible).await, left(Better::Newer));
+    assert_eq!(import_line(&store, &line("x", None), &Trials::Impossible).await, left(Better::OtherUnknown));
+    assert_eq!(import_line(&store, &line("x", Some(ago(1))), &made(Tried::Refused)).await, left(Better::OtherRefused));
+    assert_eq!(import_line(&store, &line("x", None), &none).await, Err(Reason::Overtaken));
+    // A time to come says nothing.
+    let ahead = Millis::now().0 + 3_600_000;
+    assert_eq!(import_line(&store, &line("x", Some(ahead)), &Trials::Impossible).await, left(Better::OtherUnknown));
+    assert_eq!((token(&store).as_str(), held(&store, &link)), ("t", first));
+
+    let newer = ago(10);
+    import_line(&store, &line("new", Some(newer)), &Trials::Impossible).await.unwrap();
+    assert_eq!((token(&store).as_str(), store.view(&link).unwrap().record.granted_at), ("new", Some(Millis(newer))));
+    import_line(&store, &line("works", None), &made(Tried::Works)).await.unwrap();
+    assert_eq!(token(&store), "works");
+    import_line(&store, &line("old", Some(ago(90))), &Trials::Replace).await.unwrap();
+    assert_eq!(token(&store), "old");
+    store.park_link(&link, held(&store, &link), Why::Expired).await.unwrap();
+    import_line(&store, &line("older", Some(ago(99))), &Trials::Impossible).await.unwrap();
+    assert_eq!(token(&store), "older");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_import_leaves_a_newer_login_as_it_is() {
+    use crate::grant::Better;
+    use imports::Reason;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    granted_ago(&store, user, 1, 1, 60).await;
+    let ago = |minutes: u64| Some(Millis::now().0 - minutes * 60_000);
+    let line = |token: &str, at: Option<u64>| serde_json::json!({"user": user, "account": person(1), "access_token": token, "logged_in_at": at});
+    let token = |store: &Store| store.account(user, &person(1)).unwrap().1.unwrap().expose().to_owned();
+    let (none, left) = (Trials::Impossible, |better| Err(Reason::Better(better)));
+    import_line(&store, &line("t", None), &none).await.unwrap();
+    assert_eq!(import_line(&store, &line("old", ago(61)), &none).await, left(Better::Newer));
+    assert_eq!(import_line(&store, &line("x", None), &none).await, left(Better::OtherUnknown));
+    assert_eq!(token(&store), "t");
+    import_line(&store, &line("new", ago(1)), &none).await.unwrap();
+    assert_eq!(token(&store), "new");
+    import_line(&store, &line("old", ago(61)), &Trials::Replace).await.unwrap();
+    assert_eq!(token(&store), "old");
     store.close().await;
 }
