@@ -9,7 +9,7 @@
 //!
 //! * a login takes a [`Ticket`] before it asks Facebook for anything, an import before its lines are read;
 //! * each decision that ends grants is noted in [`Endings`], with a number of the same sequence;
-//! * the transaction that stores links leaves out everything that was ended after the ticket, and the person is told to
+//! * the transaction that stores links leaves out everything that was ended after the ticket, and the person is asked to
 //!   start again. A login that begins after the decision has a newer ticket and is not concerned.
 //!
 //! Endings are kept in memory. That suffices, because neither a login nor an import survives the process, and sequence
@@ -54,7 +54,7 @@ pub const KEPT_FOR: Duration = Duration::from_secs(60 * 60);
 /// Endings that are remembered at a time.
 pub const MOST: usize = 20_000;
 
-/// The place of a login or an import in the order of decisions.
+/// The position of a login or an import in the order of decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     /// The number of its beginning in the store's sequence.
@@ -245,7 +245,7 @@ pub struct Offer {
     pub tried: Option<Tried>,
 }
 
-/// What an import does with a line.
+/// The action of an import on a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// The link gets the token.
@@ -269,7 +269,7 @@ pub enum Better {
     OtherUnknown,
 }
 
-/// What an import does with a line whose link stands.
+/// Decides on a line whose link exists.
 pub fn decide(standing: Standing, offer: Offer) -> Decision {
     let Standing { healthy, same, granted } = standing;
     match offer.tried {

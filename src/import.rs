@@ -177,7 +177,7 @@ fn sound(token: Secret) -> Result<Secret, String> {
 }
 
 /// The same links and logins as plain lines, for a daemon on this machine; the tokens stand in them. Each keeps its
-/// number, when the first line that was parsed had this one: in the place of other lines stand empty ones.
+/// number, when the first line that was parsed had this one: all other lines become empty ones.
 pub fn plain(parsed: &Parsed, first_line: usize) -> Vec<u8> {
     let links = parsed.good.iter().map(|LinkLine { line, user, link, granted }| {
         let value = json!({"user": user, "page_id": link.page, "access_token": link.token.expose(),

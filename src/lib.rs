@@ -56,7 +56,9 @@
 //! *Link.* A session, minted by an operator, opens `/facebook/login`. The `state` that goes to the dialog is signed,
 //! expires, is bound to the session and works once. [`linking`] exchanges the code, makes the user token long-lived,
 //! lists the pages and stores links, sealed tokens and marks in one transaction; the pages' actors do the rest.
-//! [`import`] makes the same links from a file.
+//! [`import`] makes the same links from a file. Each token that a link gets has a generation number of its own, and news
+//! about a token names it. A login or an import that is under way stores nothing that was ended meanwhile, and [`grant`]
+//! decides which of two tokens, and which of a login and a deletion, is the newer.
 //!
 //! *Unlink, deauthorize, delete.* A link that goes takes its token and marks with it and owes Spaces a delete. A person
 //! who removed the app has their links parked; one who asks to be forgotten has them dropped, and [`purge`] does that

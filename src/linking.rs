@@ -135,8 +135,8 @@ impl LinkError {
     }
 }
 
-/// Takes a login in. Not to be dropped half way: a code works once. What is decided about the person or the links while
-/// it is under way is newer than the grant, and holds: see [`grant`](crate::grant).
+/// Takes a login in. Not to be dropped half way: a code works once. A decision about the person or the links that is made
+/// while the login is under way is newer than its grant and overrides it: see [`grant`](crate::grant).
 ///
 /// # Errors
 /// [`LinkError`]; nothing was stored then.
@@ -184,8 +184,8 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
     Ok(Linked { user, pages, missing_permissions, incomplete: accounts.incomplete, changes })
 }
 
-/// What this person's earlier links still may do. Each was found with a token of the generation beside it; news about
-/// that one is not held against a newer one that the link gets meanwhile.
+/// Compares this person's earlier links with those of the login. Each earlier link had a token of the generation beside
+/// it; news about that token is not applied to a newer one that the link gets meanwhile.
 async fn compare(house: &Arc<House>, user: UserId, before: &BTreeMap<LinkKey, Generation>, now: &[LinkKey]) -> Changes {
     let now: BTreeSet<&LinkKey> = now.iter().collect();
     let absent = before.iter().filter(|(link, _)| !now.contains(link));

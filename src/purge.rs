@@ -95,7 +95,7 @@ pub async fn apply(store: &Store, people: Vec<AppUserId>, dry_run: bool) -> Appl
         let known = store.known_of(&person);
         let mut code = None;
         if known.is_none() && !dry_run {
-            store.forget_what_is_under_way(&person);
+            store.end_grants_under_way(&person);
         }
         if known.is_some() && !dry_run {
             let fresh = Uuid::new_v4().simple().to_string();

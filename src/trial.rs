@@ -37,7 +37,7 @@ pub async fn try_token(
 /// Tries the tokens of those lines of an import that may not replace what stands without it.
 pub async fn try_lines(house: &Arc<House>, lines: &[LinkLine]) -> BTreeMap<usize, Tried> {
     let wanted: Vec<LinkLine> = lines.iter().filter(|line| house.store.wants_trial(line)).cloned().collect();
-    // What is not known by the end was not said.
+    // A try that is not over in time counts as one that Facebook did not answer.
     let mut tried: BTreeMap<usize, Tried> = wanted.iter().map(|line| (line.line, Tried::Unknown)).collect();
     let mut tries = Vec::with_capacity(wanted.len());
     for line in wanted {

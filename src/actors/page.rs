@@ -9,6 +9,7 @@
 //! into the store second, so that a mark made in between is either told or found.
 
 mod reading;
+mod upkeep;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,22 +20,16 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::directory::Place;
 use super::{Alarm, Owned, jitter};
-use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::health::{Why, check};
 use crate::house::House;
 use crate::ledger::Mark;
 use crate::model::{Cause, Generation, LinkKey, Millis, Secret};
-use crate::page::bucket::Bucket;
 use crate::page::machine::{Ended, Input, Machine, Pace, Read};
 use crate::page::schedule;
 pub(crate) use reading::wanted_webhook_fields;
-use reading::{CheckEnd, Job, JobDone};
-
-const RESUBSCRIBE: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(60 * 60) };
-const RECHECK: Backoff = Backoff { base: Duration::from_secs(60), cap: Duration::from_secs(6 * 60 * 60) };
-/// How long the subscription is left alone when the page or its permissions refuse it.
-const REFUSED_SUBSCRIPTION: Duration = Duration::from_secs(6 * 60 * 60);
+use reading::{Job, JobDone};
+use upkeep::{Check, Subscription};
 
 /// Messages to a page.
 pub enum PageMsg {
@@ -91,28 +86,6 @@ pub struct PageState {
     /// Why the read that is owed is owed, for reads that no mark stands behind.
     last_cause: Cause,
 }
-
-/// The page-level webhook subscription: wanted fields confirmed, or when to try again.
-#[derive(Debug, Default)]
-struct Subscription {
-    due_at: Option<Millis>,
-    failures: u32,
-}
-
-/// The daily check of the token, and of the subscription with it.
-#[derive(Debug)]
-struct Check {
-    due_at: Millis,
-    failures: u32,
-    /// Checks that hints may ask for.
-    hints: Bucket,
-    /// The slot of one of those that has not begun.
-    hinted: Option<Millis>,
-}
-
-/// Checks of one link's token that hints of changed permissions cause in quick succession, and after that.
-const HINTS: u32 = 3;
-const HINTS_REFILL: Duration = Duration::from_secs(5 * 60);
 
 /// The page actor.
 pub struct Page;
@@ -189,12 +162,7 @@ impl PageState {
             generation: None,
             machine,
             subscription: Subscription::default(),
-            check: Check {
-                due_at: schedule::next_check(place, check::EVERY, now),
-                failures: 0,
-                hints: Bucket::new(HINTS, HINTS_REFILL),
-                hinted: None,
-            },
+            check: Check::first(schedule::next_check(place, check::EVERY, now)),
             alarm: Alarm::default(),
             job: None,
             job_number: 0,
@@ -267,12 +235,6 @@ impl PageState {
     fn pending_mark(&self) -> Option<Mark> {
         let (store, idle) = (&self.house.store, self.job.is_none());
         if idle { store.due_mark(&self.link) } else { store.unclaimed_mark(&self.link) }
-    }
-
-    /// Does a hint stand that this page's token is to be checked for?
-    fn owes_a_check(&self) -> bool {
-        let Some(view) = self.house.store.view(&self.link) else { return false };
-        view.record.hint.is_some() && self.generation == Some(view.record.generation)
     }
 
     fn look(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
@@ -348,29 +310,6 @@ impl PageState {
         self.job = Some(Owned(task));
     }
 
-    /// What is done while no read is due: nobody waits for it.
-    fn perhaps_upkeep(&mut self, me: &ActorRef<PageMsg>) {
-        if self.job.is_some() || self.machine.is_parked() || self.house.is_stopping() {
-            return;
-        }
-        let now = Millis::steady();
-        if self.subscription.due_at.is_some_and(|at| at <= now) {
-            self.begin(me, Job::Subscribe);
-        } else if self.check.due_at <= now {
-            match self.throttled_until(now) {
-                Some(until) => self.check.due_at = until.plus(RECHECK.base),
-                None => {
-                    self.check.hinted = None;
-                    self.begin(me, Job::Check);
-                }
-            }
-        }
-    }
-
-    fn throttled_until(&self, now: Millis) -> Option<Millis> {
-        self.place().and_then(|place| place.board().throttled_until).filter(|until| *until > now)
-    }
-
     fn done(&mut self, me: &ActorRef<PageMsg>, done: JobDone) {
         self.job = None;
         self.note_subscription(&done);
@@ -382,59 +321,13 @@ impl PageState {
                     self.note_parked(why);
                 }
                 if ended == Ended::Stored && self.house.store.due_mark(&self.link).is_none() {
-                    // What came between the beginning of the job and its claim was read as well.
+                    // The read also answered for marks that were made between the start of the job and its claim.
                     self.machine.nothing_is_owed();
                 }
                 self.step(me, Input::ReadEnded(ended));
             }
             (None, Some(why)) => self.park(me, why),
             (None, None) => self.step(me, Input::Woke),
-        }
-    }
-
-    /// A check soon: in a slot of the whole daemon, and not too often for this link. One that has not begun answers for
-    /// every hint until then.
-    fn hinted(&mut self) {
-        if self.check.hinted.is_some() {
-            return;
-        }
-        let now = Millis::steady();
-        let soon = self.house.check_slot().max(self.check.hints.ready_at(now));
-        self.check.hints.take(now);
-        self.check.hinted = Some(soon);
-        self.check.due_at = self.check.due_at.min(soon);
-    }
-
-    fn note_checked(&mut self, done: &JobDone) {
-        let now = Millis::steady();
-        match done.checked {
-            None => {}
-            Some(CheckEnd::Told) => {
-                let next = schedule::next_check(schedule::place(&self.link), check::EVERY, now);
-                // A hint that came during this check is another's to answer for.
-                self.check.due_at = self.check.hinted.map_or(next, |soon| soon.min(next));
-                self.check.failures = 0;
-            }
-            Some(CheckEnd::Later(hint)) => {
-                self.check.due_at = now.plus(RECHECK.delay(self.check.failures, jitter(), hint));
-                self.check.failures = self.check.failures.saturating_add(1);
-            }
-        }
-    }
-
-    fn note_subscription(&mut self, done: &JobDone) {
-        let now = Millis::steady();
-        match done.subscribed {
-            None => {}
-            Some(reading::SubscriptionEnd::Good) => self.subscription = Subscription::default(),
-            Some(reading::SubscriptionEnd::Refused) => {
-                self.subscription.due_at = Some(now.plus(REFUSED_SUBSCRIPTION));
-            }
-            Some(reading::SubscriptionEnd::Later) => {
-                let wait = RESUBSCRIBE.delay(self.subscription.failures, jitter(), None);
-                self.subscription.failures = self.subscription.failures.saturating_add(1);
-                self.subscription.due_at = Some(now.plus(wait));
-            }
         }
     }
 

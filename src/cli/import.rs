@@ -246,6 +246,6 @@ fn report(tally: &Tally, as_json: bool) {
     let left = if tally.left.is_empty() { String::new() } else { format!("{} left as they are, ", tally.left.len()) };
     println!("{} links imported, {left}{} bad lines", tally.imported, tally.bad.len());
     if !tally.left.is_empty() {
-        println!("what was left as it is can be replaced with --replace");
+        println!("use --replace to replace them all the same");
     }
 }

@@ -137,7 +137,7 @@ pub(super) fn status(house: &House, code: &str) -> Answer {
     answers::page(StatusCode::OK, title, &format!("{paragraphs}{times}"))
 }
 
-/// What a request did not delete because it is newer, and how to have it deleted; `None` when nothing stayed.
+/// The text about links that a request did not delete because they are newer; `None` when there are none.
 fn what_stays(deletion: &Deletion) -> Option<String> {
     let pages = match deletion.kept {
         0 if !deletion.kept_login => return None,

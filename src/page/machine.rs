@@ -4,9 +4,9 @@
 //! Every cause ends in the same read. A webhook is debounced, so that a burst is one read, and pays from the page's
 //! token bucket; a link or an operator's `sync` is read at once and pays on credit; the poll comes in its slot and
 //! also checks the object in Spaces. There is one read at a time. A read that begins answers for everything that is owed
-//! by then, also for a webhook whose debounce is not over: it begins later than all of that. What comes while it is
-//! under way is remembered as one more, and the durable mark in the store remembers it too; where no mark is left when
-//! the read ends, it was answered for as well ([`Machine::nothing_is_owed`]).
+//! by then, also for a webhook whose debounce is not over, because it begins later than all of that. A wish that comes
+//! while a read is under way is remembered as one more read, and the durable mark in the store remembers it too. When
+//! the store has no mark left at the end of a read, that read answered for all wishes ([`Machine::nothing_is_owed`]).
 //!
 //! A read that failed is tried again with backoff, and what was owed stays owed. Being held back by a limit is no
 //! failure: the machine waits as long as it was told. A refusal (a dead token, a lost role) parks it: nothing but a
@@ -212,7 +212,7 @@ impl Machine {
         }
     }
 
-    /// A try that was paid for is not made dearer by failing; what a poll was to answer for waits as it did before.
+    /// A try that was paid for is not made dearer by failing. A wish that a poll was to answer for waits as it did before.
     fn owe_again(&mut self, now: Millis, read: Read, owed: Option<Owed>) {
         match owed {
             Some(_) if read.prompt => self.owe(now, true),

@@ -16,7 +16,7 @@ use crate::model::{AppUserId, Generation, LinkKey, Millis, Secret};
 /// A chore waits no longer than this for its first try, whatever the clock did meanwhile.
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 
-/// What a chore needs to be done.
+/// The token of a chore, its person, and when that person granted it.
 pub(super) struct Needs {
     pub person: Option<AppUserId>,
     pub token: Secret,
@@ -95,8 +95,8 @@ impl Core {
         }
     }
 
-    /// No token that this person granted within the reach stays, not even to end a subscription. What was begun of that
-    /// may still land, on the links of others that come meanwhile: so it is void.
+    /// Removes every token that this person granted within the reach, even one that would end a subscription. A call that
+    /// was begun with it may still take effect on links that others make meanwhile, so the record stays and is void.
     pub(super) fn drop_chores_of(&mut self, person: &AppUserId, reach: Reach, now: Millis) {
         let theirs = |(_, record): &(&Chore, &Arc<ChoreRecord>)| {
             record.person.as_ref() == Some(person) && reach.covers(record.granted_at, now)

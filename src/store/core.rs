@@ -19,7 +19,7 @@ use crate::chore::Chore;
 use crate::grant::Endings;
 use crate::health::Signs;
 use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
-use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, PageId, UserId};
+use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, UserId};
 use crate::notice::Notice;
 
 /// An account is one person of one user.
@@ -42,7 +42,7 @@ pub(super) struct Core {
     pub(super) used_states: HashMap<[u8; 16], Millis>,
     pub(super) taken_logins: HashMap<[u8; 32], Millis>,
     pub(super) desk: Desk,
-    /// What ended grants or links of late.
+    /// The decisions of late that ended grants or links.
     pub(super) endings: Endings,
     writes: Vec<Write>,
     must_wait: bool,
@@ -354,11 +354,6 @@ impl Core {
     /// Links whose token is this person's.
     pub(super) fn links_of_person(&self, person: &AppUserId) -> Vec<LinkKey> {
         self.by_person.get(person).into_iter().flatten().cloned().collect()
-    }
-
-    /// These links, each with the generation of its token; links that are gone are left out.
-    pub(super) fn with_generations(&self, links: Vec<LinkKey>) -> Vec<(LinkKey, Generation)> {
-        links.into_iter().filter_map(|link| self.record(&link).map(|record| (link, record.generation))).collect()
     }
 
     pub(super) fn all_links(&self) -> Vec<LinkKey> {

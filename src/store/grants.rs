@@ -1,5 +1,5 @@
-//! Grants in the store: a login, or lines of an import, become links and accounts. What may still be stored when a
-//! newer decision came between is decided by [`grant`](crate::grant).
+//! Grants in the store: a login, or lines of an import, become links and accounts. [`grant`](crate::grant) decides which
+//! of them may still be stored when a newer decision came between.
 
 use super::core::Core;
 use super::people::{NewAccount, NewLink};
@@ -11,7 +11,7 @@ use crate::health::Health;
 use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, UserId};
 use crate::notice::Told;
 
-/// What became of a login.
+/// The outcome of storing a login.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
     /// The links that were made, or that got the token of this login.
@@ -77,14 +77,14 @@ impl Store {
         known.then_some(Ticket { number, at: Millis(at) })
     }
 
-    /// A person of whom nothing is stored is to be forgotten: what a login or an import under way would store of theirs.
-    pub fn forget_what_is_under_way(&self, person: &AppUserId) {
+    /// Ends the logins and imports under way of a person of whom nothing is stored yet.
+    pub fn end_grants_under_way(&self, person: &AppUserId) {
         self.lock().note_ended(person, &[], Reach::All);
     }
 
     /// Links pages to a user, or gives links a new token; notes the login; marks every one of them due. One
-    /// transaction: after a crash either all of it is there or nothing. What was ended after the ticket was taken is
-    /// left out; without any link of the person's an account that came with links is not stored either.
+    /// transaction: after a crash either all of it is there or nothing. Grants and links that were ended after the ticket
+    /// was taken are left out; without any link of the person's an account that came with links is not stored either.
     ///
     /// # Errors
     /// [`Unavailable`].

@@ -90,7 +90,7 @@ pub struct LeftLine {
     pub reason: Reason,
 }
 
-/// What became of lines.
+/// The outcome of importing lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Imported {
     /// The links that were made, or that got the token of their line.

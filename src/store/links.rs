@@ -1,9 +1,17 @@
 //! Links in the store: looking at them, and noting what was learned of one.
 
+use super::core::Core;
 use super::records::{self, LinkRecord};
 use super::{Counts, Link, LinkView, Store, Unavailable, seal};
 use crate::health::{Event, Why};
 use crate::model::{Generation, LinkKey, Millis, PageId};
+
+impl Core {
+    /// These links, each with the generation of its token; links that are gone are left out.
+    pub(super) fn with_generations(&self, links: Vec<LinkKey>) -> Vec<(LinkKey, Generation)> {
+        links.into_iter().filter_map(|link| self.record(&link).map(|record| (link, record.generation))).collect()
+    }
+}
 
 impl Store {
     /// All links, in the order of their keys.

@@ -50,7 +50,8 @@ pub struct LinkRecord {
     /// When the person granted the token: the code was exchanged then, or the line of an import says so. `None` for
     /// lines that do not say, and for links of an earlier version.
     pub granted_at: Option<Millis>,
-    /// When it was linked, or linked again; for a line of an export, when it was linked there. For people to read; [`LinkRecord::generation`] tells tokens apart.
+    /// When it was linked, or linked again; for a line of an export, when it was linked there. For people to read:
+    /// [`LinkRecord::generation`] tells tokens apart.
     pub linked_at: Millis,
     /// The page token.
     pub token: Sealed,

@@ -23,7 +23,7 @@ pub fn id_of(person: P) -> AppUserId {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Login {
     ticket: Ticket,
-    /// Its place in the order of everything, as seen from outside.
+    /// Its position in the order of everything, as seen from outside.
     begun: u64,
     user: usize,
     person: P,
@@ -47,7 +47,7 @@ pub struct Request {
     tries: u32,
 }
 
-/// What a request decided, until it is durable.
+/// The decision of a request, until it is durable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Left {
     request: Request,
@@ -57,7 +57,7 @@ pub struct Left {
     links: Vec<(L, usize)>,
 }
 
-/// What was decided about people and links, in the order in which it was decided.
+/// All decisions about persons and links, in their order.
 #[derive(Debug, Default)]
 pub struct Decisions {
     order: u64,
@@ -96,8 +96,8 @@ impl Decisions {
 }
 
 impl World {
-    /// A person logs in: the dialog is answered now, and the pages are listed in a while. What is not ticked any more
-    /// is taken away at Facebook, for every user.
+    /// A person logs in: the dialog is answered now, and the pages are listed in a while. Pages that are not ticked any
+    /// more are taken away at Facebook, for every user.
     pub fn begin_login(&mut self) {
         if !self.up {
             return;

@@ -129,7 +129,7 @@ fn play(world: &mut World) {
 }
 
 /// One run. `Err` says what broke.
-fn run(seed: u64, trace: &mut Option<VecDeque<String>>) -> Result<Figures, (String, Figures)> {
+fn run(seed: u64, trace: &mut Option<VecDeque<String>>) -> Result<Figures, Box<(String, Figures)>> {
     let mut world = World::new(plan(seed), seed);
     world.trace = trace.take();
     let start = world.now;
@@ -138,8 +138,8 @@ fn run(seed: u64, trace: &mut Option<VecDeque<String>>) -> Result<Figures, (Stri
     world.figures.virtual_ms = world.now.since(start).as_millis() as u64;
     match (played, world.violation) {
         (Ok(()), None) => Ok(world.figures),
-        (Ok(()), Some(what)) => Err((what, world.figures)),
-        (Err(_), _) => Err(("it panicked".into(), world.figures)),
+        (Ok(()), Some(what)) => Err(Box::new((what, world.figures))),
+        (Err(_), _) => Err(Box::new(("it panicked".into(), world.figures))),
     }
 }
 
@@ -184,7 +184,8 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
     for seed in first.. {
         match run(seed, &mut None) {
             Ok(figures) => add(&mut sum, figures),
-            Err((what, figures)) => {
+            Err(broken) => {
+                let (what, figures) = *broken;
                 panic!("{} seeds, {} steps passed; {}", seeds, sum.steps, report(seed, &what, figures.steps))
             }
         }

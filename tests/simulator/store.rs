@@ -21,7 +21,7 @@ pub struct Record {
     pub person: P,
     pub granted_at: Millis,
     pub login: u64,
-    /// Not of the daemon: the place of the login in the order of everything.
+    /// Not of the daemon: the position of the login in the order of everything.
     pub begun: u64,
 }
 

@@ -211,7 +211,7 @@ async fn a_request_that_arrives_late_ends_nothing_that_is_newer() {
     town.world().edit_page(&pages[0], "name", "Still linked".into()).unwrap();
     town.until_true(user, &pages).await;
 
-    // What a browser gets with a login is signed by Meta too, and is no wish to leave.
+    // Meta also signs the request that a browser gets with a login; that one is no wish to leave.
     let mut cookie = claims(ADA, now());
     cookie["code"] = "AQCode".into();
     for path in ["/facebook/deauthorize", "/facebook/data-deletion"] {

@@ -65,7 +65,7 @@ async fn an_older_export_does_not_replace_the_tokens_of_a_newer_login() {
         assert_eq!(left(&document(&output), "e"), [2, 3, 4, 5, 6]);
         let output = town.run(&["import", path]).await;
         let (said, named) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(said.contains("0 links imported, 5 left as they are") && said.contains("--replace"), "{said}");
+        assert!(said.contains("0 links imported, 5 left as they are") && said.contains("use --replace"), "{said}");
         assert!(named.contains("line 3: left as it is: the link has a token that works and is not older"), "{named}");
         assert!(named.contains("line 6: left as it is: a newer login"), "{named}");
     }
@@ -104,13 +104,14 @@ async fn a_line_without_a_time_is_tried_before_it_replaces_a_token_that_works() 
     assert_eq!((&told["imported"], left(&told, "Facebook refuses this token")), (&0.into(), vec![1, 2, 3]));
     // Where Facebook does not answer, nothing is replaced either.
     town.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::ReadPage));
-    let mut tokens: Vec<(String, String)> = pages.iter().map(|page| (page.clone(), "EAAPunknowntoken0123456789".into())).collect();
+    let mut tokens: Vec<(String, String)> =
+        pages.iter().map(|page| (page.clone(), "EAAPunknowntoken0123456789".into())).collect();
     town.keep_secret("EAAPunknowntoken0123456789");
     let told = import(&town, user, &tokens).await;
     assert_eq!(left(&told, "import the line again while"), [1, 2, 3]);
     town.world().clear_faults();
     all_active(&town, 6).await;
-    // What works is taken, line by line.
+    // A token that works is taken, line by line.
     let exported = String::from_utf8(town.run(&["export", "-"]).await.stdout).unwrap();
     assert!(exported.contains("granted_at") && exported.contains("logged_in_at"));
     let living = town.world().look(|s| {

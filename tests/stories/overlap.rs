@@ -44,7 +44,7 @@ async fn news_about_an_old_token_does_not_park_a_page_that_was_ticked_again() {
     let (unticked, ticked_again) = tokio::join!(unticked, ticked_again);
     assert_eq!((unticked.status, ticked_again.status), (200, 200));
     assert_eq!(unticked.json()["changes"]["lost"], json!([]), "it is linked, with a newer token");
-    // What was heard of the old token lies behind the page when it reads again.
+    // The page has handled the news about the old token when it reads again.
     town.world().edit_page(page, "name", "Ticked again".into()).unwrap();
     town.sync(page).await;
     town.until_true(user, std::slice::from_ref(page)).await;

@@ -144,7 +144,7 @@ fn a_poll_answers_for_what_is_owed_a_moment_later() {
     assert_eq!(m.step(slot, Input::ReadEnded(Ended::Stored), 0.5), None);
     assert_eq!(m.wake_at(slot), Some(m.poll_at()), "one read for all of them");
     assert!(m.poll_at() > slot);
-    // What comes while it reads is one more read.
+    // A webhook during the read causes one more read.
     let slot = m.poll_at();
     m.step(slot, Input::Woke, 0.5).unwrap();
     m.step(slot, Input::Due(Cause::Webhook), 0.5);

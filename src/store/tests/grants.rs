@@ -80,7 +80,7 @@ async fn a_link_that_was_removed_meanwhile_is_not_made_again_and_the_others_are(
     let ticket = store.ticket();
     unlink(&store, &links[0], Unlinking { keep_objects: false, revoke: true }).await;
     assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1, 2]).await), [PERSON; 2]);
-    assert!(store.chores().iter().all(|one| !one.void), "what was asked for is done");
+    assert!(store.chores().iter().all(|one| !one.void), "the revocation that was asked for is made");
     store.close().await;
 }
 
