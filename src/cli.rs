@@ -20,7 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, Findings};
 use crate::exit::{self, Failure};
-use crate::model::{PageId, UserId};
+use crate::model::{Label, PageId, UserId};
 
 /// Keeps the public metadata of linked Facebook Pages true in DigitalOcean Spaces.
 #[derive(Debug, Parser)]
@@ -83,6 +83,9 @@ enum Verb {
         /// How long the session lives, like 1h or 30d; `session.ttl` when not given
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         ttl: Option<Duration>,
+        /// The name of the user on the pages that a login shows; the UUID when not given
+        #[arg(long, value_name = "TEXT")]
+        label: Option<Label>,
     },
     /// Import existing links, a JSON object a line: {"user","page_id","access_token","facebook_user_id"?,"name"?}
     Import {
@@ -151,7 +154,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Verb::Unlink { page_id, user, keep_object, revoke } => {
             show::unlink(&door()?, &page_id, user, show::Unlink { keep_object, revoke }, json)
         }
-        Verb::Session { user, ttl } => show::session(&door()?, user, ttl, json),
+        Verb::Session { user, ttl, label } => show::session(&door()?, user, ttl, label.as_ref(), json),
         Verb::Import { file, passphrase_file, replace } => {
             import::import(&config, &file, passphrase_file.as_deref(), replace, json)
         }
@@ -174,6 +177,15 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
 /// The process's environment, as the configuration reads it.
 fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// The end of a text that counts pending work: reads that wait for a person, where there are any.
+fn parked_reads(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        1 => "; 1 read waits for a person".to_owned(),
+        count => format!("; {count} reads wait for a person"),
+    }
 }
 
 /// Every error among the findings, on standard error, as one failure.

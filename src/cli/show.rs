@@ -6,8 +6,9 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::Door;
+use super::parked_reads;
 use crate::exit::Failure;
-use crate::model::{PageId, UserId};
+use crate::model::{Label, PageId, UserId};
 
 fn print(value: &Value) {
     println!("{value:#}");
@@ -31,7 +32,13 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     };
     println!("pagesyncd {}, up {}", text("/version"), uptime(&value));
     println!("links    {}{}", text("/links"), healths(&value));
-    println!("owed     {} reads, {} writes, oldest {} s", text("/due"), text("/outbox"), text("/oldest_owed_seconds"));
+    println!(
+        "owed     {} reads, {} writes, oldest {} s{}",
+        text("/due"),
+        text("/outbox"),
+        text("/oldest_owed_seconds"),
+        parked_reads(value["due_parked"].as_u64().unwrap_or_default())
+    );
     let chores: Vec<String> =
         value["chores"].as_object().into_iter().flatten().map(|(kind, n)| format!("{n} {kind}")).collect();
     if !chores.is_empty() {
@@ -48,7 +55,10 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     }
     println!("config   loaded {}", text("/config/loaded_at"));
     if let Some(error) = value.pointer("/config/last_error").and_then(Value::as_str) {
-        println!("         the last reload was refused: {error}");
+        match value.pointer("/config/source").and_then(Value::as_str) {
+            Some("kept") => println!("         kept from before a crash or a boot, the file is refused: {error}"),
+            _ => println!("         the last reload was refused: {error}"),
+        }
     }
     Ok(())
 }
@@ -123,6 +133,9 @@ fn row(page: &Value) -> [String; 7] {
     if page["owed"] == true {
         health.push_str(", owed");
     }
+    if page["owed_parked"] == true {
+        health.push_str(", read waits for a person");
+    }
     if let Some(until) = page["until"].as_str() {
         health.push_str(&format!(" until {until}"));
     }
@@ -196,10 +209,19 @@ fn revoked(person: &Value) -> String {
     }
 }
 
-pub(super) fn session(door: &Door, user: UserId, ttl: Option<Duration>, as_json: bool) -> Result<(), Failure> {
+pub(super) fn session(
+    door: &Door,
+    user: UserId,
+    ttl: Option<Duration>,
+    label: Option<&Label>,
+    as_json: bool,
+) -> Result<(), Failure> {
     let mut wish = json!({"user": user});
     if let Some(ttl) = ttl {
         wish["ttl"] = humantime::format_duration(ttl).to_string().into();
+    }
+    if let Some(label) = label {
+        wish["label"] = label.as_str().into();
     }
     let value = door.call(Method::POST, "/v1/sessions", wish.to_string())?;
     if as_json {

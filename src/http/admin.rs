@@ -8,7 +8,7 @@
 //! | `/v1/pages`, `/v1/pages/{page_id}` | GET | both |
 //! | `/v1/pages/{page_id}` | DELETE `?user=&keep_object=&revoke=` | socket |
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
-//! | `/v1/sessions` | POST `{"user","ttl"?}` | socket |
+//! | `/v1/sessions` | POST `{"user","ttl"?,"label"?}` | socket |
 //! | `/v1/import` | POST `?run=&replace=`, a JSON object a line | socket |
 //! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
@@ -32,9 +32,10 @@ use crate::export::{self, Opener};
 use crate::house::House;
 use crate::import;
 use crate::metrics;
-use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::model::{AppUserId, Cause, Label, LinkKey, Millis, PageId, Secret, UserId};
 use crate::purge;
 use crate::store::imports::Trials;
+use crate::store::sessions::Session;
 use crate::store::unlink::{Revoking, Unlinking};
 use crate::trial;
 
@@ -83,7 +84,8 @@ fn scrape(house: &House) -> Answer {
     let counts = status::counts(house);
     let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| Millis::now().since(since));
     house.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
-    house.metrics.set_owed(counts.due, counts.outbox, oldest);
+    house.metrics.set_owed(counts.due, counts.due_parked, counts.outbox, oldest);
+    house.metrics.set_config_refused(house.reload_error().is_some());
     house.metrics.set_chores(counts.chores.values().sum());
     house.metrics.set_notices(house.store.notice_counts().waiting);
     answers::typed(metrics::CONTENT_TYPE, house.metrics.encode())
@@ -195,6 +197,8 @@ struct SessionRequest {
     user: String,
     #[serde(default)]
     ttl: Option<String>,
+    #[serde(default)]
+    label: Option<String>,
 }
 
 async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
@@ -203,7 +207,7 @@ async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) ->
         Err(why) => return answers::no_body(why),
     };
     let Ok(wish) = serde_json::from_slice::<SessionRequest>(&whole.bytes) else {
-        return bad("the body is not {\"user\": UUID, \"ttl\": \"1h\"}");
+        return bad("the body is not {\"user\": UUID, \"ttl\": \"1h\", \"label\": TEXT}");
     };
     let setup = house.setup();
     let user: UserId = match wish.user.parse() {
@@ -215,7 +219,11 @@ async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) ->
         Ok(ttl) if ttl >= Duration::from_secs(1) => ttl,
         _ => return bad("ttl is not a duration of a second or more (expected something like \"1h\")"),
     };
-    match mint(house, user, ttl).await {
+    let label = match wish.label.map(|label| label.parse::<Label>()).transpose() {
+        Ok(label) => label,
+        Err(error) => return bad(&error.to_string()),
+    };
+    match mint(house, user, label, ttl).await {
         Ok((id, login)) => {
             let url = format!("{}/facebook/login?login={login}", setup.config.http.public_url);
             answers::json(StatusCode::OK, &json!({"session_id": id, "login_url": url}))
@@ -224,8 +232,14 @@ async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) ->
     }
 }
 
-async fn mint(house: &House, user: UserId, ttl: Duration) -> Result<(String, String), crate::store::Unavailable> {
-    let session = house.store.new_session(user, ttl).await?;
+async fn mint(
+    house: &House,
+    user: UserId,
+    label: Option<Label>,
+    ttl: Duration,
+) -> Result<(String, String), crate::store::Unavailable> {
+    let session = Session::fresh(user, label, ttl)?;
+    house.store.put_session(&session).await?;
     let login = house.store.new_login(&session, ttl.min(LONGEST_LOGIN_LINK)).await?;
     Ok((session.id.expose().to_owned(), login.expose().to_owned()))
 }

@@ -16,10 +16,12 @@ use std::sync::Arc;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use maud::html;
 use serde_json::json;
 use url::form_urlencoded;
 use uuid::Uuid;
 
+use super::pages::{Page, Site};
 use super::server::{Answer, Conn};
 use super::{answers, body};
 use crate::actors::page::PageMsg;
@@ -107,34 +109,42 @@ fn broke_off() -> Answer {
 
 /// `GET /facebook/data-deletion/{code}`, for people.
 pub(super) fn status(house: &House, code: &str) -> Answer {
+    let setup = house.setup();
+    let site = Site::html_only(&setup.config.http);
+    let page = |status, title, body| site.page(Page::complete(status, title, body));
     let Some(deletion) = house.store.deletion(code) else {
-        let body = "<p>This confirmation code is not known here. Check that it is complete.</p>";
-        return answers::page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
+        let body = html! { p { "This confirmation code is not known here. Check that it is complete." } };
+        return page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
     };
-    let Deletion { objects, open, ended, versions_unknown, .. } = deletion;
+    let Deletion { asked_at, objects, open, ended, done_at, versions_unknown, .. } = deletion;
     let stays = what_stays(&deletion);
-    let (title, mut text) = match (open, &stays) {
-        (0, Some(_)) if ended == 0 && objects == 0 => ("Nothing was deleted", String::new()),
-        (0, _) => {
-            let text = "Access tokens, the record of your login and the stored page data are gone.";
-            (if stays.is_some() { "Your earlier data is deleted" } else { "Your data is deleted" }, text.to_owned())
+    let nothing = stays.is_some() && ended == 0 && objects == 0;
+    let title = match (open, &stays) {
+        _ if nothing => "Nothing was deleted",
+        (0, None) => "Your data is deleted",
+        (0, Some(_)) => "Your earlier data is deleted",
+        (_, None) => "Your data is being deleted",
+        (_, Some(_)) => "Your earlier data is being deleted",
+    };
+    let body = html! {
+        @if !nothing {
+            p {
+                @if open == 0 {
+                    "Access tokens, the record of your login and the stored page data are gone."
+                } @else {
+                    "Access tokens and the record of your login are gone. Stored page data still to be deleted: " (open)
+                    " of " (objects) ". This finishes by itself; look again later."
+                }
+                @if versions_unknown { (OLDER_VERSIONS) }
+            }
         }
-        _ => {
-            let text = format!(
-                "Access tokens and the record of your login are gone. Stored page data still to be deleted: {open} of \
-                 {objects}. This finishes by itself; look again later."
-            );
-            (if stays.is_some() { "Your earlier data is being deleted" } else { "Your data is being deleted" }, text)
+        @if let Some(stays) = stays { p { (stays) } }
+        p.soft {
+            "Asked for at " (asked_at.rfc3339()) "."
+            @if let Some(at) = done_at { " Done at " (at.rfc3339()) "." }
         }
     };
-    if versions_unknown {
-        text.push_str(OLDER_VERSIONS);
-    }
-    let done = deletion.done_at.map_or(String::new(), |at| format!(" Done at {}.", at.rfc3339()));
-    let times = format!("<p class=soft>Asked for at {}.{done}</p>", deletion.asked_at.rfc3339());
-    let paragraphs: String =
-        [Some(text), stays].into_iter().flatten().filter(|p| !p.is_empty()).map(|p| format!("<p>{p}</p>")).collect();
-    answers::page(StatusCode::OK, title, &format!("{paragraphs}{times}"))
+    page(StatusCode::OK, title, body)
 }
 
 /// The text about links that a request did not delete because they are newer; `None` when there are none.

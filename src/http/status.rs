@@ -52,7 +52,8 @@ pub fn status_json(house: &House) -> Value {
     if let Some(mended) = house.store.mended() {
         store["mended"] = mended.into();
     }
-    let mut config = json!({"loaded_at": setup.loaded_at.rfc3339()});
+    let source = if setup.kept { "kept" } else { "file" };
+    let mut config = json!({"loaded_at": setup.loaded_at.rfc3339(), "source": source});
     if let Some(error) = house.reload_error() {
         config["last_error"] = error.into();
     }
@@ -67,6 +68,7 @@ pub fn status_json(house: &House) -> Value {
         "links": counts.links,
         "health": counts.health,
         "due": counts.due,
+        "due_parked": counts.due_parked,
         "outbox": counts.outbox,
         "chores": counts.chores,
         "oldest_owed_seconds": counts.oldest_owed.map_or(0, |since| now.since(since).as_secs()),
@@ -122,6 +124,7 @@ fn link_json(house: &House, view: &LinkView) -> Value {
         "last_read_at": moment(view.synced.read_at),
         "next_poll_at": moment(board.next_poll_at.map(Millis::on_the_wall)),
         "owed": view.owed,
+        "owed_parked": view.owed_parked,
         "linked_at": moment(Some(record.linked_at)),
         "checked_at": moment(checked.at),
         "token_expires_at": moment(checked.expires_at),

@@ -40,6 +40,8 @@ pub struct DaemonFiles {
 /// A daemon that can be started and ended.
 pub struct Daemon {
     files: DaemonFiles,
+    /// More of its environment, since it was made.
+    env: Mutex<Vec<(String, String)>>,
     child: Mutex<Option<Child>>,
     ended: Mutex<String>,
 }
@@ -47,11 +49,17 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon that does not run yet.
     pub fn new(files: DaemonFiles) -> Arc<Self> {
-        Arc::new(Daemon { files, child: Mutex::default(), ended: Mutex::new("not started yet".into()) })
+        let ended = Mutex::new("not started yet".into());
+        Arc::new(Daemon { files, env: Mutex::default(), child: Mutex::default(), ended })
     }
 
     fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a variable to its environment from the next start on.
+    pub fn set_env(&self, name: &str, value: &str) {
+        self.env.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), value.to_owned()));
     }
 
     /// The admin socket.
@@ -78,8 +86,9 @@ impl Daemon {
         let mut command = Command::new(&self.files.program);
         command.arg("run").arg("--config").arg(&self.files.config).stdin(Stdio::null()).kill_on_drop(true);
         command.envs(self.files.env.iter().map(|(name, value)| (name, value)));
+        command.envs(self.env.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(name, value)| (name, value)));
         // The service manager of whoever runs this is not the child's.
-        ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"].iter().for_each(|name| {
+        ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_USEC"].iter().for_each(|name| {
             command.env_remove(name);
         });
         if let Some(log) = &self.files.log {

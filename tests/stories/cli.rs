@@ -362,6 +362,7 @@ async fn dashboards_find_every_metric_they_rely_on() {
     for name in [
         "pagesyncd_links{health=\"active\"} 2",
         "pagesyncd_due 0",
+        "pagesyncd_due_parked 0",
         "pagesyncd_outbox 0",
         "pagesyncd_oldest_owed_seconds 0",
         "pagesyncd_webhook_deliveries_total{result=\"accepted\"}",

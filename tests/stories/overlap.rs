@@ -124,3 +124,38 @@ async fn a_login_under_way_does_not_make_a_link_that_was_unlinked_meanwhile() {
     town.until_true(user, &pages).await;
     town.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_for_the_person_says_what_came_between() {
+    let town = Town::plan().pages(2).start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    let unlinked = async { assert!(town.run(&["unlink", &pages[0]]).await.status.success()) };
+    let removed_the_app = async { assert_eq!(town.world().send_deauthorize(ADA).await.unwrap(), 200) };
+    let meanwhile: [(&str, &str, std::pin::Pin<Box<dyn Future<Output = ()>>>); 2] = [
+        ("Unlinked meanwhile", "To link them, log in again", Box::pin(unlinked)),
+        ("Your Pages were not linked", "the app was removed on Facebook", Box::pin(removed_the_app)),
+    ];
+    for (title, words, decided) in meanwhile {
+        hold(&town, Call::Accounts, None);
+        let mut browser = town.browser(user).await;
+        let dialog = town.to_dialog(&mut browser).await;
+        let back = town.decide(&dialog, ADA, "all", "continue").await;
+        // The page comes before the login has a result, and can be fetched again.
+        let answer = town.browse(&mut browser, &back, "text/html").await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        let text = answer.text();
+        let (_, id) = text.split_once("/facebook/login/result/").unwrap();
+        let id: String = id.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
+        until_held(&town, 1).await;
+        decided.await;
+        release(&town);
+        let path = format!("/facebook/login/result/{id}");
+        until("the page has the result", async || {
+            let text = town.browse(&mut browser.clone(), &path, "text/html").await.text();
+            text.contains(title) && text.contains(words)
+        })
+        .await;
+    }
+    town.finish().await;
+}

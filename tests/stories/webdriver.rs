@@ -243,6 +243,18 @@ impl Browser {
             .collect()
     }
 
+    /// Has the browser do something that only its debugging protocol can ask for.
+    pub async fn emulate(&self, command: &str, parameters: Value) {
+        let wish = json!({"cmd": format!("Emulation.{command}"), "params": parameters});
+        self.must(command, self.post("goog/cdp/execute", wish).await);
+    }
+
+    /// Shows pages as on a screen of this width, in CSS pixels.
+    pub async fn narrow_to(&self, width: u32) {
+        let screen = json!({"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": false});
+        self.emulate("setDeviceMetricsOverride", screen).await;
+    }
+
     /// Writes what the window shows as a PNG file.
     pub async fn screenshot(&self, path: &Path) {
         let picture = string(self.must("screenshot", self.get("screenshot").await));
