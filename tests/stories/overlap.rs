@@ -1,5 +1,6 @@
 //! Logins, answers of Graph and wishes of people that overlap: the newer decision holds, whichever arrives first.
 
+use futures_util::FutureExt;
 use http::Method;
 use pagesyncd::model::UserId;
 use pagesyncd::sandbox::fault::{Call, Fault, Scope};
@@ -132,9 +133,9 @@ async fn the_page_for_the_person_says_what_came_between() {
     let pages = town.pages();
     let unlinked = async { assert!(town.run(&["unlink", &pages[0]]).await.status.success()) };
     let removed_the_app = async { assert_eq!(town.world().send_deauthorize(ADA).await.unwrap(), 200) };
-    let meanwhile: [(&str, &str, std::pin::Pin<Box<dyn Future<Output = ()>>>); 2] = [
-        ("Unlinked meanwhile", "To link them, log in again", Box::pin(unlinked)),
-        ("Your Pages were not linked", "the app was removed on Facebook", Box::pin(removed_the_app)),
+    let meanwhile = [
+        ("Unlinked meanwhile", "To link them, log in again", unlinked.boxed_local()),
+        ("Your Pages were not linked", "the app was removed on Facebook", removed_the_app.boxed_local()),
     ];
     for (title, words, decided) in meanwhile {
         hold(&town, Call::Accounts, None);
