@@ -41,6 +41,20 @@ use raw::{Faults, Raw};
 use read::Reader;
 use secret::Vault;
 
+/// The default of a key in the words of the file; `None` for keys without a plain default.
+pub fn default_of(name: &str) -> Option<String> {
+    keys::default_text(name)
+}
+
+/// Checks that a browser session may live so long; the error names the range.
+pub fn check_session_ttl(ttl: Duration) -> Result<(), String> {
+    let (least, most) = keys::SESSION_TTL;
+    if (least..=most).contains(&ttl) {
+        return Ok(());
+    }
+    Err(format!("is out of range; choose from {} to {}", validate::span_text(least), validate::span_text(most)))
+}
+
 /// How the environment is asked: the process's own in production, a closure in tests.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 

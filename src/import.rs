@@ -1,12 +1,15 @@
 //! Bringing existing links: a JSON object a line, plain or from an [`export`](crate::export). Good lines are imported,
-//! bad ones named by number; a line's token never appears in what is said about it.
+//! bad ones named by number; a line's token never appears in an error about it. A key that no line has is an error
+//! of its line: a misspelt `facebook_user_id` would otherwise be found missing at the person's deletion, and not before.
+//! Of several good lines with the same link the last one counts.
 //!
 //! A link that works keeps its token, unless that of the line is newer and works as well: see [`grant`](crate::grant).
 //! Lines that changed nothing are named by number too, each with its reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use crate::export::{Opener, SCHEMA};
@@ -29,6 +32,17 @@ pub struct Parsed {
     pub accounts: Vec<AccountLine>,
     /// Lines that cannot be imported.
     pub bad: Vec<BadLine>,
+    /// Good lines that a later one with the same link replaces.
+    pub repeated: Vec<Repeated>,
+}
+
+/// A good line that does not count, because a later one has the same link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeated {
+    /// Counted from 1.
+    pub line: usize,
+    /// The line that counts.
+    pub by: usize,
 }
 
 /// A line that cannot be imported.
@@ -51,12 +65,58 @@ struct Line {
     sealed_token: Option<String>,
     facebook_user_id: Option<Text>,
     name: Option<String>,
-    #[serde(default)]
-    granted: Vec<String>,
+    granted: Option<Vec<String>>,
     expires_at: Option<Millis>,
     granted_at: Option<Moment>,
     linked_at: Option<Moment>,
     logged_in_at: Option<Moment>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, IgnoredAny>,
+}
+
+/// The keys of a line with a link.
+const LINK_KEYS: [&str; 8] =
+    ["user", "page_id", "access_token", "sealed_token", "facebook_user_id", "name", "granted_at", "linked_at"];
+/// The keys of a line with a login.
+const LOGIN_KEYS: [&str; 8] =
+    ["user", "account", "access_token", "sealed_token", "name", "granted", "expires_at", "logged_in_at"];
+/// A longer key may be a value by mistake, even a token, and is not shown.
+const LONGEST_KEY: usize = 24;
+/// The last moment of the year 9999.
+const LAST_MOMENT: Millis = Millis(253_402_300_799_999);
+
+impl Line {
+    /// Refuses a key that this kind of line does not have.
+    fn keys(&self) -> Result<(), String> {
+        let is_login = self.account.is_some();
+        let stray = match is_login {
+            true => [
+                ("page_id", self.page_id.is_some()),
+                ("facebook_user_id", self.facebook_user_id.is_some()),
+                ("granted_at", self.granted_at.is_some()),
+                ("linked_at", self.linked_at.is_some()),
+            ],
+            false => [
+                ("account", false),
+                ("granted", self.granted.is_some()),
+                ("expires_at", self.expires_at.is_some()),
+                ("logged_in_at", self.logged_in_at.is_some()),
+            ],
+        };
+        let stray = stray.into_iter().find(|(_, given)| *given).map(|(key, _)| key);
+        let Some(key) = self.unknown.keys().map(String::as_str).next().or(stray) else { return Ok(()) };
+        let known = if is_login { &LOGIN_KEYS[..] } else { &LINK_KEYS[..] };
+        let word = key.len() <= LONGEST_KEY && key.bytes().all(|b| b.is_ascii_alphabetic() || b"_-".contains(&b));
+        let close = known.iter().map(|known| (strsim::jaro_winkler(key, known), known));
+        let close = close.filter(|_| word).max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.7);
+        // Tokens have capitals and digits. A key that is like none of the known ones is shown where it has neither.
+        let shown = word && (close.is_some() || !key.bytes().any(|b| b.is_ascii_uppercase()));
+        let named = if shown { format!("unknown key {key}") } else { "unknown key".to_owned() };
+        Err(match close {
+            Some((_, near)) => format!("{named}; is {near} meant?"),
+            None => format!("{named}; known are {}", known.join(", ")),
+        })
+    }
 }
 
 enum Good {
@@ -84,7 +144,8 @@ enum Moment {
 impl Moment {
     fn millis(self) -> Result<Millis, String> {
         let text = match self {
-            Moment::Millis(millis) => return Ok(Millis(millis)),
+            Moment::Millis(millis) if Millis(millis) <= LAST_MOMENT => return Ok(Millis(millis)),
+            Moment::Millis(_) => String::new(),
             Moment::Text(text) => text,
         };
         let moment = time::OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339);
@@ -107,6 +168,7 @@ const FORM: &str = "not of the form {\"user\",\"page_id\",\"access_token\",\"fac
 /// Reads lines, the first of which has this number. Empty lines are passed over. Sealed tokens need an `opener`.
 pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed {
     let mut parsed = Parsed::default();
+    let mut positions: HashMap<LinkKey, (usize, usize)> = HashMap::new();
     for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() {
@@ -115,7 +177,18 @@ pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed
         match parse_line(line, opener) {
             Ok(Good::Head) => {}
             Ok(Good::Link(user, link, granted)) => {
-                parsed.good.push(LinkLine { line: first_line + at, user, link, granted });
+                let good = LinkLine { line: first_line + at, user, link, granted };
+                match positions.get_mut(&good.key()) {
+                    Some((position, earlier)) => {
+                        let by = good.line;
+                        parsed.repeated.push(Repeated { line: std::mem::replace(earlier, by), by });
+                        parsed.good[*position] = good;
+                    }
+                    None => {
+                        positions.insert(good.key(), (parsed.good.len(), good.line));
+                        parsed.good.push(good);
+                    }
+                }
             }
             Ok(Good::Account(user, account, logged_in_at)) => {
                 parsed.accounts.push(AccountLine { line: first_line + at, user, account, logged_in_at });
@@ -135,6 +208,7 @@ fn parse_line(line: &[u8], opener: Option<&Opener>) -> Result<Good, String> {
     if line.schema.as_deref() == Some(SCHEMA) {
         return Ok(Good::Head);
     }
+    line.keys()?;
     let bad = |e: crate::model::BadId| e.to_string();
     let user: UserId = line.user.as_deref().ok_or(FORM)?.parse().map_err(bad)?;
     let name = line.name.filter(|name| !name.is_empty());
@@ -152,7 +226,10 @@ fn parse_line(line: &[u8], opener: Option<&Opener>) -> Result<Good, String> {
     if let Some(person) = line.account {
         let person: AppUserId = person.into_text().parse().map_err(bad)?;
         let token = sound(unsealed(&|opener, sealed| opener.account_token(user, &person, sealed))?)?;
-        let (granted, expires_at) = (line.granted, line.expires_at);
+        let (granted, expires_at) = (line.granted.unwrap_or_default(), line.expires_at);
+        if expires_at.is_some_and(|at| at > LAST_MOMENT) {
+            return Err("expires_at is no moment in milliseconds".to_owned());
+        }
         let logged_in_at = line.logged_in_at.map(Moment::millis).transpose()?;
         return Ok(Good::Account(user, NewAccount { person, name, token, granted, expires_at }, logged_in_at));
     }
@@ -165,6 +242,17 @@ fn parse_line(line: &[u8], opener: Option<&Opener>) -> Result<Good, String> {
     // A link that was imported itself has no time of a grant; it was granted before it was linked.
     let by = line.linked_at.map(Moment::millis).transpose()?;
     Ok(Good::Link(user, NewLink { page, token, name, facebook_user }, Granted { at, by }))
+}
+
+/// The link that a line is about, whether or not the rest of the line is good.
+pub fn link_of(line: &[u8]) -> Option<LinkKey> {
+    #[derive(Deserialize)]
+    struct About {
+        user: UserId,
+        page_id: Text,
+    }
+    let about: About = serde_json::from_slice(line).ok()?;
+    Some(LinkKey::new(about.user, about.page_id.into_text().parse().ok()?))
 }
 
 fn sound(token: Secret) -> Result<Secret, String> {
@@ -273,6 +361,54 @@ mod tests {
         assert_eq!(parsed.good[1].link.name.as_deref(), Some("Café"));
         assert_eq!(parsed.bad.iter().map(|b| b.line).collect::<Vec<_>>(), [3, 5, 6, 7, 8, 9]);
         assert!(!format!("{:?}", parsed.bad).contains("SECRETTOKEN"));
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_with_the_nearest_key_and_without_what_may_be_a_token() {
+        let user = "6f0a2a52-3c0e-4a42-9a55-0d8f1f4f2b10";
+        let token = "EAABsecretsecretsecretsecretsecretsecret";
+        let link = |more: &str| format!("{{\"user\":\"{user}\",\"page_id\":\"1\",\"access_token\":\"{token}\"{more}}}");
+        let login = |more: &str| link(more).replace("page_id", "account");
+        for (line, said) in [
+            (link(",\"facebook_userid\":\"7\""), "unknown key facebook_userid; is facebook_user_id meant?"),
+            (link(",\"Name\":\"x\""), "unknown key Name; is name meant?"),
+            (link(",\"expires_at\":5"), "unknown key expires_at; known are user, page_id, access_token, sealed_token"),
+            (link(&format!(",\"{token}\":1")), "unknown key; known are user, page_id"),
+            (link(",\"EAACsecret0123456789Zw\":1"), "unknown key; known are user, page_id"),
+            (link(",\"EAACsecretsecretZw\":1"), "unknown key; known are user, page_id"),
+            (link(",\"pageId\":1"), "unknown key pageId; is page_id meant?"),
+            (link(",\"comment\":1"), "unknown key comment; known are user, page_id"),
+            (link(",\"\\u001b[2J\":1"), "unknown key; known are"),
+            (login(",\"facebook_user_id\":\"7\""), "unknown key facebook_user_id; known are user, account"),
+            (login(",\"expires_at\":18446744073709551615"), "expires_at is no moment"),
+            (link(",\"name\":\"x\",\"name\":\"y\""), FORM),
+        ] {
+            let parsed = parse(line.as_bytes(), 4, None);
+            assert_eq!((parsed.good.len(), parsed.accounts.len(), parsed.bad.len()), (0, 0, 1), "{line}");
+            assert!(parsed.bad[0].error.starts_with(said), "{:?}", parsed.bad);
+            assert!(!format!("{:?}", parsed.bad).contains("secret"));
+        }
+        for line in [link(""), link(",\"name\":null,\"facebook_user_id\":7"), login(",\"granted\":[],\"expires_at\":5")]
+        {
+            assert_eq!(parse(line.as_bytes(), 1, None).bad, [], "{line}");
+        }
+    }
+
+    #[test]
+    fn of_several_lines_with_one_link_the_last_good_one_counts() {
+        let user = "6f0a2a52-3c0e-4a42-9a55-0d8f1f4f2b10";
+        let line = |page: &str, token: &str| {
+            format!("{{\"user\":\"{user}\",\"page_id\":{page},\"access_token\":\"{token}\"}}\n")
+        };
+        let lines = [line("\"1\"", "A"), line("2", "B"), line("1", "C"), line("\" 1 \"", "D"), line("1", "")].concat();
+        let parsed = parse(lines.as_bytes(), 10, None);
+        let good: Vec<(&str, &str)> =
+            parsed.good.iter().map(|l| (l.link.page.as_str(), l.link.token.expose())).collect();
+        assert_eq!(good, [("1", "D"), ("2", "B")]);
+        assert_eq!(parsed.repeated, [Repeated { line: 10, by: 12 }, Repeated { line: 12, by: 13 }]);
+        assert_eq!(parsed.bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [14]);
+        let links: Vec<_> = lines.lines().map(|line| link_of(line.as_bytes()).unwrap()).collect();
+        assert!(links[0] == links[2] && links[2] == links[3] && links[0] != links[1]);
     }
 
     async fn filled(dir: &std::path::Path, key: u8) -> (Store, UserId, AppUserId) {

@@ -120,6 +120,9 @@
 //! rooms and know nothing of who calls them. What goes the other way is a message: http, linking and the shared house
 //! know the actors' message types and send them. `tests/house.rs` holds the rooms to both.
 
+// `println!` panics when the output is closed or full; `cli::output` does not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod actors;
 pub mod backoff;
 pub mod chore;

@@ -8,7 +8,7 @@ use futures_util::future::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::timeout;
 
-use crate::grant::Tried;
+use crate::grant::{Ticket, Tried};
 use crate::graph::{GraphError, Priority};
 use crate::health::Why;
 use crate::house::House;
@@ -35,8 +35,8 @@ pub async fn try_token(
 }
 
 /// Tries the tokens of those lines of an import that may not replace what stands without it.
-pub async fn try_lines(house: &Arc<House>, lines: &[LinkLine]) -> BTreeMap<usize, Tried> {
-    let wanted: Vec<LinkLine> = lines.iter().filter(|line| house.store.wants_trial(line)).cloned().collect();
+pub async fn try_lines(house: &Arc<House>, ticket: Ticket, lines: &[LinkLine]) -> BTreeMap<usize, Tried> {
+    let wanted: Vec<LinkLine> = lines.iter().filter(|line| house.store.wants_trial(ticket, line)).cloned().collect();
     // A try that is not over in time counts as one that Facebook did not answer.
     let mut tried: BTreeMap<usize, Tried> = wanted.iter().map(|line| (line.line, Tried::Unknown)).collect();
     let mut tries = Vec::with_capacity(wanted.len());

@@ -105,6 +105,8 @@ const fn secs(n: u64) -> Duration {
 }
 
 const DAY: u64 = 24 * 60 * 60;
+/// How short and how long a browser session may live. Browsers keep no cookie for longer.
+pub(super) const SESSION_TTL: (Duration, Duration) = (secs(1), secs(400 * DAY));
 
 const TRUSTED_PROXIES: &[&str] = &["127.0.0.1", "::1"];
 
@@ -190,7 +192,7 @@ pub(super) const KEYS: &[Key] = &[
 
     Key::new("session.state_secret", Kind::Secret, Required, &[Sessions]).or_env("STATE_TOKEN_SECRET"),
     Key::new("session.previous_state_secret", Kind::SecretOrNone, Text(""), &[Sessions]),
-    Key::new("session.ttl", Kind::Span(secs(1), secs(400 * DAY)), Text("30d"), &[Sessions]),
+    Key::new("session.ttl", Kind::Span(SESSION_TTL.0, SESSION_TTL.1), Text("30d"), &[Sessions]),
     Key::new("session.allow_new", Kind::Flag, Flag(false), &[Sessions]),
     Key::new("session.max_new_users", Kind::Count(1, 1_000_000), Number(600), &[Sessions]),
     Key::new("session.max_new_users_per_address", Kind::Count(1, 1_000_000), Number(20), &[Sessions]),
@@ -232,6 +234,16 @@ pub(super) fn nearest_key(unknown: &str) -> &'static str {
         return name;
     }
     nearest(unknown, KEYS.iter().map(|key| key.name)).unwrap_or("http.listen")
+}
+
+/// A key's default in the words of the file.
+pub(super) fn default_text(name: &str) -> Option<String> {
+    match KEYS.iter().find(|key| key.name == name)?.default {
+        Text(text) => Some(text.to_owned()),
+        Number(number) => Some(number.to_string()),
+        Flag(flag) => Some(flag.to_string()),
+        Required | List(_) => None,
+    }
 }
 
 /// The candidate most like `word`.

@@ -261,7 +261,7 @@ impl<'a> Reader<'a> {
         let Kind::Span(least, most) = key.kind else { return Duration::ZERO };
         let Some(span) = self.parsed(key, validate::duration) else { return Duration::ZERO };
         if !(least..=most).contains(&span) {
-            self.out_of_range(key, humantime::format_duration(least), humantime::format_duration(most));
+            self.out_of_range(key, validate::span_text(least), validate::span_text(most));
         }
         span
     }

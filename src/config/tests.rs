@@ -439,6 +439,18 @@ fn a_value_that_makes_no_sense_is_refused_at_its_key() {
 }
 
 #[test]
+fn the_bounds_of_a_duration_are_shown_as_a_person_writes_them() {
+    for (key, bounds) in [("session.ttl", "choose from 1s to 400d"), ("sync.refill", "choose from 10ms to 1d")] {
+        let found = Case::least().with(key, "\"400001d\"").findings();
+        assert_eq!(found[0].hint, bounds);
+    }
+    assert_eq!(
+        check_session_ttl(Duration::from_secs(401 * 86_400)).unwrap_err(),
+        "is out of range; choose from 1s to 400d"
+    );
+}
+
+#[test]
 fn a_value_that_is_merely_odd_is_a_warning_at_its_key() {
     for (key, value, message) in [
         ("http.public_url", "\"http://example.com\"", "is plain http to another host"),

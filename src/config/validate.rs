@@ -105,6 +105,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     humantime::parse_duration(text).or_else(|_| wrong("is not a duration", LIKE))
 }
 
+/// A span in its largest whole unit, as a person would write it: 400 days are `400d`, and no year and some months.
+pub(super) fn span_text(span: Duration) -> String {
+    let millis = span.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let whole = units.into_iter().find(|(unit, _)| millis >= *unit && millis.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
+}
+
 pub(super) fn app_id(text: &str) -> Result<(), Wrong> {
     if (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(());

@@ -6,14 +6,15 @@
 //! | `/healthz` | GET | both |
 //! | `/v1/status` | GET | both |
 //! | `/v1/pages`, `/v1/pages/{page_id}` | GET | both |
-//! | `/v1/pages/{page_id}` | DELETE `?user=&keep_object=&revoke=` | socket |
+//! | `/v1/pages/{page_id}` | DELETE `?user=&all=&keep_object=&revoke=` | socket |
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
 //! | `/v1/sessions` | POST `{"user","ttl"?,"label"?}` | socket |
 //! | `/v1/import` | POST `?run=&replace=`, a JSON object a line | socket |
 //! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
 //!
-//! Who may use the socket is decided by its file's mode.
+//! Who may use the socket is decided by its file's mode. A parameter or a key that a changing route does not know is
+//! refused: a misspelt `keep_object` must not cost the object.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use super::server::{Answer, Conn};
 use super::{answers, body, status};
 use crate::actors::listener::Door;
 use crate::actors::supervisor::SupervisorMsg;
+use crate::config::check_session_ttl;
 use crate::export::{self, Opener};
 use crate::house::House;
 use crate::import;
@@ -113,16 +115,41 @@ fn not_linked() -> Answer {
     )
 }
 
-fn parameter(request: &Request<Incoming>, name: &str) -> Option<String> {
-    let query = request.uri().query()?;
-    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+/// The parameters of a request, all of them known.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(request: &Request<Incoming>, known: &[&str]) -> Result<Self, Box<Answer>> {
+        let query = request.uri().query().unwrap_or_default();
+        let given: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        match given.iter().all(|(name, _)| known.contains(&name.as_str())) {
+            true => Ok(Query(given)),
+            false => Err(Box::new(bad(&format!("a parameter is unknown; known are {}", known.join(", "))))),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn user(&self) -> Result<Option<UserId>, Box<Answer>> {
+        let user = self.get("user").map(str::parse::<UserId>).transpose();
+        user.map_err(|error| Box::new(bad(&error.to_string())))
+    }
+
+    /// A switch: given as such, or as true.
+    fn is_on(&self, name: &str) -> Result<bool, Box<Answer>> {
+        match self.get(name) {
+            Some("" | "1" | "true") => Ok(true),
+            None | Some("0" | "false") => Ok(false),
+            Some(_) => Err(Box::new(bad(&format!("{name} is neither true nor false")))),
+        }
+    }
 }
 
 /// The links of a page that a request speaks of: all, or one user's.
-fn links_of(house: &House, page: &str, request: &Request<Incoming>) -> Result<Vec<LinkKey>, Box<Answer>> {
+fn links_of(house: &House, page: &str, user: Option<UserId>) -> Result<Vec<LinkKey>, Box<Answer>> {
     let page: PageId = page.parse().map_err(|e: crate::model::BadId| Box::new(bad(&e.to_string())))?;
-    let user = parameter(request, "user").map(|user| user.parse::<UserId>()).transpose();
-    let user = user.map_err(|e| Box::new(bad(&e.to_string())))?;
     let mut links = house.store.links_of_page(&page);
     links.retain(|link| user.is_none_or(|user| link.user == user));
     if links.is_empty() { Err(Box::new(not_linked())) } else { Ok(links) }
@@ -133,7 +160,8 @@ fn store_down(error: &crate::store::Unavailable) -> Answer {
 }
 
 async fn sync(house: &Arc<House>, page: &str, request: &Request<Incoming>) -> Answer {
-    let links = match links_of(house, page, request) {
+    let links = Query::of(request, &["user"]).and_then(|query| links_of(house, page, query.user()?));
+    let links = match links {
         Ok(links) => links,
         Err(answer) => return *answer,
     };
@@ -156,17 +184,32 @@ fn is_parked(house: &House, link: &LinkKey) -> bool {
     house.store.view(link).is_some_and(|view| !view.record.health.is_active())
 }
 
-/// A switch in the query: given as such, or as true.
-fn is_on(request: &Request<Incoming>, name: &str) -> bool {
-    parameter(request, name).is_some_and(|v| matches!(v.as_str(), "1" | "true" | ""))
+/// The links that are to go, and how.
+fn unlinking(house: &House, page: &str, request: &Request<Incoming>) -> Result<(Vec<LinkKey>, Unlinking), Box<Answer>> {
+    let query = Query::of(request, &["user", "all", "keep_object", "revoke"])?;
+    let (user, all) = (query.user()?, query.is_on("all")?);
+    let links = links_of(house, page, user)?;
+    if links.len() > 1 && !all {
+        return Err(Box::new(several_users(house, &links)));
+    }
+    Ok((links, Unlinking { keep_objects: query.is_on("keep_object")?, revoke: query.is_on("revoke")? }))
+}
+
+/// It is not clear which link is meant, and nothing is changed.
+fn several_users(house: &House, links: &[LinkKey]) -> Answer {
+    let (page, count) = (&links[0].page, links.len());
+    let message =
+        format!("page {page} is linked by {count} users; name one with user=UUID, or all of them with all=true");
+    let mut answer = json!({"error": {"code": "several_users", "message": message}});
+    answer["links"] = status::page_json(house, page).map_or(Value::Null, |mut listed| listed["pages"].take());
+    answers::json(StatusCode::CONFLICT, &answer)
 }
 
 async fn unlink(house: &Arc<House>, page: &str, request: &Request<Incoming>) -> Answer {
-    let links = match links_of(house, page, request) {
-        Ok(links) => links,
+    let (links, how) = match unlinking(house, page, request) {
+        Ok(wish) => wish,
         Err(answer) => return *answer,
     };
-    let how = Unlinking { keep_objects: is_on(request, "keep_object"), revoke: is_on(request, "revoke") };
     let unlinked = match house.store.unlink(&links, how).await {
         Ok(unlinked) => unlinked,
         Err(error) => return store_down(&error),
@@ -193,6 +236,7 @@ fn revoking_json(revoking: &Revoking) -> Value {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SessionRequest {
     user: String,
     #[serde(default)]
@@ -215,10 +259,10 @@ async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) ->
         Err(error) => return bad(&error.to_string()),
     };
     let ttl = wish.ttl.map_or(Ok(setup.config.session.ttl), |ttl| humantime::parse_duration(&ttl));
-    let ttl = match ttl {
-        Ok(ttl) if ttl >= Duration::from_secs(1) => ttl,
-        _ => return bad("ttl is not a duration of a second or more (expected something like \"1h\")"),
-    };
+    let Ok(ttl) = ttl else { return bad("ttl is not a duration (expected something like \"1h\")") };
+    if let Err(range) = check_session_ttl(ttl) {
+        return bad(&format!("ttl {range}"));
+    }
     let label = match wish.label.map(|label| label.parse::<Label>()).transpose() {
         Ok(label) => label,
         Err(error) => return bad(&error.to_string()),
@@ -248,17 +292,20 @@ async fn mint(
 /// one import: the answer to the first names the `run`, and the others bring that name along. Links that keep a better
 /// token are named in `left`; with `replace` there are none.
 async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let ticket = match parameter(&request, "run") {
-        None => house.store.ticket(),
-        Some(name) => match house.store.ticket_named(&name) {
-            Some(ticket) => ticket,
-            None => {
-                let text = "the daemon was started again while the import was under way; import the file again";
-                return answers::unavailable(text, 1);
-            }
-        },
+    let wish = Query::of(&request, &["run", "replace"])
+        .and_then(|query| Ok((query.get("run").map(str::to_owned), query.is_on("replace")?)));
+    let (run, replace) = match wish {
+        Ok(wish) => wish,
+        Err(answer) => return *answer,
     };
-    let replace = is_on(&request, "replace");
+    let ticket = match run.map(|name| house.store.ticket_named(&name)) {
+        None => house.store.ticket(),
+        Some(Some(ticket)) => ticket,
+        Some(None) => {
+            let text = "the daemon was started again while the import was under way; import the file again";
+            return answers::unavailable(text, 1);
+        }
+    };
     let whole = match body::read(request.into_body(), MAX_IMPORT, BODY_TIMEOUT, conn).await {
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
@@ -271,10 +318,12 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
     };
     let mut parsed = import::parse(&whole.bytes, 1, opener.as_ref());
     let bad_lines = std::mem::take(&mut parsed.bad);
+    let repeated: Vec<Value> = parsed.repeated.iter().map(|r| json!({"line": r.line, "by": r.by})).collect();
     // A task of its own: a client that goes away must not come between the links and their pages.
     let home = house.clone();
     let importing = house.tasks.spawn(async move {
-        let trials = if replace { Trials::Replace } else { Trials::Made(trial::try_lines(&home, &parsed.good).await) };
+        let trials =
+            if replace { Trials::Replace } else { Trials::Made(trial::try_lines(&home, ticket, &parsed.good).await) };
         let imported = import::store(&home.store, ticket, parsed, &trials).await?;
         home.tell_supervisor(SupervisorMsg::Linked(imported.links.clone()));
         home.directory.tell(&imported.same, Cause::Link);
@@ -285,8 +334,9 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
             let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
             let left: Vec<Value> = imported.left.iter().map(import::left_json).collect();
             let count = imported.count();
-            let run = house.store.name_of(ticket);
-            answers::json(StatusCode::OK, &json!({"imported": count, "left": left, "bad": bad, "run": run}))
+            let mut answer = json!({"imported": count, "left": left, "bad": bad, "repeated": repeated});
+            answer["run"] = house.store.name_of(ticket).into();
+            answers::json(StatusCode::OK, &answer)
         }
         Ok(Err(error)) => store_down(&error),
         Err(_) => answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the import broke off"),

@@ -63,6 +63,7 @@ pub fn status_json(house: &House) -> Value {
     gate["app_blocked_until"] = moment(blocked_until);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
         "started_at": house.started_at.rfc3339(),
         "uptime_seconds": Millis::steady().since(house.started_at).as_secs(),
         "links": counts.links,

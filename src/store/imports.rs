@@ -110,10 +110,9 @@ impl Imported {
 
 impl Store {
     /// Must the token of this line be tried before it may replace the one that its link has?
-    pub fn wants_trial(&self, line: &LinkLine) -> bool {
-        let keyring = self.keyring();
-        let standing = self.lock().standing(&keyring, line, Millis::now());
-        standing.is_some_and(|standing| decide(standing, line.offer(None, Millis::now())) == Decision::Try)
+    pub fn wants_trial(&self, ticket: Ticket, line: &LinkLine) -> bool {
+        let (keyring, now) = (self.keyring(), Millis::now());
+        self.lock().decision(&keyring, ticket, line, line.offer(None, now), now) == Decision::Try
     }
 
     /// Makes links of lines, some hundred in a transaction, and marks each due. A link with a better token is left as it
@@ -202,9 +201,9 @@ impl Core {
         let offer = line.offer(tried, now);
         let known = self.record(&key).and_then(|record| record.facebook_user.clone());
         let person = line.link.facebook_user.as_ref().or(known.as_ref());
-        let decision = match self.standing(keyring, line, now) {
-            Some(standing) if !matches!(trials, Trials::Replace) => decide(standing, offer),
-            _ => Decision::Put,
+        let decision = match trials {
+            Trials::Replace => Decision::Put,
+            Trials::Made(_) | Trials::Impossible => self.decision(keyring, ticket, line, offer, now),
         };
         let reason = match (self.endings.ended_since(ticket, person, Some(&key), now), decision) {
             (Some(ended), _) => Reason::Ended(ended),
@@ -221,6 +220,16 @@ impl Core {
             }
         };
         imported.left.push(LeftLine { line: line.line, subject: Subject::Link(key), reason });
+    }
+
+    /// Of several lines of one import with the same link the last one counts: a token that an earlier line brought is
+    /// replaced.
+    fn decision(&self, keyring: &Keyring, ticket: Ticket, line: &LinkLine, offer: Offer, now: Millis) -> Decision {
+        let of_this_import = |r: &LinkRecord| r.login == 0 && r.generation.0 > ticket.number;
+        if self.record(&line.key()).is_none_or(|record| of_this_import(&record)) {
+            return Decision::Put;
+        }
+        self.standing(keyring, line, now).map_or(Decision::Put, |standing| decide(standing, offer))
     }
 
     /// A link has the token of a line: what the line knows beside it is kept, and the page is read again.

@@ -21,17 +21,17 @@ use tempfile::TempDir;
 use super::webdriver::Browser;
 
 /// The world, the daemon in it, and the console of both.
-struct Sandbox {
-    world: WorldServer,
-    daemon: Arc<Daemon>,
-    console: Running,
+pub(super) struct Sandbox {
+    pub(super) world: WorldServer,
+    pub(super) daemon: Arc<Daemon>,
+    pub(super) console: Running,
     socket: PathBuf,
     base: String,
     _folder: TempDir,
 }
 
 impl Sandbox {
-    async fn open(pages: usize) -> Sandbox {
+    pub(super) async fn open(pages: usize) -> Sandbox {
         Sandbox::open_with(pages, "").await
     }
 
@@ -77,7 +77,7 @@ impl Sandbox {
         minted["login_url"].as_str().expect("an address").to_owned()
     }
 
-    async fn close(self) {
+    pub(super) async fn close(self) {
         self.console.stop().await;
         assert_eq!(self.daemon.stop().await, Some(0), "the daemon ends well");
         assert_eq!(self.world.world.violations(), Vec::<String>::new(), "what Facebook or Spaces would have minded");
@@ -85,22 +85,22 @@ impl Sandbox {
     }
 }
 
-async fn picture(browser: &Browser, scene: &str) {
+pub(super) async fn picture(browser: &Browser, scene: &str) {
     if let Some(folder) = std::env::var_os("PAGESYNCD_SCREENSHOTS") {
         browser.screenshot(&PathBuf::from(folder).join(format!("{scene}.png"))).await;
     }
 }
 
-async fn appears(browser: &Browser, css: &str) {
+pub(super) async fn appears(browser: &Browser, css: &str) {
     browser.wait_until(css, || browser.has(css)).await;
 }
 
-fn row(page: &str, standing: &str) -> String {
+pub(super) fn row(page: &str, standing: &str) -> String {
     format!("#page-rows tr[data-page='{page}'][data-standing='{standing}']")
 }
 
 /// Presses the login button of the console, and goes on in the tab that opens.
-async fn open_dialog(browser: &Browser) {
+pub(super) async fn open_dialog(browser: &Browser) {
     let before = browser.windows().await;
     browser.click("#login").await;
     browser.wait_until("the dialog's tab", || async { browser.windows().await.len() > before.len() }).await;
@@ -109,7 +109,7 @@ async fn open_dialog(browser: &Browser) {
 }
 
 /// Waits for what the daemon tells the person, and returns it.
-async fn told(browser: &Browser) -> String {
+pub(super) async fn told(browser: &Browser) -> String {
     browser.wait_until("the daemon's page", || async { browser.text("h1").await == "Your pages are linked" }).await;
     browser.wait_until("all objects", || async { !browser.has("main[data-refresh]").await }).await;
     browser.text("ul").await
@@ -130,8 +130,26 @@ async fn tick_three(browser: &Browser) -> Vec<String> {
     chosen
 }
 
+/// Opens a tab of the console.
+pub(super) async fn show(browser: &Browser, tab: &str) {
+    browser.click(&format!("#tabs [data-tab='{tab}']")).await;
+    appears(browser, &format!("#panel-{tab}:not([hidden])")).await;
+}
+
+/// Logs in for the chosen user with all pages ticked, and comes back to the console.
+pub(super) async fn link_all(browser: &Browser, pages: usize) {
+    let console = browser.windows().await.remove(0);
+    open_dialog(browser).await;
+    browser.click("#continue").await;
+    let linked = told(browser).await;
+    assert_eq!(linked.matches("linked and stored").count(), pages, "{linked}");
+    browser.switch_to(&console).await;
+    let ready = format!("{pages} links, nothing pending");
+    browser.wait_until("all to be linked", || async { browser.text("#flow-daemon").await == ready }).await;
+}
+
 /// Changes the selected page's name through the form.
-async fn rename(browser: &Browser, name: &str) {
+pub(super) async fn rename(browser: &Browser, name: &str) {
     browser.click("#edit-field option[value='name']").await;
     browser.type_into("#edit-value", name).await;
     browser.click("#edit-save").await;
@@ -177,6 +195,7 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     appears(&browser, &format!("#notices li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
     picture(&browser, "4-followed").await;
 
+    show(&browser, "notices").await;
     browser.click("#notices-down").await;
     rename(&browser, "Told to nobody").await;
     appears(&browser, &format!("#notices li.failed[data-page='{page}']")).await;
@@ -184,11 +203,12 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     browser.click("#notices-down").await;
     browser.wait_until("the notice to be taken", || async { browser.text("#notices-waiting").await.is_empty() }).await;
 
-    browser.click("#faults input[data-fault='spaces_refused']").await;
+    show(&browser, "faults").await;
+    browser.click("#faults button[data-fault='spaces_refused']").await;
     appears(&browser, "#node-spaces.faulty").await;
     rename(&browser, "Changed while Spaces is away").await;
     appears(&browser, &row(page, "behind")).await;
-    let owes = || async { browser.text("#flow-daemon").await == "owes 0 reads, 1 writes" };
+    let owes = || async { browser.text("#flow-daemon").await == "1 write or delete pending" };
     browser.wait_until("the daemon to owe a write", owes).await;
     picture(&browser, "5-behind").await;
 
@@ -200,11 +220,12 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     browser.wait_until("the daemon to owe it still", owes).await;
     assert!(browser.has(&row(page, "behind")).await);
 
+    show(&browser, "faults").await;
     browser.click("#calm").await;
     appears(&browser, &row(page, "equal")).await;
     assert_eq!(sandbox.name_in_spaces(page).as_deref(), Some("Changed while Spaces is away"));
     browser
-        .wait_until("nothing to be owed", || async { browser.text("#flow-daemon").await == "3 links, nothing owed" })
+        .wait_until("nothing to be owed", || async { browser.text("#flow-daemon").await == "3 links, nothing pending" })
         .await;
     picture(&browser, "7-caught-up").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
@@ -225,7 +246,18 @@ async fn a_person_changes_the_password_and_logs_in_again() {
     browser.switch_to(&console).await;
     let page = browser.text("#page-rows tr:first-child code").await;
     appears(&browser, &row(&page, "equal")).await;
-    browser.click("#people button[data-deed='change_password']").await;
+    show(&browser, "people").await;
+    // The act is described before it is done.
+    let said = browser.text("#person-acts li:first-child p").await;
+    assert!(said.contains("All tokens") && said.contains("next reads a page") && said.contains("every 1h"), "{said}");
+    browser.click("#person-acts button[data-deed='change_password']").await;
+    // Afterwards the console shows the effect, and that pagesyncd has not found out yet.
+    browser.wait_until("what it did", || async { browser.text("#toast").await.contains("tokens ended") }).await;
+    let unnoticed = || async { browser.text("#person-unnoticed").await.contains("not found out yet for 4 links") };
+    browser.wait_until("what pagesyncd does not know", unnoticed).await;
+    show(&browser, "feed").await;
+    appears(&browser, "#feed li[data-kind='edit']").await;
+    assert!(browser.text("#feed").await.contains("changed the password: "), "the feed says how many tokens ended");
     browser.click(&row(&page, "equal")).await;
     rename(&browser, "Nobody may read this").await;
     let ailing = format!("{} .badge[data-health='needs_relink']", row(&page, "behind"));

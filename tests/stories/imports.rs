@@ -65,7 +65,7 @@ async fn an_older_export_does_not_replace_the_tokens_of_a_newer_login() {
         assert_eq!(left(&document(&output), "e"), [2, 3, 4, 5, 6]);
         let output = town.run(&["import", path]).await;
         let (said, named) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(said.contains("0 links imported, 5 left as they are") && said.contains("use --replace"), "{said}");
+        assert!(said.contains("0 links imported, 5 left as they are") && said.contains("--replace"), "{said}");
         assert!(named.contains("line 3: left as it is: the link has a token that works and is not older"), "{named}");
         assert!(named.contains("line 6: left as it is: a newer login"), "{named}");
     }

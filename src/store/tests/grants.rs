@@ -119,7 +119,7 @@ async fn lines_of_an_import_under_way_are_left_out_too() {
         line(1001, ""),
         line(1002, ""),
         line(1003, &format!(",\"facebook_user_id\":\"{}\"", person(1))),
-        line(1003, ""),
+        line(1004, ""),
         format!("{{\"user\":\"{user}\",\"account\":\"{}\",\"access_token\":\"t\"}}", person(1)),
     ];
     let parsed = crate::import::parse(lines.join("\n").as_bytes(), 10, None);
