@@ -86,6 +86,9 @@ enum Verb {
         /// The file that holds the passphrase of an export
         #[arg(long, value_name = "PATH")]
         passphrase_file: Option<PathBuf>,
+        /// Replace tokens and logins even where those that stand are newer, or work while the new ones do not
+        #[arg(long)]
+        replace: bool,
     },
     /// Write all links and logins to a file, tokens sealed with the store key or with a passphrase
     Export {
@@ -154,7 +157,9 @@ fn dispatch(cli: Cli, program: &Program) -> Result<(), Failure> {
         Verb::Sync { page_id, user } => show::sync(&door()?, program, &page_id, user, json),
         Verb::Unlink(args) => unlink::unlink(&door()?, &args, json),
         Verb::Session { user, ttl, label } => show::session(&door()?, user, ttl, label.as_ref(), json),
-        Verb::Import { file, passphrase_file } => import::import(&config, &file, passphrase_file.as_deref(), json),
+        Verb::Import { file, passphrase_file, replace } => {
+            import::import(&config, &file, passphrase_file.as_deref(), replace, json)
+        }
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
         Verb::Keygen { notify } => {

@@ -3,8 +3,9 @@
 //!
 //! The first line says how the rest is sealed:
 //! `{"schema":"pagesyncd/export/1","sealed_with":"store-key"|"passphrase","kdf"?:{…},"check":"…"}`. Each further line
-//! is a link (`{"user","page_id","facebook_user_id"?,"name"?,"sealed_token"}`) or a login
-//! (`{"user","account","name"?,"sealed_token","granted","expires_at"?}`). A passphrase becomes a key by Argon2id with
+//! is a link (`{"user","page_id","facebook_user_id"?,"name"?,"sealed_token","linked_at","granted_at"?}`) or a login
+//! (`{"user","account","name"?,"sealed_token","granted","expires_at"?,"logged_in_at"}`). Times are in milliseconds; an
+//! import tells by them which of two tokens is the newer. A passphrase becomes a key by Argon2id with
 //! the parameters that the first line names; `check` tells a wrong key or passphrase before anything is imported.
 
 use std::sync::Arc;
@@ -111,6 +112,10 @@ pub fn write(store: &Store, passphrase: Option<&Secret>) -> Result<Vec<u8>, Expo
         let Some(link) = link else { continue };
         let sealed = seal(&link_context(&key), link.token.expose().as_bytes());
         let mut line = json!({"user": key.user, "page_id": key.page, "sealed_token": sealed});
+        line["linked_at"] = json!(link.record.linked_at);
+        if let Some(granted_at) = link.record.granted_at {
+            line["granted_at"] = json!(granted_at);
+        }
         if let Some(person) = &link.record.facebook_user {
             line["facebook_user_id"] = json!(person);
         }
@@ -123,6 +128,7 @@ pub fn write(store: &Store, passphrase: Option<&Secret>) -> Result<Vec<u8>, Expo
         let Some((record, Some(token))) = store.account(user, &person) else { continue };
         let sealed = seal(&account_context(user, &person), token.expose().as_bytes());
         let mut line = json!({"user": user, "account": person, "sealed_token": sealed, "granted": record.granted});
+        line["logged_in_at"] = json!(record.logged_in_at);
         if let Some(name) = &record.name {
             line["name"] = json!(name);
         }

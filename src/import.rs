@@ -2,30 +2,34 @@
 //! bad ones named by number; a line's token never appears in an error about it. A key that no line has is an error
 //! of its line: a misspelt `facebook_user_id` would otherwise be found missing at the person's deletion, and not before.
 //! Of several good lines with the same link the last one counts.
+//!
+//! A link that works keeps its token, unless that of the line is newer and works as well: see [`grant`](crate::grant).
+//! Lines that changed nothing are named by number too, each with its reason.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::{Value, json};
 
 use crate::export::{Opener, SCHEMA};
-use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::grant::{Better, Ended, Granted, Ticket};
+use crate::model::{AppUserId, LinkKey, Millis, PageId, Secret, UserId};
+use crate::store::imports::{AccountLine, Imported, LeftLine, LinkLine, Reason, Subject, Trials};
 use crate::store::people::{NewAccount, NewLink};
 use crate::store::{Store, Unavailable};
 
 /// A token longer than this is no token.
 const MAX_TOKEN: usize = 4096;
 const MAX_NAME: usize = 1024;
-/// Links in one transaction.
-const AT_ONCE: usize = 200;
 
 /// What was read of the lines.
 #[derive(Debug, Default)]
 pub struct Parsed {
     /// Links to make.
-    pub good: Vec<(UserId, NewLink)>,
+    pub good: Vec<LinkLine>,
     /// Logins to note.
-    pub accounts: Vec<(UserId, NewAccount)>,
+    pub accounts: Vec<AccountLine>,
     /// Lines that cannot be imported.
     pub bad: Vec<BadLine>,
     /// Good lines that a later one with the same link replaces.
@@ -63,14 +67,19 @@ struct Line {
     name: Option<String>,
     granted: Option<Vec<String>>,
     expires_at: Option<Millis>,
+    granted_at: Option<Moment>,
+    linked_at: Option<Moment>,
+    logged_in_at: Option<Moment>,
     #[serde(flatten)]
     unknown: BTreeMap<String, IgnoredAny>,
 }
 
 /// The keys of a line with a link.
-const LINK_KEYS: [&str; 6] = ["user", "page_id", "access_token", "sealed_token", "facebook_user_id", "name"];
+const LINK_KEYS: [&str; 8] =
+    ["user", "page_id", "access_token", "sealed_token", "facebook_user_id", "name", "granted_at", "linked_at"];
 /// The keys of a line with a login.
-const LOGIN_KEYS: [&str; 7] = ["user", "account", "access_token", "sealed_token", "name", "granted", "expires_at"];
+const LOGIN_KEYS: [&str; 8] =
+    ["user", "account", "access_token", "sealed_token", "name", "granted", "expires_at", "logged_in_at"];
 /// A longer key may be a value by mistake, even a token, and is not shown.
 const LONGEST_KEY: usize = 24;
 /// The last moment of the year 9999.
@@ -81,8 +90,18 @@ impl Line {
     fn keys(&self) -> Result<(), String> {
         let is_login = self.account.is_some();
         let stray = match is_login {
-            true => [("page_id", self.page_id.is_some()), ("facebook_user_id", self.facebook_user_id.is_some())],
-            false => [("granted", self.granted.is_some()), ("expires_at", self.expires_at.is_some())],
+            true => [
+                ("page_id", self.page_id.is_some()),
+                ("facebook_user_id", self.facebook_user_id.is_some()),
+                ("granted_at", self.granted_at.is_some()),
+                ("linked_at", self.linked_at.is_some()),
+            ],
+            false => [
+                ("account", false),
+                ("granted", self.granted.is_some()),
+                ("expires_at", self.expires_at.is_some()),
+                ("logged_in_at", self.logged_in_at.is_some()),
+            ],
         };
         let stray = stray.into_iter().find(|(_, given)| *given).map(|(key, _)| key);
         let Some(key) = self.unknown.keys().map(String::as_str).next().or(stray) else { return Ok(()) };
@@ -102,8 +121,8 @@ impl Line {
 
 enum Good {
     Head,
-    Link(UserId, NewLink),
-    Account(UserId, NewAccount),
+    Link(UserId, NewLink, Granted),
+    Account(UserId, NewAccount, Option<Millis>),
 }
 
 /// Ids are written as text or as numbers.
@@ -112,6 +131,27 @@ enum Good {
 enum Text {
     Text(String),
     Number(u64),
+}
+
+/// A moment is written in milliseconds since 1970, or as RFC 3339 has it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Moment {
+    Millis(u64),
+    Text(String),
+}
+
+impl Moment {
+    fn millis(self) -> Result<Millis, String> {
+        let text = match self {
+            Moment::Millis(millis) if Millis(millis) <= LAST_MOMENT => return Ok(Millis(millis)),
+            Moment::Millis(_) => String::new(),
+            Moment::Text(text) => text,
+        };
+        let moment = time::OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339);
+        let millis = moment.ok().and_then(|at| u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok());
+        millis.map(Millis).ok_or_else(|| "a time is neither RFC 3339 nor milliseconds since 1970".to_owned())
+    }
 }
 
 impl Text {
@@ -136,20 +176,23 @@ pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed
         }
         match parse_line(line, opener) {
             Ok(Good::Head) => {}
-            Ok(Good::Link(user, link)) => {
-                let (key, line) = (LinkKey::new(user, link.page.clone()), first_line + at);
-                match positions.get_mut(&key) {
+            Ok(Good::Link(user, link, granted)) => {
+                let good = LinkLine { line: first_line + at, user, link, granted };
+                match positions.get_mut(&good.key()) {
                     Some((position, earlier)) => {
-                        parsed.repeated.push(Repeated { line: std::mem::replace(earlier, line), by: line });
-                        parsed.good[*position] = (user, link);
+                        let by = good.line;
+                        parsed.repeated.push(Repeated { line: std::mem::replace(earlier, by), by });
+                        parsed.good[*position] = good;
                     }
                     None => {
-                        positions.insert(key, (parsed.good.len(), line));
-                        parsed.good.push((user, link));
+                        positions.insert(good.key(), (parsed.good.len(), good.line));
+                        parsed.good.push(good);
                     }
                 }
             }
-            Ok(Good::Account(user, account)) => parsed.accounts.push((user, account)),
+            Ok(Good::Account(user, account, logged_in_at)) => {
+                parsed.accounts.push(AccountLine { line: first_line + at, user, account, logged_in_at });
+            }
             Err(error) => parsed.bad.push(BadLine { line: first_line + at, error }),
         }
     }
@@ -187,14 +230,18 @@ fn parse_line(line: &[u8], opener: Option<&Opener>) -> Result<Good, String> {
         if expires_at.is_some_and(|at| at > LAST_MOMENT) {
             return Err("expires_at is no moment in milliseconds".to_owned());
         }
-        return Ok(Good::Account(user, NewAccount { person, name, token, granted, expires_at }));
+        let logged_in_at = line.logged_in_at.map(Moment::millis).transpose()?;
+        return Ok(Good::Account(user, NewAccount { person, name, token, granted, expires_at }, logged_in_at));
     }
     let page: PageId = line.page_id.ok_or(FORM)?.into_text().parse().map_err(bad)?;
     let link = LinkKey::new(user, page.clone());
     let token = sound(unsealed(&|opener, sealed| opener.link_token(&link, sealed))?)?;
     let person = line.facebook_user_id.map(|id| id.into_text().parse::<AppUserId>());
     let facebook_user = person.transpose().map_err(bad)?;
-    Ok(Good::Link(user, NewLink { page, token, name, facebook_user }))
+    let at = line.granted_at.map(Moment::millis).transpose()?;
+    // A link that was imported itself has no time of a grant; it was granted before it was linked.
+    let by = line.linked_at.map(Moment::millis).transpose()?;
+    Ok(Good::Link(user, NewLink { page, token, name, facebook_user }, Granted { at, by }))
 }
 
 /// The link that a line is about, whether or not the rest of the line is good.
@@ -217,42 +264,78 @@ fn sound(token: Secret) -> Result<Secret, String> {
     }
 }
 
-/// The same links and logins as plain lines, for a daemon on this machine; the tokens stand in them.
-pub fn plain(parsed: &Parsed) -> Vec<u8> {
-    let mut text = String::new();
-    for (user, link) in &parsed.good {
-        let line = serde_json::json!({"user": user, "page_id": link.page, "access_token": link.token.expose(),
-            "name": link.name, "facebook_user_id": link.facebook_user});
-        text.push_str(&format!("{line}\n"));
-    }
-    for (user, account) in &parsed.accounts {
-        let line = serde_json::json!({"user": user, "account": account.person, "access_token": account.token.expose(),
-            "name": account.name, "granted": account.granted, "expires_at": account.expires_at});
-        text.push_str(&format!("{line}\n"));
+/// The same links and logins as plain lines, for a daemon on this machine; the tokens stand in them. Each keeps its
+/// number, when the first line that was parsed had this one: all other lines become empty ones.
+pub fn plain(parsed: &Parsed, first_line: usize) -> Vec<u8> {
+    let links = parsed.good.iter().map(|LinkLine { line, user, link, granted }| {
+        let value = json!({"user": user, "page_id": link.page, "access_token": link.token.expose(),
+            "name": link.name, "facebook_user_id": link.facebook_user, "granted_at": granted.at,
+            "linked_at": granted.by});
+        (*line, value)
+    });
+    let accounts = parsed.accounts.iter().map(|AccountLine { line, user, account, logged_in_at }| {
+        let value = json!({"user": user, "account": account.person, "access_token": account.token.expose(),
+            "name": account.name, "granted": account.granted, "expires_at": account.expires_at,
+            "logged_in_at": logged_in_at});
+        (*line, value)
+    });
+    let lines: BTreeMap<usize, Value> = links.chain(accounts).collect();
+    let (mut text, mut next) = (String::new(), first_line);
+    for (line, value) in lines {
+        text.push_str(&"\n".repeat(line.saturating_sub(next)));
+        text.push_str(&format!("{value}\n"));
+        next = line + 1;
     }
     text.into_bytes()
 }
 
-/// Makes the links durable, some hundred at a time, then the logins, and returns the links.
+/// Why a line changed nothing, in words.
+pub fn reason_text(left: &LeftLine) -> &'static str {
+    let LeftLine { reason, subject, .. } = left;
+    match reason {
+        Reason::Ended(Ended::Person) => "the person was forgotten or removed the app while the import was under way",
+        Reason::Ended(Ended::Link) => "it was unlinked while the import was under way",
+        Reason::Ended(Ended::TooOld) => "the import has been under way for too long; import this line again",
+        Reason::Overtaken => "the link got a token while the import was under way; import this line again",
+        Reason::Better(better) => match (better, subject) {
+            (Better::Newer, Subject::Link(_)) => "the link has a token that works and is not older",
+            (Better::OtherRefused, Subject::Link(_)) => "Facebook refuses this token, and the link has one that works",
+            (Better::OtherUnknown, Subject::Link(_)) => {
+                "the link has a token that works, and nothing says that this one is newer or works as well; import the \
+                 line again while the daemon runs and Facebook answers"
+            }
+            (Better::OtherUnknown, Subject::Account(..)) => {
+                "a login of this person is stored, and the line does not say when it was made (logged_in_at)"
+            }
+            (Better::Newer | Better::OtherRefused, Subject::Account(..)) => "a newer login of this person is stored",
+        },
+    }
+}
+
+/// A line that changed nothing, as JSON.
+pub fn left_json(left: &LeftLine) -> Value {
+    let reason = reason_text(left);
+    match &left.subject {
+        Subject::Link(link) => {
+            json!({"line": left.line, "user": link.user, "page_id": link.page, "reason": reason})
+        }
+        Subject::Account(user, person) => {
+            json!({"line": left.line, "user": user, "account": person, "reason": reason})
+        }
+    }
+}
+
+/// Makes the links durable, then the logins. A link or a login that stands and is better is left as it is, and so is
+/// everything that was ended after the ticket was taken.
 ///
 /// # Errors
 /// [`Unavailable`]; those before the failure stay.
-pub async fn store(store: &Store, parsed: Parsed) -> Result<Vec<LinkKey>, Unavailable> {
-    let mut done = Vec::with_capacity(parsed.good.len());
-    let mut by_user: BTreeMap<UserId, Vec<NewLink>> = BTreeMap::new();
-    for (user, link) in parsed.good {
-        by_user.entry(user).or_default().push(link);
-    }
-    for (user, mut links) in by_user {
-        while !links.is_empty() {
-            let rest = links.split_off(links.len().min(AT_ONCE));
-            done.extend(store.put_links(user, None, std::mem::replace(&mut links, rest), Cause::Link).await?);
-        }
-    }
-    for (user, account) in parsed.accounts {
-        store.put_links(user, Some(account), Vec::new(), Cause::Link).await?;
-    }
-    Ok(done)
+pub async fn store(store: &Store, ticket: Ticket, parsed: Parsed, trials: &Trials) -> Result<Imported, Unavailable> {
+    let mut imported = store.import_links(ticket, &parsed.good, trials).await?;
+    let replace = matches!(trials, Trials::Replace);
+    imported.left.extend(store.import_accounts(ticket, parsed.accounts, replace).await?);
+    imported.left.sort_by_key(|left| left.line);
+    Ok(imported)
 }
 
 #[cfg(test)]
@@ -275,7 +358,7 @@ mod tests {
         );
         let parsed = parse(lines.as_bytes(), 1, None);
         assert_eq!(parsed.good.len(), 2);
-        assert_eq!(parsed.good[1].1.name.as_deref(), Some("Café"));
+        assert_eq!(parsed.good[1].link.name.as_deref(), Some("Café"));
         assert_eq!(parsed.bad.iter().map(|b| b.line).collect::<Vec<_>>(), [3, 5, 6, 7, 8, 9]);
         assert!(!format!("{:?}", parsed.bad).contains("SECRETTOKEN"));
     }
@@ -319,7 +402,8 @@ mod tests {
         };
         let lines = [line("\"1\"", "A"), line("2", "B"), line("1", "C"), line("\" 1 \"", "D"), line("1", "")].concat();
         let parsed = parse(lines.as_bytes(), 10, None);
-        let good: Vec<(&str, &str)> = parsed.good.iter().map(|(_, l)| (l.page.as_str(), l.token.expose())).collect();
+        let good: Vec<(&str, &str)> =
+            parsed.good.iter().map(|l| (l.link.page.as_str(), l.link.token.expose())).collect();
         assert_eq!(good, [("1", "D"), ("2", "B")]);
         assert_eq!(parsed.repeated, [Repeated { line: 10, by: 12 }, Repeated { line: 12, by: 13 }]);
         assert_eq!(parsed.bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [14]);
@@ -343,7 +427,7 @@ mod tests {
             granted: vec!["pages_show_list".into()],
             expires_at: Some(Millis(5)),
         };
-        store.put_links(user, Some(account), vec![link], Cause::Link).await.unwrap();
+        store.put_links(store.ticket(), user, Some(account), vec![link], crate::model::Cause::Link).await.unwrap();
         (store, user, person)
     }
 
@@ -362,7 +446,7 @@ mod tests {
         let opener = Opener::from_head(head, || to.keyring(), Some(&passphrase)).unwrap();
         let parsed = parse(&file, 1, opener.as_ref());
         assert_eq!(parsed.bad, []);
-        store(&to, parsed).await.unwrap();
+        store(&to, to.ticket(), parsed, &Trials::Impossible).await.unwrap();
         let link = to.link(&LinkKey::new(user, "123".parse().unwrap())).unwrap().unwrap();
         assert_eq!((link.token.expose(), link.record.name.as_deref()), ("EAAB-page", Some("Café")));
         let (account, token) = to.account(user, &person).unwrap();

@@ -57,7 +57,9 @@
 //! where the browser is known for another user. The `state` that goes to the dialog is signed, expires, is bound to the
 //! session and works once. [`linking`] exchanges the code, makes the user token long-lived, lists the pages and stores
 //! links, sealed tokens and marks in one transaction; the pages' actors do the rest. The person has a page meanwhile
-//! that fills in ([`logins`]). [`import`] makes the same links from a file.
+//! that fills in ([`logins`]). [`import`] makes the same links from a file. Each token that a link gets has a generation
+//! number of its own, and news about a token names it. A login or an import that is under way stores nothing that was
+//! ended meanwhile, and [`grant`] decides which of two tokens, and which of a login and a deletion, is the newer.
 //!
 //! *Unlink, deauthorize, delete.* A link that goes takes its token and marks with it and owes Spaces a delete. A person
 //! who removed the app has their links parked; one who asks to be forgotten has them dropped, and [`purge`] does that
@@ -90,6 +92,7 @@
 //! | [`upload`] | pure: which object is written next |
 //! | [`restart`], [`backoff`], [`health`] | pure: answers to a death, waits, the words for how a link fares |
 //! | [`chore`] | pure: what is left to do after links are gone, and when |
+//! | [`grant`] | pure: the order of logins, imports and the decisions that end grants |
 //! | [`store`] | state on disk: sled, one committer thread, sealed tokens |
 //! | [`notice`] | pure: what the platform's programs are told, and what a newer notice does to one that waits |
 //! | [`notify`] | the receiver of notices: signing, sending, what an answer means |
@@ -104,6 +107,7 @@
 //! | [`kept`] | the configuration in force, sealed, for starts that no person asked for |
 //! | [`http`] | the public and the admin routes |
 //! | [`linking`], [`import`], [`purge`] | from a login, or from a file, to links; and a list of people to forget |
+//! | [`trial`] | whether a token opens its page, before it parks a link or replaces another |
 //! | [`house`] | what every living thing shares |
 //! | [`actors`] | the living things |
 //! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
@@ -130,6 +134,7 @@ pub mod exit;
 pub mod export;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod grant;
 pub mod graph;
 pub mod health;
 pub mod house;
@@ -157,4 +162,5 @@ pub mod spaces;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+pub mod trial;
 pub mod upload;

@@ -20,12 +20,15 @@ use tokio::time::timeout;
 
 use crate::actors::page::PageMsg;
 use crate::actors::supervisor::SupervisorMsg;
+use crate::grant::Ended;
 use crate::graph::{AccountPage, Accounts, GraphError, GraphErrorKind, Permission, Priority};
 use crate::health::{Health, Why, check};
 use crate::house::House;
-use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, PageId, Secret, UserId};
 use crate::store::Unavailable;
+use crate::store::grants::{LeftAlone, Stored};
 use crate::store::people::{NewAccount, NewLink};
+use crate::trial::try_token;
 
 /// Pages of earlier logins that are tried at once, and how long all of that may take.
 const TRIED_AT_ONCE: usize = 8;
@@ -36,6 +39,8 @@ const STRONG_TASKS: [&str; 3] = ["CREATE_CONTENT", "MANAGE", "MODERATE"];
 const TWIN: &str = "PROFILE_PLUS_";
 const NO_TOKEN: &str = "Facebook gave no access token for this page: the person's role on it is too weak, or they have \
                         it through a portfolio alone; somebody with full control of the page can link it";
+/// An operator's unlink came while the login was under way.
+pub const UNLINKED: &str = "the page was unlinked while this login was under way; start again to link it";
 const WEAK_ROLE: &str = "the person's role on this page (none of create content, manage, moderate) is too weak for \
                          webhooks; changes arrive with the poll, unless somebody with a stronger role links it";
 
@@ -108,6 +113,12 @@ pub enum LinkError {
     /// The store was away.
     #[error(transparent)]
     Store(#[from] Unavailable),
+    /// The grant was ended while the login was under way.
+    #[error(
+        "while this login was under way, the person removed the app on Facebook or was to be forgotten, so nothing was \
+         linked"
+    )]
+    Ended,
     /// A fault of ours; what was stored before it stays.
     #[error("the login broke off inside the daemon")]
     BrokeOff,
@@ -119,16 +130,19 @@ impl LinkError {
         match self {
             LinkError::Graph(e) => matches!(e.kind, GraphErrorKind::Transient | GraphErrorKind::Throttled { .. }),
             LinkError::Store(_) | LinkError::BrokeOff => true,
+            LinkError::Ended => false,
         }
     }
 }
 
-/// Takes a login in. Not to be dropped half way: a code works once.
+/// Takes a login in. Not to be dropped half way: a code works once. A decision about the person or the links that is made
+/// while the login is under way is newer than its grant and overrides it: see [`grant`](crate::grant).
 ///
 /// # Errors
 /// [`LinkError`]; nothing was stored then.
 pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Linked, LinkError> {
     let setup = house.setup();
+    let ticket = house.store.ticket();
     let exchanged = setup.graph.exchange_code(code, &setup.config.redirect_uri()).await;
     house.note_graph(&exchanged);
     let long = setup.graph.long_lived(&exchanged?.token).await?;
@@ -142,8 +156,8 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
         tracing::info!(%error, "what was granted cannot be told");
         Vec::new()
     });
-    let (pages, new) = sort(&accounts, &person.id);
-    let before: BTreeSet<LinkKey> = house.store.links_of_person(&person.id).into_iter().collect();
+    let (mut pages, new) = sort(&accounts, &person.id);
+    let before: BTreeMap<LinkKey, Generation> = house.store.links_of_person(&person.id).into_iter().collect();
     let account = NewAccount {
         person: person.id,
         name: person.name,
@@ -152,7 +166,17 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
         expires_at: long.expires_in.map(|d| Millis::now().plus(d)),
     };
     let account = (!new.is_empty()).then_some(account);
-    let links = house.store.put_links(user, account, new, Cause::Link).await?;
+    let Stored { mut links, left } = house.store.put_links(ticket, user, account, new, Cause::Link).await?;
+    for (link, why) in left {
+        match why {
+            LeftAlone::Ended(Ended::Person | Ended::TooOld) => return Err(LinkError::Ended),
+            LeftAlone::Ended(Ended::Link) => {
+                pages.iter_mut().filter(|p| p.id == link.page).for_each(|p| p.refused = Some(UNLINKED));
+            }
+            // It is linked, with the newer token.
+            LeftAlone::NewerLogin => links.push(link),
+        }
+    }
     tracing::info!(%user, pages = links.len(), "pages are linked");
     house.tell_supervisor(SupervisorMsg::Linked(links.clone()));
     let changes = compare(house, user, &before, &links).await;
@@ -160,16 +184,17 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
     Ok(Linked { user, pages, missing_permissions, incomplete: accounts.incomplete, changes })
 }
 
-/// What this person's earlier links still may do.
-async fn compare(house: &Arc<House>, user: UserId, before: &BTreeSet<LinkKey>, now: &[LinkKey]) -> Changes {
+/// Compares this person's earlier links with those of the login. Each earlier link had a token of the generation beside
+/// it; news about that token is not applied to a newer one that the link gets meanwhile.
+async fn compare(house: &Arc<House>, user: UserId, before: &BTreeMap<LinkKey, Generation>, now: &[LinkKey]) -> Changes {
     let now: BTreeSet<&LinkKey> = now.iter().collect();
-    let absent: Vec<&LinkKey> = before.iter().filter(|link| !now.contains(link)).collect();
+    let absent = before.iter().filter(|(link, _)| !now.contains(link));
     // Ticks are the person's, whichever user of the platform they logged in for.
-    let (own, others): (Vec<&LinkKey>, Vec<&LinkKey>) = absent.into_iter().partition(|link| link.user == user);
-    let elsewhere = |link: &&&LinkKey| !now.iter().any(|linked| linked.page == link.page);
-    others.iter().filter(elsewhere).for_each(|link| tell_to_check(house, link));
+    let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) = absent.partition(|(link, _)| link.user == user);
+    let elsewhere = |link: &LinkKey| !now.iter().any(|linked| linked.page == link.page);
+    others.iter().filter(|(link, _)| elsewhere(link)).for_each(|(link, held)| tell_to_check(house, link, **held));
     let mut tries = Vec::new();
-    for link in &own {
+    for link in own.keys() {
         tries.push(try_link(house, (*link).clone()).boxed());
     }
     let mut tried = BTreeMap::new();
@@ -181,11 +206,12 @@ async fn compare(house: &Arc<House>, user: UserId, before: &BTreeSet<LinkKey>, n
     let _ = timeout(TRIED_WITHIN, trying).await;
     let mut changes = Changes::default();
     for link in now {
-        let list = if before.contains(link) { &mut changes.kept } else { &mut changes.added };
+        let list = if before.contains_key(link) { &mut changes.kept } else { &mut changes.added };
         list.push(link.page.clone());
     }
-    for link in own {
+    for (link, held) in own {
         match tried.get(link) {
+            Some(Tried::Gone) => {}
             Some(Tried::Lost(why)) => {
                 let name = house.store.view(link).and_then(|view| view.record.name.clone());
                 changes.lost.push(Lost { page: link.page.clone(), name, why: *why });
@@ -193,7 +219,7 @@ async fn compare(house: &Arc<House>, user: UserId, before: &BTreeSet<LinkKey>, n
             Some(Tried::Good) => changes.kept.push(link.page.clone()),
             Some(Tried::Unknown) | None => {
                 changes.kept.push(link.page.clone());
-                tell_to_check(house, link);
+                tell_to_check(house, link, *held);
             }
         }
     }
@@ -203,13 +229,15 @@ async fn compare(house: &Arc<House>, user: UserId, before: &BTreeSet<LinkKey>, n
 enum Tried {
     Good,
     Lost(Why),
+    /// It was unlinked meanwhile.
+    Gone,
     Unknown,
 }
 
-fn tell_to_check(house: &House, link: &LinkKey) {
+fn tell_to_check(house: &House, link: &LinkKey, generation: Generation) {
     if let Some(place) = house.directory.find(link) {
         // A page that is gone is checked in its slot when it is back.
-        let _ = place.actor.cast(PageMsg::Check);
+        let _ = place.actor.cast(PageMsg::Check(generation));
     }
 }
 
@@ -217,24 +245,29 @@ fn tell_to_check(house: &House, link: &LinkKey) {
 async fn try_link(house: &Arc<House>, key: LinkKey) -> (LinkKey, Tried) {
     let link = match house.store.link(&key) {
         Ok(Some(link)) => link,
-        Ok(None) | Err(_) => return (key, Tried::Unknown),
+        Ok(None) => return (key, Tried::Gone),
+        Err(_) => return (key, Tried::Unknown),
     };
     if let Health::Parked(parked) = &link.record.health {
         return (key, Tried::Lost(parked.why));
     }
-    let graph = house.setup().graph.in_name_of(link.record.facebook_user.as_ref());
-    let answer = graph.read_page(&key.page, &link.token, &[], Priority::Prompt).await;
-    let why = match answer {
-        Ok(_) => return (key, Tried::Good),
-        Err(error) => Why::of(&error.kind).map(|found| check::confirmed(Why::Unticked, found)),
+    let person = link.record.facebook_user.as_ref();
+    let why = match try_token(house, &key.page, &link.token, person, Priority::Prompt).await {
+        Ok(()) => return (key, Tried::Good),
+        Err(None) => return (key, Tried::Unknown),
+        Err(Some(found)) => check::confirmed(Why::Unticked, found),
     };
-    let Some(why) = why else { return (key, Tried::Unknown) };
-    if let Err(error) = house.store.park_link(&key, link.record.linked_at, why).await {
-        tracing::warn!(link = %key, %error, "the page's health could not be noted");
+    let generation = link.record.generation;
+    match house.store.park_link(&key, generation, why).await {
+        Ok(true) => {}
+        // Meanwhile another login gave the link a token, or it was unlinked.
+        Ok(false) if house.store.generation(&key).is_some() => return (key, Tried::Good),
+        Ok(false) => return (key, Tried::Gone),
+        Err(error) => tracing::warn!(link = %key, %error, "the page's health could not be noted"),
     }
     if let Some(place) = house.directory.find(&key) {
         // A page that is gone finds its health in the store when it is back.
-        let _ = place.actor.cast(PageMsg::Park(why));
+        let _ = place.actor.cast(PageMsg::Park(generation, why));
     }
     (key, Tried::Lost(why))
 }

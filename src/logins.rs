@@ -40,6 +40,8 @@ pub enum Failure {
     Away,
     /// Facebook refused.
     Refused,
+    /// The person removed the app, or was to be forgotten, while the login was under way.
+    Ended,
 }
 
 /// The result of a login.
@@ -72,6 +74,8 @@ pub struct Reported {
     pub name: Option<String>,
     /// Was it linked?
     pub linked: bool,
+    /// It was not linked, because an operator unlinked it while the login was under way.
+    pub unlinked: bool,
     /// It was linked, and the person's role is too weak for webhooks.
     pub weak: bool,
 }

@@ -1,7 +1,9 @@
 //! Forgetting people by a list of ids, as Meta mails it: an app-scoped user id a line, or in a table's first column.
 //! Each person is forgotten exactly as if they had asked for it themselves.
 //!
-//! A list may be applied again at will: who was forgotten is unknown then.
+//! A list may be applied again at will: who was forgotten is unknown then. A login or an import that is under way stores
+//! nothing of a person on the list, known or not. While no daemon runs there is none under way: the store is open in one
+//! process at a time.
 
 use serde_json::{Value, json};
 
@@ -92,10 +94,13 @@ pub async fn apply(store: &Store, people: Vec<AppUserId>, dry_run: bool) -> Appl
     for person in people {
         let known = store.known_of(&person);
         let mut code = None;
+        if known.is_none() && !dry_run {
+            store.end_grants_under_way(&person);
+        }
         if known.is_some() && !dry_run {
             let fresh = random::uuid().simple().to_string();
-            match store.forget_person(&person, &fresh).await {
-                Ok(links) => applied.links.extend(links),
+            match store.forget_person(&person, &fresh, None).await {
+                Ok(gone) => applied.links.extend(gone.links.into_iter().map(|(link, _)| link)),
                 Err(error) => {
                     applied.stopped = Some(error);
                     return applied;

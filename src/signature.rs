@@ -39,6 +39,9 @@ pub struct SignedRequest {
     pub user_id: AppUserId,
     /// When Meta wrote it.
     pub issued_at: Millis,
+    /// It carries a code or a token, as those do that come with a login or with a page inside of facebook.com. Meta
+    /// signs them in the same way, and anybody who logs in gets one in their browser.
+    pub of_login: bool,
 }
 
 /// Why a `signed_request` was refused.
@@ -59,6 +62,9 @@ pub enum SignedRequestError {
     /// Signed right, but names no person.
     #[error("signed_request names no app-scoped user id")]
     NoUser,
+    /// Signed right, but of a login: no wish to leave.
+    #[error("signed_request is that of a login, and neither a deauthorization nor a deletion")]
+    OfLogin,
     /// Issued longer ago than [`SIGNED_REQUEST_LIFETIME`], or further ahead than [`CLOCK_SKEW`].
     #[error("signed_request is stale, or this machine's clock is wrong")]
     Stale,
@@ -122,19 +128,22 @@ pub fn appsecret_proof(token: &Secret, app_secret: &Secret) -> String {
     hex::encode(digest)
 }
 
-/// Opens a `signed_request` and refuses one that is not fresh.
+/// Opens a `signed_request` by which a person leaves, and refuses one that is not fresh or that is of a login.
 ///
 /// # Errors
 /// One [`SignedRequestError`] per reason; the text itself is never part of it.
 pub fn parse_signed_request(text: &str, secrets: &[&Secret], now: Millis) -> Result<SignedRequest, SignedRequestError> {
     let request = open_signed_request(text, secrets)?;
+    if request.of_login {
+        return Err(SignedRequestError::OfLogin);
+    }
     if is_fresh(request.issued_at, now) { Ok(request) } else { Err(SignedRequestError::Stale) }
 }
 
 /// Opens a `signed_request` of any age. Whoever acts on it calls [`parse_signed_request`] instead.
 ///
 /// # Errors
-/// As [`parse_signed_request`], [`SignedRequestError::Stale`] excepted.
+/// As [`parse_signed_request`], [`SignedRequestError::Stale`] and [`SignedRequestError::OfLogin`] excepted.
 pub fn open_signed_request(text: &str, secrets: &[&Secret]) -> Result<SignedRequest, SignedRequestError> {
     use SignedRequestError::{Algorithm, Forged, Malformed, NoUser, TooLong};
     if text.len() > MAX_SIGNED_REQUEST {
@@ -161,7 +170,8 @@ pub fn open_signed_request(text: &str, secrets: &[&Secret]) -> Result<SignedRequ
         _ => return Err(NoUser),
     };
     let issued_at = json["issued_at"].as_u64().ok_or(Malformed)?;
-    Ok(SignedRequest { user_id, issued_at: Millis(issued_at.saturating_mul(1000)) })
+    let of_login = ["code", "oauth_token"].iter().any(|key| json.get(key).is_some());
+    Ok(SignedRequest { user_id, issued_at: Millis(issued_at.saturating_mul(1000)), of_login })
 }
 
 /// Is something issued then still good now?
@@ -268,7 +278,15 @@ mod tests {
     #[test]
     fn the_signed_request_vectors_hold() {
         let padded = open_signed_request(PADDED, &[&secret("foo_app_secret")]).unwrap();
-        assert_eq!((padded.user_id.as_str(), padded.issued_at), ("123", Millis(321_000)));
+        assert_eq!((padded.user_id.as_str(), padded.issued_at, padded.of_login), ("123", Millis(321_000), true));
+        let now = padded.issued_at;
+        let left = parse_signed_request(PADDED, &[&secret("foo_app_secret")], now);
+        assert_eq!(left, Err(SignedRequestError::OfLogin), "a login's is no wish to leave");
+        for kind in ["code", "oauth_token"] {
+            let payload = format!(r#"{{"user_id":"1","algorithm":"HMAC-SHA256","issued_at":321,"{kind}":null}}"#);
+            let text = signed(&payload, KEY);
+            assert_eq!(parse_signed_request(&text, &[&secret(KEY)], now), Err(SignedRequestError::OfLogin), "{kind}");
+        }
         let deletion = open_signed_request(DELETION, &[&secret("new"), &secret(KEY)]).unwrap();
         assert_eq!((deletion.user_id.as_str(), deletion.issued_at), ("218471", Millis(1_291_836_800_000)));
         assert_eq!(open_signed_request(DELETION, &[&secret("foo_app_secret")]), Err(SignedRequestError::Forged));

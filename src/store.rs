@@ -55,6 +55,8 @@ mod committer;
 mod core;
 pub mod deletions;
 mod engine;
+pub mod grants;
+pub mod imports;
 pub(crate) mod journal;
 mod links;
 pub mod notices;
@@ -73,7 +75,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::ledger::{Claim, Deed, Digest, Entry, Found, Mark, Marked, Stage, Staged, Synced};
-use crate::model::{Cause, LinkKey, Millis, PageId};
+use crate::model::{Cause, Generation, LinkKey, Millis, PageId};
 use crate::page::data;
 use core::Core;
 use engine::Engine;
@@ -204,6 +206,10 @@ pub struct Store {
 
 struct Inner {
     dir: PathBuf,
+    /// The newest number that lay on disk when the process opened the store.
+    opened_at: u64,
+    /// A random number that tells this process's numbers from those of another.
+    life: u64,
     core: Mutex<Core>,
     engine: RwLock<Option<Engine>>,
     keyring: RwLock<Arc<Keyring>>,
@@ -248,6 +254,8 @@ impl Store {
         let core = Core::load(&engine, sender)?;
         let inner = Arc::new(Inner {
             dir: dir.to_owned(),
+            opened_at: core.seq(),
+            life: crate::random::uuid().as_u64_pair().0,
             core: Mutex::new(core),
             engine: RwLock::new(Some(engine)),
             keyring: RwLock::new(keyring),
@@ -337,11 +345,12 @@ impl Store {
         Ok(links)
     }
 
-    /// A read of this link begins. `None` when it is not linked. An earlier reader is fenced off.
-    pub fn claim(&self, link: &LinkKey) -> Option<ReadClaim> {
+    /// A read of this link with its token of this generation begins. `None` when it is not linked, or has another token.
+    /// An earlier reader is fenced off.
+    pub fn claim(&self, link: &LinkKey, generation: Generation) -> Option<ReadClaim> {
         let mut core = self.lock();
         let id = core.next_seq();
-        core.record(link)?;
+        core.record(link).filter(|record| record.generation == generation)?;
         let claim = core.entry(link, |entry| entry.claim(id))?;
         Some(ReadClaim { store: self.clone(), link: link.clone(), claim: Some(claim) })
     }
@@ -390,13 +399,13 @@ impl Store {
     /// due, so that it is read anew.
     pub async fn outbox_item(&self, link: &LinkKey) -> Result<Option<OutboxItem>, Unavailable> {
         let Some((staged, body)) = self.look_into_outbox(link)? else { return Ok(None) };
-        let linked_at = self.linked_at(link);
+        let generation = self.generation(link);
         // An entry that was decided a moment ago is still on its way to disk, though its bytes can be read. It must not
         // reach Spaces before it is durable: a crash would bring back the entry before it, and that would be written
         // over it; or it would undo the unlink whose object was deleted. And only what is missing behind everything
         // that was queued by now is damaged.
         self.commit(Core::wait_for_queue).await?;
-        let before = self.before(link, linked_at)?;
+        let before = self.before(link, generation)?;
         if let (Deed::Put(_), Ok(body)) = (staged.deed, body) {
             return Ok(Some(OutboxItem { staged, body, before }));
         }

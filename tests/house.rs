@@ -70,6 +70,7 @@ const PURE: &[&str] = &[
     "upload",
     "backoff",
     "chore",
+    "grant",
     "restart",
     "limits",
     "health",

@@ -232,7 +232,7 @@ fn was_dropped(
     callback: &str,
     wanted: &BTreeSet<String>,
 ) -> bool {
-    let earlier = |link: &LinkRecord| link.linked_at < house.started_at && !link.subscribed.is_empty();
+    let earlier = |link: &LinkRecord| house.store.was_there(link.generation) && !link.subscribed.is_empty();
     match (before, standing) {
         (_, Some(standing)) if standing.callback_url != callback => false,
         (_, Some(standing)) if !standing.active => true,

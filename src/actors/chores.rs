@@ -18,7 +18,7 @@ use super::{Alarm, jitter};
 use crate::chore::{Chore, Ended, List, Step, Why};
 use crate::graph::{DeadReason, GraphError, GraphErrorKind};
 use crate::house::{Dependency, House};
-use crate::model::{LinkKey, Millis};
+use crate::model::{Generation, LinkKey, Millis};
 use crate::store::Unavailable;
 use crate::store::chores::Ready;
 
@@ -37,7 +37,7 @@ pub enum ChoresMsg {
     /// The try of the chore with this number ended.
     Ended(Chore, u64, Ended),
     /// The chore with this number was taken from the store, or could not be.
-    Closed(Chore, u64, Result<Vec<LinkKey>, Unavailable>),
+    Closed(Chore, u64, Result<Vec<(LinkKey, Generation)>, Unavailable>),
 }
 
 /// What the chores actor keeps.
@@ -168,12 +168,12 @@ impl ChoresState {
     }
 
     /// Links that were made meanwhile look for themselves what the chore left of their subscription, token or object.
-    fn closed(&mut self, chore: &Chore, seq: u64, closed: Result<Vec<LinkKey>, Unavailable>) {
+    fn closed(&mut self, chore: &Chore, seq: u64, closed: Result<Vec<(LinkKey, Generation)>, Unavailable>) {
         self.list.closed(chore, seq, closed.is_ok(), Millis::steady());
-        for link in closed.unwrap_or_default() {
+        for (link, generation) in closed.unwrap_or_default() {
             let Some(place) = self.house.directory.find(&link) else { continue };
             let message = match chore {
-                Chore::Unsubscribe(_) | Chore::Revoke(_) => PageMsg::Check,
+                Chore::Unsubscribe(_) | Chore::Revoke(_) => PageMsg::Check(generation),
                 Chore::DeleteAgain(_) => PageMsg::Verify(Duration::ZERO),
             };
             // A page that is gone looks when it is back: its subscription was struck, its object waits for the poll.

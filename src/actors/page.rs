@@ -9,6 +9,7 @@
 //! into the store second, so that a mark made in between is either told or found.
 
 mod reading;
+mod upkeep;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,21 +20,16 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::directory::Place;
 use super::{Alarm, Owned, jitter};
-use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::health::{Why, check};
 use crate::house::House;
-use crate::model::{Cause, LinkKey, Millis, Secret};
-use crate::page::bucket::Bucket;
+use crate::ledger::Mark;
+use crate::model::{Cause, Generation, LinkKey, Millis, Secret};
 use crate::page::machine::{Ended, Input, Machine, Pace, Read};
 use crate::page::schedule;
 pub(crate) use reading::wanted_webhook_fields;
-use reading::{CheckEnd, Job, JobDone};
-
-const RESUBSCRIBE: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(60 * 60) };
-const RECHECK: Backoff = Backoff { base: Duration::from_secs(60), cap: Duration::from_secs(6 * 60 * 60) };
-/// How long the subscription is left alone when the page or its permissions refuse it.
-const REFUSED_SUBSCRIPTION: Duration = Duration::from_secs(6 * 60 * 60);
+use reading::{Job, JobDone};
+use upkeep::{Check, Subscription};
 
 /// Messages to a page.
 pub enum PageMsg {
@@ -47,16 +43,17 @@ pub enum PageMsg {
     Done(u64, Box<JobDone>),
     /// The job of this number panicked.
     Broke(u64),
-    /// The link has a new token.
+    /// The link has a new token: take it from the store, unless that was done already.
     Relinked,
     /// Other settings hold; the work this causes may be spread over so long.
     Reloaded(Duration),
-    /// Spaces may not hold what was last written: compare after this long.
+    /// Spaces may not hold what was last written: compare after this long. This is about the object, whichever token the
+    /// link has: a write that was begun under an earlier one may land on the object of a later one.
     Verify(Duration),
-    /// A person must act first, as was found elsewhere.
-    Park(Why),
-    /// Something says that the token may not be good any more: check it.
-    Check,
+    /// A person must act first, as was found elsewhere of the token of this generation.
+    Park(Generation, Why),
+    /// Something says that the token of this generation may not be good any more: check it.
+    Check(Generation),
     /// Panic, to show that nobody else minds.
     #[cfg(feature = "sandbox")]
     Drill,
@@ -77,8 +74,9 @@ pub struct PageState {
     house: Arc<House>,
     link: LinkKey,
     token: Option<Secret>,
-    /// Which linking the token is from: what is found out about it is not noted against a later one.
-    linked_at: Millis,
+    /// The generation of the token that was taken from the store, readable or not: what is found out about it is not
+    /// held against a newer one. `None` while the link was not found there.
+    generation: Option<Generation>,
     machine: Machine,
     subscription: Subscription,
     check: Check,
@@ -88,28 +86,6 @@ pub struct PageState {
     /// Why the read that is owed is owed, for reads that no mark stands behind.
     last_cause: Cause,
 }
-
-/// The page-level webhook subscription: wanted fields confirmed, or when to try again.
-#[derive(Debug, Default)]
-struct Subscription {
-    due_at: Option<Millis>,
-    failures: u32,
-}
-
-/// The daily check of the token, and of the subscription with it.
-#[derive(Debug)]
-struct Check {
-    due_at: Millis,
-    failures: u32,
-    /// Checks that hints may ask for.
-    hints: Bucket,
-    /// The slot of one of those that has not begun.
-    hinted: Option<Millis>,
-}
-
-/// Checks of one link's token that hints of changed permissions cause in quick succession, and after that.
-const HINTS: u32 = 3;
-const HINTS_REFILL: Duration = Duration::from_secs(5 * 60);
 
 /// The page actor.
 pub struct Page;
@@ -150,17 +126,21 @@ impl Actor for Page {
             // A bug, and the page's own: its successor starts from the store.
             PageMsg::Broke(number) if number == state.job_number => return Err("its job panicked".into()),
             PageMsg::Broke(_) => {}
-            PageMsg::Relinked => state.relinked(&me),
+            PageMsg::Relinked if state.has_another_token() => state.relinked(&me),
+            // It was taken already, when the page looked or was started.
+            PageMsg::Relinked => {}
             PageMsg::Reloaded(spread) => state.reloaded(&me, spread),
             PageMsg::Verify(wait) => {
                 state.machine.verify_by(Millis::steady().plus(wait));
                 state.step(&me, Input::Woke);
             }
-            PageMsg::Park(why) => state.park(&me, why),
-            PageMsg::Check => {
+            PageMsg::Park(generation, why) if state.holds(&me, generation) => state.park(&me, why),
+            PageMsg::Check(generation) if state.holds(&me, generation) => {
                 state.check.due_at = Millis::steady();
                 state.step(&me, Input::Woke);
             }
+            // News about a token that the link does not have any more.
+            PageMsg::Park(..) | PageMsg::Check(_) => {}
             #[cfg(feature = "sandbox")]
             PageMsg::Drill => panic!("drill: this page was asked to panic"),
         }
@@ -179,15 +159,10 @@ impl PageState {
             house,
             link,
             token: None,
-            linked_at: Millis(0),
+            generation: None,
             machine,
             subscription: Subscription::default(),
-            check: Check {
-                due_at: schedule::next_check(place, check::EVERY, now),
-                failures: 0,
-                hints: Bucket::new(HINTS, HINTS_REFILL),
-                hinted: None,
-            },
+            check: Check::first(schedule::next_check(place, check::EVERY, now)),
             alarm: Alarm::default(),
             job: None,
             job_number: 0,
@@ -202,10 +177,12 @@ impl PageState {
     /// Takes token, health and webhook state from the store; `false` when Graph may not be called.
     fn load(&mut self, spread: Duration) -> bool {
         let now = Millis::steady();
+        // Before the token: should the link get another one in between, the page is behind and takes it again.
+        self.generation = self.house.store.generation(&self.link);
         match self.house.store.link(&self.link) {
             Ok(Some(link)) => {
                 self.token = Some(link.token);
-                self.linked_at = link.record.linked_at;
+                self.generation = Some(link.record.generation);
                 let wanted = wanted_webhook_fields(&self.house.setup().config, &link.record);
                 let confirmed = link.record.subscribed.iter().cloned().collect();
                 let soon = now.plus(spread.mul_f64(schedule::place(&self.link)));
@@ -213,7 +190,7 @@ impl PageState {
                 let (place, checked) = (schedule::place(&self.link), link.record.checked.at.is_some());
                 let due_at = schedule::first_check(place, check::EVERY, checked, spread, now);
                 (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, None);
-                if link.record.told_at.is_some() && link.record.health.is_active() {
+                if link.record.hint.is_some() && link.record.health.is_active() {
                     self.hinted();
                 }
                 link.record.health.is_active()
@@ -232,29 +209,39 @@ impl PageState {
 
     fn told(&mut self, me: &ActorRef<PageMsg>) {
         let (told, hinted) = self.place().map(|place| place.take_told()).unwrap_or_default();
-        if hinted {
+        if hinted && self.owes_a_check() {
             self.hinted();
             self.step(me, Input::Woke);
         }
         for cause in told {
-            self.last_cause = cause;
             if cause == Cause::Manual {
-                // Somebody wants to know how the page fares; after the read the check tells the rest.
+                // An operator wants to know the state of the page; after the read the check finds out the rest.
                 self.check.due_at = Millis::steady();
             }
-            self.step(me, Input::Due(cause));
+            // A read that began after the mark was made answers for it already.
+            match self.pending_mark() {
+                Some(_) => {
+                    self.last_cause = cause;
+                    self.step(me, Input::Due(cause));
+                }
+                None => self.step(me, Input::Woke),
+            }
         }
+    }
+
+    /// The mark of this link that no read of this page answers for. With no job of this page's own, a mark that is
+    /// claimed was claimed by a job that was cut off and has not ended yet: nobody would hear of it being given back,
+    /// and it is fenced off when the page is read anew.
+    fn pending_mark(&self) -> Option<Mark> {
+        let (store, idle) = (&self.house.store, self.job.is_none());
+        if idle { store.due_mark(&self.link) } else { store.unclaimed_mark(&self.link) }
     }
 
     fn look(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
         if self.is_behind() {
             return self.relinked(me);
         }
-        // With no job of this page's own, who has claimed the mark is a job that was cut off and has not ended yet. What
-        // it will give back nobody would be told of; read anew, it is fenced off.
-        let store = &self.house.store;
-        let idle = self.job.is_none();
-        if let Some(mark) = if idle { store.due_mark(&self.link) } else { store.unclaimed_mark(&self.link) } {
+        if let Some(mark) = self.pending_mark() {
             self.last_cause = mark.cause;
             let input =
                 if spread < Duration::from_millis(100) { Input::Due(mark.cause) } else { Input::DueWithin(spread) };
@@ -263,12 +250,27 @@ impl PageState {
         self.step(me, Input::Woke);
     }
 
-    /// After the store was away: it holds another linking than this page knows of, or was not told that the token is
-    /// dead. Trying the token once more settles both.
+    /// After the store was away: it holds another token than this page, or could not note that the token is dead. Trying
+    /// the token once more settles both.
     fn is_behind(&self) -> bool {
         let Some(view) = self.house.store.view(&self.link) else { return false };
         let unnoted = self.machine.is_parked() && self.token.is_some() && view.record.health.is_active();
-        unnoted || view.record.linked_at != self.linked_at && self.token.is_some()
+        unnoted || self.has_another_token()
+    }
+
+    /// Does the link have another token than the one that this page holds?
+    fn has_another_token(&self) -> bool {
+        let standing = self.house.store.generation(&self.link);
+        standing.is_some() && standing != self.generation
+    }
+
+    /// Is news about the token of this generation news about the page's? A page that has not heard of the link's newest
+    /// token yet takes it first.
+    fn holds(&mut self, me: &ActorRef<PageMsg>, generation: Generation) -> bool {
+        if self.generation != Some(generation) && self.has_another_token() {
+            self.relinked(me);
+        }
+        self.generation == Some(generation)
     }
 
     fn step(&mut self, me: &ActorRef<PageMsg>, input: Input) {
@@ -282,7 +284,12 @@ impl PageState {
     }
 
     fn begin(&mut self, me: &ActorRef<PageMsg>, job: Job) {
-        let Some(token) = self.token.clone().filter(|_| !self.house.is_stopping()) else {
+        if self.has_another_token() {
+            // No call is made any more with a token that the link does not have.
+            return self.relinked(me);
+        }
+        let held = self.token.clone().zip(self.generation).filter(|_| !self.house.is_stopping());
+        let Some((token, generation)) = held else {
             self.machine.step(Millis::steady(), Input::ReadEnded(Ended::Failed { hint: None }), jitter());
             return;
         };
@@ -290,9 +297,8 @@ impl PageState {
         self.cut_job();
         let (house, link, me, number) = (self.house.clone(), self.link.clone(), me.clone(), self.job_number);
         let subscribe = self.subscription.due_at.is_some_and(|at| at <= Millis::steady());
-        let linked_at = self.linked_at;
         let task = self.house.tasks.spawn(async move {
-            let held = reading::Held { link: &link, token: &token, linked_at };
+            let held = reading::Held { link: &link, token: &token, generation };
             let work = AssertUnwindSafe(Box::pin(reading::perform(&house, held, job, subscribe)));
             let message = match work.catch_unwind().await {
                 Ok(done) => PageMsg::Done(number, Box::new(done)),
@@ -302,29 +308,6 @@ impl PageState {
             let _ = me.cast(message);
         });
         self.job = Some(Owned(task));
-    }
-
-    /// What is done while no read is due: nobody waits for it.
-    fn perhaps_upkeep(&mut self, me: &ActorRef<PageMsg>) {
-        if self.job.is_some() || self.machine.is_parked() || self.house.is_stopping() {
-            return;
-        }
-        let now = Millis::steady();
-        if self.subscription.due_at.is_some_and(|at| at <= now) {
-            self.begin(me, Job::Subscribe);
-        } else if self.check.due_at <= now {
-            match self.throttled_until(now) {
-                Some(until) => self.check.due_at = until.plus(RECHECK.base),
-                None => {
-                    self.check.hinted = None;
-                    self.begin(me, Job::Check);
-                }
-            }
-        }
-    }
-
-    fn throttled_until(&self, now: Millis) -> Option<Millis> {
-        self.place().and_then(|place| place.board().throttled_until).filter(|until| *until > now)
     }
 
     fn done(&mut self, me: &ActorRef<PageMsg>, done: JobDone) {
@@ -337,56 +320,14 @@ impl PageState {
                 if let (Ended::Refused, Some(why)) = (&ended, why) {
                     self.note_parked(why);
                 }
+                if ended == Ended::Stored && self.house.store.due_mark(&self.link).is_none() {
+                    // The read also answered for marks that were made between the start of the job and its claim.
+                    self.machine.nothing_is_owed();
+                }
                 self.step(me, Input::ReadEnded(ended));
             }
             (None, Some(why)) => self.park(me, why),
             (None, None) => self.step(me, Input::Woke),
-        }
-    }
-
-    /// A check soon: in a slot of the whole daemon, and not too often for this link. One that has not begun answers for
-    /// every hint until then.
-    fn hinted(&mut self) {
-        if self.check.hinted.is_some() {
-            return;
-        }
-        let now = Millis::steady();
-        let soon = self.house.check_slot().max(self.check.hints.ready_at(now));
-        self.check.hints.take(now);
-        self.check.hinted = Some(soon);
-        self.check.due_at = self.check.due_at.min(soon);
-    }
-
-    fn note_checked(&mut self, done: &JobDone) {
-        let now = Millis::steady();
-        match done.checked {
-            None => {}
-            Some(CheckEnd::Told) => {
-                let next = schedule::next_check(schedule::place(&self.link), check::EVERY, now);
-                // A hint that came during this check is another's to answer for.
-                self.check.due_at = self.check.hinted.map_or(next, |soon| soon.min(next));
-                self.check.failures = 0;
-            }
-            Some(CheckEnd::Later(hint)) => {
-                self.check.due_at = now.plus(RECHECK.delay(self.check.failures, jitter(), hint));
-                self.check.failures = self.check.failures.saturating_add(1);
-            }
-        }
-    }
-
-    fn note_subscription(&mut self, done: &JobDone) {
-        let now = Millis::steady();
-        match done.subscribed {
-            None => {}
-            Some(reading::SubscriptionEnd::Good) => self.subscription = Subscription::default(),
-            Some(reading::SubscriptionEnd::Refused) => {
-                self.subscription.due_at = Some(now.plus(REFUSED_SUBSCRIPTION));
-            }
-            Some(reading::SubscriptionEnd::Later) => {
-                let wait = RESUBSCRIBE.delay(self.subscription.failures, jitter(), None);
-                self.subscription.failures = self.subscription.failures.saturating_add(1);
-                self.subscription.due_at = Some(now.plus(wait));
-            }
         }
     }
 
@@ -414,9 +355,10 @@ impl PageState {
     /// The store is told in a task; a crash before that only means that the dead token is tried once more.
     fn note_parked(&self, why: Why) {
         tracing::warn!(link = %self.link, health = why.word(), reason = why.reason(), "the page waits for a person");
-        let (house, link, linked_at) = (self.house.clone(), self.link.clone(), self.linked_at);
+        let (house, link, generation) = (self.house.clone(), self.link.clone(), self.generation);
+        let Some(generation) = generation else { return };
         self.house.tasks.spawn(async move {
-            if let Err(error) = house.store.park_link(&link, linked_at, why).await {
+            if let Err(error) = house.store.park_link(&link, generation, why).await {
                 tracing::warn!(%link, %error, "the page's health could not be noted");
             }
         });
@@ -439,6 +381,10 @@ impl PageState {
     fn relinked(&mut self, me: &ActorRef<PageMsg>) {
         self.cut_job();
         self.subscription = Subscription::default();
+        if let Some(place) = self.place() {
+            // Trouble and limits were those of the earlier token.
+            place.set_board(|board| (board.trouble, board.throttled_until) = (None, None));
+        }
         let usable = self.load(Duration::ZERO);
         self.last_cause = Cause::Link;
         self.step(me, if usable { Input::Revived } else { Input::Parked });

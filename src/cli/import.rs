@@ -13,9 +13,11 @@ use super::output::{line, note, part};
 use super::{load, run, small_runtime};
 use crate::exit::{self, Failure};
 use crate::export::{ExportError, Opener};
+use crate::grant::Ticket;
 use crate::import::{self as lines, BadLine, Repeated};
 use crate::model::{LinkKey, Secret};
 use crate::store::Store;
+use crate::store::imports::Trials;
 use crate::store::seal::Keyring;
 
 /// Lines sent at a time.
@@ -26,18 +28,24 @@ const MAX_LINE: u64 = 64 << 10;
 /// Where the lines go.
 enum Target {
     Daemon(Door),
-    Store(Box<Store>, tokio::runtime::Runtime),
+    Store(Box<Store>, tokio::runtime::Runtime, Ticket),
 }
 
 #[derive(Default)]
 struct Tally {
     imported: usize,
+    /// Lines whose links were left as they are: number and reason.
+    left: Vec<BadLine>,
     bad: Vec<BadLine>,
     repeated: Vec<Repeated>,
     /// Lines with something in them.
     lines: usize,
     /// The last good line of each link.
     seen: HashMap<LinkKey, usize>,
+    /// The name of this import, as the daemon gave it.
+    run: Option<String>,
+    /// Better tokens and logins are replaced as well.
+    replace: bool,
 }
 
 /// Lines that are sent together.
@@ -50,17 +58,24 @@ struct Batch {
     links: Vec<(usize, LinkKey)>,
 }
 
-pub(super) fn import(config: &Path, file: &Path, passphrase_file: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+pub(super) fn import(
+    config: &Path,
+    file: &Path,
+    passphrase_file: Option<&Path>,
+    replace: bool,
+    as_json: bool,
+) -> Result<(), Failure> {
     let mut input = open(file)?;
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
     let door = Door::find(config)?;
     let target = if door.is_open() { Target::Daemon(door) } else { open_store(config)? };
-    let mut tally = Tally::default();
+    let mut tally = Tally { replace, ..Tally::default() };
     let outcome = feed(&target, &mut input, passphrase.as_ref(), &mut tally);
-    if let Target::Store(store, runtime) = &target {
+    if let Target::Store(store, runtime, _) = &target {
         runtime.block_on(store.close());
     }
     tally.bad.sort_by_key(|bad| bad.line);
+    tally.left.sort_by_key(|left| left.line);
     // A failure half-way leaves links imported and lines bad: both are reported.
     let reported = if outcome.is_ok() || tally.lines > 0 { report(&tally, as_json) } else { Ok(()) };
     outcome.and(reported)?;
@@ -90,7 +105,8 @@ fn open_store(config: &Path) -> Result<Target, Failure> {
     let loaded = load(config)?;
     let store = run::open_store(&loaded.config)?;
     store.switch_notices(loaded.config.notify.url.is_some());
-    Ok(Target::Store(Box::new(store), small_runtime()?))
+    let ticket = store.ticket();
+    Ok(Target::Store(Box::new(store), small_runtime()?, ticket))
 }
 
 fn feed(
@@ -122,9 +138,9 @@ fn feed(
         batch.bytes.extend_from_slice(&line);
         next += 1;
         if read == 0 || next - batch.first >= AT_ONCE {
-            let bad_before = tally.bad.len();
+            let before = (tally.bad.len(), tally.left.len());
             send(target, &source, &batch, tally)?;
-            tally.note_links(&batch, bad_before);
+            tally.note_links(&batch, before);
             batch = Batch { first: next, ..Batch::default() };
             if progress {
                 part(format_args!("\r{} imported, {} bad", tally.imported, tally.bad.len()));
@@ -141,10 +157,11 @@ fn feed(
 
 impl Tally {
     /// Counts a link once, however many of its lines were good. Those of one batch were counted once already.
-    fn note_links(&mut self, batch: &Batch, bad_before: usize) {
-        let bad: HashSet<usize> = self.bad[bad_before..].iter().map(|bad| bad.line).collect();
+    fn note_links(&mut self, batch: &Batch, (bad, left): (usize, usize)) {
+        let without_effect = self.bad[bad..].iter().chain(&self.left[left..]);
+        let without_effect: HashSet<usize> = without_effect.map(|named| named.line).collect();
         let mut again = HashSet::new();
-        for (line, link) in batch.links.iter().filter(|(line, _)| !bad.contains(line)) {
+        for (line, link) in batch.links.iter().filter(|(line, _)| !without_effect.contains(line)) {
             let Some(earlier) = self.seen.insert(link.clone(), *line) else { continue };
             self.repeated.push(Repeated { line: earlier, by: *line });
             if earlier < batch.first && again.insert(link) {
@@ -193,7 +210,7 @@ impl Source {
                 let opener = Opener::from_head(head, none, passphrase).map_err(refuse)?;
                 Ok(opener.map_or(Source::Plain, Source::Opened))
             }
-            Target::Store(store, _) => {
+            Target::Store(store, ..) => {
                 let opener = Opener::from_head(head, || store.keyring(), passphrase).map_err(refuse)?;
                 Ok(opener.map_or(Source::Plain, Source::Opened))
             }
@@ -204,13 +221,16 @@ impl Source {
 fn send(target: &Target, source: &Source, batch: &Batch, tally: &mut Tally) -> Result<(), Failure> {
     match target {
         Target::Daemon(door) => send_to_daemon(door, source, batch, tally),
-        Target::Store(store, runtime) => {
+        Target::Store(store, runtime, ticket) => {
             let opener = if let Source::Opened(opener) = source { Some(opener) } else { None };
             let mut parsed = lines::parse(&batch.bytes, batch.first, opener);
             tally.bad.append(&mut parsed.bad);
-            let stored = runtime.block_on(lines::store(store, parsed));
+            let trials = if tally.replace { Trials::Replace } else { Trials::Impossible };
+            let stored = runtime.block_on(lines::store(store, *ticket, parsed, &trials));
             let stored = stored.map_err(|e| Failure::new(exit::IO, e.to_string(), "see that the disk has room"))?;
-            tally.imported += stored.len();
+            tally.imported += stored.count();
+            let left = stored.left.iter();
+            tally.left.extend(left.map(|l| BadLine { line: l.line, error: lines::reason_text(l).to_owned() }));
             Ok(())
         }
     }
@@ -224,14 +244,19 @@ fn send_to_daemon(door: &Door, source: &Source, batch: &Batch, tally: &mut Tally
         Source::Opened(opener) => {
             let mut parsed = lines::parse(&batch.bytes, batch.first, Some(opener));
             tally.bad.append(&mut parsed.bad);
-            (lines::plain(&parsed), 0)
+            (lines::plain(&parsed, batch.first), batch.first - 1)
         }
     };
-    let answer = door.call(Method::POST, "/v1/import", body)?;
+    let run = tally.run.as_ref().map_or(String::new(), |run| format!("&run={run}"));
+    let path = format!("/v1/import?replace={}{run}", tally.replace);
+    let answer = door.call(Method::POST, &path, body)?;
     tally.imported += answer["imported"].as_u64().unwrap_or_default() as usize;
-    for bad in answer["bad"].as_array().into_iter().flatten() {
-        let line = bad["line"].as_u64().unwrap_or_default() as usize + shift;
-        tally.bad.push(BadLine { line, error: bad["error"].as_str().unwrap_or_default().to_owned() });
+    tally.run = answer["run"].as_str().map(str::to_owned);
+    for (list, text, lines) in [("left", "reason", &mut tally.left), ("bad", "error", &mut tally.bad)] {
+        for named in answer[list].as_array().into_iter().flatten() {
+            let line = named["line"].as_u64().unwrap_or_default() as usize + shift;
+            lines.push(BadLine { line, error: named[text].as_str().unwrap_or_default().to_owned() });
+        }
     }
     Ok(())
 }
@@ -252,8 +277,13 @@ pub(super) fn read_passphrase(path: &Path) -> Result<Secret, Failure> {
 fn report(tally: &Tally, as_json: bool) -> Result<(), Failure> {
     if as_json {
         let bad: Vec<Value> = tally.bad.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
+        let left: Vec<Value> = tally.left.iter().map(|l| json!({"line": l.line, "reason": l.error})).collect();
         let repeated: Vec<Value> = tally.repeated.iter().map(|r| json!({"line": r.line, "by": r.by})).collect();
-        return line(format_args!("{:#}", json!({"imported": tally.imported, "bad": bad, "repeated": repeated})));
+        let all = json!({"imported": tally.imported, "left": left, "bad": bad, "repeated": repeated});
+        return line(format_args!("{all:#}"));
+    }
+    for left in &tally.left {
+        note(format_args!("line {}: left as it is: {}", left.line, left.error));
     }
     for bad in &tally.bad {
         note(format_args!("line {}: {}", bad.line, bad.error));
@@ -261,9 +291,13 @@ fn report(tally: &Tally, as_json: bool) -> Result<(), Failure> {
     for repeated in &tally.repeated {
         note(format_args!("line {}: has the link of line {}, which counts instead", repeated.line, repeated.by));
     }
+    let left = match tally.left.len() {
+        0 => String::new(),
+        count => format!(", {count} left as they are (--replace replaces them all the same)"),
+    };
     let repeated = match tally.repeated.len() {
         0 => String::new(),
         count => format!(", {count} lines with a link that a later line has"),
     };
-    line(format_args!("{} links imported, {} bad lines{repeated}", tally.imported, tally.bad.len()))
+    line(format_args!("{} links imported{left}, {} bad lines{repeated}", tally.imported, tally.bad.len()))
 }

@@ -9,7 +9,7 @@
 //! | `/v1/pages/{page_id}` | DELETE `?user=&all=&keep_object=&revoke=` | socket |
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
 //! | `/v1/sessions` | POST `{"user","ttl"?,"label"?}` | socket |
-//! | `/v1/import` | POST, a JSON object a line | socket |
+//! | `/v1/import` | POST `?run=&replace=`, a JSON object a line | socket |
 //! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
 //!
@@ -37,8 +37,10 @@ use crate::house::House;
 use crate::import;
 use crate::model::{AppUserId, Cause, Label, LinkKey, Millis, PageId, Secret, UserId};
 use crate::purge;
+use crate::store::imports::Trials;
 use crate::store::sessions::Session;
 use crate::store::unlink::{Revoking, Unlinking};
+use crate::trial;
 
 /// An import arrives in one piece.
 const MAX_IMPORT: usize = 64 << 20;
@@ -292,8 +294,24 @@ async fn mint(
     Ok((session.id.expose().to_owned(), login.expose().to_owned()))
 }
 
-/// The lines that could be read are imported; the others are named by number.
+/// The lines that could be read are imported; the others are named by number. A file that comes in several requests is
+/// one import: the answer to the first names the `run`, and the others bring that name along. Links that keep a better
+/// token are named in `left`; with `replace` there are none.
 async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let wish = Query::of(&request, &["run", "replace"])
+        .and_then(|query| Ok((query.get("run").map(str::to_owned), query.is_on("replace")?)));
+    let (run, replace) = match wish {
+        Ok(wish) => wish,
+        Err(answer) => return *answer,
+    };
+    let ticket = match run.map(|name| house.store.ticket_named(&name)) {
+        None => house.store.ticket(),
+        Some(Some(ticket)) => ticket,
+        Some(None) => {
+            let text = "the daemon was started again while the import was under way; import the file again";
+            return answers::unavailable(text, 1);
+        }
+    };
     let whole = match body::read(request.into_body(), MAX_IMPORT, BODY_TIMEOUT, Budget::Import, conn).await {
         Ok(whole) => whole,
         Err(why) => return answers::no_body(why),
@@ -311,14 +329,27 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
     };
     let bad_lines = std::mem::take(&mut parsed.bad);
     let repeated: Vec<Value> = parsed.repeated.iter().map(|r| json!({"line": r.line, "by": r.by})).collect();
-    match import::store(&house.store, parsed).await {
-        Ok(links) => {
-            let count = links.len();
-            house.tell_supervisor(SupervisorMsg::Linked(links));
+    // A task of its own: a client that goes away must not come between the links and their pages.
+    let home = house.clone();
+    let importing = house.tasks.spawn(async move {
+        let trials =
+            if replace { Trials::Replace } else { Trials::Made(trial::try_lines(&home, ticket, &parsed.good).await) };
+        let imported = import::store(&home.store, ticket, parsed, &trials).await?;
+        home.tell_supervisor(SupervisorMsg::Linked(imported.links.clone()));
+        home.directory.tell(&imported.same, Cause::Link);
+        Ok::<_, crate::store::Unavailable>(imported)
+    });
+    match importing.await {
+        Ok(Ok(imported)) => {
             let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
-            answers::json(StatusCode::OK, &json!({"imported": count, "bad": bad, "repeated": repeated}))
+            let left: Vec<Value> = imported.left.iter().map(import::left_json).collect();
+            let count = imported.count();
+            let mut answer = json!({"imported": count, "left": left, "bad": bad, "repeated": repeated});
+            answer["run"] = house.store.name_of(ticket).into();
+            answers::json(StatusCode::OK, &answer)
         }
-        Err(error) => store_down(&error),
+        Ok(Err(error)) => store_down(&error),
+        Err(_) => answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the import broke off"),
     }
 }
 

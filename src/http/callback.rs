@@ -275,6 +275,7 @@ fn reported(linked: &Linked) -> Report {
         id: page.id.clone(),
         name: page.name.clone(),
         linked: page.refused.is_none(),
+        unlinked: page.refused == Some(linking::UNLINKED),
         weak: page.warning.is_some(),
     });
     let lost = linked.changes.lost.iter();
@@ -290,6 +291,7 @@ fn reported(linked: &Linked) -> Report {
 fn failure(error: &LinkError) -> Failure {
     match error {
         LinkError::Graph(e) if e.kind == GraphErrorKind::CodeSpent => Failure::CodeSpent,
+        LinkError::Ended => Failure::Ended,
         e if e.is_transient() => Failure::Away,
         _ => Failure::Refused,
     }

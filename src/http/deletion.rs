@@ -5,6 +5,12 @@
 //! before the answer. A deletion drops the links, the tokens and the login in the store and owes Spaces a delete for
 //! each object, all durable before the confirmation code is handed out; the uploader carries the deletes out, however
 //! long that takes, and the status page counts what is left.
+//!
+//! A request that arrives late, or again, ends the grants that were made before Meta wrote it, and no newer ones:
+//! [`grant`](crate::grant) has the rule and its margin. Meta gets its usual answer all the same, because nothing is
+//! left for it to repeat; the status page says to the person what stayed and how to have that deleted too. A
+//! `signed_request` of a login (with a code or a token) is signed in the same way and lies in any browser that logs
+//! in; it expresses no wish to leave, and is refused.
 
 use std::sync::Arc;
 
@@ -24,9 +30,10 @@ use crate::health::Why;
 use crate::house::House;
 use crate::model::{AppUserId, Millis};
 use crate::random;
-use crate::signature::parse_signed_request;
+use crate::signature::{SignedRequest, SignedRequestError, parse_signed_request};
 use crate::store::Unavailable;
 use crate::store::deletions::Deletion;
+use crate::store::people::Departure;
 
 const OLDER_VERSIONS: &str = " The storage would not tell whether it keeps older versions of that page data; if it does, \
                               they stay until they expire there or the operator removes them.";
@@ -35,53 +42,70 @@ const MAX_FORM: usize = 16 << 10;
 
 /// `POST /facebook/deauthorize`.
 pub(super) async fn deauthorize(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let person = match signed_person(house, request, conn).await {
-        Ok(person) => person,
+    let SignedRequest { user_id: person, issued_at, .. } = match signed_request(house, request, conn).await {
+        Ok(signed) => signed,
         Err(answer) => return *answer,
     };
-    match park_all(house, &person).await {
-        Ok(links) => {
-            tracing::info!(%person, links, "a person removed the app; their links stop");
+    // A task of its own: a client that goes away must not come between the decision and the pages.
+    let parking = house.tasks.spawn(park_all(house.clone(), person.clone(), issued_at));
+    match parking.await {
+        Ok(Ok(departure)) => {
+            let (links, newer) = (departure.links.len(), departure.kept);
+            tracing::info!(%person, links, newer, "a person removed the app; links of newer grants go on");
             answers::json(StatusCode::OK, &json!({"status": "success"}))
         }
-        Err(error) => unavailable(&error),
+        Ok(Err(error)) => unavailable(&error),
+        Err(_) => broke_off(),
     }
 }
 
-async fn park_all(house: &Arc<House>, person: &AppUserId) -> Result<usize, Unavailable> {
-    let links = house.store.park_person(person, Why::AppRemoved).await?;
-    for link in &links {
+async fn park_all(house: Arc<House>, person: AppUserId, issued_at: Millis) -> Result<Departure, Unavailable> {
+    let departure = house.store.park_person(&person, Why::AppRemoved, Some(issued_at)).await?;
+    for (link, generation) in &departure.links {
         if let Some(place) = house.directory.find(link) {
             // A page that is gone finds its health in the store when it is back.
-            let _ = place.actor.cast(PageMsg::Park(Why::AppRemoved));
+            let _ = place.actor.cast(PageMsg::Park(*generation, Why::AppRemoved));
         }
     }
     house.tell_chores();
-    Ok(links.len())
+    Ok(departure)
 }
 
 /// `POST /facebook/data-deletion`.
 pub(super) async fn request(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let person = match signed_person(house, request, conn).await {
-        Ok(person) => person,
+    let SignedRequest { user_id: person, issued_at, .. } = match signed_request(house, request, conn).await {
+        Ok(signed) => signed,
         Err(answer) => return *answer,
     };
     let code = random::uuid().simple().to_string();
-    match delete_all(house, &person, &code).await {
-        Ok(links) => {
-            tracing::info!(%person, links, "a person asked to be forgotten");
+    // A task of its own, as above.
+    let deleting = house.tasks.spawn(delete_all(house.clone(), person.clone(), code.clone(), issued_at));
+    match deleting.await {
+        Ok(Ok(departure)) => {
+            let (links, newer) = (departure.links.len(), departure.kept);
+            tracing::info!(%person, links, newer, "a person asked to be forgotten; links of newer grants stay");
             let url = format!("{}/facebook/data-deletion/{code}", house.setup().config.http.public_url);
             answers::json(StatusCode::OK, &json!({"url": url, "confirmation_code": code}))
         }
-        Err(error) => unavailable(&error),
+        Ok(Err(error)) => unavailable(&error),
+        Err(_) => broke_off(),
     }
 }
 
-async fn delete_all(house: &Arc<House>, person: &AppUserId, code: &str) -> Result<usize, Unavailable> {
-    let links = house.store.forget_person(person, code).await?;
-    let count = links.len();
+async fn delete_all(
+    house: Arc<House>,
+    person: AppUserId,
+    code: String,
+    issued_at: Millis,
+) -> Result<Departure, Unavailable> {
+    let departure = house.store.forget_person(&person, &code, Some(issued_at)).await?;
+    let links = departure.links.iter().map(|(link, _)| link.clone()).collect();
     house.tell_supervisor(SupervisorMsg::Unlinked(links));
-    Ok(count)
+    Ok(departure)
+}
+
+fn broke_off() -> Answer {
+    answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request broke off inside the daemon")
 }
 
 /// `GET /facebook/data-deletion/{code}`, for people.
@@ -93,26 +117,53 @@ pub(super) fn status(house: &House, code: &str) -> Answer {
         let body = html! { p { "This confirmation code is not known here. Check that it is complete." } };
         return page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
     };
-    let Deletion { asked_at, objects, open, done_at, versions_unknown } = deletion;
+    let Deletion { asked_at, objects, open, ended, done_at, versions_unknown, .. } = deletion;
+    let stays = what_stays(&deletion);
+    let nothing = stays.is_some() && ended == 0 && objects == 0;
+    let title = match (open, &stays) {
+        _ if nothing => "Nothing was deleted",
+        (0, None) => "Your data is deleted",
+        (0, Some(_)) => "Your earlier data is deleted",
+        (_, None) => "Your data is being deleted",
+        (_, Some(_)) => "Your earlier data is being deleted",
+    };
     let body = html! {
-        p {
-            @if open == 0 {
-                "Access tokens, the record of your login and the stored page data are gone."
-            } @else {
-                "Access tokens and the record of your login are gone. Stored page data still to be deleted: " (open)
-                " of " (objects) ". This finishes by itself; look again later."
+        @if !nothing {
+            p {
+                @if open == 0 {
+                    "Access tokens, the record of your login and the stored page data are gone."
+                } @else {
+                    "Access tokens and the record of your login are gone. Stored page data still to be deleted: " (open)
+                    " of " (objects) ". This finishes by itself; look again later."
+                }
+                @if versions_unknown { (OLDER_VERSIONS) }
             }
-            @if versions_unknown { (OLDER_VERSIONS) }
         }
+        @if let Some(stays) = stays { p { (stays) } }
         p.soft {
             "Asked for at " (asked_at.rfc3339()) "."
             @if let Some(at) = done_at { " Done at " (at.rfc3339()) "." }
         }
     };
-    page(StatusCode::OK, if open == 0 { "Your data is deleted" } else { "Your data is being deleted" }, body)
+    page(StatusCode::OK, title, body)
 }
 
-async fn signed_person(house: &House, request: Request<Incoming>, conn: &Conn) -> Result<AppUserId, Box<Answer>> {
+/// The text about links that a request did not delete because they are newer; `None` when there are none.
+fn what_stays(deletion: &Deletion) -> Option<String> {
+    let pages = match deletion.kept {
+        0 if !deletion.kept_login => return None,
+        0 => "That login stays".to_owned(),
+        1 => "That login and 1 linked page stay".to_owned(),
+        more => format!("That login and {more} linked pages stay"),
+    };
+    let written = deletion.issued_at.unwrap_or(deletion.asked_at).rfc3339();
+    Some(format!(
+        "Facebook wrote this request at {written}, and you logged in again after that. {pages}, because the request is \
+         older. To have them deleted too, remove the app on Facebook once more and ask for deletion again."
+    ))
+}
+
+async fn signed_request(house: &House, request: Request<Incoming>, conn: &Conn) -> Result<SignedRequest, Box<Answer>> {
     let setup = house.setup();
     let read = body::read(request.into_body(), MAX_FORM, setup.config.http.body_timeout, Budget::Public, conn).await;
     let whole = read.map_err(|why| Box::new(answers::no_body(why)))?;
@@ -121,13 +172,14 @@ async fn signed_person(house: &House, request: Request<Incoming>, conn: &Conn) -
     let signed = field.ok_or_else(|| Box::new(missing()))?;
     let f = &setup.config.facebook;
     let secrets: Vec<_> = [Some(&f.app_secret), f.previous_app_secret.as_ref()].into_iter().flatten().collect();
-    match parse_signed_request(&signed, &secrets, Millis::now()) {
-        Ok(request) => Ok(request.user_id),
-        Err(error) => {
-            tracing::warn!(%error, "a signed request is refused");
-            Err(Box::new(answers::error(StatusCode::UNAUTHORIZED, "bad_signed_request", &error.to_string())))
-        }
-    }
+    parse_signed_request(&signed, &secrets, Millis::now()).map_err(|error| {
+        tracing::warn!(%error, "a signed request is refused");
+        let (status, code) = match error {
+            SignedRequestError::OfLogin => (StatusCode::BAD_REQUEST, "signed_request_of_login"),
+            _ => (StatusCode::UNAUTHORIZED, "bad_signed_request"),
+        };
+        Box::new(answers::error(status, code, &error.to_string()))
+    })
 }
 
 fn unavailable(error: &Unavailable) -> Answer {

@@ -33,8 +33,8 @@ pub(super) fn first_object(house: &House, link: &LinkKey) -> First {
     if let Health::Parked(parked) = &view.record.health {
         return First::Stopped(parked.why);
     }
-    let since_link = view.synced.read_at.is_some_and(|at| at >= view.record.linked_at);
-    if since_link && view.synced.digest.is_some() && !view.owed {
+    // A link that gets a token is owed a read in the same transaction; when nothing is owed, that read was made.
+    if view.synced.digest.is_some() && !view.owed {
         return First::Stored;
     }
     First::Pending(house.directory.find(link).and_then(|place| place.board().trouble))

@@ -89,6 +89,14 @@ pub(super) fn failed(site: &Site<'_>, failure: Failure, message: &str) -> Answer
             "unavailable",
             html! { "Facebook, or this site, does not answer at the moment. Please try again in a few minutes." },
         ),
+        Failure::Ended => (
+            StatusCode::CONFLICT,
+            "ended_meanwhile",
+            html! {
+                "While you logged in, the app was removed on Facebook, or your data was to be deleted here. If you still \
+                 want to link your Pages, start again."
+            },
+        ),
         Failure::Refused => (
             StatusCode::BAD_GATEWAY,
             "facebook_refused",
@@ -109,18 +117,22 @@ fn linked(house: &House, site: &Site<'_>, login: &Login, report: &Report) -> Ans
     let mut stopped: Vec<Stopped> = report.lost.clone();
     let lost: BTreeSet<_> = report.lost.iter().map(|lost| &lost.id).collect();
     let mut rows = Vec::new();
-    let mut refused = Vec::new();
+    let (mut refused, mut unlinked) = (Vec::new(), Vec::new());
     // Each Page stands in one list, whatever Facebook's own list says of one that stopped.
     for page in report.pages.iter().filter(|page| !lost.contains(&page.id)) {
         if !page.linked {
-            refused.push(page);
+            if page.unlinked {
+                unlinked.push(page)
+            } else {
+                refused.push(page)
+            }
             continue;
         }
         match first_object(house, &LinkKey::new(login.user, page.id.clone())) {
             First::Stored => rows.push(Row { page, stored: true }),
             First::Pending(_) => rows.push(Row { page, stored: false }),
             First::Stopped(why) => stopped.push(Stopped { id: page.id.clone(), name: page.name.clone(), why }),
-            First::Unlinked => {}
+            First::Unlinked => unlinked.push(page),
         }
     }
     let stored = rows.iter().filter(|row| row.stored).count();
@@ -140,7 +152,7 @@ fn linked(house: &House, site: &Site<'_>, login: &Login, report: &Report) -> Ans
     });
     let again = rows.is_empty() && stopped.is_empty();
     let body = html! {
-        (intro(site, login, &rows))
+        (intro(site, login, &rows, !unlinked.is_empty()))
         @if !stopped.is_empty() { (stopped_section(&stopped)) }
         @if !report.missing_permissions.is_empty() { (permissions(&report.missing_permissions)) }
         div.ways {
@@ -153,6 +165,7 @@ fn linked(house: &House, site: &Site<'_>, login: &Login, report: &Report) -> Ans
         }
         @if !rows.is_empty() { (linked_section(&rows, !stopped.is_empty())) }
         @if !refused.is_empty() { (refused_section(&refused)) }
+        @if !unlinked.is_empty() { (unlinked_section(site, &unlinked)) }
         @if report.incomplete {
             p.soft { "Facebook did not show all of your Pages this time. If one is missing here, log in again later." }
         }
@@ -171,10 +184,12 @@ fn linked(house: &House, site: &Site<'_>, login: &Login, report: &Report) -> Ans
     answer
 }
 
-fn intro(site: &Site<'_>, login: &Login, rows: &[Row<'_>]) -> Markup {
+fn intro(site: &Site<'_>, login: &Login, rows: &[Row<'_>], unlinked: bool) -> Markup {
     let user = named(login.user, login.label.as_ref(), false);
     html! {
-        @if rows.is_empty() {
+        @if rows.is_empty() && unlinked {
+            p { "You logged in for " (user) (site.at_platform()) ", and no Page is linked." }
+        } @else if rows.is_empty() {
             p { "You logged in for " (user) (site.at_platform()) ", and Facebook gave access to no Page. In Facebook's \
                  window, tick the Pages to link." }
         } @else if rows.len() == 1 {
@@ -235,6 +250,21 @@ fn refused_section(refused: &[&Reported]) -> Markup {
             }
             ul {
                 @for page in refused {
+                    li { (name(page.name.as_ref(), page.id.as_str())) span.soft { "not linked" } }
+                }
+            }
+        }
+    }
+}
+
+/// Pages that an operator unlinked while the login was under way, or since.
+fn unlinked_section(site: &Site<'_>, unlinked: &[&Reported]) -> Markup {
+    html! {
+        section aria-labelledby="unlinked" {
+            h2 #unlinked { "Unlinked meanwhile" }
+            p.soft { "While you logged in, " (site.platform()) " removed these. To link them, log in again." }
+            ul {
+                @for page in unlinked {
                     li { (name(page.name.as_ref(), page.id.as_str())) span.soft { "not linked" } }
                 }
             }

@@ -3,8 +3,10 @@
 //!
 //! Every cause ends in the same read. A webhook is debounced, so that a burst is one read, and pays from the page's
 //! token bucket; a link or an operator's `sync` is read at once and pays on credit; the poll comes in its slot and
-//! also checks the object in Spaces. There is one read at a time: what comes while one is under way is remembered as
-//! one more, and the durable mark in the store remembers it too.
+//! also checks the object in Spaces. There is one read at a time. A read that begins answers for everything that is owed
+//! by then, also for a webhook whose debounce is not over, because it begins later than all of that. A wish that comes
+//! while a read is under way is remembered as one more read, and the durable mark in the store remembers it too. When
+//! the store has no mark left at the end of a read, that read answered for all wishes ([`Machine::nothing_is_owed`]).
 //!
 //! A read that failed is tried again with backoff, and what was owed stays owed. Being held back by a limit is no
 //! failure: the machine waits as long as it was told. A refusal (a dead token, a lost role) parks it: nothing but a
@@ -83,7 +85,7 @@ pub struct Read {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Idle,
-    Reading(Read),
+    Reading(Read, Option<Owed>),
     Parked,
 }
 
@@ -123,6 +125,11 @@ impl Machine {
     /// The object in Spaces may not be what was written: poll by then at the latest.
     pub fn verify_by(&mut self, at: Millis) {
         self.poll_at = self.poll_at.min(at);
+    }
+
+    /// The store holds no mark of the link any more: the reads so far have answered for everything.
+    pub fn nothing_is_owed(&mut self) {
+        self.owed = None;
     }
 
     /// Is it waiting for a person?
@@ -171,18 +178,18 @@ impl Machine {
         if self.phase != Phase::Idle || self.wake_at(now).is_none_or(|at| at > now) {
             return None;
         }
-        let owed = self.owed.filter(|o| o.ready_at <= now && (o.urgent || self.bucket.ready_at(now) <= now));
-        if owed.is_some() {
-            self.owed = None;
+        let owed = self.owed.take();
+        let prompt = owed.is_some_and(|o| o.ready_at <= now && (o.urgent || self.bucket.ready_at(now) <= now));
+        if prompt {
             self.bucket.take(now);
         }
-        let read = Read { poll: self.poll_at <= now, prompt: owed.is_some() };
-        self.phase = Phase::Reading(read);
+        let read = Read { poll: self.poll_at <= now, prompt };
+        self.phase = Phase::Reading(read, owed);
         Some(read)
     }
 
     fn ended(&mut self, now: Millis, ended: &Ended, jitter: f64) {
-        let Phase::Reading(read) = self.phase else { return };
+        let Phase::Reading(read, owed) = self.phase else { return };
         self.phase = Phase::Idle;
         match ended {
             Ended::Stored => {
@@ -194,21 +201,23 @@ impl Machine {
             Ended::Failed { hint } => {
                 self.not_before = now.plus(RETRY.delay(self.failures, jitter, *hint));
                 self.failures = self.failures.saturating_add(1);
-                self.owe_again(now, read);
+                self.owe_again(now, read, owed);
             }
             Ended::Held(wait) => {
                 // Those who were held together do not come back together.
                 self.not_before = now.plus(hinted(*wait, jitter));
-                self.owe_again(now, read);
+                self.owe_again(now, read, owed);
             }
             Ended::Refused => self.phase = Phase::Parked,
         }
     }
 
-    /// The try was paid for; it is not made dearer by failing.
-    fn owe_again(&mut self, now: Millis, read: Read) {
-        if read.prompt {
-            self.owe(now, true);
+    /// A try that was paid for is not made dearer by failing. A wish that a poll was to answer for waits as it did before.
+    fn owe_again(&mut self, now: Millis, read: Read, owed: Option<Owed>) {
+        match owed {
+            Some(_) if read.prompt => self.owe(now, true),
+            Some(owed) => self.owe(owed.ready_at, owed.urgent),
+            None => {}
         }
     }
 

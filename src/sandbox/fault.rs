@@ -59,6 +59,8 @@ faults! {
     GraphHang "graph_hang" Graph "Graph hangs: takes the request, never answers";
     /// Each answer waits for the world's latency.
     GraphSlow "graph_slow" Graph "Graph is slow";
+    /// The request takes effect, and the answer waits until the fault is off.
+    GraphHeld "graph_held" Graph "Graph keeps answers back until this is off";
     /// The request takes effect and the connection breaks before the answer.
     GraphLostAnswer "graph_lost_answer" Graph "Graph does it, but the answer is lost";
     /// The connection breaks in the middle of the answer.
@@ -250,6 +252,11 @@ impl Scope {
         Scope { page: Some(page.into()), ..Scope::default() }
     }
 
+    fn covers(&self, fault: Fault, call: Call, page: Option<&str>) -> bool {
+        let called = self.call.map_or_else(|| fault.touches(call), |c| c == call);
+        called && self.page.as_deref().is_none_or(|p| Some(p) == page)
+    }
+
     /// The same, for the next `times` requests only.
     pub fn times(self, times: u32) -> Self {
         Scope { times: Some(times), ..self }
@@ -278,6 +285,11 @@ impl Switches {
         self.on.clear();
     }
 
+    /// Is this fault on for such a request? Nothing is used up.
+    pub(crate) fn would_strike(&self, fault: Fault, call: Call, page: Option<&str>) -> bool {
+        self.on.iter().any(|(on, scope)| *on == fault && scope.covers(*on, call, page))
+    }
+
     pub(crate) fn is_on(&self, fault: Fault) -> bool {
         self.on.iter().any(|(f, _)| *f == fault)
     }
@@ -290,9 +302,7 @@ impl Switches {
     pub(crate) fn strike(&mut self, call: Call, page: Option<&str>) -> Vec<Fault> {
         let mut struck = Vec::new();
         for (fault, scope) in &mut self.on {
-            let called = scope.call.map_or_else(|| fault.touches(call), |c| c == call);
-            let paged = scope.page.as_deref().is_none_or(|p| Some(p) == page);
-            if called && paged {
+            if scope.covers(*fault, call, page) {
                 struck.push(*fault);
                 scope.times = scope.times.map(|left| left.saturating_sub(1));
             }

@@ -66,6 +66,9 @@ impl Graph {
             }
             None => self.dispatch(&ask, &trace).await,
         };
+        if struck.contains(&Fault::GraphHeld) {
+            self.world.hold(call, ask.page()).await;
+        }
         self.finish(&ask, answer, &struck, &trace)
     }
 

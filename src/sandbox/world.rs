@@ -78,6 +78,7 @@ struct Shared {
     faults: watch::Sender<u64>,
     notices: Notify,
     ticks: AtomicU64,
+    held: AtomicU64,
     http: reqwest::Client,
     objects: OnceLock<Objects>,
 }
@@ -112,6 +113,7 @@ impl World {
             faults: watch::Sender::new(0),
             notices: Notify::new(),
             ticks: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             http: client(),
             objects: OnceLock::new(),
         }))
@@ -238,6 +240,19 @@ impl World {
 
     pub(crate) fn strike(&self, call: Call, page: Option<&str>) -> Vec<Fault> {
         self.lock().switches.strike(call, page)
+    }
+
+    /// Waits until answers to requests like this one are not kept back any more.
+    pub(crate) async fn hold(&self, call: Call, page: Option<&str>) {
+        let mut faults = self.watch_faults();
+        self.0.held.fetch_add(1, Ordering::SeqCst);
+        let _leaves = Held(self.clone());
+        while self.lock().switches.would_strike(Fault::GraphHeld, call, page) && faults.changed().await.is_ok() {}
+    }
+
+    /// How many answers [`Fault::GraphHeld`] keeps back.
+    pub fn held(&self) -> u64 {
+        self.0.held.load(Ordering::SeqCst)
     }
 
     /// How long answers wait while a slow fault is on. Two seconds at first.
@@ -388,6 +403,15 @@ pub(crate) struct Inside(World, Side);
 impl Drop for Inside {
     fn drop(&mut self) {
         self.0.lock().journal.leaves(self.1);
+    }
+}
+
+/// An answer that is kept back.
+struct Held(World);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.held.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

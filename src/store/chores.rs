@@ -10,10 +10,18 @@ use super::records::{ChoreRecord, LinkRecord, Sealed, chore_context, link_contex
 use super::seal::Keyring;
 use super::{Left, Store, Unavailable};
 use crate::chore::{Chore, GIVE_UP, Standing};
-use crate::model::{AppUserId, LinkKey, Millis, Secret};
+use crate::grant::Reach;
+use crate::model::{AppUserId, Generation, LinkKey, Millis, Secret};
 
 /// A chore waits no longer than this for its first try, whatever the clock did meanwhile.
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+
+/// The token of a chore, its person, and when that person granted it.
+pub(super) struct Needs {
+    pub person: Option<AppUserId>,
+    pub token: Secret,
+    pub granted_at: Millis,
+}
 
 /// May a chore be tried now?
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +47,12 @@ impl Core {
     }
 
     /// Notes a chore that needs this token.
-    pub(super) fn note_chore(&mut self, keyring: &Keyring, chore: Chore, person: Option<AppUserId>, token: &Secret) {
+    pub(super) fn note_chore(&mut self, keyring: &Keyring, chore: Chore, needs: Needs) {
         let (now, seq) = (Millis::now(), self.next_seq());
-        let token = seal_token(keyring, &chore_context(&chore), token);
-        self.put_chore(chore, ChoreRecord { seq, asked_at: now, not_before: now, person, token, void: false });
+        let Needs { person, token, granted_at } = needs;
+        let token = seal_token(keyring, &chore_context(&chore), &token);
+        let record = ChoreRecord { seq, asked_at: now, not_before: now, person, granted_at, token, void: false };
+        self.put_chore(chore, record);
     }
 
     /// The last link of a page went, and this was its record: the page is to be unsubscribed. A token that cannot be
@@ -54,7 +64,8 @@ impl Core {
         match open_token(keyring, &link_context(link), &record.token) {
             Ok(token) => {
                 let chore = Chore::Unsubscribe(link.page.clone());
-                self.note_chore(keyring, chore, record.facebook_user.clone(), &token);
+                let (person, granted_at) = (record.facebook_user.clone(), record.grant_time());
+                self.note_chore(keyring, chore, Needs { person, token, granted_at });
             }
             Err(error) => tracing::warn!(%link, %error, "the page cannot be unsubscribed: its token does not open"),
         }
@@ -84,10 +95,12 @@ impl Core {
         }
     }
 
-    /// No token of this person stays, not even to end a subscription. What was begun of that may still land, on the
-    /// links of others that come meanwhile: so it is void.
-    pub(super) fn drop_chores_of(&mut self, person: &AppUserId) {
-        let theirs = |(_, record): &(&Chore, &Arc<ChoreRecord>)| record.person.as_ref() == Some(person);
+    /// Removes every token that this person granted within the reach, even one that would end a subscription. A call that
+    /// was begun with it may still take effect on links that others make meanwhile, so the record stays and is void.
+    pub(super) fn drop_chores_of(&mut self, person: &AppUserId, reach: Reach, now: Millis) {
+        let theirs = |(_, record): &(&Chore, &Arc<ChoreRecord>)| {
+            record.person.as_ref() == Some(person) && reach.covers(record.granted_at, now)
+        };
         let theirs: Vec<(Chore, u64)> =
             self.chores.iter().filter(theirs).map(|(chore, record)| (chore.clone(), record.seq)).collect();
         for (chore, seq) in theirs {
@@ -121,7 +134,7 @@ impl Core {
         }
     }
 
-    fn finish_chore(&mut self, chore: &Chore, seq: u64) -> Vec<LinkKey> {
+    fn finish_chore(&mut self, chore: &Chore, seq: u64) -> Vec<(LinkKey, Generation)> {
         if self.chores.get(chore).is_none_or(|record| record.seq != seq) {
             return Vec::new();
         }
@@ -133,7 +146,7 @@ impl Core {
         if let Chore::DeleteAgain(link) = chore {
             self.object_is_settled(link, false);
         }
-        concerned
+        self.with_generations(concerned)
     }
 
     pub(super) fn reseal_chore(&mut self, keyring: &Keyring, chore: &Chore) -> bool {
@@ -186,11 +199,11 @@ impl Store {
     }
 
     /// The chore with this number is over. What its page's links believe of their subscription goes with it, and the
-    /// links that should look again are returned: none in general.
+    /// links that should look again are returned, each with the generation of its token: none in general.
     ///
     /// # Errors
     /// [`Unavailable`]; it then stands.
-    pub async fn finish_chore(&self, chore: &Chore, seq: u64) -> Result<Vec<LinkKey>, Unavailable> {
+    pub async fn finish_chore(&self, chore: &Chore, seq: u64) -> Result<Vec<(LinkKey, Generation)>, Unavailable> {
         let concerned = self.commit(|core| core.finish_chore(chore, seq)).await?;
         self.note_progress();
         Ok(concerned)

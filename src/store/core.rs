@@ -16,6 +16,7 @@ use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, Sea
 use super::seal::KeyId;
 use super::{Counts, LinkView, Unavailable};
 use crate::chore::Chore;
+use crate::grant::Endings;
 use crate::health::Signs;
 use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, UserId};
@@ -41,6 +42,8 @@ pub(super) struct Core {
     pub(super) used_states: HashMap<[u8; 16], Millis>,
     pub(super) taken_logins: HashMap<[u8; 32], Millis>,
     pub(super) desk: Desk,
+    /// The decisions of late that ended grants or links.
+    pub(super) endings: Endings,
     writes: Vec<Write>,
     must_wait: bool,
     durable_notes: Vec<(LinkKey, u64)>,
@@ -70,7 +73,7 @@ impl Core {
                 by_person.entry(person.clone()).or_default().insert(link.clone());
             }
         }
-        let hinted = loader.links.iter().filter(|(_, r)| r.told_at.is_some()).map(|(k, _)| k.clone()).collect();
+        let hinted = loader.links.iter().filter(|(_, r)| r.hint.is_some()).map(|(k, _)| k.clone()).collect();
         let seq = loader.highest_seq();
         let ledger = loader.ledger();
         Ok(Core {
@@ -87,6 +90,7 @@ impl Core {
             used_states: loader.states,
             taken_logins: HashMap::new(),
             desk: Desk::restored(loader.notices),
+            endings: Endings::default(),
             writes: Vec::new(),
             must_wait: false,
             durable_notes: Vec::new(),
@@ -99,9 +103,13 @@ impl Core {
         })
     }
 
-    /// Numbers for marks, entries and claims: unique as long as this process lives, and above all that lie on disk.
+    /// Numbers for marks, entries, claims, generations and hints: unique as long as this process lives, and above all that lie on disk.
     pub(super) fn next_seq(&mut self) -> u64 {
         self.seq += 1;
+        self.seq
+    }
+
+    pub(super) fn seq(&self) -> u64 {
         self.seq
     }
 
@@ -128,6 +136,8 @@ impl Core {
         fresh.seq = fresh.seq.max(self.seq);
         fresh.queue = self.queue.take();
         fresh.desk.follow(&self.desk);
+        // Logins under way go on, and so does what they must not undo.
+        fresh.endings = std::mem::take(&mut self.endings);
         if fresh.queue.is_none() {
             fresh.down = self.down.take();
         }
@@ -480,7 +490,16 @@ impl<'a> Loader<'a> {
         let marks = self.marks.values().map(|m| m.seq);
         let outbox = self.outbox.values().map(|s| s.seq);
         let chores = self.chores.values().map(|c| c.seq);
-        marks.chain(outbox).chain(chores).chain(self.notices.keys().copied()).max().unwrap_or(0)
+        let links = self.links.values().flat_map(|r| [r.generation.0, r.login, r.hint.unwrap_or(0)]);
+        let logins = self.accounts.values().map(|account| account.login);
+        marks
+            .chain(outbox)
+            .chain(chores)
+            .chain(links)
+            .chain(logins)
+            .chain(self.notices.keys().copied())
+            .max()
+            .unwrap_or(0)
     }
 
     /// One entry for each link and for each link that is gone and still owes Spaces a delete.

@@ -36,6 +36,14 @@ pub struct Deletion {
     pub done_at: Option<Millis>,
     /// The bucket would not say whether it keeps older versions of them.
     pub versions_unknown: bool,
+    /// When Meta wrote the request, where it was one.
+    pub issued_at: Option<Millis>,
+    /// The links and logins that it ended.
+    pub ended: usize,
+    /// The links that stayed, because their grant is newer than the request.
+    pub kept: usize,
+    /// A login stayed, because it is newer than the request.
+    pub kept_login: bool,
 }
 
 impl Core {
@@ -63,11 +71,10 @@ impl Core {
         }
     }
 
-    /// Notes the deletion of a person whose links were removed just now.
-    pub(super) fn note_deletion(&mut self, code: &str, person: &AppUserId) {
+    /// Notes the deletion of a person whose links were removed just now; `record` says what was ended and what stayed.
+    pub(super) fn note_deletion(&mut self, code: &str, person: &AppUserId, record: DeletionRecord) {
         let links = self.deletes_owed_to(person);
-        let count = links.len();
-        let record = DeletionRecord { asked_at: Millis::now(), links, count, ..DeletionRecord::default() };
+        let record = DeletionRecord { asked_at: Millis::now(), count: links.len(), links, ..record };
         self.put_deletion(code.to_owned(), record);
         self.close_deletion(code);
         let too_many = self.deletions.len().saturating_sub(MOST);
@@ -154,6 +161,10 @@ impl Store {
             open,
             done_at: record.done_at,
             versions_unknown: record.versions_unknown,
+            issued_at: record.issued_at,
+            ended: record.ended,
+            kept: record.kept,
+            kept_login: record.kept_login,
         })
     }
 

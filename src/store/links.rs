@@ -1,9 +1,17 @@
 //! Links in the store: looking at them, and noting what was learned of one.
 
+use super::core::Core;
 use super::records::{self, LinkRecord};
 use super::{Counts, Link, LinkView, Store, Unavailable, seal};
 use crate::health::{Event, Why};
-use crate::model::{LinkKey, Millis, PageId};
+use crate::model::{Generation, LinkKey, Millis, PageId};
+
+impl Core {
+    /// These links, each with the generation of its token; links that are gone are left out.
+    pub(super) fn with_generations(&self, links: Vec<LinkKey>) -> Vec<(LinkKey, Generation)> {
+        links.into_iter().filter_map(|link| self.record(&link).map(|record| (link, record.generation))).collect()
+    }
+}
 
 impl Store {
     /// All links, in the order of their keys.
@@ -48,43 +56,47 @@ impl Store {
         self.lock().counts()
     }
 
-    /// Changes a link's record; nothing happens when it is not linked.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn update_link(&self, key: &LinkKey, change: impl FnOnce(&mut LinkRecord)) -> Result<(), Unavailable> {
-        self.commit(|core| core.update_record(key, change)).await
+    /// The generation of the token that a link has; `None` when it is not linked.
+    pub fn generation(&self, key: &LinkKey) -> Option<Generation> {
+        self.lock().record(key).map(|record| record.generation)
     }
 
-    /// Parks a link for what was found out with the token of the linking at `linked_at`; a link that has a newer token,
-    /// or that is parked already, is left as it is. Durable, because a parked link must not call Graph after a restart
-    /// either.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn park_link(&self, key: &LinkKey, linked_at: Millis, why: Why) -> Result<(), Unavailable> {
-        let park = |record: &mut LinkRecord| record.health = record.health.after(Event::Found(why), Millis::now());
-        self.update_linking(key, linked_at, park).await?;
-        self.note_progress();
-        Ok(())
+    /// Was a token of this generation there when the process started?
+    pub fn was_there(&self, generation: Generation) -> bool {
+        generation.0 <= self.inner.opened_at
     }
 
-    /// Like [`Store::update_link`], for what was learned of the token of the linking at `linked_at`; a link that has a
-    /// newer token is left as it is.
+    /// Changes a link's record for something that was learned with the token of this generation. Returns whether the
+    /// link still has that token; with another, or when it is not linked, nothing is changed.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn update_linking(
+    pub async fn update_link(
         &self,
         key: &LinkKey,
-        linked_at: Millis,
+        generation: Generation,
         change: impl FnOnce(&mut LinkRecord),
-    ) -> Result<(), Unavailable> {
-        self.update_link(key, |record| {
-            if record.linked_at == linked_at {
-                change(record);
+    ) -> Result<bool, Unavailable> {
+        self.commit(|core| {
+            let holds = core.record(key).is_some_and(|record| record.generation == generation);
+            if holds {
+                core.update_record(key, change);
             }
+            holds
         })
         .await
+    }
+
+    /// Parks a link for something that was found out with the token of this generation; a link that is parked already
+    /// keeps its reason. Durable, because a parked link must not call Graph after a restart either. Returns whether the
+    /// link still has that token; with another it is left as it is.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn park_link(&self, key: &LinkKey, generation: Generation, why: Why) -> Result<bool, Unavailable> {
+        let park = |record: &mut LinkRecord| record.health = record.health.after(Event::Found(why), Millis::now());
+        let holds = self.update_link(key, generation, park).await?;
+        self.note_progress();
+        Ok(holds)
     }
 }

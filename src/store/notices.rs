@@ -13,7 +13,6 @@
 //! was taken, and while it is on its way nobody else sends it: [`Sending`] is the right to, and gives it back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -22,7 +21,7 @@ use super::core::Core;
 use super::engine::Tree;
 use super::{OutboxItem, Store, Unavailable};
 use crate::health::Health;
-use crate::model::{LinkKey, Millis};
+use crate::model::{Generation, LinkKey, Millis};
 use crate::notice::{Lane, Line, Notice, Step, Told};
 use crate::page::data::{self, Fields};
 
@@ -104,7 +103,7 @@ impl Core {
     /// none; one that has another token than when the write began may have been gone in between.
     pub(super) fn note_fields(&mut self, link: &LinkKey, item: &OutboxItem, now: &Fields) {
         let Some(record) = self.record(link) else { return };
-        let before = item.before.as_ref().filter(|before| before.linked_at == record.linked_at);
+        let before = item.before.as_ref().filter(|before| before.generation == record.generation);
         let before = before.and_then(|before| before.fields.as_ref());
         let changed = data::changed(before, now);
         if before != Some(now) {
@@ -145,10 +144,10 @@ impl Core {
     }
 }
 
-/// What Spaces held of a link before a write, and which linking that was.
+/// The fields that Spaces held of a link before a write, and the generation of the link's token then.
 #[derive(Debug, Clone)]
 pub(super) struct Before {
-    pub linked_at: Millis,
+    pub generation: Generation,
     pub fields: Option<Fields>,
 }
 
@@ -266,14 +265,10 @@ impl Store {
         Ok(value.and_then(|value| codec::decode(Tree::Fields.name(), &value).ok()))
     }
 
-    /// What Spaces holds of a link, for an item that is about to be written. Everything decided before must be durable.
-    pub(super) fn before(&self, link: &LinkKey, linked_at: Option<Millis>) -> Result<Option<Before>, Unavailable> {
-        let Some(linked_at) = linked_at else { return Ok(None) };
-        Ok(Some(Before { linked_at, fields: self.fields(link)? }))
-    }
-
-    /// When this link was made, or made anew.
-    pub(super) fn linked_at(&self, link: &LinkKey) -> Option<Millis> {
-        self.lock().record(link).map(|record: Arc<_>| record.linked_at)
+    /// The fields that Spaces holds of a link, for an item that is about to be written. Everything decided before must
+    /// be durable.
+    pub(super) fn before(&self, link: &LinkKey, generation: Option<Generation>) -> Result<Option<Before>, Unavailable> {
+        let Some(generation) = generation else { return Ok(None) };
+        Ok(Some(Before { generation, fields: self.fields(link)? }))
     }
 }

@@ -1,16 +1,13 @@
-//! Linking, accounts, and forgetting a person.
+//! Persons in the store: their links and logins, and how they are forgotten.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::core::Core;
 use super::engine::Tree;
-use super::records::{AccountRecord, LinkRecord, account_context, account_key, link_context, open_token, seal_token};
-use super::seal::Keyring;
+use super::records::{AccountRecord, DeletionRecord, account_context, account_key, open_token};
 use super::{Store, Unavailable};
-use crate::health::Health;
-use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
-use crate::notice::Told;
+use crate::grant::Reach;
+use crate::model::{AppUserId, Generation, LinkKey, Millis, PageId, Secret, UserId};
 
 /// A page to link.
 #[derive(Debug, Clone)]
@@ -40,53 +37,71 @@ pub struct NewAccount {
     pub expires_at: Option<Millis>,
 }
 
+/// A person who left: the links that this ended, and how many it did not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Departure {
+    /// Each with the generation of the token that it had.
+    pub links: Vec<(LinkKey, Generation)>,
+    /// Links of theirs with a newer grant.
+    pub kept: usize,
+}
+
+impl Core {
+    /// Which of a person's links a decision of this reach ends.
+    pub(super) fn departure(&self, person: &AppUserId, reach: Reach, now: Millis) -> Departure {
+        let all = self.links_of_person(person);
+        let covered = |link: &LinkKey| self.record(link).is_some_and(|record| reach.covers(record.grant_time(), now));
+        let (links, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(covered);
+        Departure { links: self.with_generations(links), kept: kept.len() }
+    }
+
+    /// Forgets the logins of a person that a decision of this reach ends: how many, and whether one stays.
+    pub(super) fn end_logins(&mut self, person: &AppUserId, reach: Reach, now: Millis) -> (usize, bool) {
+        let theirs = self.accounts.iter().filter(|((_, p), _)| p == person);
+        let theirs = theirs.map(|((user, _), record)| (*user, reach.covers(record.logged_in_at, now)));
+        let (ended, kept): (Vec<_>, Vec<_>) = theirs.partition(|(_, covered)| *covered);
+        ended.iter().for_each(|(user, _)| remove_account(self, *user, person));
+        (ended.len(), !kept.is_empty())
+    }
+}
+
 impl Store {
-    /// Links pages to a user, or gives links a new token; notes the login; marks every one of them due. One
-    /// transaction: after a crash either all of it is there or nothing.
+    /// The links whose token is this person's, of every user, each with the generation of that token.
+    pub fn links_of_person(&self, person: &AppUserId) -> Vec<(LinkKey, Generation)> {
+        let core = self.lock();
+        core.with_generations(core.links_of_person(person))
+    }
+
+    /// Forgets a person: every link with a token of theirs, with a delete owed for each object; every login, also one that
+    /// is under way; and notes the deletion under this code. Of a request of Meta's, dated so, newer grants are no
+    /// concern: see [`grant`](crate::grant). One transaction: after a crash either all of it holds or Meta got no answer.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn put_links(
+    pub async fn forget_person(
         &self,
-        user: UserId,
-        account: Option<NewAccount>,
-        links: Vec<NewLink>,
-        cause: Cause,
-    ) -> Result<Vec<LinkKey>, Unavailable> {
+        person: &AppUserId,
+        code: &str,
+        issued_at: Option<Millis>,
+    ) -> Result<Departure, Unavailable> {
         self.commit(|core| {
-            let keyring = self.inner.keyring();
-            let person = account.as_ref().map(|account| account.person.clone());
-            if let Some(account) = account {
-                put_account(core, &keyring, user, account);
-            }
-            let links = links.into_iter().map(|link| put_link(core, &keyring, user, link, cause)).collect::<Vec<_>>();
-            core.void_chores(&links, person.as_ref());
-            links
-        })
-        .await
-    }
-
-    /// The links whose token is this person's, of every user.
-    pub fn links_of_person(&self, person: &AppUserId) -> Vec<LinkKey> {
-        self.lock().links_of_person(person)
-    }
-
-    /// Forgets a person: every link whose token is theirs, with a delete owed for each object; every login; and notes
-    /// the deletion under this code. One transaction: after a crash either all of it holds or Meta got no answer.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn forget_person(&self, person: &AppUserId, code: &str) -> Result<Vec<LinkKey>, Unavailable> {
-        self.commit(|core| {
-            let links = core.links_of_person(person);
+            let now = Millis::now();
+            let reach = Reach::of(issued_at, now);
+            let departure = core.departure(person, reach, now);
+            let links: Vec<LinkKey> = departure.links.iter().map(|(link, _)| link.clone()).collect();
             for link in &links {
                 core.remove_link(link, true);
             }
-            let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
-            theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
-            core.drop_chores_of(person);
-            core.note_deletion(code, person);
-            links
+            core.note_ended(person, &links, reach);
+            let (logins, kept_login) = core.end_logins(person, reach, now);
+            core.drop_chores_of(person, reach, now);
+            let (ended, kept) = (links.len() + logins, departure.kept);
+            core.note_deletion(
+                code,
+                person,
+                DeletionRecord { issued_at, ended, kept, kept_login, ..Default::default() },
+            );
+            departure
         })
         .await
     }
@@ -104,50 +119,13 @@ impl Store {
     }
 }
 
-fn put_account(core: &mut Core, keyring: &Keyring, user: UserId, account: NewAccount) {
-    let record = AccountRecord {
-        name: account.name,
-        token: seal_token(keyring, &account_context(user, &account.person), &account.token),
-        granted: account.granted,
-        expires_at: account.expires_at,
-        logged_in_at: Millis::now(),
-    };
-    core.put_account((user, account.person), record);
-}
-
 pub(super) fn remove_account(core: &mut Core, user: UserId, person: &AppUserId) {
     core.write(Tree::Accounts, account_key(user, person), None);
     core.accounts.remove(&(user, person.clone()));
 }
 
 pub(super) fn forget_account_without_links(core: &mut Core, user: UserId, person: &AppUserId) {
-    if !core.links_of_person(person).iter().any(|link| link.user == user) {
+    if !core.has_link_of(user, person) {
         remove_account(core, user, person);
     }
-}
-
-/// A new token starts the link afresh: health, and what was refused with the old one, are forgotten.
-fn put_link(core: &mut Core, keyring: &Keyring, user: UserId, new: NewLink, cause: Cause) -> LinkKey {
-    let link = LinkKey::new(user, new.page);
-    let earlier = core.record(&link);
-    let record = LinkRecord {
-        facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
-        name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
-        // Later than the linking before, whatever the clock says: it tells the two tokens apart.
-        linked_at: earlier
-            .as_ref()
-            .map_or(Millis(0), |r| r.linked_at.plus(Duration::from_millis(1)))
-            .max(Millis::now()),
-        token: seal_token(keyring, &link_context(&link), &new.token),
-        health: Health::Active,
-        ..LinkRecord::default()
-    };
-    core.put_record(&link, record);
-    core.tell(Told::Linked { link: link.clone(), anew: earlier.is_some() });
-    core.hinted.remove(&link);
-    core.mark(&link, cause);
-    if let Some(seq) = core.mark_seq(&link) {
-        core.note_when_durable(link.clone(), seq);
-    }
-    link
 }

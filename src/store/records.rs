@@ -6,7 +6,7 @@ use super::seal::{Keyring, SealError};
 use crate::chore::Chore;
 use crate::health::Health;
 use crate::health::check::Checked;
-use crate::model::{AppUserId, LinkKey, Millis, Secret, UserId};
+use crate::model::{AppUserId, Generation, LinkKey, Millis, Secret, UserId};
 
 /// Bytes that were sealed; printed as base64 in the record, and never in a log.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +43,15 @@ pub struct LinkRecord {
     pub facebook_user: Option<AppUserId>,
     /// The page's name when it was last read or listed.
     pub name: Option<String>,
-    /// When it was linked, or linked again.
+    /// Which of the link's tokens this is.
+    pub generation: Generation,
+    /// The number of the login that brought the token, in the order in which logins begin; 0 for an import.
+    pub login: u64,
+    /// When the person granted the token: the code was exchanged then, or the line of an import says so. `None` for
+    /// lines that do not say, and for links of an earlier version.
+    pub granted_at: Option<Millis>,
+    /// When it was linked, or linked again; for a line of an export, when it was linked there. For people to read:
+    /// [`LinkRecord::generation`] tells tokens apart.
     pub linked_at: Millis,
     /// The page token.
     pub token: Sealed,
@@ -57,8 +65,17 @@ pub struct LinkRecord {
     pub refused_page_fields: Vec<String>,
     /// What the checks of this token have learned.
     pub checked: Checked,
-    /// Facebook told that the person's permissions changed, and no check that began after that has ended.
-    pub told_at: Option<Millis>,
+    /// The number of the newest hint that the person's permissions changed; `None` once a check that began after it has
+    /// ended. An earlier version stored a time in milliseconds as `told_at`, which serves as a number.
+    #[serde(alias = "told_at")]
+    pub hint: Option<u64>,
+}
+
+impl LinkRecord {
+    /// When the token was granted, as far as is known: not after it was linked.
+    pub fn grant_time(&self) -> Millis {
+        self.granted_at.unwrap_or(self.linked_at)
+    }
 }
 
 /// A person's login, of one user.
@@ -73,8 +90,10 @@ pub struct AccountRecord {
     pub granted: Vec<String>,
     /// When the user token ends; `None` for never or unknown.
     pub expires_at: Option<Millis>,
-    /// When the person last logged in.
+    /// When the person last logged in: the code was exchanged then.
     pub logged_in_at: Millis,
+    /// The number of that login, in the order in which logins begin; 0 for an import.
+    pub login: u64,
 }
 
 /// A browser session.
@@ -113,6 +132,14 @@ pub struct DeletionRecord {
     pub links: Vec<LinkKey>,
     /// How many links there were.
     pub count: usize,
+    /// When Meta wrote the request; `None` for a list of people, and for records of an earlier version.
+    pub issued_at: Option<Millis>,
+    /// The links and logins that it ended.
+    pub ended: usize,
+    /// The person's links that stayed, because their grant is newer than the request.
+    pub kept: usize,
+    /// A login of theirs stayed, because it is newer than the request.
+    pub kept_login: bool,
     /// When the last object was gone.
     pub done_at: Option<Millis>,
     /// The bucket would not say whether it keeps older versions of an object that was deleted.
@@ -131,6 +158,8 @@ pub struct ChoreRecord {
     pub not_before: Millis,
     /// The person whose token it needs.
     pub person: Option<AppUserId>,
+    /// When that person granted it; 0 for unknown, which is older than everything.
+    pub granted_at: Millis,
     /// That token; nothing where none is needed.
     pub token: Sealed,
     /// A linking overtook it.

@@ -2,6 +2,7 @@
 
 mod chores;
 mod damage;
+mod grants;
 mod notices;
 mod rotation;
 mod sessions;
@@ -25,7 +26,7 @@ fn page(n: u64) -> PageId {
 
 async fn link_one(store: &Store, user: UserId, n: u64) -> LinkKey {
     let new = NewLink { page: page(n), token: Secret::new("EAAB-token"), name: None, facebook_user: None };
-    store.put_links(user, None, vec![new], Cause::Link).await.unwrap().remove(0)
+    store.put_links(store.ticket(), user, None, vec![new], Cause::Link).await.unwrap().links.remove(0)
 }
 
 async fn unlink(store: &Store, link: &LinkKey, how: Unlinking) -> Vec<Revoking> {
@@ -34,8 +35,21 @@ async fn unlink(store: &Store, link: &LinkKey, how: Unlinking) -> Vec<Revoking> 
     unlinked.revoking
 }
 
+/// The generation of the token that a link has.
+fn held(store: &Store, link: &LinkKey) -> Generation {
+    store.generation(link).unwrap()
+}
+
+fn begin_read(store: &Store, link: &LinkKey) -> ReadClaim {
+    store.claim(link, held(store, link)).unwrap()
+}
+
+async fn update(store: &Store, link: &LinkKey, change: impl FnOnce(&mut LinkRecord)) {
+    assert!(store.update_link(link, held(store, link), change).await.unwrap());
+}
+
 async fn read_and_stage(store: &Store, link: &LinkKey, digest: u8, body: &'static [u8]) -> StageOutcome {
-    let claim = store.claim(link).unwrap();
+    let claim = begin_read(store, link);
     store.stage(claim, [digest; 32], bytes::Bytes::from_static(body), false).await.unwrap()
 }
 
@@ -68,10 +82,10 @@ async fn a_long_body_is_cut_and_put_together() {
     let store = open(dir.path());
     let link = link_one(&store, UserId::random(), 1).await;
     let body: bytes::Bytes = (0..200_000u32).map(|n| n as u8).collect::<Vec<u8>>().into();
-    let claim = store.claim(&link).unwrap();
+    let claim = begin_read(&store, &link);
     store.stage(claim, [1; 32], body.clone(), false).await.unwrap();
     assert_eq!(store.outbox_item(&link).await.unwrap().unwrap().body, body);
-    let claim = store.claim(&link).unwrap();
+    let claim = begin_read(&store, &link);
     store.stage(claim, [2; 32], bytes::Bytes::from_static(b"short"), false).await.unwrap();
     let left = store.read(|engine| engine.records(engine::Tree::Bodies).count()).unwrap();
     assert_eq!(left, 1, "the pieces of the replaced body must go");
@@ -112,7 +126,7 @@ async fn a_dropped_claim_gives_the_mark_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let link = link_one(&store, UserId::random(), 1).await;
-    let claim = store.claim(&link).unwrap();
+    let claim = begin_read(&store, &link);
     assert!(store.unclaimed_mark(&link).is_none());
     assert!(store.due_mark(&link).is_some());
     assert_eq!(claim.cause(), Some(Cause::Link));
@@ -134,7 +148,7 @@ async fn unlinking_forgets_the_token_and_owes_a_delete() {
         expires_at: None,
     };
     let new = |n| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
-    store.put_links(user, Some(account), vec![new(1), new(2)], Cause::Link).await.unwrap();
+    store.put_links(store.ticket(), user, Some(account), vec![new(1), new(2)], Cause::Link).await.unwrap();
     let (one, two) = (LinkKey::new(user, page(1)), LinkKey::new(user, page(2)));
     assert_eq!(unlink(&store, &one, Unlinking::default()).await, []);
     assert!(store.link(&one).unwrap().is_none());
@@ -203,18 +217,57 @@ async fn an_entry_on_its_way_to_disk_is_waited_for_and_not_taken_for_damaged() {
 }
 
 #[tokio::test]
-async fn what_an_old_token_met_is_not_held_against_a_new_one() {
+async fn news_about_an_old_token_is_not_held_against_a_new_one() {
     use crate::health::Why;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::random();
     let link = link_one(&store, user, 1).await;
-    let old = store.view(&link).unwrap().record.linked_at;
+    let old = held(&store, &link);
     link_one(&store, user, 1).await;
-    store.park_link(&link, old, Why::Invalid).await.unwrap();
-    assert!(store.view(&link).unwrap().record.health.is_active());
-    let new = store.view(&link).unwrap().record.linked_at;
-    store.park_link(&link, new, Why::Invalid).await.unwrap();
+    let new = held(&store, &link);
+    assert!(new > old);
+    assert!(!store.park_link(&link, old, Why::Invalid).await.unwrap());
+    let learned = |record: &mut LinkRecord| record.refused_page_fields.push("hours".into());
+    assert!(!store.update_link(&link, old, learned).await.unwrap());
+    assert!(store.claim(&link, old).is_none(), "the mark of the new token is not answered for with the old one");
+    let record = store.view(&link).unwrap().record;
+    assert!(record.health.is_active() && record.refused_page_fields.is_empty());
+    assert!(store.park_link(&link, new, Why::Invalid).await.unwrap());
     assert!(!store.view(&link).unwrap().record.health.is_active());
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_generation_is_never_handed_out_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let user = UserId::random();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let store = open(dir.path());
+        for n in [1, 2] {
+            // Nothing but the link itself holds its number when the store is opened again.
+            let link = link_one(&store, user, n).await;
+            assert_eq!(read_and_stage(&store, &link, 1, b"{}").await, StageOutcome::Staged);
+            let item = store.outbox_item(&link).await.unwrap().unwrap();
+            store.settle(&link, &item, None, Left::default()).await.unwrap();
+            assert!(seen.insert(held(&store, &link)), "{seen:?}");
+            unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
+            let again = link_one(&store, user, n).await;
+            assert!(seen.insert(held(&store, &again)), "{seen:?}");
+        }
+        store.close().await;
+    }
+}
+
+#[test]
+fn a_link_of_an_earlier_version_reads_forward() {
+    let text =
+        r#"{"facebook_user":"77","name":null,"linked_at":5,"token":"","health":"active","told_at":1795341600000}"#;
+    let record: LinkRecord = serde_json::from_str(text).unwrap();
+    assert_eq!((record.generation, record.hint), (Generation(0), Some(1_795_341_600_000)));
+    let again: LinkRecord = serde_json::from_slice(&serde_json::to_vec(&record).unwrap()).unwrap();
+    assert_eq!(again, record);
+    let settled: LinkRecord = serde_json::from_str(r#"{"linked_at":5,"told_at":null}"#).unwrap();
+    assert_eq!(settled.hint, None);
 }

@@ -1,33 +1,41 @@
 //! What Facebook tells of people: that one removed the app, that the permissions of some changed.
 
-use std::time::Duration;
-
-use super::people::remove_account;
+use super::people::Departure;
 use super::{Store, Unavailable};
+use crate::grant::Reach;
 use crate::health::{Event, Why};
-use crate::model::{AppUserId, LinkKey, Millis};
+use crate::model::{AppUserId, Generation, LinkKey, Millis};
 
 impl Store {
-    /// Parks every link of a person for what Facebook told, and forgets the person's logins. One transaction. Returns the
-    /// links.
+    /// Parks every link of a person for what Facebook told, and forgets the person's logins, also one that is under way.
+    /// Of a request of Meta's, dated so, newer grants are no concern: see [`grant`](crate::grant). One transaction.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn park_person(&self, person: &AppUserId, why: Why) -> Result<Vec<LinkKey>, Unavailable> {
-        let links = self
+    pub async fn park_person(
+        &self,
+        person: &AppUserId,
+        why: Why,
+        issued_at: Option<Millis>,
+    ) -> Result<Departure, Unavailable> {
+        let departure = self
             .commit(|core| {
-                let (links, now) = (core.links_of_person(person), Millis::now());
-                for link in &links {
+                let now = Millis::now();
+                let reach = Reach::of(issued_at, now);
+                let departure = core.departure(person, reach, now);
+                for (link, _) in &departure.links {
                     core.update_record(link, |record| record.health = record.health.after(Event::Told(why), now));
                 }
-                let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| p == person).cloned().collect();
-                theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
-                core.drop_chores_of(person);
-                links
+                core.end_logins(person, reach, now);
+                core.drop_chores_of(person, reach, now);
+                core.note_ended(person, &[], reach);
+                // They may be parked by a request before this one, which is still on its way to disk.
+                core.wait_for_queue();
+                departure
             })
             .await?;
         self.note_progress();
-        Ok(links)
+        Ok(departure)
     }
 
     /// Facebook told that these people's permissions changed: each of their links is owed a check of its token, unless a
@@ -44,12 +52,8 @@ impl Store {
                     continue;
                 }
                 if core.hinted.insert(link.clone()) {
-                    // Later than the hint before, whatever the clock says: it tells the two apart.
-                    let now = Millis::now();
-                    core.update_record(&link, |record| {
-                        let before = record.told_at.map_or(Millis(0), |at| at.plus(Duration::from_millis(1)));
-                        record.told_at = Some(before.max(now));
-                    });
+                    let number = core.next_seq();
+                    core.update_record(&link, |record| record.hint = Some(number));
                 } else {
                     // Somebody else's write, which may be on its way still.
                     core.wait_for_queue();
@@ -61,10 +65,12 @@ impl Store {
         .await
     }
 
-    /// A check of this link's token begins, and answers for this hint: one that comes from here on is another.
-    pub fn claim_hint(&self, link: &LinkKey) -> Option<Millis> {
+    /// A check of this link's token of this generation begins, and answers for the hint of this number: a hint that
+    /// comes from here on is another. `None` when no hint stands, or when the link has another token.
+    pub fn claim_hint(&self, link: &LinkKey, generation: Generation) -> Option<u64> {
         let mut core = self.lock();
+        let record = core.record(link).filter(|record| record.generation == generation)?;
         core.hinted.remove(link);
-        core.record(link).and_then(|record| record.told_at)
+        record.hint
     }
 }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use super::chores::Needs;
 use super::core::Core;
 use super::people::{forget_account_without_links, remove_account};
 use super::records::{account_context, open_token};
 use super::seal::Keyring;
 use super::{Store, Unavailable};
 use crate::chore::Chore;
-use crate::model::{AppUserId, LinkKey, Secret};
+use crate::grant::Reach;
+use crate::model::{AppUserId, LinkKey, Millis, Secret};
 
 /// How links are to be removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub struct Unlinked {
 }
 
 impl Store {
-    /// Drops links: their tokens, their marks, what was staged. The objects are deleted unless they are to be kept; what
+    /// Drops links: their tokens, their marks, what was staged, also those that a login under way would make. The objects are deleted unless they are to be kept; what
     /// is left to do at Facebook is noted as [chores](crate::chore). One transaction.
     ///
     /// # Errors
@@ -50,9 +52,12 @@ impl Store {
     pub async fn unlink(&self, links: &[LinkKey], how: Unlinking) -> Result<Unlinked, Unavailable> {
         self.commit(|core| {
             let keyring = self.inner.keyring();
-            let mut people: BTreeMap<Option<AppUserId>, Option<Secret>> = BTreeMap::new();
+            let mut people: BTreeMap<Option<AppUserId>, Option<(Secret, Millis)>> = BTreeMap::new();
             let mut unlinked = Unlinked::default();
+            // They may be gone by a decision before this one, which is still on its way to disk.
+            core.wait_for_queue();
             for link in links {
+                core.note_unlinked(link);
                 let Some(record) = core.remove_link(link, !how.keep_objects) else { continue };
                 core.note_unsubscribe(&keyring, link, &record);
                 let person = record.facebook_user.clone();
@@ -72,23 +77,25 @@ impl Store {
     }
 }
 
-/// The person's newest user token, of whichever user of the platform.
-fn newest_token(core: &Core, keyring: &Keyring, person: &AppUserId) -> Option<Secret> {
+/// The person's newest user token, of whichever user of the platform, and when it was granted.
+fn newest_token(core: &Core, keyring: &Keyring, person: &AppUserId) -> Option<(Secret, Millis)> {
     let theirs = core.accounts.iter().filter(|((_, p), _)| p == person);
     let ((user, _), record) = theirs.max_by_key(|(_, record)| record.logged_in_at)?;
-    open_token(keyring, &account_context(*user, person), &record.token).ok()
+    let token = open_token(keyring, &account_context(*user, person), &record.token).ok()?;
+    Some((token, record.logged_in_at))
 }
 
 /// The app is taken out of the person's account as a whole, so only when no link of theirs is left.
-fn revoke(core: &mut Core, keyring: &Keyring, person: Option<AppUserId>, token: Option<Secret>) -> Revoking {
+fn revoke(core: &mut Core, keyring: &Keyring, person: Option<AppUserId>, token: Option<(Secret, Millis)>) -> Revoking {
     let Some(person) = person else { return Revoking::NobodyKnown };
     let left = core.links_of_person(&person).len();
     if left > 0 {
         return Revoking::StillLinked(person, left);
     }
-    let Some(token) = token else { return Revoking::NoToken(person) };
-    core.note_chore(keyring, Chore::Revoke(person.clone()), Some(person.clone()), &token);
-    // Logins without a link end with it.
+    let Some((token, granted_at)) = token else { return Revoking::NoToken(person) };
+    core.note_chore(keyring, Chore::Revoke(person.clone()), Needs { person: Some(person.clone()), token, granted_at });
+    // Logins without a link end with it, and so does one that is under way.
+    core.note_ended(&person, &[], Reach::All);
     let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| *p == person).cloned().collect();
     theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
     Revoking::Asked(person)

@@ -312,7 +312,8 @@ impl Task {
         });
         let changed = changed.collect();
         self.begin(changed, Words::from([(account_name(user), token.clone())]));
-        self.store.put_links(user, Some(account), pages.iter().map(new).collect(), Cause::Link).await.unwrap();
+        let (ticket, links) = (self.store.ticket(), pages.iter().map(new).collect());
+        self.store.put_links(ticket, user, Some(account), links, Cause::Link).await.unwrap();
         self.done();
     }
 
@@ -340,7 +341,8 @@ impl Task {
     /// Sometimes a webhook comes between the read and its staging; sometimes nothing changed.
     async fn read_a_page(&mut self) {
         let Some((link, mut state)) = self.one_where(|s| s.token.is_some()) else { return };
-        let claim = self.store.claim(&link).unwrap();
+        let generation = self.store.generation(&link).unwrap();
+        let claim = self.store.claim(&link, generation).unwrap();
         let overtaken = self.rng.random_bool(0.2);
         if overtaken {
             state.mark = Some(Cause::Manual);
@@ -423,7 +425,7 @@ impl Task {
         let code = Uuid::from_u128(self.rng.random()).simple().to_string();
         let nobody = "424242".parse().unwrap();
         self.begin(Vec::new(), Words::from([(format!("deletion/{code}"), "noted".into())]));
-        self.store.forget_person(&nobody, &code).await.unwrap();
+        self.store.forget_person(&nobody, &code, None).await.unwrap();
         self.done();
     }
 }

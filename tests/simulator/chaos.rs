@@ -22,6 +22,8 @@ pub enum Flavour {
     Dying,
     /// Pages that hardly change, unlinked and linked again.
     Relinking,
+    /// People who log in, leave, and come again, and operators who unlink.
+    Leaving,
     /// Nothing by itself: the test says what happens.
     Calm,
 }
@@ -35,13 +37,14 @@ impl World {
         let page = self.chance.below(self.plan.pages as u64) as usize;
         if self.store.core.records.is_empty() && self.up {
             // A world without links has nothing to lose.
-            self.link((0..self.keys.len()).collect());
+            self.link_all();
         }
         match self.plan.flavour {
             Flavour::All => self.anything(page),
             Flavour::Racing => self.race(page),
             Flavour::Dying => self.die(page),
             Flavour::Relinking => self.relink(page),
+            Flavour::Leaving => self.come_and_go(page),
             Flavour::Calm => {}
         }
         let wait = self.chance.below(2 * self.plan.pause) + 1;
@@ -53,8 +56,9 @@ impl World {
         match self.chance.below(100) {
             0..=31 => self.burst(page),
             32..=33 => self.damage_a_body(),
-            34..=39 => self.link_some(),
-            40..=43 => self.unlink_page(page),
+            34..=39 => self.begin_login(),
+            40..=42 => self.unlink_page(page),
+            43 => self.person_leaves(),
             44..=48 => self.operator_syncs(page),
             49..=53 => self.kill_a_token(),
             54..=62 => self.one_page_panics(),
@@ -93,7 +97,7 @@ impl World {
         match self.chance.below(100) {
             0..=4 => self.burst(page),
             5..=44 => self.unlink_page(page),
-            45..=84 => self.link_some(),
+            45..=84 => self.begin_login(),
             85..=90 => self.spaces.slow_until = until,
             91..=94 => self.disk_slow_until = until,
             95..=97 => self.tamper(),
@@ -108,26 +112,27 @@ impl World {
         }
     }
 
-    /// A login: some pages of one user get a new token, linked before or not.
-    pub fn link_some(&mut self) {
-        if !self.up {
-            return;
+    /// Every user logs in, and every page is listed at once.
+    pub fn link_all(&mut self) {
+        for user in 0..self.plan.users {
+            let links = (0..self.plan.pages).map(|page| user * self.plan.pages + page).collect();
+            let login = self.new_login(user, user, links);
+            self.login_ends(login);
         }
-        let user = self.chance.below(self.plan.users as u64) as usize;
-        let all = (0..self.plan.pages).map(|page| user * self.plan.pages + page);
-        let links: Vec<L> = all.filter(|_| self.chance.percent(50)).collect();
-        self.link(links);
     }
 
-    pub fn link(&mut self, links: Vec<L>) {
-        let now = self.now;
-        let links: Vec<(L, usize)> = links.into_iter().map(|l| (l, self.graph.version(self.page_of(l)))).collect();
-        let tokens: Vec<usize> = links.iter().map(|_| self.graph.new_token()).collect();
-        let decided = self.store.decide(|core| {
-            links.iter().zip(tokens).for_each(|((l, _), token)| core.put_link(*l, token, now));
-        });
-        if let Ok(((), writes)) = decided {
-            self.wait(writes, Waiter::Linked { links });
+    fn come_and_go(&mut self, page: usize) {
+        let until = Millis(self.now.0 + self.chance.between(50, 20_000));
+        match self.chance.below(100) {
+            0..=4 => self.burst(page),
+            5..=54 => self.begin_login(),
+            55..=69 => self.person_leaves(),
+            70..=79 => self.unlink_page(page),
+            80..=84 => self.graph.slow_until = until,
+            85..=89 => self.disk_slow_until = until,
+            90..=93 => self.disk_bad_until = Millis(self.now.0 + self.chance.between(20, 5_000)),
+            94..=96 => self.one_page_panics(),
+            _ => self.crash(),
         }
     }
 

@@ -14,6 +14,7 @@
 
 mod chance;
 mod chaos;
+mod logins;
 mod oracle;
 mod outside;
 mod page;
@@ -39,10 +40,11 @@ const LINKS: usize = 200;
 
 fn plan(seed: u64) -> Plan {
     let mut chance = Chance::new(!seed);
-    let flavour = match chance.below(10) {
+    let flavour = match chance.below(12) {
         0..=4 => Flavour::All,
         5 | 6 => Flavour::Racing,
         7 | 8 => Flavour::Dying,
+        9 | 10 => Flavour::Leaving,
         _ => Flavour::Relinking,
     };
     let short = flavour == Flavour::All && chance.percent(25);
@@ -54,12 +56,18 @@ fn plan(seed: u64) -> Plan {
         faults: Duration::from_secs(match flavour {
             Flavour::All if chance.percent(30) => chance.between(300, 3_000),
             Flavour::All => chance.between(5, 90),
+            Flavour::Leaving => chance.between(60, 2_000),
             _ => chance.between(2, 15),
         }),
         // A phase ends at rest, where what a fault left behind shows before the next one heals it.
-        phases: if flavour == Flavour::All { 1 } else { 25 },
+        phases: match flavour {
+            Flavour::All => 1,
+            Flavour::Leaving => 4,
+            _ => 25,
+        },
         pause: match flavour {
             Flavour::All if chance.percent(30) => chance.between(1_000, 20_000),
+            Flavour::Leaving => chance.between(300, 10_000),
             _ => chance.between(50, 1_000),
         },
         flavour,
@@ -121,7 +129,7 @@ fn play(world: &mut World) {
 }
 
 /// One run. `Err` says what broke.
-fn run(seed: u64, trace: &mut Option<VecDeque<String>>) -> Result<Figures, (String, Figures)> {
+fn run(seed: u64, trace: &mut Option<VecDeque<String>>) -> Result<Figures, Box<(String, Figures)>> {
     let mut world = World::new(plan(seed), seed);
     world.trace = trace.take();
     let start = world.now;
@@ -130,8 +138,8 @@ fn run(seed: u64, trace: &mut Option<VecDeque<String>>) -> Result<Figures, (Stri
     world.figures.virtual_ms = world.now.since(start).as_millis() as u64;
     match (played, world.violation) {
         (Ok(()), None) => Ok(world.figures),
-        (Ok(()), Some(what)) => Err((what, world.figures)),
-        (Err(_), _) => Err(("it panicked".into(), world.figures)),
+        (Ok(()), Some(what)) => Err(Box::new((what, world.figures))),
+        (Err(_), _) => Err(Box::new(("it panicked".into(), world.figures))),
     }
 }
 
@@ -155,6 +163,8 @@ fn add(sum: &mut Figures, one: Figures) {
     sum.reopens += one.reopens;
     sum.panics += one.panics;
     sum.deliveries += one.deliveries;
+    sum.logins += one.logins;
+    sum.left += one.left;
     sum.reads += one.reads;
     sum.writes += one.writes;
     sum.late += one.late;
@@ -174,7 +184,8 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
     for seed in first.. {
         match run(seed, &mut None) {
             Ok(figures) => add(&mut sum, figures),
-            Err((what, figures)) => {
+            Err(broken) => {
+                let (what, figures) = *broken;
                 panic!("{} seeds, {} steps passed; {}", seeds, sum.steps, report(seed, &what, figures.steps))
             }
         }
@@ -186,7 +197,7 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
     }
     println!(
         "simulator: {seeds} seeds, {} steps, {} days of virtual time, {} crashes, {} reopened stores, {} panics, \
-         {} processes given up, {} deliveries, {} reads, {} writes, {} late writes, \
+         {} processes given up, {} deliveries, {} logins, {} people left, {} reads, {} writes, {} late writes, \
          {} objects altered by others, quiet after at most {} s, {:?}",
         sum.steps,
         sum.virtual_ms / 86_400_000,
@@ -195,6 +206,8 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
         sum.panics,
         sum.give_ups,
         sum.deliveries,
+        sum.logins,
+        sum.left,
         sum.reads,
         sum.writes,
         sum.late,

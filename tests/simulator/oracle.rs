@@ -11,6 +11,7 @@ use pagesyncd::model::{Cause, Millis};
 use pagesyncd::page::machine::{Ended, Input, Pace};
 
 use super::chaos::Flavour;
+use super::logins::Decisions;
 use super::outside::Op;
 use super::store::{Body, L};
 use super::world::World;
@@ -22,6 +23,7 @@ pub struct Oracle {
     /// The newest version that a body is known to show.
     stands_for: HashMap<u64, usize>,
     entries: HashMap<(L, u64), Body>,
+    pub decisions: Decisions,
     deaths: VecDeque<Millis>,
     reads: Second,
     writes: Second,
@@ -293,6 +295,9 @@ impl World {
             return (polled && !record.parked).then(|| "its token is dead and nobody says so".into());
         }
         if record.parked {
+            if self.may_be_parked(record) {
+                return None;
+            }
             return Some("it is parked with a good token".into());
         }
         if late && !polled {

@@ -21,6 +21,8 @@ pub struct Graph {
     pub slow_until: Millis,
     /// Every token ever given: alive or dead.
     pub tokens: Vec<bool>,
+    /// The person and the page of each.
+    given: Vec<(usize, usize)>,
     contents: u64,
 }
 
@@ -62,9 +64,17 @@ impl Graph {
         *self.digests.entry(content).or_insert_with(|| compute(noise))
     }
 
-    pub fn new_token(&mut self) -> usize {
+    pub fn new_token(&mut self, person: usize, page: usize) -> usize {
         self.tokens.push(true);
+        self.given.push((person, page));
         self.tokens.len() - 1
+    }
+
+    /// A person ticks these pages and no others: their tokens for the others die.
+    pub fn untick(&mut self, person: usize, ticked: &[usize]) {
+        for (alive, (of, page)) in self.tokens.iter_mut().zip(&self.given) {
+            *alive &= *of != person || ticked.contains(page);
+        }
     }
 }
 

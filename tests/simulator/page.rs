@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pagesyncd::ledger::{Claim, Digest, Found, Stage};
+use pagesyncd::ledger::{Claim, Digest, Found, Mark, Stage};
 use pagesyncd::model::Cause;
 use pagesyncd::page::machine::{Ended, Input, Machine, Read};
 use pagesyncd::page::schedule;
@@ -21,6 +21,7 @@ pub enum PageMsg {
     Relinked,
     Reloaded,
     Verify(Duration),
+    Park(usize),
 }
 
 #[derive(Debug)]
@@ -105,6 +106,10 @@ impl World {
             PageMsg::Told => {
                 let told = self.directory.get_mut(&link).map(|p| std::mem::take(&mut p.told)).unwrap_or_default();
                 for cause in told {
+                    if self.pending_mark(instance).is_none() {
+                        self.step_page(instance, Input::Woke);
+                        continue;
+                    }
                     self.page(instance).last_cause = cause;
                     self.step_page(instance, Input::Due(cause));
                 }
@@ -114,7 +119,9 @@ impl World {
             PageMsg::Woke(_) => {}
             PageMsg::Done(number, ended) if number == page.job_number => self.done(instance, ended),
             PageMsg::Done(..) => {}
-            PageMsg::Relinked => self.relinked(instance),
+            PageMsg::Relinked if self.has_another_token(instance) => self.relinked(instance),
+            PageMsg::Relinked => {}
+            PageMsg::Park(token) => self.park(instance, token),
             PageMsg::Reloaded => {
                 let pace = self.pace.clone();
                 self.step_page(instance, Input::Repaced(pace));
@@ -135,16 +142,42 @@ impl World {
     fn is_behind(&self, instance: u64) -> bool {
         let page = &self.pages[&instance];
         let Some(record) = self.store.core.records.get(&page.link) else { return false };
-        page.machine.is_parked() && !record.parked || Some(record.token) != page.token
+        page.machine.is_parked() && !record.parked || self.has_another_token(instance)
+    }
+
+    fn has_another_token(&self, instance: u64) -> bool {
+        let page = &self.pages[&instance];
+        self.store.core.records.get(&page.link).is_some_and(|record| Some(record.token) != page.token)
+    }
+
+    /// News about a token: of the page's own, it is believed.
+    fn park(&mut self, instance: u64, token: usize) {
+        if self.pages[&instance].token != Some(token) && self.has_another_token(instance) {
+            self.relinked(instance);
+        }
+        let page = self.page(instance);
+        if page.token != Some(token) {
+            return;
+        }
+        let (link, known) = (page.link, page.machine.is_parked());
+        self.cut_job(instance);
+        if !known && let Ok((_, writes)) = self.store.decide(|core| core.park(link, Some(token))) {
+            self.wait(writes, Waiter::Health);
+        }
+        self.step_page(instance, Input::Parked);
+    }
+
+    fn pending_mark(&self, instance: u64) -> Option<Mark> {
+        let page = &self.pages[&instance];
+        let core = &self.store.core;
+        if page.job.is_none() { core.due_mark(page.link) } else { core.unclaimed_mark(page.link) }
     }
 
     fn look(&mut self, instance: u64, spread: Duration) {
         if self.is_behind(instance) {
             return self.relinked(instance);
         }
-        let link = self.page(instance).link;
-        let (core, idle) = (&self.store.core, self.pages[&instance].job.is_none());
-        if let Some(mark) = if idle { core.due_mark(link) } else { core.unclaimed_mark(link) } {
+        if let Some(mark) = self.pending_mark(instance) {
             self.page(instance).last_cause = mark.cause;
             let soon = spread < Duration::from_millis(100);
             self.step_page(instance, if soon { Input::Due(mark.cause) } else { Input::DueWithin(spread) });
@@ -174,6 +207,9 @@ impl World {
     }
 
     fn begin(&mut self, instance: u64, read: Read) {
+        if self.has_another_token(instance) {
+            return self.relinked(instance);
+        }
         let (now, jitter, id) = (self.now, self.chance.unit(), self.fresh());
         self.cut_job(instance);
         let page = self.page(instance);
@@ -220,9 +256,12 @@ impl World {
         page.job = None;
         let (link, token) = (page.link, page.token);
         if ended == Ended::Refused
-            && let Ok(((), writes)) = self.store.decide(|core| core.park(link, token))
+            && let Ok((_, writes)) = self.store.decide(|core| core.park(link, token))
         {
             self.wait(writes, Waiter::Health);
+        }
+        if ended == Ended::Stored && self.store.core.due_mark(link).is_none() {
+            self.page(instance).machine.nothing_is_owed();
         }
         self.step_page(instance, Input::ReadEnded(ended));
     }
@@ -274,10 +313,11 @@ impl World {
 
     fn job_begins(&mut self, id: u64, job: &mut Job) -> Option<Ended> {
         let claim = self.store.core.next_seq();
-        if !self.store.core.records.contains_key(&job.link) {
-            return Some(Ended::Stored);
+        let superseded = Some(Ended::Failed { hint: None });
+        if self.store.core.records.get(&job.link).is_none_or(|record| record.token != job.token) {
+            return superseded;
         }
-        let Some(entry) = self.store.core.ledger.get_mut(&job.link) else { return Some(Ended::Stored) };
+        let Some(entry) = self.store.core.ledger.get_mut(&job.link) else { return superseded };
         job.claim = Some(entry.claim(claim));
         job.seen = self.graph.version(self.page_of(job.link));
         self.figures.reads += 1;

@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use pagesyncd::grant::Endings;
 use pagesyncd::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
 use pagesyncd::model::{Cause, Millis};
+
+use super::logins::P;
 
 /// A link by its number.
 pub type L = usize;
@@ -12,8 +15,14 @@ pub type L = usize;
 /// What a link's record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
+    /// Stands for the generation, too: no token is given twice.
     pub token: usize,
     pub parked: bool,
+    pub person: P,
+    pub granted_at: Millis,
+    pub login: u64,
+    /// Not of the daemon: the position of the login in the order of everything.
+    pub begun: u64,
 }
 
 /// An object's bytes: whose, and which version of the page.
@@ -82,6 +91,7 @@ pub type Durable = (Vec<Write>, Vec<(L, u64)>);
 pub struct Core {
     pub records: BTreeMap<L, Record>,
     pub ledger: BTreeMap<L, Entry>,
+    pub endings: Endings,
     pub down: bool,
     writes: Vec<Write>,
     must_wait: bool,
@@ -91,7 +101,9 @@ pub struct Core {
 
 impl Core {
     pub fn load(disk: &Disk) -> Self {
-        let highest = disk.marks.values().map(|m| m.seq).chain(disk.outbox.values().map(|s| s.seq)).max();
+        let marks = disk.marks.values().map(|m| m.seq);
+        let logins = disk.links.values().map(|r| r.login);
+        let highest = marks.chain(disk.outbox.values().map(|s| s.seq)).chain(logins).max();
         let keys: Vec<L> = disk.links.keys().chain(disk.outbox.keys()).copied().collect();
         let entry = |l: &L| {
             let synced = disk.synced.get(l).cloned().unwrap_or_default();
@@ -109,6 +121,7 @@ impl Core {
     pub fn replace(&mut self, disk: &Disk) {
         let mut fresh = Core::load(disk);
         fresh.seq = fresh.seq.max(self.seq);
+        fresh.endings = std::mem::take(&mut self.endings);
         *self = fresh;
     }
 
@@ -163,19 +176,20 @@ impl Core {
         }
     }
 
-    pub fn put_link(&mut self, l: L, token: usize, now: Millis) {
-        let record = Record { token, parked: false };
+    pub fn put_link(&mut self, l: L, record: Record, now: Millis) {
         self.records.insert(l, record);
         self.writes.push(Write::Link(l, Some(record)));
         self.mark(l, Cause::Link, now);
     }
 
-    /// The token of this linking was refused; a newer linking is left as it is.
-    pub fn park(&mut self, l: L, token: Option<usize>) {
-        if let Some(record) = self.records.get_mut(&l).filter(|r| !r.parked && Some(r.token) == token) {
+    /// This token was refused; a link that has another is left as it is. Returns whether it has this one.
+    pub fn park(&mut self, l: L, token: Option<usize>) -> bool {
+        let Some(record) = self.records.get_mut(&l).filter(|r| Some(r.token) == token) else { return false };
+        if !record.parked {
             record.parked = true;
             self.writes.push(Write::Link(l, Some(*record)));
         }
+        true
     }
 
     pub fn remove_link(&mut self, l: L, keep: bool, now: Millis) -> bool {

@@ -13,6 +13,7 @@ use pagesyncd::restart::History;
 
 use super::chance::Chance;
 use super::chaos::Flavour;
+use super::logins::{Left, Login, Request as SignedRequest};
 use super::outside::{Graph, Op, Spaces};
 use super::page::{Job, JobStep, Page, PageMsg};
 use super::store::{Durable, L, Request, Store};
@@ -25,6 +26,7 @@ pub enum Event {
     Change(usize),
     Deliver { page: usize, tries: u32 },
     Applied { l: L, op: Op, life: u64, write: u64 },
+    SignedRequest(SignedRequest),
     Start,
     // Inside: these end with the process.
     Page(u64, PageMsg),
@@ -32,6 +34,8 @@ pub enum Event {
     Supervisor(SupervisorMsg),
     Job(u64, JobStep),
     AbortLands(u64),
+    LoginEnds(Box<Login>),
+    Tried { l: L, token: usize },
     Carried(u64, Carried),
     Committed,
     CommitFailed,
@@ -55,8 +59,9 @@ pub enum SupervisorMsg {
 pub enum Waiter {
     Delivered { page: usize, version: usize, links: Vec<L>, tries: u32 },
     Synced { links: Vec<(L, usize)> },
-    Linked { links: Vec<(L, usize)> },
-    Unlink { page: usize, all: Vec<L>, rest: Vec<L>, keep: bool },
+    Linked { links: Vec<(L, usize)>, tries: Vec<(L, usize)> },
+    Unlink { page: usize, all: Vec<L>, rest: Vec<L>, keep: bool, removed: Option<(L, u64)> },
+    Left(Left),
     Staged { job: u64, outcome: Staging },
     Settled { write: u64, more: bool },
     Barrier { write: u64, seq: u64 },
@@ -100,6 +105,8 @@ pub struct Figures {
     pub reopens: u64,
     pub panics: u64,
     pub deliveries: u64,
+    pub logins: u64,
+    pub left: u64,
     pub reads: u64,
     pub writes: u64,
     pub late: u64,
@@ -177,7 +184,7 @@ impl World {
         let now = Millis(1_795_341_600_000 + chance.below(86_400_000));
         let (debounce, burst, refill) = match plan.flavour {
             Flavour::Racing => (100, 50, 200),
-            Flavour::Dying | Flavour::Relinking => (100, 3, 1_000),
+            Flavour::Dying | Flavour::Relinking | Flavour::Leaving => (100, 3, 1_000),
             Flavour::All | Flavour::Calm => (2_000, 3, 60_000),
         };
         let (debounce, refill) = (Duration::from_millis(debounce), Duration::from_millis(refill));
@@ -297,6 +304,7 @@ impl World {
         self.happen(due.event);
         if durable {
             self.check_durable();
+            self.check_grants();
         }
         if read {
             self.check_claims();
@@ -322,6 +330,12 @@ impl World {
                 self.figures.late += u64::from(late);
                 self.spaces.apply(l, op, late);
             }
+            Event::SignedRequest(request) => self.signed_request(request),
+            Event::LoginEnds(login) => {
+                self.figures.logins += 1;
+                self.login_ends(*login);
+            }
+            Event::Tried { l, token } => self.tried(l, token),
             Event::Start => self.start(),
             Event::Page(instance, message) => self.page_handles(instance, message),
             Event::Uploader(instance, message) => self.uploader_handles(instance, message),
@@ -433,12 +447,17 @@ impl World {
                 let links: Vec<L> = links.into_iter().map(|(l, _)| l).collect();
                 self.tell(&links, Cause::Manual);
             }
-            Waiter::Linked { links } if ok => {
+            Waiter::Linked { links, tries } if ok => {
                 links.iter().for_each(|(l, version)| self.oracle.acknowledged(*l, *version));
                 let links = links.into_iter().map(|(l, _)| l).collect();
                 self.tell_supervisor(SupervisorMsg::Linked(links));
+                self.try_links(tries);
             }
-            Waiter::Unlink { page, all, rest, keep } if ok => self.unlink_rest(page, all, rest, keep),
+            Waiter::Unlink { page, all, rest, keep, removed } if ok => {
+                removed.into_iter().for_each(|(l, order)| self.oracle.decisions.unlink_answered(l, order));
+                self.unlink_rest(page, all, rest, keep);
+            }
+            Waiter::Left(left) => self.person_left(left, ok),
             Waiter::Staged { job, outcome } => self.staged(job, outcome, ok),
             Waiter::Settled { write, more } => self.settled(write, more, ok),
             Waiter::Dropped { write } => self.dropped(write),
@@ -451,11 +470,19 @@ impl World {
     pub fn unlink_rest(&mut self, page: usize, all: Vec<L>, mut rest: Vec<L>, keep: bool) {
         let now = self.now;
         let Some(l) = rest.pop() else { return self.tell_supervisor(SupervisorMsg::Unlinked(all)) };
-        if let Ok((removed, writes)) = self.store.decide(|core| core.remove_link(l, keep, now)) {
+        let key = self.keys[l].clone();
+        let decided = self.store.decide(|core| {
+            let number = core.next_seq();
+            core.endings.note_link(number, &key, now);
+            core.wait_for_queue();
+            core.remove_link(l, keep, now)
+        });
+        if let Ok((removed, writes)) = decided {
             if removed {
                 self.check_forgotten(l);
             }
-            self.wait(writes, Waiter::Unlink { page, all, rest, keep });
+            let removed = Some((l, self.oracle.decisions.unlink_decided(l)));
+            self.wait(writes, Waiter::Unlink { page, all, rest, keep, removed });
         }
     }
 

@@ -162,6 +162,70 @@ async fn who_asks_to_be_forgotten_is_and_the_status_page_tells_the_truth() {
     town.finish().await;
 }
 
+/// Sends a signed request that Meta wrote so many seconds ago.
+async fn post_late(town: &Town, path: &str, seconds: u64) -> Answer {
+    post(town, path, &signed(&town.server.app_secret, &claims(ADA, now() - seconds))).await
+}
+
+/// The text of the status page that a deletion answered with.
+async fn status_page(town: &Town, answer: &Answer) -> String {
+    assert_eq!((answer.status, answer.json().as_object().unwrap().len()), (200, 2), "Meta gets what it expects");
+    let path = answer.json()["url"].as_str().unwrap().strip_prefix(&town.base).unwrap().to_owned();
+    town.get(&path).await.text()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_arrives_late_ends_nothing_that_is_newer() {
+    let town = Town::plan().start().await;
+    let user = town.linked().await;
+    let pages = town.pages();
+    let answer = post_late(&town, "/facebook/deauthorize", 3 * 3600).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"status": "success"})));
+    assert_eq!(town.metric("pagesyncd_links{health=\"active\"}").await, 6.0);
+    let text = status_page(&town, &post_late(&town, "/facebook/data-deletion", 20 * 3600).await).await;
+    assert!(text.contains("Nothing was deleted") && text.contains("6 linked pages stay"), "{text}");
+    assert!(text.contains("ask for deletion again"), "{text}");
+    assert_eq!(town.status().await["links"], 6);
+
+    // A grant from before the request goes, and the newer ones stay.
+    let earlier = UserId::random();
+    let token = town.world().look(|s| {
+        let token = s.tokens.iter().find(|(_, t)| t.page.as_deref() == Some(&pages[0]) && t.refused.is_none());
+        token.unwrap().0.clone()
+    });
+    let day_ago = (now() - 23 * 3600) * 1000;
+    let line = json!({"user": earlier, "page_id": pages[0], "access_token": token, "facebook_user_id": ADA,
+        "granted_at": day_ago});
+    assert_eq!(town.admin(http::Method::POST, "/v1/import", &line.to_string()).await.1["imported"], 1);
+    town.until_true(earlier, &pages[..1]).await;
+    town.settle().await;
+    let answer = post_late(&town, "/facebook/data-deletion", 20 * 3600).await;
+    until("the earlier grant's object is gone", async || town.object(earlier, &pages[0]).is_none()).await;
+    until("the page says so", async || {
+        let text = status_page(&town, &answer).await;
+        text.contains("Your earlier data is deleted") && text.contains("6 linked pages stay")
+    })
+    .await;
+    town.crash().await;
+    assert_eq!(town.status().await["links"], 6);
+    town.world().edit_page(&pages[0], "name", "Still linked".into()).unwrap();
+    town.until_true(user, &pages).await;
+
+    // Meta also signs the request that a browser gets with a login; that one is no wish to leave.
+    let mut cookie = claims(ADA, now());
+    cookie["code"] = "AQCode".into();
+    for path in ["/facebook/deauthorize", "/facebook/data-deletion"] {
+        let answer = post(&town, path, &signed(&town.server.app_secret, &cookie)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "signed_request_of_login"));
+    }
+    assert_eq!(town.metric("pagesyncd_links{health=\"active\"}").await, 6.0);
+    // One that was written just now ends everything.
+    let answer = post_late(&town, "/facebook/data-deletion", 1).await;
+    until("all is gone", async || status_page(&town, &answer).await.contains("Your data is deleted")).await;
+    assert_eq!(town.status().await["links"], 0);
+    town.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_is_asked_for_twice_or_by_a_stranger_is_confirmed() {
     let town = Town::plan().start().await;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use pagesyncd::model::UserId;
 use pagesyncd::sandbox::fault::{Call, Fault, Scope};
+use serde_json::json;
 
-use crate::town::{Town, delivery, object_key, until};
+use crate::town::{ADA, Town, delivery, object_key, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_on_facebook_is_followed_by_the_object() {
@@ -149,7 +150,7 @@ async fn fields_that_graph_refuses_are_left_out_and_named_once() {
     town.world().change(|s| s.pages.get_mut(&odd).unwrap().unsupported.insert("phone".into()));
     town.daemon.start().await.unwrap();
     let user = UserId::random();
-    assert_eq!(town.log_in(user, crate::town::ADA, "all").await.status, 200);
+    assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
     let pages = town.pages();
     until("every page has its object", async || pages.iter().all(|page| town.object(user, page).is_some())).await;
     for page in &pages {
@@ -376,7 +377,7 @@ async fn every_loss_of_a_token_has_its_own_word_and_is_not_tried_again() {
     let town = Town::plan().pages(6).start().await;
     town.linked().await;
     let pages = town.pages();
-    let ada = crate::town::ADA;
+    let ada = ADA;
     // Not even a word about permissions: each page finds out by itself.
     town.world().set_fault(Fault::WebhooksLost, true);
     town.world().lose_role(ada, &pages[0]).unwrap();
@@ -408,5 +409,93 @@ async fn every_loss_of_a_token_has_its_own_word_and_is_not_tried_again() {
     until("the last page learns of the password", async || town.health(&pages[5]).await == "needs_relink").await;
     assert_eq!(reads(&town), before);
     assert_eq!(town.health(&pages[0]).await, "lost_role");
+    town.finish().await;
+}
+
+/// How many times each page was read and its object written.
+fn counts(town: &Town, user: UserId) -> Vec<(u64, u64)> {
+    town.pages().iter().map(|page| (town.world().graph_reads(page), town.puts(user, page))).collect()
+}
+
+/// Reads every page once more, on an operator's wish. Whatever was still to come has come then.
+async fn sync_all(town: &Town) {
+    let pages = town.pages();
+    let before: Vec<u64> = pages.iter().map(|page| town.world().graph_reads(page)).collect();
+    for page in &pages {
+        town.sync(page).await;
+    }
+    until("each page was read again", async || {
+        pages.iter().zip(&before).all(|(page, before)| town.world().graph_reads(page) > *before)
+    })
+    .await;
+    town.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_was_imported_is_read_once_and_written_once() {
+    let town = Town::plan().pages(24).start().await;
+    let user = town.linked().await;
+    let exported = town.desk().join("links.export");
+    let exported = exported.to_str().unwrap();
+    assert!(town.run(&["export", exported]).await.status.success());
+    // A first start with everything owed: the links were imported while no daemon ran, into an empty store.
+    assert_eq!(town.daemon.stop().await, Some(0));
+    let store = town.setting("store.path").as_str().unwrap().to_owned();
+    std::fs::remove_dir_all(&store).unwrap();
+    assert!(town.run(&["import", exported]).await.status.success());
+    let before = counts(&town, user);
+    town.daemon.start().await.unwrap();
+    town.settle().await;
+    sync_all(&town).await;
+    let made: Vec<(u64, u64)> =
+        counts(&town, user).iter().zip(&before).map(|(now, before)| (now.0 - before.0, now.1 - before.1)).collect();
+    assert_eq!(made, vec![(2, 1); 24], "one read at the start, one for the wish, and one write");
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_that_are_imported_into_a_running_daemon_are_read_once_and_written_once() {
+    let town = Town::plan().pages(12).start().await;
+    town.linked().await;
+    let exported = String::from_utf8(town.run(&["export", "-"]).await.stdout).unwrap();
+    let user = UserId::random();
+    let tokens = town.world().look(|s| {
+        let living = s.tokens.iter().filter(|(_, token)| token.page.is_some() && token.refused.is_none());
+        living.map(|(text, token)| (token.page.clone().unwrap(), text.clone())).collect::<Vec<_>>()
+    });
+    assert!(exported.lines().count() > tokens.len());
+    let before = counts(&town, user);
+    let lines: Vec<String> = tokens
+        .iter()
+        .map(|(page, token)| json!({"user": user, "page_id": page, "access_token": token}).to_string())
+        .collect();
+    assert_eq!(town.admin(http::Method::POST, "/v1/import", &lines.join("\n")).await.1["imported"], 12);
+    town.until_true(user, &town.pages()).await;
+    town.settle().await;
+    // The other user's links of these pages are read for the wish as well.
+    sync_all(&town).await;
+    let made: Vec<(u64, u64)> =
+        counts(&town, user).iter().zip(&before).map(|(now, before)| (now.0 - before.0, now.1 - before.1)).collect();
+    assert_eq!(made, vec![(3, 1); 12]);
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_that_comes_before_the_first_read_began_is_answered_by_it() {
+    let town = Town::plan().pages(1).start().await;
+    let (user, page) = (UserId::random(), town.nth(0));
+    // The page looks after its subscription before it claims the mark and reads.
+    town.world().set_fault_for(Fault::GraphHeld, Scope::call(Call::ReadSubscribed));
+    let wished = async {
+        until("the page has begun", async || town.world().held() == 1).await;
+        town.sync(&page).await;
+        town.world().set_fault(Fault::GraphHeld, false);
+    };
+    let (answer, ()) = tokio::join!(town.log_in(user, ADA, "all"), wished);
+    assert_eq!(answer.status, 200);
+    town.until_true(user, &town.pages()).await;
+    town.settle().await;
+    sync_all(&town).await;
+    assert_eq!(counts(&town, user), [(2, 1)], "one read for the link and the first wish, one for the second");
     town.finish().await;
 }

@@ -15,7 +15,7 @@ use crate::graph::{GraphError, GraphErrorKind, Priority};
 use crate::health::Why;
 use crate::health::check::{self, Checked, End, Verdict, Warning};
 use crate::house::{House, Setup};
-use crate::model::{Cause, LinkKey, Millis, Secret};
+use crate::model::{Cause, Generation, LinkKey, Millis, Secret};
 use crate::page::data;
 use crate::page::machine::Read;
 use crate::store::{LinkRecord, ReadClaim, StageOutcome, Unavailable};
@@ -43,8 +43,16 @@ pub(super) enum Job {
 pub(super) struct Held<'a> {
     pub(super) link: &'a LinkKey,
     pub(super) token: &'a Secret,
-    /// Which linking the token is from.
-    pub(super) linked_at: Millis,
+    /// The generation of the token: nothing that is learned with it is noted against another.
+    pub(super) generation: Generation,
+}
+
+impl Held<'_> {
+    /// The link's record, while it is of this token.
+    fn record(&self, house: &House) -> Option<Arc<LinkRecord>> {
+        let record = house.store.view(self.link).map(|view| view.record);
+        record.filter(|record| record.generation == self.generation)
+    }
 }
 
 /// How a check of the token came out, where it did not park the page.
@@ -102,7 +110,7 @@ pub(super) async fn perform(house: &Arc<House>, held: Held<'_>, job: Job, subscr
     }
     let poll = matches!(job, Job::Read { read, .. } if read.poll);
     if subscribe || poll || matches!(job, Job::Subscribe | Job::Check) {
-        match subscription(house, &setup, held.link, held.token).await {
+        match subscription(house, &setup, held).await {
             Ok(end) => done.subscribed = Some(end),
             Err(error) => {
                 done.ended = matches!(job, Job::Read { .. }).then_some(Ended::Refused);
@@ -113,7 +121,7 @@ pub(super) async fn perform(house: &Arc<House>, held: Held<'_>, job: Job, subscr
         }
     }
     if let Job::Read { read, fallback } = job {
-        match read_and_stage(house, &setup, held.link, held.token, read, fallback).await {
+        match read_and_stage(house, &setup, held, read, fallback).await {
             Ok(ended) => done.ended = Some(ended),
             Err(error) => judge(&mut done, &error),
         }
@@ -136,7 +144,7 @@ fn judge(done: &mut JobDone, error: &GraphError) {
 /// Asks Meta how the token is and keeps what was learned. `Err` names why the page must be parked; trouble with the
 /// check itself changes nothing.
 async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Result<CheckEnd, Why> {
-    let hint = house.store.claim_hint(held.link);
+    let hint = house.store.claim_hint(held.link, held.generation);
     let answer = setup.graph.debug_token(held.token, Priority::Background).await;
     house.note_graph(&answer);
     let seen = match answer {
@@ -146,7 +154,7 @@ async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Res
     match check::judge(&seen, &held.link.page) {
         Verdict::Dead(why) => return Err(why),
         Verdict::Suspect(suspected) => {
-            let person = house.store.view(held.link).and_then(|view| view.record.facebook_user.clone());
+            let person = held.record(house).and_then(|record| record.facebook_user.clone());
             let graph = setup.graph.in_name_of(person.as_ref());
             let read = graph.read_page(&held.link.page, held.token, &[], Priority::Background).await;
             house.note_graph(&read);
@@ -162,7 +170,7 @@ async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Res
         }
         Verdict::Sound => {}
     }
-    let Some(record) = house.store.view(held.link).map(|view| view.record) else { return Ok(CheckEnd::Told) };
+    let Some(record) = held.record(house) else { return Ok(CheckEnd::Told) };
     let (checked, warnings) = check::learned(&seen, &record.checked, Millis::now());
     warnings.iter().for_each(|warning| warn_ahead(held.link, &record, warning));
     note_checked(house, held, checked, hint).await;
@@ -190,10 +198,10 @@ fn warn_ahead(link: &LinkKey, record: &LinkRecord, warning: &Warning) {
 }
 
 /// The hint that this check answers for is settled with it; one that came meanwhile stands.
-async fn note_checked(house: &Arc<House>, held: Held<'_>, checked: Checked, hint: Option<Millis>) {
-    let update = house.store.update_linking(held.link, held.linked_at, |record| {
+async fn note_checked(house: &Arc<House>, held: Held<'_>, checked: Checked, hint: Option<u64>) {
+    let update = house.store.update_link(held.link, held.generation, |record| {
         record.checked = checked;
-        record.told_at = record.told_at.filter(|told_at| Some(*told_at) != hint);
+        record.hint = record.hint.filter(|number| Some(*number) != hint);
     });
     if let Err(error) = update.await {
         tracing::debug!(link = %held.link, %error, "what the check learned could not be noted");
@@ -203,13 +211,15 @@ async fn note_checked(house: &Arc<House>, held: Held<'_>, checked: Checked, hint
 async fn read_and_stage(
     house: &Arc<House>,
     setup: &Setup,
-    link: &LinkKey,
-    token: &Secret,
+    held: Held<'_>,
     read: Read,
     fallback: Cause,
 ) -> Result<Ended, GraphError> {
-    let Some(record) = house.store.view(link).map(|view| view.record) else { return Ok(Ended::Stored) };
-    let Some(claim) = house.store.claim(link) else { return Ok(Ended::Stored) };
+    let Held { link, token, generation } = held;
+    // When the link is gone, or has another token, this page is about to be stopped, or to begin again with that one.
+    let superseded = Ended::Failed { hint: None };
+    let Some(record) = held.record(house) else { return Ok(superseded) };
+    let Some(claim) = house.store.claim(link, generation) else { return Ok(superseded) };
     let cause = claim.cause().unwrap_or(if read.prompt { fallback } else { Cause::Poll });
     let refused = &record.refused_page_fields;
     let fields: Vec<String> =
@@ -218,7 +228,7 @@ async fn read_and_stage(
     let answer = graph.read_page(&link.page, token, &fields, priority(read)).await;
     house.note_graph(&answer);
     let page = answer?;
-    note_what_was_learned(house, link, &record, &page.refused_fields, page.data.get("name")).await;
+    note_what_was_learned(house, held, &record, &page.refused_fields, page.data.get("name")).await;
     let digest = data::digest(&page.data);
     let Ok(force) = object_is_wrong(house, setup, link, read, digest).await else {
         // Spaces could not be asked; the read was good, so only the comparison is owed. The retry makes it, at a
@@ -288,11 +298,12 @@ async fn object_is_wrong(
 /// Fields that Graph refuses are remembered and named once; the name is kept for lists.
 async fn note_what_was_learned(
     house: &Arc<House>,
-    link: &LinkKey,
+    held: Held<'_>,
     record: &LinkRecord,
     refused: &[String],
     name: Option<&serde_json::Value>,
 ) {
+    let link = held.link;
     let name = name.and_then(|n| n.as_str()).map(str::to_owned);
     if refused.is_empty() && (name.is_none() || name == record.name) {
         return;
@@ -300,7 +311,7 @@ async fn note_what_was_learned(
     if !refused.is_empty() {
         tracing::warn!(%link, fields = ?refused, "Graph does not give these fields of the page; they are left out");
     }
-    let update = house.store.update_link(link, |record| {
+    let update = house.store.update_link(link, held.generation, |record| {
         record.refused_page_fields.extend(refused.iter().cloned());
         record.refused_page_fields.sort();
         record.refused_page_fields.dedup();
@@ -315,13 +326,9 @@ async fn note_what_was_learned(
 ///
 /// # Errors
 /// The token is dead.
-async fn subscription(
-    house: &Arc<House>,
-    setup: &Setup,
-    link: &LinkKey,
-    token: &Secret,
-) -> Result<SubscriptionEnd, GraphError> {
-    let Some(record) = house.store.view(link).map(|view| view.record) else { return Ok(SubscriptionEnd::Good) };
+async fn subscription(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Result<SubscriptionEnd, GraphError> {
+    let Held { link, token, .. } = held;
+    let Some(record) = held.record(house) else { return Ok(SubscriptionEnd::Good) };
     let wanted = wanted_webhook_fields(&setup.config, &record);
     let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
     let standing = graph.subscribed_fields(&link.page, token).await;
@@ -331,7 +338,7 @@ async fn subscription(
         Err(error) => return subscription_failed(link, error),
     };
     if wanted.is_subset(&standing) {
-        note_subscribed(house, link, &record, &standing, &BTreeSet::new()).await;
+        note_subscribed(house, held, &record, &standing, &BTreeSet::new()).await;
         return Ok(SubscriptionEnd::Good);
     }
     let dropped = wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field));
@@ -348,7 +355,7 @@ async fn subscription(
             if !subscribed.refused.is_empty() {
                 tracing::warn!(%link, fields = ?subscribed.refused, "Meta refused webhook fields for this page");
             }
-            note_subscribed(house, link, &record, &subscribed.accepted, &subscribed.refused).await;
+            note_subscribed(house, held, &record, &subscribed.accepted, &subscribed.refused).await;
             Ok(SubscriptionEnd::Good)
         }
         Err(error) => subscription_failed(link, error),
@@ -371,7 +378,7 @@ fn subscription_failed(link: &LinkKey, error: GraphError) -> Result<Subscription
 
 async fn note_subscribed(
     house: &Arc<House>,
-    link: &LinkKey,
+    held: Held<'_>,
     record: &LinkRecord,
     confirmed: &BTreeSet<String>,
     refused: &BTreeSet<String>,
@@ -379,13 +386,13 @@ async fn note_subscribed(
     if refused.is_empty() && confirmed.iter().eq(&record.subscribed) {
         return;
     }
-    let update = house.store.update_link(link, |record| {
+    let update = house.store.update_link(held.link, held.generation, |record| {
         record.subscribed = confirmed.iter().cloned().collect();
         record.refused_webhook_fields.extend(refused.iter().cloned());
         record.refused_webhook_fields.sort();
         record.refused_webhook_fields.dedup();
     });
     if let Err(error) = update.await {
-        tracing::debug!(%link, %error, "the page's subscription could not be noted");
+        tracing::debug!(link = %held.link, %error, "the page's subscription could not be noted");
     }
 }

@@ -134,6 +134,46 @@ fn what_was_owed_before_a_start_is_spread() {
     assert_eq!(m.step(after(5), Input::Woke, 0.5), PROMPT);
 }
 
+#[test]
+fn a_poll_answers_for_what_is_owed_a_moment_later() {
+    let mut m = machine();
+    let slot = m.poll_at();
+    // A look for pending marks after a start, and a webhook within its debounce.
+    assert_eq!(m.step(Millis(slot.0 - 1), Input::DueWithin(Duration::from_millis(10)), 0.5), None);
+    assert_eq!(m.step(slot, Input::Due(Cause::Webhook), 0.5), Some(Read { poll: true, prompt: false }));
+    assert_eq!(m.step(slot, Input::ReadEnded(Ended::Stored), 0.5), None);
+    assert_eq!(m.wake_at(slot), Some(m.poll_at()), "one read for all of them");
+    assert!(m.poll_at() > slot);
+    // A webhook during the read causes one more read.
+    let slot = m.poll_at();
+    m.step(slot, Input::Woke, 0.5).unwrap();
+    m.step(slot, Input::Due(Cause::Webhook), 0.5);
+    m.step(slot, Input::ReadEnded(Ended::Stored), 0.5);
+    assert_eq!(m.step(slot.plus(pace().debounce), Input::Woke, 0.5), PROMPT);
+}
+
+#[test]
+fn what_a_poll_was_to_answer_for_stays_owed_when_it_fails() {
+    let mut m = machine();
+    let slot = m.poll_at();
+    m.step(slot, Input::Due(Cause::Webhook), 0.5).unwrap();
+    m.step(slot, Input::ReadEnded(Ended::Failed { hint: None }), 0.5);
+    // The poll is moved away by other settings; the webhook is not.
+    m.step(slot, Input::Repaced(Pace { poll_interval: Duration::from_secs(7 * 86_400), ..pace() }), 0.5);
+    assert!(m.poll_at() > slot.plus(Duration::from_secs(3600)));
+    assert_eq!(m.step(slot.plus(Duration::from_secs(10)), Input::Woke, 0.5), PROMPT);
+}
+
+#[test]
+fn what_the_store_does_not_owe_is_not_read() {
+    let mut m = machine();
+    m.step(NOON, Input::Due(Cause::Link), 0.5).unwrap();
+    m.step(NOON, Input::Due(Cause::Manual), 0.5);
+    m.nothing_is_owed();
+    assert_eq!(m.step(after(1), Input::ReadEnded(Ended::Stored), 0.5), None);
+    assert_eq!(m.wake_at(after(1)), Some(m.poll_at()));
+}
+
 fn inputs() -> impl Strategy<Value = (u64, Input)> {
     let input = prop_oneof![
         Just(Input::Due(Cause::Webhook)),

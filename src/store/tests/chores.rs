@@ -5,11 +5,11 @@ use crate::chore::Chore;
 use crate::health::Why;
 use crate::store::chores::Ready;
 
-fn person(n: u64) -> AppUserId {
+pub(super) fn person(n: u64) -> AppUserId {
     (7700 + n).to_string().parse().unwrap()
 }
 
-fn login(n: u64) -> NewAccount {
+pub(super) fn login(n: u64) -> NewAccount {
     NewAccount {
         person: person(n),
         name: None,
@@ -19,14 +19,15 @@ fn login(n: u64) -> NewAccount {
     }
 }
 
-async fn link_as(store: &Store, user: UserId, n: u64, pages: &[u64]) -> Vec<LinkKey> {
+pub(super) async fn link_as(store: &Store, user: UserId, n: u64, pages: &[u64]) -> Vec<LinkKey> {
     let new = |p: &u64| NewLink {
         page: page(*p),
         token: Secret::new(format!("page-token-{p}")),
         name: None,
         facebook_user: Some(person(n)),
     };
-    store.put_links(user, Some(login(n)), pages.iter().map(new).collect(), Cause::Link).await.unwrap()
+    let links = pages.iter().map(new).collect();
+    store.put_links(store.ticket(), user, Some(login(n)), links, Cause::Link).await.unwrap().links
 }
 
 const REVOKE: Unlinking = Unlinking { keep_objects: false, revoke: true };
@@ -38,6 +39,10 @@ async fn settle(store: &Store, link: &LinkKey) {
 
 fn words(store: &Store) -> Vec<(&'static str, bool)> {
     store.chores().iter().map(|one| (one.chore.word(), one.void)).collect()
+}
+
+fn with_tokens(store: &Store, links: &[LinkKey]) -> Vec<(LinkKey, Generation)> {
+    links.iter().map(|link| (link.clone(), held(store, link))).collect()
 }
 
 fn seq(store: &Store, chore: &Chore) -> u64 {
@@ -89,10 +94,10 @@ async fn a_login_again_makes_them_void_and_the_links_look_for_themselves() {
     link_as(&store, user, 1, &[1]).await;
     assert_eq!(words(&store), [("unsubscribe", true), ("revoke", true)]);
     assert_eq!(store.chore_token(&unsubscribe, first), Ready::NotYet);
-    store.update_link(&links[0], |record| record.subscribed = vec!["name".into()]).await.unwrap();
-    assert_eq!(store.finish_chore(&unsubscribe, first).await.unwrap(), links);
+    update(&store, &links[0], |record| record.subscribed = vec!["name".into()]).await;
+    assert_eq!(store.finish_chore(&unsubscribe, first).await.unwrap(), with_tokens(&store, &links));
     assert_eq!(store.view(&links[0]).unwrap().record.subscribed, [""; 0], "it is asked for again, after a restart too");
-    assert_eq!(store.finish_chore(&revoke, seq(&store, &revoke)).await.unwrap(), links);
+    assert_eq!(store.finish_chore(&revoke, seq(&store, &revoke)).await.unwrap(), with_tokens(&store, &links));
     // And a chore that took the place of another is not taken away by the other's end.
     unlink(&store, &links[0], Unlinking::default()).await;
     assert_eq!(store.finish_chore(&unsubscribe, first).await.unwrap(), []);
@@ -107,7 +112,7 @@ async fn without_a_token_or_a_known_person_the_app_stays() {
     let user = UserId::random();
     let new = |n, facebook_user| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user };
     let imported = vec![new(1, Some(person(1))), new(2, None)];
-    let links = store.put_links(user, None, imported, Cause::Link).await.unwrap();
+    let links = store.put_links(store.ticket(), user, None, imported, Cause::Link).await.unwrap().links;
     let unlinked = store.unlink(&links, REVOKE).await.unwrap();
     assert_eq!(unlinked.revoking, [Revoking::NobodyKnown, Revoking::NoToken(person(1))]);
     assert_eq!(words(&store), [("unsubscribe", false), ("unsubscribe", false)]);
@@ -140,7 +145,7 @@ async fn a_forgotten_person_leaves_no_token_and_a_deletion_names_nobody_when_it_
     let links = link_as(&store, UserId::random(), 1, &[1, 2]).await;
     unlink(&store, &links[1], Unlinking::default()).await;
     assert_eq!(store.known_of(&person(1)), Some((1, 0)));
-    store.forget_person(&person(1), "code").await.unwrap();
+    store.forget_person(&person(1), "code", None).await.unwrap();
     assert_eq!((words(&store), store.known_of(&person(1))), (vec![("unsubscribe", true)], None));
     settle(&store, &links[1]).await;
     let open = store.deletion("code").unwrap();
@@ -171,7 +176,7 @@ async fn a_deletion_that_is_not_known_any_more_is_not_told_of_either() {
     let store = open(dir.path());
     store.switch_notices(true);
     for code in ["a", "b"] {
-        store.forget_person(&person(1), code).await.unwrap();
+        store.forget_person(&person(1), code, None).await.unwrap();
     }
     assert_eq!(store.notice_counts().waiting, 2, "nobody takes them");
     store.sweep(Millis::now().plus(deletions::KEPT_FOR)).await.unwrap();
@@ -216,10 +221,10 @@ async fn a_deletion_waits_for_what_was_owed_for_that_person_before_it() {
     let again = unlinked_with_a_straggler(&store, &links[2]).await;
     unlink(&store, &others[0], Unlinking::default()).await;
     unlink(&store, &links[1], Unlinking::default()).await;
-    store.forget_person(&person(1), "first").await.unwrap();
+    store.forget_person(&person(1), "first", None).await.unwrap();
     store.close().await;
     store = open(dir.path());
-    store.forget_person(&person(1), "second").await.unwrap();
+    store.forget_person(&person(1), "second", None).await.unwrap();
     let open_of = |store: &Store, code: &str| store.deletion(code).map(|d| (d.open, d.done_at.is_some())).unwrap();
     for code in ["first", "second"] {
         assert_eq!(open_of(&store, code), (3, false), "{code}");
@@ -241,7 +246,7 @@ async fn a_deletion_of_a_page_that_is_linked_again_waits_until_its_object_is_ove
     let store = open(dir.path());
     let user = UserId::random();
     let links = link_as(&store, user, 1, &[1]).await;
-    store.forget_person(&person(1), "code").await.unwrap();
+    store.forget_person(&person(1), "code", None).await.unwrap();
     link_as(&store, user, 2, &[1]).await;
     read_and_stage(&store, &links[0], 1, b"{}").await;
     assert!(store.deletion("code").unwrap().done_at.is_none(), "the bucket has what it had");
@@ -258,12 +263,13 @@ async fn an_unsubscription_under_way_leaves_its_mark_although_its_token_is_forgo
     unlink(&store, &links[0], Unlinking::default()).await;
     let chore = Chore::Unsubscribe(page(1));
     let first = seq(&store, &chore);
-    store.forget_person(&person(1), "code").await.unwrap();
+    store.forget_person(&person(1), "code", None).await.unwrap();
     assert_eq!((words(&store), store.known_of(&person(1))), (vec![("unsubscribe", true)], None));
     assert!(store.lock().sealed_tokens().next().is_none());
     let anew = link_as(&store, UserId::random(), 2, &[1]).await;
-    store.update_link(&anew[0], |record| record.subscribed = vec!["name".into()]).await.unwrap();
-    assert_eq!(store.finish_chore(&chore, first).await.unwrap(), anew, "they look whether it took effect");
+    update(&store, &anew[0], |record| record.subscribed = vec!["name".into()]).await;
+    let concerned = store.finish_chore(&chore, first).await.unwrap();
+    assert_eq!(concerned, with_tokens(&store, &anew), "they look whether it took effect");
     store.close().await;
 }
 
@@ -272,22 +278,30 @@ async fn a_hint_is_owed_until_a_check_that_began_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let links = link_as(&store, UserId::random(), 1, &[1, 2]).await;
-    let told = |store: &Store, n: usize| store.view(&links[n]).unwrap().record.told_at;
+    let hint = |store: &Store, n: usize| store.view(&links[n]).unwrap().record.hint;
     assert_eq!(store.hint_people(&[person(1), person(2)]).await.unwrap(), links);
-    let first = told(&store, 0).unwrap();
+    let first = hint(&store, 0).unwrap();
     store.hint_people(&[person(1)]).await.unwrap();
-    assert_eq!(told(&store, 0), Some(first), "a check that has not begun answers for both");
-    assert_eq!(store.claim_hint(&links[0]), Some(first));
+    assert_eq!(hint(&store, 0), Some(first), "a check that has not begun answers for both");
+    assert_eq!(store.claim_hint(&links[0], held(&store, &links[0])), Some(first));
     store.hint_people(&[person(1)]).await.unwrap();
-    assert!(told(&store, 0).unwrap() > first, "the check that began may have missed this one");
-    store.park_person(&person(1), Why::AppRemoved).await.unwrap();
+    assert!(hint(&store, 0).unwrap() > first, "the check that began may have missed this one");
+    store.park_person(&person(1), Why::AppRemoved, None).await.unwrap();
     assert_eq!(store.hint_people(&[person(1)]).await.unwrap(), [], "who waits for a person is not asked about");
     store.close().await;
     let store = open(dir.path());
-    assert!(told(&store, 1).is_some(), "it survives");
+    assert!(hint(&store, 1).is_some(), "it survives");
     assert_eq!(link_as(&store, UserId::random(), 1, &[3]).await.len(), 1);
     store.hint_people(&[person(1)]).await.unwrap();
+    let old = held(&store, &links[0]);
     link_as(&store, links[0].user, 1, &[1, 2]).await;
-    assert_eq!((told(&store, 0), store.claim_hint(&links[1])), (None, None), "a new token owes nothing");
+    assert_eq!(hint(&store, 0), None, "a new token owes nothing");
+    store.hint_people(&[person(1)]).await.unwrap();
+    assert_eq!(
+        store.claim_hint(&links[0], old),
+        None,
+        "a check of the old token answers for no hint about the new one"
+    );
+    assert!(store.claim_hint(&links[0], held(&store, &links[0])).is_some());
     store.close().await;
 }

@@ -20,7 +20,7 @@ fn object(name: &str, phone: &str) -> bytes::Bytes {
 }
 
 async fn write(store: &Store, link: &LinkKey, digest: u8, body: bytes::Bytes) {
-    let claim = store.claim(link).unwrap();
+    let claim = begin_read(store, link);
     store.stage(claim, [digest; 32], body, true).await.unwrap();
     let item = store.outbox_item(link).await.unwrap().unwrap();
     store.settle(link, &item, None, Left::default()).await.unwrap();
@@ -60,7 +60,7 @@ async fn a_life_of_a_link_is_told_in_order() {
     write(&store, &link, 2, object("B", "1")).await;
     write(&store, &link, 2, object("B", "1")).await;
     assert_eq!(all(&store, &lane(&link)).await, [updated(&link, &["name"])], "a repair is nothing new");
-    let at = store.view(&link).unwrap().record.linked_at;
+    let at = held(&store, &link);
     store.park_link(&link, at, Why::Expired).await.unwrap();
     store.park_link(&link, at, Why::Invalid).await.unwrap();
     let parked = all(&store, &lane(&link)).await;
@@ -133,7 +133,7 @@ async fn a_write_that_outlived_its_link_tells_all_fields_of_the_next_one() {
     let link = link_one(&store, user, 1).await;
     write(&store, &link, 1, object("A", "1")).await;
     all(&store, &lane(&link)).await;
-    let claim = store.claim(&link).unwrap();
+    let claim = begin_read(&store, &link);
     store.stage(claim, [2; 32], object("B", "1"), false).await.unwrap();
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
@@ -152,8 +152,9 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     let store = on(dir.path());
     let (user, person): (_, AppUserId) = (UserId::random(), "77".parse().unwrap());
     let new = |n| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
-    store.put_links(user, None, vec![new(1), new(2)], Cause::Link).await.unwrap();
-    let links = store.forget_person(&person, "code").await.unwrap();
+    store.put_links(store.ticket(), user, None, vec![new(1), new(2)], Cause::Link).await.unwrap();
+    let gone = store.forget_person(&person, "code", None).await.unwrap();
+    let links: Vec<LinkKey> = gone.links.into_iter().map(|(link, _)| link).collect();
     let deletion = Lane::Deletion("code".into());
     for link in &links {
         assert!(begin(&store, &deletion).await.is_none());
@@ -168,11 +169,11 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     store.settle(&links[0], &item, None, Left::default()).await.unwrap();
     assert!(begin(&store, &deletion).await.is_none());
     // Nothing to delete is done at once; an object that a new login overtakes is not owed any more.
-    store.forget_person(&person, "nothing").await.unwrap();
+    store.forget_person(&person, "nothing", None).await.unwrap();
     assert_eq!(all(&store, &Lane::Deletion("nothing".into())).await.len(), 1);
-    store.put_links(user, None, vec![new(3)], Cause::Link).await.unwrap();
-    store.forget_person(&person, "overtaken").await.unwrap();
-    store.put_links(user, None, vec![new(3)], Cause::Link).await.unwrap();
+    store.put_links(store.ticket(), user, None, vec![new(3)], Cause::Link).await.unwrap();
+    store.forget_person(&person, "overtaken", None).await.unwrap();
+    store.put_links(store.ticket(), user, None, vec![new(3)], Cause::Link).await.unwrap();
     let overtaken = Lane::Deletion("overtaken".into());
     assert!(begin(&store, &overtaken).await.is_none());
     write(&store, &LinkKey::new(user, page(3)), 1, object("A", "1")).await;

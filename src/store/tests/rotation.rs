@@ -27,8 +27,8 @@ async fn after_a_rotation_nothing_needs_the_earlier_key_not_even_without_the_dat
     let person: AppUserId = "555".parse().unwrap();
     let new =
         NewLink { page: page(2), token: Secret::new("EAAB-of-555"), name: None, facebook_user: Some(person.clone()) };
-    let gone = store.put_links(user, None, vec![new], Cause::Link).await.unwrap().remove(0);
-    store.forget_person(&person, "a-code").await.unwrap();
+    let gone = store.put_links(store.ticket(), user, None, vec![new], Cause::Link).await.unwrap().links.remove(0);
+    store.forget_person(&person, "a-code", None).await.unwrap();
 
     store.set_keyring(ring(8, &[7]));
     assert_eq!(store.sealing().unwrap(), Sealing { current: 0, earlier: 2, done: false });

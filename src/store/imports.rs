@@ -1,0 +1,277 @@
+//! Lines of an import in the store. Which of them may change a link or a login that stands is decided by
+//! [`grant`](crate::grant).
+
+use std::collections::BTreeMap;
+
+use super::core::Core;
+use super::grants::{Origin, put_account, put_link};
+use super::people::{NewAccount, NewLink};
+use super::records::{LinkRecord, account_context, link_context, open_token};
+use super::seal::Keyring;
+use super::{Store, Unavailable};
+use crate::grant::{Better, Decision, Ended, Granted, Offer, Standing, Ticket, Tried, decide};
+use crate::model::{AppUserId, Cause, LinkKey, Millis, UserId};
+
+/// Lines in one transaction.
+const AT_ONCE: usize = 200;
+
+/// A line with a link.
+#[derive(Debug, Clone)]
+pub struct LinkLine {
+    /// Counted from 1.
+    pub line: usize,
+    /// The user.
+    pub user: UserId,
+    /// The link.
+    pub link: NewLink,
+    /// When its token was granted, as far as the line says.
+    pub granted: Granted,
+}
+
+impl LinkLine {
+    /// The link.
+    pub fn key(&self) -> LinkKey {
+        LinkKey::new(self.user, self.link.page.clone())
+    }
+}
+
+/// A line with a login.
+#[derive(Debug, Clone)]
+pub struct AccountLine {
+    /// Counted from 1.
+    pub line: usize,
+    /// The user.
+    pub user: UserId,
+    /// The login.
+    pub account: NewAccount,
+    /// When the person logged in; `None` when the line does not say.
+    pub logged_in_at: Option<Millis>,
+}
+
+/// How the tokens of lines were tried.
+#[derive(Debug, Clone)]
+pub enum Trials {
+    /// By line; those that are missing needed no try when it was made.
+    Made(BTreeMap<usize, Tried>),
+    /// Facebook cannot be asked.
+    Impossible,
+    /// The operator insists: every line replaces what stands.
+    Replace,
+}
+
+/// The subject of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A link.
+    Link(LinkKey),
+    /// A login.
+    Account(UserId, AppUserId),
+}
+
+/// Why a line changed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The grant or the link was ended while the import was under way.
+    Ended(Ended),
+    /// The link has a better token, or the person a better login.
+    Better(Better),
+    /// The link got a token while the import was under way.
+    Overtaken,
+}
+
+/// A line that changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftLine {
+    /// Counted from 1.
+    pub line: usize,
+    /// Its link or login.
+    pub subject: Subject,
+    /// Why it was left as it is.
+    pub reason: Reason,
+}
+
+/// The outcome of importing lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// The links that were made, or that got the token of their line.
+    pub links: Vec<LinkKey>,
+    /// The links that have the token of their line since before.
+    pub same: Vec<LinkKey>,
+    /// Lines that changed nothing.
+    pub left: Vec<LeftLine>,
+}
+
+impl Imported {
+    /// Lines with links that are as they say.
+    pub fn count(&self) -> usize {
+        self.links.len() + self.same.len()
+    }
+}
+
+impl Store {
+    /// Must the token of this line be tried before it may replace the one that its link has?
+    pub fn wants_trial(&self, ticket: Ticket, line: &LinkLine) -> bool {
+        let (keyring, now) = (self.keyring(), Millis::now());
+        self.lock().decision(&keyring, ticket, line, line.offer(None, now), now) == Decision::Try
+    }
+
+    /// Makes links of lines, some hundred in a transaction, and marks each due. A link with a better token is left as it
+    /// is, and so is everything that was ended after the ticket was taken.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; the lines before the failure stay.
+    pub async fn import_links(
+        &self,
+        ticket: Ticket,
+        lines: &[LinkLine],
+        trials: &Trials,
+    ) -> Result<Imported, Unavailable> {
+        let mut imported = Imported::default();
+        for lines in lines.chunks(AT_ONCE) {
+            let some = self.commit(|core| {
+                let keyring = self.inner.keyring();
+                let mut some = Imported::default();
+                lines.iter().for_each(|line| core.import_link(&keyring, ticket, line, trials, &mut some));
+                core.void_chores(&some.links, None);
+                some
+            });
+            let Imported { links, same, left } = some.await?;
+            imported.links.extend(links);
+            imported.same.extend(same);
+            imported.left.extend(left);
+        }
+        Ok(imported)
+    }
+
+    /// Stores logins of lines. Returns the lines that changed nothing.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn import_accounts(
+        &self,
+        ticket: Ticket,
+        lines: Vec<AccountLine>,
+        replace: bool,
+    ) -> Result<Vec<LeftLine>, Unavailable> {
+        self.commit(|core| {
+            let keyring = self.inner.keyring();
+            let imported = lines.into_iter().map(|line| core.import_account(&keyring, ticket, line, replace));
+            imported.filter_map(Result::err).collect()
+        })
+        .await
+    }
+}
+
+impl LinkLine {
+    fn offer(&self, tried: Option<Tried>, now: Millis) -> Offer {
+        // A moment in times to come was written by a clock that was wrong, or by hand.
+        let past = |at: &Millis| *at <= now;
+        let granted = Granted { at: self.granted.at.filter(past), by: self.granted.by.filter(past) };
+        Offer { granted, tried }
+    }
+}
+
+impl Core {
+    /// The link of a line as it stands; `None` when it is not linked.
+    fn standing(&self, keyring: &Keyring, line: &LinkLine, now: Millis) -> Option<Standing> {
+        let key = line.key();
+        let record = self.record(&key)?;
+        let token = open_token(keyring, &link_context(&key), &record.token).ok();
+        let over = record.checked.expires_at.is_some_and(|at| at <= now);
+        Some(Standing {
+            healthy: record.health.is_active() && token.is_some() && !over,
+            same: token.is_some_and(|token| token == line.link.token),
+            granted: Granted { at: record.granted_at, by: Some(record.linked_at) },
+        })
+    }
+
+    fn import_link(
+        &mut self,
+        keyring: &Keyring,
+        ticket: Ticket,
+        line: &LinkLine,
+        trials: &Trials,
+        imported: &mut Imported,
+    ) {
+        let (key, now) = (line.key(), Millis::now());
+        let tried = match trials {
+            Trials::Made(tried) => tried.get(&line.line).copied(),
+            Trials::Impossible | Trials::Replace => Some(Tried::Unknown),
+        };
+        let offer = line.offer(tried, now);
+        let known = self.record(&key).and_then(|record| record.facebook_user.clone());
+        let person = line.link.facebook_user.as_ref().or(known.as_ref());
+        let decision = match trials {
+            Trials::Replace => Decision::Put,
+            Trials::Made(_) | Trials::Impossible => self.decision(keyring, ticket, line, offer, now),
+        };
+        let reason = match (self.endings.ended_since(ticket, person, Some(&key), now), decision) {
+            (Some(ended), _) => Reason::Ended(ended),
+            (None, Decision::Leave(better)) => Reason::Better(better),
+            (None, Decision::Try) => Reason::Overtaken,
+            (None, Decision::Same) => {
+                self.complete(&key, line, offer.granted);
+                return imported.same.push(key);
+            }
+            (None, Decision::Put) => {
+                let origin = Origin { login: 0, granted: offer.granted };
+                put_link(self, keyring, origin, &key, line.link.clone(), Cause::Link);
+                return imported.links.push(key);
+            }
+        };
+        imported.left.push(LeftLine { line: line.line, subject: Subject::Link(key), reason });
+    }
+
+    /// Of several lines of one import with the same link the last one counts: a token that an earlier line brought is
+    /// replaced.
+    fn decision(&self, keyring: &Keyring, ticket: Ticket, line: &LinkLine, offer: Offer, now: Millis) -> Decision {
+        let of_this_import = |r: &LinkRecord| r.login == 0 && r.generation.0 > ticket.number;
+        if self.record(&line.key()).is_none_or(|record| of_this_import(&record)) {
+            return Decision::Put;
+        }
+        self.standing(keyring, line, now).map_or(Decision::Put, |standing| decide(standing, offer))
+    }
+
+    /// A link has the token of a line: what the line knows beside it is kept, and the page is read again.
+    fn complete(&mut self, key: &LinkKey, line: &LinkLine, granted: Granted) {
+        self.update_record(key, |record: &mut LinkRecord| {
+            record.facebook_user = line.link.facebook_user.clone().or(record.facebook_user.take());
+            record.name = record.name.take().or(line.link.name.clone());
+            record.granted_at = record.granted_at.or(granted.at);
+        });
+        self.mark(key, Cause::Link);
+        if let Some(seq) = self.mark_seq(key) {
+            self.note_when_durable(key.clone(), seq);
+        }
+    }
+
+    /// A login that stands is replaced by a newer one alone; of a user token nothing tells more than its time.
+    fn import_account(
+        &mut self,
+        keyring: &Keyring,
+        ticket: Ticket,
+        line: AccountLine,
+        replace: bool,
+    ) -> Result<(), LeftLine> {
+        let AccountLine { line, user, account, logged_in_at } = line;
+        let (person, now) = (account.person.clone(), Millis::now());
+        let left = |reason| Err(LeftLine { line, subject: Subject::Account(user, account.person.clone()), reason });
+        if let Some(ended) = self.endings.ended_since(ticket, Some(&person), None, now) {
+            return left(Reason::Ended(ended));
+        }
+        let logged_in_at = logged_in_at.filter(|at| *at <= now);
+        if let Some(standing) = self.accounts.get(&(user, person.clone())).filter(|_| !replace) {
+            let token = open_token(keyring, &account_context(user, &person), &standing.token);
+            match (token, logged_in_at) {
+                (Ok(token), _) if token == account.token => return Ok(()),
+                (Ok(_), None) => return left(Reason::Better(Better::OtherUnknown)),
+                (Ok(_), Some(at)) if at <= standing.logged_in_at => return left(Reason::Better(Better::Newer)),
+                _ => {}
+            }
+        }
+        let origin = Origin { login: 0, granted: Granted { at: logged_in_at, by: None } };
+        put_account(self, keyring, origin, user, account);
+        self.void_chores(&[], Some(&person));
+        Ok(())
+    }
+}
