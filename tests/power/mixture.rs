@@ -184,6 +184,18 @@ fn journaled(name: &str, words: &str) -> Option<(String, String)> {
     Some((name.to_owned(), words))
 }
 
+#[test]
+fn a_disk_that_was_looked_at_is_expected_as_the_look_left_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["nonce/6f0a2f3e-7a1e-4a5c-9b7e-0d8f5c1e2a3b", "session/unknown", "login/unknown"];
+    let names: BTreeSet<String> = names.map(str::to_owned).into();
+    let first = look(dir.path(), &names).unwrap();
+    assert_eq!(first["nonce/6f0a2f3e-7a1e-4a5c-9b7e-0d8f5c1e2a3b"], NOTHING);
+    let expected = after_looking(first);
+    let second = look(dir.path(), &names).unwrap();
+    assert!(expected.iter().all(|(name, words)| second[name] == *words), "{expected:?} {second:?}");
+}
+
 async fn look_at(store: &Store, name: &str) -> Result<String, String> {
     let (kind, rest) = name.split_once('/').unwrap();
     let said = |there: bool, word: &str| if there { word.to_owned() } else { NOTHING.to_owned() };
@@ -203,6 +215,13 @@ async fn look_at(store: &Store, name: &str) -> Result<String, String> {
         }
         _ => return Err(format!("what is {name}?")),
     })
+}
+
+/// Some things can be looked at only by using them up: a login link is gone then, and a nonce is used, whatever it was
+/// before. A nonce is looked at that no acknowledged operation used when the power went while its operation was under way.
+pub fn after_looking(words: Words) -> Words {
+    let kept = words.into_iter().filter(|(name, _)| !name.starts_with("login/"));
+    kept.map(|(name, words)| if name.starts_with("nonce/") { (name, "used".into()) } else { (name, words) }).collect()
 }
 
 fn link_name(link: &LinkKey) -> String {
