@@ -55,6 +55,8 @@ mod committer;
 mod core;
 pub mod deletions;
 mod engine;
+mod folder;
+mod handle;
 pub(crate) mod journal;
 mod links;
 pub mod notices;
@@ -68,6 +70,7 @@ pub mod unlink;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -208,6 +211,8 @@ struct Inner {
     progress: watch::Sender<u64>,
     /// Bumped when notices were decided.
     notices: watch::Sender<u64>,
+    /// Why the store cannot go on in this process.
+    given_up: watch::Sender<Option<Arc<str>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     mended: Mutex<Option<String>>,
 }
@@ -238,9 +243,11 @@ impl Store {
     /// unreadable, or written by a newer version.
     pub fn open(dir: &Path, keyring: Keyring) -> Result<Self, OpenError> {
         let keyring = Arc::new(keyring);
+        folder::prepare(dir)?;
+        let lock = folder::lock(dir)?;
         let rebuild::Opened { engine, journal, tide, batch, mended } = rebuild::open(dir, &keyring)?;
-        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-        let core = Core::load(&engine, sender)?;
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let core = Core::load(dir, &engine, sender)?;
         let inner = Arc::new(Inner {
             dir: dir.to_owned(),
             core: Mutex::new(core),
@@ -250,10 +257,11 @@ impl Store {
             condition: watch::Sender::new(Condition::Up),
             progress: watch::Sender::new(0),
             notices: watch::Sender::new(0),
+            given_up: watch::Sender::new(None),
             thread: Mutex::new(None),
             mended: Mutex::new(mended),
         });
-        let committer = committer::spawn(inner.clone(), committer::Pen { journal, tide, batch }, receiver)
+        let committer = committer::spawn(inner.clone(), committer::Files { journal, tide, batch, lock }, receiver)
             .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         *inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(committer);
         Ok(Store { inner })
@@ -267,6 +275,19 @@ impl Store {
             // A committer that panicked has said so through the panic hook, and nothing is left to wait for.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+
+    /// Does the thread that writes turn its queue over? It does that while the disk refuses as well; one that hangs or is
+    /// gone does not answer within this time.
+    pub async fn has_pulse(&self, within: Duration) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.lock().send(committer::Order::Pulse(answer));
+        matches!(tokio::time::timeout(within, answered).await, Ok(Ok(())))
+    }
+
+    /// Says why once the store cannot go on in this process: it must end then, and be started again.
+    pub fn given_up(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.inner.given_up.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
@@ -487,7 +508,7 @@ impl Store {
 
     /// Bytes that the store takes on disk; 0 while it is being opened again.
     pub fn size_on_disk(&self) -> u64 {
-        self.read(Engine::size_on_disk).unwrap_or(0)
+        self.read(|engine| Ok(engine.size_on_disk())).unwrap_or(0)
     }
 
     /// The folder it lies in.
@@ -495,15 +516,14 @@ impl Store {
         &self.inner.dir
     }
 
-    /// Reads from the trees; the engine is gone while the store is being opened again, and a sled that panics on a
-    /// damaged page is an error here, not a panic.
-    fn read<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, Unavailable> {
+    /// Reads from the trees; the engine is gone while the store is being opened again. A read that the disk refuses is an
+    /// error here, never an absence; one that finds damage, or makes sled panic, has the store opened again as well.
+    fn read<T>(&self, look: impl FnOnce(&Engine) -> Result<T, handle::Fault>) -> Result<T, Unavailable> {
         let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
         let Some(engine) = engine.as_ref() else { return Err(Unavailable { reason: "it is being reopened".into() }) };
-        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(engine)));
-        looked.map_err(|_| {
+        handle::guarded(|| look(engine)).map_err(|fault| {
             self.lock().suspect();
-            Unavailable { reason: "the store is damaged (sled panicked while reading); it is being mended".into() }
+            Unavailable { reason: format!("it cannot be read ({fault}), it is being reopened").into() }
         })
     }
 }

@@ -27,6 +27,9 @@ const DRAIN: Duration = Duration::from_secs(11);
 const CLOSE: Duration = Duration::from_secs(2);
 const RELOAD: Duration = Duration::from_secs(30);
 const STATUS_EVERY: Duration = Duration::from_secs(30);
+/// How long the supervisor and the store's thread may take to show that they are at work.
+const ALIVE_WITHIN: Duration = Duration::from_secs(10);
+const STARTED_AGAIN: &str = "the service manager starts the daemon again; see the log";
 
 /// How a second signal ends the process: as the shell says for a process killed by SIGTERM.
 const NOW: i32 = 143;
@@ -105,6 +108,7 @@ async fn live(
     }
     systemd::ready(&status_line(&house));
     let pulse = tokio::spawn(pulse(house.clone(), supervisor.clone()));
+    let mut store_gave_up = house.store.given_up();
     let outcome = loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -118,7 +122,12 @@ async fn live(
             changed = verdict.changed() => {
                 let reason = verdict.borrow().clone().unwrap_or_else(|| "the supervisor is gone".to_owned());
                 debug_assert!(changed.is_ok() || !reason.is_empty());
-                break Err(Failure::new(exit::INTERNAL, reason, "the service manager starts the daemon again; see the log"));
+                break Err(Failure::new(exit::INTERNAL, reason, STARTED_AGAIN));
+            }
+            // The store sends a reason and nothing else, and outlives this loop.
+            Ok(_) = store_gave_up.changed() => {
+                let reason = store_gave_up.borrow().as_deref().unwrap_or_default().to_owned();
+                break Err(Failure::new(exit::INTERNAL, format!("the store gave up: {reason}"), STARTED_AGAIN));
             }
         }
     };
@@ -176,13 +185,21 @@ async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<Superviso
     }
 }
 
-/// The status line for systemd, and the watchdog: fed only while the supervisor answers.
+/// The status for systemd, and the watchdog: fed only while both the supervisor and the thread that writes the store
+/// answer. That thread answers while the disk refuses, too: a full disk is no reason to be killed.
 async fn pulse(house: Arc<House>, supervisor: ActorRef<SupervisorMsg>) {
     let watchdog = systemd::watchdog_interval();
     let mut tick = tokio::time::interval(watchdog.unwrap_or(STATUS_EVERY).min(STATUS_EVERY));
     loop {
         tick.tick().await;
-        if call_t!(supervisor, SupervisorMsg::Ping, 10_000).is_ok() && watchdog.is_some() {
+        let supervisor = async { call_t!(supervisor, SupervisorMsg::Ping, ALIVE_WITHIN.as_millis() as u64).is_ok() };
+        let (supervisor, store) = tokio::join!(supervisor, house.store.has_pulse(ALIVE_WITHIN));
+        for (alive, which) in [(supervisor, "the supervisor"), (store, "the store's thread")] {
+            if !alive {
+                tracing::error!("watchdog: {which} did not answer within {ALIVE_WITHIN:?}, the next ping is left out");
+            }
+        }
+        if supervisor && store && watchdog.is_some() {
             systemd::ping();
         }
         if house.reload_error().is_none() {

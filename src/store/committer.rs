@@ -1,163 +1,344 @@
-//! The one thread that writes: gathers what waits, makes it durable as one transaction and in the journal, answers;
+//! The one thread that writes: gathers what waits, makes it durable as one transaction and in the backup log, answers;
 //! and when the disk refuses, takes the store down and brings it back.
+//!
+//! # Supervision
+//!
+//! The thread's whole work runs behind a guard. A panic that reaches it counts as a failed commit: what waits is refused,
+//! the store is opened anew. A second one without a successful commit between them is a bug that repeats itself, and a
+//! database whose lock an earlier handle does not let go is one that this process cannot open again: then the store gives
+//! up ([`Store::given_up`](super::Store::given_up)), which ends the process with a code on which the service manager
+//! starts it. A disk that refuses is neither, however long it does.
+//!
+//! The thread answers a [pulse](Order::Pulse) each time it takes something from its queue, also while the store is down
+//! and waits to be opened. Whoever feeds a watchdog asks for one: no answer means that the thread hangs.
 
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::core::Core;
-use super::engine::Write;
+use super::engine::{OpenError, Write};
+use super::handle::{Fault, panic_text};
 use super::journal::{Journal, Tide};
 use super::rebuild;
+use super::seal::Keyring;
 use super::{Condition, Inner, Unavailable};
 use crate::model::LinkKey;
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
 const MAX_BATCH: usize = 512;
-/// How often a store that is down is tried again.
-const REOPEN_EVERY: Duration = Duration::from_secs(2);
+/// When a store that is down is tried again: soon at first, then less often.
+const REOPEN: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+/// How long a handle that this process has dropped may keep its lock.
+const LOCKED: Duration = Duration::from_secs(60);
+/// How long the database may take to open, which grows with its size, before it counts as hanging.
+const OPENING: Duration = Duration::from_secs(300);
+/// How often a thread that opens the database is looked at.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// What the thread is asked for.
+pub(super) enum Order {
+    /// Make these writes durable.
+    Commit(Request),
+    /// Show that the thread is at work.
+    Pulse(oneshot::Sender<()>),
+    /// A read met what may be damage: open the store anew, and mend it.
+    Suspect,
+}
 
 /// Writes that go together, and who waits for them. Without writes it is a barrier: answered when everything queued
 /// before it is durable.
 pub(super) struct Request {
     pub writes: Vec<Write>,
     pub notes: Vec<(LinkKey, u64)>,
-    /// The journal is to be written anew once the writes are durable.
+    /// The backup log is to be written anew once the writes are durable.
     pub rewrite_journal: bool,
-    /// A read met damage: the store is to be opened again, and mended.
-    pub suspect: bool,
+    /// The thread is to panic over it.
+    #[cfg(test)]
+    pub panics: bool,
     pub done: oneshot::Sender<Result<(), Unavailable>>,
 }
 
 /// What only the committer touches.
-pub(super) struct Pen {
+pub(super) struct Files {
     pub journal: Journal,
     pub tide: Tide,
     /// The number of the newest transaction.
     pub batch: u64,
+    /// Keeps other processes out.
+    pub lock: File,
 }
 
-pub(super) fn spawn(
+struct Committer {
     inner: Arc<Inner>,
-    mut pen: Pen,
-    mut queue: mpsc::UnboundedReceiver<Request>,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("store-commit".into()).spawn(move || {
-        let mut batch = Vec::with_capacity(MAX_BATCH);
-        while queue.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-            match commit(&inner, &mut pen, &mut batch) {
-                Ok(()) => answer(&inner, &mut batch),
-                Err(reason) => recover(&inner, &mut pen, reason.into(), &mut batch, &mut queue),
-            }
-        }
-        drop_engine(&inner);
-    })
+    files: Files,
+    queue: Receiver<Order>,
+    /// What is being made durable; refused when that fails.
+    batch: Vec<Request>,
+    /// Why the store is down.
+    down: Option<Arc<str>>,
+    /// Commits that succeeded.
+    commits: u64,
 }
 
-/// The journal comes second: it is never ahead of the database, and both are before the answer.
-fn commit(inner: &Inner, pen: &mut Pen, batch: &mut [Request]) -> Result<(), String> {
-    if batch.iter().any(|request| request.suspect) {
-        return Err("a read found it damaged".into());
-    }
-    let writes: Vec<Write> = batch.iter_mut().flat_map(|request| std::mem::take(&mut request.writes)).collect();
-    if !writes.is_empty() {
-        write(inner, pen, writes)?;
-    }
-    if batch.iter().any(|request| request.rewrite_journal) {
-        let rewritten = pen.journal.rewrite(&inner.keyring(), pen.batch);
-        rewritten.map_err(|e| format!("the journal cannot be written anew: {e}"))?;
-    }
-    Ok(())
+/// How the work ended.
+enum End {
+    /// The store was closed.
+    Closed,
+    /// It cannot go on in this process.
+    GaveUp(String),
 }
 
-fn write(inner: &Inner, pen: &mut Pen, writes: Vec<Write>) -> Result<(), String> {
-    let engine = inner.engine.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
-    pen.batch += 1;
-    let keyring = inner.keyring();
-    let journaled = pen.journal.choose(&keyring, pen.batch, &writes);
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.commit(writes, pen.batch)))
-        .unwrap_or_else(|_| Err("sled panicked while writing".into()))?;
-    pen.journal.append(&keyring, pen.batch, journaled).map_err(|e| format!("the journal cannot be written: {e}"))?;
-    pen.tide.rise(pen.batch).map_err(|e| format!("the tide cannot be written: {e}"))
+pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> std::io::Result<JoinHandle<()>> {
+    let committer = Committer { inner, files, queue, batch: Vec::new(), down: None, commits: 0 };
+    std::thread::Builder::new().name("store-commit".into()).spawn(move || committer.supervise())
 }
 
-fn answer(inner: &Inner, batch: &mut Vec<Request>) {
-    let has_news = {
-        let mut core = inner.lock();
-        batch.iter().for_each(|request| core.are_durable(&request.notes));
-        core.desk.has_news()
-    };
-    if has_news {
-        inner.notices.send_modify(|n| *n += 1);
-    }
-    for request in batch.drain(..) {
-        // Whoever stopped waiting does not mind.
-        let _ = request.done.send(Ok(()));
-    }
-}
-
-/// Nothing more is accepted, everything queued is refused, and the store is opened again until it can be.
-fn recover(
-    inner: &Inner,
-    pen: &mut Pen,
-    reason: Arc<str>,
-    batch: &mut Vec<Request>,
-    queue: &mut mpsc::UnboundedReceiver<Request>,
-) {
-    inner.lock().take_down(reason.clone());
-    inner.condition.send_replace(Condition::Down(reason.clone()));
-    tracing::error!(%reason, store = %inner.dir.display(), "the store cannot write; deliveries are answered 503 until it can");
-    let refusal = Err(Unavailable { reason });
-    while let Ok(request) = queue.try_recv() {
-        batch.push(request);
-    }
-    for request in batch.drain(..) {
-        let _ = request.done.send(refusal.clone());
-    }
-    drop_engine(inner);
-    let mut said = String::new();
-    loop {
-        match reopen(inner) {
-            Ok(fresh) => {
-                *pen = fresh;
-                break;
-            }
-            Err(error) => {
-                let text = error.to_string();
-                if said != text {
-                    tracing::error!(error = %text, "the store does not open yet; trying again");
-                    said = text;
+impl Committer {
+    fn supervise(mut self) {
+        let mut panicked_after = None;
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.work())) {
+                Ok(End::Closed) => return self.close(),
+                Ok(End::GaveUp(reason)) => return self.give_up(&reason),
+                Err(_) if panicked_after == Some(self.commits) => {
+                    return self.give_up("its thread panicked twice without a commit between");
+                }
+                Err(payload) => {
+                    panicked_after = Some(self.commits);
+                    let reason = format!("its thread panicked: {}", panic_text(&*payload));
+                    tracing::error!("store: {reason}, the store is opened anew");
+                    self.down = Some(reason.into());
                 }
             }
         }
-        if inner.lock().is_closed() {
-            return;
-        }
-        std::thread::sleep(REOPEN_EVERY);
     }
-    tracing::info!(store = %inner.dir.display(), "the store is back");
+
+    fn work(&mut self) -> End {
+        loop {
+            if let Some(reason) = self.down.clone() {
+                if let Some(end) = self.recover(&reason) {
+                    return end;
+                }
+                self.down = None;
+            }
+            let Ok(order) = self.queue.recv() else { return End::Closed };
+            self.gather(order);
+            match self.down.is_none().then(|| self.commit()) {
+                Some(Ok(())) => self.answer(),
+                Some(Err(reason)) => self.down = Some(reason.into()),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes what waits, up to a limit.
+    fn gather(&mut self, first: Order) {
+        let mut next = Some(first);
+        while let Some(order) = next {
+            self.take(order);
+            next = if self.batch.len() < MAX_BATCH { self.queue.try_recv().ok() } else { None };
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Commit(request) => self.batch.push(request),
+            Order::Suspect => self.down = Some("a read found what may be damage".into()),
+            // Nobody waits for one that came too late.
+            Order::Pulse(answer) => drop(answer.send(())),
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), String> {
+        #[cfg(test)]
+        assert!(!self.batch.iter().any(|request| request.panics), "a test asked for it");
+        let writes: Vec<Write> =
+            self.batch.iter_mut().flat_map(|request| std::mem::take(&mut request.writes)).collect();
+        if !writes.is_empty() {
+            self.write(&writes)?;
+            self.commits += 1;
+        }
+        if self.files.journal.has_grown() || self.batch.iter().any(|request| request.rewrite_journal) {
+            let rewritten = self.files.journal.rewrite(&self.inner.dir, &self.inner.keyring(), self.files.batch);
+            rewritten.map_err(|e| format!("the backup log cannot be written anew: {e}"))?;
+        }
+        Ok(())
+    }
+
+    /// The backup log comes second: it is never ahead of the database, and both are before the answer.
+    fn write(&mut self, writes: &[Write]) -> Result<(), String> {
+        let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
+        let files = &mut self.files;
+        files.batch += 1;
+        let records = files.journal.choose(&self.inner.keyring(), files.batch, writes);
+        engine.commit(writes, files.batch).map_err(|fault| fault.to_string())?;
+        files.journal.append(&records).map_err(|e| format!("the backup log cannot be written: {e}"))?;
+        files.tide.rise(files.batch).map_err(|e| format!("the tide cannot be written: {e}"))
+    }
+
+    fn answer(&mut self) {
+        let has_news = {
+            let mut core = self.inner.lock();
+            self.batch.iter().for_each(|request| core.are_durable(&request.notes));
+            core.desk.has_news()
+        };
+        if has_news {
+            self.inner.notices.send_modify(|n| *n += 1);
+        }
+        for request in self.batch.drain(..) {
+            // Whoever stopped waiting does not mind.
+            let _ = request.done.send(Ok(()));
+        }
+    }
+
+    /// Nothing more is accepted, everything queued is refused, and the store is opened again until it can be.
+    fn recover(&mut self, reason: &Arc<str>) -> Option<End> {
+        let inner = self.inner.clone();
+        inner.lock().take_down(reason.clone());
+        inner.condition.send_replace(Condition::Down(reason.clone()));
+        tracing::error!(%reason, store = %inner.dir.display(), "the store cannot write; deliveries are answered 503 until it can");
+        while let Ok(order) = self.queue.try_recv() {
+            self.take(order);
+        }
+        self.refuse(reason);
+        drop_engine(&inner);
+        let (mut said, mut locked_since) = (String::new(), None);
+        for pause in REOPEN.iter().chain(std::iter::repeat(&REOPEN[REOPEN.len() - 1])) {
+            match self.reopen(reason) {
+                None => return Some(End::GaveUp("its database does not open and does not fail to".into())),
+                Some(Ok(())) => {
+                    tracing::info!(store = %inner.dir.display(), "the store is back");
+                    return None;
+                }
+                Some(Err(error)) => {
+                    let since = *locked_since.get_or_insert_with(Instant::now);
+                    match error {
+                        OpenError::Locked { .. } if since.elapsed() > LOCKED => {
+                            return Some(End::GaveUp("an earlier handle on its database does not close".into()));
+                        }
+                        OpenError::Locked { .. } => {}
+                        _ => locked_since = None,
+                    }
+                    let text = with_cause(&error);
+                    if said != text {
+                        tracing::error!(error = %text, "the store does not open yet; trying again");
+                        said = text;
+                    }
+                }
+            }
+            if inner.lock().is_closed() {
+                return Some(End::Closed);
+            }
+            self.wait(*pause, reason);
+        }
+        None
+    }
+
+    /// Lets time pass while the store is down; what still comes is refused.
+    fn wait(&mut self, pause: Duration, reason: &Arc<str>) {
+        let until = Instant::now() + pause;
+        loop {
+            match self.queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(order) => self.take(order),
+                Err(RecvTimeoutError::Timeout) => break,
+                // Closed meanwhile, which is looked for before each pause.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.refuse(reason);
+        }
+    }
+
+    fn refuse(&mut self, reason: &Arc<str>) {
+        for request in self.batch.drain(..) {
+            let _ = request.done.send(Err(Unavailable { reason: reason.clone() }));
+        }
+    }
+
+    /// Opens the store on a thread of its own, so that pulses are answered however long it takes; `None` when it hangs.
+    fn reopen(&mut self, reason: &Arc<str>) -> Option<Result<(), OpenError>> {
+        let (inner, keyring) = (self.inner.clone(), self.inner.keyring());
+        let began = Instant::now();
+        let opening =
+            std::thread::Builder::new().name("store-open".into()).spawn(move || open_again(&inner.dir, &keyring));
+        let opening = match opening {
+            Ok(opening) => opening,
+            Err(source) => return Some(Err(OpenError::Io { path: self.inner.dir.clone(), source })),
+        };
+        while !opening.is_finished() {
+            if began.elapsed() > OPENING {
+                return None;
+            }
+            self.wait(GLANCE, reason);
+        }
+        let opened = opening.join().unwrap_or_else(|payload| {
+            let fault = Fault::Suspect(format!("opening it panicked: {}", panic_text(&*payload)));
+            Err(OpenError::of(&self.inner.dir, fault))
+        });
+        Some(opened.map(|(opened, fresh)| self.put_in_force(opened, fresh)))
+    }
+
+    fn put_in_force(&mut self, opened: rebuild::Opened, fresh: Core) {
+        let rebuild::Opened { engine, journal, tide, batch, mended } = opened;
+        let inner = &self.inner;
+        *inner.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
+        inner.lock().replace(fresh);
+        inner.note_mended(mended);
+        (self.files.journal, self.files.tide, self.files.batch) = (journal, tide, batch);
+        inner.condition.send_replace(Condition::Up);
+        inner.notices.send_modify(|n| *n += 1);
+    }
+
+    fn close(self) {
+        let engine = self.inner.engine.write().unwrap_or_else(PoisonError::into_inner).take();
+        if engine.is_some_and(super::engine::Engine::close)
+            && let Err(error) = self.files.tide.close(self.files.batch)
+        {
+            tracing::debug!(%error, "store: closed, without a mark that it was; the next start takes longer");
+        }
+    }
+
+    fn give_up(mut self, reason: &str) {
+        let reason: Arc<str> = reason.into();
+        tracing::error!(store = %self.inner.dir.display(), "store: {reason}, the process ends");
+        self.inner.lock().close(&reason);
+        self.inner.condition.send_replace(Condition::Down(reason.clone()));
+        while let Ok(order) = self.queue.try_recv() {
+            self.take(order);
+        }
+        self.refuse(&reason);
+        drop_engine(&self.inner);
+        self.inner.given_up.send_replace(Some(reason));
+    }
 }
 
-fn reopen(inner: &Inner) -> Result<Pen, super::OpenError> {
-    let opened = rebuild::open(&inner.dir, &inner.keyring())?;
-    let rebuild::Opened { engine, journal, tide, batch, mended } = opened;
+fn open_again(dir: &Path, keyring: &Keyring) -> Result<(rebuild::Opened, Core), OpenError> {
+    let opened = rebuild::open(dir, keyring)?;
     // The loader needs a queue only to hand it on; the one in use stays.
-    let (unused, _) = mpsc::unbounded_channel();
-    let fresh = Core::load(&engine, unused)?;
-    engine.prove_writable(batch).map_err(|e| engine.cannot_write(e))?;
-    *inner.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
-    inner.lock().replace(fresh);
-    inner.note_mended(mended);
-    inner.condition.send_replace(Condition::Up);
-    inner.notices.send_modify(|n| *n += 1);
-    Ok(Pen { journal, tide, batch })
+    let (unused, _) = std::sync::mpsc::channel();
+    let fresh = Core::load(dir, &opened.engine, unused)?;
+    opened.engine.prove_writable(opened.batch).map_err(|fault| OpenError::of(dir, fault))?;
+    Ok((opened, fresh))
 }
 
-/// Closing sled flushes; on a disk that refuses it may panic, which must not end the thread that will reopen it.
 fn drop_engine(inner: &Inner) {
-    let engine = inner.engine.write().unwrap_or_else(PoisonError::into_inner).take();
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(engine)));
+    drop(inner.engine.write().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+fn with_cause(error: &OpenError) -> String {
+    let cause = std::error::Error::source(error);
+    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }

@@ -2,15 +2,17 @@
 //! store's one lock; the writes they cause are gathered and handed to the committer in the same order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
 
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::codec;
-use super::committer::Request;
+use super::committer::{Order, Request};
 use super::deletions::{awaited, open_deletions};
 use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
+use super::handle::{Fault, guarded};
 use super::notices::{self, Desk};
 use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, Sealed, account_key};
 use super::seal::KeyId;
@@ -44,24 +46,23 @@ pub(super) struct Core {
     writes: Vec<Write>,
     must_wait: bool,
     durable_notes: Vec<(LinkKey, u64)>,
-    queue: Option<mpsc::UnboundedSender<Request>>,
+    queue: Option<mpsc::Sender<Order>>,
     down: Option<Arc<str>>,
     seq: u64,
     damaged: u64,
     rewrite_journal: bool,
+    /// The committer is to panic over the next decision.
+    #[cfg(test)]
+    pub(super) panics: bool,
     /// The key of whatever a rotation seals last.
     pub(super) base_key: KeyId,
 }
 
 impl Core {
     /// Reads everything from disk.
-    pub(super) fn load(engine: &Engine, queue: mpsc::UnboundedSender<Request>) -> Result<Self, OpenError> {
-        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Loader::new(engine).load()));
-        let mut loader = match loaded {
-            Ok(Ok(loader)) => loader,
-            Ok(Err(detail)) => return Err(engine.damaged(detail)),
-            Err(_) => return Err(engine.damaged("sled panicked while reading".into())),
-        };
+    pub(super) fn load(dir: &Path, engine: &Engine, queue: mpsc::Sender<Order>) -> Result<Self, OpenError> {
+        let fault = |fault| OpenError::of(dir, fault);
+        let mut loader = guarded(|| Loader::new(engine).load()).map_err(fault)?;
         let mut by_page: HashMap<PageId, BTreeSet<UserId>> = HashMap::new();
         let mut by_person: HashMap<AppUserId, BTreeSet<LinkKey>> = HashMap::new();
         for (link, record) in &loader.links {
@@ -95,7 +96,9 @@ impl Core {
             seq,
             damaged: loader.damaged,
             rewrite_journal: false,
-            base_key: engine.check_key().map_err(|detail| engine.damaged(detail))?,
+            #[cfg(test)]
+            panics: false,
+            base_key: engine.check_key().map_err(fault)?,
         })
     }
 
@@ -168,27 +171,28 @@ impl Core {
         self.must_wait = false;
         let (done, waiting) = oneshot::channel();
         let writes = std::mem::take(&mut self.writes);
-        let rewrite_journal = std::mem::take(&mut self.rewrite_journal);
-        let request = Request { writes, notes, rewrite_journal, suspect: false, done };
-        if let Some(queue) = &self.queue {
-            // A committer that is gone drops the request, and the waiting end learns of it.
-            let _ = queue.send(request);
-        }
+        let request = Request {
+            writes,
+            notes,
+            rewrite_journal: std::mem::take(&mut self.rewrite_journal),
+            #[cfg(test)]
+            panics: std::mem::take(&mut self.panics),
+            done,
+        };
+        self.send(Order::Commit(request));
         Some(waiting)
     }
 
-    /// A read met damage: the committer opens the store again.
+    /// A read met what may be damage: the committer opens the store again.
     pub(super) fn suspect(&self) {
+        self.send(Order::Suspect);
+    }
+
+    /// Hands something to the committer.
+    pub(super) fn send(&self, order: Order) {
         if let Some(queue) = &self.queue {
-            let (done, _) = oneshot::channel();
-            // A committer that is gone has closed the store already.
-            let _ = queue.send(Request {
-                writes: Vec::new(),
-                notes: Vec::new(),
-                rewrite_journal: false,
-                suspect: true,
-                done,
-            });
+            // A committer that is gone drops what waits, and the waiting end learns of it.
+            let _ = queue.send(order);
         }
     }
 
@@ -434,7 +438,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn load(mut self) -> Result<Self, String> {
+    fn load(mut self) -> Result<Self, Fault> {
         let link = LinkKey::from_bytes;
         self.links = self.tree(Tree::Links, link)?.into_iter().collect();
         self.marks = self.tree(Tree::Marks, link)?.into_iter().collect();
@@ -457,10 +461,10 @@ impl<'a> Loader<'a> {
         &mut self,
         tree: Tree,
         key_of: impl Fn(&[u8]) -> Option<K>,
-    ) -> Result<Vec<(K, V)>, String> {
+    ) -> Result<Vec<(K, V)>, Fault> {
         let mut found = Vec::new();
         for record in self.engine.records(tree) {
-            let (key, value) = record.map_err(|e| e.to_string())?;
+            let (key, value) = record.map_err(Fault::from)?;
             match (key_of(&key), codec::decode(tree.name(), &value)) {
                 (Some(key), Ok(value)) => found.push((key, value)),
                 (key, value) => {

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::codec;
 use super::core::Core;
 use super::engine::{Engine, Tree};
+use super::handle::Fault;
 use super::records::{
     AccountRecord, LinkRecord, LoginRecord, SessionRecord, account_context, account_key, link_context, open_token,
     seal_token,
@@ -234,10 +235,10 @@ impl Store {
         let store = self.clone();
         let looked = tokio::task::spawn_blocking(move || {
             store.read(|engine| {
-                let mut gone = expired(engine, Tree::Sessions, now, |r: SessionRecord| r.expires_at);
-                gone.extend(expired(engine, Tree::Logins, now, |r: LoginRecord| r.expires_at));
-                gone.extend(expired(engine, Tree::States, now, |expires_at: Millis| expires_at));
-                gone
+                let mut gone = expired(engine, Tree::Sessions, now, |r: SessionRecord| r.expires_at)?;
+                gone.extend(expired(engine, Tree::Logins, now, |r: LoginRecord| r.expires_at)?);
+                gone.extend(expired(engine, Tree::States, now, |expires_at: Millis| expires_at)?);
+                Ok(gone)
             })
         });
         let gone = looked.await.map_err(|_| Unavailable { reason: "the sweep broke off".into() })??;
@@ -259,9 +260,9 @@ pub(super) fn login_context(hash: &[u8; 32]) -> Vec<u8> {
     [b"login\0".as_slice(), hash].concat()
 }
 
-fn get<T: serde::de::DeserializeOwned>(engine: &Engine, tree: Tree, key: &[u8]) -> Option<T> {
-    let value = engine.get(tree, key).ok().flatten()?;
-    codec::decode(tree.name(), &value).ok()
+fn get<T: serde::de::DeserializeOwned>(engine: &Engine, tree: Tree, key: &[u8]) -> Result<Option<T>, Fault> {
+    let value = engine.get(tree, key)?;
+    Ok(value.and_then(|value| codec::decode(tree.name(), &value).ok()))
 }
 
 fn expired<T: serde::de::DeserializeOwned>(
@@ -269,10 +270,19 @@ fn expired<T: serde::de::DeserializeOwned>(
     tree: Tree,
     now: Millis,
     ends: impl Fn(T) -> Millis,
-) -> Vec<(Tree, Vec<u8>)> {
-    let records = engine.records(tree).filter_map(Result::ok);
-    let over = records.filter(|(_, value)| codec::decode::<T>(tree.name(), value).is_ok_and(|r| ends(r) <= now));
-    over.take(SWEEP_AT_ONCE).map(|(key, _)| (tree, key.to_vec())).collect()
+) -> Result<Vec<(Tree, Vec<u8>)>, Fault> {
+    let over = |value: &[u8]| codec::decode::<T>(tree.name(), value).is_ok_and(|r| ends(r) <= now);
+    let mut found = Vec::new();
+    for record in engine.records(tree) {
+        let (key, value) = record.map_err(Fault::from)?;
+        if over(&value) {
+            found.push((tree, key.to_vec()));
+        }
+        if found.len() == SWEEP_AT_ONCE {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn put_account(core: &mut Core, keyring: &Keyring, user: UserId, account: NewAccount) {

@@ -13,6 +13,7 @@
 use super::codec;
 use super::core::{AccountKey, Core};
 use super::engine::{Engine, Tree};
+use super::handle::Fault;
 use super::people::login_context;
 use super::records::{
     AccountRecord, LinkRecord, LoginRecord, Sealed, account_context, link_context, open_token, seal_token,
@@ -71,12 +72,14 @@ impl Store {
     pub(super) fn live_logins(&self) -> Result<Vec<Login>, Unavailable> {
         let now = Millis::now();
         self.read(|engine| {
-            let records = engine.records(Tree::Logins).filter_map(Result::ok);
-            let logins = records.filter_map(|(key, value)| {
-                let record: LoginRecord = codec::decode(Tree::Logins.name(), &value).ok()?;
-                Some((key.as_ref().try_into().ok()?, record))
-            });
-            logins.filter(|(_, record): &Login| record.expires_at > now).collect()
+            let mut logins = Vec::new();
+            for record in engine.records(Tree::Logins) {
+                let (key, value) = record.map_err(Fault::from)?;
+                let record: Option<LoginRecord> = codec::decode(Tree::Logins.name(), &value).ok();
+                let login = key.as_ref().try_into().ok().zip(record);
+                logins.extend(login.filter(|(_, record): &Login| record.expires_at > now));
+            }
+            Ok(logins)
         })
     }
 

@@ -25,7 +25,7 @@ const ADA: &str = "2210000000000101";
 /// Runs the first pages, as many as are asked for.
 const BRUNO: &str = "2210000000000102";
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
 const GLANCE: Duration = Duration::from_millis(25);
 
 /// Looks until the condition holds; how long that took, or `None` when `limit` passed first.
@@ -189,6 +189,11 @@ impl Ground {
         self.write_config("");
     }
 
+    /// Where the file is.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Writes the file, with something after it.
     pub fn write_config(&self, more: &str) {
         // Whole or not at all: the daemon may be starting.
@@ -235,6 +240,12 @@ impl Ground {
             }
         }
         size(&self.store)
+    }
+
+    /// The names of what lies in the store's folder.
+    pub fn store_files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.store).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// Reads what was logged since the last time.

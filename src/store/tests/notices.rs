@@ -188,8 +188,8 @@ async fn a_store_that_lost_its_end_knows_no_fields() {
     write(&store, &link, 1, object("A", "1")).await;
     store.close().await;
     drop(store);
-    let (tide, high) = journal::Tide::open(dir.path()).unwrap();
-    tide.rise(high + 1).unwrap();
+    let (tide, last) = journal::Tide::open(dir.path()).unwrap();
+    tide.rise(last.batch + 1).unwrap();
     let store = on(dir.path());
     assert!(store.mended().is_some());
     all(&store, &lane(&link)).await;
@@ -203,7 +203,7 @@ async fn a_notice_on_its_way_to_disk_does_not_go_out_before_it_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let store = on(dir.path());
     let link = LinkKey::new(UserId::random(), page(1));
-    let on_disk = || store.read(|engine| engine.records(engine::Tree::Notices).count()).unwrap();
+    let on_disk = || store.read(|engine| Ok(engine.records(engine::Tree::Notices).count())).unwrap();
     // Decided, and not yet handed to the committer: what another task sees between the two.
     store.lock().tell(Told::Linked { link: link.clone(), anew: false });
     assert_eq!(on_disk(), 0);
