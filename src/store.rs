@@ -55,6 +55,7 @@ mod committer;
 mod core;
 pub mod deletions;
 mod engine;
+mod erasure;
 mod folder;
 mod handle;
 pub(crate) mod journal;
@@ -63,6 +64,7 @@ pub mod notices;
 pub mod people;
 mod rebuild;
 pub mod records;
+mod renewal;
 pub mod rotation;
 pub mod seal;
 mod told;
@@ -213,6 +215,8 @@ struct Inner {
     notices: watch::Sender<u64>,
     /// Why the store cannot go on in this process.
     given_up: watch::Sender<Option<Arc<str>>>,
+    /// Bumped when an erasure was carried out.
+    erased: watch::Sender<u64>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     mended: Mutex<Option<String>>,
 }
@@ -258,11 +262,13 @@ impl Store {
             progress: watch::Sender::new(0),
             notices: watch::Sender::new(0),
             given_up: watch::Sender::new(None),
+            erased: watch::Sender::new(0),
             thread: Mutex::new(None),
             mended: Mutex::new(mended),
         });
-        let committer = committer::spawn(inner.clone(), committer::Files { journal, tide, batch, lock }, receiver)
-            .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        let committer =
+            committer::spawn(inner.clone(), committer::Files { journal, tide, batch, _lock: lock }, receiver)
+                .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         *inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(committer);
         Ok(Store { inner })
     }

@@ -4,7 +4,8 @@
 //! Both come as a `signed_request`. Deauthorizing stops that person's links everywhere: they are parked, durably,
 //! before the answer. A deletion drops the links, the tokens and the login in the store and owes Spaces a delete for
 //! each object, all durable before the confirmation code is handed out; the uploader carries the deletes out, however
-//! long that takes, and the status page counts what is left.
+//! long that takes, and the status page counts what is left. When the objects are gone, the store's own files are erased
+//! of what they still hold of the person; only then the page says that the data is deleted.
 
 use std::sync::Arc;
 
@@ -87,14 +88,21 @@ pub(super) fn status(house: &House, code: &str) -> Answer {
         let body = "<p>This confirmation code is not known here. Check that it is complete.</p>";
         return answers::page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
     };
-    let Deletion { asked_at, objects, open, done_at, versions_unknown } = deletion;
-    let (title, mut text) = if open == 0 {
-        let text = "Access tokens, the record of your login and the stored page data are gone.";
+    let Deletion { asked_at, objects, open, erasing, done_at, versions_unknown } = deletion;
+    let (title, mut text) = if done_at.is_some() {
+        let text =
+            "Access tokens, the record of your login and the stored page data are gone, from our own files as well.";
         ("Your data is deleted", text.to_owned())
+    } else if erasing {
+        let text = "The stored page data is gone. Access tokens and the record of your login are not used any more; what \
+                    is left of them in our own files is being erased. This finishes by itself, within minutes as a rule; \
+                    look again later.";
+        ("Your data is being deleted", text.to_owned())
     } else {
         let text = format!(
-            "Access tokens and the record of your login are gone. Stored page data still to be deleted: {open} of \
-             {objects}. This finishes by itself; look again later."
+            "Access tokens and the record of your login are not used any more. Stored page data still to be deleted: \
+             {open} of {objects}; what is left of all of it in our own files is erased after that. This finishes by \
+             itself; look again later."
         );
         ("Your data is being deleted", text)
     };

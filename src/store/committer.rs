@@ -27,8 +27,9 @@ use super::engine::{OpenError, Write};
 use super::handle::{Fault, panic_text};
 use super::journal::{Journal, Tide};
 use super::rebuild;
+use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
-use super::{Condition, Inner, Unavailable};
+use super::{Condition, Inner, Unavailable, folder};
 use crate::model::LinkKey;
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
@@ -47,6 +48,8 @@ const LOCKED: Duration = Duration::from_secs(60);
 const OPENING: Duration = Duration::from_secs(300);
 /// How often a thread that opens the database is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
+/// How long an order is waited for between two steps of a renewal.
+const BREATH: Duration = Duration::from_millis(2);
 
 /// What the thread is asked for.
 pub(super) enum Order {
@@ -63,8 +66,6 @@ pub(super) enum Order {
 pub(super) struct Request {
     pub writes: Vec<Write>,
     pub notes: Vec<(LinkKey, u64)>,
-    /// The backup log is to be written anew once the writes are durable.
-    pub rewrite_journal: bool,
     /// The thread is to panic over it.
     #[cfg(test)]
     pub panics: bool,
@@ -78,7 +79,7 @@ pub(super) struct Files {
     /// The number of the newest transaction.
     pub batch: u64,
     /// Keeps other processes out.
-    pub lock: File,
+    pub _lock: File,
 }
 
 struct Committer {
@@ -91,6 +92,8 @@ struct Committer {
     down: Option<Arc<str>>,
     /// Commits that succeeded.
     commits: u64,
+    renewal: Option<Renewal>,
+    schedule: Schedule,
 }
 
 /// How the work ended.
@@ -102,7 +105,16 @@ enum End {
 }
 
 pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> std::io::Result<JoinHandle<()>> {
-    let committer = Committer { inner, files, queue, batch: Vec::new(), down: None, commits: 0 };
+    let committer = Committer {
+        inner,
+        files,
+        queue,
+        batch: Vec::new(),
+        down: None,
+        commits: 0,
+        renewal: None,
+        schedule: Schedule::default(),
+    };
     std::thread::Builder::new().name("store-commit".into()).spawn(move || committer.supervise())
 }
 
@@ -134,13 +146,36 @@ impl Committer {
                 }
                 self.down = None;
             }
-            let Ok(order) = self.queue.recv() else { return End::Closed };
-            self.gather(order);
-            match self.down.is_none().then(|| self.commit()) {
-                Some(Ok(())) => self.answer(),
-                Some(Err(reason)) => self.down = Some(reason.into()),
-                None => {}
+            match self.next_order() {
+                Ok(order) => self.carry_out(order),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return End::Closed,
             }
+            if self.down.is_none()
+                && let Err(reason) = self.renew()
+            {
+                self.down = Some(reason.into());
+            }
+        }
+    }
+
+    /// Waits for an order, no longer than until there is something to do for a renewal.
+    fn next_order(&self) -> Result<Order, RecvTimeoutError> {
+        if self.renewal.is_some() {
+            self.queue.recv_timeout(BREATH)
+        } else if self.is_renewal_due() {
+            self.queue.recv_timeout(self.schedule.wait())
+        } else {
+            self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        self.gather(order);
+        match self.down.is_none().then(|| self.commit()) {
+            Some(Ok(())) => self.answer(),
+            Some(Err(reason)) => self.down = Some(reason.into()),
+            None => {}
         }
     }
 
@@ -171,23 +206,100 @@ impl Committer {
             self.write(&writes)?;
             self.commits += 1;
         }
-        if self.files.journal.has_grown() || self.batch.iter().any(|request| request.rewrite_journal) {
-            let rewritten = self.files.journal.rewrite(&self.inner.dir, &self.inner.keyring(), self.files.batch);
-            rewritten.map_err(|e| format!("the backup log cannot be written anew: {e}"))?;
-        }
         Ok(())
     }
 
     /// The backup log comes second: it is never ahead of the database, and both are before the answer.
     fn write(&mut self, writes: &[Write]) -> Result<(), String> {
-        let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
-        let files = &mut self.files;
-        files.batch += 1;
-        let records = files.journal.choose(&self.inner.keyring(), files.batch, writes);
-        engine.commit(writes, files.batch).map_err(|fault| fault.to_string())?;
-        files.journal.append(&records).map_err(|e| format!("the backup log cannot be written: {e}"))?;
-        files.tide.rise(files.batch).map_err(|e| format!("the tide cannot be written: {e}"))
+        let also = {
+            let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
+            let files = &mut self.files;
+            files.batch += 1;
+            let records = files.journal.choose(&self.inner.keyring(), files.batch, writes);
+            engine.commit(writes, files.batch).map_err(|fault| fault.to_string())?;
+            files.journal.append(&records).map_err(|e| format!("the backup log cannot be written: {e}"))?;
+            files.tide.rise(files.batch).map_err(|e| format!("the tide cannot be written: {e}"))?;
+            self.renewal.as_mut().map(|renewal| renewal.also(writes, files.batch, &records))
+        };
+        if let Some(Err(fault)) = also {
+            self.abandon_renewal(&fault);
+        }
+        Ok(())
+    }
+
+    fn is_renewal_due(&self) -> bool {
+        self.inner.lock().erasures.owed().is_some() || self.files.journal.has_grown()
+    }
+
+    /// Goes on with a renewal, or begins one that is due. One that fails is tried again later; an error means that the
+    /// store must be opened anew.
+    fn renew(&mut self) -> Result<(), String> {
+        let due = self.renewal.is_none() && self.is_renewal_due() && self.schedule.wait().is_zero();
+        let copied = match &mut self.renewal {
+            Some(renewal) => {
+                let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
+                let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
+                renewal.step(engine, &self.inner.keyring(), self.files.batch)
+            }
+            None if due => {
+                let covers = self.inner.lock().erasures.owed();
+                Renewal::begin(&self.inner.dir, &self.inner.keyring(), covers).map(|renewal| {
+                    self.renewal = Some(renewal);
+                    false
+                })
+            }
+            None => return Ok(()),
+        };
+        match copied {
+            Ok(false) => Ok(()),
+            Ok(true) => self.finish_renewal(),
+            Err(fault) => {
+                self.abandon_renewal(&fault);
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything is copied: the fresh files take the place of the old ones.
+    fn finish_renewal(&mut self) -> Result<(), String> {
+        let Some(mut renewal) = self.renewal.take() else { return Ok(()) };
+        let (covers, last) = (renewal.covers, self.files.batch);
+        let erases_all = self.inner.lock().erasures.owed() == covers;
+        if let Err(fault) = renewal.seal(&self.inner.keyring(), last, erases_all) {
+            drop(renewal);
+            self.abandon_renewal(&fault);
+            return Ok(());
+        }
+        let took = renewal.took();
+        let engine =
+            renewal.replace(&mut self.files.journal).map_err(|f| format!("its new files have no names: {f}"))?;
+        self.files.batch = last + 1;
+        self.files.tide.rise(self.files.batch).map_err(|e| format!("the tide cannot be written: {e}"))?;
+        let old = self.inner.engine.write().unwrap_or_else(PoisonError::into_inner).replace(engine);
+        drop(old);
+        if let Err(error) = folder::remove_folder(&self.inner.dir.join(folder::REPLACED)) {
+            self.abandon_renewal(&error.into());
+            return Ok(());
+        }
+        self.schedule.succeeded(took);
+        tracing::debug!(?took, "store: the database and the backup log are renewed");
+        if let Some(number) = covers {
+            {
+                let mut core = self.inner.lock();
+                core.erased(number);
+                // What is decided with it goes through the queue like everything else, and nobody waits for it.
+                drop(core.submit());
+            }
+            self.inner.erased.send_modify(|n| *n += 1);
+        }
+        Ok(())
+    }
+
+    fn abandon_renewal(&mut self, fault: &Fault) {
+        self.renewal = None;
+        let pause = self.schedule.failed();
+        tracing::warn!(store = %self.inner.dir.display(), "store: what was removed cannot be erased yet ({fault}), next try in {pause:?}");
     }
 
     fn answer(&mut self) {
@@ -215,6 +327,7 @@ impl Committer {
             self.take(order);
         }
         self.refuse(reason);
+        self.renewal = None;
         drop_engine(&inner);
         let (mut said, mut locked_since) = (String::new(), None);
         for pause in REOPEN.iter().chain(std::iter::repeat(&REOPEN[REOPEN.len() - 1])) {
@@ -302,7 +415,8 @@ impl Committer {
         inner.notices.send_modify(|n| *n += 1);
     }
 
-    fn close(self) {
+    fn close(mut self) {
+        self.renewal = None;
         let engine = self.inner.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         if engine.is_some_and(super::engine::Engine::close)
             && let Err(error) = self.files.tide.close(self.files.batch)
@@ -320,6 +434,7 @@ impl Committer {
             self.take(order);
         }
         self.refuse(&reason);
+        self.renewal = None;
         drop_engine(&self.inner);
         self.inner.given_up.send_replace(Some(reason));
     }

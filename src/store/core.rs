@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 
 use super::codec;
 use super::committer::{Order, Request};
-use super::deletions::{awaited, open_deletions};
+use super::deletions::{awaited, cleared, open_deletions, waits_for_erasure};
 use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
+use super::erasure::{self, Erasures};
 use super::handle::{Fault, guarded};
 use super::notices::{self, Desk};
 use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, Sealed, account_key};
@@ -39,6 +40,8 @@ pub(super) struct Core {
     pub(super) open_deletions: BTreeSet<String>,
     /// Those of them that wait for the object of a link.
     pub(super) awaited: HashMap<LinkKey, BTreeSet<String>>,
+    /// Those whose objects are gone, and the erasure that each waits for.
+    pub(super) cleared: BTreeMap<String, u64>,
     pub(super) chores: BTreeMap<Chore, Arc<ChoreRecord>>,
     pub(super) used_states: HashMap<[u8; 16], Millis>,
     pub(super) taken_logins: HashMap<[u8; 32], Millis>,
@@ -50,7 +53,7 @@ pub(super) struct Core {
     down: Option<Arc<str>>,
     seq: u64,
     damaged: u64,
-    rewrite_journal: bool,
+    pub(super) erasures: Erasures,
     /// The committer is to panic over the next decision.
     #[cfg(test)]
     pub(super) panics: bool,
@@ -63,6 +66,8 @@ impl Core {
     pub(super) fn load(dir: &Path, engine: &Engine, queue: mpsc::Sender<Order>) -> Result<Self, OpenError> {
         let fault = |fault| OpenError::of(dir, fault);
         let mut loader = guarded(|| Loader::new(engine).load()).map_err(fault)?;
+        let owed = engine.get(Tree::Meta, erasure::key()).map_err(fault)?;
+        let erasure_owed = erasure::owed_since(owed.as_deref()).or_else(|| waits_for_erasure(&loader.deletions));
         let mut by_page: HashMap<PageId, BTreeSet<UserId>> = HashMap::new();
         let mut by_person: HashMap<AppUserId, BTreeSet<LinkKey>> = HashMap::new();
         for (link, record) in &loader.links {
@@ -83,6 +88,7 @@ impl Core {
             accounts: loader.accounts,
             open_deletions: open_deletions(&loader.deletions),
             awaited: awaited(&loader.deletions),
+            cleared: cleared(&loader.deletions, 1),
             deletions: loader.deletions,
             chores: loader.chores.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
             used_states: loader.states,
@@ -95,7 +101,7 @@ impl Core {
             down: None,
             seq,
             damaged: loader.damaged,
-            rewrite_journal: false,
+            erasures: Erasures::restored(erasure_owed),
             #[cfg(test)]
             panics: false,
             base_key: engine.check_key().map_err(fault)?,
@@ -131,6 +137,9 @@ impl Core {
         fresh.seq = fresh.seq.max(self.seq);
         fresh.queue = self.queue.take();
         fresh.desk.follow(&self.desk);
+        fresh.erasures.follow(&self.erasures);
+        let next = fresh.erasures.wanted();
+        fresh.cleared.values_mut().for_each(|number| *number = next);
         if fresh.queue.is_none() {
             fresh.down = self.down.take();
         }
@@ -143,17 +152,12 @@ impl Core {
 
     /// Queues one write of the decision that is being made.
     pub(super) fn write(&mut self, tree: Tree, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.ask_if_removed(tree, value.as_deref());
         self.writes.push(Write { tree, key, value });
     }
 
     /// Somebody else's write must be waited for.
     pub(super) fn wait_for_queue(&mut self) {
-        self.must_wait = true;
-    }
-
-    /// The journal is to be written anew, sealed with the key in force.
-    pub(super) fn rewrite_journal(&mut self) {
-        self.rewrite_journal = true;
         self.must_wait = true;
     }
 
@@ -165,6 +169,8 @@ impl Core {
     /// Hands the decision's writes to the committer; `None` when nothing needs waiting for.
     pub(super) fn submit(&mut self) -> Option<oneshot::Receiver<Result<(), Unavailable>>> {
         let notes = std::mem::take(&mut self.durable_notes);
+        let erasure = self.erasure_write();
+        self.writes.extend(erasure);
         if self.writes.is_empty() && !std::mem::take(&mut self.must_wait) {
             return None;
         }
@@ -174,7 +180,6 @@ impl Core {
         let request = Request {
             writes,
             notes,
-            rewrite_journal: std::mem::take(&mut self.rewrite_journal),
             #[cfg(test)]
             panics: std::mem::take(&mut self.panics),
             done,
@@ -241,6 +246,9 @@ impl Core {
                     self.writes.extend(body_writes(link, &staged, body));
                 }
                 Change::ClearStaged(staged) => {
+                    if staged.person.is_some() {
+                        self.ask_for_erasure();
+                    }
                     self.write(Tree::Outbox, key(), None);
                     body_keys(link, &staged).for_each(|piece| self.write(Tree::Bodies, piece, None));
                 }
@@ -276,6 +284,9 @@ impl Core {
         let person = record.facebook_user.clone();
         let before = self.records.insert(link.clone(), Arc::new(record)).and_then(|r| r.facebook_user.clone());
         if person != before {
+            if before.is_some() {
+                self.ask_for_erasure();
+            }
             self.not_of_person(link, before.as_ref());
             if let Some(person) = person {
                 self.by_person.entry(person).or_default().insert(link.clone());

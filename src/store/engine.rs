@@ -62,18 +62,22 @@ const NAMES: [&str; 14] = [
 ];
 
 impl Tree {
+    /// In the order of their numbers.
+    pub(super) const ALL: [Tree; 14] = {
+        use Tree::*;
+        [
+            Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Notices, Fields,
+            Chores,
+        ]
+    };
+
     pub(super) fn name(self) -> &'static str {
         NAMES[self as usize]
     }
 
     /// The tree of a number in the journal; the numbers never change their meaning.
     pub(super) fn of(number: u8) -> Option<Tree> {
-        use Tree::*;
-        let all = [
-            Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Notices, Fields,
-            Chores,
-        ];
-        all.get(usize::from(number)).copied()
+        Tree::ALL.get(usize::from(number)).copied()
     }
 }
 
@@ -268,6 +272,11 @@ impl Engine {
     pub(super) fn batch(&self) -> Result<u64, Fault> {
         let number = self.get(Tree::Meta, BATCH)?;
         Ok(number.and_then(|value| codec::decode("meta", &value).ok()).unwrap_or(0))
+    }
+
+    /// Is this the record of that number, which every transaction writes?
+    pub(super) fn is_number(tree: Tree, key: &[u8]) -> bool {
+        tree == Tree::Meta && key == BATCH
     }
 
     /// Applies the writes as one transaction of this number and returns when they would survive a power cut.

@@ -168,13 +168,14 @@ pub(super) fn move_aside(dir: &Path, now: u64) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Removes all damaged databases that are kept, but for the newest if that is to stay.
-pub(super) fn remove_damaged(dir: &Path, keep_newest: bool) -> io::Result<()> {
+/// Removes all damaged databases that are kept, but for the newest if that is to stay; and how many they were.
+pub(super) fn remove_damaged(dir: &Path, keep_newest: bool) -> io::Result<usize> {
     let mut kept = damaged(dir)?;
     if keep_newest {
         kept.pop();
     }
-    kept.iter().try_for_each(|path| remove_folder(path))
+    kept.iter().try_for_each(|path| remove_folder(path))?;
+    Ok(kept.len())
 }
 
 /// The damaged databases that are kept, oldest first.

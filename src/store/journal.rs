@@ -93,13 +93,15 @@ impl Journal {
         live: impl Iterator<Item = (&'a Place, &'a Vec<u8>)>,
     ) -> io::Result<Journal> {
         let mut draft = Draft::begin(dir, keyring)?;
+        let mut deletes = HashSet::new();
         for ((tree, key), value) in live {
-            draft.add(&record(keyring, batch, *tree, key, Some(value)))?;
+            draft.copy(keyring, batch, *tree, key, value)?;
             if *tree == Tree::Outbox {
-                draft.deletes.insert(key.clone());
+                deletes.insert(key.clone());
             }
         }
-        draft.finish(keyring, batch)
+        draft.seal(keyring, batch)?;
+        draft.put_in_force(deletes)
     }
 
     /// The records to append for these writes.
@@ -124,10 +126,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes it anew: what is not the newest under its key goes, and everything is sealed with the current key.
-    pub(super) fn rewrite(&mut self, dir: &Path, keyring: &Keyring, batch: u64) -> io::Result<()> {
-        let replay = Journal::read(dir, keyring)?;
-        *self = Journal::create(dir, keyring, batch, replay.live.iter())?;
+    /// Puts a draft in force that holds what this one says; this one is the past then.
+    pub(super) fn replace(&mut self, draft: Draft) -> io::Result<()> {
+        *self = draft.put_in_force(self.deletes.clone())?;
         Ok(())
     }
 
@@ -155,8 +156,6 @@ pub(super) struct Draft {
     dir: PathBuf,
     out: io::BufWriter<File>,
     bytes: u64,
-    /// As in [`Journal`].
-    pub(super) deletes: HashSet<Vec<u8>>,
 }
 
 impl Draft {
@@ -165,7 +164,7 @@ impl Draft {
         let mut options = File::options();
         options.create(true).truncate(true).write(true).mode(0o600);
         let out = io::BufWriter::new(options.open(dir.join(UNFINISHED))?);
-        let mut draft = Draft { dir: dir.to_owned(), out, bytes: 0, deletes: HashSet::new() };
+        let mut draft = Draft { dir: dir.to_owned(), out, bytes: 0 };
         draft.add(&record(keyring, 0, Tree::Notices, &[], None))?;
         Ok(draft)
     }
@@ -179,27 +178,28 @@ impl Draft {
         key: &[u8],
         value: &[u8],
     ) -> io::Result<()> {
-        let owed = tree == Tree::Outbox && is_delete(value);
-        if owed {
-            self.deletes.insert(key.to_vec());
-        }
-        if owed || JOURNALED.contains(&tree) {
+        if JOURNALED.contains(&tree) || (tree == Tree::Outbox && is_delete(value)) {
             self.add(&record(keyring, batch, tree, key, Some(value)))?;
         }
         Ok(())
     }
 
-    /// Adds records as they are.
+    /// Adds records as they were appended to the one in force.
     pub(super) fn add(&mut self, records: &[u8]) -> io::Result<()> {
         self.bytes += records.len() as u64;
         self.out.write_all(records)
     }
 
-    /// Makes it durable, with the number of the newest transaction, and puts it in force.
-    pub(super) fn finish(mut self, keyring: &Keyring, batch: u64) -> io::Result<Journal> {
+    /// Makes it durable, with the number of the newest transaction.
+    pub(super) fn seal(&mut self, keyring: &Keyring, batch: u64) -> io::Result<()> {
         self.add(&record(keyring, batch, Tree::Sessions, &[], None))?;
-        let Draft { dir, out, bytes, deletes } = self;
-        out.into_inner().map_err(|e| e.into_error())?.sync_all()?;
+        self.out.flush()?;
+        self.out.get_ref().sync_all()
+    }
+
+    /// Puts one that is sealed in force; these are the links whose owed deletes are in it.
+    fn put_in_force(self, deletes: HashSet<Vec<u8>>) -> io::Result<Journal> {
+        let Draft { dir, bytes, .. } = self;
         let path = dir.join(FILE);
         std::fs::rename(dir.join(UNFINISHED), &path)?;
         folder::sync(&dir)?;

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use super::codec;
 use super::engine::{Engine, OpenError, Tree, Write};
+use super::erasure;
 use super::folder;
 use super::handle::{Fault, guarded};
 use super::journal::{Journal, Place, Replay, Tide, is_delete};
@@ -83,6 +84,10 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     let mut batch = known.max(own);
     if let Some(text) = &mended {
         let links = guarded(|| restore(&engine, &replay, &mut batch)).map_err(fault)?;
+        if aside.is_none() {
+            // Its log still holds what was removed with the end that it lost.
+            commit(&engine, vec![erasure::note_owed()], &mut batch).map_err(fault)?;
+        }
         tracing::error!(store = %dir.display(), what = %text, links, damaged_journal_records = replay.damaged, "the store is restored; every page is read again");
     } else {
         guarded(|| heal_records(&engine, &replay, &mut batch)).map_err(fault)?;

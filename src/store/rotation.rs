@@ -5,9 +5,9 @@
 //! comes into force under the same lock. So a seal that was made before the switch is in memory when [`Store::reseal`]
 //! looks, and none with the earlier key is made after it.
 //!
-//! Tokens and login links come first, a few in each transaction. Then the journal is written anew, for its older
-//! records lie there as they were sealed; and the text that tells a wrong key at start comes last: once that one is
-//! sealed with the present key, everything is. A rotation that was cut short goes on at the next start; one that was
+//! Tokens and login links come first, a few in each transaction. Then the database and the backup log are written anew
+//! ([`erasure`](super::erasure)), for older records are in both as they were sealed; and the text that tells a wrong key
+//! at start comes last: once that one is sealed with the present key, everything is. A rotation that was cut short goes on at the next start; one that was
 //! overtaken by another leaves the rest to that one.
 
 use super::codec;
@@ -32,7 +32,7 @@ pub struct Sealing {
     pub current: usize,
     /// Those still sealed with an earlier one.
     pub earlier: usize,
-    /// Nothing at all, the journal included, needs an earlier key any more.
+    /// Nothing at all, the backup log included, needs an earlier key any more.
     pub done: bool,
 }
 
@@ -111,7 +111,7 @@ impl Store {
         for logins in self.live_logins()?.chunks(AT_ONCE) {
             count += self.reseal_some(logins, reseal_login).await?;
         }
-        self.commit(Core::rewrite_journal).await?;
+        self.erase().await?;
         let last = self.commit(|core| {
             let keyring = self.inner.keyring();
             // Another rotation began meanwhile: this one's journal is not yet that one's.

@@ -3,8 +3,10 @@
 mod chores;
 mod committer;
 mod damage;
+mod erasure;
 mod notices;
 mod rotation;
+mod traces;
 
 use super::people::{NewAccount, NewLink};
 use super::unlink::{Revoking, Unlinking};

@@ -20,5 +20,7 @@ mod rotation;
 mod shutdown;
 mod sync;
 mod town;
+#[path = "../../src/store/tests/traces.rs"]
+mod traces;
 mod webdriver;
 mod webhooks;

@@ -160,6 +160,7 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
         let item = store.outbox_item(link).await.unwrap().unwrap();
         store.settle(link, &item, None, Left::default()).await.unwrap();
     }
+    store.erase().await.unwrap();
     assert_eq!(all(&store, &deletion).await, [Told::Deleted { code: "code".into(), links: links.clone() }]);
     // The same object, deleted once more for another reason.
     link_one(&store, user, 1).await;
@@ -168,6 +169,7 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     store.settle(&links[0], &item, None, Left::default()).await.unwrap();
     assert!(begin(&store, &deletion).await.is_none());
     // Nothing to delete is done at once; an object that a new login overtakes is not owed any more.
+    store.erase().await.unwrap();
     store.forget_person(&person, "nothing").await.unwrap();
     assert_eq!(all(&store, &Lane::Deletion("nothing".into())).await.len(), 1);
     store.put_links(user, None, vec![new(3)], Cause::Link).await.unwrap();
@@ -176,6 +178,7 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     let overtaken = Lane::Deletion("overtaken".into());
     assert!(begin(&store, &overtaken).await.is_none());
     write(&store, &LinkKey::new(user, page(3)), 1, object("A", "1")).await;
+    store.erase().await.unwrap();
     assert_eq!(all(&store, &overtaken).await.len(), 1);
     store.close().await;
 }

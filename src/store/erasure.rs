@@ -1,0 +1,160 @@
+//! What was removed from the store, and can still be read from its files.
+//!
+//! sled appends: a record that was removed, or replaced, stays in its log until the segment around it happens to be used
+//! again, and the backup log keeps it until it is written anew. A token there opens with the store key, and an app-scoped
+//! id stands in the clear. So a decision that removes a record which can hold a person's token, name or id *asks for an
+//! erasure*, in the same transaction: a [`renewal`](super::renewal) of both files that begins after it. A deletion is done
+//! only when that renewal is.
+//!
+//! Erasures are numbered. A renewal answers for all that were asked for when it began; one that is asked for meanwhile
+//! waits for the next. Over a restart it only matters that one is owed: the next renewal answers for everything.
+//!
+//! The alternative is a key for each person, destroyed with the person. It saves the renewal and costs more: ids stand in
+//! keys of trees, so that these would have to be hashed and every stored database rewritten once anyway; the file with
+//! the keys would have to be erased in just the same way; and what is really gone could not be seen by looking for it.
+//!
+//! What is erased is gone from the files of the store's folder. The blocks that the old files took are free, and hold
+//! their bytes until the file system or the device uses them again; who must rule that out encrypts the disk.
+
+use super::codec;
+use super::core::Core;
+use super::engine::{Tree, Write};
+use super::{Condition, Store, Unavailable};
+use crate::model::Millis;
+
+/// Its record in the tree `meta`: since when an erasure is owed.
+const OWED: &[u8] = b"erase";
+
+/// The numbers of the erasures that were asked for and carried out.
+#[derive(Debug, Default)]
+pub(super) struct Erasures {
+    wanted: u64,
+    done: u64,
+    owed_since: Option<Millis>,
+    /// The decision that is being made asks for one.
+    asking: bool,
+}
+
+impl Erasures {
+    /// What the database says.
+    pub(super) fn restored(owed_since: Option<Millis>) -> Self {
+        Erasures { wanted: owed_since.map_or(0, |_| 1), owed_since, ..Erasures::default() }
+    }
+
+    /// The memory of a store that was opened again takes the place of an earlier one, and its numbers go on.
+    pub(super) fn follow(&mut self, earlier: &Erasures) {
+        // What was asked for and is not on disk was refused, or was carried out.
+        let owed = self.owed().is_some();
+        self.wanted = earlier.wanted + u64::from(owed);
+        self.done = if owed { earlier.done } else { self.wanted };
+    }
+
+    /// The number of the erasure that is to be carried out next; `None` when none is owed.
+    pub(super) fn owed(&self) -> Option<u64> {
+        (self.wanted > self.done).then_some(self.wanted)
+    }
+
+    /// The number that everything removed so far waits for.
+    pub(super) fn wanted(&self) -> u64 {
+        self.wanted
+    }
+
+    /// Was this one carried out?
+    pub(super) fn is_done(&self, number: u64) -> bool {
+        number <= self.done
+    }
+}
+
+/// Do records of this tree tell of a person, or hold a token of one?
+fn is_about_persons(tree: Tree) -> bool {
+    matches!(tree, Tree::Links | Tree::Accounts | Tree::Chores)
+}
+
+/// The write that notes that an erasure is owed.
+pub(super) fn note_owed() -> Write {
+    Write { tree: Tree::Meta, key: OWED.to_vec(), value: Some(codec::encode(&Millis::now())) }
+}
+
+/// The write that notes that none is owed.
+pub(super) fn note_done() -> Write {
+    Write { tree: Tree::Meta, key: OWED.to_vec(), value: None }
+}
+
+/// What the record says.
+pub(super) fn owed_since(value: Option<&[u8]>) -> Option<Millis> {
+    // One that cannot be read is owed, too.
+    value.map(|value| codec::decode(Tree::Meta.name(), value).unwrap_or_else(|_| Millis::now()))
+}
+
+/// The key of the record.
+pub(super) fn key() -> &'static [u8] {
+    OWED
+}
+
+impl Core {
+    /// The decision that is being made leaves something behind that must not stay readable.
+    pub(super) fn ask_for_erasure(&mut self) {
+        if !std::mem::replace(&mut self.erasures.asking, true) {
+            self.erasures.wanted += 1;
+        }
+    }
+
+    /// The same, if this write does.
+    pub(super) fn ask_if_removed(&mut self, tree: Tree, value: Option<&[u8]>) {
+        if value.is_none() && is_about_persons(tree) {
+            self.ask_for_erasure();
+        }
+    }
+
+    /// The write that goes with the decision that was made, if it asked for an erasure.
+    pub(super) fn erasure_write(&mut self) -> Option<Write> {
+        std::mem::take(&mut self.erasures.asking).then(|| {
+            self.erasures.owed_since.get_or_insert_with(Millis::now);
+            note_owed()
+        })
+    }
+
+    /// Everything that was removed when this erasure was asked for is gone; deletions that waited for that are done.
+    pub(super) fn erased(&mut self, number: u64) {
+        self.erasures.done = self.erasures.done.max(number);
+        if self.erasures.owed().is_none() {
+            self.erasures.owed_since = None;
+        }
+        self.finish_deletions();
+    }
+}
+
+impl Store {
+    /// Since when something that was removed can still be read from the store's files; `None` when nothing can.
+    pub fn erasing_since(&self) -> Option<Millis> {
+        let core = self.lock();
+        core.erasures.owed().and(core.erasures.owed_since)
+    }
+
+    /// Asks for an erasure and waits until it is carried out.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store goes down meanwhile; it is carried out when it is back.
+    pub async fn erase(&self) -> Result<(), Unavailable> {
+        let number = self
+            .commit(|core| {
+                core.ask_for_erasure();
+                core.erasures.wanted()
+            })
+            .await?;
+        let (mut progress, mut condition) = (self.inner.erased.subscribe(), self.condition());
+        loop {
+            if self.lock().erasures.is_done(number) {
+                return Ok(());
+            }
+            let down = condition.wait_for(|condition| *condition != Condition::Up);
+            tokio::select! {
+                changed = progress.changed() => changed.map_err(|_| self.closed())?,
+                down = down => match down.map(|condition| condition.clone()) {
+                    Ok(Condition::Down(reason)) => return Err(Unavailable { reason }),
+                    _ => return Err(self.closed()),
+                },
+            }
+        }
+    }
+}
