@@ -220,6 +220,17 @@ impl Ground {
         status["due"] == 0 && status["outbox"] == 0 && status["links"] == self.links.len()
     }
 
+    /// A token of the link's page for the person who linked it.
+    pub fn token(&self, link: &Link) -> String {
+        let person = if self.links.iter().position(|l| l.user == link.user) == Some(0) { ADA } else { BRUNO };
+        self.world().look(|s| {
+            let fits = |t: &pagesyncd::sandbox::world::state::Token| {
+                t.person == person && t.page.as_deref() == Some(&link.page) && t.refused.is_none()
+            };
+            s.tokens.iter().find(|(_, token)| fits(token)).map(|(text, _)| text.clone()).unwrap()
+        })
+    }
+
     /// Resident memory of the daemon, in bytes.
     pub fn resident(&self) -> u64 {
         let Some(pid) = self.daemon.pid() else { return 0 };
@@ -240,6 +251,11 @@ impl Ground {
             }
         }
         size(&self.store)
+    }
+
+    /// The store's folder.
+    pub fn store(&self) -> &Path {
+        &self.store
     }
 
     /// The names of what lies in the store's folder.

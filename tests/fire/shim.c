@@ -9,9 +9,12 @@
  *     script fsync sled/db oeeo         outcomes of the next calls on paths that end so: o ok, e EIO, n ENOSPC, h hangs
  *                                       until the rules change; up to eight such rows
  *     chance 7 250 wfro en -1 sled/db   seed, faults in 1000 calls, calls, errors, most faults (-1: no limit), paths
+ *     lose sled/db 6                    the first fsync of this file that has so many pages to write fails and leaves
+ *                                       them clean, as on Linux: they are lost unless they are written once more
  *
  * Calls are w write, f fsync, r rename, o open, t truncate, d read; `-` as the paths of `chance` means all of them. The
- * number of faults is kept as text at byte 2048 of the control file.
+ * number of faults is kept as text at byte 2048 of the control file, and at byte 2112 the number of pages that were lost
+ * so far; from byte 4096 on there is a byte for each page of the file, 1 for those that are lost.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,8 +29,10 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#define CONTROL_BYTES 4096
+#define PAGES 65536
+#define CONTROL_BYTES (4096 + PAGES)
 #define COUNT_AT 2048
+#define LOST_AT 2112
 #define MOST_FDS 65536
 
 static char *control;
@@ -41,7 +46,11 @@ static struct script {
     size_t next;
 } scripts[MOST_SCRIPTS];
 static size_t scripts_count;
-static char generation[9], folder[256], calls[16], errors[8], paths[128];
+static char generation[9], folder[256], calls[16], errors[8], paths[128], losing[128];
+/* Of the file that loses pages: those written since the last fsync, and how often an fsync failed, as each file knows. */
+static unsigned char dirty[PAGES];
+static unsigned failures, known[MOST_FDS];
+static long lost, most_pages;
 static unsigned long long state;
 static unsigned per_mille;
 static long budget, faults;
@@ -62,6 +71,7 @@ __attribute__((constructor)) static void begin(void) {
     if (fd < 0) return;
     void *map = mmap(NULL, CONTROL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (map != MAP_FAILED) control = map;
+    if (control) lost = atol(control + LOST_AT);
     REAL(close)(fd);
 }
 
@@ -72,12 +82,13 @@ static void read_rules(void) {
     memcpy(text, control, COUNT_AT);
     text[COUNT_AT] = 0;
     memcpy(generation, control, 8);
-    folder[0] = calls[0] = 0;
+    folder[0] = calls[0] = losing[0] = 0;
     scripts_count = 0;
     faults = 0;
     char *rest = text;
     for (char *line; (line = strsep(&rest, "\n"));) {
         sscanf(line, "folder %255s", folder);
+        sscanf(line, "lose %127s %ld", losing, &most_pages);
         struct script *one = &scripts[scripts_count];
         if (scripts_count < MOST_SCRIPTS && sscanf(line, "script %15s %127s %63s", one->call, one->path, one->outcomes) == 3) {
             one->next = 0;
@@ -106,8 +117,10 @@ static int fault(const char *call, const char *path, int *torn) {
         error = outcome == 'e' ? EIO : outcome == 'n' ? ENOSPC : 0;
         if (outcome == 'h') {
             snprintf(control + COUNT_AT, 24, "%ld\n", ++faults);
+            char mine[8];
+            memcpy(mine, generation, 8);
             pthread_mutex_unlock(&lock);
-            while (!memcmp(generation, control, 8)) usleep(5000);
+            while (!memcmp(mine, control, 8)) usleep(5000);
             return 0;
         }
     }
@@ -136,6 +149,7 @@ static int inside(const char *path) {
 static int opened(int fd, const char *path) {
     if (fd >= 0 && fd < MOST_FDS) {
         snprintf(tags[fd], sizeof tags[fd], "%s", inside(path) ? path : "");
+        known[fd] = failures;
     }
     return fd;
 }
@@ -186,9 +200,49 @@ ssize_t write(int fd, const void *bytes, size_t count) {
     return -1;
 }
 
+static int loses(int fd) { return control && losing[0] && ends_with(tag(fd), losing); }
+
+/* These bytes were handed to the kernel. */
+static void wrote(int fd, size_t count, off64_t at) {
+    pthread_mutex_lock(&lock);
+    if (loses(fd)) {
+        for (off64_t page = at / 4096; page * 4096 < at + (off64_t)count && page < PAGES; page++) {
+            dirty[page] = 1;
+            control[4096 + page] = 0;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+/* How an fsync ends. A failure is reported once to each open file. */
+static int synced(int fd) {
+    int error = 0;
+    pthread_mutex_lock(&lock);
+    if (loses(fd)) {
+        long pages = 0;
+        for (int page = 0; page < PAGES; page++) pages += dirty[page];
+        if (most_pages > 0 && pages >= most_pages) {
+            most_pages = 0;
+            failures++;
+            error = EIO;
+            lost += pages;
+            for (int page = 0; page < PAGES; page++) control[4096 + page] |= dirty[page];
+            snprintf(control + LOST_AT, 24, "%ld\n", lost);
+            snprintf(control + COUNT_AT, 24, "%ld\n", ++faults);
+        } else if (known[fd] != failures) {
+            error = EIO;
+        }
+        known[fd] = failures;
+        memset(dirty, 0, sizeof dirty);
+    }
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
 #define PWRITE(name, offset_type)                                                                                      \
     ssize_t name(int fd, const void *bytes, size_t count, offset_type at) {                                            \
         int torn = 0, error = fault("write", tag(fd), &torn);                                                          \
+        if (!error) wrote(fd, count, at);                                                                              \
         if (!error) return REAL(name)(fd, bytes, count, at);                                                           \
         if (torn) (void)!REAL(name)(fd, bytes, count / 2, at);                                                         \
         errno = error;                                                                                                 \
@@ -213,8 +267,11 @@ ssize_t pread64(int fd, void *bytes, size_t count, off64_t at) {
 }
 
 int fsync(int fd) {
-    FAIL_IF("fsync", tag(fd));
-    return REAL(fsync)(fd);
+    int error = fault("fsync", tag(fd), NULL);
+    if (!error) error = synced(fd);
+    if (!error) return REAL(fsync)(fd);
+    errno = error;
+    return -1;
 }
 
 int fdatasync(int fd) {

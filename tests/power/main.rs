@@ -227,8 +227,9 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let trial = Trial { workshop: &workshop, subject: Subject::Store, test, seed: seed(), any_moment: true };
     let outcome = trial.run(number("PAGESYNCD_POWER_ROUNDS").unwrap_or(ROUNDS), usize::MAX);
     println!(
-        "{} power cuts, {} operations acknowledged, {} states compared, {} not survived, {:?}",
+        "{} power cuts, {} of them in a renewal, {} operations acknowledged, {} states compared, {} not survived, {:?}",
         outcome.rounds,
+        mixture::IN_RENEWALS.load(std::sync::atomic::Ordering::Relaxed),
         outcome.acknowledged,
         outcome.compared,
         outcome.lost.len(),

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -124,8 +125,13 @@ fn account_words(store: &Store, user: UserId) -> String {
     token.map_or(NOTHING.into(), |token| token.expose().to_owned())
 }
 
+/// Cuts that came in the middle of a renewal.
+pub static IN_RENEWALS: AtomicU64 = AtomicU64::new(0);
+
 /// The store in this folder must be whole; what it says of these names.
 pub fn look(dir: &Path, names: &BTreeSet<String>) -> Result<Words, String> {
+    let in_renewal = ["sled.new", "sled.old", "links.journal.new"].iter().any(|name| dir.join(name).exists());
+    IN_RENEWALS.fetch_add(u64::from(in_renewal), Ordering::Relaxed);
     let store = open(dir).map_err(|e| format!("it does not open: {e}"))?;
     let found = match (store.mended(), store.counts().damaged) {
         (Some(mended), _) => Err(format!("it had to be mended: {mended}")),
@@ -164,7 +170,7 @@ pub fn without_database(dir: &Path, settled: &Words) -> Result<(), String> {
     fs::copy(&journal, alone.join("links.journal")).map_err(|e| format!("the journal is not there: {e}"))?;
     let store = open(&alone).map_err(|e| format!("the journal alone does not open: {e}"))?;
     let names = expected.keys().cloned().chain(store.links().iter().map(link_name)).collect();
-    let found = ask(&store, &names);
+    let found = ask(&store, &names).and_then(|words| notices_wait(&store, words));
     runtime().block_on(store.close());
     drop(store);
     fs::remove_dir_all(alone).unwrap();

@@ -123,6 +123,7 @@ async fn nothing_of_a_person_is_in_any_file_once_the_deletion_is_done() {
     }
     until("the deletion is done", async || store.deletion("a-code").unwrap().done_at.is_some()).await;
     assert_eq!(household.shown(&OF_ZELDA), Vec::<String>::new());
+    assert!(store.size_on_disk() > 0, "the new database is known by its own name");
     // The other person has everything, the daemon goes on, and so it is after a start.
     assert_eq!(household.shown(&[BRUNO, "Bruno"]).len(), 2);
     assert_eq!(store.counts().links, 1);
