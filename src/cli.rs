@@ -131,14 +131,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
         }
     };
-    exit::finish(dispatch(cli))
+    let private = keep_memory_private();
+    exit::finish(dispatch(cli, private))
 }
 
-fn dispatch(cli: Cli) -> Result<(), Failure> {
+/// Whatever ends this process writes no core file, and no other process of the same user reads its memory: secrets and
+/// tokens are in it.
+fn keep_memory_private() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+fn dispatch(cli: Cli, private: std::io::Result<()>) -> Result<(), Failure> {
     let Cli { config, json, verb } = cli;
     let door = || client::Door::find(&config);
     match verb {
-        Verb::Run => run::run(&config),
+        Verb::Run => run::run(&config, private),
         Verb::Check { online } => check::check(&config, online, json),
         #[cfg(feature = "sandbox")]
         Verb::Sandbox(args) => sandbox::sandbox(args),

@@ -34,7 +34,8 @@ const STARTED_AGAIN: &str = "the service manager starts the daemon again; see th
 /// How a second signal ends the process: as the shell says for a process killed by SIGTERM.
 const NOW: i32 = 143;
 
-pub(super) fn run(path: &Path) -> Result<(), Failure> {
+/// `private` says whether the process's memory is kept from core files.
+pub(super) fn run(path: &Path, private: std::io::Result<()>) -> Result<(), Failure> {
     // Before any thread: the passed descriptors are taken once.
     let passed = systemd::take_tcp_listener().map_err(|e| {
         Failure::new(exit::CONFIG, format!("systemd's socket cannot be used: {e}"), "pass one TCP socket")
@@ -42,6 +43,9 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let Loaded { config, warnings } = load(path)?;
     let telemetry = Telemetry::init(&config.log)
         .map_err(|e| Failure::new(exit::CONFIG, format!("log: {e}"), "correct the [log] section"))?;
+    if let Err(error) = private {
+        tracing::warn!("process: memory cannot be kept from core files ({error}), keep LimitCORE=0 in the unit");
+    }
     warnings.iter().for_each(|warning| tracing::warn!(key = %warning.key, "{}", warning.message));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))?;

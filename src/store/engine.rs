@@ -110,7 +110,7 @@ pub enum OpenError {
     },
     /// The folder is another user's.
     #[error(
-        "the store in {path} belongs to the user with the id {owner} and this program runs as the one with the id {ours}; run it as that user (`setpriv --reuid={owner} --regid={owner} --clear-groups pagesyncd ...`), or give the folder to this one with chown"
+        "the store in {path} belongs to the user with the id {owner} and this program runs as the one with the id {ours}; run it as that user (`setpriv --reuid={owner} --regid={owner} --clear-groups pagesyncd ...`), or start the daemon, which answers this command through its socket"
     )]
     Owner {
         /// The folder.

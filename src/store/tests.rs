@@ -4,6 +4,7 @@ mod chores;
 mod committer;
 mod damage;
 mod erasure;
+mod folder;
 mod notices;
 mod rotation;
 mod traces;
