@@ -5,7 +5,7 @@
 //!
 //! | tree | key | value |
 //! |---|---|---|
-//! | `meta` | `format`, `check` | layout version; a sealed known text that finds a wrong store key |
+//! | `meta` | `format`, `check`, `batch`, `erase` | layout version; a sealed known text that finds a wrong store key; the number of the newest transaction; since when an erasure is owed |
 //! | `links` | link | [`LinkRecord`]: names, health, subscription, the sealed page token |
 //! | `marks` | link | [`Mark`]: a read is owed |
 //! | `outbox` | link | [`Staged`]: a write or a delete is owed |
@@ -38,6 +38,9 @@
 //! soon and then every few seconds, until it can. Memory is then read from disk as at start, so what was decided and
 //! not made durable is forgotten, exactly as after a crash; readers that were under way are fenced off by the ledger.
 //!
+//! [`handle`] is the only module that touches sled's life: its panics are caught there, its destructor's too. [`folder`]
+//! locks the store for this process and asks the disk whether it works; [`committer`] says when the process must end.
+//!
 //! # What a half-done step looks like at start
 //!
 //! Nothing is half done: each transaction holds all the writes of the decisions in it. A mark without a read is read,
@@ -46,8 +49,13 @@
 //!
 //! # When the database itself is damaged or gone
 //!
-//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions, chores) in a second file, in step with the
-//! database; [`rebuild`] opens whatever is there, mends it, and says so.
+//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions, chores, events that wait) in a second
+//! file, in step with the database; [`rebuild`] opens whatever is there, mends it, and says so.
+//!
+//! # When something is to be gone
+//!
+//! Both files append. What removes something about a person asks for an [`erasure`]: a [`renewal`] writes both anew beside
+//! the ones in force, between the commits, and puts them in their stead. A deletion is done only after that.
 
 pub mod chores;
 pub mod codec;

@@ -6,10 +6,12 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
+/// Opens what is sealed under a name.
+pub type Open<'a> = dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>> + 'a;
+
 /// The bytes of every file, and the texts of everything sealed in them that opened.
 pub struct Traces<'a> {
-    /// Opens what is sealed under a name.
-    open: &'a dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>>,
+    open: &'a Open<'a>,
     /// The names.
     contexts: &'a [Vec<u8>],
     /// How everything begins that is sealed with this key: a version and the key's id.
@@ -19,12 +21,7 @@ pub struct Traces<'a> {
 
 impl<'a> Traces<'a> {
     /// Reads all files below a folder. `sealed` is anything that was sealed with the key.
-    pub fn of(
-        dir: &Path,
-        sealed: &[u8],
-        contexts: &'a [Vec<u8>],
-        open: &'a dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>>,
-    ) -> Self {
+    pub fn of(dir: &Path, sealed: &[u8], contexts: &'a [Vec<u8>], open: &'a Open<'a>) -> Self {
         let mut traces = Traces { open, contexts, head: sealed[..9].to_vec(), found: Vec::new() };
         traces.folder(dir);
         traces
