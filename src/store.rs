@@ -304,6 +304,12 @@ impl Store {
         self.inner.given_up.subscribe()
     }
 
+    /// Lets the thread that writes panic over its next commit.
+    #[cfg(any(test, feature = "sandbox"))]
+    pub fn drill(&self) {
+        self.lock().send(committer::Order::Drill);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.inner.lock()
     }

@@ -59,6 +59,9 @@ pub(super) enum Order {
     Pulse(oneshot::Sender<()>),
     /// A read met what may be damage: open the store anew, and mend it.
     Suspect,
+    /// Panic over the next commit.
+    #[cfg(any(test, feature = "sandbox"))]
+    Drill,
 }
 
 /// Writes that go together, and who waits for them. Without writes it is a barrier: answered when everything queued
@@ -66,9 +69,6 @@ pub(super) enum Order {
 pub(super) struct Request {
     pub writes: Vec<Write>,
     pub notes: Vec<(LinkKey, u64)>,
-    /// The thread is to panic over it.
-    #[cfg(test)]
-    pub panics: bool,
     pub done: oneshot::Sender<Result<(), Unavailable>>,
 }
 
@@ -94,6 +94,8 @@ struct Committer {
     commits: u64,
     renewal: Option<Renewal>,
     schedule: Schedule,
+    /// Commits that are to panic.
+    drills: u32,
 }
 
 /// How the work ended.
@@ -114,6 +116,7 @@ pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> 
         commits: 0,
         renewal: None,
         schedule: Schedule::default(),
+        drills: 0,
     };
     std::thread::Builder::new().name("store-commit".into()).spawn(move || committer.supervise())
 }
@@ -126,7 +129,7 @@ impl Committer {
                 Ok(End::Closed) => return self.close(),
                 Ok(End::GaveUp(reason)) => return self.give_up(&reason),
                 Err(_) if panicked_after == Some(self.commits) => {
-                    return self.give_up("its thread panicked twice without a commit between");
+                    return self.give_up("its thread died twice without a commit between");
                 }
                 Err(payload) => {
                     panicked_after = Some(self.commits);
@@ -192,17 +195,21 @@ impl Committer {
         match order {
             Order::Commit(request) => self.batch.push(request),
             Order::Suspect => self.down = Some("a read found what may be damage".into()),
+            #[cfg(any(test, feature = "sandbox"))]
+            Order::Drill => self.drills += 1,
             // Nobody waits for one that came too late.
             Order::Pulse(answer) => drop(answer.send(())),
         }
     }
 
     fn commit(&mut self) -> Result<(), String> {
-        #[cfg(test)]
-        assert!(!self.batch.iter().any(|request| request.panics), "a test asked for it");
         let writes: Vec<Write> =
             self.batch.iter_mut().flat_map(|request| std::mem::take(&mut request.writes)).collect();
         if !writes.is_empty() {
+            if let Some(left) = self.drills.checked_sub(1) {
+                self.drills = left;
+                panic!("drill: the store's thread was asked to panic");
+            }
             self.write(&writes)?;
             self.commits += 1;
         }

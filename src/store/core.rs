@@ -54,9 +54,6 @@ pub(super) struct Core {
     seq: u64,
     damaged: u64,
     pub(super) erasures: Erasures,
-    /// The committer is to panic over the next decision.
-    #[cfg(test)]
-    pub(super) panics: bool,
     /// The key of whatever a rotation seals last.
     pub(super) base_key: KeyId,
 }
@@ -102,8 +99,6 @@ impl Core {
             seq,
             damaged: loader.damaged,
             erasures: Erasures::restored(erasure_owed),
-            #[cfg(test)]
-            panics: false,
             base_key: engine.check_key().map_err(fault)?,
         })
     }
@@ -177,14 +172,7 @@ impl Core {
         self.must_wait = false;
         let (done, waiting) = oneshot::channel();
         let writes = std::mem::take(&mut self.writes);
-        let request = Request {
-            writes,
-            notes,
-            #[cfg(test)]
-            panics: std::mem::take(&mut self.panics),
-            done,
-        };
-        self.send(Order::Commit(request));
+        self.send(Order::Commit(Request { writes, notes, done }));
         Some(waiting)
     }
 

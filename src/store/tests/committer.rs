@@ -14,7 +14,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// The next decision's commit panics.
 async fn panic_once(store: &Store, n: u64) {
-    store.lock().panics = true;
+    store.drill();
     let refused = store.mark_pages(&[page(n)], Cause::Manual).await;
     assert!(refused.is_err(), "what was being committed is refused");
 }
@@ -50,10 +50,10 @@ async fn a_second_panic_without_a_commit_between_gives_up() {
     until("it is opened again", async || *store.condition().borrow() == Condition::Up).await;
     panic_once(&store, 1).await;
     let reason = given_up.wait_for(Option::is_some).await.unwrap().clone().unwrap();
-    assert!(reason.contains("panicked twice"), "{reason}");
+    assert!(reason.contains("died twice"), "{reason}");
     assert!(!store.has_pulse(Duration::from_secs(5)).await);
     let refused = store.mark_pages(&[page(1)], Cause::Webhook).await.unwrap_err();
-    assert!(refused.to_string().contains("panicked twice"), "{refused}");
+    assert!(refused.to_string().contains("died twice"), "{refused}");
     store.close().await;
     drop(store);
     assert_eq!(open(dir.path()).counts().links, 1);
