@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use super::core::Core;
 use super::engine::{OpenError, Write};
 use super::handle::{Fault, panic_text};
-use super::journal::{Journal, Tide};
+use super::journal::{Draft, Journal, Tide};
 use super::rebuild;
 use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
@@ -69,6 +69,8 @@ pub(super) enum Order {
 pub(super) struct Request {
     pub writes: Vec<Write>,
     pub notes: Vec<(LinkKey, u64)>,
+    /// The newest erasure that was asked for with it or before it.
+    pub erasure: u64,
     pub done: oneshot::Sender<Result<(), Unavailable>>,
 }
 
@@ -92,6 +94,9 @@ struct Committer {
     down: Option<Arc<str>>,
     /// Commits that succeeded.
     commits: u64,
+    /// The newest erasure whose removals are committed: a renewal that begins now answers for it, and for none that was
+    /// decided and still waits in the queue.
+    removed: u64,
     renewal: Option<Renewal>,
     schedule: Schedule,
     /// Commits that are to panic.
@@ -107,6 +112,7 @@ enum End {
 }
 
 pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> std::io::Result<JoinHandle<()>> {
+    let removed = inner.lock().erasures.wanted();
     let committer = Committer {
         inner,
         files,
@@ -114,6 +120,7 @@ pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> 
         batch: Vec::new(),
         down: None,
         commits: 0,
+        removed,
         renewal: None,
         schedule: Schedule::default(),
         drills: 0,
@@ -213,6 +220,7 @@ impl Committer {
             self.write(&writes)?;
             self.commits += 1;
         }
+        self.removed = self.batch.iter().map(|request| request.erasure).fold(self.removed, u64::max);
         Ok(())
     }
 
@@ -235,8 +243,13 @@ impl Committer {
         Ok(())
     }
 
+    /// The erasure that a renewal would answer for.
+    fn owed(&self) -> Option<u64> {
+        (!self.inner.lock().erasures.is_done(self.removed)).then_some(self.removed)
+    }
+
     fn is_renewal_due(&self) -> bool {
-        self.inner.lock().erasures.owed().is_some() || self.files.journal.has_grown()
+        self.owed().is_some() || self.files.journal.has_grown()
     }
 
     /// Goes on with a renewal, or begins one that is due. One that fails is tried again later; an error means that the
@@ -249,18 +262,17 @@ impl Committer {
                 let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
                 renewal.step(engine, &self.inner.keyring(), self.files.batch)
             }
-            None if due => {
-                let covers = self.inner.lock().erasures.owed();
-                Renewal::begin(&self.inner.dir, &self.inner.keyring(), covers).map(|renewal| {
-                    self.renewal = Some(renewal);
-                    false
-                })
-            }
+            None if due => Renewal::begin(&self.inner.dir, &self.inner.keyring(), self.owed()).map(|renewal| {
+                self.renewal = Some(renewal);
+                false
+            }),
             None => return Ok(()),
         };
         match copied {
             Ok(false) => Ok(()),
             Ok(true) => self.finish_renewal(),
+            // Only opening it anew mends what looks damaged.
+            Err(Fault::Suspect(detail)) => Err(format!("it cannot be copied: {detail}")),
             Err(fault) => {
                 self.abandon_renewal(&fault);
                 Ok(())
@@ -272,7 +284,7 @@ impl Committer {
     fn finish_renewal(&mut self) -> Result<(), String> {
         let Some(mut renewal) = self.renewal.take() else { return Ok(()) };
         let (covers, last) = (renewal.covers, self.files.batch);
-        let erases_all = self.inner.lock().erasures.owed() == covers;
+        let erases_all = covers.is_none_or(|number| number == self.inner.lock().erasures.wanted());
         if let Err(fault) = renewal.seal(&self.inner.keyring(), last, erases_all) {
             drop(renewal);
             self.abandon_renewal(&fault);
@@ -305,8 +317,14 @@ impl Committer {
 
     fn abandon_renewal(&mut self, fault: &Fault) {
         self.renewal = None;
+        // On a full disk, what was written so far takes room that others need. What stays is removed before the next one.
+        let removed = folder::remove_folder(&self.inner.dir.join(folder::UNFINISHED));
+        let removed = removed.and_then(|()| Draft::remove(&self.inner.dir));
         let pause = self.schedule.failed();
         tracing::warn!(store = %self.inner.dir.display(), "store: what was removed cannot be erased yet ({fault}), next try in {pause:?}");
+        if let Err(error) = removed {
+            tracing::debug!(%error, "store: the unfinished files stay for now");
+        }
     }
 
     fn answer(&mut self) {
@@ -418,6 +436,7 @@ impl Committer {
         inner.lock().replace(fresh);
         inner.note_mended(mended);
         (self.files.journal, self.files.tide, self.files.batch) = (journal, tide, batch);
+        self.removed = inner.lock().erasures.wanted();
         inner.condition.send_replace(Condition::Up);
         inner.notices.send_modify(|n| *n += 1);
     }

@@ -172,7 +172,8 @@ impl Core {
         self.must_wait = false;
         let (done, waiting) = oneshot::channel();
         let writes = std::mem::take(&mut self.writes);
-        self.send(Order::Commit(Request { writes, notes, done }));
+        let erasure = self.erasures.wanted();
+        self.send(Order::Commit(Request { writes, notes, erasure, done }));
         Some(waiting)
     }
 

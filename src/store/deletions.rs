@@ -102,7 +102,7 @@ impl Core {
         if record.links.iter().any(|link| self.is_open(link)) {
             return;
         }
-        if self.erasures.owed().is_none() {
+        if !self.erasures.are_owed() {
             return self.finish_deletion(code, record);
         }
         self.cleared.insert(code.to_owned(), self.erasures.wanted());

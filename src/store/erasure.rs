@@ -6,8 +6,8 @@
 //! erasure*, in the same transaction: a [`renewal`](super::renewal) of both files that begins after it. A deletion is done
 //! only when that renewal is.
 //!
-//! Erasures are numbered. A renewal answers for all that were asked for when it began; one that is asked for meanwhile
-//! waits for the next. Over a restart it only matters that one is owed: the next renewal answers for everything.
+//! Erasures are numbered. A renewal answers for all whose removals were committed when it began; one that is asked for
+//! meanwhile waits for the next, for its records may have been copied before they were removed. Over a restart it only matters that one is owed: the next renewal answers for everything.
 //!
 //! The alternative is a key for each person, destroyed with the person. It saves the renewal and costs more: ids stand in
 //! keys of trees, so that these would have to be hashed and every stored database rewritten once anyway; the file with
@@ -44,14 +44,14 @@ impl Erasures {
     /// The memory of a store that was opened again takes the place of an earlier one, and its numbers go on.
     pub(super) fn follow(&mut self, earlier: &Erasures) {
         // What was asked for and is not on disk was refused, or was carried out.
-        let owed = self.owed().is_some();
+        let owed = self.are_owed();
         self.wanted = earlier.wanted + u64::from(owed);
         self.done = if owed { earlier.done } else { self.wanted };
     }
 
-    /// The number of the erasure that is to be carried out next; `None` when none is owed.
-    pub(super) fn owed(&self) -> Option<u64> {
-        (self.wanted > self.done).then_some(self.wanted)
+    /// Is one owed?
+    pub(super) fn are_owed(&self) -> bool {
+        self.wanted > self.done
     }
 
     /// The number that everything removed so far waits for.
@@ -117,7 +117,7 @@ impl Core {
     /// Everything that was removed when this erasure was asked for is gone; deletions that waited for that are done.
     pub(super) fn erased(&mut self, number: u64) {
         self.erasures.done = self.erasures.done.max(number);
-        if self.erasures.owed().is_none() {
+        if !self.erasures.are_owed() {
             self.erasures.owed_since = None;
         }
         self.finish_deletions();
@@ -128,7 +128,7 @@ impl Store {
     /// Since when something that was removed can still be read from the store's files; `None` when nothing can.
     pub fn erasing_since(&self) -> Option<Millis> {
         let core = self.lock();
-        core.erasures.owed().and(core.erasures.owed_since)
+        core.erasures.owed_since.filter(|_| core.erasures.are_owed())
     }
 
     /// Asks for an erasure and waits until it is carried out.

@@ -169,6 +169,14 @@ impl Draft {
         Ok(draft)
     }
 
+    /// Removes one that was left unfinished.
+    pub(super) fn remove(dir: &Path) -> io::Result<()> {
+        match std::fs::remove_file(dir.join(UNFINISHED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Adds a record of the database, if the backup log answers for it.
     pub(super) fn copy(
         &mut self,

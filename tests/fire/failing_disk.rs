@@ -214,9 +214,12 @@ impl Site {
         });
         assert!(told.await.is_some(), "{scene}: not everything is true again\n{}", self.ground.account().await);
         let erased = within(PATIENCE, async || {
-            self.ground.status().await.is_some_and(|status| status["store"]["erasing_since"].is_null())
+            let idle = |status: serde_json::Value| {
+                status["store"]["erasing_since"].is_null() && status["notify"]["waiting"] == 0
+            };
+            self.ground.status().await.is_some_and(idle)
         });
-        assert!(erased.await.is_some(), "{scene}: nothing is erased\n{}", self.ground.account().await);
+        assert!(erased.await.is_some(), "{scene}: events wait, or nothing is erased\n{}", self.ground.account().await);
         let aside = self.ground.store_files().into_iter().filter(|name| name.contains("damaged")).collect::<Vec<_>>();
         assert!(aside.is_empty(), "{scene}: {aside:?}\n{}", self.ground.account().await);
         let heard = self.ground.listen();

@@ -188,6 +188,32 @@ async fn an_unlink_erases_the_tokens_when_nothing_is_left_to_do_with_them() {
     store.close().await;
 }
 
+/// What is decided and not committed yet is still in the database, and may be copied before it is removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_answers_for_nothing_that_waits_in_the_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.erase().await.unwrap();
+    let number = {
+        // Decided, and not yet handed to the committer.
+        let mut core = store.lock();
+        core.ask_for_erasure();
+        core.erasures.wanted()
+    };
+    let until = std::time::Instant::now() + Duration::from_millis(1500);
+    while std::time::Instant::now() < until {
+        assert!(store.has_pulse(Duration::from_secs(30)).await);
+        assert!(!store.lock().erasures.is_done(number), "nothing of it is on disk");
+    }
+    store.new_session(UserId::random(), Duration::from_secs(60)).await.unwrap();
+    until_done(&store, number).await;
+    store.close().await;
+}
+
+async fn until_done(store: &Store, number: u64) {
+    until("the erasure is carried out", async || store.lock().erasures.is_done(number)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_under_load_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
