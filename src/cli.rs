@@ -5,11 +5,14 @@ mod check;
 mod client;
 mod export;
 mod import;
+mod output;
+mod program;
 mod purge;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod show;
+mod unlink;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,16 +21,17 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::program::Program;
 use crate::config::{Config, Findings};
 use crate::exit::{self, Failure};
-use crate::model::{PageId, UserId};
+use crate::model::{Label, PageId, UserId};
 
 /// Keeps the public metadata of linked Facebook Pages true in DigitalOcean Spaces.
 #[derive(Debug, Parser)]
 #[command(name = "pagesyncd", version, max_term_width = 100)]
 pub struct Cli {
     /// The configuration file
-    #[arg(long, global = true, value_name = "PATH", default_value = "/etc/pagesyncd/config.toml")]
+    #[arg(long, global = true, value_name = "PATH", default_value = program::DEFAULT_CONFIG)]
     config: PathBuf,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
@@ -62,27 +66,18 @@ enum Verb {
         user: Option<UserId>,
     },
     /// Drop a link: unsubscribe, forget the token, delete the object from Spaces
-    Unlink {
-        /// The page
-        page_id: PageId,
-        /// Only this user's link
-        #[arg(long, value_name = "UUID")]
-        user: Option<UserId>,
-        /// Leave the object in Spaces
-        #[arg(long)]
-        keep_object: bool,
-        /// Also take the app out of the Facebook account of the person who linked it, if this was their last link
-        #[arg(long)]
-        revoke: bool,
-    },
+    Unlink(unlink::Args),
     /// Mint a browser session for a user; prints the cookie value and a one-time login URL
     Session {
         /// The user of the platform
         #[arg(long, value_name = "UUID")]
         user: UserId,
-        /// How long the session lives, like 1h or 30d; `session.ttl` when not given
-        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        /// How long the session lives, like 1h or 30d, 400d at most; `session.ttl` when not given
+        #[arg(long, value_name = "DURATION", value_parser = ttl)]
         ttl: Option<Duration>,
+        /// The name of the user on the pages that a login shows; the UUID when not given
+        #[arg(long, value_name = "TEXT")]
+        label: Option<Label>,
     },
     /// Import existing links, a JSON object a line: {"user","page_id","access_token","facebook_user_id"?,"name"?}
     Import {
@@ -123,16 +118,28 @@ pub fn command() -> clap::Command {
 
 /// Runs the program.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are asked for and go to standard output; anything else is a wrong command line.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+            let printed = error.print();
+            if error.use_stderr() {
+                return ExitCode::from(exit::USAGE);
+            }
+            return exit::finish(output::seen(printed));
         }
     };
     let private = keep_memory_private();
-    exit::finish(dispatch(cli, private))
+    let program = Program::new(arguments.first().map(OsString::as_os_str), &cli.config);
+    exit::finish(dispatch(cli, &program, private).map_err(|failure| program.say_failure(failure)))
+}
+
+/// The life of a session, within the bounds of `session.ttl`.
+fn ttl(text: &str) -> Result<Duration, String> {
+    const LIKE: &str = "is not a duration; write a number and a unit, such as 1h or 30d";
+    let ttl = humantime::parse_duration(text).map_err(|_| LIKE.to_owned())?;
+    crate::config::check_session_ttl(ttl).map(|()| ttl)
 }
 
 /// Whatever ends this process writes no core file, and no other process of the same user reads its memory: secrets and
@@ -142,21 +149,19 @@ fn keep_memory_private() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-fn dispatch(cli: Cli, private: std::io::Result<()>) -> Result<(), Failure> {
+fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result<(), Failure> {
     let Cli { config, json, verb } = cli;
     let door = || client::Door::find(&config);
     match verb {
         Verb::Run => run::run(&config, private),
         Verb::Check { online } => check::check(&config, online, json),
         #[cfg(feature = "sandbox")]
-        Verb::Sandbox(args) => sandbox::sandbox(args),
+        Verb::Sandbox(args) => sandbox::sandbox(args, program),
         Verb::Status => show::status(&door()?, json),
-        Verb::Pages => show::pages(&door()?, json),
-        Verb::Sync { page_id, user } => show::sync(&door()?, &page_id, user, json),
-        Verb::Unlink { page_id, user, keep_object, revoke } => {
-            show::unlink(&door()?, &page_id, user, show::Unlink { keep_object, revoke }, json)
-        }
-        Verb::Session { user, ttl } => show::session(&door()?, user, ttl, json),
+        Verb::Pages => show::pages(&door()?, program, json),
+        Verb::Sync { page_id, user } => show::sync(&door()?, program, &page_id, user, json),
+        Verb::Unlink(args) => unlink::unlink(&door()?, &args, json),
+        Verb::Session { user, ttl, label } => show::session(&door()?, user, ttl, label.as_ref(), json),
         Verb::Import { file, passphrase_file } => import::import(&config, &file, passphrase_file.as_deref(), json),
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
@@ -164,12 +169,8 @@ fn dispatch(cli: Cli, private: std::io::Result<()>) -> Result<(), Failure> {
             let key = crate::store::seal::generate_key();
             // 32 random bytes in standard base64 are what both are made of.
             let key = if notify { format!("whsec_{key}") } else { key };
-            if json {
-                println!("{}", serde_json::json!({ "key": key }))
-            } else {
-                println!("{key}")
-            }
-            Ok(())
+            let text = if json { serde_json::json!({ "key": key }).to_string() } else { key };
+            output::line(text)
         }
     }
 }
@@ -177,6 +178,15 @@ fn dispatch(cli: Cli, private: std::io::Result<()>) -> Result<(), Failure> {
 /// The process's environment, as the configuration reads it.
 fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// The end of a text that counts pending work: reads that wait for a person, where there are any.
+fn parked_reads(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        1 => "; 1 read waits for a person".to_owned(),
+        count => format!("; {count} reads wait for a person"),
+    }
 }
 
 /// Every error among the findings, on standard error, as one failure.

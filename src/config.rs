@@ -11,6 +11,7 @@
 //! sources and nothing else; it is safe to call at any time, and holds nothing open.
 
 mod diff;
+mod effective;
 mod fields;
 mod findings;
 mod keys;
@@ -21,7 +22,7 @@ mod secret;
 mod tests;
 mod validate;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,12 +32,28 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 pub use diff::{Changes, Part, diff};
+pub use effective::{Effective, SecretSource};
 pub use findings::{Finding, Findings, Severity};
 
 use crate::model::Secret;
 use findings::Report;
 use raw::{Faults, Raw};
 use read::Reader;
+use secret::Vault;
+
+/// The default of a key in the words of the file; `None` for keys without a plain default.
+pub fn default_of(name: &str) -> Option<String> {
+    keys::default_text(name)
+}
+
+/// Checks that a browser session may live so long; the error names the range.
+pub fn check_session_ttl(ttl: Duration) -> Result<(), String> {
+    let (least, most) = keys::SESSION_TTL;
+    if (least..=most).contains(&ttl) {
+        return Ok(());
+    }
+    Err(format!("is out of range; choose from {} to {}", validate::span_text(least), validate::span_text(most)))
+}
 
 /// How the environment is asked: the process's own in production, a closure in tests.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -71,6 +88,12 @@ pub struct Http {
     pub listen: SocketAddr,
     /// How the world reaches the listener; without a trailing slash.
     pub public_url: String,
+    /// Where HTML pages lead back to, exactly as it was written.
+    pub return_url: Option<String>,
+    /// The name of the platform on HTML pages.
+    pub platform_name: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
     /// Largest request body taken, in bytes.
     pub max_body_bytes: usize,
     /// Connections open at a time.
@@ -172,6 +195,10 @@ pub struct Session {
     pub ttl: Duration,
     /// A login without a session starts a new user.
     pub allow_new: bool,
+    /// New users that may be tried in an hour.
+    pub max_new_users: usize,
+    /// Those of one client address.
+    pub max_new_users_per_address: usize,
 }
 
 /// `[notify]`
@@ -242,6 +269,17 @@ pub struct Loaded {
     pub config: Config,
     /// Findings that do not stop the program.
     pub warnings: Vec<Finding>,
+    /// The values that the configuration was made of.
+    pub effective: Effective,
+}
+
+/// What can be read of the store's settings from a file that may be broken.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StoreSettings {
+    /// The store's folder, where one is given or has a default.
+    pub path: Option<PathBuf>,
+    /// The store key and the previous ones, as far as they can be had.
+    pub keys: Vec<Secret>,
 }
 
 /// A configuration file larger than this is a mistake.
@@ -263,11 +301,33 @@ impl Config {
 
     fn judge(source: &Source<'_>, env: Env<'_>) -> Result<Loaded, Findings> {
         let mut report = Report::default();
-        let (config, faults) = source.read(env, &mut report, Config::read);
+        let ((config, effective), faults) = source.read(env, &mut report, |r| (Config::read(r), r.effective()));
         report.reading_is_over();
         validate::check(&config, &mut report);
         faults.quiet_echoes(&source.name, &mut report);
-        report.finish().map(|warnings| Loaded { config, warnings })
+        report.finish().map(|warnings| Loaded { config, warnings, effective })
+    }
+
+    /// The store's folder and keys, from a file that may be broken elsewhere, and from the source that the store key had
+    /// before. What cannot be read is left out.
+    pub fn store_settings(path: &Path, key_source: Option<&SecretSource>, env: Env<'_>) -> StoreSettings {
+        let mut settings = Source::open(path).map_or_else(
+            |_| StoreSettings::default(),
+            |source| {
+                let read = |r: &mut Reader<'_>| {
+                    let folder = r.path("store.path", "STATE_DIRECTORY", "");
+                    let mut keys: Vec<Secret> = r.secret_or_none("store.key").into_iter().collect();
+                    keys.extend(r.secrets("store.previous_keys"));
+                    StoreSettings { path: Some(folder).filter(|path| !path.as_os_str().is_empty()), keys }
+                };
+                source.read(env, &mut Report::default(), read).0
+            },
+        );
+        if let Some(from) = key_source {
+            let base = path.parent().unwrap_or(Path::new(""));
+            settings.keys.extend(Vault::new(env, base).open_source("store.key", from, &mut Report::default()));
+        }
+        settings
     }
 
     /// The admin socket alone, for the verbs that only talk to a running daemon. They are typed into a shell, where
@@ -287,6 +347,9 @@ impl Config {
             http: Http {
                 listen: r.address("http.listen"),
                 public_url: r.url("http.public_url"),
+                return_url: r.way_or_none("http.return_url"),
+                platform_name: Some(r.text_by("http.platform_name", validate::platform_name)).filter(|n| !n.is_empty()),
+                trusted_proxies: r.ips("http.trusted_proxies"),
                 max_body_bytes: r.count("http.max_body_bytes"),
                 max_connections: r.count("http.max_connections"),
                 header_timeout: r.span("http.header_timeout"),
@@ -310,6 +373,8 @@ impl Config {
                 previous_state_secret: r.secret_or_none("session.previous_state_secret"),
                 ttl: r.span("session.ttl"),
                 allow_new: r.flag("session.allow_new"),
+                max_new_users: r.count("session.max_new_users"),
+                max_new_users_per_address: r.count("session.max_new_users_per_address"),
             },
             notify: Notify {
                 url: r.url_or_none("notify.url"),
@@ -361,8 +426,8 @@ impl Facebook {
             accept_sha1: r.flag("facebook.accept_sha1"),
             max_in_flight: r.count("facebook.max_in_flight"),
             request_timeout: r.span("facebook.request_timeout"),
-            redirect_uri: r.variable(keys::REDIRECT_URI),
-            webhook_address: r.variable(keys::WEBHOOK_ADDRESS),
+            redirect_uri: r.setting_variable(keys::REDIRECT_URI),
+            webhook_address: r.setting_variable(keys::WEBHOOK_ADDRESS),
         }
     }
 }

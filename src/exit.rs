@@ -1,11 +1,14 @@
 //! How the program ends: sysexits codes, one meaning each, and errors as one line what and one line what to do.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// All is well.
 pub const OK: u8 = 0;
 /// The command line, or something named on it, is wrong (EX_USAGE).
 pub const USAGE: u8 = 64;
+/// Some lines of an input are bad; the good ones are done (EX_DATAERR).
+pub const DATA: u8 = 65;
 /// The daemon is not running (EX_UNAVAILABLE).
 pub const UNAVAILABLE: u8 = 69;
 /// A bug (EX_SOFTWARE).
@@ -34,12 +37,11 @@ impl Failure {
         Failure { code, what: what.into(), way_out: way_out.into() }
     }
 
-    /// Prints both lines to standard error.
+    /// Prints both lines to standard error, which may be full or gone.
     pub fn print(&self) {
-        eprintln!("pagesyncd: {}", self.what);
-        if !self.way_out.is_empty() {
-            eprintln!("  {}", self.way_out);
-        }
+        let way_out = if self.way_out.is_empty() { String::new() } else { format!("  {}\n", self.way_out) };
+        let text = format!("pagesyncd: {}\n{way_out}", self.what);
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
 }
 

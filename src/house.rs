@@ -20,6 +20,7 @@ use crate::actors::supervisor::SupervisorMsg;
 use crate::actors::uploader::UploaderMsg;
 use crate::config::Config;
 use crate::graph::{Gate, GraphClient, GraphError, GraphSettings};
+use crate::logins::Logins;
 use crate::metrics::Metrics;
 use crate::model::{LinkKey, Millis};
 use crate::notify::Receiver;
@@ -42,6 +43,8 @@ pub struct Setup {
     pub states: StateSigner,
     /// When it came into force.
     pub loaded_at: Millis,
+    /// It is the kept configuration of an earlier process, since the file is refused.
+    pub kept: bool,
 }
 
 impl Setup {
@@ -74,7 +77,8 @@ impl Setup {
         let receiver = Receiver::new(&config.notify).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
         let session = &config.session;
         let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
-        Ok(Setup { config, graph, spaces: Arc::new(spaces), receiver, states, loaded_at: Millis::now() })
+        let loaded_at = Millis::now();
+        Ok(Setup { config, graph, spaces: Arc::new(spaces), receiver, states, loaded_at, kept: false })
     }
 }
 
@@ -196,6 +200,8 @@ pub struct House {
     pub telemetry: Option<Telemetry>,
     /// Reads, writes and logins under way, for an orderly end.
     pub tasks: TaskTracker,
+    /// Logins that came back from the dialog.
+    pub logins: Logins,
     setup: RwLock<Arc<Setup>>,
     reload_error: Mutex<Option<String>>,
     addresses: RwLock<Addresses>,
@@ -238,6 +244,7 @@ impl House {
             started_at: Millis::now(),
             telemetry,
             tasks: TaskTracker::new(),
+            logins: Logins::default(),
             setup: RwLock::new(Arc::new(setup)),
             reload_error: Mutex::default(),
             addresses: RwLock::default(),

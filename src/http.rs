@@ -1,14 +1,19 @@
 //! What is answered at the doors. [`server`] accepts and limits connections, [`public`] and [`admin`] hold the tables
-//! of routes, the other files answer them, and [`answers`] turns outcomes into responses in one place.
+//! of routes, the other files answer them, [`answers`] turns outcomes into responses in one place, and `pages` renders HTML.
 
+mod address;
 pub mod admin;
 pub mod answers;
 pub mod body;
 mod callback;
+pub(crate) mod cookies;
 mod deletion;
 pub(crate) mod delivery;
-pub(crate) mod login;
+mod login;
+mod pages;
 pub mod public;
+mod report;
+mod result;
 pub mod server;
 mod status;
 mod webhook;

@@ -206,6 +206,12 @@ impl Entry {
         [staged, due].into_iter().flatten().min()
     }
 
+    /// The oldest thing owed that the daemon can do. While the link is parked that is its outbox entry alone: a mark
+    /// waits for a person then.
+    pub fn doable_since(&self, parked: bool) -> Option<Millis> {
+        if parked { self.staged.as_ref().map(|s| s.marked_at) } else { self.owed_since() }
+    }
+
     /// Somebody says that the page may have changed. `seq` must be new.
     pub fn mark(&mut self, cause: Cause, now: Millis, seq: u64) -> Marked {
         match &self.mark {

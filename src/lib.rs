@@ -53,10 +53,11 @@
 //! also puts the page's webhook subscription right and compares the object in Spaces with what was last written there.
 //! What was missed while nobody was there is caught up, spread over minutes.
 //!
-//! *Link.* A session, minted by an operator, opens `/facebook/login`. The `state` that goes to the dialog is signed,
-//! expires, is bound to the session and works once. [`linking`] exchanges the code, makes the user token long-lived,
-//! lists the pages and stores links, sealed tokens and marks in one transaction; the pages' actors do the rest.
-//! [`import`] makes the same links from a file.
+//! *Link.* A session, minted by an operator, opens `/facebook/login`; a login link opens a short one, and asks first
+//! where the browser is known for another user. The `state` that goes to the dialog is signed, expires, is bound to the
+//! session and works once. [`linking`] exchanges the code, makes the user token long-lived, lists the pages and stores
+//! links, sealed tokens and marks in one transaction; the pages' actors do the rest. The person has a page meanwhile
+//! that fills in ([`logins`]). [`import`] makes the same links from a file.
 //!
 //! *Unlink, deauthorize, delete.* A link that goes takes its token and marks with it and owes Spaces a delete. A person
 //! who removed the app has their links parked; one who asks to be forgotten has them dropped, and [`purge`] does that
@@ -73,7 +74,8 @@
 //!
 //! *Reload.* SIGHUP reads the whole configuration, compares, and either puts all of it in force or nothing: what can
 //! fail is made first, the new [`house::Setup`] is swapped whole, and those it touches are told. `store.path` and
-//! `admin.socket` cannot change in a running process and refuse the reload by name.
+//! `admin.socket` cannot change in a running process and refuse the reload by name. What is in force is kept in the
+//! store's folder, sealed, so that a crash while the file is broken does not end the service ([`kept`]).
 //!
 //! *Stop.* SIGTERM and SIGINT close the public door and finish its requests, then reads, then writes, then the store,
 //! each step with a limit, under 15 seconds in all. What is left over lies in the store. A second signal ends the
@@ -95,8 +97,11 @@
 //! | [`outgoing`] | what requests to other hosts have in common |
 //! | [`graph`] | the Graph API: calls, error kinds, limits |
 //! | [`spaces`] | objects: one trait, one S3 client, one memory for tests, one suite for both |
-//! | [`oauth`], [`signature`] | the dialog's address, signed states, signatures of webhooks and signed requests |
+//! | [`oauth`], [`signature`] | the dialog's address, signed states, consent; signatures of webhooks and signed requests |
+//! | [`limits`] | pure: how many logins a user, an address and all new users may bring to an end |
+//! | [`logins`] | how far each login is, for the page that a person sees |
 //! | [`config`] | one TOML file, the environment, secrets; every finding at once; what a reload changes |
+//! | [`kept`] | the configuration in force, sealed, for starts that no person asked for |
 //! | [`http`] | the public and the admin routes |
 //! | [`linking`], [`import`], [`purge`] | from a login, or from a file, to links; and a list of people to forget |
 //! | [`house`] | what every living thing shares |
@@ -111,6 +116,9 @@
 //! Calls point one way: the verbs start the actors; actors call http, graph, spaces and store; those call the pure
 //! rooms and know nothing of who calls them. What goes the other way is a message: http, linking and the shared house
 //! know the actors' message types and send them. `tests/house.rs` holds the rooms to both.
+
+// `println!` panics when the output is closed or full; `cli::output` does not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod actors;
 pub mod backoff;
@@ -127,8 +135,11 @@ pub mod health;
 pub mod house;
 pub mod http;
 pub mod import;
+pub mod kept;
 pub mod ledger;
+pub mod limits;
 pub mod linking;
+pub mod logins;
 pub mod metrics;
 pub mod model;
 pub mod notice;

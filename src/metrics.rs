@@ -1,8 +1,8 @@
 //! Every instrument of the daemon in one inventory: name, unit, meaning. They are prepared here once and handed
 //! round as one `Arc<Metrics>`; nothing is registered anywhere else, and no global recorder exists.
 //!
-//! Gauges that describe the store (links, due, outbox, oldest owed) are set by the admin door just before it prints,
-//! from the store's own counts, so that they cannot drift from the truth.
+//! Gauges that describe the store (links, due, due parked, outbox, oldest owed) are set by the admin listener just
+//! before it prints, from the store's own counts, so that they cannot drift from the truth.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -63,6 +63,7 @@ pub struct Metrics {
     registry: Registry,
     links: Family<HealthLabel, Gauge>,
     due: Gauge,
+    due_parked: Gauge,
     outbox: Gauge,
     oldest_owed: Gauge<f64, AtomicU64>,
     deliveries: Family<ResultLabel, Counter>,
@@ -74,6 +75,7 @@ pub struct Metrics {
     restarts: Family<ActorLabel, Counter>,
     connections: Gauge,
     reloads: Family<ResultLabel, Counter>,
+    config_refused: Gauge,
     notices: Family<NoticeLabel, Counter>,
     notices_waiting: Gauge,
     chores: Gauge,
@@ -94,6 +96,7 @@ impl Metrics {
             registry: Registry::with_prefix("pagesyncd"),
             links: Family::default(),
             due: Gauge::default(),
+            due_parked: Gauge::default(),
             outbox: Gauge::default(),
             oldest_owed: Gauge::default(),
             deliveries: Family::default(),
@@ -105,6 +108,7 @@ impl Metrics {
             restarts: Family::default(),
             connections: Gauge::default(),
             reloads: Family::default(),
+            config_refused: Gauge::default(),
             notices: Family::default(),
             notices_waiting: Gauge::default(),
             chores: Gauge::default(),
@@ -120,9 +124,14 @@ impl Metrics {
         let r = &mut self.registry;
         r.register("build", "The version that runs", build);
         r.register("links", "Linked pages by health", self.links.clone());
-        r.register("due", "Linked pages owed a read", self.due.clone());
+        r.register("due", "Linked pages owed a read that the daemon can make", self.due.clone());
+        r.register("due_parked", "Linked pages owed a read that waits for a person", self.due_parked.clone());
         r.register("outbox", "Objects owed a write", self.outbox.clone());
-        r.register("oldest_owed_seconds", "Age of the oldest read or write owed", self.oldest_owed.clone());
+        r.register(
+            "oldest_owed_seconds",
+            "Age of the oldest read or write that the daemon can make",
+            self.oldest_owed.clone(),
+        );
         r.register("webhook_deliveries", "Webhook deliveries by what was answered", self.deliveries.clone());
         r.register("graph_requests", "Graph requests by call and outcome", self.graph.clone());
         r.register("spaces_requests", "Spaces requests by operation and outcome", self.spaces.clone());
@@ -136,6 +145,11 @@ impl Metrics {
         r.register("actor_restarts", "Actors that died and were started again", self.restarts.clone());
         r.register("connections", "Open connections on the public listener", self.connections.clone());
         r.register("config_reloads", "Configuration reloads by result", self.reloads.clone());
+        r.register(
+            "config_refused",
+            "1 while the configuration file was refused last and an earlier configuration is in force",
+            self.config_refused.clone(),
+        );
         r.register("notices", "Attempts to deliver a notice by type and outcome", self.notices.clone());
         r.register("chores", "What is left to do after links are gone", self.chores.clone());
         r.register("notices_waiting", "Notices that the receiver did not take yet", self.notices_waiting.clone());
@@ -151,9 +165,11 @@ impl Metrics {
         }
     }
 
-    /// Sets what is owed: reads, writes, and the age of the oldest of them.
-    pub fn set_owed(&self, due: u64, outbox: u64, oldest: Duration) {
+    /// Sets the reads that the daemon can make, the reads that wait for a person, the writes, and the age of the oldest
+    /// read or write that the daemon can make.
+    pub fn set_owed(&self, due: u64, due_parked: u64, outbox: u64, oldest: Duration) {
         self.due.set(due as i64);
+        self.due_parked.set(due_parked as i64);
         self.outbox.set(outbox as i64);
         self.oldest_owed.set(oldest.as_secs_f64());
     }
@@ -204,6 +220,11 @@ impl Metrics {
         self.reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
+    /// Sets whether the configuration file was refused last.
+    pub fn set_config_refused(&self, refused: bool) {
+        self.config_refused.set(i64::from(refused));
+    }
+
     /// One attempt to deliver a notice of this type ended: `delivered`, `failed`, `refused`.
     pub fn notice(&self, word: &'static str, outcome: &'static str) {
         self.notices.get_or_create(&NoticeLabel { r#type: word, outcome }).inc();
@@ -241,7 +262,7 @@ mod tests {
     fn dashboards_find_their_names() {
         let metrics = Metrics::new();
         metrics.set_links([("active".to_owned(), 2)]);
-        metrics.set_owed(1, 2, Duration::from_millis(1500));
+        metrics.set_owed(1, 5, 2, Duration::from_millis(1500));
         metrics.set_chores(3);
         metrics.delivery("accepted", Duration::from_millis(1));
         metrics.graph_request("read_page", "ok");
@@ -254,6 +275,7 @@ mod tests {
         for line in [
             "pagesyncd_links{health=\"active\"} 2",
             "pagesyncd_due 1",
+            "pagesyncd_due_parked 5",
             "pagesyncd_outbox 2",
             "pagesyncd_oldest_owed_seconds 1.5",
             "pagesyncd_webhook_deliveries_total{result=\"accepted\"} 1",
@@ -264,6 +286,7 @@ mod tests {
             "pagesyncd_notices_total{type=\"page.updated\",outcome=\"delivered\"} 1",
             "pagesyncd_notices_waiting 4",
             "pagesyncd_chores 3",
+            "pagesyncd_config_refused 0",
             "pagesyncd_webhook_ack_seconds_count 1",
             "pagesyncd_mark_to_object_seconds_count 1",
         ] {

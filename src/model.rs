@@ -210,6 +210,61 @@ impl Cause {
     }
 }
 
+/// The longest [`Label`], in characters.
+pub const MAX_LABEL: usize = 80;
+
+/// Why a label was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadLabel {
+    /// Nothing but blanks.
+    #[error("the label is empty (leave it out, and the UUID is shown)")]
+    Empty,
+    /// Longer than [`MAX_LABEL`].
+    #[error("the label is longer than {MAX_LABEL} characters")]
+    TooLong,
+    /// A control character, or one that is invisible or turns the direction of the text around it.
+    #[error("the label holds a control character, an invisible one or one that changes the direction of text")]
+    Unprintable,
+}
+
+/// The name of a user on HTML pages: plain text without line breaks, given by the operator. It may be personal, so its
+/// `Debug` is a placeholder and it has no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Label(Arc<str>);
+
+impl Label {
+    /// The text, for a page or for the store.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[label]")
+    }
+}
+
+impl FromStr for Label {
+    type Err = BadLabel;
+
+    fn from_str(text: &str) -> Result<Self, BadLabel> {
+        let text = text.trim();
+        // With these a label could pass for another one: soft hyphen, zero width space, bidirectional controls,
+        // line and paragraph separators, the byte order mark. The joiners are part of some languages' spelling.
+        let deceives = |c: char| {
+            matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        };
+        match text.chars().count() {
+            0 => Err(BadLabel::Empty),
+            count if count > MAX_LABEL => Err(BadLabel::TooLong),
+            _ if text.chars().any(|c| c.is_control() || deceives(c)) => Err(BadLabel::Unprintable),
+            _ => Ok(Label(text.into())),
+        }
+    }
+}
+
 /// Text that must not be shown: a token, a secret, a key. Its `Debug` is a placeholder, it has no `Display`, and its
 /// memory is wiped when it is dropped. [`Secret::expose`] is the one way to the text, and easy to search for.
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
@@ -307,6 +362,25 @@ mod tests {
     fn a_secret_does_not_show() {
         let secret = Secret::new("EAAB-very-secret");
         assert!(!format!("{secret:?} {:#?}", Some(&secret)).contains("very"));
+    }
+
+    #[test]
+    fn a_label_is_plain_text_that_passes_for_no_other() {
+        let label: Label = "  Bäckerei <Farn> & Söhne  ".parse().unwrap();
+        assert_eq!((label.as_str(), format!("{label:?}").as_str()), ("Bäckerei <Farn> & Söhne", "[label]"));
+        assert!("ü".repeat(MAX_LABEL).parse::<Label>().is_ok());
+        assert!("نان\u{200c}وایی".parse::<Label>().is_ok(), "a joiner is spelling");
+        for (text, why) in [
+            ("", BadLabel::Empty),
+            (" \t", BadLabel::Empty),
+            ("x".repeat(MAX_LABEL + 1).as_str(), BadLabel::TooLong),
+            ("two\nlines", BadLabel::Unprintable),
+            ("\u{1b}[2J", BadLabel::Unprintable),
+            ("Fern\u{202e}nreF", BadLabel::Unprintable),
+            ("Fe\u{200b}rn", BadLabel::Unprintable),
+        ] {
+            assert_eq!(text.parse::<Label>(), Err(why), "{text:?}");
+        }
     }
 
     #[test]

@@ -9,8 +9,12 @@
 //! refused, since two readers could each believe another one; texts are bounded and freed of control characters. They
 //! are still text, not HTML: a page that shows them escapes them.
 
+pub mod consent;
+pub mod signer;
 pub mod state;
 
+pub use consent::{Consent, LinkedAs};
+pub use signer::Signer;
 pub use state::{STATE_LIFETIME, StateClaims, StateError, StateSigner};
 
 use url::form_urlencoded;

@@ -9,8 +9,10 @@
 pub mod console;
 pub mod daemon;
 pub mod fault;
+pub mod folder;
 pub mod graph;
 pub mod journal;
+pub mod limits;
 pub mod receiver;
 mod sign;
 mod spaces;
@@ -158,7 +160,13 @@ impl WorldServer {
     pub async fn start(options: Options) -> io::Result<WorldServer> {
         std::fs::create_dir_all(&options.dir)?;
         let kept = options.dir.join("world.json");
-        let world = if kept.exists() { World::load(&kept)? } else { World::new(&options.world) };
+        let (file, wanted) = (kept.clone(), options.world.clone());
+        // A large world takes a while, and signals are to be heard meanwhile.
+        let built = tokio::task::spawn_blocking(move || match file.exists() {
+            true => World::load(&file),
+            false => Ok(World::new(&wanted)),
+        });
+        let world = built.await.map_err(io::Error::other)??;
         world.set_spaces_keys([(ACCESS_KEY.to_owned(), SECRET_KEY.to_owned())]);
         let always: wire::Gate = Arc::new(|| true);
         let handler = Graph { world: world.clone() }.handler();
@@ -214,6 +222,7 @@ impl WorldServer {
     /// The same world writes the same secrets.
     pub fn config_toml(&self, daemon: &DaemonSetup) -> String {
         self.register(&daemon.public_url);
+        self.world.set_daemon_setup(daemon.clone());
         let seed = self.app_secret.as_bytes();
         let store_key = seeded("store key", seed);
         let text = |value: &str| toml::Value::String(value.to_owned()).to_string();

@@ -75,6 +75,7 @@ pub mod records;
 mod renewal;
 pub mod rotation;
 pub mod seal;
+pub mod sessions;
 mod told;
 pub mod unlink;
 
@@ -179,11 +180,13 @@ pub struct Counts {
     pub links: u64,
     /// Links by the word of their health, as far as the store knows: of throttling it does not.
     pub health: std::collections::BTreeMap<&'static str, u64>,
-    /// Links owed a read.
+    /// Links owed a read that the daemon can make, now or when a limit or a backoff ends.
     pub due: u64,
+    /// Links owed a read that waits for a person.
+    pub due_parked: u64,
     /// Objects owed a write or a delete.
     pub outbox: u64,
-    /// Since when the oldest of these two is owed.
+    /// Since when the oldest of `due` and `outbox` is owed.
     pub oldest_owed: Option<Millis>,
     /// What is left to do after unlinks, by the word of its kind.
     pub chores: std::collections::BTreeMap<&'static str, u64>,
@@ -200,8 +203,10 @@ pub struct LinkView {
     pub record: Arc<LinkRecord>,
     /// What Spaces has.
     pub synced: Synced,
-    /// Is a read or a write owed?
+    /// Is a read or a write owed that the daemon can make?
     pub owed: bool,
+    /// Is a read owed that waits for a person?
+    pub owed_parked: bool,
 }
 
 /// A handle on the store; clones share it.

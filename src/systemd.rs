@@ -5,9 +5,23 @@
 //! reload included: `systemctl reload` waits for it where the unit is of `Type=notify-reload`. `stopping` is said when
 //! draining begins. A status is one line of text; line breaks are taken out of it, because on this channel a line
 //! break begins another message, and a status may carry words from outside.
+//!
+//! # The public socket outlives the process
+//!
+//! A daemon that binds its own public socket hands systemd a duplicate of it ([`keep_socket`]), and systemd passes it to
+//! the next process of the unit (`FileDescriptorStoreMax=`). So callers wait in the kernel's queue during a restart and
+//! after a crash, where they would be refused otherwise. systemd closes its duplicate when the service stops for good.
+//! A process that cannot start gives it up itself ([`drop_kept_socket`]), since callers must not wait for a daemon that
+//! fails again and again.
+//!
+//! The alternative is a socket unit, which is shipped too, for ports below 1024. It is not the default, for three
+//! reasons: the address would stand in the unit and not in `http.listen`; a caller would start a service that an
+//! operator stopped, and would start one that ended for a broken configuration over and over; and systemd refuses to
+//! start a socket beside its running service.
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -15,6 +29,8 @@ use sd_notify::NotifyState;
 
 /// Longest status sent, in bytes; `systemctl status` shows one line.
 const MAX_STATUS: usize = 400;
+/// The name of the kept public socket. A socket unit's socket has the unit's name.
+const KEPT: &str = "public";
 
 /// Everything is up, or up again after a reload; and what there is to say of it.
 pub fn ready(status: &str) {
@@ -45,28 +61,65 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|interval| !interval.is_zero())
 }
 
+/// The machine's monotonic clock in microseconds, which begins anew with each boot.
+pub fn monotonic_clock() -> Option<u64> {
+    match NotifyState::monotonic_usec_now() {
+        Ok(NotifyState::MonotonicUsec(now)) => u64::try_from(now).ok(),
+        _ => None,
+    }
+}
+
 /// The daemon is alive. To be sent by whoever notices when it is not.
 pub fn ping() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// The listening socket that systemd passed, ready for an async runtime; `None` when it passed none, or when it was
-/// taken already.
+/// The public sockets that systemd passed, ready for an async runtime.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// The socket of pagesyncd.socket.
+    pub unit: Option<TcpListener>,
+    /// The socket of the process before this one.
+    pub kept: Option<TcpListener>,
+}
+
+/// Takes the sockets that systemd passed; none when they were taken already.
 ///
-/// Call it before any thread is started: the variables that describe the socket are removed from the environment, so
-/// that no child process takes it for its own. The error is that of a socket which is not a TCP socket, or
-/// of more than one: the unit is wrong, and going on would listen somewhere else than the operator meant.
-pub fn take_tcp_listener() -> io::Result<Option<TcpListener>> {
-    let mut passed = ListenFd::from_env();
-    if passed.len() > 1 {
-        let message = format!("systemd passed {} sockets; leave one ListenStream= in pagesyncd.socket", passed.len());
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    let listener = passed.take_tcp_listener(0)?;
-    if let Some(listener) = &listener {
+/// Call it before any thread is started: the variables that describe the sockets are removed from the environment, so
+/// that no child process takes them for its own.
+///
+/// # Errors
+/// A socket is not a TCP socket, or the socket unit has more than one: the unit is wrong, and the daemon would listen
+/// somewhere else than the operator meant.
+pub fn take_sockets() -> io::Result<Passed> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names: Vec<&str> = names.split(':').collect();
+    let mut descriptors = ListenFd::from_env();
+    let mut passed = Passed::default();
+    for index in 0..descriptors.len() {
+        let Some(listener) = descriptors.take_tcp_listener(index)? else { continue };
         listener.set_nonblocking(true)?;
+        let place = if names.get(index) == Some(&KEPT) { &mut passed.kept } else { &mut passed.unit };
+        if place.replace(listener).is_some() {
+            let message = "systemd passed several sockets; leave one ListenStream= in pagesyncd.socket";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
     }
-    Ok(listener)
+    Ok(passed)
+}
+
+/// Gives systemd a duplicate of the public socket for the next process, in place of an earlier one.
+pub fn keep_socket(socket: &TcpListener) {
+    drop_kept_socket();
+    let states = [NotifyState::FdStore, NotifyState::FdName(KEPT)];
+    if let Err(error) = sd_notify::notify_with_fds(&states, &[socket.as_fd()]) {
+        tracing::warn!(%error, "systemd: cannot hand over the public socket, callers are refused during the next restart");
+    }
+}
+
+/// Has systemd close its duplicate of the public socket.
+pub fn drop_kept_socket() {
+    send(&[NotifyState::FdStoreRemove, NotifyState::FdName(KEPT)]);
 }
 
 fn send(states: &[NotifyState<'_>]) {
@@ -85,10 +138,13 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::mem::MaybeUninit;
     use std::net::TcpStream;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixDatagram;
     use std::process::{Command, Stdio};
+
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
     use super::*;
 
@@ -132,11 +188,69 @@ mod tests {
         assert_eq!(hear(), "STOPPING=1\nSTATUS=draining\n");
     }
 
+    /// The next message to `socket`, and the descriptor that came with it.
+    fn receive(socket: &UnixDatagram) -> (String, Option<OwnedFd>) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut bytes = [0; 2048];
+        let mut parts = [io::IoSliceMut::new(&mut bytes)];
+        let length = recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap().bytes;
+        let rights = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+            _ => None,
+        });
+        (String::from_utf8(bytes[..length].to_vec()).unwrap(), rights)
+    }
+
+    #[test]
+    fn a_kept_socket_holds_callers_for_the_next_process() {
+        let name = "systemd::tests::a_kept_socket_holds_callers_for_the_next_process";
+        match std::env::var(CHILD).as_deref() {
+            Ok("first") => {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                keep_socket(&listener);
+                return;
+            }
+            Ok(_) => {
+                let passed = take_sockets().unwrap();
+                assert!(passed.unit.is_none());
+                let listener = passed.kept.unwrap();
+                listener.set_nonblocking(false).unwrap();
+                listener.accept().unwrap().0.write_all(b"served").unwrap();
+                drop_kept_socket();
+                return;
+            }
+            Err(_) => {}
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let child = |which: &str| {
+            let mut child = again(name);
+            child.env(CHILD, which).env("NOTIFY_SOCKET", dir.path().join("notify"));
+            child
+        };
+        assert!(child("first").status().unwrap().success());
+        assert_eq!(receive(&socket).0, "FDSTOREREMOVE=1\nFDNAME=public\n");
+        let (message, kept) = receive(&socket);
+        assert_eq!(message, "FDSTORE=1\nFDNAME=public\n");
+        let kept = TcpListener::from(kept.unwrap());
+        // The process is gone, and a caller is not refused.
+        let mut caller = TcpStream::connect(kept.local_addr().unwrap()).unwrap();
+        let mut second = child("second");
+        second.env("LISTEN_FDS", "1").env("LISTEN_FDS_FIRST_FD", "0").env("LISTEN_FDNAMES", "public");
+        assert!(second.stdin(OwnedFd::from(kept)).status().unwrap().success());
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "served");
+        assert_eq!(receive(&socket).0, "FDSTOREREMOVE=1\nFDNAME=public\n");
+    }
+
     #[test]
     fn a_passed_socket_is_taken_once() {
         if std::env::var_os(CHILD).is_some() {
-            let listener = take_tcp_listener().unwrap().unwrap();
-            assert!(take_tcp_listener().unwrap().is_none());
+            let listener = take_sockets().unwrap().unit.unwrap();
+            assert!(take_sockets().unwrap().unit.is_none());
             listener.set_nonblocking(false).unwrap();
             listener.accept().unwrap().0.write_all(b"here").unwrap();
             return;
@@ -146,7 +260,8 @@ mod tests {
             let Ok(listener) = TcpListener::bind(address) else { continue };
             let mut caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let mut child = again("systemd::tests::a_passed_socket_is_taken_once");
-            child.env("LISTEN_FDS", "1").env("LISTEN_FDS_FIRST_FD", "0").stdin(OwnedFd::from(listener));
+            child.env("LISTEN_FDS", "1").env("LISTEN_FDS_FIRST_FD", "0").env("LISTEN_FDNAMES", "pagesyncd.socket");
+            child.stdin(OwnedFd::from(listener));
             let outcome = child.status().unwrap();
             let mut answer = String::new();
             caller.read_to_string(&mut answer).unwrap();
@@ -157,7 +272,7 @@ mod tests {
     #[test]
     fn two_sockets_or_another_kind_are_refused() {
         if std::env::var_os(CHILD).is_some() {
-            assert!(take_tcp_listener().is_err());
+            assert!(take_sockets().is_err());
             return;
         }
         let (other, _peer) = UnixDatagram::pair().unwrap();

@@ -32,8 +32,8 @@ use crate::restart::{ActorKind, History, Verdict};
 pub use boot::{Sockets, bind_admin, bind_tcp};
 pub use reload::keyring;
 
-/// How often the store is swept of what is over.
-const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+/// The interval of the store's sweep. A sweep removes all expired records, and a used state expires after minutes.
+const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// Messages to the supervisor.
 pub enum SupervisorMsg {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::output::{line, note};
 use super::{env, small_runtime};
 use crate::actors::supervisor::keyring;
 use crate::config::{Config, Finding, Severity};
@@ -25,20 +26,20 @@ pub(super) fn check(path: &Path, online: bool, as_json: bool) -> Result<(), Fail
     }
     let errors = findings.iter().filter(|f| f.severity == Severity::Error).count() + trouble.len();
     if as_json {
-        print_json(&findings, &trouble, &notes, errors == 0);
+        line(json_report(&findings, &trouble, &notes, errors == 0))?;
     } else {
-        findings.iter().for_each(|finding| eprintln!("{finding}"));
-        trouble.iter().for_each(|text| eprintln!("{text}"));
-        notes.iter().for_each(|text| eprintln!("note: {text}"));
+        findings.iter().for_each(note);
+        trouble.iter().for_each(note);
+        notes.iter().for_each(|text| note(format_args!("note: {text}")));
     }
     if errors > 0 {
         let what = format!("{}: {errors} to correct", path.display());
         return Err(Failure::new(exit::CONFIG, what, "correct what is named above and check again"));
     }
-    if !as_json {
-        println!("{}: {}", path.display(), if online { "good, and Graph and Spaces answer" } else { "good" });
+    if as_json {
+        return Ok(());
     }
-    Ok(())
+    line(format_args!("{}: {}", path.display(), if online { "good, and Graph and Spaces answer" } else { "good" }))
 }
 
 /// What only shows when the settings are used: clients that cannot be made, and with `online` what answers; and what is
@@ -83,12 +84,12 @@ fn versions_note(versioning: Versioning) -> Option<&'static str> {
     }
 }
 
-fn print_json(findings: &[Finding], trouble: &[String], notes: &[String], good: bool) {
+fn json_report(findings: &[Finding], trouble: &[String], notes: &[String], good: bool) -> String {
     let listed = findings.iter().map(|f| {
         let severity = if f.severity == Severity::Error { "error" } else { "warning" };
         json!({"severity": severity, "key": f.key, "message": f.message, "hint": f.hint})
     });
     let met = trouble.iter().map(|text| json!({"severity": "error", "key": Value::Null, "message": text}));
     let all: Vec<Value> = listed.chain(met).collect();
-    println!("{:#}", json!({"ok": good, "findings": all, "notes": notes}));
+    format!("{:#}", json!({"ok": good, "findings": all, "notes": notes}))
 }

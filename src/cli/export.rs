@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::client::Door;
 use super::import::read_passphrase;
-use super::{load, run, small_runtime};
+use super::{load, output, run, small_runtime};
 use crate::exit::{self, Failure};
 use crate::export as file;
 
@@ -28,7 +28,7 @@ pub(super) fn export(config: &Path, to: &Path, passphrase_file: Option<&Path>) -
     };
     let links = lines.split(|byte| *byte == b'\n').filter(|line| line.windows(9).any(|w| w == b"\"page_id\"")).count();
     save(to, &lines)?;
-    eprintln!("{links} links exported; keep the file with the care that its tokens deserve");
+    output::note(format_args!("{links} links exported; keep the file with the care that its tokens deserve"));
     Ok(())
 }
 
@@ -41,7 +41,11 @@ fn save(to: &Path, lines: &[u8]) -> Result<(), Failure> {
         )
     };
     if to == Path::new("-") {
-        return std::io::stdout().write_all(lines).map_err(failed);
+        // Half a backup is none: here a closed pipe is an error like any other.
+        return output::write(lines).map_err(|e| {
+            let what = format!("standard output cannot be written: {e}");
+            Failure::new(exit::IO, what, "export again; what arrived is not the whole")
+        });
     }
     let mut out = std::fs::File::options().write(true).create_new(true).mode(0o600).open(to).map_err(failed)?;
     out.write_all(lines).and_then(|()| out.sync_all()).map_err(failed)

@@ -1,5 +1,6 @@
 //! `import`: through the socket while a daemon runs, into the store while none does.
 
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -8,11 +9,12 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::Door;
+use super::output::{line, note, part};
 use super::{load, run, small_runtime};
 use crate::exit::{self, Failure};
 use crate::export::{ExportError, Opener};
-use crate::import::{self as lines, BadLine};
-use crate::model::Secret;
+use crate::import::{self as lines, BadLine, Repeated};
+use crate::model::{LinkKey, Secret};
 use crate::store::Store;
 use crate::store::seal::Keyring;
 
@@ -31,6 +33,21 @@ enum Target {
 struct Tally {
     imported: usize,
     bad: Vec<BadLine>,
+    repeated: Vec<Repeated>,
+    /// Lines with something in them.
+    lines: usize,
+    /// The last good line of each link.
+    seen: HashMap<LinkKey, usize>,
+}
+
+/// Lines that are sent together.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// The number of its first line.
+    first: usize,
+    /// The links that its lines are about.
+    links: Vec<(usize, LinkKey)>,
 }
 
 pub(super) fn import(config: &Path, file: &Path, passphrase_file: Option<&Path>, as_json: bool) -> Result<(), Failure> {
@@ -38,16 +55,20 @@ pub(super) fn import(config: &Path, file: &Path, passphrase_file: Option<&Path>,
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
     let door = Door::find(config)?;
     let target = if door.is_open() { Target::Daemon(door) } else { open_store(config)? };
-    let outcome = feed(&target, &mut input, passphrase.as_ref());
+    let mut tally = Tally::default();
+    let outcome = feed(&target, &mut input, passphrase.as_ref(), &mut tally);
     if let Target::Store(store, runtime) = &target {
         runtime.block_on(store.close());
     }
-    let tally = outcome?;
-    report(&tally, as_json);
-    if tally.imported == 0 && !tally.bad.is_empty() {
-        return Err(Failure::new(exit::USAGE, "no line could be imported", "correct the lines named above"));
+    tally.bad.sort_by_key(|bad| bad.line);
+    // A failure half-way leaves links imported and lines bad: both are reported.
+    let reported = if outcome.is_ok() || tally.lines > 0 { report(&tally, as_json) } else { Ok(()) };
+    outcome.and(reported)?;
+    if tally.bad.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let what = format!("{} of {} lines are bad and were not imported", tally.bad.len(), tally.lines);
+    Err(Failure::new(exit::DATA, what, "correct the lines named above and import them again"))
 }
 
 fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
@@ -72,15 +93,21 @@ fn open_store(config: &Path) -> Result<Target, Failure> {
     Ok(Target::Store(Box::new(store), small_runtime()?))
 }
 
-fn feed(target: &Target, input: &mut dyn BufRead, passphrase: Option<&Secret>) -> Result<Tally, Failure> {
+fn feed(
+    target: &Target,
+    input: &mut dyn BufRead,
+    passphrase: Option<&Secret>,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
     let progress = std::io::stderr().is_terminal();
-    let (mut tally, mut next, mut first) = (Tally::default(), 1, 1);
-    let mut batch = Vec::new();
+    let mut next = 1;
+    let mut batch = Batch { first: 1, ..Batch::default() };
     let mut source = Source::Plain;
     loop {
         let mut line = Vec::new();
         let read = input.take(MAX_LINE).read_until(b'\n', &mut line);
         let read = read.map_err(|e| Failure::new(exit::IO, format!("line {next} cannot be read: {e}"), ""))?;
+        tally.lines += usize::from(!line.trim_ascii().is_empty());
         if read as u64 == MAX_LINE && line.last() != Some(&b'\n') {
             skip_rest(input, next)?;
             tally.bad.push(BadLine { line: next, error: "longer than 64 KiB".to_owned() });
@@ -88,23 +115,41 @@ fn feed(target: &Target, input: &mut dyn BufRead, passphrase: Option<&Secret>) -
         }
         if next == 1 {
             source = Source::of(&line, target, passphrase)?;
+            // The head of an export is no line to import.
+            tally.lines -= usize::from(!matches!(source, Source::Plain));
         }
-        batch.extend_from_slice(&line);
+        batch.links.extend(lines::link_of(&line).map(|link| (next, link)));
+        batch.bytes.extend_from_slice(&line);
         next += 1;
-        if read == 0 || next - first >= AT_ONCE {
-            send(target, &source, &batch, first, &mut tally)?;
-            batch.clear();
-            first = next;
+        if read == 0 || next - batch.first >= AT_ONCE {
+            let bad_before = tally.bad.len();
+            send(target, &source, &batch, tally)?;
+            tally.note_links(&batch, bad_before);
+            batch = Batch { first: next, ..Batch::default() };
             if progress {
-                eprint!("\r{} imported, {} bad", tally.imported, tally.bad.len());
+                part(format_args!("\r{} imported, {} bad", tally.imported, tally.bad.len()));
             }
         }
         if read == 0 {
             if progress {
-                eprintln!();
+                note("");
             }
-            tally.bad.sort_by_key(|bad| bad.line);
-            return Ok(tally);
+            return Ok(());
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a link once, however many of its lines were good. Those of one batch were counted once already.
+    fn note_links(&mut self, batch: &Batch, bad_before: usize) {
+        let bad: HashSet<usize> = self.bad[bad_before..].iter().map(|bad| bad.line).collect();
+        let mut again = HashSet::new();
+        for (line, link) in batch.links.iter().filter(|(line, _)| !bad.contains(line)) {
+            let Some(earlier) = self.seen.insert(link.clone(), *line) else { continue };
+            self.repeated.push(Repeated { line: earlier, by: *line });
+            if earlier < batch.first && again.insert(link) {
+                self.imported = self.imported.saturating_sub(1);
+            }
         }
     }
 }
@@ -156,12 +201,12 @@ impl Source {
     }
 }
 
-fn send(target: &Target, source: &Source, batch: &[u8], first: usize, tally: &mut Tally) -> Result<(), Failure> {
+fn send(target: &Target, source: &Source, batch: &Batch, tally: &mut Tally) -> Result<(), Failure> {
     match target {
-        Target::Daemon(door) => send_to_daemon(door, source, batch, first, tally),
+        Target::Daemon(door) => send_to_daemon(door, source, batch, tally),
         Target::Store(store, runtime) => {
             let opener = if let Source::Opened(opener) = source { Some(opener) } else { None };
-            let mut parsed = lines::parse(batch, first, opener);
+            let mut parsed = lines::parse(&batch.bytes, batch.first, opener);
             tally.bad.append(&mut parsed.bad);
             let stored = runtime.block_on(lines::store(store, parsed));
             let stored = stored.map_err(|e| Failure::new(exit::IO, e.to_string(), "see that the disk has room"))?;
@@ -171,13 +216,13 @@ fn send(target: &Target, source: &Source, batch: &[u8], first: usize, tally: &mu
     }
 }
 
-fn send_to_daemon(door: &Door, source: &Source, batch: &[u8], first: usize, tally: &mut Tally) -> Result<(), Failure> {
+fn send_to_daemon(door: &Door, source: &Source, batch: &Batch, tally: &mut Tally) -> Result<(), Failure> {
     let (body, shift) = match source {
-        Source::Plain => (batch.to_vec(), first - 1),
-        Source::StoreKey(head) if first > 1 => ([head.as_slice(), batch].concat(), first - 2),
-        Source::StoreKey(_) => (batch.to_vec(), 0),
+        Source::Plain => (batch.bytes.clone(), batch.first - 1),
+        Source::StoreKey(head) if batch.first > 1 => ([head.as_slice(), &batch.bytes].concat(), batch.first - 2),
+        Source::StoreKey(_) => (batch.bytes.clone(), 0),
         Source::Opened(opener) => {
-            let mut parsed = lines::parse(batch, first, Some(opener));
+            let mut parsed = lines::parse(&batch.bytes, batch.first, Some(opener));
             tally.bad.append(&mut parsed.bad);
             (lines::plain(&parsed), 0)
         }
@@ -204,14 +249,21 @@ pub(super) fn read_passphrase(path: &Path) -> Result<Secret, Failure> {
     Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
 }
 
-fn report(tally: &Tally, as_json: bool) {
+fn report(tally: &Tally, as_json: bool) -> Result<(), Failure> {
     if as_json {
         let bad: Vec<Value> = tally.bad.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
-        println!("{:#}", json!({"imported": tally.imported, "bad": bad}));
-        return;
+        let repeated: Vec<Value> = tally.repeated.iter().map(|r| json!({"line": r.line, "by": r.by})).collect();
+        return line(format_args!("{:#}", json!({"imported": tally.imported, "bad": bad, "repeated": repeated})));
     }
     for bad in &tally.bad {
-        eprintln!("line {}: {}", bad.line, bad.error);
+        note(format_args!("line {}: {}", bad.line, bad.error));
     }
-    println!("{} links imported, {} bad lines", tally.imported, tally.bad.len());
+    for repeated in &tally.repeated {
+        note(format_args!("line {}: has the link of line {}, which counts instead", repeated.line, repeated.by));
+    }
+    let repeated = match tally.repeated.len() {
+        0 => String::new(),
+        count => format!(", {count} lines with a link that a later line has"),
+    };
+    line(format_args!("{} links imported, {} bad lines{repeated}", tally.imported, tally.bad.len()))
 }

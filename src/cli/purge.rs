@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::Door;
+use super::output::{line, note};
 use super::{load, run, small_runtime};
 use crate::exit::{self, Failure};
 use crate::import::BadLine;
@@ -37,15 +38,16 @@ pub(super) fn purge(config: &Path, file: &Path, dry_run: bool, as_json: bool) ->
         in_store(config, parsed.people, dry_run, &mut report)?;
     }
     if as_json {
-        println!("{:#}", report.json(dry_run))
+        line(format_args!("{:#}", report.json(dry_run)))?;
     } else {
-        report.print(dry_run)
+        report.print(dry_run)?;
     }
     if let Some(why) = report.stopped {
         return Err(Failure::new(exit::TRY_AGAIN, format!("the list was not finished: {why}"), "apply it again"));
     }
-    if report.people.is_empty() && !report.bad.is_empty() {
-        return Err(Failure::new(exit::USAGE, "no line names a person", "correct the lines named above"));
+    if !report.bad.is_empty() {
+        let what = format!("{} lines name no person and were passed over", report.bad.len());
+        return Err(Failure::new(exit::DATA, what, "correct the lines named above and apply them again"));
     }
     Ok(())
 }
@@ -126,29 +128,31 @@ impl Report {
         json!({"dry_run": dry_run, "deferred": self.deferred, "people": self.people, "bad": bad, "totals": totals})
     }
 
-    fn print(&self, dry_run: bool) {
+    fn print(&self, dry_run: bool) -> Result<(), Failure> {
         for bad in &self.bad {
-            eprintln!("line {}: {}", bad.line, bad.error);
+            note(format_args!("line {}: {}", bad.line, bad.error));
         }
+        let mut lines: Vec<String> = Vec::with_capacity(self.people.len() + 2);
         for person in &self.people {
             let id = person["id"].as_str().unwrap_or_default();
             let (links, objects) = (&person["links"], &person["objects"]);
-            match (person["known"] == true, person["confirmation_code"].as_str()) {
-                (false, _) => println!("{id}: unknown"),
-                (true, None) => println!("{id}: {links} links and {objects} objects would go"),
-                (true, Some(code)) => println!("{id}: {links} links, confirmation code {code}"),
-            }
+            lines.push(match (person["known"] == true, person["confirmation_code"].as_str()) {
+                (false, _) => format!("{id}: unknown"),
+                (true, None) => format!("{id}: {links} links and {objects} objects would go"),
+                (true, Some(code)) => format!("{id}: {links} links, confirmation code {code}"),
+            });
         }
         let (known, all) = (self.known(), self.people.len());
         let what = if dry_run { "would be forgotten" } else { "forgotten" };
-        println!(
+        lines.push(format!(
             "{known} of {all} people {what}, {} links, {} objects; {} bad lines",
             self.total("links"),
             self.total("objects"),
             self.bad.len()
-        );
+        ));
         if self.deferred {
-            println!("the objects are deleted from Spaces when the daemon runs next");
+            lines.push("the objects are deleted from Spaces when the daemon runs next".to_owned());
         }
+        line(lines.join("\n"))
     }
 }

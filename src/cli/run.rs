@@ -1,8 +1,10 @@
 //! `run`: boots in order (configuration, log, store, sockets, supervisor), says READY, waits on signals, ends in order.
 
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -11,15 +13,16 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::sync::watch;
 
-use super::{env, load};
+use super::{config_failure, env, parked_reads};
 use crate::actors::supervisor::{Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Effective, Loaded};
 use crate::exit::{self, Failure};
 use crate::graph::Gate;
 use crate::house::{House, Setup};
+use crate::kept::{self, Chosen, Instead, Keeper};
 use crate::metrics::Metrics;
 use crate::store::{OpenError, Store};
-use crate::systemd;
+use crate::systemd::{self, Passed};
 use crate::telemetry::Telemetry;
 
 /// The drain's own steps stay below this together.
@@ -35,21 +38,39 @@ const STARTED_AGAIN: &str = "the service manager starts the daemon again; see th
 const NOW: i32 = 143;
 
 /// `private` says whether the process's memory is kept from core files.
-pub(super) fn run(path: &Path, private: std::io::Result<()>) -> Result<(), Failure> {
+pub(super) fn run(path: &Path, private: io::Result<()>) -> Result<(), Failure> {
+    let serving = AtomicBool::new(false);
+    let outcome = boot_and_live(path, private, &serving);
+    if !serving.load(Ordering::SeqCst) {
+        // Callers are refused rather than left waiting for a daemon that cannot start.
+        systemd::drop_kept_socket();
+    }
+    outcome
+}
+
+fn boot_and_live(path: &Path, private: io::Result<()>, serving: &AtomicBool) -> Result<(), Failure> {
     // Before any thread: the passed descriptors are taken once.
-    let passed = systemd::take_tcp_listener().map_err(|e| {
+    let passed = systemd::take_sockets().map_err(|e| {
         Failure::new(exit::CONFIG, format!("systemd's socket cannot be used: {e}"), "pass one TCP socket")
     })?;
-    let Loaded { config, warnings } = load(path)?;
-    let telemetry = Telemetry::init(&config.log)
+    let chosen = kept::choose(path, &env, systemd::monotonic_clock()).map_err(|findings| config_failure(&findings))?;
+    let telemetry = Telemetry::init(&chosen.loaded.config.log)
         .map_err(|e| Failure::new(exit::CONFIG, format!("log: {e}"), "correct the [log] section"))?;
     if let Err(error) = private {
         tracing::warn!("process: memory cannot be kept from core files ({error}), keep LimitCORE=0 in the unit");
     }
-    warnings.iter().for_each(|warning| tracing::warn!(key = %warning.key, "{}", warning.message));
+    chosen.loaded.warnings.iter().for_each(|warning| tracing::warn!(key = %warning.key, "{}", warning.message));
+    if let Some(instead) = &chosen.instead {
+        instead.mistakes.iter().for_each(|mistake| tracing::error!("config: {mistake}"));
+        tracing::error!(
+            "config: {} is refused, starting with the configuration in force since {}; correct the file and reload",
+            path.display(),
+            instead.since.rfc3339()
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))?;
-    let outcome = runtime.block_on(live(path, config, telemetry, passed));
+    let outcome = runtime.block_on(live(path, chosen, telemetry, passed, serving));
     // Whatever still hangs on a socket is left behind; everything that counts is closed by now.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -68,38 +89,83 @@ pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
     })
 }
 
-fn bind(config: &Config, passed: Option<std::net::TcpListener>) -> Result<Sockets, Failure> {
-    let from_systemd = passed.is_some();
-    let tcp = |key: &str, address| {
-        bind_tcp(address).map_err(|e| {
-            let what = format!("{key}: cannot listen on {address}: {e}");
-            Failure::new(exit::TRY_AGAIN, what, "stop what listens there, or choose another address")
-        })
+async fn bind(config: &Config, passed: Passed) -> Result<Sockets, Failure> {
+    let address = |socket: &TcpListener| socket.local_addr().ok();
+    let from_systemd = passed.unit.is_some();
+    if let Some(unit) = passed.unit.as_ref().and_then(address).filter(|unit| *unit != config.http.listen) {
+        let listen = config.http.listen;
+        tracing::warn!(
+            "http.listen: pagesyncd.socket listens on {unit} and wins over {listen}; \
+             write the address that you mean into both"
+        );
+    }
+    // The address may have changed since the process before this one.
+    let was_kept = passed.kept.is_some();
+    let kept = passed.kept.filter(|socket| address(socket) == Some(config.http.listen));
+    let refused = |key: &str, address, e: io::Error| {
+        let what = format!("{key}: cannot listen on {address}: {e}");
+        Failure::new(exit::TRY_AGAIN, what, "stop what listens there, or choose another address")
     };
-    let public = passed.map_or_else(|| tcp("http.listen", config.http.listen), Ok)?;
+    let public = match passed.unit.or(kept) {
+        Some(socket) => socket,
+        None => {
+            let address = config.http.listen;
+            bind_public(address, was_kept).await.map_err(|e| refused("http.listen", address, e))?
+        }
+    };
     let socket = &config.admin.socket;
     let admin = bind_admin(socket).map_err(|e| {
         let what = format!("admin.socket: cannot listen on {}: {e}", socket.display());
         Failure::new(exit::TRY_AGAIN, what, "stop the other daemon, or give this one an admin.socket it may write")
     })?;
-    let admin_tcp = config.admin.listen.map(|address| tcp("admin.listen", address)).transpose()?;
+    let admin_tcp =
+        config.admin.listen.map(|address| bind_tcp(address).map_err(|e| refused("admin.listen", address, e)));
+    let admin_tcp = admin_tcp.transpose()?;
     Ok(Sockets { public: Some(public), from_systemd, admin: (admin, socket.clone()), admin_tcp })
+}
+
+/// Binds the public address. Where systemd still holds the socket of another address, which may be in the way (that of
+/// one interface, when all are meant now), systemd gets a moment to close it.
+async fn bind_public(address: SocketAddr, was_kept: bool) -> io::Result<TcpListener> {
+    if was_kept {
+        systemd::drop_kept_socket();
+    }
+    let mut attempts = if was_kept { 40 } else { 1 };
+    loop {
+        attempts -= 1;
+        match bind_tcp(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 async fn live(
     path: &Path,
-    config: Config,
+    Chosen { loaded, instead }: Chosen,
     telemetry: Telemetry,
-    passed: Option<std::net::TcpListener>,
+    passed: Passed,
+    serving: &AtomicBool,
 ) -> Result<(), Failure> {
     let mut signals = install_signals()?;
-    let store = tokio::task::block_in_place(|| open_store(&config))?;
-    let sockets = bind(&config, passed)?;
+    let config = &loaded.config;
+    let store = tokio::task::block_in_place(|| open_store(config))?;
+    let sockets = bind(config, passed).await?;
     let listening = sockets.public.as_ref().and_then(|socket| socket.local_addr().ok());
+    let keep = sockets.public.as_ref().filter(|_| !sockets.from_systemd).and_then(|socket| socket.try_clone().ok());
     let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(config.facebook.max_in_flight));
-    let setup = Setup::build(config, &gate, &metrics)
+    let mut setup = Setup::build(config.clone(), &gate, &metrics)
         .map_err(|e| Failure::new(exit::CONFIG, e, "correct the configuration"))?;
+    if let Some(instead) = &instead {
+        (setup.loaded_at, setup.kept) = (instead.since, true);
+    }
     let house = House::new(store, setup, gate, metrics, Some(telemetry));
+    house.note_reload(instead.as_ref().map(|instead| instead.error.clone()));
+    // Everything that a configuration can break is open by now.
+    let mut kept = Kept::begin(path, &loaded, instead);
+    drop(loaded);
     let (given_up, mut verdict) = watch::channel(None);
     let args = SupervisorArgs { house: house.clone(), sockets, given_up };
     let spawned = Actor::spawn(None, Supervisor, args).await;
@@ -110,13 +176,19 @@ async fn live(
     if let Some(address) = listening {
         tracing::info!(%address, links = house.store.counts().links, version = env!("CARGO_PKG_VERSION"), "ready");
     }
+    serving.store(true, Ordering::SeqCst);
+    match &keep {
+        Some(socket) => systemd::keep_socket(socket),
+        None => systemd::drop_kept_socket(),
+    }
+    drop(keep);
     systemd::ready(&status_line(&house));
     let pulse = tokio::spawn(pulse(house.clone(), supervisor.clone()));
     let mut store_gave_up = house.store.given_up();
     let outcome = loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Some(SIGHUP) => reload(path, &house, &supervisor).await,
+                Some(SIGHUP) => reload(path, &house, &supervisor, &mut kept).await,
                 Some(signal) => {
                     tracing::info!(signal, "stopping");
                     break Ok(());
@@ -144,13 +216,16 @@ async fn live(
     if tokio::time::timeout(CLOSE, house.store.close()).await.is_err() {
         tracing::warn!("the disk is slow; what it has not taken by now was not answered either");
     }
+    if outcome.is_ok() {
+        kept.stopped();
+    }
     tracing::info!("stopped");
     outcome
 }
 
 /// A second SIGTERM or SIGINT ends the process at once: whoever sends it means it.
 fn install_signals() -> Result<Signals, Failure> {
-    let failed = |e: std::io::Error| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), "");
+    let failed = |e: io::Error| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), "");
     let once = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, NOW, once.clone()).map_err(failed)?;
@@ -159,22 +234,70 @@ fn install_signals() -> Result<Signals, Failure> {
     Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(failed)
 }
 
-async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<SupervisorMsg>) {
+/// The copy of the configuration in force. Where it cannot be written, the daemon goes on without it.
+struct Kept(Option<Keeper>);
+
+impl Kept {
+    fn begin(path: &Path, loaded: &Loaded, instead: Option<Instead>) -> Kept {
+        let mut kept = Kept(None);
+        match instead {
+            Some(instead) => kept.note(|_| Keeper::go_on(instead, &loaded.config).map(Some)),
+            None => kept.applied(path, loaded),
+        }
+        kept
+    }
+
+    fn applied(&mut self, path: &Path, loaded: &Loaded) {
+        self.note(|_| {
+            let keyring = keyring(&loaded.config).map_err(io::Error::other)?;
+            Keeper::keep(path, loaded, &keyring).map(Some)
+        });
+    }
+
+    fn refused(&mut self, effective: Option<&Effective>, error: &str) {
+        self.note(|keeper| keeper.map_or(Ok(()), |keeper| keeper.refused(effective, error)).map(|()| None));
+    }
+
+    fn stopped(&mut self) {
+        let clock = systemd::monotonic_clock();
+        self.note(|keeper| keeper.map_or(Ok(()), |keeper| keeper.stopped(clock)).map(|()| None));
+    }
+
+    /// A keeper that `write` returns replaces the present one.
+    fn note(&mut self, write: impl FnOnce(Option<&mut Keeper>) -> io::Result<Option<Keeper>>) {
+        match tokio::task::block_in_place(|| write(self.0.as_mut())) {
+            Ok(None) => {}
+            Ok(keeper) => self.0 = keeper,
+            Err(error) => tracing::warn!(
+                "config: cannot keep a copy of the configuration in force ({error}); \
+                 a crash while the file is broken will end with exit code 78"
+            ),
+        }
+    }
+}
+
+async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<SupervisorMsg>, kept: &mut Kept) {
     systemd::reloading();
     let outcome = match Config::load(path, &env) {
         Err(findings) => {
             findings.0.iter().for_each(|finding| tracing::error!(key = %finding.key, "{}", finding.message));
             house.metrics.reloaded("refused");
             house.note_reload(Some(findings.summary()));
+            kept.refused(None, &findings.summary());
             Err(findings.summary())
         }
         Ok(loaded) => {
-            let asked =
-                supervisor.call(|reply| SupervisorMsg::Reload(Box::new(loaded.config), reply), Some(RELOAD)).await;
-            match asked {
+            let config = Box::new(loaded.config.clone());
+            let asked = supervisor.call(|reply| SupervisorMsg::Reload(config, reply), Some(RELOAD)).await;
+            let outcome = match asked {
                 Ok(ractor::rpc::CallResult::Success(outcome)) => outcome,
                 _ => Err("the supervisor did not answer".to_owned()),
+            };
+            match &outcome {
+                Ok(_) => kept.applied(path, &loaded),
+                Err(error) => kept.refused(Some(&loaded.effective), error),
             }
+            outcome
         }
     };
     match outcome {
@@ -184,7 +307,8 @@ async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<Superviso
         }
         Err(error) => {
             tracing::error!(%error, "the reload is refused; the earlier configuration stays in force");
-            systemd::ready(&format!("reload refused: {error}"));
+            house.note_reload(Some(error));
+            systemd::ready(&status_line(house));
         }
     }
 }
@@ -206,13 +330,18 @@ async fn pulse(house: Arc<House>, supervisor: ActorRef<SupervisorMsg>) {
         if supervisor && store && watchdog.is_some() {
             systemd::ping();
         }
-        if house.reload_error().is_none() {
-            systemd::status(&status_line(&house));
-        }
+        systemd::status(&status_line(&house));
     }
 }
 
 fn status_line(house: &House) -> String {
+    if let Some(error) = house.reload_error() {
+        return match house.setup().kept {
+            true => format!("configuration file refused, running on the kept one: {error}"),
+            false => format!("reload refused: {error}"),
+        };
+    }
     let counts = house.store.counts();
-    format!("{} links, {} reads and {} writes owed", counts.links, counts.due, counts.outbox)
+    let parked = parked_reads(counts.due_parked);
+    format!("{} links, {} reads and {} writes owed{parked}", counts.links, counts.due, counts.outbox)
 }

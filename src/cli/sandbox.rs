@@ -6,18 +6,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use signal_hook::consts::signal::{SIGINT, SIGTERM};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
+use super::output::{line, note};
+use super::program::Program;
 use crate::exit::{self, Failure};
 use crate::sandbox::console;
-use crate::sandbox::daemon::{Daemon, DaemonFiles};
+use crate::sandbox::daemon::{Daemon, DaemonFiles, Ended, Life};
+use crate::sandbox::folder::{Folder, FolderError, MARKER};
+use crate::sandbox::limits::most_pages;
 use crate::sandbox::{DaemonSetup, Options, WorldServer};
+
+/// Worlds of at most so many pages are polled every few minutes.
+const MOST_POLLED_SOON: usize = 500;
+/// So many lines of the daemon's log are shown when it fails.
+const LAST_WORDS: usize = 6;
 
 /// The sandbox's flags.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where everything is kept; a temporary folder when not given
+    /// Where everything is kept; a temporary folder when not given. A folder with files in it that no sandbox made is
+    /// refused
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// The daemon's public address
@@ -26,102 +36,192 @@ pub(super) struct Args {
     /// The console's address
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5080")]
     console: SocketAddr,
-    /// How many pages the local Facebook has
+    /// How many pages the local Facebook has, at most as many as fit into memory; a kept world has those it had
     #[arg(long, value_name = "N", default_value_t = 12)]
     pages: usize,
-    /// Keep everything at the end, to go on with `--dir` later
+    /// Keep everything at the end, to go on with `--dir` later; a kept folder stays until you delete it
     #[arg(long)]
     keep: bool,
 }
 
-pub(super) fn sandbox(args: Args) -> Result<(), Failure> {
+pub(super) fn sandbox(args: Args, program: &Program) -> Result<(), Failure> {
+    let most = most_pages();
+    if args.pages > most {
+        let what = format!("--pages {}: at most {most} pages fit into the memory of this machine", args.pages);
+        return Err(Failure::new(exit::USAGE, what, format!("name {most} or fewer")));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))?;
-    runtime.block_on(live(args))
+    let outcome = runtime.block_on(live(&args, program));
+    // A world that was still being built is left behind.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
-/// The folder, and whether it goes at the end. What a person named is only cleared of what the sandbox put there.
-struct Place {
-    dir: PathBuf,
-    temporary: Option<tempfile::TempDir>,
-    keep: bool,
+/// The parts that were started, to be ended in order.
+#[derive(Default)]
+struct Started {
+    world: Option<WorldServer>,
+    daemon: Option<Arc<Daemon>>,
+    console: Option<console::Running>,
 }
 
-impl Place {
-    fn choose(args: &Args) -> Result<Self, Failure> {
-        let failed = |e: std::io::Error| {
-            Failure::new(exit::IO, format!("the sandbox's folder cannot be made: {e}"), "name another with --dir")
-        };
-        match &args.dir {
-            Some(dir) => {
-                std::fs::create_dir_all(dir).map_err(failed)?;
-                let dir = std::fs::canonicalize(dir).map_err(failed)?;
-                Ok(Place { dir, temporary: None, keep: args.keep })
-            }
-            None => {
-                let temporary = tempfile::Builder::new().prefix("pagesyncd-sandbox-").tempdir().map_err(failed)?;
-                Ok(Place { dir: temporary.path().to_owned(), temporary: Some(temporary), keep: args.keep })
-            }
-        }
-    }
-
-    fn leave(self) {
-        match (self.temporary, self.keep) {
-            (Some(temporary), true) => {
-                let dir = temporary.keep();
-                println!("kept in {0}; go on with `pagesyncd sandbox --dir {0} --keep`", dir.display());
-            }
-            (None, true) => println!("kept in {}", self.dir.display()),
-            (None, false) => {
-                ["spaces", "store"].iter().for_each(|name| drop(std::fs::remove_dir_all(self.dir.join(name))));
-                let files = ["config.toml", "daemon.log", "world.json", "admin.sock"];
-                files.iter().for_each(|name| drop(std::fs::remove_file(self.dir.join(name))));
-            }
-            // Dropping it removes it.
-            (Some(_), false) => {}
-        }
-    }
-}
-
-async fn live(args: Args) -> Result<(), Failure> {
-    let signals = Signals::new([SIGINT, SIGTERM]);
+async fn live(args: &Args, program: &Program) -> Result<(), Failure> {
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
     let mut signals =
         signals.map_err(|e| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), ""))?;
-    let place = Place::choose(&args)?;
-    let world = WorldServer::start(Options::new(&place.dir).pages(args.pages)).await;
+    let folder = args.dir.as_deref().map_or_else(Folder::temporary, Folder::open).map_err(|e| refused(&e))?;
+    let keep = args.keep || folder.is_kept();
+    let mut started = Started::default();
+    let outcome = tokio::select! {
+        biased;
+        _ = signals.next() => Ok(()),
+        failure = run(args, program, &folder, keep, &mut started) => Err(failure),
+    };
+    let was_up = started.console.is_some();
+    let stopped = stop(&started, keep && was_up, outcome.is_ok() && was_up, &mut signals).await;
+    let left = leave(folder, keep, was_up, program);
+    outcome.and(stopped).and(left)
+}
+
+fn refused(error: &FolderError) -> Failure {
+    match error {
+        FolderError::Foreign(_) => {
+            let way_out = format!(
+                "name a new folder with --dir, or, if a sandbox of an earlier version kept it, make an empty file \
+                 {MARKER} in it"
+            );
+            Failure::new(exit::USAGE, error.to_string(), way_out)
+        }
+        FolderError::InUse { .. } => {
+            Failure::new(exit::TRY_AGAIN, error.to_string(), "end that sandbox, or name another folder with --dir")
+        }
+        FolderError::Io { .. } => Failure::new(exit::IO, error.to_string(), "name another folder with --dir"),
+    }
+}
+
+/// Starts everything and goes on until the daemon fails.
+async fn run(args: &Args, program: &Program, folder: &Folder, keep: bool, started: &mut Started) -> Failure {
+    match boot(args, program, folder, keep, started).await {
+        Ok(daemon) => watch(&daemon).await,
+        Err(failure) => failure,
+    }
+}
+
+async fn boot(
+    args: &Args,
+    program: &Program,
+    folder: &Folder,
+    keep: bool,
+    started: &mut Started,
+) -> Result<Arc<Daemon>, Failure> {
+    let dir = folder.path();
+    let world = WorldServer::start(Options::new(dir).pages(args.pages)).await;
     let world = world.map_err(|e| {
         Failure::new(
             exit::IO,
-            format!("the sandbox's world cannot start in {}: {e}", place.dir.display()),
+            format!("the sandbox's world cannot start in {}: {e}", dir.display()),
             "name another folder with --dir",
         )
     })?;
-    let daemon = Daemon::new(daemon_files(&place.dir, &world, &args)?);
-    daemon.start().await.map_err(|e| not_started(&e, &place.dir, &args))?;
+    let world = started.world.insert(world);
+    let lock = folder.lock().map_err(|e| Failure::new(exit::IO, format!("the folder cannot be locked: {e}"), ""))?;
+    let daemon = Daemon::holding(daemon_files(dir, world, args)?, lock);
+    started.daemon = Some(daemon.clone());
+    daemon.start().await.map_err(|error| not_started(&daemon, &error, args))?;
     let control: Arc<dyn console::DaemonControl> = daemon.clone();
     let served = console::serve(args.console, world.world.clone(), control).await;
     let served = served.map_err(|e| {
         let what = format!("the console cannot listen on {}: {e}", args.console);
         Failure::new(exit::TRY_AGAIN, what, "choose a free address with --console 127.0.0.1:PORT")
     })?;
-    welcome(&args, &place.dir, &served.url(), &world);
-    let _ = signals.next().await;
-    println!("\nstopping");
-    served.stop().await;
-    daemon.stop().await;
-    if place.keep
-        && let Err(error) = world.keep()
-    {
-        eprintln!("the world could not be kept: {error}");
+    let url = served.url();
+    started.console = Some(served);
+    let status = program.with(&dir.join("config.toml")).call("status");
+    line(welcome(args, dir, &url, world, (keep, &status)))?;
+    Ok(daemon)
+}
+
+/// Reports each end of the daemon that nobody asked for, and returns when one of them is a failure: a daemon that was
+/// killed can be started again in the console, one that ended by itself would only end again.
+async fn watch(daemon: &Daemon) -> Failure {
+    let mut life = daemon.life();
+    loop {
+        let ended = match &*life.borrow_and_update() {
+            Life::Ended(ended) if !ended.was_asked() => Some(ended.clone()),
+            _ => None,
+        };
+        if let Some(ended) = ended {
+            if ended.code().is_some_and(|code| code != 0) {
+                return failed(daemon, &ended, "the daemon ended by itself");
+            }
+            note(format_args!("the daemon ended: {ended}; the console can start it again"));
+        }
+        if life.changed().await.is_err() {
+            return Failure::new(exit::INTERNAL, "the daemon cannot be watched any more", "");
+        }
     }
-    world.shutdown().await;
-    place.leave();
-    Ok(())
+}
+
+/// The end of a daemon as a failure of the sandbox: its exit code, the last of its log.
+fn failed(daemon: &Daemon, ended: &Ended, what: &str) -> Failure {
+    daemon.last_words(LAST_WORDS).iter().for_each(|line| note(format_args!("  | {line}")));
+    let code = ended.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != exit::OK);
+    Failure::new(code.unwrap_or(exit::INTERNAL), format!("{what}: {ended}"), "the lines above are the last of its log")
+}
+
+/// Ends the parts that were started. `whole`: the sandbox was up, and the daemon must have lived to this moment.
+async fn stop(started: &Started, keep: bool, whole: bool, signals: &mut Signals) -> Result<(), Failure> {
+    let mut outcome = if whole { line("\nstopping") } else { Ok(()) };
+    if let Some(console) = &started.console {
+        console.stop().await;
+    }
+    if let Some(daemon) = &started.daemon {
+        tokio::select! {
+            _ = daemon.stop() => {}
+            // A second signal does not wait for the daemon to drain.
+            _ = signals.next() => daemon.kill_now().await,
+        }
+        if let Life::Ended(ended) = &*daemon.life().borrow()
+            && whole
+            && !is_orderly(ended)
+        {
+            outcome = Err(failed(daemon, ended, "the daemon did not end in order"));
+        }
+    }
+    if let Some(world) = &started.world {
+        if keep && let Err(error) = world.keep() {
+            outcome = Err(Failure::new(exit::IO, format!("the world cannot be kept: {error}"), ""));
+        }
+        world.shutdown().await;
+    }
+    outcome
+}
+
+/// It was stopped in order, or killed on purpose in the console.
+fn is_orderly(ended: &Ended) -> bool {
+    ended.code() == Some(0) || (ended.was_asked() && ended.code().is_none())
+}
+
+/// Keeps or clears the folder. After a failed start the files of an earlier sandbox stay as they were.
+fn leave(folder: Folder, keep: bool, was_up: bool, program: &Program) -> Result<(), Failure> {
+    if !was_up && !folder.is_fresh() {
+        return Ok(());
+    }
+    if !(keep && was_up) {
+        return folder.clear().map_err(|e| Failure::new(exit::IO, format!("not everything is removed: {e}"), ""));
+    }
+    let (temporary, shown) = (folder.is_temporary(), folder.path().display().to_string());
+    folder.keep().map_err(|e| Failure::new(exit::IO, format!("the folder cannot be kept: {e}"), ""))?;
+    line(format_args!("kept in {shown}; it stays until you delete it"))?;
+    if temporary { line(program.say(&format!("go on with `pagesyncd sandbox --dir {shown}`"))) } else { Ok(()) }
 }
 
 fn daemon_files(dir: &Path, world: &WorldServer, args: &Args) -> Result<DaemonFiles, Failure> {
     let mut setup = DaemonSetup::new(args.http.to_string(), dir);
-    setup.poll_interval = Duration::from_secs(3600);
+    // Changes without a webhook show while somebody watches; a large world is not read all the time.
+    let polled_soon = world.world.look(|s| s.pages.len()) <= MOST_POLLED_SOON;
+    setup.poll_interval = Duration::from_secs(if polled_soon { 300 } else { 3600 });
     setup.debounce = Duration::from_millis(500);
     let config = dir.join("config.toml");
     let write = write_private(&config, &world.config_toml(&setup));
@@ -147,26 +247,40 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-fn not_started(error: &str, dir: &Path, args: &Args) -> Failure {
-    let log = std::fs::read_to_string(dir.join("daemon.log")).unwrap_or_default();
-    let last = log.lines().rfind(|line| line.starts_with("pagesyncd: ")).unwrap_or_default();
-    let what =
-        format!("the daemon did not start at {}: {}", args.http, last.strip_prefix("pagesyncd: ").unwrap_or(error));
-    Failure::new(exit::TRY_AGAIN, what, "choose a free address with --http 127.0.0.1:PORT")
+/// Why the daemon did not come up: in its own words, where it said something.
+fn not_started(daemon: &Daemon, error: &str, args: &Args) -> Failure {
+    let life = daemon.life().borrow().clone();
+    let Life::Ended(ended) = life else { return Failure::new(exit::TRY_AGAIN, error, "see its log") };
+    let last = daemon.last_words(LAST_WORDS);
+    let Some(said) = last.iter().rev().find_map(|line| line.strip_prefix("pagesyncd: ")) else {
+        return failed(daemon, &ended, "the daemon did not start");
+    };
+    let code = ended.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != exit::OK);
+    let way_out = match said.starts_with("http.listen") {
+        true => format!("choose a free address with --http instead of {}", args.http),
+        false => last.last().map(|line| line.trim().to_owned()).filter(|line| !line.contains(said)).unwrap_or_default(),
+    };
+    Failure::new(code.unwrap_or(exit::INTERNAL), format!("the daemon did not start ({ended}): {said}"), way_out)
 }
 
-fn welcome(args: &Args, dir: &Path, console: &str, world: &WorldServer) {
-    println!("pagesyncd sandbox: a local Facebook with {} pages, a local Spaces, and the real daemon\n", args.pages);
-    println!("  console    {console}");
-    println!("  daemon     http://{}", args.http);
-    println!("  facebook   {}", world.graph_url);
-    println!("  spaces     {}   objects in {}", world.spaces_endpoint, dir.join("spaces").display());
-    println!("  notices    {}", world.notify_url);
-    println!("  daemon log {}\n", dir.join("daemon.log").display());
-    println!("Three things to do:");
-    println!("  1. open {console} and press “Log in with Facebook”");
-    println!("  2. edit a page's name there, and watch the webhook arrive and the object change");
-    println!("  3. switch a fault on, edit again, switch it off, and watch it recover; kill the daemon in between\n");
-    println!("Ask the daemon yourself: pagesyncd status --config {}", dir.join("config.toml").display());
-    println!("Ctrl-C ends it.");
+fn welcome(args: &Args, dir: &Path, console: &str, world: &WorldServer, (keep, status): (bool, &str)) -> String {
+    let (pages, shown) = (world.world.look(|s| s.pages.len()), dir.display());
+    let end = if keep { "Ctrl-C ends it and keeps the folder." } else { "Ctrl-C ends it and removes what it made." };
+    [
+        format!("pagesyncd sandbox: a local Facebook with {pages} pages, a local Spaces, and the real daemon\n"),
+        format!("  console    {console}"),
+        format!("  daemon     http://{}", args.http),
+        format!("  facebook   {}", world.graph_url),
+        format!("  spaces     {}   objects in {shown}/spaces", world.spaces_endpoint),
+        format!("  notices    {}", world.notify_url),
+        format!("  daemon log {shown}/daemon.log\n"),
+        "Three things to do:".to_owned(),
+        format!("  1. open {console} and press “Log in with Facebook”"),
+        "  2. edit a page's name there, and watch the webhook arrive and the object change".to_owned(),
+        "  3. switch a fault on, edit again, switch it off, and watch it recover; kill the daemon in between\n"
+            .to_owned(),
+        format!("Ask the daemon yourself: {status}"),
+        end.to_owned(),
+    ]
+    .join("\n")
 }

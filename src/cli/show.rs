@@ -1,4 +1,4 @@
-//! The verbs that ask a running daemon: `status`, `pages`, `sync`, `unlink`, `session`.
+//! The verbs that ask a running daemon: `status`, `pages`, `sync`, `session`.
 
 use std::time::Duration;
 
@@ -6,18 +6,20 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::Door;
+use super::output::{line, note};
+use super::parked_reads;
+use super::program::Program;
 use crate::exit::Failure;
-use crate::model::{PageId, UserId};
+use crate::model::{Label, PageId, UserId};
 
-fn print(value: &Value) {
-    println!("{value:#}");
+fn print(value: &Value) -> Result<(), Failure> {
+    line(format_args!("{value:#}"))
 }
 
 pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
     let value = door.call(Method::GET, "/v1/status", "")?;
     if as_json {
-        print(&value);
-        return Ok(());
+        return print(&value);
     }
     let text = |path: &str| match value.pointer(path) {
         Some(Value::String(text)) => text.clone(),
@@ -29,28 +31,39 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
         Some(Value::Bool(false)) => format!("failing: {}", text(&format!("{path}/error"))),
         _ => "not asked yet".to_owned(),
     };
-    println!("pagesyncd {}, up {}", text("/version"), uptime(&value));
-    println!("links    {}{}", text("/links"), healths(&value));
-    println!("owed     {} reads, {} writes, oldest {} s", text("/due"), text("/outbox"), text("/oldest_owed_seconds"));
+    let mut lines = vec![
+        format!("pagesyncd {}, up {}", text("/version"), uptime(&value)),
+        format!("links    {}{}", text("/links"), healths(&value)),
+        format!(
+            "owed     {} reads, {} writes, oldest {} s{}",
+            text("/due"),
+            text("/outbox"),
+            text("/oldest_owed_seconds"),
+            parked_reads(value["due_parked"].as_u64().unwrap_or_default())
+        ),
+    ];
     let chores: Vec<String> =
         value["chores"].as_object().into_iter().flatten().map(|(kind, n)| format!("{n} {kind}")).collect();
     if !chores.is_empty() {
-        println!("left     {}", chores.join(", "));
+        lines.push(format!("left     {}", chores.join(", ")));
     }
-    println!("store    {}{}", fare("/store"), sealing(&value["store"]["sealing"]));
-    println!("graph    {}{}", fare("/graph/fare"), limits(&value["graph"]["gate"]));
-    println!("spaces   {}", fare("/spaces"));
+    lines.push(format!("store    {}{}", fare("/store"), sealing(&value["store"]["sealing"])));
+    lines.push(format!("graph    {}{}", fare("/graph/fare"), limits(&value["graph"]["gate"])));
+    lines.push(format!("spaces   {}", fare("/spaces")));
     if value.pointer("/notify/on") == Some(&Value::Bool(true)) {
         let (waiting, oldest) = (text("/notify/waiting"), text("/notify/oldest_seconds"));
-        println!("notices  {}; {waiting} waiting, oldest {oldest} s", fare("/notify"));
+        lines.push(format!("notices  {}; {waiting} waiting, oldest {oldest} s", fare("/notify")));
     } else {
-        println!("notices  off");
+        lines.push("notices  off".to_owned());
     }
-    println!("config   loaded {}", text("/config/loaded_at"));
+    lines.push(format!("config   loaded {}", text("/config/loaded_at")));
     if let Some(error) = value.pointer("/config/last_error").and_then(Value::as_str) {
-        println!("         the last reload was refused: {error}");
+        lines.push(match value.pointer("/config/source").and_then(Value::as_str) {
+            Some("kept") => format!("         kept from before a crash or a boot, the file is refused: {error}"),
+            _ => format!("         the last reload was refused: {error}"),
+        });
     }
-    Ok(())
+    line(lines.join("\n"))
 }
 
 /// How far a rotation of the store key is.
@@ -91,25 +104,24 @@ fn healths(value: &Value) -> String {
     if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) }
 }
 
-pub(super) fn pages(door: &Door, as_json: bool) -> Result<(), Failure> {
+pub(super) fn pages(door: &Door, program: &Program, as_json: bool) -> Result<(), Failure> {
     let value = door.call(Method::GET, "/v1/pages", "")?;
     if as_json {
-        print(&value);
-        return Ok(());
+        return print(&value);
     }
     let rows: Vec<[String; 7]> = value["pages"].as_array().into_iter().flatten().map(row).collect();
     if rows.is_empty() {
-        eprintln!("no page is linked; `pagesyncd session --user UUID` prints a login URL to link some");
+        note(program.say("no page is linked; `pagesyncd session --user UUID` prints a login URL to link some"));
         return Ok(());
     }
     let head = ["PAGE", "NAME", "USER", "HEALTH", "OBJECT CHANGED", "NEXT POLL", "WHAT TO DO"].map(str::to_owned);
     let widths: Vec<usize> =
         (0..7).map(|n| rows.iter().chain([&head]).map(|r| r[n].chars().count()).max().unwrap_or(0)).collect();
-    for row in [&head].into_iter().chain(&rows) {
+    let lines = [&head].into_iter().chain(&rows).map(|row| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
-    }
-    Ok(())
+        cells.join("  ").trim_end().to_owned()
+    });
+    line(lines.collect::<Vec<String>>().join("\n"))
 }
 
 fn row(page: &Value) -> [String; 7] {
@@ -123,6 +135,9 @@ fn row(page: &Value) -> [String; 7] {
     if page["owed"] == true {
         health.push_str(", owed");
     }
+    if page["owed_parked"] == true {
+        health.push_str(", read waits for a person");
+    }
     if let Some(until) = page["until"].as_str() {
         health.push_str(&format!(" until {until}"));
     }
@@ -134,79 +149,50 @@ fn row(page: &Value) -> [String; 7] {
     [text("page_id"), text("name"), text("user"), health, text("object_changed_at"), text("next_poll_at"), note]
 }
 
-fn query(user: Option<UserId>, more: &str) -> String {
+pub(super) fn query(user: Option<UserId>, more: &str) -> String {
     let user = user.map(|user| format!("user={user}"));
     let parts: Vec<String> = user.into_iter().chain((!more.is_empty()).then(|| more.to_owned())).collect();
     if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
 }
 
-pub(super) fn sync(door: &Door, page: &PageId, user: Option<UserId>, as_json: bool) -> Result<(), Failure> {
-    let value = door.call(Method::POST, &format!("/v1/pages/{page}/sync{}", query(user, "")), "")?;
-    if as_json {
-        print(&value);
-        return Ok(());
-    }
-    let waiting = value["waiting_for_a_person"].as_array().map_or(0, Vec::len);
-    println!("page {page} is being read again");
-    if waiting > 0 {
-        println!("{waiting} of its links wait for a person and are not read; `pagesyncd pages` says why");
-    }
-    Ok(())
-}
-
-/// How to unlink.
-#[derive(Clone, Copy)]
-pub(super) struct Unlink {
-    pub keep_object: bool,
-    pub revoke: bool,
-}
-
-pub(super) fn unlink(
+pub(super) fn sync(
     door: &Door,
+    program: &Program,
     page: &PageId,
     user: Option<UserId>,
-    how: Unlink,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let switches = [("keep_object=true", how.keep_object), ("revoke=true", how.revoke)];
-    let more: Vec<&str> = switches.into_iter().filter(|(_, on)| *on).map(|(text, _)| text).collect();
-    let value = door.call(Method::DELETE, &format!("/v1/pages/{page}{}", query(user, &more.join("&"))), "")?;
+    let value = door.call(Method::POST, &format!("/v1/pages/{page}/sync{}", query(user, "")), "")?;
     if as_json {
-        print(&value);
-        return Ok(());
+        return print(&value);
     }
-    let links = value["users"].as_array().map_or(0, Vec::len);
-    let object = if how.keep_object { "kept in Spaces" } else { "being deleted from Spaces" };
-    println!("page {page}: {links} unlinked, object {object}");
-    value["revoke"].as_array().into_iter().flatten().for_each(|person| println!("{}", revoked(person)));
-    Ok(())
+    let waiting = value["waiting_for_a_person"].as_array().map_or(0, Vec::len);
+    let mut text = format!("page {page} is being read again");
+    if waiting > 0 {
+        let why = format!("\n{waiting} of its links wait for a person and are not read; `pagesyncd pages` says why");
+        text.push_str(&program.say(&why));
+    }
+    line(text)
 }
 
-fn revoked(person: &Value) -> String {
-    let who = person["facebook_user_id"].as_str().map_or("its person".to_owned(), |id| format!("person {id}"));
-    match person["outcome"].as_str() {
-        Some("asked") => format!("{who}: the app is being taken out of their Facebook account"),
-        Some("still_linked") => {
-            format!("{who}: still has {} links, so the app stays in their account", person["links"])
-        }
-        _ => format!(
-            "{who}: no login of theirs is stored, so the app stays in their account; they can remove it in their \
-             settings on facebook.com"
-        ),
-    }
-}
-
-pub(super) fn session(door: &Door, user: UserId, ttl: Option<Duration>, as_json: bool) -> Result<(), Failure> {
+pub(super) fn session(
+    door: &Door,
+    user: UserId,
+    ttl: Option<Duration>,
+    label: Option<&Label>,
+    as_json: bool,
+) -> Result<(), Failure> {
     let mut wish = json!({"user": user});
     if let Some(ttl) = ttl {
         wish["ttl"] = humantime::format_duration(ttl).to_string().into();
     }
+    if let Some(label) = label {
+        wish["label"] = label.as_str().into();
+    }
     let value = door.call(Method::POST, "/v1/sessions", wish.to_string())?;
     if as_json {
-        print(&value);
-        return Ok(());
+        return print(&value);
     }
-    println!("session_id {}", value["session_id"].as_str().unwrap_or_default());
-    println!("login_url  {}", value["login_url"].as_str().unwrap_or_default());
-    Ok(())
+    let text = |key: &str| value[key].as_str().unwrap_or_default();
+    line(format_args!("session_id {}\nlogin_url  {}", text("session_id"), text("login_url")))
 }

@@ -76,13 +76,14 @@ macro_rules! differing {
 /// What differs between `old` and `new`.
 pub fn diff(old: &Config, new: &Config) -> Changes {
     let differing = differing!(old, new:
-        http { listen public_url max_body_bytes max_connections header_timeout body_timeout }
+        http { listen public_url return_url platform_name trusted_proxies max_body_bytes max_connections header_timeout
+            body_timeout }
         facebook { app_id app_secret previous_app_secret verify_token graph_version graph_url dialog_url scopes
             page_fields webhook_fields accept_sha1 max_in_flight request_timeout }
         sync { poll_interval debounce burst refill }
         spaces { region bucket endpoint access_key secret_key path_style max_in_flight request_timeout }
         store { path key previous_keys }
-        session { state_secret previous_state_secret ttl allow_new }
+        session { state_secret previous_state_secret ttl allow_new max_new_users max_new_users_per_address }
         notify { url secret previous_secret max_in_flight request_timeout }
         admin { socket listen }
         log { level format });

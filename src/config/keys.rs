@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Url,
     /// An address that is called as it stands, or `""` for none.
     UrlOrNone,
+    /// An address for a browser, kept as it stands, or `""` for none.
+    WayOrNone,
     /// `true` or `false`.
     Flag,
     /// A whole number, both ends allowed.
@@ -103,6 +105,10 @@ const fn secs(n: u64) -> Duration {
 }
 
 const DAY: u64 = 24 * 60 * 60;
+/// How short and how long a browser session may live. Browsers keep no cookie for longer.
+pub(super) const SESSION_TTL: (Duration, Duration) = (secs(1), secs(400 * DAY));
+
+const TRUSTED_PROXIES: &[&str] = &["127.0.0.1", "::1"];
 
 const SCOPES: &[&str] = &["pages_show_list", "pages_manage_metadata", "pages_read_engagement", "business_management"];
 
@@ -143,6 +149,9 @@ use Part::{Address, Admin, Door, Graph, Limits, Log, Notify, Pages, Sessions, St
 pub(super) const KEYS: &[Key] = &[
     Key::new("http.listen", Kind::Address, Text("127.0.0.1:5000"), &[Address]),
     Key::new("http.public_url", Kind::Url, Text("http://localhost:5000"), &[Door, Subscription]),
+    Key::new("http.return_url", Kind::WayOrNone, Text(""), &[Door]),
+    Key::new("http.platform_name", Kind::Text, Text(""), &[Door]),
+    Key::new("http.trusted_proxies", Kind::List, List(TRUSTED_PROXIES), &[Door]),
     Key::new("http.max_body_bytes", Kind::Count(256, 64 << 20), Number(4 << 20), &[Limits]),
     Key::new("http.max_connections", Kind::Count(1, 65_536), Number(1024), &[Limits]),
     Key::new("http.header_timeout", Kind::Span(ms(100), secs(300)), Text("10s"), &[Limits]),
@@ -183,8 +192,10 @@ pub(super) const KEYS: &[Key] = &[
 
     Key::new("session.state_secret", Kind::Secret, Required, &[Sessions]).or_env("STATE_TOKEN_SECRET"),
     Key::new("session.previous_state_secret", Kind::SecretOrNone, Text(""), &[Sessions]),
-    Key::new("session.ttl", Kind::Span(secs(1), secs(400 * DAY)), Text("30d"), &[Sessions]),
+    Key::new("session.ttl", Kind::Span(SESSION_TTL.0, SESSION_TTL.1), Text("30d"), &[Sessions]),
     Key::new("session.allow_new", Kind::Flag, Flag(false), &[Sessions]),
+    Key::new("session.max_new_users", Kind::Count(1, 1_000_000), Number(600), &[Sessions]),
+    Key::new("session.max_new_users_per_address", Kind::Count(1, 1_000_000), Number(20), &[Sessions]),
 
     Key::new("notify.url", Kind::UrlOrNone, Text(""), &[Notify]),
     Key::new("notify.secret", Kind::SecretOrNone, Text(""), &[Notify]),
@@ -223,6 +234,16 @@ pub(super) fn nearest_key(unknown: &str) -> &'static str {
         return name;
     }
     nearest(unknown, KEYS.iter().map(|key| key.name)).unwrap_or("http.listen")
+}
+
+/// A key's default in the words of the file.
+pub(super) fn default_text(name: &str) -> Option<String> {
+    match KEYS.iter().find(|key| key.name == name)?.default {
+        Text(text) => Some(text.to_owned()),
+        Number(number) => Some(number.to_string()),
+        Flag(flag) => Some(flag.to_string()),
+        Required | List(_) => None,
+    }
 }
 
 /// The candidate most like `word`.

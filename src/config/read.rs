@@ -5,13 +5,14 @@
 //! configuration with an error is never handed out.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::Env;
+use super::effective::Effective;
 use super::findings::{Report, shown};
 use super::keys::{Absent, Key, Kind, find};
 use super::raw::{Raw, kind_of};
@@ -29,6 +30,7 @@ pub(super) struct Reader<'a> {
     env: Env<'a>,
     vault: Vault<'a>,
     report: &'a mut Report,
+    effective: Effective,
     /// A syntax error may have swallowed keys: say nothing of missing ones.
     torn: bool,
     /// Everybody may read the file: warn, once, of a secret that stands in it.
@@ -37,7 +39,13 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(raw: Raw<'a>, env: Env<'a>, base: &'a Path, report: &'a mut Report) -> Self {
-        Reader { raw, env, vault: Vault::new(env, base), report, torn: false, exposed: false }
+        let (vault, effective) = (Vault::new(env, base), Effective::default());
+        Reader { raw, env, vault, report, effective, torn: false, exposed: false }
+    }
+
+    /// The values that were read so far.
+    pub(super) fn effective(&mut self) -> Effective {
+        std::mem::take(&mut self.effective)
     }
 
     /// The file has syntax errors?
@@ -53,6 +61,15 @@ impl<'a> Reader<'a> {
     /// An environment variable that is set and not blank, without the space around it.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         (self.env)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// A setting that has a variable and no key.
+    pub(super) fn setting_variable(&mut self, name: &str) -> Option<String> {
+        let text = self.variable(name);
+        if let Some(text) = &text {
+            self.effective.note_variable(name, text);
+        }
+        text
     }
 
     /// Is the key given by the file or the environment?
@@ -119,6 +136,7 @@ impl<'a> Reader<'a> {
         } else if text.chars().any(char::is_control) {
             ("holds a line break or another control character", "write it on one line")
         } else {
+            self.effective.note(key.name, &text);
             return Some(text);
         };
         self.report.error(key.name, wrong, hint);
@@ -155,6 +173,26 @@ impl<'a> Reader<'a> {
         self.parsed(key(name), parse).flatten()
     }
 
+    pub(super) fn way_or_none(&mut self, name: &str) -> Option<String> {
+        let parse = |text: &str| if text.is_empty() { Ok(None) } else { validate::way(text).map(Some) };
+        self.parsed(key(name), parse).flatten()
+    }
+
+    /// A list of IP addresses.
+    pub(super) fn ips(&mut self, name: &str) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        for (n, text) in self.list(name).iter().enumerate() {
+            match text.parse::<IpAddr>() {
+                Ok(address) => addresses.push(address.to_canonical()),
+                Err(_) => {
+                    let hint = "write an address without a port, such as \"10.0.0.2\" or \"::1\"";
+                    self.report.error(&format!("{name}[{n}]"), "is not an IP address", hint);
+                }
+            }
+        }
+        addresses
+    }
+
     pub(super) fn address(&mut self, name: &str) -> SocketAddr {
         self.parsed(key(name), validate::address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
@@ -173,7 +211,9 @@ impl<'a> Reader<'a> {
         match self.variable(directory) {
             Some(list) if !self.is_given(name) => {
                 self.report.locate(name, format!("{directory} in the environment"));
-                PathBuf::from(first(&list)).join(leaf)
+                let path = PathBuf::from(first(&list)).join(leaf);
+                self.effective.note(name, &path);
+                path
             }
             _ => PathBuf::from(self.text(name)),
         }
@@ -182,7 +222,10 @@ impl<'a> Reader<'a> {
     pub(super) fn flag(&mut self, name: &str) -> bool {
         let key = key(name);
         match (self.raw.value(name), key.default) {
-            (Some(DeValue::Boolean(flag)), _) => *flag,
+            (Some(DeValue::Boolean(flag)), _) => {
+                self.effective.note(name, flag);
+                *flag
+            }
             (Some(other), _) => {
                 self.wrong_type(key, other, "true or false");
                 false
@@ -206,8 +249,9 @@ impl<'a> Reader<'a> {
         };
         let number = number.and_then(|n| u64::try_from(n).ok()).filter(|n| (least..=most).contains(n));
         let fitting = number.and_then(|n| usize::try_from(n).ok());
-        if fitting.is_none() {
-            self.out_of_range(key, least, most);
+        match fitting {
+            Some(number) => self.effective.note(name, number),
+            None => self.out_of_range(key, least, most),
         }
         fitting.unwrap_or_default()
     }
@@ -217,7 +261,7 @@ impl<'a> Reader<'a> {
         let Kind::Span(least, most) = key.kind else { return Duration::ZERO };
         let Some(span) = self.parsed(key, validate::duration) else { return Duration::ZERO };
         if !(least..=most).contains(&span) {
-            self.out_of_range(key, humantime::format_duration(least), humantime::format_duration(most));
+            self.out_of_range(key, validate::span_text(least), validate::span_text(most));
         }
         span
     }
@@ -250,6 +294,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        self.effective.note(name, &texts);
         texts
     }
 
@@ -275,16 +320,28 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn secret_or_none(&mut self, name: &str) -> Option<Secret> {
-        let key = key(name);
+        let secret = self.any_secret(key(name));
+        if let Some(secret) = &secret {
+            self.effective.note(name, secret.expose());
+        }
+        secret
+    }
+
+    fn any_secret(&mut self, key: &'static Key) -> Option<Secret> {
         if let Some((variable, text)) = self.overriding(key) {
             self.report.locate(key.name, format!("{variable} in the environment"));
             return sound(key.name, &text, self.report);
         }
         let optional = key.kind == Kind::SecretOrNone;
-        match self.raw.value(name) {
+        match self.raw.value(key.name) {
             Some(DeValue::String(text)) if text.is_empty() && optional => None,
             Some(value) => {
                 self.note_inline(key, value);
+                if key.name == "store.key"
+                    && let Some(source) = Vault::source_of(key.name, value)
+                {
+                    self.effective.note_key_source(source);
+                }
                 self.vault.open(key.name, value, self.report)
             }
             None if optional => None,
@@ -304,6 +361,7 @@ impl<'a> Reader<'a> {
             self.note_inline(key, item.get_ref());
             secrets.extend(self.vault.open(&format!("{name}[{n}]"), item.get_ref(), self.report));
         }
+        self.effective.note(name, secrets.iter().map(Secret::expose).collect::<Vec<_>>());
         secrets
     }
 

@@ -13,6 +13,7 @@ use toml::de::DeValue;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Env;
+use super::effective::SecretSource;
 use super::findings::{Report, shown};
 use super::keys::nearest;
 use super::raw::{SOURCES, example_of, kind_of};
@@ -38,7 +39,10 @@ impl<'a> Vault<'a> {
     pub(super) fn open(&self, name: &str, value: &DeValue<'_>, report: &mut Report) -> Option<Secret> {
         let text = match value {
             DeValue::String(text) => Zeroizing::new(text.to_string()),
-            DeValue::Table(_) => self.fetch(name, value, report)?,
+            DeValue::Table(_) => {
+                let (source, target) = single_source(name, value, report)?;
+                self.fetch(name, source, target, report)?
+            }
             other => {
                 let hint = format!("write {}", example_of(name));
                 report.error(name, format!("is {}, expected a secret", kind_of(other)), hint);
@@ -48,8 +52,19 @@ impl<'a> Vault<'a> {
         sound(name, &text, report)
     }
 
-    fn fetch(&self, name: &str, value: &DeValue<'_>, report: &mut Report) -> Option<Zeroizing<String>> {
-        let (source, target) = single_source(name, value, report)?;
+    /// Where the secret comes from, unless it stands in the file itself.
+    pub(super) fn source_of(name: &str, value: &DeValue<'_>) -> Option<SecretSource> {
+        let (source, target) = single_source(name, value, &mut Report::default())?;
+        Some(SecretSource { source: source.to_owned(), target: target.to_owned() })
+    }
+
+    /// The secret from a source that was noted before.
+    pub(super) fn open_source(&self, name: &str, from: &SecretSource, report: &mut Report) -> Option<Secret> {
+        let text = self.fetch(name, &from.source, &from.target, report)?;
+        sound(name, &text, report)
+    }
+
+    fn fetch(&self, name: &str, source: &str, target: &str, report: &mut Report) -> Option<Zeroizing<String>> {
         if target.is_empty() {
             report.error(name, format!("has an empty {source} name"), format!("write {}", example_of(name)));
             return None;

@@ -176,7 +176,8 @@ fn another(key: &keys::Key) -> String {
         ("store.key", _) => format!("{OTHER_KEY:?}"),
         ("notify.secret" | "notify.previous_secret", _) => format!("\"whsec_{OTHER_KEY}\""),
         (_, Kind::Text) => "\"another\"".to_owned(),
-        (_, Kind::Url | Kind::UrlOrNone) => "\"https://another.example.com\"".to_owned(),
+        ("http.trusted_proxies", _) => "[\"10.0.0.2\"]".to_owned(),
+        (_, Kind::Url | Kind::UrlOrNone | Kind::WayOrNone) => "\"https://another.example.com\"".to_owned(),
         (_, Kind::Flag) => (key.default != Absent::Flag(true)).to_string(),
         (_, Kind::Count(least, _)) => (least + 1).to_string(),
         (_, Kind::Span(..)) => "\"4m\"".to_owned(),
@@ -207,6 +208,42 @@ fn each_key_of_the_list_is_read_and_compared() {
 }
 
 #[test]
+fn each_configuration_can_be_made_again_from_its_values_alone() {
+    let again = |case: Case| {
+        let loaded = case.load().unwrap();
+        let path = case.dir.path().join("config.toml");
+        // Neither the file nor the environment is there any more.
+        std::fs::remove_dir_all(case.dir.path()).unwrap();
+        let restored = Config::restore(&path, &loaded.effective.to_bytes()).unwrap();
+        assert_eq!(restored.config, loaded.config);
+        assert_eq!(restored.effective.digest(), loaded.effective.digest());
+        assert_eq!(format!("{:?}", loaded.effective).matches("sixteen").count(), 0);
+        loaded.effective.digest()
+    };
+    let mut digests = vec![again(Case::least())];
+    for key in KEYS {
+        let case = Case::least().with("notify.secret", &format!("\"whsec_{KEY}\""));
+        digests.push(again(case.with(key.name, &another(key))));
+    }
+    let quoted = r#"a "secret" with \ and ü, long enough"#;
+    let case = Case::least().with("facebook.app_secret", "{ file = \"app\" }").file("app", quoted, 0o600);
+    let case =
+        case.with("session.state_secret", "{ env = \"STATE\" }").env("STATE", "a-state-secret-of-thirty-two-and-more");
+    let case = case.with("store.key", "{ credential = \"key\" }").file("key", KEY, 0o600);
+    let folder = case.dir.path().display().to_string();
+    digests.push(again(
+        case.env("CREDENTIALS_DIRECTORY", &folder).env("FACEBOOK_APP_ID", "4242").env("SPACES_REGION", "ams3"),
+    ));
+    let case = Case::least().env("STATE_DIRECTORY", "/a/state:/b").env("RUNTIME_DIRECTORY", "/run/x");
+    let case = case.env("FACEBOOK_REDIRECT_URI", "https://a.example/facebook/callback");
+    digests.push(again(case.env("FACEBOOK_WEBHOOK_ADDRESS", "https://a.example/facebook/webhook")));
+    let all = digests.len();
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), all, "two configurations have one digest");
+}
+
+#[test]
 fn notices_want_a_secret_and_keep_their_address_as_it_is() {
     let without = Case::least().with("notify.url", "\"https://bot.example.com/notices/\"");
     let found = without.findings();
@@ -223,6 +260,34 @@ fn notices_want_a_secret_and_keep_their_address_as_it_is() {
     let local = case.with("notify.url", "\"http://127.0.0.1:8000/n\"");
     assert_eq!(local.load().unwrap().warnings, []);
     assert_eq!(Case::least().config().notify.url, None);
+}
+
+#[test]
+fn the_way_back_is_kept_as_it_stands_and_proxies_are_addresses() {
+    let way = "https://fern.example/settings?tab=pages#facebook";
+    let case = Case::least().with("http.return_url", &format!("{way:?}")).with("http.platform_name", "\" Fern \"");
+    let config = case.with("http.trusted_proxies", "[\"::ffff:10.0.0.2\"]").config();
+    assert_eq!((config.http.return_url.as_deref(), config.http.platform_name.as_deref()), (Some(way), Some("Fern")));
+    assert_eq!(config.http.trusted_proxies, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+    let bare = Case::least().config().http;
+    assert_eq!((bare.return_url, bare.platform_name), (None, None));
+    for (key, value, message) in [
+        ("http.return_url", "\"javascript://fern.example/%0aalert(1)\"", "has a scheme other than http and https"),
+        ("http.return_url", "\"https://ada:secret@fern.example/\"", "holds a user name or password"),
+        ("http.return_url", "\"/settings\"", "has no scheme"),
+        (
+            "http.return_url",
+            "\"http://fern.example/\"",
+            "is plain http to another host: users come back over a \
+          connection that others can read",
+        ),
+        ("http.platform_name", &format!("{:?}", "F".repeat(61)), "is longer than 60 characters"),
+        ("http.trusted_proxies[0]", "[\"proxy.example\"]", "is not an IP address"),
+    ] {
+        let found = Case::least().with(key.trim_end_matches("[0]"), value).findings();
+        let said: Vec<_> = found.iter().map(|f| (f.key.as_str(), f.message.as_str())).collect();
+        assert_eq!(said, [(key, message)], "{value}");
+    }
 }
 
 #[test]
@@ -371,6 +436,18 @@ fn a_value_that_makes_no_sense_is_refused_at_its_key() {
         assert!(found[0].message.contains(message), "{key} = {value}: {}", found[0].message);
         assert!(found[0].place.starts_with("line ") && !found[0].hint.is_empty(), "{key} = {value}: {found:?}");
     }
+}
+
+#[test]
+fn the_bounds_of_a_duration_are_shown_as_a_person_writes_them() {
+    for (key, bounds) in [("session.ttl", "choose from 1s to 400d"), ("sync.refill", "choose from 10ms to 1d")] {
+        let found = Case::least().with(key, "\"400001d\"").findings();
+        assert_eq!(found[0].hint, bounds);
+    }
+    assert_eq!(
+        check_session_ttl(Duration::from_secs(401 * 86_400)).unwrap_err(),
+        "is out of range; choose from 1s to 400d"
+    );
 }
 
 #[test]

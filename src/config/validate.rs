@@ -63,6 +63,26 @@ pub(super) fn called_url(text: &str) -> Result<String, Wrong> {
     url(text).map(|_| text.to_owned())
 }
 
+/// An address that a browser is sent to: kept as it is written, query and fragment included.
+pub(super) fn way(text: &str) -> Result<String, Wrong> {
+    let bare = text.split(['?', '#']).next().unwrap_or_default();
+    url(bare)?;
+    match Url::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => wrong("is not a valid URL", "write something like https://example.com/settings?tab=pages"),
+    }
+}
+
+/// The longest name of the platform, in characters.
+const MAX_PLATFORM_NAME: usize = 60;
+
+pub(super) fn platform_name(text: &str) -> Result<(), Wrong> {
+    if text.chars().count() <= MAX_PLATFORM_NAME {
+        return Ok(());
+    }
+    wrong(format!("is longer than {MAX_PLATFORM_NAME} characters"), "write the name as users know it")
+}
+
 pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse()
         .or_else(|_| wrong("is not an IP address with a port", "write 127.0.0.1:5000, 0.0.0.0:80 or [::1]:5000"))
@@ -83,6 +103,14 @@ fn is_loopback(ip: IpAddr) -> bool {
 pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     const LIKE: &str = "write a number and a unit, such as 500ms, 10s, 5m, 24h or 30d";
     humantime::parse_duration(text).or_else(|_| wrong("is not a duration", LIKE))
+}
+
+/// A span in its largest whole unit, as a person would write it: 400 days are `400d`, and no year and some months.
+pub(super) fn span_text(span: Duration) -> String {
+    let millis = span.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let whole = units.into_iter().find(|(unit, _)| millis >= *unit && millis.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
 }
 
 pub(super) fn app_id(text: &str) -> Result<(), Wrong> {
@@ -188,6 +216,9 @@ fn check_addresses(config: &Config, report: &mut Report) {
         report.error("admin.listen", "is the same address as http.listen", "give it a port of its own");
     }
     clear_text("http.public_url", &http.public_url, "logins and webhooks travel in clear text", report);
+    if let Some(way) = &http.return_url {
+        clear_text("http.return_url", way, "users come back over a connection that others can read", report);
+    }
     clear_text("facebook.graph_url", &config.facebook.graph_url, "tokens travel in clear text", report);
     clear_text("facebook.dialog_url", &config.facebook.dialog_url, "logins travel in clear text", report);
     clear_text("spaces.endpoint", &config.spaces.endpoint, "objects travel in clear text", report);

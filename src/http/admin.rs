@@ -6,14 +6,15 @@
 //! | `/healthz` | GET | both |
 //! | `/v1/status` | GET | both |
 //! | `/v1/pages`, `/v1/pages/{page_id}` | GET | both |
-//! | `/v1/pages/{page_id}` | DELETE `?user=&keep_object=&revoke=` | socket |
+//! | `/v1/pages/{page_id}` | DELETE `?user=&all=&keep_object=&revoke=` | socket |
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
-//! | `/v1/sessions` | POST `{"user","ttl"?}` | socket |
+//! | `/v1/sessions` | POST `{"user","ttl"?,"label"?}` | socket |
 //! | `/v1/import` | POST, a JSON object a line | socket |
 //! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
 //!
-//! Who may use the socket is decided by its file's mode.
+//! Who may use the socket is decided by its file's mode. A parameter or a key that a changing route does not know is
+//! refused: a misspelt `keep_object` must not cost the object.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +29,14 @@ use super::server::{Answer, Conn};
 use super::{answers, body, status};
 use crate::actors::listener::Door;
 use crate::actors::supervisor::SupervisorMsg;
+use crate::config::check_session_ttl;
 use crate::export::{self, Opener};
 use crate::house::House;
 use crate::import;
 use crate::metrics;
-use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, Secret, UserId};
+use crate::model::{AppUserId, Cause, Label, LinkKey, Millis, PageId, Secret, UserId};
 use crate::purge;
+use crate::store::sessions::Session;
 use crate::store::unlink::{Revoking, Unlinking};
 
 /// An import arrives in one piece.
@@ -81,7 +84,8 @@ fn scrape(house: &House) -> Answer {
     let counts = status::counts(house);
     let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| Millis::now().since(since));
     house.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
-    house.metrics.set_owed(counts.due, counts.outbox, oldest);
+    house.metrics.set_owed(counts.due, counts.due_parked, counts.outbox, oldest);
+    house.metrics.set_config_refused(house.reload_error().is_some());
     house.metrics.set_chores(counts.chores.values().sum());
     house.metrics.set_notices(house.store.notice_counts().waiting);
     answers::typed(metrics::CONTENT_TYPE, house.metrics.encode())
@@ -109,16 +113,41 @@ fn not_linked() -> Answer {
     )
 }
 
-fn parameter(request: &Request<Incoming>, name: &str) -> Option<String> {
-    let query = request.uri().query()?;
-    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+/// The parameters of a request, all of them known.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(request: &Request<Incoming>, known: &[&str]) -> Result<Self, Box<Answer>> {
+        let query = request.uri().query().unwrap_or_default();
+        let given: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        match given.iter().all(|(name, _)| known.contains(&name.as_str())) {
+            true => Ok(Query(given)),
+            false => Err(Box::new(bad(&format!("a parameter is unknown; known are {}", known.join(", "))))),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn user(&self) -> Result<Option<UserId>, Box<Answer>> {
+        let user = self.get("user").map(str::parse::<UserId>).transpose();
+        user.map_err(|error| Box::new(bad(&error.to_string())))
+    }
+
+    /// A switch: given as such, or as true.
+    fn is_on(&self, name: &str) -> Result<bool, Box<Answer>> {
+        match self.get(name) {
+            Some("" | "1" | "true") => Ok(true),
+            None | Some("0" | "false") => Ok(false),
+            Some(_) => Err(Box::new(bad(&format!("{name} is neither true nor false")))),
+        }
+    }
 }
 
 /// The links of a page that a request speaks of: all, or one user's.
-fn links_of(house: &House, page: &str, request: &Request<Incoming>) -> Result<Vec<LinkKey>, Box<Answer>> {
+fn links_of(house: &House, page: &str, user: Option<UserId>) -> Result<Vec<LinkKey>, Box<Answer>> {
     let page: PageId = page.parse().map_err(|e: crate::model::BadId| Box::new(bad(&e.to_string())))?;
-    let user = parameter(request, "user").map(|user| user.parse::<UserId>()).transpose();
-    let user = user.map_err(|e| Box::new(bad(&e.to_string())))?;
     let mut links = house.store.links_of_page(&page);
     links.retain(|link| user.is_none_or(|user| link.user == user));
     if links.is_empty() { Err(Box::new(not_linked())) } else { Ok(links) }
@@ -129,7 +158,8 @@ fn store_down(error: &crate::store::Unavailable) -> Answer {
 }
 
 async fn sync(house: &Arc<House>, page: &str, request: &Request<Incoming>) -> Answer {
-    let links = match links_of(house, page, request) {
+    let links = Query::of(request, &["user"]).and_then(|query| links_of(house, page, query.user()?));
+    let links = match links {
         Ok(links) => links,
         Err(answer) => return *answer,
     };
@@ -152,17 +182,32 @@ fn is_parked(house: &House, link: &LinkKey) -> bool {
     house.store.view(link).is_some_and(|view| !view.record.health.is_active())
 }
 
-/// A switch in the query: given as such, or as true.
-fn is_on(request: &Request<Incoming>, name: &str) -> bool {
-    parameter(request, name).is_some_and(|v| matches!(v.as_str(), "1" | "true" | ""))
+/// The links that are to go, and how.
+fn unlinking(house: &House, page: &str, request: &Request<Incoming>) -> Result<(Vec<LinkKey>, Unlinking), Box<Answer>> {
+    let query = Query::of(request, &["user", "all", "keep_object", "revoke"])?;
+    let (user, all) = (query.user()?, query.is_on("all")?);
+    let links = links_of(house, page, user)?;
+    if links.len() > 1 && !all {
+        return Err(Box::new(several_users(house, &links)));
+    }
+    Ok((links, Unlinking { keep_objects: query.is_on("keep_object")?, revoke: query.is_on("revoke")? }))
+}
+
+/// It is not clear which link is meant, and nothing is changed.
+fn several_users(house: &House, links: &[LinkKey]) -> Answer {
+    let (page, count) = (&links[0].page, links.len());
+    let message =
+        format!("page {page} is linked by {count} users; name one with user=UUID, or all of them with all=true");
+    let mut answer = json!({"error": {"code": "several_users", "message": message}});
+    answer["links"] = status::page_json(house, page).map_or(Value::Null, |mut listed| listed["pages"].take());
+    answers::json(StatusCode::CONFLICT, &answer)
 }
 
 async fn unlink(house: &Arc<House>, page: &str, request: &Request<Incoming>) -> Answer {
-    let links = match links_of(house, page, request) {
-        Ok(links) => links,
+    let (links, how) = match unlinking(house, page, request) {
+        Ok(wish) => wish,
         Err(answer) => return *answer,
     };
-    let how = Unlinking { keep_objects: is_on(request, "keep_object"), revoke: is_on(request, "revoke") };
     let unlinked = match house.store.unlink(&links, how).await {
         Ok(unlinked) => unlinked,
         Err(error) => return store_down(&error),
@@ -189,10 +234,13 @@ fn revoking_json(revoking: &Revoking) -> Value {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SessionRequest {
     user: String,
     #[serde(default)]
     ttl: Option<String>,
+    #[serde(default)]
+    label: Option<String>,
 }
 
 async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> Answer {
@@ -201,7 +249,7 @@ async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) ->
         Err(why) => return answers::no_body(why),
     };
     let Ok(wish) = serde_json::from_slice::<SessionRequest>(&whole.bytes) else {
-        return bad("the body is not {\"user\": UUID, \"ttl\": \"1h\"}");
+        return bad("the body is not {\"user\": UUID, \"ttl\": \"1h\", \"label\": TEXT}");
     };
     let setup = house.setup();
     let user: UserId = match wish.user.parse() {
@@ -209,11 +257,15 @@ async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) ->
         Err(error) => return bad(&error.to_string()),
     };
     let ttl = wish.ttl.map_or(Ok(setup.config.session.ttl), |ttl| humantime::parse_duration(&ttl));
-    let ttl = match ttl {
-        Ok(ttl) if ttl >= Duration::from_secs(1) => ttl,
-        _ => return bad("ttl is not a duration of a second or more (expected something like \"1h\")"),
+    let Ok(ttl) = ttl else { return bad("ttl is not a duration (expected something like \"1h\")") };
+    if let Err(range) = check_session_ttl(ttl) {
+        return bad(&format!("ttl {range}"));
+    }
+    let label = match wish.label.map(|label| label.parse::<Label>()).transpose() {
+        Ok(label) => label,
+        Err(error) => return bad(&error.to_string()),
     };
-    match mint(house, user, ttl).await {
+    match mint(house, user, label, ttl).await {
         Ok((id, login)) => {
             let url = format!("{}/facebook/login?login={login}", setup.config.http.public_url);
             answers::json(StatusCode::OK, &json!({"session_id": id, "login_url": url}))
@@ -222,8 +274,14 @@ async fn session(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) ->
     }
 }
 
-async fn mint(house: &House, user: UserId, ttl: Duration) -> Result<(String, String), crate::store::Unavailable> {
-    let session = house.store.new_session(user, ttl).await?;
+async fn mint(
+    house: &House,
+    user: UserId,
+    label: Option<Label>,
+    ttl: Duration,
+) -> Result<(String, String), crate::store::Unavailable> {
+    let session = Session::fresh(user, label, ttl)?;
+    house.store.put_session(&session).await?;
     let login = house.store.new_login(&session, ttl.min(LONGEST_LOGIN_LINK)).await?;
     Ok((session.id.expose().to_owned(), login.expose().to_owned()))
 }
@@ -242,12 +300,13 @@ async fn import_lines(house: &Arc<House>, request: Request<Incoming>, conn: &Con
     };
     let mut parsed = import::parse(&whole.bytes, 1, opener.as_ref());
     let bad_lines = std::mem::take(&mut parsed.bad);
+    let repeated: Vec<Value> = parsed.repeated.iter().map(|r| json!({"line": r.line, "by": r.by})).collect();
     match import::store(&house.store, parsed).await {
         Ok(links) => {
             let count = links.len();
             house.tell_supervisor(SupervisorMsg::Linked(links));
             let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
-            answers::json(StatusCode::OK, &json!({"imported": count, "bad": bad}))
+            answers::json(StatusCode::OK, &json!({"imported": count, "bad": bad, "repeated": repeated}))
         }
         Err(error) => store_down(&error),
     }

@@ -1,5 +1,5 @@
-//! Outcomes as responses: JSON for programs, plain pages for people, errors in one form. Nothing here can print a
-//! secret, because nothing here is given one.
+//! Outcomes as responses: JSON for programs, errors in one form; HTML is rendered in [`super::pages`].
+//! Nothing here can print a secret, because nothing here is given one.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -71,11 +71,16 @@ pub fn no_body(why: NoBody) -> Answer {
     }
 }
 
+/// A document in HTML.
+pub fn html(status: StatusCode, document: String) -> Answer {
+    answer(status, "text/html; charset=utf-8", document)
+}
+
 /// Sends the browser elsewhere.
-pub fn redirect(to: &str) -> Answer {
+pub fn redirect(status: StatusCode, to: &str) -> Answer {
     match HeaderValue::from_str(to) {
         Ok(location) => {
-            let mut answer = text(StatusCode::FOUND, "");
+            let mut answer = text(status, "");
             answer.headers_mut().insert(header::LOCATION, location);
             answer
         }
@@ -88,57 +93,9 @@ pub fn wants_html(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// Text made safe inside HTML.
-pub fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
-const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1d2430;--soft:#667085;--line:#e3e7ee;--card:#fff;--back:#f4f6fa;--good:#12805c;--bad:#b42318;--go:#1b5fd0}\
-@media(prefers-color-scheme:dark){:root{--ink:#e8ecf3;--soft:#98a2b3;--line:#2b3342;--card:#171c26;--back:#0f131b;--good:#4cc38a;--bad:#ff8b7e;--go:#7cb0ff}}\
-*{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,sans-serif}\
-main{width:min(42rem,100% - 2rem);margin:8vh auto;padding:2rem 2.2rem;background:var(--card);border:1px solid var(--line);border-radius:14px}\
-h1{font-size:1.45rem;margin:0 0 .6rem}p{margin:.5rem 0}p::first-letter{text-transform:uppercase}ul{list-style:none;padding:0;margin:1.2rem 0}\
-li{display:flex;gap:1.2rem;justify-content:space-between;align-items:baseline;padding:.6rem 0;border-top:1px solid var(--line)}\
-li span{overflow-wrap:anywhere}li span:first-child{flex:0 1 auto;min-width:min(12rem,45%);font-weight:550}li span:last-child{text-align:right}\
-.soft{color:var(--soft);font-size:.92rem}.good{color:var(--good)}.bad{color:var(--bad)}\
-a.button{display:inline-block;margin-top:1rem;padding:.55rem 1.1rem;border-radius:9px;background:var(--go);color:#fff;text-decoration:none}\
-@media(prefers-color-scheme:dark){a.button{color:#0f131b}}";
-
-/// A page for people; `body` is HTML already.
-pub fn page(status: StatusCode, title: &str, body: &str) -> Answer {
-    let title = escape(title);
-    let html = format!(
-        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <title>{title}</title><style>{STYLE}</style></head><body><main><h1>{title}</h1>{body}</main></body></html>"
-    );
-    let mut answer = answer(status, "text/html; charset=utf-8", html);
-    let headers = answer.headers_mut();
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    answer
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_show_text_and_run_nothing() {
-        assert_eq!(escape("<script>'a'&\"b\""), "&lt;script&gt;&#39;a&#39;&amp;&quot;b&quot;");
-    }
 
     #[test]
     fn a_method_that_is_not_there_is_told_which_are() {

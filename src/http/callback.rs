@@ -1,325 +1,378 @@
 //! The end of a login: the dialog sends the browser back here, with a code or with a refusal.
 //!
 //! The `state` is checked before anything else, on refusals too, and used up durably before the code is exchanged. The
-//! login itself runs in a task of its own: a browser that goes away does not stop it half way. The answer comes within
-//! a limit whatever Graph does; what is not finished by then says so, and finishes by itself.
+//! login itself runs in a task of its own, so that a browser that goes away does not stop it half way. A program gets
+//! the result within a limit. A person gets a page at once, which fills in ([`super::result`]).
+//!
+//! A browser may send several session cookies. The login belongs to the one that its state is bound to.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header};
 use hyper::body::Incoming;
+use maud::{Markup, html};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::answers::{self, escape};
-use super::login::{session_of, unavailable};
-use super::server::Answer;
+use super::pages::{DeadEnd, Site, Way};
+use super::server::{Answer, Conn};
+use super::{address, answers, cookies, report, result};
 use crate::graph::GraphErrorKind;
-use crate::house::House;
-use crate::linking::{self, Changes, LinkError, Linked};
-use crate::model::{LinkKey, Millis, Secret, UserId};
-use crate::oauth::{Callback, CallbackQuery, STATE_LIFETIME};
+use crate::house::{House, Setup};
+use crate::limits::{NewUsers, Refused};
+use crate::linking::{self, LinkError, Linked};
+use crate::logins::{Failure, Login, Report, Reported, Stage, Stopped};
+use crate::model::{Millis, Secret};
+use crate::oauth::{Callback, CallbackQuery, LinkedAs, STATE_LIFETIME, StateClaims};
 use crate::signature::sign_sha256;
-use crate::store::people::secret_hash;
+use crate::store::Unavailable;
+use crate::store::sessions::{Session, fresh_secret, secret_hash};
 
-/// The whole answer.
+/// The whole answer to a program.
 const BUDGET: Duration = Duration::from_secs(12);
+/// The part of it that is kept for the first objects and for writing the answer.
+const FOR_THE_REPORT: Duration = Duration::from_secs(2);
+/// After that time a person gets a page that fills in.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The round trip to the own webhook address.
 const SELF_TEST: Duration = Duration::from_secs(4);
 
 /// `GET /facebook/callback`.
-pub(super) async fn finish(house: &Arc<House>, request: &Request<Incoming>) -> Answer {
-    let deadline = Instant::now() + BUDGET;
-    let html = answers::wants_html(request.headers());
+pub(super) async fn finish(house: &Arc<House>, request: &Request<Incoming>, conn: &Conn) -> Answer {
+    let began = Instant::now();
+    let setup = house.setup();
+    let site = Site::new(&setup.config.http, request.headers());
     let callback = CallbackQuery::parse(request.uri().query().unwrap_or_default());
-    let checked = timeout_at(deadline, check_state(house, request, &callback)).await;
-    let user = match checked.unwrap_or_else(|_| Err(StateRefusal::Unavailable(Box::new(slow_disk())))) {
-        Ok(user) => user,
-        Err(StateRefusal::Unavailable(answer)) => return *answer,
-        Err(StateRefusal::Refused(code, text)) => return refused(house, html, StatusCode::BAD_REQUEST, code, text),
+    let checking = check(house, &setup, request, conn, &callback);
+    let checked = timeout_at(began + BUDGET, checking).await;
+    let session = match checked.unwrap_or_else(|_| Err(Refusal::Away(Unavailable { reason: "it is slow".into() }))) {
+        Ok(session) => session,
+        Err(refusal) => return refusal.answer(&site, setup.config.session.allow_new),
     };
     let code = match callback {
         Callback::Code { code, .. } => code,
-        Callback::Cancelled { .. } => {
-            let text = "the login was cancelled; nothing was linked. Start again and choose the pages to link";
-            return refused(house, html, StatusCode::BAD_REQUEST, "cancelled", text);
-        }
+        other => return no_code(&site, other),
+    };
+    let id = match fresh_secret() {
+        Ok(id) => id.expose().to_owned(),
+        Err(error) => return site.unavailable(&error, Way::Reload),
+    };
+    let Begun { session, newcomer } = session;
+    let browser = secret_hash(session.id.expose());
+    let login = house.logins.begin(id, browser, session.user, session.label.clone(), Millis::steady());
+    let task = link_pages(house, &login, code, newcomer.then(|| session.clone()));
+    let mut answer = if site.wants_page() {
+        html_answer(house, &site, &login, began + PATIENCE).await
+    } else {
+        json_answer(house, &setup, &site, &login, task, began + BUDGET).await
+    };
+    let is_user = match login.stage() {
+        Stage::Working => true,
+        Stage::Linked(report) => !report.links(login.user).is_empty(),
+        Stage::Failed(_) => false,
+    };
+    if newcomer && is_user {
+        cookies::set_session(&mut answer, &setup, &session);
+    }
+    answer
+}
+
+/// A login whose state holds.
+struct Begun {
+    /// The session that it was begun with; for a newcomer one that is not stored yet.
+    session: Session,
+    newcomer: bool,
+}
+
+/// Why a callback is refused before anything is asked of Facebook.
+enum Refusal {
+    Away(Unavailable),
+    Malformed,
+    NoSession,
+    BadState,
+    UsedState,
+    TooMany(Refused),
+}
+
+impl Refusal {
+    fn answer(self, site: &Site<'_>, allow_new: bool) -> Answer {
+        let (code, message, words): (_, _, Markup) = match self {
+            Refusal::Away(error) => return site.unavailable(&error, Way::Reload),
+            Refusal::NoSession => return no_session(site, allow_new),
+            Refusal::TooMany(refused) => return too_many(site, refused),
+            Refusal::Malformed => (
+                "malformed",
+                "this is not what Facebook's login sends; start again",
+                html! { "This is not an address that Facebook's login leads to." },
+            ),
+            Refusal::BadState => (
+                "bad_state",
+                "the login is too old or was not started in this browser; start again",
+                html! { "The login took longer than ten minutes, or was begun in another browser." },
+            ),
+            Refusal::UsedState => (
+                "used_state",
+                "this login was finished before; start again if pages are missing",
+                html! { "A login can be finished once. If Pages are missing, start again." },
+            ),
+        };
+        let finished = code == "used_state";
+        let title = if finished { "This login was finished before" } else { "Your Pages were not linked" };
+        site.dead_end(DeadEnd { status: StatusCode::BAD_REQUEST, code, message, title, words, way: Way::StartAgain })
+    }
+}
+
+fn no_session(site: &Site<'_>, allow_new: bool) -> Answer {
+    site.dead_end(DeadEnd {
+        status: StatusCode::BAD_REQUEST,
+        code: "no_session",
+        message: "this browser did not start the login, or its session is over; start again",
+        title: "Your Pages were not linked",
+        words: html! { "This browser did not begin the login, or took longer than the login link allows." },
+        way: if allow_new { Way::StartAgain } else { Way::NewLink },
+    })
+}
+
+fn too_many(site: &Site<'_>, refused: Refused) -> Answer {
+    let seconds = refused.retry_after.as_secs().max(1);
+    if refused.first {
+        let limit = refused.limit.words();
+        tracing::warn!(limit, "login: refused by the limit on {limit}; the next is taken in {seconds} s");
+    }
+    let minutes = seconds.div_ceil(60);
+    let mut answer = site.dead_end(DeadEnd {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "too_many",
+        message: "too many logins for the moment; start again later",
+        title: "Please try again later",
+        words: html! { "Too many logins came at once. Try again in " (minutes) " minute" @if minutes != 1 { "s" } "." },
+        way: Way::StartAgain,
+    });
+    answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    answer
+}
+
+/// The dialog sent no code.
+fn no_code(site: &Site<'_>, callback: Callback) -> Answer {
+    let title = "Nothing was linked";
+    let (code, message, words): (_, _, Markup) = match callback {
         Callback::Failed { message, .. } => {
             let text = format!("Facebook ended the login: {message}. Start again");
-            return refused(house, html, StatusCode::BAD_REQUEST, "dialog_failed", &text);
+            let words = html! { "Facebook ended the login." @if !message.is_empty() { " It says: " (message) } };
+            ("dialog_failed", text, words)
         }
-        Callback::Malformed { what } => return refused(house, html, StatusCode::BAD_REQUEST, "malformed", what),
+        Callback::Malformed { what } => ("malformed", what.to_owned(), html! { "Facebook's answer was not complete." }),
+        Callback::Code { .. } | Callback::Cancelled { .. } => {
+            let text = "the login was cancelled; nothing was linked. Start again and choose the pages to link";
+            let words = html! {
+                "You left Facebook's window without choosing Pages. Pages that were linked before stay linked."
+            };
+            ("cancelled", text.to_owned(), words)
+        }
     };
-    match take_in(house, user, code, deadline).await {
-        None => still_working(user, html),
-        Some(Err(error)) => login_failed(house, html, &error),
-        Some(Ok(linked)) => report(house, linked, html, deadline).await,
-    }
+    let status = StatusCode::BAD_REQUEST;
+    site.dead_end(DeadEnd { status, code, message: &message, title, words, way: Way::StartAgain })
 }
 
-fn slow_disk() -> Answer {
-    answers::unavailable("the login cannot be kept at the moment; start again in a minute", 60)
-}
-
-enum StateRefusal {
-    Unavailable(Box<Answer>),
-    Refused(&'static str, &'static str),
-}
-
-async fn check_state(house: &House, request: &Request<Incoming>, callback: &Callback) -> Result<UserId, StateRefusal> {
-    let gone = |error| StateRefusal::Unavailable(Box::new(unavailable(&error)));
-    let refuse = |code, text| Err(StateRefusal::Refused(code, text));
+/// The login that the state belongs to. The state is used up.
+async fn check(
+    house: &House,
+    setup: &Setup,
+    request: &Request<Incoming>,
+    conn: &Conn,
+    callback: &Callback,
+) -> Result<Begun, Refusal> {
     let state = match callback {
         Callback::Code { state, .. } | Callback::Cancelled { state, .. } | Callback::Failed { state, .. } => state,
-        Callback::Malformed { .. } => {
-            return refuse("malformed", "this is not what Facebook's login sends; start again");
-        }
+        Callback::Malformed { .. } => return Err(Refusal::Malformed),
     };
-    let Some(session) = session_of(house, request).map_err(gone)? else {
-        return refuse("no_session", "this browser did not start the login, or its session is over; start again");
+    let (begun, claims) = begun(house, setup, request, state)?;
+    let now = Millis::steady();
+    let admitted = if begun.newcomer {
+        let client = address::of_client(conn.peer(), request.headers(), &setup.config.http.trusted_proxies);
+        let session = &setup.config.session;
+        let caps = NewUsers { in_total: session.max_new_users, per_address: session.max_new_users_per_address };
+        house.logins.limits().take_newcomer(client, caps, now)
+    } else {
+        house.logins.limits().take_user(claims.user, now)
     };
-    let claims = match house.setup().states.verify(state, secret_hash(session.id.expose()), Millis::now()) {
-        Ok(claims) => claims,
-        Err(error) => {
-            tracing::info!(%error, "a login came back with a state that does not hold");
-            return refuse("bad_state", "the login is too old or was not started in this browser; start again");
-        }
-    };
+    admitted.map_err(Refusal::TooMany)?;
     let until = claims.issued.plus(STATE_LIFETIME * 2);
-    if !house.store.use_state(claims.nonce, until).await.map_err(gone)? {
-        return refuse("used_state", "this login was finished before; start again if pages are missing");
+    match house.store.use_state(claims.nonce, until).await {
+        Ok(true) => Ok(begun),
+        Ok(false) => Err(Refusal::UsedState),
+        Err(error) => Err(Refusal::Away(error)),
     }
-    Ok(claims.user)
 }
 
-/// `None` when the limit came first; the login goes on.
-async fn take_in(
-    house: &Arc<House>,
-    user: UserId,
-    code: Secret,
-    deadline: Instant,
-) -> Option<Result<Linked, LinkError>> {
-    let for_task = house.clone();
-    let task = house.tasks.spawn(async move {
-        let outcome = linking::link(&for_task, user, &code).await;
-        if let Err(error) = &outcome {
-            tracing::warn!(%error, "a login could not be taken in");
+/// The session that the state is bound to, among those that the browser sends.
+fn begun(
+    house: &House,
+    setup: &Setup,
+    request: &Request<Incoming>,
+    state: &str,
+) -> Result<(Begun, StateClaims), Refusal> {
+    let (mut any_live, mut why) = (false, None);
+    for id in cookies::session_ids(request.headers()) {
+        let live = house.store.session(id).map_err(Refusal::Away)?;
+        any_live |= live.is_some();
+        match (setup.states.verify(state, secret_hash(id), Millis::now()), live) {
+            (Ok(claims), _) if claims.newcomer && setup.config.session.allow_new => {
+                let session = Session::fresh(claims.user, None, setup.config.session.ttl).map_err(Refusal::Away)?;
+                return Ok((Begun { session, newcomer: true }, claims));
+            }
+            (Ok(claims), Some(session)) if !claims.newcomer && session.user == claims.user => {
+                return Ok((Begun { session, newcomer: false }, claims));
+            }
+            (Ok(_), _) => {}
+            (Err(error), _) => why = Some(error),
         }
-        outcome
-    });
-    // Leave time to look at the first objects, and to answer.
-    let joined = timeout_at(deadline - Duration::from_secs(2), task).await.ok()?;
-    Some(joined.unwrap_or(Err(LinkError::BrokeOff)))
+    }
+    match why {
+        Some(error) if any_live || setup.config.session.allow_new => {
+            tracing::info!(%error, "login: refused, the state of the callback does not hold ({error})");
+            Err(Refusal::BadState)
+        }
+        _ => Err(Refusal::NoSession),
+    }
 }
 
-fn still_working(user: UserId, html: bool) -> Answer {
-    let text = "Facebook answers slowly. The login goes on by itself; the pages appear when it is done";
-    if html {
-        return answers::page(StatusCode::ACCEPTED, "Still working", &format!("<p>{text}.</p>"));
+/// Links the Pages, in a task that outlives the request. A newcomer's session is stored after the first links: until
+/// then there is no such user.
+fn link_pages(
+    house: &Arc<House>,
+    login: &Arc<Login>,
+    code: Secret,
+    newcomer: Option<Session>,
+) -> JoinHandle<Result<Linked, LinkError>> {
+    let (house, login) = (house.clone(), login.clone());
+    house.tasks.clone().spawn(async move {
+        let (for_linking, user) = (house.clone(), login.user);
+        let linking = tokio::spawn(async move { linking::link(&for_linking, user, &code).await });
+        // The panic hook has logged it.
+        let mut outcome = linking.await.unwrap_or(Err(LinkError::BrokeOff));
+        if let (Ok(linked), Some(session)) = (&outcome, newcomer)
+            && !linked.links().is_empty()
+            && let Err(error) = house.store.put_session(&session).await
+        {
+            outcome = Err(error.into());
+        }
+        login.set(match &outcome {
+            Ok(linked) => Stage::Linked(Arc::new(reported(linked))),
+            Err(error) => {
+                tracing::warn!(%error, "login: no Pages were linked ({error}); the person can start again");
+                Stage::Failed(failure(error))
+            }
+        });
+        outcome
+    })
+}
+
+fn reported(linked: &Linked) -> Report {
+    let pages = linked.pages.iter().map(|page| Reported {
+        id: page.id.clone(),
+        name: page.name.clone(),
+        linked: page.refused.is_none(),
+        weak: page.warning.is_some(),
+    });
+    let lost = linked.changes.lost.iter();
+    let lost = lost.map(|lost| Stopped { id: lost.page.clone(), name: lost.name.clone(), why: lost.why });
+    Report {
+        pages: pages.collect(),
+        lost: lost.collect(),
+        missing_permissions: linked.missing_permissions.clone(),
+        incomplete: !linked.incomplete.is_empty(),
     }
+}
+
+fn failure(error: &LinkError) -> Failure {
+    match error {
+        LinkError::Graph(e) if e.kind == GraphErrorKind::CodeSpent => Failure::CodeSpent,
+        e if e.is_transient() => Failure::Away,
+        _ => Failure::Refused,
+    }
+}
+
+/// The page for a person, with everything that is known by `until`.
+async fn html_answer(house: &Arc<House>, site: &Site<'_>, login: &Arc<Login>, until: Instant) -> Answer {
+    let tested = house.clone();
+    house.tasks.spawn(async move { self_test(&tested).await });
+    if timeout_at(until, login.ended()).await.is_ok()
+        && let Stage::Linked(report) = login.stage()
+    {
+        let links = report.links(login.user);
+        report::wait_for_objects(house, &links, until).await;
+    }
+    result::page(house, site, login)
+}
+
+/// The JSON for a program, within the budget.
+async fn json_answer(
+    house: &House,
+    setup: &Setup,
+    site: &Site<'_>,
+    login: &Login,
+    task: JoinHandle<Result<Linked, LinkError>>,
+    deadline: Instant,
+) -> Answer {
+    let Ok(joined) = timeout_at(deadline - FOR_THE_REPORT, task).await else { return still_working(login) };
+    let linked = match joined.unwrap_or(Err(LinkError::BrokeOff)) {
+        Ok(linked) => linked,
+        Err(error) => return result::failed(site, failure(&error), &format!("{error}; start again")),
+    };
+    let links = linked.links();
+    let (webhook_test, first) = tokio::join!(self_test(house), report::wait_for_objects(house, &links, deadline));
+    let mut answer = report::json(login, &linked, first, webhook_test);
+    if !links.is_empty() {
+        let note = LinkedAs { user: login.user, label: login.label.clone() };
+        cookies::set_linked_as(&mut answer, setup, &note);
+    }
+    answer
+}
+
+fn still_working(login: &Login) -> Answer {
+    let text = "Facebook answers slowly. The login goes on by itself; the pages appear when it is done";
     let value = json!({
-        "user_uuid": user, "status": "pending", "message": text,
+        "user_uuid": login.user, "status": "pending", "message": text,
         "pages": {"data": [], "paging": {}}, "webhook_test": {"status": "pending"}, "polling_test": [],
     });
     answers::json(StatusCode::ACCEPTED, &value)
 }
 
-fn login_failed(house: &House, html: bool, error: &LinkError) -> Answer {
-    let (status, code) = match error {
-        LinkError::Graph(e) if e.kind == GraphErrorKind::CodeSpent => (StatusCode::BAD_REQUEST, "code_spent"),
-        e if e.is_transient() => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-        _ => (StatusCode::BAD_GATEWAY, "facebook_refused"),
-    };
-    refused(house, html, status, code, &format!("{error}; start again"))
-}
-
-/// An error, with the way back to the start.
-fn refused(house: &House, html: bool, status: StatusCode, code: &str, text: &str) -> Answer {
-    let again = format!("{}/facebook/login", house.setup().config.http.public_url);
-    if html {
-        let (text, again) = (escape(text), escape(&again));
-        let body = format!("<p>{text}.</p><a class=button href=\"{again}\">Start again</a>");
-        return answers::page(status, "The pages were not linked", &body);
-    }
-    answers::json(status, &json!({"error": {"code": code, "message": text, "login_url": again}}))
-}
-
-/// How far one page's first object is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum First {
-    Done,
-    Pending(Option<String>),
-    Failed(String),
-}
-
-async fn report(house: &Arc<House>, linked: Linked, html: bool, deadline: Instant) -> Answer {
-    let links = linked.links();
-    let (webhook_test, first) = tokio::join!(self_test(house), wait_for_objects(house, &links, deadline));
-    let first: std::collections::HashMap<LinkKey, First> = links.into_iter().zip(first).collect();
-    let of = |page: &linking::Listed| match page.refused {
-        Some(reason) => First::Failed(reason.to_owned()),
-        None => first.get(&LinkKey::new(linked.user, page.id.clone())).cloned().unwrap_or(First::Pending(None)),
-    };
-    let rows: Vec<(&linking::Listed, First)> = linked.pages.iter().map(|page| (page, of(page))).collect();
-    if html { report_page(house, &linked, &rows, &webhook_test) } else { report_json(&linked, &rows, webhook_test) }
-}
-
-fn report_json(linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test: Value) -> Answer {
-    let data: Vec<Value> = rows
-        .iter()
-        .map(|(page, _)| {
-            let mut raw = page.raw.clone();
-            raw.insert("linked".into(), page.refused.is_none().into());
-            if let Some(reason) = page.refused {
-                raw.insert("reason".into(), reason.into());
-            }
-            if let Some(warning) = page.warning {
-                raw.insert("warning".into(), warning.into());
-            }
-            Value::Object(raw)
-        })
-        .collect();
-    let polling: Vec<Value> = rows
-        .iter()
-        .map(|(page, first)| {
-            let result = match first {
-                First::Done => json!({"status": "success"}),
-                First::Pending(None) => json!({"status": "pending", "message": "it finishes by itself"}),
-                First::Pending(Some(why)) => json!({"status": "pending", "message": why}),
-                First::Failed(why) => json!({"status": "error", "message": why}),
-            };
-            json!({"page_id": page.id, "result": result})
-        })
-        .collect();
-    let value = json!({
-        "user_uuid": linked.user,
-        "pages": {"data": data, "paging": {}},
-        "webhook_test": webhook_test,
-        "polling_test": polling,
-        "missing_permissions": linked.missing_permissions,
-        "incomplete": linked.incomplete,
-        "changes": changes_json(&linked.changes),
-    });
-    answers::json(StatusCode::OK, &value)
-}
-
-fn report_row(page: &linking::Listed, first: &First) -> String {
-    let name = escape(page.name.as_deref().unwrap_or(page.id.as_str()));
-    let (class, word) = match first {
-        _ if page.refused.is_some() => ("soft", "not linked: not ticked, or your role on it is too weak".to_owned()),
-        First::Done if page.warning.is_some() => ("soft", escape(page.warning.unwrap_or_default())),
-        First::Done => ("good", "linked and stored".to_owned()),
-        First::Pending(_) => ("soft", "linked; storing goes on by itself".to_owned()),
-        First::Failed(why) => ("bad", escape(why)),
-    };
-    format!("<li><span>{name}</span><span class={class}>{word}</span></li>")
-}
-
-fn changes_json(changes: &Changes) -> Value {
-    let lost: Vec<Value> = changes
-        .lost
-        .iter()
-        .map(|lost| {
-            let (reason, remedy) = (lost.why.reason(), lost.why.remedy());
-            json!({"page_id": lost.page, "name": lost.name, "reason": reason, "remedy": remedy})
-        })
-        .collect();
-    json!({"kept": changes.kept, "added": changes.added, "lost": lost})
-}
-
-/// The pages that this login took away; nobody else tells the person.
-fn lost_list(changes: &Changes) -> String {
-    if changes.lost.is_empty() {
-        return String::new();
-    }
-    let mut list = "<p class=bad>These pages were linked before and are not any more:</p><ul>".to_owned();
-    for lost in &changes.lost {
-        let name = escape(lost.name.as_deref().unwrap_or(lost.page.as_str()));
-        let why = escape(&format!("{}; {}", lost.why.reason(), lost.why.remedy()));
-        list.push_str(&format!("<li><span>{name}</span><span class=bad>{why}</span></li>"));
-    }
-    list + "</ul>"
-}
-
-fn report_page(house: &House, linked: &Linked, rows: &[(&linking::Listed, First)], webhook_test: &Value) -> Answer {
-    let mut body = String::new();
-    let none = rows.iter().all(|(page, _)| page.refused.is_some());
-    if none {
-        let login = escape(&format!("{}/facebook/login", house.setup().config.http.public_url));
-        body.push_str("<p>Facebook gave access to none. Start again and tick the pages to link.</p>");
-        body.push_str(&format!("<a class=button href=\"{login}\">Start again</a>"));
-    }
-    let pending = rows.iter().filter(|(_, first)| matches!(first, First::Pending(_))).count();
-    if pending > 0 {
-        let text = format!("{pending} of {} are not stored yet; that goes on by itself.", rows.len());
-        body.push_str(&format!("<p class=soft>{text}</p>"));
-    }
-    // What can be used stands first.
-    let (refused, linked_rows): (Vec<_>, Vec<_>) = rows.iter().partition(|(page, _)| page.refused.is_some());
-    let items: String = linked_rows.into_iter().chain(refused).map(|(page, first)| report_row(page, first)).collect();
-    if !items.is_empty() {
-        body.push_str(&format!("<ul>{items}</ul>"));
-    }
-    body.push_str(&lost_list(&linked.changes));
-    if !linked.missing_permissions.is_empty() {
-        let list = escape(&linked.missing_permissions.join(", "));
-        body.push_str(&format!("<p class=bad>Not granted: {list}. Some pages or changes may be missing.</p>"));
-    }
-    if webhook_test["status"] != "success" {
-        let why = escape(webhook_test["message"].as_str().unwrap_or("no answer"));
-        body.push_str(&format!(
-            "<p class=bad>The webhook address does not answer from here ({why}); changes arrive with the daily poll.</p>"
-        ));
-    }
-    body.push_str("<p class=soft>You can close this window.</p>");
-    answers::page(StatusCode::OK, if none { "No pages were linked" } else { "Your pages are linked" }, &body)
-}
-
 /// Posts a signed test delivery, about no page, to the own public address: the way that Meta will come.
 async fn self_test(house: &House) -> Value {
+    match round_trip(house).await {
+        Ok(()) => json!({"status": "success"}),
+        Err(message) => {
+            tracing::warn!(
+                error = message,
+                "webhook: the round trip to the own address failed ({message}); changes arrive with the poll until \
+                 the address can be reached"
+            );
+            json!({"status": "error", "message": message})
+        }
+    }
+}
+
+async fn round_trip(house: &House) -> Result<(), String> {
     let setup = house.setup();
     let body = json!({"object": "page", "entry": [{"id": "0", "time": Millis::now().0 / 1000,
         "changes": [{"field": "name", "value": "round trip"}]}]})
     .to_string();
     let signature = sign_sha256(body.as_bytes(), &setup.config.facebook.app_secret);
-    let failed = |message: String| json!({"status": "error", "message": message});
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().timeout(SELF_TEST);
-    let Ok(client) = client.build() else { return failed("no client could be made".into()) };
+    let client = client.build().map_err(|_| "no client could be made")?;
     let request = client
         .post(setup.config.webhook_url())
         .header("content-type", "application/json")
         .header("x-hub-signature-256", signature)
         .body(body);
     match timeout(SELF_TEST, request.send()).await {
-        Ok(Ok(answer)) if answer.status() == 200 => json!({"status": "success"}),
-        Ok(Ok(answer)) => failed(format!("the webhook address answers {}", answer.status().as_u16())),
-        Ok(Err(error)) => failed(format!("the webhook address cannot be reached: {}", error.without_url())),
-        Err(_) => failed("the webhook address does not answer in time".into()),
+        Ok(Ok(answer)) if answer.status() == 200 => Ok(()),
+        Ok(Ok(answer)) => Err(format!("the webhook address answers {}", answer.status().as_u16())),
+        Ok(Err(error)) => Err(format!("the webhook address cannot be reached: {}", error.without_url())),
+        Err(_) => Err("the webhook address does not answer in time".into()),
     }
-}
-
-/// Waits until every link has its object or a reason why not, or the limit comes.
-async fn wait_for_objects(house: &House, links: &[LinkKey], deadline: Instant) -> Vec<First> {
-    let mut progress = house.store.progress();
-    loop {
-        progress.mark_unchanged();
-        let first: Vec<First> = links.iter().map(|link| first_object(house, link)).collect();
-        let all_known = !first.iter().any(|f| matches!(f, First::Pending(_)));
-        if all_known || !matches!(timeout_at(deadline, progress.changed()).await, Ok(Ok(()))) {
-            return first;
-        }
-    }
-}
-
-fn first_object(house: &House, link: &LinkKey) -> First {
-    let Some(view) = house.store.view(link) else { return First::Failed("it was unlinked meanwhile".into()) };
-    if let Some(reason) = view.record.health.reason() {
-        return First::Failed(reason.to_owned());
-    }
-    let since_link = view.synced.read_at.is_some_and(|at| at >= view.record.linked_at);
-    if since_link && view.synced.digest.is_some() && !view.owed {
-        return First::Done;
-    }
-    First::Pending(house.directory.find(link).and_then(|place| place.board().trouble))
 }

@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use maud::html;
 use serde_json::json;
 use url::form_urlencoded;
 use uuid::Uuid;
 
+use super::pages::{Page, Site};
 use super::server::{Answer, Conn};
 use super::{answers, body};
 use crate::actors::page::PageMsg;
@@ -84,34 +86,35 @@ async fn delete_all(house: &Arc<House>, person: &AppUserId, code: &str) -> Resul
 
 /// `GET /facebook/data-deletion/{code}`, for people.
 pub(super) fn status(house: &House, code: &str) -> Answer {
+    let setup = house.setup();
+    let site = Site::html_only(&setup.config.http);
+    let page = |status, title, body| site.page(Page::complete(status, title, body));
     let Some(deletion) = house.store.deletion(code) else {
-        let body = "<p>This confirmation code is not known here. Check that it is complete.</p>";
-        return answers::page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
+        let body = html! { p { "This confirmation code is not known here. Check that it is complete." } };
+        return page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
     };
     let Deletion { asked_at, objects, open, erasing, done_at, versions_unknown } = deletion;
-    let (title, mut text) = if done_at.is_some() {
-        let text =
-            "Access tokens, the record of your login and the stored page data are gone, from our own files as well.";
-        ("Your data is deleted", text.to_owned())
-    } else if erasing {
-        let text = "The stored page data is gone. Access tokens and the record of your login are not used any more; what \
-                    is left of them in our own files is being erased. This finishes by itself, within minutes as a rule; \
-                    look again later.";
-        ("Your data is being deleted", text.to_owned())
-    } else {
-        let text = format!(
-            "Access tokens and the record of your login are not used any more. Stored page data still to be deleted: \
-             {open} of {objects}; what is left of all of it in our own files is erased after that. This finishes by \
-             itself; look again later."
-        );
-        ("Your data is being deleted", text)
+    let body = html! {
+        p {
+            @if done_at.is_some() {
+                "Access tokens, the record of your login and the stored page data are gone, from our own files as well."
+            } @else if erasing {
+                "The stored page data is gone. Access tokens and the record of your login are not used any more; what is "
+                "left of them in our own files is being erased. This finishes by itself, within minutes as a rule; look "
+                "again later."
+            } @else {
+                "Access tokens and the record of your login are not used any more. Stored page data still to be deleted: "
+                (open) " of " (objects) "; what is left of all of it in our own files is erased after that. This "
+                "finishes by itself; look again later."
+            }
+            @if versions_unknown { (OLDER_VERSIONS) }
+        }
+        p.soft {
+            "Asked for at " (asked_at.rfc3339()) "."
+            @if let Some(at) = done_at { " Done at " (at.rfc3339()) "." }
+        }
     };
-    if versions_unknown {
-        text.push_str(OLDER_VERSIONS);
-    }
-    let done = done_at.map_or(String::new(), |at| format!(" Done at {}.", at.rfc3339()));
-    let times = format!("<p class=soft>Asked for at {}.{done}</p>", asked_at.rfc3339());
-    answers::page(StatusCode::OK, title, &format!("<p>{text}</p>{times}"))
+    page(StatusCode::OK, if done_at.is_some() { "Your data is deleted" } else { "Your data is being deleted" }, body)
 }
 
 async fn signed_person(house: &House, request: Request<Incoming>, conn: &Conn) -> Result<AppUserId, Box<Answer>> {

@@ -3,6 +3,8 @@
 //! | route | methods | answered by |
 //! |---|---|---|
 //! | `/facebook/login` | GET | [`login`] |
+//! | `/facebook/login/confirm` | POST | [`login`] |
+//! | `/facebook/login/result/{id}` | GET | [`result`] |
 //! | `/facebook/callback` | GET | [`callback`] |
 //! | `/facebook/webhook` | GET, POST | [`webhook`] |
 //! | `/facebook/deauthorize` | POST | [`deletion`] |
@@ -18,13 +20,15 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use super::server::{Answer, Conn};
-use super::{answers, callback, deletion, login, webhook};
+use super::{answers, callback, deletion, login, result, webhook};
 use crate::house::House;
 use crate::store::Condition;
 
 #[derive(Clone, Copy)]
 enum Route {
     Login,
+    Confirm,
+    LoginResult,
     Callback,
     Webhook,
     Deauthorize,
@@ -39,6 +43,8 @@ fn routes() -> &'static matchit::Router<Route> {
         let mut router = matchit::Router::new();
         let table = [
             ("/facebook/login", Route::Login),
+            ("/facebook/login/confirm", Route::Confirm),
+            ("/facebook/login/result/{id}", Route::LoginResult),
             ("/facebook/callback", Route::Callback),
             ("/facebook/webhook", Route::Webhook),
             ("/facebook/deauthorize", Route::Deauthorize),
@@ -66,14 +72,20 @@ pub async fn answer(house: Arc<House>, request: Request<Incoming>, conn: Conn) -
         (Route::Webhook, Method::GET) => webhook::handshake(&house, request.uri().query().unwrap_or_default()),
         (Route::Webhook, _) => answers::method_not_allowed("GET, POST"),
         (Route::Login, Method::GET) => Box::pin(login::begin(&house, &request)).await,
-        (Route::Callback, Method::GET) => Box::pin(callback::finish(&house, &request)).await,
+        (Route::Confirm, Method::POST) => Box::pin(login::confirm(&house, request, &conn)).await,
+        (Route::LoginResult, Method::GET) => {
+            result::show(&house, request.headers(), found.params.get("id").unwrap_or_default())
+        }
+        (Route::Callback, Method::GET) => Box::pin(callback::finish(&house, &request, &conn)).await,
         (Route::Deauthorize, Method::POST) => Box::pin(deletion::deauthorize(&house, request, &conn)).await,
         (Route::DataDeletion, Method::POST) => Box::pin(deletion::request(&house, request, &conn)).await,
         (Route::DeletionStatus, Method::GET) => deletion::status(&house, found.params.get("code").unwrap_or_default()),
         (Route::Healthz, Method::GET | Method::HEAD) => answers::json(StatusCode::OK, &json!({"status": "ok"})),
         (Route::Readyz, Method::GET | Method::HEAD) => ready(&house),
-        (Route::Login | Route::Callback | Route::DeletionStatus, _) => answers::method_not_allowed("GET"),
-        (Route::Deauthorize | Route::DataDeletion, _) => answers::method_not_allowed("POST"),
+        (Route::Login | Route::LoginResult | Route::Callback | Route::DeletionStatus, _) => {
+            answers::method_not_allowed("GET")
+        }
+        (Route::Confirm | Route::Deauthorize | Route::DataDeletion, _) => answers::method_not_allowed("POST"),
         (Route::Healthz | Route::Readyz, _) => answers::method_not_allowed("GET, HEAD"),
     }
 }
@@ -98,6 +110,8 @@ mod tests {
     fn every_route_of_the_table_is_found() {
         for path in [
             "/facebook/login",
+            "/facebook/login/confirm",
+            "/facebook/login/result/abc",
             "/facebook/callback",
             "/facebook/webhook",
             "/facebook/deauthorize",
@@ -108,7 +122,9 @@ mod tests {
         ] {
             assert!(routes().at(path).is_ok(), "{path}");
         }
-        for path in ["/", "/facebook/webhook/", "/facebook", "/metrics", "/facebook/data-deletion/a/b"] {
+        for path in
+            ["/", "/facebook/webhook/", "/facebook", "/metrics", "/facebook/data-deletion/a/b", "/facebook/login/x"]
+        {
             assert!(routes().at(path).is_err(), "{path}");
         }
     }

@@ -13,6 +13,10 @@
 //! What is ambiguous is refused and the connection closed: a request without one `Host`, or framed twice ([`super::wire`]).
 //! After a chunked request the connection closes as well, since nobody who means well keeps one for another.
 //!
+//! When the listener stops, a request may be on its way on an open connection: the client connected a moment ago, or
+//! reuses its connection. Each connection therefore stays open for `LAST_REQUEST`, and the answer to a request that
+//! comes in that time says `Connection: close`. So a restart behind a kept socket refuses nobody.
+//!
 //! hyper bounds the header's size and the time until it is complete; body size and body time are bounded where the
 //! body is read ([`super::body`]).
 
@@ -20,6 +24,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +56,8 @@ const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 32 << 10;
 /// After an accept error (no file descriptors left, say) the door neither spins nor dies.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a closing listener waits for a request that may be on its way, on a connection that has none.
+const LAST_REQUEST: Duration = Duration::from_millis(300);
 
 /// Limits of a door; taken anew for each connection, so that a reload reaches it.
 #[derive(Debug, Clone, Copy)]
@@ -76,9 +83,15 @@ pub struct Conn {
     doing: Arc<AtomicU8>,
     since: Arc<AtomicU64>,
     clock: Arc<AtomicU64>,
+    peer: Option<IpAddr>,
 }
 
 impl Conn {
+    /// The address at the other end; `None` for a Unix socket.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     fn set(&self, doing: Doing) {
         self.doing.store(doing as u8, Ordering::Relaxed);
         self.since.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
@@ -129,9 +142,9 @@ impl Connections {
         }
     }
 
-    fn enter(self: &Arc<Self>) -> Entered {
+    fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Entered {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let conn = Conn { doing: Arc::default(), since: Arc::default(), clock: self.clock.clone() };
+        let conn = Conn { doing: Arc::default(), since: Arc::default(), clock: self.clock.clone(), peer };
         conn.set(Doing::Idle);
         let cancel = CancellationToken::new();
         self.lock().insert(id, Open { conn: conn.clone(), cancel: cancel.clone() });
@@ -181,15 +194,15 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Socket {
-    async fn accept(&self) -> std::io::Result<Box<dyn Stream>> {
+    async fn accept(&self) -> std::io::Result<(Box<dyn Stream>, Option<IpAddr>)> {
         match self {
             Socket::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 // Answers are small and leave in one piece; a refusal to set this costs only latency.
                 let _ = stream.set_nodelay(true);
-                Ok(Box::new(stream))
+                Ok((Box::new(stream), Some(peer.ip())))
             }
-            Socket::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Socket::Unix(listener) => Ok((Box::new(listener.accept().await?.0), None)),
         }
     }
 }
@@ -211,10 +224,10 @@ pub async fn serve<S, F>(
     loop {
         let limits = limits();
         on_count(connections.len());
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = socket.accept() => match accepted {
-                Ok(stream) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -228,7 +241,7 @@ pub async fn serve<S, F>(
                 () = connections.freed.notified() => {}
             }
         }
-        tokio::spawn(converse(stream, limits, connections.enter(), service.clone(), stop.clone()));
+        tokio::spawn(converse(stream, limits, connections.enter(peer), service.clone(), stop.clone()));
     }
     drop(socket);
     if tokio::time::timeout(grace, connections.all_gone()).await.is_err() {
@@ -270,6 +283,7 @@ where
     let wire = Wire::new(stream);
     let framed_twice = wire.framed_twice();
     let requests = Cell::new(0);
+    let closing = stop.clone();
     let answer = service_fn(move |request: Request<Incoming>| {
         conn.answers();
         requests.set(requests.get() + 1);
@@ -283,10 +297,10 @@ where
                 Either::Right(tokio::spawn(service(request, conn.clone())).map(|done| done.unwrap_or_else(|_| broke())))
             }
         };
-        let conn = conn.clone();
+        let (conn, closing) = (conn.clone(), closing.clone());
         async move {
             let mut answer = answer.await;
-            if chunked || fault.is_some() {
+            if chunked || fault.is_some() || closing.is_cancelled() {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             conn.set(Doing::Idle);
@@ -307,8 +321,11 @@ where
             _ = served.as_mut() => return,
             () = stop.cancelled() => {}
         }
-        served.as_mut().graceful_shutdown();
-        let _ = served.await;
+        // hyper closes a connection at once on which nothing came yet, and one that rests between two requests.
+        if tokio::time::timeout(LAST_REQUEST, served.as_mut()).await.is_err() {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await;
+        }
     };
     tokio::select! {
         () = whole => {}
@@ -370,6 +387,48 @@ mod tests {
         }
         go.notify_one();
         assert_eq!(tokio::time::timeout(Duration::from_secs(5), done.recv()).await, Ok(Some("finished")));
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// A conversation over a stream in memory, so that time stands still while anybody is at work.
+    fn talk(stop: &CancellationToken) -> tokio::io::DuplexStream {
+        let (client, stream) = tokio::io::duplex(4096);
+        let place = Arc::new(Connections::default()).enter(None);
+        let service = |_, _| async { answers::json(StatusCode::OK, &serde_json::json!({})) };
+        tokio::spawn(converse(Box::new(stream), LIMITS, place, service, stop.clone()));
+        client
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_just_as_the_listener_closes_is_answered() {
+        // The client is connected and its request on the way; and the same on a connection that was used before.
+        for used in [false, true] {
+            let stop = CancellationToken::new();
+            let mut client = talk(&stop);
+            if used {
+                client.write_all(REQUEST).await.unwrap();
+                let mut bytes = [0; 1024];
+                let length = client.read(&mut bytes).await.unwrap();
+                assert!(bytes[..length].starts_with(b"HTTP/1.1 200 ") && !bytes[..length].ends_with(b"close\r\n"));
+            }
+            stop.cancel();
+            tokio::time::sleep(LAST_REQUEST / 2).await;
+            client.write_all(REQUEST).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{used}: {answer:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_silent_as_the_listener_closes_is_left_soon() {
+        let stop = CancellationToken::new();
+        let mut client = talk(&stop);
+        let began = tokio::time::Instant::now();
+        stop.cancel();
+        assert_eq!(client.read(&mut [0; 16]).await.unwrap(), 0);
+        assert!(began.elapsed() <= LAST_REQUEST * 2, "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -53,7 +53,8 @@ pub fn status_json(house: &House) -> Value {
     if let Some(mended) = house.store.mended() {
         store["mended"] = mended.into();
     }
-    let mut config = json!({"loaded_at": setup.loaded_at.rfc3339()});
+    let source = if setup.kept { "kept" } else { "file" };
+    let mut config = json!({"loaded_at": setup.loaded_at.rfc3339(), "source": source});
     if let Some(error) = house.reload_error() {
         config["last_error"] = error.into();
     }
@@ -63,11 +64,13 @@ pub fn status_json(house: &House) -> Value {
     gate["app_blocked_until"] = moment(blocked_until);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
         "started_at": house.started_at.rfc3339(),
         "uptime_seconds": Millis::steady().since(house.started_at).as_secs(),
         "links": counts.links,
         "health": counts.health,
         "due": counts.due,
+        "due_parked": counts.due_parked,
         "outbox": counts.outbox,
         "chores": counts.chores,
         "oldest_owed_seconds": counts.oldest_owed.map_or(0, |since| now.since(since).as_secs()),
@@ -123,6 +126,7 @@ fn link_json(house: &House, view: &LinkView) -> Value {
         "last_read_at": moment(view.synced.read_at),
         "next_poll_at": moment(board.next_poll_at.map(Millis::on_the_wall)),
         "owed": view.owed,
+        "owed_parked": view.owed_parked,
         "linked_at": moment(Some(record.linked_at)),
         "checked_at": moment(checked.at),
         "token_expires_at": moment(checked.expires_at),

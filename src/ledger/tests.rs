@@ -343,6 +343,22 @@ fn what_is_owed_keeps_its_age_through_a_second_event_and_a_restage() {
 }
 
 #[test]
+fn a_parked_link_has_its_write_left_to_do_and_not_its_read() {
+    let mut entry = entry_with_durable_mark();
+    assert_eq!((entry.doable_since(false), entry.doable_since(true)), (Some(Millis(10)), None));
+    let claim = entry.claim(1);
+    entry.stage(&claim, &found(1), false, Millis(50), 2);
+    entry.mark(Cause::Webhook, Millis(60), 3);
+    assert_eq!((entry.doable_since(false), entry.doable_since(true)), (Some(Millis(10)), Some(Millis(10))));
+    // The write is younger than the read that waits: its own age counts.
+    let mut entry = Entry::default();
+    let claim = entry.claim(1);
+    entry.mark(Cause::Webhook, Millis(20), 2);
+    entry.stage(&claim, &found(1), false, Millis(30), 3);
+    assert_eq!((entry.doable_since(false), entry.doable_since(true)), (Some(Millis(20)), Some(Millis(30))));
+}
+
+#[test]
 fn a_forgotten_link_owes_a_delete_and_nothing_else() {
     let mut entry = entry_with_durable_mark();
     let claim = entry.claim(1);

@@ -6,6 +6,9 @@
 //! its signature is right. That a state is used once is kept elsewhere: the store remembers nonces for
 //! [`STATE_LIFETIME`].
 //!
+//! A login that may become a new user has a state of another domain: its user is a random one that is not stored yet,
+//! and its browser hash is that of a random cookie without a session. So nothing is stored before the callback.
+//!
 //! One text stands for one state: the length is fixed and trailing bits must be zero, so that flipping any bit of a
 //! state never yields another spelling of it.
 
@@ -14,11 +17,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use super::signer::{Signer, TAG};
 use crate::model::{Millis, Secret, UserId};
 
 /// How long a login may take from the redirect to the callback.
@@ -28,15 +30,16 @@ pub const STATE_LIFETIME: Duration = Duration::from_secs(10 * 60);
 const SKEW: Duration = Duration::from_secs(60);
 /// Keeps this use of the secret apart from every other.
 const DOMAIN: &[u8] = b"pagesyncd oauth state 1\0";
+/// States of logins without a session.
+const NEWCOMER_DOMAIN: &[u8] = b"pagesyncd oauth state of a newcomer 1\0";
 const CLAIMS: usize = 16 + 16 + 32 + 8;
-const WHOLE: usize = CLAIMS + 32;
+const WHOLE: usize = CLAIMS + TAG;
 const TEXT: usize = (WHOLE * 4).div_ceil(3);
 
 /// Mints states under one secret, and verifies those of this one and of the one before.
 #[derive(Clone)]
 pub struct StateSigner {
-    keyed: Hmac<Sha256>,
-    previous: Option<Hmac<Sha256>>,
+    signer: Signer,
 }
 
 /// What a verified state says.
@@ -48,6 +51,8 @@ pub struct StateClaims {
     pub user: UserId,
     /// When it began.
     pub issued: Millis,
+    /// It began without a session: the user is a new one.
+    pub newcomer: bool,
 }
 
 /// Why a state was refused.
@@ -77,27 +82,39 @@ impl StateSigner {
     /// A signer under this secret. An empty secret is no secret: it is replaced by a random one that lasts as long as
     /// this signer, so that nobody else can sign.
     pub fn new(secret: &Secret) -> Self {
-        let random: [u8; 32] = rand::random();
-        let key = if secret.is_empty() { &random[..] } else { secret.expose().as_bytes() };
-        StateSigner { keyed: keyed(key), previous: None }
+        StateSigner { signer: Signer::new(secret) }
     }
 
     /// The same signer, which also takes the states that were minted under this secret before the present one.
     #[must_use]
     pub fn also_taking(self, previous: Option<&Secret>) -> Self {
-        let previous = previous.filter(|secret| !secret.is_empty());
-        StateSigner { previous: previous.map(|secret| keyed(secret.expose().as_bytes())), ..self }
+        StateSigner { signer: self.signer.also_taking(previous) }
+    }
+
+    /// The signer of the states, for other data that a browser carries for the daemon.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// A state for a login that `user` begins now, in the browser whose session id hashes to `session_hash`. `nonce`
     /// must come from a random source.
     pub fn mint(&self, user: UserId, session_hash: [u8; 32], now: Millis, nonce: [u8; 16]) -> String {
+        self.mint_in(DOMAIN, user, session_hash, now, nonce)
+    }
+
+    /// A state for a login without a session, in the browser whose cookie hashes to `cookie_hash`. The random user that
+    /// it names begins to exist with the callback.
+    pub fn mint_newcomer(&self, user: UserId, cookie_hash: [u8; 32], now: Millis, nonce: [u8; 16]) -> String {
+        self.mint_in(NEWCOMER_DOMAIN, user, cookie_hash, now, nonce)
+    }
+
+    fn mint_in(&self, domain: &[u8], user: UserId, browser: [u8; 32], now: Millis, nonce: [u8; 16]) -> String {
         let mut bytes = Vec::with_capacity(WHOLE);
         bytes.extend_from_slice(&nonce);
         bytes.extend_from_slice(user.0.as_bytes());
-        bytes.extend_from_slice(&session_hash);
+        bytes.extend_from_slice(&browser);
         bytes.extend_from_slice(&now.0.to_be_bytes());
-        let tag = self.keyed.clone().chain_update(&bytes).finalize().into_bytes();
+        let tag = self.signer.sign(domain, &bytes);
         bytes.extend_from_slice(&tag);
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -116,8 +133,8 @@ impl StateSigner {
             return Err(StateError::Malformed);
         }
         let (claims, tag) = bytes.split_at(CLAIMS);
-        let mut keys = std::iter::once(&self.keyed).chain(&self.previous);
-        if !keys.any(|keyed| keyed.clone().chain_update(claims).verify_slice(tag).is_ok()) {
+        let newcomer = self.signer.verifies(NEWCOMER_DOMAIN, claims, tag);
+        if !newcomer && !self.signer.verifies(DOMAIN, claims, tag) {
             return Err(StateError::Forged);
         }
         let (nonce, rest) = claims.split_first_chunk::<16>().ok_or(StateError::Malformed)?;
@@ -131,19 +148,16 @@ impl StateSigner {
         if !bool::from(browser.ct_eq(&session_hash)) {
             return Err(StateError::OtherBrowser);
         }
-        Ok(StateClaims { nonce: *nonce, user: UserId(Uuid::from_bytes(*user)), issued })
+        Ok(StateClaims { nonce: *nonce, user: UserId(Uuid::from_bytes(*user)), issued, newcomer })
     }
-}
-
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
-    let keyed = Hmac::<Sha256>::new_from_slice(key).expect("hmac takes a key of any length");
-    keyed.chain_update(DOMAIN)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hmac::{Hmac, Mac};
     use proptest::prelude::*;
+    use sha2::Sha256;
 
     const NOW: Millis = Millis(1_795_341_600_000);
     const BROWSER: [u8; 32] = [7; 32];
@@ -159,7 +173,12 @@ mod tests {
     #[test]
     fn a_state_comes_back_as_it_was_minted() {
         let claims = signer().verify(&minted(), BROWSER, NOW.plus(STATE_LIFETIME)).unwrap();
-        assert_eq!(claims, StateClaims { nonce: [9; 16], user: UserId(Uuid::from_u128(5)), issued: NOW });
+        let user = UserId(Uuid::from_u128(5));
+        assert_eq!(claims, StateClaims { nonce: [9; 16], user, issued: NOW, newcomer: false });
+        let newcomer = signer().mint_newcomer(user, BROWSER, NOW, [9; 16]);
+        let claims = signer().verify(&newcomer, BROWSER, NOW).unwrap();
+        assert_eq!(claims, StateClaims { nonce: [9; 16], user, issued: NOW, newcomer: true });
+        assert_eq!(signer().verify(&newcomer, [8; 32], NOW), Err(StateError::OtherBrowser));
         assert_eq!(minted().len(), TEXT);
         assert!(minted().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
     }

@@ -39,6 +39,11 @@ impl Bucket {
         self.full_at = self.full_at.max(now).plus(self.refill);
     }
 
+    /// When every token is back.
+    pub fn full_at(&self) -> Millis {
+        self.full_at
+    }
+
     fn spent(&self, now: Millis) -> u32 {
         let missing = self.full_at.since(now).as_millis();
         match self.refill.as_millis() {

@@ -5,9 +5,13 @@
 //! request must name a loopback host (else a web page elsewhere could point its own name here), and a change must come
 //! as JSON from the console's own origin (else any page in the same browser could make it).
 //!
-//! Routes: `GET /`, `/console.css`, `/console.js`; `GET /api/state`, `/api/pages`, `/api/pages/{id}`, `/api/events`;
-//! `POST /api/{edit,shuffle,fault,calm,person,page,daemon,login}`.
+//! The server holds everything that is shown, recent events included. The address holds the open tab, the selected page
+//! and the scroll position. So a reload changes nothing.
+//!
+//! Routes: `GET /`, `/console.css`, and the scripts; `GET /api/state`, `/api/feed`, `/api/pages`, `/api/pages/{id}`,
+//! `/api/events`; `POST /api/{edit,shuffle,fault,calm,person,page,daemon,login}`.
 
+mod acts;
 mod deeds;
 mod view;
 
@@ -27,14 +31,22 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
-use super::journal::WorldEvent;
+use super::fault::{Fault, Side};
+use super::journal::{EventKind, WorldEvent};
 use super::wire::{Body, BodyError, Broken, Face, Gate, Handler, collect, full};
 use super::world::World;
-use crate::model::{PageId, UserId};
+use crate::model::{Millis, PageId, UserId};
 
 const HTML: &str = include_str!("console/console.html");
 const CSS: &str = include_str!("console/console.css");
-const SCRIPT: &str = include_str!("console/console.js");
+/// The scripts, by their paths.
+const SCRIPTS: [(&str, &str); 5] = [
+    ("/console.js", include_str!("console/console.js")),
+    ("/base.js", include_str!("console/base.js")),
+    ("/feed.js", include_str!("console/feed.js")),
+    ("/pages.js", include_str!("console/pages.js")),
+    ("/panels.js", include_str!("console/panels.js")),
+];
 
 const BODY_LIMIT: usize = 1 << 20;
 const WATCHERS: usize = 32;
@@ -81,8 +93,26 @@ pub trait DaemonControl: Send + Sync {
 pub(crate) struct Pulse {
     daemon: Value,
     status: Value,
+    /// Its links. One that does not answer keeps those that it had.
     pages: Value,
+    /// When it was asked for them.
+    asked_at: Millis,
 }
+
+impl Pulse {
+    /// Is this the same but for the moment?
+    fn is_like(&self, other: &Pulse) -> bool {
+        (&self.daemon, &self.status, &self.pages) == (&other.daemon, &other.status, &other.pages)
+    }
+}
+
+/// The daemon's dependencies: the pointer into its status, the name, and the side whose faults make it fail.
+const NEEDS: [(&str, &str, Option<Side>); 4] = [
+    ("/store", "its store", None),
+    ("/graph/fare", "Graph", Some(Side::Graph)),
+    ("/spaces", "Spaces", Some(Side::Spaces)),
+    ("/notify", "the receiver of notices", Some(Side::Notices)),
+];
 
 struct Console {
     world: World,
@@ -159,17 +189,50 @@ fn bad(words: impl ToString) -> (StatusCode, String) {
 impl Console {
     async fn feel_pulse(&self) {
         loop {
+            let asked_at = Millis::now();
             let status = self.control.status_json().await.unwrap_or_default();
-            let pages = self.control.pages_json().await.unwrap_or_default();
+            let last = self.pulse.borrow().clone();
+            let (pages, asked_at) = match self.control.pages_json().await {
+                Some(pages) => (pages, asked_at),
+                None => (last.pages.clone(), last.asked_at),
+            };
             let daemon = serde_json::to_value(self.control.state()).unwrap_or_default();
-            let pulse = Pulse { daemon, status, pages };
+            self.report_needs(&last.status, &status);
+            let pulse = Pulse { daemon, status, pages, asked_at };
             self.pulse.send_if_modified(|last| {
-                let changed = **last != pulse;
+                let changed = !last.is_like(&pulse);
                 *last = Arc::new(pulse);
                 changed
             });
             tokio::time::sleep(PULSE).await;
         }
+    }
+
+    /// Puts a dependency that began to fail into the feed, with the daemon's own cause, and one that answers again. A
+    /// refused connection never reaches the world, so only the daemon can report it.
+    fn report_needs(&self, before: &Value, now: &Value) {
+        for (pointer, name, side) in NEEDS {
+            let ok = |status: &Value| status.pointer(pointer).and_then(|need| need["ok"].as_bool());
+            match (ok(before), ok(now)) {
+                (was, Some(false)) if was != Some(false) => {
+                    let error =
+                        now.pointer(pointer).and_then(|need| need["error"].as_str()).unwrap_or("no cause given");
+                    let text = format!("pagesyncd: {name} fails, it tries again by itself: {error}");
+                    self.world.tell(EventKind::Daemon, None, false, text + &self.faults_of(side));
+                }
+                (Some(false), Some(true)) => {
+                    self.world.tell(EventKind::Daemon, None, true, format!("pagesyncd: {name} answers again"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The faults of this side that are on, as words behind a cause.
+    fn faults_of(&self, side: Option<Side>) -> String {
+        let on = self.world.faults().into_iter().map(|(fault, _)| fault);
+        let titles: Vec<String> = on.filter(|fault| Some(fault.side()) == side).map(Fault::title).collect();
+        if titles.is_empty() { String::new() } else { format!(" (switched on: {})", titles.join("; ")) }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
@@ -181,8 +244,8 @@ impl Console {
         match (method.as_str(), path.as_str()) {
             ("GET", "/") => page("text/html; charset=utf-8", HTML),
             ("GET", "/console.css") => page("text/css; charset=utf-8", CSS),
-            ("GET", "/console.js") => page("text/javascript; charset=utf-8", SCRIPT),
             ("GET", "/api/events") => self.events(),
+            ("GET", "/api/feed") => answered(Ok(named(&self.world, &self.world.recent()))),
             ("GET", "/api/state") => answered(Ok(self.state())),
             ("GET", "/api/pages") => answered(Ok(self.pages(&query))),
             ("GET", path) if path.starts_with("/api/pages/") => answered(self.page(&path["/api/pages/".len()..])),
@@ -194,7 +257,10 @@ impl Console {
                     None => error(StatusCode::BAD_REQUEST, "the body is not JSON, or too long"),
                 }
             }
-            ("GET", _) => error(StatusCode::NOT_FOUND, "nothing here"),
+            ("GET", path) => match SCRIPTS.iter().find(|(name, _)| *name == path) {
+                Some((_, script)) => page("text/javascript; charset=utf-8", *script),
+                None => error(StatusCode::NOT_FOUND, "nothing here"),
+            },
             _ => error(StatusCode::METHOD_NOT_ALLOWED, "not that way"),
         }
     }
@@ -224,19 +290,19 @@ struct Watcher {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Watcher {
-    /// The events, each with the name of its page.
-    fn named(&self, batch: &[WorldEvent]) -> Value {
-        let mut events = json!(batch);
-        self.world.look(|s| {
-            for event in events.as_array_mut().into_iter().flatten() {
-                let page = event["page"].as_str().and_then(|id| s.pages.get(id));
-                event["name"] = page.map(|p| p.name().to_owned()).into();
-            }
-        });
-        events
-    }
+/// The events, each with the name of its page.
+fn named(world: &World, batch: &[WorldEvent]) -> Value {
+    let mut events = json!(batch);
+    world.look(|s| {
+        for event in events.as_array_mut().into_iter().flatten() {
+            let page = event["page"].as_str().and_then(|id| s.pages.get(id));
+            event["name"] = page.map(|p| p.name().to_owned()).into();
+        }
+    });
+    events
+}
 
+impl Watcher {
     async fn next(&mut self) -> Option<String> {
         tokio::select! {
             event = self.events.recv() => match event {
@@ -247,7 +313,7 @@ impl Watcher {
                     while batch.len() < EVENTS_AT_ONCE && let Ok(event) = self.events.try_recv() {
                         batch.push(event);
                     }
-                    Some(format!("event: world\ndata: {}\n\n", self.named(&batch)))
+                    Some(format!("event: world\ndata: {}\n\n", named(&self.world, &batch)))
                 }
                 // The page reads everything afresh.
                 Err(broadcast::error::RecvError::Lagged(_)) => Some("event: lagged\ndata: 0\n\n".into()),

@@ -50,11 +50,15 @@ pub enum EventKind {
     Login,
     /// A notice came to the platform's receiver.
     Notice,
+    /// The daemon reports that something it needs fails, or answers again.
+    Daemon,
 }
 
 /// Something that happened, for those who watch.
 #[derive(Debug, Clone, Serialize)]
 pub struct WorldEvent {
+    /// Counts the events of this world.
+    pub seq: u64,
     /// When.
     pub at: Millis,
     /// Which kind of thing.
@@ -88,6 +92,18 @@ pub struct PutRecord {
     pub status: u16,
 }
 
+/// The latest edit of a page, and whether an object shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited {
+    /// The page.
+    pub page: String,
+    /// When it was edited.
+    pub at: Millis,
+    /// When an object with the edit in it was stored.
+    pub stored_at: Option<Millis>,
+    revision: u64,
+}
+
 /// The log, the counters and the evidence.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
@@ -101,6 +117,7 @@ pub(crate) struct Journal {
     /// Requests under way and the most there ever were.
     crowd: BTreeMap<Side, (u32, u32)>,
     revision: BTreeMap<String, u64>,
+    edited: Option<Edited>,
     violations: VecDeque<String>,
 }
 
@@ -209,6 +226,24 @@ impl Journal {
         self.last_put.insert(record.key.clone(), record);
     }
 
+    /// A page was edited, which made this revision of it.
+    pub(crate) fn edited(&mut self, page: &str, revision: u64) {
+        self.edited = Some(Edited { page: page.to_owned(), at: Millis::now(), stored_at: None, revision });
+    }
+
+    pub(crate) fn last_edit(&self) -> Option<Edited> {
+        self.edited.clone()
+    }
+
+    /// An object of this page was stored whose content is that of one of these revisions.
+    pub(crate) fn stored(&mut self, page: &str, revisions: &[u64]) {
+        if let Some(edited) = self.edited.as_mut().filter(|edited| edited.page == page && edited.stored_at.is_none())
+            && revisions.iter().any(|revision| *revision >= edited.revision)
+        {
+            edited.stored_at = Some(Millis::now());
+        }
+    }
+
     /// Judges the order of writes: `candidates` are the revisions of the page that the stored content can be.
     pub(crate) fn put_matches(&mut self, key: &str, candidates: &[u64]) {
         let floor = self.revision.get(key).copied().unwrap_or_default();
@@ -243,6 +278,18 @@ mod tests {
         assert!(journal.violations().is_empty());
         journal.put_matches("k", &[2]);
         assert_eq!(journal.violations().len(), 1);
+    }
+
+    #[test]
+    fn an_edit_has_arrived_when_an_object_with_it_is_stored() {
+        let mut journal = Journal::default();
+        journal.edited("7", 3);
+        journal.stored("7", &[1, 2]);
+        journal.stored("8", &[3]);
+        assert_eq!(journal.last_edit().unwrap().stored_at, None);
+        journal.stored("7", &[1, 4]);
+        let edit = journal.last_edit().unwrap();
+        assert!(edit.stored_at.unwrap() >= edit.at);
     }
 
     #[test]

@@ -97,6 +97,13 @@ impl Objects {
         std::fs::read(self.path(key)?).ok()
     }
 
+    /// When the object was written last.
+    pub fn written_at(&self, key: &str) -> Option<Millis> {
+        let written = std::fs::metadata(self.path(key)?).and_then(|meta| meta.modified()).ok()?;
+        let since = written.duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok().map(Millis)
+    }
+
     /// Takes the object away behind the daemon's back. Was it there?
     pub fn delete(&self, key: &str) -> bool {
         self.path(key).is_some_and(|path| std::fs::remove_file(path).is_ok())
@@ -297,7 +304,9 @@ impl Spaces {
             let node = data.as_ref().and_then(|d| d["data"][0].as_object());
             let page = node.and_then(|n| n.get("id")?.as_str()).and_then(|id| inner.state.pages.get(id));
             if let (Some(node), Some(page)) = (node, page) {
-                inner.journal.put_matches(key, &page.revisions_of(node));
+                let revisions = page.revisions_of(node);
+                inner.journal.put_matches(key, &revisions);
+                inner.journal.stored(page.id(), &revisions);
             }
         }
         if call == Call::Delete && status < 300 {

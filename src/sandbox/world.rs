@@ -20,8 +20,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast, watch};
 
 use self::state::{App, Business, Page, Person, State};
+use super::DaemonSetup;
 use super::fault::{Call, Fault, Scope, Side, Switches};
-use super::journal::{EventKind, Journal, PutRecord, Request, WorldEvent};
+use super::journal::{Edited, EventKind, Journal, PutRecord, Request, WorldEvent};
 use super::receiver::Memory;
 use super::spaces::Objects;
 use super::webhook::Notice;
@@ -32,6 +33,8 @@ pub(crate) use self::names::is_page_field;
 
 /// Watchers that fall this far behind lose the oldest events.
 const EVENTS: usize = 4096;
+/// So many events are kept for later watchers.
+const RECENT: usize = 300;
 
 /// What a new world looks like.
 #[derive(Debug, Clone)]
@@ -70,6 +73,8 @@ pub(crate) struct Inner {
 struct Shared {
     inner: Mutex<Inner>,
     events: broadcast::Sender<WorldEvent>,
+    recent: Mutex<VecDeque<WorldEvent>>,
+    setup: Mutex<Option<DaemonSetup>>,
     faults: watch::Sender<u64>,
     notices: Notify,
     ticks: AtomicU64,
@@ -102,6 +107,8 @@ impl World {
         World(Arc::new(Shared {
             inner: Mutex::new(inner),
             events: broadcast::Sender::new(EVENTS),
+            recent: Mutex::default(),
+            setup: Mutex::default(),
             faults: watch::Sender::new(0),
             notices: Notify::new(),
             ticks: AtomicU64::new(0),
@@ -143,13 +150,43 @@ impl World {
         self.0.events.subscribe()
     }
 
+    /// The events that happened last, oldest first.
+    pub fn recent(&self) -> Vec<WorldEvent> {
+        self.recent_events().iter().cloned().collect()
+    }
+
+    fn recent_events(&self) -> MutexGuard<'_, VecDeque<WorldEvent>> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the daemon in this world was set up last.
+    pub fn daemon_setup(&self) -> Option<DaemonSetup> {
+        self.0.setup.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_daemon_setup(&self, setup: DaemonSetup) {
+        *self.0.setup.lock().unwrap_or_else(PoisonError::into_inner) = Some(setup);
+    }
+
+    /// The latest edit of a page.
+    pub fn last_edit(&self) -> Option<Edited> {
+        self.lock().journal.last_edit()
+    }
+
     pub(crate) fn tell(&self, kind: EventKind, page: Option<&str>, ok: bool, text: impl Into<String>) {
         self.publish(kind, page, None, ok, text.into());
     }
 
     fn publish(&self, kind: EventKind, page: Option<&str>, call: Option<Call>, ok: bool, text: String) {
-        let event = WorldEvent { at: Millis::now(), kind, text, page: page.map(str::to_owned), call, ok };
-        // Nobody watching is no failure.
+        let mut recent = self.recent_events();
+        let seq = recent.back().map_or(0, |last| last.seq) + 1;
+        let event = WorldEvent { seq, at: Millis::now(), kind, text, page: page.map(str::to_owned), call, ok };
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(event.clone());
+        // Sent under the lock, so that watchers get the events in the order of their numbers. Nobody watching is no
+        // failure.
         let _ = self.0.events.send(event);
     }
 
@@ -239,7 +276,9 @@ impl World {
         };
         let ok = outcome == "ok";
         let words = call.as_str().replace('_', " ");
-        let text = if ok { call.title().to_owned() } else { format!("{words} failed: {outcome}") };
+        // A fault is named as its switch is, anything else as it was answered.
+        let cause = outcome.parse::<Fault>().map_or_else(|_| outcome.to_owned(), Fault::title);
+        let text = if ok { call.title().to_owned() } else { format!("{words} failed: {cause}") };
         self.publish(kind, page, Some(call), ok, text);
     }
 

@@ -378,11 +378,13 @@ impl Core {
     pub(super) fn view(&self, link: &LinkKey) -> Option<LinkView> {
         let record = self.record(link)?;
         let entry = self.ledger.get(link);
+        let parked = !record.health.is_active();
         Some(LinkView {
             key: link.clone(),
             record,
             synced: entry.map(|e| e.synced().clone()).unwrap_or_default(),
-            owed: entry.is_some_and(|e| e.owed_since().is_some()),
+            owed: entry.is_some_and(|e| e.doable_since(parked).is_some()),
+            owed_parked: parked && entry.is_some_and(|e| e.due().is_some()),
         })
     }
 
@@ -395,12 +397,12 @@ impl Core {
             *counts.health.entry(record.health.shown(signs, now).word).or_default() += 1;
         }
         for (link, entry) in &self.ledger {
-            counts.due += u64::from(entry.due().is_some());
+            // A read that waits for a person does not mean that the daemon is behind, so it has its own count.
+            let parked = self.records.get(link).is_some_and(|record| !record.health.is_active());
+            let due = u64::from(entry.due().is_some());
+            *(if parked { &mut counts.due_parked } else { &mut counts.due }) += due;
             counts.outbox += u64::from(entry.staged().is_some());
-            // What waits for a person is counted as owed, and says nothing about how well the daemon keeps up.
-            let waits = self.records.get(link).is_some_and(|record| !record.health.is_active());
-            let since = entry.owed_since().filter(|_| !waits || entry.staged().is_some());
-            counts.oldest_owed = [counts.oldest_owed, since].into_iter().flatten().min();
+            counts.oldest_owed = [counts.oldest_owed, entry.doable_since(parked)].into_iter().flatten().min();
         }
         counts
     }

@@ -84,6 +84,12 @@ pub struct SessionRecord {
     pub user: UserId,
     /// Until when.
     pub expires_at: Millis,
+    /// Since when; zero in records of earlier versions.
+    #[serde(default)]
+    pub issued_at: Millis,
+    /// The name of the user on HTML pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
 }
 
 /// A one-time login link: opens this session.

@@ -14,11 +14,11 @@ use super::codec;
 use super::core::{AccountKey, Core};
 use super::engine::{Engine, Tree};
 use super::handle::Fault;
-use super::people::login_context;
 use super::records::{
     AccountRecord, LinkRecord, LoginRecord, Sealed, account_context, link_context, open_token, seal_token,
 };
 use super::seal::Keyring;
+use super::sessions::login_context;
 use super::{Store, Unavailable};
 use crate::model::{LinkKey, Millis};
 

@@ -7,6 +7,7 @@ mod erasure;
 mod folder;
 mod notices;
 mod rotation;
+mod sessions;
 mod traces;
 
 use super::people::{NewAccount, NewLink};
@@ -149,23 +150,6 @@ async fn unlinking_forgets_the_token_and_owes_a_delete() {
     unlink(&store, &two, Unlinking { keep_objects: true, revoke: false }).await;
     assert!(store.account(user, &person).is_none(), "the last link takes the login with it");
     assert_eq!(store.counts(), Counts { chores: [("unsubscribe", 2)].into(), ..Counts::default() });
-    store.close().await;
-}
-
-#[tokio::test]
-async fn a_login_link_and_a_state_work_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let hour = Duration::from_secs(3600);
-    let session = store.new_session(UserId::random(), hour).await.unwrap();
-    let login = store.new_login(&session, hour).await.unwrap();
-    assert_eq!(store.take_login(login.expose()).await.unwrap().unwrap().id, session.id);
-    assert!(store.take_login(login.expose()).await.unwrap().is_none());
-    let later = Millis::now().plus(hour);
-    assert!(store.use_state([1; 16], later).await.unwrap());
-    assert!(!store.use_state([1; 16], later).await.unwrap());
-    assert_eq!(store.sweep(later.plus(hour)).await.unwrap(), 2, "the session and the state are over");
-    assert!(store.session(session.id.expose()).unwrap().is_none());
     store.close().await;
 }
 

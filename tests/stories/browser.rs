@@ -8,24 +8,35 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
+use pagesyncd::client;
+use pagesyncd::model::UserId;
 use pagesyncd::sandbox::console::{self, DaemonControl, Running};
 use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
+use pagesyncd::sandbox::fault::{Call, Fault, Scope};
 use pagesyncd::sandbox::{DaemonSetup, Options, WorldServer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::webdriver::Browser;
 
 /// The world, the daemon in it, and the console of both.
-struct Sandbox {
-    world: WorldServer,
-    daemon: Arc<Daemon>,
-    console: Running,
+pub(super) struct Sandbox {
+    pub(super) world: WorldServer,
+    pub(super) daemon: Arc<Daemon>,
+    pub(super) console: Running,
+    socket: PathBuf,
+    base: String,
     _folder: TempDir,
 }
 
 impl Sandbox {
-    async fn open(pages: usize) -> Sandbox {
+    pub(super) async fn open(pages: usize) -> Sandbox {
+        Sandbox::open_with(pages, "").await
+    }
+
+    /// With more keys in the section `[http]` of the daemon's configuration.
+    async fn open_with(pages: usize, http: &str) -> Sandbox {
         let folder = TempDir::new().expect("a folder");
         let world = WorldServer::start(Options::new(folder.path()).pages(pages)).await.expect("a world");
         // Let go of again: the daemon binds it a moment later.
@@ -33,7 +44,9 @@ impl Sandbox {
         let mut setup = DaemonSetup::new(free.to_string(), folder.path());
         setup.poll_interval = Duration::from_secs(3600);
         let config = folder.path().join("config.toml");
-        std::fs::write(&config, world.config_toml(&setup)).expect("the configuration is written");
+        let text = world.config_toml(&setup).replacen("[http]\n", &format!("[http]\n{http}\n"), 1);
+        std::fs::write(&config, text).expect("the configuration is written");
+        let (socket, base) = (setup.admin_socket.clone(), setup.public_url.clone());
         let daemon = Daemon::new(DaemonFiles {
             program: PathBuf::from(env!("CARGO_BIN_EXE_pagesyncd")),
             config,
@@ -45,7 +58,7 @@ impl Sandbox {
         let control: Arc<dyn DaemonControl> = daemon.clone();
         let anywhere = "127.0.0.1:0".parse().expect("an address");
         let console = console::serve(anywhere, world.world.clone(), control).await.expect("a console");
-        Sandbox { world, daemon, console, _folder: folder }
+        Sandbox { world, daemon, console, socket, base, _folder: folder }
     }
 
     /// The name of this page in its one object.
@@ -56,7 +69,15 @@ impl Sandbox {
         object["data"][0]["name"].as_str().map(str::to_owned)
     }
 
-    async fn close(self) {
+    /// A one-time login URL for a user with this label.
+    async fn login_url(&self, user: UserId, label: &str) -> String {
+        let wish = json!({"user": user, "label": label}).to_string();
+        let minted = client::fetch(&self.socket, Method::POST, "/v1/sessions", wish).await.expect("the daemon answers");
+        let minted: Value = serde_json::from_slice(&minted.1).expect("JSON");
+        minted["login_url"].as_str().expect("an address").to_owned()
+    }
+
+    pub(super) async fn close(self) {
         self.console.stop().await;
         assert_eq!(self.daemon.stop().await, Some(0), "the daemon ends well");
         assert_eq!(self.world.world.violations(), Vec::<String>::new(), "what Facebook or Spaces would have minded");
@@ -64,22 +85,22 @@ impl Sandbox {
     }
 }
 
-async fn picture(browser: &Browser, scene: &str) {
+pub(super) async fn picture(browser: &Browser, scene: &str) {
     if let Some(folder) = std::env::var_os("PAGESYNCD_SCREENSHOTS") {
         browser.screenshot(&PathBuf::from(folder).join(format!("{scene}.png"))).await;
     }
 }
 
-async fn appears(browser: &Browser, css: &str) {
+pub(super) async fn appears(browser: &Browser, css: &str) {
     browser.wait_until(css, || browser.has(css)).await;
 }
 
-fn row(page: &str, standing: &str) -> String {
+pub(super) fn row(page: &str, standing: &str) -> String {
     format!("#page-rows tr[data-page='{page}'][data-standing='{standing}']")
 }
 
 /// Presses the login button of the console, and goes on in the tab that opens.
-async fn open_dialog(browser: &Browser) {
+pub(super) async fn open_dialog(browser: &Browser) {
     let before = browser.windows().await;
     browser.click("#login").await;
     browser.wait_until("the dialog's tab", || async { browser.windows().await.len() > before.len() }).await;
@@ -88,8 +109,9 @@ async fn open_dialog(browser: &Browser) {
 }
 
 /// Waits for what the daemon tells the person, and returns it.
-async fn told(browser: &Browser) -> String {
+pub(super) async fn told(browser: &Browser) -> String {
     browser.wait_until("the daemon's page", || async { browser.text("h1").await == "Your pages are linked" }).await;
+    browser.wait_until("all objects", || async { !browser.has("main[data-refresh]").await }).await;
     browser.text("ul").await
 }
 
@@ -108,8 +130,26 @@ async fn tick_three(browser: &Browser) -> Vec<String> {
     chosen
 }
 
+/// Opens a tab of the console.
+pub(super) async fn show(browser: &Browser, tab: &str) {
+    browser.click(&format!("#tabs [data-tab='{tab}']")).await;
+    appears(browser, &format!("#panel-{tab}:not([hidden])")).await;
+}
+
+/// Logs in for the chosen user with all pages ticked, and comes back to the console.
+pub(super) async fn link_all(browser: &Browser, pages: usize) {
+    let console = browser.windows().await.remove(0);
+    open_dialog(browser).await;
+    browser.click("#continue").await;
+    let linked = told(browser).await;
+    assert_eq!(linked.matches("linked and stored").count(), pages, "{linked}");
+    browser.switch_to(&console).await;
+    let ready = format!("{pages} links, nothing pending");
+    browser.wait_until("all to be linked", || async { browser.text("#flow-daemon").await == ready }).await;
+}
+
 /// Changes the selected page's name through the form.
-async fn rename(browser: &Browser, name: &str) {
+pub(super) async fn rename(browser: &Browser, name: &str) {
     browser.click("#edit-field option[value='name']").await;
     browser.type_into("#edit-value", name).await;
     browser.click("#edit-save").await;
@@ -155,6 +195,7 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     appears(&browser, &format!("#notices li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
     picture(&browser, "4-followed").await;
 
+    show(&browser, "notices").await;
     browser.click("#notices-down").await;
     rename(&browser, "Told to nobody").await;
     appears(&browser, &format!("#notices li.failed[data-page='{page}']")).await;
@@ -162,11 +203,12 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     browser.click("#notices-down").await;
     browser.wait_until("the notice to be taken", || async { browser.text("#notices-waiting").await.is_empty() }).await;
 
-    browser.click("#faults input[data-fault='spaces_refused']").await;
+    show(&browser, "faults").await;
+    browser.click("#faults button[data-fault='spaces_refused']").await;
     appears(&browser, "#node-spaces.faulty").await;
     rename(&browser, "Changed while Spaces is away").await;
     appears(&browser, &row(page, "behind")).await;
-    let owes = || async { browser.text("#flow-daemon").await == "owes 0 reads, 1 writes" };
+    let owes = || async { browser.text("#flow-daemon").await == "1 write or delete pending" };
     browser.wait_until("the daemon to owe a write", owes).await;
     picture(&browser, "5-behind").await;
 
@@ -178,11 +220,12 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     browser.wait_until("the daemon to owe it still", owes).await;
     assert!(browser.has(&row(page, "behind")).await);
 
+    show(&browser, "faults").await;
     browser.click("#calm").await;
     appears(&browser, &row(page, "equal")).await;
     assert_eq!(sandbox.name_in_spaces(page).as_deref(), Some("Changed while Spaces is away"));
     browser
-        .wait_until("nothing to be owed", || async { browser.text("#flow-daemon").await == "3 links, nothing owed" })
+        .wait_until("nothing to be owed", || async { browser.text("#flow-daemon").await == "3 links, nothing pending" })
         .await;
     picture(&browser, "7-caught-up").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
@@ -203,7 +246,18 @@ async fn a_person_changes_the_password_and_logs_in_again() {
     browser.switch_to(&console).await;
     let page = browser.text("#page-rows tr:first-child code").await;
     appears(&browser, &row(&page, "equal")).await;
-    browser.click("#people button[data-deed='change_password']").await;
+    show(&browser, "people").await;
+    // The act is described before it is done.
+    let said = browser.text("#person-acts li:first-child p").await;
+    assert!(said.contains("All tokens") && said.contains("next reads a page") && said.contains("every 1h"), "{said}");
+    browser.click("#person-acts button[data-deed='change_password']").await;
+    // Afterwards the console shows the effect, and that pagesyncd has not found out yet.
+    browser.wait_until("what it did", || async { browser.text("#toast").await.contains("tokens ended") }).await;
+    let unnoticed = || async { browser.text("#person-unnoticed").await.contains("not found out yet for 4 links") };
+    browser.wait_until("what pagesyncd does not know", unnoticed).await;
+    show(&browser, "feed").await;
+    appears(&browser, "#feed li[data-kind='edit']").await;
+    assert!(browser.text("#feed").await.contains("changed the password: "), "the feed says how many tokens ended");
     browser.click(&row(&page, "equal")).await;
     rename(&browser, "Nobody may read this").await;
     let ailing = format!("{} .badge[data-health='needs_relink']", row(&page, "behind"));
@@ -219,5 +273,108 @@ async fn a_person_changes_the_password_and_logs_in_again() {
     browser.wait_until("no badge", || async { !browser.has("#page-rows [data-health]").await }).await;
     assert_eq!(sandbox.name_in_spaces(&page).as_deref(), Some("Nobody may read this"));
     assert_eq!(browser.complaints().await, Vec::<String>::new());
+    sandbox.close().await;
+}
+
+/// Two pictures of a scene, of a wide window and of a narrow one in the dark; the narrow one needs no scrolling aside.
+async fn pictures(browser: &Browser, scene: &str) {
+    picture(browser, scene).await;
+    let dark = |value: &str| json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
+    browser.narrow_to(390).await;
+    browser.emulate("setEmulatedMedia", dark("dark")).await;
+    let fits = browser.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth").await;
+    assert_eq!(fits, true, "{scene} is wider than a telephone");
+    picture(browser, &format!("{scene}-390")).await;
+    browser.emulate("setEmulatedMedia", dark("light")).await;
+    browser.emulate("clearDeviceMetricsOverride", json!({})).await;
+}
+
+/// Goes through the dialog with these pages left unticked.
+async fn leave_out(browser: &Browser, pages: &[String]) {
+    appears(browser, "#continue").await;
+    for page in pages {
+        browser.click(&format!(".page[data-page='{page}'] input")).await;
+    }
+    browser.click("#continue").await;
+}
+
+async fn heading(browser: &Browser, text: &str) {
+    browser.wait_until(text, || async { browser.has("main").await && browser.text("h1").await == text }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_sees_whom_the_pages_are_for_what_stopped_and_the_way_back() {
+    let Some(browser) = Browser::start().await else { return };
+    let sandbox =
+        Sandbox::open_with(12, "platform_name = \"Fern\"\nreturn_url = \"https://fern.example/settings\"").await;
+    let (bakery, rival) = (UserId::random(), UserId::random());
+    let pages: Vec<String> = sandbox.world.world.look(|s| s.pages.keys().cloned().collect());
+    let link = sandbox.login_url(bakery, "Ada\u{2019}s Bakery & Café").await;
+
+    // The page stands at once, and fills in by itself.
+    sandbox.world.world.set_latency(Duration::from_secs(8));
+    sandbox.world.world.set_fault_for(Fault::GraphSlow, Scope::call(Call::Accounts));
+    browser.goto(&link).await;
+    leave_out(&browser, &[]).await;
+    heading(&browser, "Linking your Pages").await;
+    browser.wait_until("the address of the result", || async { browser.url().await.contains("/login/result/") }).await;
+    pictures(&browser, "p1-working").await;
+    sandbox.world.world.clear_faults();
+    let linked = told(&browser).await;
+    assert_eq!(linked.matches("linked and stored").count(), 12, "{linked}");
+    assert!(browser.text("main").await.contains("Ada\u{2019}s Bakery & Café at Fern"));
+    assert!(browser.url().await.contains("/facebook/login/result/"), "a reload shows the result");
+    pictures(&browser, "p2-linked").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+
+    // Two are left out: they stopped, and one button brings them back.
+    browser.goto(&sandbox.login_url(bakery, "Ada\u{2019}s Bakery & Café").await).await;
+    leave_out(&browser, &pages[..2]).await;
+    heading(&browser, "2 of your Pages have stopped").await;
+    assert_eq!(browser.text("section.stopped").await.matches("you did not choose it this time").count(), 2);
+    pictures(&browser, "p3-stopped").await;
+    browser.click("a.button").await;
+    leave_out(&browser, &[]).await;
+    heading(&browser, "Your pages are linked").await;
+    let at = browser.url().await;
+    assert!(at.contains("/facebook/login/result/"), "a spent code stays in the address: {at}");
+    browser.goto(&at).await;
+    heading(&browser, "Your pages are linked").await;
+
+    // A link for somebody else asks first.
+    let other = sandbox.login_url(rival, "Rival Cakes Ltd").await;
+    browser.goto(&other).await;
+    heading(&browser, "Link Pages for another user?").await;
+    let asked = browser.text("main").await;
+    assert!(asked.contains("Rival Cakes Ltd") && asked.contains("Ada\u{2019}s Bakery & Café"), "{asked}");
+    pictures(&browser, "p4-another-user").await;
+    browser.click("button.button").await;
+    leave_out(&browser, &[]).await;
+    heading(&browser, "Your pages are linked").await;
+    assert!(browser.text("main").await.contains("Rival Cakes Ltd"));
+
+    // Without scripts the page fetches itself.
+    sandbox.world.world.set_latency(Duration::from_secs(8));
+    sandbox.world.world.set_fault_for(Fault::GraphSlow, Scope::call(Call::Accounts));
+    browser.goto(&format!("{}/facebook/login", sandbox.base)).await;
+    appears(&browser, "#continue").await;
+    browser.emulate("setScriptExecutionDisabled", json!({"value": true})).await;
+    browser.click("#continue").await;
+    heading(&browser, "Linking your Pages").await;
+    sandbox.world.world.clear_faults();
+    heading(&browser, "Your pages are linked").await;
+    browser.emulate("setScriptExecutionDisabled", json!({"value": false})).await;
+
+    // Dead ends.
+    browser.goto(&other).await;
+    heading(&browser, "This login link does not work any more").await;
+    pictures(&browser, "p5-dead-link").await;
+    browser.goto(&format!("{}/facebook/login/result/none", sandbox.base)).await;
+    assert!(browser.has("a.button[href='https://fern.example/settings']").await);
+    browser.goto(&format!("{}/facebook/login", sandbox.base)).await;
+    appears(&browser, "#cancel").await;
+    browser.click("#cancel").await;
+    heading(&browser, "Nothing was linked").await;
+    pictures(&browser, "p6-cancelled").await;
     sandbox.close().await;
 }

@@ -295,7 +295,7 @@ async fn links_are_imported_into_a_running_daemon_and_into_a_stopped_one() {
             assert_eq!(town.daemon.stop().await, Some(0));
         }
         let output = town.run(&["import", file.to_str().unwrap()]).await;
-        assert_eq!(code(&output), 0, "{}", err(&output));
+        assert_eq!(code(&output), 65, "{}", err(&output));
         let said = format!("{}{}", out(&output), err(&output));
         for named in ["line 2", "line 5", "line 9", "5"] {
             assert!(said.contains(named), "{named}: {said}");
@@ -315,7 +315,7 @@ async fn links_are_imported_into_a_running_daemon_and_into_a_stopped_one() {
     // Nothing good in it, or no such file.
     let file = town.desk().join("bad.jsonl");
     std::fs::write(&file, "{}\n").unwrap();
-    assert_eq!(code(&town.run(&["import", file.to_str().unwrap()]).await), 64);
+    assert_eq!(code(&town.run(&["import", file.to_str().unwrap()]).await), 65);
     assert_eq!(code(&town.run(&["import", "/nowhere/links.jsonl"]).await), 74);
     town.finish().await;
 }
@@ -362,6 +362,7 @@ async fn dashboards_find_every_metric_they_rely_on() {
     for name in [
         "pagesyncd_links{health=\"active\"} 2",
         "pagesyncd_due 0",
+        "pagesyncd_due_parked 0",
         "pagesyncd_outbox 0",
         "pagesyncd_oldest_owed_seconds 0",
         "pagesyncd_webhook_deliveries_total{result=\"accepted\"}",

@@ -465,6 +465,13 @@ impl Town {
         self.world().look(|s| s.pages.keys().cloned().collect())
     }
 
+    /// The ids of the pages that are linked.
+    pub async fn pages_linked(&self) -> Vec<String> {
+        let (_, listed) = self.admin(Method::GET, "/v1/pages", "").await;
+        let listed = listed["pages"].as_array().unwrap();
+        listed.iter().map(|link| link["page_id"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// The id of a page by its number.
     pub fn nth(&self, number: usize) -> String {
         self.pages()[number].clone()

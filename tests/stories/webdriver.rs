@@ -31,6 +31,10 @@ const GLANCE: Duration = Duration::from_millis(40);
 /// Control and A, and let go of both; WebDriver's letters for keys that are none.
 const SELECT_ALL: &str = "\u{e009}a\u{e000}";
 const DELETE: &str = "\u{e017}";
+/// WebDriver's letter for the key.
+pub const ENTER: &str = "\u{e007}";
+/// The space bar.
+pub const SPACE: &str = " ";
 /// The property under which WebDriver answers an element's id.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// Starting without these, Chromium looks for hosts of its maker that a test machine does not reach.
@@ -197,6 +201,30 @@ impl Browser {
         self.step(&format!("type into {css}"), enter).await;
     }
 
+    /// Gives the focus to an element and presses a key there: a character, or one of WebDriver's letters for keys.
+    pub async fn press(&self, css: &str, key: &str) {
+        let enter = async || {
+            let element = self.look(css).await?;
+            self.post("execute/sync", json!({"script": "arguments[0].focus()", "args": [{ELEMENT: element}]})).await?;
+            let down = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
+            self.post("actions", json!({"actions": [{"type": "key", "id": "keys", "actions": down}]})).await
+        };
+        self.step(&format!("press {key:?} on {css}"), enter).await;
+    }
+
+    /// Loads the page again.
+    pub async fn reload(&self) {
+        self.must("reload", self.post("refresh", json!({})).await);
+    }
+
+    /// Shows pages in a window of this size, and in the dark scheme or the light one.
+    pub async fn look_as(&self, width: u32, height: u32, dark: bool) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.emulate("setDeviceMetricsOverride", size).await;
+        let scheme = json!({"name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" }});
+        self.emulate("setEmulatedMedia", json!({"features": [scheme]})).await;
+    }
+
     /// The open windows and tabs, the first opened first.
     pub async fn windows(&self) -> Vec<String> {
         let windows = self.must("windows", self.get("window/handles").await);
@@ -241,6 +269,18 @@ impl Browser {
             .filter(|entry| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING")))
             .map(|entry| string(entry["message"].clone()))
             .collect()
+    }
+
+    /// Has the browser do something that only its debugging protocol can ask for.
+    pub async fn emulate(&self, command: &str, parameters: Value) {
+        let wish = json!({"cmd": format!("Emulation.{command}"), "params": parameters});
+        self.must(command, self.post("goog/cdp/execute", wish).await);
+    }
+
+    /// Shows pages as on a screen of this width, in CSS pixels.
+    pub async fn narrow_to(&self, width: u32) {
+        let screen = json!({"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": false});
+        self.emulate("setDeviceMetricsOverride", screen).await;
     }
 
     /// Writes what the window shows as a PNG file.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
+use tokio::net::TcpSocket;
 
 use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
 use crate::actors::app::{App, AppMsg};
@@ -26,7 +27,7 @@ use crate::store::Condition;
 pub struct Sockets {
     /// The public door; `None` once it is closed for good.
     pub public: Option<TcpListener>,
-    /// systemd passed the public socket: its address is systemd's to change.
+    /// The public socket is that of a socket unit: its address is systemd's to change.
     pub from_systemd: bool,
     /// The admin socket and where it lies.
     pub admin: (UnixListener, PathBuf),
@@ -34,14 +35,19 @@ pub struct Sockets {
     pub admin_tcp: Option<TcpListener>,
 }
 
-/// Binds a TCP address, ready for the runtime.
+/// Callers that may wait in the kernel, during a restart for one.
+const BACKLOG: u32 = 1024;
+
+/// Binds a TCP address, ready for the runtime, inside of which it is called.
 ///
 /// # Errors
 /// As the operating system says.
 pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = TcpListener::bind(address)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of an earlier process that are still being closed do not hold the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 /// Binds the admin socket, for its owner and group alone. What a dead daemon left there is replaced; a living one's

@@ -17,6 +17,7 @@ use crate::config::{Changes, Config, Part, diff};
 use crate::house::Setup;
 use crate::page::schedule;
 use crate::store::seal::Keyring;
+use crate::systemd;
 
 /// Sockets that a reload needs, bound before anything changes.
 #[derive(Default)]
@@ -112,6 +113,7 @@ impl SupervisorState {
     /// The new socket is served before the old one closes, so that there is always a door.
     async fn move_doors(&mut self, me: &ActorRef<SupervisorMsg>, sockets: NewSockets) {
         if let Some(socket) = sockets.public {
+            systemd::keep_socket(&socket);
             self.sockets.public = Some(socket);
             self.move_door(me, Door::Public).await;
         }

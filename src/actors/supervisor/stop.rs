@@ -20,8 +20,8 @@ impl SupervisorState {
     pub(super) async fn drain(&mut self) {
         self.stopping = true;
         if !self.sockets.from_systemd {
-            // Newcomers are refused at once and try again, where they would wait in a backlog that nobody serves any
-            // more. systemd's socket stays open in systemd, and the next start serves it.
+            // Without systemd newcomers are refused at once and try again, where they would wait in a backlog that
+            // nobody serves any more. With it the duplicate stays open in systemd, and the next start serves it.
             self.sockets.public = None;
         }
         self.close_doors().await;

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Console};
+use super::{Answer, Console, Pulse, acts};
+use crate::model::Millis;
+use crate::sandbox::Objects;
 use crate::sandbox::fault::{Call, Fault, Side};
-use crate::sandbox::world::state::Page;
+use crate::sandbox::world::state::{Page, State, TokenKind};
 
 const ROWS: usize = 25;
 const MOST_ROWS: usize = 200;
@@ -19,6 +21,10 @@ enum Standing {
     Equal,
     Behind,
     Damaged,
+    /// The link is gone, and the daemon owes the delete.
+    Leaving,
+    /// The link is gone, and the object was left on purpose.
+    Unlinked,
 }
 
 impl Standing {
@@ -27,6 +33,8 @@ impl Standing {
             Standing::Equal => "equal",
             Standing::Behind => "behind",
             Standing::Damaged => "damaged",
+            Standing::Leaving => "leaving",
+            Standing::Unlinked => "unlinked",
         }
     }
 }
@@ -65,7 +73,42 @@ fn keys_by_page(keys: Vec<String>) -> BTreeMap<String, Vec<String>> {
     by_page
 }
 
+/// The daemon's links, to tell objects that are linked from those that are not.
+struct Links {
+    known: BTreeSet<(String, String)>,
+    asked_at: Millis,
+    deletes_owed: bool,
+}
+
+impl Links {
+    fn of(pulse: &Pulse) -> Self {
+        let text = |link: &Value, key: &str| link[key].as_str().map(str::to_owned);
+        let links = pulse.pages["pages"].as_array().into_iter().flatten();
+        let known = links.filter_map(|link| Some((text(link, "user")?, text(link, "page_id")?))).collect();
+        let deletes_owed = pulse.status["outbox"].as_u64() != Some(0);
+        Links { known, asked_at: pulse.asked_at, deletes_owed }
+    }
+
+    /// The standing of an object whose link is gone; `None` while it is linked, or where that is not known: an object
+    /// that was written since the daemon was asked may have a new link.
+    fn parted(&self, objects: Option<&Objects>, key: &str) -> Option<Standing> {
+        let mut parts = key.split('/').skip(1);
+        let (user, page) = (parts.next()?.to_owned(), parts.nth(1)?.to_owned());
+        let written_at = objects?.written_at(key)?;
+        if self.known.contains(&(user, page)) || written_at.0 + 1 >= self.asked_at.0 {
+            return None;
+        }
+        Some(if self.deletes_owed { Standing::Leaving } else { Standing::Unlinked })
+    }
+}
+
 impl Console {
+    /// How an object stands, and the fields in which it differs.
+    fn standing(&self, links: &Links, node: &Map<String, Value>, key: &str, object: &Value) -> (Standing, Vec<String>) {
+        let (standing, differing) = compare(node, object);
+        (links.parted(self.world.objects(), key).unwrap_or(standing), differing)
+    }
+
     fn object(&self, key: &str) -> Value {
         let bytes = self.world.objects().and_then(|objects| objects.get(key));
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
@@ -92,9 +135,22 @@ impl Console {
             .collect()
     }
 
+    /// The latest edit: which page, when, and when an object had it. `standing` is that of the page's objects.
+    fn last_edit(&self, keys: &BTreeMap<String, Vec<String>>) -> Value {
+        let Some(edit) = self.world.last_edit() else { return Value::Null };
+        let Some(row) = self.world.look(|s| s.pages.get(&edit.page).map(Row::of)) else { return Value::Null };
+        let keys = keys.get(&edit.page).map(Vec::as_slice).unwrap_or_default();
+        let links = Links::of(&self.pulse.borrow());
+        let standing = self.row(&row, keys, None, &links)["standing"].take();
+        json!({"page": edit.page, "name": row.node.get("name"), "at": edit.at, "stored_at": edit.stored_at,
+               "standing": standing})
+    }
+
     pub(super) fn state(&self) -> Value {
+        let setup = self.world.daemon_setup();
         let pulse = self.pulse.borrow().clone();
-        let objects = self.keys().values().map(Vec::len).sum::<usize>();
+        let keys = self.keys();
+        let objects = keys.values().map(Vec::len).sum::<usize>();
         let on = self.world.faults();
         let faults: Vec<Value> = Fault::all()
             .map(|fault| {
@@ -119,8 +175,9 @@ impl Console {
                     let runs = s.pages.values().filter(|page| page.roles.contains_key(&p.id)).count();
                     let alive = s.tokens.values().filter(|t| t.person == p.id && t.refused.is_none()).count();
                     let known = s.tokens.values().any(|t| t.person == p.id);
+                    let (unnoticed, notice_by) = unnoticed(s, &p.id, &pulse.pages);
                     json!({"id": p.id, "name": p.name, "runs": runs, "ticked": p.ticked.len(), "tokens": alive,
-                           "known": known})
+                           "known": known, "unnoticed": unnoticed, "notice_by": notice_by})
                 })
                 .collect();
             let subscription = s.app.subscription.as_ref().map(|a| json!({"fields": a.fields}));
@@ -133,12 +190,16 @@ impl Console {
             "objects": objects,
             "faults": faults,
             "subscription": subscription,
+            "acts": {"person": acts::of_persons(setup.as_ref()), "page": acts::of_pages(setup.as_ref())},
+            "differs": acts::differences(setup.as_ref()),
+            "last_edit": self.last_edit(&keys),
             "undelivered": self.world.undelivered(),
             "notices": self.notices(),
             "violations": self.world.violations(),
             "reads": self.world.calls(Call::ReadPage),
             "puts": self.world.calls(Call::Put),
-            "daemon": pulse.daemon,
+            // Asked at this moment: the pulse may not have beaten yet.
+            "daemon": self.control.state(),
             "status": pulse.status,
         })
     }
@@ -176,12 +237,14 @@ impl Console {
         let keys_of = |row: &Row| keys.get(row.node["id"].as_str().unwrap_or_default()).unwrap_or(&none);
         let ailing = self.ailing();
         let health = |row: &Row| ailing.get(row.node["id"].as_str().unwrap_or_default());
-        let rows: Vec<Value> = found.iter().map(|row| self.row(row, keys_of(row), health(row))).collect();
+        let links = Links::of(&self.pulse.borrow());
+        let rows: Vec<Value> = found.iter().map(|row| self.row(row, keys_of(row), health(row), &links)).collect();
         json!({"total": total, "offset": offset, "limit": limit, "rows": rows})
     }
 
-    fn row(&self, row: &Row, keys: &[String], health: Option<&String>) -> Value {
-        let standings: Vec<Standing> = keys.iter().map(|key| compare(&row.node, &self.object(key)).0).collect();
+    fn row(&self, row: &Row, keys: &[String], health: Option<&String>, links: &Links) -> Value {
+        let standing = |key: &String| self.standing(links, &row.node, key, &self.object(key)).0;
+        let standings: Vec<Standing> = keys.iter().map(standing).collect();
         let standing = match standings.iter().find(|s| **s != Standing::Equal) {
             Some(other) => other.word(),
             None if standings.is_empty() => "none",
@@ -214,10 +277,11 @@ impl Console {
             return Err((StatusCode::NOT_FOUND, "there is no such page".into()));
         };
         let links = self.links(id);
+        let all = Links::of(&self.pulse.borrow());
         let mut objects = Vec::new();
         for key in self.keys().remove(id).unwrap_or_default() {
             let object = self.object(&key);
-            let (standing, differing) = compare(&page.node, &object);
+            let (standing, differing) = self.standing(&all, &page.node, &key, &object);
             objects.push(json!({
                 "key": key,
                 "user": key.split('/').nth(1),
@@ -242,6 +306,23 @@ impl Console {
             "objects": objects,
         }))
     }
+}
+
+/// The number of links that the daemon shows as active though all tokens of this person for the page are refused, and the
+/// next poll of the first of them.
+fn unnoticed(state: &State, person: &str, links: &Value) -> (usize, Value) {
+    let mut alive: BTreeMap<&str, bool> = BTreeMap::new();
+    for token in state.tokens.values().filter(|token| token.person == person && token.kind == TokenKind::Page) {
+        let Some(page) = token.page.as_deref() else { continue };
+        *alive.entry(page).or_default() |= token.refused.is_none();
+    }
+    let dead = |link: &&Value| {
+        let page = link["page_id"].as_str().unwrap_or_default();
+        link["health"] == "active" && alive.get(page) == Some(&false)
+    };
+    let theirs: Vec<&Value> = links["pages"].as_array().into_iter().flatten().filter(dead).collect();
+    let soonest = theirs.iter().filter_map(|link| link["next_poll_at"].as_str()).min();
+    (theirs.len(), soonest.into())
 }
 
 #[cfg(test)]

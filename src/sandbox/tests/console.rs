@@ -14,6 +14,7 @@ use crate::sandbox::fault::Fault;
 #[derive(Default)]
 struct Stub {
     runs: AtomicBool,
+    refused: Arc<AtomicBool>,
 }
 
 impl DaemonControl for Stub {
@@ -35,8 +36,12 @@ impl DaemonControl for Stub {
     }
 
     fn status_json(&self) -> BoxFuture<'_, Option<Value>> {
-        async { self.runs.load(Ordering::SeqCst).then(|| json!({"version": "0", "links": 0, "due": 0, "outbox": 0})) }
-            .boxed()
+        let spaces = match self.refused.load(Ordering::SeqCst) {
+            true => json!({"ok": false, "error": "put: connection refused"}),
+            false => json!({"ok": true}),
+        };
+        let status = json!({"version": "0", "links": 0, "due": 0, "outbox": 0, "spaces": spaces});
+        async { self.runs.load(Ordering::SeqCst).then_some(status) }.boxed()
     }
 
     fn pages_json(&self) -> BoxFuture<'_, Option<Value>> {
@@ -55,14 +60,17 @@ impl DaemonControl for Stub {
 struct Console {
     bench: Bench,
     running: Running,
+    refused: Arc<AtomicBool>,
 }
 
 impl Console {
     async fn new(pages: usize) -> Self {
         let bench = Bench::new(pages).await;
         let addr: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let running = console::serve(addr, bench.server.world.clone(), Arc::new(Stub::default())).await.unwrap();
-        Console { bench, running }
+        let refused = Arc::new(AtomicBool::new(false));
+        let stub = Stub { refused: refused.clone(), ..Stub::default() };
+        let running = console::serve(addr, bench.server.world.clone(), Arc::new(stub)).await.unwrap();
+        Console { bench, running, refused }
     }
 
     fn url(&self, path: &str) -> String {
@@ -154,4 +162,41 @@ async fn what_happens_is_told_as_it_happens() {
     );
     console.running.stop().await;
     assert!(!matches!(stream.chunk().await, Ok(Some(_))), "a stopped console ends its streams");
+}
+
+#[tokio::test]
+async fn the_feed_is_there_for_those_who_come_later_and_names_what_the_daemon_cannot_reach() {
+    let console = Console::new(2).await;
+    let world = &console.bench.server.world;
+    world.edit_page(&console.bench.page(0), "name", "Seen later".into()).unwrap();
+    world.set_fault(Fault::SpacesRefused, true);
+    console.refused.store(true, Ordering::SeqCst);
+    assert_eq!(console.press("daemon", json!({"deed": "start"})).await.0, 200);
+    let feed = async || console.see("api/feed").await.as_array().unwrap().clone();
+    let kind = |events: &[Value], kind: &str| events.iter().find(|event| event["kind"] == kind).cloned();
+    let failure = loop {
+        if let Some(event) = kind(&feed().await, "daemon") {
+            break event;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let text = failure["text"].as_str().unwrap();
+    assert!(text.contains("Spaces fails") && text.contains("connection refused"), "{text}");
+    assert!(text.contains(&Fault::SpacesRefused.title()) && failure["ok"] == false, "{text}");
+    console.refused.store(false, Ordering::SeqCst);
+    world.clear_faults();
+    while !feed().await.iter().any(|event| event["text"] == "pagesyncd: Spaces answers again") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let events = feed().await;
+    let numbers: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "{numbers:?}");
+    assert_eq!(kind(&events, "edit").unwrap()["name"], "Seen later");
+    let state = console.see("api/state").await;
+    assert_eq!(
+        (&state["last_edit"]["page"], &state["last_edit"]["standing"]),
+        (&console.bench.page(0).into(), &"none".into())
+    );
+    let deeds = state["acts"]["person"].as_array().unwrap().len();
+    assert_eq!(deeds, 7);
 }

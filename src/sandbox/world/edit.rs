@@ -90,6 +90,7 @@ impl World {
         }
         let notice = {
             let mut inner = self.lock();
+            let inner = &mut *inner;
             let state = &mut inner.state;
             let Some(entry) = state.pages.get_mut(page) else {
                 return Err(EditError::NoPage(page.to_owned()));
@@ -98,6 +99,7 @@ impl World {
             if !entry.set(field, value.clone()) {
                 return Ok(false);
             }
+            inner.journal.edited(page, entry.revision);
             webhook_field(field).filter(|hook| {
                 let page_level = entry.subscribed.as_ref().is_some_and(|fields| fields.contains(*hook));
                 page_level && state.app.subscription.as_ref().is_some_and(|app| app.fields.contains(*hook))
@@ -113,7 +115,7 @@ impl World {
 
     fn refuse(&self, person: &str, subcode: u32, text: String) -> usize {
         let count = self.lock().state.refuse_tokens(subcode, |t| t.person == person);
-        self.tell(EventKind::Edit, None, true, text);
+        self.tell(EventKind::Edit, None, true, format!("{text}: {count} tokens ended"));
         count
     }
 
@@ -179,7 +181,7 @@ impl World {
         let name = self.person_name(person)?;
         let matches = |p: &Option<String>| page.is_none() || p.as_deref() == page;
         let count = self.lock().state.refuse_tokens(463, |t| t.person == person && matches(&t.page));
-        self.tell(EventKind::Edit, page, true, format!("tokens of {name} expired"));
+        self.tell(EventKind::Edit, page, true, format!("{count} tokens of {name} expired"));
         Ok(count)
     }
 
@@ -193,7 +195,7 @@ impl World {
             let theirs = |t: &&mut Token| t.person == person && t.kind == TokenKind::Page && t.refused.is_none();
             state.tokens.values_mut().filter(theirs).map(|token| token.expires_at = at).count()
         };
-        self.tell(EventKind::Edit, None, true, format!("page tokens of {name} got an end date"));
+        self.tell(EventKind::Edit, None, true, format!("{count} page tokens of {name} got an end date"));
         Ok(count)
     }
 
@@ -211,7 +213,7 @@ impl World {
             }
             state.refuse_tokens(492, |t| t.person == person && t.page.as_deref() == Some(page))
         };
-        self.tell(EventKind::Edit, Some(page), true, format!("{name} lost the role on the page"));
+        self.tell(EventKind::Edit, Some(page), true, format!("{name} lost the role on the page: {count} tokens ended"));
         Ok(count)
     }
 
@@ -246,7 +248,7 @@ impl World {
             let people: Vec<String> = ticked.collect();
             (state.refuse_tokens(0, |t| t.page.as_deref() == Some(page)), people)
         };
-        self.tell(EventKind::Edit, Some(page), true, "the page was unticked");
+        self.tell(EventKind::Edit, Some(page), true, format!("the page was unticked: {count} tokens ended"));
         for person in people {
             self.tell_revoked(&person, TICKED.map(str::to_owned), &[page.to_owned()].into());
         }
