@@ -142,8 +142,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
     crate::config::check_session_ttl(ttl).map(|()| ttl)
 }
 
-/// Whatever ends this process writes no core file, and no other process of the same user reads its memory: secrets and
-/// tokens are in it.
+/// Keeps secrets and tokens in memory from core files, and from other processes of the same user.
 fn keep_memory_private() -> std::io::Result<()> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)

@@ -38,8 +38,9 @@
 //! soon and then every few seconds, until it can. Memory is then read from disk as at start, so what was decided and
 //! not made durable is forgotten, exactly as after a crash; readers that were under way are fenced off by the ledger.
 //!
-//! [`handle`] is the only module that touches sled's life: its panics are caught there, its destructor's too. [`folder`]
-//! locks the store for this process and asks the disk whether it works; [`committer`] says when the process must end.
+//! [`handle`] is the only module that touches sled's life: its panics are caught there, its destructor's too.
+//! [`folder`] locks the store for this process and asks the disk whether it works; [`committer`] says when the process
+//! must end.
 //!
 //! # What a half-done step looks like at start
 //!
@@ -49,13 +50,13 @@
 //!
 //! # When the database itself is damaged or gone
 //!
-//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions, chores, events that wait) in a second
-//! file, in step with the database; [`rebuild`] opens whatever is there, mends it, and says so.
+//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions, chores, events that wait) in a
+//! second file, in step with the database; [`rebuild`] opens whatever is there, mends it, and says so.
 //!
 //! # When something is to be gone
 //!
-//! Both files append. What removes something about a person asks for an [`erasure`]: a [`renewal`] writes both anew beside
-//! the ones in force, between the commits, and puts them in their stead. A deletion is done only after that.
+//! Both files append. A decision that removes data about a person requests an [`erasure`]: a [`renewal`] writes both
+//! files anew beside the ones in force, between the commits, and replaces them. A deletion is done only after that.
 
 pub mod chores;
 pub mod codec;
@@ -296,8 +297,8 @@ impl Store {
         }
     }
 
-    /// Does the thread that writes turn its queue over? It does that while the disk refuses as well; one that hangs or is
-    /// gone does not answer within this time.
+    /// Does the committer take orders from its queue within this time? It does so while the disk refuses, too. A thread
+    /// that hangs or is gone does not.
     pub async fn has_pulse(&self, within: Duration) -> bool {
         let (answer, answered) = oneshot::channel();
         self.lock().send(committer::Order::Pulse(answer));
@@ -541,8 +542,8 @@ impl Store {
         &self.inner.dir
     }
 
-    /// Reads from the trees; the engine is gone while the store is being opened again. A read that the disk refuses is an
-    /// error here, never an absence; one that finds damage, or makes sled panic, has the store opened again as well.
+    /// Reads from the trees; the engine is gone while the store is being opened again. A read that the disk refuses is
+    /// an error, never an absence. After any fault the store is opened again.
     fn read<T>(&self, look: impl FnOnce(&Engine) -> Result<T, handle::Fault>) -> Result<T, Unavailable> {
         let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
         let Some(engine) = engine.as_ref() else { return Err(Unavailable { reason: "it is being reopened".into() }) };

@@ -4,8 +4,8 @@
 //! Both come as a `signed_request`. Deauthorizing stops that person's links everywhere: they are parked, durably,
 //! before the answer. A deletion drops the links, the tokens and the login in the store and owes Spaces a delete for
 //! each object, all durable before the confirmation code is handed out; the uploader carries the deletes out, however
-//! long that takes, and the status page counts what is left. When the objects are gone, the store's own files are erased
-//! of what they still hold of the person; only then the page says that the data is deleted.
+//! long that takes, and the status page counts what is left. When the objects are gone, the store rewrites its own files
+//! without the person's data; only then the page says that the data is deleted.
 
 use std::sync::Arc;
 

@@ -1,16 +1,16 @@
-//! The one thread that writes: gathers what waits, makes it durable as one transaction and in the backup log, answers;
-//! and when the disk refuses, takes the store down and brings it back.
+//! The one thread that writes: gathers waiting requests, makes them durable as one transaction and in the backup log,
+//! answers them; and when the disk refuses, takes the store down and brings it back.
 //!
 //! # Supervision
 //!
-//! The thread's whole work runs behind a guard. A panic that reaches it counts as a failed commit: what waits is refused,
-//! the store is opened anew. A second one without a successful commit between them is a bug that repeats itself, and a
-//! database whose lock an earlier handle does not let go is one that this process cannot open again: then the store gives
-//! up ([`Store::given_up`](super::Store::given_up)), which ends the process with a code on which the service manager
-//! starts it. A disk that refuses is neither, however long it does.
+//! The thread's whole work runs behind a guard. A panic that reaches it counts as a failed commit: waiting requests are
+//! refused, the store is opened anew. A second one without a successful commit between them is a bug that repeats
+//! itself, and a database whose lock an earlier handle does not let go is one that this process cannot open again: then
+//! the store gives up ([`Store::given_up`](super::Store::given_up)), which ends the process with a code on which the
+//! service manager starts it. A disk that refuses is neither, however long it does.
 //!
-//! The thread answers a [pulse](Order::Pulse) each time it takes something from its queue, also while the store is down
-//! and waits to be opened. Whoever feeds a watchdog asks for one: no answer means that the thread hangs.
+//! The thread answers a [pulse](Order::Pulse) as soon as it takes it from its queue, also while the store is down and
+//! waits to be opened. The feeder of the systemd watchdog requests one: no answer means that the thread hangs.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,20 +51,20 @@ const GLANCE: Duration = Duration::from_millis(20);
 /// How long an order is waited for between two steps of a renewal.
 const BREATH: Duration = Duration::from_millis(2);
 
-/// What the thread is asked for.
+/// A request to the thread.
 pub(super) enum Order {
     /// Make these writes durable.
     Commit(Request),
     /// Show that the thread is at work.
     Pulse(oneshot::Sender<()>),
-    /// A read met what may be damage: open the store anew, and mend it.
+    /// A read failed: open the store anew, and mend it where it is damaged.
     Suspect,
     /// Panic over the next commit.
     #[cfg(any(test, feature = "sandbox"))]
     Drill,
 }
 
-/// Writes that go together, and who waits for them. Without writes it is a barrier: answered when everything queued
+/// Writes that go together, and the waiting caller. Without writes it is a barrier: answered when everything queued
 /// before it is durable.
 pub(super) struct Request {
     pub writes: Vec<Write>,
@@ -74,7 +74,7 @@ pub(super) struct Request {
     pub done: oneshot::Sender<Result<(), Unavailable>>,
 }
 
-/// What only the committer touches.
+/// Files that only the committer touches.
 pub(super) struct Files {
     pub journal: Journal,
     pub tide: Tide,
@@ -88,14 +88,14 @@ struct Committer {
     inner: Arc<Inner>,
     files: Files,
     queue: Receiver<Order>,
-    /// What is being made durable; refused when that fails.
+    /// Requests that are being made durable; refused when that fails.
     batch: Vec<Request>,
     /// Why the store is down.
     down: Option<Arc<str>>,
     /// Commits that succeeded.
     commits: u64,
-    /// The newest erasure whose removals are committed: a renewal that begins now answers for it, and for none that was
-    /// decided and still waits in the queue.
+    /// The newest erasure whose removals are committed. A renewal that begins now answers for it; one whose decision
+    /// still waits in the queue needs another renewal.
     removed: u64,
     renewal: Option<Renewal>,
     schedule: Schedule,
@@ -189,7 +189,7 @@ impl Committer {
         }
     }
 
-    /// Takes what waits, up to a limit.
+    /// Takes the waiting orders, up to a limit.
     fn gather(&mut self, first: Order) {
         let mut next = Some(first);
         while let Some(order) = next {
@@ -204,7 +204,7 @@ impl Committer {
             Order::Suspect => self.down = Some("a read found what may be damage".into()),
             #[cfg(any(test, feature = "sandbox"))]
             Order::Drill => self.drills += 1,
-            // Nobody waits for one that came too late.
+            // The caller may have stopped waiting.
             Order::Pulse(answer) => drop(answer.send(())),
         }
     }
@@ -271,7 +271,7 @@ impl Committer {
         match copied {
             Ok(false) => Ok(()),
             Ok(true) => self.finish_renewal(),
-            // Only opening it anew mends what looks damaged.
+            // Damage is mended when the store is opened.
             Err(Fault::Suspect(detail)) => Err(format!("it cannot be copied: {detail}")),
             Err(fault) => {
                 self.abandon_renewal(&fault);
@@ -280,7 +280,7 @@ impl Committer {
         }
     }
 
-    /// Everything is copied: the fresh files take the place of the old ones.
+    /// Everything is copied: the fresh files replace the old ones.
     fn finish_renewal(&mut self) -> Result<(), String> {
         let Some(mut renewal) = self.renewal.take() else { return Ok(()) };
         let (covers, last) = (renewal.covers, self.files.batch);
@@ -307,7 +307,7 @@ impl Committer {
             {
                 let mut core = self.inner.lock();
                 core.erased(number);
-                // What is decided with it goes through the queue like everything else, and nobody waits for it.
+                // Its writes go through the queue like all others, and no caller waits for them.
                 drop(core.submit());
             }
             self.inner.erased.send_modify(|n| *n += 1);
@@ -317,7 +317,7 @@ impl Committer {
 
     fn abandon_renewal(&mut self, fault: &Fault) {
         self.renewal = None;
-        // On a full disk, what was written so far takes room that others need. What stays is removed before the next one.
+        // The unfinished files fill a disk that may be full already. The next renewal removes them if this fails.
         let removed = folder::remove_folder(&self.inner.dir.join(folder::UNFINISHED));
         let removed = removed.and_then(|()| Draft::remove(&self.inner.dir));
         let pause = self.schedule.failed();
@@ -337,7 +337,7 @@ impl Committer {
             self.inner.notices.send_modify(|n| *n += 1);
         }
         for request in self.batch.drain(..) {
-            // Whoever stopped waiting does not mind.
+            // The caller may have stopped waiting.
             let _ = request.done.send(Ok(()));
         }
     }
@@ -386,7 +386,7 @@ impl Committer {
         None
     }
 
-    /// Lets time pass while the store is down; what still comes is refused.
+    /// Lets time pass while the store is down, and refuses requests that still arrive.
     fn wait(&mut self, pause: Duration, reason: &Arc<str>) {
         let until = Instant::now() + pause;
         loop {

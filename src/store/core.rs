@@ -177,7 +177,7 @@ impl Core {
         Some(waiting)
     }
 
-    /// A read met what may be damage: the committer opens the store again.
+    /// A read failed: the committer opens the store again.
     pub(super) fn suspect(&self) {
         self.send(Order::Suspect);
     }
@@ -185,7 +185,7 @@ impl Core {
     /// Hands something to the committer.
     pub(super) fn send(&self, order: Order) {
         if let Some(queue) = &self.queue {
-            // A committer that is gone drops what waits, and the waiting end learns of it.
+            // A committer that is gone drops the order, and with it the sender that its caller waits for.
             let _ = queue.send(order);
         }
     }

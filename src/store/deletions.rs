@@ -1,10 +1,13 @@
 //! Deletions in the store: how far each is, when it was done, and how long its code is known.
 //!
 //! A deletion is open while one of its objects owes Spaces a delete, or is to be deleted once more because a write may
-//! still land; among them those that were owed before for links that were this person's. With the last of them it is done, in that same transaction, and from then on its record names nobody: no
-//! user, no page, only how many there were. The code is known for [`KEPT_FOR`] after that, so that the person or Meta
-//! can look it up; and of more than [`MOST`] the oldest that are done go first, so that nobody can fill the disk by
-//! sending a signed request again and again; what was not told of such a one goes with it.
+//! still land; objects of links that were this person's before count as well. With the last of them it is *cleared*, in
+//! that same transaction. It is done when the next [`erasure`](super::erasure) after that is carried out; from then on its
+//! record names no user and no page, only their number.
+//!
+//! The code is known for [`KEPT_FOR`] after that, so that the person or Meta can look it up. Of more than [`MOST`] the
+//! oldest that are done go first, so that a signed request that is sent again and again does not fill the disk; an event
+//! of such a deletion that still waits goes with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

@@ -115,9 +115,9 @@ pub enum OpenError {
     Owner {
         /// The folder.
         path: PathBuf,
-        /// Whose it is.
+        /// Its owner's id.
         owner: u32,
-        /// Who runs the program.
+        /// The id of the user that runs the program.
         ours: u32,
     },
     /// sled refuses it, or panicked over it.
@@ -151,7 +151,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// The error of a store in this folder for what the database met.
+    /// Names the folder in which the database met a fault.
     pub(super) fn of(dir: &Path, fault: Fault) -> Self {
         let path = dir.to_owned();
         match fault {
@@ -187,8 +187,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Makes a database with nothing in it but what tells its format and its key. It is of no use before
-    /// [`Engine::rename_into`].
+    /// Makes a database that holds only its format and the check of its key. [`Engine::rename_into`] puts it in force.
     pub(super) fn create(dir: &Path, keyring: &Keyring) -> Result<Self, Fault> {
         let engine = Self::create_bare(dir)?;
         engine.commit(&Self::first_writes(keyring), 0)?;

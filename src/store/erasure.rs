@@ -1,20 +1,22 @@
-//! What was removed from the store, and can still be read from its files.
+//! Removed records that can still be read from the store's files, and their erasure.
 //!
-//! sled appends: a record that was removed, or replaced, stays in its log until the segment around it happens to be used
-//! again, and the backup log keeps it until it is written anew. A token there opens with the store key, and an app-scoped
-//! id stands in the clear. So a decision that removes a record which can hold a person's token, name or id *asks for an
-//! erasure*, in the same transaction: a [`renewal`](super::renewal) of both files that begins after it. A deletion is done
-//! only when that renewal is.
+//! sled appends: a removed or replaced record stays in its log until the segment around it happens to be used again,
+//! and the backup log keeps it until it is written anew. A token there opens with the store key, and an app-scoped id
+//! is in clear text. So a decision that removes a record with a person's token, name or id *requests an erasure*, in
+//! the same transaction: a [`renewal`](super::renewal) of both files that begins after it. A deletion is done only when
+//! that renewal has ended.
 //!
-//! Erasures are numbered. A renewal answers for all whose removals were committed when it began; one that is asked for
-//! meanwhile waits for the next, for its records may have been copied before they were removed. Over a restart it only matters that one is owed: the next renewal answers for everything.
+//! Erasures are numbered. A renewal answers for all whose removals were committed when it began. One that is requested
+//! meanwhile waits for the next renewal, because its records may have been copied before they were removed. A restart
+//! keeps only the fact that one is owed: the next renewal answers for everything.
 //!
-//! The alternative is a key for each person, destroyed with the person. It saves the renewal and costs more: ids stand in
-//! keys of trees, so that these would have to be hashed and every stored database rewritten once anyway; the file with
-//! the keys would have to be erased in just the same way; and what is really gone could not be seen by looking for it.
+//! The alternative is a key for each person that is destroyed with the person's data. It avoids the renewal and costs
+//! more. Ids are in the keys of trees: these would have to be hashed, and every stored database rewritten once anyway.
+//! The file with the keys would have to be erased in the same way. And a test could not prove the erasure by a search
+//! for the data.
 //!
-//! What is erased is gone from the files of the store's folder. The blocks that the old files took are free, and hold
-//! their bytes until the file system or the device uses them again; who must rule that out encrypts the disk.
+//! Erased data is gone from the files of the store's folder. The blocks of the old files are free, and hold their bytes
+//! until the file system or the device uses them again. Only an encrypted disk rules that out.
 
 use super::codec;
 use super::core::Core;
@@ -25,25 +27,25 @@ use crate::model::Millis;
 /// Its record in the tree `meta`: since when an erasure is owed.
 const OWED: &[u8] = b"erase";
 
-/// The numbers of the erasures that were asked for and carried out.
+/// The numbers of the erasures that were requested and carried out.
 #[derive(Debug, Default)]
 pub(super) struct Erasures {
     wanted: u64,
     done: u64,
     owed_since: Option<Millis>,
-    /// The decision that is being made asks for one.
+    /// The decision that is being made requests one.
     asking: bool,
 }
 
 impl Erasures {
-    /// What the database says.
+    /// As recorded in the database.
     pub(super) fn restored(owed_since: Option<Millis>) -> Self {
         Erasures { wanted: owed_since.map_or(0, |_| 1), owed_since, ..Erasures::default() }
     }
 
-    /// The memory of a store that was opened again takes the place of an earlier one, and its numbers go on.
+    /// Goes on with the numbers of the memory that this one replaces after the store was opened again.
     pub(super) fn follow(&mut self, earlier: &Erasures) {
-        // What was asked for and is not on disk was refused, or was carried out.
+        // A request that is not on disk was refused, or was carried out.
         let owed = self.are_owed();
         self.wanted = earlier.wanted + u64::from(owed);
         self.done = if owed { earlier.done } else { self.wanted };
@@ -65,7 +67,7 @@ impl Erasures {
     }
 }
 
-/// Do records of this tree tell of a person, or hold a token of one?
+/// Do records of this tree hold a person's token, name or id?
 fn is_about_persons(tree: Tree) -> bool {
     matches!(tree, Tree::Links | Tree::Accounts | Tree::Chores)
 }
@@ -80,7 +82,7 @@ pub(super) fn note_done() -> Write {
     Write { tree: Tree::Meta, key: OWED.to_vec(), value: None }
 }
 
-/// What the record says.
+/// Decodes the record.
 pub(super) fn owed_since(value: Option<&[u8]>) -> Option<Millis> {
     // One that cannot be read is owed, too.
     value.map(|value| codec::decode(Tree::Meta.name(), value).unwrap_or_else(|_| Millis::now()))
@@ -92,21 +94,21 @@ pub(super) fn key() -> &'static [u8] {
 }
 
 impl Core {
-    /// The decision that is being made leaves something behind that must not stay readable.
+    /// The decision that is being made leaves data behind that must not stay readable.
     pub(super) fn ask_for_erasure(&mut self) {
         if !std::mem::replace(&mut self.erasures.asking, true) {
             self.erasures.wanted += 1;
         }
     }
 
-    /// The same, if this write does.
+    /// The same, if this write removes a record about a person.
     pub(super) fn ask_if_removed(&mut self, tree: Tree, value: Option<&[u8]>) {
         if value.is_none() && is_about_persons(tree) {
             self.ask_for_erasure();
         }
     }
 
-    /// The write that goes with the decision that was made, if it asked for an erasure.
+    /// The write that belongs to the decision that was made, if it requested an erasure.
     pub(super) fn erasure_write(&mut self) -> Option<Write> {
         std::mem::take(&mut self.erasures.asking).then(|| {
             self.erasures.owed_since.get_or_insert_with(Millis::now);
@@ -114,7 +116,7 @@ impl Core {
         })
     }
 
-    /// Everything that was removed when this erasure was asked for is gone; deletions that waited for that are done.
+    /// This erasure is carried out; deletions that waited for it are done.
     pub(super) fn erased(&mut self, number: u64) {
         self.erasures.done = self.erasures.done.max(number);
         if !self.erasures.are_owed() {
@@ -125,13 +127,13 @@ impl Core {
 }
 
 impl Store {
-    /// Since when something that was removed can still be read from the store's files; `None` when nothing can.
+    /// Since when removed data can still be read from the store's files; `None` when none can.
     pub fn erasing_since(&self) -> Option<Millis> {
         let core = self.lock();
         core.erasures.owed_since.filter(|_| core.erasures.are_owed())
     }
 
-    /// Asks for an erasure and waits until it is carried out.
+    /// Requests an erasure and waits until it is carried out.
     ///
     /// # Errors
     /// [`Unavailable`] when the store goes down meanwhile; it is carried out when it is back.

@@ -5,8 +5,8 @@
 //!
 //! Linux marks the pages of a file clean even when writing them failed. A later fsync then succeeds without them, reads
 //! still see them in the page cache, and a power cut takes them away together with everything that was appended after
-//! them. [`write_back`] therefore writes the database's bytes over themselves before it is opened, unless the last process
-//! closed it in order: afterwards an fsync speaks for all of them again.
+//! them. [`write_back`] therefore writes the database's bytes over themselves before it is opened, unless the last
+//! process closed it in order: afterwards an fsync speaks for all of them again.
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
@@ -27,8 +27,8 @@ const LOCK: &str = "lock";
 const OWNER_ALONE: u32 = 0o700;
 const PIECE: usize = 1 << 20;
 
-/// Makes the folder, or sees that the one that is there belongs to this process's user, and takes everybody else's
-/// rights from it.
+/// Makes the folder, or checks that the present one belongs to this process's user and removes the rights of all
+/// others.
 pub(super) fn prepare(dir: &Path) -> Result<(), OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     DirBuilder::new().recursive(true).mode(OWNER_ALONE).create(dir).map_err(io)?;
@@ -49,7 +49,7 @@ pub(super) fn prepare(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Takes everybody else's rights from all that is in the folder; sled makes its files as the umask says.
+/// Removes the rights of all others from the files in the folder; sled makes its files as the umask says.
 pub(super) fn tighten(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -83,7 +83,7 @@ pub(super) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Removes what an interrupted step left behind, and brings back the database that was about to be replaced.
+/// Removes leftovers of an interrupted step, and brings back the database that was about to be replaced.
 pub(super) fn clear(dir: &Path) -> io::Result<()> {
     let (database, replaced) = (dir.join(DATABASE), dir.join(REPLACED));
     if !database.exists() && replaced.exists() {
@@ -105,8 +105,8 @@ pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Reads every byte of a folder's files once. sled takes an error while it reads its log for the log's end and
-/// overwrites what comes after; bytes that were read here come from the page cache then.
+/// Reads every byte of a folder's files once. sled takes a read error in its log for the end of the log, and overwrites
+/// the rest. Bytes that were read here come from the page cache when sled reads them.
 pub(super) fn read_all(path: &Path) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     for file in files(path)? {
@@ -122,7 +122,7 @@ pub(super) fn read_all(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Does the disk take writes? Goes through the steps that sled and the backup log depend on.
+/// Does the disk take writes? Makes the calls that sled and the backup log depend on.
 pub(super) fn write_something(dir: &Path) -> io::Result<()> {
     let (probe, renamed) = (dir.join("probe"), dir.join("probe.renamed"));
     let mut options = File::options();
@@ -135,7 +135,7 @@ pub(super) fn write_something(dir: &Path) -> io::Result<()> {
 }
 
 /// Writes the database's bytes over themselves, so that none of them is only in the page cache; see the module's head.
-/// Nobody else may have it open meanwhile.
+/// No other handle may have it open meanwhile.
 pub(super) fn write_back(dir: &Path) -> Result<(), OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let file = match File::options().read(true).write(true).open(dir.join(DATABASE).join("db")) {

@@ -1,12 +1,12 @@
 //! An open sled, behind a guard: the only module that opens, flushes and drops one.
 //!
-//! sled answers some I/O errors with a panic, its destructor among them, and forgets to wake a flush when the write that
-//! it waits for fails on another thread. So every call goes through [`guarded`], which turns panics into a [`Fault`]; a
-//! watching thread wakes flushes that nothing else wakes; and closing happens on a thread of its own, where a panic
-//! cannot meet another one that is already unwinding, which would end the process.
+//! sled answers some I/O errors with a panic, its destructor among them, and forgets to wake a flush when the write
+//! that it waits for fails on another thread. So every call goes through [`guarded`], which turns panics into a
+//! [`Fault`]; a watching thread wakes flushes that nothing else wakes; and closing happens on a thread of its own,
+//! where a panic cannot meet another one that is already unwinding, which would end the process.
 //!
-//! sled has no part that is worth saving after an error: the handle is dropped, the disk is asked again, and the database
-//! is opened anew.
+//! No part of sled is of use after an error: the handle is dropped, the disk is checked, and the database is opened
+//! anew.
 
 use std::any::Any;
 use std::fs::File;
@@ -23,15 +23,15 @@ const SEGMENT: usize = 2 << 20;
 const CACHE_BYTES: u64 = 64 << 20;
 /// How long a flush may wait for a write that has failed.
 const WAKE_EVERY: Duration = Duration::from_millis(500);
-/// How long sled may take to close; what is not closed then keeps its lock until the process ends.
+/// How long sled may take to close. A handle that is still open then keeps its lock until the process ends.
 const CLOSE: Duration = Duration::from_secs(20);
 
-/// Why sled did not do what it was asked for.
+/// The reason why a call to sled failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The operating system refused a read or a write; it may do it the next time.
     Disk(String),
-    /// sled says that its files are not what it wrote. That may still be the consequence of an I/O error.
+    /// sled reports that its files do not hold the bytes that it wrote. An I/O error may still be the cause.
     Suspect(String),
     /// Another handle has the files locked.
     Locked,
@@ -57,7 +57,7 @@ impl From<sled::Error> for Fault {
         use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match &error {
             sled::Error::Io(e) if e.to_string().contains("could not acquire lock") => Fault::Locked,
-            // sled's own complaints about what it read; an error of the operating system has a number, or, where sled
+            // sled's own errors about bytes that it read. An error of the operating system has a number, or, where sled
             // has copied it, the text of one.
             sled::Error::Io(e)
                 if matches!(e.kind(), UnexpectedEof | InvalidData | InvalidInput) && !is_of_system(e) =>
@@ -111,7 +111,7 @@ struct Open {
 }
 
 impl Handle {
-    /// Opens the database in `path` with these trees, making what is not there.
+    /// Opens the database in `path` with these trees, or makes it.
     pub(super) fn open(path: &Path, names: &[&str]) -> Result<Self, Fault> {
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).segment_size(SEGMENT);
         let db = guarded(|| config.open())?;
@@ -121,7 +121,7 @@ impl Handle {
         Ok(handle)
     }
 
-    /// The database is dropped behind the guard from here on, whatever fails next.
+    /// The database is dropped behind the guard from here on, also when the next step fails.
     fn new(db: sled::Db, path: &Path) -> Result<Self, Fault> {
         let opened = File::open(path.join("db")).and_then(|log| Ok((log, Watch::start(db.clone())?)));
         match opened {
@@ -182,12 +182,12 @@ fn closed() -> Fault {
     Fault::Disk("it is closed".into())
 }
 
-/// Drops what belongs to a database on a thread of its own, and waits for it.
+/// Drops the parts of a database on a thread of their own, and waits for that thread.
 fn close<T: Send + 'static>(parts: T) -> bool {
     let (done, ended) = mpsc::channel::<()>();
     let dropping = move || {
         drop(parts);
-        // Nobody waits for one that took too long.
+        // The waiting thread may have given up.
         let _ = done.send(());
     };
     // Where no thread can be had, the closure is dropped right here, and a panic with it is caught.
@@ -202,7 +202,8 @@ fn close<T: Send + 'static>(parts: T) -> bool {
     }
 }
 
-/// A thread that wakes flushes when sled has met an error. Its own call cannot wait: sled looks for the error first.
+/// A thread that wakes waiting flushes after an error in sled. Its own flush never waits: sled looks for the error
+/// first.
 struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -216,7 +217,7 @@ impl Watch {
             while !stopped.load(Ordering::Acquire) {
                 thread::park_timeout(WAKE_EVERY);
                 if db.context.global_error().is_err() {
-                    // What the error is, those learn who wait.
+                    // The waiting flushes return the error.
                     let _ = guarded(|| db.flush());
                 }
             }

@@ -1,27 +1,27 @@
-//! The backup log: what must survive the loss of the whole database, in an append-only file beside it. That is links,
-//! logins, browser sessions, deletions, chores, events that wait, and the deletes still owed to Spaces. And the tide, a
-//! number that tells a database which lost its end.
+//! The backup log: an append-only file beside the database with the records that must survive the loss of it: links,
+//! logins, browser sessions, deletions, chores, waiting events, and the deletes still owed to Spaces. And the tide, a
+//! number by which a database that lost its end is found.
 //!
-//! The committer appends to the backup log in the same breath as it commits: after the database is durable, before
-//! anybody is answered. So it is never behind what was answered. Marks are not in it: when the database is
-//! lost every page is read again, which answers for all of them.
+//! The committer appends to the backup log with each commit: after the database is durable, before any caller is
+//! answered. So no answer is ahead of it. Marks are not in it: when the database is lost every page is read again,
+//! which answers for all of them.
 //!
 //! # Form
 //!
 //! `links.journal` is a row of records: a magic word, the length and the CRC-32 of what follows, and the payload, which
 //! is sealed with the store key (number of the transaction, tree, key, value or nothing). A torn end is left out; a
-//! damaged record in the middle is skipped by looking for the next magic word. The file is replaced by a new one (aside,
-//! fsync, rename) at each start, when it has grown to some times its size, and when something was removed that must not
-//! stay readable ([`renewal`](super::renewal)); so it is bounded by what is alive.
+//! damaged record in the middle is skipped by looking for the next magic word. The file is replaced by a new one
+//! (aside, fsync, rename) at each start, when it has grown to some times its size, and when removed data must not stay
+//! readable ([`renewal`](super::renewal)); so it is bounded by the live records.
 //!
 //! It begins with the removal of a session without a name, which says the number of the newest transaction and no more,
-//! and with the removal of an event without a number, which says that events are in the file: one that an earlier version
-//! wrote has none and is no witness of their absence.
+//! and with the removal of an event without a number, which says that events are in the file: one that an earlier
+//! version wrote has none and is no witness of their absence.
 //!
-//! `tide` holds the number of the newest transaction, written over itself after each commit and not fsynced: it survives
-//! a kill, and after a power cut it can only be *behind*, which says nothing. A database whose own number is behind
-//! the tide or the backup log has lost its end, whatever it says of itself. A byte after the number says that the process
-//! closed the store in order, so that nothing of the database is in the page cache alone.
+//! `tide` holds the number of the newest transaction, written over itself after each commit and not fsynced: it
+//! survives a kill, and after a power cut it can only be *behind*, which says nothing. A database whose own number is
+//! behind the tide or the backup log has lost its end. A byte after the number says that the process closed the store
+//! in order, so that nothing of the database is in the page cache alone.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -126,13 +126,13 @@ impl Journal {
         Ok(())
     }
 
-    /// Puts a draft in force that holds what this one says; this one is the past then.
+    /// Puts a draft with the same records in force instead of this one.
     pub(super) fn replace(&mut self, draft: Draft) -> io::Result<()> {
         *self = draft.put_in_force(self.deletes.clone())?;
         Ok(())
     }
 
-    /// Is most of it of the past?
+    /// Is most of it out of date?
     pub(super) fn has_grown(&self) -> bool {
         self.bytes > SMALL && self.bytes > self.bytes_when_written * GROWTH
     }
@@ -159,7 +159,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Begins one; what an interrupted one left behind is overwritten.
+    /// Begins one, over the file of an interrupted one.
     pub(super) fn begin(dir: &Path, keyring: &Keyring) -> io::Result<Draft> {
         let mut options = File::options();
         options.create(true).truncate(true).write(true).mode(0o600);
@@ -330,7 +330,7 @@ pub(super) struct Tide {
     file: File,
 }
 
-/// What a tide says of the process before.
+/// The tide's record of the process before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Last {
     /// Its newest transaction; 0 where nothing is said.
@@ -342,7 +342,7 @@ pub(super) struct Last {
 impl Tide {
     const NUMBER: usize = 12;
 
-    /// Opens it, making it if need be; and what it says.
+    /// Opens it, making it if need be, and reads it.
     pub(super) fn open(dir: &Path) -> io::Result<(Tide, Last)> {
         let mut options = File::options();
         let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(dir.join(TIDE))?;

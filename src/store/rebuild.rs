@@ -6,25 +6,25 @@
 //! | the disk refuses | an error of the operating system, from sled or from a look at the files | nothing: it is tried again |
 //! | the database is gone or empty | no format record, and a backup log with records | it is filled from the backup log |
 //! | sled refuses it, or panics | twice in a row, on a disk that reads and writes | it is moved aside, a new one is filled |
-//! | it has lost its end | its number is behind the tide or the backup log | what the backup log holds is put right |
+//! | it has lost its end | its number is behind the tide or the backup log | the records of the backup log are restored |
 //! | a single record is damaged | its checksum | it is taken from the backup log, else passed over |
 //! | the backup log is gone, torn or behind | its number | it is rewritten from the database |
 //!
 //! Whenever the database lost anything, every page is marked due: the reads that follow answer for whatever marks and
 //! outbox entries are gone. And nothing is known of the fields that Spaces holds, so that the next event of each object
-//! names all of them; `fields` is therefore not in the backup log, where every write of an object would add to it. Events
-//! that wait are in there. Each of these cases is logged as an error, once.
+//! names all of them; `fields` is therefore not in the backup log, where every write of an object would add to it.
+//! Events that wait are in there. Each of these cases is logged as an error, once.
 //!
 //! # An I/O error is not damage
 //!
-//! sled shows an I/O error in many forms: as itself, as corruption, as a bug to report, as a panic, or as a lock that its
-//! own half-closed handle still holds. Only the first is certain. So what looks like damage is closed, every byte is read,
-//! the disk is asked to write, and the database is opened once more; only when it looks damaged again, and the disk works
-//! after that as well, it is moved aside.
+//! sled shows an I/O error in many forms: as itself, as corruption, as a bug to report, as a panic, or as a lock that
+//! its own half-closed handle still holds. Only the first is certain. So a database that looks damaged is closed, every
+//! byte is read, the disk is tested with a write, and the database is opened once more. It is moved aside only when it
+//! looks damaged again and the disk passes the same test after that.
 //!
 //! One damaged database is kept, the newest: it is the one that the log has just named, an older one was replaced by a
-//! database that worked, and each holds data of persons who may have asked to be forgotten since. For that reason the next
-//! erasure removes it ([`renewal`](super::renewal)).
+//! database that worked, and each holds data of persons who may have asked to be forgotten since. For that reason the
+//! next erasure removes it ([`renewal`](super::renewal)).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ use crate::model::{Cause, LinkKey, Millis};
 
 /// Writes in one transaction of a rebuild.
 const AT_ONCE: usize = 256;
-/// What the backup log answers for as a whole; of the outbox it holds only the deletes.
+/// The trees that the backup log holds as a whole; of the outbox it holds only the deletes.
 pub(super) const JOURNALED: [Tree; 6] =
     [Tree::Links, Tree::Accounts, Tree::Sessions, Tree::Deletions, Tree::Chores, Tree::Notices];
 
@@ -52,14 +52,14 @@ pub(super) struct Opened {
     pub tide: Tide,
     /// The number of the newest transaction.
     pub batch: u64,
-    /// What had to be mended, in words; `None` when nothing was.
+    /// A description of the damage that was mended.
     pub mended: Option<String>,
 }
 
-/// Opens the store in `dir`, whose lock is held, mending what can be mended.
+/// Opens the store in `dir`, whose lock is held, and mends it where it is damaged.
 ///
 /// # Errors
-/// [`OpenError`] for a disk that refuses, and for what a person must decide: another key, a newer format.
+/// [`OpenError`] for a disk that refuses, another key, a newer format.
 pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let fault = |fault| OpenError::of(dir, fault);
@@ -85,7 +85,7 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     if let Some(text) = &mended {
         let links = guarded(|| restore(&engine, &replay, &mut batch)).map_err(fault)?;
         if aside.is_none() {
-            // Its log still holds what was removed with the end that it lost.
+            // Its log still holds records whose removal was in the end that it lost.
             commit(&engine, vec![erasure::note_owed()], &mut batch).map_err(fault)?;
         }
         tracing::error!(store = %dir.display(), what = %text, links, damaged_journal_records = replay.damaged, "the store is restored; every page is read again");
@@ -103,7 +103,7 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     Ok(Opened { engine, journal, tide, batch, mended })
 }
 
-/// The database, and what was moved aside to have one: what was found, and where that lies now.
+/// The database; and if a damaged one was moved aside, the damage and its new path.
 fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Engine, Option<(String, PathBuf)>), OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let fault = |fault| OpenError::of(dir, fault);
@@ -146,7 +146,7 @@ fn commit(engine: &Engine, writes: Vec<Write>, batch: &mut u64) -> Result<(), Fa
     }
 }
 
-/// Everything that the backup log answers for becomes what it says; every link is due.
+/// Restores the trees of the backup log; every link is due.
 fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, Fault> {
     let mut writes = Vec::new();
     for tree in JOURNALED.into_iter().filter(|tree| *tree != Tree::Notices || replay.has_events) {
@@ -214,7 +214,7 @@ fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(),
     if writes.is_empty() { Ok(()) } else { commit(engine, writes, batch) }
 }
 
-/// What the database holds that belongs into the backup log.
+/// The records of the database that belong into the backup log.
 fn journaled(engine: &Engine) -> Result<BTreeMap<Place, Vec<u8>>, Fault> {
     let mut live = BTreeMap::new();
     for tree in JOURNALED.into_iter().chain([Tree::Outbox]) {

@@ -1,14 +1,14 @@
-//! A renewal: the database and the backup log are written anew, so that nothing is left in them of what was removed.
+//! A renewal: the database and the backup log are written anew, so that no removed record is left in them.
 //!
-//! The committer makes it between its commits, in steps of some milliseconds, so that no delivery waits for it much
-//! longer than for a commit. A fresh database and a fresh backup log are filled beside those in force, record by record
-//! in the order of their keys. Each commit that happens meanwhile goes into the old ones, durably, and then into the fresh
+//! The committer makes it between its commits, in steps of some milliseconds, so that a delivery waits little longer
+//! than for a commit. A fresh database and a fresh backup log are filled beside those in force, record by record in the
+//! order of their keys. Each commit that happens meanwhile goes into the old ones, durably, and then into the fresh
 //! ones; so a record behind the one that was copied last is kept up to date, and one before it is overwritten with the
-//! same value when its turn comes. When all is copied the fresh ones are made durable and take the place of the old ones.
+//! same value when its turn comes. When all is copied, the fresh files are made durable and replace the old ones.
 //!
-//! # What a power cut leaves behind
+//! # After a power cut
 //!
-//! | cut after | what is found | what the next start does |
+//! | cut after | state of the folder | next start |
 //! |---|---|---|
 //! | any step before the renames | `sled`, and an unfinished `sled.new` and `links.journal.new` | removes the unfinished |
 //! | `sled` is renamed to `sled.old` | no `sled` | renames it back: it has every commit |
@@ -16,13 +16,13 @@
 //! | the backup log is renamed | both fresh | goes on, removes `sled.old` |
 //!
 //! The fresh database carries a number above that of every commit before it, so it is never taken for one that lost its
-//! end. Nobody is told that anything is erased before `sled.old` is removed.
+//! end. The erasure counts as carried out only after `sled.old` is removed.
 //!
 //! # How often
 //!
-//! A renewal costs as much as the store is large. The next one waits until thirty times as long has passed as the last one
-//! took, at least a second and at most ten minutes; what is asked for meanwhile is answered by that one. So renewals take
-//! no more than some hundredths of the time, and what was removed is gone after ten minutes and the time of two renewals.
+//! A renewal costs as much as the store is large. The next one waits until thirty times as long has passed as the last
+//! one took, at least a second and at most ten minutes, and answers for all requests up to its begin. So renewals take
+//! no more than some hundredths of the time, and removed data is gone after ten minutes and the time of two renewals.
 //! One that fails, on a full disk for one, changes nothing; it is tried again after a while that grows to ten minutes.
 
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ impl Renewal {
         })
     }
 
-    /// A commit went into the old files: it goes into the fresh ones as well.
+    /// Applies a commit that went into the old files.
     pub(super) fn also(&mut self, writes: &[Write], batch: u64, records: &[u8]) -> Result<(), Fault> {
         self.fresh.apply(writes, batch)?;
         Ok(self.draft.add(records)?)
@@ -104,7 +104,7 @@ impl Renewal {
         Ok(self.draft.seal(keyring, last + 1)?)
     }
 
-    /// Puts sealed files in the place of the old ones. After an error the store must be opened anew.
+    /// Replaces the old files by the sealed ones. After an error the store must be opened anew.
     pub(super) fn replace(self, journal: &mut Journal) -> Result<Engine, Fault> {
         let Renewal { dir, fresh, draft, .. } = self;
         std::fs::rename(dir.join(folder::DATABASE), dir.join(folder::REPLACED))?;

@@ -6,9 +6,9 @@
 //! looks, and none with the earlier key is made after it.
 //!
 //! Tokens and login links come first, a few in each transaction. Then the database and the backup log are written anew
-//! ([`erasure`](super::erasure)), for older records are in both as they were sealed; and the text that tells a wrong key
-//! at start comes last: once that one is sealed with the present key, everything is. A rotation that was cut short goes on at the next start; one that was
-//! overtaken by another leaves the rest to that one.
+//! ([`erasure`](super::erasure)), for older records are in both as they were sealed; and the text that tells a wrong
+//! key at start comes last: once that one is sealed with the present key, everything is. A rotation that was cut short
+//! goes on at the next start; one that was overtaken by another leaves the rest to that one.
 
 use super::codec;
 use super::core::{AccountKey, Core};

@@ -2,9 +2,9 @@
 //! then the disk works again. The calls are wrapped by a preloaded library (`shim.c`), compiled here by the C compiler
 //! that Rust's linker needs anyway.
 //!
-//! What must hold after each pattern: the daemon takes deliveries again, by itself or after it ended with a code on
-//! which systemd starts it; no acknowledged delivery is lost; every link is there; nothing was taken for damage, since
-//! nothing was damaged; and events reach their receiver.
+//! After each pattern the daemon takes deliveries again, by itself or after it ended with a code on which systemd
+//! starts it. No acknowledged delivery is lost, every link is there, events reach their receiver, and nothing was taken
+//! for damage, since nothing was damaged.
 //!
 //! `PAGESYNCD_DISK_ROUNDS` says how many patterns are tried (a few without it), `PAGESYNCD_DISK_SEED` repeats a run's
 //! choices.
@@ -162,7 +162,7 @@ impl Site {
         taken
     }
 
-    /// Does what systemd does: a daemon that ended by itself is started again, unless its code says that a person must
+    /// Plays systemd: a daemon that ended by itself is started again, unless its code says that a person must
     /// act first.
     async fn supervise(&mut self) {
         let how = self.ground.daemon.how_it_ended();
@@ -208,11 +208,11 @@ impl Site {
         if within(PATIENCE, async || self.ground.at_rest().await).await.is_none() {
             panic!("{scene}: the daemon does not come to rest\n{}", self.ground.account().await);
         }
-        let told = within(PATIENCE, async || {
+        let again = within(PATIENCE, async || {
             self.book.tell_again(&self.http).await;
             self.book.unacknowledged().is_empty() && self.ground.untrue().is_empty()
         });
-        assert!(told.await.is_some(), "{scene}: not everything is true again\n{}", self.ground.account().await);
+        assert!(again.await.is_some(), "{scene}: not everything is true again\n{}", self.ground.account().await);
         let erased = within(PATIENCE, async || {
             let idle = |status: serde_json::Value| {
                 status["store"]["erasing_since"].is_null() && status["notify"]["waiting"] == 0
@@ -280,8 +280,8 @@ async fn an_error_that_passes_while_the_store_is_opened_is_no_damage() {
     survives(fsyncs.chain(others), 2).await;
 }
 
-/// Linux marks pages clean that could not be written, so that a later fsync says nothing of them. What is acknowledged
-/// after that must not depend on them.
+/// Linux marks pages clean that could not be written, so that a later fsync does not cover them. Acknowledgements after
+/// that must not depend on them.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_failed_fsync_has_dropped_is_not_built_upon() {
     let mut site = Site::new(3, 0).await;
@@ -408,7 +408,7 @@ fn pattern(dice: &mut StdRng) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_fails_on_the_disk_is_made_good_when_it_works_again() {
+async fn any_failure_of_the_disk_is_made_good_when_it_works_again() {
     let seed = wish("PAGESYNCD_DISK_SEED").unwrap_or_else(|| rand::rng().random_range(0..1 << 48));
     let rounds = wish("PAGESYNCD_DISK_ROUNDS").unwrap_or(8);
     println!("failing disk: PAGESYNCD_DISK_SEED={seed}, {rounds} rounds");

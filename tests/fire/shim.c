@@ -12,9 +12,9 @@
  *     lose sled/db 6                    the first fsync of this file that has so many pages to write fails and leaves
  *                                       them clean, as on Linux: they are lost unless they are written once more
  *
- * Calls are w write, f fsync, r rename, o open, t truncate, d read; `-` as the paths of `chance` means all of them. The
- * number of faults is kept as text at byte 2048 of the control file, and at byte 2112 the number of pages that were lost
- * so far; from byte 4096 on there is a byte for each page of the file, 1 for those that are lost.
+ * Calls are w write, f fsync, r rename, o open, t truncate, d read; `-` as the paths of `chance` means all of them. At
+ * byte 2048 of the control file is the number of faults as text, and at byte 2112 the number of pages that were lost so
+ * far. From byte 4096 on there is a byte for each page of the file, 1 for those that are lost.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -47,7 +47,7 @@ static struct script {
 } scripts[MOST_SCRIPTS];
 static size_t scripts_count;
 static char generation[9], folder[256], calls[16], errors[8], paths[128], losing[128];
-/* Of the file that loses pages: those written since the last fsync, and how often an fsync failed, as each file knows. */
+/* Of the file that loses pages: pages written since the last fsync, and failures of fsync, as far as each fd saw them. */
 static unsigned char dirty[PAGES];
 static unsigned failures, known[MOST_FDS];
 static long lost, most_pages;
@@ -90,7 +90,8 @@ static void read_rules(void) {
         sscanf(line, "folder %255s", folder);
         sscanf(line, "lose %127s %ld", losing, &most_pages);
         struct script *one = &scripts[scripts_count];
-        if (scripts_count < MOST_SCRIPTS && sscanf(line, "script %15s %127s %63s", one->call, one->path, one->outcomes) == 3) {
+        if (scripts_count == MOST_SCRIPTS) continue;
+        if (sscanf(line, "script %15s %127s %63s", one->call, one->path, one->outcomes) == 3) {
             one->next = 0;
             scripts_count++;
         }

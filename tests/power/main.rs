@@ -65,7 +65,7 @@ impl Subject {
         }
     }
 
-    /// What stands on a disk that was looked at and showed these words.
+    /// The words of a disk after a look at it that showed these.
     fn after_looking(self, words: Words) -> Words {
         match self {
             Subject::Store => mixture::after_looking(words),

@@ -1,5 +1,5 @@
-//! The daemon's store under the daemon's own mixture: pages linked and linked again, marks, reads staged with bodies
-//! of many lengths, writes settled, links dropped, sessions, login links, used states, deletions; and the notices of it.
+//! The daemon's store under the daemon's own mixture: pages linked and linked again, marks, reads staged with bodies of
+//! many lengths, writes settled, links dropped, sessions, login links, used states, deletions; and the notices of it.
 //!
 //! Each task has users and pages of its own and does one thing at a time, so it knows what will stand after each; what
 //! runs side by side shares transactions all the same.
@@ -224,8 +224,8 @@ async fn look_at(store: &Store, name: &str) -> Result<String, String> {
     })
 }
 
-/// Some things can be looked at only by using them up: a login link is gone then, and a nonce is used, whatever it was
-/// before. A nonce is looked at that no acknowledged operation used when the power went while its operation was under way.
+/// A look uses some records up: a login link is gone then, and a nonce is used. A look finds an unused nonce when the
+/// power was cut before its operation was durable.
 pub fn after_looking(words: Words) -> Words {
     let kept = words.into_iter().filter(|(name, _)| !name.starts_with("login/"));
     kept.map(|(name, words)| if name.starts_with("nonce/") { (name, "used".into()) } else { (name, words) }).collect()

@@ -157,7 +157,7 @@ async fn a_store_that_panics_comes_back_and_one_that_does_it_twice_ends_the_proc
     town.drill("store").await;
     town.drill("store").await;
     town.deliver(delivery(&[&page])).await;
-    // Whatever commits next is the second one.
+    // The next commit, of any caller, is the second one.
     let next = town.http.post(format!("{}/facebook/webhook", town.base));
     let body = delivery(&[&town.nth(1)]);
     let next = next.header("x-hub-signature-256", town.world().sign(body.as_bytes())).body(body);

@@ -251,7 +251,7 @@ fn marks_of(town: &Town, person: &str) -> Vec<String> {
     })
 }
 
-/// Of these marks of a person, those that the store's files show to somebody who has its key.
+/// The marks of a person that the store's files show to a holder of its key.
 fn traces(town: &Town, user: UserId, person: &str, marks: &[String]) -> Vec<String> {
     let key = parse_key(town.setting("store.key").as_str().unwrap()).unwrap();
     let ring = Keyring::new(*key, Vec::new());

@@ -1,5 +1,5 @@
-//! What is gone is gone from the files: every file of the store is searched, in the clear and with the store key, for
-//! what it must not hold any more.
+//! Erasure: every file of the store is searched, in clear text and with the store key, for data that it must not hold
+//! any more.
 
 use super::traces::Traces;
 use super::*;
@@ -15,16 +15,16 @@ fn person(id: &str) -> AppUserId {
     id.parse().unwrap()
 }
 
-struct Household {
+struct Fixture {
     dir: tempfile::TempDir,
     store: Store,
     user: UserId,
     links: Vec<LinkKey>,
 }
 
-impl Household {
+impl Fixture {
     /// Zelda with three pages, whose tokens were renewed once, and Bruno with one of another user.
-    async fn new() -> Household {
+    async fn new() -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         store.switch_notices(true);
@@ -38,7 +38,7 @@ impl Household {
             read_and_stage(&store, &link, 1, b"{\"data\":[]}").await;
             settle(&store, &link).await;
         }
-        Household { dir, store, user, links }
+        Fixture { dir, store, user, links }
     }
 
     fn contexts(&self) -> Vec<Vec<u8>> {
@@ -106,41 +106,41 @@ const OF_ZELDA: [&str; 6] = [
 
 #[tokio::test]
 async fn the_search_finds_what_is_there() {
-    let household = Household::new().await;
-    assert_eq!(household.shown(&OF_ZELDA), OF_ZELDA, "with the key, everything shows, older tokens too");
-    assert_eq!(household.shown(&["EAAB-new-page-token-9-of-2210000000000777"]), Vec::<String>::new());
-    household.store.close().await;
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.shown(&OF_ZELDA), OF_ZELDA, "with the key, everything shows, older tokens too");
+    assert_eq!(fixture.shown(&["EAAB-new-page-token-9-of-2210000000000777"]), Vec::<String>::new());
+    fixture.store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_person_is_in_any_file_once_the_deletion_is_done() {
-    let household = Household::new().await;
-    let store = &household.store;
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
     store.forget_person(&person(ZELDA), "a-code").await.unwrap();
     assert!(store.deletion("a-code").unwrap().done_at.is_none());
     for link in store.outbox_links() {
         settle(store, &link).await;
     }
     until("the deletion is done", async || store.deletion("a-code").unwrap().done_at.is_some()).await;
-    assert_eq!(household.shown(&OF_ZELDA), Vec::<String>::new());
+    assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
     assert!(store.size_on_disk() > 0, "the new database is known by its own name");
     // The other person has everything, the daemon goes on, and so it is after a start.
-    assert_eq!(household.shown(&[BRUNO, "Bruno"]).len(), 2);
+    assert_eq!(fixture.shown(&[BRUNO, "Bruno"]).len(), 2);
     assert_eq!(store.counts().links, 1);
     store.close().await;
-    let again = open(household.dir.path());
+    let again = open(fixture.dir.path());
     assert_eq!((again.mended(), again.counts().links), (None, 1));
     assert!(again.deletion("a-code").unwrap().done_at.is_some());
-    assert_eq!(household.shown(&OF_ZELDA), Vec::<String>::new());
+    assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
     again.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_is_done_only_when_its_erasure_is() {
-    let household = Household::new().await;
-    let store = &household.store;
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
     // In the way of the fresh database.
-    let in_the_way = household.dir.path().join("links.journal.new");
+    let in_the_way = fixture.dir.path().join("links.journal.new");
     std::fs::create_dir(&in_the_way).unwrap();
     store.forget_person(&person(ZELDA), "a-code").await.unwrap();
     for link in store.outbox_links() {
@@ -149,34 +149,34 @@ async fn a_deletion_is_done_only_when_its_erasure_is() {
     let deletion = store.deletion("a-code").unwrap();
     assert_eq!((deletion.erasing, deletion.done_at, deletion.open), (true, None, 0));
     assert!(store.erasing_since().is_some());
-    // Over a start as well.
+    // A start changes nothing about that.
     store.close().await;
     std::fs::remove_dir(&in_the_way).unwrap();
-    let again = open(household.dir.path());
+    let again = open(fixture.dir.path());
     until("the deletion is done", async || again.deletion("a-code").unwrap().done_at.is_some()).await;
     assert_eq!(again.erasing_since(), None);
-    assert_eq!(household.shown(&OF_ZELDA), Vec::<String>::new());
+    assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
     again.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deauthorization_erases_the_login() {
-    let household = Household::new().await;
-    let store = &household.store;
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
     store.park_person(&person(ZELDA), Why::AppRemoved).await.unwrap();
     until("it is erased", async || store.erasing_since().is_none()).await;
     let login = [NAME, "EAAB-old-user-token-of-2210000000000777", "EAAB-new-user-token-of-2210000000000777"];
-    assert_eq!(household.shown(&login), Vec::<String>::new());
+    assert_eq!(fixture.shown(&login), Vec::<String>::new());
     assert_eq!(store.counts().links, 4, "the links wait for a new login");
     store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unlink_erases_the_tokens_when_nothing_is_left_to_do_with_them() {
-    let household = Household::new().await;
-    let store = &household.store;
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
     let how = Unlinking { keep_objects: false, revoke: true };
-    store.unlink(&household.links, how).await.unwrap();
+    store.unlink(&fixture.links, how).await.unwrap();
     for link in store.outbox_links() {
         settle(store, &link).await;
     }
@@ -184,11 +184,11 @@ async fn an_unlink_erases_the_tokens_when_nothing_is_left_to_do_with_them() {
         store.finish_chore(&standing.chore, standing.seq).await.unwrap();
     }
     until("it is erased", async || store.erasing_since().is_none()).await;
-    assert_eq!(household.shown(&OF_ZELDA), Vec::<String>::new());
+    assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
     store.close().await;
 }
 
-/// What is decided and not committed yet is still in the database, and may be copied before it is removed.
+/// A record whose removal waits in the queue is still in the database, and may be copied before it is removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_answers_for_nothing_that_waits_in_the_queue() {
     let dir = tempfile::tempdir().unwrap();
@@ -295,9 +295,9 @@ async fn an_interrupted_renewal_is_taken_back_or_kept() {
         &|dir| std::fs::rename(dir.join("sled"), dir.join("sled.old")).unwrap(),
     ];
     for state in states {
-        let household = Household::new().await;
-        household.store.close().await;
-        let dir = household.dir.path();
+        let fixture = Fixture::new().await;
+        fixture.store.close().await;
+        let dir = fixture.dir.path();
         state(dir);
         let store = open(dir);
         assert_eq!((store.mended(), store.counts().links), (None, 4));

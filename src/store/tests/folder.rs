@@ -1,4 +1,4 @@
-//! The store's folder: for its owner alone, whatever it was before.
+//! The store's folder is for its owner alone.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 

@@ -1,12 +1,12 @@
-//! The search for traces: what the files of a store show to somebody who has its key, with the names under which tokens
-//! are sealed. The stories use it as well.
+//! The search for traces: reads the files of a store as a holder of its key would, with the names under which tokens
+//! are sealed. The stories use it, too.
 
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-/// Opens what is sealed under a name.
+/// Opens a sealed text by the name under which it was sealed.
 pub type Open<'a> = dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>> + 'a;
 
 /// The bytes of every file, and the texts of everything sealed in them that opened.
@@ -34,7 +34,7 @@ impl<'a> Traces<'a> {
     }
 
     fn folder(&mut self, dir: &Path) {
-        // What goes in the middle of the search is gone.
+        // A file may be removed in the middle of the search.
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {
