@@ -352,7 +352,10 @@ impl Committer {
             self.take(order);
         }
         self.refuse(reason);
-        self.renewal = None;
+        if self.renewal.take().is_some() {
+            // It may have taken the room that the commit lacked.
+            self.schedule.failed();
+        }
         drop_engine(&inner);
         let (mut said, mut locked_since) = (String::new(), None);
         for pause in REOPEN.iter().chain(std::iter::repeat(&REOPEN[REOPEN.len() - 1])) {

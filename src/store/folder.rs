@@ -26,6 +26,8 @@ const DAMAGED: &str = "sled.damaged-";
 const LOCK: &str = "lock";
 const OWNER_ALONE: u32 = 0o700;
 const PIECE: usize = 1 << 20;
+/// Room that a copy of the database leaves to others.
+const MARGIN: u64 = 16 << 20;
 
 /// Makes the folder, or checks that the present one belongs to this process's user and removes the rights of all
 /// others.
@@ -158,6 +160,22 @@ pub(super) fn write_back(dir: &Path) -> Result<(), OpenError> {
         }
     }
     file.sync_all().map_err(io)
+}
+
+/// Is there room for a second copy of the database and the backup log? Without a margin the copy would take the last
+/// blocks from the commits.
+pub(super) fn has_room_for_a_copy(dir: &Path, backup_log: &Path) -> io::Result<()> {
+    let mut needed = MARGIN + fs::metadata(backup_log)?.len();
+    for file in files(&dir.join(DATABASE))? {
+        needed += fs::metadata(file)?.len();
+    }
+    let disk = rustix::fs::statvfs(dir)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= needed {
+        return Ok(());
+    }
+    let text = format!("{} MB are free and {} MB are needed", free >> 20, needed >> 20);
+    Err(io::Error::new(io::ErrorKind::StorageFull, text))
 }
 
 /// Moves a damaged database out of the way, under a name that says when; returns that name.

@@ -76,6 +76,11 @@ pub(super) struct Journal {
 }
 
 impl Journal {
+    /// Its path.
+    pub(super) fn path(dir: &Path) -> PathBuf {
+        dir.join(FILE)
+    }
+
     /// Reads the journal in `dir`; an empty one where there is none.
     pub(super) fn read(dir: &Path, keyring: &Keyring) -> io::Result<Replay> {
         let bytes = match std::fs::read(dir.join(FILE)) {

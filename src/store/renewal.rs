@@ -23,7 +23,8 @@
 //! A renewal costs as much as the store is large. The next one waits until thirty times as long has passed as the last
 //! one took, at least a second and at most ten minutes, and answers for all requests up to its begin. So renewals take
 //! no more than some hundredths of the time, and removed data is gone after ten minutes and the time of two renewals.
-//! One that fails, on a full disk for one, changes nothing; it is tried again after a while that grows to ten minutes.
+//! One that fails changes nothing, and does not begin on a disk without room for both copies; it is tried again after a
+//! pause that grows to ten minutes.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -60,6 +61,7 @@ impl Renewal {
     pub(super) fn begin(dir: &Path, keyring: &Keyring, covers: Option<u64>) -> Result<Self, Fault> {
         let began = Instant::now();
         folder::remove_folder(&dir.join(folder::REPLACED))?;
+        folder::has_room_for_a_copy(dir, &Journal::path(dir))?;
         if covers.is_some() && folder::remove_damaged(dir, false)? > 0 {
             tracing::info!(store = %dir.display(), "store: the damaged database that was kept is removed, it may hold what is to be erased");
         }

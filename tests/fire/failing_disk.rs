@@ -316,6 +316,29 @@ async fn what_a_failed_fsync_has_dropped_is_not_built_upon() {
     site.end().await;
 }
 
+/// A disk without room for a second copy of the store delays the erasure and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_waits_for_room_and_takes_none_from_the_commits() {
+    let mut site = Site::new(3, 1).await;
+    let disk = match &site.ground.disk {
+        Ok(disk) => disk,
+        Err(reason) => return println!("skipped: the store has no disk of its own ({reason})"),
+    };
+    disk.fill_but(12);
+    assert!(site.come_and_go().await);
+    let waits = within(PATIENCE, async || {
+        assert!(site.deliver().await, "the disk has room for a delivery");
+        site.ground.log().contains("cannot be erased yet")
+    });
+    assert!(waits.await.is_some(), "nothing says that the erasure waits\n{}", site.ground.account().await);
+    assert!(site.ground.status().await.unwrap()["store"]["erasing_since"].is_string());
+    assert!(!site.ground.store_files().iter().any(|name| name.contains("new")), "{:?}", site.ground.store_files());
+    disk.relieve();
+    site.judge("room again").await;
+    assert!(!site.ground.log().contains("the store cannot write"));
+    site.end().await;
+}
+
 /// systemd's end of the notification socket: everything that was sent, in order.
 struct Notified(Arc<Mutex<Vec<String>>>);
 

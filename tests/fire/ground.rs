@@ -264,6 +264,11 @@ impl Ground {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
+    /// The whole log.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// Reads what was logged since the last time.
     pub fn listen(&mut self) -> Heard {
         let Ok(mut file) = std::fs::File::open(&self.log) else { return Heard::default() };
