@@ -133,8 +133,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return exit::finish(output::seen(printed));
         }
     };
+    let private = keep_memory_private();
     let program = Program::new(arguments.first().map(OsString::as_os_str), &cli.config);
-    exit::finish(dispatch(cli, &program).map_err(|failure| program.say_failure(failure)))
+    exit::finish(dispatch(cli, &program, private).map_err(|failure| program.say_failure(failure)))
 }
 
 /// The life of a session, within the bounds of `session.ttl`.
@@ -144,11 +145,17 @@ fn ttl(text: &str) -> Result<Duration, String> {
     crate::config::check_session_ttl(ttl).map(|()| ttl)
 }
 
-fn dispatch(cli: Cli, program: &Program) -> Result<(), Failure> {
+/// Keeps secrets and tokens in memory from core files, and from other processes of the same user.
+fn keep_memory_private() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result<(), Failure> {
     let Cli { config, json, verb } = cli;
     let door = || client::Door::find(&config);
     match verb {
-        Verb::Run => run::run(&config),
+        Verb::Run => run::run(&config, private),
         Verb::Check { online } => check::check(&config, online, json),
         #[cfg(feature = "sandbox")]
         Verb::Sandbox(args) => sandbox::sandbox(args, program),

@@ -63,7 +63,8 @@
 //!
 //! *Unlink, deauthorize, delete.* A link that goes takes its token and marks with it and owes Spaces a delete. A person
 //! who removed the app has their links parked; one who asks to be forgotten has them dropped, and [`purge`] does that
-//! for a list. What is left to do at Facebook then are [`chore`]s.
+//! for a list. What is left to do at Facebook then are [`chore`]s. The store's files are written anew after that, so that
+//! removed data cannot be read from them any more; only then a deletion shows as done.
 //!
 //! *Trouble.* A Graph error has a kind, and the kind decides ([`graph`]): try again, wait as long as a limit asks,
 //! leave a field out, or park the link until a person links it again ([`health`]). Spaces being away keeps the outbox

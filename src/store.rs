@@ -5,7 +5,7 @@
 //!
 //! | tree | key | value |
 //! |---|---|---|
-//! | `meta` | `format`, `check` | layout version; a sealed known text that finds a wrong store key |
+//! | `meta` | `format`, `check`, `batch`, `erase` | layout version; a sealed known text that finds a wrong store key; the number of the newest transaction; since when an erasure is owed |
 //! | `links` | link | [`LinkRecord`]: names, health, subscription, the sealed page token |
 //! | `marks` | link | [`Mark`]: a read is owed |
 //! | `outbox` | link | [`Staged`]: a write or a delete is owed |
@@ -38,6 +38,10 @@
 //! soon and then every few seconds, until it can. Memory is then read from disk as at start, so what was decided and
 //! not made durable is forgotten, exactly as after a crash; readers that were under way are fenced off by the ledger.
 //!
+//! [`handle`] is the only module that touches sled's life: its panics are caught there, its destructor's too.
+//! [`folder`] locks the store for this process and asks the disk whether it works; [`committer`] says when the process
+//! must end.
+//!
 //! # What a half-done step looks like at start
 //!
 //! Nothing is half done: each transaction holds all the writes of the decisions in it. A mark without a read is read,
@@ -46,8 +50,13 @@
 //!
 //! # When the database itself is damaged or gone
 //!
-//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions, chores) in a second file, in step with the
-//! database; [`rebuild`] opens whatever is there, mends it, and says so.
+//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions, chores, events that wait) in a
+//! second file, in step with the database; [`rebuild`] opens whatever is there, mends it, and says so.
+//!
+//! # When something is to be gone
+//!
+//! Both files append. A decision that removes data about a person requests an [`erasure`]: a [`renewal`] writes both
+//! files anew beside the ones in force, between the commits, and replaces them. A deletion is done only after that.
 
 pub mod chores;
 pub mod codec;
@@ -55,7 +64,10 @@ mod committer;
 mod core;
 pub mod deletions;
 mod engine;
+mod erasure;
+mod folder;
 pub mod grants;
+mod handle;
 pub mod imports;
 pub(crate) mod journal;
 mod links;
@@ -63,6 +75,7 @@ pub mod notices;
 pub mod people;
 mod rebuild;
 pub mod records;
+mod renewal;
 pub mod rotation;
 pub mod seal;
 pub mod sessions;
@@ -71,6 +84,7 @@ pub mod unlink;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -219,6 +233,10 @@ struct Inner {
     progress: watch::Sender<u64>,
     /// Bumped when notices were decided.
     notices: watch::Sender<u64>,
+    /// Why the store cannot go on in this process.
+    given_up: watch::Sender<Option<Arc<str>>>,
+    /// Bumped when an erasure was carried out.
+    erased: watch::Sender<u64>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     mended: Mutex<Option<String>>,
 }
@@ -249,9 +267,11 @@ impl Store {
     /// unreadable, or written by a newer version.
     pub fn open(dir: &Path, keyring: Keyring) -> Result<Self, OpenError> {
         let keyring = Arc::new(keyring);
+        folder::prepare(dir)?;
+        let lock = folder::lock(dir)?;
         let rebuild::Opened { engine, journal, tide, batch, mended } = rebuild::open(dir, &keyring)?;
-        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-        let core = Core::load(&engine, sender)?;
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let core = Core::load(dir, &engine, sender)?;
         let inner = Arc::new(Inner {
             dir: dir.to_owned(),
             opened_at: core.seq(),
@@ -263,11 +283,14 @@ impl Store {
             condition: watch::Sender::new(Condition::Up),
             progress: watch::Sender::new(0),
             notices: watch::Sender::new(0),
+            given_up: watch::Sender::new(None),
+            erased: watch::Sender::new(0),
             thread: Mutex::new(None),
             mended: Mutex::new(mended),
         });
-        let committer = committer::spawn(inner.clone(), committer::Pen { journal, tide, batch }, receiver)
-            .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        let committer =
+            committer::spawn(inner.clone(), committer::Files { journal, tide, batch, _lock: lock }, receiver)
+                .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         *inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(committer);
         Ok(Store { inner })
     }
@@ -280,6 +303,25 @@ impl Store {
             // A committer that panicked has said so through the panic hook, and nothing is left to wait for.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+
+    /// Does the committer take orders from its queue within this time? It does so while the disk refuses, too. A thread
+    /// that hangs or is gone does not.
+    pub async fn has_pulse(&self, within: Duration) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.lock().send(committer::Order::Pulse(answer));
+        matches!(tokio::time::timeout(within, answered).await, Ok(Ok(())))
+    }
+
+    /// Says why once the store cannot go on in this process: it must end then, and be started again.
+    pub fn given_up(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.inner.given_up.subscribe()
+    }
+
+    /// Lets the thread that writes panic over its next commit.
+    #[cfg(any(test, feature = "sandbox"))]
+    pub fn drill(&self) {
+        self.lock().send(committer::Order::Drill);
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
@@ -501,7 +543,7 @@ impl Store {
 
     /// Bytes that the store takes on disk; 0 while it is being opened again.
     pub fn size_on_disk(&self) -> u64 {
-        self.read(Engine::size_on_disk).unwrap_or(0)
+        self.read(|engine| Ok(engine.size_on_disk())).unwrap_or(0)
     }
 
     /// The folder it lies in.
@@ -509,15 +551,14 @@ impl Store {
         &self.inner.dir
     }
 
-    /// Reads from the trees; the engine is gone while the store is being opened again, and a sled that panics on a
-    /// damaged page is an error here, not a panic.
-    fn read<T>(&self, look: impl FnOnce(&Engine) -> T) -> Result<T, Unavailable> {
+    /// Reads from the trees; the engine is gone while the store is being opened again. A read that the disk refuses is
+    /// an error, never an absence. After any fault the store is opened again.
+    fn read<T>(&self, look: impl FnOnce(&Engine) -> Result<T, handle::Fault>) -> Result<T, Unavailable> {
         let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
         let Some(engine) = engine.as_ref() else { return Err(Unavailable { reason: "it is being reopened".into() }) };
-        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(engine)));
-        looked.map_err(|_| {
+        handle::guarded(|| look(engine)).map_err(|fault| {
             self.lock().suspect();
-            Unavailable { reason: "the store is damaged (sled panicked while reading); it is being mended".into() }
+            Unavailable { reason: format!("it cannot be read ({fault}), it is being reopened").into() }
         })
     }
 }

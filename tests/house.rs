@@ -246,6 +246,22 @@ fn commands_in_the_readme_are_understood() {
     }
 }
 
+/// Does a command hold all the words of another one?
+fn includes(command: &str, words: &str) -> bool {
+    let command: Vec<&str> = command.split_whitespace().collect();
+    words.split_whitespace().all(|word| command.contains(&word))
+}
+
+#[test]
+fn the_checks_run_the_tests_as_the_readme_says() {
+    let (readme, checks) = (read("README.md"), read(".ci/run"));
+    let command = readme.lines().find(|line| line.starts_with("cargo test")).expect("README.md has the command");
+    assert!(command.contains("--no-fail-fast"), "README.md: `{command}` stops at the first target that fails");
+    let whole = checks.lines().filter(|line| line.contains("cargo test") && !line.contains("--test "));
+    let unlike: Vec<&str> = whole.clone().filter(|line| !includes(line, command)).collect();
+    assert!(whole.count() > 0 && unlike.is_empty(), ".ci/run: {unlike:?}");
+}
+
 #[test]
 fn units_start_the_program_with_flags_that_it_has() {
     let unit = read("systemd/pagesyncd.service");
@@ -254,6 +270,7 @@ fn units_start_the_program_with_flags_that_it_has() {
     for words in starts {
         understood(&words).expect("ExecStart");
     }
+    assert!(unit.lines().any(|l| l == "LimitCORE=0"), "a core file would hold keys");
     let credentials = unit.lines().filter_map(|l| l.strip_prefix("LoadCredential=")?.split(':').next());
     let lacking = missing(&read("config.toml.example"), credentials);
     assert!(lacking.is_empty(), "config.toml.example does not name the credentials {lacking:?}");

@@ -31,13 +31,17 @@ use crate::telemetry::Telemetry;
 
 const RELOAD: Duration = Duration::from_secs(30);
 const STATUS_EVERY: Duration = Duration::from_secs(30);
+/// How long the supervisor and the store's thread may take to show that they are at work.
+const ALIVE_WITHIN: Duration = Duration::from_secs(10);
+const STARTED_AGAIN: &str = "the service manager starts the daemon again; see the log";
 
 /// How a second signal ends the process: as the shell says for a process killed by SIGTERM.
 const NOW: i32 = 143;
 
-pub(super) fn run(path: &Path) -> Result<(), Failure> {
+/// `private` says whether the process's memory is kept from core files.
+pub(super) fn run(path: &Path, private: io::Result<()>) -> Result<(), Failure> {
     let serving = AtomicBool::new(false);
-    let outcome = boot_and_live(path, &serving);
+    let outcome = boot_and_live(path, private, &serving);
     if !serving.load(Ordering::SeqCst) {
         // Callers are refused rather than left waiting for a daemon that cannot start.
         systemd::drop_kept_socket();
@@ -45,7 +49,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     outcome
 }
 
-fn boot_and_live(path: &Path, serving: &AtomicBool) -> Result<(), Failure> {
+fn boot_and_live(path: &Path, private: io::Result<()>, serving: &AtomicBool) -> Result<(), Failure> {
     // Before any thread: the passed descriptors are taken once.
     let passed = systemd::take_sockets().map_err(|e| {
         Failure::new(exit::CONFIG, format!("systemd's socket cannot be used: {e}"), "pass one TCP socket")
@@ -53,6 +57,9 @@ fn boot_and_live(path: &Path, serving: &AtomicBool) -> Result<(), Failure> {
     let chosen = kept::choose(path, &env, systemd::monotonic_clock()).map_err(|findings| config_failure(&findings))?;
     let telemetry = Telemetry::init(&chosen.loaded.config.log)
         .map_err(|e| Failure::new(exit::CONFIG, format!("log: {e}"), "correct the [log] section"))?;
+    if let Err(error) = private {
+        tracing::warn!("process: memory cannot be kept from core files ({error}), keep LimitCORE=0 in the unit");
+    }
     chosen.loaded.warnings.iter().for_each(|warning| tracing::warn!(key = %warning.key, "{}", warning.message));
     if let Some(instead) = &chosen.instead {
         instead.mistakes.iter().for_each(|mistake| tracing::error!("config: {mistake}"));
@@ -183,6 +190,7 @@ async fn live(
     }
     drop(keep);
     let pulse = tokio::spawn(pulse(house.clone(), supervisor.clone()));
+    let mut store_gave_up = house.store.given_up();
     let outcome = loop {
         if let Some(end) = early.end.take() {
             break end;
@@ -202,7 +210,12 @@ async fn live(
             changed = verdict.changed() => {
                 let reason = verdict.borrow().clone().unwrap_or_else(|| "the supervisor is gone".to_owned());
                 debug_assert!(changed.is_ok() || !reason.is_empty());
-                break Err(Failure::new(exit::INTERNAL, reason, "the service manager starts the daemon again; see the log"));
+                break Err(Failure::new(exit::INTERNAL, reason, STARTED_AGAIN));
+            }
+            // The store sends a reason and nothing else, and outlives this loop.
+            Ok(_) = store_gave_up.changed() => {
+                let reason = store_gave_up.borrow().as_deref().unwrap_or_default().to_owned();
+                break Err(Failure::new(exit::INTERNAL, format!("the store gave up: {reason}"), STARTED_AGAIN));
             }
         }
     };
@@ -348,13 +361,21 @@ async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<Superviso
     }
 }
 
-/// The status line for systemd, and the watchdog: fed only while the supervisor answers.
+/// The status for systemd, and the watchdog: fed only while both the supervisor and the thread that writes the store
+/// answer. That thread answers while the disk refuses, too: a full disk is no reason to be killed.
 async fn pulse(house: Arc<House>, supervisor: ActorRef<SupervisorMsg>) {
     let watchdog = systemd::watchdog_interval();
     let mut tick = tokio::time::interval(watchdog.unwrap_or(STATUS_EVERY).min(STATUS_EVERY));
     loop {
         tick.tick().await;
-        if call_t!(supervisor, SupervisorMsg::Ping, 10_000).is_ok() && watchdog.is_some() {
+        let supervisor = async { call_t!(supervisor, SupervisorMsg::Ping, ALIVE_WITHIN.as_millis() as u64).is_ok() };
+        let (supervisor, store) = tokio::join!(supervisor, house.store.has_pulse(ALIVE_WITHIN));
+        for (alive, which) in [(supervisor, "the supervisor"), (store, "the store's thread")] {
+            if !alive {
+                tracing::error!("watchdog: {which} did not answer within {ALIVE_WITHIN:?}, the next ping is left out");
+            }
+        }
+        if supervisor && store && watchdog.is_some() {
             systemd::ping();
         }
         systemd::status(&status_line(&house));

@@ -456,6 +456,10 @@ fn drill(house: &House, which: &[&str]) -> Answer {
     if std::env::var_os("PAGESYNCD_DRILLS").is_none() {
         return answers::not_found();
     }
+    if which == ["store"] {
+        house.store.drill();
+        return answers::json(StatusCode::ACCEPTED, &json!({"status": "success"}));
+    }
     let child = match which {
         ["uploader"] => Some(Child::Uploader),
         ["notifier"] => Some(Child::Notifier),

@@ -4,7 +4,8 @@
 //! Both come as a `signed_request`. Deauthorizing stops that person's links everywhere: they are parked, durably,
 //! before the answer. A deletion drops the links, the tokens and the login in the store and owes Spaces a delete for
 //! each object, all durable before the confirmation code is handed out; the uploader carries the deletes out, however
-//! long that takes, and the status page counts what is left.
+//! long that takes, and the status page counts what is left. When the objects are gone, the store rewrites its own files
+//! without the person's data; only then the page says that the data is deleted.
 //!
 //! A request that arrives late, or again, ends the grants that were made before Meta wrote it, and no newer ones:
 //! [`grant`](crate::grant) has the rule and its margin. Meta gets its usual answer all the same, because nothing is
@@ -117,24 +118,29 @@ pub(super) fn status(house: &House, code: &str) -> Answer {
         let body = html! { p { "This confirmation code is not known here. Check that it is complete." } };
         return page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
     };
-    let Deletion { asked_at, objects, open, ended, done_at, versions_unknown, .. } = deletion;
+    let Deletion { asked_at, objects, open, ended, erasing, done_at, versions_unknown, .. } = deletion;
     let stays = what_stays(&deletion);
     let nothing = stays.is_some() && ended == 0 && objects == 0;
-    let title = match (open, &stays) {
+    let title = match (done_at, &stays) {
         _ if nothing => "Nothing was deleted",
-        (0, None) => "Your data is deleted",
-        (0, Some(_)) => "Your earlier data is deleted",
-        (_, None) => "Your data is being deleted",
-        (_, Some(_)) => "Your earlier data is being deleted",
+        (Some(_), None) => "Your data is deleted",
+        (Some(_), Some(_)) => "Your earlier data is deleted",
+        (None, None) => "Your data is being deleted",
+        (None, Some(_)) => "Your earlier data is being deleted",
     };
     let body = html! {
         @if !nothing {
             p {
-                @if open == 0 {
-                    "Access tokens, the record of your login and the stored page data are gone."
+                @if done_at.is_some() {
+                    "Access tokens, the record of your login and the stored page data are gone, from our own files as well."
+                } @else if erasing {
+                    "The stored page data is gone. Access tokens and the record of your login are not used any more; what is "
+                    "left of them in our own files is being erased. This finishes by itself, within minutes as a rule; look "
+                    "again later."
                 } @else {
-                    "Access tokens and the record of your login are gone. Stored page data still to be deleted: " (open)
-                    " of " (objects) ". This finishes by itself; look again later."
+                    "Access tokens and the record of your login are not used any more. Stored page data still to be "
+                    "deleted: " (open) " of " (objects) "; what is left of all of it in our own files is erased after that. "
+                    "This finishes by itself; look again later."
                 }
                 @if versions_unknown { (OLDER_VERSIONS) }
             }

@@ -44,6 +44,7 @@ pub fn status_json(house: &House) -> Value {
                 "bytes_on_disk": house.store.size_on_disk(),
                 "damaged_records": counts.damaged,
                 "sealing": house.store.sealing().ok(),
+                "erasing_since": moment(house.store.erasing_since()),
             })
         }
         Condition::Down(reason) => json!({"ok": false, "error": &**reason}),

@@ -37,7 +37,11 @@ pub enum Ready {
 impl Core {
     fn put_chore(&mut self, chore: Chore, record: ChoreRecord) {
         self.write(Tree::Chores, chore.to_bytes(), Some(codec::encode(&record)));
-        self.chores.insert(chore, Arc::new(record));
+        let token = record.token.clone();
+        let before = self.chores.insert(chore, Arc::new(record));
+        if before.is_some_and(|before| before.token != token && before.token != Sealed::default()) {
+            self.ask_for_erasure();
+        }
     }
 
     fn remove_chore(&mut self, chore: &Chore) {

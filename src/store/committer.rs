@@ -1,163 +1,488 @@
-//! The one thread that writes: gathers what waits, makes it durable as one transaction and in the journal, answers;
-//! and when the disk refuses, takes the store down and brings it back.
+//! The one thread that writes: gathers waiting requests, makes them durable as one transaction and in the backup log,
+//! answers them; and when the disk refuses, takes the store down and brings it back.
+//!
+//! # Supervision
+//!
+//! The thread's whole work runs behind a guard. A panic that reaches it counts as a failed commit: waiting requests are
+//! refused, the store is opened anew. A second one without a successful commit between them is a bug that repeats
+//! itself, and a database whose lock an earlier handle does not let go is one that this process cannot open again: then
+//! the store gives up ([`Store::given_up`](super::Store::given_up)), which ends the process with a code on which the
+//! service manager starts it. A disk that refuses is neither, however long it does.
+//!
+//! The thread answers a [pulse](Order::Pulse) as soon as it takes it from its queue, also while the store is down and
+//! waits to be opened. The feeder of the systemd watchdog requests one: no answer means that the thread hangs.
 
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::core::Core;
-use super::engine::Write;
-use super::journal::{Journal, Tide};
+use super::engine::{OpenError, Write};
+use super::handle::{Fault, panic_text};
+use super::journal::{Draft, Journal, Tide};
 use super::rebuild;
-use super::{Condition, Inner, Unavailable};
+use super::renewal::{Renewal, Schedule};
+use super::seal::Keyring;
+use super::{Condition, Inner, Unavailable, folder};
 use crate::model::LinkKey;
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
 const MAX_BATCH: usize = 512;
-/// How often a store that is down is tried again.
-const REOPEN_EVERY: Duration = Duration::from_secs(2);
+/// When a store that is down is tried again: soon at first, then less often.
+const REOPEN: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+/// How long a handle that this process has dropped may keep its lock.
+const LOCKED: Duration = Duration::from_secs(60);
+/// How long the database may take to open, which grows with its size, before it counts as hanging.
+const OPENING: Duration = Duration::from_secs(300);
+/// How often a thread that opens the database is looked at.
+const GLANCE: Duration = Duration::from_millis(20);
+/// How long an order is waited for between two steps of a renewal.
+const BREATH: Duration = Duration::from_millis(2);
 
-/// Writes that go together, and who waits for them. Without writes it is a barrier: answered when everything queued
+/// A request to the thread.
+pub(super) enum Order {
+    /// Make these writes durable.
+    Commit(Request),
+    /// Show that the thread is at work.
+    Pulse(oneshot::Sender<()>),
+    /// A read failed: open the store anew, and mend it where it is damaged.
+    Suspect,
+    /// Panic over the next commit.
+    #[cfg(any(test, feature = "sandbox"))]
+    Drill,
+}
+
+/// Writes that go together, and the waiting caller. Without writes it is a barrier: answered when everything queued
 /// before it is durable.
 pub(super) struct Request {
     pub writes: Vec<Write>,
     pub notes: Vec<(LinkKey, u64)>,
-    /// The journal is to be written anew once the writes are durable.
-    pub rewrite_journal: bool,
-    /// A read met damage: the store is to be opened again, and mended.
-    pub suspect: bool,
+    /// The newest erasure that was asked for with it or before it.
+    pub erasure: u64,
     pub done: oneshot::Sender<Result<(), Unavailable>>,
 }
 
-/// What only the committer touches.
-pub(super) struct Pen {
+/// Files that only the committer touches.
+pub(super) struct Files {
     pub journal: Journal,
     pub tide: Tide,
     /// The number of the newest transaction.
     pub batch: u64,
+    /// Keeps other processes out.
+    pub _lock: File,
 }
 
-pub(super) fn spawn(
+struct Committer {
     inner: Arc<Inner>,
-    mut pen: Pen,
-    mut queue: mpsc::UnboundedReceiver<Request>,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("store-commit".into()).spawn(move || {
-        let mut batch = Vec::with_capacity(MAX_BATCH);
-        while queue.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-            match commit(&inner, &mut pen, &mut batch) {
-                Ok(()) => answer(&inner, &mut batch),
-                Err(reason) => recover(&inner, &mut pen, reason.into(), &mut batch, &mut queue),
-            }
-        }
-        drop_engine(&inner);
-    })
+    files: Files,
+    queue: Receiver<Order>,
+    /// Requests that are being made durable; refused when that fails.
+    batch: Vec<Request>,
+    /// Why the store is down.
+    down: Option<Arc<str>>,
+    /// Commits that succeeded.
+    commits: u64,
+    /// The newest erasure whose removals are committed. A renewal that begins now answers for it; one whose decision
+    /// still waits in the queue needs another renewal.
+    removed: u64,
+    renewal: Option<Renewal>,
+    schedule: Schedule,
+    /// Commits that are to panic.
+    drills: u32,
 }
 
-/// The journal comes second: it is never ahead of the database, and both are before the answer.
-fn commit(inner: &Inner, pen: &mut Pen, batch: &mut [Request]) -> Result<(), String> {
-    if batch.iter().any(|request| request.suspect) {
-        return Err("a read found it damaged".into());
-    }
-    let writes: Vec<Write> = batch.iter_mut().flat_map(|request| std::mem::take(&mut request.writes)).collect();
-    if !writes.is_empty() {
-        write(inner, pen, writes)?;
-    }
-    if batch.iter().any(|request| request.rewrite_journal) {
-        let rewritten = pen.journal.rewrite(&inner.keyring(), pen.batch);
-        rewritten.map_err(|e| format!("the journal cannot be written anew: {e}"))?;
-    }
-    Ok(())
+/// How the work ended.
+enum End {
+    /// The store was closed.
+    Closed,
+    /// It cannot go on in this process.
+    GaveUp(String),
 }
 
-fn write(inner: &Inner, pen: &mut Pen, writes: Vec<Write>) -> Result<(), String> {
-    let engine = inner.engine.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
-    pen.batch += 1;
-    let keyring = inner.keyring();
-    let journaled = pen.journal.choose(&keyring, pen.batch, &writes);
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.commit(writes, pen.batch)))
-        .unwrap_or_else(|_| Err("sled panicked while writing".into()))?;
-    pen.journal.append(&keyring, pen.batch, journaled).map_err(|e| format!("the journal cannot be written: {e}"))?;
-    pen.tide.rise(pen.batch).map_err(|e| format!("the tide cannot be written: {e}"))
-}
-
-fn answer(inner: &Inner, batch: &mut Vec<Request>) {
-    let has_news = {
-        let mut core = inner.lock();
-        batch.iter().for_each(|request| core.are_durable(&request.notes));
-        core.desk.has_news()
+pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> std::io::Result<JoinHandle<()>> {
+    let removed = inner.lock().erasures.wanted();
+    let committer = Committer {
+        inner,
+        files,
+        queue,
+        batch: Vec::new(),
+        down: None,
+        commits: 0,
+        removed,
+        renewal: None,
+        schedule: Schedule::default(),
+        drills: 0,
     };
-    if has_news {
-        inner.notices.send_modify(|n| *n += 1);
-    }
-    for request in batch.drain(..) {
-        // Whoever stopped waiting does not mind.
-        let _ = request.done.send(Ok(()));
-    }
+    std::thread::Builder::new().name("store-commit".into()).spawn(move || committer.supervise())
 }
 
-/// Nothing more is accepted, everything queued is refused, and the store is opened again until it can be.
-fn recover(
-    inner: &Inner,
-    pen: &mut Pen,
-    reason: Arc<str>,
-    batch: &mut Vec<Request>,
-    queue: &mut mpsc::UnboundedReceiver<Request>,
-) {
-    inner.lock().take_down(reason.clone());
-    inner.condition.send_replace(Condition::Down(reason.clone()));
-    tracing::error!(%reason, store = %inner.dir.display(), "the store cannot write; deliveries are answered 503 until it can");
-    let refusal = Err(Unavailable { reason });
-    while let Ok(request) = queue.try_recv() {
-        batch.push(request);
-    }
-    for request in batch.drain(..) {
-        let _ = request.done.send(refusal.clone());
-    }
-    drop_engine(inner);
-    let mut said = String::new();
-    loop {
-        match reopen(inner) {
-            Ok(fresh) => {
-                *pen = fresh;
-                break;
-            }
-            Err(error) => {
-                let text = error.to_string();
-                if said != text {
-                    tracing::error!(error = %text, "the store does not open yet; trying again");
-                    said = text;
+impl Committer {
+    fn supervise(mut self) {
+        let mut panicked_after = None;
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.work())) {
+                Ok(End::Closed) => return self.close(),
+                Ok(End::GaveUp(reason)) => return self.give_up(&reason),
+                Err(_) if panicked_after == Some(self.commits) => {
+                    return self.give_up("its thread died twice without a commit between");
+                }
+                Err(payload) => {
+                    panicked_after = Some(self.commits);
+                    let reason = format!("its thread panicked: {}", panic_text(&*payload));
+                    tracing::error!("store: {reason}, the store is opened anew");
+                    self.down = Some(reason.into());
                 }
             }
         }
-        if inner.lock().is_closed() {
-            return;
-        }
-        std::thread::sleep(REOPEN_EVERY);
     }
-    tracing::info!(store = %inner.dir.display(), "the store is back");
+
+    fn work(&mut self) -> End {
+        loop {
+            if let Some(reason) = self.down.clone() {
+                if let Some(end) = self.recover(&reason) {
+                    return end;
+                }
+                self.down = None;
+            }
+            match self.next_order() {
+                Ok(order) => self.carry_out(order),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return End::Closed,
+            }
+            if self.down.is_none()
+                && let Err(reason) = self.renew()
+            {
+                self.down = Some(reason.into());
+            }
+        }
+    }
+
+    /// Waits for an order, no longer than until there is something to do for a renewal.
+    fn next_order(&self) -> Result<Order, RecvTimeoutError> {
+        if self.renewal.is_some() {
+            self.queue.recv_timeout(BREATH)
+        } else if self.is_renewal_due() {
+            self.queue.recv_timeout(self.schedule.wait())
+        } else {
+            self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        self.gather(order);
+        match self.down.is_none().then(|| self.commit()) {
+            Some(Ok(())) => self.answer(),
+            Some(Err(reason)) => self.down = Some(reason.into()),
+            None => {}
+        }
+    }
+
+    /// Takes the waiting orders, up to a limit.
+    fn gather(&mut self, first: Order) {
+        let mut next = Some(first);
+        while let Some(order) = next {
+            self.take(order);
+            next = if self.batch.len() < MAX_BATCH { self.queue.try_recv().ok() } else { None };
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Commit(request) => self.batch.push(request),
+            Order::Suspect => self.down = Some("a read found what may be damage".into()),
+            #[cfg(any(test, feature = "sandbox"))]
+            Order::Drill => self.drills += 1,
+            // The caller may have stopped waiting.
+            Order::Pulse(answer) => drop(answer.send(())),
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), String> {
+        let writes: Vec<Write> =
+            self.batch.iter_mut().flat_map(|request| std::mem::take(&mut request.writes)).collect();
+        if !writes.is_empty() {
+            if let Some(left) = self.drills.checked_sub(1) {
+                self.drills = left;
+                panic!("drill: the store's thread was asked to panic");
+            }
+            self.write(&writes)?;
+            self.commits += 1;
+        }
+        self.removed = self.batch.iter().map(|request| request.erasure).fold(self.removed, u64::max);
+        Ok(())
+    }
+
+    /// The backup log comes second: it is never ahead of the database, and both are before the answer.
+    fn write(&mut self, writes: &[Write]) -> Result<(), String> {
+        let also = {
+            let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
+            let files = &mut self.files;
+            files.batch += 1;
+            let records = files.journal.choose(&self.inner.keyring(), files.batch, writes);
+            engine.commit(writes, files.batch).map_err(|fault| fault.to_string())?;
+            files.journal.append(&records).map_err(|e| format!("the backup log cannot be written: {e}"))?;
+            files.tide.rise(files.batch).map_err(|e| format!("the tide cannot be written: {e}"))?;
+            self.renewal.as_mut().map(|renewal| renewal.also(writes, files.batch, &records))
+        };
+        if let Some(Err(fault)) = also {
+            self.abandon_renewal(&fault);
+        }
+        Ok(())
+    }
+
+    /// The erasure that a renewal would answer for.
+    fn owed(&self) -> Option<u64> {
+        (!self.inner.lock().erasures.is_done(self.removed)).then_some(self.removed)
+    }
+
+    fn is_renewal_due(&self) -> bool {
+        self.owed().is_some() || self.files.journal.has_grown()
+    }
+
+    /// Goes on with a renewal, or begins one that is due. One that fails is tried again later; an error means that the
+    /// store must be opened anew.
+    fn renew(&mut self) -> Result<(), String> {
+        let due = self.renewal.is_none() && self.is_renewal_due() && self.schedule.wait().is_zero();
+        let copied = match &mut self.renewal {
+            Some(renewal) => {
+                let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
+                let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
+                renewal.step(engine, &self.inner.keyring(), self.files.batch)
+            }
+            None if due => Renewal::begin(&self.inner.dir, &self.inner.keyring(), self.owed()).map(|renewal| {
+                self.renewal = Some(renewal);
+                false
+            }),
+            None => return Ok(()),
+        };
+        match copied {
+            Ok(false) => Ok(()),
+            Ok(true) => self.finish_renewal(),
+            // Damage is mended when the store is opened.
+            Err(Fault::Suspect(detail)) => Err(format!("it cannot be copied: {detail}")),
+            Err(fault) => {
+                self.abandon_renewal(&fault);
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything is copied: the fresh files replace the old ones.
+    fn finish_renewal(&mut self) -> Result<(), String> {
+        let Some(mut renewal) = self.renewal.take() else { return Ok(()) };
+        let (covers, last) = (renewal.covers, self.files.batch);
+        let erases_all = covers.is_none_or(|number| number == self.inner.lock().erasures.wanted());
+        if let Err(fault) = renewal.seal(&self.inner.keyring(), last, erases_all) {
+            drop(renewal);
+            self.abandon_renewal(&fault);
+            return Ok(());
+        }
+        let took = renewal.took();
+        let engine =
+            renewal.replace(&mut self.files.journal).map_err(|f| format!("its new files have no names: {f}"))?;
+        self.files.batch = last + 1;
+        self.files.tide.rise(self.files.batch).map_err(|e| format!("the tide cannot be written: {e}"))?;
+        let old = self.inner.engine.write().unwrap_or_else(PoisonError::into_inner).replace(engine);
+        drop(old);
+        if let Err(error) = folder::remove_folder(&self.inner.dir.join(folder::REPLACED)) {
+            self.abandon_renewal(&error.into());
+            return Ok(());
+        }
+        self.schedule.succeeded(took);
+        tracing::debug!(?took, "store: the database and the backup log are renewed");
+        if let Some(number) = covers {
+            {
+                let mut core = self.inner.lock();
+                core.erased(number);
+                // Its writes go through the queue like all others, and no caller waits for them.
+                drop(core.submit());
+            }
+            self.inner.erased.send_modify(|n| *n += 1);
+        }
+        Ok(())
+    }
+
+    fn abandon_renewal(&mut self, fault: &Fault) {
+        self.renewal = None;
+        // The unfinished files fill a disk that may be full already. The next renewal removes them if this fails.
+        let removed = folder::remove_folder(&self.inner.dir.join(folder::UNFINISHED));
+        let removed = removed.and_then(|()| Draft::remove(&self.inner.dir));
+        let pause = self.schedule.failed();
+        tracing::warn!(store = %self.inner.dir.display(), "store: what was removed cannot be erased yet ({fault}), next try in {pause:?}");
+        if let Err(error) = removed {
+            tracing::debug!(%error, "store: the unfinished files stay for now");
+        }
+    }
+
+    fn answer(&mut self) {
+        let has_news = {
+            let mut core = self.inner.lock();
+            self.batch.iter().for_each(|request| core.are_durable(&request.notes));
+            core.desk.has_news()
+        };
+        if has_news {
+            self.inner.notices.send_modify(|n| *n += 1);
+        }
+        for request in self.batch.drain(..) {
+            // The caller may have stopped waiting.
+            let _ = request.done.send(Ok(()));
+        }
+    }
+
+    /// Nothing more is accepted, everything queued is refused, and the store is opened again until it can be.
+    fn recover(&mut self, reason: &Arc<str>) -> Option<End> {
+        let inner = self.inner.clone();
+        inner.lock().take_down(reason.clone());
+        inner.condition.send_replace(Condition::Down(reason.clone()));
+        tracing::error!(%reason, store = %inner.dir.display(), "the store cannot write; deliveries are answered 503 until it can");
+        while let Ok(order) = self.queue.try_recv() {
+            self.take(order);
+        }
+        self.refuse(reason);
+        if self.renewal.take().is_some() {
+            // It may have taken the room that the commit lacked.
+            self.schedule.failed();
+        }
+        drop_engine(&inner);
+        let (mut said, mut locked_since) = (String::new(), None);
+        for pause in REOPEN.iter().chain(std::iter::repeat(&REOPEN[REOPEN.len() - 1])) {
+            match self.reopen(reason) {
+                None => return Some(End::GaveUp("its database does not open and does not fail to".into())),
+                Some(Ok(())) => {
+                    tracing::info!(store = %inner.dir.display(), "the store is back");
+                    return None;
+                }
+                Some(Err(error)) => {
+                    let since = *locked_since.get_or_insert_with(Instant::now);
+                    match error {
+                        OpenError::Locked { .. } if since.elapsed() > LOCKED => {
+                            return Some(End::GaveUp("an earlier handle on its database does not close".into()));
+                        }
+                        OpenError::Locked { .. } => {}
+                        _ => locked_since = None,
+                    }
+                    let text = with_cause(&error);
+                    if said != text {
+                        tracing::error!(error = %text, "the store does not open yet; trying again");
+                        said = text;
+                    }
+                }
+            }
+            if inner.lock().is_closed() {
+                return Some(End::Closed);
+            }
+            self.wait(*pause, reason);
+        }
+        None
+    }
+
+    /// Lets time pass while the store is down, and refuses requests that still arrive.
+    fn wait(&mut self, pause: Duration, reason: &Arc<str>) {
+        let until = Instant::now() + pause;
+        loop {
+            match self.queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(order) => self.take(order),
+                Err(RecvTimeoutError::Timeout) => break,
+                // Closed meanwhile, which is looked for before each pause.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.refuse(reason);
+        }
+    }
+
+    fn refuse(&mut self, reason: &Arc<str>) {
+        for request in self.batch.drain(..) {
+            let _ = request.done.send(Err(Unavailable { reason: reason.clone() }));
+        }
+    }
+
+    /// Opens the store on a thread of its own, so that pulses are answered however long it takes; `None` when it hangs.
+    fn reopen(&mut self, reason: &Arc<str>) -> Option<Result<(), OpenError>> {
+        let (inner, keyring) = (self.inner.clone(), self.inner.keyring());
+        let began = Instant::now();
+        let opening =
+            std::thread::Builder::new().name("store-open".into()).spawn(move || open_again(&inner.dir, &keyring));
+        let opening = match opening {
+            Ok(opening) => opening,
+            Err(source) => return Some(Err(OpenError::Io { path: self.inner.dir.clone(), source })),
+        };
+        while !opening.is_finished() {
+            if began.elapsed() > OPENING {
+                return None;
+            }
+            self.wait(GLANCE, reason);
+        }
+        let opened = opening.join().unwrap_or_else(|payload| {
+            let fault = Fault::Suspect(format!("opening it panicked: {}", panic_text(&*payload)));
+            Err(OpenError::of(&self.inner.dir, fault))
+        });
+        Some(opened.map(|(opened, fresh)| self.put_in_force(opened, fresh)))
+    }
+
+    fn put_in_force(&mut self, opened: rebuild::Opened, fresh: Core) {
+        let rebuild::Opened { engine, journal, tide, batch, mended } = opened;
+        let inner = &self.inner;
+        *inner.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
+        inner.lock().replace(fresh);
+        inner.note_mended(mended);
+        (self.files.journal, self.files.tide, self.files.batch) = (journal, tide, batch);
+        self.removed = inner.lock().erasures.wanted();
+        inner.condition.send_replace(Condition::Up);
+        inner.notices.send_modify(|n| *n += 1);
+    }
+
+    fn close(mut self) {
+        self.renewal = None;
+        let engine = self.inner.engine.write().unwrap_or_else(PoisonError::into_inner).take();
+        if engine.is_some_and(super::engine::Engine::close)
+            && let Err(error) = self.files.tide.close(self.files.batch)
+        {
+            tracing::debug!(%error, "store: closed, without a mark that it was; the next start takes longer");
+        }
+    }
+
+    fn give_up(mut self, reason: &str) {
+        let reason: Arc<str> = reason.into();
+        tracing::error!(store = %self.inner.dir.display(), "store: {reason}, the process ends");
+        self.inner.lock().close(&reason);
+        self.inner.condition.send_replace(Condition::Down(reason.clone()));
+        while let Ok(order) = self.queue.try_recv() {
+            self.take(order);
+        }
+        self.refuse(&reason);
+        self.renewal = None;
+        drop_engine(&self.inner);
+        self.inner.given_up.send_replace(Some(reason));
+    }
 }
 
-fn reopen(inner: &Inner) -> Result<Pen, super::OpenError> {
-    let opened = rebuild::open(&inner.dir, &inner.keyring())?;
-    let rebuild::Opened { engine, journal, tide, batch, mended } = opened;
+fn open_again(dir: &Path, keyring: &Keyring) -> Result<(rebuild::Opened, Core), OpenError> {
+    let opened = rebuild::open(dir, keyring)?;
     // The loader needs a queue only to hand it on; the one in use stays.
-    let (unused, _) = mpsc::unbounded_channel();
-    let fresh = Core::load(&engine, unused)?;
-    engine.prove_writable(batch).map_err(|e| engine.cannot_write(e))?;
-    *inner.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
-    inner.lock().replace(fresh);
-    inner.note_mended(mended);
-    inner.condition.send_replace(Condition::Up);
-    inner.notices.send_modify(|n| *n += 1);
-    Ok(Pen { journal, tide, batch })
+    let (unused, _) = std::sync::mpsc::channel();
+    let fresh = Core::load(dir, &opened.engine, unused)?;
+    opened.engine.prove_writable(opened.batch).map_err(|fault| OpenError::of(dir, fault))?;
+    Ok((opened, fresh))
 }
 
-/// Closing sled flushes; on a disk that refuses it may panic, which must not end the thread that will reopen it.
 fn drop_engine(inner: &Inner) {
-    let engine = inner.engine.write().unwrap_or_else(PoisonError::into_inner).take();
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(engine)));
+    drop(inner.engine.write().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+fn with_cause(error: &OpenError) -> String {
+    let cause = std::error::Error::source(error);
+    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }

@@ -2,15 +2,18 @@
 //! store's one lock; the writes they cause are gathered and handed to the committer in the same order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
 
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::codec;
-use super::committer::Request;
-use super::deletions::{awaited, open_deletions};
+use super::committer::{Order, Request};
+use super::deletions::{awaited, cleared, open_deletions, waits_for_erasure};
 use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
+use super::erasure::{self, Erasures};
+use super::handle::{Fault, guarded};
 use super::notices::{self, Desk};
 use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, Sealed, account_key};
 use super::seal::KeyId;
@@ -38,6 +41,8 @@ pub(super) struct Core {
     pub(super) open_deletions: BTreeSet<String>,
     /// Those of them that wait for the object of a link.
     pub(super) awaited: HashMap<LinkKey, BTreeSet<String>>,
+    /// Those whose objects are gone, and the erasure that each waits for.
+    pub(super) cleared: BTreeMap<String, u64>,
     pub(super) chores: BTreeMap<Chore, Arc<ChoreRecord>>,
     pub(super) used_states: HashMap<[u8; 16], Millis>,
     pub(super) taken_logins: HashMap<[u8; 32], Millis>,
@@ -47,24 +52,22 @@ pub(super) struct Core {
     writes: Vec<Write>,
     must_wait: bool,
     durable_notes: Vec<(LinkKey, u64)>,
-    queue: Option<mpsc::UnboundedSender<Request>>,
+    queue: Option<mpsc::Sender<Order>>,
     down: Option<Arc<str>>,
     seq: u64,
     damaged: u64,
-    rewrite_journal: bool,
+    pub(super) erasures: Erasures,
     /// The key of whatever a rotation seals last.
     pub(super) base_key: KeyId,
 }
 
 impl Core {
     /// Reads everything from disk.
-    pub(super) fn load(engine: &Engine, queue: mpsc::UnboundedSender<Request>) -> Result<Self, OpenError> {
-        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Loader::new(engine).load()));
-        let mut loader = match loaded {
-            Ok(Ok(loader)) => loader,
-            Ok(Err(detail)) => return Err(engine.damaged(detail)),
-            Err(_) => return Err(engine.damaged("sled panicked while reading".into())),
-        };
+    pub(super) fn load(dir: &Path, engine: &Engine, queue: mpsc::Sender<Order>) -> Result<Self, OpenError> {
+        let fault = |fault| OpenError::of(dir, fault);
+        let mut loader = guarded(|| Loader::new(engine).load()).map_err(fault)?;
+        let owed = engine.get(Tree::Meta, erasure::key()).map_err(fault)?;
+        let erasure_owed = erasure::owed_since(owed.as_deref()).or_else(|| waits_for_erasure(&loader.deletions));
         let mut by_page: HashMap<PageId, BTreeSet<UserId>> = HashMap::new();
         let mut by_person: HashMap<AppUserId, BTreeSet<LinkKey>> = HashMap::new();
         for (link, record) in &loader.links {
@@ -85,6 +88,7 @@ impl Core {
             accounts: loader.accounts,
             open_deletions: open_deletions(&loader.deletions),
             awaited: awaited(&loader.deletions),
+            cleared: cleared(&loader.deletions, 1),
             deletions: loader.deletions,
             chores: loader.chores.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
             used_states: loader.states,
@@ -98,8 +102,8 @@ impl Core {
             down: None,
             seq,
             damaged: loader.damaged,
-            rewrite_journal: false,
-            base_key: engine.check_key().map_err(|detail| engine.damaged(detail))?,
+            erasures: Erasures::restored(erasure_owed),
+            base_key: engine.check_key().map_err(fault)?,
         })
     }
 
@@ -138,6 +142,9 @@ impl Core {
         fresh.desk.follow(&self.desk);
         // Logins under way go on, and so does what they must not undo.
         fresh.endings = std::mem::take(&mut self.endings);
+        fresh.erasures.follow(&self.erasures);
+        let next = fresh.erasures.wanted();
+        fresh.cleared.values_mut().for_each(|number| *number = next);
         if fresh.queue.is_none() {
             fresh.down = self.down.take();
         }
@@ -150,17 +157,12 @@ impl Core {
 
     /// Queues one write of the decision that is being made.
     pub(super) fn write(&mut self, tree: Tree, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.ask_if_removed(tree, value.as_deref());
         self.writes.push(Write { tree, key, value });
     }
 
     /// Somebody else's write must be waited for.
     pub(super) fn wait_for_queue(&mut self) {
-        self.must_wait = true;
-    }
-
-    /// The journal is to be written anew, sealed with the key in force.
-    pub(super) fn rewrite_journal(&mut self) {
-        self.rewrite_journal = true;
         self.must_wait = true;
     }
 
@@ -172,33 +174,29 @@ impl Core {
     /// Hands the decision's writes to the committer; `None` when nothing needs waiting for.
     pub(super) fn submit(&mut self) -> Option<oneshot::Receiver<Result<(), Unavailable>>> {
         let notes = std::mem::take(&mut self.durable_notes);
+        let erasure = self.erasure_write();
+        self.writes.extend(erasure);
         if self.writes.is_empty() && !std::mem::take(&mut self.must_wait) {
             return None;
         }
         self.must_wait = false;
         let (done, waiting) = oneshot::channel();
         let writes = std::mem::take(&mut self.writes);
-        let rewrite_journal = std::mem::take(&mut self.rewrite_journal);
-        let request = Request { writes, notes, rewrite_journal, suspect: false, done };
-        if let Some(queue) = &self.queue {
-            // A committer that is gone drops the request, and the waiting end learns of it.
-            let _ = queue.send(request);
-        }
+        let erasure = self.erasures.wanted();
+        self.send(Order::Commit(Request { writes, notes, erasure, done }));
         Some(waiting)
     }
 
-    /// A read met damage: the committer opens the store again.
+    /// A read failed: the committer opens the store again.
     pub(super) fn suspect(&self) {
+        self.send(Order::Suspect);
+    }
+
+    /// Hands something to the committer.
+    pub(super) fn send(&self, order: Order) {
         if let Some(queue) = &self.queue {
-            let (done, _) = oneshot::channel();
-            // A committer that is gone has closed the store already.
-            let _ = queue.send(Request {
-                writes: Vec::new(),
-                notes: Vec::new(),
-                rewrite_journal: false,
-                suspect: true,
-                done,
-            });
+            // A committer that is gone drops the order, and with it the sender that its caller waits for.
+            let _ = queue.send(order);
         }
     }
 
@@ -247,6 +245,9 @@ impl Core {
                     self.writes.extend(body_writes(link, &staged, body));
                 }
                 Change::ClearStaged(staged) => {
+                    if staged.person.is_some() {
+                        self.ask_for_erasure();
+                    }
                     self.write(Tree::Outbox, key(), None);
                     body_keys(link, &staged).for_each(|piece| self.write(Tree::Bodies, piece, None));
                 }
@@ -282,6 +283,9 @@ impl Core {
         let person = record.facebook_user.clone();
         let before = self.records.insert(link.clone(), Arc::new(record)).and_then(|r| r.facebook_user.clone());
         if person != before {
+            if before.is_some() {
+                self.ask_for_erasure();
+            }
             self.not_of_person(link, before.as_ref());
             if let Some(person) = person {
                 self.by_person.entry(person).or_default().insert(link.clone());
@@ -446,7 +450,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn load(mut self) -> Result<Self, String> {
+    fn load(mut self) -> Result<Self, Fault> {
         let link = LinkKey::from_bytes;
         self.links = self.tree(Tree::Links, link)?.into_iter().collect();
         self.marks = self.tree(Tree::Marks, link)?.into_iter().collect();
@@ -469,10 +473,10 @@ impl<'a> Loader<'a> {
         &mut self,
         tree: Tree,
         key_of: impl Fn(&[u8]) -> Option<K>,
-    ) -> Result<Vec<(K, V)>, String> {
+    ) -> Result<Vec<(K, V)>, Fault> {
         let mut found = Vec::new();
         for record in self.engine.records(tree) {
-            let (key, value) = record.map_err(|e| e.to_string())?;
+            let (key, value) = record.map_err(Fault::from)?;
             match (key_of(&key), codec::decode(tree.name(), &value)) {
                 (Some(key), Ok(value)) => found.push((key, value)),
                 (key, value) => {

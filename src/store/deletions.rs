@@ -1,10 +1,13 @@
 //! Deletions in the store: how far each is, when it was done, and how long its code is known.
 //!
 //! A deletion is open while one of its objects owes Spaces a delete, or is to be deleted once more because a write may
-//! still land; among them those that were owed before for links that were this person's. With the last of them it is done, in that same transaction, and from then on its record names nobody: no
-//! user, no page, only how many there were. The code is known for [`KEPT_FOR`] after that, so that the person or Meta
-//! can look it up; and of more than [`MOST`] the oldest that are done go first, so that nobody can fill the disk by
-//! sending a signed request again and again; what was not told of such a one goes with it.
+//! still land; objects of links that were this person's before count as well. With the last of them it is *cleared*, in
+//! that same transaction. It is done when the next [`erasure`](super::erasure) after that is carried out; from then on its
+//! record names no user and no page, only their number.
+//!
+//! The code is known for [`KEPT_FOR`] after that, so that the person or Meta can look it up. Of more than [`MOST`] the
+//! oldest that are done go first, so that a signed request that is sent again and again does not fill the disk; an event
+//! of such a deletion that still waits goes with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -32,7 +35,9 @@ pub struct Deletion {
     pub objects: usize,
     /// How many are still to be deleted.
     pub open: usize,
-    /// When the last was gone.
+    /// The objects are gone, and the store's own files are still to be erased.
+    pub erasing: bool,
+    /// When nothing was left.
     pub done_at: Option<Millis>,
     /// The bucket would not say whether it keeps older versions of them.
     pub versions_unknown: bool,
@@ -100,14 +105,41 @@ impl Core {
         owes || self.chores.contains_key(&Chore::DeleteAgain(link.clone()))
     }
 
-    /// A deletion whose last object is gone is done, and names nobody any more.
+    /// A deletion whose last object is gone waits for the erasure of the store's own files, if one is owed.
     fn close_deletion(&mut self, code: &str) {
-        let Some(record) = self.deletions.get(code).filter(|d| d.done_at.is_none()).cloned() else { return };
-        if !record.links.iter().any(|link| self.is_open(link)) {
-            let count = record.count.max(record.links.len());
-            self.tell(Told::Deleted { code: code.to_owned(), links: record.links.clone() });
-            let done = DeletionRecord { links: Vec::new(), count, done_at: Some(Millis::now()), ..record };
-            self.put_deletion(code.to_owned(), done);
+        let open = |d: &&DeletionRecord| d.done_at.is_none() && d.cleared_at.is_none();
+        let Some(record) = self.deletions.get(code).filter(open).cloned() else { return };
+        if record.links.iter().any(|link| self.is_open(link)) {
+            return;
+        }
+        if !self.erasures.are_owed() {
+            return self.finish_deletion(code, record);
+        }
+        self.cleared.insert(code.to_owned(), self.erasures.wanted());
+        self.put_deletion(code.to_owned(), DeletionRecord { cleared_at: Some(Millis::now()), ..record });
+    }
+
+    /// A deletion of which nothing is left is done, and names nobody any more.
+    fn finish_deletion(&mut self, code: &str, record: DeletionRecord) {
+        let count = record.count.max(record.links.len());
+        self.tell(Told::Deleted { code: code.to_owned(), links: record.links.clone() });
+        let done = DeletionRecord { links: Vec::new(), count, done_at: Some(Millis::now()), ..record };
+        self.put_deletion(code.to_owned(), done);
+    }
+
+    /// An erasure was carried out: those that waited for it are done.
+    pub(super) fn finish_deletions(&mut self) {
+        let over: Vec<String> = self
+            .cleared
+            .iter()
+            .filter(|(_, number)| self.erasures.is_done(**number))
+            .map(|(code, _)| code.clone())
+            .collect();
+        for code in over {
+            self.cleared.remove(&code);
+            if let Some(record) = self.deletions.get(&code).filter(|d| d.done_at.is_none()).cloned() {
+                self.finish_deletion(&code, record);
+            }
         }
     }
 
@@ -138,6 +170,18 @@ pub(super) fn open_deletions(all: &BTreeMap<String, DeletionRecord>) -> BTreeSet
     all.iter().filter(|(_, record)| record.done_at.is_none()).map(|(code, _)| code.clone()).collect()
 }
 
+/// The codes of those whose objects are gone, and the erasure that they wait for: the next one, whichever it was before
+/// the store was opened.
+pub(super) fn cleared(all: &BTreeMap<String, DeletionRecord>, next: u64) -> BTreeMap<String, u64> {
+    let waits = |(_, record): &(&String, &DeletionRecord)| record.done_at.is_none() && record.cleared_at.is_some();
+    all.iter().filter(waits).map(|(code, _)| (code.clone(), next)).collect()
+}
+
+/// Since when one of them waits for an erasure.
+pub(super) fn waits_for_erasure(all: &BTreeMap<String, DeletionRecord>) -> Option<Millis> {
+    all.values().filter(|record| record.done_at.is_none()).filter_map(|record| record.cleared_at).min()
+}
+
 /// The links that they wait for.
 pub(super) fn awaited(all: &BTreeMap<String, DeletionRecord>) -> HashMap<LinkKey, BTreeSet<String>> {
     let mut awaited: HashMap<LinkKey, BTreeSet<String>> = HashMap::new();
@@ -154,11 +198,14 @@ impl Store {
     pub fn deletion(&self, code: &str) -> Option<Deletion> {
         let mut core = self.lock();
         let record = core.deletions.get(code).cloned()?;
-        let open = record.links.iter().filter(|link| core.is_open(link)).count();
+        let erasing = record.cleared_at.is_some() && record.done_at.is_none();
+        // A link that was made again since then has nothing to do with it.
+        let open = if erasing { 0 } else { record.links.iter().filter(|link| core.is_open(link)).count() };
         Some(Deletion {
             asked_at: record.asked_at,
             objects: record.count.max(record.links.len()),
             open,
+            erasing,
             done_at: record.done_at,
             versions_unknown: record.versions_unknown,
             issued_at: record.issued_at,

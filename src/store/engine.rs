@@ -1,11 +1,10 @@
-//! sled itself: opening it without trusting it, the trees, one durable transaction, reading bodies back.
+//! The database: its trees, one durable transaction, reading bodies back.
 //!
-//! The database lies in `<store.path>/sled`, so that a damaged one can be moved aside while the folder that belongs
-//! to the daemon stays.
+//! It lies in `<store.path>/sled`, so that a damaged one can be moved aside while the folder that belongs to the daemon
+//! stays. A new one is made under another name and renamed when it is whole.
 
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fs::File;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -13,15 +12,15 @@ use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
 use super::codec::{self, Damaged};
+use super::folder;
+use super::handle::{Fault, Handle, guarded};
 use super::seal::{KeyId, Keyring, SealError, key_id};
 use crate::ledger::Staged;
-use crate::model::{LinkKey, Millis};
+use crate::model::LinkKey;
 
 /// Small enough that sixteen of them in a leaf stay far below a quarter of a segment, above which sled would put the
 /// node into a file that it never fsyncs.
 const CHUNK: usize = 16 << 10;
-const SEGMENT: usize = 2 << 20;
-const CACHE_BYTES: u64 = 64 << 20;
 const FORMAT: u32 = 1;
 const BATCH: &[u8] = b"batch";
 const CHECK: &[u8] = b"pagesyncd store key check";
@@ -63,18 +62,22 @@ const NAMES: [&str; 14] = [
 ];
 
 impl Tree {
+    /// In the order of their numbers.
+    pub(super) const ALL: [Tree; 14] = {
+        use Tree::*;
+        [
+            Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Notices, Fields,
+            Chores,
+        ]
+    };
+
     pub(super) fn name(self) -> &'static str {
         NAMES[self as usize]
     }
 
     /// The tree of a number in the journal; the numbers never change their meaning.
     pub(super) fn of(number: u8) -> Option<Tree> {
-        use Tree::*;
-        let all = [
-            Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Notices, Fields,
-            Chores,
-        ];
-        all.get(usize::from(number)).copied()
+        Tree::ALL.get(usize::from(number)).copied()
     }
 }
 
@@ -104,6 +107,18 @@ pub enum OpenError {
     WrongKey {
         /// The folder.
         path: PathBuf,
+    },
+    /// The folder is another user's.
+    #[error(
+        "the store in {path} belongs to the user with the id {owner} and this program runs as the one with the id {ours}; run it as that user (`setpriv --reuid={owner} --regid={owner} --clear-groups pagesyncd ...`), or start the daemon, which answers this command through its socket"
+    )]
+    Owner {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner's id.
+        owner: u32,
+        /// The id of the user that runs the program.
+        ours: u32,
     },
     /// sled refuses it, or panicked over it.
     #[error(
@@ -135,46 +150,67 @@ pub enum OpenError {
     },
 }
 
-/// I/O errors by which sled says that its files are not what it wrote, rather than that the disk refuses.
-fn is_damage(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput)
+impl OpenError {
+    /// Names the folder in which the database met a fault.
+    pub(super) fn of(dir: &Path, fault: Fault) -> Self {
+        let path = dir.to_owned();
+        match fault {
+            Fault::Locked => OpenError::Locked { path },
+            Fault::Suspect(detail) => OpenError::Damaged { path, detail },
+            Fault::Disk(detail) => OpenError::Io { path, source: std::io::Error::other(detail) },
+        }
+    }
 }
 
-/// An open sled, its trees and the file that must be fsynced.
+/// An open database.
 pub(super) struct Engine {
-    path: PathBuf,
-    db: sled::Db,
-    trees: Vec<sled::Tree>,
-    log: File,
+    handle: Handle,
 }
 
 impl Engine {
-    /// Makes the folder, for its owner alone.
-    pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|source| OpenError::Io { path: dir.to_owned(), source })
+    /// Opens the database of a store and finds a newer layout and a wrong key by name before anything is read with it.
+    pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Self, OpenError> {
+        let path = dir.join(folder::DATABASE);
+        let fault = |fault| OpenError::of(dir, fault);
+        let io = |error: std::io::Error| fault(Fault::from(error));
+        folder::read_all(&path).map_err(io)?;
+        let attempt = || Handle::open(&path, &NAMES);
+        let opened = match attempt() {
+            Err(Fault::Suspect(_)) if Self::drop_unfinished_snapshots(&path) => attempt(),
+            opened => opened,
+        };
+        let engine = Engine { handle: opened.map_err(fault)? };
+        for folder in [path.as_path(), dir, dir.parent().unwrap_or(dir)] {
+            folder::sync(folder).map_err(io)?;
+        }
+        engine.check(dir, keyring)?;
+        Ok(engine)
     }
 
-    pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Self, OpenError> {
-        let io = |source| OpenError::Io { path: dir.to_owned(), source };
-        let path = dir.join("sled");
-        let attempt = || catch_unwind(AssertUnwindSafe(|| Self::open_sled(&path)));
-        let mut opened = attempt();
-        // Behind the lock, so that nobody else's is taken away.
-        if matches!(opened, Ok(Err(sled::Error::Corruption { .. }))) && Self::drop_unfinished_snapshots(&path) {
-            opened = attempt();
-        }
-        let engine = match opened {
-            Ok(Ok((db, trees, log))) => Engine { path: dir.to_owned(), db, trees, log },
-            Ok(Err(error)) => return Err(Self::explain(dir, error)),
-            Err(_) => return Err(OpenError::Damaged { path: dir.to_owned(), detail: "sled panicked".into() }),
-        };
-        for folder in [path.as_path(), dir, dir.parent().unwrap_or(dir)] {
-            File::open(folder).and_then(|f| f.sync_all()).map_err(io)?;
-        }
-        engine.check(keyring)?;
+    /// Makes a database that holds only its format and the check of its key. [`Engine::rename_into`] puts it in force.
+    pub(super) fn create(dir: &Path, keyring: &Keyring) -> Result<Self, Fault> {
+        let engine = Self::create_bare(dir)?;
+        engine.commit(&Self::first_writes(keyring), 0)?;
         Ok(engine)
+    }
+
+    /// Makes a database with nothing in it at all, for one that is to be filled from another.
+    pub(super) fn create_bare(dir: &Path) -> Result<Self, Fault> {
+        let path = dir.join(folder::UNFINISHED);
+        folder::remove_folder(&path)?;
+        let engine = Engine { handle: Handle::open(&path, &NAMES)? };
+        folder::tighten(dir)?;
+        // sled does not do this itself.
+        File::open(path.join("conf"))?.sync_all()?;
+        folder::sync(&path)?;
+        Ok(engine)
+    }
+
+    /// Gives a new database its name. sled goes by its open files from here on; names matter to it when it opens, and
+    /// for files that it makes for items that are longer than any of these.
+    pub(super) fn rename_into(&self, dir: &Path) -> Result<(), Fault> {
+        std::fs::rename(dir.join(folder::UNFINISHED), dir.join(folder::DATABASE))?;
+        Ok(folder::sync(dir)?)
     }
 
     /// A full disk, or a kill at the wrong moment, leaves a snapshot half written under a name that sled takes for a
@@ -186,79 +222,43 @@ impl Engine {
     }
 
     /// Reads every record once, so that damage deep inside shows now and not in the middle of the work.
-    pub(super) fn read_through(self) -> Result<Self, OpenError> {
-        let read = catch_unwind(AssertUnwindSafe(|| {
-            self.trees.iter().try_for_each(|tree| tree.iter().try_for_each(|record| record.map(|_| ())))
-        }));
-        match read {
-            Ok(Ok(())) => Ok(self),
-            Ok(Err(error)) => Err(self.damaged(error.to_string())),
-            Err(_) => Err(self.damaged("sled panicked while reading".into())),
-        }
+    pub(super) fn read_through(self, dir: &Path) -> Result<Self, OpenError> {
+        let read =
+            || self.handle.trees().iter().try_for_each(|tree| tree.iter().try_for_each(|record| record.map(|_| ())));
+        guarded::<_, sled::Error>(read).map_err(|fault| OpenError::of(dir, fault))?;
+        Ok(self)
     }
 
-    /// Moves the database out of the way, under a name that says when; and where to.
-    pub(super) fn move_aside(dir: &Path) -> std::io::Result<PathBuf> {
-        let stamp = Millis::now().0;
-        let aside = dir.join(format!("sled.damaged-{stamp}"));
-        std::fs::rename(dir.join("sled"), &aside)?;
-        File::open(dir)?.sync_all()?;
-        Ok(aside)
-    }
-
-    fn open_sled(path: &Path) -> sled::Result<(sled::Db, Vec<sled::Tree>, File)> {
-        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).segment_size(SEGMENT);
-        let db = config.open()?;
-        let log = File::open(path.join("db"))?;
-        let trees = NAMES.iter().map(|name| db.open_tree(name)).collect::<sled::Result<Vec<_>>>()?;
-        db.flush()?;
-        log.sync_all()?;
-        Ok((db, trees, log))
-    }
-
-    fn explain(dir: &Path, error: sled::Error) -> OpenError {
-        let path = dir.to_owned();
-        match error {
-            sled::Error::Io(e) if e.kind() == std::io::ErrorKind::WouldBlock => OpenError::Locked { path },
-            sled::Error::Io(e) if e.to_string().contains("could not acquire lock") => OpenError::Locked { path },
-            sled::Error::Io(e) if is_damage(&e) => OpenError::Damaged { path, detail: e.to_string() },
-            sled::Error::Io(source) => OpenError::Io { path, source },
-            other => OpenError::Damaged { path, detail: other.to_string() },
-        }
-    }
-
-    /// Finds a newer layout and a wrong key by name before anything is read with it.
-    fn check(&self, keyring: &Keyring) -> Result<(), OpenError> {
-        let damaged = |d: Damaged| OpenError::Damaged { path: self.path.clone(), detail: d.to_string() };
-        let meta = &self.trees[Tree::Meta as usize];
-        let format = meta.get("format").map_err(|e| Self::explain(&self.path, e))?;
-        let Some(format) = format else { return self.initialise(keyring) };
+    fn check(&self, dir: &Path, keyring: &Keyring) -> Result<(), OpenError> {
+        let fault = |fault| OpenError::of(dir, fault);
+        let damaged = |d: Damaged| fault(Fault::Suspect(d.to_string()));
+        let Some(format) = self.get(Tree::Meta, b"format").map_err(fault)? else {
+            // Made by an earlier version that was interrupted, or it lost everything.
+            return self.commit(&Self::first_writes(keyring), 0).map_err(fault);
+        };
         let found: u32 = codec::decode("meta", &format).map_err(damaged)?;
         if found > FORMAT {
-            return Err(OpenError::Newer { path: self.path.clone(), found });
+            return Err(OpenError::Newer { path: dir.to_owned(), found });
         }
-        let check = meta.get("check").map_err(|e| Self::explain(&self.path, e))?.unwrap_or_default();
+        let check = self.get(Tree::Meta, b"check").map_err(fault)?.unwrap_or_default();
         let sealed = codec::unwrap("meta", &check).map_err(damaged)?;
         match keyring.open(CHECK, sealed) {
             Ok(_) => Ok(()),
-            Err(SealError::UnknownKey { .. }) => Err(OpenError::WrongKey { path: self.path.clone() }),
-            Err(other) => Err(OpenError::Damaged { path: self.path.clone(), detail: other.to_string() }),
+            Err(SealError::UnknownKey { .. }) => Err(OpenError::WrongKey { path: dir.to_owned() }),
+            Err(other) => Err(fault(Fault::Suspect(other.to_string()))),
         }
     }
 
-    fn initialise(&self, keyring: &Keyring) -> Result<(), OpenError> {
-        let writes = vec![
-            Write { tree: Tree::Meta, key: b"format".to_vec(), value: Some(codec::encode(&FORMAT)) },
-            Self::check_record(keyring),
-        ];
-        self.commit(writes, 0).map_err(|detail| OpenError::Damaged { path: self.path.clone(), detail })
+    fn first_writes(keyring: &Keyring) -> Vec<Write> {
+        let format = Write { tree: Tree::Meta, key: b"format".to_vec(), value: Some(codec::encode(&FORMAT)) };
+        vec![format, Self::check_record(keyring)]
     }
 
     /// The key that sealed the record by which a wrong key is found.
-    pub(super) fn check_key(&self) -> Result<KeyId, String> {
+    pub(super) fn check_key(&self) -> Result<KeyId, Fault> {
         let check = self.get(Tree::Meta, b"check")?.unwrap_or_default();
-        let sealed = codec::unwrap("meta", &check).map_err(|d| d.to_string())?;
-        key_id(sealed).map_err(|e| e.to_string())
+        let sealed = codec::unwrap("meta", &check).map_err(|d| Fault::Suspect(d.to_string()))?;
+        key_id(sealed).map_err(|e| Fault::Suspect(e.to_string()))
     }
 
     /// The record by which a wrong key is found.
@@ -268,70 +268,99 @@ impl Engine {
     }
 
     /// The number of the newest transaction in here; 0 for a new database.
-    pub(super) fn batch(&self) -> u64 {
-        let number = self.get(Tree::Meta, BATCH).ok().flatten();
-        number.and_then(|value| codec::decode("meta", &value).ok()).unwrap_or(0)
+    pub(super) fn batch(&self) -> Result<u64, Fault> {
+        let number = self.get(Tree::Meta, BATCH)?;
+        Ok(number.and_then(|value| codec::decode("meta", &value).ok()).unwrap_or(0))
+    }
+
+    /// Is this the record of that number, which every transaction writes?
+    pub(super) fn is_number(tree: Tree, key: &[u8]) -> bool {
+        tree == Tree::Meta && key == BATCH
     }
 
     /// Applies the writes as one transaction of this number and returns when they would survive a power cut.
-    pub(super) fn commit(&self, mut writes: Vec<Write>, batch: u64) -> Result<(), String> {
-        writes.push(Write { tree: Tree::Meta, key: BATCH.to_vec(), value: Some(codec::encode(&batch)) });
-        let applied: Result<(), TransactionError<()>> = self.trees.as_slice().transaction(|trees| {
-            for write in &writes {
-                let tree = &trees[write.tree as usize];
-                match &write.value {
-                    Some(value) => tree.insert(write.key.as_slice(), value.as_slice())?,
-                    None => tree.remove(write.key.as_slice())?,
-                };
-            }
-            Ok::<_, ConflictableTransactionError<()>>(())
-        });
-        applied.map_err(|e| format!("{e:?}"))?;
-        self.db.flush().map_err(|e| e.to_string())?;
-        self.log.sync_all().map_err(|e| e.to_string())
+    pub(super) fn commit(&self, writes: &[Write], batch: u64) -> Result<(), Fault> {
+        self.apply(writes, batch)?;
+        self.handle.flush()
+    }
+
+    /// Applies the writes as one transaction of this number, which is not durable yet.
+    pub(super) fn apply(&self, writes: &[Write], batch: u64) -> Result<(), Fault> {
+        let number = Write { tree: Tree::Meta, key: BATCH.to_vec(), value: Some(codec::encode(&batch)) };
+        let apply = || {
+            self.handle.trees().transaction(|trees| {
+                for write in writes.iter().chain([&number]) {
+                    let tree = &trees[write.tree as usize];
+                    match &write.value {
+                        Some(value) => tree.insert(write.key.as_slice(), value.as_slice())?,
+                        None => tree.remove(write.key.as_slice())?,
+                    };
+                }
+                Ok::<_, ConflictableTransactionError<()>>(())
+            })
+        };
+        guarded(|| {
+            apply().map_err(|e| match e {
+                TransactionError::Storage(error) => Fault::from(error),
+                TransactionError::Abort(()) => Fault::Suspect("the transaction was aborted".into()),
+            })
+        })
+    }
+
+    /// Writes one record outside of any transaction; it is not durable yet.
+    pub(super) fn put(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        guarded(|| self.handle.trees()[tree as usize].insert(key, value).map(|_| ()))
     }
 
     /// Every record of a tree.
     pub(super) fn records(&self, tree: Tree) -> impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>> + use<> {
-        self.trees[tree as usize].iter()
+        self.handle.trees()[tree as usize].iter()
+    }
+
+    /// Every record of a tree behind this key.
+    pub(super) fn records_after(
+        &self,
+        tree: Tree,
+        key: Option<&[u8]>,
+    ) -> impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>> + use<> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.handle.trees()[tree as usize].range::<&[u8], _>((start, Bound::Unbounded))
     }
 
     /// One value.
-    pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<sled::IVec>, String> {
-        self.trees[tree as usize].get(key).map_err(|e| e.to_string())
+    pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<sled::IVec>, Fault> {
+        guarded(|| self.handle.trees()[tree as usize].get(key))
     }
 
     /// The body of a staged object, put together and checked for its length.
-    pub(super) fn body(&self, link: &LinkKey, staged: &Staged) -> Result<Bytes, Damaged> {
+    pub(super) fn body(&self, link: &LinkKey, staged: &Staged) -> Result<Result<Bytes, Damaged>, Fault> {
         let damaged = Damaged::Bytes("bodies");
         let mut body = Vec::with_capacity(staged.body_len as usize);
         for key in body_keys(link, staged) {
-            let chunk = self.get(Tree::Bodies, &key).ok().flatten().ok_or(damaged)?;
-            body.extend_from_slice(codec::unwrap("bodies", &chunk)?);
+            let Some(chunk) = self.get(Tree::Bodies, &key)? else { return Ok(Err(damaged)) };
+            match codec::unwrap("bodies", &chunk) {
+                Ok(piece) => body.extend_from_slice(piece),
+                Err(damage) => return Ok(Err(damage)),
+            }
         }
-        if body.len() == staged.body_len as usize { Ok(body.into()) } else { Err(damaged) }
+        Ok(if body.len() == staged.body_len as usize { Ok(body.into()) } else { Err(damaged) })
     }
 
     /// Writes and removes a record, so that a store is called back only when the disk really takes writes again.
-    pub(super) fn prove_writable(&self, batch: u64) -> Result<(), String> {
-        let probe = |value| Write { tree: Tree::Meta, key: b"probe".to_vec(), value };
-        self.commit(vec![probe(Some(codec::wrap(&[0; 4096])))], batch)?;
-        self.commit(vec![probe(None)], batch)
-    }
-
-    /// The disk does not take writes yet.
-    pub(super) fn cannot_write(&self, detail: String) -> OpenError {
-        OpenError::Io { path: self.path.clone(), source: std::io::Error::other(detail) }
-    }
-
-    /// The store reads as damaged.
-    pub(super) fn damaged(&self, detail: String) -> OpenError {
-        OpenError::Damaged { path: self.path.clone(), detail }
+    pub(super) fn prove_writable(&self, batch: u64) -> Result<(), Fault> {
+        let probe = |value| [Write { tree: Tree::Meta, key: b"probe".to_vec(), value }];
+        self.commit(&probe(Some(codec::wrap(&[0; 4096]))), batch)?;
+        self.commit(&probe(None), batch)
     }
 
     /// Bytes on disk.
     pub(super) fn size_on_disk(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or(0)
+        self.handle.size_on_disk()
+    }
+
+    /// Closes it; `false` when not everything could be written out.
+    pub(super) fn close(self) -> bool {
+        self.handle.close()
     }
 }
 

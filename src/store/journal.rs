@@ -1,20 +1,27 @@
-//! What must survive the loss of the whole database: links, logins, browser sessions, deletions, chores and the deletes
-//! still owed to Spaces, in an append-only file beside it; and the tide, a number that tells a database which lost its end.
+//! The backup log: an append-only file beside the database with the records that must survive the loss of it: links,
+//! logins, browser sessions, deletions, chores, waiting events, and the deletes still owed to Spaces. And the tide, a
+//! number by which a database that lost its end is found.
 //!
-//! The committer appends to the journal in the same breath as it commits: after the database is durable, before
-//! anybody is answered. So the journal is never behind what was answered. Marks are not in it: when the database is
-//! lost every page is read again, which answers for all of them.
+//! The committer appends to the backup log with each commit: after the database is durable, before any caller is
+//! answered. So no answer is ahead of it. Marks are not in it: when the database is lost every page is read again,
+//! which answers for all of them.
 //!
 //! # Form
 //!
 //! `links.journal` is a row of records: a magic word, the length and the CRC-32 of what follows, and the payload, which
 //! is sealed with the store key (number of the transaction, tree, key, value or nothing). A torn end is left out; a
-//! damaged record in the middle is skipped by looking for the next magic word. The file is rewritten whole (aside,
-//! fsync, rename) at each start and when it has grown to some times its size, so it is bounded by what lives.
+//! damaged record in the middle is skipped by looking for the next magic word. The file is replaced by a new one
+//! (aside, fsync, rename) at each start, when it has grown to some times its size, and when removed data must not stay
+//! readable ([`renewal`](super::renewal)); so it is bounded by the live records.
 //!
-//! `tide` holds the number of the newest transaction, written in place after each commit and not fsynced: it survives
-//! a kill, and after a power cut it can only be *behind*, which says nothing. A database whose own number is behind
-//! the tide or the journal has lost its end, whatever it says of itself.
+//! It begins with the removal of a session without a name, which says the number of the newest transaction and no more,
+//! and with the removal of an event without a number, which says that events are in the file: one that an earlier
+//! version wrote has none and is no witness of their absence.
+//!
+//! `tide` holds the number of the newest transaction, written over itself after each commit and not fsynced: it
+//! survives a kill, and after a power cut it can only be *behind*, which says nothing. A database whose own number is
+//! behind the tide or the backup log has lost its end. A byte after the number says that the process closed the store
+//! in order, so that nothing of the database is in the page cache alone.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -24,17 +31,20 @@ use std::path::{Path, PathBuf};
 
 use super::codec;
 use super::engine::{Tree, Write};
+use super::folder;
+use super::rebuild::JOURNALED;
 use super::seal::{Keyring, SealError};
 use crate::ledger::{Deed, Staged};
 
 const FILE: &str = "links.journal";
+const UNFINISHED: &str = "links.journal.new";
 const TIDE: &str = "tide";
 const MAGIC: [u8; 4] = *b"PSJ1";
 const HEAD: usize = 12;
 const CONTEXT: &[u8] = b"journal";
 /// No record of these trees comes near it; a larger length is damage.
 const MAX_PAYLOAD: usize = 1 << 20;
-/// Below this size a journal is not rewritten.
+/// Below this size a backup log has not grown.
 const SMALL: u64 = 8 << 20;
 const GROWTH: u64 = 3;
 
@@ -52,11 +62,12 @@ pub(super) struct Replay {
     pub damaged: usize,
     /// Records sealed with a key that is not configured.
     pub foreign: usize,
+    /// Events that wait are in it.
+    pub has_events: bool,
 }
 
 /// The journal, open for appending.
 pub(super) struct Journal {
-    path: PathBuf,
     file: File,
     bytes: u64,
     bytes_when_written: u64,
@@ -65,6 +76,11 @@ pub(super) struct Journal {
 }
 
 impl Journal {
+    /// Its path.
+    pub(super) fn path(dir: &Path) -> PathBuf {
+        dir.join(FILE)
+    }
+
     /// Reads the journal in `dir`; an empty one where there is none.
     pub(super) fn read(dir: &Path, keyring: &Keyring) -> io::Result<Replay> {
         let bytes = match std::fs::read(dir.join(FILE)) {
@@ -74,36 +90,23 @@ impl Journal {
         Ok(replay(&bytes, keyring))
     }
 
-    /// Writes a whole journal in place of the one that is there; durable and atomic.
+    /// Puts a whole backup log where the one is that is there; durable and atomic.
     pub(super) fn create<'a>(
         dir: &Path,
         keyring: &Keyring,
         batch: u64,
         live: impl Iterator<Item = (&'a Place, &'a Vec<u8>)>,
     ) -> io::Result<Journal> {
-        let (path, aside) = (dir.join(FILE), dir.join("links.journal.new"));
-        let mut options = File::options();
-        options.create(true).truncate(true).write(true).mode(0o600);
-        let mut out = io::BufWriter::new(options.open(&aside)?);
-        let mut bytes = 0;
+        let mut draft = Draft::begin(dir, keyring)?;
         let mut deletes = HashSet::new();
-        // Without any record the number would be lost; the removal of a session without a name says it and no more.
-        let number = record(keyring, batch, Tree::Sessions, &[], None);
-        bytes += number.len() as u64;
-        out.write_all(&number)?;
         for ((tree, key), value) in live {
-            let record = record(keyring, batch, *tree, key, Some(value));
-            bytes += record.len() as u64;
-            out.write_all(&record)?;
+            draft.copy(keyring, batch, *tree, key, value)?;
             if *tree == Tree::Outbox {
                 deletes.insert(key.clone());
             }
         }
-        out.into_inner().map_err(|e| e.into_error())?.sync_all()?;
-        std::fs::rename(&aside, &path)?;
-        File::open(dir)?.sync_all()?;
-        let file = File::options().append(true).open(&path)?;
-        Ok(Journal { path, file, bytes, bytes_when_written: bytes, deletes })
+        draft.seal(keyring, batch)?;
+        draft.put_in_force(deletes)
     }
 
     /// The records to append for these writes.
@@ -118,23 +121,31 @@ impl Journal {
     }
 
     /// Appends records, durably.
-    pub(super) fn append(&mut self, keyring: &Keyring, batch: u64, records: Vec<u8>) -> io::Result<()> {
+    pub(super) fn append(&mut self, records: &[u8]) -> io::Result<()> {
         if records.is_empty() {
             return Ok(());
         }
-        self.file.write_all(&records)?;
+        self.file.write_all(records)?;
         self.file.sync_data()?;
         self.bytes += records.len() as u64;
-        if self.bytes > SMALL && self.bytes > self.bytes_when_written * GROWTH {
-            self.rewrite(keyring, batch)?;
-        }
         Ok(())
     }
 
-    /// Links, logins, sessions, deletions and chores; of the outbox the deletes, and the end of one that is in here.
+    /// Puts a draft with the same records in force instead of this one.
+    pub(super) fn replace(&mut self, draft: Draft) -> io::Result<()> {
+        *self = draft.put_in_force(self.deletes.clone())?;
+        Ok(())
+    }
+
+    /// Is most of it out of date?
+    pub(super) fn has_grown(&self) -> bool {
+        self.bytes > SMALL && self.bytes > self.bytes_when_written * GROWTH
+    }
+
+    /// Everything of the trees that it answers for; of the outbox the deletes, and the end of one that is in here.
     fn takes(&mut self, write: &Write) -> bool {
         match (write.tree, &write.value) {
-            (Tree::Links | Tree::Accounts | Tree::Sessions | Tree::Deletions | Tree::Chores, _) => true,
+            (tree, _) if JOURNALED.contains(&tree) => true,
             (Tree::Outbox, Some(value)) if is_delete(value) => {
                 self.deletes.insert(write.key.clone());
                 true
@@ -143,13 +154,70 @@ impl Journal {
             _ => false,
         }
     }
+}
 
-    /// Writes it anew: what is not the newest of its place goes, and everything is sealed with the current key.
-    pub(super) fn rewrite(&mut self, keyring: &Keyring, batch: u64) -> io::Result<()> {
-        let dir = self.path.parent().unwrap_or(Path::new(".")).to_owned();
-        let replay = Journal::read(&dir, keyring)?;
-        *self = Journal::create(&dir, keyring, batch, replay.live.iter())?;
+/// A backup log that is being written beside the one in force.
+pub(super) struct Draft {
+    dir: PathBuf,
+    out: io::BufWriter<File>,
+    bytes: u64,
+}
+
+impl Draft {
+    /// Begins one, over the file of an interrupted one.
+    pub(super) fn begin(dir: &Path, keyring: &Keyring) -> io::Result<Draft> {
+        let mut options = File::options();
+        options.create(true).truncate(true).write(true).mode(0o600);
+        let out = io::BufWriter::new(options.open(dir.join(UNFINISHED))?);
+        let mut draft = Draft { dir: dir.to_owned(), out, bytes: 0 };
+        draft.add(&record(keyring, 0, Tree::Notices, &[], None))?;
+        Ok(draft)
+    }
+
+    /// Removes one that was left unfinished.
+    pub(super) fn remove(dir: &Path) -> io::Result<()> {
+        match std::fs::remove_file(dir.join(UNFINISHED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a record of the database, if the backup log answers for it.
+    pub(super) fn copy(
+        &mut self,
+        keyring: &Keyring,
+        batch: u64,
+        tree: Tree,
+        key: &[u8],
+        value: &[u8],
+    ) -> io::Result<()> {
+        if JOURNALED.contains(&tree) || (tree == Tree::Outbox && is_delete(value)) {
+            self.add(&record(keyring, batch, tree, key, Some(value)))?;
+        }
         Ok(())
+    }
+
+    /// Adds records as they were appended to the one in force.
+    pub(super) fn add(&mut self, records: &[u8]) -> io::Result<()> {
+        self.bytes += records.len() as u64;
+        self.out.write_all(records)
+    }
+
+    /// Makes it durable, with the number of the newest transaction.
+    pub(super) fn seal(&mut self, keyring: &Keyring, batch: u64) -> io::Result<()> {
+        self.add(&record(keyring, batch, Tree::Sessions, &[], None))?;
+        self.out.flush()?;
+        self.out.get_ref().sync_all()
+    }
+
+    /// Puts one that is sealed in force; these are the links whose owed deletes are in it.
+    fn put_in_force(self, deletes: HashSet<Vec<u8>>) -> io::Result<Journal> {
+        let Draft { dir, bytes, .. } = self;
+        let path = dir.join(FILE);
+        std::fs::rename(dir.join(UNFINISHED), &path)?;
+        folder::sync(&dir)?;
+        let file = File::options().append(true).open(&path)?;
+        Ok(Journal { file, bytes, bytes_when_written: bytes, deletes })
     }
 }
 
@@ -240,6 +308,7 @@ fn take(replay: &mut Replay, keyring: &Keyring, payload: &[u8]) {
     match parse(&plain) {
         Some((batch, place, value)) => {
             replay.batch = replay.batch.max(batch);
+            replay.has_events |= place == (Tree::Notices, Vec::new());
             match value {
                 Some(value) => replay.live.insert(place, value),
                 None => replay.live.remove(&place),
@@ -266,24 +335,56 @@ pub(super) struct Tide {
     file: File,
 }
 
+/// The tide's record of the process before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Last {
+    /// Its newest transaction; 0 where nothing is said.
+    pub batch: u64,
+    /// It closed the store in order.
+    pub closed: bool,
+}
+
 impl Tide {
-    /// Opens it, making it if need be; and what it says, 0 where it says nothing.
-    pub(super) fn open(dir: &Path) -> io::Result<(Tide, u64)> {
+    const NUMBER: usize = 12;
+
+    /// Opens it, making it if need be, and reads it.
+    pub(super) fn open(dir: &Path) -> io::Result<(Tide, Last)> {
         let mut options = File::options();
         let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(dir.join(TIDE))?;
-        let mut bytes = [0u8; 12];
+        let mut bytes = [0u8; Self::NUMBER + 1];
         let read = file.read_at(&mut bytes, 0)?;
         let number: [u8; 8] = bytes[..8].try_into().unwrap_or_default();
-        let checks = read == bytes.len() && word(&bytes, 8) == Some(crc32fast::hash(&number));
-        Ok((Tide { file }, if checks { u64::from_be_bytes(number) } else { 0 }))
+        let checks = read >= Self::NUMBER && word(&bytes, 8) == Some(crc32fast::hash(&number));
+        let last = Last { batch: u64::from_be_bytes(number), closed: bytes[Self::NUMBER] == 1 };
+        Ok((Tide { file }, if checks { last } else { Last::default() }))
     }
 
     /// Notes the number.
     pub(super) fn rise(&self, batch: u64) -> io::Result<()> {
+        self.write(batch, false)
+    }
+
+    /// Notes that everything up to the number is on the disk itself.
+    pub(super) fn close(&self, batch: u64) -> io::Result<()> {
+        self.write(batch, true)
+    }
+
+    fn write(&self, batch: u64, closed: bool) -> io::Result<()> {
         let number = batch.to_be_bytes();
-        let bytes = [number.as_slice(), &crc32fast::hash(&number).to_be_bytes()].concat();
+        let bytes = [number.as_slice(), &crc32fast::hash(&number).to_be_bytes(), &[u8::from(closed)]].concat();
         self.file.write_all_at(&bytes, 0)
     }
+}
+
+/// Writes the backup log anew as it was before events were in it.
+#[cfg(test)]
+pub(super) fn write_as_before_events(dir: &Path, keyring: &Keyring) {
+    let replay = Journal::read(dir, keyring).expect("it can be read");
+    let mut bytes = record(keyring, replay.batch, Tree::Sessions, &[], None);
+    for ((tree, key), value) in replay.live.iter().filter(|((tree, _), _)| *tree != Tree::Notices) {
+        bytes.extend(record(keyring, replay.batch, *tree, key, Some(value)));
+    }
+    std::fs::write(dir.join(FILE), bytes).expect("it can be written");
 }
 
 #[cfg(test)]
@@ -298,7 +399,7 @@ mod tests {
     fn append(journal: &mut Journal, batch: u64, key: &[u8], value: Option<&[u8]>) {
         let write = Write { tree: Tree::Links, key: key.to_vec(), value: value.map(<[u8]>::to_vec) };
         let records = journal.choose(&keyring(), batch, &[write]);
-        journal.append(&keyring(), batch, records).unwrap();
+        journal.append(&records).unwrap();
     }
 
     fn filled(dir: &Path, count: u8) {
@@ -340,9 +441,15 @@ mod tests {
     fn a_tide_that_is_torn_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
         Tide::open(dir.path()).unwrap().0.rise(77).unwrap();
-        assert_eq!(Tide::open(dir.path()).unwrap().1, 77);
+        assert_eq!(Tide::open(dir.path()).unwrap().1, Last { batch: 77, closed: false });
+        Tide::open(dir.path()).unwrap().0.close(78).unwrap();
+        let bytes = std::fs::read(dir.path().join(TIDE)).unwrap();
+        assert_eq!(Tide::open(dir.path()).unwrap().1, Last { batch: 78, closed: true });
+        // As an earlier version wrote it.
+        std::fs::write(dir.path().join(TIDE), &bytes[..12]).unwrap();
+        assert_eq!(Tide::open(dir.path()).unwrap().1, Last { batch: 78, closed: false });
         std::fs::write(dir.path().join(TIDE), [1, 2, 3]).unwrap();
-        assert_eq!(Tide::open(dir.path()).unwrap().1, 0);
+        assert_eq!(Tide::open(dir.path()).unwrap().1, Last::default());
     }
 
     proptest! {

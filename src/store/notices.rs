@@ -261,7 +261,7 @@ impl Store {
 
     /// The fields of a link's object, as they are on disk.
     pub(super) fn fields(&self, link: &LinkKey) -> Result<Option<Fields>, Unavailable> {
-        let value = self.read(|engine| engine.get(Tree::Fields, &link.to_bytes()).ok().flatten())?;
+        let value = self.read(|engine| engine.get(Tree::Fields, &link.to_bytes()))?;
         Ok(value.and_then(|value| codec::decode(Tree::Fields.name(), &value).ok()))
     }
 

@@ -2,22 +2,38 @@
 //!
 //! | what is found | how it is known | what is done |
 //! |---|---|---|
-//! | all is well | the numbers agree | the journal is rewritten from the database |
-//! | the database is gone or empty | no format record, and a journal with records | it is filled from the journal |
-//! | sled refuses it, or panics | at opening, or while everything is read | it is moved aside, a new one is filled |
-//! | it has lost its end | its number is behind the tide or the journal | what the journal holds is put right |
-//! | a single record is damaged | its checksum | it is taken from the journal, else passed over |
-//! | the journal is gone, torn or behind | its number | it is rewritten from the database |
+//! | nothing is wrong | the numbers agree | the backup log is rewritten from the database |
+//! | the disk refuses | an error of the operating system, from sled or from a look at the files | nothing: it is tried again |
+//! | the database is gone or empty | no format record, and a backup log with records | it is filled from the backup log |
+//! | sled refuses it, or panics | twice in a row, on a disk that reads and writes | it is moved aside, a new one is filled |
+//! | it has lost its end | its number is behind the tide or the backup log | the records of the backup log are restored |
+//! | a single record is damaged | its checksum | it is taken from the backup log, else passed over |
+//! | the backup log is gone, torn or behind | its number | it is rewritten from the database |
 //!
 //! Whenever the database lost anything, every page is marked due: the reads that follow answer for whatever marks and
-//! outbox entries are gone. And nothing is known of the fields that Spaces holds, so that the next write of each object
-//! tells of all of them, whatever was told before. Each of these cases is said loudly, once.
+//! outbox entries are gone. And nothing is known of the fields that Spaces holds, so that the next event of each object
+//! names all of them; `fields` is therefore not in the backup log, where every write of an object would add to it.
+//! Events that wait are in there. Each of these cases is logged as an error, once.
+//!
+//! # An I/O error is not damage
+//!
+//! sled shows an I/O error in many forms: as itself, as corruption, as a bug to report, as a panic, or as a lock that
+//! its own half-closed handle still holds. Only the first is certain. So a database that looks damaged is closed, every
+//! byte is read, the disk is tested with a write, and the database is opened once more. It is moved aside only when it
+//! looks damaged again and the disk passes the same test after that.
+//!
+//! One damaged database is kept, the newest: it is the one that the log has just named, an older one was replaced by a
+//! database that worked, and each holds data of persons who may have asked to be forgotten since. For that reason the
+//! next erasure removes it ([`renewal`](super::renewal)).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::codec;
 use super::engine::{Engine, OpenError, Tree, Write};
+use super::erasure;
+use super::folder;
+use super::handle::{Fault, guarded};
 use super::journal::{Journal, Place, Replay, Tide, is_delete};
 use super::seal::Keyring;
 use crate::ledger::{Deed, Mark, Staged};
@@ -25,8 +41,9 @@ use crate::model::{Cause, LinkKey, Millis};
 
 /// Writes in one transaction of a rebuild.
 const AT_ONCE: usize = 256;
-/// What the journal answers for as a whole; of the outbox it holds only the deletes.
-const JOURNALED: [Tree; 5] = [Tree::Links, Tree::Accounts, Tree::Sessions, Tree::Deletions, Tree::Chores];
+/// The trees that the backup log holds as a whole; of the outbox it holds only the deletes.
+pub(super) const JOURNALED: [Tree; 6] =
+    [Tree::Links, Tree::Accounts, Tree::Sessions, Tree::Deletions, Tree::Chores, Tree::Notices];
 
 /// A store that is open and whole.
 pub(super) struct Opened {
@@ -35,69 +52,106 @@ pub(super) struct Opened {
     pub tide: Tide,
     /// The number of the newest transaction.
     pub batch: u64,
-    /// What had to be mended, in words; `None` when all was well.
+    /// A description of the damage that was mended.
     pub mended: Option<String>,
 }
 
-/// Opens the store in `dir`, mending what can be mended.
+/// Opens the store in `dir`, whose lock is held, and mends it where it is damaged.
 ///
 /// # Errors
-/// [`OpenError`] for what a person must decide: locked, another key, a newer format, a disk that refuses.
+/// [`OpenError`] for a disk that refuses, another key, a newer format.
 pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
-    Engine::make_dir(dir)?;
+    let fault = |fault| OpenError::of(dir, fault);
+    folder::write_something(dir).map_err(io)?;
+    folder::clear(dir).map_err(io)?;
     let replay = Journal::read(dir, keyring).map_err(io)?;
     if replay.live.is_empty() && replay.foreign > 0 {
         return Err(OpenError::WrongKey { path: dir.to_owned() });
     }
-    let (tide, high) = Tide::open(dir).map_err(io)?;
-    let mut moved = None;
-    let engine = match Engine::open(dir, keyring).and_then(Engine::read_through) {
-        Err(OpenError::Damaged { detail, .. }) => {
-            let aside = Engine::move_aside(dir).map_err(io)?;
-            tracing::error!(store = %dir.display(), %detail, kept = %aside.display(), "the store is damaged; it is moved aside and rebuilt from the journal");
-            moved = Some(format!("the database was damaged ({detail}) and is kept in {}", aside.display()));
-            Engine::open(dir, keyring)?
-        }
-        opened => opened?,
-    };
-    let known = replay.batch.max(high);
-    let own = engine.batch();
-    let mended = match moved {
-        Some(text) => Some(text),
+    let (tide, last) = Tide::open(dir).map_err(io)?;
+    if !last.closed {
+        folder::write_back(dir)?;
+    }
+    let (engine, aside) = open_or_set_aside(dir, keyring)?;
+    let known = replay.batch.max(last.batch);
+    let own = engine.batch().map_err(fault)?;
+    let mended = match &aside {
+        Some((detail, path)) => Some(format!("the database was damaged ({detail}) and is kept in {}", path.display())),
         None if own < known => Some(format!("the database had lost its end (transaction {own} of {known})")),
         None => None,
     };
     let mut batch = known.max(own);
     if let Some(text) = &mended {
-        let links = restore(&engine, &replay, &mut batch).map_err(|detail| engine.damaged(detail))?;
+        let links = guarded(|| restore(&engine, &replay, &mut batch)).map_err(fault)?;
+        if aside.is_none() {
+            // Its log still holds records whose removal was in the end that it lost.
+            commit(&engine, vec![erasure::note_owed()], &mut batch).map_err(fault)?;
+        }
         tracing::error!(store = %dir.display(), what = %text, links, damaged_journal_records = replay.damaged, "the store is restored; every page is read again");
     } else {
-        heal_records(&engine, &replay, &mut batch).map_err(|detail| engine.damaged(detail))?;
+        guarded(|| heal_records(&engine, &replay, &mut batch)).map_err(fault)?;
     }
-    let live = journaled(&engine).map_err(|detail| engine.damaged(detail))?;
+    let live = guarded(|| journaled(&engine)).map_err(fault)?;
     let journal = Journal::create(dir, keyring, batch, live.iter()).map_err(io)?;
+    tide.rise(batch).map_err(io)?;
+    folder::tighten(dir).map_err(io)?;
+    // The new one is durable by now.
+    if let Err(error) = folder::remove_damaged(dir, true) {
+        tracing::warn!(store = %dir.display(), "store: an older damaged database cannot be removed ({error}), next try at the next start");
+    }
     Ok(Opened { engine, journal, tide, batch, mended })
 }
 
+/// The database; and if a damaged one was moved aside, the damage and its new path.
+fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Engine, Option<(String, PathBuf)>), OpenError> {
+    let io = |source| OpenError::Io { path: dir.to_owned(), source };
+    let fault = |fault| OpenError::of(dir, fault);
+    let create = || {
+        let engine = Engine::create(dir, keyring)?;
+        engine.rename_into(dir)?;
+        Ok(engine)
+    };
+    if !dir.join(folder::DATABASE).exists() {
+        return Ok((create().map_err(fault)?, None));
+    }
+    let attempt = || Engine::open(dir, keyring).and_then(|engine| engine.read_through(dir));
+    let works = || folder::read_all(&dir.join(folder::DATABASE)).and_then(|()| folder::write_something(dir));
+    let detail = match attempt() {
+        Err(OpenError::Damaged { detail, .. }) => detail,
+        opened => return Ok((opened?, None)),
+    };
+    tracing::warn!(store = %dir.display(), "store: the database looks damaged ({detail}), the disk is checked and it is opened again");
+    works().map_err(io)?;
+    let detail = match attempt() {
+        Err(OpenError::Damaged { detail, .. }) => detail,
+        opened => return Ok((opened?, None)),
+    };
+    works().map_err(io)?;
+    let path = folder::move_aside(dir, Millis::now().0).map_err(io)?;
+    tracing::error!(store = %dir.display(), %detail, kept = %path.display(), "the store is damaged; it is moved aside and rebuilt from the backup log");
+    Ok((create().map_err(fault)?, Some((detail, path))))
+}
+
 /// At least one transaction, so that the database's number is above every other afterwards.
-fn commit(engine: &Engine, writes: Vec<Write>, batch: &mut u64) -> Result<(), String> {
+fn commit(engine: &Engine, writes: Vec<Write>, batch: &mut u64) -> Result<(), Fault> {
     let mut writes = writes.into_iter();
     loop {
         *batch += 1;
-        engine.commit(writes.by_ref().take(AT_ONCE).collect(), *batch)?;
+        let some: Vec<Write> = writes.by_ref().take(AT_ONCE).collect();
+        engine.commit(&some, *batch)?;
         if writes.len() == 0 {
             return Ok(());
         }
     }
 }
 
-/// Everything that the journal answers for becomes what the journal says; every link is due.
-fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, String> {
+/// Restores the trees of the backup log; every link is due.
+fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, Fault> {
     let mut writes = Vec::new();
-    for tree in JOURNALED {
+    for tree in JOURNALED.into_iter().filter(|tree| *tree != Tree::Notices || replay.has_events) {
         for record in engine.records(tree) {
-            let (key, _) = record.map_err(|e| e.to_string())?;
+            let (key, _) = record.map_err(Fault::from)?;
             if !replay.live.contains_key(&(tree, key.to_vec())) {
                 writes.push(Write { tree, key: key.to_vec(), value: None });
             }
@@ -105,14 +159,14 @@ fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, S
     }
     let is_linked = |key: &[u8]| replay.live.contains_key(&(Tree::Links, key.to_vec()));
     for record in engine.records(Tree::Outbox) {
-        let (key, value) = record.map_err(|e| e.to_string())?;
+        let (key, value) = record.map_err(Fault::from)?;
         // A put for a link that is gone would bring its object back.
         if !is_linked(&key) && !is_delete(&value) {
             writes.push(Write { tree: Tree::Outbox, key: key.to_vec(), value: Some(codec::encode(&owed_delete())) });
         }
     }
     for record in engine.records(Tree::Fields) {
-        let (key, _) = record.map_err(|e| e.to_string())?;
+        let (key, _) = record.map_err(Fault::from)?;
         writes.push(Write { tree: Tree::Fields, key: key.to_vec(), value: None });
     }
     for ((tree, key), value) in &replay.live {
@@ -140,13 +194,13 @@ fn owed_delete() -> Staged {
     Staged { seq: u64::from(u32::MAX), deed: Deed::Delete, since: now, marked_at: now, body_len: 0, person: None }
 }
 
-/// A damaged record is taken from the journal, or removed; a link that it touches is due.
-fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(), String> {
+/// A damaged record is taken from the backup log, or removed; a link that it touches is due.
+fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(), Fault> {
     let mut writes = Vec::new();
-    const MORE: [Tree; 5] = [Tree::Marks, Tree::Outbox, Tree::Synced, Tree::Notices, Tree::Fields];
+    const MORE: [Tree; 4] = [Tree::Marks, Tree::Outbox, Tree::Synced, Tree::Fields];
     for tree in MORE.into_iter().chain(JOURNALED) {
         for record in engine.records(tree) {
-            let (key, value) = record.map_err(|e| e.to_string())?;
+            let (key, value) = record.map_err(Fault::from)?;
             if !matches!(codec::unwrap(tree.name(), &value), Err(codec::Damaged::Bytes(_))) {
                 continue;
             }
@@ -160,12 +214,12 @@ fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(),
     if writes.is_empty() { Ok(()) } else { commit(engine, writes, batch) }
 }
 
-/// What the database holds that belongs into the journal.
-fn journaled(engine: &Engine) -> Result<BTreeMap<Place, Vec<u8>>, String> {
+/// The records of the database that belong into the backup log.
+fn journaled(engine: &Engine) -> Result<BTreeMap<Place, Vec<u8>>, Fault> {
     let mut live = BTreeMap::new();
     for tree in JOURNALED.into_iter().chain([Tree::Outbox]) {
         for record in engine.records(tree) {
-            let (key, value) = record.map_err(|e| e.to_string())?;
+            let (key, value) = record.map_err(Fault::from)?;
             if tree != Tree::Outbox || is_delete(&value) {
                 live.insert((tree, key.to_vec()), value.to_vec());
             }

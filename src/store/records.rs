@@ -140,7 +140,9 @@ pub struct DeletionRecord {
     pub kept: usize,
     /// A login of theirs stayed, because it is newer than the request.
     pub kept_login: bool,
-    /// When the last object was gone.
+    /// When the last object was gone, if the store's own files still had to be erased then.
+    pub cleared_at: Option<Millis>,
+    /// When nothing was left.
     pub done_at: Option<Millis>,
     /// The bucket would not say whether it keeps older versions of an object that was deleted.
     pub versions_unknown: bool,

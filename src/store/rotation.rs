@@ -5,14 +5,15 @@
 //! comes into force under the same lock. So a seal that was made before the switch is in memory when [`Store::reseal`]
 //! looks, and none with the earlier key is made after it.
 //!
-//! Tokens and login links come first, a few in each transaction. Then the journal is written anew, for its older
-//! records lie there as they were sealed; and the text that tells a wrong key at start comes last: once that one is
-//! sealed with the present key, everything is. A rotation that was cut short goes on at the next start; one that was
-//! overtaken by another leaves the rest to that one.
+//! Tokens and login links come first, a few in each transaction. Then the database and the backup log are written anew
+//! ([`erasure`](super::erasure)), for older records are in both as they were sealed; and the text that tells a wrong
+//! key at start comes last: once that one is sealed with the present key, everything is. A rotation that was cut short
+//! goes on at the next start; one that was overtaken by another leaves the rest to that one.
 
 use super::codec;
 use super::core::{AccountKey, Core};
 use super::engine::{Engine, Tree};
+use super::handle::Fault;
 use super::records::{
     AccountRecord, LinkRecord, LoginRecord, Sealed, account_context, link_context, open_token, seal_token,
 };
@@ -31,7 +32,7 @@ pub struct Sealing {
     pub current: usize,
     /// Those still sealed with an earlier one.
     pub earlier: usize,
-    /// Nothing at all, the journal included, needs an earlier key any more.
+    /// Nothing at all, the backup log included, needs an earlier key any more.
     pub done: bool,
 }
 
@@ -71,12 +72,14 @@ impl Store {
     pub(super) fn live_logins(&self) -> Result<Vec<Login>, Unavailable> {
         let now = Millis::now();
         self.read(|engine| {
-            let records = engine.records(Tree::Logins).filter_map(Result::ok);
-            let logins = records.filter_map(|(key, value)| {
-                let record: LoginRecord = codec::decode(Tree::Logins.name(), &value).ok()?;
-                Some((key.as_ref().try_into().ok()?, record))
-            });
-            logins.filter(|(_, record): &Login| record.expires_at > now).collect()
+            let mut logins = Vec::new();
+            for record in engine.records(Tree::Logins) {
+                let (key, value) = record.map_err(Fault::from)?;
+                let record: Option<LoginRecord> = codec::decode(Tree::Logins.name(), &value).ok();
+                let login = key.as_ref().try_into().ok().zip(record);
+                logins.extend(login.filter(|(_, record): &Login| record.expires_at > now));
+            }
+            Ok(logins)
         })
     }
 
@@ -108,7 +111,7 @@ impl Store {
         for logins in self.live_logins()?.chunks(AT_ONCE) {
             count += self.reseal_some(logins, reseal_login).await?;
         }
-        self.commit(Core::rewrite_journal).await?;
+        self.erase().await?;
         let last = self.commit(|core| {
             let keyring = self.inner.keyring();
             // Another rotation began meanwhile: this one's journal is not yet that one's.

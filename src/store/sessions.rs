@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::codec;
 use super::engine::{Engine, Tree};
+use super::handle::Fault;
 use super::records::{LoginRecord, Sealed, SessionRecord, open_token, seal_token};
 use super::{Store, Unavailable};
 use crate::model::{Label, Millis, Secret, UserId};
@@ -252,7 +253,6 @@ impl Store {
     /// A record; `None` when there is none or it is damaged.
     fn record_of<T: DeserializeOwned>(&self, tree: Tree, key: &[u8]) -> Result<Option<T>, Unavailable> {
         let value = self.read(|engine| engine.get(tree, key))?;
-        let value = value.map_err(|error| Unavailable { reason: error.into() })?;
         Ok(value.and_then(|value| codec::decode(tree.name(), &value).ok()))
     }
 }
@@ -262,7 +262,7 @@ pub(super) fn login_context(hash: &[u8; 32]) -> Vec<u8> {
 }
 
 /// Keys of expired records, at most [`SWEEP_GATHERED`] of them.
-fn all_expired(engine: &Engine, now: Millis) -> Vec<(Tree, Vec<u8>)> {
+fn all_expired(engine: &Engine, now: Millis) -> Result<Vec<(Tree, Vec<u8>)>, Fault> {
     let sessions = expired(engine, Tree::Sessions, now, |record: SessionRecord| record.expires_at);
     let logins = expired(engine, Tree::Logins, now, |record: LoginRecord| record.expires_at);
     let states = expired(engine, Tree::States, now, |expires_at: Millis| expires_at);
@@ -274,8 +274,10 @@ fn expired<T: DeserializeOwned>(
     tree: Tree,
     now: Millis,
     ends: impl Fn(T) -> Millis,
-) -> impl Iterator<Item = (Tree, Vec<u8>)> {
-    let records = engine.records(tree).filter_map(Result::ok);
-    let over = records.filter(move |(_, value)| codec::decode::<T>(tree.name(), value).is_ok_and(|r| ends(r) <= now));
-    over.map(move |(key, _)| (tree, key.to_vec()))
+) -> impl Iterator<Item = Result<(Tree, Vec<u8>), Fault>> {
+    let over = move |value: &[u8]| codec::decode::<T>(tree.name(), value).is_ok_and(|record| ends(record) <= now);
+    engine.records(tree).filter_map(move |record| match record {
+        Ok((key, value)) => over(&value).then(|| Ok((tree, key.to_vec()))),
+        Err(error) => Some(Err(Fault::from(error))),
+    })
 }

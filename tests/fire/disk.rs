@@ -46,6 +46,14 @@ impl Disk {
         }
     }
 
+    /// Leaves so much room.
+    pub fn fill_but(&self, megabytes: u64) {
+        self.fill();
+        let ballast = std::fs::File::options().write(true).open(self.ballast()).unwrap();
+        let taken = ballast.metadata().unwrap().len();
+        ballast.set_len(taken - (megabytes << 20)).unwrap();
+    }
+
     /// There is room again.
     pub fn relieve(&self) {
         // Never filled is as good.

@@ -25,7 +25,7 @@ const ADA: &str = "2210000000000101";
 /// Runs the first pages, as many as are asked for.
 const BRUNO: &str = "2210000000000102";
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
 const GLANCE: Duration = Duration::from_millis(25);
 
 /// Looks until the condition holds; how long that took, or `None` when `limit` passed first.
@@ -189,6 +189,11 @@ impl Ground {
         self.write_config("");
     }
 
+    /// Where the file is.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Writes the file, with something after it.
     pub fn write_config(&self, more: &str) {
         // Whole or not at all: the daemon may be starting.
@@ -215,6 +220,17 @@ impl Ground {
         status["due"] == 0 && status["outbox"] == 0 && status["links"] == self.links.len()
     }
 
+    /// A token of the link's page for the person who linked it.
+    pub fn token(&self, link: &Link) -> String {
+        let person = if self.links.iter().position(|l| l.user == link.user) == Some(0) { ADA } else { BRUNO };
+        self.world().look(|s| {
+            let fits = |t: &pagesyncd::sandbox::world::state::Token| {
+                t.person == person && t.page.as_deref() == Some(&link.page) && t.refused.is_none()
+            };
+            s.tokens.iter().find(|(_, token)| fits(token)).map(|(text, _)| text.clone()).unwrap()
+        })
+    }
+
     /// Resident memory of the daemon, in bytes.
     pub fn resident(&self) -> u64 {
         let Some(pid) = self.daemon.pid() else { return 0 };
@@ -235,6 +251,22 @@ impl Ground {
             }
         }
         size(&self.store)
+    }
+
+    /// The store's folder.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// The names of what lies in the store's folder.
+    pub fn store_files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.store).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// The whole log.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     /// Reads what was logged since the last time.

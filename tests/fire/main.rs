@@ -8,6 +8,7 @@
 
 mod clock;
 mod disk;
+mod failing_disk;
 mod ground;
 mod outage;
 mod rounds;

@@ -1,5 +1,5 @@
-//! The daemon's store under the daemon's own mixture: pages linked and linked again, marks, reads staged with bodies
-//! of many lengths, writes settled, links dropped, sessions, login links, used states, deletions; and the notices of it.
+//! The daemon's store under the daemon's own mixture: pages linked and linked again, marks, reads staged with bodies of
+//! many lengths, writes settled, links dropped, sessions, login links, used states, deletions; and the notices of it.
 //!
 //! Each task has users and pages of its own and does one thing at a time, so it knows what will stand after each; what
 //! runs side by side shares transactions all the same.
@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -125,8 +126,13 @@ fn account_words(store: &Store, user: UserId) -> String {
     token.map_or(NOTHING.into(), |token| token.expose().to_owned())
 }
 
+/// Cuts that came in the middle of a renewal.
+pub static IN_RENEWALS: AtomicU64 = AtomicU64::new(0);
+
 /// The store in this folder must be whole; what it says of these names.
 pub fn look(dir: &Path, names: &BTreeSet<String>) -> Result<Words, String> {
+    let in_renewal = ["sled.new", "sled.old", "links.journal.new"].iter().any(|name| dir.join(name).exists());
+    IN_RENEWALS.fetch_add(u64::from(in_renewal), Ordering::Relaxed);
     let store = open(dir).map_err(|e| format!("it does not open: {e}"))?;
     let found = match (store.mended(), store.counts().damaged) {
         (Some(mended), _) => Err(format!("it had to be mended: {mended}")),
@@ -165,7 +171,7 @@ pub fn without_database(dir: &Path, settled: &Words) -> Result<(), String> {
     fs::copy(&journal, alone.join("links.journal")).map_err(|e| format!("the journal is not there: {e}"))?;
     let store = open(&alone).map_err(|e| format!("the journal alone does not open: {e}"))?;
     let names = expected.keys().cloned().chain(store.links().iter().map(link_name)).collect();
-    let found = ask(&store, &names);
+    let found = ask(&store, &names).and_then(|words| notices_wait(&store, words));
     runtime().block_on(store.close());
     drop(store);
     fs::remove_dir_all(alone).unwrap();
@@ -183,6 +189,18 @@ fn journaled(name: &str, words: &str) -> Option<(String, String)> {
         _ => return None,
     };
     Some((name.to_owned(), words))
+}
+
+#[test]
+fn a_disk_that_was_looked_at_is_expected_as_the_look_left_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["nonce/6f0a2f3e-7a1e-4a5c-9b7e-0d8f5c1e2a3b", "session/unknown", "login/unknown"];
+    let names: BTreeSet<String> = names.map(str::to_owned).into();
+    let first = look(dir.path(), &names).unwrap();
+    assert_eq!(first["nonce/6f0a2f3e-7a1e-4a5c-9b7e-0d8f5c1e2a3b"], NOTHING);
+    let expected = after_looking(first);
+    let second = look(dir.path(), &names).unwrap();
+    assert!(expected.iter().all(|(name, words)| second[name] == *words), "{expected:?} {second:?}");
 }
 
 async fn look_at(store: &Store, name: &str) -> Result<String, String> {
@@ -204,6 +222,13 @@ async fn look_at(store: &Store, name: &str) -> Result<String, String> {
         }
         _ => return Err(format!("what is {name}?")),
     })
+}
+
+/// A look uses some records up: a login link is gone then, and a nonce is used. A look finds an unused nonce when the
+/// power was cut before its operation was durable.
+pub fn after_looking(words: Words) -> Words {
+    let kept = words.into_iter().filter(|(name, _)| !name.starts_with("login/"));
+    kept.map(|(name, words)| if name.starts_with("nonce/") { (name, "used".into()) } else { (name, words) }).collect()
 }
 
 fn link_name(link: &LinkKey) -> String {

@@ -7,7 +7,7 @@ use pagesyncd::sandbox::fault::Fault;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::town::{Town, object_key, until};
+use crate::town::{Town, delivery, object_key, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_panics_comes_back_and_its_neighbours_notice_nothing() {
@@ -132,6 +132,47 @@ async fn a_listener_that_panics_comes_back_on_its_socket_and_refuses_nobody() {
     }
     let user = town.linked().await;
     town.until_true(user, &town.pages()).await;
+    town.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_panics_comes_back_and_one_that_does_it_twice_ends_the_process() {
+    let mut town = Town::plan().drills().start().await;
+    town.expect_panics("drill:");
+    town.expect_errors("store: its thread");
+    town.expect_errors("the store cannot write");
+    let user = town.linked().await;
+    let page = town.nth(0);
+    town.world().set_fault(Fault::WebhooksLost, true);
+    let pid = town.daemon.pid();
+    for round in 0..2 {
+        town.drill("store").await;
+        town.world().edit_page(&page, "name", format!("Told in round {round}").into()).unwrap();
+        assert_eq!(town.deliver(delivery(&[&page])).await.status, 503, "its commit panicked");
+        until("deliveries are taken again", async || town.deliver(delivery(&[&page])).await.status == 200).await;
+        town.until_true(user, std::slice::from_ref(&page)).await;
+        town.settle().await;
+    }
+    assert_eq!(town.daemon.pid(), pid);
+    town.drill("store").await;
+    town.drill("store").await;
+    town.deliver(delivery(&[&page])).await;
+    // The next commit, of any caller, is the second one.
+    let next = town.http.post(format!("{}/facebook/webhook", town.base));
+    let body = delivery(&[&town.nth(1)]);
+    let next = next.header("x-hub-signature-256", town.world().sign(body.as_bytes())).body(body);
+    until("the process ends", async || {
+        // The daemon may be gone by now.
+        let _ = next.try_clone().unwrap().send().await;
+        town.daemon.how_it_ended();
+        town.daemon.pid().is_none()
+    })
+    .await;
+    assert_eq!(town.daemon.how_it_ended(), "exit status: 70");
+    town.daemon.start().await.unwrap();
+    assert_eq!(town.status().await["links"], 6);
+    town.until_true(user, &town.pages()).await;
+    town.settle().await;
     town.finish().await;
 }
 

@@ -3,12 +3,16 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
-use pagesyncd::model::UserId;
+use pagesyncd::chore::Chore;
+use pagesyncd::model::{AppUserId, LinkKey, PageId, UserId};
 use pagesyncd::sandbox::fault::Fault;
 use pagesyncd::spaces::Versioning;
+use pagesyncd::store::records::{account_context, chore_context, link_context};
+use pagesyncd::store::seal::{Keyring, parse_key};
 use serde_json::{Value, json};
 
 use crate::town::{ADA, Answer, BRUNO, Town, delivery, object_key, until};
+use crate::traces::Traces;
 
 fn signed(secret: &str, claims: &Value) -> String {
     let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
@@ -300,5 +304,62 @@ async fn where_the_bucket_does_not_tell_of_versions_nothing_is_claimed_of_them()
     assert_eq!(town.log().matches("does not tell or does not delete older versions").count(), 1);
     town.restart().await;
     assert!(town.get(&path).await.text().contains("would not tell whether it keeps older versions"));
+    town.finish().await;
+}
+
+/// Tokens, name and id of a person.
+fn marks_of(town: &Town, person: &str) -> Vec<String> {
+    town.world().look(|s| {
+        let tokens = s.tokens.iter().filter(|(_, token)| token.person == person).map(|(text, _)| text.clone());
+        tokens.chain([s.people[person].name.clone(), person.to_owned()]).collect()
+    })
+}
+
+/// The marks of a person that the store's files show to a holder of its key.
+fn traces(town: &Town, user: UserId, person: &str, marks: &[String]) -> Vec<String> {
+    let key = parse_key(town.setting("store.key").as_str().unwrap()).unwrap();
+    let ring = Keyring::new(*key, Vec::new());
+    let open = |context: &[u8], sealed: &[u8]| ring.open(context, sealed).ok().map(|plain| plain.to_vec());
+    let person: AppUserId = person.parse().unwrap();
+    let mut contexts = vec![account_context(user, &person), chore_context(&Chore::Revoke(person))];
+    for page in town.pages() {
+        let page: PageId = page.parse().unwrap();
+        contexts.push(link_context(&LinkKey::new(user, page.clone())));
+        contexts.push(chore_context(&Chore::Unsubscribe(page)));
+    }
+    let wanted: Vec<&str> = marks.iter().map(String::as_str).collect();
+    Traces::of(&town.setup.store_path, &ring.seal(b"", b""), &contexts, &open).shown(&wanted)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_shows_as_done_has_left_no_trace_on_the_disk() {
+    let town = Town::plan().start().await;
+    let (ada, bruno) = two_people(&town).await;
+    // Older tokens than those in use are on the disk as well.
+    assert_eq!(town.log_in(ada, ADA, "all").await.status, 200);
+    town.settle().await;
+    let (of_ada, of_bruno) = (marks_of(&town, ADA), marks_of(&town, BRUNO));
+    let shown = traces(&town, ada, ADA, &of_ada);
+    assert!(shown.len() >= 9, "one login, six pages, name and id show to somebody who has the key: {shown:?}");
+    let (status, told) = town.world().send_data_deletion(ADA).await.unwrap();
+    assert_eq!(status, 200);
+    let path = told["url"].as_str().unwrap().strip_prefix(&town.base).unwrap().to_owned();
+    until("it is done", async || town.get(&path).await.text().contains("Your data is deleted")).await;
+    assert_eq!(traces(&town, ada, ADA, &of_ada), Vec::<String>::new());
+    assert!(traces(&town, bruno, BRUNO, &of_bruno).len() >= 6);
+    assert!(town.status().await["store"]["erasing_since"].is_null());
+    // A kill and a start bring nothing back.
+    town.crash().await;
+    assert_eq!(traces(&town, ada, ADA, &of_ada), Vec::<String>::new());
+    // A deauthorization forgets the login, an unlink the token.
+    town.world().remove_app(BRUNO).unwrap();
+    assert_eq!(town.world().send_deauthorize(BRUNO).await.unwrap(), 200);
+    for page in &town.pages()[..3] {
+        assert!(town.run(&["unlink", page]).await.status.success());
+    }
+    until("nothing is left to do", async || town.status().await["chores"].as_object().unwrap().is_empty()).await;
+    town.settle().await;
+    until("it is erased", async || town.status().await["store"]["erasing_since"].is_null()).await;
+    assert_eq!(traces(&town, bruno, BRUNO, &of_bruno), Vec::<String>::new());
     town.finish().await;
 }

@@ -34,5 +34,7 @@ mod sessions;
 mod shutdown;
 mod sync;
 mod town;
+#[path = "../../src/store/tests/traces.rs"]
+mod traces;
 mod webdriver;
 mod webhooks;

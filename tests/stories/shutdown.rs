@@ -161,3 +161,34 @@ async fn a_service_manager_is_asked_for_time_until_everything_is_started() {
     assert_eq!(daemon.wait().await.unwrap().code(), Some(0));
     town.finish().await;
 }
+
+/// A shell that allows core files of any size, and then becomes this command.
+fn dumping(script: &str, arguments: &[&std::ffi::OsStr], dir: &std::path::Path) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -c unlimited; {script}")).args(arguments).current_dir(dir).kill_on_drop(true);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abort_leaves_no_core_file_with_keys_in_it() {
+    use std::os::unix::process::ExitStatusExt;
+    let town = Town::plan().build().await;
+    let dir = town.desk();
+    let control = dumping("kill -ABRT $$", &[], &dir).status().await.unwrap();
+    assert_eq!(control.signal(), Some(signal_hook::consts::SIGABRT));
+    if !control.core_dumped() {
+        println!("skipped: this machine writes no core files");
+        return town.finish().await;
+    }
+    let program = env!("CARGO_BIN_EXE_pagesyncd").as_ref();
+    let mut daemon = dumping("exec \"$0\" run --config \"$1\"", &[program, town.config.as_os_str()], &dir)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it answers", async || town.daemon.ask(http::Method::GET, "/v1/status", "").await.is_some()).await;
+    let pid = rustix::process::Pid::from_raw(daemon.id().unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::ABORT).unwrap();
+    let ended = daemon.wait().await.unwrap();
+    assert_eq!((ended.signal(), ended.core_dumped()), (Some(signal_hook::consts::SIGABRT), false));
+    town.finish().await;
+}

@@ -158,6 +158,7 @@ async fn a_forgotten_person_leaves_no_token_and_a_deletion_names_nobody_when_it_
     let again = Chore::DeleteAgain(links[0].clone());
     assert!(store.is_left_over(&links[0], seq(&store, &again)));
     store.finish_chore(&again, seq(&store, &again)).await.unwrap();
+    store.erase().await.unwrap();
     let done = store.deletion("code").unwrap();
     assert!(done.open == 0 && done.objects == 2 && done.done_at.is_some());
     let record = store.lock().deletions["code"].clone();
@@ -234,6 +235,7 @@ async fn a_deletion_waits_for_what_was_owed_for_that_person_before_it() {
     for link in &links[..2] {
         settle(&store, link).await;
     }
+    store.erase().await.unwrap();
     for code in ["first", "second"] {
         assert_eq!(open_of(&store, code), (0, true), "{code}");
     }
@@ -251,6 +253,7 @@ async fn a_deletion_of_a_page_that_is_linked_again_waits_until_its_object_is_ove
     read_and_stage(&store, &links[0], 1, b"{}").await;
     assert!(store.deletion("code").unwrap().done_at.is_none(), "the bucket has what it had");
     settle(&store, &links[0]).await;
+    store.erase().await.unwrap();
     assert!(store.deletion("code").unwrap().done_at.is_some());
     store.close().await;
 }

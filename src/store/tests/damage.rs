@@ -189,13 +189,13 @@ async fn a_damaged_record_is_mended_from_the_journal() {
     let user = filled(dir.path()).await;
     {
         let engine = Engine::open(dir.path(), &keyring()).unwrap();
-        let batch = engine.batch();
+        let batch = engine.batch().unwrap();
         let break_it = |tree: engine::Tree, n: u64| {
             let key = LinkKey::new(user, page(n)).to_bytes();
             let mut value = engine.get(tree, &key).unwrap().unwrap().to_vec();
             let last = value.len() - 1;
             value[last] ^= 1;
-            engine.commit(vec![engine::Write { tree, key, value: Some(value) }], batch).unwrap();
+            engine.commit(&[engine::Write { tree, key, value: Some(value) }], batch).unwrap();
         };
         break_it(engine::Tree::Links, 1);
         break_it(engine::Tree::Marks, 3);

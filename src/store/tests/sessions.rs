@@ -96,7 +96,7 @@ async fn one_sweep_removes_all_that_is_over() {
     });
     futures_util::future::join_all(puts).await;
     assert_eq!(store.sweep(Millis::now()).await.unwrap(), 22_100);
-    let left = |tree| store.read(|engine| engine.records(tree).count()).unwrap();
+    let left = |tree| store.read(|engine| Ok(engine.records(tree).count())).unwrap();
     assert_eq!((left(engine::Tree::States), left(engine::Tree::Sessions)), (0, 1));
     assert!(store.session(session.id.expose()).unwrap().is_some());
     store.close().await;

@@ -1,0 +1,228 @@
+//! The store's folder: to its owner alone, locked against other processes, and checked for whether the disk reads and
+//! writes before anything in it is called damaged.
+//!
+//! # A failed fsync leaves clean pages behind
+//!
+//! Linux marks the pages of a file clean even when writing them failed. A later fsync then succeeds without them, reads
+//! still see them in the page cache, and a power cut takes them away together with everything that was appended after
+//! them. [`write_back`] therefore writes the database's bytes over themselves before it is opened, unless the last
+//! process closed it in order: afterwards an fsync speaks for all of them again.
+
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::engine::OpenError;
+
+/// The database.
+pub(super) const DATABASE: &str = "sled";
+/// A database that is being filled; of no use before it is renamed.
+pub(super) const UNFINISHED: &str = "sled.new";
+/// The database that a new one has replaced; goes as soon as the new one is there.
+pub(super) const REPLACED: &str = "sled.old";
+/// How the name of a database begins that was damaged and is kept.
+const DAMAGED: &str = "sled.damaged-";
+const LOCK: &str = "lock";
+const OWNER_ALONE: u32 = 0o700;
+const PIECE: usize = 1 << 20;
+/// Room that a copy of the database leaves to others.
+const MARGIN: u64 = 16 << 20;
+
+/// Makes the folder, or checks that the present one belongs to this process's user and removes the rights of all
+/// others.
+pub(super) fn prepare(dir: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: dir.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(OWNER_ALONE).create(dir).map_err(io)?;
+    let found = fs::metadata(dir).map_err(io)?;
+    let ours = rustix::process::geteuid().as_raw();
+    if found.uid() != ours {
+        return Err(OpenError::Owner { path: dir.to_owned(), owner: found.uid(), ours });
+    }
+    let mode = found.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        fs::set_permissions(dir, Permissions::from_mode(mode & !0o077)).map_err(io)?;
+        tracing::warn!(
+            store = %dir.display(),
+            "store: the folder's mode was {mode:04o}, which lets others in; it is now {:04o}",
+            mode & !0o077
+        );
+    }
+    Ok(())
+}
+
+/// Removes the rights of all others from the files in the folder; sled makes its files as the umask says.
+pub(super) fn tighten(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        let mode = found.mode() & 0o7777;
+        if !found.is_symlink() && mode & 0o077 != 0 {
+            fs::set_permissions(entry.path(), Permissions::from_mode(mode & !0o077))?;
+        }
+        if found.is_dir() {
+            tighten(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Locks the folder for as long as the file is open.
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+    let io = |source| OpenError::Io { path: dir.to_owned(), source };
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true).mode(0o600);
+    let file = options.open(dir.join(LOCK)).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Removes leftovers of an interrupted step, and brings back the database that was about to be replaced.
+pub(super) fn clear(dir: &Path) -> io::Result<()> {
+    let (database, replaced) = (dir.join(DATABASE), dir.join(REPLACED));
+    if !database.exists() && replaced.exists() {
+        fs::rename(&replaced, &database)?;
+        sync(dir)?;
+    }
+    for leftover in [dir.join(UNFINISHED), replaced] {
+        remove_folder(&leftover)?;
+    }
+    Ok(())
+}
+
+/// Removes a folder and all that is in it, if it is there.
+pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) => sync(path.parent().unwrap_or(path)),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Reads every byte of a folder's files once. sled takes a read error in its log for the end of the log, and overwrites
+/// the rest. Bytes that were read here come from the page cache when sled reads them.
+pub(super) fn read_all(path: &Path) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    for file in files(path)? {
+        let file = File::open(file)?;
+        let mut at = 0;
+        loop {
+            match file.read_at(&mut piece, at)? {
+                0 => break,
+                count => at += count as u64,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Does the disk take writes? Makes the calls that sled and the backup log depend on.
+pub(super) fn write_something(dir: &Path) -> io::Result<()> {
+    let (probe, renamed) = (dir.join("probe"), dir.join("probe.renamed"));
+    let mut options = File::options();
+    let file = options.create(true).truncate(true).write(true).mode(0o600).open(&probe)?;
+    file.write_all_at(&[0; 4096], 0)?;
+    file.sync_all()?;
+    fs::rename(&probe, &renamed)?;
+    fs::remove_file(&renamed)?;
+    sync(dir)
+}
+
+/// Writes the database's bytes over themselves, so that none of them is only in the page cache; see the module's head.
+/// No other handle may have it open meanwhile.
+pub(super) fn write_back(dir: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: dir.to_owned(), source };
+    let file = match File::options().read(true).write(true).open(dir.join(DATABASE).join("db")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(io)?,
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    let (mut piece, mut at) = (vec![0; PIECE], 0);
+    loop {
+        match file.read_at(&mut piece, at).map_err(io)? {
+            0 => break,
+            count => {
+                file.write_all_at(&piece[..count], at).map_err(io)?;
+                at += count as u64;
+            }
+        }
+    }
+    file.sync_all().map_err(io)
+}
+
+/// Is there room for a second copy of the database and the backup log? Without a margin the copy would take the last
+/// blocks from the commits.
+pub(super) fn has_room_for_a_copy(dir: &Path, backup_log: &Path) -> io::Result<()> {
+    let mut needed = MARGIN + fs::metadata(backup_log)?.len();
+    for file in files(&dir.join(DATABASE))? {
+        needed += fs::metadata(file)?.len();
+    }
+    let disk = rustix::fs::statvfs(dir)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= needed {
+        return Ok(());
+    }
+    let text = format!("{} MB are free and {} MB are needed", free >> 20, needed >> 20);
+    Err(io::Error::new(io::ErrorKind::StorageFull, text))
+}
+
+/// Moves a damaged database out of the way, under a name that says when; returns that name.
+pub(super) fn move_aside(dir: &Path, now: u64) -> io::Result<PathBuf> {
+    let aside = dir.join(format!("{DAMAGED}{now}"));
+    fs::rename(dir.join(DATABASE), &aside)?;
+    sync(dir)?;
+    Ok(aside)
+}
+
+/// Removes all damaged databases that are kept, but for the newest if that is to stay; and how many they were.
+pub(super) fn remove_damaged(dir: &Path, keep_newest: bool) -> io::Result<usize> {
+    let mut kept = damaged(dir)?;
+    if keep_newest {
+        kept.pop();
+    }
+    kept.iter().try_for_each(|path| remove_folder(path))?;
+    Ok(kept.len())
+}
+
+/// The damaged databases that are kept, oldest first.
+fn damaged(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let stamp = name.to_str().and_then(|name| name.strip_prefix(DAMAGED)?.parse::<u64>().ok());
+        found.extend(stamp.map(|stamp| (stamp, entry.path())));
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The files below a path; none where there is no such folder.
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.extend(files(&entry.path())?);
+        } else {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
