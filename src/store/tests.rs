@@ -14,7 +14,9 @@ mod traces;
 use super::people::{NewAccount, NewLink};
 use super::unlink::{Revoking, Unlinking};
 use super::*;
+use crate::ledger::{Deed, Found, Stage};
 use crate::model::{AppUserId, Secret, UserId};
+use crate::model::{Cause, Generation, PageId};
 
 fn keyring() -> Keyring {
     Keyring::new([7; 32], Vec::new())
