@@ -3,6 +3,7 @@
 mod chores;
 mod committer;
 mod damage;
+mod earlier;
 mod erasure;
 mod folder;
 mod grants;
