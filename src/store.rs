@@ -71,6 +71,7 @@ mod handle;
 pub mod imports;
 pub(crate) mod journal;
 mod links;
+mod load;
 pub mod notices;
 pub mod people;
 mod rebuild;
@@ -81,6 +82,7 @@ pub mod seal;
 pub mod sessions;
 mod told;
 pub mod unlink;
+mod work;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -88,14 +90,14 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::ledger::{Claim, Deed, Digest, Entry, Found, Mark, Marked, Stage, Staged, Synced};
-use crate::model::{Cause, Generation, LinkKey, Millis, PageId};
-use crate::page::data;
+use crate::ledger::{Mark, Synced};
+use crate::model::{LinkKey, Millis};
 use core::Core;
 use engine::Engine;
 pub use engine::OpenError;
 pub use records::{AccountRecord, LinkRecord};
 use seal::Keyring;
+pub use work::{Expectation, Left, OutboxItem, ReadClaim, StageOutcome};
 
 /// How many requests may wait for the committer; more callers wait at the door.
 const MAX_WAITING: usize = 4096;
@@ -127,54 +129,6 @@ pub struct Link {
     /// The page token.
     pub token: crate::model::Secret,
 }
-
-/// A reader's claim on a link; dropping it without staging gives the mark back.
-#[must_use]
-pub struct ReadClaim {
-    store: Store,
-    link: LinkKey,
-    claim: Option<Claim>,
-}
-
-impl ReadClaim {
-    /// What asked for this read: the mark's cause, if a mark stands.
-    pub fn cause(&self) -> Option<Cause> {
-        self.claim.as_ref().and_then(|c| c.mark.as_ref()).map(|m| m.cause)
-    }
-}
-
-impl Drop for ReadClaim {
-    fn drop(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            self.store.lock().entry(&self.link, |entry| entry.release(&claim));
-        }
-    }
-}
-
-/// What [`Store::stage`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StageOutcome {
-    /// The object is to be written.
-    Staged,
-    /// Spaces has, or is about to get, the same data.
-    Unchanged,
-    /// A newer reader took over, or the link is gone.
-    Superseded,
-}
-
-/// A staged object, ready for Spaces.
-#[derive(Debug, Clone)]
-pub struct OutboxItem {
-    /// The entry.
-    pub staged: Staged,
-    /// The bytes; empty for a delete.
-    pub body: bytes::Bytes,
-    /// What Spaces holds before it is carried out; `None` for a link that is gone.
-    before: Option<notices::Before>,
-}
-
-/// An outbox entry and what lies on disk for it.
-type Looked = (Staged, Result<bytes::Bytes, codec::Damaged>);
 
 /// Counts for `status`, metrics and readiness.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -351,160 +305,6 @@ impl Store {
         Unavailable { reason: "it is closed".into() }
     }
 
-    /// Notes durably that these pages may have changed, for every link of each, and returns those links. Pages that
-    /// nobody linked are passed over. Costs no write where a mark stands that no read has claimed.
-    ///
-    /// # Errors
-    /// [`Unavailable`] when it could not be made durable; some of the marks may stand all the same.
-    pub async fn mark_pages(&self, pages: &[PageId], cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
-        let links: Vec<LinkKey> = {
-            let core = self.lock();
-            core.writable()?;
-            pages.iter().flat_map(|page| core.links_of(page)).collect()
-        };
-        self.mark_links(links, cause).await
-    }
-
-    /// Like [`Store::mark_pages`], for links.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn mark_links(&self, links: Vec<LinkKey>, cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
-        if links.is_empty() {
-            return Ok(links);
-        }
-        self.commit(|core| {
-            for link in &links {
-                if core.mark(link, cause) == Some(Marked::Pending) {
-                    core.wait_for_queue();
-                }
-                if let Some(seq) = core.mark_seq(link) {
-                    core.note_when_durable(link.clone(), seq);
-                }
-            }
-        })
-        .await?;
-        Ok(links)
-    }
-
-    /// A read of this link with its token of this generation begins. `None` when it is not linked, or has another token.
-    /// An earlier reader is fenced off.
-    pub fn claim(&self, link: &LinkKey, generation: Generation) -> Option<ReadClaim> {
-        let mut core = self.lock();
-        let id = core.next_seq();
-        core.record(link).filter(|record| record.generation == generation)?;
-        let claim = core.entry(link, |entry| entry.claim(id))?;
-        Some(ReadClaim { store: self.clone(), link: link.clone(), claim: Some(claim) })
-    }
-
-    /// The digest that Spaces has or is about to get, whether an outbox entry waits, and the settled ETag.
-    pub fn expectation(&self, link: &LinkKey) -> Expectation {
-        self.lock().entry(link, |entry| Expectation::of(entry)).unwrap_or_default()
-    }
-
-    /// A read ended with data: stages `body` for the uploader unless it is what Spaces has, and clears the mark that
-    /// the claim answers for, in one transaction. `force` writes although nothing changed.
-    ///
-    /// # Errors
-    /// [`Unavailable`] when it could not be made durable; the mark then stands.
-    pub async fn stage(
-        &self,
-        mut claim: ReadClaim,
-        digest: Digest,
-        body: bytes::Bytes,
-        force: bool,
-    ) -> Result<StageOutcome, Unavailable> {
-        let link = claim.link.clone();
-        let Some(held) = claim.claim.take() else { return Ok(StageOutcome::Superseded) };
-        let found = Found { digest, body_len: u32::try_from(body.len()).unwrap_or(u32::MAX) };
-        self.commit(move |core| {
-            let (now, seq) = (Millis::now(), core.next_seq());
-            match core.entry(&link, |entry| entry.stage(&held, &found, force, now, seq)) {
-                Some(Stage::Unchanged(changes)) => {
-                    core.apply(&link, changes, &[]);
-                    StageOutcome::Unchanged
-                }
-                Some(Stage::Staged(_, changes)) => {
-                    core.apply(&link, changes, &body);
-                    StageOutcome::Staged
-                }
-                Some(Stage::Superseded) | None => StageOutcome::Superseded,
-            }
-        })
-        .await
-    }
-
-    /// The outbox entry of a link and its body; `None` when nothing is owed.
-    ///
-    /// # Errors
-    /// [`Unavailable`] when the store is down or the body is damaged; a damaged body is dropped and its link marked
-    /// due, so that it is read anew.
-    pub async fn outbox_item(&self, link: &LinkKey) -> Result<Option<OutboxItem>, Unavailable> {
-        let Some((staged, body)) = self.look_into_outbox(link)? else { return Ok(None) };
-        let generation = self.generation(link);
-        // An entry that was decided a moment ago is still on its way to disk, though its bytes can be read. It must not
-        // reach Spaces before it is durable: a crash would bring back the entry before it, and that would be written
-        // over it; or it would undo the unlink whose object was deleted. And only what is missing behind everything
-        // that was queued by now is damaged.
-        self.commit(Core::wait_for_queue).await?;
-        let before = self.before(link, generation)?;
-        if let (Deed::Put(_), Ok(body)) = (staged.deed, body) {
-            return Ok(Some(OutboxItem { staged, body, before }));
-        }
-        match self.look_into_outbox(link)? {
-            None => Ok(None),
-            Some((now, _)) if now.seq != staged.seq => {
-                Err(Unavailable { reason: "the entry was replaced meanwhile".into() })
-            }
-            Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body, before })),
-            Some((staged, Err(damage))) => {
-                tracing::error!(
-                    %link,
-                    %damage,
-                    "store [{link}]: the staged object is damaged ({damage}), reading the page again"
-                );
-                self.commit(|core| core.drop_staged(link, staged.seq)).await?;
-                Err(Unavailable { reason: "the staged object was damaged".into() })
-            }
-        }
-    }
-
-    fn look_into_outbox(&self, link: &LinkKey) -> Result<Option<Looked>, Unavailable> {
-        let staged = self.lock().entry(link, |entry| entry.staged().cloned()).flatten();
-        let Some(staged) = staged else { return Ok(None) };
-        let body = self.read(|engine| engine.body(link, &staged))?;
-        Ok(Some((staged, body)))
-    }
-
-    /// Spaces has carried out this item, and this is left of it. Returns whether a newer one waits.
-    ///
-    /// # Errors
-    /// [`Unavailable`]; the entry then stays and is carried out again.
-    pub async fn settle(
-        &self,
-        link: &LinkKey,
-        item: &OutboxItem,
-        etag: Option<String>,
-        left: Left,
-    ) -> Result<bool, Unavailable> {
-        let done = &item.staged;
-        let fields = matches!(done.deed, Deed::Put(_)).then(|| data::fields_of_object(&item.body));
-        let more = self
-            .commit(|core| {
-                let changes = core.entry(link, |e| e.settle(done.seq, done.deed, etag, Millis::now()))?;
-                core.apply(link, changes, &[]);
-                if let Some(fields) = &fields {
-                    core.note_fields(link, item, fields);
-                }
-                core.note_left(link, &done.person, left);
-                core.forget_if_settled(link);
-                core.entry(link, |entry| entry.staged().is_some())
-            })
-            .await?;
-        self.inner.progress.send_modify(|n| *n += 1);
-        Ok(more.unwrap_or(false))
-    }
-
     /// Links that owe Spaces something.
     pub fn outbox_links(&self) -> Vec<LinkKey> {
         self.lock().links_where(|entry| entry.staged().is_some())
@@ -564,33 +364,6 @@ impl Store {
             self.lock().suspect();
             Unavailable { reason: format!("it cannot be read ({fault}), it is being reopened").into() }
         })
-    }
-}
-
-/// What a write or a delete in Spaces leaves behind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Left {
-    /// An earlier write without an answer may still take effect until then.
-    pub straggler_until: Option<Millis>,
-    /// The bucket would not say whether it keeps older versions of the object.
-    pub versions_unknown: bool,
-}
-
-/// What Spaces is expected to hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Expectation {
-    /// Digest of the settled object.
-    pub digest: Option<Digest>,
-    /// Its ETag.
-    pub etag: Option<String>,
-    /// An entry waits in the outbox, so a look at Spaces says nothing.
-    pub outbox: bool,
-}
-
-impl Expectation {
-    fn of(entry: &Entry) -> Self {
-        let synced = entry.synced();
-        Expectation { digest: synced.digest, etag: synced.etag.clone(), outbox: entry.staged().is_some() }
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
-use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use super::codec;
@@ -13,17 +12,17 @@ use super::committer::{Order, Request};
 use super::deletions::{awaited, cleared, open_deletions, waits_for_erasure};
 use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
 use super::erasure::{self, Erasures};
-use super::handle::{Fault, guarded};
-use super::notices::{self, Desk};
+use super::handle::guarded;
+use super::load::Loaded;
+use super::notices::Desk;
 use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, Sealed, account_key};
 use super::seal::KeyId;
 use super::{Counts, LinkView, Unavailable};
 use crate::chore::Chore;
 use crate::grant::Endings;
 use crate::health::Signs;
-use crate::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
+use crate::ledger::{Change, Entry, Marked};
 use crate::model::{AppUserId, Cause, LinkKey, Millis, PageId, UserId};
-use crate::notice::Notice;
 
 /// An account is one person of one user.
 pub(super) type AccountKey = (UserId, AppUserId);
@@ -65,35 +64,35 @@ impl Core {
     /// Reads everything from disk.
     pub(super) fn load(dir: &Path, engine: &Engine, queue: mpsc::Sender<Order>) -> Result<Self, OpenError> {
         let fault = |fault| OpenError::of(dir, fault);
-        let mut loader = guarded(|| Loader::new(engine).load()).map_err(fault)?;
+        let mut loaded = guarded(|| Loaded::read(engine)).map_err(fault)?;
         let owed = engine.get(Tree::Meta, erasure::key()).map_err(fault)?;
-        let erasure_owed = erasure::owed_since(owed.as_deref()).or_else(|| waits_for_erasure(&loader.deletions));
+        let erasure_owed = erasure::owed_since(owed.as_deref()).or_else(|| waits_for_erasure(&loaded.deletions));
         let mut by_page: HashMap<PageId, BTreeSet<UserId>> = HashMap::new();
         let mut by_person: HashMap<AppUserId, BTreeSet<LinkKey>> = HashMap::new();
-        for (link, record) in &loader.links {
+        for (link, record) in &loaded.links {
             by_page.entry(link.page.clone()).or_default().insert(link.user);
             if let Some(person) = &record.facebook_user {
                 by_person.entry(person.clone()).or_default().insert(link.clone());
             }
         }
-        let hinted = loader.links.iter().filter(|(_, r)| r.hint.is_some()).map(|(k, _)| k.clone()).collect();
-        let seq = loader.highest_seq();
-        let ledger = loader.ledger();
+        let hinted = loaded.links.iter().filter(|(_, r)| r.hint.is_some()).map(|(k, _)| k.clone()).collect();
+        let seq = loaded.highest_seq();
+        let ledger = loaded.ledger();
         Ok(Core {
-            records: loader.links.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
+            records: loaded.links.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
             by_page,
             by_person,
             hinted,
             ledger,
-            accounts: loader.accounts,
-            open_deletions: open_deletions(&loader.deletions),
-            awaited: awaited(&loader.deletions),
-            cleared: cleared(&loader.deletions, 1),
-            deletions: loader.deletions,
-            chores: loader.chores.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
-            used_states: loader.states,
+            accounts: loaded.accounts,
+            open_deletions: open_deletions(&loaded.deletions),
+            awaited: awaited(&loaded.deletions),
+            cleared: cleared(&loaded.deletions, 1),
+            deletions: loaded.deletions,
+            chores: loaded.chores.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
+            used_states: loaded.states,
             taken_logins: HashMap::new(),
-            desk: Desk::restored(loader.notices),
+            desk: Desk::restored(loaded.notices),
             endings: Endings::default(),
             writes: Vec::new(),
             must_wait: false,
@@ -101,7 +100,7 @@ impl Core {
             queue: Some(queue),
             down: None,
             seq,
-            damaged: loader.damaged,
+            damaged: loaded.damaged,
             erasures: Erasures::restored(erasure_owed),
             base_key: engine.check_key().map_err(fault)?,
         })
@@ -415,113 +414,5 @@ impl Core {
             counts.oldest_owed = [counts.oldest_owed, entry.doable_since(parked)].into_iter().flatten().min();
         }
         counts
-    }
-}
-
-/// What lies on disk, decoded; damaged records are counted, named and passed over.
-struct Loader<'a> {
-    engine: &'a Engine,
-    links: BTreeMap<LinkKey, LinkRecord>,
-    marks: HashMap<LinkKey, Mark>,
-    outbox: HashMap<LinkKey, Staged>,
-    synced: HashMap<LinkKey, Synced>,
-    accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
-    states: HashMap<[u8; 16], Millis>,
-    deletions: BTreeMap<String, DeletionRecord>,
-    notices: BTreeMap<u64, Notice>,
-    chores: BTreeMap<Chore, ChoreRecord>,
-    damaged: u64,
-}
-
-impl<'a> Loader<'a> {
-    fn new(engine: &'a Engine) -> Self {
-        Loader {
-            engine,
-            links: BTreeMap::new(),
-            marks: HashMap::new(),
-            outbox: HashMap::new(),
-            synced: HashMap::new(),
-            accounts: BTreeMap::new(),
-            states: HashMap::new(),
-            deletions: BTreeMap::new(),
-            notices: BTreeMap::new(),
-            chores: BTreeMap::new(),
-            damaged: 0,
-        }
-    }
-
-    fn load(mut self) -> Result<Self, Fault> {
-        let link = LinkKey::from_bytes;
-        self.links = self.tree(Tree::Links, link)?.into_iter().collect();
-        self.marks = self.tree(Tree::Marks, link)?.into_iter().collect();
-        self.outbox = self.tree(Tree::Outbox, link)?.into_iter().collect();
-        self.synced = self.tree(Tree::Synced, link)?.into_iter().collect();
-        self.states = self.tree(Tree::States, |key| key.try_into().ok())?.into_iter().collect();
-        self.deletions = self.tree(Tree::Deletions, |key| String::from_utf8(key.to_vec()).ok())?.into_iter().collect();
-        self.notices = self.tree(Tree::Notices, notices::number_of)?.into_iter().collect();
-        self.chores = self.tree(Tree::Chores, Chore::from_bytes)?.into_iter().collect();
-        // An account's key has the shape of a link's: a user's bytes and a Graph id's digits.
-        let accounts: Vec<(AccountKey, AccountRecord)> = self.tree(Tree::Accounts, |key| {
-            let link = LinkKey::from_bytes(key)?;
-            Some((link.user, link.page.as_str().parse().ok()?))
-        })?;
-        self.accounts = accounts.into_iter().map(|(key, record)| (key, Arc::new(record))).collect();
-        Ok(self)
-    }
-
-    fn tree<K, V: DeserializeOwned>(
-        &mut self,
-        tree: Tree,
-        key_of: impl Fn(&[u8]) -> Option<K>,
-    ) -> Result<Vec<(K, V)>, Fault> {
-        let mut found = Vec::new();
-        for record in self.engine.records(tree) {
-            let (key, value) = record.map_err(Fault::from)?;
-            match (key_of(&key), codec::decode(tree.name(), &value)) {
-                (Some(key), Ok(value)) => found.push((key, value)),
-                (key, value) => {
-                    self.damaged += 1;
-                    let detail = value.err().map_or("its key is damaged".to_owned(), |d| d.to_string());
-                    let known = key.is_some();
-                    let name = tree.name();
-                    tracing::error!(
-                        tree = name,
-                        known_key = known,
-                        %detail,
-                        "store [{name}]: a record is passed over ({detail}); if a link is missing, link it again"
-                    );
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    fn highest_seq(&self) -> u64 {
-        let marks = self.marks.values().map(|m| m.seq);
-        let outbox = self.outbox.values().map(|s| s.seq);
-        let chores = self.chores.values().map(|c| c.seq);
-        let links = self.links.values().flat_map(|r| [r.generation.0, r.login, r.hint.unwrap_or(0)]);
-        let logins = self.accounts.values().map(|account| account.login);
-        marks
-            .chain(outbox)
-            .chain(chores)
-            .chain(links)
-            .chain(logins)
-            .chain(self.notices.keys().copied())
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// One entry for each link and for each link that is gone and still owes Spaces a delete.
-    fn ledger(&mut self) -> HashMap<LinkKey, Entry> {
-        let keys: BTreeSet<LinkKey> = self.links.keys().chain(self.outbox.keys()).cloned().collect();
-        keys.into_iter()
-            .map(|key| {
-                let mark = self.marks.remove(&key);
-                let staged = self.outbox.remove(&key);
-                let synced = self.synced.remove(&key).unwrap_or_default();
-                (key, Entry::restored(mark, staged, synced))
-            })
-            .collect()
     }
 }

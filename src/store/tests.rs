@@ -3,6 +3,7 @@
 mod chores;
 mod committer;
 mod damage;
+mod earlier;
 mod erasure;
 mod folder;
 mod grants;
@@ -14,7 +15,9 @@ mod traces;
 use super::people::{NewAccount, NewLink};
 use super::unlink::{Revoking, Unlinking};
 use super::*;
+use crate::ledger::{Deed, Found, Stage};
 use crate::model::{AppUserId, Secret, UserId};
+use crate::model::{Cause, Generation, PageId};
 
 fn keyring() -> Keyring {
     Keyring::new([7; 32], Vec::new())

@@ -1,0 +1,113 @@
+//! Reads the store's memory from disk. Records that are damaged are counted, logged and passed over.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::core::AccountKey;
+use super::engine::{Engine, Tree};
+use super::handle::Fault;
+use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord};
+use super::{codec, notices};
+use crate::chore::Chore;
+use crate::ledger::{Entry, Mark, Staged, Synced};
+use crate::model::{LinkKey, Millis};
+use crate::notice::Notice;
+
+/// The records on disk, decoded.
+#[derive(Default)]
+pub(super) struct Loaded {
+    pub(super) links: BTreeMap<LinkKey, LinkRecord>,
+    pub(super) marks: HashMap<LinkKey, Mark>,
+    pub(super) outbox: HashMap<LinkKey, Staged>,
+    pub(super) synced: HashMap<LinkKey, Synced>,
+    pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
+    pub(super) states: HashMap<[u8; 16], Millis>,
+    pub(super) deletions: BTreeMap<String, DeletionRecord>,
+    pub(super) notices: BTreeMap<u64, Notice>,
+    pub(super) chores: BTreeMap<Chore, ChoreRecord>,
+    pub(super) damaged: u64,
+}
+
+impl Loaded {
+    /// Reads every tree.
+    pub(super) fn read(engine: &Engine) -> Result<Self, Fault> {
+        let mut loaded = Loaded::default();
+        let link = LinkKey::from_bytes;
+        loaded.links = loaded.tree(engine, Tree::Links, link)?.into_iter().collect();
+        loaded.marks = loaded.tree(engine, Tree::Marks, link)?.into_iter().collect();
+        loaded.outbox = loaded.tree(engine, Tree::Outbox, link)?.into_iter().collect();
+        loaded.synced = loaded.tree(engine, Tree::Synced, link)?.into_iter().collect();
+        loaded.states = loaded.tree(engine, Tree::States, |key| key.try_into().ok())?.into_iter().collect();
+        loaded.deletions =
+            loaded.tree(engine, Tree::Deletions, |key| String::from_utf8(key.to_vec()).ok())?.into_iter().collect();
+        loaded.notices = loaded.tree(engine, Tree::Notices, notices::number_of)?.into_iter().collect();
+        loaded.chores = loaded.tree(engine, Tree::Chores, Chore::from_bytes)?.into_iter().collect();
+        // An account's key has the shape of a link's: a user's bytes and a Graph id's digits.
+        let accounts: Vec<(AccountKey, AccountRecord)> = loaded.tree(engine, Tree::Accounts, |key| {
+            let link = LinkKey::from_bytes(key)?;
+            Some((link.user, link.page.as_str().parse().ok()?))
+        })?;
+        loaded.accounts = accounts.into_iter().map(|(key, record)| (key, Arc::new(record))).collect();
+        Ok(loaded)
+    }
+
+    fn tree<K, V: DeserializeOwned>(
+        &mut self,
+        engine: &Engine,
+        tree: Tree,
+        key_of: impl Fn(&[u8]) -> Option<K>,
+    ) -> Result<Vec<(K, V)>, Fault> {
+        let mut found = Vec::new();
+        for record in engine.records(tree) {
+            let (key, value) = record.map_err(Fault::from)?;
+            match (key_of(&key), codec::decode(tree.name(), &value)) {
+                (Some(key), Ok(value)) => found.push((key, value)),
+                (key, value) => {
+                    self.damaged += 1;
+                    let detail = value.err().map_or("its key is damaged".to_owned(), |d| d.to_string());
+                    let known = key.is_some();
+                    let name = tree.name();
+                    tracing::error!(
+                        tree = name,
+                        known_key = known,
+                        %detail,
+                        "store [{name}]: a record is passed over ({detail}); if a link is missing, link it again"
+                    );
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The highest number in any record.
+    pub(super) fn highest_seq(&self) -> u64 {
+        let marks = self.marks.values().map(|m| m.seq);
+        let outbox = self.outbox.values().map(|s| s.seq);
+        let chores = self.chores.values().map(|c| c.seq);
+        let links = self.links.values().flat_map(|r| [r.generation.0, r.login, r.hint.unwrap_or(0)]);
+        let logins = self.accounts.values().map(|account| account.login);
+        marks
+            .chain(outbox)
+            .chain(chores)
+            .chain(links)
+            .chain(logins)
+            .chain(self.notices.keys().copied())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// One entry for each link and for each link that is gone and still owes Spaces a delete.
+    pub(super) fn ledger(&mut self) -> HashMap<LinkKey, Entry> {
+        let keys: BTreeSet<LinkKey> = self.links.keys().chain(self.outbox.keys()).cloned().collect();
+        keys.into_iter()
+            .map(|key| {
+                let mark = self.marks.remove(&key);
+                let staged = self.outbox.remove(&key);
+                let synced = self.synced.remove(&key).unwrap_or_default();
+                (key, Entry::restored(mark, staged, synced))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,93 @@
+//! A store that an earlier release wrote opens with everything in it. `tests/data/store-0.1` is what the program wrote
+//! before links were named by their source.
+
+use super::*;
+use crate::health::Health;
+
+/// The id of a session of Ada.
+const SESSION: &str = "sHDU5lOQZqfNX2jYUwPSPg18Ol9wJ0H1o1iQi15Mmg0";
+const ADA: &str = "6f9619ff-8b86-4011-b42d-00cf4fc964ff";
+const BRUNO: &str = "16763be4-6022-406e-a950-fcd5018633ca";
+
+fn link(user: &str, n: u64) -> LinkKey {
+    LinkKey::new(user.parse().unwrap(), page(n))
+}
+
+fn person(n: u64) -> AppUserId {
+    (7700 + n).to_string().parse().unwrap()
+}
+
+/// A copy of the folder, since opening it changes it.
+fn copy() -> tempfile::TempDir {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store-0.1");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("sled")).unwrap();
+    for name in ["sled/db", "sled/conf", "links.journal", "tide"] {
+        std::fs::copy(from.join(name), dir.path().join(name)).unwrap();
+    }
+    dir
+}
+
+fn check_links(store: &Store) {
+    let ada = [1, 2, 3, 4].map(|n| link(ADA, n));
+    let bruno = [1, 6].map(|n| link(BRUNO, n));
+    let mut all = store.links();
+    all.sort();
+    let mut wanted = [&ada[..], &bruno[..]].concat();
+    wanted.sort();
+    assert_eq!(all, wanted);
+    for key in &all {
+        let opened = store.link(key).unwrap().unwrap();
+        assert_eq!(opened.token.expose(), format!("page-token-{}", key.page.as_str().parse::<u64>().unwrap() - 1000));
+    }
+    assert!(matches!(store.view(&ada[3]).unwrap().record.health, Health::Parked(_)));
+    let (account, token) = store.account(ADA.parse().unwrap(), &person(1)).unwrap();
+    assert_eq!((account.name.as_deref(), token.unwrap().expose()), (Some("Person 1"), "user-token-1"));
+}
+
+#[tokio::test]
+async fn a_store_of_release_0_1_opens_with_everything_in_it() {
+    let dir = copy();
+    for start in ["the first start", "a second start"] {
+        let store = open(dir.path());
+        assert_eq!((store.mended(), store.counts().damaged), (None, 0), "{start}");
+        check_links(&store);
+        // What Spaces has of page 1, what waits for it of page 2, and what is due.
+        assert_eq!(store.expectation(&link(ADA, 1)).etag.as_deref(), Some("etag-1"));
+        let staged = store.outbox_item(&link(ADA, 2)).await.unwrap().unwrap();
+        assert_eq!((&staged.body[..9], staged.staged.deed), (&br#"{"data":["#[..], Deed::Put([2; 32])));
+        assert_eq!(store.due_mark(&link(ADA, 3)).map(|mark| mark.cause), Some(Cause::Link));
+        for gone in [link(ADA, 5), link(BRUNO, 7)] {
+            assert_eq!(store.outbox_item(&gone).await.unwrap().unwrap().staged.deed, Deed::Delete);
+        }
+        let deletion = store.deletion("a-code").unwrap();
+        assert_eq!((deletion.objects, deletion.open, deletion.done_at), (1, 1, None));
+        let hinted = link(BRUNO, 6);
+        assert!(store.view(&hinted).unwrap().record.hint.is_some());
+        let chores: Vec<_> = store.chores().iter().map(|one| one.chore.word()).collect();
+        assert_eq!(chores, ["unsubscribe"]);
+        assert_eq!(store.session(SESSION).unwrap().map(|session| session.user), Some(ADA.parse().unwrap()));
+        assert!(!store.use_state([9; 16], Millis::now().plus(Duration::from_secs(60))).await.unwrap(), "it was used");
+        store.switch_notices(true);
+        let mut waiting = Vec::new();
+        for lane in store.notice_lanes() {
+            if let super::super::notices::Begun::Goes(sending) = store.begin_notice(&lane).await.unwrap() {
+                waiting.push(sending.notice().told.word());
+            }
+        }
+        waiting.sort_unstable();
+        let linked = ["page.linked"; 6];
+        assert_eq!(waiting, [&linked[..], &["page.unlinked"; 2]].concat());
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn its_backup_log_alone_brings_back_links_and_logins() {
+    let dir = copy();
+    std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    let store = open(dir.path());
+    assert!(store.mended().is_some());
+    check_links(&store);
+    store.close().await;
+}
