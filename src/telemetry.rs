@@ -234,7 +234,13 @@ fn report_panic(location: Option<&std::panic::Location<'_>>, payload: &(dyn Any 
 pub fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)");
-    let mut line: String = text.chars().take(MAX_PAYLOAD).flat_map(char::escape_debug).collect();
+    let mut line = String::new();
+    for c in text.chars().take(MAX_PAYLOAD) {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
     if text.chars().nth(MAX_PAYLOAD).is_some() {
         line.push_str("...");
     }
@@ -380,6 +386,6 @@ mod tests {
             assert!(line.contains("telemetry.rs") && line.contains("a_panic_is_one_line") && line.contains("..."));
         });
         assert_eq!(panic_text(&17), "(no text)");
-        assert_eq!(panic_text(&"plain"), "plain");
+        assert_eq!(panic_text(&"plain, isn't it?"), "plain, isn't it?");
     }
 }

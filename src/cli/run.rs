@@ -223,7 +223,7 @@ async fn live(
     pulse.abort();
     systemd::stopping("finishing requests, reads and writes");
     if call_t!(supervisor, SupervisorMsg::Drain, stop::DRAIN.as_millis() as u64).is_err() {
-        tracing::warn!("run: not everything ended in time, the next start does what is pending");
+        tracing::warn!("run: not everything ended in time, the next start resumes the pending work");
     }
     let _ = supervisor.stop_and_wait(None, Some(stop::SUPERVISOR)).await;
     if tokio::time::timeout(stop::STORE, house.store.close()).await.is_err() {

@@ -323,7 +323,7 @@ impl Committer {
         let pause = self.schedule.failed();
         tracing::warn!(
             store = %self.inner.dir.display(),
-            "store: what was removed cannot be erased yet ({fault}), next try in {pause:?}"
+            "store: removed data cannot be erased yet ({fault}), next try in {pause:?}"
         );
         if let Err(error) = removed {
             tracing::debug!(

@@ -65,7 +65,7 @@ impl SupervisorState {
         let (sender, drained) = tokio::sync::oneshot::channel();
         self.house.tell_uploader(UploaderMsg::Drain(sender.into()));
         if tokio::time::timeout(WRITES, drained).await.is_err() {
-            tracing::warn!("spaces: pending writes did not end within {WRITES:?}, the next start does them");
+            tracing::warn!("spaces: pending writes did not end within {WRITES:?}, the next start resumes them");
         }
     }
 
