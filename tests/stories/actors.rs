@@ -168,7 +168,7 @@ async fn a_store_that_panics_comes_back_and_one_that_does_it_twice_ends_the_proc
         town.daemon.pid().is_none()
     })
     .await;
-    assert_eq!(town.daemon.how_it_ended(), "exit status: 70");
+    assert_eq!(town.daemon.how_it_ended(), "exit code 70");
     town.daemon.start().await.unwrap();
     assert_eq!(town.status().await["links"], 6);
     town.until_true(user, &town.pages()).await;
