@@ -106,6 +106,9 @@ pub struct Fare {
     /// When a line was last written about it.
     #[serde(skip)]
     said_at: Millis,
+    /// Since when it is so, on the steady clock.
+    #[serde(skip)]
+    turned_at: Millis,
 }
 
 /// One trouble shows in many words (reset, closed, refused); while it lasts, other words are worth a line this often.
@@ -131,10 +134,16 @@ impl Dependency {
         let mut fare = self.lock();
         if fare.ok != Some(true) {
             let back = fare.ok == Some(false);
-            let failures = std::mem::take(&mut *fare).failures;
-            *fare = Fare { ok: Some(true), since: Millis::now(), ..Fare::default() };
+            let earlier = std::mem::take(&mut *fare);
+            let (now, failures) = (Millis::steady(), earlier.failures);
+            *fare = Fare { ok: Some(true), since: Millis::now(), turned_at: now, ..Fare::default() };
             if back {
-                tracing::info!(dependency = self.name, failures, "answers again");
+                let (component, down) = (self.name, now.since(earlier.turned_at));
+                tracing::info!(
+                    dependency = component,
+                    failures,
+                    "{component}: answers again after {down:.1?} and {failures} failed calls"
+                );
             }
         }
     }
@@ -147,16 +156,17 @@ impl Dependency {
         let turned = fare.ok != Some(false);
         let other_words = fare.error.as_deref() != Some(text);
         if turned || (other_words && now.since(fare.said_at) >= SAY_EVERY) {
+            let (component, failures) = (self.name, fare.failures);
             tracing::warn!(
-                dependency = self.name,
+                dependency = component,
                 error = text,
-                failures = fare.failures,
-                "fails; trying again by itself"
+                failures,
+                "{component}: failing ({text}), retrying by itself"
             );
             fare.said_at = now;
         }
         if turned {
-            fare.since = Millis::now();
+            (fare.since, fare.turned_at) = (Millis::now(), now);
         }
         fare.ok = Some(false);
         fare.error = Some(text.to_owned());

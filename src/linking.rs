@@ -153,7 +153,10 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
     );
     let (person, accounts) = (person?, accounts?);
     let granted = granted.unwrap_or_else(|error| {
-        tracing::info!(%error, "what was granted cannot be told");
+        tracing::info!(
+            %error,
+            "login [{user}]: the granted permissions cannot be read ({error}), going on without them"
+        );
         Vec::new()
     });
     let (mut pages, new) = sort(&accounts, &person.id);
@@ -177,7 +180,8 @@ pub async fn link(house: &Arc<House>, user: UserId, code: &Secret) -> Result<Lin
             LeftAlone::NewerLogin => links.push(link),
         }
     }
-    tracing::info!(%user, pages = links.len(), "pages are linked");
+    let count = links.len();
+    tracing::info!(%user, pages = count, "login [{user}]: {count} pages are linked");
     house.tell_supervisor(SupervisorMsg::Linked(links.clone()));
     let changes = compare(house, user, &before, &links).await;
     let missing_permissions = missing(&setup.config.facebook.scopes, &granted);
@@ -263,7 +267,11 @@ async fn try_link(house: &Arc<House>, key: LinkKey) -> (LinkKey, Tried) {
         // Meanwhile another login gave the link a token, or it was unlinked.
         Ok(false) if house.store.generation(&key).is_some() => return (key, Tried::Good),
         Ok(false) => return (key, Tried::Gone),
-        Err(error) => tracing::warn!(link = %key, %error, "the page's health could not be noted"),
+        Err(error) => tracing::warn!(
+            link = %key,
+            %error,
+            "page [{key}]: parked, but this cannot be persisted ({error}), trying the token once more later"
+        ),
     }
     if let Some(place) = house.directory.find(&key) {
         // A page that is gone finds its health in the store when it is back.

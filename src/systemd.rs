@@ -42,7 +42,12 @@ pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
         // Without the time systemd takes the message for a broken one and ends the service.
-        Err(error) => tracing::warn!(%error, "cannot read the monotonic clock; systemd is not told of the reload"),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "systemd: the monotonic clock cannot be read ({error}), going on without a notice of the reload"
+            )
+        }
     }
 }
 
@@ -119,7 +124,10 @@ pub fn keep_socket(socket: &TcpListener) {
     drop_kept_socket();
     let states = [NotifyState::FdStore, NotifyState::FdName(KEPT)];
     if let Err(error) = sd_notify::notify_with_fds(&states, &[socket.as_fd()]) {
-        tracing::warn!(%error, "systemd: cannot hand over the public socket, callers are refused during the next restart");
+        tracing::warn!(
+            %error,
+            "systemd: cannot hand over the public socket ({error}), callers are refused during the next restart"
+        );
     }
 }
 
@@ -130,7 +138,7 @@ pub fn drop_kept_socket() {
 
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "cannot notify systemd");
+        tracing::warn!(%error, "systemd: cannot be notified ({error}), going on without; check NOTIFY_SOCKET");
     }
 }
 

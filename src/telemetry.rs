@@ -12,6 +12,8 @@
 //! Lines that other crates write through the `log` facade arrive here as well. The door for them is opened once, at
 //! start, to `info`: nothing below it would pass the limits above, and a wider door would cost the store's engine time.
 
+mod text;
+
 use std::any::Any;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -94,7 +96,7 @@ impl Telemetry {
         let lost = format == LogFormat::Journald && !self.journal;
         self.chosen.store(number(if lost { LogFormat::Text } else { format }), Ordering::Relaxed);
         if lost {
-            tracing::warn!("there is no systemd journal on this machine; logging as text");
+            tracing::warn!("log: the systemd journal cannot be reached, logging as text on standard error");
         }
     }
 }
@@ -113,6 +115,7 @@ where
     let gate = |format| (chosen.clone(), number(format));
     // A standard error that is gone must not become a panic on the attempt to say so.
     let text = tracing_subscriber::fmt::layer().with_ansi(colours).log_internal_errors(false);
+    let text = text.event_format(text::MessageAlone);
     let json = tracing_subscriber::fmt::layer().json().flatten_event(true).log_internal_errors(false);
     let journal = journal.map(|layer| {
         let layer = layer.with_syslog_identifier("pagesyncd".to_owned());
@@ -215,7 +218,13 @@ fn report_panic(location: Option<&std::panic::Location<'_>>, payload: &(dyn Any 
     let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
     let payload = panic_text(payload);
     if tracing::dispatcher::has_been_set() {
-        tracing::error!(target: "pagesyncd::panic", %location, %thread, %payload, "panicked");
+        tracing::error!(
+            target: "pagesyncd::panic",
+            %location,
+            %thread,
+            %payload,
+            "panic [{thread}]: panicked at {location}: {payload}"
+        );
     } else {
         let _ = writeln!(std::io::stderr(), "panicked at {location} in thread {thread}: {payload}");
     }
@@ -225,7 +234,13 @@ fn report_panic(location: Option<&std::panic::Location<'_>>, payload: &(dyn Any 
 pub fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)");
-    let mut line: String = text.chars().take(MAX_PAYLOAD).flat_map(char::escape_debug).collect();
+    let mut line = String::new();
+    for c in text.chars().take(MAX_PAYLOAD) {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
     if text.chars().nth(MAX_PAYLOAD).is_some() {
         line.push_str("...");
     }
@@ -291,7 +306,7 @@ mod tests {
             let span = tracing::info_span!("read", page = "123");
             let _inside = span.enter();
             tracing::info!("one");
-            assert!(page.take().contains("read{page=\"123\"}"));
+            assert!(page.take().ends_with("  INFO one\n"));
             telemetry.set_format(LogFormat::Json);
             tracing::info!(count = 2, "two");
             let line: serde_json::Value = serde_json::from_str(&page.take()).unwrap();
@@ -299,7 +314,31 @@ mod tests {
             assert_eq!((&line["span"]["page"], &line["level"]), (&"123".into(), &"INFO".into()));
             telemetry.set_format(LogFormat::Journald);
             let told = page.take();
-            assert!(told.contains("no systemd journal") && !told.starts_with('{'), "{told}");
+            assert!(told.contains("log: the systemd journal cannot be reached") && !told.starts_with('{'), "{told}");
+        });
+    }
+
+    #[test]
+    fn text_shows_the_message_and_no_field_twice() {
+        with_log(|_, page| {
+            let span = tracing::info_span!("read", page = "123");
+            let _inside = span.enter();
+            tracing::warn!(link = "u/123", error = "busy", "page [u/123]: the read failed (busy), retrying in 4s");
+            let line = page.take();
+            assert!(line.ends_with("  WARN page [u/123]: the read failed (busy), retrying in 4s\n"), "{line}");
+            // A text from outside begins no event of its own.
+            tracing::info!("login: refused ({})", "a\nb\u{1b}[0m");
+            let line = page.take();
+            assert!(line.ends_with("  INFO login: refused (a\\nb\\u{1b}[0m)\n"), "{line}");
+        });
+    }
+
+    #[test]
+    fn other_crates_keep_their_target_and_their_fields() {
+        with_log(|_, page| {
+            tracing::warn!(target: "hyper::proto", peer = 7, from = "x", "cut off");
+            let line = page.take();
+            assert!(line.ends_with("  WARN hyper::proto: cut off peer=7 from=\"x\"\n"), "{line}");
         });
     }
 
@@ -343,10 +382,10 @@ mod tests {
             report_panic(Some(std::panic::Location::caller()), payload.as_ref());
             let line = page.take();
             assert_eq!(line.lines().count(), 1, "{line}");
-            assert!(line.contains("payload=broken\\nx"), "{line}");
+            assert!(line.contains("ERROR panic [") && line.contains(": broken\\nx"), "{line}");
             assert!(line.contains("telemetry.rs") && line.contains("a_panic_is_one_line") && line.contains("..."));
         });
         assert_eq!(panic_text(&17), "(no text)");
-        assert_eq!(panic_text(&"plain"), "plain");
+        assert_eq!(panic_text(&"plain, isn't it?"), "plain, isn't it?");
     }
 }

@@ -138,6 +138,138 @@ fn missing<'a>(text: &str, wanted: impl IntoIterator<Item = &'a str>) -> Vec<Str
     missing
 }
 
+/// The components that log messages begin with, as README.md explains them.
+const COMPONENTS: &[&str] = &[
+    "actor",
+    "cleanup",
+    "config",
+    "deletion",
+    "graph",
+    "http",
+    "log",
+    "login",
+    "notify",
+    "page",
+    "panic",
+    "process",
+    "purge",
+    "run",
+    "spaces",
+    "store",
+    "subscription",
+    "systemd",
+    "tls",
+    "watchdog",
+    "webhook",
+];
+
+/// The arguments of each log statement in a file, with the number of the line that it begins on.
+fn log_statements(source: &str) -> Vec<(usize, &str)> {
+    let macros = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
+    let starts = macros.iter().flat_map(|name| source.match_indices(name).map(|(at, _)| (at, at + name.len())));
+    let starts = starts.filter(|(at, _)| {
+        let line = source[..*at].rsplit('\n').next().unwrap_or_default();
+        !line.contains("//") && !line.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+    });
+    let number = |at: usize| source[..at].matches('\n').count() + 1;
+    let mut found: Vec<_> = starts.map(|(at, open)| (number(at), arguments_from(&source[open..]))).collect();
+    found.sort_unstable_by_key(|(number, _)| *number);
+    found
+}
+
+/// The text up to the parenthesis that closes an open one.
+fn arguments_from(text: &str) -> &str {
+    let (mut depth, mut quoted, mut escaped) = (1, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return &text[..at];
+        }
+    }
+    text
+}
+
+/// The literal that is a log statement's message: the first one that is an argument by itself.
+fn message(arguments: &str) -> Option<&str> {
+    let (mut depth, mut quoted, mut escaped, mut before, mut start) = (0, false, false, ',', None);
+    for (at, c) in arguments.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' if quoted => {
+                quoted = false;
+                if let Some(start) = start {
+                    return Some(&arguments[start..at]);
+                }
+            }
+            '"' => (quoted, start) = (true, (depth == 0 && before == ',').then_some(at + 1)),
+            '(' | '[' | '{' if !quoted => depth += 1,
+            ')' | ']' | '}' if !quoted => depth -= 1,
+            _ => {}
+        }
+        if !quoted && !c.is_whitespace() {
+            before = c;
+        }
+    }
+    None
+}
+
+/// Does a message name its component, and what the component had to do with, in front?
+fn names_its_component(message: &str) -> bool {
+    let end = message.find([' ', ':']).unwrap_or(message.len());
+    let (component, rest) = message.split_at(end);
+    // A component that varies has its name in a variable `component`.
+    let known = COMPONENTS.contains(&component) || component == "{component}";
+    let rest = rest.strip_prefix(" [").map_or(Some(rest), |subject| subject.split_once(']').map(|(_, rest)| rest));
+    known && rest.is_some_and(|rest| rest.starts_with(": ") && rest.len() > 2)
+}
+
+#[test]
+fn log_messages_name_their_component() {
+    let sources = files(&root().join("src"));
+    let sources = sources.iter().filter(|p| p.extension().is_some_and(|e| e == "rs") && !p.ends_with("tests.rs"));
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for path in sources {
+        let text = fs::read_to_string(path).expect("a source");
+        let text = text.split("\nmod tests {").next().unwrap_or_default();
+        for (number, arguments) in log_statements(text) {
+            count += 1;
+            let message = message(arguments).unwrap_or("(no literal)");
+            if !names_its_component(message) {
+                wrong.push(format!("{}:{number}: {message}", path.display()));
+            }
+        }
+    }
+    assert!(count > 80, "{count} log statements");
+    assert!(wrong.is_empty(), "messages without `component: ` or `component [subject]: `:\n{}", wrong.join("\n"));
+    let readme = read("README.md");
+    let lacking =
+        missing(&readme, COMPONENTS.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().iter().map(String::as_str));
+    assert!(lacking.is_empty(), "README.md does not explain {lacking:?}");
+}
+
+#[test]
+fn the_search_for_log_messages_finds_them() {
+    let source = "tracing::warn!(a = \"x\", b = f(\"y\"), \"page [{a}]: lost (\\\"{b}\\\"), \\\n next\", 7);\n\
+                  // info!(\"no\")\ninfo!(%error, error);";
+    let found: Vec<_> = log_statements(source).into_iter().map(|(n, arguments)| (n, message(arguments))).collect();
+    assert_eq!(found, [(1, Some("page [{a}]: lost (\\\"{b}\\\"), \\\n next")), (4, None)]);
+    for good in ["page: gone", "page [{link}]: gone", "{component}: gone", "page [{a}/{b}]: gone"] {
+        assert!(names_its_component(good), "{good}");
+    }
+    for bad in ["the page is gone", "pages: gone", "page [{link}] gone", "page: ", "{}: gone", "Page: gone"] {
+        assert!(!names_its_component(bad), "{bad}");
+    }
+}
+
 #[test]
 fn the_readme_has_every_key_with_its_default() {
     let readme = read("README.md");

@@ -138,17 +138,21 @@ impl AppState {
 
     /// The same trouble is said once.
     fn failed(&mut self, error: &GraphError) -> Duration {
-        let text = error.to_string();
-        if self.said.as_ref() != Some(&text) {
-            tracing::warn!(error = %text, "the app-level webhook subscription is not in place; trying again");
-            self.said = Some(text);
-        }
         self.failures = self.failures.saturating_add(1);
         let hint = match error.kind {
             GraphErrorKind::Throttled { retry_after, .. } => retry_after,
             _ => None,
         };
-        RETRY.delay(self.failures - 1, jitter(), hint)
+        let pause = RETRY.delay(self.failures - 1, jitter(), hint);
+        let text = error.to_string();
+        if self.said.as_ref() != Some(&text) {
+            tracing::warn!(
+                error = %text,
+                "subscription: the app-level webhook subscriptions are not in place ({text}), retrying in {pause:.1?}"
+            );
+            self.said = Some(text);
+        }
+        pause
     }
 }
 
@@ -167,7 +171,12 @@ async fn ensure(house: &House, setup: &Setup, before: Option<Standing>) -> Resul
         let earlier = before.as_ref().and_then(|before| before.get(&topic));
         let ensured = match ensure_topic(house, setup, topic, earlier, found.remove(&topic)).await {
             Err(error) if topic == Topic::Permissions && !passes(&error) => {
-                tracing::warn!(%error, "Meta does not tell this app of permissions that people take back; they show with the next check");
+                tracing::warn!(
+                    %error,
+                    "subscription [{}]: Meta refuses it ({error}); permissions that are taken back show with the next \
+                     check of the token",
+                    topic.object()
+                );
                 let wanted = wanted(&setup.config, topic);
                 Subscribed { refused: wanted.clone(), wanted }
             }
@@ -202,7 +211,12 @@ async fn ensure_topic(
         }
         Some(s) if s.callback_url != callback => {
             let (from, to) = (without_query(&s.callback_url), without_query(&callback));
-            tracing::warn!(from, to, "the app's webhook address is moved here");
+            tracing::warn!(
+                from,
+                to,
+                "subscription [{}]: its address is {from}, moving it to {to}; each deployment needs its own app",
+                topic.object()
+            );
         }
         _ => {}
     }
@@ -212,13 +226,18 @@ async fn ensure_topic(
     let subscribed = setup.graph.subscribe_app(topic, &callback, &config.facebook.verify_token, &union).await?;
     let (object, fields) = (topic.object(), subscribed.accepted.len());
     let callback = without_query(&callback);
-    tracing::info!(callback, object, fields, "the app-level webhook subscription is in place");
+    tracing::info!(callback, object, fields, "subscription [{object}]: in place at {callback} with {fields} fields");
     if dropped {
-        tracing::warn!("Meta had dropped the app's webhook subscription; it is made again");
+        tracing::warn!(object, "subscription [{object}]: Meta had dropped it, it is in place again");
         house.metrics.subscription_healed();
     }
     if !subscribed.refused.is_empty() {
-        tracing::warn!(object, fields = ?subscribed.refused, "Meta refuses webhook fields for this app; they are left out");
+        let refused = &subscribed.refused;
+        tracing::warn!(
+            object,
+            fields = ?refused,
+            "subscription [{object}]: Meta refuses the fields {refused:?} for this app, they are left out"
+        );
     }
     Ok(Subscribed { refused: refused.union(&subscribed.refused).cloned().collect(), wanted })
 }

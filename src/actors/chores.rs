@@ -152,12 +152,16 @@ impl ChoresState {
     }
 
     fn close(&self, me: &ActorRef<ChoresMsg>, chore: Chore, seq: u64, why: Why) {
+        let (word, about) = (chore.word(), About(&chore));
         match why {
-            Why::Done => tracing::info!(chore = chore.word(), about = %About(&chore), "done after an unlink"),
+            Why::Done => tracing::info!(chore = word, %about, "cleanup [{word} {about}]: done"),
             Why::TooOld => {
-                tracing::warn!(chore = chore.word(), about = %About(&chore), "given up after seven days of trying");
+                let left = left(&chore);
+                tracing::warn!(chore = word, %about, "cleanup [{word} {about}]: given up after seven days; {left}");
             }
-            Why::Void => tracing::debug!(chore = chore.word(), about = %About(&chore), "overtaken by a new link"),
+            Why::Void => {
+                tracing::debug!(chore = word, %about, "cleanup [{word} {about}]: dropped, a newer link overrides it");
+            }
             Why::Never => {}
         }
         let (house, me) = (self.house.clone(), me.clone());
@@ -195,6 +199,15 @@ impl std::fmt::Display for About<'_> {
     }
 }
 
+/// The effect of a chore that stays undone, and the remedy where there is one.
+fn left(chore: &Chore) -> &'static str {
+    match chore {
+        Chore::Unsubscribe(_) => "deliveries about the page go on and are dropped",
+        Chore::Revoke(_) => "the person can remove the app in the settings on facebook.com",
+        Chore::DeleteAgain(_) => "see whether the object is still in the bucket, and delete it there",
+    }
+}
+
 async fn attempt(house: &Arc<House>, chore: &Chore, seq: u64) -> Ended {
     match chore {
         Chore::DeleteAgain(link) => delete_again(house, link, seq).await,
@@ -211,7 +224,12 @@ async fn attempt(house: &Arc<House>, chore: &Chore, seq: u64) -> Ended {
             }
             Ready::NotYet => Ended::Later { hint: Some(SOON), unanswered: false },
             Ready::Never => {
-                tracing::warn!(chore = chore.word(), about = %About(chore), "the token for this does not open; it is left undone");
+                let (word, about, left) = (chore.word(), About(chore), left(chore));
+                tracing::warn!(
+                    chore = word,
+                    %about,
+                    "cleanup [{word} {about}]: left undone, the token for it cannot be opened; {left}"
+                );
                 Ended::Never
             }
         },
@@ -235,12 +253,26 @@ fn failed(chore: &Chore, error: &GraphError) -> Ended {
     let (word, about) = (chore.word(), About(chore));
     match (ended, chore) {
         (Ended::Never, Chore::Unsubscribe(_)) => {
-            tracing::warn!(chore = word, %about, %error, "the unlinked page cannot be unsubscribed with the token it had; deliveries about it go on and are dropped");
+            tracing::warn!(
+                chore = word,
+                %about,
+                %error,
+                "cleanup [{word} {about}]: the page cannot be unsubscribed with the token it had ({error}); {}",
+                left(chore)
+            );
         }
         (Ended::Never, _) => {
-            tracing::warn!(chore = word, %about, %error, "the app cannot be taken out of the person's account; they can do so in their settings on facebook.com");
+            tracing::warn!(
+                chore = word,
+                %about,
+                %error,
+                "cleanup [{word} {about}]: the app cannot be taken out of the person's account ({error}); {}",
+                left(chore)
+            );
         }
-        _ => tracing::debug!(chore = word, %about, %error, "not done yet; tried again later"),
+        _ => {
+            tracing::debug!(chore = word, %about, %error, "cleanup [{word} {about}]: failed ({error}), retrying later")
+        }
     }
     ended
 }
@@ -256,7 +288,7 @@ async fn delete_again(house: &Arc<House>, link: &LinkKey, seq: u64) -> Ended {
     match answer {
         Ok(_) => Ended::Done,
         Err(error) => {
-            tracing::debug!(%link, %error, "an unlinked object could not be deleted a second time yet");
+            tracing::debug!(%link, %error, "cleanup [delete_again {link}]: failed ({error}), retrying later");
             Ended::Later { hint: error.retry_after, unanswered: error.status.is_none() }
         }
     }

@@ -136,8 +136,15 @@ impl NotifierState {
         tokio::spawn(async move {
             match house.store.drop_notices().await {
                 Ok(0) => {}
-                Ok(count) => tracing::warn!(count, "notices are off (notify.url); those that waited are dropped"),
-                Err(error) => tracing::warn!(%error, "notices are off, and those that waited could not be dropped yet"),
+                Ok(count) => tracing::warn!(
+                    count,
+                    "notify: off, because notify.url is not set; dropped the events that waited: {count}"
+                ),
+                Err(error) => tracing::warn!(
+                    %error,
+                    "notify: off, because notify.url is not set; the events that wait cannot be dropped yet ({error}), \
+                     next try at the next start"
+                ),
             }
         });
     }
@@ -195,7 +202,12 @@ async fn carry_out(house: &Arc<House>, lane: &Lane) -> Outcome {
 
 fn failed(house: &House, sending: &Sending, error: &NotTaken) -> Outcome {
     let (id, word) = (&sending.notice().id, sending.notice().told.word());
-    tracing::debug!(id, kind = word, %error, "a notice was not taken yet");
+    tracing::debug!(
+        id,
+        kind = word,
+        %error,
+        "notify [{id}]: the event {word} is not accepted ({error}), retrying later"
+    );
     let (outcome, result) = match error.fault {
         Fault::Busy(hint) => (Outcome::Busy { hint }, "failed"),
         Fault::Settings => (Outcome::Misconfigured, "refused"),
@@ -204,7 +216,12 @@ fn failed(house: &House, sending: &Sending, error: &NotTaken) -> Outcome {
     house.metrics.notice(word, result);
     match error.fault {
         Fault::Notice if sending.is_again() => {}
-        Fault::Notice => tracing::warn!(id, kind = word, %error, "a notice is refused; it is tried again, slowly"),
+        Fault::Notice => tracing::warn!(
+            id,
+            kind = word,
+            %error,
+            "notify [{id}]: the event {word} is refused ({error}), retrying slowly; mend the receiver"
+        ),
         Fault::Busy(_) | Fault::Settings => house.notify.ill(&error.text),
     }
     outcome

@@ -197,7 +197,12 @@ impl PageState {
             }
             Ok(None) => false,
             Err(error) => {
-                tracing::error!(link = %self.link, %error, "the page's token cannot be opened; link the page again");
+                tracing::error!(
+                    link = %self.link,
+                    %error,
+                    "page [{}]: its token cannot be opened ({error}); link the page again",
+                    self.link
+                );
                 false
             }
         }
@@ -354,12 +359,23 @@ impl PageState {
 
     /// The store is told in a task; a crash before that only means that the dead token is tried once more.
     fn note_parked(&self, why: Why) {
-        tracing::warn!(link = %self.link, health = why.word(), reason = why.reason(), "the page waits for a person");
+        let (health, reason, remedy) = (why.word(), why.reason(), why.remedy());
+        tracing::warn!(
+            link = %self.link,
+            health,
+            reason,
+            "page [{}]: parked as {health} ({reason}); remedy: {remedy}",
+            self.link
+        );
         let (house, link, generation) = (self.house.clone(), self.link.clone(), self.generation);
         let Some(generation) = generation else { return };
         self.house.tasks.spawn(async move {
             if let Err(error) = house.store.park_link(&link, generation, why).await {
-                tracing::warn!(%link, %error, "the page's health could not be noted");
+                tracing::warn!(
+                    %link,
+                    %error,
+                    "page [{link}]: parked, but this cannot be persisted ({error}), trying the token once more later"
+                );
             }
         });
     }

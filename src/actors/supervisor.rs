@@ -16,6 +16,7 @@ mod reload;
 pub mod stop;
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +85,17 @@ impl Child {
             Child::Notifier => ActorKind::Notifier,
             Child::Chores => ActorKind::Chores,
             Child::Listener(_) => ActorKind::Listener,
+        }
+    }
+}
+
+/// For the log.
+impl fmt::Display for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Child::Page(link) => write!(f, "page {link}"),
+            Child::Listener(door) => write!(f, "listener {}", door.word()),
+            single => f.write_str(single.kind().word()),
         }
     }
 }
@@ -237,12 +249,22 @@ impl SupervisorState {
         let history = self.histories.entry(child.clone()).or_default();
         match history.failed(&kind.policy(), Millis::steady(), jitter()) {
             Verdict::Restart { after } => {
-                tracing::error!(actor = kind.word(), child = ?child, %error, ?after, "an actor died; it is started again");
+                tracing::error!(
+                    actor = kind.word(),
+                    child = ?child,
+                    %error,
+                    ?after,
+                    "actor [{child}]: died ({error}), starting it again in {after:.1?}"
+                );
                 self.house.metrics.actor_restarted(kind.word());
                 me.send_after(after, move || SupervisorMsg::Respawn(child));
             }
             Verdict::GiveUp => {
-                tracing::error!(actor = kind.word(), %error, "an actor dies again and again; the process ends");
+                tracing::error!(
+                    actor = kind.word(),
+                    %error,
+                    "actor [{child}]: dies again and again ({error}), the process ends; the next start goes on"
+                );
                 self.given_up.send_replace(Some(format!("the {} actor dies again and again: {error}", kind.word())));
             }
         }
@@ -274,7 +296,10 @@ impl SupervisorState {
         let house = self.house.clone();
         tokio::spawn(async move {
             if let Err(error) = house.store.sweep(Millis::now()).await {
-                tracing::debug!(%error, "the store could not be swept");
+                tracing::debug!(
+                    %error,
+                    "store: the sweep of ended sessions failed ({error}), next try in {SWEEP_EVERY:?}"
+                );
             }
         });
         me.send_after(SWEEP_EVERY, || SupervisorMsg::Sweep);

@@ -277,7 +277,7 @@ async fn carry_out(house: &Arc<House>, link: &LinkKey, straggler: Option<Straggl
 }
 
 fn failed(link: &LinkKey, error: &SpacesError) -> Ended {
-    tracing::debug!(%link, %error, "an object could not be written yet");
+    tracing::debug!(%link, %error, "spaces [{link}]: the write failed ({error}), retrying later");
     let outcome = match error.kind {
         SpacesErrorKind::Misconfigured { .. } | SpacesErrorKind::Clock => Outcome::Misconfigured,
         SpacesErrorKind::Busy | SpacesErrorKind::SlowDown | SpacesErrorKind::Corrupt => {

@@ -19,7 +19,7 @@ use super::{config_failure, env, parked_reads};
 use crate::actors::supervisor::{
     Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring, stop,
 };
-use crate::config::{Config, Effective, Loaded};
+use crate::config::{Config, Effective, Finding, Loaded, Severity};
 use crate::exit::{self, Failure};
 use crate::graph::Gate;
 use crate::house::{House, Setup};
@@ -60,7 +60,7 @@ fn boot_and_live(path: &Path, private: io::Result<()>, serving: &AtomicBool) -> 
     if let Err(error) = private {
         tracing::warn!("process: memory cannot be kept from core files ({error}), keep LimitCORE=0 in the unit");
     }
-    chosen.loaded.warnings.iter().for_each(|warning| tracing::warn!(key = %warning.key, "{}", warning.message));
+    chosen.loaded.warnings.iter().for_each(report);
     if let Some(instead) = &chosen.instead {
         instead.mistakes.iter().for_each(|mistake| tracing::error!("config: {mistake}"));
         tracing::error!(
@@ -96,7 +96,7 @@ async fn bind(config: &Config, passed: Passed) -> Result<Sockets, Failure> {
     if let Some(unit) = passed.unit.as_ref().and_then(address).filter(|unit| *unit != config.http.listen) {
         let listen = config.http.listen;
         tracing::warn!(
-            "http.listen: pagesyncd.socket listens on {unit} and wins over {listen}; \
+            "systemd: pagesyncd.socket listens on {unit} and wins over http.listen = {listen}; \
              write the address that you mean into both"
         );
     }
@@ -179,7 +179,8 @@ async fn live(
     }
     if early.end.is_none() {
         if let Some(address) = listening {
-            tracing::info!(%address, links = house.store.counts().links, version = env!("CARGO_PKG_VERSION"), "ready");
+            let (links, version) = (house.store.counts().links, env!("CARGO_PKG_VERSION"));
+            tracing::info!(%address, links, version, "run: ready on {address} with {links} links, version {version}");
         }
         serving.store(true, Ordering::SeqCst);
         match &keep {
@@ -202,7 +203,7 @@ async fn live(
             signal = signals.next() => match signal {
                 Some(SIGHUP) => reload(path, &house, &supervisor, &mut kept).await,
                 Some(signal) => {
-                    tracing::info!(signal, "stopping");
+                    tracing::info!(signal, "run: stopping on signal {signal}");
                     break Ok(());
                 }
                 None => break Err(Failure::new(exit::INTERNAL, "signals are not delivered any more", "")),
@@ -222,16 +223,16 @@ async fn live(
     pulse.abort();
     systemd::stopping("finishing requests, reads and writes");
     if call_t!(supervisor, SupervisorMsg::Drain, stop::DRAIN.as_millis() as u64).is_err() {
-        tracing::warn!("not everything ended in time; what is owed lies in the store");
+        tracing::warn!("run: not everything ended in time, the next start resumes the pending work");
     }
     let _ = supervisor.stop_and_wait(None, Some(stop::SUPERVISOR)).await;
     if tokio::time::timeout(stop::STORE, house.store.close()).await.is_err() {
-        tracing::warn!("the disk is slow; what it has not taken by now was not answered either");
+        tracing::warn!("store: the disk is slow, the last writes did not end in time; none of them was acknowledged");
     }
     if outcome.is_ok() {
         kept.stopped();
     }
-    tracing::info!("stopped");
+    tracing::info!("run: stopped");
     outcome
 }
 
@@ -324,11 +325,20 @@ impl Kept {
     }
 }
 
+/// Logs a finding: the key, the mistake and the remedy.
+fn report(finding: &Finding) {
+    let (key, advice) = (&finding.key, finding.advice());
+    match finding.severity {
+        Severity::Error => tracing::error!(%key, "config [{key}]: {advice}"),
+        Severity::Warning => tracing::warn!(%key, "config [{key}]: {advice}"),
+    }
+}
+
 async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<SupervisorMsg>, kept: &mut Kept) {
     systemd::reloading();
     let outcome = match Config::load(path, &env) {
         Err(findings) => {
-            findings.0.iter().for_each(|finding| tracing::error!(key = %finding.key, "{}", finding.message));
+            findings.0.iter().for_each(report);
             house.metrics.reloaded("refused");
             house.note_reload(Some(findings.summary()));
             kept.refused(None, &findings.summary());
@@ -350,11 +360,17 @@ async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<Superviso
     };
     match outcome {
         Ok(changes) => {
-            tracing::info!(changed = ?changes.keys, "the configuration is reloaded");
+            let changed = if changes.keys.is_empty() { "nothing".to_owned() } else { changes.keys.join(", ") };
+            tracing::info!(changed = ?changes.keys, "config: reloaded; changed: {changed}");
             systemd::ready(&status_line(house));
         }
         Err(error) => {
-            tracing::error!(%error, "the reload is refused; the earlier configuration stays in force");
+            tracing::error!(
+                %error,
+                "config: the reload is refused ({error}), the earlier configuration stays in force; correct {} and \
+                 reload again",
+                path.display()
+            );
             house.note_reload(Some(error));
             systemd::ready(&status_line(house));
         }

@@ -50,6 +50,13 @@ impl Finding {
         }
         format!("{} ({}): {}", self.key, self.place, self.message)
     }
+
+    /// The mistake and the remedy on one line, to be read after the key.
+    pub fn advice(&self) -> String {
+        let place = if self.place.is_empty() { String::new() } else { format!(" ({})", self.place) };
+        let hint = if self.hint.is_empty() { String::new() } else { format!("; {}", self.hint) };
+        format!("{}{place}{hint}", self.message)
+    }
 }
 
 impl fmt::Display for Finding {

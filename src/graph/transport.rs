@@ -195,7 +195,7 @@ impl Inner {
         if error.fbtrace_id.is_none() {
             error.fbtrace_id = trace.and_then(trace_id);
         }
-        debug!(rev = header(response.headers(), "x-fb-rev"), "{error}");
+        debug!(rev = header(response.headers(), "x-fb-rev"), "graph: {error}");
         Err(error.into())
     }
 
@@ -269,7 +269,7 @@ impl Inner {
             warn!(
                 asked,
                 answered,
-                "graph answers with another version than the one asked for, set facebook.graph_version to a live one"
+                "graph: asked for version {asked}, answered with {answered}; set facebook.graph_version to a live one"
             );
         }
     }

@@ -395,12 +395,9 @@ async fn purge_people(house: &Arc<House>, request: Request<Incoming>, conn: &Con
     let home = house.clone();
     let purging = house.tasks.spawn(async move {
         let applied = purge::apply(&home.store, people, wish.dry_run).await;
-        tracing::info!(
-            people = applied.outcomes.len(),
-            links = applied.links.len(),
-            dry_run = wish.dry_run,
-            "people were purged"
-        );
+        let (people, links, dry_run) = (applied.outcomes.len(), applied.links.len(), wish.dry_run);
+        let kind = if dry_run { "a trial that removed nothing" } else { "done" };
+        tracing::info!(people, links, dry_run, "purge: {people} people with {links} links, {kind}");
         home.tell_supervisor(SupervisorMsg::Unlinked(applied.links));
         (applied.outcomes, applied.stopped)
     });

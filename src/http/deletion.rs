@@ -52,7 +52,12 @@ pub(super) async fn deauthorize(house: &Arc<House>, request: Request<Incoming>, 
     match parking.await {
         Ok(Ok(departure)) => {
             let (links, newer) = (departure.links.len(), departure.kept);
-            tracing::info!(%person, links, newer, "a person removed the app; links of newer grants go on");
+            tracing::info!(
+                %person,
+                links,
+                newer,
+                "deletion [{person}]: the person removed the app, {links} links are parked, {newer} newer ones go on"
+            );
             answers::json(StatusCode::OK, &json!({"status": "success"}))
         }
         Ok(Err(error)) => unavailable(&error),
@@ -84,7 +89,12 @@ pub(super) async fn request(house: &Arc<House>, request: Request<Incoming>, conn
     match deleting.await {
         Ok(Ok(departure)) => {
             let (links, newer) = (departure.links.len(), departure.kept);
-            tracing::info!(%person, links, newer, "a person asked to be forgotten; links of newer grants stay");
+            tracing::info!(
+                %person,
+                links,
+                newer,
+                "deletion [{person}]: the person asked for deletion, {links} links are deleted, {newer} newer ones stay"
+            );
             let url = format!("{}/facebook/data-deletion/{code}", house.setup().config.http.public_url);
             answers::json(StatusCode::OK, &json!({"url": url, "confirmation_code": code}))
         }
@@ -179,7 +189,10 @@ async fn signed_request(house: &House, request: Request<Incoming>, conn: &Conn) 
     let f = &setup.config.facebook;
     let secrets: Vec<_> = [Some(&f.app_secret), f.previous_app_secret.as_ref()].into_iter().flatten().collect();
     parse_signed_request(&signed, &secrets, Millis::now()).map_err(|error| {
-        tracing::warn!(%error, "a signed request is refused");
+        tracing::warn!(
+            %error,
+            "deletion: a signed_request is refused ({error}); if Meta sent it, compare facebook.app_secret"
+        );
         let (status, code) = match error {
             SignedRequestError::OfLogin => (StatusCode::BAD_REQUEST, "signed_request_of_login"),
             _ => (StatusCode::UNAUTHORIZED, "bad_signed_request"),
@@ -189,6 +202,9 @@ async fn signed_request(house: &House, request: Request<Incoming>, conn: &Conn) 
 }
 
 fn unavailable(error: &Unavailable) -> Answer {
-    tracing::warn!(%error, "a request about a person's data cannot be made durable");
+    tracing::warn!(
+        %error,
+        "deletion: a request about a person's data cannot be persisted ({error}), answering 503; it must be sent again"
+    );
     answers::unavailable("the request cannot be made durable at the moment; send it again", 30)
 }

@@ -229,7 +229,10 @@ pub async fn serve<S, F>(
             accepted = socket.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(
+                        %error,
+                        "http: a connection cannot be accepted ({error}), next try in {ACCEPT_PAUSE:?}"
+                    );
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -245,7 +248,8 @@ pub async fn serve<S, F>(
     }
     drop(socket);
     if tokio::time::timeout(grace, connections.all_gone()).await.is_err() {
-        tracing::warn!(open = connections.len(), "connections are cut off: their requests took too long");
+        let open = connections.len();
+        tracing::warn!(open, "http: {open} connections are cut off, their requests took longer than {grace:?}");
         connections.lock().values().for_each(|open| open.cancel.cancel());
     }
     on_count(0);

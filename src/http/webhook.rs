@@ -136,17 +136,23 @@ async fn accept(house: &Arc<House>, request: Request<Incoming>, conn: &Conn) -> 
 async fn mark(house: Arc<House>, named: Named) -> Result<(), Refusal> {
     let Named { pages, people } = named;
     if pages.is_empty() && people.is_empty() {
-        tracing::debug!("a delivery about no page");
+        tracing::debug!("webhook: a delivery names no page and no person, nothing is due");
         return Ok(());
     }
     if !people.is_empty() {
         let hinted = durable(house.store.hint_people(&people)).await?;
-        tracing::debug!(people = people.len(), links = hinted.len(), "a delivery about permissions is durable");
+        let (people, links) = (people.len(), hinted.len());
+        tracing::debug!(
+            people,
+            links,
+            "webhook: a delivery names {people} people, the tokens of {links} links are checked"
+        );
         hinted.iter().filter_map(|link| house.directory.find(link)).for_each(|place| place.hint());
         return Ok(());
     }
     let links = durable(house.store.mark_pages(&pages, Cause::Webhook)).await?;
-    tracing::debug!(pages = pages.len(), links = links.len(), "a delivery is durable");
+    let (pages, due) = (pages.len(), links.len());
+    tracing::debug!(pages, links = due, "webhook: a delivery names {pages} pages, {due} links are due");
     house.directory.tell(&links, Cause::Webhook);
     Ok(())
 }

@@ -259,7 +259,11 @@ impl S3Store {
             Err(error) if is_refused(&error) => {
                 self.plain_delete(key).await?;
                 if !self.warned.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "the bucket does not tell or does not delete older versions of objects; deletions remove the object alone");
+                    tracing::warn!(
+                        %error,
+                        "spaces: the bucket does not tell or does not delete older versions of objects ({error}), \
+                         deletions remove the object alone; give the key the right to list and delete versions"
+                    );
                 }
                 Ok(Erased::PerhapsNotVersions)
             }

@@ -71,7 +71,12 @@ impl Core {
                 let (person, granted_at) = (record.facebook_user.clone(), record.grant_time());
                 self.note_chore(keyring, chore, Needs { person, token, granted_at });
             }
-            Err(error) => tracing::warn!(%link, %error, "the page cannot be unsubscribed: its token does not open"),
+            Err(error) => tracing::warn!(
+                %link,
+                %error,
+                "cleanup [{link}]: the token cannot be opened ({error}), the page stays subscribed at Meta; its \
+                 deliveries are dropped"
+            ),
         }
     }
 

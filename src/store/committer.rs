@@ -302,7 +302,7 @@ impl Committer {
             return Ok(());
         }
         self.schedule.succeeded(took);
-        tracing::debug!(?took, "store: the database and the backup log are renewed");
+        tracing::debug!(?took, "store: the database and the backup log are renewed in {took:?}");
         if let Some(number) = covers {
             {
                 let mut core = self.inner.lock();
@@ -321,9 +321,15 @@ impl Committer {
         let removed = folder::remove_folder(&self.inner.dir.join(folder::UNFINISHED));
         let removed = removed.and_then(|()| Draft::remove(&self.inner.dir));
         let pause = self.schedule.failed();
-        tracing::warn!(store = %self.inner.dir.display(), "store: what was removed cannot be erased yet ({fault}), next try in {pause:?}");
+        tracing::warn!(
+            store = %self.inner.dir.display(),
+            "store: removed data cannot be erased yet ({fault}), next try in {pause:?}"
+        );
         if let Err(error) = removed {
-            tracing::debug!(%error, "store: the unfinished files stay for now");
+            tracing::debug!(
+                %error,
+                "store: the unfinished files stay for now ({error}), the next renewal removes them"
+            );
         }
     }
 
@@ -347,7 +353,12 @@ impl Committer {
         let inner = self.inner.clone();
         inner.lock().take_down(reason.clone());
         inner.condition.send_replace(Condition::Down(reason.clone()));
-        tracing::error!(%reason, store = %inner.dir.display(), "the store cannot write; deliveries are answered 503 until it can");
+        let dir = inner.dir.display();
+        tracing::error!(
+            %reason,
+            store = %dir,
+            "store [{dir}]: cannot write ({reason}), answering deliveries with 503 and opening it again"
+        );
         while let Ok(order) = self.queue.try_recv() {
             self.take(order);
         }
@@ -362,7 +373,8 @@ impl Committer {
             match self.reopen(reason) {
                 None => return Some(End::GaveUp("its database does not open and does not fail to".into())),
                 Some(Ok(())) => {
-                    tracing::info!(store = %inner.dir.display(), "the store is back");
+                    let dir = inner.dir.display();
+                    tracing::info!(store = %dir, "store [{dir}]: is back, accepting deliveries again");
                     return None;
                 }
                 Some(Err(error)) => {
@@ -376,7 +388,7 @@ impl Committer {
                     }
                     let text = with_cause(&error);
                     if said != text {
-                        tracing::error!(error = %text, "the store does not open yet; trying again");
+                        tracing::error!(error = %text, "store: does not open yet ({text}), next try in {pause:?}");
                         said = text;
                     }
                 }
@@ -450,7 +462,7 @@ impl Committer {
         if engine.is_some_and(super::engine::Engine::close)
             && let Err(error) = self.files.tide.close(self.files.batch)
         {
-            tracing::debug!(%error, "store: closed, without a mark that it was; the next start takes longer");
+            tracing::debug!(%error, "store: closed, without a mark that it was ({error}); the next start takes longer");
         }
     }
 

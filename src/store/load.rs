@@ -68,7 +68,13 @@ impl Loaded {
                     self.damaged += 1;
                     let detail = value.err().map_or("its key is damaged".to_owned(), |d| d.to_string());
                     let known = key.is_some();
-                    tracing::error!(tree = tree.name(), known_key = known, %detail, "a record is passed over");
+                    let name = tree.name();
+                    tracing::error!(
+                        tree = name,
+                        known_key = known,
+                        %detail,
+                        "store [{name}]: a record is passed over ({detail}); if a link is missing, link it again"
+                    );
                 }
             }
         }

@@ -88,7 +88,15 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
             // Its log still holds records whose removal was in the end that it lost.
             commit(&engine, vec![erasure::note_owed()], &mut batch).map_err(fault)?;
         }
-        tracing::error!(store = %dir.display(), what = %text, links, damaged_journal_records = replay.damaged, "the store is restored; every page is read again");
+        let (dir, damaged) = (dir.display(), replay.damaged);
+        tracing::error!(
+            store = %dir,
+            what = %text,
+            links,
+            damaged_journal_records = damaged,
+            "store [{dir}]: is restored from the backup log ({text}), with {links} links and {damaged} damaged records \
+             left out; every page is read again"
+        );
     } else {
         guarded(|| heal_records(&engine, &replay, &mut batch)).map_err(fault)?;
     }
@@ -98,7 +106,10 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     folder::tighten(dir).map_err(io)?;
     // The new one is durable by now.
     if let Err(error) = folder::remove_damaged(dir, true) {
-        tracing::warn!(store = %dir.display(), "store: an older damaged database cannot be removed ({error}), next try at the next start");
+        tracing::warn!(
+            store = %dir.display(),
+            "store: an older damaged database cannot be removed ({error}), next try at the next start"
+        );
     }
     Ok(Opened { engine, journal, tide, batch, mended })
 }
@@ -121,7 +132,10 @@ fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Engine, Option<(S
         Err(OpenError::Damaged { detail, .. }) => detail,
         opened => return Ok((opened?, None)),
     };
-    tracing::warn!(store = %dir.display(), "store: the database looks damaged ({detail}), the disk is checked and it is opened again");
+    tracing::warn!(
+        store = %dir.display(),
+        "store: the database looks damaged ({detail}), the disk is checked and it is opened again"
+    );
     works().map_err(io)?;
     let detail = match attempt() {
         Err(OpenError::Damaged { detail, .. }) => detail,
@@ -129,7 +143,13 @@ fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Engine, Option<(S
     };
     works().map_err(io)?;
     let path = folder::move_aside(dir, Millis::now().0).map_err(io)?;
-    tracing::error!(store = %dir.display(), %detail, kept = %path.display(), "the store is damaged; it is moved aside and rebuilt from the backup log");
+    let (name, kept) = (dir.display(), path.display());
+    tracing::error!(
+        store = %name,
+        %detail,
+        %kept,
+        "store [{name}]: is damaged ({detail}), it is moved aside to {kept} and rebuilt from the backup log"
+    );
     Ok((create().map_err(fault)?, Some((detail, path))))
 }
 
@@ -205,7 +225,9 @@ fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(),
                 continue;
             }
             let kept = replay.live.get(&(tree, key.to_vec())).cloned();
-            tracing::error!(tree = tree.name(), from_journal = kept.is_some(), "a record was damaged; it is mended");
+            let (name, from_journal) = (tree.name(), kept.is_some());
+            let mended = if from_journal { "taken from the backup log" } else { "removed, the backup log has none" };
+            tracing::error!(tree = name, from_journal, "store [{name}]: a record was damaged and is {mended}");
             writes.push(Write { tree, key: key.to_vec(), value: kept });
             let of_link = matches!(tree, Tree::Links | Tree::Marks | Tree::Outbox | Tree::Synced);
             writes.extend(LinkKey::from_bytes(&key).filter(|_| of_link).map(|link| due(&link)));

@@ -162,7 +162,11 @@ impl Store {
             }
             Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body, before })),
             Some((staged, Err(damage))) => {
-                tracing::error!(%link, %damage, "a staged object is damaged; the page is read again");
+                tracing::error!(
+                    %link,
+                    %damage,
+                    "store [{link}]: the staged object is damaged ({damage}), reading the page again"
+                );
                 self.commit(|core| core.drop_staged(link, staged.seq)).await?;
                 Err(Unavailable { reason: "the staged object was damaged".into() })
             }

@@ -140,7 +140,7 @@ async fn a_store_that_panics_comes_back_and_one_that_does_it_twice_ends_the_proc
     let mut town = Town::plan().drills().start().await;
     town.expect_panics("drill:");
     town.expect_errors("store: its thread");
-    town.expect_errors("the store cannot write");
+    town.expect_errors("]: cannot write (");
     let user = town.linked().await;
     let page = town.nth(0);
     town.world().set_fault(Fault::WebhooksLost, true);

@@ -13,8 +13,8 @@ type Damage = fn(&Path);
 /// A daemon whose database is destroyed while it runs, and which dies of it, has every link when it is back.
 async fn survives(damage: Damage) {
     let mut town = Town::plan().trace().start().await;
-    town.expect_errors("the store is damaged");
-    town.expect_errors("the store is restored");
+    town.expect_errors("]: is damaged (");
+    town.expect_errors("]: is restored from the backup log");
     town.expect_errors("panic");
     town.expect_panics("");
     let user = town.linked().await;

@@ -234,7 +234,7 @@ async fn a_token_is_checked_before_its_use_fails() {
     })
     .await;
     assert_eq!(town.health(&pages[1]).await, "active");
-    let warnings = || town.log().matches("the page's token ends").count();
+    let warnings = || town.log().matches("the token ends at ").count();
     assert_eq!(warnings(), 1);
     // Said once, also after a restart; and once more when it is urgent.
     town.restart().await;

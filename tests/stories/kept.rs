@@ -22,7 +22,7 @@ async fn works(town: &Town, user: pagesyncd::model::UserId, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_after_a_refused_reload_brings_back_the_settings_in_force_until_the_file_is_mended() {
     let mut town = Town::plan().start().await;
-    town.expect_errors("pagesyncd::cli::run");
+    town.expect_errors(" ERROR config");
     let user = town.linked().await;
     town.set("http.max_body_bytes", 4096);
     town.reload("applied").await;
@@ -63,7 +63,7 @@ async fn a_crash_after_a_refused_reload_brings_back_the_settings_in_force_until_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_in_order_shows_the_mistake_of_the_file() {
     let mut town = Town::plan().pages(2).start().await;
-    town.expect_errors("pagesyncd::cli::run");
+    town.expect_errors(" ERROR config");
     let user = town.linked().await;
     let good = std::fs::read_to_string(&town.config).unwrap();
     std::fs::write(&town.config, good.replace("debounce = ", "debounse = ")).unwrap();
@@ -91,7 +91,7 @@ async fn a_restart_in_order_shows_the_mistake_of_the_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_does_not_put_in_force_what_the_daemon_refused() {
     let mut town = Town::plan().pages(2).start().await;
-    town.expect_errors("pagesyncd::cli::run");
+    town.expect_errors(" ERROR config");
     let user = town.linked().await;
     // Good as such, and refused: the store cannot move in a running process.
     let old = town.setting("store.path");
@@ -121,7 +121,7 @@ async fn a_crash_does_not_put_in_force_what_the_daemon_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_store_key_a_crash_with_a_broken_file_says_both() {
     let mut town = Town::plan().pages(2).start().await;
-    town.expect_errors("pagesyncd::cli::run");
+    town.expect_errors(" ERROR config");
     town.linked().await;
     // The key stands in the file, and the file is gone.
     let good = std::fs::read_to_string(&town.config).unwrap();

@@ -18,6 +18,7 @@ mod health;
 mod imports;
 mod kept;
 mod linking;
+mod messages;
 mod metrics;
 mod mistakes;
 mod notify;

@@ -416,7 +416,7 @@ async fn switched_off_they_are_dropped_loudly_and_the_first_one_after_is_true() 
     town.set("notify.url", "");
     town.reload("applied").await;
     until("it is dropped", async || waiting(&town).await == 0).await;
-    until("that is said", async || town.log().contains("those that waited are dropped count=1")).await;
+    until("that is said", async || town.log().contains("dropped the events that waited: 1")).await;
     town.world().clear_faults();
     // Nothing is decided meanwhile, and what Spaces holds is known all the same.
     rename(&town, user, &page, "Nobody is told").await;
@@ -438,7 +438,7 @@ async fn switched_off_they_are_dropped_loudly_and_the_first_one_after_is_true() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_gone_has_every_object_told_with_all_its_fields() {
     let mut town = Town::plan().pages(3).start().await;
-    ["the store is damaged", "the store is restored"].iter().for_each(|text| town.expect_errors(text));
+    ["]: is damaged (", "]: is restored from the backup log"].iter().for_each(|text| town.expect_errors(text));
     told(&town).await;
     assert_eq!(town.daemon.stop().await, Some(0));
     std::fs::remove_dir_all(town.setup.store_path.join("sled")).unwrap();

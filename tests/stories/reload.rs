@@ -167,7 +167,7 @@ async fn more_webhook_fields_are_subscribed_at_both_levels() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_file_changes_nothing_is_told_and_is_forgotten_after_a_good_one() {
     let mut town = Town::plan().trace().start().await;
-    town.expect_errors("pagesyncd::cli::run");
+    town.expect_errors(" ERROR config");
     let user = town.linked().await;
     let loaded = town.status().await["config"]["loaded_at"].clone();
     let good = std::fs::read_to_string(&town.config).unwrap();

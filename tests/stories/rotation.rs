@@ -124,7 +124,7 @@ async fn the_store_key_is_rotated_by_reload_and_by_restart() {
     let answer = town.get(&login).await;
     assert_eq!(answer.status, 302, "{}", answer.text());
     // With the database gone, the second copy is read with the new key alone.
-    town.expect_errors("the store is restored");
+    town.expect_errors("]: is restored from the backup log");
     assert_eq!(town.daemon.stop().await, Some(0));
     std::fs::remove_dir_all(town.setup.store_path.join("sled")).unwrap();
     town.daemon.start().await.unwrap();

@@ -339,7 +339,7 @@ impl Town {
     /// Panics with this text are part of the story, and so are the errors that tell of them.
     pub fn expect_panics(&mut self, text: &'static str) {
         self.panics = Some(text);
-        self.errors.insert("an actor died");
+        self.errors.insert(" ERROR actor [");
     }
 
     /// Errors with this text in the log are part of the story.

@@ -405,7 +405,7 @@ async fn with_the_disk_full_deliveries_are_put_off_and_with_room_again_they_are_
         return town.finish().await;
     };
     town.set("store.path", folder.join("store").to_string_lossy().into_owned());
-    for part in ["sled::", "pagesyncd::store"] {
+    for part in ["sled::", " ERROR store"] {
         town.expect_errors(part);
     }
     town.daemon.start().await.unwrap();

@@ -159,13 +159,23 @@ async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Res
             let read = graph.read_page(&held.link.page, held.token, &[], Priority::Background).await;
             house.note_graph(&read);
             match read.as_ref().map_err(|error| (Why::of(&error.kind), error)) {
-                Ok(_) => tracing::info!(link = %held.link, "the page is not among those granted, but can be read"),
+                Ok(_) => tracing::info!(
+                    link = %held.link,
+                    "page [{}]: not among the granted pages, but it can be read; it stays active",
+                    held.link
+                ),
                 Err((Some(found), _)) => return Err(check::confirmed(suspected, found)),
                 Err((None, error)) => return Ok(check_failed(held.link, error)),
             }
         }
         Verdict::Unclear => {
-            tracing::debug!(link = %held.link, error = ?seen.error, "Meta does not say whether the token is good");
+            tracing::debug!(
+                link = %held.link,
+                error = ?seen.error,
+                "page [{}]: Meta does not say whether the token is valid ({}), checking again later",
+                held.link,
+                seen.error.as_ref().map_or("no error given", |error| &error.message)
+            );
             return Ok(CheckEnd::Later(None));
         }
         Verdict::Sound => {}
@@ -178,7 +188,7 @@ async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Res
 }
 
 fn check_failed(link: &LinkKey, error: &GraphError) -> CheckEnd {
-    tracing::debug!(%link, %error, "the token could not be checked; tried again later");
+    tracing::debug!(%link, %error, "page [{link}]: the token cannot be checked ({error}), checking again later");
     match error.kind {
         GraphErrorKind::Throttled { retry_after, .. } => CheckEnd::Later(retry_after),
         _ => CheckEnd::Later(None),
@@ -189,10 +199,20 @@ fn warn_ahead(link: &LinkKey, record: &LinkRecord, warning: &Warning) {
     let (ends, name) = (warning.at.rfc3339(), record.name.as_deref().unwrap_or_default());
     match warning.of {
         End::Token => {
-            tracing::warn!(%link, name, ends, "the page's token ends; the person must log in again before");
+            tracing::warn!(
+                %link,
+                name,
+                ends,
+                "page [{link}]: the token ends at {ends}; the person must log in again before"
+            );
         }
         End::DataAccess => {
-            tracing::warn!(%link, name, ends, "the app's access to the person's data ends; a new login renews it");
+            tracing::warn!(
+                %link,
+                name,
+                ends,
+                "page [{link}]: the app's access to the person's data ends at {ends}; a new login renews it"
+            );
         }
     }
 }
@@ -204,7 +224,12 @@ async fn note_checked(house: &Arc<House>, held: Held<'_>, checked: Checked, hint
         record.hint = record.hint.filter(|number| Some(*number) != hint);
     });
     if let Err(error) = update.await {
-        tracing::debug!(link = %held.link, %error, "what the check learned could not be noted");
+        tracing::debug!(
+            link = %held.link,
+            %error,
+            "page [{}]: the result of the token check cannot be persisted ({error}), the next check repeats it",
+            held.link
+        );
     }
 }
 
@@ -242,7 +267,7 @@ async fn read_and_stage(
         // A living page is superseded only when the store was opened again under its read.
         Ok(StageOutcome::Superseded) => return Ok(Ended::Failed { hint: None }),
         Err(error) => {
-            tracing::debug!(%link, %error, "what was read could not be staged; it is read again");
+            tracing::debug!(%link, %error, "page [{link}]: the object cannot be staged ({error}), reading again");
             return Ok(Ended::Failed { hint: None });
         }
     }
@@ -284,12 +309,18 @@ async fn object_is_wrong(
     }
     let answer = setup.spaces.head(&link.object_key()).await;
     house.note_spaces(&answer);
-    let head = answer.map_err(|error| tracing::debug!(%link, %error, "the object could not be compared"))?;
+    let head = answer.map_err(|error| {
+        tracing::debug!(
+            %link,
+            %error,
+            "page [{link}]: the object in Spaces cannot be compared ({error}), retrying later"
+        );
+    })?;
     let same = head.map(|h| h.etag) == expected.etag;
     // A write that settled meanwhile makes the comparison void.
     let wrong = !same && house.store.expectation(link) == expected;
     if wrong {
-        tracing::warn!(%link, "the object in Spaces is missing or altered; it is written again");
+        tracing::warn!(%link, "page [{link}]: the object in Spaces is missing or altered, writing it again");
         house.metrics.object_repaired();
     }
     Ok(wrong)
@@ -309,7 +340,11 @@ async fn note_what_was_learned(
         return;
     }
     if !refused.is_empty() {
-        tracing::warn!(%link, fields = ?refused, "Graph does not give these fields of the page; they are left out");
+        tracing::warn!(
+            %link,
+            fields = ?refused,
+            "page [{link}]: Graph refuses the fields {refused:?}, they are left out; see facebook.page_fields"
+        );
     }
     let update = house.store.update_link(link, held.generation, |record| {
         record.refused_page_fields.extend(refused.iter().cloned());
@@ -318,7 +353,11 @@ async fn note_what_was_learned(
         record.name = name.or(record.name.take());
     });
     if let Err(error) = update.await {
-        tracing::debug!(%link, %error, "the page's name could not be noted");
+        tracing::debug!(
+            %link,
+            %error,
+            "page [{link}]: the name cannot be persisted ({error}), the next read repeats it"
+        );
     }
 }
 
@@ -349,11 +388,16 @@ async fn subscription(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Resu
     match answer {
         Ok(subscribed) => {
             if dropped {
-                tracing::warn!(%link, "Meta had dropped the page's webhook subscription; it is made again");
+                tracing::warn!(%link, "page [{link}]: Meta had dropped the webhook subscription, it is in place again");
                 house.metrics.subscription_healed();
             }
             if !subscribed.refused.is_empty() {
-                tracing::warn!(%link, fields = ?subscribed.refused, "Meta refused webhook fields for this page");
+                let refused = &subscribed.refused;
+                tracing::warn!(
+                    %link,
+                    fields = ?refused,
+                    "page [{link}]: Meta refuses the webhook fields {refused:?}, their changes arrive with the poll"
+                );
             }
             note_subscribed(house, held, &record, &subscribed.accepted, &subscribed.refused).await;
             Ok(SubscriptionEnd::Good)
@@ -366,11 +410,15 @@ fn subscription_failed(link: &LinkKey, error: GraphError) -> Result<Subscription
     match error.kind {
         GraphErrorKind::TokenDead { .. } => Err(error),
         GraphErrorKind::Transient | GraphErrorKind::Throttled { .. } | GraphErrorKind::Misconfigured => {
-            tracing::debug!(%link, %error, "the page's webhook subscription could not be made yet");
+            tracing::debug!(%link, %error, "page [{link}]: the webhook subscription failed ({error}), retrying later");
             Ok(SubscriptionEnd::Later)
         }
         _ => {
-            tracing::warn!(%link, %error, "the page's webhook subscription was refused; changes wait for the poll");
+            tracing::warn!(
+                %link,
+                %error,
+                "page [{link}]: the webhook subscription is refused ({error}), changes arrive with the poll"
+            );
             Ok(SubscriptionEnd::Refused)
         }
     }
@@ -393,6 +441,11 @@ async fn note_subscribed(
         record.refused_webhook_fields.dedup();
     });
     if let Err(error) = update.await {
-        tracing::debug!(link = %held.link, %error, "the page's subscription could not be noted");
+        tracing::debug!(
+            link = %held.link,
+            %error,
+            "page [{}]: the webhook subscription cannot be persisted ({error}), subscribing again later",
+            held.link
+        );
     }
 }

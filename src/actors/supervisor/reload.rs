@@ -139,9 +139,16 @@ impl SupervisorState {
         let house = self.house.clone();
         self.house.tasks.spawn(async move {
             match house.store.reseal().await {
-                Ok(count) => tracing::info!(count, "everything is sealed with the new store key"),
+                Ok(count) => tracing::info!(
+                    count,
+                    "store: everything is sealed with the new store key (records sealed anew: {count}); take the \
+                     earlier key out"
+                ),
                 Err(error) => {
-                    tracing::warn!(%error, "not everything is sealed with the new store key yet; a restart goes on")
+                    tracing::warn!(
+                        %error,
+                        "store: not everything is sealed with the new store key yet ({error}), the next start goes on"
+                    );
                 }
             }
         });

@@ -54,7 +54,8 @@ impl SupervisorState {
         let closed = closing.map(|(door, listener)| async move {
             let Some(listener) = listener else { return };
             if call_t!(listener, ListenerMsg::Close, LISTENERS.as_millis() as u64).is_err() {
-                tracing::warn!(door = door.word(), "the door did not close in time");
+                let door = door.word();
+                tracing::warn!(door, "http [{door}]: the listener did not close in time, the stop goes on without it");
             }
         });
         futures_util::future::join_all(closed).await;
@@ -64,7 +65,7 @@ impl SupervisorState {
         let (sender, drained) = tokio::sync::oneshot::channel();
         self.house.tell_uploader(UploaderMsg::Drain(sender.into()));
         if tokio::time::timeout(WRITES, drained).await.is_err() {
-            tracing::warn!("writes to Spaces are left for the next start");
+            tracing::warn!("spaces: pending writes did not end within {WRITES:?}, the next start resumes them");
         }
     }
 
