@@ -13,13 +13,13 @@
 //!
 //! With `PAGESYNCD_SOAK_CHURN=N` the store alone is driven instead, without a daemon: N cycles of mark, read, stage and
 //! settle over three hundred links, eight at a time, and the sizes of its files as it goes.
-#![allow(clippy::unwrap_used, missing_docs, dead_code, reason = "a bench shares the ground of the fire tests")]
+#![allow(clippy::unwrap_used, missing_docs, dead_code, reason = "a bench shares the fixture of the fire tests")]
 
-#[path = "../tests/fire/disk.rs"]
+#[path = "../tests/chaos/disk.rs"]
 mod disk;
-#[path = "../tests/fire/ground.rs"]
-mod ground;
-#[path = "../tests/fire/senders.rs"]
+#[path = "../tests/chaos/fixture.rs"]
+mod fixture;
+#[path = "../tests/chaos/senders.rs"]
 mod senders;
 
 use std::path::Path;
@@ -27,12 +27,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pagesyncd::model::{Cause, LinkKey, Secret, UserId};
-use pagesyncd::store::people::NewLink;
+use pagesyncd::core::model::{Cause, LinkKey, Secret, UserId};
+use pagesyncd::store::persons::NewLink;
 use pagesyncd::store::seal::Keyring;
 use pagesyncd::store::{Left, Store};
 
-use ground::{Ground, within};
+use fixture::{Fixture, within};
 use senders::{Book, client};
 
 const PAGES: usize = 100;
@@ -88,8 +88,8 @@ struct Sample {
     store: u64,
 }
 
-fn sample(ground: &Ground, goal: &Goal) -> Sample {
-    Sample { deliveries: goal.sent(), resident: ground.resident(), store: ground.store_bytes() }
+fn sample(fixture: &Fixture, goal: &Goal) -> Sample {
+    Sample { deliveries: goal.sent(), resident: fixture.resident(), store: fixture.store_bytes() }
 }
 
 /// Bytes for each million deliveries: the line through the samples that lies nearest to them.
@@ -103,9 +103,9 @@ fn slope(samples: &[Sample], of: impl Fn(&Sample) -> u64) -> f64 {
 }
 
 /// The links whose objects do not show what was acknowledged, or are not true.
-fn lost(ground: &Ground, book: &Book) -> usize {
-    let kept = |link: &&ground::Link| ground.shown(link) >= Some(book.promise(&link.page).acknowledged);
-    ground.links.len() - ground.links.iter().filter(kept).count() + ground.untrue().len()
+fn lost(fixture: &Fixture, book: &Book) -> usize {
+    let kept = |link: &&fixture::Link| fixture.shown(link) >= Some(book.promise(&link.page).acknowledged);
+    fixture.links.len() - fixture.links.iter().filter(kept).count() + fixture.untrue().len()
 }
 
 /// One change of one link, all the way through the store.
@@ -118,7 +118,7 @@ async fn cycle(store: &Store, link: &LinkKey, number: u64) {
     let body = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(1500));
     store.stage(claim, digest, body.into(), false).await.unwrap();
     if let Some(item) = store.outbox_item(link).await.unwrap() {
-        store.settle(link, &item, Some(format!("{number:032x}")), Left::default()).await.unwrap();
+        store.complete(link, &item, Some(format!("{number:032x}")), Left::default()).await.unwrap();
     }
 }
 
@@ -173,17 +173,17 @@ async fn churn(cycles: u64) {
 }
 
 /// Samples every few seconds until the senders are done or their time is.
-async fn watch(ground: &Ground, goal: &Goal, time: Duration) -> Vec<Sample> {
+async fn watch(fixture: &Fixture, goal: &Goal, time: Duration) -> Vec<Sample> {
     let every = Duration::from_secs(wish("PAGESYNCD_SOAK_EVERY_SECS", 10));
-    let puts = || ground.links.iter().map(|l| ground.world().puts(&l.object_key())).sum::<u64>();
-    let reads = || ground.pages.iter().map(|page| ground.world().graph_reads(page)).sum::<u64>();
+    let puts = || fixture.links.iter().map(|l| fixture.world().puts(&l.object_key())).sum::<u64>();
+    let reads = || fixture.pages.iter().map(|page| fixture.world().graph_reads(page)).sum::<u64>();
     let (began, mut samples) = (Instant::now(), vec![Sample::default()]);
     println!("seconds,deliveries,per_second,reads,puts,rss_bytes,store_bytes");
     let is_over = || goal.sent() == goal.deliveries || goal.over.load(Ordering::Relaxed);
     while !is_over() && began.elapsed() < time {
         let woken = Instant::now();
         within(every, async || is_over()).await;
-        let (now, before) = (sample(ground, goal), samples[samples.len() - 1].deliveries);
+        let (now, before) = (sample(fixture, goal), samples[samples.len() - 1].deliveries);
         let rate = (now.deliveries - before) as f64 / woken.elapsed().as_secs_f64();
         let (seconds, reads, puts) = (began.elapsed().as_secs(), reads(), puts());
         println!("{seconds},{},{rate:.0},{reads},{puts},{},{}", now.deliveries, now.resident, now.store);
@@ -226,32 +226,32 @@ async fn main() {
     }
     let deliveries = wish("PAGESYNCD_SOAK_DELIVERIES", u64::MAX);
     let minutes = wish("PAGESYNCD_SOAK_MINUTES", if deliveries == u64::MAX { 1 } else { 7 * 24 * 60 });
-    let mut ground = Ground::lay(PAGES, 0, 5, Vec::new()).await;
-    let book = Book::of(&ground);
+    let mut fixture = Fixture::lay(PAGES, 0, 5, Vec::new()).await;
+    let book = Book::of(&fixture);
     let goal = Arc::new(Goal { deliveries, begun: 0.into(), sent: 0.into(), over: false.into() });
     let began = Instant::now();
-    let sender = |_| tokio::spawn(send(book.clone(), ground.pages.clone(), goal.clone()));
+    let sender = |_| tokio::spawn(send(book.clone(), fixture.pages.clone(), goal.clone()));
     let senders: Vec<_> = (0..SENDERS).map(sender).collect();
-    let mut samples = watch(&ground, &goal, Duration::from_secs(minutes * 60)).await;
+    let mut samples = watch(&fixture, &goal, Duration::from_secs(minutes * 60)).await;
     for sender in senders {
         sender.await.unwrap();
     }
     let took = began.elapsed();
-    let rest = within(Duration::from_secs(120), async || ground.untrue().is_empty() && ground.at_rest().await).await;
+    let rest = within(Duration::from_secs(120), async || fixture.untrue().is_empty() && fixture.at_rest().await).await;
     if rest.is_none() {
-        println!("the daemon does not come to rest: {}", ground.account().await);
+        println!("the daemon does not come to rest: {}", fixture.account().await);
     }
-    samples.push(sample(&ground, &goal));
-    let good = judge(&samples, took, lost(&ground, &book));
-    ground.daemon.stop().await;
-    ground.daemon.start().await.unwrap();
-    let fresh = sample(&ground, &goal);
+    samples.push(sample(&fixture, &goal));
+    let good = judge(&samples, took, lost(&fixture, &book));
+    fixture.daemon.stop().await;
+    fixture.daemon.start().await.unwrap();
+    let fresh = sample(&fixture, &goal);
     println!("after a restart: rss {} store {}", fresh.resident, fresh.store);
-    assert_eq!(ground.listen().panics, Vec::<String>::new());
-    assert_eq!(ground.world().violations(), Vec::<String>::new());
-    ground.daemon.stop().await;
-    ground.server.shutdown().await;
-    drop(ground);
+    assert_eq!(fixture.listen().panics, Vec::<String>::new());
+    assert_eq!(fixture.world().violations(), Vec::<String>::new());
+    fixture.daemon.stop().await;
+    fixture.server.shutdown().await;
+    drop(fixture);
     if !good || rest.is_none() {
         std::process::exit(1);
     }

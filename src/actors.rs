@@ -1,10 +1,10 @@
-//! The living things, and who answers for whom.
+//! The actors, and who answers for whom.
 //!
 //! ```text
 //! supervisor ─┬─ uploader        the one writer to Spaces
 //!             ├─ notifier        tells the platform's receiver what happened
 //!             ├─ app             the app-level webhook subscription
-//!             ├─ chores          what is left to do after links are gone
+//!             ├─ cleanups          what is left to do after links are gone
 //!             ├─ page × links    token, webhook state, rhythm of one link
 //!             └─ listener × 1–3  the public door; the admin door on its socket and, if asked for, on loopback
 //! ```
@@ -21,12 +21,12 @@
 //! abandon their reads, the uploader finishes its writes, the notifier what is on its way, the store makes durable what it has; each step has a limit,
 //! and what is left over lies in the store. ractor kills children whose parent ends, so the parent ends last.
 
-pub mod app;
-pub mod chores;
-pub mod directory;
+pub mod cleanups;
 pub mod listener;
 pub mod notifier;
 pub mod page;
+pub mod registry;
+pub mod subscriptions;
 pub mod supervisor;
 pub mod uploader;
 
@@ -35,7 +35,7 @@ use std::time::Duration;
 use ractor::{ActorRef, Message};
 use tokio::task::JoinHandle;
 
-use crate::model::Millis;
+use crate::core::model::MonoTime;
 
 /// One timer of an actor. Setting it again forgets the earlier one; its message carries a generation, since a message
 /// that was already in the mailbox cannot be called back.
@@ -47,11 +47,11 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     /// Sends `message(generation)` at `at`; nothing when `at` is `None`.
-    pub(crate) fn set<M: Message>(&mut self, to: &ActorRef<M>, at: Option<Millis>, message: fn(u64) -> M) {
+    pub(crate) fn set<M: Message>(&mut self, to: &ActorRef<M>, at: Option<MonoTime>, message: fn(u64) -> M) {
         self.cancel();
         let Some(at) = at else { return };
         self.generation += 1;
-        let (to, generation, wait) = (to.clone(), self.generation, at.since(Millis::steady()));
+        let (to, generation, wait) = (to.clone(), self.generation, at.since(MonoTime::now()));
         self.task = Some(tokio::spawn(async move {
             tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
             // An actor that is gone has no use for it.

@@ -1,8 +1,8 @@
 //! The command line: one verb each, and what they share. The verbs that look at or change a running daemon speak with
 //! it through its admin socket; `run`, `check`, and `import` and `purge` of a stopped one load the configuration themselves.
 
+mod admin;
 mod check;
-mod client;
 mod export;
 mod import;
 mod output;
@@ -23,8 +23,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::program::Program;
 use crate::config::{Config, Findings};
+use crate::core::model::{Label, PageId, UserId};
 use crate::exit::{self, Failure};
-use crate::model::{Label, PageId, UserId};
 
 /// Keeps the public metadata of linked Facebook Pages true in DigitalOcean Spaces.
 #[derive(Debug, Parser)]
@@ -108,7 +108,7 @@ enum Verb {
     },
     /// Print a fresh store key
     Keygen {
-        /// Print a fresh secret for notices instead (`notify.secret`)
+        /// Print a fresh secret for events instead (`notify.secret`)
         #[arg(long)]
         notify: bool,
     },
@@ -153,7 +153,7 @@ fn keep_memory_private() -> std::io::Result<()> {
 
 fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result<(), Failure> {
     let Cli { config, json, verb } = cli;
-    let door = || client::Door::find(&config);
+    let door = || admin::Door::find(&config);
     match verb {
         Verb::Run => run::run(&config, private),
         Verb::Check { online } => check::check(&config, online, json),

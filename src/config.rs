@@ -37,7 +37,7 @@ pub use diff::{Changes, Part, diff};
 pub use effective::{Effective, SecretSource};
 pub use findings::{Finding, Findings, Severity};
 
-use crate::model::Secret;
+use crate::core::model::Secret;
 use findings::Report;
 use raw::{Faults, Raw};
 use read::Reader;
@@ -75,7 +75,7 @@ pub struct Config {
     pub store: Store,
     /// Browser sessions.
     pub session: Session,
-    /// The receiver of notices.
+    /// The receiver of events.
     pub notify: Notify,
     /// The door for operators.
     pub admin: Admin,
@@ -111,7 +111,7 @@ pub struct Http {
 pub struct Facebook {
     /// Decimal digits.
     pub app_id: String,
-    /// Signs webhooks and proves Graph calls.
+    /// HealthInputs webhooks and proves Graph calls.
     pub app_secret: Secret,
     /// Still accepted on signatures while the secret is rotated.
     pub previous_app_secret: Option<Secret>,
@@ -191,7 +191,7 @@ pub struct Store {
 /// `[session]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Session {
-    /// Signs the login state.
+    /// HealthInputs the login state.
     pub state_secret: Secret,
     /// Still accepted on the states of logins that are under way.
     pub previous_state_secret: Option<Secret>,
@@ -208,13 +208,13 @@ pub struct Session {
 /// `[notify]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notify {
-    /// Where notices are posted; `None` when they are off.
+    /// Where events are posted; `None` when they are off.
     pub url: Option<String>,
-    /// Signs them; see [`decode_notify_secret`], which accepts it. There is one where there is a URL.
+    /// HealthInputs them; see [`decode_notify_secret`], which accepts it. There is one where there is a URL.
     pub secret: Option<Secret>,
-    /// Signs them too, while the secret is rotated.
+    /// HealthInputs them too, while the secret is rotated.
     pub previous_secret: Option<Secret>,
-    /// Notices sent at a time.
+    /// Events sent at a time.
     pub max_in_flight: usize,
     /// One request, from start to last byte.
     pub request_timeout: Duration,
@@ -494,7 +494,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The bytes of a secret that signs notices: `whsec_` and the base64 of 24 to 64 bytes, as Standard Webhooks has it.
+/// The bytes of a secret that signs events: `whsec_` and the base64 of 24 to 64 bytes, as Standard Webhooks has it.
 /// `None` for anything else.
 pub fn decode_notify_secret(secret: &Secret) -> Option<Zeroizing<Vec<u8>>> {
     let text = secret.expose().strip_prefix("whsec_")?.trim_end_matches('=');

@@ -14,22 +14,22 @@ use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::chore::Chore;
 use crate::config::Config;
-use crate::graph::error::{GraphError, GraphErrorKind, classify};
-use crate::graph::scrub::MAX_MESSAGE;
-use crate::graph::usage::Usage;
+use crate::core::cleanup::Cleanup;
+use crate::core::event::Event;
+use crate::core::ledger::{Mark, Staged, Synced};
+use crate::core::model::{LinkKey, PageId, Secret, UserId, WallTime};
 use crate::http::cookies::session_ids;
-use crate::http::delivery::named;
-use crate::ledger::{Mark, Staged, Synced};
-use crate::model::{LinkKey, Millis, PageId, Secret, UserId};
-use crate::notice::Notice;
-use crate::oauth::{Callback, CallbackQuery, StateSigner};
-use crate::page::data::Fields;
-use crate::signature::{self, sign_sha256, verify_webhook};
+use crate::sources::facebook::delivery::named;
+use crate::sources::facebook::graph::error::{GraphError, GraphErrorKind, classify};
+use crate::sources::facebook::graph::scrub::MAX_MESSAGE;
+use crate::sources::facebook::graph::usage::Usage;
+use crate::sources::facebook::oauth::{Callback, CallbackQuery, StateSigner};
+use crate::sources::facebook::page_data::Fields;
+use crate::sources::facebook::signature::{self, sign_sha256, verify_webhook};
 use crate::spaces::error::SpacesError;
-use crate::store::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
-use crate::store::{codec, journal};
+use crate::store::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
+use crate::store::{backup_log, codec};
 
 /// What no text about a failure may repeat.
 pub const CANARY: &str = "EAACanary0123456789Zw";
@@ -133,7 +133,7 @@ pub fn signed_request(bytes: &[u8]) {
 pub fn oauth_state(bytes: &[u8]) {
     let signer = StateSigner::new(&key());
     let text = String::from_utf8_lossy(bytes);
-    if let Err(error) = signer.verify(&text, [1; 32], Millis(1000)) {
+    if let Err(error) = signer.verify(&text, [1; 32], WallTime(1000)) {
         check_said(&error.to_string(), 100);
     } else {
         panic!("a state that nobody minted is taken");
@@ -145,7 +145,7 @@ pub fn oauth_state(bytes: &[u8]) {
     user.copy_from_slice(&seed[16..32]);
     browser.copy_from_slice(&seed[32..48]);
     let browser: [u8; 32] = [browser, browser].concat().try_into().unwrap_or_default();
-    let issued = Millis(u64::from_be_bytes(seed[48..56].try_into().unwrap_or_default()));
+    let issued = WallTime(u64::from_be_bytes(seed[48..56].try_into().unwrap_or_default()));
     let state = signer.mint(UserId(uuid::Uuid::from_bytes(user)), browser, issued, nonce);
     let claims = signer.verify(&state, browser, issued).map(|claims| (claims.nonce, claims.user.0, claims.issued));
     assert_eq!(claims, Ok((nonce, uuid::Uuid::from_bytes(user), issued)));
@@ -242,14 +242,14 @@ pub fn store_records(bytes: &[u8]) {
         record::<AccountRecord>("accounts", value);
         record::<SessionRecord>("sessions", value);
         record::<LoginRecord>("logins", value);
-        record::<Millis>("states", value);
+        record::<WallTime>("states", value);
         record::<DeletionRecord>("deletions", value);
         record::<Fields>("fields", value);
-        notice(value);
-        record::<ChoreRecord>("chores", value);
+        event(value);
+        record::<CleanupRecord>("chores", value);
     }
-    if let Some(chore) = Chore::from_bytes(bytes) {
-        assert_eq!(chore.to_bytes(), bytes);
+    if let Some(cleanup) = Cleanup::from_bytes(bytes) {
+        assert_eq!(cleanup.to_bytes(), bytes);
     }
     if let Some(link) = LinkKey::from_bytes(bytes) {
         assert_eq!(link.to_bytes(), bytes);
@@ -268,28 +268,28 @@ fn record<T: Serialize + DeserializeOwned>(tree: &'static str, value: &[u8]) {
     }
 }
 
-/// A notice; and its body is JSON that names its type and no more than the link's names.
-fn notice(value: &[u8]) {
-    record::<Notice>("notices", value);
-    if let Ok(notice) = codec::decode::<Notice>("notices", value) {
-        let body: serde_json::Value = serde_json::from_slice(&notice.body()).unwrap_or_default();
-        assert_eq!(body["type"], notice.told.word());
+/// An event; and its body is JSON that names its type and no more than the link's names.
+fn event(value: &[u8]) {
+    record::<Event>("notices", value);
+    if let Ok(event) = codec::decode::<Event>("notices", value) {
+        let body: serde_json::Value = serde_json::from_slice(&event.body()).unwrap_or_default();
+        assert_eq!(body["type"], event.told.word());
         assert!(body["data"].is_object() && body["timestamp"].is_string());
     }
 }
 
 /// The bytes of a journal file.
 pub fn journal_bytes(bytes: &[u8]) {
-    journal::withstands(bytes);
+    backup_log::withstands(bytes);
 }
 
 /// The lines of an import.
 pub fn import_lines(bytes: &[u8]) {
-    let parsed = crate::import::parse(bytes, 1, None);
+    let parsed = crate::services::import::parse(bytes, 1, None);
     let lines = bytes.split(|b| *b == b'\n').count();
     assert!(parsed.good.len() + parsed.bad.len() <= lines);
     assert!(parsed.bad.is_sorted_by(|a, b| a.line < b.line) && parsed.bad.iter().all(|bad| bad.line <= lines));
-    parsed.bad.iter().for_each(|bad| check_said(&bad.error, 160));
+    parsed.bad.iter().for_each(|bad| check_said(&bad.error, 120));
     for link in parsed.good.iter().map(|line| &line.link) {
         check_page(&link.page);
         let token = link.token.expose();

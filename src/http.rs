@@ -2,23 +2,12 @@
 //! of routes, the other files answer them, [`answers`] turns outcomes into responses in one place, and `pages` renders HTML.
 
 mod address;
-pub mod admin;
-pub mod answers;
 pub mod body;
 pub mod budget;
-mod callback;
 pub(crate) mod cookies;
-mod deletion;
-pub(crate) mod delivery;
 mod forms;
-mod login;
+mod framing;
 mod pages;
-pub mod public;
-mod report;
-mod result;
+pub mod responses;
+pub mod routes;
 pub mod server;
-mod status;
-mod webhook;
-mod wire;
-
-pub use status::{page_json, pages_json, status_json};

@@ -24,7 +24,7 @@
 //! ```text
 //! cli::run ─ signals, systemd ─▶ supervisor ─┬─ uploader         the one writer to Spaces
 //!                                            ├─ app              the app-level webhook subscriptions
-//!                                            ├─ chores           what is left to do after links are gone
+//!                                            ├─ cleanups           what is left to do after links are gone
 //!                                            ├─ page × links     token, subscription and rhythm of one link
 //!                                            └─ listener × 2–3   the public door, the admin socket, admin on loopback
 //! ```
@@ -63,19 +63,19 @@
 //!
 //! *Unlink, deauthorize, delete.* A link that goes takes its token and marks with it and owes Spaces a delete. A person
 //! who removed the app has their links parked; one who asks to be forgotten has them dropped, and [`purge`] does that
-//! for a list. What is left to do at Facebook then are [`chore`]s. The store's files are written anew after that, so that
+//! for a list. What is left to do at Facebook then are [`cleanup`]s. The store's files are written anew after that, so that
 //! removed data cannot be read from them any more; only then a deletion shows as done.
 //!
 //! *Trouble.* A Graph error has a kind, and the kind decides ([`graph`]): try again, wait as long as a limit asks,
 //! leave a field out, or park the link until a person links it again ([`health`]). Spaces being away keeps the outbox
 //! waiting. A store that cannot write makes the door answer 503, reopens itself and then everybody looks again.
 //!
-//! *Notices.* When a page was linked, its object changed, it waits for a person, it was unlinked, or a deletion is done,
-//! the same transaction that decides it owes the platform a notice ([`notice`]). The notifier sends them, signed, in order
+//! *Events.* When a page was linked, its object changed, it waits for a person, it was unlinked, or a deletion is done,
+//! the same transaction that decides it owes the platform an event ([`event`]). The notifier sends them, signed, in order
 //! for each link, until the receiver took them; nobody waits for it.
 //!
 //! *Reload.* SIGHUP reads the whole configuration, compares, and either puts all of it in force or nothing: what can
-//! fail is made first, the new [`house::Setup`] is swapped whole, and those it touches are told. `store.path` and
+//! fail is made first, the new [`context::Setup`] is swapped whole, and those it touches are told. `store.path` and
 //! `admin.socket` cannot change in a running process and refuse the reload by name. What is in force is kept in the
 //! store's folder, sealed, so that a crash while the file is broken does not end the service ([`kept`]).
 //!
@@ -83,20 +83,20 @@
 //! each step with a limit, under 15 seconds in all. What is left over lies in the store. A second signal ends the
 //! process now.
 //!
-//! # Rooms
+//! # Modules
 //!
-//! | room | what is in it |
+//! | module | what is in it |
 //! |---|---|
 //! | [`model`] | the words above as types, secrets that do not print, moments |
 //! | [`ledger`] | pure: what is owed to a link and when it stops being owed |
 //! | [`page`] | pure: when a page is read, what becomes the object, poll slots, the token bucket |
 //! | [`upload`] | pure: which object is written next |
 //! | [`restart`], [`backoff`], [`health`] | pure: answers to a death, waits, the words for how a link fares |
-//! | [`chore`] | pure: what is left to do after links are gone, and when |
+//! | [`cleanup`] | pure: what is left to do after links are gone, and when |
 //! | [`grant`] | pure: the order of logins, imports and the decisions that end grants |
 //! | [`store`] | state on disk: sled, one committer thread, sealed tokens |
-//! | [`notice`] | pure: what the platform's programs are told, and what a newer notice does to one that waits |
-//! | [`notify`] | the receiver of notices: signing, sending, what an answer means |
+//! | [`event`] | pure: what the platform's programs are told, and what a newer event does to one that waits |
+//! | [`notify`] | the receiver of events: signing, sending, what an answer means |
 //! | [`outgoing`] | the one client for other hosts, bounded answers, certificates |
 //! | [`random`] | secrets and unique ids, also where the system has no randomness |
 //! | [`graph`] | the Graph API: calls, error kinds, limits |
@@ -109,59 +109,43 @@
 //! | [`http`] | the public and the admin routes |
 //! | [`linking`], [`import`], [`purge`] | from a login, or from a file, to links; and a list of people to forget |
 //! | [`trial`] | whether a token opens its page, before it parks a link or replaces another |
-//! | [`house`] | what every living thing shares |
-//! | [`actors`] | the living things |
+//! | [`context`] | what every actors shares |
+//! | [`actors`] | the actors |
 //! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
 //! | [`cli`], [`client`], [`exit`] | the verbs, the admin socket's client, exit codes |
 //! | `sandbox` | a local Facebook, a local Spaces and a console around the real daemon (feature `sandbox`) |
 //!
 //! Pure means: time and randomness are arguments, and no runtime, network, disk or clock is in sight. Of the other
-//! rooms, `config::diff` and `graph`'s `error`, `throttle`, `usage`, `scrub` and `json` are so too.
+//! modules, `config::diff` and `graph`'s `error`, `throttle`, `usage`, `scrub` and `json` are so too.
 //!
 //! Calls point one way: the verbs start the actors; actors call http, graph, spaces and store; those call the pure
-//! rooms and know nothing of who calls them. What goes the other way is a message: http, linking and the shared house
-//! know the actors' message types and send them. `tests/house.rs` holds the rooms to both.
+//! modules and know nothing of who calls them. What goes the other way is a message: http, linking and the shared context
+//! know the actors' message types and send them. `tests/architecture.rs` holds the modules to both.
 
 // `println!` panics when the output is closed or full; `cli::output` does not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod actors;
-pub mod backoff;
-pub mod chore;
+pub mod admin_client;
 pub mod cli;
-pub mod client;
+mod clock;
 pub mod config;
+pub mod context;
+pub mod core;
+pub mod events;
 pub mod exit;
-pub mod export;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod grant;
-pub mod graph;
-pub mod health;
-pub mod house;
 pub mod http;
-pub mod import;
-pub mod kept;
-pub mod ledger;
-pub mod limits;
-pub mod linking;
-pub mod logins;
+pub mod http_client;
+pub mod kept_config;
 pub mod metrics;
-pub mod model;
-pub mod notice;
-pub mod notify;
-pub mod oauth;
-pub mod outgoing;
-pub mod page;
-pub mod purge;
 pub mod random;
-pub mod restart;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
-pub mod signature;
+pub mod services;
+pub mod sources;
 pub mod spaces;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
-pub mod trial;
-pub mod upload;

@@ -55,7 +55,7 @@ struct ActorLabel {
 
 /// `{type,outcome}`
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct NoticeLabel {
+struct EventLabel {
     r#type: &'static str,
     outcome: &'static str,
 }
@@ -78,9 +78,9 @@ pub struct Metrics {
     connections: Gauge,
     reloads: Family<ResultLabel, Counter>,
     config_refused: Gauge,
-    notices: Family<NoticeLabel, Counter>,
-    notices_waiting: Gauge,
-    chores: Gauge,
+    events: Family<EventLabel, Counter>,
+    events_waiting: Gauge,
+    cleanups: Gauge,
     ack: Histogram,
     mark_to_object: Histogram,
 }
@@ -111,9 +111,9 @@ impl Metrics {
             connections: Gauge::default(),
             reloads: Family::default(),
             config_refused: Gauge::default(),
-            notices: Family::default(),
-            notices_waiting: Gauge::default(),
-            chores: Gauge::default(),
+            events: Family::default(),
+            events_waiting: Gauge::default(),
+            cleanups: Gauge::default(),
             ack: Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]),
             mark_to_object: Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0]),
         };
@@ -152,9 +152,9 @@ impl Metrics {
             "1 while the configuration file was refused last and an earlier configuration is in force",
             self.config_refused.clone(),
         );
-        r.register("notices", "Attempts to deliver a notice by type and outcome", self.notices.clone());
-        r.register("chores", "What is left to do after links are gone", self.chores.clone());
-        r.register("notices_waiting", "Notices that the receiver did not take yet", self.notices_waiting.clone());
+        r.register("events", "Attempts to deliver an event by type and outcome", self.events.clone());
+        r.register("cleanups", "What is left to do after links are gone", self.cleanups.clone());
+        r.register("events_waiting", "Events that the receiver did not take yet", self.events_waiting.clone());
         r.register("webhook_ack_seconds", "From a delivery's headers to its answer", self.ack.clone());
         r.register("mark_to_object_seconds", "From a due mark to the object in Spaces", self.mark_to_object.clone());
     }
@@ -177,8 +177,8 @@ impl Metrics {
     }
 
     /// Sets how much is left to do after links are gone.
-    pub fn set_chores(&self, count: u64) {
-        self.chores.set(count as i64);
+    pub fn set_cleanups(&self, count: u64) {
+        self.cleanups.set(count as i64);
     }
 
     /// One webhook delivery was answered: `accepted`, `bad_signature`, `malformed`, `too_large`, `too_slow`, `unavailable`.
@@ -227,14 +227,14 @@ impl Metrics {
         self.config_refused.set(i64::from(refused));
     }
 
-    /// One attempt to deliver a notice of this type ended: `delivered`, `failed`, `refused`.
-    pub fn notice(&self, word: &'static str, outcome: &'static str) {
-        self.notices.get_or_create(&NoticeLabel { r#type: word, outcome }).inc();
+    /// One attempt to deliver an event of this type ended: `delivered`, `failed`, `refused`.
+    pub fn event(&self, word: &'static str, outcome: &'static str) {
+        self.events.get_or_create(&EventLabel { r#type: word, outcome }).inc();
     }
 
-    /// Sets how many notices wait.
-    pub fn set_notices(&self, waiting: u64) {
-        self.notices_waiting.set(waiting as i64);
+    /// Sets how many events wait.
+    pub fn set_events(&self, waiting: u64) {
+        self.events_waiting.set(waiting as i64);
     }
 
     /// Sets the number of open public connections.
@@ -275,14 +275,14 @@ mod tests {
         let metrics = Metrics::new();
         metrics.set_links([("active".to_owned(), 2)]);
         metrics.set_owed(1, 5, 2, Duration::from_millis(1500));
-        metrics.set_chores(3);
+        metrics.set_cleanups(3);
         metrics.delivery("accepted", Duration::from_millis(1));
         metrics.graph_request("read_page", "ok");
         metrics.spaces_request("put", "ok");
         metrics.object_unchanged();
         metrics.mark_to_object(Duration::from_secs(3));
-        metrics.notice("page.updated", "delivered");
-        metrics.set_notices(4);
+        metrics.event("page.updated", "delivered");
+        metrics.set_events(4);
         let text = metrics.encode();
         for line in [
             "pagesyncd_links{health=\"active\"} 2",
@@ -295,9 +295,9 @@ mod tests {
             "pagesyncd_spaces_requests_total{op=\"put\",outcome=\"ok\"} 1",
             "pagesyncd_objects_unchanged_total 1",
             concat!("pagesyncd_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
-            "pagesyncd_notices_total{type=\"page.updated\",outcome=\"delivered\"} 1",
-            "pagesyncd_notices_waiting 4",
-            "pagesyncd_chores 3",
+            "pagesyncd_events_total{type=\"page.updated\",outcome=\"delivered\"} 1",
+            "pagesyncd_events_waiting 4",
+            "pagesyncd_cleanups 3",
             "pagesyncd_config_refused 0",
             "pagesyncd_webhook_ack_seconds_count 1",
             "pagesyncd_mark_to_object_seconds_count 1",

@@ -103,7 +103,7 @@ mod tests {
         assert_ne!(sealed[0], sealed[1]);
         assert!(sealed.iter().all(|sealed| keyring.open(b"x", sealed).is_ok()));
         assert_eq!(without_randomness(crate::store::seal::generate_key), Err(NoRandomness));
-        let users = without_randomness(|| [crate::model::UserId::random(), crate::model::UserId::random()]);
+        let users = without_randomness(|| [crate::core::model::UserId::random(), crate::core::model::UserId::random()]);
         assert_ne!(users[0], users[1]);
         without_randomness(crate::actors::jitter);
         assert!(without_randomness(crate::store::sessions::fresh_secret).is_err());

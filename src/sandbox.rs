@@ -177,7 +177,7 @@ impl WorldServer {
         let gate: wire::Gate = Arc::new(move || !watched.is_fault_on(fault::Fault::SpacesRefused));
         let spaces = Face::start(options.spaces_listen, handler, gate, world.watch_faults()).await?;
         let watched = world.clone();
-        let gate: wire::Gate = Arc::new(move || !watched.is_fault_on(fault::Fault::NoticesRefused));
+        let gate: wire::Gate = Arc::new(move || !watched.is_fault_on(fault::Fault::EventsRefused));
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let receiver = Face::start(free, receiver::handler(world.clone()), gate, world.watch_faults()).await?;
         let stop = CancellationToken::new();

@@ -31,7 +31,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::error::{SpacesError, SpacesErrorKind, classify};
 pub use self::s3::{S3Store, SpacesSettings};
-use crate::model::ObjectKey;
+use crate::core::model::ObjectKey;
 use crate::random;
 
 /// The one content type that is stored.

@@ -15,9 +15,9 @@
 //! | `sessions`, `logins` | SHA-256 of the secret half | browser sessions; one-time login links |
 //! | `states` | nonce | OAuth states that were used, until they expire anyway |
 //! | `deletions` | confirmation code | data deletions and how far they are |
-//! | `notices` | number | [`Notice`](crate::notice::Notice): something is to be told |
+//! | `events` | number | [`Event`](crate::core::event::Event): something is to be told |
 //! | `fields` | link | a short hash of each page field that Spaces holds |
-//! | `chores` | kind; page, person or link | what is left to do after an unlink, with the sealed token for it |
+//! | `cleanups` | kind; page, person or link | what is left to do after an unlink, with the sealed token for it |
 //!
 //! A link's key is its user's 16 bytes and the page id's digits. Every value is a version byte, a CRC-32 and the
 //! payload ([`codec`]), so that a damaged record is found and named, never served.
@@ -50,7 +50,7 @@
 //!
 //! # When the database itself is damaged or gone
 //!
-//! [`journal`] keeps what cannot be had again (links, logins, sessions, deletions, chores, events that wait) in a
+//! [`backup_log`] keeps what cannot be had again (links, logins, sessions, deletions, cleanups, events that wait) in a
 //! second file, in step with the database; [`rebuild`] opens whatever is there, mends it, and says so.
 //!
 //! # When something is to be gone
@@ -58,29 +58,29 @@
 //! Both files append. A decision that removes data about a person requests an [`erasure`]: a [`renewal`] writes both
 //! files anew beside the ones in force, between the commits, and replaces them. A deletion is done only after that.
 
-pub mod chores;
+pub(crate) mod backup_log;
+pub mod cleanups;
 pub mod codec;
 mod committer;
-mod core;
 pub mod deletions;
 mod engine;
 mod erasure;
+pub mod events;
 mod folder;
 pub mod grants;
 mod handle;
 pub mod imports;
-pub(crate) mod journal;
 mod links;
 mod load;
-pub mod notices;
-pub mod people;
+mod permissions;
+pub mod persons;
 mod rebuild;
 pub mod records;
 mod renewal;
 pub mod rotation;
 pub mod seal;
 pub mod sessions;
-mod told;
+mod state;
 pub mod unlink;
 mod work;
 
@@ -90,13 +90,13 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::ledger::{Mark, Synced};
-use crate::model::{LinkKey, Millis};
-use core::Core;
+use crate::core::ledger::{Mark, Synced};
+use crate::core::model::{LinkKey, WallTime};
 use engine::Engine;
 pub use engine::OpenError;
 pub use records::{AccountRecord, LinkRecord};
 use seal::Keyring;
+use state::State;
 pub use work::{Expectation, Left, OutboxItem, ReadClaim, StageOutcome};
 
 /// How many requests may wait for the committer; more callers wait at the door.
@@ -127,7 +127,7 @@ pub struct Link {
     /// The record.
     pub record: Arc<LinkRecord>,
     /// The page token.
-    pub token: crate::model::Secret,
+    pub token: crate::core::model::Secret,
 }
 
 /// Counts for `status`, metrics and readiness.
@@ -144,9 +144,9 @@ pub struct Counts {
     /// Objects owed a write or a delete.
     pub outbox: u64,
     /// Since when the oldest of `due` and `outbox` is owed.
-    pub oldest_owed: Option<Millis>,
+    pub oldest_owed: Option<WallTime>,
     /// What is left to do after unlinks, by the word of its kind.
-    pub chores: std::collections::BTreeMap<&'static str, u64>,
+    pub cleanups: std::collections::BTreeMap<&'static str, u64>,
     /// Records that could not be decoded when the store was opened.
     pub damaged: u64,
 }
@@ -178,15 +178,15 @@ struct Inner {
     opened_at: u64,
     /// A random number that tells this process's numbers from those of another.
     life: u64,
-    core: Mutex<Core>,
+    state: Mutex<State>,
     engine: RwLock<Option<Engine>>,
     keyring: RwLock<Arc<Keyring>>,
     slots: Semaphore,
     condition: watch::Sender<Condition>,
     /// Bumped when an object settled or a link's health changed, for those who wait for either.
     progress: watch::Sender<u64>,
-    /// Bumped when notices were decided.
-    notices: watch::Sender<u64>,
+    /// Bumped when events were decided.
+    events: watch::Sender<u64>,
     /// Why the store cannot go on in this process.
     given_up: watch::Sender<Option<Arc<str>>>,
     /// Bumped when an erasure was carried out.
@@ -196,9 +196,9 @@ struct Inner {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Core> {
-        // Nothing panics while it holds this lock in a way that leaves the core torn: decisions are total functions.
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds this lock in a way that leaves the state torn: decisions are total functions.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_mended(&self, what: Option<String>) {
@@ -223,28 +223,31 @@ impl Store {
         let keyring = Arc::new(keyring);
         folder::prepare(dir)?;
         let lock = folder::lock(dir)?;
-        let rebuild::Opened { engine, journal, tide, batch, mended } = rebuild::open(dir, &keyring)?;
+        let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended } = rebuild::open(dir, &keyring)?;
         let (sender, receiver) = std::sync::mpsc::channel();
-        let core = Core::load(dir, &engine, sender)?;
+        let state = State::load(dir, &engine, sender)?;
         let inner = Arc::new(Inner {
             dir: dir.to_owned(),
-            opened_at: core.seq(),
+            opened_at: state.seq(),
             life: crate::random::uuid().as_u64_pair().0,
-            core: Mutex::new(core),
+            state: Mutex::new(state),
             engine: RwLock::new(Some(engine)),
             keyring: RwLock::new(keyring),
             slots: Semaphore::new(MAX_WAITING),
             condition: watch::Sender::new(Condition::Up),
             progress: watch::Sender::new(0),
-            notices: watch::Sender::new(0),
+            events: watch::Sender::new(0),
             given_up: watch::Sender::new(None),
             erased: watch::Sender::new(0),
             thread: Mutex::new(None),
             mended: Mutex::new(mended),
         });
-        let committer =
-            committer::spawn(inner.clone(), committer::Files { journal, tide, batch, _lock: lock }, receiver)
-                .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        let committer = committer::spawn(
+            inner.clone(),
+            committer::Files { backup_log, high_water_mark, batch, _lock: lock },
+            receiver,
+        )
+        .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         *inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(committer);
         Ok(Store { inner })
     }
@@ -278,18 +281,18 @@ impl Store {
         self.lock().send(committer::Order::Drill);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Core> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.inner.lock()
     }
 
     /// Decides under the lock and waits until what was decided is durable.
-    async fn commit<R>(&self, decide: impl FnOnce(&mut Core) -> R) -> Result<R, Unavailable> {
+    async fn commit<R>(&self, decide: impl FnOnce(&mut State) -> R) -> Result<R, Unavailable> {
         let _slot = self.inner.slots.acquire().await.map_err(|_| self.closed())?;
         let (answer, waiting) = {
-            let mut core = self.lock();
-            core.writable()?;
-            let answer = decide(&mut core);
-            (answer, core.submit())
+            let mut state = self.lock();
+            state.writable()?;
+            let answer = decide(&mut state);
+            (answer, state.submit())
         };
         if let Some(waiting) = waiting {
             self.settled(waiting).await?;

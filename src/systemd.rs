@@ -80,7 +80,7 @@ pub fn monotonic_clock() -> Option<u64> {
     }
 }
 
-/// The daemon is alive. To be sent by whoever notices when it is not.
+/// The daemon is alive. To be sent by whoever events when it is not.
 pub fn ping() {
     send(&[NotifyState::Watchdog]);
 }

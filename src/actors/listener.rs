@@ -11,9 +11,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio_util::sync::CancellationToken;
 
 use super::Owned;
-use crate::house::House;
+use crate::context::Context;
+use crate::http::routes::{admin, public};
 use crate::http::server::{self, Limits, Socket};
-use crate::http::{admin, public};
 
 /// How long requests under way may take to finish when a door closes.
 pub const GRACE: Duration = Duration::from_millis(3500);
@@ -56,8 +56,8 @@ pub enum ListenerMsg {
 
 /// What a listener is started with.
 pub struct ListenerArgs {
-    /// The shared house.
-    pub house: Arc<House>,
+    /// The shared context.
+    pub context: Arc<Context>,
     /// Which door.
     pub door: Door,
     /// A duplicate of the supervisor's socket.
@@ -82,12 +82,12 @@ impl Actor for Listener {
     async fn pre_start(
         &self,
         me: ActorRef<ListenerMsg>,
-        ListenerArgs { house, door, socket }: ListenerArgs,
+        ListenerArgs { context, door, socket }: ListenerArgs,
     ) -> Result<ListenerState, ActorProcessingErr> {
         let stop = CancellationToken::new();
         let ended = stop.clone();
         let task = tokio::spawn(async move {
-            open(house, door, socket, ended).await;
+            open(context, door, socket, ended).await;
             // A supervisor that stopped this listener does not wait for the message.
             let _ = me.cast(ListenerMsg::Ended);
         });
@@ -120,8 +120,8 @@ impl Actor for Listener {
     }
 }
 
-async fn open(house: Arc<House>, door: Door, socket: Socket, stop: CancellationToken) {
-    let (for_limits, for_count, for_service) = (house.clone(), house.clone(), house);
+async fn open(context: Arc<Context>, door: Door, socket: Socket, stop: CancellationToken) {
+    let (for_limits, for_count, for_service) = (context.clone(), context.clone(), context);
     let limits = move || {
         let http = &for_limits.setup().config.http;
         match door {

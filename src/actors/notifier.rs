@@ -1,12 +1,12 @@
-//! The one that tells: feeds what is decided in the store to a [`queue`](crate::upload::queue) of lanes and carries out
+//! The one that tells: feeds what is decided in the store to a [`queue`](crate::core::upload_queue) of lanes and carries out
 //! what that decides.
 //!
-//! It knows lanes, never notices. Each attempt is a task of its own, which takes the first notice of its lane from the
+//! It knows lanes, never events. Each attempt is a task of its own, which takes the first event of its lane from the
 //! store, sends it, and settles it there or gives it back. Such a task outlives a notifier that dies and keeps the right
 //! to its lane until it ends, as the uploader's do. Nobody waits for the notifier: the store says by a counter that
 //! something was decided, and a receiver that hangs holds up nothing but its own lanes, `notify.max_in_flight` of them.
 //!
-//! A receiver that fails is tried for ever, one notice at a time once several failed, more and more slowly; it shows in
+//! A receiver that fails is tried for ever, one event at a time once several failed, more and more slowly; it shows in
 //! `status`, in the log when it turns, and not in readiness. What it does not take although it is well (a 400, say) holds
 //! up that lane alone.
 
@@ -18,15 +18,15 @@ use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, call};
 
 use super::{Alarm, Owned, jitter};
-use crate::backoff::Backoff;
-use crate::house::House;
-use crate::model::Millis;
-use crate::notice::Lane;
-use crate::notify::{Fault, NotTaken};
-use crate::store::notices::{Begun, Sending};
-use crate::upload::queue::{Outcome, Pace, Queue};
+use crate::context::Context;
+use crate::core::backoff::Backoff;
+use crate::core::event::EventKey;
+use crate::core::model::{MonoTime, WallTime};
+use crate::core::upload_queue::{Outcome, Pace, Queue};
+use crate::events::{Fault, NotTaken};
+use crate::store::events::{Begun, Sending};
 
-/// How long notices wait after a failure.
+/// How long events wait after a failure.
 const PACE: Pace = Pace {
     busy: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(2 * 60) },
     misconfigured: Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(10 * 60) },
@@ -39,7 +39,7 @@ pub enum NotifierMsg {
     /// The alarm of this generation rang.
     Woke(u64),
     /// An attempt ended.
-    Done(Lane, Outcome),
+    Done(EventKey, Outcome),
     /// Other settings hold.
     Reloaded,
     /// Begin nothing more, and answer when what is on its way has ended.
@@ -51,8 +51,8 @@ pub enum NotifierMsg {
 
 /// What the notifier keeps.
 pub struct NotifierState {
-    house: Arc<House>,
-    queue: Queue<Lane>,
+    context: Arc<Context>,
+    queue: Queue<EventKey>,
     alarm: Alarm,
     draining: Option<RpcReplyPort<()>>,
     _watch: Owned,
@@ -64,20 +64,20 @@ pub struct Notifier;
 impl Actor for Notifier {
     type Msg = NotifierMsg;
     type State = NotifierState;
-    type Arguments = Arc<House>;
+    type Arguments = Arc<Context>;
 
     async fn pre_start(
         &self,
         me: ActorRef<NotifierMsg>,
-        house: Arc<House>,
+        context: Arc<Context>,
     ) -> Result<NotifierState, ActorProcessingErr> {
-        let queue = Queue::paced(house.setup().config.notify.max_in_flight, PACE);
-        house.set_addresses(|addresses| addresses.notifier = Some(me.clone()));
-        let (mut news, watcher) = (house.store.watch_notices(), me);
+        let queue = Queue::paced(context.setup().config.notify.max_in_flight, PACE);
+        context.set_addresses(|addresses| addresses.notifier = Some(me.clone()));
+        let (mut news, watcher) = (context.store.watch_events(), me);
         let watch = Owned(tokio::spawn(async move {
             while news.changed().await.is_ok() && call!(watcher, NotifierMsg::News).is_ok() {}
         }));
-        Ok(NotifierState { house, queue, alarm: Alarm::default(), draining: None, _watch: watch })
+        Ok(NotifierState { context, queue, alarm: Alarm::default(), draining: None, _watch: watch })
     }
 
     async fn post_start(&self, me: ActorRef<NotifierMsg>, state: &mut NotifierState) -> Result<(), ActorProcessingErr> {
@@ -100,11 +100,11 @@ impl Actor for Notifier {
             }
             NotifierMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
             NotifierMsg::Woke(_) => {}
-            NotifierMsg::Done(lane, outcome) => state.queue.done(&lane, outcome, Millis::steady(), jitter()),
+            NotifierMsg::Done(lane, outcome) => state.queue.done(&lane, outcome, MonoTime::now(), jitter()),
             NotifierMsg::Reloaded => {
-                state.queue.set_limit(state.house.setup().config.notify.max_in_flight);
+                state.queue.set_limit(state.context.setup().config.notify.max_in_flight);
                 state.take_over();
-                state.queue.retry_now(Millis::steady());
+                state.queue.retry_now(MonoTime::now());
             }
             NotifierMsg::Drain(reply) => state.draining = Some(reply),
             #[cfg(feature = "sandbox")]
@@ -116,25 +116,25 @@ impl Actor for Notifier {
 }
 
 impl NotifierState {
-    /// Lanes in which something was decided. With notices off that is what a store that was opened again had kept.
+    /// Lanes in which something was decided. With events off that is what a store that was opened again had kept.
     fn news(&mut self) {
-        let (lanes, now) = (self.house.store.notice_news(), Millis::steady());
-        if self.house.setup().receiver.is_none() {
+        let (lanes, now) = (self.context.store.event_news(), MonoTime::now());
+        if self.context.setup().receiver.is_none() {
             return self.take_over();
         }
         lanes.into_iter().for_each(|lane| self.queue.add(lane, now));
     }
 
-    /// Everything that waits is this notifier's to send; or, when notices are off, nobody's.
+    /// Everything that waits is this notifier's to send; or, when events are off, nobody's.
     fn take_over(&mut self) {
-        if self.house.setup().receiver.is_some() {
-            let now = Millis::steady();
-            self.house.store.notice_lanes().into_iter().for_each(|lane| self.queue.add(lane, now));
+        if self.context.setup().receiver.is_some() {
+            let now = MonoTime::now();
+            self.context.store.event_keys().into_iter().for_each(|lane| self.queue.add(lane, now));
             return;
         }
-        let house = self.house.clone();
+        let context = self.context.clone();
         tokio::spawn(async move {
-            match house.store.drop_notices().await {
+            match context.store.drop_events().await {
                 Ok(0) => {}
                 Ok(count) => tracing::warn!(
                     count,
@@ -159,49 +159,49 @@ impl NotifierState {
             }
             return;
         }
-        if self.house.is_stopping() {
+        if self.context.is_stopping() {
             return;
         }
-        let now = Millis::steady();
+        let now = MonoTime::now();
         while let Some(lane) = self.queue.next(now) {
             self.attempt(me, lane);
         }
         self.alarm.set(me, self.queue.wake_at(), NotifierMsg::Woke);
     }
 
-    fn attempt(&self, me: &ActorRef<NotifierMsg>, lane: Lane) {
-        let (house, me) = (self.house.clone(), me.clone());
+    fn attempt(&self, me: &ActorRef<NotifierMsg>, lane: EventKey) {
+        let (context, me) = (self.context.clone(), me.clone());
         tokio::spawn(async move {
-            let ended = AssertUnwindSafe(Box::pin(carry_out(&house, &lane))).catch_unwind().await;
+            let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &lane))).catch_unwind().await;
             // A notifier that is gone is followed by one that asks the store.
             let _ = me.cast(NotifierMsg::Done(lane, ended.unwrap_or(Outcome::Local)));
         });
     }
 }
 
-async fn carry_out(house: &Arc<House>, lane: &Lane) -> Outcome {
-    let Some(receiver) = house.setup().receiver.clone() else { return Outcome::Settled { more: false } };
-    let sending = match house.store.begin_notice(lane).await {
+async fn carry_out(context: &Arc<Context>, lane: &EventKey) -> Outcome {
+    let Some(receiver) = context.setup().receiver.clone() else { return Outcome::Settled { more: false } };
+    let sending = match context.store.begin_event(lane).await {
         Ok(Begun::Goes(sending)) => sending,
         Ok(Begun::Nothing) => return Outcome::Settled { more: false },
         Ok(Begun::Busy) | Err(_) => return Outcome::Local,
     };
-    let word = sending.notice().told.word();
-    match receiver.send(sending.notice(), Millis::now()).await {
+    let word = sending.event().told.word();
+    match receiver.send(sending.event(), WallTime::now()).await {
         Ok(()) => {
-            house.metrics.notice(word, "delivered");
-            house.notify.well();
+            context.metrics.event(word, "delivered");
+            context.notify.answered();
             match sending.delivered().await {
                 Ok(more) => Outcome::Settled { more },
                 Err(_) => Outcome::Local,
             }
         }
-        Err(error) => failed(house, &sending, &error),
+        Err(error) => failed(context, &sending, &error),
     }
 }
 
-fn failed(house: &House, sending: &Sending, error: &NotTaken) -> Outcome {
-    let (id, word) = (&sending.notice().id, sending.notice().told.word());
+fn failed(context: &Context, sending: &Sending, error: &NotTaken) -> Outcome {
+    let (id, word) = (&sending.event().id, sending.event().told.word());
     tracing::debug!(
         id,
         kind = word,
@@ -211,18 +211,18 @@ fn failed(house: &House, sending: &Sending, error: &NotTaken) -> Outcome {
     let (outcome, result) = match error.fault {
         Fault::Busy(hint) => (Outcome::Busy { hint }, "failed"),
         Fault::Settings => (Outcome::Misconfigured, "refused"),
-        Fault::Notice => (Outcome::Refused, "refused"),
+        Fault::Event => (Outcome::Refused, "refused"),
     };
-    house.metrics.notice(word, result);
+    context.metrics.event(word, result);
     match error.fault {
-        Fault::Notice if sending.is_again() => {}
-        Fault::Notice => tracing::warn!(
+        Fault::Event if sending.is_again() => {}
+        Fault::Event => tracing::warn!(
             id,
             kind = word,
             %error,
             "notify [{id}]: the event {word} is refused ({error}), retrying slowly; mend the receiver"
         ),
-        Fault::Busy(_) | Fault::Settings => house.notify.ill(&error.text),
+        Fault::Busy(_) | Fault::Settings => context.notify.failed(&error.text),
     }
     outcome
 }

@@ -1,5 +1,5 @@
 //! One linked page: holds its token, its webhook state and its poll timer, feeds what happens to the
-//! [`machine`](crate::page::machine) and carries out what that decides.
+//! [`machine`](crate::core::link::machine) and carries out what that decides.
 //!
 //! The page works at its own pace. It is told *that* something happened, never what; the read that follows tells. One
 //! job (a read, or a repair of the page-level subscription) is under way at a time, in a task that ends with the
@@ -18,15 +18,16 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::directory::Place;
+use super::registry::PageHandle;
 use super::{Alarm, Owned, jitter};
 use crate::config::Config;
-use crate::health::{Why, check};
-use crate::house::House;
-use crate::ledger::Mark;
-use crate::model::{Cause, Generation, LinkKey, Millis, Secret};
-use crate::page::machine::{Ended, Input, Machine, Pace, Read};
-use crate::page::schedule;
+use crate::context::Context;
+use crate::core::health::ParkReason;
+use crate::core::ledger::Mark;
+use crate::core::link::machine::{Ended, Input, Machine, Pace, Read};
+use crate::core::link::schedule;
+use crate::core::model::{Cause, Generation, LinkKey, MonoTime, Secret, WallTime};
+use crate::core::token_check;
 pub(crate) use reading::wanted_webhook_fields;
 use reading::{Job, JobDone};
 use upkeep::{Check, Subscription};
@@ -51,7 +52,7 @@ pub enum PageMsg {
     /// link has: a write that was begun under an earlier one may land on the object of a later one.
     Verify(Duration),
     /// A person must act first, as was found elsewhere of the token of this generation.
-    Park(Generation, Why),
+    Park(Generation, ParkReason),
     /// Something says that the token of this generation may not be good any more: check it.
     Check(Generation),
     /// Panic, to show that nobody else minds.
@@ -61,8 +62,8 @@ pub enum PageMsg {
 
 /// What a page is started with.
 pub struct PageArgs {
-    /// The shared house.
-    pub house: Arc<House>,
+    /// The shared context.
+    pub context: Arc<Context>,
     /// Which link.
     pub link: LinkKey,
     /// Over how long a catch-up after a start is spread.
@@ -71,7 +72,7 @@ pub struct PageArgs {
 
 /// What a page keeps.
 pub struct PageState {
-    house: Arc<House>,
+    context: Arc<Context>,
     link: LinkKey,
     token: Option<Secret>,
     /// The generation of the token that was taken from the store, readable or not: what is found out about it is not
@@ -131,12 +132,12 @@ impl Actor for Page {
             PageMsg::Relinked => {}
             PageMsg::Reloaded(spread) => state.reloaded(&me, spread),
             PageMsg::Verify(wait) => {
-                state.machine.verify_by(Millis::steady().plus(wait));
+                state.machine.verify_by(MonoTime::now().plus(wait));
                 state.step(&me, Input::Woke);
             }
             PageMsg::Park(generation, why) if state.holds(&me, generation) => state.park(&me, why),
             PageMsg::Check(generation) if state.holds(&me, generation) => {
-                state.check.due_at = Millis::steady();
+                state.check.due_at = MonoTime::now();
                 state.step(&me, Input::Woke);
             }
             // News about a token that the link does not have any more.
@@ -149,20 +150,21 @@ impl Actor for Page {
 }
 
 impl PageState {
-    fn new(PageArgs { house, link, spread }: PageArgs) -> Self {
-        let (now, place) = (Millis::steady(), schedule::place(&link));
-        let setup = house.setup();
-        let read_at = house.store.view(&link).and_then(|view| view.synced.read_at);
-        let poll_at = schedule::first_poll(place, setup.config.sync.poll_interval, read_at, spread, now);
+    fn new(PageArgs { context, link, spread }: PageArgs) -> Self {
+        let (now, place) = (MonoTime::now(), schedule::place(&link));
+        let setup = context.setup();
+        let read_at = context.store.view(&link).and_then(|view| view.synced.read_at);
+        let poll_at =
+            schedule::first_poll(place, setup.config.sync.poll_interval, read_at.map(WallTime::to_mono), spread, now);
         let machine = Machine::new(pace(&setup.config), place, poll_at);
         let mut state = PageState {
-            house,
+            context,
             link,
             token: None,
             generation: None,
             machine,
             subscription: Subscription::default(),
-            check: Check::first(schedule::next_check(place, check::EVERY, now)),
+            check: Check::first(schedule::next_check(place, token_check::EVERY, now)),
             alarm: Alarm::default(),
             job: None,
             job_number: 0,
@@ -176,19 +178,19 @@ impl PageState {
 
     /// Takes token, health and webhook state from the store; `false` when Graph may not be called.
     fn load(&mut self, spread: Duration) -> bool {
-        let now = Millis::steady();
+        let now = MonoTime::now();
         // Before the token: should the link get another one in between, the page is behind and takes it again.
-        self.generation = self.house.store.generation(&self.link);
-        match self.house.store.link(&self.link) {
+        self.generation = self.context.store.generation(&self.link);
+        match self.context.store.link(&self.link) {
             Ok(Some(link)) => {
                 self.token = Some(link.token);
                 self.generation = Some(link.record.generation);
-                let wanted = wanted_webhook_fields(&self.house.setup().config, &link.record);
+                let wanted = wanted_webhook_fields(&self.context.setup().config, &link.record);
                 let confirmed = link.record.subscribed.iter().cloned().collect();
                 let soon = now.plus(spread.mul_f64(schedule::place(&self.link)));
                 self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
                 let (place, checked) = (schedule::place(&self.link), link.record.checked.at.is_some());
-                let due_at = schedule::first_check(place, check::EVERY, checked, spread, now);
+                let due_at = schedule::first_check(place, token_check::EVERY, checked, spread, now);
                 (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, None);
                 if link.record.hint.is_some() && link.record.health.is_active() {
                     self.hinted();
@@ -208,8 +210,8 @@ impl PageState {
         }
     }
 
-    fn place(&self) -> Option<Arc<Place>> {
-        self.house.directory.find(&self.link)
+    fn place(&self) -> Option<Arc<PageHandle>> {
+        self.context.pages.find(&self.link)
     }
 
     fn told(&mut self, me: &ActorRef<PageMsg>) {
@@ -221,7 +223,7 @@ impl PageState {
         for cause in told {
             if cause == Cause::Manual {
                 // An operator wants to know the state of the page; after the read the check finds out the rest.
-                self.check.due_at = Millis::steady();
+                self.check.due_at = MonoTime::now();
             }
             // A read that began after the mark was made answers for it already.
             match self.pending_mark() {
@@ -238,7 +240,7 @@ impl PageState {
     /// claimed was claimed by a job that was cut off and has not ended yet: nobody would hear of it being given back,
     /// and it is fenced off when the page is read anew.
     fn pending_mark(&self) -> Option<Mark> {
-        let (store, idle) = (&self.house.store, self.job.is_none());
+        let (store, idle) = (&self.context.store, self.job.is_none());
         if idle { store.due_mark(&self.link) } else { store.unclaimed_mark(&self.link) }
     }
 
@@ -258,14 +260,14 @@ impl PageState {
     /// After the store was away: it holds another token than this page, or could not note that the token is dead. Trying
     /// the token once more settles both.
     fn is_behind(&self) -> bool {
-        let Some(view) = self.house.store.view(&self.link) else { return false };
+        let Some(view) = self.context.store.view(&self.link) else { return false };
         let unnoted = self.machine.is_parked() && self.token.is_some() && view.record.health.is_active();
         unnoted || self.has_another_token()
     }
 
     /// Does the link have another token than the one that this page holds?
     fn has_another_token(&self) -> bool {
-        let standing = self.house.store.generation(&self.link);
+        let standing = self.context.store.generation(&self.link);
         standing.is_some() && standing != self.generation
     }
 
@@ -280,7 +282,7 @@ impl PageState {
 
     fn step(&mut self, me: &ActorRef<PageMsg>, input: Input) {
         // While a job is under way the machine may learn of things, but only its end lets another begin.
-        let read = self.machine.step(Millis::steady(), input, jitter());
+        let read = self.machine.step(MonoTime::now(), input, jitter());
         match read {
             Some(read) => self.begin(me, Job::Read { read, fallback: self.last_cause }),
             None => self.perhaps_upkeep(me),
@@ -293,18 +295,18 @@ impl PageState {
             // No call is made any more with a token that the link does not have.
             return self.relinked(me);
         }
-        let held = self.token.clone().zip(self.generation).filter(|_| !self.house.is_stopping());
+        let held = self.token.clone().zip(self.generation).filter(|_| !self.context.is_stopping());
         let Some((token, generation)) = held else {
-            self.machine.step(Millis::steady(), Input::ReadEnded(Ended::Failed { hint: None }), jitter());
+            self.machine.step(MonoTime::now(), Input::ReadEnded(Ended::Failed { hint: None }), jitter());
             return;
         };
         // A subscription repair may be under way; the read takes over, and sees to the subscription itself.
         self.cut_job();
-        let (house, link, me, number) = (self.house.clone(), self.link.clone(), me.clone(), self.job_number);
-        let subscribe = self.subscription.due_at.is_some_and(|at| at <= Millis::steady());
-        let task = self.house.tasks.spawn(async move {
+        let (context, link, me, number) = (self.context.clone(), self.link.clone(), me.clone(), self.job_number);
+        let subscribe = self.subscription.due_at.is_some_and(|at| at <= MonoTime::now());
+        let task = self.context.tasks.spawn(async move {
             let held = reading::Held { link: &link, token: &token, generation };
-            let work = AssertUnwindSafe(Box::pin(reading::perform(&house, held, job, subscribe)));
+            let work = AssertUnwindSafe(Box::pin(reading::perform(&context, held, job, subscribe)));
             let message = match work.catch_unwind().await {
                 Ok(done) => PageMsg::Done(number, Box::new(done)),
                 Err(_) => PageMsg::Broke(number),
@@ -325,7 +327,7 @@ impl PageState {
                 if let (Ended::Refused, Some(why)) = (&ended, why) {
                     self.note_parked(why);
                 }
-                if ended == Ended::Stored && self.house.store.due_mark(&self.link).is_none() {
+                if ended == Ended::Stored && self.context.store.due_mark(&self.link).is_none() {
                     // The read also answered for marks that were made between the start of the job and its claim.
                     self.machine.nothing_is_owed();
                 }
@@ -338,14 +340,14 @@ impl PageState {
 
     fn show(&self, done: &JobDone) {
         let Some(place) = self.place() else { return };
-        place.set_board(|board| match &done.ended {
+        place.set_status(|board| match &done.ended {
             Some(Ended::Stored) => {
                 board.trouble = None;
                 board.throttled_until = None;
                 board.reads += 1;
             }
             Some(Ended::Held(wait)) => {
-                board.throttled_until = Some(Millis::steady().plus(*wait));
+                board.throttled_until = Some(MonoTime::now().plus(*wait));
                 board.trouble = done.trouble.clone();
             }
             Some(_) => {
@@ -354,11 +356,11 @@ impl PageState {
             }
             None => {}
         });
-        self.house.store.note_progress();
+        self.context.store.note_progress();
     }
 
     /// The store is told in a task; a crash before that only means that the dead token is tried once more.
-    fn note_parked(&self, why: Why) {
+    fn note_parked(&self, why: ParkReason) {
         let (health, reason, remedy) = (why.word(), why.reason(), why.remedy());
         tracing::warn!(
             link = %self.link,
@@ -367,10 +369,10 @@ impl PageState {
             "page [{}]: parked as {health} ({reason}); remedy: {remedy}",
             self.link
         );
-        let (house, link, generation) = (self.house.clone(), self.link.clone(), self.generation);
+        let (context, link, generation) = (self.context.clone(), self.link.clone(), self.generation);
         let Some(generation) = generation else { return };
-        self.house.tasks.spawn(async move {
-            if let Err(error) = house.store.park_link(&link, generation, why).await {
+        self.context.tasks.spawn(async move {
+            if let Err(error) = context.store.park_link(&link, generation, why).await {
                 tracing::warn!(
                     %link,
                     %error,
@@ -386,7 +388,7 @@ impl PageState {
         self.job_number += 1;
     }
 
-    fn park(&mut self, me: &ActorRef<PageMsg>, why: Why) {
+    fn park(&mut self, me: &ActorRef<PageMsg>, why: ParkReason) {
         self.cut_job();
         if !self.machine.is_parked() {
             self.note_parked(why);
@@ -399,7 +401,7 @@ impl PageState {
         self.subscription = Subscription::default();
         if let Some(place) = self.place() {
             // Trouble and limits were those of the earlier token.
-            place.set_board(|board| (board.trouble, board.throttled_until) = (None, None));
+            place.set_status(|board| (board.trouble, board.throttled_until) = (None, None));
         }
         let usable = self.load(Duration::ZERO);
         self.last_cause = Cause::Link;
@@ -407,16 +409,16 @@ impl PageState {
     }
 
     fn reloaded(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
-        let setup = self.house.setup();
-        if self.token.is_none() && matches!(self.house.store.link(&self.link), Ok(Some(_))) {
+        let setup = self.context.setup();
+        if self.token.is_none() && matches!(self.context.store.link(&self.link), Ok(Some(_))) {
             // The keys in force open the token that those before did not.
             return self.relinked(me);
         }
-        if let Some(view) = self.house.store.view(&self.link) {
+        if let Some(view) = self.context.store.view(&self.link) {
             let wanted = wanted_webhook_fields(&setup.config, &view.record);
             let confirmed = view.record.subscribed.iter().cloned().collect();
             if !wanted.is_subset(&confirmed) {
-                let at = Millis::steady().plus(spread.mul_f64(schedule::place(&self.link)));
+                let at = MonoTime::now().plus(spread.mul_f64(schedule::place(&self.link)));
                 self.subscription.due_at = Some(at);
             }
         }
@@ -424,15 +426,15 @@ impl PageState {
     }
 
     fn rearm(&mut self, me: &ActorRef<PageMsg>) {
-        let now = Millis::steady();
+        let now = MonoTime::now();
         let read = self.machine.wake_at(now);
-        let idle = self.job.is_none() && !self.machine.is_parked() && !self.house.is_stopping();
+        let idle = self.job.is_none() && !self.machine.is_parked() && !self.context.is_stopping();
         let subscribe = self.subscription.due_at.filter(|_| idle);
         let check = idle.then_some(self.check.due_at);
         self.alarm.set(me, [read, subscribe, check].into_iter().flatten().min(), PageMsg::Woke);
         if let Some(place) = self.place() {
             let parked = self.machine.is_parked();
-            place.set_board(|board| {
+            place.set_status(|board| {
                 board.next_poll_at = (!parked).then_some(self.machine.poll_at());
                 if self.token.is_none() {
                     board.trouble = Some(UNREADABLE.to_owned());
@@ -454,6 +456,10 @@ fn held(retry_after: Option<Duration>) -> Ended {
 }
 
 /// Was the read prompted by somebody who waits?
-fn priority(read: Read) -> crate::graph::Priority {
-    if read.prompt { crate::graph::Priority::Prompt } else { crate::graph::Priority::Background }
+fn priority(read: Read) -> crate::sources::facebook::graph::Priority {
+    if read.prompt {
+        crate::sources::facebook::graph::Priority::Prompt
+    } else {
+        crate::sources::facebook::graph::Priority::Background
+    }
 }

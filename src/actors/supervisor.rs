@@ -1,8 +1,8 @@
 //! The root: boots everything in order, starts again what dies, reloads, and ends everything in order.
 //!
-//! Every child has a restart history, and the pure [`restart`](crate::restart) policy answers each death. A page comes
+//! Every child has a restart history, and the pure [`restart`](crate::core::restart) policy answers each death. A page comes
 //! back from the store after a pause, for ever; its neighbours notice nothing. The uploader, the app actor, the notifier,
-//! the chores actor
+//! the cleanups actor
 //! and the listeners come back at once; when one of them dies too often in a short time the process ends, since a service
 //! manager's fresh start is the better answer then.
 //!
@@ -27,9 +27,9 @@ use tokio::sync::watch;
 use super::jitter;
 use super::listener::{Door, ListenerMsg};
 use crate::config::{Changes, Config};
-use crate::house::House;
-use crate::model::{LinkKey, Millis};
-use crate::restart::{ActorKind, History, Verdict};
+use crate::context::Context;
+use crate::core::model::{LinkKey, MonoTime, WallTime};
+use crate::core::restart::{ActorKind, History, Verdict};
 pub use boot::{Sockets, bind_admin, bind_tcp};
 pub use reload::keyring;
 
@@ -67,11 +67,11 @@ pub enum Child {
     /// The uploader.
     Uploader,
     /// The app actor.
-    App,
+    Subscriptions,
     /// The notifier.
     Notifier,
-    /// The chores actor.
-    Chores,
+    /// The cleanups actor.
+    Cleanups,
     /// A door.
     Listener(Door),
 }
@@ -81,9 +81,9 @@ impl Child {
         match self {
             Child::Page(_) => ActorKind::Page,
             Child::Uploader => ActorKind::Uploader,
-            Child::App => ActorKind::App,
+            Child::Subscriptions => ActorKind::Subscriptions,
             Child::Notifier => ActorKind::Notifier,
-            Child::Chores => ActorKind::Chores,
+            Child::Cleanups => ActorKind::Cleanups,
             Child::Listener(_) => ActorKind::Listener,
         }
     }
@@ -102,8 +102,8 @@ impl fmt::Display for Child {
 
 /// What the supervisor is started with.
 pub struct SupervisorArgs {
-    /// The shared house.
-    pub house: Arc<House>,
+    /// The shared context.
+    pub context: Arc<Context>,
     /// The sockets, bound.
     pub sockets: Sockets,
     /// Set when the process must end because a child cannot be kept alive.
@@ -112,7 +112,7 @@ pub struct SupervisorArgs {
 
 /// What the supervisor keeps.
 pub struct SupervisorState {
-    house: Arc<House>,
+    context: Arc<Context>,
     sockets: Sockets,
     given_up: watch::Sender<Option<String>>,
     alive: HashMap<ActorId, (Child, ActorCell)>,
@@ -135,10 +135,10 @@ impl Actor for Supervisor {
         me: ActorRef<SupervisorMsg>,
         args: SupervisorArgs,
     ) -> Result<SupervisorState, ActorProcessingErr> {
-        let SupervisorArgs { house, sockets, given_up } = args;
-        house.set_addresses(|addresses| addresses.supervisor = Some(me));
+        let SupervisorArgs { context, sockets, given_up } = args;
+        context.set_addresses(|addresses| addresses.supervisor = Some(me));
         let (alive, listeners, histories) = Default::default();
-        Ok(SupervisorState { house, sockets, given_up, alive, listeners, histories, stopping: false })
+        Ok(SupervisorState { context, sockets, given_up, alive, listeners, histories, stopping: false })
     }
 
     async fn post_start(
@@ -204,19 +204,19 @@ impl SupervisorState {
     /// Did something else start it in the meantime? A link may be made anew, and a door moved, while its restart waits.
     fn is_alive(&self, child: &Child) -> bool {
         match child {
-            Child::Page(link) => self.house.directory.find(link).is_some(),
+            Child::Page(link) => self.context.pages.find(link).is_some(),
             Child::Listener(door) => {
                 let living = |listener: &ActorRef<ListenerMsg>| listener.get_status() == ractor::ActorStatus::Running;
                 self.listeners.get(door).is_some_and(living)
             }
-            Child::Uploader | Child::App | Child::Notifier | Child::Chores => false,
+            Child::Uploader | Child::Subscriptions | Child::Notifier | Child::Cleanups => false,
         }
     }
 
     /// Links without a page: made durable by a write whose answer was lost.
     async fn spawn_missing(&mut self, me: &ActorRef<SupervisorMsg>) {
-        let missing = |link: &LinkKey| self.house.directory.find(link).is_none();
-        let links: Vec<LinkKey> = self.house.store.links().into_iter().filter(missing).collect();
+        let missing = |link: &LinkKey| self.context.pages.find(link).is_none();
+        let links: Vec<LinkKey> = self.context.store.links().into_iter().filter(missing).collect();
         for link in links {
             self.spawn(me, Child::Page(link), Duration::ZERO).await;
         }
@@ -232,11 +232,11 @@ impl SupervisorState {
         let Some((child, _)) = self.alive.remove(&cell.get_id()) else { return };
         if let Child::Page(link) = &child {
             // Only its own place: a page that was unlinked and linked again has another.
-            let own = self.house.directory.find(link).is_some_and(|place| place.actor.get_id() == cell.get_id());
+            let own = self.context.pages.find(link).is_some_and(|place| place.actor.get_id() == cell.get_id());
             if !own {
                 return;
             }
-            self.house.directory.remove(link);
+            self.context.pages.remove(link);
         }
         self.answer_death(me, child, error);
     }
@@ -247,7 +247,7 @@ impl SupervisorState {
         }
         let kind = child.kind();
         let history = self.histories.entry(child.clone()).or_default();
-        match history.failed(&kind.policy(), Millis::steady(), jitter()) {
+        match history.failed(&kind.policy(), MonoTime::now(), jitter()) {
             Verdict::Restart { after } => {
                 tracing::error!(
                     actor = kind.word(),
@@ -256,7 +256,7 @@ impl SupervisorState {
                     ?after,
                     "actor [{child}]: died ({error}), starting it again in {after:.1?}"
                 );
-                self.house.metrics.actor_restarted(kind.word());
+                self.context.metrics.actor_restarted(kind.word());
                 me.send_after(after, move || SupervisorMsg::Respawn(child));
             }
             Verdict::GiveUp => {
@@ -276,26 +276,26 @@ impl SupervisorState {
     async fn store_back(&mut self, me: &ActorRef<SupervisorMsg>) {
         use super::page::PageMsg;
         use super::uploader::UploaderMsg;
-        let links: BTreeSet<LinkKey> = self.house.store.links().into_iter().collect();
-        let mut gone = self.house.directory.links();
+        let links: BTreeSet<LinkKey> = self.context.store.links().into_iter().collect();
+        let mut gone = self.context.pages.links();
         gone.retain(|link| !links.contains(link));
         self.unlinked(&gone);
-        let spread = crate::page::schedule::spread(links.len(), self.house.setup().config.sync.poll_interval);
+        let spread = crate::core::link::schedule::spread(links.len(), self.context.setup().config.sync.poll_interval);
         for link in links {
-            match self.house.directory.find(&link) {
+            match self.context.pages.find(&link) {
                 // A page that died looks when it is back.
                 Some(place) => drop(place.actor.cast(PageMsg::Look(spread))),
                 None => self.spawn(me, Child::Page(link), spread).await,
             }
         }
-        self.house.tell_uploader(UploaderMsg::Refill);
-        self.house.tell_chores();
+        self.context.tell_uploader(UploaderMsg::Refill);
+        self.context.tell_cleanups();
     }
 
     fn sweep(&self, me: &ActorRef<SupervisorMsg>) {
-        let house = self.house.clone();
+        let context = self.context.clone();
         tokio::spawn(async move {
-            if let Err(error) = house.store.sweep(Millis::now()).await {
+            if let Err(error) = context.store.sweep(WallTime::now()).await {
                 tracing::debug!(
                     %error,
                     "store: the sweep of ended sessions failed ({error}), next try in {SWEEP_EVERY:?}"
@@ -311,18 +311,18 @@ impl SupervisorState {
         use super::uploader::UploaderMsg;
         match child {
             Child::Page(link) => {
-                if let Some(place) = self.house.directory.find(link) {
+                if let Some(place) = self.context.pages.find(link) {
                     let _ = place.actor.cast(PageMsg::Drill);
                 }
             }
-            Child::Uploader => self.house.tell_uploader(UploaderMsg::Drill),
+            Child::Uploader => self.context.tell_uploader(UploaderMsg::Drill),
             Child::Listener(door) => {
                 if let Some(listener) = self.listeners.get(door) {
                     let _ = listener.cast(ListenerMsg::Drill);
                 }
             }
-            Child::Notifier => self.house.tell_notifier(super::notifier::NotifierMsg::Drill),
-            Child::App | Child::Chores => {}
+            Child::Notifier => self.context.tell_notifier(super::notifier::NotifierMsg::Drill),
+            Child::Subscriptions | Child::Cleanups => {}
         }
     }
 }

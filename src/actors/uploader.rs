@@ -1,4 +1,4 @@
-//! The one writer to Spaces: feeds what happens to the [`queue`](crate::upload::queue) and carries out what it
+//! The one writer to Spaces: feeds what happens to the [`queue`](crate::core::upload_queue) and carries out what it
 //! decides.
 //!
 //! The queue holds links, never bodies; a write loads its body from the outbox, writes it, and settles, in a task of
@@ -6,9 +6,9 @@
 //! successor finds that right taken and comes back, so that no object is ever written twice at once.
 //!
 //! A write that ended without an answer may still take effect later, after a newer one. When a later write of that
-//! object succeeds before such a straggler must be through, a [chore](crate::chore) is noted with it, in one
+//! object succeeds before such a straggler must be through, a [cleanup](crate::core::cleanup) is noted with it, in one
 //! transaction: then the object is compared, or deleted again if the link is gone. What the process before this one
-//! had under way was answered to nobody, so for the same time after a start every delete leaves that chore. A put does
+//! had under way was answered to nobody, so for the same time after a start every delete leaves that cleanup. A put does
 //! not: the poll compares its object anyway, and a start with a full outbox would read every page once more.
 
 use std::collections::HashMap;
@@ -20,12 +20,12 @@ use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::{Alarm, Owned, jitter};
-use crate::house::House;
-use crate::ledger::Deed;
-use crate::model::{LinkKey, Millis, ObjectKey};
+use crate::context::Context;
+use crate::core::ledger::ObjectOp;
+use crate::core::model::{LinkKey, MonoTime, ObjectKey, WallTime};
+use crate::core::upload_queue::{Outcome, Queue};
 use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
 use crate::store::Left;
-use crate::upload::queue::{Outcome, Queue};
 
 /// How often Spaces is asked for a sign of life when nothing else asks.
 const PROBE_WELL: Duration = Duration::from_secs(5 * 60);
@@ -64,27 +64,27 @@ pub struct Ended {
     outcome: Outcome,
     /// No answer came: it may or may not have happened.
     unanswered: bool,
-    /// A chore was noted for what may still land.
-    chore: bool,
+    /// A cleanup was noted for what may still land.
+    cleanup: bool,
 }
 
 impl Ended {
     fn of(outcome: Outcome) -> Ended {
-        Ended { outcome, unanswered: false, chore: false }
+        Ended { outcome, unanswered: false, cleanup: false }
     }
 }
 
 /// An earlier write of an object may still take effect.
 #[derive(Debug, Clone, Copy)]
 struct Straggler {
-    until: Millis,
+    until: MonoTime,
     /// This process lost its answer, rather than that an earlier one may have.
     witnessed: bool,
 }
 
 /// What the uploader keeps.
 pub struct UploaderState {
-    house: Arc<House>,
+    context: Arc<Context>,
     queue: Queue,
     alarm: Alarm,
     stragglers: HashMap<LinkKey, Straggler>,
@@ -101,23 +101,23 @@ pub struct Uploader;
 impl Actor for Uploader {
     type Msg = UploaderMsg;
     type State = UploaderState;
-    type Arguments = Arc<House>;
+    type Arguments = Arc<Context>;
 
     async fn pre_start(
         &self,
         me: ActorRef<UploaderMsg>,
-        house: Arc<House>,
+        context: Arc<Context>,
     ) -> Result<UploaderState, ActorProcessingErr> {
-        let queue = Queue::new(house.setup().config.spaces.max_in_flight);
-        house.set_addresses(|addresses| addresses.uploader = Some(me.clone()));
+        let queue = Queue::new(context.setup().config.spaces.max_in_flight);
+        context.set_addresses(|addresses| addresses.uploader = Some(me.clone()));
         let (alarm, stragglers) = (Alarm::default(), HashMap::new());
-        Ok(UploaderState { house, queue, alarm, stragglers, draining: None, probe: None, ill: false })
+        Ok(UploaderState { context, queue, alarm, stragglers, draining: None, probe: None, ill: false })
     }
 
     async fn post_start(&self, me: ActorRef<UploaderMsg>, state: &mut UploaderState) -> Result<(), ActorProcessingErr> {
         me.cast(UploaderMsg::Probe)?;
         let straggler = Straggler { until: state.straggler_until(), witnessed: false };
-        state.stragglers = state.house.store.outbox_links().into_iter().map(|link| (link, straggler)).collect();
+        state.stragglers = state.context.store.outbox_links().into_iter().map(|link| (link, straggler)).collect();
         state.refill();
         state.go_on(&me);
         Ok(())
@@ -130,20 +130,20 @@ impl Actor for Uploader {
         state: &mut UploaderState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            UploaderMsg::Staged(link) => state.queue.add(link, Millis::steady()),
+            UploaderMsg::Staged(link) => state.queue.add(link, MonoTime::now()),
             UploaderMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
             UploaderMsg::Woke(_) => {}
             UploaderMsg::Done(link, ended) => state.done(&me, &link, &ended),
             UploaderMsg::Refill => state.refill(),
             UploaderMsg::Reloaded => {
-                state.queue.set_limit(state.house.setup().config.spaces.max_in_flight);
-                state.queue.retry_now(Millis::steady());
+                state.queue.set_limit(state.context.setup().config.spaces.max_in_flight);
+                state.queue.retry_now(MonoTime::now());
                 me.cast(UploaderMsg::Probe)?;
             }
             UploaderMsg::Probe => {
                 // An entry whose stager was cut off before it could tell is found here.
                 state.refill();
-                state.stragglers.retain(|_, straggler| straggler.until > Millis::steady());
+                state.stragglers.retain(|_, straggler| straggler.until > MonoTime::now());
                 state.probe(&me);
             }
             UploaderMsg::Probed { well } => state.probed(well),
@@ -158,12 +158,12 @@ impl Actor for Uploader {
 
 impl UploaderState {
     fn refill(&mut self) {
-        let now = Millis::steady();
-        self.house.store.outbox_links().into_iter().for_each(|link| self.queue.add(link, now));
+        let now = MonoTime::now();
+        self.context.store.outbox_links().into_iter().for_each(|link| self.queue.add(link, now));
     }
 
     fn go_on(&mut self, me: &ActorRef<UploaderMsg>) {
-        let now = Millis::steady();
+        let now = MonoTime::now();
         while let Some(link) = self.queue.next(now) {
             self.write(me, link);
         }
@@ -176,12 +176,12 @@ impl UploaderState {
     }
 
     fn write(&mut self, me: &ActorRef<UploaderMsg>, link: LinkKey) {
-        let (house, me) = (self.house.clone(), me.clone());
+        let (context, me) = (self.context.clone(), me.clone());
         let straggler = self.stragglers.get(&link).copied();
-        self.house.tasks.spawn(async move {
-            let ended = match house.write_permit(&link) {
+        self.context.tasks.spawn(async move {
+            let ended = match context.write_permit(&link) {
                 Some(permit) => {
-                    let ended = AssertUnwindSafe(Box::pin(carry_out(&house, &link, straggler))).catch_unwind().await;
+                    let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &link, straggler))).catch_unwind().await;
                     drop(permit);
                     // A write that panicked gives its place back like any other that failed.
                     ended.unwrap_or(Ended { unanswered: true, ..Ended::of(Outcome::Busy { hint: None }) })
@@ -195,31 +195,31 @@ impl UploaderState {
 
     fn done(&mut self, me: &ActorRef<UploaderMsg>, link: &LinkKey, ended: &Ended) {
         let failures = self.queue.failures_in_row();
-        self.queue.done(link, ended.outcome, Millis::steady(), jitter());
+        self.queue.done(link, ended.outcome, MonoTime::now(), jitter());
         if self.queue.failures_in_row() > failures && self.queue.failures_in_row() == PROBE_AFTER {
             self.probe(me);
         }
         if ended.unanswered {
             let straggler = Straggler { until: self.straggler_until(), witnessed: true };
             self.stragglers.insert(link.clone(), straggler);
-        } else if ended.chore {
+        } else if ended.cleanup {
             self.stragglers.remove(link);
-            self.house.tell_chores();
+            self.context.tell_cleanups();
         }
     }
 
     /// When a write whose answer is lost now must be through.
-    fn straggler_until(&self) -> Millis {
-        Millis::steady().plus(2 * self.house.setup().config.spaces.request_timeout)
+    fn straggler_until(&self) -> MonoTime {
+        MonoTime::now().plus(2 * self.context.setup().config.spaces.request_timeout)
     }
 
     /// A read of an object that does not exist tells a missing bucket, a wrong key and a dead endpoint apart.
     fn probe(&mut self, me: &ActorRef<UploaderMsg>) {
-        let (house, me) = (self.house.clone(), me.clone());
+        let (context, me) = (self.context.clone(), me.clone());
         let task = async move {
             let key = ObjectKey::scratch(crate::random::uuid());
-            let answer = house.setup().spaces.get(&key).await;
-            house.note_spaces(&answer);
+            let answer = context.setup().spaces.get(&key).await;
+            context.note_spaces(&answer);
             let well = answer.is_ok();
             let _ = me.cast(UploaderMsg::Probed { well });
             tokio::time::sleep(if well { PROBE_WELL } else { PROBE_ILL }).await;
@@ -232,43 +232,43 @@ impl UploaderState {
     fn probed(&mut self, well: bool) {
         let was_ill = std::mem::replace(&mut self.ill, !well);
         if well && was_ill {
-            self.queue.retry_now(Millis::steady());
+            self.queue.retry_now(MonoTime::now());
         }
     }
 }
 
-async fn carry_out(house: &Arc<House>, link: &LinkKey, straggler: Option<Straggler>) -> Ended {
+async fn carry_out(context: &Arc<Context>, link: &LinkKey, straggler: Option<Straggler>) -> Ended {
     let local = Ended::of(Outcome::Local);
-    let item = match house.store.outbox_item(link).await {
+    let item = match context.store.outbox_item(link).await {
         Ok(Some(item)) => item,
         Ok(None) => return Ended::of(Outcome::Settled { more: false }),
         Err(_) => {
             // A damaged entry turned into a mark, of which its page does not know yet.
-            if let Some(mark) = house.store.unclaimed_mark(link) {
-                house.directory.tell(std::slice::from_ref(link), mark.cause);
+            if let Some(mark) = context.store.unclaimed_mark(link) {
+                context.pages.tell(std::slice::from_ref(link), mark.cause);
             }
             return local;
         }
     };
-    let spaces = house.setup().spaces.clone();
+    let spaces = context.setup().spaces.clone();
     let mut versions_unknown = false;
-    let answer = match item.staged.deed {
-        Deed::Put(_) => spaces.put(&link.object_key(), item.body.clone()).await.map(|done| Some(done.etag)),
-        Deed::Delete => spaces.erase(&link.object_key()).await.map(|erased| {
+    let answer = match item.staged.op {
+        ObjectOp::Put(_) => spaces.put(&link.object_key(), item.body.clone()).await.map(|done| Some(done.etag)),
+        ObjectOp::Delete => spaces.erase(&link.object_key()).await.map(|erased| {
             versions_unknown = erased == Erased::PerhapsNotVersions;
             None
         }),
     };
-    house.note_spaces(&answer);
+    context.note_spaces(&answer);
     match answer {
         Ok(etag) => {
-            house.metrics.mark_to_object(Millis::now().since(item.staged.marked_at));
-            let landing = straggler.filter(|s| s.witnessed || item.staged.deed == Deed::Delete);
-            let landing = landing.filter(|s| s.until > Millis::steady());
-            let straggler_until = landing.map(|s| s.until.on_the_wall());
+            context.metrics.mark_to_object(WallTime::now().since(item.staged.marked_at));
+            let landing = straggler.filter(|s| s.witnessed || item.staged.op == ObjectOp::Delete);
+            let landing = landing.filter(|s| s.until > MonoTime::now());
+            let straggler_until = landing.map(|s| s.until.to_wall());
             let left = Left { straggler_until, versions_unknown };
-            match house.store.settle(link, &item, etag, left).await {
-                Ok(more) => Ended { chore: landing.is_some(), ..Ended::of(Outcome::Settled { more }) },
+            match context.store.complete(link, &item, etag, left).await {
+                Ok(more) => Ended { cleanup: landing.is_some(), ..Ended::of(Outcome::Settled { more }) },
                 Err(_) => local,
             }
         }

@@ -9,10 +9,10 @@ use super::output::{line, note};
 use super::{env, small_runtime};
 use crate::actors::supervisor::keyring;
 use crate::config::{Config, Finding, Severity};
+use crate::context::Setup;
 use crate::exit::{self, Failure};
-use crate::graph::Gate;
-use crate::house::Setup;
 use crate::metrics::Metrics;
+use crate::sources::facebook::graph::Gate;
 use crate::spaces::{self, Versioning};
 
 pub(super) fn check(path: &Path, online: bool, as_json: bool) -> Result<(), Failure> {

@@ -8,11 +8,11 @@ use std::path::Path;
 use http::Method;
 use serde_json::json;
 
-use super::client::Door;
+use super::admin::Door;
 use super::import::read_passphrase;
 use super::{load, output, run, small_runtime};
 use crate::exit::{self, Failure};
-use crate::export as file;
+use crate::services::export as file;
 
 pub(super) fn export(config: &Path, to: &Path, passphrase_file: Option<&Path>) -> Result<(), Failure> {
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
@@ -37,7 +37,7 @@ fn save(to: &Path, lines: &[u8]) -> Result<(), Failure> {
         Failure::new(
             exit::IO,
             format!("{} cannot be written: {e}", to.display()),
-            "name a new file in a folder with room",
+            "name a new file in a folder with space",
         )
     };
     if to == Path::new("-") {

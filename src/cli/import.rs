@@ -8,14 +8,14 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::client::Door;
+use super::admin::Door;
 use super::output::{line, note, part};
 use super::{load, run, small_runtime};
+use crate::core::grant::Ticket;
+use crate::core::model::{LinkKey, Secret};
 use crate::exit::{self, Failure};
-use crate::export::{ExportError, Opener};
-use crate::grant::Ticket;
-use crate::import::{self as lines, BadLine, Repeated};
-use crate::model::{LinkKey, Secret};
+use crate::services::export::{ExportError, Opener};
+use crate::services::import::{self as lines, BadLine, Repeated};
 use crate::store::Store;
 use crate::store::imports::Trials;
 use crate::store::seal::Keyring;
@@ -104,7 +104,7 @@ fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
 fn open_store(config: &Path) -> Result<Target, Failure> {
     let loaded = load(config)?;
     let store = run::open_store(&loaded.config)?;
-    store.switch_notices(loaded.config.notify.url.is_some());
+    store.switch_events(loaded.config.notify.url.is_some());
     let ticket = store.ticket();
     Ok(Target::Store(Box::new(store), small_runtime()?, ticket))
 }
@@ -227,7 +227,7 @@ fn send(target: &Target, source: &Source, batch: &Batch, tally: &mut Tally) -> R
             tally.bad.append(&mut parsed.bad);
             let trials = if tally.replace { Trials::Replace } else { Trials::Impossible };
             let stored = runtime.block_on(lines::store(store, *ticket, parsed, &trials));
-            let stored = stored.map_err(|e| Failure::new(exit::IO, e.to_string(), "see that the disk has room"))?;
+            let stored = stored.map_err(|e| Failure::new(exit::IO, e.to_string(), "see that the disk has space"))?;
             tally.imported += stored.count();
             let left = stored.left.iter();
             tally.left.extend(left.map(|l| BadLine { line: l.line, error: lines::reason_text(l).to_owned() }));

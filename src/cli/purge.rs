@@ -6,13 +6,13 @@ use std::path::Path;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::client::Door;
+use super::admin::Door;
 use super::output::{line, note};
 use super::{load, run, small_runtime};
+use crate::core::model::AppUserId;
 use crate::exit::{self, Failure};
-use crate::import::BadLine;
-use crate::model::AppUserId;
-use crate::purge;
+use crate::services::import::BadLine;
+use crate::services::purge;
 
 /// People sent at a time.
 const AT_ONCE: usize = 1000;
@@ -94,7 +94,7 @@ fn through_daemon(door: &Door, people: &[AppUserId], dry_run: bool, report: &mut
 fn in_store(config: &Path, people: Vec<AppUserId>, dry_run: bool, report: &mut Report) -> Result<(), Failure> {
     let loaded = load(config)?;
     let store = run::open_store(&loaded.config)?;
-    store.switch_notices(loaded.config.notify.url.is_some());
+    store.switch_events(loaded.config.notify.url.is_some());
     let applied = small_runtime()?.block_on(async {
         let applied = purge::apply(&store, people, dry_run).await;
         store.close().await;

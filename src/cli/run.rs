@@ -20,11 +20,11 @@ use crate::actors::supervisor::{
     Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring, stop,
 };
 use crate::config::{Config, Effective, Finding, Loaded, Severity};
+use crate::context::{Context, Setup};
 use crate::exit::{self, Failure};
-use crate::graph::Gate;
-use crate::house::{House, Setup};
-use crate::kept::{self, Chosen, Instead, Keeper};
+use crate::kept_config::{self, Chosen, Instead, Keeper};
 use crate::metrics::Metrics;
+use crate::sources::facebook::graph::Gate;
 use crate::store::{OpenError, Store};
 use crate::systemd::{self, Passed};
 use crate::telemetry::Telemetry;
@@ -54,7 +54,8 @@ fn boot_and_live(path: &Path, private: io::Result<()>, serving: &AtomicBool) -> 
     let passed = systemd::take_sockets().map_err(|e| {
         Failure::new(exit::CONFIG, format!("systemd's socket cannot be used: {e}"), "pass one TCP socket")
     })?;
-    let chosen = kept::choose(path, &env, systemd::monotonic_clock()).map_err(|findings| config_failure(&findings))?;
+    let chosen =
+        kept_config::choose(path, &env, systemd::monotonic_clock()).map_err(|findings| config_failure(&findings))?;
     let telemetry = Telemetry::init(&chosen.loaded.config.log)
         .map_err(|e| Failure::new(exit::CONFIG, format!("log: {e}"), "correct the [log] section"))?;
     if let Err(error) = private {
@@ -162,24 +163,24 @@ async fn live(
     if let Some(instead) = &instead {
         (setup.loaded_at, setup.kept) = (instead.since, true);
     }
-    let house = House::new(store, setup, gate, metrics, Some(telemetry));
-    house.note_reload(instead.as_ref().map(|instead| instead.error.clone()));
+    let context = Context::new(store, setup, gate, metrics, Some(telemetry));
+    context.note_reload(instead.as_ref().map(|instead| instead.error.clone()));
     // Everything that a configuration can break is open by now.
     let mut kept = Kept::begin(path, &loaded, instead);
     drop(loaded);
     let (given_up, mut verdict) = watch::channel(None);
-    let args = SupervisorArgs { house: house.clone(), sockets, given_up };
+    let args = SupervisorArgs { context: context.clone(), sockets, given_up };
     let spawned = Actor::spawn(None, Supervisor, args).await;
     let (supervisor, _) =
         spawned.map_err(|e| Failure::new(exit::INTERNAL, format!("the supervisor cannot start: {e}"), ""))?;
     let mut early = Early { reload: false, end: None };
     tokio::select! {
         () = early.hear(&mut signals) => {}
-        booted = booted(&supervisor, &house) => early.end = booted.err().map(Err),
+        booted = booted(&supervisor, &context) => early.end = booted.err().map(Err),
     }
     if early.end.is_none() {
         if let Some(address) = listening {
-            let (links, version) = (house.store.counts().links, env!("CARGO_PKG_VERSION"));
+            let (links, version) = (context.store.counts().links, env!("CARGO_PKG_VERSION"));
             tracing::info!(%address, links, version, "run: ready on {address} with {links} links, version {version}");
         }
         serving.store(true, Ordering::SeqCst);
@@ -187,21 +188,21 @@ async fn live(
             Some(socket) => systemd::keep_socket(socket),
             None => systemd::drop_kept_socket(),
         }
-        systemd::ready(&status_line(&house));
+        systemd::ready(&status_line(&context));
     }
     drop(keep);
-    let pulse = tokio::spawn(pulse(house.clone(), supervisor.clone()));
-    let mut store_gave_up = house.store.given_up();
+    let pulse = tokio::spawn(pulse(context.clone(), supervisor.clone()));
+    let mut store_gave_up = context.store.given_up();
     let outcome = loop {
         if let Some(end) = early.end.take() {
             break end;
         }
         if std::mem::take(&mut early.reload) {
-            reload(path, &house, &supervisor, &mut kept).await;
+            reload(path, &context, &supervisor, &mut kept).await;
         }
         tokio::select! {
             signal = signals.next() => match signal {
-                Some(SIGHUP) => reload(path, &house, &supervisor, &mut kept).await,
+                Some(SIGHUP) => reload(path, &context, &supervisor, &mut kept).await,
                 Some(signal) => {
                     tracing::info!(signal, "run: stopping on signal {signal}");
                     break Ok(());
@@ -226,7 +227,7 @@ async fn live(
         tracing::warn!("run: not everything ended in time, the next start resumes the pending work");
     }
     let _ = supervisor.stop_and_wait(None, Some(stop::SUPERVISOR)).await;
-    if tokio::time::timeout(stop::STORE, house.store.close()).await.is_err() {
+    if tokio::time::timeout(stop::STORE, context.store.close()).await.is_err() {
         tracing::warn!("store: the disk is slow, the last writes did not end in time; none of them was acknowledged");
     }
     if outcome.is_ok() {
@@ -237,11 +238,11 @@ async fn live(
 }
 
 /// Waits until everything is started: that is when the supervisor answers for the first time.
-async fn booted(supervisor: &ActorRef<SupervisorMsg>, house: &House) -> Result<(), Failure> {
+async fn booted(supervisor: &ActorRef<SupervisorMsg>, context: &Context) -> Result<(), Failure> {
     let answer = supervisor.call(SupervisorMsg::Ping, None);
     let failed =
         |what: &str| Failure::new(exit::INTERNAL, what, "the service manager starts the daemon again; see the log");
-    match boot::ended(answer, || house.directory.count(), systemd::extend_start).await {
+    match boot::ended(answer, || context.pages.count(), systemd::extend_start).await {
         Some(Ok(ractor::rpc::CallResult::Success(()))) => Ok(()),
         Some(_) => Err(failed("the supervisor died before everything was started")),
         None => Err(failed("the start makes no progress")),
@@ -334,13 +335,13 @@ fn report(finding: &Finding) {
     }
 }
 
-async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<SupervisorMsg>, kept: &mut Kept) {
+async fn reload(path: &Path, context: &Arc<Context>, supervisor: &ActorRef<SupervisorMsg>, kept: &mut Kept) {
     systemd::reloading();
     let outcome = match Config::load(path, &env) {
         Err(findings) => {
             findings.0.iter().for_each(report);
-            house.metrics.reloaded("refused");
-            house.note_reload(Some(findings.summary()));
+            context.metrics.reloaded("refused");
+            context.note_reload(Some(findings.summary()));
             kept.refused(None, &findings.summary());
             Err(findings.summary())
         }
@@ -362,7 +363,7 @@ async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<Superviso
         Ok(changes) => {
             let changed = if changes.keys.is_empty() { "nothing".to_owned() } else { changes.keys.join(", ") };
             tracing::info!(changed = ?changes.keys, "config: reloaded; changed: {changed}");
-            systemd::ready(&status_line(house));
+            systemd::ready(&status_line(context));
         }
         Err(error) => {
             tracing::error!(
@@ -371,21 +372,21 @@ async fn reload(path: &Path, house: &Arc<House>, supervisor: &ActorRef<Superviso
                  reload again",
                 path.display()
             );
-            house.note_reload(Some(error));
-            systemd::ready(&status_line(house));
+            context.note_reload(Some(error));
+            systemd::ready(&status_line(context));
         }
     }
 }
 
 /// The status for systemd, and the watchdog: fed only while both the supervisor and the thread that writes the store
 /// answer. That thread answers while the disk refuses, too: a full disk is no reason to be killed.
-async fn pulse(house: Arc<House>, supervisor: ActorRef<SupervisorMsg>) {
+async fn pulse(context: Arc<Context>, supervisor: ActorRef<SupervisorMsg>) {
     let watchdog = systemd::watchdog_interval();
     let mut tick = tokio::time::interval(watchdog.unwrap_or(STATUS_EVERY).min(STATUS_EVERY));
     loop {
         tick.tick().await;
         let supervisor = async { call_t!(supervisor, SupervisorMsg::Ping, ALIVE_WITHIN.as_millis() as u64).is_ok() };
-        let (supervisor, store) = tokio::join!(supervisor, house.store.has_pulse(ALIVE_WITHIN));
+        let (supervisor, store) = tokio::join!(supervisor, context.store.has_pulse(ALIVE_WITHIN));
         for (alive, which) in [(supervisor, "the supervisor"), (store, "the store's thread")] {
             if !alive {
                 tracing::error!("watchdog: {which} did not answer within {ALIVE_WITHIN:?}, the next ping is left out");
@@ -394,18 +395,18 @@ async fn pulse(house: Arc<House>, supervisor: ActorRef<SupervisorMsg>) {
         if supervisor && store && watchdog.is_some() {
             systemd::ping();
         }
-        systemd::status(&status_line(&house));
+        systemd::status(&status_line(&context));
     }
 }
 
-fn status_line(house: &House) -> String {
-    if let Some(error) = house.reload_error() {
-        return match house.setup().kept {
+fn status_line(context: &Context) -> String {
+    if let Some(error) = context.reload_error() {
+        return match context.setup().kept {
             true => format!("configuration file refused, running on the kept one: {error}"),
             false => format!("reload refused: {error}"),
         };
     }
-    let counts = house.store.counts();
+    let counts = context.store.counts();
     let parked = parked_reads(counts.due_parked);
     format!("{} links, {} reads and {} writes owed{parked}", counts.links, counts.due, counts.outbox)
 }

@@ -272,7 +272,7 @@ fn welcome(args: &Args, dir: &Path, console: &str, world: &WorldServer, (keep, s
         format!("  daemon     http://{}", args.http),
         format!("  facebook   {}", world.graph_url),
         format!("  spaces     {}   objects in {shown}/spaces", world.spaces_endpoint),
-        format!("  notices    {}", world.notify_url),
+        format!("  events    {}", world.notify_url),
         format!("  daemon log {shown}/daemon.log\n"),
         "Three things to do:".to_owned(),
         format!("  1. open {console} and press “Log in with Facebook”"),

@@ -5,12 +5,12 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::client::Door;
+use super::admin::Door;
 use super::output::{line, note};
 use super::parked_reads;
 use super::program::Program;
+use crate::core::model::{Label, PageId, UserId};
 use crate::exit::Failure;
-use crate::model::{Label, PageId, UserId};
 
 fn print(value: &Value) -> Result<(), Failure> {
     line(format_args!("{value:#}"))
@@ -26,7 +26,7 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
         Some(other) => other.to_string(),
         None => "-".to_owned(),
     };
-    let fare = |path: &str| match value.pointer(&format!("{path}/ok")) {
+    let health = |path: &str| match value.pointer(&format!("{path}/ok")) {
         Some(Value::Bool(true)) => "ok".to_owned(),
         Some(Value::Bool(false)) => format!("failing: {}", text(&format!("{path}/error"))),
         _ => "not asked yet".to_owned(),
@@ -42,19 +42,19 @@ pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
             parked_reads(value["due_parked"].as_u64().unwrap_or_default())
         ),
     ];
-    let chores: Vec<String> =
-        value["chores"].as_object().into_iter().flatten().map(|(kind, n)| format!("{n} {kind}")).collect();
-    if !chores.is_empty() {
-        lines.push(format!("left     {}", chores.join(", ")));
+    let cleanups: Vec<String> =
+        value["cleanups"].as_object().into_iter().flatten().map(|(kind, n)| format!("{n} {kind}")).collect();
+    if !cleanups.is_empty() {
+        lines.push(format!("left     {}", cleanups.join(", ")));
     }
-    lines.push(format!("store    {}{}", fare("/store"), sealing(&value["store"]["sealing"])));
-    lines.push(format!("graph    {}{}", fare("/graph/fare"), limits(&value["graph"]["gate"])));
-    lines.push(format!("spaces   {}", fare("/spaces")));
+    lines.push(format!("store    {}{}", health("/store"), sealing(&value["store"]["sealing"])));
+    lines.push(format!("graph    {}{}", health("/graph/health"), limits(&value["graph"]["gate"])));
+    lines.push(format!("spaces   {}", health("/spaces")));
     if value.pointer("/notify/on") == Some(&Value::Bool(true)) {
         let (waiting, oldest) = (text("/notify/waiting"), text("/notify/oldest_seconds"));
-        lines.push(format!("notices  {}; {waiting} waiting, oldest {oldest} s", fare("/notify")));
+        lines.push(format!("events   {}; {waiting} waiting, oldest {oldest} s", health("/notify")));
     } else {
-        lines.push("notices  off".to_owned());
+        lines.push("events   off".to_owned());
     }
     lines.push(format!("config   loaded {}", text("/config/loaded_at")));
     if let Some(error) = value.pointer("/config/last_error").and_then(Value::as_str) {

@@ -6,11 +6,11 @@ use std::io::{BufRead, IsTerminal, Write};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::client::Door;
+use super::admin::Door;
 use super::output::{line, note, part};
 use super::show::query;
+use crate::core::model::{PageId, UserId};
 use crate::exit::{self, Failure};
-use crate::model::{PageId, UserId};
 
 /// The verb's flags.
 #[derive(Debug, clap::Args)]

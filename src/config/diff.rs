@@ -27,7 +27,7 @@ pub enum Part {
     Log,
     /// Browser sessions and login state.
     Sessions,
-    /// The receiver of notices.
+    /// The receiver of events.
     Notify,
     /// The keys that seal the store's records.
     StoreKeys,

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Config, Findings, Loaded, Source};
-use crate::model::Secret;
+use crate::core::model::Secret;
 
 /// Where a secret came from: the word of the source and what it names, never the secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ use super::raw::{Raw, kind_of};
 use super::secret::{Vault, first, is_placeholder, sound};
 use super::validate;
 use super::{CaFile, Env};
-use crate::model::Secret;
+use crate::core::model::Secret;
 
 /// Longest text and longest list taken from the file.
 const MAX_TEXT: usize = 4096;

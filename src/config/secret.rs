@@ -17,7 +17,7 @@ use super::effective::SecretSource;
 use super::findings::{Report, shown};
 use super::keys::nearest;
 use super::raw::{SOURCES, example_of, kind_of};
-use crate::model::Secret;
+use crate::core::model::Secret;
 
 /// More than any secret is long.
 const LIMIT: u64 = 16 << 10;

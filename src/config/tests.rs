@@ -288,15 +288,15 @@ fn each_configuration_can_be_made_again_from_its_values_alone() {
 }
 
 #[test]
-fn notices_want_a_secret_and_keep_their_address_as_it_is() {
-    let without = Case::least().with("notify.url", "\"https://bot.example.com/notices/\"");
+fn events_want_a_secret_and_keep_their_address_as_it_is() {
+    let without = Case::least().with("notify.url", "\"https://bot.example.com/events/\"");
     let found = without.findings();
     let said: Vec<_> = found.iter().map(|f| (f.key.as_str(), f.message.as_str())).collect();
     assert_eq!(said, [("notify.secret", "is missing, and notify.url is set")]);
     assert!(found[0].hint.contains("keygen --notify"));
     let case = without.with("notify.secret", "\"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"");
-    assert_eq!(case.config().notify.url.as_deref(), Some("https://bot.example.com/notices/"));
-    let case = case.with("notify.url", "\"http://bot.example.com/notices\"");
+    assert_eq!(case.config().notify.url.as_deref(), Some("https://bot.example.com/events/"));
+    let case = case.with("notify.url", "\"http://bot.example.com/events\"");
     let found = case.findings();
     let said: Vec<_> = found.iter().map(|f| (f.key.as_str(), f.message.as_str())).collect();
     assert_eq!(said, [("notify.url", "is plain http to another host")]);

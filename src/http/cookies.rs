@@ -3,9 +3,9 @@
 use http::{HeaderMap, HeaderValue, header};
 
 use super::server::Answer;
-use crate::house::Setup;
-use crate::model::{Millis, Secret};
-use crate::oauth::{LinkedAs, consent};
+use crate::context::Setup;
+use crate::core::model::{Secret, WallTime};
+use crate::sources::facebook::oauth::{LinkedAs, consent};
 use crate::store::sessions::{Session, secret_hash};
 use crate::store::{Store, Unavailable};
 
@@ -49,7 +49,7 @@ pub(super) fn newest(sessions: Vec<Session>) -> Option<Session> {
 
 /// The note, and the hash of its cookie.
 pub(super) fn linked_as(setup: &Setup, headers: &HeaderMap) -> Option<(LinkedAs, [u8; 32])> {
-    let now = Millis::now();
+    let now = WallTime::now();
     let parse = |text: &str| Some((LinkedAs::parse(text, setup.states.signer(), now)?, secret_hash(text)));
     values(headers, LINKED_AS, MAX_NOTE).find_map(parse)
 }
@@ -65,17 +65,17 @@ fn set(answer: &mut Answer, setup: &Setup, name: &str, value: &str, path: &str, 
 
 /// Gives the browser this session, for as long as it lives.
 pub(super) fn set_session(answer: &mut Answer, setup: &Setup, session: &Session) {
-    let seconds = session.expires_at.since(Millis::now()).as_secs();
+    let seconds = session.expires_at.since(WallTime::now()).as_secs();
     set(answer, setup, SESSION, session.id.expose(), "/", seconds);
 }
 
 /// Gives the browser of a newcomer a secret that its state is bound to. It is no session.
 pub(super) fn set_newcomer(answer: &mut Answer, setup: &Setup, secret: &Secret) {
-    set(answer, setup, SESSION, secret.expose(), "/", crate::oauth::STATE_LIFETIME.as_secs());
+    set(answer, setup, SESSION, secret.expose(), "/", crate::sources::facebook::oauth::STATE_LIFETIME.as_secs());
 }
 
 /// Notes the user of this login in the browser.
 pub(super) fn set_linked_as(answer: &mut Answer, setup: &Setup, note: &LinkedAs) {
-    let text = note.text(setup.states.signer(), Millis::now());
+    let text = note.text(setup.states.signer(), WallTime::now());
     set(answer, setup, LINKED_AS, &text, "/facebook/login", consent::NOTE_LIFETIME.as_secs());
 }

@@ -14,7 +14,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::answers;
+use super::responses;
 use super::server::Answer;
 use crate::config::Http;
 use crate::store::Unavailable;
@@ -75,7 +75,7 @@ impl<'a> Page<'a> {
 
 impl<'a> Site<'a> {
     pub(super) fn new(http: &'a Http, headers: &HeaderMap) -> Self {
-        Site { html: answers::wants_html(headers), http }
+        Site { html: responses::wants_html(headers), http }
     }
 
     /// For an address that has no JSON.
@@ -143,7 +143,7 @@ impl<'a> Site<'a> {
             }
         };
         let policy = if address.is_some() { &*WITH_SCRIPT } else { &*WITHOUT_SCRIPT };
-        let mut answer = answers::html(status, whole.into_string());
+        let mut answer = responses::html(status, whole.into_string());
         let headers = answer.headers_mut();
         headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -180,7 +180,7 @@ impl<'a> Site<'a> {
         if let Some(url) = return_url {
             error["return_url"] = url.into();
         }
-        answers::json(status, &json!({"error": error}))
+        responses::json(status, &json!({"error": error}))
     }
 
     /// The store cannot keep a login at the moment.
@@ -188,7 +188,7 @@ impl<'a> Site<'a> {
         const AFTER: u32 = 30;
         tracing::warn!(%error, "login: refused, the store is not available; the person may try again in {AFTER} s");
         if !self.html {
-            return answers::unavailable("the login cannot be kept at the moment; try again in a minute", AFTER);
+            return responses::unavailable("the login cannot be kept at the moment; try again in a minute", AFTER);
         }
         let mut answer = self.dead_end(DeadEnd {
             status: StatusCode::SERVICE_UNAVAILABLE,

@@ -10,7 +10,7 @@
 //! silent or dripping clients cannot keep a webhook out. A client that is dripping a body may be closed too, after the
 //! idle ones. Only when every connection is being answered does the newcomer wait in the kernel's backlog.
 //!
-//! What is ambiguous is refused and the connection closed: a request without one `Host`, or framed twice ([`super::wire`]).
+//! What is ambiguous is refused and the connection closed: a request without one `Host`, or framed twice ([`super::framing`]).
 //! After a chunked request the connection closes as well, since nobody who means well keeps one for another.
 //!
 //! When the listener stops, a request may be on its way on an open connection: the client connected a moment ago, or
@@ -45,8 +45,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::answers;
-use super::wire::Wire;
+use super::framing::Wire;
+use super::responses;
 
 /// What a door answers.
 pub type Answer = Response<Full<Bytes>>;
@@ -257,7 +257,7 @@ pub async fn serve<S, F>(
 
 /// The handler panicked; the panic hook has said so.
 fn broke() -> Answer {
-    answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request could not be answered")
+    responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request could not be answered")
 }
 
 const FRAMED_TWICE: &str = "the request has both Content-Length and Transfer-Encoding";
@@ -295,7 +295,7 @@ where
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let fault = if twice { Some(FRAMED_TWICE) } else { fault(&request) };
         let answer = match fault {
-            Some(text) => Either::Left(ready(answers::error(StatusCode::BAD_REQUEST, "bad_request", text))),
+            Some(text) => Either::Left(ready(responses::error(StatusCode::BAD_REQUEST, "bad_request", text))),
             // A client that hangs up does not stop half way what its request began.
             None => {
                 Either::Right(tokio::spawn(service(request, conn.clone())).map(|done| done.unwrap_or_else(|_| broke())))
@@ -373,7 +373,7 @@ mod tests {
                 steps.send("begun").unwrap();
                 waits.notified().await;
                 steps.send("finished").unwrap();
-                answers::not_found()
+                responses::not_found()
             }
         })
         .await;
@@ -399,7 +399,7 @@ mod tests {
     fn talk(stop: &CancellationToken) -> tokio::io::DuplexStream {
         let (client, stream) = tokio::io::duplex(4096);
         let place = Arc::new(Connections::default()).enter(None);
-        let service = |_, _| async { answers::json(StatusCode::OK, &serde_json::json!({})) };
+        let service = |_, _| async { responses::json(StatusCode::OK, &serde_json::json!({})) };
         tokio::spawn(converse(Box::new(stream), LIMITS, place, service, stop.clone()));
         client
     }

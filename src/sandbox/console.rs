@@ -35,7 +35,7 @@ use super::fault::{Fault, Side};
 use super::journal::{EventKind, WorldEvent};
 use super::wire::{Body, BodyError, Broken, Face, Gate, Handler, collect, full};
 use super::world::World;
-use crate::model::{Millis, PageId, UserId};
+use crate::core::model::{PageId, UserId, WallTime};
 
 const HTML: &str = include_str!("console/console.html");
 const CSS: &str = include_str!("console/console.css");
@@ -96,7 +96,7 @@ pub(crate) struct Pulse {
     /// Its links. One that does not answer keeps those that it had.
     pages: Value,
     /// When it was asked for them.
-    asked_at: Millis,
+    asked_at: WallTime,
 }
 
 impl Pulse {
@@ -111,7 +111,7 @@ const NEEDS: [(&str, &str, Option<Side>); 4] = [
     ("/store", "its store", None),
     ("/graph/fare", "Graph", Some(Side::Graph)),
     ("/spaces", "Spaces", Some(Side::Spaces)),
-    ("/notify", "the receiver of notices", Some(Side::Notices)),
+    ("/notify", "the receiver of notices", Some(Side::Events)),
 ];
 
 struct Console {
@@ -189,7 +189,7 @@ fn bad(words: impl ToString) -> (StatusCode, String) {
 impl Console {
     async fn feel_pulse(&self) {
         loop {
-            let asked_at = Millis::now();
+            let asked_at = WallTime::now();
             let status = self.control.status_json().await.unwrap_or_default();
             let last = self.pulse.borrow().clone();
             let (pages, asked_at) = match self.control.pages_json().await {

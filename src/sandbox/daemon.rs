@@ -20,8 +20,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{oneshot, watch};
 
 use super::console::{DaemonControl, DaemonState};
-use crate::client;
-use crate::model::{PageId, UserId};
+use crate::admin_client;
+use crate::core::model::{PageId, UserId};
 
 /// How long a daemon may take until it answers.
 const START: Duration = Duration::from_secs(60);
@@ -285,7 +285,7 @@ impl Daemon {
 
     /// A document from its admin door; `None` when it does not answer well.
     pub async fn ask(&self, method: Method, path: &str, body: &str) -> Option<Value> {
-        let (status, value) = client::exchange(&self.files.socket, method, path, body.to_owned()).await.ok()?;
+        let (status, value) = admin_client::exchange(&self.files.socket, method, path, body.to_owned()).await.ok()?;
         status.is_success().then_some(value)
     }
 }

@@ -25,8 +25,8 @@ pub enum Side {
     Webhooks,
     /// Requests to Spaces.
     Spaces,
-    /// Notices to the platform's receiver.
-    Notices,
+    /// Events to the platform's receiver.
+    Events,
 }
 
 macro_rules! faults {
@@ -132,23 +132,23 @@ faults! {
     /// 404 `NoSuchBucket`.
     SpacesNoBucket "spaces_no_bucket" Spaces "The bucket is gone: 404";
     /// Nothing listens.
-    NoticesRefused "notices_refused" Notices "The receiver is down: connections are refused";
+    EventsRefused "notices_refused" Events "The receiver is down: connections are refused";
     /// The connection is reset before an answer.
-    NoticesReset "notices_reset" Notices "The receiver is down: connections are reset";
+    EventsReset "notices_reset" Events "The receiver is down: connections are reset";
     /// The request is taken and never answered.
-    NoticesHang "notices_hang" Notices "The receiver hangs: takes the notice, never answers";
+    EventsHang "notices_hang" Events "The receiver hangs: takes the notice, never answers";
     /// The notice is taken and the connection breaks before the answer.
-    NoticesLostAnswer "notices_lost_answer" Notices "The receiver has it, but the answer is lost";
+    EventsLostAnswer "notices_lost_answer" Events "The receiver has it, but the answer is lost";
     /// 500.
-    NoticesError "notices_error" Notices "The receiver is broken: 500";
+    EventsError "notices_error" Events "The receiver is broken: 500";
     /// 429 with `Retry-After`.
-    NoticesBusy "notices_busy" Notices "The receiver is busy: 429 with Retry-After";
+    EventsBusy "notices_busy" Events "The receiver is busy: 429 with Retry-After";
     /// 410.
-    NoticesGone "notices_gone" Notices "The receiver wants no notices any more: 410";
+    EventsGone "notices_gone" Events "The receiver wants no notices any more: 410";
     /// 422.
-    NoticesRejected "notices_rejected" Notices "The receiver does not take it: 422";
+    EventsRejected "notices_rejected" Events "The receiver does not take it: 422";
     /// 307 to elsewhere.
-    NoticesRedirect "notices_redirect" Notices "The receiver redirects: 307";
+    EventsRedirect "notices_redirect" Events "The receiver redirects: 307";
 }
 
 impl Fault {
@@ -176,7 +176,7 @@ impl Fault {
     pub(crate) fn touches(self, call: Call) -> bool {
         match self.side() {
             Side::Graph => !call.is_spaces() && !matches!(call, Call::Dialog | Call::Notice),
-            Side::Notices => call == Call::Notice,
+            Side::Events => call == Call::Notice,
             Side::Spaces => call.is_spaces(),
             Side::Webhooks => false,
         }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 
 use super::fault::{Call, Side};
-use crate::model::Millis;
+use crate::core::model::WallTime;
 
 const RING: usize = 2000;
 const VIOLATIONS: usize = 500;
@@ -21,7 +21,7 @@ const VIOLATIONS: usize = 500;
 #[derive(Debug, Clone, Serialize)]
 pub struct Request {
     /// When it was answered.
-    pub at: Millis,
+    pub at: WallTime,
     /// The HTTP method.
     pub method: String,
     /// The path, without its query.
@@ -60,7 +60,7 @@ pub struct WorldEvent {
     /// Counts the events of this world.
     pub seq: u64,
     /// When.
-    pub at: Millis,
+    pub at: WallTime,
     /// Which kind of thing.
     pub kind: EventKind,
     /// In words.
@@ -77,7 +77,7 @@ pub struct WorldEvent {
 #[derive(Debug, Clone, Serialize)]
 pub struct PutRecord {
     /// When it was answered.
-    pub at: Millis,
+    pub at: WallTime,
     /// The object's key.
     pub key: String,
     /// `x-amz-acl`.
@@ -98,9 +98,9 @@ pub struct Edited {
     /// The page.
     pub page: String,
     /// When it was edited.
-    pub at: Millis,
+    pub at: WallTime,
     /// When an object with the edit in it was stored.
-    pub stored_at: Option<Millis>,
+    pub stored_at: Option<WallTime>,
     revision: u64,
 }
 
@@ -228,7 +228,7 @@ impl Journal {
 
     /// A page was edited, which made this revision of it.
     pub(crate) fn edited(&mut self, page: &str, revision: u64) {
-        self.edited = Some(Edited { page: page.to_owned(), at: Millis::now(), stored_at: None, revision });
+        self.edited = Some(Edited { page: page.to_owned(), at: WallTime::now(), stored_at: None, revision });
     }
 
     pub(crate) fn last_edit(&self) -> Option<Edited> {
@@ -240,7 +240,7 @@ impl Journal {
         if let Some(edited) = self.edited.as_mut().filter(|edited| edited.page == page && edited.stored_at.is_none())
             && revisions.iter().any(|revision| *revision >= edited.revision)
         {
-            edited.stored_at = Some(Millis::now());
+            edited.stored_at = Some(WallTime::now());
         }
     }
 
@@ -308,7 +308,7 @@ mod tests {
         let mut journal = Journal::default();
         for _ in 0..RING + 10 {
             let request = Request {
-                at: Millis(1),
+                at: WallTime(1),
                 method: "GET".into(),
                 path: "/7".into(),
                 call: Call::ReadPage,

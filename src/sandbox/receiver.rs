@@ -23,7 +23,7 @@ use super::fault::{Call, Fault, Side};
 use super::journal::EventKind;
 use super::wire::{Body, Broken, Handler, collect, full};
 use super::world::World;
-use crate::model::Millis;
+use crate::core::model::WallTime;
 
 /// Where the daemon posts.
 pub(crate) const PATH: &str = "/notices";
@@ -40,7 +40,7 @@ pub const RETRY_AFTER: u64 = 3;
 #[derive(Debug, Clone, Serialize)]
 pub struct Received {
     /// When.
-    pub at: Millis,
+    pub at: WallTime,
     /// `webhook-id`.
     pub id: String,
     /// `webhook-timestamp`.
@@ -85,14 +85,14 @@ impl World {
     }
 
     /// Every attempt to deliver a notice that could be read, oldest first.
-    pub fn notice_attempts(&self) -> Vec<Received> {
+    pub fn event_attempts(&self) -> Vec<Received> {
         self.lock().receiver.received.iter().cloned().collect()
     }
 
     /// The notices that were taken, oldest first, each once however often it came.
-    pub fn notices_taken(&self) -> Vec<Received> {
+    pub fn events_taken(&self) -> Vec<Received> {
         let mut seen = BTreeSet::new();
-        let mut taken = self.notice_attempts();
+        let mut taken = self.event_attempts();
         taken.retain(|notice| notice.taken && seen.insert(notice.id.clone()));
         taken
     }
@@ -140,7 +140,7 @@ pub(crate) fn handler(world: World) -> Handler {
 }
 
 async fn answer(world: &World, request: Request<Incoming>) -> Result<Response<Body>, Broken> {
-    let _inside = world.enter(Side::Notices);
+    let _inside = world.enter(Side::Events);
     let (head, body) = request.into_parts();
     if (head.method.as_str(), head.uri.path()) != ("POST", PATH) {
         world.lock().journal.violation(format!("the receiver was asked for {} {}", head.method, head.uri.path()));
@@ -165,14 +165,14 @@ async fn answer(world: &World, request: Request<Incoming>) -> Result<Response<Bo
         return Ok(plain(204));
     };
     // A receiver whose answer is lost has the notice all the same.
-    world.remember(notice, *fault == Fault::NoticesLostAnswer);
+    world.remember(notice, *fault == Fault::EventsLostAnswer);
     match fault {
-        Fault::NoticesHang => std::future::pending().await,
-        Fault::NoticesReset | Fault::NoticesLostAnswer => Err(Broken),
-        Fault::NoticesGone => Ok(plain(410)),
-        Fault::NoticesRejected => Ok(plain(422)),
-        Fault::NoticesRedirect => Ok(with(plain(307), "location", "/elsewhere")),
-        Fault::NoticesBusy => Ok(with(plain(429), "retry-after", &RETRY_AFTER.to_string())),
+        Fault::EventsHang => std::future::pending().await,
+        Fault::EventsReset | Fault::EventsLostAnswer => Err(Broken),
+        Fault::EventsGone => Ok(plain(410)),
+        Fault::EventsRejected => Ok(plain(422)),
+        Fault::EventsRedirect => Ok(with(plain(307), "location", "/elsewhere")),
+        Fault::EventsBusy => Ok(with(plain(429), "retry-after", &RETRY_AFTER.to_string())),
         _ => Ok(plain(500)),
     }
 }
@@ -199,7 +199,7 @@ fn read(world: &World, headers: &HeaderMap, bytes: Bytes) -> Result<Received, &'
     if header("content-type") != Some("application/json") {
         return Err("it is no application/json");
     }
-    if (Millis::now().0 / 1000).abs_diff(timestamp) > TOLERANCE {
+    if (WallTime::now().0 / 1000).abs_diff(timestamp) > TOLERANCE {
         return Err(OFF);
     }
     let secrets = world.lock().receiver.secrets.clone();
@@ -208,7 +208,7 @@ fn read(world: &World, headers: &HeaderMap, bytes: Bytes) -> Result<Received, &'
     }
     let body = serde_json::from_slice(&bytes).map_err(|_| "its body is no JSON")?;
     let (id, signature) = (id.to_owned(), signature.to_owned());
-    Ok(Received { at: Millis::now(), id, timestamp, signature, bytes, body, taken: false })
+    Ok(Received { at: WallTime::now(), id, timestamp, signature, bytes, body, taken: false })
 }
 
 fn is_signed(secret: &str, id: &str, timestamp: u64, bytes: &[u8], signature: &str) -> bool {

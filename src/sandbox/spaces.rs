@@ -33,7 +33,7 @@ use super::fault::{Call, Fault, Side};
 use super::journal::PutRecord;
 use super::wire::{Body, Broken, Handler, collect, full};
 use super::world::World;
-use crate::model::Millis;
+use crate::core::model::WallTime;
 use crate::spaces::Versioning;
 use versions::Versions;
 
@@ -98,10 +98,10 @@ impl Objects {
     }
 
     /// When the object was written last.
-    pub fn written_at(&self, key: &str) -> Option<Millis> {
+    pub fn written_at(&self, key: &str) -> Option<WallTime> {
         let written = std::fs::metadata(self.path(key)?).and_then(|meta| meta.modified()).ok()?;
         let since = written.duration_since(std::time::UNIX_EPOCH).ok()?;
-        u64::try_from(since.as_millis()).ok().map(Millis)
+        u64::try_from(since.as_millis()).ok().map(WallTime)
     }
 
     /// Takes the object away behind the daemon's back. Was it there?
@@ -296,7 +296,7 @@ impl Spaces {
         let mut inner = self.world.lock();
         let inner = &mut *inner;
         if call == Call::Put {
-            let (at, key, length) = (Millis::now(), key.to_owned(), bytes.len());
+            let (at, key, length) = (WallTime::now(), key.to_owned(), bytes.len());
             inner.journal.put_done(PutRecord { at, key, acl, content_type, content_md5, bytes: length, status });
         }
         if call == Call::Put && status == 200 {

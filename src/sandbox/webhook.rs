@@ -16,7 +16,7 @@ use super::journal::EventKind;
 use super::sign;
 use super::world::state::{AppSubscription, State};
 use super::world::{EditError, World};
-use crate::model::Millis;
+use crate::core::model::WallTime;
 
 const BATCH: usize = 1000;
 const ATTEMPTS: u32 = 200;
@@ -122,7 +122,7 @@ impl World {
         if !self.look(|s| s.people.contains_key(person)) {
             return Err(EditError::NoPerson(person.chars().take(64).collect()).into());
         }
-        let now = Millis::now().0 / 1000;
+        let now = WallTime::now().0 / 1000;
         let claims = json!({"user_id": person, "algorithm": "HMAC-SHA256", "issued_at": now, "expires": now + 3600});
         Ok(sign::signed_request(&self.look(|s| s.app.secret.clone()), &claims))
     }
@@ -208,7 +208,7 @@ fn deliveries(world: &World) -> Vec<(usize, Vec<Letter>)> {
 
 /// Neighbours about one page or person share an entry; one may have several entries all the same.
 fn body(notices: &[Notice], values: bool) -> String {
-    let time = Millis::now().0 / 1000;
+    let time = WallTime::now().0 / 1000;
     let object = notices.first().map_or(Object::Page, |notice| notice.object);
     let entry = |mut entry: Value| {
         if object == Object::Permissions {

@@ -26,7 +26,7 @@ use super::journal::{Edited, EventKind, Journal, PutRecord, Request, WorldEvent}
 use super::receiver::Memory;
 use super::spaces::Objects;
 use super::webhook::Notice;
-use crate::model::{Millis, UserId};
+use crate::core::model::{UserId, WallTime};
 
 pub use self::edit::EditError;
 pub(crate) use self::names::is_page_field;
@@ -182,7 +182,7 @@ impl World {
     fn publish(&self, kind: EventKind, page: Option<&str>, call: Option<Call>, ok: bool, text: String) {
         let mut recent = self.recent_events();
         let seq = recent.back().map_or(0, |last| last.seq) + 1;
-        let event = WorldEvent { seq, at: Millis::now(), kind, text, page: page.map(str::to_owned), call, ok };
+        let event = WorldEvent { seq, at: WallTime::now(), kind, text, page: page.map(str::to_owned), call, ok };
         if recent.len() == RECENT {
             recent.pop_front();
         }
@@ -278,7 +278,7 @@ impl World {
     // The journal.
 
     pub(crate) fn note(&self, call: Call, method: &str, path: &str, page: Option<&str>, outcome: &str) {
-        let at = Millis::now();
+        let at = WallTime::now();
         let request =
             Request { at, method: method.to_owned(), path: path.to_owned(), call, outcome: outcome.to_owned() };
         self.lock().journal.note(request, page);

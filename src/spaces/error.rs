@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use s3::error::S3Error;
 
-use crate::outgoing::{self, TlsFault};
+use crate::http_client::{self, TlsFault};
 
 /// How much of an error document is read and searched for its `<Code>`. RGW writes it within the first hundred bytes.
 pub(super) const SEARCHED_BYTES: usize = 4096;
@@ -125,9 +125,9 @@ impl SpacesError {
 
     /// Adds the answer's headers: the wait that it asks for and, when the clock is off, by how much.
     pub(super) fn with_headers(mut self, headers: &HeaderMap) -> Self {
-        self.retry_after = outgoing::retry_after(headers);
+        self.retry_after = http_client::retry_after(headers);
         if self.kind == SpacesErrorKind::Clock
-            && let Some(difference) = outgoing::clock_difference(headers, SystemTime::now())
+            && let Some(difference) = http_client::clock_difference(headers, SystemTime::now())
         {
             self.message = format!("{}; it is {difference} that of spaces", self.message);
         }
@@ -150,7 +150,7 @@ impl SpacesError {
         if let Some(fault) = TlsFault::of(&error) {
             return SpacesError::new(op, CERTIFICATE, fault.text("spaces.endpoint", Some("spaces.ca_file")));
         }
-        SpacesError::new(op, SpacesErrorKind::Busy, clipped(outgoing::describe("spaces is out of reach", error)))
+        SpacesError::new(op, SpacesErrorKind::Busy, clipped(http_client::describe("spaces is out of reach", error)))
     }
 }
 
@@ -206,7 +206,7 @@ fn by_code(status: u16, code: Option<&str>) -> Option<SpacesErrorKind> {
         "InvalidAccessKeyId" | "NotSignedUp" => UNKNOWN_KEY,
         "AccessDenied" => DENIED,
         "UserSuspended" => SUSPENDED,
-        "QuotaExceeded" => misconfigured("the bucket's or the account's quota is full; make room or raise it"),
+        "QuotaExceeded" => misconfigured("the bucket's or the account's quota is full; make space or raise it"),
         "NoSuchBucket" => misconfigured(
             "there is no such bucket at this endpoint; check spaces.bucket, spaces.endpoint and spaces.path_style",
         ),

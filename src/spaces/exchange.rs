@@ -16,7 +16,7 @@ use s3::request::tokio_backend::ReqwestRequest;
 
 use super::error::SEARCHED_BYTES;
 use super::{SpacesError, SpacesErrorKind};
-use crate::outgoing::{self, Unread};
+use crate::http_client::{self, Unread};
 
 /// An answer of 200 to 299.
 pub(super) struct Answer {
@@ -59,11 +59,11 @@ pub(super) async fn ask(http: &Client, bucket: &Bucket, question: Question<'_>) 
     let mut answer = sent.map_err(|error| SpacesError::transport(op, error))?;
     let status = answer.status();
     if !status.is_success() {
-        let document = outgoing::beginning(&mut answer, SEARCHED_BYTES).await;
+        let document = http_client::beginning(&mut answer, SEARCHED_BYTES).await;
         let error = SpacesError::answered(op, status.as_u16(), &String::from_utf8_lossy(&document));
         return Err(error.with_headers(answer.headers()));
     }
-    let body = outgoing::body(&mut answer, most).await.map_err(|unread| match unread {
+    let body = http_client::body(&mut answer, most).await.map_err(|unread| match unread {
         Unread::TooLarge => {
             SpacesError::new(op, SpacesErrorKind::Corrupt, format!("the answer is larger than {most} bytes"))
         }

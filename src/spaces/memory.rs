@@ -15,7 +15,7 @@ use super::{
     CONTENT_TYPE, Erased, Head, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind, Versioning,
     plain_etag,
 };
-use crate::model::ObjectKey;
+use crate::core::model::ObjectKey;
 
 /// One failure to come.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +153,7 @@ impl MemoryStore {
         &self,
         op: &'static str,
         key: &ObjectKey,
-        deed: impl FnOnce(&mut State) -> T,
+        work: impl FnOnce(&mut State) -> T,
     ) -> Result<T, SpacesError> {
         self.lock().calls.push((op, key.clone()));
         // The sender lives as long as self, so the wait ends by the gate opening alone.
@@ -164,10 +164,10 @@ impl MemoryStore {
         match fault {
             Some(Fault::Refused(kind)) => Err(SpacesError::of(op, kind)),
             Some(Fault::AnswerLost) => {
-                deed(&mut state);
+                work(&mut state);
                 Err(SpacesError::timed_out(op))
             }
-            None => Ok(deed(&mut state)),
+            None => Ok(work(&mut state)),
         }
     }
 }

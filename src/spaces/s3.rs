@@ -41,9 +41,9 @@ use super::{
     CONTENT_TYPE, Erased, Head, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind, Versioning,
     plain_etag, versions,
 };
+use crate::core::model::{MonoTime, ObjectKey, Secret};
+use crate::http_client::{self, Trust};
 use crate::metrics::Metrics;
-use crate::model::{Millis, ObjectKey, Secret};
-use crate::outgoing::{self, Trust};
 
 /// What it takes to reach a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub struct S3Store {
     bucket: Bucket,
     limit: Duration,
     metrics: Arc<Metrics>,
-    versioning: Arc<Mutex<Option<(Millis, Versioning)>>>,
+    versioning: Arc<Mutex<Option<(MonoTime, Versioning)>>>,
     warned: Arc<AtomicBool>,
 }
 
@@ -95,7 +95,7 @@ impl S3Store {
         let credentials = credentials(&settings.access_key, &settings.secret_key)?;
         let limit = settings.request_timeout;
         // One connection for each request under way. HTTP/2 would put them all on one, and a Host header in each.
-        let http = outgoing::client(limit, &settings.trust).http1_only();
+        let http = http_client::client(limit, &settings.trust).http1_only();
         let http = http.pool_max_idle_per_host(settings.max_in_flight).build();
         let http = http.map_err(|error| SpacesError::transport("setup", error))?;
         let region =
@@ -211,7 +211,7 @@ impl S3Store {
 
     async fn ask_versioning(&self) -> Result<Versioning, SpacesError> {
         let believed = *self.versioning.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, versioning)) = believed.filter(|(at, _)| Millis::steady().since(*at) < BELIEVED) {
+        if let Some((_, versioning)) = believed.filter(|(at, _)| MonoTime::now().since(*at) < BELIEVED) {
             return Ok(versioning);
         }
         let asked = self.bounded("versioning", self.send_question("versioning", &[("versioning", "")])).await;
@@ -220,7 +220,7 @@ impl S3Store {
             Err(error) if is_refused(&error) => Versioning::Untold,
             Err(error) => return Err(error),
         };
-        *self.versioning.lock().unwrap_or_else(PoisonError::into_inner) = Some((Millis::steady(), versioning));
+        *self.versioning.lock().unwrap_or_else(PoisonError::into_inner) = Some((MonoTime::now(), versioning));
         Ok(versioning)
     }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::memory::MemoryStore;
 use super::{CONTENT_TYPE, Erased, MAX_OBJECT_BYTES, ObjectStore, SpacesErrorKind, Versioning, plain_etag, probe};
-use crate::model::{LinkKey, ObjectKey, UserId};
+use crate::core::model::{LinkKey, ObjectKey, UserId};
 
 /// Holds `store` to every promise. Leaves nothing behind.
 async fn conforms(store: &dyn ObjectStore) {
@@ -99,7 +99,7 @@ async fn a_failed_probe_cleans_up_and_says_why() {
 #[tokio::test]
 #[ignore = "writes to a real bucket; needs SPACES_KEY, SPACES_SECRET, SPACES_REGION, SPACES_BUCKET, SPACES_ENDPOINT"]
 async fn a_real_bucket_conforms() {
-    use crate::model::Secret;
+    use crate::core::model::Secret;
     let set = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
     let settings = super::SpacesSettings {
         region: set("SPACES_REGION"),
@@ -110,7 +110,7 @@ async fn a_real_bucket_conforms() {
         path_style: false,
         request_timeout: std::time::Duration::from_secs(30),
         max_in_flight: 8,
-        trust: crate::outgoing::Trust::of_the_system(),
+        trust: crate::http_client::Trust::of_the_system(),
     };
     conforms(&super::S3Store::new(settings, Default::default()).unwrap()).await;
 }
@@ -138,8 +138,8 @@ mod over_http {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::core::model::Secret;
     use crate::metrics::Metrics;
-    use crate::model::Secret;
     use crate::spaces::{S3Store, SpacesError, SpacesSettings};
 
     /// What the door does with a request in the server's place.

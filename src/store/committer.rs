@@ -22,15 +22,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::core::Core;
+use super::backup_log::{BackupLog, Draft, HighWaterMark};
 use super::engine::{OpenError, Write};
 use super::handle::{Fault, panic_text};
-use super::journal::{Draft, Journal, Tide};
 use super::rebuild;
 use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
+use super::state::State;
 use super::{Condition, Inner, Unavailable, folder};
-use crate::model::LinkKey;
+use crate::core::model::LinkKey;
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
 const MAX_BATCH: usize = 512;
@@ -76,8 +76,8 @@ pub(super) struct Request {
 
 /// Files that only the committer touches.
 pub(super) struct Files {
-    pub journal: Journal,
-    pub tide: Tide,
+    pub backup_log: BackupLog,
+    pub high_water_mark: HighWaterMark,
     /// The number of the newest transaction.
     pub batch: u64,
     /// Keeps other processes out.
@@ -231,10 +231,13 @@ impl Committer {
             let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
             let files = &mut self.files;
             files.batch += 1;
-            let records = files.journal.choose(&self.inner.keyring(), files.batch, writes);
+            let records = files.backup_log.choose(&self.inner.keyring(), files.batch, writes);
             engine.commit(writes, files.batch).map_err(|fault| fault.to_string())?;
-            files.journal.append(&records).map_err(|e| format!("the backup log cannot be written: {e}"))?;
-            files.tide.rise(files.batch).map_err(|e| format!("the tide cannot be written: {e}"))?;
+            files.backup_log.append(&records).map_err(|e| format!("the backup log cannot be written: {e}"))?;
+            files
+                .high_water_mark
+                .rise(files.batch)
+                .map_err(|e| format!("the high_water_mark cannot be written: {e}"))?;
             self.renewal.as_mut().map(|renewal| renewal.also(writes, files.batch, &records))
         };
         if let Some(Err(fault)) = also {
@@ -249,7 +252,7 @@ impl Committer {
     }
 
     fn is_renewal_due(&self) -> bool {
-        self.owed().is_some() || self.files.journal.has_grown()
+        self.owed().is_some() || self.files.backup_log.has_grown()
     }
 
     /// Goes on with a renewal, or begins one that is due. One that fails is tried again later; an error means that the
@@ -292,9 +295,12 @@ impl Committer {
         }
         let took = renewal.took();
         let engine =
-            renewal.replace(&mut self.files.journal).map_err(|f| format!("its new files have no names: {f}"))?;
+            renewal.replace(&mut self.files.backup_log).map_err(|f| format!("its new files have no names: {f}"))?;
         self.files.batch = last + 1;
-        self.files.tide.rise(self.files.batch).map_err(|e| format!("the tide cannot be written: {e}"))?;
+        self.files
+            .high_water_mark
+            .rise(self.files.batch)
+            .map_err(|e| format!("the high_water_mark cannot be written: {e}"))?;
         let old = self.inner.engine.write().unwrap_or_else(PoisonError::into_inner).replace(engine);
         drop(old);
         if let Err(error) = folder::remove_folder(&self.inner.dir.join(folder::REPLACED)) {
@@ -305,10 +311,10 @@ impl Committer {
         tracing::debug!(?took, "store: the database and the backup log are renewed in {took:?}");
         if let Some(number) = covers {
             {
-                let mut core = self.inner.lock();
-                core.erased(number);
+                let mut state = self.inner.lock();
+                state.erased(number);
                 // Its writes go through the queue like all others, and no caller waits for them.
-                drop(core.submit());
+                drop(state.submit());
             }
             self.inner.erased.send_modify(|n| *n += 1);
         }
@@ -335,12 +341,12 @@ impl Committer {
 
     fn answer(&mut self) {
         let has_news = {
-            let mut core = self.inner.lock();
-            self.batch.iter().for_each(|request| core.are_durable(&request.notes));
-            core.desk.has_news()
+            let mut state = self.inner.lock();
+            self.batch.iter().for_each(|request| state.are_durable(&request.notes));
+            state.event_queues.has_news()
         };
         if has_news {
-            self.inner.notices.send_modify(|n| *n += 1);
+            self.inner.events.send_modify(|n| *n += 1);
         }
         for request in self.batch.drain(..) {
             // The caller may have stopped waiting.
@@ -364,7 +370,7 @@ impl Committer {
         }
         self.refuse(reason);
         if self.renewal.take().is_some() {
-            // It may have taken the room that the commit lacked.
+            // It may have taken the space that the commit lacked.
             self.schedule.failed();
         }
         drop_engine(&inner);
@@ -444,23 +450,23 @@ impl Committer {
         Some(opened.map(|(opened, fresh)| self.put_in_force(opened, fresh)))
     }
 
-    fn put_in_force(&mut self, opened: rebuild::Opened, fresh: Core) {
-        let rebuild::Opened { engine, journal, tide, batch, mended } = opened;
+    fn put_in_force(&mut self, opened: rebuild::Opened, fresh: State) {
+        let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended } = opened;
         let inner = &self.inner;
         *inner.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
         inner.lock().replace(fresh);
         inner.note_mended(mended);
-        (self.files.journal, self.files.tide, self.files.batch) = (journal, tide, batch);
+        (self.files.backup_log, self.files.high_water_mark, self.files.batch) = (backup_log, high_water_mark, batch);
         self.removed = inner.lock().erasures.wanted();
         inner.condition.send_replace(Condition::Up);
-        inner.notices.send_modify(|n| *n += 1);
+        inner.events.send_modify(|n| *n += 1);
     }
 
     fn close(mut self) {
         self.renewal = None;
         let engine = self.inner.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         if engine.is_some_and(super::engine::Engine::close)
-            && let Err(error) = self.files.tide.close(self.files.batch)
+            && let Err(error) = self.files.high_water_mark.close(self.files.batch)
         {
             tracing::debug!(%error, "store: closed, without a mark that it was ({error}); the next start takes longer");
         }
@@ -481,11 +487,11 @@ impl Committer {
     }
 }
 
-fn open_again(dir: &Path, keyring: &Keyring) -> Result<(rebuild::Opened, Core), OpenError> {
+fn open_again(dir: &Path, keyring: &Keyring) -> Result<(rebuild::Opened, State), OpenError> {
     let opened = rebuild::open(dir, keyring)?;
     // The loader needs a queue only to hand it on; the one in use stays.
     let (unused, _) = std::sync::mpsc::channel();
-    let fresh = Core::load(dir, &opened.engine, unused)?;
+    let fresh = State::load(dir, &opened.engine, unused)?;
     opened.engine.prove_writable(opened.batch).map_err(|fault| OpenError::of(dir, fault))?;
     Ok((opened, fresh))
 }

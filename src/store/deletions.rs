@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use super::Store;
 use super::codec;
-use super::core::Core;
 use super::engine::Tree;
 use super::records::DeletionRecord;
-use crate::chore::Chore;
-use crate::model::{AppUserId, LinkKey, Millis};
-use crate::notice::{Lane, Told};
+use super::state::State;
+use crate::core::cleanup::Cleanup;
+use crate::core::event::{EventKey, EventKind};
+use crate::core::model::{AppUserId, LinkKey, WallTime};
 
 /// How long the code of a deletion that is done is known.
 pub const KEPT_FOR: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
@@ -30,7 +30,7 @@ pub const MOST: usize = 100_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deletion {
     /// When it was asked for.
-    pub asked_at: Millis,
+    pub asked_at: WallTime,
     /// How many objects there were.
     pub objects: usize,
     /// How many are still to be deleted.
@@ -38,11 +38,11 @@ pub struct Deletion {
     /// The objects are gone, and the store's own files are still to be erased.
     pub erasing: bool,
     /// When nothing was left.
-    pub done_at: Option<Millis>,
+    pub done_at: Option<WallTime>,
     /// The bucket would not say whether it keeps older versions of them.
     pub versions_unknown: bool,
     /// When Meta wrote the request, where it was one.
-    pub issued_at: Option<Millis>,
+    pub issued_at: Option<WallTime>,
     /// The links and logins that it ended.
     pub ended: usize,
     /// The links that stayed, because their grant is newer than the request.
@@ -51,7 +51,7 @@ pub struct Deletion {
     pub kept_login: bool,
 }
 
-impl Core {
+impl State {
     fn put_deletion(&mut self, code: String, record: DeletionRecord) {
         self.write(Tree::Deletions, code.as_bytes().to_vec(), Some(codec::encode(&record)));
         self.awaits_nothing(&code);
@@ -79,12 +79,12 @@ impl Core {
     /// Notes the deletion of a person whose links were removed just now; `record` says what was ended and what stayed.
     pub(super) fn note_deletion(&mut self, code: &str, person: &AppUserId, record: DeletionRecord) {
         let links = self.deletes_owed_to(person);
-        let record = DeletionRecord { asked_at: Millis::now(), count: links.len(), links, ..record };
+        let record = DeletionRecord { asked_at: WallTime::now(), count: links.len(), links, ..record };
         self.put_deletion(code.to_owned(), record);
         self.close_deletion(code);
         let too_many = self.deletions.len().saturating_sub(MOST);
         if too_many > 0 {
-            let mut done: Vec<(Millis, String)> =
+            let mut done: Vec<(WallTime, String)> =
                 self.deletions.iter().filter_map(|(code, d)| Some((d.done_at?, code.clone()))).collect();
             done.sort_unstable();
             done.iter().take(too_many).for_each(|(_, code)| self.drop_deletion(code));
@@ -95,14 +95,14 @@ impl Core {
         self.awaits_nothing(code);
         if self.deletions.remove(code).is_some() {
             self.write(Tree::Deletions, code.as_bytes().to_vec(), None);
-            self.drop_lane(&Lane::Deletion(code.to_owned()));
+            self.drop_events_of(&EventKey::Deletion(code.to_owned()));
         }
     }
 
     /// A put that took the place of the delete, because the page was linked again, has yet to take that of the object.
     fn is_open(&mut self, link: &LinkKey) -> bool {
         let owes = self.entry(link, |e| e.staged().is_some()).unwrap_or(false);
-        owes || self.chores.contains_key(&Chore::DeleteAgain(link.clone()))
+        owes || self.cleanups.contains_key(&Cleanup::DeleteAgain(link.clone()))
     }
 
     /// A deletion whose last object is gone waits for the erasure of the store's own files, if one is owed.
@@ -116,14 +116,14 @@ impl Core {
             return self.finish_deletion(code, record);
         }
         self.cleared.insert(code.to_owned(), self.erasures.wanted());
-        self.put_deletion(code.to_owned(), DeletionRecord { cleared_at: Some(Millis::now()), ..record });
+        self.put_deletion(code.to_owned(), DeletionRecord { cleared_at: Some(WallTime::now()), ..record });
     }
 
     /// A deletion of which nothing is left is done, and names nobody any more.
     fn finish_deletion(&mut self, code: &str, record: DeletionRecord) {
         let count = record.count.max(record.links.len());
-        self.tell(Told::Deleted { code: code.to_owned(), links: record.links.clone() });
-        let done = DeletionRecord { links: Vec::new(), count, done_at: Some(Millis::now()), ..record };
+        self.emit(EventKind::Deleted { code: code.to_owned(), links: record.links.clone() });
+        let done = DeletionRecord { links: Vec::new(), count, done_at: Some(WallTime::now()), ..record };
         self.put_deletion(code.to_owned(), done);
     }
 
@@ -155,7 +155,7 @@ impl Core {
     }
 
     /// Closes what an earlier version left open, and forgets codes that were known long enough.
-    pub(super) fn sweep_deletions(&mut self, now: Millis) -> usize {
+    pub(super) fn sweep_deletions(&mut self, now: WallTime) -> usize {
         let over = |(_, d): &(&String, &DeletionRecord)| d.done_at.is_some_and(|at| now.since(at) >= KEPT_FOR);
         let gone: Vec<String> = self.deletions.iter().filter(over).map(|(code, _)| code.clone()).collect();
         gone.iter().for_each(|code| self.drop_deletion(code));
@@ -178,7 +178,7 @@ pub(super) fn cleared(all: &BTreeMap<String, DeletionRecord>, next: u64) -> BTre
 }
 
 /// Since when one of them waits for an erasure.
-pub(super) fn waits_for_erasure(all: &BTreeMap<String, DeletionRecord>) -> Option<Millis> {
+pub(super) fn waits_for_erasure(all: &BTreeMap<String, DeletionRecord>) -> Option<WallTime> {
     all.values().filter(|record| record.done_at.is_none()).filter_map(|record| record.cleared_at).min()
 }
 
@@ -196,11 +196,11 @@ pub(super) fn awaited(all: &BTreeMap<String, DeletionRecord>) -> HashMap<LinkKey
 impl Store {
     /// A deletion by its confirmation code.
     pub fn deletion(&self, code: &str) -> Option<Deletion> {
-        let mut core = self.lock();
-        let record = core.deletions.get(code).cloned()?;
+        let mut state = self.lock();
+        let record = state.deletions.get(code).cloned()?;
         let erasing = record.cleared_at.is_some() && record.done_at.is_none();
         // A link that was made again since then has nothing to do with it.
-        let open = if erasing { 0 } else { record.links.iter().filter(|link| core.is_open(link)).count() };
+        let open = if erasing { 0 } else { record.links.iter().filter(|link| state.is_open(link)).count() };
         Some(Deletion {
             asked_at: record.asked_at,
             objects: record.count.max(record.links.len()),
@@ -217,12 +217,13 @@ impl Store {
 
     /// What would go with this person: links, and objects that were written for them; `None` for nobody known.
     pub fn known_of(&self, person: &AppUserId) -> Option<(usize, usize)> {
-        let mut core = self.lock();
-        let links = core.links_of_person(person);
-        let written =
-            |link: &LinkKey| core.entry(link, |e| e.staged().is_some() || e.synced().digest.is_some()).unwrap_or(false);
+        let mut state = self.lock();
+        let links = state.links_of_person(person);
+        let written = |link: &LinkKey| {
+            state.entry(link, |e| e.staged().is_some() || e.synced().digest.is_some()).unwrap_or(false)
+        };
         let (links, objects) = (links.len(), links.into_iter().filter(written).count());
-        let known = links > 0 || core.accounts.keys().any(|(_, p)| p == person) || core.has_token_of(person);
+        let known = links > 0 || state.accounts.keys().any(|(_, p)| p == person) || state.has_token_of(person);
         known.then_some((links, objects))
     }
 }

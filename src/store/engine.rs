@@ -15,8 +15,8 @@ use super::codec::{self, Damaged};
 use super::folder;
 use super::handle::{Fault, Handle, guarded};
 use super::seal::{KeyId, Keyring, SealError, key_id};
-use crate::ledger::Staged;
-use crate::model::LinkKey;
+use crate::core::ledger::Staged;
+use crate::core::model::LinkKey;
 
 /// Small enough that sixteen of them in a leaf stay far below a quarter of a segment, above which sled would put the
 /// node into a file that it never fsyncs.
@@ -39,9 +39,9 @@ pub(super) enum Tree {
     Logins,
     States,
     Deletions,
-    Notices,
+    Events,
     Fields,
-    Chores,
+    Cleanups,
 }
 
 const NAMES: [&str; 14] = [
@@ -66,8 +66,8 @@ impl Tree {
     pub(super) const ALL: [Tree; 14] = {
         use Tree::*;
         [
-            Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Notices, Fields,
-            Chores,
+            Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Events, Fields,
+            Cleanups,
         ]
     };
 
@@ -75,7 +75,7 @@ impl Tree {
         NAMES[self as usize]
     }
 
-    /// The tree of a number in the journal; the numbers never change their meaning.
+    /// The tree of a number in the backup_log; the numbers never change their meaning.
     pub(super) fn of(number: u8) -> Option<Tree> {
         Tree::ALL.get(usize::from(number)).copied()
     }
@@ -140,7 +140,7 @@ pub enum OpenError {
     },
     /// The disk says no.
     #[error(
-        "the store in {path} cannot be opened; check that the folder exists, belongs to the daemon's user and has room"
+        "the store in {path} cannot be opened; check that the folder exists, belongs to the daemon's user and has space"
     )]
     Io {
         /// The folder.

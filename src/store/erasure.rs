@@ -19,10 +19,10 @@
 //! until the file system or the device uses them again. Only an encrypted disk rules that out.
 
 use super::codec;
-use super::core::Core;
 use super::engine::{Tree, Write};
+use super::state::State;
 use super::{Condition, Store, Unavailable};
-use crate::model::Millis;
+use crate::core::model::WallTime;
 
 /// Its record in the tree `meta`: since when an erasure is owed.
 const OWED: &[u8] = b"erase";
@@ -32,14 +32,14 @@ const OWED: &[u8] = b"erase";
 pub(super) struct Erasures {
     wanted: u64,
     done: u64,
-    owed_since: Option<Millis>,
+    owed_since: Option<WallTime>,
     /// The decision that is being made requests one.
     asking: bool,
 }
 
 impl Erasures {
     /// As recorded in the database.
-    pub(super) fn restored(owed_since: Option<Millis>) -> Self {
+    pub(super) fn restored(owed_since: Option<WallTime>) -> Self {
         Erasures { wanted: owed_since.map_or(0, |_| 1), owed_since, ..Erasures::default() }
     }
 
@@ -69,12 +69,12 @@ impl Erasures {
 
 /// Do records of this tree hold a person's token, name or id?
 fn is_about_persons(tree: Tree) -> bool {
-    matches!(tree, Tree::Links | Tree::Accounts | Tree::Chores)
+    matches!(tree, Tree::Links | Tree::Accounts | Tree::Cleanups)
 }
 
 /// The write that notes that an erasure is owed.
 pub(super) fn note_owed() -> Write {
-    Write { tree: Tree::Meta, key: OWED.to_vec(), value: Some(codec::encode(&Millis::now())) }
+    Write { tree: Tree::Meta, key: OWED.to_vec(), value: Some(codec::encode(&WallTime::now())) }
 }
 
 /// The write that notes that none is owed.
@@ -83,9 +83,9 @@ pub(super) fn note_done() -> Write {
 }
 
 /// Decodes the record.
-pub(super) fn owed_since(value: Option<&[u8]>) -> Option<Millis> {
+pub(super) fn owed_since(value: Option<&[u8]>) -> Option<WallTime> {
     // One that cannot be read is owed, too.
-    value.map(|value| codec::decode(Tree::Meta.name(), value).unwrap_or_else(|_| Millis::now()))
+    value.map(|value| codec::decode(Tree::Meta.name(), value).unwrap_or_else(|_| WallTime::now()))
 }
 
 /// The key of the record.
@@ -93,7 +93,7 @@ pub(super) fn key() -> &'static [u8] {
     OWED
 }
 
-impl Core {
+impl State {
     /// The decision that is being made leaves data behind that must not stay readable.
     pub(super) fn ask_for_erasure(&mut self) {
         if !std::mem::replace(&mut self.erasures.asking, true) {
@@ -111,7 +111,7 @@ impl Core {
     /// The write that belongs to the decision that was made, if it requested an erasure.
     pub(super) fn erasure_write(&mut self) -> Option<Write> {
         std::mem::take(&mut self.erasures.asking).then(|| {
-            self.erasures.owed_since.get_or_insert_with(Millis::now);
+            self.erasures.owed_since.get_or_insert_with(WallTime::now);
             note_owed()
         })
     }
@@ -128,9 +128,9 @@ impl Core {
 
 impl Store {
     /// Since when removed data can still be read from the store's files; `None` when none can.
-    pub fn erasing_since(&self) -> Option<Millis> {
-        let core = self.lock();
-        core.erasures.owed_since.filter(|_| core.erasures.are_owed())
+    pub fn erasing_since(&self) -> Option<WallTime> {
+        let state = self.lock();
+        state.erasures.owed_since.filter(|_| state.erasures.are_owed())
     }
 
     /// Requests an erasure and waits until it is carried out.
@@ -139,9 +139,9 @@ impl Store {
     /// [`Unavailable`] when the store goes down meanwhile; it is carried out when it is back.
     pub async fn erase(&self) -> Result<(), Unavailable> {
         let number = self
-            .commit(|core| {
-                core.ask_for_erasure();
-                core.erasures.wanted()
+            .commit(|state| {
+                state.ask_for_erasure();
+                state.erasures.wanted()
             })
             .await?;
         let (mut progress, mut condition) = (self.inner.erased.subscribe(), self.condition());

@@ -1,15 +1,15 @@
-//! Grants in the store: a login, or lines of an import, become links and accounts. [`grant`](crate::grant) decides which
+//! Grants in the store: a login, or lines of an import, become links and accounts. [`grant`](crate::core::grant) decides which
 //! of them may still be stored when a newer decision came between.
 
-use super::core::Core;
-use super::people::{NewAccount, NewLink};
+use super::persons::{NewAccount, NewLink};
 use super::records::{AccountRecord, LinkRecord, account_context, link_context, seal_token};
 use super::seal::Keyring;
+use super::state::State;
 use super::{Store, Unavailable};
-use crate::grant::{Ended, Granted, Reach, Ticket};
-use crate::health::Health;
-use crate::model::{AppUserId, Cause, Generation, LinkKey, Millis, UserId};
-use crate::notice::Told;
+use crate::core::event::EventKind;
+use crate::core::grant::{Ended, Granted, Reach, Ticket};
+use crate::core::health::Health;
+use crate::core::model::{AppUserId, Cause, Generation, LinkKey, UserId, WallTime};
 
 /// The outcome of storing a login.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,10 +38,10 @@ pub(super) struct Origin {
     pub granted: Granted,
 }
 
-impl Core {
+impl State {
     /// A person is to be forgotten, or removed the app, and these links went with it.
     pub(super) fn note_ended(&mut self, person: &AppUserId, links: &[LinkKey], reach: Reach) {
-        let (number, now) = (self.next_seq(), Millis::now());
+        let (number, now) = (self.next_seq(), WallTime::now());
         self.endings.note_person(number, person, links, reach, now);
     }
 
@@ -52,7 +52,7 @@ impl Core {
 
     /// An operator removes a link.
     pub(super) fn note_unlinked(&mut self, link: &LinkKey) {
-        let (number, now) = (self.next_seq(), Millis::now());
+        let (number, now) = (self.next_seq(), WallTime::now());
         self.endings.note_link(number, link, now);
     }
 }
@@ -60,7 +60,7 @@ impl Core {
 impl Store {
     /// A login or an import begins. To be taken before Facebook is asked for anything, or before lines are read.
     pub fn ticket(&self) -> Ticket {
-        Ticket { number: self.lock().next_seq(), at: Millis::now() }
+        Ticket { number: self.lock().next_seq(), at: WallTime::now() }
     }
 
     /// A ticket in words, for an import that comes in several requests: all of them are one import. It is good in this
@@ -74,7 +74,7 @@ impl Store {
         let mut words = name.split('-').map(|word| u64::from_str_radix(word, 16).ok());
         let (life, number, at) = (words.next()??, words.next()??, words.next()??);
         let known = life == self.inner.life && words.next().is_none();
-        known.then_some(Ticket { number, at: Millis(at) })
+        known.then_some(Ticket { number, at: WallTime(at) })
     }
 
     /// Ends the logins and imports under way of a person of whom nothing is stored yet.
@@ -96,43 +96,43 @@ impl Store {
         links: Vec<NewLink>,
         cause: Cause,
     ) -> Result<Stored, Unavailable> {
-        self.commit(|core| {
-            let (keyring, now) = (self.inner.keyring(), Millis::now());
+        self.commit(|state| {
+            let (keyring, now) = (self.inner.keyring(), WallTime::now());
             let granted = Granted { at: Some(ticket.at), by: None };
             let origin = Origin { login: ticket.number, granted };
             let (came_with_links, mut stored) = (!links.is_empty(), Stored::default());
             for new in links {
                 let link = LinkKey::new(user, new.page.clone());
-                match core.left_alone(ticket, &link, &new, now) {
+                match state.left_alone(ticket, &link, &new, now) {
                     Some(why) => stored.left.push((link, why)),
                     None => {
-                        put_link(core, &keyring, origin, &link, new, cause);
+                        put_link(state, &keyring, origin, &link, new, cause);
                         stored.links.push(link);
                     }
                 }
             }
-            let account = account.filter(|account| !came_with_links || core.has_link_of(user, &account.person));
-            let account = account.filter(|account| core.may_store(ticket, user, &account.person, now));
+            let account = account.filter(|account| !came_with_links || state.has_link_of(user, &account.person));
+            let account = account.filter(|account| state.may_store(ticket, user, &account.person, now));
             let person = account.as_ref().map(|account| account.person.clone());
             if let Some(account) = account {
-                put_account(core, &keyring, origin, user, account);
+                put_account(state, &keyring, origin, user, account);
             }
-            core.void_chores(&stored.links, person.as_ref());
+            state.void_cleanups(&stored.links, person.as_ref());
             stored
         })
         .await
     }
 }
 
-impl Core {
+impl State {
     /// May this person's login be stored? Not when it was ended, nor over a newer one.
-    fn may_store(&self, ticket: Ticket, user: UserId, person: &AppUserId, now: Millis) -> bool {
+    fn may_store(&self, ticket: Ticket, user: UserId, person: &AppUserId, now: WallTime) -> bool {
         let standing = self.accounts.get(&(user, person.clone()));
         let is_older = standing.is_some_and(|standing| standing.login > ticket.number);
         !is_older && self.endings.ended_since(ticket, Some(person), None, now).is_none()
     }
 
-    fn left_alone(&self, ticket: Ticket, link: &LinkKey, new: &NewLink, now: Millis) -> Option<LeftAlone> {
+    fn left_alone(&self, ticket: Ticket, link: &LinkKey, new: &NewLink, now: WallTime) -> Option<LeftAlone> {
         let standing = self.record(link);
         let person = new.facebook_user.as_ref().or(standing.as_ref().and_then(|r| r.facebook_user.as_ref()));
         if let Some(ended) = self.endings.ended_since(ticket, person, Some(link), now) {
@@ -144,37 +144,44 @@ impl Core {
 }
 
 /// Stores a login, new or again.
-pub(super) fn put_account(core: &mut Core, keyring: &Keyring, origin: Origin, user: UserId, account: NewAccount) {
+pub(super) fn put_account(state: &mut State, keyring: &Keyring, origin: Origin, user: UserId, account: NewAccount) {
     let record = AccountRecord {
         name: account.name,
         token: seal_token(keyring, &account_context(user, &account.person), &account.token),
         granted: account.granted,
         expires_at: account.expires_at,
-        logged_in_at: origin.granted.at.unwrap_or(Millis::now()),
+        logged_in_at: origin.granted.at.unwrap_or(WallTime::now()),
         login: origin.login,
     };
-    core.put_account((user, account.person), record);
+    state.put_account((user, account.person), record);
 }
 
 /// A new token starts the link afresh: health, and what was refused with the old one, are forgotten.
-pub(super) fn put_link(core: &mut Core, keyring: &Keyring, origin: Origin, link: &LinkKey, new: NewLink, cause: Cause) {
-    let earlier = core.record(link);
+pub(super) fn put_link(
+    state: &mut State,
+    keyring: &Keyring,
+    origin: Origin,
+    link: &LinkKey,
+    new: NewLink,
+    cause: Cause,
+) {
+    let earlier = state.record(link);
     let record = LinkRecord {
-        generation: Generation(core.next_seq()),
+        generation: Generation(state.next_seq()),
         login: origin.login,
         granted_at: origin.granted.at,
         facebook_user: new.facebook_user.or_else(|| earlier.as_ref().and_then(|r| r.facebook_user.clone())),
         name: new.name.or_else(|| earlier.as_ref().and_then(|r| r.name.clone())),
-        linked_at: origin.granted.by.unwrap_or(Millis::now()),
+        linked_at: origin.granted.by.unwrap_or(WallTime::now()),
         token: seal_token(keyring, &link_context(link), &new.token),
         health: Health::Active,
         ..LinkRecord::default()
     };
-    core.put_record(link, record);
-    core.tell(Told::Linked { link: link.clone(), anew: earlier.is_some() });
-    core.hinted.remove(link);
-    core.mark(link, cause);
-    if let Some(seq) = core.mark_seq(link) {
-        core.note_when_durable(link.clone(), seq);
+    state.put_record(link, record);
+    state.emit(EventKind::Linked { link: link.clone(), anew: earlier.is_some() });
+    state.hinted.remove(link);
+    state.mark(link, cause);
+    if let Some(seq) = state.mark_seq(link) {
+        state.note_when_durable(link.clone(), seq);
     }
 }

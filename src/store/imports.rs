@@ -1,16 +1,16 @@
 //! Lines of an import in the store. Which of them may change a link or a login that stands is decided by
-//! [`grant`](crate::grant).
+//! [`grant`](crate::core::grant).
 
 use std::collections::BTreeMap;
 
-use super::core::Core;
 use super::grants::{Origin, put_account, put_link};
-use super::people::{NewAccount, NewLink};
+use super::persons::{NewAccount, NewLink};
 use super::records::{LinkRecord, account_context, link_context, open_token};
 use super::seal::Keyring;
+use super::state::State;
 use super::{Store, Unavailable};
-use crate::grant::{Better, Decision, Ended, Granted, Offer, Standing, Ticket, Tried, decide};
-use crate::model::{AppUserId, Cause, LinkKey, Millis, UserId};
+use crate::core::grant::{Better, Decision, Ended, Granted, Offer, Standing, Ticket, Tried, decide};
+use crate::core::model::{AppUserId, Cause, LinkKey, UserId, WallTime};
 
 /// Lines in one transaction.
 const AT_ONCE: usize = 200;
@@ -45,7 +45,7 @@ pub struct AccountLine {
     /// The login.
     pub account: NewAccount,
     /// When the person logged in; `None` when the line does not say.
-    pub logged_in_at: Option<Millis>,
+    pub logged_in_at: Option<WallTime>,
 }
 
 /// How the tokens of lines were tried.
@@ -111,7 +111,7 @@ impl Imported {
 impl Store {
     /// Must the token of this line be tried before it may replace the one that its link has?
     pub fn wants_trial(&self, ticket: Ticket, line: &LinkLine) -> bool {
-        let (keyring, now) = (self.keyring(), Millis::now());
+        let (keyring, now) = (self.keyring(), WallTime::now());
         self.lock().decision(&keyring, ticket, line, line.offer(None, now), now) == Decision::Try
     }
 
@@ -128,11 +128,11 @@ impl Store {
     ) -> Result<Imported, Unavailable> {
         let mut imported = Imported::default();
         for lines in lines.chunks(AT_ONCE) {
-            let some = self.commit(|core| {
+            let some = self.commit(|state| {
                 let keyring = self.inner.keyring();
                 let mut some = Imported::default();
-                lines.iter().for_each(|line| core.import_link(&keyring, ticket, line, trials, &mut some));
-                core.void_chores(&some.links, None);
+                lines.iter().for_each(|line| state.import_link(&keyring, ticket, line, trials, &mut some));
+                state.void_cleanups(&some.links, None);
                 some
             });
             let Imported { links, same, left } = some.await?;
@@ -153,9 +153,9 @@ impl Store {
         lines: Vec<AccountLine>,
         replace: bool,
     ) -> Result<Vec<LeftLine>, Unavailable> {
-        self.commit(|core| {
+        self.commit(|state| {
             let keyring = self.inner.keyring();
-            let imported = lines.into_iter().map(|line| core.import_account(&keyring, ticket, line, replace));
+            let imported = lines.into_iter().map(|line| state.import_account(&keyring, ticket, line, replace));
             imported.filter_map(Result::err).collect()
         })
         .await
@@ -163,17 +163,17 @@ impl Store {
 }
 
 impl LinkLine {
-    fn offer(&self, tried: Option<Tried>, now: Millis) -> Offer {
+    fn offer(&self, tried: Option<Tried>, now: WallTime) -> Offer {
         // A moment in times to come was written by a clock that was wrong, or by hand.
-        let past = |at: &Millis| *at <= now;
+        let past = |at: &WallTime| *at <= now;
         let granted = Granted { at: self.granted.at.filter(past), by: self.granted.by.filter(past) };
         Offer { granted, tried }
     }
 }
 
-impl Core {
+impl State {
     /// The link of a line as it stands; `None` when it is not linked.
-    fn standing(&self, keyring: &Keyring, line: &LinkLine, now: Millis) -> Option<Standing> {
+    fn standing(&self, keyring: &Keyring, line: &LinkLine, now: WallTime) -> Option<Standing> {
         let key = line.key();
         let record = self.record(&key)?;
         let token = open_token(keyring, &link_context(&key), &record.token).ok();
@@ -193,7 +193,7 @@ impl Core {
         trials: &Trials,
         imported: &mut Imported,
     ) {
-        let (key, now) = (line.key(), Millis::now());
+        let (key, now) = (line.key(), WallTime::now());
         let tried = match trials {
             Trials::Made(tried) => tried.get(&line.line).copied(),
             Trials::Impossible | Trials::Replace => Some(Tried::Unknown),
@@ -224,7 +224,7 @@ impl Core {
 
     /// Of several lines of one import with the same link the last one counts: a token that an earlier line brought is
     /// replaced.
-    fn decision(&self, keyring: &Keyring, ticket: Ticket, line: &LinkLine, offer: Offer, now: Millis) -> Decision {
+    fn decision(&self, keyring: &Keyring, ticket: Ticket, line: &LinkLine, offer: Offer, now: WallTime) -> Decision {
         let of_this_import = |r: &LinkRecord| r.login == 0 && r.generation.0 > ticket.number;
         if self.record(&line.key()).is_none_or(|record| of_this_import(&record)) {
             return Decision::Put;
@@ -254,7 +254,7 @@ impl Core {
         replace: bool,
     ) -> Result<(), LeftLine> {
         let AccountLine { line, user, account, logged_in_at } = line;
-        let (person, now) = (account.person.clone(), Millis::now());
+        let (person, now) = (account.person.clone(), WallTime::now());
         let left = |reason| Err(LeftLine { line, subject: Subject::Account(user, account.person.clone()), reason });
         if let Some(ended) = self.endings.ended_since(ticket, Some(&person), None, now) {
             return left(Reason::Ended(ended));
@@ -271,7 +271,7 @@ impl Core {
         }
         let origin = Origin { login: 0, granted: Granted { at: logged_in_at, by: None } };
         put_account(self, keyring, origin, user, account);
-        self.void_chores(&[], Some(&person));
+        self.void_cleanups(&[], Some(&person));
         Ok(())
     }
 }

@@ -1,12 +1,12 @@
 //! Links in the store: looking at them, and noting what was learned of one.
 
-use super::core::Core;
 use super::records::{self, LinkRecord};
+use super::state::State;
 use super::{Counts, Link, LinkView, Store, Unavailable, seal};
-use crate::health::{Event, Why};
-use crate::model::{Generation, LinkKey, Millis, PageId};
+use crate::core::health::{Evidence, ParkReason};
+use crate::core::model::{Generation, LinkKey, PageId, WallTime};
 
-impl Core {
+impl State {
     /// These links, each with the generation of its token; links that are gone are left out.
     pub(super) fn with_generations(&self, links: Vec<LinkKey>) -> Vec<(LinkKey, Generation)> {
         links.into_iter().filter_map(|link| self.record(&link).map(|record| (link, record.generation))).collect()
@@ -47,8 +47,8 @@ impl Store {
 
     /// Every link as lists show it, in the order of their keys.
     pub fn views(&self) -> Vec<LinkView> {
-        let core = self.lock();
-        core.all_links().iter().filter_map(|key| core.view(key)).collect()
+        let state = self.lock();
+        state.all_links().iter().filter_map(|key| state.view(key)).collect()
     }
 
     /// Counts for `status` and metrics.
@@ -77,10 +77,10 @@ impl Store {
         generation: Generation,
         change: impl FnOnce(&mut LinkRecord),
     ) -> Result<bool, Unavailable> {
-        self.commit(|core| {
-            let holds = core.record(key).is_some_and(|record| record.generation == generation);
+        self.commit(|state| {
+            let holds = state.record(key).is_some_and(|record| record.generation == generation);
             if holds {
-                core.update_record(key, change);
+                state.update_record(key, change);
             }
             holds
         })
@@ -93,8 +93,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn park_link(&self, key: &LinkKey, generation: Generation, why: Why) -> Result<bool, Unavailable> {
-        let park = |record: &mut LinkRecord| record.health = record.health.after(Event::Found(why), Millis::now());
+    pub async fn park_link(&self, key: &LinkKey, generation: Generation, why: ParkReason) -> Result<bool, Unavailable> {
+        let park = |record: &mut LinkRecord| record.health = record.health.after(Evidence::Found(why), WallTime::now());
         let holds = self.update_link(key, generation, park).await?;
         self.note_progress();
         Ok(holds)

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::core::AccountKey;
 use super::engine::{Engine, Tree};
 use super::handle::Fault;
-use super::records::{AccountRecord, ChoreRecord, DeletionRecord, LinkRecord};
-use super::{codec, notices};
-use crate::chore::Chore;
-use crate::ledger::{Entry, Mark, Staged, Synced};
-use crate::model::{LinkKey, Millis};
-use crate::notice::Notice;
+use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord};
+use super::state::AccountKey;
+use super::{codec, events};
+use crate::core::cleanup::Cleanup;
+use crate::core::event::Event;
+use crate::core::ledger::{Entry, Mark, Staged, Synced};
+use crate::core::model::{LinkKey, WallTime};
 
 /// The records on disk, decoded.
 #[derive(Default)]
@@ -23,10 +23,10 @@ pub(super) struct Loaded {
     pub(super) outbox: HashMap<LinkKey, Staged>,
     pub(super) synced: HashMap<LinkKey, Synced>,
     pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
-    pub(super) states: HashMap<[u8; 16], Millis>,
+    pub(super) states: HashMap<[u8; 16], WallTime>,
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
-    pub(super) notices: BTreeMap<u64, Notice>,
-    pub(super) chores: BTreeMap<Chore, ChoreRecord>,
+    pub(super) events: BTreeMap<u64, Event>,
+    pub(super) cleanups: BTreeMap<Cleanup, CleanupRecord>,
     pub(super) damaged: u64,
 }
 
@@ -42,8 +42,8 @@ impl Loaded {
         loaded.states = loaded.tree(engine, Tree::States, |key| key.try_into().ok())?.into_iter().collect();
         loaded.deletions =
             loaded.tree(engine, Tree::Deletions, |key| String::from_utf8(key.to_vec()).ok())?.into_iter().collect();
-        loaded.notices = loaded.tree(engine, Tree::Notices, notices::number_of)?.into_iter().collect();
-        loaded.chores = loaded.tree(engine, Tree::Chores, Chore::from_bytes)?.into_iter().collect();
+        loaded.events = loaded.tree(engine, Tree::Events, events::number_of)?.into_iter().collect();
+        loaded.cleanups = loaded.tree(engine, Tree::Cleanups, Cleanup::from_bytes)?.into_iter().collect();
         // An account's key has the shape of a link's: a user's bytes and a Graph id's digits.
         let accounts: Vec<(AccountKey, AccountRecord)> = loaded.tree(engine, Tree::Accounts, |key| {
             let link = LinkKey::from_bytes(key)?;
@@ -85,15 +85,15 @@ impl Loaded {
     pub(super) fn highest_seq(&self) -> u64 {
         let marks = self.marks.values().map(|m| m.seq);
         let outbox = self.outbox.values().map(|s| s.seq);
-        let chores = self.chores.values().map(|c| c.seq);
+        let cleanups = self.cleanups.values().map(|c| c.seq);
         let links = self.links.values().flat_map(|r| [r.generation.0, r.login, r.hint.unwrap_or(0)]);
         let logins = self.accounts.values().map(|account| account.login);
         marks
             .chain(outbox)
-            .chain(chores)
+            .chain(cleanups)
             .chain(links)
             .chain(logins)
-            .chain(self.notices.keys().copied())
+            .chain(self.events.keys().copied())
             .max()
             .unwrap_or(0)
     }

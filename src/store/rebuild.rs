@@ -6,7 +6,7 @@
 //! | the disk refuses | an error of the operating system, from sled or from a look at the files | nothing: it is tried again |
 //! | the database is gone or empty | no format record, and a backup log with records | it is filled from the backup log |
 //! | sled refuses it, or panics | twice in a row, on a disk that reads and writes | it is moved aside, a new one is filled |
-//! | it has lost its end | its number is behind the tide or the backup log | the records of the backup log are restored |
+//! | it has lost its end | its number is behind the high_water_mark or the backup log | the records of the backup log are restored |
 //! | a single record is damaged | its checksum | it is taken from the backup log, else passed over |
 //! | the backup log is gone, torn or behind | its number | it is rewritten from the database |
 //!
@@ -29,27 +29,27 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::backup_log::{BackupLog, HighWaterMark, Place, Replay, is_delete};
 use super::codec;
 use super::engine::{Engine, OpenError, Tree, Write};
 use super::erasure;
 use super::folder;
 use super::handle::{Fault, guarded};
-use super::journal::{Journal, Place, Replay, Tide, is_delete};
 use super::seal::Keyring;
-use crate::ledger::{Deed, Mark, Staged};
-use crate::model::{Cause, LinkKey, Millis};
+use crate::core::ledger::{Mark, ObjectOp, Staged};
+use crate::core::model::{Cause, LinkKey, WallTime};
 
 /// Writes in one transaction of a rebuild.
 const AT_ONCE: usize = 256;
 /// The trees that the backup log holds as a whole; of the outbox it holds only the deletes.
 pub(super) const JOURNALED: [Tree; 6] =
-    [Tree::Links, Tree::Accounts, Tree::Sessions, Tree::Deletions, Tree::Chores, Tree::Notices];
+    [Tree::Links, Tree::Accounts, Tree::Sessions, Tree::Deletions, Tree::Cleanups, Tree::Events];
 
 /// A store that is open and whole.
 pub(super) struct Opened {
     pub engine: Engine,
-    pub journal: Journal,
-    pub tide: Tide,
+    pub backup_log: BackupLog,
+    pub high_water_mark: HighWaterMark,
     /// The number of the newest transaction.
     pub batch: u64,
     /// A description of the damage that was mended.
@@ -65,11 +65,11 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     let fault = |fault| OpenError::of(dir, fault);
     folder::write_something(dir).map_err(io)?;
     folder::clear(dir).map_err(io)?;
-    let replay = Journal::read(dir, keyring).map_err(io)?;
+    let replay = BackupLog::read(dir, keyring).map_err(io)?;
     if replay.live.is_empty() && replay.foreign > 0 {
         return Err(OpenError::WrongKey { path: dir.to_owned() });
     }
-    let (tide, last) = Tide::open(dir).map_err(io)?;
+    let (high_water_mark, last) = HighWaterMark::open(dir).map_err(io)?;
     if !last.closed {
         folder::write_back(dir)?;
     }
@@ -93,7 +93,7 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
             store = %dir,
             what = %text,
             links,
-            damaged_journal_records = damaged,
+            damaged_backup_log_records = damaged,
             "store [{dir}]: is restored from the backup log ({text}), with {links} links and {damaged} damaged records \
              left out; every page is read again"
         );
@@ -101,8 +101,8 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
         guarded(|| heal_records(&engine, &replay, &mut batch)).map_err(fault)?;
     }
     let live = guarded(|| journaled(&engine)).map_err(fault)?;
-    let journal = Journal::create(dir, keyring, batch, live.iter()).map_err(io)?;
-    tide.rise(batch).map_err(io)?;
+    let backup_log = BackupLog::create(dir, keyring, batch, live.iter()).map_err(io)?;
+    high_water_mark.rise(batch).map_err(io)?;
     folder::tighten(dir).map_err(io)?;
     // The new one is durable by now.
     if let Err(error) = folder::remove_damaged(dir, true) {
@@ -111,7 +111,7 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
             "store: an older damaged database cannot be removed ({error}), next try at the next start"
         );
     }
-    Ok(Opened { engine, journal, tide, batch, mended })
+    Ok(Opened { engine, backup_log, high_water_mark, batch, mended })
 }
 
 /// The database; and if a damaged one was moved aside, the damage and its new path.
@@ -142,7 +142,7 @@ fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Engine, Option<(S
         opened => return Ok((opened?, None)),
     };
     works().map_err(io)?;
-    let path = folder::move_aside(dir, Millis::now().0).map_err(io)?;
+    let path = folder::move_aside(dir, WallTime::now().0).map_err(io)?;
     let (name, kept) = (dir.display(), path.display());
     tracing::error!(
         store = %name,
@@ -169,7 +169,7 @@ fn commit(engine: &Engine, writes: Vec<Write>, batch: &mut u64) -> Result<(), Fa
 /// Restores the trees of the backup log; every link is due.
 fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, Fault> {
     let mut writes = Vec::new();
-    for tree in JOURNALED.into_iter().filter(|tree| *tree != Tree::Notices || replay.has_events) {
+    for tree in JOURNALED.into_iter().filter(|tree| *tree != Tree::Events || replay.has_events) {
         for record in engine.records(tree) {
             let (key, _) = record.map_err(Fault::from)?;
             if !replay.live.contains_key(&(tree, key.to_vec())) {
@@ -205,13 +205,13 @@ fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, F
 
 /// Numbers only tell entries of one link apart, and what stood before is gone.
 fn due(link: &LinkKey) -> Write {
-    let mark = Mark { seq: u64::from(u32::MAX), cause: Cause::Poll, since: Millis::now() };
+    let mark = Mark { seq: u64::from(u32::MAX), cause: Cause::Poll, since: WallTime::now() };
     Write { tree: Tree::Marks, key: link.to_bytes(), value: Some(codec::encode(&mark)) }
 }
 
 fn owed_delete() -> Staged {
-    let now = Millis::now();
-    Staged { seq: u64::from(u32::MAX), deed: Deed::Delete, since: now, marked_at: now, body_len: 0, person: None }
+    let now = WallTime::now();
+    Staged { seq: u64::from(u32::MAX), op: ObjectOp::Delete, since: now, marked_at: now, body_len: 0, person: None }
 }
 
 /// A damaged record is taken from the backup log, or removed; a link that it touches is due.
@@ -225,9 +225,9 @@ fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(),
                 continue;
             }
             let kept = replay.live.get(&(tree, key.to_vec())).cloned();
-            let (name, from_journal) = (tree.name(), kept.is_some());
-            let mended = if from_journal { "taken from the backup log" } else { "removed, the backup log has none" };
-            tracing::error!(tree = name, from_journal, "store [{name}]: a record was damaged and is {mended}");
+            let (name, from_backup_log) = (tree.name(), kept.is_some());
+            let mended = if from_backup_log { "taken from the backup log" } else { "removed, the backup log has none" };
+            tracing::error!(tree = name, from_backup_log, "store [{name}]: a record was damaged and is {mended}");
             writes.push(Write { tree, key: key.to_vec(), value: kept });
             let of_link = matches!(tree, Tree::Links | Tree::Marks | Tree::Outbox | Tree::Synced);
             writes.extend(LinkKey::from_bytes(&key).filter(|_| of_link).map(|link| due(&link)));

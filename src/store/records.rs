@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::seal::{Keyring, SealError};
-use crate::chore::Chore;
-use crate::health::Health;
-use crate::health::check::Checked;
-use crate::model::{AppUserId, Generation, LinkKey, Millis, Secret, UserId};
+use crate::core::cleanup::Cleanup;
+use crate::core::health::Health;
+use crate::core::model::{AppUserId, Generation, LinkKey, Secret, UserId, WallTime};
+use crate::core::token_check::Checked;
 
 /// Bytes that were sealed; printed as base64 in the record, and never in a log.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,10 +49,10 @@ pub struct LinkRecord {
     pub login: u64,
     /// When the person granted the token: the code was exchanged then, or the line of an import says so. `None` for
     /// lines that do not say, and for links of an earlier version.
-    pub granted_at: Option<Millis>,
+    pub granted_at: Option<WallTime>,
     /// When it was linked, or linked again; for a line of an export, when it was linked there. For people to read:
     /// [`LinkRecord::generation`] tells tokens apart.
-    pub linked_at: Millis,
+    pub linked_at: WallTime,
     /// The page token.
     pub token: Sealed,
     /// May Graph be called?
@@ -73,7 +73,7 @@ pub struct LinkRecord {
 
 impl LinkRecord {
     /// When the token was granted, as far as is known: not after it was linked.
-    pub fn grant_time(&self) -> Millis {
+    pub fn grant_time(&self) -> WallTime {
         self.granted_at.unwrap_or(self.linked_at)
     }
 }
@@ -89,9 +89,9 @@ pub struct AccountRecord {
     /// Permissions granted at the last login.
     pub granted: Vec<String>,
     /// When the user token ends; `None` for never or unknown.
-    pub expires_at: Option<Millis>,
+    pub expires_at: Option<WallTime>,
     /// When the person last logged in: the code was exchanged then.
-    pub logged_in_at: Millis,
+    pub logged_in_at: WallTime,
     /// The number of that login, in the order in which logins begin; 0 for an import.
     pub login: u64,
 }
@@ -102,10 +102,10 @@ pub struct SessionRecord {
     /// Whose.
     pub user: UserId,
     /// Until when.
-    pub expires_at: Millis,
+    pub expires_at: WallTime,
     /// Since when; zero in records of earlier versions.
     #[serde(default)]
-    pub issued_at: Millis,
+    pub issued_at: WallTime,
     /// The name of the user on HTML pages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
@@ -117,9 +117,9 @@ pub struct LoginRecord {
     /// The session's secret, sealed: the link's holder gets it as a cookie.
     pub session: Sealed,
     /// Until when the link works.
-    pub expires_at: Millis,
+    pub expires_at: WallTime,
     /// Until when the session works.
-    pub session_expires_at: Millis,
+    pub session_expires_at: WallTime,
 }
 
 /// A person's request to be forgotten. It does not say whose it is.
@@ -127,13 +127,13 @@ pub struct LoginRecord {
 #[serde(default)]
 pub struct DeletionRecord {
     /// When it was asked for.
-    pub asked_at: Millis,
+    pub asked_at: WallTime,
     /// The links whose objects go; the status looks up which of them still owe a delete. None once all is gone.
     pub links: Vec<LinkKey>,
     /// How many links there were.
     pub count: usize,
     /// When Meta wrote the request; `None` for a list of people, and for records of an earlier version.
-    pub issued_at: Option<Millis>,
+    pub issued_at: Option<WallTime>,
     /// The links and logins that it ended.
     pub ended: usize,
     /// The person's links that stayed, because their grant is newer than the request.
@@ -141,27 +141,27 @@ pub struct DeletionRecord {
     /// A login of theirs stayed, because it is newer than the request.
     pub kept_login: bool,
     /// When the last object was gone, if the store's own files still had to be erased then.
-    pub cleared_at: Option<Millis>,
+    pub cleared_at: Option<WallTime>,
     /// When nothing was left.
-    pub done_at: Option<Millis>,
+    pub done_at: Option<WallTime>,
     /// The bucket would not say whether it keeps older versions of an object that was deleted.
     pub versions_unknown: bool,
 }
 
-/// A chore; which one is in its key.
+/// A cleanup; which one is in its key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ChoreRecord {
+pub struct CleanupRecord {
     /// Told apart from an earlier one in the same place.
     pub seq: u64,
     /// When it was asked for.
-    pub asked_at: Millis,
+    pub asked_at: WallTime,
     /// Not to be tried before.
-    pub not_before: Millis,
+    pub not_before: WallTime,
     /// The person whose token it needs.
     pub person: Option<AppUserId>,
     /// When that person granted it; 0 for unknown, which is older than everything.
-    pub granted_at: Millis,
+    pub granted_at: WallTime,
     /// That token; nothing where none is needed.
     pub token: Sealed,
     /// A linking overtook it.
@@ -178,9 +178,9 @@ pub fn account_context(user: UserId, person: &AppUserId) -> Vec<u8> {
     [b"account\0".as_slice(), &account_key(user, person)].concat()
 }
 
-/// What a chore's token is sealed to.
-pub fn chore_context(chore: &Chore) -> Vec<u8> {
-    [b"chore\0".as_slice(), &chore.to_bytes()].concat()
+/// What a cleanup's token is sealed to.
+pub fn cleanup_context(cleanup: &Cleanup) -> Vec<u8> {
+    [b"chore\0".as_slice(), &cleanup.to_bytes()].concat()
 }
 
 /// The key of an account in its tree.

@@ -29,9 +29,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::backup_log::{BackupLog, Draft};
 use super::engine::{Engine, Tree, Write};
 use super::handle::{Fault, guarded};
-use super::journal::{Draft, Journal};
 use super::seal::Keyring;
 use super::{erasure, folder};
 
@@ -61,7 +61,7 @@ impl Renewal {
     pub(super) fn begin(dir: &Path, keyring: &Keyring, covers: Option<u64>) -> Result<Self, Fault> {
         let began = Instant::now();
         folder::remove_folder(&dir.join(folder::REPLACED))?;
-        folder::has_room_for_a_copy(dir, &Journal::path(dir))?;
+        folder::has_room_for_a_copy(dir, &BackupLog::path(dir))?;
         if covers.is_some() && folder::remove_damaged(dir, false)? > 0 {
             tracing::info!(store = %dir.display(), "store: the damaged database that was kept is removed, it may hold what is to be erased");
         }
@@ -107,11 +107,11 @@ impl Renewal {
     }
 
     /// Replaces the old files by the sealed ones. After an error the store must be opened anew.
-    pub(super) fn replace(self, journal: &mut Journal) -> Result<Engine, Fault> {
+    pub(super) fn replace(self, backup_log: &mut BackupLog) -> Result<Engine, Fault> {
         let Renewal { dir, fresh, draft, .. } = self;
         std::fs::rename(dir.join(folder::DATABASE), dir.join(folder::REPLACED))?;
         fresh.rename_into(&dir)?;
-        journal.replace(draft)?;
+        backup_log.replace(draft)?;
         Ok(fresh)
     }
 

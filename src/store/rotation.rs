@@ -1,7 +1,7 @@
 //! The store key's rotation: everything sealed with an earlier key is sealed anew while the daemon works, and an
 //! earlier key is let go only when nothing needs it any more.
 //!
-//! Whatever is sealed is sealed under the core's lock, with the key that is in force at that moment, and another key
+//! Whatever is sealed is sealed under the state's lock, with the key that is in force at that moment, and another key
 //! comes into force under the same lock. So a seal that was made before the switch is in memory when [`Store::reseal`]
 //! looks, and none with the earlier key is made after it.
 //!
@@ -11,7 +11,6 @@
 //! goes on at the next start; one that was overtaken by another leaves the rest to that one.
 
 use super::codec;
-use super::core::{AccountKey, Core};
 use super::engine::{Engine, Tree};
 use super::handle::Fault;
 use super::records::{
@@ -19,8 +18,9 @@ use super::records::{
 };
 use super::seal::Keyring;
 use super::sessions::login_context;
+use super::state::{AccountKey, State};
 use super::{Store, Unavailable};
-use crate::model::{LinkKey, Millis};
+use crate::core::model::{LinkKey, WallTime};
 
 /// Records sealed anew in one transaction.
 const AT_ONCE: usize = 64;
@@ -64,13 +64,13 @@ impl Store {
 
     fn count_sealed(&self, wanted: impl Fn(&Sealed) -> bool) -> Result<usize, Unavailable> {
         let logins = self.live_logins()?;
-        let core = self.lock();
-        let tokens = core.sealed_tokens().filter(|sealed| wanted(sealed)).count();
+        let state = self.lock();
+        let tokens = state.sealed_tokens().filter(|sealed| wanted(sealed)).count();
         Ok(tokens + logins.iter().filter(|(_, record)| wanted(&record.session)).count())
     }
 
     pub(super) fn live_logins(&self) -> Result<Vec<Login>, Unavailable> {
-        let now = Millis::now();
+        let now = WallTime::now();
         self.read(|engine| {
             let mut logins = Vec::new();
             for record in engine.records(Tree::Logins) {
@@ -104,21 +104,21 @@ impl Store {
         for accounts in accounts.chunks(AT_ONCE) {
             count += self.reseal_some(accounts, reseal_account).await?;
         }
-        let chores: Vec<_> = self.lock().chores.keys().cloned().collect();
-        for chores in chores.chunks(AT_ONCE) {
-            count += self.reseal_some(chores, Core::reseal_chore).await?;
+        let cleanups: Vec<_> = self.lock().cleanups.keys().cloned().collect();
+        for cleanups in cleanups.chunks(AT_ONCE) {
+            count += self.reseal_some(cleanups, State::reseal_cleanup).await?;
         }
         for logins in self.live_logins()?.chunks(AT_ONCE) {
             count += self.reseal_some(logins, reseal_login).await?;
         }
         self.erase().await?;
-        let last = self.commit(|core| {
+        let last = self.commit(|state| {
             let keyring = self.inner.keyring();
-            // Another rotation began meanwhile: this one's journal is not yet that one's.
+            // Another rotation began meanwhile: this one's backup_log is not yet that one's.
             let still = keyring.current_id() == aim;
             if still {
                 let check = Engine::check_record(&keyring);
-                core.write(check.tree, check.key, check.value);
+                state.write(check.tree, check.key, check.value);
             }
             still
         });
@@ -131,11 +131,11 @@ impl Store {
     pub(super) async fn reseal_some<T>(
         &self,
         records: &[T],
-        reseal: impl Fn(&mut Core, &Keyring, &T) -> bool,
+        reseal: impl Fn(&mut State, &Keyring, &T) -> bool,
     ) -> Result<usize, Unavailable> {
-        self.commit(|core| {
+        self.commit(|state| {
             let keyring = self.inner.keyring();
-            records.iter().filter(|record| reseal(core, &keyring, record)).count()
+            records.iter().filter(|record| reseal(state, &keyring, record)).count()
         })
         .await
     }
@@ -148,27 +148,27 @@ fn resealed(keyring: &Keyring, context: &[u8], sealed: &Sealed) -> Option<Sealed
     open_token(keyring, context, sealed).ok().map(|token| seal_token(keyring, context, &token))
 }
 
-fn reseal_link(core: &mut Core, keyring: &Keyring, link: &LinkKey) -> bool {
-    let Some(record) = core.record(link) else { return false };
+fn reseal_link(state: &mut State, keyring: &Keyring, link: &LinkKey) -> bool {
+    let Some(record) = state.record(link) else { return false };
     let Some(token) = resealed(keyring, &link_context(link), &record.token) else { return false };
-    core.put_record(link, LinkRecord { token, ..(*record).clone() });
+    state.put_record(link, LinkRecord { token, ..(*record).clone() });
     true
 }
 
-fn reseal_account(core: &mut Core, keyring: &Keyring, key: &AccountKey) -> bool {
-    let Some(record) = core.accounts.get(key).cloned() else { return false };
+fn reseal_account(state: &mut State, keyring: &Keyring, key: &AccountKey) -> bool {
+    let Some(record) = state.accounts.get(key).cloned() else { return false };
     let Some(token) = resealed(keyring, &account_context(key.0, &key.1), &record.token) else { return false };
-    core.put_account(key.clone(), AccountRecord { token, ..(*record).clone() });
+    state.put_account(key.clone(), AccountRecord { token, ..(*record).clone() });
     true
 }
 
 /// A link that was taken since it was read must not come back.
-pub(super) fn reseal_login(core: &mut Core, keyring: &Keyring, (hash, record): &Login) -> bool {
-    if core.taken_logins.contains_key(hash) {
+pub(super) fn reseal_login(state: &mut State, keyring: &Keyring, (hash, record): &Login) -> bool {
+    if state.taken_logins.contains_key(hash) {
         return false;
     }
     let Some(session) = resealed(keyring, &login_context(hash), &record.session) else { return false };
     let record = LoginRecord { session, ..record.clone() };
-    core.write(Tree::Logins, hash.to_vec(), Some(codec::encode(&record)));
+    state.write(Tree::Logins, hash.to_vec(), Some(codec::encode(&record)));
     true
 }

@@ -16,7 +16,7 @@ use super::engine::{Engine, Tree};
 use super::handle::Fault;
 use super::records::{LoginRecord, Sealed, SessionRecord, open_token, seal_token};
 use super::{Store, Unavailable};
-use crate::model::{Label, Millis, Secret, UserId};
+use crate::core::model::{Label, Secret, UserId, WallTime};
 use crate::random;
 
 /// The longest life of a session that a login link opens.
@@ -42,9 +42,9 @@ pub struct Session {
     /// The name of the user on HTML pages.
     pub label: Option<Label>,
     /// When it was made; zero for sessions of earlier versions.
-    pub issued_at: Millis,
+    pub issued_at: WallTime,
     /// When it ends.
-    pub expires_at: Millis,
+    pub expires_at: WallTime,
 }
 
 impl Session {
@@ -53,7 +53,7 @@ impl Session {
     /// # Errors
     /// [`Unavailable`] without randomness from the system.
     pub fn fresh(user: UserId, label: Option<Label>, ttl: Duration) -> Result<Session, Unavailable> {
-        let now = Millis::now();
+        let now = WallTime::now();
         Ok(Session { id: fresh_secret()?, user, label, issued_at: now, expires_at: now.plus(ttl) })
     }
 
@@ -110,7 +110,7 @@ impl Store {
     /// [`Unavailable`].
     pub async fn put_session(&self, session: &Session) -> Result<(), Unavailable> {
         let (tree, key, value) = session.write();
-        self.commit(|core| core.write(tree, key, value)).await
+        self.commit(|state| state.write(tree, key, value)).await
     }
 
     /// The session that a cookie names; `None` when there is none or it is over.
@@ -119,7 +119,7 @@ impl Store {
     /// [`Unavailable`] when the store is down or cannot be read.
     pub fn session(&self, id: &str) -> Result<Option<Session>, Unavailable> {
         let record = self.record_of::<SessionRecord>(Tree::Sessions, &secret_hash(id))?;
-        let live = record.filter(|record| record.expires_at > Millis::now());
+        let live = record.filter(|record| record.expires_at > WallTime::now());
         Ok(live.map(|record| Session::from_record(id, record)))
     }
 
@@ -130,13 +130,13 @@ impl Store {
     pub async fn new_login(&self, session: &Session, ttl: Duration) -> Result<Secret, Unavailable> {
         let secret = fresh_secret()?;
         let hash = secret_hash(secret.expose());
-        self.commit(|core| {
+        self.commit(|state| {
             let record = LoginRecord {
                 session: seal_token(&self.inner.keyring(), &login_context(&hash), &session.id),
-                expires_at: Millis::now().plus(ttl),
+                expires_at: WallTime::now().plus(ttl),
                 session_expires_at: session.expires_at,
             };
-            core.write(Tree::Logins, hash.to_vec(), Some(codec::encode(&record)));
+            state.write(Tree::Logins, hash.to_vec(), Some(codec::encode(&record)));
         })
         .await?;
         Ok(secret)
@@ -171,12 +171,12 @@ impl Store {
         let mut session = Session::fresh(parent.user, parent.label, LINK_SESSION)?;
         session.expires_at = session.expires_at.min(parent.expires_at);
         let first = self
-            .commit(|core| {
-                let first = core.taken_logins.insert(hash, Millis::now()).is_none();
+            .commit(|state| {
+                let first = state.taken_logins.insert(hash, WallTime::now()).is_none();
                 if first {
-                    core.write(Tree::Logins, hash.to_vec(), None);
+                    state.write(Tree::Logins, hash.to_vec(), None);
                     let (tree, key, value) = session.write();
-                    core.write(tree, key, value);
+                    state.write(tree, key, value);
                 }
                 first
             })
@@ -187,7 +187,7 @@ impl Store {
     /// The session that a login link was made from, when both still live.
     fn session_behind(&self, hash: &[u8; 32]) -> Result<Option<Session>, Unavailable> {
         let record = self.record_of::<LoginRecord>(Tree::Logins, hash)?;
-        let Some(record) = record.filter(|record| record.expires_at > Millis::now()) else { return Ok(None) };
+        let Some(record) = record.filter(|record| record.expires_at > WallTime::now()) else { return Ok(None) };
         match self.open_login(hash, &record.session) {
             Some(id) => self.session(id.expose()),
             None => Ok(None),
@@ -202,14 +202,14 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`], also while too many are remembered.
-    pub async fn use_state(&self, nonce: [u8; 16], expires_at: Millis) -> Result<bool, Unavailable> {
-        self.commit(|core| {
-            if core.used_states.len() >= MAX_USED_STATES && !core.used_states.contains_key(&nonce) {
+    pub async fn use_state(&self, nonce: [u8; 16], expires_at: WallTime) -> Result<bool, Unavailable> {
+        self.commit(|state| {
+            if state.used_states.len() >= MAX_USED_STATES && !state.used_states.contains_key(&nonce) {
                 return Err(Unavailable { reason: "too many logins ended within minutes".into() });
             }
-            let first = core.used_states.insert(nonce, expires_at).is_none();
+            let first = state.used_states.insert(nonce, expires_at).is_none();
             if first {
-                core.write(Tree::States, nonce.to_vec(), Some(codec::encode(&expires_at)));
+                state.write(Tree::States, nonce.to_vec(), Some(codec::encode(&expires_at)));
             }
             Ok(first)
         })
@@ -221,7 +221,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`]; the rest is removed by the next sweep.
-    pub async fn sweep(&self, now: Millis) -> Result<usize, Unavailable> {
+    pub async fn sweep(&self, now: WallTime) -> Result<usize, Unavailable> {
         let mut count = 0;
         loop {
             // Whole trees are read, which an async worker must not wait for.
@@ -229,8 +229,8 @@ impl Store {
             let gathering = tokio::task::spawn_blocking(move || store.read(|engine| all_expired(engine, now)));
             let gone = gathering.await.map_err(|_| Unavailable { reason: "the sweep broke off".into() })??;
             for some in gone.chunks(SWEEP_AT_ONCE) {
-                let writes = |core: &mut super::core::Core| {
-                    some.iter().for_each(|(tree, key)| core.write(*tree, key.clone(), None));
+                let writes = |state: &mut super::state::State| {
+                    some.iter().for_each(|(tree, key)| state.write(*tree, key.clone(), None));
                 };
                 self.commit(writes).await?;
             }
@@ -240,11 +240,11 @@ impl Store {
             }
         }
         let codes = self
-            .commit(|core| {
-                core.used_states.retain(|_, expires_at| *expires_at > now);
+            .commit(|state| {
+                state.used_states.retain(|_, expires_at| *expires_at > now);
                 // Each taker has an answer by now, and the record was removed when the link was taken.
-                core.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
-                core.sweep_deletions(now)
+                state.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
+                state.sweep_deletions(now)
             })
             .await?;
         Ok(count + codes)
@@ -262,18 +262,18 @@ pub(super) fn login_context(hash: &[u8; 32]) -> Vec<u8> {
 }
 
 /// Keys of expired records, at most [`SWEEP_GATHERED`] of them.
-fn all_expired(engine: &Engine, now: Millis) -> Result<Vec<(Tree, Vec<u8>)>, Fault> {
+fn all_expired(engine: &Engine, now: WallTime) -> Result<Vec<(Tree, Vec<u8>)>, Fault> {
     let sessions = expired(engine, Tree::Sessions, now, |record: SessionRecord| record.expires_at);
     let logins = expired(engine, Tree::Logins, now, |record: LoginRecord| record.expires_at);
-    let states = expired(engine, Tree::States, now, |expires_at: Millis| expires_at);
+    let states = expired(engine, Tree::States, now, |expires_at: WallTime| expires_at);
     sessions.chain(logins).chain(states).take(SWEEP_GATHERED).collect()
 }
 
 fn expired<T: DeserializeOwned>(
     engine: &Engine,
     tree: Tree,
-    now: Millis,
-    ends: impl Fn(T) -> Millis,
+    now: WallTime,
+    ends: impl Fn(T) -> WallTime,
 ) -> impl Iterator<Item = Result<(Tree, Vec<u8>), Fault>> {
     let over = move |value: &[u8]| codec::decode::<T>(tree.name(), value).is_ok_and(|record| ends(record) <= now);
     engine.records(tree).filter_map(move |record| match record {

@@ -1,23 +1,23 @@
 //! The store on a real disk.
 
-mod chores;
+mod cleanups;
 mod committer;
 mod damage;
 mod earlier;
 mod erasure;
+mod events;
 mod folder;
 mod grants;
-mod notices;
 mod rotation;
 mod sessions;
 mod traces;
 
-use super::people::{NewAccount, NewLink};
+use super::persons::{NewAccount, NewLink};
 use super::unlink::{Revoking, Unlinking};
 use super::*;
-use crate::ledger::{Deed, Found, Stage};
-use crate::model::{AppUserId, Secret, UserId};
-use crate::model::{Cause, Generation, PageId};
+use crate::core::ledger::{Found, ObjectOp, Stage};
+use crate::core::model::{AppUserId, Secret, UserId};
+use crate::core::model::{Cause, Generation, PageId};
 
 fn keyring() -> Keyring {
     Keyring::new([7; 32], Vec::new())
@@ -78,7 +78,7 @@ async fn a_link_and_what_it_owes_survive_reopening() {
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     assert_eq!(item.body.as_ref(), b"{\"body\":1}");
     assert_eq!(store.counts().due, 1);
-    assert!(!store.settle(&link, &item, Some("etag".into()), Left::default()).await.unwrap());
+    assert!(!store.complete(&link, &item, Some("etag".into()), Left::default()).await.unwrap());
     assert_eq!(store.expectation(&link).etag.as_deref(), Some("etag"));
     store.close().await;
 }
@@ -162,11 +162,11 @@ async fn unlinking_forgets_the_token_and_owes_a_delete() {
     assert!(store.account(user, &person).is_some());
     assert_eq!(store.outbox_links(), vec![one.clone()]);
     let item = store.outbox_item(&one).await.unwrap().unwrap();
-    store.settle(&one, &item, None, Left::default()).await.unwrap();
+    store.complete(&one, &item, None, Left::default()).await.unwrap();
     assert!(store.outbox_links().is_empty());
     unlink(&store, &two, Unlinking { keep_objects: true, revoke: false }).await;
     assert!(store.account(user, &person).is_none(), "the last link takes the login with it");
-    assert_eq!(store.counts(), Counts { chores: [("unsubscribe", 2)].into(), ..Counts::default() });
+    assert_eq!(store.counts(), Counts { cleanups: [("unsubscribe", 2)].into(), ..Counts::default() });
     store.close().await;
 }
 
@@ -208,14 +208,14 @@ async fn an_entry_on_its_way_to_disk_is_waited_for_and_not_taken_for_damaged() {
     let link = link_one(&store, UserId::random(), 1).await;
     {
         // Decided, and not yet handed to the committer: what another task sees between the two.
-        let (mut core, body) = (store.lock(), b"on its way");
+        let (mut state, body) = (store.lock(), b"on its way");
         let found = Found { digest: [1; 32], body_len: body.len() as u32 };
-        let stage = core.entry(&link, |entry| {
+        let stage = state.entry(&link, |entry| {
             let claim = entry.claim(1000);
-            entry.stage(&claim, &found, false, Millis::now(), 1001)
+            entry.stage(&claim, &found, false, WallTime::now(), 1001)
         });
         let Some(Stage::Staged(_, changes)) = stage else { panic!("{stage:?}") };
-        core.apply(&link, changes, body);
+        state.apply(&link, changes, body);
     }
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     assert_eq!(item.body.as_ref(), b"on its way");
@@ -225,7 +225,7 @@ async fn an_entry_on_its_way_to_disk_is_waited_for_and_not_taken_for_damaged() {
 
 #[tokio::test]
 async fn news_about_an_old_token_is_not_held_against_a_new_one() {
-    use crate::health::Why;
+    use crate::core::health::ParkReason;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::random();
@@ -234,13 +234,13 @@ async fn news_about_an_old_token_is_not_held_against_a_new_one() {
     link_one(&store, user, 1).await;
     let new = held(&store, &link);
     assert!(new > old);
-    assert!(!store.park_link(&link, old, Why::Invalid).await.unwrap());
+    assert!(!store.park_link(&link, old, ParkReason::Invalid).await.unwrap());
     let learned = |record: &mut LinkRecord| record.refused_page_fields.push("hours".into());
     assert!(!store.update_link(&link, old, learned).await.unwrap());
     assert!(store.claim(&link, old).is_none(), "the mark of the new token is not answered for with the old one");
     let record = store.view(&link).unwrap().record;
     assert!(record.health.is_active() && record.refused_page_fields.is_empty());
-    assert!(store.park_link(&link, new, Why::Invalid).await.unwrap());
+    assert!(store.park_link(&link, new, ParkReason::Invalid).await.unwrap());
     assert!(!store.view(&link).unwrap().record.health.is_active());
     store.close().await;
 }
@@ -257,7 +257,7 @@ async fn a_generation_is_never_handed_out_twice() {
             let link = link_one(&store, user, n).await;
             assert_eq!(read_and_stage(&store, &link, 1, b"{}").await, StageOutcome::Staged);
             let item = store.outbox_item(&link).await.unwrap().unwrap();
-            store.settle(&link, &item, None, Left::default()).await.unwrap();
+            store.complete(&link, &item, None, Left::default()).await.unwrap();
             assert!(seen.insert(held(&store, &link)), "{seen:?}");
             unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
             let again = link_one(&store, user, n).await;

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::chores::Needs;
-use super::core::Core;
-use super::people::{forget_account_without_links, remove_account};
+use super::cleanups::Needs;
+use super::persons::{forget_account_without_links, remove_account};
 use super::records::{account_context, open_token};
 use super::seal::Keyring;
+use super::state::State;
 use super::{Store, Unavailable};
-use crate::chore::Chore;
-use crate::grant::Reach;
-use crate::model::{AppUserId, LinkKey, Millis, Secret};
+use crate::core::cleanup::Cleanup;
+use crate::core::grant::Reach;
+use crate::core::model::{AppUserId, LinkKey, Secret, WallTime};
 
 /// How links are to be removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,31 +45,31 @@ pub struct Unlinked {
 
 impl Store {
     /// Drops links: their tokens, their marks, what was staged, also those that a login under way would make. The objects are deleted unless they are to be kept; what
-    /// is left to do at Facebook is noted as [chores](crate::chore). One transaction.
+    /// is left to do at Facebook is noted as [cleanups](crate::core::cleanup). One transaction.
     ///
     /// # Errors
     /// [`Unavailable`].
     pub async fn unlink(&self, links: &[LinkKey], how: Unlinking) -> Result<Unlinked, Unavailable> {
-        self.commit(|core| {
+        self.commit(|state| {
             let keyring = self.inner.keyring();
-            let mut people: BTreeMap<Option<AppUserId>, Option<(Secret, Millis)>> = BTreeMap::new();
+            let mut people: BTreeMap<Option<AppUserId>, Option<(Secret, WallTime)>> = BTreeMap::new();
             let mut unlinked = Unlinked::default();
             // They may be gone by a decision before this one, which is still on its way to disk.
-            core.wait_for_queue();
+            state.wait_for_queue();
             for link in links {
-                core.note_unlinked(link);
-                let Some(record) = core.remove_link(link, !how.keep_objects) else { continue };
-                core.note_unsubscribe(&keyring, link, &record);
+                state.note_unlinked(link);
+                let Some(record) = state.remove_link(link, !how.keep_objects) else { continue };
+                state.note_unsubscribe(&keyring, link, &record);
                 let person = record.facebook_user.clone();
-                let token = person.as_ref().and_then(|person| newest_token(core, &keyring, person));
+                let token = person.as_ref().and_then(|person| newest_token(state, &keyring, person));
                 people.entry(person.clone()).or_insert(token);
                 if let Some(person) = &person {
-                    forget_account_without_links(core, link.user, person);
+                    forget_account_without_links(state, link.user, person);
                 }
                 unlinked.links.push(link.clone());
             }
             for (person, token) in people.into_iter().filter(|_| how.revoke) {
-                unlinked.revoking.push(revoke(core, &keyring, person, token));
+                unlinked.revoking.push(revoke(state, &keyring, person, token));
             }
             unlinked
         })
@@ -78,25 +78,34 @@ impl Store {
 }
 
 /// The person's newest user token, of whichever user of the platform, and when it was granted.
-fn newest_token(core: &Core, keyring: &Keyring, person: &AppUserId) -> Option<(Secret, Millis)> {
-    let theirs = core.accounts.iter().filter(|((_, p), _)| p == person);
+fn newest_token(state: &State, keyring: &Keyring, person: &AppUserId) -> Option<(Secret, WallTime)> {
+    let theirs = state.accounts.iter().filter(|((_, p), _)| p == person);
     let ((user, _), record) = theirs.max_by_key(|(_, record)| record.logged_in_at)?;
     let token = open_token(keyring, &account_context(*user, person), &record.token).ok()?;
     Some((token, record.logged_in_at))
 }
 
 /// The app is taken out of the person's account as a whole, so only when no link of theirs is left.
-fn revoke(core: &mut Core, keyring: &Keyring, person: Option<AppUserId>, token: Option<(Secret, Millis)>) -> Revoking {
+fn revoke(
+    state: &mut State,
+    keyring: &Keyring,
+    person: Option<AppUserId>,
+    token: Option<(Secret, WallTime)>,
+) -> Revoking {
     let Some(person) = person else { return Revoking::NobodyKnown };
-    let left = core.links_of_person(&person).len();
+    let left = state.links_of_person(&person).len();
     if left > 0 {
         return Revoking::StillLinked(person, left);
     }
     let Some((token, granted_at)) = token else { return Revoking::NoToken(person) };
-    core.note_chore(keyring, Chore::Revoke(person.clone()), Needs { person: Some(person.clone()), token, granted_at });
+    state.note_cleanup(
+        keyring,
+        Cleanup::Revoke(person.clone()),
+        Needs { person: Some(person.clone()), token, granted_at },
+    );
     // Logins without a link end with it, and so does one that is under way.
-    core.note_ended(&person, &[], Reach::All);
-    let theirs: Vec<_> = core.accounts.keys().filter(|(_, p)| *p == person).cloned().collect();
-    theirs.into_iter().for_each(|(user, person)| remove_account(core, user, &person));
+    state.note_ended(&person, &[], Reach::All);
+    let theirs: Vec<_> = state.accounts.keys().filter(|(_, p)| *p == person).cloned().collect();
+    theirs.into_iter().for_each(|(user, person)| remove_account(state, user, &person));
     Revoking::Asked(person)
 }

@@ -1,10 +1,10 @@
 //! The work of one link in the store: marked, claimed by a read, staged for Spaces, settled.
 
-use super::core::Core;
-use super::{Store, Unavailable, codec, notices};
-use crate::ledger::{Claim, Deed, Digest, Entry, Found, Marked, Stage, Staged};
-use crate::model::{Cause, Generation, LinkKey, Millis, PageId};
-use crate::page::data;
+use super::state::State;
+use super::{Store, Unavailable, codec, events};
+use crate::core::ledger::{Claim, Digest, Entry, Found, Marked, ObjectOp, Stage, Staged};
+use crate::core::model::{Cause, Generation, LinkKey, PageId, WallTime};
+use crate::sources::facebook::page_data;
 
 /// A reader's claim on a link; dropping it without staging gives the mark back.
 #[must_use]
@@ -48,7 +48,7 @@ pub struct OutboxItem {
     /// The bytes; empty for a delete.
     pub body: bytes::Bytes,
     /// What Spaces holds before it is carried out; `None` for a link that is gone.
-    pub(super) before: Option<notices::Before>,
+    pub(super) before: Option<events::Before>,
 }
 
 /// An outbox entry and what lies on disk for it.
@@ -62,9 +62,9 @@ impl Store {
     /// [`Unavailable`] when it could not be made durable; some of the marks may stand all the same.
     pub async fn mark_pages(&self, pages: &[PageId], cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
         let links: Vec<LinkKey> = {
-            let core = self.lock();
-            core.writable()?;
-            pages.iter().flat_map(|page| core.links_of(page)).collect()
+            let state = self.lock();
+            state.writable()?;
+            pages.iter().flat_map(|page| state.links_of(page)).collect()
         };
         self.mark_links(links, cause).await
     }
@@ -77,13 +77,13 @@ impl Store {
         if links.is_empty() {
             return Ok(links);
         }
-        self.commit(|core| {
+        self.commit(|state| {
             for link in &links {
-                if core.mark(link, cause) == Some(Marked::Pending) {
-                    core.wait_for_queue();
+                if state.mark(link, cause) == Some(Marked::Pending) {
+                    state.wait_for_queue();
                 }
-                if let Some(seq) = core.mark_seq(link) {
-                    core.note_when_durable(link.clone(), seq);
+                if let Some(seq) = state.mark_seq(link) {
+                    state.note_when_durable(link.clone(), seq);
                 }
             }
         })
@@ -94,10 +94,10 @@ impl Store {
     /// A read of this link with its token of this generation begins. `None` when it is not linked, or has another token.
     /// An earlier reader is fenced off.
     pub fn claim(&self, link: &LinkKey, generation: Generation) -> Option<ReadClaim> {
-        let mut core = self.lock();
-        let id = core.next_seq();
-        core.record(link).filter(|record| record.generation == generation)?;
-        let claim = core.entry(link, |entry| entry.claim(id))?;
+        let mut state = self.lock();
+        let id = state.next_seq();
+        state.record(link).filter(|record| record.generation == generation)?;
+        let claim = state.entry(link, |entry| entry.claim(id))?;
         Some(ReadClaim { store: self.clone(), link: link.clone(), claim: Some(claim) })
     }
 
@@ -121,15 +121,15 @@ impl Store {
         let link = claim.link.clone();
         let Some(held) = claim.claim.take() else { return Ok(StageOutcome::Superseded) };
         let found = Found { digest, body_len: u32::try_from(body.len()).unwrap_or(u32::MAX) };
-        self.commit(move |core| {
-            let (now, seq) = (Millis::now(), core.next_seq());
-            match core.entry(&link, |entry| entry.stage(&held, &found, force, now, seq)) {
+        self.commit(move |state| {
+            let (now, seq) = (WallTime::now(), state.next_seq());
+            match state.entry(&link, |entry| entry.stage(&held, &found, force, now, seq)) {
                 Some(Stage::Unchanged(changes)) => {
-                    core.apply(&link, changes, &[]);
+                    state.apply(&link, changes, &[]);
                     StageOutcome::Unchanged
                 }
                 Some(Stage::Staged(_, changes)) => {
-                    core.apply(&link, changes, &body);
+                    state.apply(&link, changes, &body);
                     StageOutcome::Staged
                 }
                 Some(Stage::Superseded) | None => StageOutcome::Superseded,
@@ -150,9 +150,9 @@ impl Store {
         // reach Spaces before it is durable: a crash would bring back the entry before it, and that would be written
         // over it; or it would undo the unlink whose object was deleted. And only what is missing behind everything
         // that was queued by now is damaged.
-        self.commit(Core::wait_for_queue).await?;
+        self.commit(State::wait_for_queue).await?;
         let before = self.before(link, generation)?;
-        if let (Deed::Put(_), Ok(body)) = (staged.deed, body) {
+        if let (ObjectOp::Put(_), Ok(body)) = (staged.op, body) {
             return Ok(Some(OutboxItem { staged, body, before }));
         }
         match self.look_into_outbox(link)? {
@@ -167,7 +167,7 @@ impl Store {
                     %damage,
                     "store [{link}]: the staged object is damaged ({damage}), reading the page again"
                 );
-                self.commit(|core| core.drop_staged(link, staged.seq)).await?;
+                self.commit(|state| state.drop_staged(link, staged.seq)).await?;
                 Err(Unavailable { reason: "the staged object was damaged".into() })
             }
         }
@@ -184,7 +184,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`]; the entry then stays and is carried out again.
-    pub async fn settle(
+    pub async fn complete(
         &self,
         link: &LinkKey,
         item: &OutboxItem,
@@ -192,17 +192,17 @@ impl Store {
         left: Left,
     ) -> Result<bool, Unavailable> {
         let done = &item.staged;
-        let fields = matches!(done.deed, Deed::Put(_)).then(|| data::fields_of_object(&item.body));
+        let fields = matches!(done.op, ObjectOp::Put(_)).then(|| page_data::fields_of_object(&item.body));
         let more = self
-            .commit(|core| {
-                let changes = core.entry(link, |e| e.settle(done.seq, done.deed, etag, Millis::now()))?;
-                core.apply(link, changes, &[]);
+            .commit(|state| {
+                let changes = state.entry(link, |e| e.complete(done.seq, done.op, etag, WallTime::now()))?;
+                state.apply(link, changes, &[]);
                 if let Some(fields) = &fields {
-                    core.note_fields(link, item, fields);
+                    state.note_fields(link, item, fields);
                 }
-                core.note_left(link, &done.person, left);
-                core.forget_if_settled(link);
-                core.entry(link, |entry| entry.staged().is_some())
+                state.note_left(link, &done.person, left);
+                state.forget_if_complete(link);
+                state.entry(link, |entry| entry.staged().is_some())
             })
             .await?;
         self.inner.progress.send_modify(|n| *n += 1);
@@ -214,7 +214,7 @@ impl Store {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Left {
     /// An earlier write without an answer may still take effect until then.
-    pub straggler_until: Option<Millis>,
+    pub straggler_until: Option<WallTime>,
     /// The bucket would not say whether it keeps older versions of the object.
     pub versions_unknown: bool,
 }

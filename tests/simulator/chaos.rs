@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pagesyncd::model::{Cause, Millis};
+use pagesyncd::core::model::{Cause, WallTime};
 
 use super::outside::Op;
 use super::page::PageMsg;
@@ -49,7 +49,7 @@ impl World {
         }
         let wait = self.chance.below(2 * self.plan.pause) + 1;
         let wait = if self.chance.percent(30) { wait % 60 } else { wait };
-        self.at(Millis(self.now.0 + wait), Event::Chaos);
+        self.at(WallTime(self.now.0 + wait), Event::Chaos);
     }
 
     fn anything(&mut self, page: usize) {
@@ -70,7 +70,7 @@ impl World {
     }
 
     fn race(&mut self, page: usize) {
-        let until = Millis(self.now.0 + self.chance.between(50, 10_000));
+        let until = WallTime(self.now.0 + self.chance.between(50, 10_000));
         match self.chance.below(100) {
             0..=74 => self.burst(page),
             75..=84 => self.spaces.slow_until = until,
@@ -83,7 +83,7 @@ impl World {
     }
 
     fn die(&mut self, page: usize) {
-        let until = Millis(self.now.0 + self.chance.between(50, 20_000));
+        let until = WallTime(self.now.0 + self.chance.between(50, 20_000));
         match self.chance.below(100) {
             0..=29 => self.at(self.now, Event::Change(page)),
             30..=84 => self.one_page_panics(),
@@ -93,7 +93,7 @@ impl World {
     }
 
     fn relink(&mut self, page: usize) {
-        let until = Millis(self.now.0 + self.chance.between(50, 20_000));
+        let until = WallTime(self.now.0 + self.chance.between(50, 20_000));
         match self.chance.below(100) {
             0..=4 => self.burst(page),
             5..=44 => self.unlink_page(page),
@@ -107,7 +107,7 @@ impl World {
 
     fn burst(&mut self, page: usize) {
         for _ in 0..self.chance.between(1, 4) {
-            let at = Millis(self.now.0 + self.chance.below(4_000));
+            let at = WallTime(self.now.0 + self.chance.below(4_000));
             self.at(at, Event::Change(page));
         }
     }
@@ -122,7 +122,7 @@ impl World {
     }
 
     fn come_and_go(&mut self, page: usize) {
-        let until = Millis(self.now.0 + self.chance.between(50, 20_000));
+        let until = WallTime(self.now.0 + self.chance.between(50, 20_000));
         match self.chance.below(100) {
             0..=4 => self.burst(page),
             5..=54 => self.begin_login(),
@@ -130,7 +130,7 @@ impl World {
             70..=79 => self.unlink_page(page),
             80..=84 => self.graph.slow_until = until,
             85..=89 => self.disk_slow_until = until,
-            90..=93 => self.disk_bad_until = Millis(self.now.0 + self.chance.between(20, 5_000)),
+            90..=93 => self.disk_bad_until = WallTime(self.now.0 + self.chance.between(20, 5_000)),
             94..=96 => self.one_page_panics(),
             _ => self.crash(),
         }
@@ -207,7 +207,7 @@ impl World {
 
     fn trouble(&mut self) {
         let long = if self.chance.percent(25) { 600_000 } else { 30_000 };
-        let until = Millis(self.now.0 + self.chance.between(50, long));
+        let until = WallTime(self.now.0 + self.chance.between(50, long));
         match self.chance.below(11) {
             0 => self.graph.down_until = until,
             1 => self.graph.throttled_until = until,
@@ -217,7 +217,7 @@ impl World {
             5 => self.spaces.slow_until = until,
             6 => self.spaces.ambiguous = self.chance.below(60),
             10 => self.tamper(),
-            7 | 8 => self.disk_bad_until = Millis(self.now.0 + self.chance.between(20, 5_000)),
+            7 | 8 => self.disk_bad_until = WallTime(self.now.0 + self.chance.between(20, 5_000)),
             _ => self.disk_slow_until = until,
         }
     }

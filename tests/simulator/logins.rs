@@ -1,11 +1,11 @@
 //! Logins, which take their time, and people who leave meanwhile: `src/linking.rs`, `src/store/grants.rs`,
 //! `src/store/told.rs` and `src/http/deletion.rs` in small. Which grants a decision ends is decided by the daemon's own
-//! [`pagesyncd::grant`].
+//! [`pagesyncd::core::grant`].
 
 use std::collections::BTreeMap;
 
-use pagesyncd::grant::{Reach, Ticket};
-use pagesyncd::model::{AppUserId, Millis};
+use pagesyncd::core::grant::{Reach, Ticket};
+use pagesyncd::core::model::{AppUserId, WallTime};
 
 use super::page::PageMsg;
 use super::store::{L, Record};
@@ -43,7 +43,7 @@ pub enum Leaving {
 pub struct Request {
     person: P,
     leaving: Leaving,
-    issued_at: Millis,
+    issued_at: WallTime,
     tries: u32,
 }
 
@@ -52,7 +52,7 @@ pub struct Request {
 pub struct Left {
     request: Request,
     order: u64,
-    until: Millis,
+    until: WallTime,
     /// The links that went or were parked, each with its token.
     links: Vec<(L, usize)>,
 }
@@ -62,7 +62,7 @@ pub struct Left {
 pub struct Decisions {
     order: u64,
     /// By person: order, the newest grant that is ended, how, and whether that was answered with success.
-    left: BTreeMap<P, Vec<(u64, Millis, Leaving, bool)>>,
+    left: BTreeMap<P, Vec<(u64, WallTime, Leaving, bool)>>,
     /// By link: when an unlink of it was decided last, and when one was that was answered.
     unlinked: BTreeMap<L, (u64, u64)>,
 }
@@ -74,8 +74,8 @@ impl Decisions {
     }
 
     /// Was this grant ended by something that was decided after its login had begun?
-    fn ended(&self, person: P, begun: u64, granted_at: Millis) -> bool {
-        let newer = |(order, until, ..): &&(u64, Millis, Leaving, bool)| *order > begun && granted_at <= *until;
+    fn ended(&self, person: P, begun: u64, granted_at: WallTime) -> bool {
+        let newer = |(order, until, ..): &&(u64, WallTime, Leaving, bool)| *order > begun && granted_at <= *until;
         self.left.get(&person).into_iter().flatten().any(|left| newer(&left))
     }
 
@@ -204,7 +204,7 @@ impl World {
             _ => self.chance.between(360_000, 4_000_000),
         };
         let request = Request { person, leaving, issued_at: self.now, tries: 0 };
-        self.at(Millis(self.now.0 + wait), Event::SignedRequest(request));
+        self.at(WallTime(self.now.0 + wait), Event::SignedRequest(request));
     }
 
     pub fn signed_request(&mut self, request: Request) {
@@ -233,7 +233,7 @@ impl World {
         let Ok(((), writes)) = decided else { return self.again(request) };
         self.figures.left += 1;
         let order = self.oracle.decisions.next();
-        let until = Millis(issued_at.0.min(now.0) + 5 * 60_000);
+        let until = WallTime(issued_at.0.min(now.0) + 5 * 60_000);
         self.oracle.decisions.left.entry(person).or_default().push((order, until, leaving, false));
         if leaving == Leaving::Delete {
             links.iter().for_each(|(l, _)| self.check_forgotten(*l));
@@ -246,7 +246,7 @@ impl World {
         if request.tries < 3 {
             let wait = self.chance.between(1_000, 60_000);
             let request = Request { tries: request.tries + 1, ..request };
-            self.at(Millis(self.now.0 + wait), Event::SignedRequest(request));
+            self.at(WallTime(self.now.0 + wait), Event::SignedRequest(request));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The daemon's decisions under a simulated world: no disk, no network, no clock, one seed.
 //!
-//! The pure rooms (ledger, page machine, upload queue, restart policy, schedule, backoff, digests) are the daemon's
+//! The pure modules (ledger, page machine, upload queue, restart policy, schedule, backoff, digests) are the daemon's
 //! own; what joins them in the daemon (store, page actor, uploader, supervisor) is mirrored in small. Around them:
 //! pages that change, a Graph and a Spaces that fail in every way known, a disk that forgets what was not flushed,
 //! people who link and unlink, and crashes. The oracle checks after every step, at rest, and once every page was
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use chance::Chance;
 use chaos::Flavour;
-use pagesyncd::model::Millis;
+use pagesyncd::core::model::WallTime;
 use world::{Event, Figures, Plan, World};
 
 /// Within this much virtual time after the last fault nothing is owed any more.
@@ -223,7 +223,7 @@ fn busiest(world: &mut World) -> (usize, usize) {
 }
 
 /// What begins now and lasts until then.
-type Outage = fn(&mut World, Millis);
+type Outage = fn(&mut World, WallTime);
 
 /// What an outage of ten minutes led to. Reads and writes in the busiest second; tries in vain.
 #[derive(Debug)]

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use pagesyncd::ledger::{Entry, Synced};
-use pagesyncd::model::{Cause, Millis};
-use pagesyncd::page::machine::{Ended, Input, Pace};
+use pagesyncd::core::ledger::{Entry, Synced};
+use pagesyncd::core::link::machine::{Ended, Input, Pace};
+use pagesyncd::core::model::{Cause, MonoTime};
 
 use super::chaos::Flavour;
 use super::logins::Decisions;
@@ -24,7 +24,7 @@ pub struct Oracle {
     stands_for: HashMap<u64, usize>,
     entries: HashMap<(L, u64), Body>,
     pub decisions: Decisions,
-    deaths: VecDeque<Millis>,
+    deaths: VecDeque<MonoTime>,
     reads: Second,
     writes: Second,
     budgets: HashMap<u64, Budget>,
@@ -36,11 +36,11 @@ pub struct Oracle {
 
 /// What happened within the last second.
 #[derive(Debug, Default)]
-struct Second(VecDeque<Millis>);
+struct Second(VecDeque<MonoTime>);
 
 impl Second {
     /// One more; how many there are.
-    fn count(&mut self, now: Millis) -> usize {
+    fn count(&mut self, now: MonoTime) -> usize {
         self.0.push_back(now);
         while self.0.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(1)) {
             self.0.pop_front();
@@ -52,7 +52,7 @@ impl Second {
 /// What a page may read: the token bucket as it is promised, apart from how it is made.
 #[derive(Debug)]
 struct Budget {
-    since: Millis,
+    since: MonoTime,
     burst: u64,
     refill: Duration,
     /// Reads that need no token: somebody waits for them, or they were paid for and failed.
@@ -61,11 +61,11 @@ struct Budget {
 }
 
 impl Budget {
-    fn new(pace: &Pace, free: u64, now: Millis) -> Self {
+    fn new(pace: &Pace, free: u64, now: MonoTime) -> Self {
         Budget { since: now, burst: pace.burst.into(), refill: pace.refill, free, reads: 0 }
     }
 
-    fn allowed(&self, now: Millis) -> u64 {
+    fn allowed(&self, now: MonoTime) -> u64 {
         let refilled = now.since(self.since).as_millis() / self.refill.as_millis().max(1);
         self.burst + refilled as u64 + self.free
     }
@@ -97,7 +97,7 @@ impl Oracle {
     }
 
     /// Is the budget of five deaths within ten minutes spent?
-    pub fn uploader_died(&mut self, now: Millis) -> bool {
+    pub fn uploader_died(&mut self, now: MonoTime) -> bool {
         self.deaths.push_back(now);
         while self.deaths.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(600)) {
             self.deaths.pop_front();
@@ -105,16 +105,16 @@ impl Oracle {
         self.deaths.len() > 5
     }
 
-    pub fn read_began(&mut self, now: Millis) {
+    pub fn read_began(&mut self, now: MonoTime) {
         self.herd = self.herd.max(self.reads.count(now));
     }
 
-    pub fn page_began(&mut self, instance: u64, pace: &Pace, now: Millis) {
+    pub fn page_began(&mut self, instance: u64, pace: &Pace, now: MonoTime) {
         self.budgets.insert(instance, Budget::new(pace, 0, now));
     }
 
     /// A page is told something; what that means for its budget.
-    pub fn page_told(&mut self, instance: u64, input: &Input, now: Millis) {
+    pub fn page_told(&mut self, instance: u64, input: &Input, now: MonoTime) {
         let Some(budget) = self.budgets.get_mut(&instance) else { return };
         match input {
             // A wish that stands from before is still free.
@@ -126,7 +126,7 @@ impl Oracle {
     }
 
     /// A page reads, and no poll: how many reads it has begun where so many are allowed.
-    pub fn page_reads(&mut self, instance: u64, now: Millis) -> Option<(u64, u64)> {
+    pub fn page_reads(&mut self, instance: u64, now: MonoTime) -> Option<(u64, u64)> {
         let budget = self.budgets.get_mut(&instance)?;
         budget.reads += 1;
         let allowed = budget.allowed(now);
@@ -142,7 +142,7 @@ impl World {
     /// Before a write of an object goes out.
     pub fn write_begins(&mut self, l: L, op: Op) {
         self.figures.writes += 1;
-        let second = self.oracle.writes.count(self.now);
+        let second = self.oracle.writes.count(self.mono());
         self.oracle.herd_of_writes = self.oracle.herd_of_writes.max(second);
         if self.carrying.values().any(|c| c.is_writing(l)) {
             self.fail(format!("link {l} is written by two at once"));

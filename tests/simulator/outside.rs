@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pagesyncd::ledger::Digest;
-use pagesyncd::model::Millis;
-use pagesyncd::page::data::{self, PageData};
+use pagesyncd::core::ledger::Digest;
+use pagesyncd::core::model::WallTime;
+use pagesyncd::sources::facebook::page_data::{self, PageData};
 use serde_json::json;
 
 use super::chance::Chance;
@@ -16,9 +16,9 @@ pub struct Graph {
     /// By page, by version: the content's number.
     pub versions: Vec<Vec<u64>>,
     digests: BTreeMap<u64, Digest>,
-    pub down_until: Millis,
-    pub throttled_until: Millis,
-    pub slow_until: Millis,
+    pub down_until: WallTime,
+    pub throttled_until: WallTime,
+    pub slow_until: WallTime,
     /// Every token ever given: alive or dead.
     pub tokens: Vec<bool>,
     /// The person and the page of each.
@@ -59,7 +59,7 @@ impl Graph {
             let said = json!({"id": "1", "name": format!("content {content}"), "phone": null,
                               "picture": {"data": {"url": format!("https://x/{noise}")}}});
             let page: PageData = said.as_object().cloned().unwrap_or_default();
-            data::digest(&page)
+            page_data::digest(&page)
         };
         *self.digests.entry(content).or_insert_with(|| compute(noise))
     }
@@ -117,15 +117,15 @@ pub struct Spaces {
     pub late: BTreeMap<L, bool>,
     /// The newest version whose write began, by key.
     pub newest: BTreeMap<L, usize>,
-    pub down_until: Millis,
-    pub misconfigured_until: Millis,
-    pub slow_until: Millis,
+    pub down_until: WallTime,
+    pub misconfigured_until: WallTime,
+    pub slow_until: WallTime,
     /// Percent of writes that end without an answer.
     pub ambiguous: u64,
 }
 
 impl Spaces {
-    pub fn fate(&self, now: Millis, chance: &mut Chance) -> Fate {
+    pub fn fate(&self, now: WallTime, chance: &mut Chance) -> Fate {
         let took = if now < self.slow_until { chance.between(500, 9_000) } else { chance.between(5, 200) };
         let refused = |answer| Fate { applied_after: None, answered_after: took, answer };
         if now < self.misconfigured_until {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use pagesyncd::ledger::{Claim, Digest, Found, Mark, Stage};
-use pagesyncd::model::Cause;
-use pagesyncd::page::machine::{Ended, Input, Machine, Read};
-use pagesyncd::page::schedule;
+use pagesyncd::core::ledger::{Claim, Digest, Found, Mark, Stage};
+use pagesyncd::core::link::machine::{Ended, Input, Machine, Read};
+use pagesyncd::core::link::schedule;
+use pagesyncd::core::model::{Cause, MonoTime, WallTime};
 
 use super::chaos::Flavour;
 use super::store::{Body, L};
@@ -79,15 +79,16 @@ impl World {
     pub fn new_page(&mut self, l: L, spread: Duration) -> u64 {
         let place = schedule::place(&self.keys[l]);
         let read_at = self.store.core.ledger.get(&l).and_then(|e| e.synced().read_at);
-        let poll_at = schedule::first_poll(place, self.pace.poll_interval, read_at, spread, self.now);
+        let poll_at =
+            schedule::first_poll(place, self.pace.poll_interval, read_at.map(|at| MonoTime(at.0)), spread, self.mono());
         let machine = Machine::new(self.pace.clone(), place, poll_at);
         let (alarm, job_number) = (0, 0);
         let mut page = Page { link: l, machine, token: None, alarm, job: None, job_number, last_cause: Cause::Poll };
         if !self.load(&mut page) {
-            page.machine.step(self.now, Input::Parked, 0.0);
+            page.machine.step(self.mono(), Input::Parked, 0.0);
         }
         let instance = self.fresh();
-        self.oracle.page_began(instance, &self.pace, self.now);
+        self.oracle.page_began(instance, &self.pace, self.mono());
         self.pages.insert(instance, page);
         instance
     }
@@ -127,7 +128,7 @@ impl World {
                 self.step_page(instance, Input::Repaced(pace));
             }
             PageMsg::Verify(wait) => {
-                let at = self.now.plus(wait);
+                let at = self.mono().plus(wait);
                 self.page(instance).machine.verify_by(at);
                 self.step_page(instance, Input::Woke);
             }
@@ -186,7 +187,7 @@ impl World {
     }
 
     fn step_page(&mut self, instance: u64, input: Input) {
-        let (now, jitter) = (self.now, self.chance.unit());
+        let (now, jitter) = (self.mono(), self.chance.unit());
         self.oracle.page_told(instance, &input, now);
         if let Some(read) = self.page(instance).machine.step(now, input, jitter) {
             if read.prompt
@@ -210,7 +211,7 @@ impl World {
         if self.has_another_token(instance) {
             return self.relinked(instance);
         }
-        let (now, jitter, id) = (self.now, self.chance.unit(), self.fresh());
+        let (now, jitter, id) = (self.mono(), self.chance.unit(), self.fresh());
         self.cut_job(instance);
         let page = self.page(instance);
         let Some(token) = page.token else {
@@ -321,7 +322,7 @@ impl World {
         job.claim = Some(entry.claim(claim));
         job.seen = self.graph.version(self.page_of(job.link));
         self.figures.reads += 1;
-        let now = self.now;
+        let now = self.mono();
         self.oracle.read_began(now);
         let slow = self.now < self.graph.slow_until;
         let took = if slow { self.chance.between(1_000, 15_000) } else { self.chance.between(20, 600) };
@@ -357,7 +358,8 @@ impl World {
     }
 
     fn expectation(&self, l: L) -> Expected {
-        let of = |e: &pagesyncd::ledger::Entry| (e.synced().digest, e.synced().etag.clone(), e.staged().is_some());
+        let of =
+            |e: &pagesyncd::core::ledger::Entry| (e.synced().digest, e.synced().etag.clone(), e.staged().is_some());
         self.store.core.ledger.get(&l).map(of).unwrap_or_default()
     }
 
@@ -371,13 +373,13 @@ impl World {
     /// Decides the stage; the job goes on when that is durable.
     fn stage(&mut self, id: u64, job: &mut Job, force: bool) -> Option<Ended> {
         let claim = job.claim.take()?;
-        let (link, now, body_id) = (job.link, self.now, self.fresh());
+        let (link, now, body_id) = (job.link, self.mono(), self.fresh());
         let found = Found { digest: job.digest, body_len: 1 };
         let body = Body { id: body_id, link, version: job.seen };
         let decided = self.store.decide(|core| {
             let seq = core.next_seq();
             let entry = core.ledger.get_mut(&link)?;
-            match entry.stage(&claim, &found, force, now, seq) {
+            match entry.stage(&claim, &found, force, WallTime(now.0), seq) {
                 Stage::Unchanged(changes) => {
                     let coming = entry.staged().map(|s| s.seq);
                     core.apply(link, changes, None);

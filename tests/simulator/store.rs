@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use pagesyncd::grant::Endings;
-use pagesyncd::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
-use pagesyncd::model::{Cause, Millis};
+use pagesyncd::core::grant::Endings;
+use pagesyncd::core::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
+use pagesyncd::core::model::{Cause, WallTime};
 
 use super::logins::P;
 
@@ -19,7 +19,7 @@ pub struct Record {
     pub token: usize,
     pub parked: bool,
     pub person: P,
-    pub granted_at: Millis,
+    pub granted_at: WallTime,
     pub login: u64,
     /// Not of the daemon: the position of the login in the order of everything.
     pub begun: u64,
@@ -144,7 +144,7 @@ impl Core {
         Some((std::mem::take(&mut self.writes), notes))
     }
 
-    pub fn mark(&mut self, l: L, cause: Cause, now: Millis) {
+    pub fn mark(&mut self, l: L, cause: Cause, now: WallTime) {
         if !self.records.contains_key(&l) {
             return;
         }
@@ -176,7 +176,7 @@ impl Core {
         }
     }
 
-    pub fn put_link(&mut self, l: L, record: Record, now: Millis) {
+    pub fn put_link(&mut self, l: L, record: Record, now: WallTime) {
         self.records.insert(l, record);
         self.writes.push(Write::Link(l, Some(record)));
         self.mark(l, Cause::Link, now);
@@ -192,7 +192,7 @@ impl Core {
         true
     }
 
-    pub fn remove_link(&mut self, l: L, keep: bool, now: Millis) -> bool {
+    pub fn remove_link(&mut self, l: L, keep: bool, now: WallTime) -> bool {
         if self.records.remove(&l).is_none() {
             return false;
         }
@@ -201,20 +201,20 @@ impl Core {
         let seq = self.next_seq();
         let changes = self.ledger.entry(l).or_default().forget(!keep, None, now, seq);
         self.apply(l, changes, None);
-        self.forget_if_settled(l);
+        self.forget_if_complete(l);
         true
     }
 
-    pub fn drop_staged(&mut self, l: L, seq: u64, now: Millis) {
+    pub fn drop_staged(&mut self, l: L, seq: u64, now: WallTime) {
         let mark = self.next_seq();
         if let Some(entry) = self.ledger.get_mut(&l) {
             let changes = entry.discard(seq, now, mark);
             self.apply(l, changes, None);
         }
-        self.forget_if_settled(l);
+        self.forget_if_complete(l);
     }
 
-    pub fn forget_if_settled(&mut self, l: L) {
+    pub fn forget_if_complete(&mut self, l: L) {
         let owed = self.ledger.get(&l).is_some_and(|e| e.owed_since().is_some());
         if !owed && !self.records.contains_key(&l) && self.ledger.remove(&l).is_some() {
             self.writes.push(Write::Synced(l, None));

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pagesyncd::page::schedule;
-use pagesyncd::restart::{ActorKind, Verdict};
+use pagesyncd::core::link::schedule;
+use pagesyncd::core::model::MonoTime;
+use pagesyncd::core::restart::{ActorKind, Verdict};
 
 use super::page::PageMsg;
 use super::store::{Core, L};
@@ -79,7 +80,7 @@ impl World {
         self.directory.remove(&l);
         let jitter = self.chance.unit();
         let history = self.histories.entry(l).or_default();
-        match history.failed(&ActorKind::Page.policy(), self.now, jitter) {
+        match history.failed(&ActorKind::Page.policy(), MonoTime(self.now.0), jitter) {
             Verdict::Restart { after } => {
                 self.soon(after.as_millis() as u64, Event::Supervisor(SupervisorMsg::RespawnPage(l)));
             }
@@ -88,7 +89,7 @@ impl World {
     }
 
     fn uploader_died(&mut self) {
-        let (now, jitter) = (self.now, self.chance.unit());
+        let (now, jitter) = (self.mono(), self.chance.unit());
         let spent = self.oracle.uploader_died(now);
         match self.uploader_history.failed(&ActorKind::Uploader.policy(), now, jitter) {
             Verdict::Restart { .. } if spent => self.fail("the uploader came back beyond its budget".into()),

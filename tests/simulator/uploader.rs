@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use pagesyncd::ledger::{Deed, Staged};
-use pagesyncd::upload::queue::{Outcome, Queue};
+use pagesyncd::core::ledger::{ObjectOp, Staged};
+use pagesyncd::core::model::{MonoTime, WallTime};
+use pagesyncd::core::upload_queue::{Outcome, Queue};
 
 use super::outside::{Answer, Op, SPACES_TIMEOUT};
 use super::page::PageMsg;
@@ -68,14 +69,14 @@ impl World {
             return;
         }
         match message {
-            UploaderMsg::Staged(l) => uploader.queue.add(self.keys[l].clone(), self.now),
+            UploaderMsg::Staged(l) => uploader.queue.add(self.keys[l].clone(), MonoTime(self.now.0)),
             UploaderMsg::Woke(alarm) if alarm != uploader.alarm => return,
             UploaderMsg::Woke(_) => {}
             UploaderMsg::Done(l, ended) => self.upload_done(l, ended),
             UploaderMsg::Refill => self.refill(),
             UploaderMsg::Reloaded => {
                 uploader.queue.set_limit(self.limit);
-                uploader.queue.retry_now(self.now);
+                uploader.queue.retry_now(MonoTime(self.now.0));
             }
         }
         self.go_on();
@@ -84,12 +85,12 @@ impl World {
     fn refill(&mut self) {
         let Some((_, uploader)) = &mut self.uploader else { return };
         for (l, _) in self.store.core.ledger.iter().filter(|(_, e)| e.staged().is_some()) {
-            uploader.queue.add(self.keys[*l].clone(), self.now);
+            uploader.queue.add(self.keys[*l].clone(), MonoTime(self.now.0));
         }
     }
 
     fn go_on(&mut self) {
-        let now = self.now;
+        let now = MonoTime(self.now.0);
         loop {
             let Some((instance, uploader)) = &mut self.uploader else { return };
             let (instance, next) = (*instance, uploader.queue.next(now));
@@ -110,7 +111,7 @@ impl World {
     }
 
     fn upload_done(&mut self, l: L, ended: Ended) {
-        let (now, jitter) = (self.now, self.chance.unit());
+        let (now, jitter) = (MonoTime(self.now.0), self.chance.unit());
         let Some((_, uploader)) = &mut self.uploader else { return };
         uploader.queue.done(&self.keys[l], ended.outcome, now, jitter);
         if ended.unanswered {
@@ -140,10 +141,10 @@ impl World {
     fn load_and_write(&mut self, id: u64, l: L) {
         let Some(staged) = self.store.core.staged(l).cloned() else { return self.carried_out(id, NOTHING) };
         let body = self.store.disk.bodies.get(&(l, staged.seq)).copied();
-        let op = match (staged.deed, body) {
+        let op = match (staged.op, body) {
             // The engine is gone while the store is being opened again.
             _ if self.store.core.down => return self.carried_out(id, LOCAL),
-            (Deed::Put(_), Some(body)) => Op::Put(body),
+            (ObjectOp::Put(_), Some(body)) => Op::Put(body),
             _ => return self.wait_for_disk(id, staged.seq),
         };
         self.write(id, l, staged, op);
@@ -161,11 +162,11 @@ impl World {
         match self.store.disk.bodies.get(&(l, staged.seq)).copied() {
             _ if !ok || self.store.core.down => self.carried_out(id, LOCAL),
             _ if staged.seq != seq => self.carried_out(id, LOCAL),
-            _ if staged.deed == Deed::Delete => self.write(id, l, staged, Op::Delete),
+            _ if staged.op == ObjectOp::Delete => self.write(id, l, staged, Op::Delete),
             Some(body) => self.write(id, l, staged, Op::Put(body)),
             None => {
-                let now = self.now;
-                if let Ok(((), writes)) = self.store.decide(|core| core.drop_staged(l, seq, now)) {
+                let now = self.mono();
+                if let Ok(((), writes)) = self.store.decide(|core| core.drop_staged(l, seq, WallTime(now.0))) {
                     self.wait(writes, Waiter::Dropped { write: id });
                 }
             }
@@ -187,7 +188,7 @@ impl World {
         let body = if let Op::Put(body) = op { Some(body.id) } else { None };
         self.carrying.entry(id).and_modify(|c| (c.staged, c.body) = (Some(staged), body));
         if let Some(after) = fate.applied_after {
-            let at = pagesyncd::model::Millis(self.now.0 + after);
+            let at = WallTime(self.mono().0 + after);
             let life = self.life;
             self.at(at, Event::Applied { l, op, life, write: id });
         }
@@ -196,7 +197,7 @@ impl World {
 
     fn spaces_answered(&mut self, id: u64, answer: Answer) {
         let Some(carry) = self.carrying.get(&id) else { return };
-        let (link, now) = (carry.link, self.now);
+        let (link, now) = (carry.link, self.mono());
         let Some(done) = carry.staged.clone() else { return };
         let etag = carry.body.map(|b| b.to_string());
         let failed = |outcome, unanswered| Ended { outcome, unanswered };
@@ -207,9 +208,9 @@ impl World {
             Answer::Done => {
                 let decided = self.store.decide(|core| {
                     let entry = core.ledger.get_mut(&link)?;
-                    let changes = entry.settle(done.seq, done.deed, etag, now);
+                    let changes = entry.complete(done.seq, done.op, etag, WallTime(now.0));
                     core.apply(link, changes, None);
-                    core.forget_if_settled(link);
+                    core.forget_if_complete(link);
                     core.ledger.get(&link).map(|e| e.staged().is_some())
                 });
                 match decided {

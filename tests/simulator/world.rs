@@ -7,9 +7,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
-use pagesyncd::model::{Cause, LinkKey, Millis, UserId};
-use pagesyncd::page::machine::Pace;
-use pagesyncd::restart::History;
+use pagesyncd::core::link::machine::Pace;
+use pagesyncd::core::model::{Cause, LinkKey, MonoTime, UserId, WallTime};
+use pagesyncd::core::restart::History;
 
 use super::chance::Chance;
 use super::chaos::Flavour;
@@ -118,7 +118,7 @@ pub struct Figures {
 
 #[derive(Debug, Clone, PartialEq)]
 struct Due {
-    at: Millis,
+    at: WallTime,
     order: u64,
     life: Option<u64>,
     event: Event,
@@ -138,19 +138,19 @@ impl Ord for Due {
 
 pub struct World {
     pub plan: Plan,
-    pub now: Millis,
+    pub now: WallTime,
     pub chance: Chance,
     pub figures: Figures,
     heap: BinaryHeap<Reverse<Due>>,
     order: u64,
-    fifo: HashMap<u64, Millis>,
-    pub faults_end: Millis,
+    fifo: HashMap<u64, WallTime>,
+    pub faults_end: WallTime,
     // The outside.
     pub keys: Vec<LinkKey>,
     pub graph: Graph,
     pub spaces: Spaces,
-    pub disk_bad_until: Millis,
-    pub disk_slow_until: Millis,
+    pub disk_bad_until: WallTime,
+    pub disk_slow_until: WallTime,
     // The process.
     pub life: u64,
     pub up: bool,
@@ -174,6 +174,11 @@ pub struct World {
 }
 
 impl World {
+    /// The monotonic clock, which shows here what the wall clock shows.
+    pub fn mono(&self) -> MonoTime {
+        MonoTime(self.now.0)
+    }
+
     pub fn new(plan: Plan, seed: u64) -> Self {
         let mut chance = Chance::new(seed);
         let mut graph = Graph::default();
@@ -181,7 +186,7 @@ impl World {
         let number = |l: usize| (1_000 + l % plan.pages).to_string().parse().expect("digits");
         let user = |l: usize| UserId(uuid::Uuid::from_u128(0x5151 + (l / plan.pages) as u128));
         let keys = (0..plan.users * plan.pages).map(|l| LinkKey::new(user(l), number(l))).collect();
-        let now = Millis(1_795_341_600_000 + chance.below(86_400_000));
+        let now = WallTime(1_795_341_600_000 + chance.below(86_400_000));
         let (debounce, burst, refill) = match plan.flavour {
             Flavour::Racing => (100, 50, 200),
             Flavour::Dying | Flavour::Relinking | Flavour::Leaving => (100, 3, 1_000),
@@ -201,8 +206,8 @@ impl World {
             keys,
             graph,
             spaces: Spaces::default(),
-            disk_bad_until: Millis(0),
-            disk_slow_until: Millis(0),
+            disk_bad_until: WallTime(0),
+            disk_slow_until: WallTime(0),
             life: 0,
             up: false,
             store: Store::new(),
@@ -244,24 +249,24 @@ impl World {
         self.store.core.records.keys().copied().filter(|l| self.page_of(*l) == page).collect()
     }
 
-    fn push(&mut self, at: Millis, life: Option<u64>, event: Event) {
+    fn push(&mut self, at: WallTime, life: Option<u64>, event: Event) {
         self.order += 1;
         self.heap.push(Reverse(Due { at: at.max(self.now), order: self.order, life, event }));
     }
 
     /// Something of the outside.
-    pub fn at(&mut self, at: Millis, event: Event) {
+    pub fn at(&mut self, at: WallTime, event: Event) {
         self.push(at, None, event);
     }
 
     /// Something of this life, in so many milliseconds.
     pub fn soon(&mut self, ms: u64, event: Event) {
-        self.push(Millis(self.now.0 + ms), Some(self.life), event);
+        self.push(WallTime(self.now.0 + ms), Some(self.life), event);
     }
 
     /// A message: a little later, and in order with the others to the same mailbox.
     pub fn send(&mut self, mailbox: u64, event: Event) {
-        let at = Millis(self.now.0 + self.chance.below(3));
+        let at = WallTime(self.now.0 + self.chance.below(3));
         let at = at.max(self.fifo.get(&mailbox).copied().unwrap_or_default());
         self.fifo.insert(mailbox, at);
         self.push(at, Some(self.life), event);
@@ -281,7 +286,7 @@ impl World {
         self.send(0, Event::Supervisor(message));
     }
 
-    pub fn next_at(&self) -> Option<Millis> {
+    pub fn next_at(&self) -> Option<WallTime> {
         self.heap.peek().map(|d| d.0.at)
     }
 
@@ -321,7 +326,7 @@ impl World {
                 self.graph.change(page, if racing { 75 } else { 35 }, &mut self.chance);
                 let wait = self.chance.below(if racing { 300 } else { 3_000 });
                 if self.chance.percent(85) {
-                    self.at(Millis(self.now.0 + wait), Event::Deliver { page, tries: 0 });
+                    self.at(WallTime(self.now.0 + wait), Event::Deliver { page, tries: 0 });
                 }
             }
             Event::Deliver { page, tries } => self.deliver(page, tries),
@@ -416,7 +421,7 @@ impl World {
     fn redeliver(&mut self, page: usize, tries: u32) {
         if tries < 3 && self.chance.percent(70) {
             let wait = self.chance.between(1_000, 120_000);
-            self.at(Millis(self.now.0 + wait), Event::Deliver { page, tries: tries + 1 });
+            self.at(WallTime(self.now.0 + wait), Event::Deliver { page, tries: tries + 1 });
         }
     }
 
@@ -509,7 +514,7 @@ impl World {
         self.writing.clear();
         self.oracle.process_ended();
         let down = self.chance.between(100, 20_000);
-        self.at(Millis(self.now.0 + down), Event::Start);
+        self.at(WallTime(self.now.0 + down), Event::Start);
     }
 
     pub fn fresh(&mut self) -> u64 {

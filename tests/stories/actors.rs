@@ -7,86 +7,86 @@ use pagesyncd::sandbox::fault::Fault;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::town::{Town, delivery, object_key, until};
+use crate::harness::{Harness, delivery, object_key, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_panics_comes_back_and_its_neighbours_notice_nothing() {
-    let mut town = Town::plan().drills().start().await;
-    town.expect_panics("drill:");
-    let user = town.linked().await;
-    let pages = town.pages();
+async fn a_page_that_panics_comes_back_and_its_neighbours_event_nothing() {
+    let mut harness = Harness::plan().drills().start().await;
+    harness.expect_panics("drill:");
+    let user = harness.linked().await;
+    let pages = harness.pages();
     let restarts = "pagesyncd_actor_restarts_total{actor=\"page\"}";
     for round in 1..=2 {
-        town.drill(&format!("page/{}", pages[0])).await;
-        until("the page died", async || town.metric(restarts).await == f64::from(round)).await;
+        harness.drill(&format!("page/{}", pages[0])).await;
+        until("the page died", async || harness.metric(restarts).await == f64::from(round)).await;
         for page in &pages {
-            town.world().edit_page(page, "name", format!("Round {round} of {page}").into()).unwrap();
+            harness.world().edit_page(page, "name", format!("Round {round} of {page}").into()).unwrap();
         }
-        town.until_true(user, &pages[1..]).await;
-        town.until_true(user, &pages).await;
+        harness.until_true(user, &pages[1..]).await;
+        harness.until_true(user, &pages).await;
     }
-    assert_eq!(town.metric(restarts).await, 2.0);
-    assert_eq!(town.metric("pagesyncd_links{health=\"active\"}").await, 6.0);
-    town.settle().await;
-    town.finish().await;
+    assert_eq!(harness.metric(restarts).await, 2.0);
+    assert_eq!(harness.metric("pagesyncd_links{health=\"active\"}").await, 6.0);
+    harness.complete().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mark_made_while_its_page_is_dead_is_found_by_the_next_one() {
-    let mut town = Town::plan().drills().start().await;
-    town.expect_panics("drill:");
-    let user = town.linked().await;
-    let page = town.nth(0);
-    town.world().edit_page(&page, "name", "Told to nobody".into()).unwrap();
-    town.drill(&format!("page/{page}")).await;
-    until("the page is true again", async || town.is_true(user, &page)).await;
-    town.settle().await;
-    town.finish().await;
+    let mut harness = Harness::plan().drills().start().await;
+    harness.expect_panics("drill:");
+    let user = harness.linked().await;
+    let page = harness.nth(0);
+    harness.world().edit_page(&page, "name", "Told to nobody".into()).unwrap();
+    harness.drill(&format!("page/{page}")).await;
+    until("the page is true again", async || harness.is_true(user, &page)).await;
+    harness.complete().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_uploader_that_panics_is_followed_by_one_that_knows_what_is_owed() {
-    let mut town = Town::plan().drills().start().await;
-    town.expect_panics("drill:");
-    let user = town.linked().await;
-    let pages = town.pages();
-    town.world().set_fault(Fault::SpacesRefused, true);
+    let mut harness = Harness::plan().drills().start().await;
+    harness.expect_panics("drill:");
+    let user = harness.linked().await;
+    let pages = harness.pages();
+    harness.world().set_fault(Fault::SpacesRefused, true);
     for page in &pages {
-        town.world().edit_page(page, "name", format!("Owed {page}").into()).unwrap();
+        harness.world().edit_page(page, "name", format!("Owed {page}").into()).unwrap();
     }
-    until("everything is owed", async || town.status().await["outbox"] == 6).await;
-    town.drill("uploader").await;
+    until("everything is owed", async || harness.status().await["outbox"] == 6).await;
+    harness.drill("uploader").await;
     let restarts = "pagesyncd_actor_restarts_total{actor=\"uploader\"}";
-    until("the uploader died", async || town.metric(restarts).await == 1.0).await;
-    assert_eq!(town.status().await["outbox"], 6);
-    town.world().clear_faults();
-    town.until_true(user, &pages).await;
-    town.settle().await;
-    town.finish().await;
+    until("the uploader died", async || harness.metric(restarts).await == 1.0).await;
+    assert_eq!(harness.status().await["outbox"], 6);
+    harness.world().clear_faults();
+    harness.until_true(user, &pages).await;
+    harness.complete().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_uploader_that_panics_in_the_midst_of_writes_writes_no_object_twice_at_once() {
-    let mut town = Town::plan().drills().start().await;
-    town.expect_panics("drill:");
-    let user = town.linked().await;
-    let pages = town.pages();
-    town.world().set_latency(std::time::Duration::from_millis(700));
-    town.world().set_fault(Fault::SpacesSlow, true);
+    let mut harness = Harness::plan().drills().start().await;
+    harness.expect_panics("drill:");
+    let user = harness.linked().await;
+    let pages = harness.pages();
+    harness.world().set_latency(std::time::Duration::from_millis(700));
+    harness.world().set_fault(Fault::SpacesSlow, true);
     for page in &pages {
-        town.world().edit_page(page, "name", format!("Slowly {page}").into()).unwrap();
+        harness.world().edit_page(page, "name", format!("Slowly {page}").into()).unwrap();
     }
-    until("writes are under way", async || town.status().await["outbox"] == 6).await;
-    town.drill("uploader").await;
+    until("writes are under way", async || harness.status().await["outbox"] == 6).await;
+    harness.drill("uploader").await;
     for page in &pages {
-        town.world().edit_page(page, "name", format!("Slowly again {page}").into()).unwrap();
+        harness.world().edit_page(page, "name", format!("Slowly again {page}").into()).unwrap();
     }
-    town.until_true(user, &pages).await;
-    town.settle().await;
+    harness.until_true(user, &pages).await;
+    harness.complete().await;
     for page in &pages {
-        assert_eq!(town.world().max_concurrent_puts(&object_key(user, page)), 1);
+        assert_eq!(harness.world().max_concurrent_puts(&object_key(user, page)), 1);
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 /// One request on a connection of its own.
@@ -101,9 +101,9 @@ async fn knock(address: &str) -> std::io::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_panics_comes_back_on_its_socket_and_refuses_nobody() {
-    let mut town = Town::plan().drills().start().await;
-    town.expect_panics("drill:");
-    let address = town.base.strip_prefix("http://").unwrap().to_owned();
+    let mut harness = Harness::plan().drills().start().await;
+    harness.expect_panics("drill:");
+    let address = harness.base.strip_prefix("http://").unwrap().to_owned();
     let (over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let callers: Vec<_> = (0..4)
         .map(|_| {
@@ -121,8 +121,8 @@ async fn a_listener_that_panics_comes_back_on_its_socket_and_refuses_nobody() {
     for round in 1..=2 {
         let before = served.load(Ordering::Relaxed);
         until("callers are served", async || served.load(Ordering::Relaxed) > before + 20).await;
-        town.drill("listener").await;
-        until("the listener died", async || town.metric(restarts).await == f64::from(round)).await;
+        harness.drill("listener").await;
+        until("the listener died", async || harness.metric(restarts).await == f64::from(round)).await;
         let before = served.load(Ordering::Relaxed);
         until("callers are served again", async || served.load(Ordering::Relaxed) > before + 20).await;
     }
@@ -130,57 +130,57 @@ async fn a_listener_that_panics_comes_back_on_its_socket_and_refuses_nobody() {
     for caller in callers {
         caller.await.unwrap().unwrap();
     }
-    let user = town.linked().await;
-    town.until_true(user, &town.pages()).await;
-    town.finish().await;
+    let user = harness.linked().await;
+    harness.until_true(user, &harness.pages()).await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_panics_comes_back_and_one_that_does_it_twice_ends_the_process() {
-    let mut town = Town::plan().drills().start().await;
-    town.expect_panics("drill:");
-    town.expect_errors("store: its thread");
-    town.expect_errors("]: cannot write (");
-    let user = town.linked().await;
-    let page = town.nth(0);
-    town.world().set_fault(Fault::WebhooksLost, true);
-    let pid = town.daemon.pid();
+    let mut harness = Harness::plan().drills().start().await;
+    harness.expect_panics("drill:");
+    harness.expect_errors("store: its thread");
+    harness.expect_errors("]: cannot write (");
+    let user = harness.linked().await;
+    let page = harness.nth(0);
+    harness.world().set_fault(Fault::WebhooksLost, true);
+    let pid = harness.daemon.pid();
     for round in 0..2 {
-        town.drill("store").await;
-        town.world().edit_page(&page, "name", format!("Told in round {round}").into()).unwrap();
-        assert_eq!(town.deliver(delivery(&[&page])).await.status, 503, "its commit panicked");
-        until("deliveries are taken again", async || town.deliver(delivery(&[&page])).await.status == 200).await;
-        town.until_true(user, std::slice::from_ref(&page)).await;
-        town.settle().await;
+        harness.drill("store").await;
+        harness.world().edit_page(&page, "name", format!("Told in round {round}").into()).unwrap();
+        assert_eq!(harness.deliver(delivery(&[&page])).await.status, 503, "its commit panicked");
+        until("deliveries are taken again", async || harness.deliver(delivery(&[&page])).await.status == 200).await;
+        harness.until_true(user, std::slice::from_ref(&page)).await;
+        harness.complete().await;
     }
-    assert_eq!(town.daemon.pid(), pid);
-    town.drill("store").await;
-    town.drill("store").await;
-    town.deliver(delivery(&[&page])).await;
+    assert_eq!(harness.daemon.pid(), pid);
+    harness.drill("store").await;
+    harness.drill("store").await;
+    harness.deliver(delivery(&[&page])).await;
     // The next commit, of any caller, is the second one.
-    let next = town.http.post(format!("{}/facebook/webhook", town.base));
-    let body = delivery(&[&town.nth(1)]);
-    let next = next.header("x-hub-signature-256", town.world().sign(body.as_bytes())).body(body);
+    let next = harness.http.post(format!("{}/facebook/webhook", harness.base));
+    let body = delivery(&[&harness.nth(1)]);
+    let next = next.header("x-hub-signature-256", harness.world().sign(body.as_bytes())).body(body);
     until("the process ends", async || {
         // The daemon may be gone by now.
         let _ = next.try_clone().unwrap().send().await;
-        town.daemon.how_it_ended();
-        town.daemon.pid().is_none()
+        harness.daemon.how_it_ended();
+        harness.daemon.pid().is_none()
     })
     .await;
-    assert_eq!(town.daemon.how_it_ended(), "exit code 70");
-    town.daemon.start().await.unwrap();
-    assert_eq!(town.status().await["links"], 6);
-    town.until_true(user, &town.pages()).await;
-    town.settle().await;
-    town.finish().await;
+    assert_eq!(harness.daemon.how_it_ended(), "exit status: 70");
+    harness.daemon.start().await.unwrap();
+    assert_eq!(harness.status().await["links"], 6);
+    harness.until_true(user, &harness.pages()).await;
+    harness.complete().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drills_are_for_processes_that_were_started_for_them() {
-    let town = Town::plan().start().await;
+    let harness = Harness::plan().start().await;
     for which in ["uploader", "listener", "page/1"] {
-        assert_eq!(town.admin(http::Method::POST, &format!("/v1/drill/{which}"), "").await.0, 404);
+        assert_eq!(harness.admin(http::Method::POST, &format!("/v1/drill/{which}"), "").await.0, 404);
     }
-    town.finish().await;
+    harness.finish().await;
 }

@@ -4,23 +4,23 @@
 use std::time::{Duration, Instant};
 
 use http::Method;
-use pagesyncd::client;
+use pagesyncd::admin_client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
-use crate::town::{LIMIT, Town, delivery, memory, until};
+use crate::harness::{Harness, LIMIT, delivery, memory, until};
 
 /// A signed delivery is answered within this while others hold all the memory they can. A body may take 15 s.
 const PROMPT: Duration = Duration::from_secs(8);
 
 /// A signed delivery of about this size; sent again after a 503, as Facebook does.
-async fn deliver(town: &Town, size: usize) -> Duration {
+async fn deliver(harness: &Harness, size: usize) -> Duration {
     let mut body = delivery(&["123"]);
     body.insert_str(body.len() - 1, &format!(",\"padding\":\"{}\"", "x".repeat(size)));
     let began = Instant::now();
     loop {
-        let answer = town.deliver(body.clone()).await;
+        let answer = harness.deliver(body.clone()).await;
         if answer.status == 503 && answer.header("retry-after") == "1" && began.elapsed() < PROMPT {
             tokio::time::sleep(Duration::from_secs(1)).await;
             continue;
@@ -30,9 +30,9 @@ async fn deliver(town: &Town, size: usize) -> Duration {
     }
 }
 
-async fn deliveries_are_prompt(town: &Town, size: usize) {
+async fn deliveries_are_prompt(harness: &Harness, size: usize) {
     for _ in 0..5 {
-        let took = deliver(town, size).await;
+        let took = deliver(harness, size).await;
         assert!(took < PROMPT, "a signed delivery of {size} bytes took {took:?}");
     }
 }
@@ -48,8 +48,8 @@ fn import_head(length: usize) -> String {
 }
 
 /// An import that the daemon has begun to read.
-async fn begun(town: &Town, length: usize) -> UnixStream {
-    let mut stream = UnixStream::connect(town.daemon.socket()).await.unwrap();
+async fn begun(harness: &Harness, length: usize) -> UnixStream {
+    let mut stream = UnixStream::connect(harness.daemon.socket()).await.unwrap();
     stream.write_all(import_head(length).as_bytes()).await.unwrap();
     let mut go_on = [0; 25];
     stream.read_exact(&mut go_on).await.unwrap();
@@ -59,34 +59,34 @@ async fn begun(town: &Town, length: usize) -> UnixStream {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_that_stalls_delays_no_delivery_and_no_other_request_of_an_operator() {
-    let town = Town::plan().start().await;
+    let harness = Harness::plan().start().await;
     let size = 64 << 20;
-    let mut stream = begun(&town, size).await;
+    let mut stream = begun(&harness, size).await;
     stream.write_all(&lines(size)[..size - 1]).await.unwrap();
-    deliveries_are_prompt(&town, 1 << 20).await;
+    deliveries_are_prompt(&harness, 1 << 20).await;
     let ids: Vec<String> = (0..9000).map(|n| format!("{n:020}")).collect();
     let body = serde_json::json!({"ids": ids, "dry_run": true}).to_string();
     assert!(body.len() > 100 << 10);
-    assert_eq!(town.admin(Method::POST, "/v1/purge", &body).await.0, 200);
+    assert_eq!(harness.admin(Method::POST, "/v1/purge", &body).await.0, 200);
     // It is sent away before its time for the whole body is over, and the next one has its turn.
     let mut answer = String::new();
     tokio::time::timeout(LIMIT / 2, stream.read_to_string(&mut answer)).await.expect("a stall is borne").unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    let socket = town.daemon.socket();
-    assert_eq!(client::fetch(socket, Method::POST, "/v1/import", lines(1 << 20)).await.unwrap().0, 200);
-    town.finish().await;
+    let socket = harness.daemon.socket();
+    assert_eq!(admin_client::fetch(socket, Method::POST, "/v1/import", lines(1 << 20)).await.unwrap().0, 200);
+    harness.finish().await;
 }
 
 /// Together they are more than twice the budget of imports, so that none is whole while all are read at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn imports_at_the_same_time_take_turns() {
-    let town = Town::plan().start().await;
-    let before = memory(&town);
+    let harness = Harness::plan().start().await;
+    let before = memory(&harness);
     let body = bytes::Bytes::from(lines(40 << 20));
     let mut imports = JoinSet::new();
     for _ in 0..4 {
-        let (socket, body) = (town.daemon.socket().to_owned(), body.clone());
-        imports.spawn(async move { client::fetch(&socket, Method::POST, "/v1/import", body).await.unwrap().0 });
+        let (socket, body) = (harness.daemon.socket().to_owned(), body.clone());
+        imports.spawn(async move { admin_client::fetch(&socket, Method::POST, "/v1/import", body).await.unwrap().0 });
     }
     let mut most: f64 = 0.0;
     let began = Instant::now();
@@ -94,12 +94,12 @@ async fn imports_at_the_same_time_take_turns() {
         while let Some(status) = imports.try_join_next() {
             assert_eq!(status.unwrap(), 200);
         }
-        most = most.max(memory(&town) - before);
+        most = most.max(memory(&harness) - before);
         assert!(began.elapsed() < 2 * LIMIT, "they wait for each other");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(most < 220.0, "the daemon grew by {most:.0} MiB");
-    town.finish().await;
+    harness.finish().await;
 }
 
 /// How an unsigned stranger holds on.
@@ -146,33 +146,33 @@ async fn stranger(address: String, manner: Manner, most: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unsigned_strangers_hold_nothing_that_a_signed_delivery_needs() {
-    let town = Town::plan().daemon(|setup| setup.log_level = "info".into()).start().await;
-    deliver(&town, 100 << 10).await;
-    let before = memory(&town);
-    let address = town.base.strip_prefix("http://").unwrap().to_owned();
+    let harness = Harness::plan().daemon(|setup| setup.log_level = "info".into()).start().await;
+    deliver(&harness, 100 << 10).await;
+    let before = memory(&harness);
+    let address = harness.base.strip_prefix("http://").unwrap().to_owned();
     let mut strangers = JoinSet::new();
     for n in 0..120 {
         let manner = [Manner::Stalls, Manner::Drips, Manner::Chunks][n % 3];
         let most = if n < 30 { 3 << 20 } else { 700 << 10 };
         strangers.spawn(stranger(address.clone(), manner, most));
     }
-    until("the strangers hold all they can", async || memory(&town) - before > 50.0).await;
+    until("the strangers hold all they can", async || memory(&harness) - before > 50.0).await;
     let mut most: f64 = 0.0;
     for _ in 0..4 {
-        deliveries_are_prompt(&town, 100 << 10).await;
-        deliveries_are_prompt(&town, 1 << 20).await;
-        most = most.max(memory(&town) - before);
+        deliveries_are_prompt(&harness, 100 << 10).await;
+        deliveries_are_prompt(&harness, 1 << 20).await;
+        most = most.max(memory(&harness) - before);
     }
     assert!(most < 220.0, "the daemon grew by {most:.0} MiB");
     strangers.shutdown().await;
-    town.finish().await;
+    harness.finish().await;
 }
 
 /// A misspelt key must not cost the seal of an export, the life of a session or the records of a person.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operators_body_that_is_not_understood_is_refused_by_name() {
-    let town = Town::plan().start().await;
-    let user = town.linked().await;
+    let harness = Harness::plan().start().await;
+    let user = harness.linked().await;
     for (path, body, said) in [
         (
             "/v1/export",
@@ -184,7 +184,8 @@ async fn an_operators_body_that_is_not_understood_is_refused_by_name() {
         ("/v1/sessions", format!("{{\"user\":\"{user}\",\"tll\":\"1h\"}}"), "unknown key tll; is ttl meant?"),
         ("/v1/purge", "{\"ids\":[\"1\"],\"dryrun\":true}".to_owned(), "unknown key dryrun; is dry_run meant?"),
     ] {
-        let (status, bytes) = client::fetch(town.daemon.socket(), Method::POST, path, body.clone()).await.unwrap();
+        let (status, bytes) =
+            admin_client::fetch(harness.daemon.socket(), Method::POST, path, body.clone()).await.unwrap();
         let answer = String::from_utf8(bytes.to_vec()).unwrap();
         assert_eq!(status, 400, "{path} {body}: {answer}");
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
@@ -192,10 +193,11 @@ async fn an_operators_body_that_is_not_understood_is_refused_by_name() {
         assert!(answer["error"]["message"].as_str().unwrap().contains(said), "{path} {body}: {answer}");
     }
     for body in ["", "{}", "{\"passphrase\":\"a long passphrase\"}"] {
-        let (status, bytes) = client::fetch(town.daemon.socket(), Method::POST, "/v1/export", body).await.unwrap();
+        let (status, bytes) =
+            admin_client::fetch(harness.daemon.socket(), Method::POST, "/v1/export", body).await.unwrap();
         assert_eq!(status, 200, "{body}");
         let head: serde_json::Value = serde_json::from_slice(bytes.split(|b| *b == b'\n').next().unwrap()).unwrap();
         assert_eq!(head["sealed_with"], if body.len() > 2 { "passphrase" } else { "store-key" });
     }
-    town.finish().await;
+    harness.finish().await;
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use pagesyncd::client;
-use pagesyncd::model::UserId;
+use pagesyncd::admin_client;
+use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::console::{self, DaemonControl, Running};
 use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
 use pagesyncd::sandbox::fault::{Call, Fault, Scope};
@@ -72,7 +72,8 @@ impl Sandbox {
     /// A one-time login URL for a user with this label.
     async fn login_url(&self, user: UserId, label: &str) -> String {
         let wish = json!({"user": user, "label": label}).to_string();
-        let minted = client::fetch(&self.socket, Method::POST, "/v1/sessions", wish).await.expect("the daemon answers");
+        let minted =
+            admin_client::fetch(&self.socket, Method::POST, "/v1/sessions", wish).await.expect("the daemon answers");
         let minted: Value = serde_json::from_slice(&minted.1).expect("JSON");
         minted["login_url"].as_str().expect("an address").to_owned()
     }
@@ -192,16 +193,16 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     };
     browser.wait_until("the object to be shown", shown).await;
     appears(&browser, "#latency:not(.waiting):not(:empty)").await;
-    appears(&browser, &format!("#notices li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
+    appears(&browser, &format!("#events li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
     picture(&browser, "4-followed").await;
 
-    show(&browser, "notices").await;
-    browser.click("#notices-down").await;
+    show(&browser, "events").await;
+    browser.click("#events-down").await;
     rename(&browser, "Told to nobody").await;
-    appears(&browser, &format!("#notices li.failed[data-page='{page}']")).await;
+    appears(&browser, &format!("#events li.failed[data-page='{page}']")).await;
     appears(&browser, &row(page, "equal")).await;
-    browser.click("#notices-down").await;
-    browser.wait_until("the notice to be taken", || async { browser.text("#notices-waiting").await.is_empty() }).await;
+    browser.click("#events-down").await;
+    browser.wait_until("the event to be taken", || async { browser.text("#events-waiting").await.is_empty() }).await;
 
     show(&browser, "faults").await;
     browser.click("#faults button[data-fault='spaces_refused']").await;

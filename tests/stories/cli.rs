@@ -2,11 +2,11 @@
 
 use std::process::Output;
 
-use pagesyncd::model::UserId;
+use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::world::state::TokenKind;
 use serde_json::{Value, json};
 
-use crate::town::{ADA, Browser, Town, free_port, object_key, until};
+use crate::harness::{ADA, Browser, Harness, free_port, object_key, until};
 
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
@@ -26,8 +26,8 @@ fn document(output: &Output) -> Value {
 }
 
 /// Ada's tokens for pages, as she had them from Facebook.
-fn tokens(town: &Town) -> Vec<(String, String)> {
-    town.world().look(|s| {
+fn tokens(harness: &Harness) -> Vec<(String, String)> {
+    harness.world().look(|s| {
         let alive = s.tokens.iter().filter(|(_, t)| t.kind == TokenKind::Page && t.person == ADA && t.expires_at == 0);
         alive.map(|(text, t)| (t.page.clone().unwrap(), text.clone())).collect()
     })
@@ -35,7 +35,7 @@ fn tokens(town: &Town) -> Vec<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_command_line_is_64_and_help_is_0() {
-    let town = Town::plan().build().await;
+    let harness = Harness::plan().build().await;
     for arguments in [
         &["sink"][..],
         &["sync"],
@@ -47,21 +47,21 @@ async fn a_wrong_command_line_is_64_and_help_is_0() {
         &["import"],
         &["status", "--colour"],
     ] {
-        let output = town.run(arguments).await;
+        let output = harness.run(arguments).await;
         assert_eq!(code(&output), 64, "{arguments:?}: {}", err(&output));
         assert!(out(&output).is_empty() && !err(&output).is_empty());
     }
     for arguments in [&["--help"][..], &["status", "--help"], &["--version"]] {
-        let output = town.run(arguments).await;
+        let output = harness.run(arguments).await;
         assert_eq!(code(&output), 0, "{arguments:?}: {}", err(&output));
         assert!(out(&output).contains("pagesyncd") && err(&output).is_empty());
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_daemon_the_verbs_that_need_one_say_so_with_69() {
-    let town = Town::plan().build().await;
+    let harness = Harness::plan().build().await;
     let user = UserId::random().to_string();
     for arguments in [
         &["status"][..],
@@ -71,124 +71,124 @@ async fn without_a_daemon_the_verbs_that_need_one_say_so_with_69() {
         &["unlink", "12"],
         &["session", "--user", &user],
     ] {
-        let output = town.run(arguments).await;
+        let output = harness.run(arguments).await;
         assert_eq!(code(&output), 69, "{arguments:?}: {}", err(&output));
         assert!(err(&output).contains("no daemon answers") && err(&output).lines().count() == 2, "{}", err(&output));
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keygen_prints_a_good_key_each_time_another() {
     use base64::Engine;
-    let town = Town::plan().build().await;
-    let first = out(&town.run(&["keygen"]).await).trim().to_owned();
+    let harness = Harness::plan().build().await;
+    let first = out(&harness.run(&["keygen"]).await).trim().to_owned();
     assert_eq!(base64::engine::general_purpose::STANDARD.decode(&first).unwrap().len(), 32);
-    let second = document(&town.run(&["keygen", "--json"]).await);
+    let second = document(&harness.run(&["keygen", "--json"]).await);
     assert_ne!(second["key"], first);
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_names_every_finding_and_asks_graph_and_spaces_when_told_to() {
-    let mut town = Town::plan().build().await;
-    let output = town.run(&["check"]).await;
+    let mut harness = Harness::plan().build().await;
+    let output = harness.run(&["check"]).await;
     assert_eq!((code(&output), out(&output).contains("good")), (0, true), "{}", err(&output));
-    let output = town.run(&["check", "--online"]).await;
+    let output = harness.run(&["check", "--online"]).await;
     assert_eq!(code(&output), 0, "{}", err(&output));
-    assert_eq!(document(&town.run(&["check", "--online", "--json"]).await)["ok"], true);
-    assert_eq!(town.server.objects.list(), Vec::<String>::new());
+    assert_eq!(document(&harness.run(&["check", "--online", "--json"]).await)["ok"], true);
+    assert_eq!(harness.server.objects.list(), Vec::<String>::new());
     // Wrong where only asking shows it.
-    let (secret, key) = (town.setting("facebook.app_secret"), town.setting("spaces.secret_key"));
-    town.set("facebook.app_secret", "not-the-secret-of-this-app");
-    town.set("spaces.secret_key", "not-the-secret-key-of-this-bucket");
-    assert_eq!(code(&town.run(&["check"]).await), 0);
-    let output = town.run(&["check", "--online"]).await;
+    let (secret, key) = (harness.setting("facebook.app_secret"), harness.setting("spaces.secret_key"));
+    harness.set("facebook.app_secret", "not-the-secret-of-this-app");
+    harness.set("spaces.secret_key", "not-the-secret-key-of-this-bucket");
+    assert_eq!(code(&harness.run(&["check"]).await), 0);
+    let output = harness.run(&["check", "--online"]).await;
     assert_eq!(code(&output), 78);
     assert!(err(&output).contains("facebook: ") && err(&output).contains("spaces: "), "{}", err(&output));
-    town.set("facebook.app_secret", secret);
-    town.set("spaces.secret_key", key);
+    harness.set("facebook.app_secret", secret);
+    harness.set("spaces.secret_key", key);
     // Wrong on its face: all of it at once, from `check` and from `run` alike.
-    town.set("http.listen", "everywhere");
-    town.set("sync.debounse", "2s");
-    town.set("spaces.region", "New York");
-    town.set("store.key", "a key that is too short");
-    town.set("admin.listen", "0.0.0.0:9100");
+    harness.set("http.listen", "everywhere");
+    harness.set("sync.debounse", "2s");
+    harness.set("spaces.region", "New York");
+    harness.set("store.key", "a key that is too short");
+    harness.set("admin.listen", "0.0.0.0:9100");
     for verb in ["check", "run"] {
-        let output = town.run(&[verb]).await;
+        let output = harness.run(&[verb]).await;
         assert_eq!(code(&output), 78, "{verb}");
         for named in ["http.listen", "sync.debounse", "debounce", "spaces.region", "store.key", "admin.listen"] {
             assert!(err(&output).contains(named), "{verb} does not name {named}: {}", err(&output));
         }
     }
-    let output = town.run(&["check", "--json"]).await;
+    let output = harness.run(&["check", "--json"]).await;
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((code(&output), &told["ok"]), (78, &false.into()));
     assert!(told["findings"].as_array().unwrap().iter().any(|f| f["key"] == "spaces.region"), "{told}");
-    let output = town.run_with(&["check"], Some(&town.desk().join("nothing.toml"))).await;
+    let output = harness.run_with(&["check"], Some(&harness.desk().join("nothing.toml"))).await;
     assert!(code(&output) == 78 && err(&output).contains("nothing.toml"));
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_cannot_be_opened_is_74_and_one_in_use_75() {
-    let mut town = Town::plan().start().await;
-    town.linked().await;
-    let (key, socket) = (town.setting("store.key"), town.setting("admin.socket"));
-    let listen = town.setting("http.listen");
-    let path = town.setting("store.path");
+    let mut harness = Harness::plan().start().await;
+    harness.linked().await;
+    let (key, socket) = (harness.setting("store.key"), harness.setting("admin.socket"));
+    let listen = harness.setting("http.listen");
+    let path = harness.setting("store.path");
     // Everything but the store is another's.
-    town.set("admin.socket", town.desk().join("other.sock").to_string_lossy().into_owned());
-    town.set("http.listen", format!("127.0.0.1:{}", free_port()));
-    let output = town.run(&["run"]).await;
+    harness.set("admin.socket", harness.desk().join("other.sock").to_string_lossy().into_owned());
+    harness.set("http.listen", format!("127.0.0.1:{}", free_port()));
+    let output = harness.run(&["run"]).await;
     assert_eq!(code(&output), 75, "{}", err(&output));
     assert!(err(&output).contains(path.as_str().unwrap()), "{}", err(&output));
     // Everything but the door is another's.
-    town.set("store.path", town.desk().join("other").to_string_lossy().into_owned());
-    town.set("http.listen", listen);
-    let output = town.run(&["run"]).await;
+    harness.set("store.path", harness.desk().join("other").to_string_lossy().into_owned());
+    harness.set("http.listen", listen);
+    let output = harness.run(&["run"]).await;
     assert_eq!((code(&output), err(&output).contains("http.listen")), (75, true), "{}", err(&output));
-    town.set("admin.socket", socket);
-    town.set("http.listen", format!("127.0.0.1:{}", free_port()));
-    let output = town.run(&["run"]).await;
+    harness.set("admin.socket", socket);
+    harness.set("http.listen", format!("127.0.0.1:{}", free_port()));
+    let output = harness.run(&["run"]).await;
     assert_eq!((code(&output), err(&output).contains("admin.socket")), (75, true), "{}", err(&output));
-    assert_eq!(town.daemon.stop().await, Some(0));
+    assert_eq!(harness.daemon.stop().await, Some(0));
     // The wrong key is found at the start, by name.
-    town.set("store.path", path.clone());
-    town.set("store.key", out(&town.run(&["keygen"]).await).trim());
-    let output = town.run(&["run"]).await;
+    harness.set("store.path", path.clone());
+    harness.set("store.key", out(&harness.run(&["keygen"]).await).trim());
+    let output = harness.run(&["run"]).await;
     assert_eq!((code(&output), err(&output).contains("store.key")), (74, true), "{}", err(&output));
-    town.set("store.key", key);
+    harness.set("store.key", key);
     // A file where the folder should be.
-    let file = town.desk().join("file");
+    let file = harness.desk().join("file");
     std::fs::write(&file, "no folder").unwrap();
-    town.set("store.path", file.to_string_lossy().into_owned());
-    let output = town.run(&["run"]).await;
+    harness.set("store.path", file.to_string_lossy().into_owned());
+    let output = harness.run(&["run"]).await;
     assert_eq!((code(&output), err(&output).contains("desk/file")), (74, true), "{}", err(&output));
-    town.set("store.path", path);
-    town.daemon.start().await.unwrap();
-    assert_eq!(town.status().await["links"], 6);
-    town.finish().await;
+    harness.set("store.path", path);
+    harness.daemon.start().await.unwrap();
+    assert_eq!(harness.status().await["links"], 6);
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_pages_and_sync_print_text_and_json() {
-    let town = Town::plan().pages(3).start().await;
-    let output = town.run(&["pages"]).await;
+    let harness = Harness::plan().pages(3).start().await;
+    let output = harness.run(&["pages"]).await;
     assert_eq!((code(&output), out(&output).as_str()), (0, ""));
     assert!(err(&output).contains("session"), "{}", err(&output));
-    assert_eq!(document(&town.run(&["pages", "--json"]).await), json!({"pages": []}));
-    let user = town.linked().await;
-    let page = town.nth(1);
-    let status = document(&town.run(&["status", "--json"]).await);
+    assert_eq!(document(&harness.run(&["pages", "--json"]).await), json!({"pages": []}));
+    let user = harness.linked().await;
+    let page = harness.nth(1);
+    let status = document(&harness.run(&["status", "--json"]).await);
     assert_eq!((&status["links"], &status["due"], &status["outbox"]), (&3.into(), &0.into(), &0.into()));
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert!(status["config"]["loaded_at"].is_string() && status["config"].get("last_error").is_none());
-    let text = out(&town.run(&["status"]).await);
+    let text = out(&harness.run(&["status"]).await);
     for word in ["links    3", "store    ok", "spaces   ok"] {
         assert!(text.contains(word), "{text}");
     }
-    let pages = document(&town.run(&["--json", "pages"]).await);
+    let pages = document(&harness.run(&["--json", "pages"]).await);
     let listed = pages["pages"].as_array().unwrap();
     assert_eq!(listed.len(), 3);
     for entry in listed {
@@ -197,81 +197,81 @@ async fn status_pages_and_sync_print_text_and_json() {
         }
         assert_eq!((&entry["health"], &entry["user"]), (&"active".into(), &user.to_string().into()));
     }
-    let text = out(&town.run(&["pages"]).await);
+    let text = out(&harness.run(&["pages"]).await);
     assert_eq!(text.lines().count(), 4);
     assert!(text.lines().any(|line| line.contains(&page) && line.contains("active")), "{text}");
-    town.world().edit_page(&page, "about", "Silently".into()).unwrap();
-    let output = town.run(&["sync", &page]).await;
+    harness.world().edit_page(&page, "about", "Silently".into()).unwrap();
+    let output = harness.run(&["sync", &page]).await;
     assert_eq!((code(&output), out(&output).contains(&page)), (0, true), "{}", err(&output));
-    until("the page is read", async || town.is_true(user, &page)).await;
-    let told = document(&town.run(&["sync", &page, "--user", &user.to_string(), "--json"]).await);
+    until("the page is read", async || harness.is_true(user, &page)).await;
+    let told = document(&harness.run(&["sync", &page, "--user", &user.to_string(), "--json"]).await);
     assert_eq!((&told["page_id"], &told["users"]), (&page.as_str().into(), &json!([user])));
-    let output = town.run(&["sync", "4711"]).await;
+    let output = harness.run(&["sync", "4711"]).await;
     assert_eq!((code(&output), err(&output).contains("linked")), (64, true), "{}", err(&output));
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_from_the_command_line_opens_the_login() {
-    let town = Town::plan().start().await;
+    let harness = Harness::plan().start().await;
     let user = UserId::random();
-    let output = town.run(&["session", "--user", &user.to_string(), "--ttl", "1h", "--json"]).await;
+    let output = harness.run(&["session", "--user", &user.to_string(), "--ttl", "1h", "--json"]).await;
     let told = document(&output);
     let (id, url) = (told["session_id"].as_str().unwrap(), told["login_url"].as_str().unwrap());
     assert_eq!(told.as_object().unwrap().len(), 2);
-    town.keep_secret(id);
-    town.keep_secret(url.split_once("login=").unwrap().1);
+    harness.keep_secret(id);
+    harness.keep_secret(url.split_once("login=").unwrap().1);
     let mut browser = Browser { cookie: Some(id.to_owned()) };
-    let answer = town.browse(&mut browser, "/facebook/login", "*/*").await;
+    let answer = harness.browse(&mut browser, "/facebook/login", "*/*").await;
     assert_eq!(answer.status, 302);
     let age = answer.header("set-cookie").split("Max-Age=").nth(1).unwrap().split(';').next().unwrap();
     assert!((3000..=3600).contains(&age.parse::<u32>().unwrap()), "{age}");
-    assert_eq!(town.browse(&mut Browser::default(), url, "*/*").await.status, 302);
-    let text = out(&town.run(&["session", "--user", &user.to_string()]).await);
+    assert_eq!(harness.browse(&mut Browser::default(), url, "*/*").await.status, 302);
+    let text = out(&harness.run(&["session", "--user", &user.to_string()]).await);
     let (id, url) = (text.lines().next().unwrap(), text.lines().nth(1).unwrap());
     let id = id.strip_prefix("session_id ").unwrap().trim();
     let url = url.strip_prefix("login_url").unwrap().trim();
-    town.keep_secret(id);
-    town.keep_secret(url.split_once("login=").unwrap().1);
+    harness.keep_secret(id);
+    harness.keep_secret(url.split_once("login=").unwrap().1);
     let mut browser = Browser { cookie: Some(id.to_owned()) };
-    assert_eq!(town.browse(&mut browser, "/facebook/login", "*/*").await.status, 302);
-    town.finish().await;
+    assert_eq!(harness.browse(&mut browser, "/facebook/login", "*/*").await.status, 302);
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unlink_deletes_the_object_and_ends_the_subscription_unless_told_to_keep_it() {
-    let town = Town::plan().pages(4).start().await;
-    let user = town.linked().await;
-    let pages = town.pages();
-    let output = town.run(&["unlink", &pages[0]]).await;
+    let harness = Harness::plan().pages(4).start().await;
+    let user = harness.linked().await;
+    let pages = harness.pages();
+    let output = harness.run(&["unlink", &pages[0]]).await;
     assert_eq!((code(&output), out(&output).contains(&pages[0])), (0, true), "{}", err(&output));
-    until("the object is gone", async || town.object(user, &pages[0]).is_none()).await;
-    until("the page is unsubscribed", async || town.world().look(|s| s.pages[&pages[0]].subscribed.is_none())).await;
-    let told = document(&town.run(&["unlink", &pages[1], "--keep-object", "--json"]).await);
+    until("the object is gone", async || harness.object(user, &pages[0]).is_none()).await;
+    until("the page is unsubscribed", async || harness.world().look(|s| s.pages[&pages[0]].subscribed.is_none())).await;
+    let told = document(&harness.run(&["unlink", &pages[1], "--keep-object", "--json"]).await);
     assert_eq!((&told["object"], &told["users"]), (&"kept".into(), &json!([user])));
-    until("the page is unsubscribed", async || town.world().look(|s| s.pages[&pages[1]].subscribed.is_none())).await;
-    assert_eq!(town.status().await["links"], 2);
+    until("the page is unsubscribed", async || harness.world().look(|s| s.pages[&pages[1]].subscribed.is_none())).await;
+    assert_eq!(harness.status().await["links"], 2);
     // Another user's link is another link.
     let stranger = UserId::random().to_string();
-    assert_eq!(code(&town.run(&["unlink", &pages[2], "--user", &stranger]).await), 64);
-    assert_eq!(code(&town.run(&["unlink", &pages[0]]).await), 64);
-    assert_eq!(code(&town.run(&["unlink", &pages[2], "--user", &user.to_string()]).await), 0);
-    until("the object is gone", async || town.object(user, &pages[2]).is_none()).await;
+    assert_eq!(code(&harness.run(&["unlink", &pages[2], "--user", &stranger]).await), 64);
+    assert_eq!(code(&harness.run(&["unlink", &pages[0]]).await), 64);
+    assert_eq!(code(&harness.run(&["unlink", &pages[2], "--user", &user.to_string()]).await), 0);
+    until("the object is gone", async || harness.object(user, &pages[2]).is_none()).await;
     // What follows for the page that is left shows that nothing came back.
-    town.world().edit_page(&pages[3], "name", "The last one".into()).unwrap();
-    until("the last page follows", async || town.is_true(user, &pages[3])).await;
-    town.settle().await;
-    town.restart().await;
-    let keys = town.server.objects.list();
+    harness.world().edit_page(&pages[3], "name", "The last one".into()).unwrap();
+    until("the last page follows", async || harness.is_true(user, &pages[3])).await;
+    harness.complete().await;
+    harness.restart().await;
+    let keys = harness.server.objects.list();
     assert_eq!(keys, [object_key(user, &pages[1]), object_key(user, &pages[3])]);
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn links_are_imported_into_a_running_daemon_and_into_a_stopped_one() {
-    let town = Town::plan().pages(5).trace().start().await;
-    town.linked().await;
-    let tokens = tokens(&town);
+    let harness = Harness::plan().pages(5).trace().start().await;
+    harness.linked().await;
+    let tokens = tokens(&harness);
     assert_eq!(tokens.len(), 5);
     for running in [true, false] {
         let user = UserId::random();
@@ -288,47 +288,47 @@ async fn links_are_imported_into_a_running_daemon_and_into_a_stopped_one() {
             json!({"user": "nobody", "page_id": "1", "access_token": "EAAPnottobeprinted0123456789"}).to_string(),
         );
         lines.push(json!({"user": user, "page_id": "1"}).to_string());
-        town.keep_secret("EAAPnottobeprinted0123456789");
-        let file = town.desk().join("links.jsonl");
+        harness.keep_secret("EAAPnottobeprinted0123456789");
+        let file = harness.desk().join("links.jsonl");
         std::fs::write(&file, lines.join("\n")).unwrap();
         if !running {
-            assert_eq!(town.daemon.stop().await, Some(0));
+            assert_eq!(harness.daemon.stop().await, Some(0));
         }
-        let output = town.run(&["import", file.to_str().unwrap()]).await;
+        let output = harness.run(&["import", file.to_str().unwrap()]).await;
         assert_eq!(code(&output), 65, "{}", err(&output));
         let said = format!("{}{}", out(&output), err(&output));
         for named in ["line 2", "line 5", "line 9", "5"] {
             assert!(said.contains(named), "{named}: {said}");
         }
         if !running {
-            town.daemon.start().await.unwrap();
+            harness.daemon.start().await.unwrap();
         }
-        town.until_true(user, &town.pages()).await;
+        harness.until_true(user, &harness.pages()).await;
         // Once more changes nothing.
-        let told = town.run(&["import", file.to_str().unwrap(), "--json"]).await;
+        let told = harness.run(&["import", file.to_str().unwrap(), "--json"]).await;
         let told: Value = serde_json::from_slice(&told.stdout).unwrap();
         let bad: Vec<u64> = told["bad"].as_array().unwrap().iter().map(|bad| bad["line"].as_u64().unwrap()).collect();
         assert_eq!((&told["imported"], bad.as_slice()), (&5.into(), &[2, 5, 9][..]));
     }
-    assert_eq!(town.status().await["links"], 15);
-    town.settle().await;
+    assert_eq!(harness.status().await["links"], 15);
+    harness.complete().await;
     // Nothing good in it, or no such file.
-    let file = town.desk().join("bad.jsonl");
+    let file = harness.desk().join("bad.jsonl");
     std::fs::write(&file, "{}\n").unwrap();
-    assert_eq!(code(&town.run(&["import", file.to_str().unwrap()]).await), 65);
-    assert_eq!(code(&town.run(&["import", "/nowhere/links.jsonl"]).await), 74);
-    town.finish().await;
+    assert_eq!(code(&harness.run(&["import", file.to_str().unwrap()]).await), 65);
+    assert_eq!(code(&harness.run(&["import", "/nowhere/links.jsonl"]).await), 74);
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_address_on_loopback_shows_and_changes_nothing() {
     let address = format!("127.0.0.1:{}", free_port());
     let listen = address.clone();
-    let town = Town::plan().pages(2).daemon(|setup| setup.admin_listen = listen).drills().start().await;
-    let user = town.linked().await;
-    let page = town.nth(0);
+    let harness = Harness::plan().pages(2).daemon(|setup| setup.admin_listen = listen).drills().start().await;
+    let user = harness.linked().await;
+    let page = harness.nth(0);
     let ask = async |method: &str, path: &str| {
-        town.send(town.http.request(method.parse().unwrap(), format!("http://{address}{path}"))).await
+        harness.send(harness.http.request(method.parse().unwrap(), format!("http://{address}{path}"))).await
     };
     for path in ["/metrics", "/v1/status", "/v1/pages", &format!("/v1/pages/{page}"), "/healthz"] {
         assert_eq!(ask("GET", path).await.status, 200, "{path}");
@@ -346,19 +346,19 @@ async fn the_admin_address_on_loopback_shows_and_changes_nothing() {
     }
     assert_eq!(ask("GET", "/v1/pages/4711").await.status, 404);
     assert_eq!(ask("GET", "/facebook/login").await.status, 404);
-    assert_eq!((town.status().await["links"].clone(), town.is_true(user, &page)), (2.into(), true));
-    town.finish().await;
+    assert_eq!((harness.status().await["links"].clone(), harness.is_true(user, &page)), (2.into(), true));
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dashboards_find_every_metric_they_rely_on() {
-    let town = Town::plan().pages(2).start().await;
-    town.linked().await;
-    let page = town.nth(0);
-    town.world().edit_page(&page, "name", "For the figures".into()).unwrap();
-    until("it is written", async || town.metric("pagesyncd_mark_to_object_seconds_count").await >= 3.0).await;
-    town.settle().await;
-    let text = town.metrics().await;
+    let harness = Harness::plan().pages(2).start().await;
+    harness.linked().await;
+    let page = harness.nth(0);
+    harness.world().edit_page(&page, "name", "For the figures".into()).unwrap();
+    until("it is written", async || harness.metric("pagesyncd_mark_to_object_seconds_count").await >= 3.0).await;
+    harness.complete().await;
+    let text = harness.metrics().await;
     for name in [
         "pagesyncd_links{health=\"active\"} 2",
         "pagesyncd_due 0",
@@ -376,5 +376,5 @@ async fn dashboards_find_every_metric_they_rely_on() {
         assert!(text.lines().any(|line| line.starts_with(name)), "{name} is missing in:\n{text}");
     }
     assert!(text.ends_with('\n') && !text.contains("# EOF"), "Prometheus text has no end mark");
-    town.finish().await;
+    harness.finish().await;
 }

@@ -6,34 +6,34 @@ use std::time::{Duration, SystemTime};
 use pagesyncd::sandbox::fault::Fault;
 
 use crate::clock::Clock;
-use crate::town::{Town, until};
+use crate::harness::{Harness, until};
 
 type Damage = fn(&Path);
 
 /// A daemon whose database is destroyed while it runs, and which dies of it, has every link when it is back.
 async fn survives(damage: Damage) {
-    let mut town = Town::plan().trace().start().await;
-    town.expect_errors("]: is damaged (");
-    town.expect_errors("]: is restored from the backup log");
-    town.expect_errors("panic");
-    town.expect_panics("");
-    let user = town.linked().await;
-    let page = town.nth(0);
-    damage(&town.setup.store_path.join("sled"));
-    town.world().set_fault(Fault::WebhooksLost, true);
-    town.world().edit_page(&page, "name", "Changed in the dark".into()).unwrap();
-    town.crash().await;
-    let status = town.status().await;
+    let mut harness = Harness::plan().trace().start().await;
+    harness.expect_errors("]: is damaged (");
+    harness.expect_errors("]: is restored from the backup log");
+    harness.expect_errors("panic");
+    harness.expect_panics("");
+    let user = harness.linked().await;
+    let page = harness.nth(0);
+    damage(&harness.setup.store_path.join("sled"));
+    harness.world().set_fault(Fault::WebhooksLost, true);
+    harness.world().edit_page(&page, "name", "Changed in the dark".into()).unwrap();
+    harness.crash().await;
+    let status = harness.status().await;
     assert_eq!(status["links"], 6, "{status}");
     assert!(status["store"]["mended"].is_string(), "{status}");
     // Every page is read again, so that even what nobody told of is seen.
-    town.until_true(user, &town.pages()).await;
-    town.world().clear_faults();
-    town.world().edit_page(&page, "name", "Changed in the light".into()).unwrap();
-    town.until_true(user, &[page]).await;
-    town.restart().await;
-    assert!(town.status().await["store"]["mended"].is_null(), "it is whole and stays so");
-    town.finish().await;
+    harness.until_true(user, &harness.pages()).await;
+    harness.world().clear_faults();
+    harness.world().edit_page(&page, "name", "Changed in the light".into()).unwrap();
+    harness.until_true(user, &[page]).await;
+    harness.restart().await;
+    assert!(harness.status().await["store"]["mended"].is_null(), "it is whole and stays so");
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,25 +58,25 @@ async fn a_database_that_is_cut_off_costs_no_link() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_is_searched_for_secrets_like_everything_else() {
-    let town = Town::plan().start().await;
-    let user = town.linked().await;
-    let out = town.run(&["export", "-"]).await;
+    let harness = Harness::plan().start().await;
+    let user = harness.linked().await;
+    let out = harness.run(&["export", "-"]).await;
     assert!(out.status.success());
     let links = String::from_utf8(out.stdout.clone()).unwrap().lines().filter(|l| l.contains("\"page_id\"")).count();
     assert_eq!(links, 6);
     // It comes back into a daemon that has lost them.
-    let file = town.desk().join("links.jsonl");
+    let file = harness.desk().join("links.jsonl");
     std::fs::write(&file, &out.stdout).unwrap();
-    for page in town.pages() {
-        assert!(town.run(&["unlink", &page, "--keep-object"]).await.status.success());
+    for page in harness.pages() {
+        assert!(harness.run(&["unlink", &page, "--keep-object"]).await.status.success());
     }
-    assert_eq!(town.status().await["links"], 0);
-    assert!(town.run(&["import", file.to_str().unwrap()]).await.status.success());
-    until("all are linked again", async || town.status().await["health"]["active"] == 6).await;
-    let page = town.nth(1);
-    town.world().edit_page(&page, "name", "Linked again".into()).unwrap();
-    town.until_true(user, &[page]).await;
-    town.finish().await;
+    assert_eq!(harness.status().await["links"], 0);
+    assert!(harness.run(&["import", file.to_str().unwrap()]).await.status.success());
+    until("all are linked again", async || harness.status().await["health"]["active"] == 6).await;
+    let page = harness.nth(1);
+    harness.world().edit_page(&page, "name", "Linked again".into()).unwrap();
+    harness.until_true(user, &[page]).await;
+    harness.finish().await;
 }
 
 /// Does a line carry a time that is off by this much, to ten minutes?
@@ -94,23 +94,23 @@ async fn a_clock_that_is_set_back_or_ahead_delays_nothing() {
         Ok(clock) => clock,
         Err(reason) => return println!("skipped: {reason}"),
     };
-    let plan = clock.env().into_iter().fold(Town::plan(), |plan, (name, value)| plan.env(&name, &value));
-    let town = plan.daemon(|setup| setup.log_level = "debug".into()).start().await;
-    let user = town.linked().await;
-    let page = town.nth(0);
+    let plan = clock.env().into_iter().fold(Harness::plan(), |plan, (name, value)| plan.env(&name, &value));
+    let harness = plan.daemon(|setup| setup.log_level = "debug".into()).start().await;
+    let user = harness.linked().await;
+    let page = harness.nth(0);
     // Spaces takes signatures that are up to fifteen minutes off.
     for off in [-600, 0, 600, -300] {
         // Something waits across the step, for a time by the clock as it was.
-        town.world().set_fault(Fault::GraphReset, true);
-        town.world().edit_page(&page, "name", format!("By a clock {off} s off").into()).unwrap();
-        until("a read failed and waits", async || town.page(&page).await.unwrap()["reason"].is_string()).await;
+        harness.world().set_fault(Fault::GraphReset, true);
+        harness.world().edit_page(&page, "name", format!("By a clock {off} s off").into()).unwrap();
+        until("a read failed and waits", async || harness.page(&page).await.unwrap()["reason"].is_string()).await;
         clock.set(off);
-        let log = town.log().len();
-        town.world().set_fault(Fault::GraphReset, false);
-        town.until_true(user, std::slice::from_ref(&page)).await;
-        town.sync(&page).await;
-        until("the daemon logs by the clock as it is set", async || shows(&town.log()[log..], off)).await;
+        let log = harness.log().len();
+        harness.world().set_fault(Fault::GraphReset, false);
+        harness.until_true(user, std::slice::from_ref(&page)).await;
+        harness.sync(&page).await;
+        until("the daemon logs by the clock as it is set", async || shows(&harness.log()[log..], off)).await;
     }
-    town.settle().await;
-    town.finish().await;
+    harness.complete().await;
+    harness.finish().await;
 }

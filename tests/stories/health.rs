@@ -3,21 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pagesyncd::model::UserId;
+use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::fault::{Call, ERROR_ROWS, Fault, Scope};
 use serde_json::{Value, json};
 
-use crate::town::{ADA, BRUNO, CHIDI, Town, delivery, eventually, until};
+use crate::harness::{ADA, BRUNO, CHIDI, Harness, delivery, eventually, until};
 
 fn code(code: u32, subcode: u32) -> Fault {
     Fault::Code { code, subcode }
 }
 
 /// What was asked of Graph about this page.
-fn calls_about(town: &Town, page: &str) -> usize {
+fn calls_about(harness: &Harness, page: &str) -> usize {
     let head = format!("/{page}");
     let about = |path: &str| path == head || path.starts_with(&format!("{head}/"));
-    town.world().requests().iter().filter(|request| !request.call.is_spaces() && about(&request.path)).count()
+    harness.world().requests().iter().filter(|request| !request.call.is_spaces() && about(&request.path)).count()
 }
 
 /// Error, health, a part of the reason, a part of the remedy.
@@ -65,34 +65,36 @@ const PASSES: &[(u32, u32)] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_error_that_ends_a_link_is_told_with_its_remedy_and_a_new_login_heals_it() {
-    let town = Town::plan().pages(PARKS.len() + 1).start().await;
-    let user = town.linked().await;
-    let pages = town.pages();
+    let harness = Harness::plan().pages(PARKS.len() + 1).start().await;
+    let user = harness.linked().await;
+    let pages = harness.pages();
     for (page, ((number, subcode), ..)) in pages.iter().zip(PARKS) {
-        town.world().set_fault_for(code(*number, *subcode), Scope { call: Some(Call::ReadPage), ..Scope::page(page) });
-        town.sync(page).await;
+        harness
+            .world()
+            .set_fault_for(code(*number, *subcode), Scope { call: Some(Call::ReadPage), ..Scope::page(page) });
+        harness.sync(page).await;
     }
     let mut asked = BTreeMap::new();
     for (page, (error, health, reason, remedy)) in pages.iter().zip(PARKS) {
-        until(&format!("{error:?} makes the page {health}"), async || town.health(page).await == *health).await;
-        let told = town.page(page).await.unwrap();
+        until(&format!("{error:?} makes the page {health}"), async || harness.health(page).await == *health).await;
+        let told = harness.page(page).await.unwrap();
         assert!(told["reason"].as_str().unwrap().contains(reason), "{error:?}: {told}");
         assert!(told["remedy"].as_str().unwrap().contains(remedy), "{error:?}: {told}");
         assert_eq!(told["since"].as_str().unwrap().len(), 20, "{error:?}: {told}");
-        asked.insert(page, calls_about(&town, page));
+        asked.insert(page, calls_about(&harness, page));
     }
     // Nothing that comes makes it call again: no webhook, no wish, no restart.
-    town.restart().await;
-    assert_eq!(town.deliver(delivery(&pages)).await.status, 200);
+    harness.restart().await;
+    assert_eq!(harness.deliver(delivery(&pages)).await.status, 200);
     for page in &pages {
-        town.sync(page).await;
+        harness.sync(page).await;
     }
     let other = pages.last().unwrap();
-    town.world().edit_page(other, "name", "The one that is well".into()).unwrap();
-    town.sync(other).await;
-    town.until_true(user, std::slice::from_ref(other)).await;
+    harness.world().edit_page(other, "name", "The one that is well".into()).unwrap();
+    harness.sync(other).await;
+    harness.until_true(user, std::slice::from_ref(other)).await;
     for (page, calls) in &asked {
-        assert_eq!(calls_about(&town, page), *calls, "a parked page was called");
+        assert_eq!(calls_about(&harness, page), *calls, "a parked page was called");
     }
     // Lists, metrics and counts say the same.
     let mut words: BTreeMap<String, u64> = BTreeMap::new();
@@ -100,117 +102,117 @@ async fn every_error_that_ends_a_link_is_told_with_its_remedy_and_a_new_login_he
         *words.entry((*health).to_owned()).or_default() += 1;
     }
     words.insert("active".into(), 1);
-    assert_eq!(town.status().await["health"], json!(words));
+    assert_eq!(harness.status().await["health"], json!(words));
     for (health, count) in &words {
-        assert_eq!(town.metric(&format!("pagesyncd_links{{health=\"{health}\"}}")).await, *count as f64);
+        assert_eq!(harness.metric(&format!("pagesyncd_links{{health=\"{health}\"}}")).await, *count as f64);
     }
-    let list = String::from_utf8(town.run(&["pages"]).await.stdout).unwrap();
+    let list = String::from_utf8(harness.run(&["pages"]).await.stdout).unwrap();
     assert_eq!(list.lines().count(), pages.len() + 1);
     assert!(list.contains("lost_role") && list.contains("somebody with a role on the page links it"), "{list}");
     // Out of it again.
-    town.world().clear_faults();
-    assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
-    town.until_true(user, &pages).await;
+    harness.world().clear_faults();
+    assert_eq!(harness.log_in(user, ADA, "all").await.status, 200);
+    harness.until_true(user, &pages).await;
     for page in &pages {
-        assert_eq!(town.health(page).await, "active");
-        assert!(town.page(page).await.unwrap()["remedy"].is_null());
+        assert_eq!(harness.health(page).await, "active");
+        assert!(harness.page(page).await.unwrap()["remedy"].is_null());
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_that_pass_leave_a_link_active() {
-    let town = Town::plan().pages(PASSES.len()).start().await;
-    let user = town.linked().await;
-    let pages = town.pages();
+    let harness = Harness::plan().pages(PASSES.len()).start().await;
+    let user = harness.linked().await;
+    let pages = harness.pages();
     for (page, (number, subcode)) in pages.iter().zip(PASSES) {
         let scope = Scope { call: Some(Call::ReadPage), ..Scope::page(page) };
-        town.world().set_fault_for(code(*number, *subcode), scope.times(1));
-        let before = town.world().graph_reads(page);
-        town.world().edit_page(page, "about", "Open on Sundays.".into()).unwrap();
-        town.sync(page).await;
-        until("the page was asked", async || town.world().graph_reads(page) > before).await;
-        assert_eq!(town.health(page).await, "active", "{number}/{subcode}");
+        harness.world().set_fault_for(code(*number, *subcode), scope.times(1));
+        let before = harness.world().graph_reads(page);
+        harness.world().edit_page(page, "about", "Open on Sundays.".into()).unwrap();
+        harness.sync(page).await;
+        until("the page was asked", async || harness.world().graph_reads(page) > before).await;
+        assert_eq!(harness.health(page).await, "active", "{number}/{subcode}");
     }
     for page in &pages {
-        until("the page is read all the same", async || town.is_true(user, page)).await;
-        assert_eq!(town.health(page).await, "active");
+        until("the page is read all the same", async || harness.is_true(user, page)).await;
+        assert_eq!(harness.health(page).await, "active");
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_people_do_on_facebook_shows_as_what_it_is() {
-    let town = Town::plan().pages(6).start().await;
-    let user = town.linked().await;
-    let pages = town.pages();
-    town.world().lose_role(ADA, &pages[0]).unwrap();
-    town.world().delete_page(&pages[1]).unwrap();
-    town.world().untick(&pages[2]).unwrap();
-    town.world().expire_token(ADA, Some(&pages[3])).unwrap();
+    let harness = Harness::plan().pages(6).start().await;
+    let user = harness.linked().await;
+    let pages = harness.pages();
+    harness.world().lose_role(ADA, &pages[0]).unwrap();
+    harness.world().delete_page(&pages[1]).unwrap();
+    harness.world().untick(&pages[2]).unwrap();
+    harness.world().expire_token(ADA, Some(&pages[3])).unwrap();
     for (page, health) in pages.iter().zip(["lost_role", "page_gone", "needs_relink", "needs_relink"]) {
-        town.sync(page).await;
-        until(&format!("the page is {health}"), async || town.health(page).await == health).await;
+        harness.sync(page).await;
+        until(&format!("the page is {health}"), async || harness.health(page).await == health).await;
     }
-    assert_eq!(town.page(&pages[2]).await.unwrap()["reason"], "the page was not ticked in a later login");
-    town.world().checkpoint(ADA).unwrap();
-    town.sync(&pages[4]).await;
-    until("a checkpoint", async || town.health(&pages[4]).await == "needs_relink").await;
-    assert!(town.page(&pages[4]).await.unwrap()["remedy"].as_str().unwrap().contains("facebook.com"));
+    assert_eq!(harness.page(&pages[2]).await.unwrap()["reason"], "the page was not ticked in a later login");
+    harness.world().checkpoint(ADA).unwrap();
+    harness.sync(&pages[4]).await;
+    until("a checkpoint", async || harness.health(&pages[4]).await == "needs_relink").await;
+    assert!(harness.page(&pages[4]).await.unwrap()["remedy"].as_str().unwrap().contains("facebook.com"));
     // The page is back and the role too; one login heals all.
-    town.world().restore_page(&pages[1]).unwrap();
-    town.world().change(|s| {
+    harness.world().restore_page(&pages[1]).unwrap();
+    harness.world().change(|s| {
         let roles = s.pages[&pages[1]].roles[ADA].clone();
         s.pages.get_mut(&pages[0]).unwrap().roles.insert(ADA.into(), roles);
     });
-    let told = town.log_in(user, ADA, "all").await.json();
+    let told = harness.log_in(user, ADA, "all").await.json();
     assert_eq!(told["changes"]["lost"], json!([]), "{told}");
-    town.until_true(user, &pages).await;
+    harness.until_true(user, &pages).await;
     for page in &pages {
-        until("the page is well", async || town.health(page).await == "active").await;
+        until("the page is well", async || harness.health(page).await == "active").await;
     }
     // Facebook's own word goes before what a call found out.
-    town.world().change_password(ADA).unwrap();
-    town.sync(&pages[5]).await;
-    until("the password was changed", async || town.health(&pages[5]).await == "needs_relink").await;
-    town.world().remove_app(ADA).unwrap();
-    town.world().send_deauthorize(ADA).await.unwrap();
+    harness.world().change_password(ADA).unwrap();
+    harness.sync(&pages[5]).await;
+    until("the password was changed", async || harness.health(&pages[5]).await == "needs_relink").await;
+    harness.world().remove_app(ADA).unwrap();
+    harness.world().send_deauthorize(ADA).await.unwrap();
     for page in &pages {
-        until("the app is removed", async || town.health(page).await == "app_removed").await;
+        until("the app is removed", async || harness.health(page).await == "app_removed").await;
     }
-    assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
-    town.until_true(user, &pages).await;
+    assert_eq!(harness.log_in(user, ADA, "all").await.status, 200);
+    harness.until_true(user, &pages).await;
     for page in &pages {
-        assert_eq!(town.health(page).await, "active");
+        assert_eq!(harness.health(page).await, "active");
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_person_heals_a_page_whose_first_person_lost_the_role() {
-    let town = Town::plan().start().await;
-    let user = town.linked().await;
-    let page = town.nth(0);
-    town.world().lose_role(ADA, &page).unwrap();
-    town.sync(&page).await;
-    until("the role is lost", async || town.health(&page).await == "lost_role").await;
-    let told = town.log_in(user, BRUNO, "all").await.json();
+    let harness = Harness::plan().start().await;
+    let user = harness.linked().await;
+    let page = harness.nth(0);
+    harness.world().lose_role(ADA, &page).unwrap();
+    harness.sync(&page).await;
+    until("the role is lost", async || harness.health(&page).await == "lost_role").await;
+    let told = harness.log_in(user, BRUNO, "all").await.json();
     assert_eq!(told["changes"]["lost"], json!([]), "what Ada linked is not Bruno's to lose: {told}");
-    until("the page is well", async || town.health(&page).await == "active").await;
-    town.world().edit_page(&page, "name", "Bruno's now".into()).unwrap();
-    town.until_true(user, &[page]).await;
-    town.finish().await;
+    until("the page is well", async || harness.health(&page).await == "active").await;
+    harness.world().edit_page(&page, "name", "Bruno's now".into()).unwrap();
+    harness.until_true(user, &[page]).await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_checked_before_its_use_fails() {
-    let town = Town::plan().start().await;
-    town.linked().await;
-    let pages = town.pages();
+    let harness = Harness::plan().start().await;
+    harness.linked().await;
+    let pages = harness.pages();
     let day = 24 * 60 * 60;
     let ends = |page: &str, days: u64| {
-        town.world().change(|s| {
-            let now = pagesyncd::model::Millis::now().0 / 1000;
+        harness.world().change(|s| {
+            let now = pagesyncd::core::model::WallTime::now().0 / 1000;
             let mine = s.tokens.values_mut().filter(|t| t.page.as_deref() == Some(page));
             mine.for_each(|token| token.expires_at = now + days * day);
         });
@@ -218,86 +220,86 @@ async fn a_token_is_checked_before_its_use_fails() {
     ends(&pages[0], 13);
     ends(&pages[1], 40);
     // The page is not among those granted, and its token is refused when it is used.
-    town.world().change(|s| s.people.get_mut(ADA).unwrap().ticked.remove(&pages[2]));
+    harness.world().change(|s| s.people.get_mut(ADA).unwrap().ticked.remove(&pages[2]));
     for page in &pages[..2] {
-        town.sync(page).await;
+        harness.sync(page).await;
     }
     let told = eventually("the first page's end is near", async || {
-        town.page(&pages[0]).await.filter(|page| page["health"] == "expiring")
+        harness.page(&pages[0]).await.filter(|page| page["health"] == "expiring")
     })
     .await;
     assert_eq!(told["until"], told["token_expires_at"]);
     assert!(told["remedy"].as_str().unwrap().contains("logs in again"), "{told}");
-    assert_eq!(town.metric("pagesyncd_links{health=\"expiring\"}").await, 1.0);
+    assert_eq!(harness.metric("pagesyncd_links{health=\"expiring\"}").await, 1.0);
     until("the second page's end is known", async || {
-        town.page(&pages[1]).await.is_some_and(|page| page["token_expires_at"].is_string())
+        harness.page(&pages[1]).await.is_some_and(|page| page["token_expires_at"].is_string())
     })
     .await;
-    assert_eq!(town.health(&pages[1]).await, "active");
-    let warnings = || town.log().matches("the token ends at ").count();
+    assert_eq!(harness.health(&pages[1]).await, "active");
+    let warnings = || harness.log().matches("the token ends at ").count();
     assert_eq!(warnings(), 1);
     // Said once, also after a restart; and once more when it is urgent.
-    town.restart().await;
-    let looks = || town.world().calls(Call::ReadSubscribed);
+    harness.restart().await;
+    let looks = || harness.world().calls(Call::ReadSubscribed);
     let before = looks();
-    town.sync(&pages[0]).await;
+    harness.sync(&pages[0]).await;
     // The subscription is compared after what the check learned is noted.
     until("the page is checked again", async || looks() > before).await;
     assert_eq!(warnings(), 1);
     ends(&pages[0], 2);
-    town.sync(&pages[0]).await;
+    harness.sync(&pages[0]).await;
     until("it is urgent", async || warnings() == 2).await;
     // Trouble with the check changes nothing.
-    town.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::DebugToken));
-    let before = town.world().calls(Call::DebugToken);
-    town.sync(&pages[3]).await;
-    until("the check was tried", async || town.world().calls(Call::DebugToken) > before).await;
-    town.world().clear_faults();
-    assert_eq!(town.health(&pages[3]).await, "active");
+    harness.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::DebugToken));
+    let before = harness.world().calls(Call::DebugToken);
+    harness.sync(&pages[3]).await;
+    until("the check was tried", async || harness.world().calls(Call::DebugToken) > before).await;
+    harness.world().clear_faults();
+    assert_eq!(harness.health(&pages[3]).await, "active");
     // A dead token is found without any use of it.
-    let reads = town.world().graph_reads(&pages[4]);
-    town.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::ReadPage));
-    town.world().change_password(ADA).unwrap();
-    town.sync(&pages[4]).await;
-    until("the check finds it", async || town.health(&pages[4]).await == "needs_relink").await;
-    assert!(town.world().graph_reads(&pages[4]) <= reads + 2);
-    assert!(town.page(&pages[4]).await.unwrap()["reason"].as_str().unwrap().contains("password"));
-    town.finish().await;
+    let reads = harness.world().graph_reads(&pages[4]);
+    harness.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::ReadPage));
+    harness.world().change_password(ADA).unwrap();
+    harness.sync(&pages[4]).await;
+    until("the check finds it", async || harness.health(&pages[4]).await == "needs_relink").await;
+    assert!(harness.world().graph_reads(&pages[4]) <= reads + 2);
+    assert!(harness.page(&pages[4]).await.unwrap()["reason"].as_str().unwrap().contains("password"));
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_missing_among_the_granted_ones_is_believed_lost_only_when_it_cannot_be_read() {
-    let town = Town::plan().start().await;
-    town.linked().await;
-    let (works, fails) = (town.nth(0), town.nth(1));
-    town.world().change(|s| {
+    let harness = Harness::plan().start().await;
+    harness.linked().await;
+    let (works, fails) = (harness.nth(0), harness.nth(1));
+    harness.world().change(|s| {
         let ticked = &mut s.people.get_mut(ADA).unwrap().ticked;
         ticked.remove(&works);
         ticked.remove(&fails);
     });
-    town.sync(&works).await;
+    harness.sync(&works).await;
     until("the page that works is checked", async || {
-        town.page(&works).await.is_some_and(|page| page["checked_at"].is_string())
+        harness.page(&works).await.is_some_and(|page| page["checked_at"].is_string())
     })
     .await;
-    assert_eq!(town.health(&works).await, "active");
+    assert_eq!(harness.health(&works).await, "active");
     // The read of the sync passes; the one that confirms the suspicion does not.
-    let reads = town.world().graph_reads(&fails);
-    town.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::DebugToken));
-    town.sync(&fails).await;
-    until("it was read", async || town.world().graph_reads(&fails) > reads).await;
-    town.world().set_fault_for(code(190, 0), Scope { call: Some(Call::ReadPage), ..Scope::page(&fails) });
-    until("the page is lost", async || town.health(&fails).await == "needs_relink").await;
-    assert!(town.page(&fails).await.unwrap()["reason"].as_str().unwrap().contains("not ticked"));
-    town.finish().await;
+    let reads = harness.world().graph_reads(&fails);
+    harness.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::DebugToken));
+    harness.sync(&fails).await;
+    until("it was read", async || harness.world().graph_reads(&fails) > reads).await;
+    harness.world().set_fault_for(code(190, 0), Scope { call: Some(Call::ReadPage), ..Scope::page(&fails) });
+    until("the page is lost", async || harness.health(&fails).await == "needs_relink").await;
+    assert!(harness.page(&fails).await.unwrap()["reason"].as_str().unwrap().contains("not ticked"));
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_with_other_pages_ticked_says_what_it_took_away() {
-    let town = Town::plan().start().await;
-    let user = town.linked().await;
-    let pages = town.pages();
-    let told = town.log_in(user, ADA, &pages[..4].join(",")).await.json();
+    let harness = Harness::plan().start().await;
+    let user = harness.linked().await;
+    let pages = harness.pages();
+    let told = harness.log_in(user, ADA, &pages[..4].join(",")).await.json();
     let changes = &told["changes"];
     let kept: Vec<&str> = changes["kept"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert_eq!(kept, pages[..4].iter().map(String::as_str).collect::<Vec<_>>());
@@ -306,67 +308,67 @@ async fn a_login_with_other_pages_ticked_says_what_it_took_away() {
     assert_eq!(lost.len(), 2, "{told}");
     for (lost, page) in lost.iter().zip(&pages[4..]) {
         assert_eq!(lost["page_id"], page.as_str());
-        assert_eq!(lost["name"], town.world().look(|s| s.pages[page].name().to_owned()));
+        assert_eq!(lost["name"], harness.world().look(|s| s.pages[page].name().to_owned()));
         assert_eq!(lost["reason"], "the page was not ticked in a later login");
     }
     for page in &pages[4..] {
-        until("the lost page waits for a person", async || town.health(page).await == "needs_relink").await;
+        until("the lost page waits for a person", async || harness.health(page).await == "needs_relink").await;
     }
-    let asked = calls_about(&town, &pages[5]);
-    town.sync(&pages[5]).await;
+    let asked = calls_about(&harness, &pages[5]);
+    harness.sync(&pages[5]).await;
     // A page for people says it too, and a list that is short takes nothing away that works.
-    town.world().set_fault_for(Fault::AccountsEmpty, Scope::default());
-    town.world().set_fault_for(code(2, 0), Scope::call(Call::DebugToken));
-    town.world().set_fault_for(code(2, 0), Scope::call(Call::Businesses));
-    let mut browser = town.browser(user).await;
-    let dialog = town.to_dialog(&mut browser).await;
-    let back = town.decide(&dialog, ADA, &pages[..4].join(","), "continue").await;
-    let answer = town.browse(&mut browser, &back, "text/html").await;
+    harness.world().set_fault_for(Fault::AccountsEmpty, Scope::default());
+    harness.world().set_fault_for(code(2, 0), Scope::call(Call::DebugToken));
+    harness.world().set_fault_for(code(2, 0), Scope::call(Call::Businesses));
+    let mut browser = harness.browser(user).await;
+    let dialog = harness.to_dialog(&mut browser).await;
+    let back = harness.decide(&dialog, ADA, &pages[..4].join(","), "continue").await;
+    let answer = harness.browse(&mut browser, &back, "text/html").await;
     assert!(answer.text().contains("2 of your Pages have stopped"), "{}", answer.text());
-    assert_eq!(calls_about(&town, &pages[5]), asked, "a parked page was called");
-    town.world().clear_faults();
+    assert_eq!(calls_about(&harness, &pages[5]), asked, "a parked page was called");
+    harness.world().clear_faults();
     for page in &pages[..4] {
-        assert_eq!(town.health(page).await, "active");
+        assert_eq!(harness.health(page).await, "active");
     }
     // Ticked again, they are back.
-    let told = town.log_in(user, ADA, "all").await.json();
+    let told = harness.log_in(user, ADA, "all").await.json();
     assert_eq!(told["changes"]["lost"], json!([]));
     assert_eq!(told["changes"]["kept"].as_array().unwrap().len(), pages.len());
-    town.until_true(user, &pages).await;
+    harness.until_true(user, &pages).await;
     // For another user of the platform they are new.
-    let told = town.log_in(UserId::random(), BRUNO, "all").await.json();
+    let told = harness.log_in(UserId::random(), BRUNO, "all").await.json();
     assert_eq!((told["changes"]["added"].as_array().unwrap().len(), &told["changes"]["kept"]), (3, &json!([])));
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ticks_taken_for_one_user_are_noticed_by_the_links_of_another() {
-    let town = Town::plan().start().await;
-    town.linked().await;
-    let pages = town.pages();
-    let told = town.log_in(UserId::random(), ADA, &pages[0]).await.json();
+    let harness = Harness::plan().start().await;
+    harness.linked().await;
+    let pages = harness.pages();
+    let told = harness.log_in(UserId::random(), ADA, &pages[0]).await.json();
     assert_eq!(told["changes"], json!({"kept": [], "added": [pages[0]], "lost": []}));
     for page in &pages[1..] {
-        until("the other user's page is parked", async || town.health(page).await == "needs_relink").await;
+        until("the other user's page is parked", async || harness.health(page).await == "needs_relink").await;
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn portfolio_pages_are_linked_and_what_cannot_be_is_named_with_its_reason() {
-    let town = Town::plan().pages(11).start().await;
+    let harness = Harness::plan().pages(11).start().await;
     let portfolio: Vec<String> =
-        town.world().look(|s| s.pages.iter().filter(|(_, p)| p.portfolio).map(|(id, _)| id.clone()).collect());
+        harness.world().look(|s| s.pages.iter().filter(|(_, p)| p.portfolio).map(|(id, _)| id.clone()).collect());
     assert_eq!(portfolio.len(), 2);
     // The list is empty as it is for many; the portfolios and the granted ids have everything.
-    town.world().set_fault(Fault::AccountsEmpty, true);
-    let refused = town.nth(1);
-    town.world().change(|s| {
+    harness.world().set_fault(Fault::AccountsEmpty, true);
+    let refused = harness.nth(1);
+    harness.world().change(|s| {
         let weak = ["ANALYZE".to_owned()].into();
         s.pages.get_mut(&refused).unwrap().roles.insert(ADA.into(), weak);
     });
     let user = UserId::random();
-    let told = town.log_in(user, ADA, "all").await.json();
+    let told = harness.log_in(user, ADA, "all").await.json();
     let listed = told["pages"]["data"].as_array().unwrap();
     assert_eq!(listed.len(), 11, "{told}");
     let of = |id: &str| listed.iter().find(|page| page["id"] == id).unwrap();
@@ -375,65 +377,65 @@ async fn portfolio_pages_are_linked_and_what_cannot_be_is_named_with_its_reason(
     assert_eq!((&page["linked"], page["name"].is_string()), (&false.into(), true));
     assert!(page["reason"].as_str().unwrap().contains("full control"), "{page}");
     // Without the permission for portfolios, what is missing is said.
-    town.world().set_fault(Fault::AccountsEmpty, false);
-    town.world().change(|s| {
+    harness.world().set_fault(Fault::AccountsEmpty, false);
+    harness.world().change(|s| {
         let chidi = s.people.get_mut(CHIDI).unwrap();
         chidi.declines.insert("business_management".into());
     });
-    let told = town.log_in(UserId::random(), CHIDI, "all").await.json();
+    let told = harness.log_in(UserId::random(), CHIDI, "all").await.json();
     assert_eq!(told["missing_permissions"], json!(["business_management"]));
     assert!(told["incomplete"][0].as_str().unwrap().contains("portfolios were not listed"), "{told}");
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn subscriptions_that_meta_drops_come_back() {
-    let town = Town::plan().set("sync.poll_interval", "3s").start().await;
-    let user = town.linked().await;
-    let page = town.nth(0);
-    let healed = async || town.metric("pagesyncd_subscriptions_healed_total").await;
+    let harness = Harness::plan().set("sync.poll_interval", "3s").start().await;
+    let user = harness.linked().await;
+    let page = harness.nth(0);
+    let healed = async || harness.metric("pagesyncd_subscriptions_healed_total").await;
     let before = healed().await;
-    town.world().drop_subscription(&page).unwrap();
-    until("the page is subscribed again", async || town.world().look(|s| s.pages[&page].subscribed.is_some())).await;
+    harness.world().drop_subscription(&page).unwrap();
+    until("the page is subscribed again", async || harness.world().look(|s| s.pages[&page].subscribed.is_some())).await;
     until("it was counted", async || healed().await == before + 1.0).await;
-    town.world().drop_app_subscription();
-    until("the app is subscribed again", async || town.world().look(|s| s.app.subscription.is_some())).await;
+    harness.world().drop_app_subscription();
+    until("the app is subscribed again", async || harness.world().look(|s| s.app.subscription.is_some())).await;
     until("it was counted", async || healed().await == before + 2.0).await;
     // Changes are told again.
-    town.world().edit_page(&page, "name", "Told again".into()).unwrap();
-    town.until_true(user, &[page]).await;
-    town.finish().await;
+    harness.world().edit_page(&page, "name", "Told again".into()).unwrap();
+    harness.until_true(user, &[page]).await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn subscriptions_that_were_dropped_while_the_daemon_was_away_come_back() {
-    let mut town = Town::plan().start().await;
-    town.linked().await;
-    let page = town.nth(0);
+    let mut harness = Harness::plan().start().await;
+    harness.linked().await;
+    let page = harness.nth(0);
     // A field that neither the app nor the page may have costs the others nothing, and is asked for once.
     let fields = ["name", "hours", "messages", "moon"].map(toml::Value::from).to_vec();
-    town.set("facebook.webhook_fields", fields);
-    town.reload("applied").await;
+    harness.set("facebook.webhook_fields", fields);
+    harness.reload("applied").await;
     let refused = json!(["messages", "moon"]);
-    for page in town.pages() {
+    for page in harness.pages() {
         until("the refused fields are remembered", async || {
-            town.page(&page).await.unwrap()["refused_webhook_fields"] == refused
+            harness.page(&page).await.unwrap()["refused_webhook_fields"] == refused
         })
         .await;
     }
-    town.daemon.stop().await;
-    town.world().drop_subscription(&page).unwrap();
-    town.world().drop_app_subscription();
-    let posts = town.world().calls(Call::Subscribe);
-    town.daemon.start().await.unwrap();
-    until("the app is subscribed again", async || town.world().look(|s| s.app.subscription.is_some())).await;
-    until("it was counted", async || town.metric("pagesyncd_subscriptions_healed_total").await == 1.0).await;
+    harness.daemon.stop().await;
+    harness.world().drop_subscription(&page).unwrap();
+    harness.world().drop_app_subscription();
+    let posts = harness.world().calls(Call::Subscribe);
+    harness.daemon.start().await.unwrap();
+    until("the app is subscribed again", async || harness.world().look(|s| s.app.subscription.is_some())).await;
+    until("it was counted", async || harness.metric("pagesyncd_subscriptions_healed_total").await == 1.0).await;
     // The page believes what was confirmed until it is checked; a sync checks it.
-    town.sync(&page).await;
-    until("the page is subscribed again", async || town.world().look(|s| s.pages[&page].subscribed.is_some())).await;
-    until("it was counted", async || town.metric("pagesyncd_subscriptions_healed_total").await == 2.0).await;
-    assert_eq!(town.world().calls(Call::Subscribe), posts + 1);
-    town.finish().await;
+    harness.sync(&page).await;
+    until("the page is subscribed again", async || harness.world().look(|s| s.pages[&page].subscribed.is_some())).await;
+    until("it was counted", async || harness.metric("pagesyncd_subscriptions_healed_total").await == 2.0).await;
+    assert_eq!(harness.world().calls(Call::Subscribe), posts + 1);
+    harness.finish().await;
 }
 
 /// What a throttle is told by, which budget is spent, and whether other pages and other people go on.
@@ -448,21 +450,21 @@ const THROTTLES: &[(Fault, &str, bool, bool)] = &[
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_stops_whom_it_concerns_and_nobody_else() {
     for (fault, budget, same_person, others) in THROTTLES {
-        let town = Town::plan().start().await;
-        let ada = town.linked().await;
+        let harness = Harness::plan().start().await;
+        let ada = harness.linked().await;
         let bruno = UserId::random();
-        town.log_in(bruno, BRUNO, &town.nth(2)).await;
-        town.until_true(bruno, &[town.nth(2)]).await;
-        town.settle().await;
-        let (page, other, shared) = (town.nth(0), town.nth(1), town.nth(2));
-        town.world().set_fault_for(*fault, Scope { call: Some(Call::ReadPage), ..Scope::page(&page) }.times(1));
-        town.sync(&page).await;
+        harness.log_in(bruno, BRUNO, &harness.nth(2)).await;
+        harness.until_true(bruno, &[harness.nth(2)]).await;
+        harness.complete().await;
+        let (page, other, shared) = (harness.nth(0), harness.nth(1), harness.nth(2));
+        harness.world().set_fault_for(*fault, Scope { call: Some(Call::ReadPage), ..Scope::page(&page) }.times(1));
+        harness.sync(&page).await;
         let told = eventually("the page is throttled", async || {
-            town.page(&page).await.filter(|told| told["health"] == "throttled")
+            harness.page(&page).await.filter(|told| told["health"] == "throttled")
         })
         .await;
         assert!(told["until"].is_string() && told["remedy"].as_str().unwrap().contains("by itself"), "{fault}: {told}");
-        let gate = town.status().await["graph"]["gate"].clone();
+        let gate = harness.status().await["graph"]["gate"].clone();
         let blocked = (gate["app_blocked_until"].is_string(), &gate["people_blocked"], &gate["pages_blocked"]);
         let wanted = match *budget {
             "app" => (true, 0, 0),
@@ -470,38 +472,41 @@ async fn a_limit_stops_whom_it_concerns_and_nobody_else() {
             _ => (false, 0, 1),
         };
         assert_eq!(blocked, (wanted.0, &json!(wanted.1), &json!(wanted.2)), "{fault}");
-        let text = String::from_utf8(town.run(&["status"]).await.stdout).unwrap();
+        let text = String::from_utf8(harness.run(&["status"]).await.stdout).unwrap();
         assert!(text.contains("may not call for") || text.contains("held back by limits"), "{text}");
         // Nothing is called while it is blocked, though the fault is gone.
-        let calls = calls_about(&town, &page);
-        town.world().edit_page(&page, "name", "Throttled".into()).unwrap();
-        town.sync(&page).await;
+        let calls = calls_about(&harness, &page);
+        harness.world().edit_page(&page, "name", "Throttled".into()).unwrap();
+        harness.sync(&page).await;
         for (page, user, name, goes_on) in
             [(&other, ada, "Same person", *same_person), (&shared, bruno, "Other person", *others)]
         {
-            let reads = town.world().graph_reads(page);
-            town.world().edit_page(page, "about", name.into()).unwrap();
-            assert_eq!(town.admin(http::Method::POST, &format!("/v1/pages/{page}/sync?user={user}"), "").await.0, 202);
+            let reads = harness.world().graph_reads(page);
+            harness.world().edit_page(page, "about", name.into()).unwrap();
+            assert_eq!(
+                harness.admin(http::Method::POST, &format!("/v1/pages/{page}/sync?user={user}"), "").await.0,
+                202
+            );
             if goes_on {
-                town.until_true(user, std::slice::from_ref(page)).await;
+                harness.until_true(user, std::slice::from_ref(page)).await;
             } else {
                 until("it is throttled too", async || {
-                    let (_, told) = town.admin(http::Method::GET, "/v1/pages", "").await;
+                    let (_, told) = harness.admin(http::Method::GET, "/v1/pages", "").await;
                     let own = |told: &&Value| told["page_id"] == page.as_str() && told["user"] == user.to_string();
                     told["pages"].as_array().unwrap().iter().find(own).unwrap()["health"] == "throttled"
                 })
                 .await;
-                assert_eq!(town.world().graph_reads(page), reads, "{fault}: {page} was called");
+                assert_eq!(harness.world().graph_reads(page), reads, "{fault}: {page} was called");
             }
         }
-        assert_eq!(calls_about(&town, &page), calls, "{fault}: the page was called while it was blocked");
-        assert!(town.metric("pagesyncd_links{health=\"throttled\"}").await >= 1.0);
+        assert_eq!(calls_about(&harness, &page), calls, "{fault}: the page was called while it was blocked");
+        assert!(harness.metric("pagesyncd_links{health=\"throttled\"}").await >= 1.0);
         // What is owed stays owed, and a daemon that is new to the limit tries again.
-        assert!(town.status().await["due"].as_u64().unwrap() >= 1);
-        town.restart().await;
-        town.until_true(ada, &[page.clone(), other]).await;
-        until("it is well again", async || town.health(&page).await == "active").await;
-        town.finish().await;
+        assert!(harness.status().await["due"].as_u64().unwrap() >= 1);
+        harness.restart().await;
+        harness.until_true(ada, &[page.clone(), other]).await;
+        until("it is well again", async || harness.health(&page).await == "active").await;
+        harness.finish().await;
     }
 }
 
@@ -510,28 +515,28 @@ const PAGE_LIMITS: &[(u32, u32)] = &[(32, 0), (613, 0), (613, 1996), (80001, 0),
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_code_for_a_limit_of_one_page_holds_that_page_back_and_no_other() {
-    let town = Town::plan().pages(PAGE_LIMITS.len() + 1).start().await;
-    let user = town.linked().await;
-    let pages = town.pages();
+    let harness = Harness::plan().pages(PAGE_LIMITS.len() + 1).start().await;
+    let user = harness.linked().await;
+    let pages = harness.pages();
     for (page, (number, subcode)) in pages.iter().zip(PAGE_LIMITS) {
         let scope = Scope { call: Some(Call::ReadPage), ..Scope::page(page) };
-        town.world().set_fault_for(code(*number, *subcode), scope.times(1));
-        town.sync(page).await;
+        harness.world().set_fault_for(code(*number, *subcode), scope.times(1));
+        harness.sync(page).await;
     }
     for (page, error) in pages.iter().zip(PAGE_LIMITS) {
-        until(&format!("{error:?} throttles the page"), async || town.health(page).await == "throttled").await;
+        until(&format!("{error:?} throttles the page"), async || harness.health(page).await == "throttled").await;
     }
-    assert_eq!(town.status().await["graph"]["gate"]["pages_blocked"], PAGE_LIMITS.len());
+    assert_eq!(harness.status().await["graph"]["gate"]["pages_blocked"], PAGE_LIMITS.len());
     let free = pages.last().unwrap();
-    town.world().edit_page(free, "name", "Not held back".into()).unwrap();
-    town.until_true(user, std::slice::from_ref(free)).await;
+    harness.world().edit_page(free, "name", "Not held back".into()).unwrap();
+    harness.until_true(user, std::slice::from_ref(free)).await;
     // What is owed stays owed, and a daemon that is new to the limits reads it.
-    town.restart().await;
-    town.until_true(user, &pages).await;
+    harness.restart().await;
+    harness.until_true(user, &pages).await;
     for page in &pages {
-        until("the page is well", async || town.health(page).await == "active").await;
+        until("the page is well", async || harness.health(page).await == "active").await;
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 /// Whatever error the console can make, a story drives the daemon into it and out of it again.
@@ -555,16 +560,18 @@ fn every_error_of_the_console_has_its_story() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_usage_header_stops_the_page_before_meta_does() {
-    let town = Town::plan().start().await;
-    town.linked().await;
-    let page = town.nth(0);
-    town.world().set_fault_for(Fault::UsageHigh, Scope { call: Some(Call::ReadPage), ..Scope::page(&page) }.times(1));
-    town.sync(&page).await;
-    until("the app stops", async || town.status().await["graph"]["gate"]["app_blocked_secs"].is_number()).await;
-    assert_eq!(town.status().await["graph"]["gate"]["app_usage_percent"], 95);
-    let calls = calls_about(&town, &page);
-    town.sync(&page).await;
-    until("the page waits", async || town.health(&page).await == "throttled").await;
-    assert_eq!(calls_about(&town, &page), calls);
-    town.finish().await;
+    let harness = Harness::plan().start().await;
+    harness.linked().await;
+    let page = harness.nth(0);
+    harness
+        .world()
+        .set_fault_for(Fault::UsageHigh, Scope { call: Some(Call::ReadPage), ..Scope::page(&page) }.times(1));
+    harness.sync(&page).await;
+    until("the app stops", async || harness.status().await["graph"]["gate"]["app_blocked_secs"].is_number()).await;
+    assert_eq!(harness.status().await["graph"]["gate"]["app_usage_percent"], 95);
+    let calls = calls_about(&harness, &page);
+    harness.sync(&page).await;
+    until("the page waits", async || harness.health(&page).await == "throttled").await;
+    assert_eq!(calls_about(&harness, &page), calls);
+    harness.finish().await;
 }

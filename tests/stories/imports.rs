@@ -4,11 +4,11 @@
 use std::process::Output;
 
 use http::Method;
-use pagesyncd::model::UserId;
+use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::fault::{Call, Fault, Scope};
 use serde_json::{Value, json};
 
-use crate::town::{ADA, Town, until};
+use crate::harness::{ADA, Harness, until};
 
 fn document(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
@@ -22,99 +22,99 @@ fn left(told: &Value, reason: &str) -> Vec<u64> {
 }
 
 /// A token of this page that works, or does not any more.
-fn token(town: &Town, page: &str, works: bool) -> String {
-    town.world().look(|s| {
+fn token(harness: &Harness, page: &str, works: bool) -> String {
+    harness.world().look(|s| {
         let mut of_page = s.tokens.iter().filter(|(_, token)| token.page.as_deref() == Some(page));
         of_page.find(|(_, token)| token.refused.is_none() == works).unwrap().0.clone()
     })
 }
 
-async fn import(town: &Town, user: UserId, tokens: &[(String, String)]) -> Value {
+async fn import(harness: &Harness, user: UserId, tokens: &[(String, String)]) -> Value {
     let line = |(page, token): &(String, String)| json!({"user": user, "page_id": page, "access_token": token});
     let lines: Vec<String> = tokens.iter().map(|one| line(one).to_string()).collect();
-    let (status, told) = town.admin(Method::POST, "/v1/import", &lines.join("\n")).await;
+    let (status, told) = harness.admin(Method::POST, "/v1/import", &lines.join("\n")).await;
     assert_eq!(status, 200, "{told}");
     told
 }
 
-async fn all_active(town: &Town, links: u64) {
-    assert_eq!(town.metric("pagesyncd_links{health=\"active\"}").await as u64, links);
+async fn all_active(harness: &Harness, links: u64) {
+    assert_eq!(harness.metric("pagesyncd_links{health=\"active\"}").await as u64, links);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_export_does_not_replace_the_tokens_of_a_newer_login() {
-    let town = Town::plan().pages(4).start().await;
-    let user = town.linked().await;
-    let path = town.desk().join("earlier.export");
+    let harness = Harness::plan().pages(4).start().await;
+    let user = harness.linked().await;
+    let path = harness.desk().join("earlier.export");
     let path = path.to_str().unwrap();
-    assert!(town.run(&["export", path]).await.status.success());
+    assert!(harness.run(&["export", path]).await.status.success());
     // The same export over the same links is no harm: each has the token that its line brings.
-    let told = document(&town.run(&["import", path, "--json"]).await);
+    let told = document(&harness.run(&["import", path, "--json"]).await);
     assert_eq!((&told["imported"], &told["left"]), (&4.into(), &json!([])));
-    town.settle().await;
-    town.world().change_password(ADA).unwrap();
-    assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
-    town.settle().await;
+    harness.complete().await;
+    harness.world().change_password(ADA).unwrap();
+    assert_eq!(harness.log_in(user, ADA, "all").await.status, 200);
+    harness.complete().await;
     for running in [true, false] {
         if !running {
-            assert_eq!(town.daemon.stop().await, Some(0));
+            assert_eq!(harness.daemon.stop().await, Some(0));
         }
-        let output = town.run(&["import", path, "--json"]).await;
+        let output = harness.run(&["import", path, "--json"]).await;
         assert_eq!(output.status.code(), Some(0));
         // Line 1 is the head, the last one the login.
         assert_eq!(left(&document(&output), "e"), [2, 3, 4, 5, 6]);
-        let output = town.run(&["import", path]).await;
+        let output = harness.run(&["import", path]).await;
         let (said, named) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(said.contains("0 links imported, 5 left as they are") && said.contains("--replace"), "{said}");
         assert!(named.contains("line 3: left as it is: the link has a token that works and is not older"), "{named}");
         assert!(named.contains("line 6: left as it is: a newer login"), "{named}");
     }
-    town.daemon.start().await.unwrap();
-    for page in town.pages() {
-        town.sync(&page).await;
+    harness.daemon.start().await.unwrap();
+    for page in harness.pages() {
+        harness.sync(&page).await;
     }
-    town.world().edit_page(&town.nth(0), "name", "Still read".into()).unwrap();
-    town.until_true(user, &town.pages()).await;
-    town.settle().await;
-    all_active(&town, 4).await;
+    harness.world().edit_page(&harness.nth(0), "name", "Still read".into()).unwrap();
+    harness.until_true(user, &harness.pages()).await;
+    harness.complete().await;
+    all_active(&harness, 4).await;
     // An operator may insist.
-    let told = document(&town.run(&["import", path, "--replace", "--json"]).await);
+    let told = document(&harness.run(&["import", path, "--replace", "--json"]).await);
     assert_eq!((&told["imported"], &told["left"]), (&4.into(), &json!([])));
-    for page in town.pages() {
-        until("the old token is refused", async || town.health(&page).await == "needs_relink").await;
+    for page in harness.pages() {
+        until("the old token is refused", async || harness.health(&page).await == "needs_relink").await;
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_without_a_time_is_tried_before_it_replaces_a_token_that_works() {
-    let town = Town::plan().pages(3).start().await;
-    let user = town.linked().await;
-    let pages = town.pages();
-    town.world().change_password(ADA).unwrap();
-    assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
+    let harness = Harness::plan().pages(3).start().await;
+    let user = harness.linked().await;
+    let pages = harness.pages();
+    harness.world().change_password(ADA).unwrap();
+    assert_eq!(harness.log_in(user, ADA, "all").await.status, 200);
     // For another user, so that there are other tokens that work.
     let other = UserId::random();
-    assert_eq!(town.log_in(other, ADA, "all").await.status, 200);
-    town.settle().await;
+    assert_eq!(harness.log_in(other, ADA, "all").await.status, 200);
+    harness.complete().await;
     let of = |works: bool| -> Vec<(String, String)> {
-        pages.iter().map(|page| (page.clone(), token(&town, page, works))).collect()
+        pages.iter().map(|page| (page.clone(), token(&harness, page, works))).collect()
     };
-    let told = import(&town, user, &of(false)).await;
+    let told = import(&harness, user, &of(false)).await;
     assert_eq!((&told["imported"], left(&told, "Facebook refuses this token")), (&0.into(), vec![1, 2, 3]));
     // Where Facebook does not answer, nothing is replaced either.
-    town.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::ReadPage));
+    harness.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::ReadPage));
     let mut tokens: Vec<(String, String)> =
         pages.iter().map(|page| (page.clone(), "EAAPunknowntoken0123456789".into())).collect();
-    town.keep_secret("EAAPunknowntoken0123456789");
-    let told = import(&town, user, &tokens).await;
+    harness.keep_secret("EAAPunknowntoken0123456789");
+    let told = import(&harness, user, &tokens).await;
     assert_eq!(left(&told, "import the line again while"), [1, 2, 3]);
-    town.world().clear_faults();
-    all_active(&town, 6).await;
+    harness.world().clear_faults();
+    all_active(&harness, 6).await;
     // A token that works is taken, line by line.
-    let exported = String::from_utf8(town.run(&["export", "-"]).await.stdout).unwrap();
+    let exported = String::from_utf8(harness.run(&["export", "-"]).await.stdout).unwrap();
     assert!(exported.contains("granted_at") && exported.contains("logged_in_at"));
-    let living = town.world().look(|s| {
+    let living = harness.world().look(|s| {
         let mut living: Vec<(String, String)> = s
             .tokens
             .iter()
@@ -126,21 +126,21 @@ async fn a_line_without_a_time_is_tried_before_it_replaces_a_token_that_works() 
     });
     assert_eq!(living.len(), 2, "one for each user");
     tokens[0].1.clone_from(&living[0].1);
-    let first = import(&town, user, &tokens).await;
+    let first = import(&harness, user, &tokens).await;
     tokens[0].1.clone_from(&living[1].1);
-    let second = import(&town, user, &tokens).await;
+    let second = import(&harness, user, &tokens).await;
     for told in [&first, &second] {
         assert_eq!((&told["imported"], left(told, "Facebook refuses")), (&1.into(), vec![2, 3]));
     }
-    town.world().edit_page(&pages[0], "name", "Read with another token".into()).unwrap();
-    town.until_true(user, &pages).await;
-    town.settle().await;
-    all_active(&town, 6).await;
+    harness.world().edit_page(&pages[0], "name", "Read with another token".into()).unwrap();
+    harness.until_true(user, &pages).await;
+    harness.complete().await;
+    all_active(&harness, 6).await;
     // A link that waits for a person gets whatever comes.
-    town.world().expire_token(ADA, Some(&pages[0])).unwrap();
-    town.sync(&pages[0]).await;
-    until("the page waits", async || town.health(&pages[0]).await == "needs_relink").await;
-    let told = import(&town, user, &tokens[..1]).await;
+    harness.world().expire_token(ADA, Some(&pages[0])).unwrap();
+    harness.sync(&pages[0]).await;
+    until("the page waits", async || harness.health(&pages[0]).await == "needs_relink").await;
+    let told = import(&harness, user, &tokens[..1]).await;
     assert_eq!((&told["imported"], &told["left"]), (&1.into(), &json!([])));
-    town.finish().await;
+    harness.finish().await;
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use pagesyncd::model::UserId;
+use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::fault::{Call, Fault, Scope};
 use serde_json::{Value, json};
 
-use crate::town::{ADA, BRUNO, Browser, CHIDI, Town, object_key, until};
+use crate::harness::{ADA, BRUNO, Browser, CHIDI, Harness, object_key, until};
 
 const WEBHOOK_FIELDS: [&str; 9] =
     ["name", "category", "description", "email", "phone", "website", "location", "hours", "picture"];
@@ -19,13 +19,13 @@ fn ids(list: &Value) -> BTreeSet<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_links_every_page_also_of_portfolios_and_of_later_parts_of_the_listing() {
     // Listings come in parts of four, every third of them empty; every fifth page is held through a portfolio.
-    let town = Town::plan().pages(23).listing(4).trace().start().await;
+    let harness = Harness::plan().pages(23).listing(4).trace().start().await;
     let user = UserId::random();
-    let answer = town.log_in(user, ADA, "all").await;
+    let answer = harness.log_in(user, ADA, "all").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     assert!(!answer.text().contains("access_token"));
     let told = answer.json();
-    let all: BTreeSet<String> = town.pages().into_iter().collect();
+    let all: BTreeSet<String> = harness.pages().into_iter().collect();
     assert_eq!(told["user_uuid"], user.to_string());
     assert_eq!(ids(&told["pages"]["data"]), all);
     assert_eq!(told["pages"]["paging"], json!({}));
@@ -37,8 +37,8 @@ async fn a_login_links_every_page_also_of_portfolios_and_of_later_parts_of_the_l
         assert_eq!(page["result"]["status"], "success", "{page}");
     }
     for page in &all {
-        assert!(town.is_true(user, page), "{page}");
-        let object = town.object(user, page).unwrap();
+        assert!(harness.is_true(user, page), "{page}");
+        let object = harness.object(user, page).unwrap();
         assert_eq!(object["schema"], "pagesyncd/page_data/1");
         assert_eq!((&object["page_id"], &object["user"]), (&page.as_str().into(), &user.to_string().into()));
         assert_eq!((&object["source"], &object["graph_version"]), (&"link".into(), &"v26.0".into()));
@@ -46,50 +46,50 @@ async fn a_login_links_every_page_also_of_portfolios_and_of_later_parts_of_the_l
         let fetched = object["fetched_at"].as_str().unwrap();
         assert!(fetched.len() == 20 && fetched.ends_with('Z') && &fetched[10..11] == "T", "{fetched}");
         assert_eq!(object.as_object().unwrap().len(), 8);
-        let put = town.world().last_put(&object_key(user, page)).unwrap();
+        let put = harness.world().last_put(&object_key(user, page)).unwrap();
         assert_eq!((put.acl.as_deref(), put.content_type.as_deref()), (Some("private"), Some("application/json")));
     }
     let wanted: BTreeSet<String> = WEBHOOK_FIELDS.map(str::to_owned).into();
     until("both subscriptions name every field", async || {
-        town.world().look(|s| {
+        harness.world().look(|s| {
             let app = s.app.subscription.as_ref().is_some_and(|app| app.fields.is_superset(&wanted));
             app && s.pages.values().all(|p| p.subscribed.as_ref().is_some_and(|fields| fields.is_superset(&wanted)))
         })
     })
     .await;
-    let callback = town.world().look(|s| s.app.subscription.clone()).unwrap();
-    assert_eq!(callback.callback_url, format!("{}/facebook/webhook", town.base));
+    let callback = harness.world().look(|s| s.app.subscription.clone()).unwrap();
+    assert_eq!(callback.callback_url, format!("{}/facebook/webhook", harness.base));
     assert!(callback.include_values);
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_gets_a_page_for_people() {
-    let town = Town::plan().start().await;
-    let page = town.nth(0);
-    town.world().edit_page(&page, "name", "<Fish & Chips>".into()).unwrap();
-    let (_, login) = town.session(UserId::random()).await;
+    let harness = Harness::plan().start().await;
+    let page = harness.nth(0);
+    harness.world().edit_page(&page, "name", "<Fish & Chips>".into()).unwrap();
+    let (_, login) = harness.session(UserId::random()).await;
     let mut browser = Browser::default();
-    let answer = town.browse(&mut browser, &login, "text/html,*/*").await;
+    let answer = harness.browse(&mut browser, &login, "text/html,*/*").await;
     assert_eq!(answer.status, 302);
     let cookie = answer.header("set-cookie");
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && cookie.contains("Path=/"), "{cookie}");
-    let back = town.decide(answer.header("location"), ADA, "all", "continue").await;
-    let answer = town.browse(&mut browser, &back, "text/html,application/xhtml+xml").await;
+    let back = harness.decide(answer.header("location"), ADA, "all", "continue").await;
+    let answer = harness.browse(&mut browser, &back, "text/html,application/xhtml+xml").await;
     assert_eq!(answer.status, 200);
     assert!(answer.header("content-type").starts_with("text/html"));
     let text = answer.text();
     assert!(text.contains("&lt;Fish &amp; Chips&gt;") && !text.contains("<Fish"), "{text}");
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_without_a_token_is_reported_and_the_others_are_linked() {
-    let town = Town::plan().pages(4).start().await;
-    let withheld = town.nth(1);
-    town.world().change(|s| s.pages.get_mut(&withheld).unwrap().token_withheld = true);
+    let harness = Harness::plan().pages(4).start().await;
+    let withheld = harness.nth(1);
+    harness.world().change(|s| s.pages.get_mut(&withheld).unwrap().token_withheld = true);
     let user = UserId::random();
-    let told = town.log_in(user, ADA, "all").await.json();
+    let told = harness.log_in(user, ADA, "all").await.json();
     let pages = told["pages"]["data"].as_array().unwrap();
     assert_eq!(pages.len(), 4);
     for page in pages {
@@ -98,33 +98,33 @@ async fn a_page_without_a_token_is_reported_and_the_others_are_linked() {
     let refused = told["polling_test"].as_array().unwrap().iter().find(|p| p["page_id"] == withheld.as_str()).unwrap();
     assert_eq!(refused["result"]["status"], "error");
     assert!(refused["result"]["message"].as_str().unwrap().contains("role"));
-    assert_eq!(town.status().await["links"], 3);
-    assert!(town.object(user, &withheld).is_none());
+    assert_eq!(harness.status().await["links"], 3);
+    assert!(harness.object(user, &withheld).is_none());
     // A role that is too weak gives no token either.
-    let told = town.log_in(UserId::random(), CHIDI, "all").await.json();
+    let told = harness.log_in(UserId::random(), CHIDI, "all").await.json();
     assert_eq!(told["pages"]["data"][0]["linked"], false);
-    assert_eq!(town.status().await["links"], 3);
-    town.finish().await;
+    assert_eq!(harness.status().await["links"], 3);
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_dialog_is_answered_in_both_of_its_forms() {
-    let town = Town::plan().start().await;
-    let mut browser = town.browser(UserId::random()).await;
-    let dialog = town.to_dialog(&mut browser).await;
-    let back = town.decide(&dialog, ADA, "all", "cancel").await;
-    let answer = town.browse(&mut browser, &back, "*/*").await;
+    let harness = Harness::plan().start().await;
+    let mut browser = harness.browser(UserId::random()).await;
+    let dialog = harness.to_dialog(&mut browser).await;
+    let back = harness.decide(&dialog, ADA, "all", "cancel").await;
+    let answer = harness.browse(&mut browser, &back, "*/*").await;
     assert_eq!((answer.status, answer.code().as_str()), (400, "cancelled"));
     assert!(answer.text().contains("/facebook/login"));
     // Facebook's other way to say so has no `error` key.
-    let dialog = town.to_dialog(&mut browser).await;
+    let dialog = harness.to_dialog(&mut browser).await;
     let state = state_of(&dialog);
     let path = format!("/facebook/callback?error_code=1349126&error_message=App+not+set+up&state={state}");
-    let answer = town.browse(&mut browser, &path, "text/html").await;
+    let answer = harness.browse(&mut browser, &path, "text/html").await;
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("App not set up") && answer.text().contains("Start again"));
-    assert_eq!(town.status().await["links"], 0);
-    town.finish().await;
+    assert_eq!(harness.status().await["links"], 0);
+    harness.finish().await;
 }
 
 fn state_of(dialog: &str) -> String {
@@ -134,14 +134,14 @@ fn state_of(dialog: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_works_once_and_only_in_the_browser_that_it_was_made_for() {
-    let town = Town::plan().start().await;
+    let harness = Harness::plan().start().await;
     let user = UserId::random();
-    let mut browser = town.browser(user).await;
-    let dialog = town.to_dialog(&mut browser).await;
-    let back = town.decide(&dialog, ADA, "all", "continue").await;
+    let mut browser = harness.browser(user).await;
+    let dialog = harness.to_dialog(&mut browser).await;
+    let back = harness.decide(&dialog, ADA, "all", "continue").await;
     let with = |state: &str| back.replace(&state_of(&back), state);
     let refused = async |browser: &Browser, url: &str| {
-        let answer = town.browse(&mut browser.clone(), url, "*/*").await;
+        let answer = harness.browse(&mut browser.clone(), url, "*/*").await;
         assert_eq!(answer.status, 400, "{}", answer.text());
         answer.code()
     };
@@ -152,132 +152,132 @@ async fn a_state_works_once_and_only_in_the_browser_that_it_was_made_for() {
     let flipped = format!("{}{}", &state[..state.len() - 8], "AAAAAAAA");
     assert_eq!(refused(&browser, &with(&flipped)).await, "bad_state");
     assert_eq!(refused(&browser, &with("x")).await, "bad_state");
-    let other = town.browser(UserId::random()).await;
+    let other = harness.browser(UserId::random()).await;
     assert_eq!(refused(&other, &back).await, "bad_state");
     assert_eq!(refused(&Browser::default(), &back).await, "no_session");
-    assert_eq!(town.world().calls(Call::ExchangeCode), 0);
+    assert_eq!(harness.world().calls(Call::ExchangeCode), 0);
     // The right one still works, once.
-    assert_eq!(town.browse(&mut browser, &back, "*/*").await.status, 200);
+    assert_eq!(harness.browse(&mut browser, &back, "*/*").await.status, 200);
     assert_eq!(refused(&browser, &back).await, "used_state");
-    assert_eq!(town.world().calls(Call::ExchangeCode), 1);
+    assert_eq!(harness.world().calls(Call::ExchangeCode), 1);
     // Used up is used up, also after a crash.
-    town.crash().await;
+    harness.crash().await;
     assert_eq!(refused(&browser, &back).await, "used_state");
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_session_there_is_no_login_unless_new_users_are_allowed() {
-    let mut town = Town::plan().start().await;
-    let answer = town.get("/facebook/login").await;
+    let mut harness = Harness::plan().start().await;
+    let answer = harness.get("/facebook/login").await;
     assert_eq!((answer.status, answer.code().as_str()), (400, "no_session"));
     let mut stranger = Browser { cookie: Some("0123456789abcdef0123456789abcdef".into()) };
-    assert_eq!(town.browse(&mut stranger, "/facebook/login", "*/*").await.status, 400);
-    let answer = town.browse(&mut Browser::default(), "/facebook/login", "text/html").await;
+    assert_eq!(harness.browse(&mut stranger, "/facebook/login", "*/*").await.status, 400);
+    let answer = harness.browse(&mut Browser::default(), "/facebook/login", "text/html").await;
     assert!(answer.status == 400 && answer.header("content-type").starts_with("text/html"));
-    town.set("session.allow_new", true);
-    town.reload("applied").await;
+    harness.set("session.allow_new", true);
+    harness.reload("applied").await;
     let mut browser = Browser::default();
-    let dialog = town.to_dialog(&mut browser).await;
-    let back = town.decide(&dialog, BRUNO, "all", "continue").await;
-    let told = town.browse(&mut browser, &back, "*/*").await.json();
+    let dialog = harness.to_dialog(&mut browser).await;
+    let back = harness.decide(&dialog, BRUNO, "all", "continue").await;
+    let told = harness.browse(&mut browser, &back, "*/*").await.json();
     let user: UserId = told["user_uuid"].as_str().unwrap().parse().unwrap();
     let pages: Vec<String> = ids(&told["pages"]["data"]).into_iter().collect();
     assert_eq!(pages.len(), 3);
-    town.until_true(user, &pages).await;
-    town.finish().await;
+    harness.until_true(user, &pages).await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_link_works_once() {
-    let town = Town::plan().start().await;
+    let harness = Harness::plan().start().await;
     let user = UserId::random();
-    let (_, login) = town.session(user).await;
+    let (_, login) = harness.session(user).await;
     let mut browser = Browser::default();
-    assert_eq!(town.browse(&mut browser, &login, "*/*").await.status, 302);
-    assert_eq!(town.browse(&mut Browser::default(), &login, "*/*").await.status, 400);
+    assert_eq!(harness.browse(&mut browser, &login, "*/*").await.status, 302);
+    assert_eq!(harness.browse(&mut Browser::default(), &login, "*/*").await.status, 400);
     // The browser that followed it stays known.
-    let dialog = town.to_dialog(&mut browser).await;
-    let back = town.decide(&dialog, ADA, "all", "continue").await;
-    let told = town.browse(&mut browser, &back, "*/*").await.json();
+    let dialog = harness.to_dialog(&mut browser).await;
+    let back = harness.decide(&dialog, ADA, "all", "continue").await;
+    let told = harness.browse(&mut browser, &back, "*/*").await.json();
     assert_eq!(told["user_uuid"], user.to_string());
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_pages_are_linked_and_stored_within_fifteen_seconds() {
-    let town = Town::plan().pages(200).start().await;
+    let harness = Harness::plan().pages(200).start().await;
     let user = UserId::random();
     let started = Instant::now();
-    let answer = town.log_in(user, ADA, "all").await;
+    let answer = harness.log_in(user, ADA, "all").await;
     assert_eq!(answer.status, 200);
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert_eq!(answer.json()["pages"]["data"].as_array().unwrap().len(), 200);
-    let pages = town.pages();
-    town.until_true(user, &pages).await;
+    let pages = harness.pages();
+    harness.until_true(user, &pages).await;
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_comes_in_time_though_graph_is_slow_and_the_login_finishes_by_itself() {
-    let town = Town::plan().start().await;
-    town.world().set_latency(Duration::from_secs(13));
-    town.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::Accounts));
+    let harness = Harness::plan().start().await;
+    harness.world().set_latency(Duration::from_secs(13));
+    harness.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::Accounts));
     let user = UserId::random();
     let started = Instant::now();
-    let answer = town.log_in(user, ADA, "all").await;
+    let answer = harness.log_in(user, ADA, "all").await;
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert_eq!((answer.status, &answer.json()["status"]), (202, &"pending".into()));
     assert_eq!(answer.json()["user_uuid"], user.to_string());
-    town.world().set_latency(Duration::ZERO);
-    let pages = town.pages();
-    town.until_true(user, &pages).await;
-    town.finish().await;
+    harness.world().set_latency(Duration::ZERO);
+    let pages = harness.pages();
+    harness.until_true(user, &pages).await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_login_heals_a_parked_page() {
-    let town = Town::plan().start().await;
-    let user = town.linked().await;
-    let page = town.nth(0);
-    town.world().change_password(ADA).unwrap();
-    town.world().edit_page(&page, "name", "Renamed while locked out".into()).unwrap();
-    until("the page waits for a person", async || town.health(&page).await == "needs_relink").await;
-    let told = town.page(&page).await.unwrap();
+    let harness = Harness::plan().start().await;
+    let user = harness.linked().await;
+    let page = harness.nth(0);
+    harness.world().change_password(ADA).unwrap();
+    harness.world().edit_page(&page, "name", "Renamed while locked out".into()).unwrap();
+    until("the page waits for a person", async || harness.health(&page).await == "needs_relink").await;
+    let told = harness.page(&page).await.unwrap();
     assert!(told["reason"].as_str().unwrap().contains("password"), "{told}");
-    assert_ne!(town.object(user, &page).unwrap()["data"][0]["name"], "Renamed while locked out");
+    assert_ne!(harness.object(user, &page).unwrap()["data"][0]["name"], "Renamed while locked out");
     // It asks Graph nothing more; the others find out with their next read.
-    let reads = town.world().graph_reads(&page);
-    town.sync(&page).await;
-    let other = town.nth(1);
-    town.sync(&other).await;
-    until("another page was asked and parked", async || town.health(&other).await == "needs_relink").await;
-    assert_eq!(town.world().graph_reads(&page), reads);
-    let answer = town.log_in(user, ADA, "all").await;
+    let reads = harness.world().graph_reads(&page);
+    harness.sync(&page).await;
+    let other = harness.nth(1);
+    harness.sync(&other).await;
+    until("another page was asked and parked", async || harness.health(&other).await == "needs_relink").await;
+    assert_eq!(harness.world().graph_reads(&page), reads);
+    let answer = harness.log_in(user, ADA, "all").await;
     assert_eq!(answer.status, 200);
-    let pages = town.pages();
-    town.until_true(user, &pages).await;
+    let pages = harness.pages();
+    harness.until_true(user, &pages).await;
     for page in &pages {
-        assert_eq!(town.health(page).await, "active");
+        assert_eq!(harness.health(page).await, "active");
     }
-    assert_eq!(town.status().await["links"], pages.len());
-    town.finish().await;
+    assert_eq!(harness.status().await["links"], pages.len());
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_users_who_link_one_page_have_an_object_each() {
-    let town = Town::plan().start().await;
-    let ada = town.linked().await;
+    let harness = Harness::plan().start().await;
+    let ada = harness.linked().await;
     let bruno = UserId::random();
-    assert_eq!(town.log_in(bruno, BRUNO, "all").await.status, 200);
-    let shared = town.pages()[..3].to_vec();
-    town.until_true(bruno, &shared).await;
-    town.world().edit_page(&shared[0], "name", "Shared by two".into()).unwrap();
-    town.until_true(ada, &shared).await;
-    town.until_true(bruno, &shared).await;
-    assert_eq!(town.status().await["links"], 9);
-    let keys = town.server.objects.list();
+    assert_eq!(harness.log_in(bruno, BRUNO, "all").await.status, 200);
+    let shared = harness.pages()[..3].to_vec();
+    harness.until_true(bruno, &shared).await;
+    harness.world().edit_page(&shared[0], "name", "Shared by two".into()).unwrap();
+    harness.until_true(ada, &shared).await;
+    harness.until_true(bruno, &shared).await;
+    assert_eq!(harness.status().await["links"], 9);
+    let keys = harness.server.objects.list();
     assert_eq!(keys.iter().filter(|key| key.contains(&bruno.to_string())).count(), 3);
-    town.finish().await;
+    harness.finish().await;
 }

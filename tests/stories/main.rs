@@ -1,5 +1,5 @@
-//! Stories: the daemon as its people meet it. Each runs the real program against a world of its own ([`town`]), says in
-//! its name what holds, and ends with [`town::Town::finish`], which looks for what must never be left behind.
+//! Stories: the daemon as its people meet it. Each runs the real program against a world of its own ([`harness`]), says in
+//! its name what holds, and ends with [`harness::Harness::finish`], which looks for what must never be left behind.
 #![allow(clippy::unwrap_used, reason = "in a story an unmet expectation is a failure")]
 
 mod actors;
@@ -7,17 +7,18 @@ mod addresses;
 mod bodies;
 mod browser;
 mod cli;
-#[path = "../fire/clock.rs"]
+#[path = "../chaos/clock.rs"]
 mod clock;
 mod console;
 mod deletion;
 mod disaster;
-mod door;
 mod durability;
+mod harness;
 mod health;
 mod imports;
 mod kept;
 mod linking;
+mod listener;
 mod messages;
 mod metrics;
 mod mistakes;
@@ -26,7 +27,7 @@ mod outgoing;
 mod output;
 mod overlap;
 mod pending;
-mod people;
+mod persons;
 mod readiness;
 mod reload;
 mod rotation;
@@ -34,7 +35,6 @@ mod sandbox;
 mod sessions;
 mod shutdown;
 mod sync;
-mod town;
 #[path = "../../src/store/tests/traces.rs"]
 mod traces;
 mod webdriver;

@@ -6,14 +6,14 @@ use pagesyncd::sandbox::fault::Fault;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::town::{Answer, Town, delivery, free_port, until};
+use crate::harness::{Answer, Harness, delivery, free_port, until};
 
 const PROMETHEUS: &str = "text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 
-async fn scrape(town: &Town, address: &str, accept: Option<&str>) -> Answer {
-    let request = town.http.get(format!("http://{address}/metrics"));
-    town.send(if let Some(accept) = accept { request.header("accept", accept) } else { request }).await
+async fn scrape(harness: &Harness, address: &str, accept: Option<&str>) -> Answer {
+    let request = harness.http.get(format!("http://{address}/metrics"));
+    harness.send(if let Some(accept) = accept { request.header("accept", accept) } else { request }).await
 }
 
 /// Prometheus' own reader and linter, where it is installed (Debian package `prometheus`).
@@ -37,20 +37,20 @@ async fn promtool(text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_is_prometheus_text_unless_openmetrics_is_asked_for() {
     let address = format!("127.0.0.1:{}", free_port());
-    let town = Town::plan().daemon(|setup| setup.admin_listen = address.clone()).start().await;
-    let user = town.linked().await;
+    let harness = Harness::plan().daemon(|setup| setup.admin_listen = address.clone()).start().await;
+    let user = harness.linked().await;
     // Something of everything: deliveries good and bad, a reload, a failed write.
-    let page = town.nth(0);
-    assert_eq!(town.deliver(delivery(&[&page])).await.status, 200);
-    assert_eq!(town.post_hook("{}", &[]).await.status, 401);
-    town.reload("applied").await;
-    town.world().set_fault(Fault::SpacesSlowDown, true);
-    town.world().edit_page(&page, "name", "Not written yet".into()).unwrap();
-    until("a write has failed", async || town.status().await["outbox"] == 1).await;
-    town.world().clear_faults();
-    town.until_true(user, &[page]).await;
+    let page = harness.nth(0);
+    assert_eq!(harness.deliver(delivery(&[&page])).await.status, 200);
+    assert_eq!(harness.post_hook("{}", &[]).await.status, 401);
+    harness.reload("applied").await;
+    harness.world().set_fault(Fault::SpacesSlowDown, true);
+    harness.world().edit_page(&page, "name", "Not written yet".into()).unwrap();
+    until("a write has failed", async || harness.status().await["outbox"] == 1).await;
+    harness.world().clear_faults();
+    harness.until_true(user, &[page]).await;
 
-    let answer = scrape(&town, &address, None).await;
+    let answer = scrape(&harness, &address, None).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "text/plain; version=0.0.4; charset=utf-8"));
     let text = answer.text();
     for line in [
@@ -64,9 +64,12 @@ async fn every_metric_is_prometheus_text_unless_openmetrics_is_asked_for() {
     }
     assert!(!text.contains("# EOF") && !text.contains("# UNIT") && !text.contains(" info\n"), "{text}");
     promtool(&text).await;
-    assert_eq!(scrape(&town, &address, Some(PROMETHEUS)).await.header("content-type"), answer.header("content-type"));
+    assert_eq!(
+        scrape(&harness, &address, Some(PROMETHEUS)).await.header("content-type"),
+        answer.header("content-type")
+    );
 
-    let open = scrape(&town, &address, Some(OPENMETRICS)).await;
+    let open = scrape(&harness, &address, Some(OPENMETRICS)).await;
     assert_eq!(open.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
     let open = open.text();
     assert!(open.ends_with("# EOF\n") && open.contains("# TYPE pagesyncd_build info\n"), "{open}");
@@ -75,5 +78,5 @@ async fn every_metric_is_prometheus_text_unless_openmetrics_is_asked_for() {
         names.collect()
     };
     assert_eq!(samples(&open), samples(&text), "the same samples under the same names");
-    town.finish().await;
+    harness.finish().await;
 }

@@ -1,15 +1,15 @@
-//! Requests to other hosts: no answer of Graph, Spaces or the receiver of notices fills the memory, nothing leaves by a
+//! Requests to other hosts: no answer of Graph, Spaces or the receiver of events fills the memory, nothing leaves by a
 //! proxy or follows a redirect, and a certificate of a private authority is trusted where it is named.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pagesyncd::model::UserId;
+use pagesyncd::core::model::UserId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::town::tls::Authority;
-use crate::town::{ADA, Town, memory, until};
+use crate::harness::tls::Authority;
+use crate::harness::{ADA, Harness, memory, until};
 
 /// The size of an answer that is read to its end, and the most that sockets and buffers may hold of it.
 const PLENTY: usize = 512 << 20;
@@ -61,20 +61,20 @@ async fn endless_answers_of_every_dependency_fill_no_memory() {
         "HTTP/1.1 503 Slow\r\n\r\n<Error><Code>SlowDown</Code><Message>",
         "HTTP/1.1 200 OK\r\netag: \"0123-2\"\r\n\r\n{\"data\":\"",
     ] {
-        let mut town = Town::plan().start().await;
-        let user = town.linked().await;
-        town.settle().await;
+        let mut harness = Harness::plan().start().await;
+        let user = harness.linked().await;
+        harness.complete().await;
         let [graph, spaces, receiver] =
             [Endless::start(head).await, Endless::start(head).await, Endless::start(head).await];
-        town.set("facebook.graph_url", graph.url.as_str());
-        town.set("spaces.endpoint", spaces.url.as_str());
-        town.set("notify.url", format!("{}/notices", receiver.url));
-        let before = memory(&town);
-        town.reload("applied").await;
-        // An unlinking owes Spaces a delete and the receiver a notice; a wish to read owes Graph a call.
-        let page = town.nth(0);
-        town.sync(&page).await;
-        let unlinked = town.admin(http::Method::DELETE, &format!("/v1/pages/{}", town.nth(1)), "").await;
+        harness.set("facebook.graph_url", graph.url.as_str());
+        harness.set("spaces.endpoint", spaces.url.as_str());
+        harness.set("notify.url", format!("{}/events", receiver.url));
+        let before = memory(&harness);
+        harness.reload("applied").await;
+        // An unlinking owes Spaces a delete and the receiver an event; a wish to read owes Graph a call.
+        let page = harness.nth(0);
+        harness.sync(&page).await;
+        let unlinked = harness.admin(http::Method::DELETE, &format!("/v1/pages/{}", harness.nth(1)), "").await;
         assert_eq!(unlinked.0, 200);
         for (what, server) in [("graph", &graph), ("spaces", &spaces), ("the receiver", &receiver)] {
             let cut = || server.answers.load(Ordering::SeqCst);
@@ -82,15 +82,15 @@ async fn endless_answers_of_every_dependency_fill_no_memory() {
             let most = server.most.load(Ordering::SeqCst);
             assert!(most < IN_BUFFERS, "{head:?}: {most} bytes of one answer of {what} were read");
         }
-        let growth = memory(&town) - before;
+        let growth = memory(&harness) - before;
         assert!(growth < 64.0, "{head:?}: the daemon grew by {growth:.0} MiB");
-        town.set("facebook.graph_url", town.server.graph_url.clone());
-        town.set("spaces.endpoint", town.server.spaces_endpoint.clone());
-        town.set("notify.url", town.server.notify_url.clone());
-        town.reload("applied").await;
-        town.until_true(user, &[page]).await;
-        town.settle().await;
-        town.finish().await;
+        harness.set("facebook.graph_url", harness.server.graph_url.clone());
+        harness.set("spaces.endpoint", harness.server.spaces_endpoint.clone());
+        harness.set("notify.url", harness.server.notify_url.clone());
+        harness.reload("applied").await;
+        harness.until_true(user, &[page]).await;
+        harness.complete().await;
+        harness.finish().await;
     }
 }
 
@@ -106,17 +106,17 @@ async fn proxies_of_the_environment_are_not_used() {
             counted.fetch_add(1, Ordering::SeqCst);
         }
     });
-    let mut plan = Town::plan();
+    let mut plan = Harness::plan();
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         plan = plan.env(name, &address).env(&name.to_lowercase(), &address);
     }
-    let town = plan.env("NO_PROXY", "").env("no_proxy", "").start().await;
-    let user = town.linked().await;
-    let pages = town.pages();
-    town.until_true(user, &pages).await;
-    until("the receiver was told", async || town.world().notices_taken().len() >= pages.len()).await;
+    let harness = plan.env("NO_PROXY", "").env("no_proxy", "").start().await;
+    let user = harness.linked().await;
+    let pages = harness.pages();
+    harness.until_true(user, &pages).await;
+    until("the receiver was told", async || harness.world().events_taken().len() >= pages.len()).await;
     assert_eq!(asked.load(Ordering::SeqCst), 0, "the proxy was asked");
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,73 +135,73 @@ async fn no_redirect_takes_a_signature_elsewhere() {
             let _ = stream.write_all(text.as_bytes()).await;
         }
     });
-    let mut town = Town::plan().build().await;
-    let right = town.setting("spaces.endpoint");
-    town.set("spaces.endpoint", endpoint.as_str());
-    town.daemon.start().await.unwrap();
+    let mut harness = Harness::plan().build().await;
+    let right = harness.setting("spaces.endpoint");
+    harness.set("spaces.endpoint", endpoint.as_str());
+    harness.daemon.start().await.unwrap();
     until("the redirect is reported as a wrong setting", async || {
-        let spaces = town.status().await["spaces"].clone();
+        let spaces = harness.status().await["spaces"].clone();
         spaces["ok"] == false && spaces["error"].as_str().unwrap().contains("check spaces.region and spaces.endpoint")
     })
     .await;
-    assert_eq!(town.get("/readyz").await.status, 503);
+    assert_eq!(harness.get("/readyz").await.status, 503);
     assert_eq!(elsewhere.answers.load(Ordering::SeqCst) + elsewhere.most.load(Ordering::SeqCst), 0);
-    town.set("spaces.endpoint", right);
-    town.reload("applied").await;
-    let user = town.linked().await;
-    town.until_true(user, &town.pages()).await;
-    town.finish().await;
+    harness.set("spaces.endpoint", right);
+    harness.reload("applied").await;
+    let user = harness.linked().await;
+    harness.until_true(user, &harness.pages()).await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_authority_is_named_by_the_refusal_and_trusted_once_it_is_configured() {
-    let mut town = Town::plan().build().await;
+    let mut harness = Harness::plan().build().await;
     let authority = Authority::new();
-    let endpoint = authority.front(&town.server.spaces_endpoint).await;
-    let notify_url = town.server.notify_url.clone();
+    let endpoint = authority.front(&harness.server.spaces_endpoint).await;
+    let notify_url = harness.server.notify_url.clone();
     let (receiver, path) = notify_url.split_at(notify_url.rfind('/').unwrap());
     let receiver = format!("{}{path}", authority.front(receiver).await);
-    town.set("spaces.endpoint", endpoint.as_str());
-    town.set("notify.url", receiver.as_str());
+    harness.set("spaces.endpoint", endpoint.as_str());
+    harness.set("notify.url", receiver.as_str());
 
-    let output = town.run(&["check", "--online"]).await;
+    let output = harness.run(&["check", "--online"]).await;
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains("spaces.ca_file"), "{said}");
 
-    town.daemon.start().await.unwrap();
+    harness.daemon.start().await.unwrap();
     let user = UserId::random();
-    assert_eq!(town.log_in(user, ADA, "all").await.status, 200);
+    assert_eq!(harness.log_in(user, ADA, "all").await.status, 200);
     until("both refusals name the key", async || {
-        let status = town.status().await;
+        let status = harness.status().await;
         let names = |section: &str, key: &str| status[section]["error"].as_str().is_some_and(|e| e.contains(key));
         names("spaces", "spaces.ca_file") && names("notify", "notify.ca_file")
     })
     .await;
-    let ready = town.get("/readyz").await;
+    let ready = harness.get("/readyz").await;
     assert_eq!(ready.status, 503);
     assert!(ready.json()["spaces"]["error"].as_str().unwrap().contains("spaces.ca_file"), "{}", ready.text());
     let refused = "pagesyncd_spaces_requests_total{op=\"get\",outcome=\"misconfigured\"}";
-    assert!(town.metric(refused).await > 0.0, "{}", town.metrics().await);
+    assert!(harness.metric(refused).await > 0.0, "{}", harness.metrics().await);
 
     // A file that is of no use is refused by its key, and nothing changes.
-    let file = town.desk().join("ca.pem");
+    let file = harness.desk().join("ca.pem");
     std::fs::write(&file, "no certificate\n").unwrap();
-    town.set("spaces.ca_file", file.to_str().unwrap());
-    town.set("notify.ca_file", file.to_str().unwrap());
-    town.expect_errors("it holds no certificate");
-    town.expect_errors("everybody may read");
-    town.expect_errors("the reload is refused");
-    town.reload("refused").await;
-    assert!(town.status().await["config"]["last_error"].as_str().unwrap().contains("spaces.ca_file"));
+    harness.set("spaces.ca_file", file.to_str().unwrap());
+    harness.set("notify.ca_file", file.to_str().unwrap());
+    harness.expect_errors("it holds no certificate");
+    harness.expect_errors("everybody may read");
+    harness.expect_errors("the reload is refused");
+    harness.reload("refused").await;
+    assert!(harness.status().await["config"]["last_error"].as_str().unwrap().contains("spaces.ca_file"));
 
     std::fs::write(&file, authority.pem()).unwrap();
-    town.reload("applied").await;
-    town.until_true(user, &town.pages()).await;
-    until("the receiver was told", async || town.world().notices_taken().len() >= town.pages().len()).await;
-    assert_eq!(town.get("/readyz").await.status, 200);
-    assert_eq!(town.run(&["check", "--online"]).await.status.code(), Some(0));
-    town.finish().await;
+    harness.reload("applied").await;
+    harness.until_true(user, &harness.pages()).await;
+    until("the receiver was told", async || harness.world().events_taken().len() >= harness.pages().len()).await;
+    assert_eq!(harness.get("/readyz").await.status, 200);
+    assert_eq!(harness.run(&["check", "--online"]).await.status.code(), Some(0));
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,27 +210,27 @@ async fn the_systems_authorities_are_trusted_and_their_absence_is_a_warning() {
     let file = dir.path().join("system.pem");
     let authority = Authority::new();
     std::fs::write(&file, authority.pem()).unwrap();
-    let mut town = Town::plan().env("SSL_CERT_FILE", file.to_str().unwrap()).build().await;
-    let endpoint = authority.front(&town.server.spaces_endpoint).await;
-    let graph = authority.front(&town.server.graph_url).await;
-    town.set("spaces.endpoint", endpoint);
-    town.set("facebook.graph_url", graph);
-    town.daemon.start().await.unwrap();
-    let user = town.linked().await;
-    town.until_true(user, &town.pages()).await;
+    let mut harness = Harness::plan().env("SSL_CERT_FILE", file.to_str().unwrap()).build().await;
+    let endpoint = authority.front(&harness.server.spaces_endpoint).await;
+    let graph = authority.front(&harness.server.graph_url).await;
+    harness.set("spaces.endpoint", endpoint);
+    harness.set("facebook.graph_url", graph);
+    harness.daemon.start().await.unwrap();
+    let user = harness.linked().await;
+    harness.until_true(user, &harness.pages()).await;
 
     std::fs::remove_file(&file).unwrap();
-    town.set("spaces.endpoint", town.server.spaces_endpoint.clone());
-    town.restart().await;
-    assert!(town.log().contains("tls: a certificate of the system cannot be read ("));
+    harness.set("spaces.endpoint", harness.server.spaces_endpoint.clone());
+    harness.restart().await;
+    assert!(harness.log().contains("tls: a certificate of the system cannot be read ("));
     until("the refusal of Graph's certificate names the remedy", async || {
-        let graph = town.status().await["graph"]["fare"].clone();
+        let graph = harness.status().await["graph"]["health"].clone();
         graph["error"].as_str().is_some_and(|e| e.contains("add that authority to the system's certificates"))
     })
     .await;
-    town.set("facebook.graph_url", town.server.graph_url.clone());
-    town.reload("applied").await;
-    until("the daemon is ready without the system's certificates", async || town.get("/readyz").await.status == 200)
+    harness.set("facebook.graph_url", harness.server.graph_url.clone());
+    harness.reload("applied").await;
+    until("the daemon is ready without the system's certificates", async || harness.get("/readyz").await.status == 200)
         .await;
-    town.finish().await;
+    harness.finish().await;
 }

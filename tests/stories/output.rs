@@ -4,9 +4,9 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
-use pagesyncd::model::UserId;
+use pagesyncd::core::model::UserId;
 
-use crate::town::{Town, free_port};
+use crate::harness::{Harness, free_port};
 
 /// The fate of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,9 +32,9 @@ fn full() -> File {
 }
 
 /// Runs a verb of the program with these streams.
-async fn run(town: &Town, arguments: &[String], stdout: Sink, stderr: Sink) -> Output {
+async fn run(harness: &Harness, arguments: &[String], stdout: Sink, stderr: Sink) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pagesyncd"));
-    command.args(arguments).arg("--config").arg(&town.config).stdin(Stdio::null());
+    command.args(arguments).arg("--config").arg(&harness.config).stdin(Stdio::null());
     command.stdout(stdout.stdio()).stderr(stderr.stdio());
     tokio::task::spawn_blocking(move || command.spawn().unwrap().wait_with_output().unwrap()).await.unwrap()
 }
@@ -45,15 +45,15 @@ fn words(line: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_pipe_ends_a_verb_quietly_and_a_full_device_is_an_error() {
-    let town = Town::plan().pages(6).start().await;
-    town.linked().await;
-    let pages = town.pages();
+    let harness = Harness::plan().pages(6).start().await;
+    harness.linked().await;
+    let pages = harness.pages();
     let user = UserId::random();
     // A file for everybody is worth a warning of `check`.
-    std::fs::set_permissions(&town.config, Permissions::from_mode(0o600)).unwrap();
-    let people = town.desk().join("people.csv");
+    std::fs::set_permissions(&harness.config, Permissions::from_mode(0o600)).unwrap();
+    let people = harness.desk().join("people.csv");
     std::fs::write(&people, "990000000000000001\n").unwrap();
-    let nothing = town.desk().join("nothing.jsonl");
+    let nothing = harness.desk().join("nothing.jsonl");
     std::fs::write(&nothing, "\n").unwrap();
     let mut verbs: Vec<Vec<String>> = ["status", "status --json", "pages", "pages --json", "check", "check --json"]
         .into_iter()
@@ -71,10 +71,10 @@ async fn a_closed_pipe_ends_a_verb_quietly_and_a_full_device_is_an_error() {
         words(&format!("import {} --json", nothing.display())),
     ]);
     for arguments in &verbs {
-        let output = run(&town, arguments, Sink::Closed, Sink::Kept).await;
+        let output = run(&harness, arguments, Sink::Closed, Sink::Kept).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), said.as_str()), (Some(0), ""), "{arguments:?}");
-        let output = run(&town, arguments, Sink::Full, Sink::Kept).await;
+        let output = run(&harness, arguments, Sink::Full, Sink::Kept).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(74), "{arguments:?}: {said}");
         assert!(said.contains("standard output") && said.contains("No space left"), "{arguments:?}: {said}");
@@ -91,63 +91,63 @@ async fn a_closed_pipe_ends_a_verb_quietly_and_a_full_device_is_an_error() {
         (&pages[2], &[], Sink::Full, 74),
         (&pages[3], &["--json"], Sink::Full, 74),
     ] {
-        let output = run(&town, &unlink(page, json), sink, Sink::Kept).await;
+        let output = run(&harness, &unlink(page, json), sink, Sink::Kept).await;
         assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(!town.pages_linked().await.contains(page), "{page}");
+        assert!(!harness.pages_linked().await.contains(page), "{page}");
     }
     // Half an export is none, closed pipe or not.
     for sink in [Sink::Closed, Sink::Full] {
-        let output = run(&town, &words("export -"), sink, Sink::Kept).await;
+        let output = run(&harness, &words("export -"), sink, Sink::Kept).await;
         assert_eq!(output.status.code(), Some(74), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_or_closed_standard_error_changes_no_exit_code() {
-    let mut town = Town::plan().pages(2).build().await;
-    let bad = town.desk().join("bad.jsonl");
+    let mut harness = Harness::plan().pages(2).build().await;
+    let bad = harness.desk().join("bad.jsonl");
     std::fs::write(&bad, "nonsense\n").unwrap();
     let import = words(&format!("import {}", bad.display()));
     for sink in [Sink::Closed, Sink::Full] {
         for (arguments, code) in
             [(words("status"), 69), (words("no-such-verb"), 64), (import.clone(), 65), (words("export -"), 0)]
         {
-            let output = run(&town, &arguments, Sink::Kept, sink).await;
+            let output = run(&harness, &arguments, Sink::Kept, sink).await;
             assert_eq!(output.status.code(), Some(code), "{arguments:?}");
         }
     }
-    town.set("spaces.region", "New York");
+    harness.set("spaces.region", "New York");
     for sink in [Sink::Closed, Sink::Full] {
         for verb in ["check", "run"] {
-            let output = run(&town, &words(verb), Sink::Kept, sink).await;
+            let output = run(&harness, &words(verb), Sink::Kept, sink).await;
             assert_eq!(output.status.code(), Some(78), "{verb}");
         }
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_whose_reader_is_gone_goes_on_and_one_on_a_full_device_ends() {
-    let town = Town::plan().pages(2).build().await;
-    let dir = town.desk().join("box");
+    let harness = Harness::plan().pages(2).build().await;
+    let dir = harness.desk().join("box");
     let (http, console) = (free_port(), free_port());
     let arguments =
         words(&format!("sandbox --dir {} --http 127.0.0.1:{http} --console 127.0.0.1:{console}", dir.display()));
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagesyncd"));
     command.args(&arguments).stdin(Stdio::null()).stdout(Sink::Closed.stdio()).stderr(Stdio::piped());
     let child = command.kill_on_drop(true).spawn().unwrap();
-    crate::town::until("the console answers", async || {
+    crate::harness::until("the console answers", async || {
         reqwest::get(format!("http://127.0.0.1:{console}/")).await.is_ok_and(|answer| answer.status() == 200)
     })
     .await;
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    let output = tokio::time::timeout(crate::town::LIMIT, child.wait_with_output()).await.unwrap().unwrap();
+    let output = tokio::time::timeout(crate::harness::LIMIT, child.wait_with_output()).await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
-    let output = run(&town, &arguments, Sink::Full, Sink::Kept).await;
+    let output = run(&harness, &arguments, Sink::Full, Sink::Kept).await;
     assert_eq!(output.status.code(), Some(74), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!dir.exists());
-    town.finish().await;
+    harness.finish().await;
 }

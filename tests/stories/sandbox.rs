@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use http::Method;
-use pagesyncd::client;
+use pagesyncd::admin_client;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGTERM};
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::town::{LIMIT, free_port, until};
+use crate::harness::{LIMIT, free_port, until};
 
 const MARKER: &str = ".pagesyncd-sandbox";
 
@@ -239,7 +239,7 @@ async fn a_daemon_that_fails_ends_the_sandbox_with_its_exit_code() {
     let socket = home.path().join("admin.sock");
     // The uploader that dies again and again ends the process.
     until("the daemon gives up", async || {
-        client::fetch(&socket, Method::POST, "/v1/drill/uploader", "").await.is_err()
+        admin_client::fetch(&socket, Method::POST, "/v1/drill/uploader", "").await.is_err()
     })
     .await;
     let end = sandbox.end().await;

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
-use pagesyncd::model::UserId;
+use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::fault::{Call, Fault, Scope};
 use serde_json::{Value, json};
 
-use crate::town::{ADA, Answer, BRUNO, Plan, Town, until};
+use crate::harness::{ADA, Answer, BRUNO, Harness, Plan, until};
 
 const PAGE: &str = "text/html,application/xhtml+xml";
 const BACK: &str = "https://fern.example/settings?tab=pages";
 
 /// A platform with a name and a way back to it.
 fn plan() -> Plan {
-    Town::plan().set("http.platform_name", "Fern & Co").set("http.return_url", BACK)
+    Harness::plan().set("http.platform_name", "Fern & Co").set("http.return_url", BACK)
 }
 
 /// A browser that keeps all its cookies.
@@ -38,7 +38,7 @@ impl Jar {
         jar
     }
 
-    async fn send(&mut self, town: &Town, mut request: reqwest::RequestBuilder) -> Answer {
+    async fn send(&mut self, harness: &Harness, mut request: reqwest::RequestBuilder) -> Answer {
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         if !cookies.is_empty() {
             request = request.header("cookie", cookies.join("; "));
@@ -46,43 +46,43 @@ impl Jar {
         if let Some(forwarded) = &self.forwarded {
             request = request.header("x-forwarded-for", forwarded);
         }
-        let answer = town.send(request).await;
+        let answer = harness.send(request).await;
         for cookie in answer.headers.get_all("set-cookie") {
             let (name, rest) = cookie.to_str().unwrap().split_once('=').unwrap();
             let value = rest.split(';').next().unwrap();
-            town.keep_secret(value);
+            harness.keep_secret(value);
             self.cookies.insert(name.to_owned(), value.to_owned());
         }
         answer
     }
 
-    async fn get(&mut self, town: &Town, url: &str, accept: &str) -> Answer {
-        let url = if url.starts_with('/') { format!("{}{url}", town.base) } else { url.to_owned() };
-        self.send(town, town.http.get(url).header("accept", accept)).await
+    async fn get(&mut self, harness: &Harness, url: &str, accept: &str) -> Answer {
+        let url = if url.starts_with('/') { format!("{}{url}", harness.base) } else { url.to_owned() };
+        self.send(harness, harness.http.get(url).header("accept", accept)).await
     }
 
-    async fn post(&mut self, town: &Town, path: &str, form: &[(&str, &str)], accept: &str) -> Answer {
-        let request = town.http.post(format!("{}{path}", town.base)).header("accept", accept).form(form);
-        self.send(town, request).await
+    async fn post(&mut self, harness: &Harness, path: &str, form: &[(&str, &str)], accept: &str) -> Answer {
+        let request = harness.http.post(format!("{}{path}", harness.base)).header("accept", accept).form(form);
+        self.send(harness, request).await
     }
 
     /// From the dialog, whose address this is, back to the daemon.
-    async fn finish(&mut self, town: &Town, dialog: &str, pages: &str, accept: &str) -> Answer {
-        let back = town.decide(dialog, ADA, pages, "continue").await;
-        self.get(town, &back, accept).await
+    async fn finish(&mut self, harness: &Harness, dialog: &str, pages: &str, accept: &str) -> Answer {
+        let back = harness.decide(dialog, ADA, pages, "continue").await;
+        self.get(harness, &back, accept).await
     }
 }
 
 /// Mints a session with a label; its id, and the path and query of its login link.
-async fn session(town: &Town, user: UserId, more: Value) -> (String, String) {
+async fn session(harness: &Harness, user: UserId, more: Value) -> (String, String) {
     let mut wish = json!({"user": user});
     wish.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let (status, minted) = town.admin(Method::POST, "/v1/sessions", &wish.to_string()).await;
+    let (status, minted) = harness.admin(Method::POST, "/v1/sessions", &wish.to_string()).await;
     assert_eq!(status, 200, "{minted}");
     let (id, url) = (minted["session_id"].as_str().unwrap(), minted["login_url"].as_str().unwrap());
-    town.keep_secret(id);
-    town.keep_secret(url.split_once("login=").unwrap().1);
-    (id.to_owned(), url.strip_prefix(&town.setup.public_url).unwrap().to_owned())
+    harness.keep_secret(id);
+    harness.keep_secret(url.split_once("login=").unwrap().1);
+    (id.to_owned(), url.strip_prefix(&harness.setup.public_url).unwrap().to_owned())
 }
 
 fn max_age(answer: &Answer) -> u64 {
@@ -115,11 +115,11 @@ fn leads_back(answer: &Answer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_link_that_opens_nothing_is_refused_whatever_the_cookie_says() {
-    let town = plan().start().await;
+    let harness = plan().start().await;
     let user = UserId::random();
-    let (id, used) = session(&town, user, json!({})).await;
-    assert_eq!(Jar::default().get(&town, &used, "*/*").await.status, 302);
-    let (_, fresh) = session(&town, user, json!({})).await;
+    let (id, used) = session(&harness, user, json!({})).await;
+    assert_eq!(Jar::default().get(&harness, &used, "*/*").await.status, 302);
+    let (_, fresh) = session(&harness, user, json!({})).await;
     let garbled = [
         used.clone(),
         used[..used.len() - 1].to_owned(),
@@ -132,37 +132,37 @@ async fn a_login_link_that_opens_nothing_is_refused_whatever_the_cookie_says() {
     ];
     for mut jar in [Jar::default(), Jar::with_session("unknown"), Jar::with_session(&id)] {
         for link in &garbled {
-            let answer = jar.get(&town, link, "*/*").await;
+            let answer = jar.get(&harness, link, "*/*").await;
             refused(&answer, "bad_login_link");
             assert_eq!(answer.json()["error"]["return_url"], BACK);
-            let answer = jar.get(&town, link, PAGE).await;
+            let answer = jar.get(&harness, link, PAGE).await;
             assert_eq!(answer.status, 400);
             leads_back(&answer);
             assert!(answer.text().contains("does not work any more"), "{}", answer.text());
         }
     }
     // One that is over. Looking does not use it up, as this browser is known for another user.
-    let (_, short) = session(&town, UserId::random(), json!({"ttl": "1s"})).await;
+    let (_, short) = session(&harness, UserId::random(), json!({"ttl": "1s"})).await;
     let mut jar = Jar::with_session(&id);
-    until("the link is over", async || jar.get(&town, &short, "*/*").await.status == 400).await;
-    refused(&jar.get(&town, &short, "*/*").await, "bad_login_link");
+    until("the link is over", async || jar.get(&harness, &short, "*/*").await.status == 400).await;
+    refused(&jar.get(&harness, &short, "*/*").await, "bad_login_link");
     // The one that was garbled works still, and the cookie without a link.
-    assert_eq!(jar.get(&town, &fresh, "*/*").await.status, 302);
-    assert_eq!(jar.get(&town, "/facebook/login", "*/*").await.status, 302);
-    town.finish().await;
+    assert_eq!(jar.get(&harness, &fresh, "*/*").await.status, 302);
+    assert_eq!(jar.get(&harness, "/facebook/login", "*/*").await.status, 302);
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_link_for_another_user_asks_first() {
-    let town = plan().start().await;
+    let harness = plan().start().await;
     let (ada, bruno) = (UserId::random(), UserId::random());
-    let (id, _) = session(&town, ada, json!({"label": "Ada's <Bakery>"})).await;
-    let (_, link) = session(&town, bruno, json!({"label": "Bruno & Sons"})).await;
+    let (id, _) = session(&harness, ada, json!({"label": "Ada's <Bakery>"})).await;
+    let (_, link) = session(&harness, bruno, json!({"label": "Bruno & Sons"})).await;
     let mut jar = Jar::with_session(&id);
     // However often it is fetched: nothing is used up, nothing is set.
     let mut page = String::new();
     for _ in 0..3 {
-        let answer = jar.get(&town, &format!("{link}&rerequest=1"), PAGE).await;
+        let answer = jar.get(&harness, &format!("{link}&rerequest=1"), PAGE).await;
         page = answer.text();
         assert_eq!(answer.status, 200);
         assert!(!answer.headers.contains_key("set-cookie") && !answer.headers.contains_key("location"));
@@ -170,7 +170,7 @@ async fn a_login_link_for_another_user_asks_first() {
         assert!(page.contains("Bruno &amp; Sons"), "{page}");
         leads_back(&answer);
     }
-    let program = jar.get(&town, &link, "*/*").await;
+    let program = jar.get(&harness, &link, "*/*").await;
     assert_eq!((program.status, program.code().as_str()), (409, "other_user"));
     let told = program.json();
     assert_eq!(told["known_user"], json!({"user": ada, "label": "Ada's <Bakery>"}));
@@ -178,160 +178,160 @@ async fn a_login_link_for_another_user_asks_first() {
     assert!(!program.headers.contains_key("set-cookie"));
     // A form elsewhere brings no cookie, or another browser's, or a confirmation of its own login.
     let action = attribute(&page, "<form method=\"post\" action=\"");
-    let path = action.strip_prefix(&town.base).unwrap().to_owned();
+    let path = action.strip_prefix(&harness.base).unwrap().to_owned();
     let confirmation = attribute(&page, "name=\"confirmation\" value=\"");
     let form = [("confirmation", confirmation.as_str()), ("rerequest", "1")];
-    let (stranger, _) = session(&town, ada, json!({})).await;
+    let (stranger, _) = session(&harness, ada, json!({})).await;
     for mut other in [Jar::default(), Jar::with_session(&stranger)] {
-        refused(&other.post(&town, &path, &form, "*/*").await, "bad_confirmation");
-        let answer = other.post(&town, &path, &form, PAGE).await;
+        refused(&other.post(&harness, &path, &form, "*/*").await, "bad_confirmation");
+        let answer = other.post(&harness, &path, &form, PAGE).await;
         assert_eq!(answer.status, 400);
         leads_back(&answer);
     }
     let flipped = format!("{}AAAA", &confirmation[..confirmation.len() - 4]);
-    refused(&jar.post(&town, &path, &[("confirmation", &flipped)], "*/*").await, "bad_confirmation");
-    refused(&jar.post(&town, &path, &[], "*/*").await, "bad_confirmation");
+    refused(&jar.post(&harness, &path, &[("confirmation", &flipped)], "*/*").await, "bad_confirmation");
+    refused(&jar.post(&harness, &path, &[], "*/*").await, "bad_confirmation");
     // Staying is another way on.
-    assert_eq!(jar.clone().get(&town, &attribute(&page, "class=\"button\" href=\""), PAGE).await.status, 302);
+    assert_eq!(jar.clone().get(&harness, &attribute(&page, "class=\"button\" href=\""), PAGE).await.status, 302);
     // The person's word, once.
-    let answer = jar.post(&town, &path, &form, PAGE).await;
+    let answer = jar.post(&harness, &path, &form, PAGE).await;
     assert_eq!(answer.status, 303);
     assert!(answer.header("location").contains("auth_type=rerequest"));
     assert!((1..=3600).contains(&max_age(&answer)), "{}", answer.header("set-cookie"));
     let dialog = answer.header("location").to_owned();
     let mut once_more = Jar::with_session(&id);
-    refused(&once_more.post(&town, &path, &form, "*/*").await, "bad_login_link");
-    let told = jar.finish(&town, &dialog, "all", "*/*").await.json();
+    refused(&once_more.post(&harness, &path, &form, "*/*").await, "bad_login_link");
+    let told = jar.finish(&harness, &dialog, "all", "*/*").await.json();
     assert_eq!((&told["user_uuid"], &told["user_label"]), (&json!(bruno), &json!("Bruno & Sons")));
-    town.until_true(bruno, &town.pages()).await;
-    assert_eq!(town.status().await["links"], 6);
-    assert!(!town.log().contains("Bruno & Sons"), "a label is in the log");
-    town.finish().await;
+    harness.until_true(bruno, &harness.pages()).await;
+    assert_eq!(harness.status().await["links"], 6);
+    assert!(!harness.log().contains("Bruno & Sons"), "a label is in the log");
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_remembers_whom_it_linked_for_when_the_session_is_over() {
-    let town = plan().start().await;
+    let harness = plan().start().await;
     let (ada, bruno) = (UserId::random(), UserId::random());
-    let (_, link) = session(&town, ada, json!({"label": "Ada"})).await;
+    let (_, link) = session(&harness, ada, json!({"label": "Ada"})).await;
     let mut jar = Jar::default();
-    let answer = jar.get(&town, &link, PAGE).await;
+    let answer = jar.get(&harness, &link, PAGE).await;
     assert_eq!(answer.status, 302, "a browser that is known for nobody goes on at once");
     assert!((1..=3600).contains(&max_age(&answer)), "{}", answer.header("set-cookie"));
     let dialog = answer.header("location").to_owned();
-    let page = jar.finish(&town, &dialog, "all", PAGE).await;
+    let page = jar.finish(&harness, &dialog, "all", PAGE).await;
     assert!(page.text().contains("Ada") && page.text().contains("at Fern &amp; Co"), "{}", page.text());
     let mut jar = jar.later();
-    let (_, same) = session(&town, ada, json!({})).await;
-    assert_eq!(jar.clone().get(&town, &same, PAGE).await.status, 302);
-    let (_, other) = session(&town, bruno, json!({})).await;
-    let page = jar.get(&town, &other, PAGE).await;
+    let (_, same) = session(&harness, ada, json!({})).await;
+    assert_eq!(jar.clone().get(&harness, &same, PAGE).await.status, 302);
+    let (_, other) = session(&harness, bruno, json!({})).await;
+    let page = jar.get(&harness, &other, PAGE).await;
     assert_eq!(page.status, 200);
     let text = page.text();
     assert!(text.contains("Ada") && text.contains(&bruno.to_string()), "without a label the UUID is shown: {text}");
     let confirmation = attribute(&text, "name=\"confirmation\" value=\"");
     let form = [("confirmation", confirmation.as_str())];
     // The note is no session.
-    refused(&jar.get(&town, "/facebook/login", "*/*").await, "no_session");
-    let answer = jar.post(&town, "/facebook/login/confirm", &form, PAGE).await;
+    refused(&jar.get(&harness, "/facebook/login", "*/*").await, "no_session");
+    let answer = jar.post(&harness, "/facebook/login/confirm", &form, PAGE).await;
     assert_eq!(answer.status, 303);
     let dialog = answer.header("location").to_owned();
-    assert_eq!(jar.finish(&town, &dialog, "all", "*/*").await.json()["user_uuid"], json!(bruno));
+    assert_eq!(jar.finish(&harness, &dialog, "all", "*/*").await.json()["user_uuid"], json!(bruno));
     // From here on it is known for the other one.
-    let (_, again) = session(&town, bruno, json!({})).await;
-    assert_eq!(jar.later().get(&town, &again, PAGE).await.status, 302);
-    town.finish().await;
+    let (_, again) = session(&harness, bruno, json!({})).await;
+    assert_eq!(jar.later().get(&harness, &again, PAGE).await.status, 302);
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_of_a_login_link_stays_short_and_a_longer_one_of_the_same_user_stays_long() {
-    let town = Town::plan().start().await;
+    let harness = Harness::plan().start().await;
     let user = UserId::random();
-    let (id, link) = session(&town, user, json!({"ttl": "20d"})).await;
+    let (id, link) = session(&harness, user, json!({"ttl": "20d"})).await;
     let mut jar = Jar::default();
-    assert!(max_age(&jar.get(&town, &link, "*/*").await) <= 3600);
-    assert!(max_age(&jar.get(&town, "/facebook/login", "*/*").await) <= 3600, "it does not grow by being used");
+    assert!(max_age(&jar.get(&harness, &link, "*/*").await) <= 3600);
+    assert!(max_age(&jar.get(&harness, "/facebook/login", "*/*").await) <= 3600, "it does not grow by being used");
     let mut platform = Jar::with_session(&id);
-    let (_, link) = session(&town, user, json!({})).await;
-    let answer = platform.get(&town, &link, "*/*").await;
+    let (_, link) = session(&harness, user, json!({})).await;
+    let answer = platform.get(&harness, &link, "*/*").await;
     assert_eq!(answer.status, 302);
     assert!(max_age(&answer) > 19 * 24 * 3600, "{}", answer.header("set-cookie"));
     assert_eq!(platform.cookies["session_id"], id);
-    refused(&platform.get(&town, &link, "*/*").await, "bad_login_link");
-    town.finish().await;
+    refused(&platform.get(&harness, &link, "*/*").await, "bad_login_link");
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_is_plain_text_without_line_breaks() {
-    let town = Town::plan().start().await;
+    let harness = Harness::plan().start().await;
     let user = UserId::random().to_string();
     for (label, why) in [("", "empty"), ("two\nlines", "control character"), (&"x".repeat(81), "longer than 80")] {
-        let output = town.run(&["session", "--user", &user, "--label", label]).await;
+        let output = harness.run(&["session", "--user", &user, "--label", label]).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(64) && said.contains(why), "{said}");
         let wish = json!({"user": user, "label": label}).to_string();
-        let (status, told) = town.admin(Method::POST, "/v1/sessions", &wish).await;
+        let (status, told) = harness.admin(Method::POST, "/v1/sessions", &wish).await;
         assert!(status == 400 && told["error"]["message"].as_str().unwrap().contains(why), "{told}");
     }
-    let output = town.run(&["session", "--user", &user, "--label", "Fern & Sons", "--json"]).await;
+    let output = harness.run(&["session", "--user", &user, "--label", "Fern & Sons", "--json"]).await;
     let minted: Value = serde_json::from_slice(&output.stdout).unwrap();
     let (id, url) = (minted["session_id"].as_str().unwrap(), minted["login_url"].as_str().unwrap());
-    town.keep_secret(id);
-    town.keep_secret(url.split_once("login=").unwrap().1);
+    harness.keep_secret(id);
+    harness.keep_secret(url.split_once("login=").unwrap().1);
     let mut jar = Jar::with_session(id);
-    let dialog = jar.get(&town, "/facebook/login", "*/*").await.header("location").to_owned();
-    assert_eq!(jar.finish(&town, &dialog, "all", "*/*").await.json()["user_label"], "Fern & Sons");
-    town.finish().await;
+    let dialog = jar.get(&harness, "/facebook/login", "*/*").await.header("location").to_owned();
+    assert_eq!(jar.finish(&harness, &dialog, "all", "*/*").await.json()["user_label"], "Fern & Sons");
+    harness.finish().await;
 }
 
 /// Size of the file in which sessions are kept beside the database.
-fn backup_bytes(town: &Town) -> u64 {
-    std::fs::metadata(town.setup.store_path.join("links.journal")).unwrap().len()
+fn backup_bytes(harness: &Harness) -> u64 {
+    std::fs::metadata(harness.setup.store_path.join("links.journal")).unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_without_a_session_stores_nothing_until_it_is_finished() {
-    let town = plan().set("session.allow_new", true).start().await;
-    let before = backup_bytes(&town);
+    let harness = plan().set("session.allow_new", true).start().await;
+    let before = backup_bytes(&harness);
     let mut jar = Jar::default();
     let mut dialog = String::new();
     for _ in 0..500 {
-        let answer = jar.later().get(&town, "/facebook/login", "*/*").await;
+        let answer = jar.later().get(&harness, "/facebook/login", "*/*").await;
         assert_eq!(answer.status, 302);
-        let answer = jar.get(&town, "/facebook/login", "*/*").await;
+        let answer = jar.get(&harness, "/facebook/login", "*/*").await;
         assert!(max_age(&answer) <= 600);
         dialog = answer.header("location").to_owned();
     }
     // A dialog that is cancelled and one that gives no Page make no user either.
-    let back = town.decide(&dialog, ADA, "all", "cancel").await;
-    assert_eq!(jar.get(&town, &back, "*/*").await.code(), "cancelled");
-    dialog = jar.get(&town, "/facebook/login", "*/*").await.header("location").to_owned();
-    let answer = jar.finish(&town, &dialog, "", "*/*").await;
+    let back = harness.decide(&dialog, ADA, "all", "cancel").await;
+    assert_eq!(jar.get(&harness, &back, "*/*").await.code(), "cancelled");
+    dialog = jar.get(&harness, "/facebook/login", "*/*").await.header("location").to_owned();
+    let answer = jar.finish(&harness, &dialog, "", "*/*").await;
     assert_eq!((answer.status, answer.headers.contains_key("set-cookie")), (200, false), "{}", answer.text());
-    town.crash().await;
-    assert_eq!(backup_bytes(&town), before, "something was stored");
+    harness.crash().await;
+    assert_eq!(backup_bytes(&harness), before, "something was stored");
     // A finished one does, and the browser is known from then on.
-    dialog = jar.get(&town, "/facebook/login", "*/*").await.header("location").to_owned();
+    dialog = jar.get(&harness, "/facebook/login", "*/*").await.header("location").to_owned();
     let began = jar.cookies["session_id"].clone();
-    let back = town.decide(&dialog, BRUNO, "all", "continue").await;
+    let back = harness.decide(&dialog, BRUNO, "all", "continue").await;
     let mut other = Jar::with_session("another-browser");
-    refused(&other.get(&town, &back, "*/*").await, "bad_state");
-    refused(&Jar::default().get(&town, &back, "*/*").await, "no_session");
-    let answer = jar.get(&town, &back, "*/*").await;
+    refused(&other.get(&harness, &back, "*/*").await, "bad_state");
+    refused(&Jar::default().get(&harness, &back, "*/*").await, "no_session");
+    let answer = jar.get(&harness, &back, "*/*").await;
     let user = answer.json()["user_uuid"].clone();
     assert_ne!(jar.cookies["session_id"], began, "the session is a fresh one");
-    assert_eq!(town.status().await["links"], 3);
-    town.crash().await;
-    dialog = jar.get(&town, "/facebook/login", "*/*").await.header("location").to_owned();
-    let back = town.decide(&dialog, BRUNO, "all", "continue").await;
-    assert_eq!(jar.get(&town, &back, "*/*").await.json()["user_uuid"], user);
-    assert_eq!(town.status().await["links"], 3);
-    town.finish().await;
+    assert_eq!(harness.status().await["links"], 3);
+    harness.crash().await;
+    dialog = jar.get(&harness, "/facebook/login", "*/*").await.header("location").to_owned();
+    let back = harness.decide(&dialog, BRUNO, "all", "continue").await;
+    assert_eq!(jar.get(&harness, &back, "*/*").await.json()["user_uuid"], user);
+    assert_eq!(harness.status().await["links"], 3);
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn new_users_have_an_hourly_limit_for_each_address_and_in_total() {
-    let town = plan()
+    let harness = plan()
         .set("session.allow_new", true)
         .set("session.max_new_users", 5)
         .set("session.max_new_users_per_address", 2)
@@ -339,68 +339,68 @@ async fn new_users_have_an_hourly_limit_for_each_address_and_in_total() {
         .await;
     let log_in = async |forwarded: Option<&str>| {
         let mut jar = Jar { forwarded: forwarded.map(str::to_owned), ..Jar::default() };
-        let dialog = jar.get(&town, "/facebook/login", "*/*").await.header("location").to_owned();
-        let back = town.decide(&dialog, BRUNO, "all", "continue").await;
-        jar.get(&town, &back, "*/*").await
+        let dialog = jar.get(&harness, "/facebook/login", "*/*").await.header("location").to_owned();
+        let back = harness.decide(&dialog, BRUNO, "all", "continue").await;
+        jar.get(&harness, &back, "*/*").await
     };
     let one = Some("192.0.2.1");
     assert_eq!((log_in(one).await.status, log_in(one).await.status), (200, 200));
-    let asked = town.world().calls(Call::ExchangeCode);
+    let asked = harness.world().calls(Call::ExchangeCode);
     // Another name in front of the proxy's is the client's own invention.
     for forwarded in [one, Some("198.51.100.9, 192.0.2.1")] {
         let answer = log_in(forwarded).await;
         assert_eq!((answer.status, answer.code().as_str()), (429, "too_many"), "{}", answer.text());
         assert!(answer.header("retry-after").parse::<u64>().unwrap() > 60);
     }
-    assert_eq!(town.world().calls(Call::ExchangeCode), asked, "nothing is asked of Facebook");
+    assert_eq!(harness.world().calls(Call::ExchangeCode), asked, "nothing is asked of Facebook");
     let other = Some("192.0.2.2");
     assert_eq!((log_in(other).await.status, log_in(other).await.status), (200, 200));
     assert_eq!(log_in(None).await.status, 200, "a client whom no proxy names counts in the total");
     assert_eq!(log_in(Some("192.0.2.3")).await.code(), "too_many");
-    assert_eq!(town.log().matches("refused by the limit").count(), 2, "one message for each limit");
+    assert_eq!(harness.log().matches("refused by the limit").count(), 2, "one message for each limit");
     // Users that are known go on.
-    assert_eq!(town.log_in(UserId::random(), ADA, "all").await.status, 200);
-    town.finish().await;
+    assert_eq!(harness.log_in(UserId::random(), ADA, "all").await.status, 200);
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_sessions_the_state_decides_and_before_that_the_one_made_last() {
-    let town = Town::plan().start().await;
+    let harness = Harness::plan().start().await;
     let (ada, bruno) = (UserId::random(), UserId::random());
-    let (first, _) = session(&town, ada, json!({})).await;
-    let (second, _) = session(&town, bruno, json!({})).await;
+    let (first, _) = session(&harness, ada, json!({})).await;
+    let (second, _) = session(&harness, bruno, json!({})).await;
     let both = [format!("session_id={first}; session_id={second}"), format!("session_id={second}; session_id={first}")];
     for cookies in &both {
         let send = async |url: &str| {
-            let url = if url.starts_with('/') { format!("{}{url}", town.base) } else { url.to_owned() };
-            town.send(town.http.get(url).header("cookie", cookies)).await
+            let url = if url.starts_with('/') { format!("{}{url}", harness.base) } else { url.to_owned() };
+            harness.send(harness.http.get(url).header("cookie", cookies)).await
         };
         for (id, user) in [(&first, ada), (&second, bruno)] {
-            let dialog = Jar::with_session(id).get(&town, "/facebook/login", "*/*").await;
-            let back = town.decide(dialog.header("location"), ADA, "all", "continue").await;
+            let dialog = Jar::with_session(id).get(&harness, "/facebook/login", "*/*").await;
+            let back = harness.decide(dialog.header("location"), ADA, "all", "continue").await;
             let answer = send(&back).await;
             assert_eq!((answer.status, &answer.json()["user_uuid"]), (200, &json!(user)), "{}", answer.text());
         }
         let dialog = send("/facebook/login").await;
-        let back = town.decide(dialog.header("location"), ADA, "all", "continue").await;
+        let back = harness.decide(dialog.header("location"), ADA, "all", "continue").await;
         assert_eq!(send(&back).await.json()["user_uuid"], json!(bruno), "the order in the header says nothing");
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_dead_end_leads_back_to_the_platform() {
-    let town = plan().start().await;
-    let (id, _) = session(&town, UserId::random(), json!({})).await;
+    let harness = plan().start().await;
+    let (id, _) = session(&harness, UserId::random(), json!({})).await;
     let mut known = Jar::with_session(&id);
-    let dialog = async |jar: &mut Jar| jar.get(&town, "/facebook/login", "*/*").await.header("location").to_owned();
-    let cancelled = town.decide(&dialog(&mut known).await, ADA, "all", "cancel").await;
-    let finished = town.decide(&dialog(&mut known).await, ADA, "all", "continue").await;
-    let other = dialog(&mut Jar::with_session(&session(&town, UserId::random(), json!({})).await.0)).await;
-    let others = town.decide(&other, ADA, "all", "continue").await;
-    assert_eq!(known.get(&town, &finished, "*/*").await.status, 200);
+    let dialog = async |jar: &mut Jar| jar.get(&harness, "/facebook/login", "*/*").await.header("location").to_owned();
+    let cancelled = harness.decide(&dialog(&mut known).await, ADA, "all", "cancel").await;
+    let finished = harness.decide(&dialog(&mut known).await, ADA, "all", "continue").await;
+    let other = dialog(&mut Jar::with_session(&session(&harness, UserId::random(), json!({})).await.0)).await;
+    let others = harness.decide(&other, ADA, "all", "continue").await;
+    assert_eq!(known.get(&harness, &finished, "*/*").await.status, 200);
     let nobody = Jar::default();
-    let again = format!("href=\"{}/facebook/login\"", town.base);
+    let again = format!("href=\"{}/facebook/login\"", harness.base);
     for (jar, url, code, restarts) in [
         (&nobody, "/facebook/login", "no_session", false),
         (&nobody, finished.as_str(), "no_session", false),
@@ -410,20 +410,20 @@ async fn every_dead_end_leads_back_to_the_platform() {
         (&known, "/facebook/callback?code=x", "malformed", true),
     ] {
         // The state of the cancelled one is good once, so the page comes first.
-        let page = jar.clone().get(&town, url, PAGE).await;
+        let page = jar.clone().get(&harness, url, PAGE).await;
         assert_eq!(page.status, 400, "{url}");
         leads_back(&page);
         assert_eq!(page.text().contains(&again), restarts, "{code}: {}", page.text());
         if code != "cancelled" {
-            let answer = jar.clone().get(&town, url, "*/*").await;
+            let answer = jar.clone().get(&harness, url, "*/*").await;
             assert_eq!((answer.code().as_str(), &answer.json()["error"]["return_url"]), (code, &json!(BACK)));
             assert_eq!(answer.json()["error"]["login_url"].is_string(), restarts, "{code}");
         }
     }
-    let page = known.get(&town, "/facebook/login/result/unknown", PAGE).await;
+    let page = known.get(&harness, "/facebook/login/result/unknown", PAGE).await;
     assert_eq!(page.status, 404);
     leads_back(&page);
-    town.finish().await;
+    harness.finish().await;
 }
 
 /// The text of a page between two of its headings or to its end.
@@ -435,19 +435,19 @@ fn section<'a>(page: &'a str, heading: &str) -> &'a str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_after_a_login_says_what_stopped_once_and_mends_it_with_one_button() {
-    let town = plan().start().await;
+    let harness = plan().start().await;
     let user = UserId::random();
-    let (id, _) = session(&town, user, json!({"label": "Ada's Bakery"})).await;
+    let (id, _) = session(&harness, user, json!({"label": "Ada's Bakery"})).await;
     let mut jar = Jar::with_session(&id);
     let log_in = async |jar: &mut Jar, pages: &str| {
-        let dialog = jar.get(&town, "/facebook/login", "*/*").await.header("location").to_owned();
-        jar.finish(&town, &dialog, pages, PAGE).await
+        let dialog = jar.get(&harness, "/facebook/login", "*/*").await.header("location").to_owned();
+        jar.finish(&harness, &dialog, pages, PAGE).await
     };
-    let pages = town.pages();
-    let names: Vec<String> = town.world().look(|s| s.pages.values().map(|page| page.name().to_owned()).collect());
+    let pages = harness.pages();
+    let names: Vec<String> = harness.world().look(|s| s.pages.values().map(|page| page.name().to_owned()).collect());
     log_in(&mut jar, "all").await;
-    town.until_true(user, &pages).await;
-    town.settle().await;
+    harness.until_true(user, &pages).await;
+    harness.complete().await;
     let answer = log_in(&mut jar, &pages[..4].join(",")).await;
     let text = answer.text();
     assert_eq!(answer.status, 200);
@@ -460,17 +460,17 @@ async fn the_page_after_a_login_says_what_stopped_once_and_mends_it_with_one_but
         assert!(part.contains(name), "{name} in {part}");
     }
     assert!(section(&text, "stopped").contains("you did not choose it this time"));
-    let again = format!("href=\"{}/facebook/login?rerequest=1\"", town.base);
+    let again = format!("href=\"{}/facebook/login?rerequest=1\"", harness.base);
     assert_eq!((text.matches("class=\"button\"").count(), text.matches(&again).count()), (1, 1), "{text}");
     for word in ["token", "the person", "webhook", "unlink", "/v1/", "dashboard"] {
         assert!(!text.contains(word), "{word} in {text}");
     }
     // The button mends it.
-    let dialog = jar.get(&town, "/facebook/login?rerequest=1", "*/*").await.header("location").to_owned();
-    let text = jar.finish(&town, &dialog, "all", PAGE).await.text();
+    let dialog = jar.get(&harness, "/facebook/login?rerequest=1", "*/*").await.header("location").to_owned();
+    let text = jar.finish(&harness, &dialog, "all", PAGE).await.text();
     assert!(text.contains("<h1>Your pages are linked</h1>") && !text.contains("id=\"stopped\""), "{text}");
     // A permission that was declined is named in the same way.
-    town.world().change(|s| {
+    harness.world().change(|s| {
         let ada = s.people.get_mut(ADA).unwrap();
         ada.declines.insert("business_management".into());
     });
@@ -478,21 +478,21 @@ async fn the_page_after_a_login_says_what_stopped_once_and_mends_it_with_one_but
     assert!(section(&text, "permissions").contains("business portfolio") && text.contains(&again), "{text}");
     let text = log_in(&mut jar, "").await.text();
     assert!(text.contains(&again), "{text}");
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_gets_a_page_at_once_and_it_fills_in() {
-    let town = plan().pages(40).start().await;
+    let harness = plan().pages(40).start().await;
     let user = UserId::random();
-    let (_, link) = session(&town, user, json!({"label": "Ada's Bakery"})).await;
+    let (_, link) = session(&harness, user, json!({"label": "Ada's Bakery"})).await;
     let mut jar = Jar::default();
-    let dialog = jar.get(&town, &link, PAGE).await.header("location").to_owned();
+    let dialog = jar.get(&harness, &link, PAGE).await.header("location").to_owned();
     // Facebook takes its time for the list, and Spaces is away when it comes.
-    town.world().set_latency(Duration::from_secs(10));
-    town.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::Accounts));
-    town.world().set_fault(Fault::SpacesRefused, true);
-    let first = jar.finish(&town, &dialog, "all", PAGE).await;
+    harness.world().set_latency(Duration::from_secs(10));
+    harness.world().set_fault_for(Fault::GraphSlow, Scope::call(Call::Accounts));
+    harness.world().set_fault(Fault::SpacesRefused, true);
+    let first = jar.finish(&harness, &dialog, "all", PAGE).await;
     assert_eq!(first.status, 202);
     let text = first.text();
     assert!(text.contains("Linking your Pages") && text.contains("Bakery") && text.contains("Fern &amp; Co"), "{text}");
@@ -501,14 +501,14 @@ async fn a_person_gets_a_page_at_once_and_it_fills_in() {
     let policy = first.header("content-security-policy");
     assert!(policy.contains("script-src 'sha256-") && policy.contains("connect-src 'self'"), "{policy}");
     // It is this browser's alone.
-    let (stranger, _) = session(&town, user, json!({})).await;
-    assert_eq!(Jar::with_session(&stranger).get(&town, &at, PAGE).await.status, 404);
-    assert_eq!(Jar::default().get(&town, &at, PAGE).await.status, 404);
-    assert_eq!(jar.get(&town, &at, PAGE).await.status, 200);
+    let (stranger, _) = session(&harness, user, json!({})).await;
+    assert_eq!(Jar::with_session(&stranger).get(&harness, &at, PAGE).await.status, 404);
+    assert_eq!(Jar::default().get(&harness, &at, PAGE).await.status, 404);
+    assert_eq!(jar.get(&harness, &at, PAGE).await.status, 200);
     let page = async |what: &str, holds: &dyn Fn(&str) -> bool| {
         let mut text = String::new();
         until(what, async || {
-            text = jar.clone().get(&town, &at, PAGE).await.text();
+            text = jar.clone().get(&harness, &at, PAGE).await.text();
             holds(&text)
         })
         .await;
@@ -516,28 +516,30 @@ async fn a_person_gets_a_page_at_once_and_it_fills_in() {
     };
     let text = page("the Pages are listed", &|text| text.contains("storing goes on by itself")).await;
     assert!(text.contains("0 of 40 Pages are stored so far") && text.contains("http-equiv"), "{text}");
-    town.world().set_fault(Fault::SpacesRefused, false);
+    harness.world().set_fault(Fault::SpacesRefused, false);
     let text = page("all of them are stored", &|text| text.matches("linked and stored").count() == 40).await;
     assert!(!text.contains("http-equiv"), "it goes on for ever: {text}");
     assert!(text.contains("<h1>Your pages are linked</h1>"));
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_fails_behind_the_page_says_so_on_it() {
-    let town = plan().start().await;
-    let (_, link) = session(&town, UserId::random(), json!({})).await;
+    let harness = plan().start().await;
+    let (_, link) = session(&harness, UserId::random(), json!({})).await;
     let mut jar = Jar::default();
-    let dialog = jar.get(&town, &link, PAGE).await.header("location").to_owned();
-    town.world().set_fault_for(Fault::GraphHang, Scope::call(Call::ExchangeCode));
-    let text = jar.finish(&town, &dialog, "all", PAGE).await.text();
+    let dialog = jar.get(&harness, &link, PAGE).await.header("location").to_owned();
+    harness.world().set_fault_for(Fault::GraphHang, Scope::call(Call::ExchangeCode));
+    let text = jar.finish(&harness, &dialog, "all", PAGE).await.text();
     let at = attribute(&text, "data-at=\"");
-    town.world().set_fault(Fault::GraphUnavailable, true);
-    town.world().set_fault(Fault::GraphHang, false);
-    until("the page says so", async || jar.get(&town, &at, PAGE).await.text().contains("Your Pages were not linked"))
-        .await;
-    let answer = jar.get(&town, &at, PAGE).await;
+    harness.world().set_fault(Fault::GraphUnavailable, true);
+    harness.world().set_fault(Fault::GraphHang, false);
+    until("the page says so", async || {
+        jar.get(&harness, &at, PAGE).await.text().contains("Your Pages were not linked")
+    })
+    .await;
+    let answer = jar.get(&harness, &at, PAGE).await;
     assert!(answer.text().contains("Start again") && !answer.text().contains("http-equiv"), "{}", answer.text());
     leads_back(&answer);
-    town.finish().await;
+    harness.finish().await;
 }

@@ -4,25 +4,25 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pagesyncd::model::UserId;
+use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::fault::Fault;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::town::leaks::{overhear, peer};
-use crate::town::{ADA, Town, delivery, eventually, sha1, sha256, until};
+use crate::harness::leaks::{overhear, peer};
+use crate::harness::{ADA, Harness, delivery, eventually, sha1, sha256, until};
 
 const HOOK: &str = "/facebook/webhook";
 
-async fn connect(town: &Town) -> TcpStream {
-    TcpStream::connect(town.base.strip_prefix("http://").unwrap()).await.unwrap()
+async fn connect(harness: &Harness) -> TcpStream {
+    TcpStream::connect(harness.base.strip_prefix("http://").unwrap()).await.unwrap()
 }
 
 /// A whole signed request as bytes.
-fn raw(town: &Town, body: &str) -> Vec<u8> {
-    let signature = town.world().sign(body.as_bytes());
-    town.keep_secret(signature.trim_start_matches("sha256="));
+fn raw(harness: &Harness, body: &str) -> Vec<u8> {
+    let signature = harness.world().sign(body.as_bytes());
+    harness.keep_secret(signature.trim_start_matches("sha256="));
     let mut text = format!("POST {HOOK} HTTP/1.1\r\nhost: x\r\nx-hub-signature-256: {signature}\r\n").into_bytes();
     write!(text, "content-length: {}\r\n\r\n{body}", body.len()).unwrap();
     text
@@ -52,9 +52,9 @@ async fn read_answer(stream: &mut TcpStream, rest: &mut Vec<u8>) -> (u16, String
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_handshake_answers_the_bare_challenge_to_whoever_knows_the_token() {
-    let town = Town::plan().start().await;
-    let token = town.setting("facebook.verify_token").as_str().unwrap().to_owned();
-    let shake = async |query: &str| town.get(&format!("{HOOK}?{query}")).await;
+    let harness = Harness::plan().start().await;
+    let token = harness.setting("facebook.verify_token").as_str().unwrap().to_owned();
+    let shake = async |query: &str| harness.get(&format!("{HOOK}?{query}")).await;
     let right = format!("hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token={token}");
     let answer = shake(&right).await;
     assert_eq!((answer.status, answer.text().as_str()), (200, "1158201444"));
@@ -76,19 +76,19 @@ async fn the_handshake_answers_the_bare_challenge_to_whoever_knows_the_token() {
         assert_eq!(answer.status, 403, "{wrong}");
         assert!(!answer.text().contains("<script"));
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_is_taken_with_the_right_signature_alone() {
-    let mut town = Town::plan().start().await;
-    let user = town.linked().await;
-    let page = town.nth(0);
+    let mut harness = Harness::plan().start().await;
+    let user = harness.linked().await;
+    let page = harness.nth(0);
     let body = delivery(&[&page]);
-    let secret = town.server.app_secret.clone();
+    let secret = harness.server.app_secret.clone();
     let (good, old) = (sha256(&secret, body.as_bytes()), sha1(&secret, body.as_bytes()));
-    town.world().set_fault(Fault::WebhooksLost, true);
-    let answer = town.post_hook(body.clone(), &[("x-hub-signature-256", &good)]).await;
+    harness.world().set_fault(Fault::WebhooksLost, true);
+    let answer = harness.post_hook(body.clone(), &[("x-hub-signature-256", &good)]).await;
     assert_eq!((answer.status, answer.json()), (200, json!({"status": "success"})));
     assert_eq!(answer.header("content-type"), "application/json");
     let upper = format!("sha256={}", good[7..].to_uppercase());
@@ -109,50 +109,50 @@ async fn a_delivery_is_taken_with_the_right_signature_alone() {
         &[("x-hub-signature-256", &forged), ("x-hub-signature", &old)],
     ];
     for headers in wrong {
-        let answer = town.post_hook(body.clone(), headers).await;
+        let answer = harness.post_hook(body.clone(), headers).await;
         assert_eq!((answer.status, answer.code().as_str()), (401, "bad_signature"), "{headers:?}");
     }
-    assert_eq!(town.post_hook(body.clone(), &[("x-hub-signature-256", &upper)]).await.status, 200);
+    assert_eq!(harness.post_hook(body.clone(), &[("x-hub-signature-256", &upper)]).await.status, 200);
     // Another body under a good signature; a delivery that says the same in other bytes is another body.
     let same = body.replace("\":", "\": ");
-    assert_eq!(town.post_hook(same, &[("x-hub-signature-256", &good)]).await.status, 401);
+    assert_eq!(harness.post_hook(same, &[("x-hub-signature-256", &good)]).await.status, 401);
     // SHA-1 alone, as long as it is accepted.
-    assert_eq!(town.post_hook(body.clone(), &[("x-hub-signature", &old)]).await.status, 200);
-    town.set("facebook.accept_sha1", false);
-    town.reload("applied").await;
-    assert_eq!(town.post_hook(body.clone(), &[("x-hub-signature", &old)]).await.status, 401);
+    assert_eq!(harness.post_hook(body.clone(), &[("x-hub-signature", &old)]).await.status, 200);
+    harness.set("facebook.accept_sha1", false);
+    harness.reload("applied").await;
+    assert_eq!(harness.post_hook(body.clone(), &[("x-hub-signature", &old)]).await.status, 401);
     // While the secret is rotated both are good, and afterwards the new one alone.
     let fresh = "fedcba9876543210fedcba9876543210";
-    town.set("facebook.app_secret", fresh);
-    town.set("facebook.previous_app_secret", secret.as_str());
-    town.world().change(|s| s.app.secret = fresh.into());
-    town.reload("applied").await;
+    harness.set("facebook.app_secret", fresh);
+    harness.set("facebook.previous_app_secret", secret.as_str());
+    harness.world().change(|s| s.app.secret = fresh.into());
+    harness.reload("applied").await;
     let new = sha256(fresh, body.as_bytes());
-    assert_eq!(town.post_hook(body.clone(), &[("x-hub-signature-256", &good)]).await.status, 200);
-    assert_eq!(town.post_hook(body.clone(), &[("x-hub-signature-256", &new)]).await.status, 200);
-    town.set("facebook.previous_app_secret", "");
-    town.reload("applied").await;
-    assert_eq!(town.post_hook(body.clone(), &[("x-hub-signature-256", &good)]).await.status, 401);
-    assert_eq!(town.post_hook(body.clone(), &[("x-hub-signature-256", &new)]).await.status, 200);
-    let refused = town.metric("pagesyncd_webhook_deliveries_total{result=\"bad_signature\"}").await;
+    assert_eq!(harness.post_hook(body.clone(), &[("x-hub-signature-256", &good)]).await.status, 200);
+    assert_eq!(harness.post_hook(body.clone(), &[("x-hub-signature-256", &new)]).await.status, 200);
+    harness.set("facebook.previous_app_secret", "");
+    harness.reload("applied").await;
+    assert_eq!(harness.post_hook(body.clone(), &[("x-hub-signature-256", &good)]).await.status, 401);
+    assert_eq!(harness.post_hook(body.clone(), &[("x-hub-signature-256", &new)]).await.status, 200);
+    let refused = harness.metric("pagesyncd_webhook_deliveries_total{result=\"bad_signature\"}").await;
     assert_eq!(refused, 13.0);
-    town.until_true(user, &town.pages()).await;
-    town.finish().await;
+    harness.until_true(user, &harness.pages()).await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_json_too_large_or_too_slow_is_refused_by_its_own_code() {
-    let plan = Town::plan().set("http.max_body_bytes", 100_000).set("http.body_timeout", "500ms");
-    let town = plan.set("http.header_timeout", "1s").start().await;
+    let plan = Harness::plan().set("http.max_body_bytes", 100_000).set("http.body_timeout", "500ms");
+    let harness = plan.set("http.header_timeout", "1s").start().await;
     for body in ["", "{", "not json", "{\"object\":\"page\"", "\u{feff}{}", "{}{}"] {
-        let answer = town.deliver(body).await;
+        let answer = harness.deliver(body).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "not_json"), "{body:?}");
     }
-    assert_eq!(town.deliver(vec![0xff, 0xfe, 0x00]).await.status, 400);
+    assert_eq!(harness.deliver(vec![0xff, 0xfe, 0x00]).await.status, 400);
     let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
-    assert!(matches!(town.deliver(deep).await.status, 200 | 400));
+    assert!(matches!(harness.deliver(deep).await.status, 200 | 400));
     // Too large by its own account: answered before the body is sent.
-    let mut stream = connect(&town).await;
+    let mut stream = connect(&harness).await;
     let head = format!(
         "POST {HOOK} HTTP/1.1\r\nhost: x\r\nx-hub-signature-256: sha256={}\r\ncontent-length: 100001\r\n\r\n",
         "0".repeat(64)
@@ -161,7 +161,7 @@ async fn what_is_not_json_too_large_or_too_slow_is_refused_by_its_own_code() {
     let (status, text) = read_answer(&mut stream, &mut Vec::new()).await;
     assert_eq!((status, text.contains("too_large")), (413, true));
     // Too large in fact, in chunks.
-    let mut stream = connect(&town).await;
+    let mut stream = connect(&harness).await;
     let head = head.replace("content-length: 100001", "transfer-encoding: chunked");
     stream.write_all(head.as_bytes()).await.unwrap();
     let chunk = format!("{:x}\r\n{}\r\n", 10_000, "x".repeat(10_000));
@@ -173,38 +173,38 @@ async fn what_is_not_json_too_large_or_too_slow_is_refused_by_its_own_code() {
     // As large as allowed, in chunks and otherwise.
     let filler = "x".repeat(100_000 - r#"{"object":"page","x":""}"#.len());
     let body = format!(r#"{{"object":"page","x":"{filler}"}}"#);
-    assert_eq!((body.len(), town.deliver(body.clone()).await.status), (100_000, 200));
-    assert_eq!(town.deliver(format!("{body} ")).await.status, 413);
-    let signature = town.world().sign(body.as_bytes());
-    let mut stream = connect(&town).await;
+    assert_eq!((body.len(), harness.deliver(body.clone()).await.status), (100_000, 200));
+    assert_eq!(harness.deliver(format!("{body} ")).await.status, 413);
+    let signature = harness.world().sign(body.as_bytes());
+    let mut stream = connect(&harness).await;
     let head = format!(
         "POST {HOOK} HTTP/1.1\r\nhost: x\r\nx-hub-signature-256: {signature}\r\ntransfer-encoding: chunked\r\n\r\n"
     );
     stream.write_all(format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).as_bytes()).await.unwrap();
     assert_eq!(read_answer(&mut stream, &mut Vec::new()).await.0, 200);
     // A body that does not come.
-    let mut stream = connect(&town).await;
-    let whole = raw(&town, &body);
+    let mut stream = connect(&harness).await;
+    let whole = raw(&harness, &body);
     stream.write_all(&whole[..whole.len() - 1]).await.unwrap();
     let (status, text) = read_answer(&mut stream, &mut Vec::new()).await;
     assert_eq!((status, text.contains("too_slow")), (408, true));
     // A header that does not come ends the connection.
-    let mut stream = connect(&town).await;
+    let mut stream = connect(&harness).await;
     stream.write_all(b"POST /facebook/webhook HTTP/1.1\r\nhost: x\r\n").await.unwrap();
     let mut rest = Vec::new();
     tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     for (result, count) in [("malformed", 7.0), ("too_large", 3.0), ("too_slow", 1.0)] {
         let name = format!("pagesyncd_webhook_deliveries_total{{result=\"{result}\"}}");
-        assert!(town.metric(&name).await >= count, "{name}");
+        assert!(harness.metric(&name).await >= count, "{name}");
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_and_methods_that_are_not_there_are_named() {
-    let town = Town::plan().start().await;
+    let harness = Harness::plan().start().await;
     for path in ["/", "/facebook", "/facebook/webhook/", "/metrics", "/v1/status", "/facebook/data-deletion/a/b"] {
-        let answer = town.get(path).await;
+        let answer = harness.get(path).await;
         assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{path}");
     }
     for (method, path, allow) in [
@@ -217,26 +217,26 @@ async fn addresses_and_methods_that_are_not_there_are_named() {
         ("DELETE", "/healthz", "GET, HEAD"),
         ("POST", "/readyz", "GET, HEAD"),
     ] {
-        let request = town.http.request(method.parse().unwrap(), format!("{}{path}", town.base));
-        let answer = town.send(request).await;
+        let request = harness.http.request(method.parse().unwrap(), format!("{}{path}", harness.base));
+        let answer = harness.send(request).await;
         assert_eq!((answer.status, answer.header("allow")), (405, allow), "{method} {path}");
         assert_eq!(answer.code(), "method_not_allowed");
     }
-    assert_eq!(town.get("/healthz").await.status, 200);
-    town.linked().await;
-    until("it is ready", async || town.get("/readyz").await.status == 200).await;
-    let ready = town.get("/readyz").await.json();
+    assert_eq!(harness.get("/healthz").await.status, 200);
+    harness.linked().await;
+    until("it is ready", async || harness.get("/readyz").await.status == 200).await;
+    let ready = harness.get("/readyz").await.json();
     for dependency in ["store", "graph", "spaces"] {
         assert_eq!(ready[dependency]["ok"], true, "{ready}");
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_shape_of_delivery_leads_to_a_read_of_its_page() {
-    let town = Town::plan().pages(2).start().await;
-    town.linked().await;
-    let page = town.nth(0);
+    let harness = Harness::plan().pages(2).start().await;
+    harness.linked().await;
+    let page = harness.nth(0);
     let number: u64 = page.parse().unwrap();
     let time = 1_458_692_752;
     let shapes: Vec<Value> = vec![
@@ -254,20 +254,20 @@ async fn every_shape_of_delivery_leads_to_a_read_of_its_page() {
         json!([{"id": page}, {"id": page, "changes": []}, {"id": "77"}]),
     ];
     for entry in shapes {
-        let before = town.world().graph_reads(&page);
+        let before = harness.world().graph_reads(&page);
         let body = json!({"object": "page", "entry": entry});
-        assert_eq!(town.deliver(body.to_string()).await.status, 200, "{body}");
-        until(&format!("{body} is followed by a read"), async || town.world().graph_reads(&page) > before).await;
-        town.settle().await;
+        assert_eq!(harness.deliver(body.to_string()).await.status, 200, "{body}");
+        until(&format!("{body} is followed by a read"), async || harness.world().graph_reads(&page) > before).await;
+        harness.complete().await;
     }
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_concerns_nobody_here_is_thanked_for_and_dropped() {
-    let town = Town::plan().pages(2).start().await;
-    town.linked().await;
-    let (page, reads) = (town.nth(0), town.world().graph_reads(&town.nth(0)));
+    let harness = Harness::plan().pages(2).start().await;
+    harness.linked().await;
+    let (page, reads) = (harness.nth(0), harness.world().graph_reads(&harness.nth(0)));
     for body in [
         json!({"object": "page", "entry": [{"id": "0", "time": 1, "changes": [{"field": "name", "value": "x"}]}]}),
         json!({"object": "page", "entry": [{"id": "4444444444", "time": 1, "changed_fields": ["name"]}]}),
@@ -283,71 +283,71 @@ async fn what_concerns_nobody_here_is_thanked_for_and_dropped() {
         json!("page"),
         json!(null),
     ] {
-        assert_eq!(town.deliver(body.to_string()).await.status, 200, "{body}");
+        assert_eq!(harness.deliver(body.to_string()).await.status, 200, "{body}");
     }
-    assert_eq!(town.status().await["due"], 0);
+    assert_eq!(harness.status().await["due"], 0);
     // A page that is concerned is read after all of them, and once.
-    assert_eq!(town.deliver(delivery(&[&page])).await.status, 200);
-    until("the last delivery is followed by a read", async || town.world().graph_reads(&page) > reads).await;
-    town.settle().await;
-    assert_eq!(town.world().graph_reads(&page), reads + 1);
-    town.finish().await;
+    assert_eq!(harness.deliver(delivery(&[&page])).await.status, 200);
+    until("the last delivery is followed by a read", async || harness.world().graph_reads(&page) > reads).await;
+    harness.complete().await;
+    assert_eq!(harness.world().graph_reads(&page), reads + 1);
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn doubled_and_reordered_deliveries_do_no_harm() {
-    let town = Town::plan().start().await;
-    let user = town.linked().await;
-    town.world().set_fault(Fault::WebhooksDuplicated, true);
-    town.world().set_fault(Fault::WebhooksReordered, true);
+    let harness = Harness::plan().start().await;
+    let user = harness.linked().await;
+    harness.world().set_fault(Fault::WebhooksDuplicated, true);
+    harness.world().set_fault(Fault::WebhooksReordered, true);
     for round in 0..20 {
-        for page in town.pages() {
-            town.world().edit_page(&page, "name", format!("Round {round}").into()).unwrap();
-            town.world().edit_page(&page, "phone", format!("+1 555 01{round:02}").into()).unwrap();
+        for page in harness.pages() {
+            harness.world().edit_page(&page, "name", format!("Round {round}").into()).unwrap();
+            harness.world().edit_page(&page, "phone", format!("+1 555 01{round:02}").into()).unwrap();
         }
         if round % 5 == 0 {
-            town.until_true(user, &town.pages()).await;
+            harness.until_true(user, &harness.pages()).await;
         }
     }
-    town.settle().await;
-    town.until_true(user, &town.pages()).await;
-    town.finish().await;
+    harness.complete().await;
+    harness.until_true(user, &harness.pages()).await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_delivery_may_name_a_thousand_entries() {
-    let town = Town::plan().pages(100).start().await;
-    let user = town.linked().await;
-    town.world().set_fault(Fault::WebhooksLost, true);
-    let pages = town.pages();
+    let harness = Harness::plan().pages(100).start().await;
+    let user = harness.linked().await;
+    harness.world().set_fault(Fault::WebhooksLost, true);
+    let pages = harness.pages();
     for page in &pages {
-        town.world().edit_page(page, "about", format!("New at {page}").into()).unwrap();
+        harness.world().edit_page(page, "about", format!("New at {page}").into()).unwrap();
     }
     let strangers = (0..400).map(|n| format!("88{n:06}"));
     let entries: Vec<String> = pages.iter().cycle().take(600).cloned().chain(strangers).collect();
     assert_eq!(entries.len(), 1000);
-    let reads: u64 = pages.iter().map(|page| town.world().graph_reads(page)).sum();
-    assert_eq!(town.deliver(delivery(&entries)).await.status, 200);
-    town.until_true(user, &pages).await;
-    town.settle().await;
-    let after: u64 = pages.iter().map(|page| town.world().graph_reads(page)).sum();
+    let reads: u64 = pages.iter().map(|page| harness.world().graph_reads(page)).sum();
+    assert_eq!(harness.deliver(delivery(&entries)).await.status, 200);
+    harness.until_true(user, &pages).await;
+    harness.complete().await;
+    let after: u64 = pages.iter().map(|page| harness.world().graph_reads(page)).sum();
     assert_eq!(after - reads, 100);
-    town.finish().await;
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_kept_and_requests_may_be_sent_ahead() {
-    let town = Town::plan().pages(2).start().await;
-    let mut stream = connect(&town).await;
+    let harness = Harness::plan().pages(2).start().await;
+    let mut stream = connect(&harness).await;
     let mut rest = Vec::new();
     for _ in 0..50 {
-        stream.write_all(&raw(&town, &delivery(&["1"]))).await.unwrap();
+        stream.write_all(&raw(&harness, &delivery(&["1"]))).await.unwrap();
         assert_eq!(read_answer(&mut stream, &mut rest).await.0, 200);
     }
     // Forty requests in one breath, one of them forged: forty answers in order.
     let mut breath = Vec::new();
     for number in 0..40 {
-        let mut one = raw(&town, &delivery(&[number.to_string()]));
+        let mut one = raw(&harness, &delivery(&[number.to_string()]));
         if number == 20 {
             let at = one.len() - 2;
             one[at] ^= 1;
@@ -360,13 +360,13 @@ async fn connections_are_kept_and_requests_may_be_sent_ahead() {
         assert_eq!(status, if number == 20 { 401 } else { 200 }, "answer {number}");
     }
     // Nonsense costs its own connection and no other.
-    let mut other = connect(&town).await;
+    let mut other = connect(&harness).await;
     other.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let _ = other.read_to_end(&mut answer).await;
-    stream.write_all(&raw(&town, "{}")).await.unwrap();
+    stream.write_all(&raw(&harness, "{}")).await.unwrap();
     assert_eq!(read_answer(&mut stream, &mut rest).await.0, 200);
-    town.finish().await;
+    harness.finish().await;
 }
 
 /// A small disk of its own; `None`, with a printed reason, where this system gives none.
@@ -399,17 +399,17 @@ impl Drop for SmallDisk {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_disk_full_deliveries_are_put_off_and_with_room_again_they_are_taken() {
-    let mut town = Town::plan().pages(4).build().await;
-    let folder = town.desk().join("disk");
+    let mut harness = Harness::plan().pages(4).build().await;
+    let folder = harness.desk().join("disk");
     let Some(_disk) = SmallDisk::mount(folder.clone(), "24m") else {
-        return town.finish().await;
+        return harness.finish().await;
     };
-    town.set("store.path", folder.join("store").to_string_lossy().into_owned());
+    harness.set("store.path", folder.join("store").to_string_lossy().into_owned());
     for part in ["sled::", " ERROR store"] {
-        town.expect_errors(part);
+        harness.expect_errors(part);
     }
-    town.daemon.start().await.unwrap();
-    let user = town.linked().await;
+    harness.daemon.start().await.unwrap();
+    let user = harness.linked().await;
     let filler = folder.join("filler");
     let fill = || {
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap();
@@ -421,39 +421,39 @@ async fn with_the_disk_full_deliveries_are_put_off_and_with_room_again_they_are_
     let started = Instant::now();
     let answer = eventually("a delivery is put off", async || {
         fill();
-        let answer = town.deliver(delivery(&town.pages())).await;
+        let answer = harness.deliver(delivery(&harness.pages())).await;
         assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
         (answer.status == 503).then_some(answer)
     })
     .await;
     eprintln!("put off after {:?}", started.elapsed());
     assert_eq!((answer.code().as_str(), answer.header("retry-after").is_empty()), ("unavailable", false));
-    assert_eq!(town.get("/healthz").await.status, 200);
-    until("it is not ready", async || town.get("/readyz").await.status == 503).await;
-    assert_eq!(town.get("/readyz").await.json()["store"]["ok"], false);
-    town.world().edit_page(&town.nth(1), "name", "Told to a full disk".into()).unwrap();
+    assert_eq!(harness.get("/healthz").await.status, 200);
+    until("it is not ready", async || harness.get("/readyz").await.status == 503).await;
+    assert_eq!(harness.get("/readyz").await.json()["store"]["ok"], false);
+    harness.world().edit_page(&harness.nth(1), "name", "Told to a full disk".into()).unwrap();
     std::fs::remove_file(&filler).unwrap();
-    until("deliveries are taken again", async || town.deliver(delivery(&town.pages())).await.status == 200).await;
-    town.until_true(user, &town.pages()).await;
-    town.settle().await;
-    town.restart().await;
-    assert_eq!(town.status().await["links"], 4);
-    town.finish().await;
+    until("deliveries are taken again", async || harness.deliver(delivery(&harness.pages())).await.status == 200).await;
+    harness.until_true(user, &harness.pages()).await;
+    harness.complete().await;
+    harness.restart().await;
+    assert_eq!(harness.status().await["links"], 4);
+    harness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_of_silent_connections_keeps_no_delivery_out() {
-    let town = Town::plan().pages(2).set("http.max_connections", 16).start().await;
+    let harness = Harness::plan().pages(2).set("http.max_connections", 16).start().await;
     let user = UserId::random();
-    town.log_in(user, ADA, "all").await;
+    harness.log_in(user, ADA, "all").await;
     let mut crowd = Vec::new();
     for _ in 0..64 {
-        let mut silent = connect(&town).await;
+        let mut silent = connect(&harness).await;
         let _ = silent.write_all(b"POST /facebook/webhook HTTP/1.1\r\n").await;
         crowd.push(silent);
-        assert_eq!(town.deliver(delivery(&[town.nth(0)])).await.status, 200);
+        assert_eq!(harness.deliver(delivery(&[harness.nth(0)])).await.status, 200);
     }
-    town.settle().await;
+    harness.complete().await;
     drop(crowd);
-    town.finish().await;
+    harness.finish().await;
 }

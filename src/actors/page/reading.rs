@@ -11,13 +11,13 @@ use std::time::Duration;
 use super::{Ended, held, priority};
 use crate::actors::uploader::UploaderMsg;
 use crate::config::Config;
-use crate::graph::{GraphError, GraphErrorKind, Priority};
-use crate::health::Why;
-use crate::health::check::{self, Checked, End, Verdict, Warning};
-use crate::house::{House, Setup};
-use crate::model::{Cause, Generation, LinkKey, Millis, Secret};
-use crate::page::data;
-use crate::page::machine::Read;
+use crate::context::{Context, Setup};
+use crate::core::health::ParkReason;
+use crate::core::link::machine::Read;
+use crate::core::model::{Cause, Generation, LinkKey, Secret, WallTime};
+use crate::core::token_check::{self, Checked, End, Verdict, Warning};
+use crate::sources::facebook::graph::{GraphError, GraphErrorKind, Priority};
+use crate::sources::facebook::page_data;
 use crate::store::{LinkRecord, ReadClaim, StageOutcome, Unavailable};
 
 const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
@@ -49,8 +49,8 @@ pub(super) struct Held<'a> {
 
 impl Held<'_> {
     /// The link's record, while it is of this token.
-    fn record(&self, house: &House) -> Option<Arc<LinkRecord>> {
-        let record = house.store.view(self.link).map(|view| view.record);
+    fn record(&self, context: &Context) -> Option<Arc<LinkRecord>> {
+        let record = context.store.view(self.link).map(|view| view.record);
         record.filter(|record| record.generation == self.generation)
     }
 }
@@ -81,7 +81,7 @@ pub struct JobDone {
     /// How the read ended; `None` when there was none.
     pub(super) ended: Option<Ended>,
     /// Why the page must be parked, when it must.
-    pub(super) why: Option<Why>,
+    pub(super) why: Option<ParkReason>,
     /// The error in words, for lists.
     pub(super) trouble: Option<String>,
     pub(super) subscribed: Option<SubscriptionEnd>,
@@ -96,11 +96,11 @@ pub(crate) fn wanted_webhook_fields(config: &Config, record: &LinkRecord) -> BTr
 
 /// Does the job. `subscribe` puts the subscription right first, so that a change between it and the read is not missed.
 /// A token that turns out to be dead on the way is not used again.
-pub(super) async fn perform(house: &Arc<House>, held: Held<'_>, job: Job, subscribe: bool) -> JobDone {
-    let setup = house.setup();
+pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, subscribe: bool) -> JobDone {
+    let setup = context.setup();
     let mut done = JobDone { ended: None, why: None, trouble: None, subscribed: None, checked: None };
     if matches!(job, Job::Check) {
-        match look_at_token(house, &setup, held).await {
+        match look_at_token(context, &setup, held).await {
             Ok(end) => done.checked = Some(end),
             Err(why) => {
                 done.why = Some(why);
@@ -110,18 +110,18 @@ pub(super) async fn perform(house: &Arc<House>, held: Held<'_>, job: Job, subscr
     }
     let poll = matches!(job, Job::Read { read, .. } if read.poll);
     if subscribe || poll || matches!(job, Job::Subscribe | Job::Check) {
-        match subscription(house, &setup, held).await {
+        match subscription(context, &setup, held).await {
             Ok(end) => done.subscribed = Some(end),
             Err(error) => {
                 done.ended = matches!(job, Job::Read { .. }).then_some(Ended::Refused);
-                done.why = Why::of(&error.kind);
+                done.why = ParkReason::of(&error.kind);
                 done.trouble = Some(error.to_string());
                 return done;
             }
         }
     }
     if let Job::Read { read, fallback } = job {
-        match read_and_stage(house, &setup, held, read, fallback).await {
+        match read_and_stage(context, &setup, held, read, fallback).await {
             Ok(ended) => done.ended = Some(ended),
             Err(error) => judge(&mut done, &error),
         }
@@ -132,7 +132,7 @@ pub(super) async fn perform(house: &Arc<House>, held: Held<'_>, job: Job, subscr
 /// What an error of the read means for the page. What does not park it heals by itself, or when an operator corrects
 /// the settings: it is tried again, with backoff.
 fn judge(done: &mut JobDone, error: &GraphError) {
-    done.why = Why::of(&error.kind);
+    done.why = ParkReason::of(&error.kind);
     done.ended = Some(match (&error.kind, done.why) {
         (_, Some(_)) => Ended::Refused,
         (GraphErrorKind::Throttled { retry_after, .. }, None) => held(*retry_after),
@@ -143,28 +143,28 @@ fn judge(done: &mut JobDone, error: &GraphError) {
 
 /// Asks Meta how the token is and keeps what was learned. `Err` names why the page must be parked; trouble with the
 /// check itself changes nothing.
-async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Result<CheckEnd, Why> {
-    let hint = house.store.claim_hint(held.link, held.generation);
+async fn look_at_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> Result<CheckEnd, ParkReason> {
+    let hint = context.store.claim_hint(held.link, held.generation);
     let answer = setup.graph.debug_token(held.token, Priority::Background).await;
-    house.note_graph(&answer);
+    context.note_graph(&answer);
     let seen = match answer {
         Ok(seen) => seen,
         Err(error) => return Ok(check_failed(held.link, &error)),
     };
-    match check::judge(&seen, &held.link.page) {
+    match token_check::judge(&seen, &held.link.page) {
         Verdict::Dead(why) => return Err(why),
         Verdict::Suspect(suspected) => {
-            let person = held.record(house).and_then(|record| record.facebook_user.clone());
+            let person = held.record(context).and_then(|record| record.facebook_user.clone());
             let graph = setup.graph.in_name_of(person.as_ref());
             let read = graph.read_page(&held.link.page, held.token, &[], Priority::Background).await;
-            house.note_graph(&read);
-            match read.as_ref().map_err(|error| (Why::of(&error.kind), error)) {
+            context.note_graph(&read);
+            match read.as_ref().map_err(|error| (ParkReason::of(&error.kind), error)) {
                 Ok(_) => tracing::info!(
                     link = %held.link,
                     "page [{}]: not among the granted pages, but it can be read; it stays active",
                     held.link
                 ),
-                Err((Some(found), _)) => return Err(check::confirmed(suspected, found)),
+                Err((Some(found), _)) => return Err(token_check::confirmed(suspected, found)),
                 Err((None, error)) => return Ok(check_failed(held.link, error)),
             }
         }
@@ -180,10 +180,10 @@ async fn look_at_token(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Res
         }
         Verdict::Sound => {}
     }
-    let Some(record) = held.record(house) else { return Ok(CheckEnd::Told) };
-    let (checked, warnings) = check::learned(&seen, &record.checked, Millis::now());
+    let Some(record) = held.record(context) else { return Ok(CheckEnd::Told) };
+    let (checked, warnings) = token_check::learned(&seen, &record.checked, WallTime::now());
     warnings.iter().for_each(|warning| warn_ahead(held.link, &record, warning));
-    note_checked(house, held, checked, hint).await;
+    note_checked(context, held, checked, hint).await;
     Ok(CheckEnd::Told)
 }
 
@@ -218,8 +218,8 @@ fn warn_ahead(link: &LinkKey, record: &LinkRecord, warning: &Warning) {
 }
 
 /// The hint that this check answers for is settled with it; one that came meanwhile stands.
-async fn note_checked(house: &Arc<House>, held: Held<'_>, checked: Checked, hint: Option<u64>) {
-    let update = house.store.update_link(held.link, held.generation, |record| {
+async fn note_checked(context: &Arc<Context>, held: Held<'_>, checked: Checked, hint: Option<u64>) {
+    let update = context.store.update_link(held.link, held.generation, |record| {
         record.checked = checked;
         record.hint = record.hint.filter(|number| Some(*number) != hint);
     });
@@ -234,7 +234,7 @@ async fn note_checked(house: &Arc<House>, held: Held<'_>, checked: Checked, hint
 }
 
 async fn read_and_stage(
-    house: &Arc<House>,
+    context: &Arc<Context>,
     setup: &Setup,
     held: Held<'_>,
     read: Read,
@@ -243,27 +243,27 @@ async fn read_and_stage(
     let Held { link, token, generation } = held;
     // When the link is gone, or has another token, this page is about to be stopped, or to begin again with that one.
     let superseded = Ended::Failed { hint: None };
-    let Some(record) = held.record(house) else { return Ok(superseded) };
-    let Some(claim) = house.store.claim(link, generation) else { return Ok(superseded) };
+    let Some(record) = held.record(context) else { return Ok(superseded) };
+    let Some(claim) = context.store.claim(link, generation) else { return Ok(superseded) };
     let cause = claim.cause().unwrap_or(if read.prompt { fallback } else { Cause::Poll });
     let refused = &record.refused_page_fields;
     let fields: Vec<String> =
         setup.config.facebook.page_fields.iter().filter(|field| !refused.contains(field)).cloned().collect();
     let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
     let answer = graph.read_page(&link.page, token, &fields, priority(read)).await;
-    house.note_graph(&answer);
+    context.note_graph(&answer);
     let page = answer?;
-    note_what_was_learned(house, held, &record, &page.refused_fields, page.data.get("name")).await;
-    let digest = data::digest(&page.data);
-    let Ok(force) = object_is_wrong(house, setup, link, read, digest).await else {
+    note_what_was_learned(context, held, &record, &page.refused_fields, page.data.get("name")).await;
+    let digest = page_data::digest(&page.data);
+    let Ok(force) = object_is_wrong(context, setup, link, read, digest).await else {
         // Spaces could not be asked; the read was good, so only the comparison is owed. The retry makes it, at a
         // distance that spares Graph while Spaces is away.
         return Ok(Ended::Failed { hint: Some(COMPARE_AGAIN) });
     };
-    let body = data::object(link, &page.data, cause, setup.graph.version(), Millis::now());
-    match stage(house, link, claim, digest, body.into(), force).await {
+    let body = page_data::object(link, &page.data, cause, setup.graph.version(), WallTime::now());
+    match stage(context, link, claim, digest, body.into(), force).await {
         Ok(StageOutcome::Staged) => {}
-        Ok(StageOutcome::Unchanged) => house.metrics.object_unchanged(),
+        Ok(StageOutcome::Unchanged) => context.metrics.object_unchanged(),
         // A living page is superseded only when the store was opened again under its read.
         Ok(StageOutcome::Superseded) => return Ok(Ended::Failed { hint: None }),
         Err(error) => {
@@ -277,15 +277,15 @@ async fn read_and_stage(
 /// Stages in a task of its own: an entry that was decided must be told to the uploader, even when the page that read
 /// it ends before it is durable.
 async fn stage(
-    house: &Arc<House>,
+    context: &Arc<Context>,
     link: &LinkKey,
     claim: ReadClaim,
-    digest: crate::ledger::Digest,
+    digest: crate::core::ledger::Digest,
     body: bytes::Bytes,
     force: bool,
 ) -> Result<StageOutcome, Unavailable> {
-    let (home, link) = (house.clone(), link.clone());
-    let staging = house.tasks.spawn(async move {
+    let (home, link) = (context.clone(), link.clone());
+    let staging = context.tasks.spawn(async move {
         let outcome = home.store.stage(claim, digest, body, force).await;
         if matches!(outcome, Ok(StageOutcome::Staged)) {
             home.tell_uploader(UploaderMsg::Staged(link));
@@ -297,18 +297,18 @@ async fn stage(
 
 /// A poll also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.
 async fn object_is_wrong(
-    house: &Arc<House>,
+    context: &Arc<Context>,
     setup: &Setup,
     link: &LinkKey,
     read: Read,
-    digest: crate::ledger::Digest,
+    digest: crate::core::ledger::Digest,
 ) -> Result<bool, ()> {
-    let expected = house.store.expectation(link);
+    let expected = context.store.expectation(link);
     if !read.poll || expected.outbox || expected.digest != Some(digest) {
         return Ok(false);
     }
     let answer = setup.spaces.head(&link.object_key()).await;
-    house.note_spaces(&answer);
+    context.note_spaces(&answer);
     let head = answer.map_err(|error| {
         tracing::debug!(
             %link,
@@ -318,17 +318,17 @@ async fn object_is_wrong(
     })?;
     let same = head.map(|h| h.etag) == expected.etag;
     // A write that settled meanwhile makes the comparison void.
-    let wrong = !same && house.store.expectation(link) == expected;
+    let wrong = !same && context.store.expectation(link) == expected;
     if wrong {
         tracing::warn!(%link, "page [{link}]: the object in Spaces is missing or altered, writing it again");
-        house.metrics.object_repaired();
+        context.metrics.object_repaired();
     }
     Ok(wrong)
 }
 
 /// Fields that Graph refuses are remembered and named once; the name is kept for lists.
 async fn note_what_was_learned(
-    house: &Arc<House>,
+    context: &Arc<Context>,
     held: Held<'_>,
     record: &LinkRecord,
     refused: &[String],
@@ -346,7 +346,7 @@ async fn note_what_was_learned(
             "page [{link}]: Graph refuses the fields {refused:?}, they are left out; see facebook.page_fields"
         );
     }
-    let update = house.store.update_link(link, held.generation, |record| {
+    let update = context.store.update_link(link, held.generation, |record| {
         record.refused_page_fields.extend(refused.iter().cloned());
         record.refused_page_fields.sort();
         record.refused_page_fields.dedup();
@@ -365,31 +365,31 @@ async fn note_what_was_learned(
 ///
 /// # Errors
 /// The token is dead.
-async fn subscription(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Result<SubscriptionEnd, GraphError> {
+async fn subscription(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> Result<SubscriptionEnd, GraphError> {
     let Held { link, token, .. } = held;
-    let Some(record) = held.record(house) else { return Ok(SubscriptionEnd::Good) };
+    let Some(record) = held.record(context) else { return Ok(SubscriptionEnd::Good) };
     let wanted = wanted_webhook_fields(&setup.config, &record);
     let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
     let standing = graph.subscribed_fields(&link.page, token).await;
-    house.note_graph(&standing);
+    context.note_graph(&standing);
     let standing = match standing {
         Ok(standing) => standing.unwrap_or_default(),
         Err(error) => return subscription_failed(link, error),
     };
     if wanted.is_subset(&standing) {
-        note_subscribed(house, held, &record, &standing, &BTreeSet::new()).await;
+        note_subscribed(context, held, &record, &standing, &BTreeSet::new()).await;
         return Ok(SubscriptionEnd::Good);
     }
     let dropped = wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field));
     // A post replaces the set, so what others of this app subscribed goes along.
     let union: Vec<String> = wanted.union(&standing).cloned().collect();
     let answer = graph.subscribe_page(&link.page, token, &union).await;
-    house.note_graph(&answer);
+    context.note_graph(&answer);
     match answer {
         Ok(subscribed) => {
             if dropped {
                 tracing::warn!(%link, "page [{link}]: Meta had dropped the webhook subscription, it is in place again");
-                house.metrics.subscription_healed();
+                context.metrics.subscription_healed();
             }
             if !subscribed.refused.is_empty() {
                 let refused = &subscribed.refused;
@@ -399,7 +399,7 @@ async fn subscription(house: &Arc<House>, setup: &Setup, held: Held<'_>) -> Resu
                     "page [{link}]: Meta refuses the webhook fields {refused:?}, their changes arrive with the poll"
                 );
             }
-            note_subscribed(house, held, &record, &subscribed.accepted, &subscribed.refused).await;
+            note_subscribed(context, held, &record, &subscribed.accepted, &subscribed.refused).await;
             Ok(SubscriptionEnd::Good)
         }
         Err(error) => subscription_failed(link, error),
@@ -425,7 +425,7 @@ fn subscription_failed(link: &LinkKey, error: GraphError) -> Result<Subscription
 }
 
 async fn note_subscribed(
-    house: &Arc<House>,
+    context: &Arc<Context>,
     held: Held<'_>,
     record: &LinkRecord,
     confirmed: &BTreeSet<String>,
@@ -434,7 +434,7 @@ async fn note_subscribed(
     if refused.is_empty() && confirmed.iter().eq(&record.subscribed) {
         return;
     }
-    let update = house.store.update_link(held.link, held.generation, |record| {
+    let update = context.store.update_link(held.link, held.generation, |record| {
         record.subscribed = confirmed.iter().cloned().collect();
         record.refused_webhook_fields.extend(refused.iter().cloned());
         record.refused_webhook_fields.sort();

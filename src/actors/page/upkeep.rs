@@ -7,11 +7,11 @@ use ractor::ActorRef;
 use super::reading::{CheckEnd, Job, JobDone, SubscriptionEnd};
 use super::{PageMsg, PageState};
 use crate::actors::jitter;
-use crate::backoff::Backoff;
-use crate::health::check;
-use crate::model::Millis;
-use crate::page::bucket::Bucket;
-use crate::page::schedule;
+use crate::core::backoff::Backoff;
+use crate::core::link::schedule;
+use crate::core::link::token_bucket::Bucket;
+use crate::core::model::MonoTime;
+use crate::core::token_check;
 
 const RESUBSCRIBE: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(60 * 60) };
 const RECHECK: Backoff = Backoff { base: Duration::from_secs(60), cap: Duration::from_secs(6 * 60 * 60) };
@@ -21,19 +21,19 @@ const REFUSED_SUBSCRIPTION: Duration = Duration::from_secs(6 * 60 * 60);
 /// The page-level webhook subscription: wanted fields confirmed, or when to try again.
 #[derive(Debug, Default)]
 pub(super) struct Subscription {
-    pub(super) due_at: Option<Millis>,
+    pub(super) due_at: Option<MonoTime>,
     pub(super) failures: u32,
 }
 
 /// The daily check of the token, and of the subscription with it.
 #[derive(Debug)]
 pub(super) struct Check {
-    pub(super) due_at: Millis,
+    pub(super) due_at: MonoTime,
     pub(super) failures: u32,
     /// Checks that hints may ask for.
     pub(super) hints: Bucket,
     /// The slot of one of those that has not begun.
-    pub(super) hinted: Option<Millis>,
+    pub(super) hinted: Option<MonoTime>,
 }
 
 /// Checks of one link's token that hints of changed permissions cause in quick succession, and after that.
@@ -42,7 +42,7 @@ const HINTS_REFILL: Duration = Duration::from_secs(5 * 60);
 
 impl Check {
     /// The first check then.
-    pub(super) fn first(due_at: Millis) -> Self {
+    pub(super) fn first(due_at: MonoTime) -> Self {
         Check { due_at, failures: 0, hints: Bucket::new(HINTS, HINTS_REFILL), hinted: None }
     }
 }
@@ -50,16 +50,16 @@ impl Check {
 impl PageState {
     /// Does a hint stand that this page's token is to be checked for?
     pub(super) fn owes_a_check(&self) -> bool {
-        let Some(view) = self.house.store.view(&self.link) else { return false };
+        let Some(view) = self.context.store.view(&self.link) else { return false };
         view.record.hint.is_some() && self.generation == Some(view.record.generation)
     }
 
     /// What is done while no read is due: nobody waits for it.
     pub(super) fn perhaps_upkeep(&mut self, me: &ActorRef<PageMsg>) {
-        if self.job.is_some() || self.machine.is_parked() || self.house.is_stopping() {
+        if self.job.is_some() || self.machine.is_parked() || self.context.is_stopping() {
             return;
         }
-        let now = Millis::steady();
+        let now = MonoTime::now();
         if self.subscription.due_at.is_some_and(|at| at <= now) {
             self.begin(me, Job::Subscribe);
         } else if self.check.due_at <= now {
@@ -73,8 +73,8 @@ impl PageState {
         }
     }
 
-    pub(super) fn throttled_until(&self, now: Millis) -> Option<Millis> {
-        self.place().and_then(|place| place.board().throttled_until).filter(|until| *until > now)
+    pub(super) fn throttled_until(&self, now: MonoTime) -> Option<MonoTime> {
+        self.place().and_then(|place| place.status().throttled_until).filter(|until| *until > now)
     }
 
     /// A check soon: in a slot of the whole daemon, and not too often for this link. One that has not begun answers for
@@ -83,19 +83,19 @@ impl PageState {
         if self.check.hinted.is_some() {
             return;
         }
-        let now = Millis::steady();
-        let soon = self.house.check_slot().max(self.check.hints.ready_at(now));
+        let now = MonoTime::now();
+        let soon = self.context.check_slot().max(self.check.hints.ready_at(now));
         self.check.hints.take(now);
         self.check.hinted = Some(soon);
         self.check.due_at = self.check.due_at.min(soon);
     }
 
     pub(super) fn note_checked(&mut self, done: &JobDone) {
-        let now = Millis::steady();
+        let now = MonoTime::now();
         match done.checked {
             None => {}
             Some(CheckEnd::Told) => {
-                let next = schedule::next_check(schedule::place(&self.link), check::EVERY, now);
+                let next = schedule::next_check(schedule::place(&self.link), token_check::EVERY, now);
                 // A hint that came during this check is another's to answer for.
                 self.check.due_at = self.check.hinted.map_or(next, |soon| soon.min(next));
                 self.check.failures = 0;
@@ -108,7 +108,7 @@ impl PageState {
     }
 
     pub(super) fn note_subscription(&mut self, done: &JobDone) {
-        let now = Millis::steady();
+        let now = MonoTime::now();
         match done.subscribed {
             None => {}
             Some(SubscriptionEnd::Good) => self.subscription = Subscription::default(),

@@ -11,16 +11,16 @@ use ractor::{Actor, ActorRef};
 use tokio::net::TcpSocket;
 
 use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
-use crate::actors::app::{App, AppMsg};
-use crate::actors::chores::Chores;
-use crate::actors::directory::Place;
+use crate::actors::cleanups::Cleanups;
 use crate::actors::listener::{Door, Listener, ListenerArgs};
 use crate::actors::notifier::Notifier;
 use crate::actors::page::{Page, PageArgs, PageMsg};
+use crate::actors::registry::PageHandle;
+use crate::actors::subscriptions::{Subscriptions, SubscriptionsMsg};
 use crate::actors::uploader::Uploader;
+use crate::core::link::schedule;
+use crate::core::model::LinkKey;
 use crate::http::server::Socket;
-use crate::model::LinkKey;
-use crate::page::schedule;
 use crate::store::Condition;
 
 /// The listening sockets.
@@ -80,8 +80,8 @@ impl SupervisorState {
     pub(super) async fn boot(&mut self, me: &ActorRef<SupervisorMsg>) {
         self.spawn(me, Child::Notifier, Duration::ZERO).await;
         self.spawn(me, Child::Uploader, Duration::ZERO).await;
-        let links = self.house.store.links();
-        let spread = schedule::spread(links.len(), self.house.setup().config.sync.poll_interval);
+        let links = self.context.store.links();
+        let spread = schedule::spread(links.len(), self.context.setup().config.sync.poll_interval);
         for link in links {
             self.spawn(me, Child::Page(link), spread).await;
         }
@@ -90,8 +90,8 @@ impl SupervisorState {
         if self.sockets.admin_tcp.is_some() {
             self.spawn(me, Child::Listener(Door::AdminTcp), Duration::ZERO).await;
         }
-        self.spawn(me, Child::App, Duration::ZERO).await;
-        self.spawn(me, Child::Chores, Duration::ZERO).await;
+        self.spawn(me, Child::Subscriptions, Duration::ZERO).await;
+        self.spawn(me, Child::Cleanups, Duration::ZERO).await;
         self.finish_rotation();
         self.watch_store(me);
         me.send_after(SWEEP_EVERY, || SupervisorMsg::Sweep);
@@ -100,7 +100,7 @@ impl SupervisorState {
     /// While earlier store keys are configured, some records may still be sealed with them: systemd hands out new
     /// credentials at a restart alone, and a rotation may have been cut short.
     fn finish_rotation(&self) {
-        if self.house.setup().config.store.previous_keys.is_empty() {
+        if self.context.setup().config.store.previous_keys.is_empty() {
             return;
         }
         self.reseal();
@@ -108,7 +108,7 @@ impl SupervisorState {
 
     /// Tells this supervisor each time the store is back.
     fn watch_store(&self, me: &ActorRef<SupervisorMsg>) {
-        let (mut condition, me) = (self.house.store.condition(), me.clone());
+        let (mut condition, me) = (self.context.store.condition(), me.clone());
         tokio::spawn(async move {
             while condition.changed().await.is_ok() {
                 let back = *condition.borrow_and_update() == Condition::Up;
@@ -125,16 +125,18 @@ impl SupervisorState {
             return;
         }
         let parent = me.get_cell();
-        let house = self.house.clone();
+        let context = self.context.clone();
         let spawned = match &child {
             Child::Page(link) => return self.spawn_page(me, link.clone(), spread).await,
-            Child::Uploader => Actor::spawn_linked(None, Uploader, house, parent).await.map(|(a, _)| a.get_cell()),
-            Child::App => Actor::spawn_linked(None, App, house, parent).await.map(|(a, _)| a.get_cell()),
-            Child::Notifier => Actor::spawn_linked(None, Notifier, house, parent).await.map(|(a, _)| a.get_cell()),
-            Child::Chores => Actor::spawn_linked(None, Chores, house, parent).await.map(|(a, _)| a.get_cell()),
+            Child::Uploader => Actor::spawn_linked(None, Uploader, context, parent).await.map(|(a, _)| a.get_cell()),
+            Child::Subscriptions => {
+                Actor::spawn_linked(None, Subscriptions, context, parent).await.map(|(a, _)| a.get_cell())
+            }
+            Child::Notifier => Actor::spawn_linked(None, Notifier, context, parent).await.map(|(a, _)| a.get_cell()),
+            Child::Cleanups => Actor::spawn_linked(None, Cleanups, context, parent).await.map(|(a, _)| a.get_cell()),
             Child::Listener(door) => match self.socket(*door) {
                 Ok(Some(socket)) => {
-                    let args = ListenerArgs { house, door: *door, socket };
+                    let args = ListenerArgs { context, door: *door, socket };
                     Actor::spawn_linked(None, Listener, args, parent).await.map(|(listener, _)| {
                         self.listeners.insert(*door, listener.clone());
                         listener.get_cell()
@@ -165,20 +167,20 @@ impl SupervisorState {
 
     /// The place in the directory comes before the look into the store, so that no mark falls between the two.
     async fn spawn_page(&mut self, me: &ActorRef<SupervisorMsg>, link: LinkKey, spread: Duration) {
-        if self.house.store.view(&link).is_none() {
+        if self.context.store.view(&link).is_none() {
             self.histories.remove(&Child::Page(link));
             return;
         }
         // A page that waited to be started again may have been started by a new link meanwhile: one is enough. If the
         // one that stands there is dead, its death is about to be answered.
-        if self.house.directory.find(&link).is_some() {
+        if self.context.pages.find(&link).is_some() {
             return;
         }
-        let args = PageArgs { house: self.house.clone(), link: link.clone(), spread };
+        let args = PageArgs { context: self.context.clone(), link: link.clone(), spread };
         match Actor::spawn_linked(None, Page, args, me.get_cell()).await {
             Ok((page, _)) => {
                 self.alive.insert(page.get_id(), (Child::Page(link.clone()), page.get_cell()));
-                self.house.directory.put(link, Place::new(page.clone()));
+                self.context.pages.put(link, PageHandle::new(page.clone()));
                 // A page that died in between is answered through its death.
                 let _ = page.cast(PageMsg::Look(spread));
             }
@@ -188,31 +190,31 @@ impl SupervisorState {
 
     /// New links get a page; a link with a new token gets its page told. Many at once are spread.
     pub(super) async fn linked(&mut self, me: &ActorRef<SupervisorMsg>, links: Vec<LinkKey>) {
-        let interval = self.house.setup().config.sync.poll_interval;
+        let interval = self.context.setup().config.sync.poll_interval;
         // A login's pages are read at once, as a person waits for them; an import of thousands is not.
         let spread = if links.len() > 500 { schedule::spread(links.len(), interval) } else { Duration::ZERO };
         for link in links {
-            match self.house.directory.find(&link) {
+            match self.context.pages.find(&link) {
                 Some(place) if place.actor.cast(PageMsg::Relinked).is_ok() => {}
                 _ => self.spawn(me, Child::Page(link), spread).await,
             }
         }
-        self.house.tell_app(AppMsg::Ensure);
-        self.house.tell_chores();
+        self.context.tell_subscriptions(SubscriptionsMsg::Ensure);
+        self.context.tell_cleanups();
     }
 
     /// The pages of links that are gone stop at once; what they had under way ends with them. A link that was made
     /// again before this was heard keeps its page, which is told of the new token.
     pub(super) fn unlinked(&mut self, links: &[LinkKey]) {
-        for link in links.iter().filter(|link| self.house.store.view(link).is_none()) {
+        for link in links.iter().filter(|link| self.context.store.view(link).is_none()) {
             self.histories.remove(&Child::Page(link.clone()));
-            if let Some(place) = self.house.directory.remove(link) {
+            if let Some(place) = self.context.pages.remove(link) {
                 place.actor.stop(Some("unlinked".into()));
             }
         }
         if !links.is_empty() {
-            self.house.tell_uploader(crate::actors::uploader::UploaderMsg::Refill);
-            self.house.tell_chores();
+            self.context.tell_uploader(crate::actors::uploader::UploaderMsg::Refill);
+            self.context.tell_cleanups();
         }
     }
 }

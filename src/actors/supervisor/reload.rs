@@ -8,14 +8,14 @@ use ractor::{ActorRef, call_t};
 
 use super::boot::bind_tcp;
 use super::{Child, SupervisorMsg, SupervisorState};
-use crate::actors::app::AppMsg;
 use crate::actors::listener::{Door, GRACE, ListenerMsg};
 use crate::actors::notifier::NotifierMsg;
 use crate::actors::page::PageMsg;
+use crate::actors::subscriptions::SubscriptionsMsg;
 use crate::actors::uploader::UploaderMsg;
 use crate::config::{Changes, Config, Part, diff};
-use crate::house::Setup;
-use crate::page::schedule;
+use crate::context::Setup;
+use crate::core::link::schedule;
 use crate::store::seal::Keyring;
 use crate::systemd;
 
@@ -33,13 +33,13 @@ impl SupervisorState {
     /// One line that names what cannot change, or what cannot be made; nothing has changed then.
     pub(super) async fn reload(&mut self, me: &ActorRef<SupervisorMsg>, config: Config) -> Result<Changes, String> {
         let outcome = self.try_reload(me, config).await;
-        self.house.metrics.reloaded(if outcome.is_ok() { "applied" } else { "refused" });
-        self.house.note_reload(outcome.as_ref().err().cloned());
+        self.context.metrics.reloaded(if outcome.is_ok() { "applied" } else { "refused" });
+        self.context.note_reload(outcome.as_ref().err().cloned());
         outcome
     }
 
     async fn try_reload(&mut self, me: &ActorRef<SupervisorMsg>, config: Config) -> Result<Changes, String> {
-        let changes = diff(&self.house.setup().config, &config);
+        let changes = diff(&self.context.setup().config, &config);
         if !changes.refused.is_empty() {
             let names = changes.refused.join(", ");
             return Err(format!("{names} cannot change in a running process; restart to change it, or put it back"));
@@ -49,13 +49,13 @@ impl SupervisorState {
         if let Some(keyring) = &keyring {
             self.check_keys(keyring)?;
         }
-        let setup = Setup::build(config, &self.house.gate, &self.house.metrics)?;
-        if let Some(telemetry) = self.house.telemetry.as_ref().filter(|_| changes.touches(Part::Log)) {
+        let setup = Setup::build(config, &self.context.gate, &self.context.metrics)?;
+        if let Some(telemetry) = self.context.telemetry.as_ref().filter(|_| changes.touches(Part::Log)) {
             telemetry.apply(&setup.config.log).map_err(|e| format!("log: {e}"))?;
         }
-        self.house.set_setup(setup);
+        self.context.set_setup(setup);
         if let Some(keyring) = keyring {
-            self.house.store.set_keyring(keyring);
+            self.context.store.set_keyring(keyring);
             self.reseal();
         }
         self.tell_everybody(&changes);
@@ -65,7 +65,7 @@ impl SupervisorState {
 
     /// No key may go while something is sealed with it.
     fn check_keys(&self, keyring: &Keyring) -> Result<(), String> {
-        match self.house.store.unopened_by(keyring) {
+        match self.context.store.unopened_by(keyring) {
             Ok(0) => Ok(()),
             Ok(lost) => Err(format!(
                 "store.key: {lost} records are sealed with another key; name that key in store.previous_keys"
@@ -92,17 +92,17 @@ impl SupervisorState {
 
     fn tell_everybody(&self, changes: &Changes) {
         if changes.touches(Part::Uploader) {
-            self.house.tell_uploader(UploaderMsg::Reloaded);
+            self.context.tell_uploader(UploaderMsg::Reloaded);
         }
         if changes.touches(Part::Notify) {
-            self.house.tell_notifier(NotifierMsg::Reloaded);
+            self.context.tell_notifier(NotifierMsg::Reloaded);
         }
         if changes.touches(Part::Subscription) || changes.touches(Part::Graph) {
-            self.house.tell_app(AppMsg::Ensure);
+            self.context.tell_subscriptions(SubscriptionsMsg::Ensure);
         }
         if [Part::Pages, Part::Graph, Part::StoreKeys].iter().any(|part| changes.touches(*part)) {
-            let places = self.house.directory.all();
-            let spread = schedule::spread(places.len(), self.house.setup().config.sync.poll_interval);
+            let places = self.context.pages.all();
+            let spread = schedule::spread(places.len(), self.context.setup().config.sync.poll_interval);
             for place in places {
                 // A page that is gone comes back with the new settings.
                 let _ = place.actor.cast(PageMsg::Reloaded(spread));
@@ -136,9 +136,9 @@ impl SupervisorState {
 
     /// Reads go on with either key while the records are sealed anew.
     pub(super) fn reseal(&self) {
-        let house = self.house.clone();
-        self.house.tasks.spawn(async move {
-            match house.store.reseal().await {
+        let context = self.context.clone();
+        self.context.tasks.spawn(async move {
+            match context.store.reseal().await {
                 Ok(count) => tracing::info!(
                     count,
                     "store: everything is sealed with the new store key (records sealed anew: {count}); take the \

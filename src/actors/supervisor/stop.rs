@@ -1,5 +1,5 @@
 //! The end, in the order of the flow: listeners, reads, writes; then the supervisor itself, the store and the runtime.
-//! Notices end beside the writes and cost no time of their own. Each step has a limit, and a test holds their sum under
+//! Events end beside the writes and cost no time of their own. Each step has a limit, and a test holds their sum under
 //! fifteen seconds with a margin for a busy machine. Work that is left over lies in the store.
 
 use std::time::Duration;
@@ -37,11 +37,11 @@ impl SupervisorState {
             self.sockets.public = None;
         }
         self.close_doors().await;
-        self.house.stop();
-        self.house.tasks.close();
+        self.context.stop();
+        self.context.tasks.close();
         // Reads and writes share one tracker: wait for all, but only so long for reads that hang.
-        let _ = tokio::time::timeout(READS, self.house.tasks.wait()).await;
-        for place in self.house.directory.all() {
+        let _ = tokio::time::timeout(READS, self.context.tasks.wait()).await;
+        for place in self.context.pages.all() {
             place.actor.stop(Some("draining".into()));
         }
         tokio::join!(self.drain_uploader(), self.drain_notifier());
@@ -63,7 +63,7 @@ impl SupervisorState {
 
     async fn drain_uploader(&self) {
         let (sender, drained) = tokio::sync::oneshot::channel();
-        self.house.tell_uploader(UploaderMsg::Drain(sender.into()));
+        self.context.tell_uploader(UploaderMsg::Drain(sender.into()));
         if tokio::time::timeout(WRITES, drained).await.is_err() {
             tracing::warn!("spaces: pending writes did not end within {WRITES:?}, the next start resumes them");
         }
@@ -72,7 +72,7 @@ impl SupervisorState {
     /// What is on its way may end; all else waits in the store, and so does what does not end in time.
     async fn drain_notifier(&self) {
         let (sender, drained) = tokio::sync::oneshot::channel();
-        self.house.tell_notifier(NotifierMsg::Drain(sender.into()));
+        self.context.tell_notifier(NotifierMsg::Drain(sender.into()));
         let _ = tokio::time::timeout(NOTICES, drained).await;
     }
 }

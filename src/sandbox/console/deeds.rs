@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Answer, Console, bad};
-use crate::model::{PageId, UserId};
+use crate::core::model::{PageId, UserId};
 use crate::sandbox::fault::Fault;
 
 /// At most so many pages are edited by one press of a button.

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Console, Pulse, acts};
-use crate::model::Millis;
+use crate::core::model::WallTime;
 use crate::sandbox::Objects;
 use crate::sandbox::fault::{Call, Fault, Side};
 use crate::sandbox::world::state::{Page, State, TokenKind};
@@ -76,7 +76,7 @@ fn keys_by_page(keys: Vec<String>) -> BTreeMap<String, Vec<String>> {
 /// The daemon's links, to tell objects that are linked from those that are not.
 struct Links {
     known: BTreeSet<(String, String)>,
-    asked_at: Millis,
+    asked_at: WallTime,
     deletes_owed: bool,
 }
 
@@ -160,7 +160,7 @@ impl Console {
                         Side::Graph => "graph",
                         Side::Webhooks => "webhooks",
                         Side::Spaces => "spaces",
-                        Side::Notices => "notices",
+                        Side::Events => "notices",
                     },
                 };
                 let is_on = on.iter().any(|(f, _)| *f == fault);

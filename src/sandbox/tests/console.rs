@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::*;
-use crate::model::{PageId, UserId};
+use crate::core::model::{PageId, UserId};
 use crate::sandbox::console::{self, DaemonControl, DaemonState, Running};
 use crate::sandbox::fault::Fault;
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::model::{ObjectKey, Secret};
+use crate::core::model::{ObjectKey, Secret};
 use crate::spaces::suite::erases_every_version;
 use crate::spaces::{Erased, ObjectStore, S3Store, SpacesErrorKind, SpacesSettings, Versioning};
 

@@ -18,7 +18,7 @@ const SECOND: &[(&str, &str)] = &[
     ("Flowers", "Florist"),
     ("Gelato", "Ice Cream Shop"),
     ("Ceramics", "Arts & Crafts Store"),
-    ("Tea House", "Tea Room"),
+    ("Tea Context", "Tea Room"),
     ("Records", "Music Store"),
     ("Kitchen", "Restaurant"),
     ("Threads", "Clothing Store"),

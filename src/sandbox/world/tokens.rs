@@ -30,7 +30,7 @@ pub(crate) enum Caller {
 impl State {
     /// Seconds on the world's clock.
     pub(crate) fn now_secs(&self) -> u64 {
-        crate::model::Millis::now().0 / 1000 + self.clock_ahead
+        crate::core::model::WallTime::now().0 / 1000 + self.clock_ahead
     }
 
     /// Text nobody can guess without the seed, unlike any other minted before.

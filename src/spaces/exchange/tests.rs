@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::model::{ObjectKey, Secret};
-use crate::outgoing::Trust;
+use crate::core::model::{ObjectKey, Secret};
+use crate::http_client::Trust;
 use crate::spaces::{ObjectStore, S3Store, SpacesError, SpacesErrorKind, SpacesSettings};
 
 /// The most that sockets and buffers hold on the way; without a bound the server would send all of [`PLENTY`].

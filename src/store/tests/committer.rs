@@ -1,8 +1,8 @@
 //! The thread that writes: it outlives its own panics up to a point, and shows that it is at work.
 
 use super::*;
-use crate::notice::Lane;
-use crate::store::notices::Begun;
+use crate::core::event::EventKey;
+use crate::store::events::Begun;
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
@@ -80,9 +80,9 @@ async fn a_store_that_cannot_be_opened_yet_has_a_pulse() {
     assert!(!store.has_pulse(Duration::from_secs(1)).await, "a closed store has none");
 }
 
-async fn first_event(store: &Store, lane: &Lane) -> Option<String> {
-    match store.begin_notice(lane).await.unwrap() {
-        Begun::Goes(sending) => Some(sending.notice().id.clone()),
+async fn first_event(store: &Store, lane: &EventKey) -> Option<String> {
+    match store.begin_event(lane).await.unwrap() {
+        Begun::Goes(sending) => Some(sending.event().id.clone()),
         _ => None,
     }
 }
@@ -91,10 +91,10 @@ async fn first_event(store: &Store, lane: &Lane) -> Option<String> {
 async fn events_that_wait_survive_the_loss_of_the_database() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    store.switch_notices(true);
+    store.switch_events(true);
     let user = UserId::random();
-    let lanes = [link_one(&store, user, 1).await, link_one(&store, user, 2).await].map(Lane::Link);
-    let Begun::Goes(sending) = store.begin_notice(&lanes[1]).await.unwrap() else { panic!("nothing waits") };
+    let lanes = [link_one(&store, user, 1).await, link_one(&store, user, 2).await].map(EventKey::Link);
+    let Begun::Goes(sending) = store.begin_event(&lanes[1]).await.unwrap() else { panic!("nothing waits") };
     sending.delivered().await.unwrap();
     let id = first_event(&store, &lanes[0]).await;
     assert!(id.is_some());
@@ -103,7 +103,7 @@ async fn events_that_wait_survive_the_loss_of_the_database() {
     for _ in 0..2 {
         std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
         let store = open(dir.path());
-        store.switch_notices(true);
+        store.switch_events(true);
         assert!(store.mended().is_some());
         assert_eq!(first_event(&store, &lanes[0]).await, id, "the one that waited waits still");
         assert_eq!(first_event(&store, &lanes[1]).await, None, "the one that was taken is not sent again");
@@ -115,15 +115,15 @@ async fn events_that_wait_survive_the_loss_of_the_database() {
 async fn a_backup_log_of_an_earlier_version_is_no_witness_of_missing_events() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    store.switch_notices(true);
+    store.switch_events(true);
     let link = link_one(&store, UserId::random(), 1).await;
-    let lane = Lane::Link(link);
+    let lane = EventKey::Link(link);
     let id = first_event(&store, &lane).await;
     store.close().await;
     drop(store);
-    journal::write_as_before_events(dir.path(), &keyring());
-    let (tide, last) = journal::Tide::open(dir.path()).unwrap();
-    tide.rise(last.batch + 1).unwrap();
+    backup_log::write_as_before_events(dir.path(), &keyring());
+    let (high_water_mark, last) = backup_log::HighWaterMark::open(dir.path()).unwrap();
+    high_water_mark.rise(last.batch + 1).unwrap();
     let store = open(dir.path());
     assert!(store.mended().is_some_and(|mended| mended.contains("lost its end")));
     assert_eq!(first_event(&store, &lane).await, id);

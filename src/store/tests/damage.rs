@@ -18,7 +18,7 @@ async fn filled(dir: &Path) -> UserId {
     for n in 0..LINKS / 2 {
         let link = LinkKey::new(user, page(n));
         let item = store.outbox_item(&link).await.unwrap().unwrap();
-        store.settle(&link, &item, Some(format!("etag-{n}")), Left::default()).await.unwrap();
+        store.complete(&link, &item, Some(format!("etag-{n}")), Left::default()).await.unwrap();
     }
     store.mark_pages(&[page(3)], Cause::Webhook).await.unwrap();
     store.close().await;
@@ -139,12 +139,12 @@ async fn a_left_over_snapshot_file() {
 }
 
 #[tokio::test]
-async fn the_journal_gone_or_torn_is_written_again() {
+async fn the_backup_log_gone_or_torn_is_written_again() {
     for keep in [0u64, 10, 1000] {
         let dir = tempfile::tempdir().unwrap();
         let user = filled(dir.path()).await;
-        let journal = std::fs::File::options().write(true).open(dir.path().join("links.journal")).unwrap();
-        journal.set_len(keep).unwrap();
+        let backup_log = std::fs::File::options().write(true).open(dir.path().join("links.journal")).unwrap();
+        backup_log.set_len(keep).unwrap();
         let store = open(dir.path());
         assert_eq!(store.mended(), None);
         store.close().await;
@@ -178,13 +178,13 @@ async fn an_unlinked_page_does_not_come_back_with_an_older_database() {
     assert!(store.mended().unwrap().contains("lost its end"));
     assert!(store.link(&link).unwrap().is_none());
     let item = store.outbox_item(&link).await.unwrap().unwrap();
-    assert_eq!(item.staged.deed, Deed::Delete);
+    assert_eq!(item.staged.op, ObjectOp::Delete);
     assert_eq!(store.counts().due, LINKS - 1);
     store.close().await;
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_mended_from_the_journal() {
+async fn a_damaged_record_is_mended_from_the_backup_log() {
     let dir = tempfile::tempdir().unwrap();
     let user = filled(dir.path()).await;
     {

@@ -2,7 +2,7 @@
 //! before links were named by their source.
 
 use super::*;
-use crate::health::Health;
+use crate::core::health::Health;
 
 /// The id of a session of Ada.
 const SESSION: &str = "sHDU5lOQZqfNX2jYUwPSPg18Ol9wJ0H1o1iQi15Mmg0";
@@ -55,24 +55,24 @@ async fn a_store_of_release_0_1_opens_with_everything_in_it() {
         // What Spaces has of page 1, what waits for it of page 2, and what is due.
         assert_eq!(store.expectation(&link(ADA, 1)).etag.as_deref(), Some("etag-1"));
         let staged = store.outbox_item(&link(ADA, 2)).await.unwrap().unwrap();
-        assert_eq!((&staged.body[..9], staged.staged.deed), (&br#"{"data":["#[..], Deed::Put([2; 32])));
+        assert_eq!((&staged.body[..9], staged.staged.op), (&br#"{"data":["#[..], ObjectOp::Put([2; 32])));
         assert_eq!(store.due_mark(&link(ADA, 3)).map(|mark| mark.cause), Some(Cause::Link));
         for gone in [link(ADA, 5), link(BRUNO, 7)] {
-            assert_eq!(store.outbox_item(&gone).await.unwrap().unwrap().staged.deed, Deed::Delete);
+            assert_eq!(store.outbox_item(&gone).await.unwrap().unwrap().staged.op, ObjectOp::Delete);
         }
         let deletion = store.deletion("a-code").unwrap();
         assert_eq!((deletion.objects, deletion.open, deletion.done_at), (1, 1, None));
         let hinted = link(BRUNO, 6);
         assert!(store.view(&hinted).unwrap().record.hint.is_some());
-        let chores: Vec<_> = store.chores().iter().map(|one| one.chore.word()).collect();
-        assert_eq!(chores, ["unsubscribe"]);
+        let cleanups: Vec<_> = store.cleanups().iter().map(|one| one.cleanup.word()).collect();
+        assert_eq!(cleanups, ["unsubscribe"]);
         assert_eq!(store.session(SESSION).unwrap().map(|session| session.user), Some(ADA.parse().unwrap()));
-        assert!(!store.use_state([9; 16], Millis::now().plus(Duration::from_secs(60))).await.unwrap(), "it was used");
-        store.switch_notices(true);
+        assert!(!store.use_state([9; 16], WallTime::now().plus(Duration::from_secs(60))).await.unwrap(), "it was used");
+        store.switch_events(true);
         let mut waiting = Vec::new();
-        for lane in store.notice_lanes() {
-            if let super::super::notices::Begun::Goes(sending) = store.begin_notice(&lane).await.unwrap() {
-                waiting.push(sending.notice().told.word());
+        for lane in store.event_keys() {
+            if let super::super::events::Begun::Goes(sending) = store.begin_event(&lane).await.unwrap() {
+                waiting.push(sending.event().told.word());
             }
         }
         waiting.sort_unstable();

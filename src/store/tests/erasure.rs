@@ -3,9 +3,9 @@
 
 use super::traces::Traces;
 use super::*;
-use crate::chore::Chore;
-use crate::health::Why;
-use crate::store::records::{account_context, chore_context, link_context};
+use crate::core::cleanup::Cleanup;
+use crate::core::health::ParkReason;
+use crate::store::records::{account_context, cleanup_context, link_context};
 
 const ZELDA: &str = "2210000000000777";
 const NAME: &str = "Zelda Fitzgibbon-Quux";
@@ -27,7 +27,7 @@ impl Fixture {
     async fn new() -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
-        store.switch_notices(true);
+        store.switch_events(true);
         let (user, other) = (UserId::random(), UserId::random());
         let mut links = Vec::new();
         for age in ["old", "new"] {
@@ -36,7 +36,7 @@ impl Fixture {
         log_in(&store, other, BRUNO, "Bruno", "new", 3..4).await;
         for link in store.links() {
             read_and_stage(&store, &link, 1, b"{\"data\":[]}").await;
-            settle(&store, &link).await;
+            complete(&store, &link).await;
         }
         Fixture { dir, store, user, links }
     }
@@ -44,9 +44,9 @@ impl Fixture {
     fn contexts(&self) -> Vec<Vec<u8>> {
         let zelda = person(ZELDA);
         let links = self.links.iter().map(link_context);
-        let chores = self.links.iter().map(|link| chore_context(&Chore::Unsubscribe(link.page.clone())));
-        let more = [account_context(self.user, &zelda), chore_context(&Chore::Revoke(zelda.clone()))];
-        links.chain(chores).chain(more).collect()
+        let cleanups = self.links.iter().map(|link| cleanup_context(&Cleanup::Unsubscribe(link.page.clone())));
+        let more = [account_context(self.user, &zelda), cleanup_context(&Cleanup::Revoke(zelda.clone()))];
+        links.chain(cleanups).chain(more).collect()
     }
 
     /// Of these texts, those that the files show.
@@ -81,9 +81,9 @@ async fn log_in(
     store.put_links(store.ticket(), user, Some(account), pages.map(new).collect(), Cause::Link).await.unwrap().links
 }
 
-async fn settle(store: &Store, link: &LinkKey) {
+async fn complete(store: &Store, link: &LinkKey) {
     if let Some(item) = store.outbox_item(link).await.unwrap() {
-        store.settle(link, &item, Some("etag".into()), Left::default()).await.unwrap();
+        store.complete(link, &item, Some("etag".into()), Left::default()).await.unwrap();
     }
 }
 
@@ -119,7 +119,7 @@ async fn nothing_of_a_person_is_in_any_file_once_the_deletion_is_done() {
     store.forget_person(&person(ZELDA), "a-code", None).await.unwrap();
     assert!(store.deletion("a-code").unwrap().done_at.is_none());
     for link in store.outbox_links() {
-        settle(store, &link).await;
+        complete(store, &link).await;
     }
     until("the deletion is done", async || store.deletion("a-code").unwrap().done_at.is_some()).await;
     assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
@@ -144,7 +144,7 @@ async fn a_deletion_is_done_only_when_its_erasure_is() {
     std::fs::create_dir(&in_the_way).unwrap();
     store.forget_person(&person(ZELDA), "a-code", None).await.unwrap();
     for link in store.outbox_links() {
-        settle(store, &link).await;
+        complete(store, &link).await;
     }
     let deletion = store.deletion("a-code").unwrap();
     assert_eq!((deletion.erasing, deletion.done_at, deletion.open), (true, None, 0));
@@ -163,7 +163,7 @@ async fn a_deletion_is_done_only_when_its_erasure_is() {
 async fn a_deauthorization_erases_the_login() {
     let fixture = Fixture::new().await;
     let store = &fixture.store;
-    store.park_person(&person(ZELDA), Why::AppRemoved, None).await.unwrap();
+    store.park_person(&person(ZELDA), ParkReason::AppRemoved, None).await.unwrap();
     until("it is erased", async || store.erasing_since().is_none()).await;
     let login = [NAME, "EAAB-old-user-token-of-2210000000000777", "EAAB-new-user-token-of-2210000000000777"];
     assert_eq!(fixture.shown(&login), Vec::<String>::new());
@@ -178,10 +178,10 @@ async fn an_unlink_erases_the_tokens_when_nothing_is_left_to_do_with_them() {
     let how = Unlinking { keep_objects: false, revoke: true };
     store.unlink(&fixture.links, how).await.unwrap();
     for link in store.outbox_links() {
-        settle(store, &link).await;
+        complete(store, &link).await;
     }
-    for standing in store.chores() {
-        store.finish_chore(&standing.chore, standing.seq).await.unwrap();
+    for standing in store.cleanups() {
+        store.finish_cleanup(&standing.cleanup, standing.seq).await.unwrap();
     }
     until("it is erased", async || store.erasing_since().is_none()).await;
     assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
@@ -196,9 +196,9 @@ async fn a_renewal_answers_for_nothing_that_waits_in_the_queue() {
     store.erase().await.unwrap();
     let number = {
         // Decided, and not yet handed to the committer.
-        let mut core = store.lock();
-        core.ask_for_erasure();
-        core.erasures.wanted()
+        let mut state = store.lock();
+        state.ask_for_erasure();
+        state.erasures.wanted()
     };
     let until = std::time::Instant::now() + Duration::from_millis(1500);
     while std::time::Instant::now() < until {
@@ -232,7 +232,7 @@ async fn a_renewal_under_load_loses_nothing() {
                 let body = bytes::Bytes::from(vec![round; 20_000]);
                 store.stage(claim, [round + 1; 32], body, false).await.unwrap();
                 if round % 3 == 0 {
-                    settle(&store, &link).await;
+                    complete(&store, &link).await;
                 }
                 if round % 10 == 0 {
                     link_one(&store, user, 100 + task * 10 + u64::from(round / 10)).await;

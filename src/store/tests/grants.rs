@@ -1,9 +1,9 @@
 //! Logins under way, and what was decided meanwhile.
 
-use super::chores::{link_as, login, person};
+use super::cleanups::{link_as, login, person};
 use super::*;
-use crate::grant::{Ended, Ticket};
-use crate::health::Why;
+use crate::core::grant::{Ended, Ticket};
+use crate::core::health::ParkReason;
 use crate::store::grants::{LeftAlone, Stored};
 use crate::store::imports::Trials;
 
@@ -48,10 +48,10 @@ async fn nor_a_person_who_removed_the_app_or_of_whom_nothing_was_stored_yet() {
     let store = open(dir.path());
     let user = UserId::random();
     let ticket = store.ticket();
-    store.park_person(&person(1), Why::AppRemoved, None).await.unwrap();
+    store.park_person(&person(1), ParkReason::AppRemoved, None).await.unwrap();
     assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1]).await), [PERSON]);
     let ticket = store.ticket();
-    let purged = crate::purge::apply(&store, vec![person(1), person(2)], false).await;
+    let purged = crate::services::purge::apply(&store, vec![person(1), person(2)], false).await;
     assert!(purged.outcomes.iter().all(|outcome| outcome.known.is_none()));
     assert_eq!(reasons(&finish(&store, ticket, user, 2, &[2]).await), [PERSON]);
     assert_eq!((store.links(), store.accounts()), (vec![], vec![]));
@@ -80,7 +80,7 @@ async fn a_link_that_was_removed_meanwhile_is_not_made_again_and_the_others_are(
     let ticket = store.ticket();
     unlink(&store, &links[0], Unlinking { keep_objects: false, revoke: true }).await;
     assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1, 2]).await), [PERSON; 2]);
-    assert!(store.chores().iter().all(|one| !one.void), "the revocation that was asked for is made");
+    assert!(store.cleanups().iter().all(|one| !one.void), "the revocation that was asked for is made");
     store.close().await;
 }
 
@@ -99,7 +99,7 @@ async fn an_older_login_that_ends_later_does_not_replace_the_tokens_of_a_newer_o
     let (account, _) = store.account(user, &person(1)).unwrap();
     assert_eq!((account.login, account.logged_in_at), (newer.number, newer.at));
     // A token that does not work any more is replaced by whatever comes.
-    store.park_link(&links[0], held(&store, &links[0]), Why::Invalid).await.unwrap();
+    store.park_link(&links[0], held(&store, &links[0]), ParkReason::Invalid).await.unwrap();
     assert_eq!(finish(&store, older, user, 1, &[1]).await.links, links);
     store.close().await;
 }
@@ -122,8 +122,8 @@ async fn lines_of_an_import_under_way_are_left_out_too() {
         line(1004, ""),
         format!("{{\"user\":\"{user}\",\"account\":\"{}\",\"access_token\":\"t\"}}", person(1)),
     ];
-    let parsed = crate::import::parse(lines.join("\n").as_bytes(), 10, None);
-    let imported = crate::import::store(&store, ticket, parsed, &Trials::Impossible).await.unwrap();
+    let parsed = crate::services::import::parse(lines.join("\n").as_bytes(), 10, None);
+    let imported = crate::services::import::store(&store, ticket, parsed, &Trials::Impossible).await.unwrap();
     let left: Vec<usize> = imported.left.iter().map(|left| left.line).collect();
     assert_eq!((left, imported.links.len()), (vec![10, 11, 12, 14], 1));
     assert_eq!(store.accounts(), []);
@@ -155,18 +155,18 @@ async fn it_holds_when_the_store_is_opened_again_in_between() {
 
 /// A link of this person that was granted so many minutes ago, and the login with it.
 async fn granted_ago(store: &Store, user: UserId, n: u64, number: u64, minutes: u64) -> LinkKey {
-    let at = Millis::now().0 - minutes * 60_000;
+    let at = WallTime::now().0 - minutes * 60_000;
     let lines = format!(
         "{{\"user\":\"{user}\",\"page_id\":\"{}\",\"access_token\":\"t\",\"facebook_user_id\":\"{}\",\"granted_at\":{at}}}\n\
          {{\"user\":\"{user}\",\"account\":\"{}\",\"access_token\":\"t\",\"logged_in_at\":\"{}\"}}",
         page(number),
         person(n),
         person(n),
-        Millis(at).rfc3339(),
+        WallTime(at).rfc3339(),
     );
-    let parsed = crate::import::parse(lines.as_bytes(), 1, None);
+    let parsed = crate::services::import::parse(lines.as_bytes(), 1, None);
     assert_eq!(parsed.bad, []);
-    let imported = crate::import::store(store, store.ticket(), parsed, &Trials::Impossible).await.unwrap();
+    let imported = crate::services::import::store(store, store.ticket(), parsed, &Trials::Impossible).await.unwrap();
     assert_eq!(imported.left, []);
     imported.links[0].clone()
 }
@@ -180,14 +180,18 @@ async fn a_late_request_ends_what_is_older_and_leaves_what_is_newer() {
     let new = granted_ago(&store, second, 1, 2, 10).await;
     let unlinked = granted_ago(&store, second, 1, 3, 10).await;
     unlink(&store, &unlinked, Unlinking::default()).await;
-    let issued_at = Some(Millis(Millis::now().0 - 30 * 60_000));
+    let issued_at = Some(WallTime(WallTime::now().0 - 30 * 60_000));
 
-    let parked = store.park_person(&person(1), Why::AppRemoved, issued_at).await.unwrap();
+    let parked = store.park_person(&person(1), ParkReason::AppRemoved, issued_at).await.unwrap();
     assert_eq!((parked.links, parked.kept), (vec![(old.clone(), held(&store, &old))], 1));
     let is_active = |link: &LinkKey| store.view(link).unwrap().record.health.is_active();
     assert_eq!((is_active(&old), is_active(&new)), (false, true));
     assert_eq!(store.accounts(), [(second, person(1))]);
-    assert_eq!(store.chores().iter().filter(|one| !one.void).count(), 1, "the newer token may do what was asked of it");
+    assert_eq!(
+        store.cleanups().iter().filter(|one| !one.void).count(),
+        1,
+        "the newer token may do what was asked of it"
+    );
 
     let forgotten = store.forget_person(&person(1), "code", issued_at).await.unwrap();
     assert_eq!((forgotten.links.len(), forgotten.kept), (1, 1));
@@ -201,7 +205,7 @@ async fn a_late_request_ends_what_is_older_and_leaves_what_is_newer() {
 
     // Within the margin the wish to be forgotten wins; and it is what was written down that counts, after a start too.
     let store = open(dir.path());
-    let issued_at = Some(Millis(Millis::now().0 - 14 * 60_000));
+    let issued_at = Some(WallTime(WallTime::now().0 - 14 * 60_000));
     assert_eq!(store.forget_person(&person(1), "last", issued_at).await.unwrap().kept, 0);
     assert_eq!((store.links(), store.accounts(), store.known_of(&person(1))), (vec![], vec![], None));
     store.close().await;
@@ -212,13 +216,13 @@ async fn a_late_request_does_not_end_a_newer_login_that_is_under_way() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (user, ticket) = (UserId::random(), store.ticket());
-    let hours_ago = Some(Millis(Millis::now().0 - 3 * 3_600_000));
-    store.park_person(&person(1), Why::AppRemoved, hours_ago).await.unwrap();
+    let hours_ago = Some(WallTime(WallTime::now().0 - 3 * 3_600_000));
+    store.park_person(&person(1), ParkReason::AppRemoved, hours_ago).await.unwrap();
     store.forget_person(&person(1), "code", hours_ago).await.unwrap();
     assert_eq!(finish(&store, ticket, user, 1, &[1]).await.links.len(), 1);
     // One that was written just now does.
     let ticket = store.ticket();
-    store.park_person(&person(1), Why::AppRemoved, Some(Millis::now())).await.unwrap();
+    store.park_person(&person(1), ParkReason::AppRemoved, Some(WallTime::now())).await.unwrap();
     assert_eq!(reasons(&finish(&store, ticket, user, 1, &[2]).await), [PERSON]);
     store.close().await;
 }
@@ -228,33 +232,33 @@ async fn a_link_of_an_earlier_version_counts_from_when_it_was_linked() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let links = link_as(&store, UserId::random(), 1, &[1]).await;
-    let hour_ago = Millis(Millis::now().0 - 3_600_000);
+    let hour_ago = WallTime(WallTime::now().0 - 3_600_000);
     update(&store, &links[0], |record| (record.granted_at, record.linked_at) = (None, hour_ago)).await;
-    let before = Some(Millis(hour_ago.0 - 3_600_000));
-    assert_eq!(store.park_person(&person(1), Why::AppRemoved, before).await.unwrap().kept, 1);
-    let after = Some(Millis(hour_ago.0 + 60_000));
-    assert_eq!(store.park_person(&person(1), Why::AppRemoved, after).await.unwrap().links.len(), 1);
+    let before = Some(WallTime(hour_ago.0 - 3_600_000));
+    assert_eq!(store.park_person(&person(1), ParkReason::AppRemoved, before).await.unwrap().kept, 1);
+    let after = Some(WallTime(hour_ago.0 + 60_000));
+    assert_eq!(store.park_person(&person(1), ParkReason::AppRemoved, after).await.unwrap().links.len(), 1);
     store.close().await;
 }
 
 /// Imports one line and says whether the link got its token.
 async fn import_line(store: &Store, line: &serde_json::Value, trials: &Trials) -> Result<(), imports::Reason> {
-    let parsed = crate::import::parse(line.to_string().as_bytes(), 1, None);
+    let parsed = crate::services::import::parse(line.to_string().as_bytes(), 1, None);
     assert_eq!(parsed.bad, []);
-    let imported = crate::import::store(store, store.ticket(), parsed, trials).await.unwrap();
+    let imported = crate::services::import::store(store, store.ticket(), parsed, trials).await.unwrap();
     imported.left.first().map_or(Ok(()), |left| Err(left.reason))
 }
 
 #[tokio::test]
 async fn an_import_leaves_a_link_that_is_better_off_as_it_is() {
-    use crate::grant::{Better, Tried};
+    use crate::core::grant::{Better, Tried};
     use imports::Reason;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::random();
     let link = granted_ago(&store, user, 1, 1, 60).await;
     let first = held(&store, &link);
-    let ago = |minutes: u64| Millis::now().0 - minutes * 60_000;
+    let ago = |minutes: u64| WallTime::now().0 - minutes * 60_000;
     let line = |token: &str, granted_at: Option<u64>| serde_json::json!({"user": user, "page_id": page(1), "access_token": token, "granted_at": granted_at});
     let made = |tried| Trials::Made([(1, tried)].into());
     let none = Trials::Made(Default::default());
@@ -270,18 +274,18 @@ async fn an_import_leaves_a_link_that_is_better_off_as_it_is() {
     assert_eq!(import_line(&store, &line("x", Some(ago(1))), &made(Tried::Refused)).await, left(Better::OtherRefused));
     assert_eq!(import_line(&store, &line("x", None), &none).await, Err(Reason::Overtaken));
     // A time to come says nothing.
-    let ahead = Millis::now().0 + 3_600_000;
+    let ahead = WallTime::now().0 + 3_600_000;
     assert_eq!(import_line(&store, &line("x", Some(ahead)), &Trials::Impossible).await, left(Better::OtherUnknown));
     assert_eq!((token(&store).as_str(), held(&store, &link)), ("t", first));
 
     let newer = ago(10);
     import_line(&store, &line("new", Some(newer)), &Trials::Impossible).await.unwrap();
-    assert_eq!((token(&store).as_str(), store.view(&link).unwrap().record.granted_at), ("new", Some(Millis(newer))));
+    assert_eq!((token(&store).as_str(), store.view(&link).unwrap().record.granted_at), ("new", Some(WallTime(newer))));
     import_line(&store, &line("works", None), &made(Tried::Works)).await.unwrap();
     assert_eq!(token(&store), "works");
     import_line(&store, &line("old", Some(ago(90))), &Trials::Replace).await.unwrap();
     assert_eq!(token(&store), "old");
-    store.park_link(&link, held(&store, &link), Why::Expired).await.unwrap();
+    store.park_link(&link, held(&store, &link), ParkReason::Expired).await.unwrap();
     import_line(&store, &line("older", Some(ago(99))), &Trials::Impossible).await.unwrap();
     assert_eq!(token(&store), "older");
     store.close().await;
@@ -289,13 +293,13 @@ async fn an_import_leaves_a_link_that_is_better_off_as_it_is() {
 
 #[tokio::test]
 async fn an_import_leaves_a_newer_login_as_it_is() {
-    use crate::grant::Better;
+    use crate::core::grant::Better;
     use imports::Reason;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::random();
     granted_ago(&store, user, 1, 1, 60).await;
-    let ago = |minutes: u64| Some(Millis::now().0 - minutes * 60_000);
+    let ago = |minutes: u64| Some(WallTime::now().0 - minutes * 60_000);
     let line = |token: &str, at: Option<u64>| serde_json::json!({"user": user, "account": person(1), "access_token": token, "logged_in_at": at});
     let token = |store: &Store| store.account(user, &person(1)).unwrap().1.unwrap().expose().to_owned();
     let (none, left) = (Trials::Impossible, |better| Err(Reason::Better(better)));

@@ -25,7 +25,7 @@ async fn a_login_link_and_a_state_work_once() {
     assert_eq!(store.take_login(login.expose()).await.unwrap().unwrap().user, user);
     assert!(store.take_login(login.expose()).await.unwrap().is_none());
     assert!(store.login_link(login.expose()).unwrap().is_none());
-    let later = Millis::now().plus(HOUR);
+    let later = WallTime::now().plus(HOUR);
     assert!(store.use_state([1; 16], later).await.unwrap());
     assert!(!store.use_state([1; 16], later).await.unwrap());
     let count = store.sweep(later.plus(HOUR)).await.unwrap();
@@ -43,7 +43,7 @@ async fn a_login_link_opens_a_short_session_of_its_own_for_the_same_user() {
     let login = store.new_login(&long, HOUR).await.unwrap();
     let opened = store.take_login(login.expose()).await.unwrap().unwrap();
     assert_ne!(opened.id, long.id);
-    assert!(opened.expires_at <= Millis::now().plus(LINK_SESSION));
+    assert!(opened.expires_at <= WallTime::now().plus(LINK_SESSION));
     let found = store.session(opened.id.expose()).unwrap().unwrap();
     assert_eq!((found.user, found.label.unwrap().as_str()), (user, "Fern & Sons"));
     // A session that ends sooner is not outlived.
@@ -65,12 +65,12 @@ async fn a_session_of_an_earlier_version_opens() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (user, id) = (UserId::random(), "an-earlier-session");
-    let text = format!("{{\"user\":\"{user}\",\"expires_at\":{}}}", Millis::now().plus(HOUR).0);
+    let text = format!("{{\"user\":\"{user}\",\"expires_at\":{}}}", WallTime::now().plus(HOUR).0);
     let key = crate::store::sessions::secret_hash(id).to_vec();
-    let write = |core: &mut Core| core.write(engine::Tree::Sessions, key, Some(codec::wrap(text.as_bytes())));
+    let write = |state: &mut State| state.write(engine::Tree::Sessions, key, Some(codec::wrap(text.as_bytes())));
     store.commit(write).await.unwrap();
     let found = store.session(id).unwrap().unwrap();
-    assert_eq!((found.user, found.label, found.issued_at), (user, None, Millis(0)));
+    assert_eq!((found.user, found.label, found.issued_at), (user, None, WallTime(0)));
     store.close().await;
 }
 
@@ -80,22 +80,22 @@ async fn one_sweep_removes_all_that_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let session = store.new_session(UserId::random(), HOUR).await.unwrap();
-    let over = codec::encode(&Millis(1));
+    let over = codec::encode(&WallTime(1));
     for part in 0..21u64 {
-        let writes = |core: &mut Core| {
+        let writes = |state: &mut State| {
             for n in 0..1000u64 {
                 let key = [part.to_be_bytes(), n.to_be_bytes()].concat();
-                core.write(engine::Tree::States, key, Some(over.clone()));
+                state.write(engine::Tree::States, key, Some(over.clone()));
             }
         };
         store.commit(writes).await.unwrap();
     }
     let puts = (0..1100).map(|_| async {
-        let over = Session { expires_at: Millis(1), ..Session::fresh(session.user, None, HOUR).unwrap() };
+        let over = Session { expires_at: WallTime(1), ..Session::fresh(session.user, None, HOUR).unwrap() };
         store.put_session(&over).await.unwrap();
     });
     futures_util::future::join_all(puts).await;
-    assert_eq!(store.sweep(Millis::now()).await.unwrap(), 22_100);
+    assert_eq!(store.sweep(WallTime::now()).await.unwrap(), 22_100);
     let left = |tree| store.read(|engine| Ok(engine.records(tree).count())).unwrap();
     assert_eq!((left(engine::Tree::States), left(engine::Tree::Sessions)), (0, 1));
     assert!(store.session(session.id.expose()).unwrap().is_some());
@@ -106,7 +106,7 @@ async fn one_sweep_removes_all_that_is_over() {
 async fn used_states_are_bounded_and_a_used_one_stays_used() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let later = Millis::now().plus(HOUR);
+    let later = WallTime::now().plus(HOUR);
     assert!(store.use_state([9; 16], later).await.unwrap());
     let many = (0..crate::store::sessions::MAX_USED_STATES as u128).map(|n| (n.to_be_bytes(), later));
     store.lock().used_states.extend(many);

@@ -1,0 +1,301 @@
+//! Does what is left to do after links are gone: feeds the store's cleanups to the [`list`](crate::core::cleanup::CleanupQueue) and
+//! carries out what that decides. CleanupEnd each step is safe stands there.
+//!
+//! The list is taken from the store at start, when links come or go, when a settle left something, and when the store
+//! is back; several times a second at most, because all of it is taken each time, and thousands of unlinks are as many
+//! reasons to look. A try runs in a task of its own, behind the gate of Graph like every other call; one that outlives this
+//! actor does no harm, because each may be repeated.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::page::PageMsg;
+use super::{Alarm, jitter};
+use crate::context::{Context, Dependency};
+use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
+use crate::core::model::{Generation, LinkKey, MonoTime};
+use crate::sources::facebook::graph::{DeadReason, GraphError, GraphErrorKind};
+use crate::store::Unavailable;
+use crate::store::cleanups::Ready;
+
+/// How long a try waits that cannot be made at this moment, for no fault of anybody's.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Between two looks into the store.
+const LOOKS_APART: Duration = Duration::from_millis(250);
+
+/// Messages to the cleanups actor.
+pub enum CleanupsMsg {
+    /// The store may have other cleanups than before.
+    Look,
+    /// The alarm of this generation rang.
+    Woke(u64),
+    /// The try of the cleanup with this number ended.
+    TryEnd(Cleanup, u64, TryEnd),
+    /// The cleanup with this number was taken from the store, or could not be.
+    Closed(Cleanup, u64, Result<Vec<(LinkKey, Generation)>, Unavailable>),
+}
+
+/// What the cleanups actor keeps.
+pub struct CleanupsState {
+    context: Arc<Context>,
+    list: CleanupQueue,
+    alarm: Alarm,
+    looked_at: MonoTime,
+    /// The store may have other cleanups than at the last look.
+    stale: bool,
+}
+
+/// The cleanups actor.
+pub struct Cleanups;
+
+impl Actor for Cleanups {
+    type Msg = CleanupsMsg;
+    type State = CleanupsState;
+    type Arguments = Arc<Context>;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<CleanupsMsg>,
+        context: Arc<Context>,
+    ) -> Result<CleanupsState, ActorProcessingErr> {
+        context.set_addresses(|addresses| addresses.cleanups = Some(me));
+        Ok(CleanupsState {
+            context,
+            list: CleanupQueue::default(),
+            alarm: Alarm::default(),
+            looked_at: MonoTime::now(),
+            stale: false,
+        })
+    }
+
+    async fn post_start(&self, me: ActorRef<CleanupsMsg>, state: &mut CleanupsState) -> Result<(), ActorProcessingErr> {
+        let standing = state.context.store.cleanups();
+        let earlier = state.longest_straggler();
+        state.list.take_over(standing, earlier, MonoTime::now());
+        state.go_on(&me);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<CleanupsMsg>,
+        message: CleanupsMsg,
+        state: &mut CleanupsState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            CleanupsMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
+            CleanupsMsg::Woke(_) => {}
+            CleanupsMsg::Look => state.stale = true,
+            CleanupsMsg::TryEnd(cleanup, seq, ended) => {
+                let straggler = state.straggler(&cleanup);
+                state.list.ended(&cleanup, seq, ended, straggler, MonoTime::now(), jitter());
+                state.stale = true;
+            }
+            CleanupsMsg::Closed(cleanup, seq, closed) => state.closed(&cleanup, seq, closed),
+        }
+        state.go_on(&me);
+        Ok(())
+    }
+}
+
+impl CleanupsState {
+    fn look_again_at(&self) -> Option<MonoTime> {
+        self.stale.then(|| self.looked_at.plus(LOOKS_APART))
+    }
+
+    fn look_if_due(&mut self) {
+        let now = MonoTime::now();
+        if self.look_again_at().is_some_and(|at| at <= now) {
+            (self.looked_at, self.stale) = (now, false);
+            self.list.take_over(self.context.store.cleanups(), Duration::ZERO, now);
+        }
+    }
+
+    /// How long a try of this cleanup may take effect after nobody waits for its answer any more.
+    fn straggler(&self, cleanup: &Cleanup) -> Duration {
+        let config = &self.context.setup().config;
+        2 * match cleanup {
+            Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => config.facebook.request_timeout,
+            Cleanup::DeleteAgain(_) => config.spaces.request_timeout,
+        }
+    }
+
+    fn longest_straggler(&self) -> Duration {
+        let config = &self.context.setup().config;
+        2 * config.facebook.request_timeout.max(config.spaces.request_timeout)
+    }
+
+    fn go_on(&mut self, me: &ActorRef<CleanupsMsg>) {
+        self.look_if_due();
+        while !self.context.is_stopping()
+            && let Some(step) = self.list.next(MonoTime::now())
+        {
+            match step {
+                CleanupStep::Try(cleanup, seq) => self.begin(me, cleanup, seq),
+                CleanupStep::Close(cleanup, seq, why) => self.close(me, cleanup, seq, why),
+            }
+        }
+        let wake_at = [self.list.wake_at(), self.look_again_at()].into_iter().flatten().min();
+        let wake_at = wake_at.filter(|_| !self.context.is_stopping());
+        self.alarm.set(me, wake_at, CleanupsMsg::Woke);
+    }
+
+    fn begin(&self, me: &ActorRef<CleanupsMsg>, cleanup: Cleanup, seq: u64) {
+        let (context, me) = (self.context.clone(), me.clone());
+        self.context.tasks.spawn(async move {
+            let trying = AssertUnwindSafe(Box::pin(attempt(&context, &cleanup, seq))).catch_unwind().await;
+            let ended = trying.unwrap_or(TryEnd::Later { hint: None, unanswered: true });
+            // An actor that is gone is followed by one that reads the store.
+            let _ = me.cast(CleanupsMsg::TryEnd(cleanup, seq, ended));
+        });
+    }
+
+    fn close(&self, me: &ActorRef<CleanupsMsg>, cleanup: Cleanup, seq: u64, why: CleanupEnd) {
+        let (word, about) = (cleanup.word(), About(&cleanup));
+        match why {
+            CleanupEnd::Done => tracing::info!(cleanup = word, %about, "cleanup [{word} {about}]: done"),
+            CleanupEnd::TooOld => {
+                let left = left(&cleanup);
+                tracing::warn!(cleanup = word, %about, "cleanup [{word} {about}]: given up after seven days; {left}");
+            }
+            CleanupEnd::Void => {
+                tracing::debug!(cleanup = word, %about, "cleanup [{word} {about}]: dropped, a newer link overrides it");
+            }
+            CleanupEnd::Never => {}
+        }
+        let (context, me) = (self.context.clone(), me.clone());
+        self.context.tasks.spawn(async move {
+            let closed = context.store.finish_cleanup(&cleanup, seq).await;
+            let _ = me.cast(CleanupsMsg::Closed(cleanup, seq, closed));
+        });
+    }
+
+    /// Links that were made meanwhile look for themselves what the cleanup left of their subscription, token or object.
+    fn closed(&mut self, cleanup: &Cleanup, seq: u64, closed: Result<Vec<(LinkKey, Generation)>, Unavailable>) {
+        self.list.closed(cleanup, seq, closed.is_ok(), MonoTime::now());
+        for (link, generation) in closed.unwrap_or_default() {
+            let Some(place) = self.context.pages.find(&link) else { continue };
+            let message = match cleanup {
+                Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => PageMsg::Check(generation),
+                Cleanup::DeleteAgain(_) => PageMsg::Verify(Duration::ZERO),
+            };
+            // A page that is gone looks when it is back: its subscription was struck, its object waits for the poll.
+            let _ = place.actor.cast(message);
+        }
+    }
+}
+
+/// Whom a cleanup is about, for the log.
+struct About<'a>(&'a Cleanup);
+
+impl std::fmt::Display for About<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Cleanup::Unsubscribe(page) => page.fmt(f),
+            Cleanup::Revoke(person) => person.fmt(f),
+            Cleanup::DeleteAgain(link) => link.fmt(f),
+        }
+    }
+}
+
+/// The effect of a cleanup that stays undone, and the remedy where there is one.
+fn left(cleanup: &Cleanup) -> &'static str {
+    match cleanup {
+        Cleanup::Unsubscribe(_) => "deliveries about the page go on and are dropped",
+        Cleanup::Revoke(_) => "the person can remove the app in the settings on facebook.com",
+        Cleanup::DeleteAgain(_) => "see whether the object is still in the bucket, and delete it there",
+    }
+}
+
+async fn attempt(context: &Arc<Context>, cleanup: &Cleanup, seq: u64) -> TryEnd {
+    match cleanup {
+        Cleanup::DeleteAgain(link) => delete_again(context, link, seq).await,
+        Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => match context.store.cleanup_token(cleanup, seq) {
+            Ready::Yes(token) => {
+                let graph = context.setup().graph.clone();
+                let answer = match cleanup {
+                    Cleanup::Unsubscribe(page) => graph.unsubscribe_page(page, &token).await,
+                    Cleanup::Revoke(person) => graph.revoke(person, &token).await,
+                    Cleanup::DeleteAgain(_) => Ok(()),
+                };
+                note(&context.graph, answer.is_ok());
+                answer.map_or_else(|error| failed(cleanup, &error), |()| TryEnd::Done)
+            }
+            Ready::NotYet => TryEnd::Later { hint: Some(SOON), unanswered: false },
+            Ready::Never => {
+                let (word, about, left) = (cleanup.word(), About(cleanup), left(cleanup));
+                tracing::warn!(
+                    cleanup = word,
+                    %about,
+                    "cleanup [{word} {about}]: left undone, the token for it cannot be opened; {left}"
+                );
+                TryEnd::Never
+            }
+        },
+    }
+}
+
+/// A cleanup that succeeds shows that the other side answers. One that fails shows nothing: it may be tried for days for
+/// reasons of its own, and readiness is a matter of reads and writes.
+fn note(dependency: &Dependency, succeeded: bool) {
+    if succeeded {
+        dependency.answered();
+    }
+}
+
+fn failed(cleanup: &Cleanup, error: &GraphError) -> TryEnd {
+    // With the app removed from the account Facebook has ended both, the tokens and the subscription.
+    if matches!(error.kind, GraphErrorKind::TokenDead { reason: DeadReason::AppRemoved }) {
+        return TryEnd::Done;
+    }
+    let ended = TryEnd::of(&error.kind, error.status.is_some());
+    let (word, about) = (cleanup.word(), About(cleanup));
+    match (ended, cleanup) {
+        (TryEnd::Never, Cleanup::Unsubscribe(_)) => {
+            tracing::warn!(
+                cleanup = word,
+                %about,
+                %error,
+                "cleanup [{word} {about}]: the page cannot be unsubscribed with the token it had ({error}); {}",
+                left(cleanup)
+            );
+        }
+        (TryEnd::Never, _) => {
+            tracing::warn!(
+                cleanup = word,
+                %about,
+                %error,
+                "cleanup [{word} {about}]: the app cannot be taken out of the person's account ({error}); {}",
+                left(cleanup)
+            );
+        }
+        _ => {
+            tracing::debug!(cleanup = word, %about, %error, "cleanup [{word} {about}]: failed ({error}), retrying later")
+        }
+    }
+    ended
+}
+
+/// The right to write the object is held from before the look until the delete was answered.
+async fn delete_again(context: &Arc<Context>, link: &LinkKey, seq: u64) -> TryEnd {
+    let Some(_permit) = context.write_permit(link) else {
+        return TryEnd::Later { hint: Some(SOON), unanswered: false };
+    };
+    if !context.store.is_left_over(link, seq) {
+        return TryEnd::Done;
+    }
+    let answer = context.setup().spaces.erase(&link.object_key()).await;
+    note(&context.spaces, answer.is_ok());
+    match answer {
+        Ok(_) => TryEnd::Done,
+        Err(error) => {
+            tracing::debug!(%link, %error, "cleanup [delete_again {link}]: failed ({error}), retrying later");
+            TryEnd::Later { hint: error.retry_after, unanswered: error.status.is_none() }
+        }
+    }
+}

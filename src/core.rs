@@ -1,0 +1,15 @@
+//! Pure decisions: plain types, with time and randomness as arguments, and no runtime, network, disk or clock.
+
+pub mod backoff;
+pub mod cleanup;
+pub mod event;
+pub mod event_queue;
+pub mod grant;
+pub mod health;
+pub mod ledger;
+pub mod link;
+pub mod login_limits;
+pub mod model;
+pub mod restart;
+pub mod token_check;
+pub mod upload_queue;

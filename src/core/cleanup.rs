@@ -1,0 +1,304 @@
+//! What is left to do at Facebook, and in Spaces, after a link is gone. Pure: which cleanup comes next, when it is tried
+//! again, and when it ends; no clock, no Graph, no disk.
+//!
+//! | cleanup | asked for when | done when |
+//! |---|---|---|
+//! | [`Cleanup::Unsubscribe`] | the last link of a page goes | Meta says that the page is no longer subscribed |
+//! | [`Cleanup::Revoke`] | the last link of a person goes, and it is wished | Meta says that the app is removed for them |
+//! | [`Cleanup::DeleteAgain`] | a write without an answer may still land after a later one | the object was deleted, or compared, after that |
+//!
+//! A cleanup is decided in the transaction of the unlink or of the settle that needs it, and lies in the store until it
+//! is done, void, or given up. So a kill at any moment repeats it, and each of the three may be repeated at will.
+//!
+//! # A page or a person that is linked again
+//!
+//! The linking makes the cleanup **void** in its own transaction, and what is void is never begun. What was begun before
+//! may still be on its way: the call waits for its answer, or nobody knows whether it will take effect. So a void cleanup
+//! is not dropped at once. It stays until nothing of it can land any more ([`CleanupQueue`] keeps that moment, and takes a
+//! start of the process for a call whose answer was lost), and goes then together with what the links believe of their
+//! subscription, in one transaction; each link of the page or person then looks again, after a restart too. Whatever
+//! the call did is found by that look: a subscription that it took away is made again, a token that it ended shows.
+//!
+//! A cleanup that is done while an earlier try of it may still land stays as long, for the same reason.
+//!
+//! An object is not deleted while its page is linked: whoever deletes holds the right to write that object, so no put
+//! is under way, looks whether the page is linked, and has the page compare its object instead if it is. A page that is
+//! linked during the delete cannot write before the delete is answered; and if no answer comes, the cleanup stands and
+//! ends by comparing.
+//!
+//! # When it ends without success
+//!
+//! An answer that will not change (a dead token, a lost permission, a page that is gone) ends a cleanup: nothing more can
+//! be done with that token. So does [`GIVE_UP`] of trying, at Facebook. A delete in Spaces is never given up: a deletion
+//! is told as done when it ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::core::backoff::Backoff;
+use crate::core::model::{AppUserId, LinkKey, MonoTime, PageId};
+use crate::sources::facebook::graph::GraphErrorKind;
+
+/// After so long nothing is tried any more at Facebook.
+pub const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const RETRY: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(60 * 60) };
+/// Cleanups under way at a time.
+const AT_ONCE: usize = 4;
+
+/// Something left to do. There is one of each at most: a newer one takes the place of the older.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cleanup {
+    /// End the page's webhook subscription.
+    Unsubscribe(PageId),
+    /// Take the app out of the person's account.
+    Revoke(AppUserId),
+    /// Delete the object of a link that is gone once more; compare it if the link is back.
+    DeleteAgain(LinkKey),
+}
+
+impl Cleanup {
+    /// The word for logs and `status`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Cleanup::Unsubscribe(_) => "unsubscribe",
+            Cleanup::Revoke(_) => "revoke",
+            Cleanup::DeleteAgain(_) => "delete_again",
+        }
+    }
+
+    /// The key in the store.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Cleanup::Unsubscribe(page) => [b"u", page.as_str().as_bytes()].concat(),
+            Cleanup::Revoke(person) => [b"r", person.as_str().as_bytes()].concat(),
+            Cleanup::DeleteAgain(link) => [b"d".as_slice(), &link.to_bytes()].concat(),
+        }
+    }
+
+    /// The inverse of [`Cleanup::to_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Option<Cleanup> {
+        let (kind, rest) = bytes.split_first()?;
+        let text = || std::str::from_utf8(rest).ok();
+        let cleanup = match kind {
+            b'u' => text()?.parse().ok().map(Cleanup::Unsubscribe),
+            b'r' => text()?.parse().ok().map(Cleanup::Revoke),
+            b'd' => LinkKey::from_bytes(rest).map(Cleanup::DeleteAgain),
+            _ => None,
+        };
+        // Ids are read with blanks around them; a key has one spelling.
+        cleanup.filter(|cleanup| cleanup.to_bytes() == bytes)
+    }
+}
+
+/// A cleanup as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingCleanup {
+    /// Which.
+    pub cleanup: Cleanup,
+    /// Told apart from an earlier one in the same place.
+    pub seq: u64,
+    /// It was overtaken by a linking.
+    pub void: bool,
+    /// How long it must still wait before the first try.
+    pub wait: Duration,
+    /// How long it may still be tried, where it may be given up.
+    pub left: Duration,
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TryEnd {
+    /// It is done.
+    Done,
+    /// To be tried again, not before the hint.
+    Later {
+        /// When the other side wants to be asked again, where it said so.
+        hint: Option<Duration>,
+        /// No answer came: it may or may not have happened, or happen still.
+        unanswered: bool,
+    },
+    /// It will never succeed.
+    Never,
+}
+
+impl TryEnd {
+    /// What an error of Graph means for a cleanup.
+    pub fn of(kind: &GraphErrorKind, answered: bool) -> TryEnd {
+        match kind {
+            GraphErrorKind::Throttled { retry_after, .. } => TryEnd::Later { hint: *retry_after, unanswered: false },
+            GraphErrorKind::Transient | GraphErrorKind::Misconfigured => {
+                TryEnd::Later { hint: None, unanswered: !answered }
+            }
+            GraphErrorKind::TokenDead { .. }
+            | GraphErrorKind::PermissionMissing
+            | GraphErrorKind::Gone
+            | GraphErrorKind::Blocked
+            | GraphErrorKind::WrongTokenKind
+            | GraphErrorKind::FieldRefused { .. }
+            | GraphErrorKind::Unsupported
+            | GraphErrorKind::TooMuchData
+            | GraphErrorKind::CodeSpent
+            | GraphErrorKind::BadRequest => TryEnd::Never,
+        }
+    }
+}
+
+/// What is to be done now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CleanupStep {
+    /// Try the cleanup with this number, and tell how it [`TryEnd`].
+    Try(Cleanup, u64),
+    /// Take it from the list: it is over.
+    Close(Cleanup, u64, CleanupEnd),
+}
+
+/// CleanupEnd a cleanup is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleanupEnd {
+    /// It is done.
+    Done,
+    /// A linking overtook it.
+    Void,
+    /// It will never succeed.
+    Never,
+    /// It was tried for as long as it may be.
+    TooOld,
+}
+
+#[derive(Debug, Clone)]
+struct Item {
+    seq: u64,
+    ready_at: MonoTime,
+    give_up_at: MonoTime,
+    /// From then on nothing of an earlier try can land.
+    clear_at: MonoTime,
+    tries: u32,
+    over: Option<CleanupEnd>,
+    busy: bool,
+}
+
+impl Item {
+    /// When something is to be done about it; `None` while somebody does.
+    fn due_at(&self) -> Option<MonoTime> {
+        let at = match self.over {
+            Some(_) => self.clear_at,
+            None => self.ready_at.min(self.give_up_at),
+        };
+        (!self.busy).then_some(at)
+    }
+}
+
+/// The cleanups of the store, and when each is due.
+#[derive(Debug, Default)]
+pub struct CleanupQueue {
+    items: BTreeMap<Cleanup, Item>,
+    due: BTreeSet<(MonoTime, Cleanup)>,
+    busy: usize,
+}
+
+impl CleanupQueue {
+    /// Takes over what the store has. Tries by an earlier process of what is new here may take effect for as long as
+    /// `earlier`: at a start, how long a call may be on its way; later nothing.
+    pub fn take_over(&mut self, standing: Vec<StandingCleanup>, earlier: Duration, now: MonoTime) {
+        let kept: BTreeSet<Cleanup> = standing.iter().map(|s| s.cleanup.clone()).collect();
+        self.items.retain(|cleanup, item| item.busy || kept.contains(cleanup));
+        for one in standing {
+            let give_up_at = match one.cleanup {
+                Cleanup::DeleteAgain(_) => MonoTime(u64::MAX),
+                Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => now.plus(one.left),
+            };
+            let clear_at = self.items.get(&one.cleanup).map_or(now.plus(earlier), |item| item.clear_at);
+            let fresh = Item {
+                seq: one.seq,
+                ready_at: now.plus(one.wait),
+                give_up_at,
+                clear_at,
+                tries: 0,
+                over: None,
+                busy: false,
+            };
+            let item = self.items.entry(one.cleanup).or_insert_with(|| fresh.clone());
+            if item.seq != one.seq {
+                // The one before it may be under way; its end is heard, and says nothing of this one.
+                *item = Item { busy: item.busy, ..fresh };
+            }
+            if one.void && item.over.is_none() {
+                item.over = Some(CleanupEnd::Void);
+            }
+        }
+        self.due = self.items.iter().filter_map(|(cleanup, item)| Some((item.due_at()?, cleanup.clone()))).collect();
+    }
+
+    /// What is to be done now, if anything; it is under way from here on, until [`CleanupQueue::ended`] or [`CleanupQueue::closed`].
+    pub fn next(&mut self, now: MonoTime) -> Option<CleanupStep> {
+        let (at, cleanup) = self.due.first().filter(|(at, _)| *at <= now && self.busy < AT_ONCE)?.clone();
+        self.due.remove(&(at, cleanup.clone()));
+        let item = self.items.get_mut(&cleanup)?;
+        item.busy = true;
+        self.busy += 1;
+        let why = item.over.or((item.give_up_at <= now).then_some(CleanupEnd::TooOld));
+        Some(match why {
+            Some(why) => CleanupStep::Close(cleanup, item.seq, why),
+            None => CleanupStep::Try(cleanup, item.seq),
+        })
+    }
+
+    /// When [`CleanupQueue::next`] may have something; `None` when only the end of what is under way can tell.
+    pub fn wake_at(&self) -> Option<MonoTime> {
+        self.due.first().filter(|_| self.busy < AT_ONCE).map(|(at, _)| *at)
+    }
+
+    /// The try of the cleanup with this number ended. Without an answer it may take effect for as long as `straggler`
+    /// still; `jitter` is a random number from 0 to 1.
+    pub fn ended(
+        &mut self,
+        cleanup: &Cleanup,
+        seq: u64,
+        ended: TryEnd,
+        straggler: Duration,
+        now: MonoTime,
+        jitter: f64,
+    ) {
+        let Some(item) = self.items.get_mut(cleanup).filter(|item| item.busy) else { return };
+        item.busy = false;
+        self.busy -= 1;
+        if matches!(ended, TryEnd::Later { unanswered: true, .. }) {
+            item.clear_at = item.clear_at.max(now.plus(straggler));
+        }
+        if item.seq == seq {
+            match ended {
+                TryEnd::Done => item.over = item.over.or(Some(CleanupEnd::Done)),
+                TryEnd::Never => item.over = item.over.or(Some(CleanupEnd::Never)),
+                TryEnd::Later { hint, .. } => {
+                    item.ready_at = now.plus(RETRY.delay(item.tries, jitter, hint));
+                    item.tries = item.tries.saturating_add(1);
+                }
+            }
+        }
+        self.rearm(cleanup);
+    }
+
+    /// It was taken from the store, or could not be; then it is tried again soon.
+    pub fn closed(&mut self, cleanup: &Cleanup, seq: u64, done: bool, now: MonoTime) {
+        let Some(item) = self.items.get_mut(cleanup).filter(|item| item.busy) else { return };
+        item.busy = false;
+        self.busy -= 1;
+        if done && item.seq == seq {
+            self.items.remove(cleanup);
+            return;
+        }
+        if item.seq == seq {
+            item.clear_at = now.plus(RETRY.base);
+            item.give_up_at = now.plus(RETRY.base);
+        }
+        self.rearm(cleanup);
+    }
+
+    fn rearm(&mut self, cleanup: &Cleanup) {
+        let at = self.items.get(cleanup).and_then(Item::due_at);
+        self.due.extend(at.map(|at| (at, cleanup.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,400 @@
+//! How a link fares, in words for people and for dashboards. Pure: the moment is an argument.
+//!
+//! ```text
+//!            ┌── throttled (until) ──┐   passes by itself, never stored
+//! active ────┤                       ├── Graph is called, or will be
+//!            └── expiring (date) ────┘   the token's date is near, taken from the last check
+//!    │  a dead token, a lost permission, role or page
+//!    ▼
+//! parked: needs_relink · revoked · lost_role · app_removed · page_gone · blocked
+//!    │  a new link, by the same person or by another
+//!    ▼
+//! active
+//! ```
+//!
+//! A parked link makes no Graph call, since a dead token that is tried again and again gets an app blocked; nothing but
+//! a new link ends that. [`ParkReason::of`] is the one place that says which errors park; all others leave a link as it is.
+//! What Meta tells of a person (they removed the app) overrules what a call found out; otherwise the first reason
+//! stays, because every later failure only follows from it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::model::WallTime;
+use crate::sources::facebook::graph::{DeadReason, GraphErrorKind};
+
+/// A token is `expiring` from so long before its end, and that is said in the log for the first time.
+pub const EXPIRING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// It is said for the second time.
+pub const URGENT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// What ended the usefulness of a link's token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParkReason {
+    /// The session ran out (190/463).
+    Expired,
+    /// The password was changed or Facebook reset the session (190/460).
+    PasswordChanged,
+    /// The person must confirm something on facebook.com (190/459).
+    Checkpoint,
+    /// The person's account is not confirmed (190/464).
+    Unconfirmed,
+    /// The token is not valid for another reason (190, 190/467, 102).
+    Invalid,
+    /// The token is not one of a page (190/2069032).
+    WrongToken,
+    /// The page was not ticked in a later login.
+    Unticked,
+    /// A permission was not granted or was taken back (10, 200 to 299).
+    PermissionLost,
+    /// The person has no role on the page any more (190/492).
+    RoleLost,
+    /// The person removed the app (190/458) or sent a deauthorization.
+    AppRemoved,
+    /// The page does not exist or is out of reach (100/33).
+    PageGone,
+    /// The app was blocked from this for breaking a policy (368).
+    Blocked,
+}
+
+/// Parked since when, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// The reason.
+    pub why: ParkReason,
+    /// Since when.
+    pub since: WallTime,
+}
+
+/// The durable health of a link.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Reads are made.
+    #[default]
+    Active,
+    /// A person must act first.
+    Parked(Parked),
+}
+
+/// What may change a link's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence<'a> {
+    /// A call with the link's token failed.
+    Failed(&'a GraphErrorKind),
+    /// A check found this out.
+    Found(ParkReason),
+    /// Meta told it, whatever was found out before.
+    Told(ParkReason),
+    /// The page was linked again.
+    Linked,
+}
+
+impl ParkReason {
+    /// Which errors end a token's usefulness, and as what. Everything else passes by itself, or is an operator's to
+    /// correct, and leaves the link as it is.
+    pub fn of(kind: &GraphErrorKind) -> Option<ParkReason> {
+        match kind {
+            GraphErrorKind::TokenDead { reason } => Some(ParkReason::of_dead(*reason)),
+            GraphErrorKind::PermissionMissing => Some(ParkReason::PermissionLost),
+            GraphErrorKind::Gone => Some(ParkReason::PageGone),
+            GraphErrorKind::Blocked => Some(ParkReason::Blocked),
+            GraphErrorKind::WrongTokenKind => Some(ParkReason::WrongToken),
+            GraphErrorKind::Transient
+            | GraphErrorKind::Throttled { .. }
+            | GraphErrorKind::Misconfigured
+            | GraphErrorKind::FieldRefused { .. }
+            | GraphErrorKind::Unsupported
+            | GraphErrorKind::TooMuchData
+            | GraphErrorKind::CodeSpent
+            | GraphErrorKind::BadRequest => None,
+        }
+    }
+
+    /// What a dead token means for its link.
+    pub fn of_dead(reason: DeadReason) -> ParkReason {
+        match reason {
+            DeadReason::Expired => ParkReason::Expired,
+            DeadReason::PasswordChanged => ParkReason::PasswordChanged,
+            DeadReason::Checkpoint => ParkReason::Checkpoint,
+            DeadReason::Unconfirmed => ParkReason::Unconfirmed,
+            DeadReason::AppRemoved => ParkReason::AppRemoved,
+            DeadReason::RoleLost => ParkReason::RoleLost,
+            DeadReason::PageUnticked => ParkReason::Unticked,
+            DeadReason::Invalid => ParkReason::Invalid,
+        }
+    }
+
+    /// The word in `health`, for scripts and dashboards.
+    pub fn word(self) -> &'static str {
+        match self {
+            ParkReason::Expired
+            | ParkReason::PasswordChanged
+            | ParkReason::Checkpoint
+            | ParkReason::Unconfirmed
+            | ParkReason::Invalid
+            | ParkReason::WrongToken
+            | ParkReason::Unticked => "needs_relink",
+            ParkReason::PermissionLost => "revoked",
+            ParkReason::RoleLost => "lost_role",
+            ParkReason::AppRemoved => "app_removed",
+            ParkReason::PageGone => "page_gone",
+            ParkReason::Blocked => "blocked",
+        }
+    }
+
+    /// What happened, in one line for a person.
+    pub fn reason(self) -> &'static str {
+        match self {
+            ParkReason::Expired => "the login expired",
+            ParkReason::PasswordChanged => "the person changed the Facebook password, or Facebook reset the session",
+            ParkReason::Checkpoint => "Facebook wants the person to confirm something on facebook.com",
+            ParkReason::Unconfirmed => "the person's Facebook account is not confirmed",
+            ParkReason::Invalid => {
+                "Facebook does not accept the token any more, or the page was unticked in a later login"
+            }
+            ParkReason::WrongToken => "the token is a person's and not the page's",
+            ParkReason::Unticked => "the page was not ticked in a later login",
+            ParkReason::PermissionLost => "a permission was not granted or was taken back",
+            ParkReason::RoleLost => "the person has no role on the page any more",
+            ParkReason::AppRemoved => "the person removed the app on Facebook",
+            ParkReason::PageGone => "the page does not exist any more, or is out of reach",
+            ParkReason::Blocked => "Facebook blocked the app from this page for breaking a policy",
+        }
+    }
+
+    /// What to do, in one line for a person.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            ParkReason::Expired | ParkReason::PasswordChanged => "the person logs in again and ticks the page",
+            ParkReason::Invalid | ParkReason::Unticked => {
+                "the person logs in again and ticks this page together with all others"
+            }
+            ParkReason::Checkpoint => "the person follows the instructions on facebook.com, then logs in again",
+            ParkReason::Unconfirmed => "the person confirms the account on facebook.com, then logs in again",
+            ParkReason::WrongToken => "link the page by a login, or import it with a page's token",
+            ParkReason::PermissionLost => {
+                "the person logs in again through /facebook/login?rerequest=1 and grants every permission; if that does \
+                 not help, see which permissions the app has in the Meta dashboard"
+            }
+            ParkReason::RoleLost => "somebody with a role on the page links it, or unlink it",
+            ParkReason::AppRemoved => "unlink the page if that was meant; otherwise the person logs in again",
+            ParkReason::PageGone => "unlink the page; if it is back, link it again",
+            ParkReason::Blocked => "resolve the app's alerts in the Meta dashboard, then link the page again",
+        }
+    }
+}
+
+/// What is known beside the durable health.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HealthInputs {
+    /// When the token ends, as the last check said.
+    pub expires_at: Option<WallTime>,
+    /// A limit holds the page back until then.
+    pub throttled_until: Option<WallTime>,
+}
+
+/// Health as lists, metrics and the console show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthView {
+    /// `active`, or the word that says what is wrong.
+    pub word: &'static str,
+    /// What happened.
+    pub reason: Option<&'static str>,
+    /// What to do.
+    pub remedy: Option<&'static str>,
+    /// Since when, for what waits for a person.
+    pub since: Option<WallTime>,
+    /// The end of the throttling, or of the token.
+    pub until: Option<WallTime>,
+}
+
+impl Health {
+    /// Parked for this reason from now on.
+    pub fn parked(why: ParkReason, now: WallTime) -> Health {
+        Health::Parked(Parked { why, since: now })
+    }
+
+    /// The health after this happened.
+    #[must_use]
+    pub fn after(&self, evidence: Evidence<'_>, now: WallTime) -> Health {
+        let first = |why: ParkReason| if self.is_active() { Health::parked(why, now) } else { self.clone() };
+        match (evidence, self) {
+            (Evidence::Linked, _) => Health::Active,
+            (Evidence::Failed(kind), _) => ParkReason::of(kind).map_or_else(|| self.clone(), first),
+            (Evidence::Found(why), _) => first(why),
+            (Evidence::Told(why), Health::Parked(parked)) if parked.why == why => self.clone(),
+            (Evidence::Told(why), _) => Health::parked(why, now),
+        }
+    }
+
+    /// How it is shown.
+    pub fn shown(&self, signs: HealthInputs, now: WallTime) -> HealthView {
+        let plain = HealthView { word: "active", reason: None, remedy: None, since: None, until: None };
+        let throttled = signs.throttled_until.filter(|until| *until > now);
+        let expiring = signs.expires_at.filter(|at| at.since(now) <= EXPIRING);
+        match (self, throttled, expiring) {
+            (Health::Parked(Parked { why, since }), ..) => HealthView {
+                word: why.word(),
+                reason: Some(why.reason()),
+                remedy: Some(why.remedy()),
+                since: Some(*since),
+                until: None,
+            },
+            (Health::Active, Some(_), _) => HealthView {
+                word: "throttled",
+                reason: Some("Facebook limits how often this page, its person or the app may be asked"),
+                remedy: Some("nothing: it goes on by itself"),
+                until: throttled,
+                ..plain
+            },
+            (Health::Active, None, Some(_)) => HealthView {
+                word: "expiring",
+                reason: Some("the token has an end date, and it is near"),
+                remedy: Some("the person logs in again before that date"),
+                until: expiring,
+                ..plain
+            },
+            (Health::Active, None, None) => plain,
+        }
+    }
+
+    /// The reason, where a person must act.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Health::Active => None,
+            Health::Parked(parked) => Some(parked.why.reason()),
+        }
+    }
+
+    /// May Graph be called with this link's token?
+    pub fn is_active(&self) -> bool {
+        matches!(self, Health::Active)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::facebook::graph::error::classify;
+    use serde_json::json;
+
+    const NOW: WallTime = WallTime(1_795_341_600_000);
+
+    fn kind(code: i64, subcode: Option<i64>) -> GraphErrorKind {
+        let body = json!({"error": {"message": "x", "type": "OAuthException", "code": code, "error_subcode": subcode}});
+        classify(400, body.to_string().as_bytes()).unwrap_err().kind
+    }
+
+    /// Section by section as Meta's guides to error handling and rate limits, and the Pages API's list of error codes,
+    /// have them.
+    #[test]
+    fn every_row_of_metas_tables_has_its_health() {
+        use ParkReason::*;
+        let rows: &[(i64, Option<i64>, Option<ParkReason>)] = &[
+            // Downtime, and too much asked at once.
+            (1, None, None),
+            (2, None, None),
+            (341, None, None),
+            (1, Some(99), None),
+            // Capabilities.
+            (1, Some(2_853_006), Some(PermissionLost)),
+            (3, None, Some(PermissionLost)),
+            // Limits.
+            (4, None, None),
+            (17, None, None),
+            (32, None, None),
+            (80001, None, None),
+            (80002, None, None),
+            (80005, None, None),
+            (80006, None, None),
+            (613, None, None),
+            (613, Some(1996), None),
+            // Permissions.
+            (10, None, Some(PermissionLost)),
+            (200, None, Some(PermissionLost)),
+            (210, None, Some(PermissionLost)),
+            (299, None, Some(PermissionLost)),
+            (200, Some(2_069_030), None),
+            (200, Some(2_069_031), None),
+            (200, Some(2_069_033), None),
+            // Requests and settings.
+            (12, None, None),
+            (100, None, None),
+            (100, Some(33), Some(PageGone)),
+            (101, None, None),
+            (104, None, None),
+            (506, None, None),
+            // Tokens.
+            (102, None, Some(Invalid)),
+            (190, None, Some(Invalid)),
+            (190, Some(458), Some(AppRemoved)),
+            (190, Some(459), Some(Checkpoint)),
+            (190, Some(460), Some(PasswordChanged)),
+            (190, Some(463), Some(Expired)),
+            (190, Some(464), Some(Unconfirmed)),
+            (190, Some(467), Some(Invalid)),
+            (190, Some(492), Some(RoleLost)),
+            (190, Some(2_069_032), Some(WrongToken)),
+            (368, None, Some(Blocked)),
+            // What nobody has heard of.
+            (987_654, None, None),
+        ];
+        for (code, subcode, why) in rows {
+            let kind = kind(*code, *subcode);
+            assert_eq!(ParkReason::of(&kind), *why, "{code}/{subcode:?} is {kind:?}");
+            let after = Health::Active.after(Evidence::Failed(&kind), NOW);
+            assert_eq!(after, why.map_or(Health::Active, |why| Health::parked(why, NOW)), "{code}/{subcode:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_of_an_error_never_decides_the_word() {
+        let said = json!({"error": {"code": 190, "message": "permission(s) must be granted before impersonating a user's page."}});
+        let said = classify(400, said.to_string().as_bytes()).unwrap_err().kind;
+        let (told, bare) = (ParkReason::of(&said).unwrap(), ParkReason::of(&kind(190, None)).unwrap());
+        assert_eq!((told, bare), (ParkReason::Unticked, ParkReason::Invalid));
+        assert_eq!(told.word(), bare.word());
+    }
+
+    #[test]
+    fn the_first_reason_stays_until_meta_tells_another_or_the_page_is_linked() {
+        let (later, gone) = (NOW.plus(Duration::from_secs(9)), GraphErrorKind::Gone);
+        let parked = Health::Active.after(Evidence::Found(ParkReason::Expired), NOW);
+        assert_eq!(parked.after(Evidence::Failed(&gone), later), parked);
+        assert_eq!(parked.after(Evidence::Found(ParkReason::RoleLost), later), parked);
+        assert_eq!(parked.after(Evidence::Failed(&GraphErrorKind::Transient), later), parked);
+        let told = parked.after(Evidence::Told(ParkReason::AppRemoved), later);
+        assert_eq!(told, Health::parked(ParkReason::AppRemoved, later));
+        assert_eq!(told.after(Evidence::Told(ParkReason::AppRemoved), later.plus(EXPIRING)), told);
+        assert_eq!(told.after(Evidence::Linked, later), Health::Active);
+    }
+
+    #[test]
+    fn what_waits_for_a_person_goes_before_what_passes() {
+        let signs = HealthInputs { expires_at: Some(NOW.plus(URGENT)), throttled_until: Some(NOW.plus(URGENT)) };
+        let parked = Health::parked(ParkReason::RoleLost, NOW);
+        assert_eq!(parked.shown(signs, NOW).word, "lost_role");
+        let throttled = Health::Active.shown(signs, NOW);
+        assert_eq!((throttled.word, throttled.until), ("throttled", signs.throttled_until));
+        let over = HealthInputs { throttled_until: Some(NOW), ..signs };
+        let expiring = Health::Active.shown(over, NOW);
+        assert_eq!((expiring.word, expiring.until), ("expiring", signs.expires_at));
+        let far =
+            HealthInputs { expires_at: Some(NOW.plus(EXPIRING + Duration::from_millis(1))), throttled_until: None };
+        assert_eq!(Health::Active.shown(far, NOW).word, "active");
+        let past = HealthInputs { expires_at: Some(WallTime(NOW.0 - 1)), throttled_until: None };
+        assert_eq!(Health::Active.shown(past, NOW).word, "expiring");
+        assert_eq!(Health::Active.shown(HealthInputs::default(), NOW).remedy, None);
+    }
+
+    #[test]
+    fn records_of_earlier_versions_are_understood() {
+        let read = |text: &str| serde_json::from_str::<Health>(text).unwrap();
+        assert_eq!(read("\"active\""), Health::Active);
+        let parked = read("{\"parked\":{\"why\":\"permission_lost\",\"since\":5}}");
+        assert_eq!(parked, Health::parked(ParkReason::PermissionLost, WallTime(5)));
+    }
+}

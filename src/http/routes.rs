@@ -1,0 +1,11 @@
+//! The routes: what each address of the public listener and of the admin listeners does.
+
+pub mod admin;
+mod callback;
+mod deletion;
+mod login;
+mod login_report;
+mod login_result;
+pub mod public;
+mod status;
+mod webhook;

@@ -1,0 +1,484 @@
+//! The operator's door, on a Unix socket and, read-only, on a loopback address.
+//!
+//! | route | methods | where |
+//! |---|---|---|
+//! | `/metrics` | GET | both |
+//! | `/healthz` | GET | both |
+//! | `/v1/status` | GET | both |
+//! | `/v1/pages`, `/v1/pages/{page_id}` | GET | both |
+//! | `/v1/pages/{page_id}` | DELETE `?user=&all=&keep_object=&revoke=` | socket |
+//! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
+//! | `/v1/sessions` | POST `{"user","ttl"?,"label"?}` | socket |
+//! | `/v1/import` | POST `?run=&replace=`, a JSON object a line | socket |
+//! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
+//! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
+//!
+//! Who may use the socket is decided by its file's mode. A parameter or a key that a changing route does not know is
+//! refused: a misspelt `keep_object` must not cost the object.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::ACCEPT;
+use http::{HeaderMap, Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use super::status;
+use crate::actors::listener::Door;
+use crate::actors::supervisor::SupervisorMsg;
+use crate::config::check_session_ttl;
+use crate::context::Context;
+use crate::core::model::{AppUserId, Cause, Label, LinkKey, PageId, Secret, UserId, WallTime};
+use crate::http::body;
+use crate::http::budget::Budget;
+use crate::http::forms;
+use crate::http::responses;
+use crate::http::server::{Answer, Conn};
+use crate::services::export::{self, Opener};
+use crate::services::import;
+use crate::services::purge;
+use crate::services::token_trial;
+use crate::store::imports::Trials;
+use crate::store::sessions::Session;
+use crate::store::unlink::{Revoking, Unlinking};
+
+/// An import arrives in one piece.
+const MAX_IMPORT: usize = 64 << 20;
+const MAX_FORM: usize = 64 << 10;
+const MAX_PURGE: usize = 1 << 20;
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest that a one-time login link works, whatever the session's life.
+const LONGEST_LOGIN_LINK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Answers a request at an admin door.
+pub async fn answer(context: Arc<Context>, door: Door, request: Request<Incoming>, conn: Conn) -> Answer {
+    let path = request.uri().path().to_owned();
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let method = request.method().clone();
+    let writes = door == Door::Admin;
+    match (segments.as_slice(), method) {
+        (["metrics"], Method::GET) => scrape(&context, request.headers()),
+        (["healthz"], Method::GET) => responses::json(StatusCode::OK, &json!({"status": "ok"})),
+        (["v1", "status"], Method::GET) => responses::json(StatusCode::OK, &status::status_json(&context)),
+        (["v1", "pages"], Method::GET) => responses::json(StatusCode::OK, &status::pages_json(&context)),
+        (["v1", "pages", page], Method::GET) => show(&context, page),
+        (["v1", "pages", page], Method::DELETE) if writes => Box::pin(unlink(&context, page, &request)).await,
+        (["v1", "pages", page, "sync"], Method::POST) if writes => Box::pin(sync(&context, page, &request)).await,
+        (["v1", "sessions"], Method::POST) if writes => Box::pin(session(&context, request, &conn)).await,
+        (["v1", "export"], Method::POST) if writes => Box::pin(export_lines(&context, request, &conn)).await,
+        (["v1", "import"], Method::POST) if writes => Box::pin(import_lines(&context, request, &conn)).await,
+        (["v1", "purge"], Method::POST) if writes => Box::pin(purge_people(&context, request, &conn)).await,
+        #[cfg(feature = "sandbox")]
+        (["v1", "drill", which @ ..], Method::POST) if writes => drill(&context, which),
+        (["metrics" | "healthz"] | ["v1", "status" | "pages"], _) => responses::method_not_allowed("GET"),
+        (["v1", "pages", _], _) if writes => responses::method_not_allowed("GET, DELETE"),
+        (["v1", "pages", _], _) => responses::method_not_allowed("GET"),
+        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export" | "purge"], _) if writes => {
+            responses::method_not_allowed("POST")
+        }
+        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export" | "purge"], _) => {
+            responses::error(StatusCode::FORBIDDEN, "read_only", "this door only shows; use the admin socket")
+        }
+        _ => responses::not_found(),
+    }
+}
+
+fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
+    let counts = status::counts(context);
+    let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| WallTime::now().since(since));
+    context.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
+    context.metrics.set_owed(counts.due, counts.due_parked, counts.outbox, oldest);
+    context.metrics.set_config_refused(context.reload_error().is_some());
+    context.metrics.set_cleanups(counts.cleanups.values().sum());
+    context.metrics.set_events(context.store.event_counts().waiting);
+    // Several lines of one header are one list.
+    let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let (content_type, text) = context.metrics.encode_for(&accept.join(","));
+    responses::typed(content_type, text)
+}
+
+fn bad(message: &str) -> Answer {
+    responses::error(StatusCode::BAD_REQUEST, "bad_request", message)
+}
+
+fn show(context: &Context, page: &str) -> Answer {
+    match page.parse::<PageId>() {
+        Err(error) => bad(&error.to_string()),
+        Ok(page) => match status::page_json(context, &page) {
+            Some(value) => responses::json(StatusCode::OK, &value),
+            None => not_linked(),
+        },
+    }
+}
+
+fn not_linked() -> Answer {
+    responses::error(
+        StatusCode::NOT_FOUND,
+        "not_linked",
+        "no such page is linked; `pagesyncd pages` lists those that are",
+    )
+}
+
+/// The parameters of a request, all of them known.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(request: &Request<Incoming>, known: &[&str]) -> Result<Self, Box<Answer>> {
+        let query = request.uri().query().unwrap_or_default();
+        let given: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        match given.iter().all(|(name, _)| known.contains(&name.as_str())) {
+            true => Ok(Query(given)),
+            false => Err(Box::new(bad(&format!("a parameter is unknown; known are {}", known.join(", "))))),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn user(&self) -> Result<Option<UserId>, Box<Answer>> {
+        let user = self.get("user").map(str::parse::<UserId>).transpose();
+        user.map_err(|error| Box::new(bad(&error.to_string())))
+    }
+
+    /// A switch: given as such, or as true.
+    fn is_on(&self, name: &str) -> Result<bool, Box<Answer>> {
+        match self.get(name) {
+            Some("" | "1" | "true") => Ok(true),
+            None | Some("0" | "false") => Ok(false),
+            Some(_) => Err(Box::new(bad(&format!("{name} is neither true nor false")))),
+        }
+    }
+}
+
+/// The links of a page that a request speaks of: all, or one user's.
+fn links_of(context: &Context, page: &str, user: Option<UserId>) -> Result<Vec<LinkKey>, Box<Answer>> {
+    let page: PageId = page.parse().map_err(|e: crate::core::model::BadId| Box::new(bad(&e.to_string())))?;
+    let mut links = context.store.links_of_page(&page);
+    links.retain(|link| user.is_none_or(|user| link.user == user));
+    if links.is_empty() { Err(Box::new(not_linked())) } else { Ok(links) }
+}
+
+fn store_down(error: &crate::store::Unavailable) -> Answer {
+    responses::unavailable(&error.to_string(), 5)
+}
+
+async fn sync(context: &Arc<Context>, page: &str, request: &Request<Incoming>) -> Answer {
+    let links = Query::of(request, &["user"]).and_then(|query| links_of(context, page, query.user()?));
+    let links = match links {
+        Ok(links) => links,
+        Err(answer) => return *answer,
+    };
+    match context.store.mark_links(links, Cause::Manual).await {
+        Err(error) => store_down(&error),
+        Ok(links) => {
+            context.pages.tell(&links, Cause::Manual);
+            let parked: Vec<&LinkKey> = links.iter().filter(|l| is_parked(context, l)).collect();
+            let users: Vec<UserId> = links.iter().map(|link| link.user).collect();
+            let waiting: Vec<UserId> = parked.iter().map(|link| link.user).collect();
+            responses::json(
+                StatusCode::ACCEPTED,
+                &json!({"page_id": page, "users": users, "waiting_for_a_person": waiting}),
+            )
+        }
+    }
+}
+
+fn is_parked(context: &Context, link: &LinkKey) -> bool {
+    context.store.view(link).is_some_and(|view| !view.record.health.is_active())
+}
+
+/// The links that are to go, and how.
+fn unlinking(
+    context: &Context,
+    page: &str,
+    request: &Request<Incoming>,
+) -> Result<(Vec<LinkKey>, Unlinking), Box<Answer>> {
+    let query = Query::of(request, &["user", "all", "keep_object", "revoke"])?;
+    let (user, all) = (query.user()?, query.is_on("all")?);
+    let links = links_of(context, page, user)?;
+    if links.len() > 1 && !all {
+        return Err(Box::new(several_users(context, &links)));
+    }
+    Ok((links, Unlinking { keep_objects: query.is_on("keep_object")?, revoke: query.is_on("revoke")? }))
+}
+
+/// It is not clear which link is meant, and nothing is changed.
+fn several_users(context: &Context, links: &[LinkKey]) -> Answer {
+    let (page, count) = (&links[0].page, links.len());
+    let message =
+        format!("page {page} is linked by {count} users; name one with user=UUID, or all of them with all=true");
+    let mut answer = json!({"error": {"code": "several_users", "message": message}});
+    answer["links"] = status::page_json(context, page).map_or(Value::Null, |mut listed| listed["pages"].take());
+    responses::json(StatusCode::CONFLICT, &answer)
+}
+
+async fn unlink(context: &Arc<Context>, page: &str, request: &Request<Incoming>) -> Answer {
+    let (links, how) = match unlinking(context, page, request) {
+        Ok(wish) => wish,
+        Err(answer) => return *answer,
+    };
+    let unlinked = match context.store.unlink(&links, how).await {
+        Ok(unlinked) => unlinked,
+        Err(error) => return store_down(&error),
+    };
+    context.tell_supervisor(SupervisorMsg::Unlinked(links));
+    let users: Vec<UserId> = unlinked.links.iter().map(|link| link.user).collect();
+    let object = if how.keep_objects { "kept" } else { "deleted" };
+    let mut answer = json!({"page_id": page, "users": users, "object": object});
+    if how.revoke {
+        answer["revoke"] = unlinked.revoking.iter().map(revoking_json).collect();
+    }
+    responses::json(StatusCode::OK, &answer)
+}
+
+fn revoking_json(revoking: &Revoking) -> Value {
+    match revoking {
+        Revoking::Asked(person) => json!({"facebook_user_id": person, "outcome": "asked"}),
+        Revoking::StillLinked(person, links) => {
+            json!({"facebook_user_id": person, "outcome": "still_linked", "links": links})
+        }
+        Revoking::NoToken(person) => json!({"facebook_user_id": person, "outcome": "no_token"}),
+        Revoking::NobodyKnown => json!({"facebook_user_id": Value::Null, "outcome": "no_token"}),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SessionRequest {
+    user: String,
+    #[serde(default)]
+    ttl: Option<String>,
+    #[serde(default)]
+    label: Option<String>,
+}
+
+async fn session(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let whole = match body::read(request.into_body(), MAX_FORM, BODY_TIMEOUT, Budget::Operator, conn).await {
+        Ok(whole) => whole,
+        Err(why) => return responses::no_body(why),
+    };
+    let example = "{\"user\": UUID, \"ttl\": \"1h\", \"label\": TEXT}";
+    let wish: SessionRequest = match forms::read(&whole.bytes, &["user", "ttl", "label"], example) {
+        Ok(wish) => wish,
+        Err(complaint) => return bad(&complaint),
+    };
+    let setup = context.setup();
+    let user: UserId = match wish.user.parse() {
+        Ok(user) => user,
+        Err(error) => return bad(&error.to_string()),
+    };
+    let ttl = wish.ttl.map_or(Ok(setup.config.session.ttl), |ttl| humantime::parse_duration(&ttl));
+    let Ok(ttl) = ttl else { return bad("ttl is not a duration (expected something like \"1h\")") };
+    if let Err(range) = check_session_ttl(ttl) {
+        return bad(&format!("ttl {range}"));
+    }
+    let label = match wish.label.map(|label| label.parse::<Label>()).transpose() {
+        Ok(label) => label,
+        Err(error) => return bad(&error.to_string()),
+    };
+    match mint(context, user, label, ttl).await {
+        Ok((id, login)) => {
+            let url = format!("{}/facebook/login?login={login}", setup.config.http.public_url);
+            responses::json(StatusCode::OK, &json!({"session_id": id, "login_url": url}))
+        }
+        Err(error) => store_down(&error),
+    }
+}
+
+async fn mint(
+    context: &Context,
+    user: UserId,
+    label: Option<Label>,
+    ttl: Duration,
+) -> Result<(String, String), crate::store::Unavailable> {
+    let session = Session::fresh(user, label, ttl)?;
+    context.store.put_session(&session).await?;
+    let login = context.store.new_login(&session, ttl.min(LONGEST_LOGIN_LINK)).await?;
+    Ok((session.id.expose().to_owned(), login.expose().to_owned()))
+}
+
+/// The lines that could be read are imported; the others are named by number. A file that comes in several requests is
+/// one import: the answer to the first names the `run`, and the others bring that name along. Links that keep a better
+/// token are named in `left`; with `replace` there are none.
+async fn import_lines(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let wish = Query::of(&request, &["run", "replace"])
+        .and_then(|query| Ok((query.get("run").map(str::to_owned), query.is_on("replace")?)));
+    let (run, replace) = match wish {
+        Ok(wish) => wish,
+        Err(answer) => return *answer,
+    };
+    let ticket = match run.map(|name| context.store.ticket_named(&name)) {
+        None => context.store.ticket(),
+        Some(Some(ticket)) => ticket,
+        Some(None) => {
+            let text = "the daemon was started again while the import was under way; import the file again";
+            return responses::unavailable(text, 1);
+        }
+    };
+    let whole = match body::read(request.into_body(), MAX_IMPORT, BODY_TIMEOUT, Budget::Import, conn).await {
+        Ok(whole) => whole,
+        Err(why) => return responses::no_body(why),
+    };
+    // A file that is sealed with a passphrase was opened by whoever sends it; one under the store key is opened here.
+    let first = whole.bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let opener = match Opener::from_head(first, || context.store.keyring(), None) {
+        Ok(opener) => opener,
+        Err(error) => return bad(&error.to_string()),
+    };
+    // Millions of bytes to parse would keep other requests from this thread.
+    let parsing = tokio::task::spawn_blocking(move || import::parse(&whole.bytes, 1, opener.as_ref()));
+    let Ok(mut parsed) = parsing.await else {
+        return responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the import broke off");
+    };
+    let bad_lines = std::mem::take(&mut parsed.bad);
+    let repeated: Vec<Value> = parsed.repeated.iter().map(|r| json!({"line": r.line, "by": r.by})).collect();
+    // A task of its own: a client that goes away must not come between the links and their pages.
+    let home = context.clone();
+    let importing = context.tasks.spawn(async move {
+        let trials = if replace {
+            Trials::Replace
+        } else {
+            Trials::Made(token_trial::try_lines(&home, ticket, &parsed.good).await)
+        };
+        let imported = import::store(&home.store, ticket, parsed, &trials).await?;
+        home.tell_supervisor(SupervisorMsg::Linked(imported.links.clone()));
+        home.pages.tell(&imported.same, Cause::Link);
+        Ok::<_, crate::store::Unavailable>(imported)
+    });
+    match importing.await {
+        Ok(Ok(imported)) => {
+            let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
+            let left: Vec<Value> = imported.left.iter().map(import::left_json).collect();
+            let count = imported.count();
+            let mut answer = json!({"imported": count, "left": left, "bad": bad, "repeated": repeated});
+            answer["run"] = context.store.name_of(ticket).into();
+            responses::json(StatusCode::OK, &answer)
+        }
+        Ok(Err(error)) => store_down(&error),
+        Err(_) => responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the import broke off"),
+    }
+}
+
+/// What is misspelt is refused: a dry run must not become a real one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Purge {
+    ids: Vec<PersonId>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Ids are written as text or as numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PersonId {
+    Text(String),
+    Number(u64),
+}
+
+async fn purge_people(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let whole = match body::read(request.into_body(), MAX_PURGE, BODY_TIMEOUT, Budget::Operator, conn).await {
+        Ok(whole) => whole,
+        Err(why) => return responses::no_body(why),
+    };
+    let example = "{\"ids\": [\"…\"], \"dry_run\": false}";
+    let wish: Purge = match forms::read(&whole.bytes, &["ids", "dry_run"], example) {
+        Ok(wish) => wish,
+        Err(complaint) => return bad(&complaint),
+    };
+    if wish.ids.len() > purge::MOST {
+        return bad(&format!("a request may name {} people, this one names {}", purge::MOST, wish.ids.len()));
+    }
+    let ids = wish.ids.into_iter().map(|id| match id {
+        PersonId::Text(text) => text.parse::<AppUserId>(),
+        PersonId::Number(number) => number.to_string().parse(),
+    });
+    let people = match ids.collect::<Result<Vec<AppUserId>, _>>() {
+        Ok(people) => people,
+        Err(error) => return bad(&error.to_string()),
+    };
+    // A task of its own: a client that goes away must not come between what is forgotten and telling of it.
+    let home = context.clone();
+    let purging = context.tasks.spawn(async move {
+        let applied = purge::apply(&home.store, people, wish.dry_run).await;
+        let (people, links, dry_run) = (applied.outcomes.len(), applied.links.len(), wish.dry_run);
+        let kind = if dry_run { "a trial that removed nothing" } else { "done" };
+        tracing::info!(people, links, dry_run, "purge: {people} people with {links} links, {kind}");
+        home.tell_supervisor(SupervisorMsg::Unlinked(applied.links));
+        (applied.outcomes, applied.stopped)
+    });
+    let Ok((outcomes, stopped)) = purging.await else {
+        return responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the purge broke off");
+    };
+    let people: Vec<Value> = outcomes.iter().map(purge::Outcome::json).collect();
+    let mut answer = json!({"dry_run": wish.dry_run, "people": people});
+    match stopped {
+        // What was done must be told, its codes are told once.
+        Some(error) if !people.is_empty() => answer["stopped"] = error.to_string().into(),
+        Some(error) => return store_down(&error),
+        None => {}
+    }
+    responses::json(StatusCode::OK, &answer)
+}
+
+/// A misspelt `passphrase` must not seal with the store key.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Export {
+    passphrase: Option<Secret>,
+}
+
+/// Argon2 takes its time, so this runs where blocking is welcome.
+async fn export_lines(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    let whole = match body::read(request.into_body(), MAX_FORM, BODY_TIMEOUT, Budget::Operator, conn).await {
+        Ok(whole) => whole,
+        Err(why) => return responses::no_body(why),
+    };
+    let wish = match &*whole.bytes {
+        // No body is no wish: the store key seals.
+        [] => Ok(Export::default()),
+        body => forms::read(body, &["passphrase"], "{\"passphrase\": \"…\"}, {} or empty"),
+    };
+    let wish: Export = match wish {
+        Ok(wish) => wish,
+        Err(complaint) => return bad(&complaint),
+    };
+    let store = context.store.clone();
+    let written = tokio::task::spawn_blocking(move || export::write(&store, wish.passphrase.as_ref())).await;
+    match written {
+        Ok(Ok(lines)) => responses::typed("application/x-ndjson", lines),
+        Ok(Err(error)) => bad(&error.to_string()),
+        Err(_) => responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the export broke off"),
+    }
+}
+
+/// Fault drills for the sandbox and the tests; switched on by the environment of the process, never by a request.
+#[cfg(feature = "sandbox")]
+fn drill(context: &Context, which: &[&str]) -> Answer {
+    use crate::actors::supervisor::Child;
+    if std::env::var_os("PAGESYNCD_DRILLS").is_none() {
+        return responses::not_found();
+    }
+    if which == ["store"] {
+        context.store.drill();
+        return responses::json(StatusCode::ACCEPTED, &json!({"status": "success"}));
+    }
+    let child = match which {
+        ["uploader"] => Some(Child::Uploader),
+        ["notifier"] => Some(Child::Notifier),
+        ["listener"] => Some(Child::Listener(Door::Public)),
+        ["page", page] => page.parse().ok().and_then(|p| context.store.links_of_page(&p).pop()).map(Child::Page),
+        _ => None,
+    };
+    match child {
+        Some(child) => {
+            context.tell_supervisor(SupervisorMsg::Drill(child));
+            responses::json(StatusCode::ACCEPTED, &json!({"status": "success"}))
+        }
+        None => responses::not_found(),
+    }
+}

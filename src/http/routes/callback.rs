@@ -1,0 +1,385 @@
+//! The end of a login: the dialog sends the browser back here, with a code or with a refusal.
+//!
+//! The `state` is checked before anything else, on refusals too, and used up durably before the code is exchanged. The
+//! login itself runs in a task of its own, so that a browser that goes away does not stop it half way. A program gets
+//! the result within a limit. A person gets a page at once, which fills in ([`super::login_result`]).
+//!
+//! A browser may send several session cookies. The login belongs to the one that its state is bound to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, StatusCode, header};
+use hyper::body::Incoming;
+use maud::{Markup, html};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::login_report;
+use super::login_result;
+use crate::context::{Context, Setup};
+use crate::core::login_limits::{NewUsers, Refused};
+use crate::core::model::{MonoTime, Secret, WallTime};
+use crate::http::address;
+use crate::http::cookies;
+use crate::http::pages::{DeadEnd, Site, Way};
+use crate::http::responses;
+use crate::http::server::{Answer, Conn};
+use crate::services::login::{LinkError, Linked};
+use crate::services::login_progress::{Failure, Login, Report, Reported, Stage, Stopped};
+use crate::sources::facebook::graph::GraphErrorKind;
+use crate::sources::facebook::oauth::{Callback, CallbackQuery, LinkedAs, STATE_LIFETIME, StateClaims};
+use crate::sources::facebook::signature::sign_sha256;
+use crate::store::Unavailable;
+use crate::store::sessions::{Session, fresh_secret, secret_hash};
+
+/// The whole answer to a program.
+const BUDGET: Duration = Duration::from_secs(12);
+/// The part of it that is kept for the first objects and for writing the answer.
+const FOR_THE_REPORT: Duration = Duration::from_secs(2);
+/// After that time a person gets a page that fills in.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The round trip to the own webhook address.
+const SELF_TEST: Duration = Duration::from_secs(4);
+
+/// `GET /facebook/callback`.
+pub(in crate::http) async fn finish(context: &Arc<Context>, request: &Request<Incoming>, conn: &Conn) -> Answer {
+    let began = Instant::now();
+    let setup = context.setup();
+    let site = Site::new(&setup.config.http, request.headers());
+    let callback = CallbackQuery::parse(request.uri().query().unwrap_or_default());
+    let checking = check(context, &setup, request, conn, &callback);
+    let checked = timeout_at(began + BUDGET, checking).await;
+    let session = match checked.unwrap_or_else(|_| Err(Refusal::Away(Unavailable { reason: "it is slow".into() }))) {
+        Ok(session) => session,
+        Err(refusal) => return refusal.answer(&site, setup.config.session.allow_new),
+    };
+    let code = match callback {
+        Callback::Code { code, .. } => code,
+        other => return no_code(&site, other),
+    };
+    let id = match fresh_secret() {
+        Ok(id) => id.expose().to_owned(),
+        Err(error) => return site.unavailable(&error, Way::Reload),
+    };
+    let Begun { session, newcomer } = session;
+    let browser = secret_hash(session.id.expose());
+    let login = context.logins.begin(id, browser, session.user, session.label.clone(), MonoTime::now());
+    let task = link_pages(context, &login, code, newcomer.then(|| session.clone()));
+    let mut answer = if site.wants_page() {
+        html_answer(context, &site, &login, began + PATIENCE).await
+    } else {
+        json_answer(context, &setup, &site, &login, task, began + BUDGET).await
+    };
+    let is_user = match login.stage() {
+        Stage::Working => true,
+        Stage::Linked(report) => !report.links(login.user).is_empty(),
+        Stage::Failed(_) => false,
+    };
+    if newcomer && is_user {
+        cookies::set_session(&mut answer, &setup, &session);
+    }
+    answer
+}
+
+/// A login whose state holds.
+struct Begun {
+    /// The session that it was begun with; for a newcomer one that is not stored yet.
+    session: Session,
+    newcomer: bool,
+}
+
+/// Why a callback is refused before anything is asked of Facebook.
+enum Refusal {
+    Away(Unavailable),
+    Malformed,
+    NoSession,
+    BadState,
+    UsedState,
+    TooMany(Refused),
+}
+
+impl Refusal {
+    fn answer(self, site: &Site<'_>, allow_new: bool) -> Answer {
+        let (code, message, words): (_, _, Markup) = match self {
+            Refusal::Away(error) => return site.unavailable(&error, Way::Reload),
+            Refusal::NoSession => return no_session(site, allow_new),
+            Refusal::TooMany(refused) => return too_many(site, refused),
+            Refusal::Malformed => (
+                "malformed",
+                "this is not what Facebook's login sends; start again",
+                html! { "This is not an address that Facebook's login leads to." },
+            ),
+            Refusal::BadState => (
+                "bad_state",
+                "the login is too old or was not started in this browser; start again",
+                html! { "The login took longer than ten minutes, or was begun in another browser." },
+            ),
+            Refusal::UsedState => (
+                "used_state",
+                "this login was finished before; start again if pages are missing",
+                html! { "A login can be finished once. If Pages are missing, start again." },
+            ),
+        };
+        let finished = code == "used_state";
+        let title = if finished { "This login was finished before" } else { "Your Pages were not linked" };
+        site.dead_end(DeadEnd { status: StatusCode::BAD_REQUEST, code, message, title, words, way: Way::StartAgain })
+    }
+}
+
+fn no_session(site: &Site<'_>, allow_new: bool) -> Answer {
+    site.dead_end(DeadEnd {
+        status: StatusCode::BAD_REQUEST,
+        code: "no_session",
+        message: "this browser did not start the login, or its session is over; start again",
+        title: "Your Pages were not linked",
+        words: html! { "This browser did not begin the login, or took longer than the login link allows." },
+        way: if allow_new { Way::StartAgain } else { Way::NewLink },
+    })
+}
+
+fn too_many(site: &Site<'_>, refused: Refused) -> Answer {
+    let seconds = refused.retry_after.as_secs().max(1);
+    if refused.first {
+        let limit = refused.limit.words();
+        tracing::warn!(limit, "login: refused by the limit on {limit}; the next is taken in {seconds} s");
+    }
+    let minutes = seconds.div_ceil(60);
+    let mut answer = site.dead_end(DeadEnd {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "too_many",
+        message: "too many logins for the moment; start again later",
+        title: "Please try again later",
+        words: html! { "Too many logins came at once. Try again in " (minutes) " minute" @if minutes != 1 { "s" } "." },
+        way: Way::StartAgain,
+    });
+    answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    answer
+}
+
+/// The dialog sent no code.
+fn no_code(site: &Site<'_>, callback: Callback) -> Answer {
+    let title = "Nothing was linked";
+    let (code, message, words): (_, _, Markup) = match callback {
+        Callback::Failed { message, .. } => {
+            let text = format!("Facebook ended the login: {message}. Start again");
+            let words = html! { "Facebook ended the login." @if !message.is_empty() { " It says: " (message) } };
+            ("dialog_failed", text, words)
+        }
+        Callback::Malformed { what } => ("malformed", what.to_owned(), html! { "Facebook's answer was not complete." }),
+        Callback::Code { .. } | Callback::Cancelled { .. } => {
+            let text = "the login was cancelled; nothing was linked. Start again and choose the pages to link";
+            let words = html! {
+                "You left Facebook's window without choosing Pages. Pages that were linked before stay linked."
+            };
+            ("cancelled", text.to_owned(), words)
+        }
+    };
+    let status = StatusCode::BAD_REQUEST;
+    site.dead_end(DeadEnd { status, code, message: &message, title, words, way: Way::StartAgain })
+}
+
+/// The login that the state belongs to. The state is used up.
+async fn check(
+    context: &Context,
+    setup: &Setup,
+    request: &Request<Incoming>,
+    conn: &Conn,
+    callback: &Callback,
+) -> Result<Begun, Refusal> {
+    let state = match callback {
+        Callback::Code { state, .. } | Callback::Cancelled { state, .. } | Callback::Failed { state, .. } => state,
+        Callback::Malformed { .. } => return Err(Refusal::Malformed),
+    };
+    let (begun, claims) = begun(context, setup, request, state)?;
+    let now = MonoTime::now();
+    let admitted = if begun.newcomer {
+        let client = address::of_client(conn.peer(), request.headers(), &setup.config.http.trusted_proxies);
+        let session = &setup.config.session;
+        let caps = NewUsers { in_total: session.max_new_users, per_address: session.max_new_users_per_address };
+        context.logins.limits().take_newcomer(client, caps, now)
+    } else {
+        context.logins.limits().take_user(claims.user, now)
+    };
+    admitted.map_err(Refusal::TooMany)?;
+    let until = claims.issued.plus(STATE_LIFETIME * 2);
+    match context.store.use_state(claims.nonce, until).await {
+        Ok(true) => Ok(begun),
+        Ok(false) => Err(Refusal::UsedState),
+        Err(error) => Err(Refusal::Away(error)),
+    }
+}
+
+/// The session that the state is bound to, among those that the browser sends.
+fn begun(
+    context: &Context,
+    setup: &Setup,
+    request: &Request<Incoming>,
+    state: &str,
+) -> Result<(Begun, StateClaims), Refusal> {
+    let (mut any_live, mut why) = (false, None);
+    for id in cookies::session_ids(request.headers()) {
+        let live = context.store.session(id).map_err(Refusal::Away)?;
+        any_live |= live.is_some();
+        match (setup.states.verify(state, secret_hash(id), WallTime::now()), live) {
+            (Ok(claims), _) if claims.newcomer && setup.config.session.allow_new => {
+                let session = Session::fresh(claims.user, None, setup.config.session.ttl).map_err(Refusal::Away)?;
+                return Ok((Begun { session, newcomer: true }, claims));
+            }
+            (Ok(claims), Some(session)) if !claims.newcomer && session.user == claims.user => {
+                return Ok((Begun { session, newcomer: false }, claims));
+            }
+            (Ok(_), _) => {}
+            (Err(error), _) => why = Some(error),
+        }
+    }
+    match why {
+        Some(error) if any_live || setup.config.session.allow_new => {
+            tracing::info!(%error, "login: refused, the state of the callback does not hold ({error})");
+            Err(Refusal::BadState)
+        }
+        _ => Err(Refusal::NoSession),
+    }
+}
+
+/// Links the Pages, in a task that outlives the request. A newcomer's session is stored after the first links: until
+/// then there is no such user.
+fn link_pages(
+    context: &Arc<Context>,
+    login: &Arc<Login>,
+    code: Secret,
+    newcomer: Option<Session>,
+) -> JoinHandle<Result<Linked, LinkError>> {
+    let (context, login) = (context.clone(), login.clone());
+    context.tasks.clone().spawn(async move {
+        let (for_linking, user) = (context.clone(), login.user);
+        let linking = tokio::spawn(async move { crate::services::login::link(&for_linking, user, &code).await });
+        // The panic hook has logged it.
+        let mut outcome = linking.await.unwrap_or(Err(LinkError::BrokeOff));
+        if let (Ok(linked), Some(session)) = (&outcome, newcomer)
+            && !linked.links().is_empty()
+            && let Err(error) = context.store.put_session(&session).await
+        {
+            outcome = Err(error.into());
+        }
+        login.set(match &outcome {
+            Ok(linked) => Stage::Linked(Arc::new(reported(linked))),
+            Err(error) => {
+                tracing::warn!(%error, "login: no Pages were linked ({error}); the person can start again");
+                Stage::Failed(failure(error))
+            }
+        });
+        outcome
+    })
+}
+
+fn reported(linked: &Linked) -> Report {
+    let pages = linked.pages.iter().map(|page| Reported {
+        id: page.id.clone(),
+        name: page.name.clone(),
+        linked: page.refused.is_none(),
+        unlinked: page.refused == Some(crate::services::login::UNLINKED),
+        weak: page.warning.is_some(),
+    });
+    let lost = linked.changes.lost.iter();
+    let lost = lost.map(|lost| Stopped { id: lost.page.clone(), name: lost.name.clone(), why: lost.why });
+    Report {
+        pages: pages.collect(),
+        lost: lost.collect(),
+        missing_permissions: linked.missing_permissions.clone(),
+        incomplete: !linked.incomplete.is_empty(),
+    }
+}
+
+fn failure(error: &LinkError) -> Failure {
+    match error {
+        LinkError::Graph(e) if e.kind == GraphErrorKind::CodeSpent => Failure::CodeSpent,
+        LinkError::Ended => Failure::Ended,
+        e if e.is_transient() => Failure::Away,
+        _ => Failure::Refused,
+    }
+}
+
+/// The page for a person, with everything that is known by `until`.
+async fn html_answer(context: &Arc<Context>, site: &Site<'_>, login: &Arc<Login>, until: Instant) -> Answer {
+    let tested = context.clone();
+    context.tasks.spawn(async move { self_test(&tested).await });
+    if timeout_at(until, login.ended()).await.is_ok()
+        && let Stage::Linked(report) = login.stage()
+    {
+        let links = report.links(login.user);
+        login_report::wait_for_objects(context, &links, until).await;
+    }
+    login_result::page(context, site, login)
+}
+
+/// The JSON for a program, within the budget.
+async fn json_answer(
+    context: &Context,
+    setup: &Setup,
+    site: &Site<'_>,
+    login: &Login,
+    task: JoinHandle<Result<Linked, LinkError>>,
+    deadline: Instant,
+) -> Answer {
+    let Ok(joined) = timeout_at(deadline - FOR_THE_REPORT, task).await else { return still_working(login) };
+    let linked = match joined.unwrap_or(Err(LinkError::BrokeOff)) {
+        Ok(linked) => linked,
+        Err(error) => return login_result::failed(site, failure(&error), &format!("{error}; start again")),
+    };
+    let links = linked.links();
+    let (webhook_test, first) =
+        tokio::join!(self_test(context), login_report::wait_for_objects(context, &links, deadline));
+    let mut answer = login_report::json(login, &linked, first, webhook_test);
+    if !links.is_empty() {
+        let note = LinkedAs { user: login.user, label: login.label.clone() };
+        cookies::set_linked_as(&mut answer, setup, &note);
+    }
+    answer
+}
+
+fn still_working(login: &Login) -> Answer {
+    let text = "Facebook answers slowly. The login goes on by itself; the pages appear when it is done";
+    let value = json!({
+        "user_uuid": login.user, "status": "pending", "message": text,
+        "pages": {"data": [], "paging": {}}, "webhook_test": {"status": "pending"}, "polling_test": [],
+    });
+    responses::json(StatusCode::ACCEPTED, &value)
+}
+
+/// Posts a signed test delivery, about no page, to the own public address: the way that Meta will come.
+async fn self_test(context: &Context) -> Value {
+    match round_trip(context).await {
+        Ok(()) => json!({"status": "success"}),
+        Err(message) => {
+            tracing::warn!(
+                error = message,
+                "webhook: the round trip to the own address failed ({message}); changes arrive with the poll until \
+                 the address can be reached"
+            );
+            json!({"status": "error", "message": message})
+        }
+    }
+}
+
+async fn round_trip(context: &Context) -> Result<(), String> {
+    let setup = context.setup();
+    let body = json!({"object": "page", "entry": [{"id": "0", "time": WallTime::now().0 / 1000,
+        "changes": [{"field": "name", "value": "round trip"}]}]})
+    .to_string();
+    let signature = sign_sha256(body.as_bytes(), &setup.config.facebook.app_secret);
+    let client = crate::http_client::client(SELF_TEST, &setup.trust);
+    let client = client.build().map_err(|_| "no client could be made")?;
+    let request = client
+        .post(setup.config.webhook_url())
+        .header("content-type", "application/json")
+        .header("x-hub-signature-256", signature)
+        .body(body);
+    match timeout(SELF_TEST, request.send()).await {
+        Ok(Ok(answer)) if answer.status() == 200 => Ok(()),
+        Ok(Ok(answer)) => Err(format!("the webhook address answers {}", answer.status().as_u16())),
+        Ok(Err(error)) => Err(format!("the webhook address cannot be reached: {}", error.without_url())),
+        Err(_) => Err("the webhook address does not answer in time".into()),
+    }
+}

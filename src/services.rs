@@ -1,0 +1,8 @@
+//! From a request, or a file, to the store: logins, imports, exports, and people to forget.
+
+pub mod export;
+pub mod import;
+pub mod login;
+pub mod login_progress;
+pub mod purge;
+pub mod token_trial;

@@ -1,0 +1,194 @@
+//! Taking links out, to keep or to move: a file of JSON lines whose tokens are sealed, with the store key or with a
+//! passphrase. [`import`](crate::services::import) reads it back.
+//!
+//! The first line says how the rest is sealed:
+//! `{"schema":"pagesyncd/export/1","sealed_with":"store-key"|"passphrase","kdf"?:{…},"check":"…"}`. Each further line
+//! is a link (`{"user","page_id","facebook_user_id"?,"name"?,"sealed_token","linked_at","granted_at"?}`) or a login
+//! (`{"user","account","name"?,"sealed_token","granted","expires_at"?,"logged_in_at"}`). Times are in milliseconds; an
+//! import tells by them which of two tokens is the newer. A passphrase becomes a key by Argon2id with
+//! the parameters that the first line names; `check` tells a wrong key or passphrase before anything is imported.
+
+use std::sync::Arc;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::core::model::{AppUserId, LinkKey, Secret, UserId};
+use crate::random;
+use crate::store::Store;
+use crate::store::records::{account_context, link_context};
+use crate::store::seal::Keyring;
+
+/// The first line's `schema`.
+pub const SCHEMA: &str = "pagesyncd/export/1";
+const CHECK: &[u8] = b"pagesyncd export check";
+
+/// Argon2id's parameters, as the second choice of RFC 9106 section 4 recommends where memory is scarce: 64 MiB, three
+/// passes, four lanes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kdf {
+    name: String,
+    salt: String,
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+}
+
+/// The first line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Head {
+    schema: String,
+    sealed_with: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kdf: Option<Kdf>,
+    check: String,
+}
+
+/// Why an export cannot be written or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExportError {
+    /// The passphrase is too short to protect anything.
+    #[error("the passphrase is shorter than 12 characters; choose a longer one")]
+    WeakPassphrase,
+    /// The file is sealed with a passphrase and none was given.
+    #[error("the file is sealed with a passphrase; name the file that holds it with --passphrase-file")]
+    NoPassphrase,
+    /// The key or passphrase is another one.
+    #[error("the file was sealed with another {0}")]
+    WrongKey(&'static str),
+    /// The first line is not what an export begins with.
+    #[error("the first line is damaged or of a newer version")]
+    Head,
+    /// A record cannot be opened.
+    #[error("{0} cannot be opened; it is damaged")]
+    Record(String),
+    /// The system gave no randomness, or the key cannot be made.
+    #[error("the key cannot be made from the passphrase")]
+    Kdf,
+}
+
+fn derive(passphrase: &Secret, kdf: &Kdf) -> Result<Keyring, ExportError> {
+    let bounds = kdf.name == "argon2id" && kdf.memory_kib <= 1 << 20 && kdf.passes <= 16 && kdf.lanes <= 16;
+    let salt = STANDARD_NO_PAD.decode(&kdf.salt).map_err(|_| ExportError::Head)?;
+    if !bounds {
+        return Err(ExportError::Head);
+    }
+    let params = Params::new(kdf.memory_kib, kdf.passes, kdf.lanes, Some(32)).map_err(|_| ExportError::Kdf)?;
+    let mut key = Zeroizing::new([0u8; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.expose().as_bytes(), &salt, key.as_mut())
+        .map_err(|_| ExportError::Kdf)?;
+    Ok(Keyring::new(*key, Vec::new()))
+}
+
+fn fresh_kdf() -> Result<Kdf, ExportError> {
+    let salt = STANDARD_NO_PAD.encode(random::secret::<16>().map_err(|_| ExportError::Kdf)?);
+    Ok(Kdf { name: "argon2id".into(), salt, memory_kib: 64 << 10, passes: 3, lanes: 4 })
+}
+
+/// Writes every link and login, a line each, sealed with the passphrase or, without one, with the store key.
+///
+/// # Errors
+/// [`ExportError`].
+pub fn write(store: &Store, passphrase: Option<&Secret>) -> Result<Vec<u8>, ExportError> {
+    let (keyring, kdf) = match passphrase {
+        None => (store.keyring(), None),
+        Some(passphrase) if passphrase.expose().chars().count() < 12 => return Err(ExportError::WeakPassphrase),
+        Some(passphrase) => {
+            let kdf = fresh_kdf()?;
+            (Arc::new(derive(passphrase, &kdf)?), Some(kdf))
+        }
+    };
+    let seal = |context: &[u8], plain: &[u8]| STANDARD_NO_PAD.encode(keyring.seal(context, plain));
+    let sealed_with = if kdf.is_some() { "passphrase" } else { "store-key" }.to_owned();
+    let head = Head { schema: SCHEMA.into(), sealed_with, kdf, check: seal(CHECK, CHECK) };
+    let mut lines = vec![json!(head)];
+    for key in store.links() {
+        let link = store.link(&key).map_err(|_| ExportError::Record(format!("the token of link {key}")))?;
+        let Some(link) = link else { continue };
+        let sealed = seal(&link_context(&key), link.token.expose().as_bytes());
+        let mut line = json!({"user": key.user, "page_id": key.page, "sealed_token": sealed});
+        line["linked_at"] = json!(link.record.linked_at);
+        if let Some(granted_at) = link.record.granted_at {
+            line["granted_at"] = json!(granted_at);
+        }
+        if let Some(person) = &link.record.facebook_user {
+            line["facebook_user_id"] = json!(person);
+        }
+        if let Some(name) = &link.record.name {
+            line["name"] = json!(name);
+        }
+        lines.push(line);
+    }
+    for (user, person) in store.accounts() {
+        let Some((record, Some(token))) = store.account(user, &person) else { continue };
+        let sealed = seal(&account_context(user, &person), token.expose().as_bytes());
+        let mut line = json!({"user": user, "account": person, "sealed_token": sealed, "granted": record.granted});
+        line["logged_in_at"] = json!(record.logged_in_at);
+        if let Some(name) = &record.name {
+            line["name"] = json!(name);
+        }
+        if let Some(expires_at) = record.expires_at {
+            line["expires_at"] = json!(expires_at);
+        }
+        lines.push(line);
+    }
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    Ok(text.into_bytes())
+}
+
+/// Opens the tokens of an export.
+pub struct Opener {
+    keyring: Arc<Keyring>,
+}
+
+impl Opener {
+    /// What the file's first line asks for; `None` when it is no export but a plain import.
+    ///
+    /// # Errors
+    /// [`ExportError`]: a wrong key or passphrase, or none.
+    pub fn from_head(
+        first_line: &[u8],
+        store_key: impl FnOnce() -> Arc<Keyring>,
+        passphrase: Option<&Secret>,
+    ) -> Result<Option<Opener>, ExportError> {
+        let value: serde_json::Value = match serde_json::from_slice(first_line) {
+            Ok(value) => value,
+            Err(_) => return Ok(None),
+        };
+        if value.get("schema").is_none() {
+            return Ok(None);
+        }
+        let head: Head = serde_json::from_value(value).map_err(|_| ExportError::Head)?;
+        if head.schema != SCHEMA {
+            return Err(ExportError::Head);
+        }
+        let (keyring, what) = match &head.kdf {
+            None => (store_key(), "store key"),
+            Some(kdf) => (Arc::new(derive(passphrase.ok_or(ExportError::NoPassphrase)?, kdf)?), "passphrase"),
+        };
+        let check = STANDARD_NO_PAD.decode(&head.check).map_err(|_| ExportError::Head)?;
+        keyring.open(CHECK, &check).map_err(|_| ExportError::WrongKey(what))?;
+        Ok(Some(Opener { keyring }))
+    }
+
+    /// The token of a link.
+    pub fn link_token(&self, link: &LinkKey, sealed: &str) -> Option<Secret> {
+        self.open(&link_context(link), sealed)
+    }
+
+    /// The token of a login.
+    pub fn account_token(&self, user: UserId, person: &AppUserId, sealed: &str) -> Option<Secret> {
+        self.open(&account_context(user, person), sealed)
+    }
+
+    fn open(&self, context: &[u8], sealed: &str) -> Option<Secret> {
+        let sealed = STANDARD_NO_PAD.decode(sealed).ok()?;
+        let plain = self.keyring.open(context, &sealed).ok()?;
+        String::from_utf8(plain.to_vec()).ok().map(Secret::new)
+    }
+}

@@ -1,0 +1,3 @@
+//! Where the data of objects comes from, one module for each source.
+
+pub mod facebook;

@@ -1,0 +1,7 @@
+//! Facebook Pages: the client of the Graph API, logins, what Meta sends, and the page data of an object.
+
+pub(crate) mod delivery;
+pub mod graph;
+pub mod oauth;
+pub mod page_data;
+pub mod signature;

@@ -1,0 +1,362 @@
+//! The one gate in front of Graph, shared by every client and kept across reloads.
+//!
+//! It holds two things: the [`Throttle`] (may this be called at all, and when), and a number of slots (how many calls
+//! are under way at once). While blocked, callers get an answer at once instead of a place in a queue, so that nothing
+//! piles up behind an hour-long block. For slots they do queue, in two lines: prompt work first, but after eight of
+//! those one of the background line, so that the poll is delayed and never starved.
+//!
+//! A slot travels through the queue as a value that gives itself back when dropped. So a caller who stops waiting,
+//! even in the moment in which the slot is handed over, leaks nothing. The number of slots may change at any time;
+//! when it shrinks, calls under way finish first.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use super::error::ThrottleScope;
+use super::throttle::{Admission, Held, Priority, Throttle};
+use super::usage::Usage;
+use crate::core::model::{AppUserId, MonoTime, PageId};
+
+/// So many prompt calls in a row, then one of the background line.
+const PROMPT_RUN: u32 = 8;
+
+/// What the gate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GateStatus {
+    /// Calls under way.
+    pub in_flight: usize,
+    /// How many may be.
+    pub max_in_flight: usize,
+    /// Prompt calls that wait for a slot.
+    pub waiting_prompt: usize,
+    /// Background calls that wait for a slot.
+    pub waiting_background: usize,
+    /// The app's usage as Meta last gave it, in percent; 0 when it is below the mark from which it matters.
+    pub app_usage_percent: u32,
+    /// Seconds until the app may call again, while it may not.
+    pub app_blocked_secs: Option<u64>,
+    /// Pages that may not be called now.
+    pub pages_blocked: usize,
+    /// People in whose name nothing may be called now.
+    pub people_blocked: usize,
+}
+
+#[derive(Debug)]
+struct Slots {
+    max: usize,
+    taken: usize,
+    prompt: VecDeque<oneshot::Sender<Permit>>,
+    background: VecDeque<oneshot::Sender<Permit>>,
+    run: u32,
+}
+
+/// The gate.
+#[derive(Debug)]
+pub struct Gate {
+    slots: Mutex<Slots>,
+    throttle: Mutex<Throttle>,
+    start: Instant,
+}
+
+/// The right to make one call. Dropping it lets the next in.
+#[derive(Debug)]
+pub struct Permit {
+    gate: Arc<Gate>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut slots = lock(&self.gate.slots);
+        slots.taken -= 1;
+        self.gate.hand_out(slots);
+    }
+}
+
+/// What is behind the locks is plain counting that no panic leaves half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gate {
+    /// A gate with so many slots (at least one).
+    pub fn new(max_in_flight: usize) -> Arc<Gate> {
+        let slots =
+            Slots { max: max_in_flight.max(1), taken: 0, prompt: VecDeque::new(), background: VecDeque::new(), run: 0 };
+        Arc::new(Gate { slots: Mutex::new(slots), throttle: Mutex::default(), start: Instant::now() })
+    }
+
+    /// Changes the number of slots, from now on.
+    pub fn set_max_in_flight(self: &Arc<Self>, max: usize) {
+        let mut slots = lock(&self.slots);
+        slots.max = max.max(1);
+        self.hand_out(slots);
+    }
+
+    /// Waits for the right to call. The page is the one that the call is charged to.
+    ///
+    /// # Errors
+    /// [`Held`] while the app or the page is blocked, or paced so much that waiting makes no sense.
+    pub async fn enter(self: &Arc<Self>, page: Option<&PageId>, priority: Priority) -> Result<Permit, Held> {
+        self.enter_for(page, None, priority).await
+    }
+
+    /// The same, for a call in this person's name.
+    ///
+    /// # Errors
+    /// As there, and while the person is blocked.
+    pub async fn enter_for(
+        self: &Arc<Self>,
+        page: Option<&PageId>,
+        person: Option<&AppUserId>,
+        priority: Priority,
+    ) -> Result<Permit, Held> {
+        let held = |throttle: &Throttle| person.and_then(|person| throttle.held_person(person, self.now()));
+        let admission = {
+            let mut throttle = lock(&self.throttle);
+            held(&throttle).map_or_else(|| throttle.admit(page, priority, self.now()), Admission::Refused)
+        };
+        match admission {
+            Admission::Refused(held) => return Err(held),
+            Admission::After(wait) if !wait.is_zero() => sleep(wait).await,
+            Admission::After(_) => {}
+        }
+        let permit = self.slot(priority).await;
+        // Graph may have refused others while this one waited.
+        let held = {
+            let throttle = lock(&self.throttle);
+            held(&throttle).or_else(|| throttle.held(page, self.now()))
+        };
+        match held {
+            Some(held) => Err(held),
+            None => Ok(permit),
+        }
+    }
+
+    /// An answer came, with these headers; `good` when it was no error.
+    pub fn observe(&self, page: Option<&PageId>, usage: &Usage, good: bool) {
+        lock(&self.throttle).observe(page, usage, good, self.now());
+    }
+
+    /// Graph refused a call; answers how long to leave the scope alone. `hint` is what Graph said.
+    pub fn refused(&self, scope: ThrottleScope, page: Option<&PageId>, hint: Option<Duration>) -> Duration {
+        lock(&self.throttle).refused(scope, page, hint, self.now())
+    }
+
+    /// Graph refused a call because of the person in whose name it was made; answers how long to leave them alone.
+    pub fn refused_person(&self, person: &AppUserId, hint: Option<Duration>) -> Duration {
+        lock(&self.throttle).refused_person(person, hint, self.now())
+    }
+
+    /// What stands at the gate.
+    pub fn status(&self) -> GateStatus {
+        let now = self.now();
+        let slots = lock(&self.slots);
+        let throttle = lock(&self.throttle);
+        let waiting = |line: &VecDeque<oneshot::Sender<Permit>>| line.iter().filter(|w| !w.is_closed()).count();
+        GateStatus {
+            in_flight: slots.taken,
+            max_in_flight: slots.max,
+            waiting_prompt: waiting(&slots.prompt),
+            waiting_background: waiting(&slots.background),
+            app_usage_percent: throttle.app_percent(now),
+            app_blocked_secs: throttle.held(None, now).map(|held| held.retry_after.as_secs().max(1)),
+            pages_blocked: throttle.pages_blocked(now),
+            people_blocked: throttle.people_blocked(now),
+        }
+    }
+
+    /// Time that no clock change moves.
+    fn now(&self) -> MonoTime {
+        MonoTime(self.start.elapsed().as_millis() as u64)
+    }
+
+    async fn slot(self: &Arc<Self>, priority: Priority) -> Permit {
+        loop {
+            let receiver = {
+                let mut slots = lock(&self.slots);
+                if slots.taken < slots.max {
+                    slots.taken += 1;
+                    return Permit { gate: self.clone() };
+                }
+                let (sender, receiver) = oneshot::channel();
+                match priority {
+                    Priority::Prompt => slots.prompt.push_back(sender),
+                    Priority::Background => slots.background.push_back(sender),
+                }
+                receiver
+            };
+            if let Ok(permit) = receiver.await {
+                return permit;
+            }
+        }
+    }
+
+    /// Gives free slots to those who wait. The guard is let go before any permit changes hands, since one that nobody
+    /// takes is dropped and comes back here.
+    fn hand_out(self: &Arc<Self>, mut slots: MutexGuard<'_, Slots>) {
+        let mut served = Vec::new();
+        while slots.taken < slots.max {
+            let Some(next) = slots.next() else { break };
+            slots.taken += 1;
+            served.push(next);
+        }
+        drop(slots);
+        for waiter in served {
+            // Refused: it is dropped, and with it the slot returns.
+            let _ = waiter.send(Permit { gate: self.clone() });
+        }
+    }
+}
+
+impl Slots {
+    /// The next in line who still waits.
+    fn next(&mut self) -> Option<oneshot::Sender<Permit>> {
+        loop {
+            let background_turn = self.run >= PROMPT_RUN && !self.background.is_empty();
+            let next = if background_turn { None } else { self.prompt.pop_front() };
+            let (next, run) = match next {
+                Some(next) => (next, self.run + 1),
+                None => (self.background.pop_front()?, 0),
+            };
+            if !next.is_closed() {
+                self.run = run;
+                return Some(next);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use tokio::task::yield_now;
+
+    async fn complete() {
+        for _ in 0..50 {
+            yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_the_slots_are_under_way() {
+        let gate = Gate::new(2);
+        let first = gate.enter(None, Priority::Prompt).await.unwrap();
+        let _second = gate.enter(None, Priority::Prompt).await.unwrap();
+        let third = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.enter(None, Priority::Background).await.unwrap() }
+        });
+        complete().await;
+        let status = gate.status();
+        assert_eq!((status.in_flight, status.waiting_background, third.is_finished()), (2, 1, false));
+        drop(first);
+        let _third = third.await.unwrap();
+        assert_eq!(gate.status().in_flight, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn prompt_goes_first_and_background_is_not_starved() {
+        let gate = Gate::new(1);
+        let held = gate.enter(None, Priority::Prompt).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for (priority, count) in [(Priority::Background, 3), (Priority::Prompt, 12)] {
+            for _ in 0..count {
+                let (gate, order) = (gate.clone(), order.clone());
+                tasks.push(tokio::spawn(async move {
+                    let permit = gate.enter(None, priority).await.unwrap();
+                    lock(&order).push(priority);
+                    drop(permit);
+                }));
+            }
+            complete().await;
+        }
+        drop(held);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let order = lock(&order);
+        assert_eq!(order[..8], [Priority::Prompt; 8]);
+        assert_eq!(order[8], Priority::Background);
+        assert_eq!(order[9..13], [Priority::Prompt; 4]);
+        assert_eq!(order[13..], [Priority::Background; 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_gives_up_leaks_no_slot() {
+        let gate = Gate::new(1);
+        let held = gate.enter(None, Priority::Prompt).await.unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..1000 {
+            let gate = gate.clone();
+            waiting.push(tokio::spawn(async move { gate.enter(None, Priority::Prompt).await.map(drop) }));
+        }
+        complete().await;
+        assert_eq!(gate.status().waiting_prompt, 1000);
+        for task in waiting {
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+        // Handed over and abandoned in the same moment.
+        let mut late = Box::pin(gate.enter(None, Priority::Prompt));
+        assert!(late.as_mut().now_or_never().is_none());
+        drop(held);
+        drop(late);
+        assert_eq!(gate.status().in_flight, 0);
+        assert!(gate.enter(None, Priority::Background).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_number_of_slots_changes_while_running() {
+        let gate = Gate::new(1);
+        let first = gate.enter(None, Priority::Prompt).await.unwrap();
+        let second = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.enter(None, Priority::Prompt).await.unwrap() }
+        });
+        complete().await;
+        gate.set_max_in_flight(2);
+        let second = second.await.unwrap();
+        gate.set_max_in_flight(0);
+        drop(first);
+        let status = gate.status();
+        assert_eq!((status.max_in_flight, status.in_flight), (1, 1));
+        drop(second);
+        assert!(gate.enter(None, Priority::Prompt).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_block_answers_at_once_and_reaches_those_who_wait() {
+        let gate = Gate::new(1);
+        let held = gate.enter(None, Priority::Prompt).await.unwrap();
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.enter(None, Priority::Prompt).await.map(drop) }
+        });
+        complete().await;
+        let time = gate.refused(ThrottleScope::App, None, Some(Duration::from_secs(90)));
+        drop(held);
+        assert_eq!(waiting.await.unwrap().unwrap_err().scope, ThrottleScope::App);
+        assert!(gate.enter(None, Priority::Prompt).await.is_err());
+        assert_eq!(gate.status().app_blocked_secs, Some(90));
+        tokio::time::advance(time).await;
+        assert!(gate.enter(None, Priority::Prompt).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pacing_makes_callers_wait() {
+        let gate = Gate::new(4);
+        gate.observe(None, &Usage { app: Some(83), page: None }, true);
+        let start = Instant::now();
+        for _ in 0..3 {
+            drop(gate.enter(None, Priority::Prompt).await.unwrap());
+        }
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,508 @@
+//! What must hold of the project as a whole, seen from its text: pure modules stay pure, modules below know nothing of
+//! those above, and what is written down for people (README, man page, units) names everything that the program has.
+//! Nothing here starts a daemon.
+//!
+//! The man page is generated: `PAGESYNCD_UPDATE=1 cargo test --test architecture` writes it anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every file below a folder, or the file itself.
+fn files(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    entries.flat_map(|entry| files(&entry.expect("an entry").path())).collect()
+}
+
+/// The Rust files of a module: `src/NAME.rs` and all below `src/NAME/`, tests beside them left out.
+fn module(name: &str) -> Vec<PathBuf> {
+    let base = root().join("src").join(name);
+    let mut found: Vec<PathBuf> = [base.with_extension("rs"), base].into_iter().filter(|p| p.exists()).collect();
+    found = found.iter().flat_map(|path| files(path)).collect();
+    found.retain(|path| path.extension().is_some_and(|e| e == "rs") && !is_test(path));
+    assert!(!found.is_empty(), "there is no module {name}");
+    found
+}
+
+/// A file of tests: `tests.rs`, or one below a folder `tests`.
+fn is_test(path: &Path) -> bool {
+    path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests")
+}
+
+/// The code of a file: without comments, and without the tests at its end.
+fn code(path: &Path) -> Vec<(usize, String)> {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let lines = text.lines().enumerate().take_while(|(_, line)| line.trim() != "mod tests {");
+    let without_comment = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+    lines.map(|(n, line)| (n + 1, without_comment(line))).collect()
+}
+
+/// Does `line` name `word` as a whole path segment or identifier?
+fn names(line: &str, word: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back().is_some_and(part);
+        let after = line[at + word.len()..].chars().next().is_some_and(part);
+        !before && !after
+    })
+}
+
+fn offences(modules: &[&str], forbidden: &[&str]) -> Vec<String> {
+    let paths = modules.iter().flat_map(|name| module(name));
+    let lines = paths.flat_map(|path| code(&path).into_iter().map(move |(n, line)| (path.clone(), n, line)));
+    let hits = lines.flat_map(|(path, n, line)| {
+        let words = forbidden.iter().filter(|word| names(&line, word));
+        words.map(|word| format!("{}:{n} names {word}", path.display())).collect::<Vec<_>>()
+    });
+    hits.collect()
+}
+
+const PURE: &[&str] = &[
+    "core",
+    "config/diff",
+    "sources/facebook/page_data",
+    "sources/facebook/graph/error",
+    "sources/facebook/graph/throttle",
+    "sources/facebook/graph/usage",
+    "sources/facebook/graph/scrub",
+    "sources/facebook/graph/json",
+];
+
+#[test]
+fn pure_modules_use_no_runtime_no_network_no_disk_and_no_clock() {
+    let engines = ["tokio", "ractor", "hyper", "reqwest", "sled", "s3", "rand", "std::fs", "std::net", "std::thread"];
+    let clocks = ["WallTime::now", "Instant::now", "SystemTime", "OffsetDateTime::now_utc"];
+    let found = offences(PURE, &[&engines[..], &clocks[..]].concat());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn modules_below_know_nothing_of_those_above() {
+    let above = ["crate::actors", "crate::http", "crate::cli", "crate::context", "crate::services", "crate::sandbox"];
+    let below = [
+        "store",
+        "sources",
+        "spaces",
+        "events",
+        "config",
+        "metrics",
+        "telemetry",
+        "kept_config",
+        "http_client",
+        "random",
+    ];
+    let found = offences(&[&below[..], PURE].concat(), &above);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    let found = offences(
+        PURE,
+        &["crate::store", "crate::spaces", "crate::sources::facebook::graph::transport", "crate::metrics"],
+    );
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_search_for_offences_finds_them() {
+    assert!(names("let at = WallTime::now();", "WallTime::now"));
+    assert!(names("use tokio::time;", "tokio"));
+    assert!(!names("let tokio_like = 1;", "tokio"));
+    assert!(!offences(&["actors"], &["tokio", "ractor"]).is_empty());
+}
+
+/// What the program calls its own: every text between double quotes in a source file.
+fn quoted(source: &str) -> Vec<String> {
+    source.lines().flat_map(|line| line.split('"').skip(1).step_by(2).map(str::to_owned)).collect()
+}
+
+/// The texts of `wanted` that `text` does not hold.
+fn missing<'a>(text: &str, wanted: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut missing: Vec<String> = wanted.into_iter().filter(|w| !text.contains(w)).map(str::to_owned).collect();
+    missing.dedup();
+    missing
+}
+
+/// The components that log messages begin with, as README.md explains them.
+const COMPONENTS: &[&str] = &[
+    "actor",
+    "cleanup",
+    "config",
+    "deletion",
+    "graph",
+    "http",
+    "log",
+    "login",
+    "notify",
+    "page",
+    "panic",
+    "process",
+    "purge",
+    "run",
+    "spaces",
+    "store",
+    "subscription",
+    "systemd",
+    "tls",
+    "watchdog",
+    "webhook",
+];
+
+/// The arguments of each log statement in a file, with the number of the line that it begins on.
+fn log_statements(source: &str) -> Vec<(usize, &str)> {
+    let macros = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
+    let starts = macros.iter().flat_map(|name| source.match_indices(name).map(|(at, _)| (at, at + name.len())));
+    let starts = starts.filter(|(at, _)| {
+        let line = source[..*at].rsplit('\n').next().unwrap_or_default();
+        !line.contains("//") && !line.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+    });
+    let number = |at: usize| source[..at].matches('\n').count() + 1;
+    let mut found: Vec<_> = starts.map(|(at, open)| (number(at), arguments_from(&source[open..]))).collect();
+    found.sort_unstable_by_key(|(number, _)| *number);
+    found
+}
+
+/// The text up to the parenthesis that closes an open one.
+fn arguments_from(text: &str) -> &str {
+    let (mut depth, mut quoted, mut escaped) = (1, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return &text[..at];
+        }
+    }
+    text
+}
+
+/// The literal that is a log statement's message: the first one that is an argument by itself.
+fn message(arguments: &str) -> Option<&str> {
+    let (mut depth, mut quoted, mut escaped, mut before, mut start) = (0, false, false, ',', None);
+    for (at, c) in arguments.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' if quoted => {
+                quoted = false;
+                if let Some(start) = start {
+                    return Some(&arguments[start..at]);
+                }
+            }
+            '"' => (quoted, start) = (true, (depth == 0 && before == ',').then_some(at + 1)),
+            '(' | '[' | '{' if !quoted => depth += 1,
+            ')' | ']' | '}' if !quoted => depth -= 1,
+            _ => {}
+        }
+        if !quoted && !c.is_whitespace() {
+            before = c;
+        }
+    }
+    None
+}
+
+/// Does a message name its component, and what the component had to do with, in front?
+fn names_its_component(message: &str) -> bool {
+    let end = message.find([' ', ':']).unwrap_or(message.len());
+    let (component, rest) = message.split_at(end);
+    // A component that varies has its name in a variable `component`.
+    let known = COMPONENTS.contains(&component) || component == "{component}";
+    let rest = rest.strip_prefix(" [").map_or(Some(rest), |subject| subject.split_once(']').map(|(_, rest)| rest));
+    known && rest.is_some_and(|rest| rest.starts_with(": ") && rest.len() > 2)
+}
+
+#[test]
+fn log_messages_name_their_component() {
+    let sources = files(&root().join("src"));
+    let sources = sources.iter().filter(|p| p.extension().is_some_and(|e| e == "rs") && !p.ends_with("tests.rs"));
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for path in sources {
+        let text = fs::read_to_string(path).expect("a source");
+        let text = text.split("\nmod tests {").next().unwrap_or_default();
+        for (number, arguments) in log_statements(text) {
+            count += 1;
+            let message = message(arguments).unwrap_or("(no literal)");
+            if !names_its_component(message) {
+                wrong.push(format!("{}:{number}: {message}", path.display()));
+            }
+        }
+    }
+    assert!(count > 80, "{count} log statements");
+    assert!(wrong.is_empty(), "messages without `component: ` or `component [subject]: `:\n{}", wrong.join("\n"));
+    let readme = read("README.md");
+    let lacking =
+        missing(&readme, COMPONENTS.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().iter().map(String::as_str));
+    assert!(lacking.is_empty(), "README.md does not explain {lacking:?}");
+}
+
+#[test]
+fn the_search_for_log_messages_finds_them() {
+    let source = "tracing::warn!(a = \"x\", b = f(\"y\"), \"page [{a}]: lost (\\\"{b}\\\"), \\\n next\", 7);\n\
+                  // info!(\"no\")\ninfo!(%error, error);";
+    let found: Vec<_> = log_statements(source).into_iter().map(|(n, arguments)| (n, message(arguments))).collect();
+    assert_eq!(found, [(1, Some("page [{a}]: lost (\\\"{b}\\\"), \\\n next")), (4, None)]);
+    for good in ["page: gone", "page [{link}]: gone", "{component}: gone", "page [{a}/{b}]: gone"] {
+        assert!(names_its_component(good), "{good}");
+    }
+    for bad in ["the page is gone", "pages: gone", "page [{link}] gone", "page: ", "{}: gone", "Page: gone"] {
+        assert!(!names_its_component(bad), "{bad}");
+    }
+}
+
+#[test]
+fn the_readme_has_every_key_with_its_default() {
+    let readme = read("README.md");
+    let example: toml::Table = read("config.toml.example").parse().expect("the example is TOML");
+    let mut count = 0;
+    for (section, keys) in &example {
+        for (leaf, value) in keys.as_table().expect("a section") {
+            count += 1;
+            let key = format!("| `{section}.{leaf}` | ");
+            let row = readme.lines().find_map(|line| line.strip_prefix(&key));
+            let row = row.unwrap_or_else(|| panic!("README.md has no row for {section}.{leaf}"));
+            let default = match value {
+                toml::Value::String(text) if text.is_empty() => "none".to_owned(),
+                toml::Value::String(text) if text == "…" => "required".to_owned(),
+                toml::Value::String(text) => format!("`{text}`"),
+                toml::Value::Table(_) => "required".to_owned(),
+                toml::Value::Array(list) if list.is_empty() => "none".to_owned(),
+                toml::Value::Array(_) => continue,
+                other => format!("`{other}`"),
+            };
+            assert!(row.starts_with(&format!("{default} | ")), "README.md, {section}.{leaf}: its default is {default}");
+        }
+    }
+    assert!(count > 30, "the example has all keys");
+}
+
+#[test]
+fn readme_and_man_page_name_every_environment_variable() {
+    let shape = |word: &String| word.contains('_') && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    let variables: Vec<String> = quoted(&read("src/config/keys.rs")).into_iter().filter(shape).collect();
+    assert!(variables.len() >= 11, "{variables:?}");
+    for document in ["README.md", "man/sections.roff", "config.toml.example"] {
+        let lacking = missing(&read(document), variables.iter().map(String::as_str));
+        assert!(lacking.is_empty(), "{document} lacks {lacking:?}");
+    }
+}
+
+#[test]
+fn the_readme_has_every_metric_route_and_health() {
+    let readme = read("README.md");
+    let metrics = read("src/metrics.rs");
+    let registered: Vec<String> =
+        metrics.split("r.register(").skip(1).map(|call| format!("`pagesyncd_{}", quoted(call)[0])).collect();
+    assert!(registered.len() >= 16, "{registered:?}");
+    let public = read("src/http/routes/public.rs");
+    let routes: Vec<String> = public.lines().filter(|l| l.contains(", Route::")).flat_map(quoted).collect();
+    assert!(routes.len() >= 8, "{routes:?}");
+    let admin = read("src/http/routes/admin.rs");
+    let table = admin.lines().filter(|line| line.starts_with("//! | `"));
+    let admin: Vec<String> =
+        table.flat_map(|line| line.split('`').skip(1).step_by(2).take(2).map(str::to_owned)).collect();
+    let admin: Vec<String> = admin.into_iter().filter(|text| text.starts_with('/')).collect();
+    assert!(admin.len() >= 6, "{admin:?}");
+    let health = read("src/core/health.rs");
+    let words = health.split("pub fn word(self)").nth(1).and_then(|rest| rest.split("pub fn reason").next());
+    let healths: Vec<String> =
+        quoted(words.expect("the words")).into_iter().chain(["active".into(), "throttled".into()]).collect();
+    let healths: Vec<String> = healths.iter().map(|word| format!("| `{word}` | ")).collect();
+    assert!(healths.len() >= 7, "{healths:?}");
+    for wanted in [registered, routes, admin, healths] {
+        let lacking = missing(&readme, wanted.iter().map(String::as_str));
+        assert!(lacking.is_empty(), "README.md lacks {lacking:?}");
+    }
+}
+
+#[test]
+fn readme_and_man_page_have_every_exit_code() {
+    let exits = read("src/exit.rs");
+    let codes: Vec<String> = exits
+        .lines()
+        .filter_map(|l| l.strip_prefix("pub const ")?.strip_suffix(';')?.split(" = ").nth(1))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(codes.len(), 8, "{codes:?}");
+    let readme = read("README.md");
+    let sentence = readme.split("Exit codes: ").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("exit codes");
+    let man = read("man/sections.roff");
+    for code in codes {
+        assert!(names(sentence, &code), "README.md lacks exit code {code}");
+        assert!(man.contains(&format!("\\fB{code}\\fR\n")), "the man page lacks exit code {code}");
+    }
+}
+
+/// The words of a command in a text for people: without comments, pipes, redirections and what stands before the program.
+fn arguments(line: &str) -> Option<Vec<String>> {
+    let ends = ["#", "<", ">", "|", "&&"];
+    let words = line.split_whitespace().skip_while(|word| !word.ends_with("pagesyncd"));
+    let words: Vec<String> = words.take_while(|word| !ends.contains(word)).map(str::to_owned).collect();
+    (words.len() > 1).then_some(words)
+}
+
+fn understood(words: &[String]) -> Result<(), String> {
+    pagesyncd::cli::command().try_get_matches_from(words).map(drop).map_err(|e| format!("{}: {e}", words.join(" ")))
+}
+
+#[test]
+fn commands_in_the_readme_are_understood() {
+    let readme = read("README.md");
+    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines = blocks.flat_map(str::lines).filter(|line| !line.starts_with("cargo ") && !line.starts_with("install "));
+    let lines = lines.filter(|line| !line.starts_with("system") && !line.starts_with("tar "));
+    let commands: Vec<Vec<String>> = lines.flat_map(|line| line.split(" | ")).filter_map(arguments).collect();
+    assert!(commands.len() >= 6, "{commands:?}");
+    for words in commands {
+        understood(&words).expect("a command of README.md");
+    }
+}
+
+/// Does a command hold all the words of another one?
+fn includes(command: &str, words: &str) -> bool {
+    let command: Vec<&str> = command.split_whitespace().collect();
+    words.split_whitespace().all(|word| command.contains(&word))
+}
+
+#[test]
+fn the_checks_run_the_tests_as_the_readme_says() {
+    let (readme, checks) = (read("README.md"), read(".ci/run"));
+    let command = readme.lines().find(|line| line.starts_with("cargo test")).expect("README.md has the command");
+    assert!(command.contains("--no-fail-fast"), "README.md: `{command}` stops at the first target that fails");
+    let whole = checks.lines().filter(|line| line.contains("cargo test") && !line.contains("--test "));
+    let unlike: Vec<&str> = whole.clone().filter(|line| !includes(line, command)).collect();
+    assert!(whole.count() > 0 && unlike.is_empty(), ".ci/run: {unlike:?}");
+}
+
+#[test]
+fn units_start_the_program_with_flags_that_it_has() {
+    let unit = read("systemd/pagesyncd.service");
+    let starts: Vec<_> = unit.lines().filter_map(|l| l.strip_prefix("ExecStart=")).filter_map(arguments).collect();
+    assert!(!starts.is_empty());
+    for words in starts {
+        understood(&words).expect("ExecStart");
+    }
+    assert!(unit.lines().any(|l| l == "LimitCORE=0"), "a core file would hold keys");
+    let credentials = unit.lines().filter_map(|l| l.strip_prefix("LoadCredential=")?.split(':').next());
+    let lacking = missing(&read("config.toml.example"), credentials);
+    assert!(lacking.is_empty(), "config.toml.example does not name the credentials {lacking:?}");
+}
+
+#[test]
+fn no_text_names_a_folder_of_the_machine_it_was_written_on() {
+    let skipped = ["target", ".git", "tests", "Cargo.lock"];
+    let entries = fs::read_dir(root()).expect("the project").map(|entry| entry.expect("an entry").path());
+    let mut paths: Vec<PathBuf> = entries.filter(|p| !skipped.iter().any(|name| p.ends_with(name))).collect();
+    paths = paths.iter().flat_map(|path| files(path)).collect();
+    assert!(paths.len() > 50, "the project has files");
+    let folders = ["wo\u{72}k", "hom\u{65}", "roo\u{74}", "User\u{73}"].map(|name| format!("/{name}/"));
+    let starts = |text: &str, at: usize| !text[..at].ends_with(|c: char| c.is_alphanumeric() || "._~-}*".contains(c));
+    for path in paths {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        for folder in &folders {
+            let found = text.match_indices(folder.as_str()).any(|(at, _)| starts(&text, at));
+            assert!(!found, "{} names {folder}", path.display());
+        }
+    }
+}
+
+/// The verbs and flags of a build with every feature.
+#[cfg(feature = "sandbox")]
+mod whole {
+    use super::*;
+
+    /// The flags of a verb beside those that every verb has.
+    fn own_flags(verb: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
+        verb.get_arguments().filter(|a| !a.is_global_set() && !matches!(a.get_id().as_str(), "help" | "version"))
+    }
+
+    #[test]
+    fn the_readme_has_every_verb_and_flag() {
+        let readme = read("README.md");
+        let command = pagesyncd::cli::command();
+        for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(readme.contains(&format!("`--{flag}")), "README.md lacks --{flag}");
+        }
+        for verb in command.get_subcommands() {
+            let start = format!("| `{}", verb.get_name());
+            let row = readme.lines().find(|line| line.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("README.md has no row for {}", verb.get_name()));
+            for flag in own_flags(verb).filter_map(clap::Arg::get_long) {
+                assert!(row.contains(&format!("--{flag}")), "README.md, {}: lacks --{flag}", verb.get_name());
+            }
+        }
+    }
+
+    fn escape(text: &str) -> String {
+        text.replace('\\', "\\e").replace('-', "\\-")
+    }
+
+    fn verbs(command: &clap::Command) -> String {
+        let mut page = ".SH VERBS\n".to_owned();
+        for verb in command.get_subcommands() {
+            let usage = own_flags(verb).map(|argument| {
+                let value = argument.get_value_names().and_then(|names| names.first()).map(|name| name.to_string());
+                let takes = argument.get_action().takes_values();
+                let word = match (argument.get_long(), value.filter(|_| takes)) {
+                    (Some(flag), Some(value)) => format!("\\-\\-{} \\fI{}\\fR", escape(flag), escape(&value)),
+                    (Some(flag), None) => format!("\\-\\-{}", escape(flag)),
+                    (None, value) => format!("\\fI{}\\fR", escape(&value.unwrap_or_default())),
+                };
+                if argument.is_required_set() { word } else { format!("[{word}]") }
+            });
+            let usage: String = usage.map(|word| format!(" {word}")).collect();
+            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            page += &format!(".TP\n\\fBpagesyncd {}\\fR{usage}\n{}.\n", verb.get_name(), escape(&about));
+            for argument in own_flags(verb) {
+                let name = argument.get_long().map_or_else(
+                    || format!("\\fI{}\\fR", escape(&argument.get_id().as_str().to_uppercase())),
+                    |flag| format!("\\fB\\-\\-{}\\fR", escape(flag)),
+                );
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let default = argument.get_default_values().first().map(|d| d.to_string_lossy().into_owned());
+                let default = default.filter(|_| argument.get_action().takes_values());
+                let default = default.map(|d| format!(" (default {})", escape(&d))).unwrap_or_default();
+                page += &format!(".RS\n.TP\n{name}\n{}{default}.\n.RE\n", escape(&help));
+            }
+        }
+        page
+    }
+
+    fn man_page() -> String {
+        let command = pagesyncd::cli::command();
+        let man = clap_mangen::Man::new(command.clone()).section("1").manual("pagesyncd");
+        let mut page = Vec::new();
+        let rendered = man
+            .render_title(&mut page)
+            .and_then(|()| man.render_name_section(&mut page))
+            .and_then(|()| man.render_synopsis_section(&mut page))
+            .and_then(|()| man.render_options_section(&mut page));
+        rendered.expect("memory takes it");
+        String::from_utf8(page).expect("text") + &verbs(&command) + &read("man/sections.roff")
+    }
+
+    #[test]
+    fn the_man_page_is_the_programs() {
+        let page = man_page();
+        if std::env::var_os("PAGESYNCD_UPDATE").is_some() {
+            fs::write(root().join("man/pagesyncd.1"), &page).expect("the page is written");
+        }
+        let why =
+            "man/pagesyncd.1 is not what the program says; PAGESYNCD_UPDATE=1 cargo test --test architecture writes it";
+        assert!(read("man/pagesyncd.1") == page, "{why}");
+        assert!(page.contains(concat!("pagesyncd ", env!("CARGO_PKG_VERSION"))), "the page names the version");
+    }
+}
