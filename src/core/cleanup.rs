@@ -35,9 +35,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::disposition::Disposition;
 use crate::core::backoff::Backoff;
 use crate::core::model::{AppUserId, LinkKey, MonoTime, PageId};
-use crate::sources::facebook::graph::GraphErrorKind;
 
 /// After so long nothing is tried any more at Facebook.
 pub const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -122,23 +122,12 @@ pub enum TryEnd {
 }
 
 impl TryEnd {
-    /// What an error of Graph means for a cleanup.
-    pub fn of(kind: &GraphErrorKind, answered: bool) -> TryEnd {
-        match kind {
-            GraphErrorKind::Throttled { retry_after, .. } => TryEnd::Later { hint: *retry_after, unanswered: false },
-            GraphErrorKind::Transient | GraphErrorKind::Misconfigured => {
-                TryEnd::Later { hint: None, unanswered: !answered }
-            }
-            GraphErrorKind::TokenDead { .. }
-            | GraphErrorKind::PermissionMissing
-            | GraphErrorKind::Gone
-            | GraphErrorKind::Blocked
-            | GraphErrorKind::WrongTokenKind
-            | GraphErrorKind::FieldRefused { .. }
-            | GraphErrorKind::Unsupported
-            | GraphErrorKind::TooMuchData
-            | GraphErrorKind::CodeSpent
-            | GraphErrorKind::BadRequest => TryEnd::Never,
+    /// The end of a try that failed so. `answered` says that the other side sent an answer.
+    pub fn of(disposition: Disposition, answered: bool) -> TryEnd {
+        match disposition {
+            Disposition::RateLimited { retry_after } => TryEnd::Later { hint: retry_after, unanswered: false },
+            Disposition::Retry | Disposition::Misconfigured => TryEnd::Later { hint: None, unanswered: !answered },
+            Disposition::Park(_) | Disposition::Rejected => TryEnd::Never,
         }
     }
 }
