@@ -14,8 +14,8 @@
 //! * A handler never waits for the network or the disk. It starts a task and goes on; the answer comes back as a
 //!   message. So a stop, a reload or a panic next door is dealt with at once.
 //! * A handler returns `Err` only to die. Trouble with Graph, Spaces or the store is an outcome, not a failure.
-//! * Mailboxes are unbounded, so senders are bounded: a page that was told that it is due is not told again before it
-//!   looked ([`directory`]); the uploader is sent links, never bodies, and knows each once, and so the notifier's lanes.
+//! * Mailboxes are unbounded, so senders are bounded: a page that was notified that it is due is not notified again before
+//!   it looked ([`registry`]); the uploader is sent links, never bodies, and keeps each once; so does the notifier.
 //!
 //! Stopping follows the flow of the work: the listeners close the door and finish their requests, the pages finish or
 //! abandon their reads, the uploader finishes its writes, the notifier what is on its way, the store makes durable what it has; each step has a limit,

@@ -6,12 +6,12 @@
 //! state; [`WorldServer`] gives it its three faces on loopback addresses and sends its webhooks. Nothing here ever
 //! speaks to the real Facebook or the real Spaces.
 
+pub mod activity;
 pub mod console;
 pub mod daemon;
 pub mod fault;
 pub mod folder;
 pub mod graph;
-pub mod journal;
 pub mod limits;
 pub mod receiver;
 mod sign;

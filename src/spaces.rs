@@ -1,6 +1,6 @@
 //! The object store: a few operations on one private bucket, and what can go wrong with them.
 //!
-//! The rest of the program sees [`ObjectStore`] and [`SpacesError`]. Only [`s3`](self::s3) and [`exchange`] know that the
+//! The rest of the program sees [`ObjectStore`] and [`SpacesError`]. Only [`s3`] and [`exchange`] know that the
 //! store is DigitalOcean Spaces and that rust-s3 signs its requests. Keys are [`ObjectKey`]s, which can name nothing outside their
 //! prefix, and bodies are JSON documents of some kilobytes, sent whole with their length.
 //!

@@ -20,7 +20,7 @@ pub(super) fn line(text: impl Display) -> Result<(), Failure> {
 /// Writes these bytes to standard output.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(super) fn all(bytes: &[u8]) -> Result<(), Failure> {
     seen(write(bytes))
 }

@@ -1,12 +1,11 @@
-//! What the platform's own programs are told: that a page was linked, changed, waits for a person, was unlinked, or that
-//! a deletion is done. Pure: the moment and the ids are arguments.
+//! Events for the platform's own program: a page was linked, changed, waits for a person, was unlinked, or a deletion is
+//! done. Pure: the moment and the ids are arguments.
 //!
-//! An event says *that* something is so and where the object lies; it holds no page data, no token and no name. Whoever
-//! gets one reads the object. [`Event::body`] is the body of the POST, in the form that the Standard Webhooks
-//! specification recommends.
+//! An event has a fact and the key of the object. It holds no page data, no token and no name; its receiver reads the
+//! object. [`Event::body`] is the body of the POST, in the form that the Standard Webhooks specification recommends.
 //!
-//! An event goes in a [`EventKey`]: that of its link, or that of its deletion. Within a key one follows the other in order;
-//! lanes overtake each other. [`event_queue`] says what waits in a key, and what a newer event does to it.
+//! An event has an [`EventKey`]: that of its link, or that of its deletion. Events of one key are sent in order; events
+//! of different keys may overtake each other. [`event_queue`](crate::core::event_queue) merges the events that wait.
 
 use std::collections::BTreeSet;
 

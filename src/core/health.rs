@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A parked link makes no Graph call, since a dead token that is tried again and again gets an app blocked; nothing but
-//! a new link ends that. [`ParkReason::of`] is the one place that says which errors park; all others leave a link as it is.
+//! a new link ends that. A source's disposition says which errors park; all others leave a link
+//! as it is.
 //! What Meta tells of a person (they removed the app) overrules what a call found out; otherwise the first reason
 //! stays, because every later failure only follows from it.
 

@@ -1,6 +1,6 @@
 //! The console: a page in the browser where a newcomer sees the system breathe.
 //!
-//! It shows the world and the daemon side by side, live by server-sent events, and offers the deeds of people, the
+//! It shows the world and the daemon side by side, live by server-sent events, and offers the actions of people, the
 //! faults, and the daemon's death and return. It can do all that without a password, so it serves loopback alone: a
 //! request must name a loopback host (else a web page elsewhere could point its own name here), and a change must come
 //! as JSON from the console's own origin (else any page in the same browser could make it).
@@ -11,8 +11,8 @@
 //! Routes: `GET /`, `/console.css`, and the scripts; `GET /api/state`, `/api/feed`, `/api/pages`, `/api/pages/{id}`,
 //! `/api/events`; `POST /api/{edit,shuffle,fault,calm,person,page,daemon,login}`.
 
+mod actions;
 mod acts;
-mod deeds;
 mod view;
 
 use std::io;
@@ -31,8 +31,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
+use super::activity::{ActivityKind, WorldEvent};
 use super::fault::{Fault, Side};
-use super::journal::{EventKind, WorldEvent};
 use super::wire::{Body, BodyError, Broken, Face, Gate, Handler, collect, full};
 use super::world::World;
 use crate::core::model::{PageId, UserId, WallTime};
@@ -109,9 +109,9 @@ impl Pulse {
 /// The daemon's dependencies: the pointer into its status, the name, and the side whose faults make it fail.
 const NEEDS: [(&str, &str, Option<Side>); 4] = [
     ("/store", "its store", None),
-    ("/graph/fare", "Graph", Some(Side::Graph)),
+    ("/graph/health", "Graph", Some(Side::Graph)),
     ("/spaces", "Spaces", Some(Side::Spaces)),
-    ("/notify", "the receiver of notices", Some(Side::Events)),
+    ("/notify", "the receiver of events", Some(Side::Events)),
 ];
 
 struct Console {
@@ -218,10 +218,10 @@ impl Console {
                     let error =
                         now.pointer(pointer).and_then(|need| need["error"].as_str()).unwrap_or("no cause given");
                     let text = format!("pagesyncd: {name} fails, it tries again by itself: {error}");
-                    self.world.tell(EventKind::Daemon, None, false, text + &self.faults_of(side));
+                    self.world.tell(ActivityKind::Daemon, None, false, text + &self.faults_of(side));
                 }
                 (Some(false), Some(true)) => {
-                    self.world.tell(EventKind::Daemon, None, true, format!("pagesyncd: {name} answers again"));
+                    self.world.tell(ActivityKind::Daemon, None, true, format!("pagesyncd: {name} answers again"));
                 }
                 _ => {}
             }
@@ -253,7 +253,7 @@ impl Console {
                 let body = collect(request.into_body(), BODY_LIMIT).await;
                 let body = body.and_then(|bytes| serde_json::from_slice(&bytes).ok());
                 match body {
-                    Some(body) => answered(self.deed(&path["/api/".len()..], body).await),
+                    Some(body) => answered(self.action(&path["/api/".len()..], body).await),
                     None => error(StatusCode::BAD_REQUEST, "the body is not JSON, or too long"),
                 }
             }

@@ -132,23 +132,23 @@ faults! {
     /// 404 `NoSuchBucket`.
     SpacesNoBucket "spaces_no_bucket" Spaces "The bucket is gone: 404";
     /// Nothing listens.
-    EventsRefused "notices_refused" Events "The receiver is down: connections are refused";
+    EventsRefused "events_refused" Events "The receiver is down: connections are refused";
     /// The connection is reset before an answer.
-    EventsReset "notices_reset" Events "The receiver is down: connections are reset";
+    EventsReset "events_reset" Events "The receiver is down: connections are reset";
     /// The request is taken and never answered.
-    EventsHang "notices_hang" Events "The receiver hangs: takes the notice, never answers";
-    /// The notice is taken and the connection breaks before the answer.
-    EventsLostAnswer "notices_lost_answer" Events "The receiver has it, but the answer is lost";
+    EventsHang "events_hang" Events "The receiver hangs: takes the event, never answers";
+    /// The event is taken and the connection breaks before the answer.
+    EventsLostAnswer "events_lost_answer" Events "The receiver has it, but the answer is lost";
     /// 500.
-    EventsError "notices_error" Events "The receiver is broken: 500";
+    EventsError "events_error" Events "The receiver is broken: 500";
     /// 429 with `Retry-After`.
-    EventsBusy "notices_busy" Events "The receiver is busy: 429 with Retry-After";
+    EventsBusy "events_busy" Events "The receiver is busy: 429 with Retry-After";
     /// 410.
-    EventsGone "notices_gone" Events "The receiver wants no notices any more: 410";
+    EventsGone "events_gone" Events "The receiver wants no events any more: 410";
     /// 422.
-    EventsRejected "notices_rejected" Events "The receiver does not take it: 422";
+    EventsRejected "events_rejected" Events "The receiver does not take it: 422";
     /// 307 to elsewhere.
-    EventsRedirect "notices_redirect" Events "The receiver redirects: 307";
+    EventsRedirect "events_redirect" Events "The receiver redirects: 307";
 }
 
 impl Fault {
@@ -175,8 +175,8 @@ impl Fault {
     /// Does it touch this call when no scope says which? The dialog in the browser is left alone.
     pub(crate) fn touches(self, call: Call) -> bool {
         match self.side() {
-            Side::Graph => !call.is_spaces() && !matches!(call, Call::Dialog | Call::Notice),
-            Side::Events => call == Call::Notice,
+            Side::Graph => !call.is_spaces() && !matches!(call, Call::Dialog | Call::Event),
+            Side::Events => call == Call::Event,
             Side::Spaces => call.is_spaces(),
             Side::Webhooks => false,
         }

@@ -1,4 +1,4 @@
-//! Spaces through rust-s3, which builds and signs each request; [`exchange`](super::exchange) sends it and reads the
+//! Spaces through rust-s3, which builds and signs each request; [`exchange`] sends it and reads the
 //! answer. The traps of rust-s3 that are left, and the answer to each:
 //!
 //! - A `Bucket` holds an HTTP client of its own, which is never used. The client in use is made per endpoint and shared;

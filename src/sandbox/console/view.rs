@@ -13,7 +13,7 @@ use crate::sandbox::world::state::{Page, State, TokenKind};
 
 const ROWS: usize = 25;
 const MOST_ROWS: usize = 200;
-const NOTICES: usize = 30;
+const EVENTS: usize = 30;
 
 /// How an object stands to its page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Console {
                         Side::Graph => "graph",
                         Side::Webhooks => "webhooks",
                         Side::Spaces => "spaces",
-                        Side::Events => "notices",
+                        Side::Events => "events",
                     },
                 };
                 let is_on = on.iter().any(|(f, _)| *f == fault);
@@ -194,7 +194,7 @@ impl Console {
             "differs": acts::differences(setup.as_ref()),
             "last_edit": self.last_edit(&keys),
             "undelivered": self.world.undelivered(),
-            "notices": self.notices(),
+            "events": self.received_events(),
             "violations": self.world.violations(),
             "reads": self.world.calls(Call::ReadPage),
             "puts": self.world.calls(Call::Put),
@@ -204,15 +204,15 @@ impl Console {
         })
     }
 
-    /// The notices that came last, newest first.
-    fn notices(&self) -> Vec<Value> {
+    /// The events that came last, newest first.
+    fn received_events(&self) -> Vec<Value> {
         let page =
             |id: Option<&str>| self.world.look(|s| id.and_then(|id| s.pages.get(id)).map(|p| p.name().to_owned()));
-        let last = self.world.last_notices(NOTICES);
+        let last = self.world.last_events(EVENTS);
         last.iter()
-            .map(|notice| {
-                json!({"id": notice.id, "at": notice.at, "type": notice.word(), "taken": notice.taken,
-                   "page": notice.page(), "name": page(notice.page()), "data": notice.body["data"]})
+            .map(|event| {
+                json!({"id": event.id, "at": event.at, "type": event.word(), "taken": event.taken,
+                   "page": event.page(), "name": page(event.page()), "data": event.body["data"]})
             })
             .collect()
     }

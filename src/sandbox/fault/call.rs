@@ -56,8 +56,8 @@ pub enum Call {
     Delete,
     /// Keys are listed, and anything else asked of a bucket.
     Bucket,
-    /// A notice is posted to the platform's receiver.
-    Notice,
+    /// An event is posted to the platform's receiver.
+    Event,
 }
 
 impl Call {
@@ -89,7 +89,7 @@ impl Call {
             Call::Head => "head",
             Call::Delete => "delete",
             Call::Bucket => "bucket",
-            Call::Notice => "notice",
+            Call::Event => "event",
         }
     }
 
@@ -120,7 +120,7 @@ impl Call {
             Call::Head => "object checked in Spaces",
             Call::Delete => "object deleted from Spaces",
             Call::Bucket => "bucket looked at",
-            Call::Notice => "notice delivered",
+            Call::Event => "event delivered",
         }
     }
 
