@@ -33,8 +33,8 @@
 //!                                            └─ listener × 2–3   public, admin socket, admin on loopback
 //! ```
 //!
-//! [`actors`] describes the supervision, [`core::restart`] its policy. An uploader, notifier or listener that fails again
-//! and again ends the process; a page is restarted without end, and other pages are not affected.
+//! [`actors`] describes the supervision, [`core::restart`] its policy. A page is restarted
+//! without end, and other pages are not affected; any other actor that fails again and again ends the process.
 //!
 //! # Flows
 //!
@@ -54,8 +54,8 @@
 //! [`core::ledger`] explains why no order of events, and no crash in between, loses a change.
 //!
 //! *Poll.* Every link has a slot in the interval, a hash of its name, so that polls are spread evenly. A poll also
-//! repairs the page's webhook subscription and compares the object in Spaces with the last write. Polls that were missed
-//! while the daemon was down are made up for, spread over minutes.
+//! repairs the page's webhook subscription and compares the object in Spaces with the last write. Polls that were
+//! missed while the daemon was down are made up for, spread over minutes.
 //!
 //! *Login.* A session, made by an operator, opens `/facebook/login`; a login link opens a short one, and asks first
 //! if the browser is known for another user. The `state` that goes to the dialog is signed, expires, is bound to the
@@ -67,9 +67,10 @@
 //! login and a deletion, is the newer.
 //!
 //! *Unlink, deauthorize, delete.* A link that is removed takes its token and marks with it and puts a delete into the
-//! outbox. A person who removed the app has their links parked; the links of a person who asks for deletion are removed,
-//! and [`services::purge`] does that for a list. The tasks that are left at Facebook then are [`core::cleanup`]s. The
-//! store's files are rewritten after that, so that removed data cannot be read from them; then a deletion shows as done.
+//! outbox. A person who removed the app has their links parked; the links of a person who asks for deletion are
+//! removed, and [`services::purge`] does that for a list. The tasks that are left at Facebook then are
+//! [`core::cleanup`]s. The store's files are rewritten after that, so that removed data cannot be read from them; then
+//! a deletion shows as done.
 //!
 //! *Failures.* A Graph error has a kind, and the kind decides ([`sources::facebook::graph`]): retry, wait as long as a
 //! limit asks, leave a field out, or park the link until a person links it again ([`core::health`]). While Spaces is
@@ -86,9 +87,9 @@
 //! configuration in force is kept in the store's folder, sealed, so that a crash while the file is broken does not end
 //! the service ([`kept_config`]).
 //!
-//! *Stop.* SIGTERM and SIGINT close the public listener and finish its requests, then reads, then writes, then the store,
-//! each step with a limit, under 15 seconds in all. The rest is pending in the store. A second signal ends the process
-//! at once.
+//! *Stop.* SIGTERM and SIGINT close the public listener and finish its requests, then reads, then writes, then the
+//! store, each step with a limit, under 15 seconds in all. The rest is pending in the store. A second signal ends the
+//! process at once.
 //!
 //! # Modules
 //!

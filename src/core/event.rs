@@ -1,5 +1,5 @@
-//! Events for the platform's own program: a page was linked, changed, waits for a person, was unlinked, or a deletion is
-//! done. Pure: the moment and the ids are arguments.
+//! Events for the platform's own program: a page was linked, changed, waits for a person, was unlinked, or a deletion
+//! is done. Pure: the moment and the ids are arguments.
 //!
 //! An event has a fact and the key of the object. It holds no page data, no token and no name; its receiver reads the
 //! object. [`Event::body`] is the body of the POST, in the form that the Standard Webhooks specification recommends.

@@ -1,11 +1,12 @@
-//! What was asked of the world and what came of it.
+//! The requests to the world and their outcomes.
 //!
 //! The list of requests is a ring of bounded length; the counters beside it never forget. For writes to Spaces the
-//! activity also keeps the evidence that tests live on: how many writes of one key were under way at once, and
+//! activity also keeps the evidence that tests check: how many writes of one key were under way at once, and
 //! whether an object ever went *back* to an older state of its page. The latter is judged against the page's own
 //! history of states: each write is matched with the oldest state that it can be and that is not older than the one
 //! written before it. No such state, though the content is one the page once had, means that an old write overtook
-//! a new one. The matching is greedy from below and so never accuses wrongly, even when a page returns to a former name.
+//! a new one. The matching is greedy from below, so it never reports a violation
+//! wrongly, even when a page returns to a former name.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -32,7 +33,7 @@ pub struct Request {
     pub outcome: String,
 }
 
-/// What kind of thing happened.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivityKind {
@@ -54,7 +55,7 @@ pub enum ActivityKind {
     Daemon,
 }
 
-/// Something that happened, for those who watch.
+/// One entry of the activity, for watchers.
 #[derive(Debug, Clone, Serialize)]
 pub struct WorldEvent {
     /// Counts the events of this world.
@@ -63,13 +64,13 @@ pub struct WorldEvent {
     pub at: WallTime,
     /// Which kind of thing.
     pub kind: ActivityKind,
-    /// In words.
+    /// The text.
     pub text: String,
     /// The page it is about.
     pub page: Option<String>,
     /// The request, when it was one.
     pub call: Option<Call>,
-    /// Did it go well?
+    /// Did it succeed?
     pub ok: bool,
 }
 

@@ -1,7 +1,7 @@
-//! The console: a page in the browser where a newcomer sees the system breathe.
+//! The console: a page in the browser that shows the system at work.
 //!
-//! It shows the world and the daemon side by side, live by server-sent events, and offers the actions of people, the
-//! faults, and the daemon's death and return. It can do all that without a password, so it serves loopback alone: a
+//! It shows the world and the daemon side by side, live by server-sent events, and offers the actions of persons, the
+//! faults, and killing and starting the daemon. It needs no password, so it serves loopback only: a
 //! request must name a loopback host (else a web page elsewhere could point its own name here), and a change must come
 //! as JSON from the console's own origin (else any page in the same browser could make it).
 //!
@@ -70,7 +70,7 @@ pub enum DaemonState {
     },
 }
 
-/// What the console may do to the daemon. The `sandbox` verb supplies it; failures are words for the person.
+/// What the console may do to the daemon. The `sandbox` verb supplies it; failures are texts for the person.
 pub trait DaemonControl: Send + Sync {
     /// Does it run?
     fn state(&self) -> DaemonState;
@@ -88,7 +88,7 @@ pub trait DaemonControl: Send + Sync {
     fn sync(&self, page: PageId) -> BoxFuture<'_, Result<(), String>>;
 }
 
-/// What the daemon last said of itself.
+/// The daemon's last answers about its state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Pulse {
     daemon: Value,
@@ -179,7 +179,7 @@ pub async fn serve(addr: SocketAddr, world: World, control: Arc<dyn DaemonContro
     Ok(Running { addr: face.addr, face, pulse: Mutex::new(Some(pulse)) })
 }
 
-/// What a route answers: JSON, or words for a person with a status.
+/// The answer of a route: JSON, or a text for a person with a status.
 type Answer = Result<Value, (StatusCode, String)>;
 
 fn bad(words: impl ToString) -> (StatusCode, String) {
@@ -228,7 +228,7 @@ impl Console {
         }
     }
 
-    /// The faults of this side that are on, as words behind a cause.
+    /// The faults of this side that are on, as text to append to a cause.
     fn faults_of(&self, side: Option<Side>) -> String {
         let on = self.world.faults().into_iter().map(|(fault, _)| fault);
         let titles: Vec<String> = on.filter(|fault| Some(fault.side()) == side).map(Fault::title).collect();
@@ -307,7 +307,7 @@ impl Watcher {
         tokio::select! {
             event = self.events.recv() => match event {
                 Ok(first) => {
-                    // What comes within one blink of the eye is one message.
+                    // Events that arrive within this time become one message.
                     tokio::time::sleep(Duration::from_millis(40)).await;
                     let mut batch = vec![first];
                     while batch.len() < EVENTS_AT_ONCE && let Ok(event) = self.events.try_recv() {
@@ -330,8 +330,8 @@ impl Watcher {
     }
 }
 
-/// `localhost` or a loopback address, with or without a port. Another name can resolve to this machine, at the
-/// wish of its owner, so none is taken for its looks.
+/// `localhost` or a loopback address, with or without a port. No other name is accepted: its owner could make it
+/// resolve to this machine.
 fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
     if authority.as_str().contains('@') {

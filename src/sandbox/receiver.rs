@@ -1,9 +1,9 @@
-//! The platform's own program, as far as events go: it takes them at `POST /events`, verifies each as the Standard
-//! Webhooks specification has it, by code of its own, and remembers what it took.
+//! The receiver of events: it accepts them at `POST /events`, verifies each by the Standard Webhooks specification,
+//! with code of its own, and records it.
 //!
-//! What no daemon may send counts as a violation of the world: a signature that none of the receiver's secrets makes, the
-//! same id with another content, a request where a redirect led. A timestamp that is off by more than five minutes is
-//! refused like a wrong signature, and is the clock's fault.
+//! These count as violations: a signature with none of the receiver's secrets, the same id with another content, a
+//! request to the target of a redirect. A timestamp that is off by more than five minutes is refused like a wrong
+//! signature, but is the clock's fault.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -33,10 +33,10 @@ const KEPT: usize = 20_000;
 /// How far a timestamp may be off, in seconds.
 const TOLERANCE: u64 = 5 * 60;
 const OFF: &str = "its timestamp is off";
-/// What `Retry-After` says while the receiver is busy, in seconds.
+/// The `Retry-After` while the receiver is busy, in seconds.
 pub const RETRY_AFTER: u64 = 3;
 
-/// An event that was taken, or refused by a fault.
+/// An event that was accepted, or refused by a fault.
 #[derive(Debug, Clone, Serialize)]
 pub struct Received {
     /// When.
@@ -89,7 +89,7 @@ impl World {
         self.lock().receiver.received.iter().cloned().collect()
     }
 
-    /// The events that were taken, oldest first, each once however often it came.
+    /// The accepted events, oldest first, each once.
     pub fn events_taken(&self) -> Vec<Received> {
         let mut seen = BTreeSet::new();
         let mut taken = self.event_attempts();
@@ -164,7 +164,7 @@ async fn answer(world: &World, request: Request<Incoming>) -> Result<Response<Bo
         world.remember(event, true);
         return Ok(plain(204));
     };
-    // A receiver whose answer is lost has the event all the same.
+    // A receiver whose answer is lost has the event.
     world.remember(event, *fault == Fault::EventsLostAnswer);
     match fault {
         Fault::EventsHang => std::future::pending().await,
@@ -190,7 +190,7 @@ fn with(mut answer: Response<Body>, name: &'static str, value: &str) -> Response
     answer
 }
 
-/// The event, if it is signed as it must be.
+/// The event, if its signature is right.
 fn read(world: &World, headers: &HeaderMap, bytes: Bytes) -> Result<Received, &'static str> {
     let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty());
     let id = header("webhook-id").ok_or("it has no webhook-id")?;

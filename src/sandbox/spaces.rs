@@ -1,14 +1,14 @@
-//! The S3 face: objects as files under a folder, signatures really checked.
+//! The local S3: objects as files under a folder, with signatures checked.
 //!
-//! The store itself is s3s over its file system backend, path style. This face stands before it: it lets faults strike,
-//! and keeps the evidence the store ignores (the ACL header, the content type, how many writes of one object were under
-//! way at once, and whether an object went back in time; see [`super::activity`]).
+//! The store itself is s3s over its file system backend, path style. This server wraps it: it applies faults,
+//! and records what the store ignores (the ACL header, the content type, how many writes of one object were under
+//! way at once, and whether an object went back to an older state; see [`super::activity`]).
 //!
-//! The store remembers an object's ETag in a file beside the bucket. So that an object edited by hand in the folder does
-//! not keep its former ETag, that memory is dropped when it is older than the object; the store then counts anew.
+//! The store remembers an object's ETag in a file beside the bucket. So that an object edited by hand in the folder
+//! does not keep its former ETag, that memory is dropped when it is older than the object; the store then counts anew.
 //!
-//! The store knows no versions. Asked about them it says so, after it checked the signature; the face then answers in
-//! its place from what it [remembers](self::versions).
+//! The store has no versions. It refuses requests for them after it checked the signature; the wrapper then answers
+//! from its own [record](self::versions).
 
 mod versions;
 
@@ -109,7 +109,7 @@ impl Objects {
         self.path(key).is_some_and(|path| std::fs::remove_file(path).is_ok())
     }
 
-    /// A write that somebody gave up waiting for arrives after all.
+    /// A write arrives after its sender gave up.
     pub fn land(&self, key: &str, body: &[u8]) -> bool {
         let Some(path) = self.path(key) else { return false };
         let folder = path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok());
@@ -176,7 +176,7 @@ impl Objects {
     }
 }
 
-/// The face before the store.
+/// The wrapper around the store.
 struct Spaces {
     world: World,
     objects: Objects,

@@ -1,8 +1,8 @@
-//! Facebook speaks first: webhooks, and the two callbacks with a signed request.
+//! What Facebook sends: webhooks, and the two callbacks with a signed request.
 //!
-//! Notices wait in a queue of the world. The sender takes what is there, makes one delivery of it, and tries until the
-//! callback answers 200, at growing intervals, for as long as the real one would seem to a test. Deliveries overtake
-//! each other: each retries on its own. While webhooks are faulted they are doubled, reversed, kept back or lost.
+//! Changes wait in a queue of the world. The sender makes one delivery of all that wait and retries it until the
+//! callback answers 200, at growing intervals and for a limited time. Each delivery is retried on its own, so they may
+//! overtake each other. Faults double, reverse, delay or drop deliveries.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// One thing to tell.
+/// One change to report.
 #[derive(Debug, Clone)]
 pub(crate) struct WebhookChange {
     object: Object,
@@ -86,7 +86,7 @@ pub enum CallbackError {
     /// There is no such person or page.
     #[error(transparent)]
     Nobody(#[from] EditError),
-    /// The app has not said where to.
+    /// The app has set no address.
     #[error("the app has no address for this callback yet")]
     NoAddress,
     /// The daemon could not be reached, or its answer could not be read.
@@ -154,7 +154,7 @@ impl World {
     }
 }
 
-/// Sends what the world has to tell, until stopped.
+/// Sends the world's changes, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     loop {
@@ -178,7 +178,7 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
     tasks.wait().await;
 }
 
-/// Takes what waits and makes letters of it: each with how many changes it tells of, two alike when doubled.
+/// Makes deliveries of the changes that wait: each with its number of changes, two alike when doubled.
 fn deliveries(world: &World) -> Vec<(usize, Vec<Letter>)> {
     let mut inner = world.lock();
     let inner = &mut *inner;

@@ -1,9 +1,9 @@
 //! The state of the world behind one lock, and what may be done to it.
 //!
-//! A [`World`] is a handle: clones share the one world. The faces (Graph, Spaces, the sender of webhooks, the console)
-//! hold the lock only for as long as a look or a change takes, never across an await. Everything a test or a person
-//! may do to the world is a method here or in `edit`; what happens is told to watchers as [`WorldEvent`]s and
-//! noted in the activity.
+//! A [`World`] is a handle: clones share the one world. The servers (Graph, Spaces, the sender of webhooks, the
+//! console) hold the lock only for as long as a look or a change takes, never across an await. Everything a test or a
+//! person may do to the world is a method here or in `edit`; every change is sent to watchers as a [`WorldEvent`] and
+//! recorded in the activity.
 
 mod edit;
 mod names;
@@ -210,7 +210,7 @@ impl World {
         self.faults_changed(format!("on: {}", fault.title()), false);
     }
 
-    /// All is well again.
+    /// Switches all faults off.
     pub fn clear_faults(&self) {
         self.lock().switches.clear_all();
         self.faults_changed("all faults off".into(), true);
@@ -260,7 +260,7 @@ impl World {
         self.lock().latency = latency;
     }
 
-    /// What `estimated_time_to_regain_access` says while throttled, in minutes. One at first.
+    /// The `estimated_time_to_regain_access` while throttled, in minutes. One at first.
     pub fn set_regain_minutes(&self, minutes: u32) {
         self.lock().regain_minutes = minutes;
     }
@@ -275,7 +275,7 @@ impl World {
         self.lock().keys = keys.into_iter().collect();
     }
 
-    // The activity.
+    // Activity.
 
     pub(crate) fn note(&self, call: Call, method: &str, path: &str, page: Option<&str>, outcome: &str) {
         let at = WallTime::now();
@@ -284,7 +284,7 @@ impl World {
         self.lock().activity.note(request, page);
         let kind = match call {
             Call::Dialog => ActivityKind::Login,
-            // The receiver says more of it than a title can.
+            // The receiver reports it with more detail.
             Call::Event => return,
             call if call.is_spaces() => ActivityKind::Spaces,
             _ => ActivityKind::Graph,
@@ -343,13 +343,13 @@ impl World {
         Inside(self.clone(), side)
     }
 
-    /// What no daemon may do and this one did: two writes of an object at once, an object that went back to an older
+    /// Violations by the daemon: two writes of an object at once, an object that went back to an older
     /// state of its page, a public ACL, a wrong content type.
     pub fn violations(&self) -> Vec<String> {
         self.lock().activity.violations()
     }
 
-    /// The stored objects, once Spaces has its face.
+    /// The stored objects, once the Spaces server is set up.
     pub fn objects(&self) -> Option<&Objects> {
         self.0.objects.get()
     }
@@ -435,7 +435,7 @@ fn person(id: &str, name: &str) -> Person {
     }
 }
 
-/// The people of every sandbox. The first runs all pages, the second shares the first three pages, the third may only
+/// The persons of every sandbox. The first runs all pages, the second shares the first three pages, the third may only
 /// look at the figures of one, the fourth has none.
 const PEOPLE: &[(&str, &str)] = &[
     ("2210000000000101", "Ada Winter"),

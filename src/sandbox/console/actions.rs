@@ -1,4 +1,4 @@
-//! What the console does when a button is pressed.
+//! The actions behind the console's buttons.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The acts of persons and the changes to pages: their effect and the moment at which pagesyncd finds out, shown before
-//! the button is pressed. Also the settings of this daemon that differ from production.
+//! The actions of persons and the changes to pages: their effect and the moment at which pagesyncd finds out, shown
+//! before the button is pressed. Also the settings of this daemon that differ from production.
 
 use std::time::Duration;
 

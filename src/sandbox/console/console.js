@@ -60,7 +60,7 @@ function connect() {
 }
 
 // The scroll position is kept too. The content above it arrives step by step, so the position is set again until it
-// fits or somebody scrolls.
+// fits or the person scrolls.
 function keepScroll() {
   const wanted = { y: address.number('y'), panel: address.number('panel') };
   history.scrollRestoration = 'manual';

@@ -11,7 +11,7 @@ const stale = (name, value) => { const says = JSON.stringify(value); if (known[n
 let choose = () => {};
 export function onSelect(work) { choose = work; onChoose(work); }
 
-// Tabs. On a wide window the pages stand beside the panels, and their tab is not shown.
+// Tabs. On a wide window the pages are beside the panels, and their tab is not shown.
 
 const tabs = [...document.querySelectorAll('#tabs [role=tab]')];
 const narrow = window.matchMedia('(max-width: 960px)');
@@ -51,7 +51,7 @@ function count(tab, number, words) {
   badge.dataset.standing = number ? 'behind' : 'none';
 }
 
-// Faults. The ones for newcomers stand first.
+// Faults. The ones to try first come first.
 
 const common = ['spaces_refused', 'spaces_slow_down', 'graph_reset', 'graph_slow', 'throttle_app', 'webhooks_duplicated', 'webhooks_lost'];
 const sides = { common: 'Try these first', graph: 'Graph', webhooks: 'Webhooks', spaces: 'Spaces', events: 'Receiver of events', codes: 'Graph answers with an error' };
@@ -111,7 +111,7 @@ export function showEvents(events, status) {
   }));
 }
 
-// Persons and their acts. Each act names its effect and the moment at which pagesyncd finds out.
+// Persons and their actions. Each action names its effect and the moment at which pagesyncd finds out.
 
 let persons = [], acts = [];
 export function showPersons(state) {

@@ -1,8 +1,8 @@
-//! The kinds of request the world can tell apart.
+//! The kinds of request that the world distinguishes.
 
 use serde::{Deserialize, Serialize};
 
-/// A request by what it is for, whichever face it came to.
+/// A request by its purpose, at any of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
@@ -61,7 +61,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// The word for it in the log.
+    /// Its name in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Call::Dialog => "dialog",
@@ -93,7 +93,7 @@ impl Call {
         }
     }
 
-    /// What happened, for a person: the request when all went well.
+    /// A description of the successful request, for people.
     pub fn title(self) -> &'static str {
         match self {
             Call::Dialog => "login dialog",

@@ -116,7 +116,7 @@ fn managed(state: &State, ask: &Ask) -> Result<(String, String), GraphError> {
 pub(crate) fn read_subscribed(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
     let state = &world.lock().state;
     let (page, _) = managed(state, ask)?;
-    // Another app of the person's stands first: who looks at any app looks at the wrong one.
+    // Another app of the person comes first, so a client that takes the first app takes the wrong one.
     let other = json!({"category": "Business", "link": "https://other.example/", "name": "Some other app",
                        "id": "1999999999999999", "subscribed_fields": ["feed", "name"]});
     let mut data = vec![other];

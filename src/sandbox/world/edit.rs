@@ -1,5 +1,5 @@
-//! What people do on Facebook: edit pages, change passwords, remove apps, lose roles. Each action has the consequences it
-//! has there, for tokens and for webhooks.
+//! Actions of persons on Facebook: edit pages, change passwords, remove apps, lose roles. Each has the same effect on
+//! tokens and webhooks as there.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub enum EditError {
     NoField(String),
 }
 
-/// The webhook field that tells of a node's field, if one does.
+/// The webhook field that reports changes of a node's field, if there is one.
 pub(crate) fn webhook_field(node_field: &str) -> Option<&'static str> {
     const SAME: &[&str] = &[
         "affiliation",
@@ -119,7 +119,7 @@ impl World {
         count
     }
 
-    /// Tells the app that a person took back permissions, for these pages or as a whole, where it asked to be told.
+    /// Reports to the app that a person took back permissions, for these pages or as a whole, if it is subscribed.
     fn tell_revoked(&self, person: &str, permissions: impl IntoIterator<Item = String>, pages: &BTreeSet<String>) {
         for permission in permissions {
             let told = self.look(|s| s.app.permissions.as_ref().is_some_and(|app| app.fields.contains(&permission)));
@@ -260,7 +260,7 @@ impl World {
         Ok(count)
     }
 
-    /// Facebook forgets the page's subscription without a word.
+    /// Facebook forgets the page's subscription silently.
     pub fn drop_subscription(&self, page: &str) -> Result<(), EditError> {
         self.page_name(page)?;
         if let Some(page) = self.lock().state.pages.get_mut(page) {
@@ -270,7 +270,7 @@ impl World {
         Ok(())
     }
 
-    /// Facebook forgets the app's subscription without a word.
+    /// Facebook forgets the app's subscription silently.
     pub fn drop_app_subscription(&self) {
         self.lock().state.app.subscription = None;
         self.tell(ActivityKind::Edit, None, true, "the app was silently unsubscribed");
