@@ -1,12 +1,12 @@
 //! Events for the platform's own programs: a page was linked, changed, waits for a person, or was unlinked; a deletion
 //! is done. Pure: the moment and the ids are arguments.
 //!
-//! An event says *that* something is so and where the object lies; it holds no page data, no token and no name. Whoever
-//! gets one reads the object. [`Event::body`] is the body of the POST, in the form that the Standard Webhooks
-//! specification recommends.
+//! An event names its subject and the object; it holds no page data, no token and no name. A receiver reads the object.
+//! [`Event::body`] is the body of the POST, in the form that the Standard Webhooks specification recommends.
 //!
-//! An event goes in a [`EventKey`]: that of its link, or that of its deletion. Within a key one follows the other in order;
-//! lanes overtake each other. [`event_queue`] says what waits in a key, and what a newer event does to it.
+//! Each event has an [`EventKey`]: its link, or its deletion. Events with one key are delivered in order; events with
+//! different keys overtake each other. [`event_queue`](crate::core::event_queue) has the rules for the events that wait
+//! with one key.
 
 use std::collections::BTreeSet;
 

@@ -1,33 +1,33 @@
-//! What waits in one key, oldest first, and what a newer event does to it. Pure.
+//! The events that wait with one key, oldest first, and the effect of a newer event on them. Pure.
 //!
 //! # Newest only, where the older adds nothing
 //!
-//! | newer | what it does to what waits |
+//! | newer | its effect on the waiting events |
 //! |---|---|
-//! | `page.updated` | is merged into the `page.updated` that waits: both field lists, the newer moment |
+//! | `page.updated` | is merged into the waiting `page.updated`: both field lists, the newer moment |
 //! | `page.needs_relink` | replaces the waiting one |
-//! | `page.linked` | replaces the waiting one; a waiting `page.needs_relink` is healed and goes |
-//! | `page.unlinked` | everything that waits goes |
+//! | `page.linked` | replaces the waiting one; a waiting `page.needs_relink` is removed |
+//! | `page.unlinked` | all waiting events are removed |
 //!
-//! None of these looks past a `page.unlinked`: what happened before the link went belongs to another life of it. A
-//! receiver that gets what is left knows in the end what it would have known from all of it, and a test holds that.
+//! None of these rules reaches across a `page.unlinked`: the events before it belong to an earlier link. A receiver of the
+//! remaining events knows in the end as much as a receiver of all events, and a test holds that.
 //!
 //! # The bound
 //!
-//! After the last `page.unlinked` there is at most one of each other kind, and the merging keeps it so: three. With the
-//! `page.unlinked` before them four, and one more that was on its way when the others came: five, whatever the receiver
-//! does, for months. A key that is not of a link holds one. So what waits is bounded by the number of links that ever
-//! were, and of deletions.
+//! After the last `page.unlinked` at most one event of each other kind waits: three. The `page.unlinked` before them makes
+//! four, and an event that was being delivered when the others came makes five, however long the receiver is away. The
+//! key of a deletion holds one event. So the number of waiting events is bounded by the links that ever existed and by the
+//! deletions.
 //!
 //! # Ids
 //!
-//! The receiver drops what it had before, by its id. So one that was never sent may change and keep its id; one that is
-//! on its way never changes; and one that was sent without a good answer may have been taken all the same: when it
-//! changes, it gets a new id. After a start nobody knows what was sent, so all count as sent.
+//! The receiver drops an event whose id it has seen. So an event that was never sent may change and keep its id. An event
+//! that is being delivered never changes. An event that was sent without a good answer may have arrived: when it changes,
+//! it gets a new id. After a start it is unknown which events were sent, so all count as sent.
 
 use super::event::{Event, EventKind, MOST_FIELDS};
 
-/// What must be put to disk.
+/// A write to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventStep {
     /// Write this event under this number.

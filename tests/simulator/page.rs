@@ -105,8 +105,8 @@ impl World {
         let link = page.link;
         match message {
             PageMsg::Told => {
-                let told = self.directory.get_mut(&link).map(|p| std::mem::take(&mut p.told)).unwrap_or_default();
-                for cause in told {
+                let causes = self.directory.get_mut(&link).map(|p| std::mem::take(&mut p.causes)).unwrap_or_default();
+                for cause in causes {
                     if self.pending_mark(instance).is_none() {
                         self.step_page(instance, Input::Woke);
                         continue;
