@@ -278,7 +278,7 @@ fn event(value: &[u8]) {
     }
 }
 
-/// The bytes of a journal file.
+/// The bytes of a backup log.
 pub fn journal_bytes(bytes: &[u8]) {
     backup_log::withstands(bytes);
 }
