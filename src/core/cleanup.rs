@@ -30,7 +30,7 @@
 //!
 //! An answer that will not change (a dead token, a lost permission, a page that is gone) ends a cleanup: nothing more can
 //! be done with that token. So does [`GIVE_UP`] of trying, at Facebook. A delete in Spaces is never given up: a deletion
-//! is told as done when it ends.
+//! is reported as done when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -45,7 +45,7 @@ const RETRY: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::fr
 /// Cleanups under way at a time.
 const AT_ONCE: usize = 4;
 
-/// Something left to do. There is one of each at most: a newer one takes the place of the older.
+/// Something left to do. There is one of each at most: a newer one replaces the older.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cleanup {
     /// End the page's webhook subscription.
@@ -95,7 +95,7 @@ impl Cleanup {
 pub struct StandingCleanup {
     /// Which.
     pub cleanup: Cleanup,
-    /// Told apart from an earlier one in the same place.
+    /// Distinguishes it from an earlier one with the same key.
     pub seq: u64,
     /// It was overtaken by a linking.
     pub void: bool,
@@ -135,7 +135,7 @@ impl TryEnd {
 /// What is to be done now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CleanupStep {
-    /// Try the cleanup with this number, and tell how it [`TryEnd`].
+    /// Try the cleanup with this number, and report its [`TryEnd`].
     Try(Cleanup, u64),
     /// Take it from the list: it is over.
     Close(Cleanup, u64, CleanupEnd),
@@ -232,7 +232,7 @@ impl CleanupQueue {
         })
     }
 
-    /// When [`CleanupQueue::next`] may have something; `None` when only the end of what is under way can tell.
+    /// When [`CleanupQueue::next`] may have something; `None` when that depends on the end of a try.
     pub fn wake_at(&self) -> Option<MonoTime> {
         self.due.first().filter(|_| self.busy < AT_ONCE).map(|(at, _)| *at)
     }

@@ -1,4 +1,4 @@
-//! How a link fares, in words for people and for dashboards. Pure: the moment is an argument.
+//! A link's health: its word for dashboards, and its reason and remedy for a person. Pure: the moment is an argument.
 //!
 //! ```text
 //!            ┌── throttled (until) ──┐   passes by itself, never stored
@@ -13,10 +13,9 @@
 //! ```
 //!
 //! A parked link makes no Graph call, since a dead token that is tried again and again gets an app blocked; nothing but
-//! a new link ends that. A source's disposition says which errors park; all others leave a link
-//! as it is.
-//! What Meta tells of a person (they removed the app) overrules what a call found out; otherwise the first reason
-//! stays, because every later failure only follows from it.
+//! a new link ends that. A source's errors park a link through [`Disposition::Park`] alone; all others leave it as it is.
+//! A report of Meta (the person removed the app) overrules the result of a call. Otherwise the first reason stays,
+//! because later failures follow from it.
 
 use std::time::Duration;
 
@@ -87,8 +86,8 @@ pub enum Evidence {
     Failed(Disposition),
     /// A check found this out.
     Found(ParkReason),
-    /// Meta told it, whatever was found out before.
-    Told(ParkReason),
+    /// Meta reported it, whatever a call found before.
+    Reported(ParkReason),
     /// The page was linked again.
     Linked,
 }
@@ -112,7 +111,7 @@ impl ParkReason {
         }
     }
 
-    /// What happened, in one line for a person.
+    /// The cause, in one sentence for a person.
     pub fn reason(self) -> &'static str {
         match self {
             ParkReason::Expired => "the login expired",
@@ -132,7 +131,7 @@ impl ParkReason {
         }
     }
 
-    /// What to do, in one line for a person.
+    /// The remedy, in one sentence for a person.
     pub fn remedy(self) -> &'static str {
         match self {
             ParkReason::Expired | ParkReason::PasswordChanged => "the person logs in again and ticks the page",
@@ -192,8 +191,8 @@ impl Health {
             (Evidence::Linked, _) => Health::Active,
             (Evidence::Failed(disposition), _) => disposition.park_reason().map_or_else(|| self.clone(), first),
             (Evidence::Found(why), _) => first(why),
-            (Evidence::Told(why), Health::Parked(parked)) if parked.why == why => self.clone(),
-            (Evidence::Told(why), _) => Health::parked(why, now),
+            (Evidence::Reported(why), Health::Parked(parked)) if parked.why == why => self.clone(),
+            (Evidence::Reported(why), _) => Health::parked(why, now),
         }
     }
 
@@ -255,10 +254,10 @@ mod tests {
         assert_eq!(parked.after(Evidence::Failed(gone), later), parked);
         assert_eq!(parked.after(Evidence::Found(ParkReason::RoleLost), later), parked);
         assert_eq!(parked.after(Evidence::Failed(Disposition::Retry), later), parked);
-        let told = parked.after(Evidence::Told(ParkReason::AppRemoved), later);
-        assert_eq!(told, Health::parked(ParkReason::AppRemoved, later));
-        assert_eq!(told.after(Evidence::Told(ParkReason::AppRemoved), later.plus(EXPIRING)), told);
-        assert_eq!(told.after(Evidence::Linked, later), Health::Active);
+        let reported = parked.after(Evidence::Reported(ParkReason::AppRemoved), later);
+        assert_eq!(reported, Health::parked(ParkReason::AppRemoved, later));
+        assert_eq!(reported.after(Evidence::Reported(ParkReason::AppRemoved), later.plus(EXPIRING)), reported);
+        assert_eq!(reported.after(Evidence::Linked, later), Health::Active);
     }
 
     #[test]

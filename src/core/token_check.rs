@@ -48,7 +48,7 @@ pub enum Verdict {
     Sound,
     /// It is dead.
     Dead(ParkReason),
-    /// It lives, but seems not to be good for this page any more: one read tells.
+    /// It lives, but seems not to be good for this page any more: one read decides.
     Suspect(ParkReason),
     /// Nothing was said of its validity, or something that has nothing to do with tokens; ask again later.
     Unclear,

@@ -107,7 +107,7 @@ fn it_is_given_up_for_good_reasons_only() {
     assert_eq!(list.next(week), Some(CleanupStep::Close(page(2), 2, CleanupEnd::TooOld)));
 }
 
-/// A deletion is told as done when this cleanup ends.
+/// A deletion is reported as done when this cleanup ends.
 #[test]
 fn a_delete_is_never_given_up() {
     let again = Cleanup::DeleteAgain(LinkKey::new(UserId::random(), "5".parse().unwrap()));
