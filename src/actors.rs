@@ -22,9 +22,11 @@
 //! and what is left over lies in the store. ractor kills children whose parent ends, so the parent ends last.
 
 pub mod cleanups;
+pub mod dispatcher;
 pub mod listener;
 pub mod notifier;
 pub mod page;
+mod peers;
 pub mod registry;
 pub mod subscriptions;
 pub mod supervisor;

@@ -12,12 +12,8 @@ use std::time::Duration;
 use ractor::ActorRef;
 use tokio_util::task::TaskTracker;
 
-use crate::actors::cleanups::CleanupsMsg;
-use crate::actors::notifier::NotifierMsg;
 use crate::actors::registry::PageRegistry;
-use crate::actors::subscriptions::SubscriptionsMsg;
 use crate::actors::supervisor::SupervisorMsg;
-use crate::actors::uploader::UploaderMsg;
 use crate::config::{CaFile, Config};
 use crate::core::model::{LinkKey, MonoTime, WallTime};
 use crate::events::Receiver;
@@ -192,14 +188,6 @@ const CHECKS_APART: Duration = Duration::from_millis(50);
 pub struct Addresses {
     /// The supervisor.
     pub supervisor: Option<ActorRef<SupervisorMsg>>,
-    /// The uploader.
-    pub uploader: Option<ActorRef<UploaderMsg>>,
-    /// The app actor.
-    pub subscriptions: Option<ActorRef<SubscriptionsMsg>>,
-    /// The notifier.
-    pub notifier: Option<ActorRef<NotifierMsg>>,
-    /// The cleanups actor.
-    pub cleanups: Option<ActorRef<CleanupsMsg>>,
 }
 
 /// The shared context.
@@ -313,38 +301,6 @@ impl Context {
         if let Some(to) = to {
             // A supervisor that is gone means that the process is ending.
             let _ = to.cast(message);
-        }
-    }
-
-    /// Tells the uploader; a new one refills itself from the outbox, so that nothing is lost with a dead one.
-    pub fn tell_uploader(&self, message: UploaderMsg) {
-        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).uploader.clone();
-        if let Some(to) = to {
-            let _ = to.cast(message);
-        }
-    }
-
-    /// Tells the notifier; a new one asks the store what waits.
-    pub fn tell_notifier(&self, message: NotifierMsg) {
-        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).notifier.clone();
-        if let Some(to) = to {
-            let _ = to.cast(message);
-        }
-    }
-
-    /// Tells the app actor; a new one begins with a look of its own.
-    pub fn tell_subscriptions(&self, message: SubscriptionsMsg) {
-        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).subscriptions.clone();
-        if let Some(to) = to {
-            let _ = to.cast(message);
-        }
-    }
-
-    /// Tells the cleanups actor to look into the store; a new one begins with that.
-    pub fn tell_cleanups(&self) {
-        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).cleanups.clone();
-        if let Some(to) = to {
-            let _ = to.cast(CleanupsMsg::Look);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Does what is left to do after links are gone: feeds the store's cleanups to the [`list`](crate::core::cleanup::CleanupQueue) and
 //! carries out what that decides. CleanupEnd each step is safe stands there.
 //!
-//! The list is taken from the store at start, when links come or go, when a settle left something, and when the store
-//! is back; several times a second at most, because all of it is taken each time, and thousands of unlinks are as many
+//! The list is taken from the store at start, when the cleanups there change, and when the store is back; several times a
+//! second at most, because all of it is taken each time, and thousands of unlinks are as many
 //! reasons to look. A try runs in a task of its own, behind the gate of Graph like every other call; one that outlives this
 //! actor does no harm, because each may be repeated.
 
@@ -13,11 +13,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::page::PageMsg;
 use super::{Alarm, jitter};
 use crate::context::{Context, Dependency};
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
-use crate::core::model::{Generation, LinkKey, MonoTime};
+use crate::core::model::{LinkKey, MonoTime};
 use crate::sources::facebook::graph::{DeadReason, GraphError, GraphErrorKind};
 use crate::store::Unavailable;
 use crate::store::cleanups::Ready;
@@ -37,7 +36,10 @@ pub enum CleanupsMsg {
     /// The try of the cleanup with this number ended.
     TryEnd(Cleanup, u64, TryEnd),
     /// The cleanup with this number was taken from the store, or could not be.
-    Closed(Cleanup, u64, Result<Vec<(LinkKey, Generation)>, Unavailable>),
+    Closed(Cleanup, u64, Result<(), Unavailable>),
+    /// Panic, to show that nothing is left undone.
+    #[cfg(feature = "sandbox")]
+    Drill,
 }
 
 /// What the cleanups actor keeps.
@@ -60,10 +62,9 @@ impl Actor for Cleanups {
 
     async fn pre_start(
         &self,
-        me: ActorRef<CleanupsMsg>,
+        _me: ActorRef<CleanupsMsg>,
         context: Arc<Context>,
     ) -> Result<CleanupsState, ActorProcessingErr> {
-        context.set_addresses(|addresses| addresses.cleanups = Some(me));
         Ok(CleanupsState {
             context,
             list: CleanupQueue::default(),
@@ -96,7 +97,11 @@ impl Actor for Cleanups {
                 state.list.ended(&cleanup, seq, ended, straggler, MonoTime::now(), jitter());
                 state.stale = true;
             }
-            CleanupsMsg::Closed(cleanup, seq, closed) => state.closed(&cleanup, seq, closed),
+            CleanupsMsg::Closed(cleanup, seq, closed) => {
+                state.list.closed(&cleanup, seq, closed.is_ok(), MonoTime::now());
+            }
+            #[cfg(feature = "sandbox")]
+            CleanupsMsg::Drill => panic!("drill: the cleanups actor was asked to panic"),
         }
         state.go_on(&me);
         Ok(())
@@ -173,20 +178,6 @@ impl CleanupsState {
             let closed = context.store.finish_cleanup(&cleanup, seq).await;
             let _ = me.cast(CleanupsMsg::Closed(cleanup, seq, closed));
         });
-    }
-
-    /// Links that were made meanwhile look for themselves what the cleanup left of their subscription, token or object.
-    fn closed(&mut self, cleanup: &Cleanup, seq: u64, closed: Result<Vec<(LinkKey, Generation)>, Unavailable>) {
-        self.list.closed(cleanup, seq, closed.is_ok(), MonoTime::now());
-        for (link, generation) in closed.unwrap_or_default() {
-            let Some(place) = self.context.pages.find(&link) else { continue };
-            let message = match cleanup {
-                Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => PageMsg::Check(generation),
-                Cleanup::DeleteAgain(_) => PageMsg::Verify(Duration::ZERO),
-            };
-            // A page that is gone looks when it is back: its subscription was struck, its object waits for the poll.
-            let _ = place.actor.cast(message);
-        }
     }
 }
 

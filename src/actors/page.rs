@@ -1,12 +1,12 @@
 //! One linked page: holds its token, its webhook state and its poll timer, feeds what happens to the
 //! [`machine`](crate::core::link::machine) and carries out what that decides.
 //!
-//! The page works at its own pace. It is told *that* something happened, never what; the read that follows tells. One
+//! The page works at its own pace. It learns *that* something happened, never what; the read that follows shows it. One
 //! job (a read, or a repair of the page-level subscription) is under way at a time, in a task that ends with the
 //! actor; what the job had claimed in the store is given back when the task is dropped.
 //!
-//! A page that dies is started again from the store. Its successor takes its place in the directory first and looks
-//! into the store second, so that a mark made in between is either told or found.
+//! A page that dies is started again from the store. Its successor is entered in the registry first and looks into the
+//! store second, so that a mark made in between either wakes it or is found.
 
 mod reading;
 mod upkeep;
@@ -22,7 +22,7 @@ use super::registry::PageHandle;
 use super::{Alarm, Owned, jitter};
 use crate::config::Config;
 use crate::context::Context;
-use crate::core::health::ParkReason;
+use crate::core::health::{Health, ParkReason};
 use crate::core::ledger::Mark;
 use crate::core::link::machine::{Ended, Input, Machine, Pace, Read};
 use crate::core::link::schedule;
@@ -34,8 +34,8 @@ use upkeep::{Check, Subscription};
 
 /// Messages to a page.
 pub enum PageMsg {
-    /// Something was told through the directory: take it and step.
-    Told,
+    /// Reasons wait in the page's handle: take them and step.
+    Wake,
     /// Look into the store for a mark that nobody answers for; many may be looking at once, so spread over this.
     Look(Duration),
     /// The alarm of this generation rang.
@@ -51,8 +51,8 @@ pub enum PageMsg {
     /// Spaces may not hold what was last written: compare after this long. This is about the object, whichever token the
     /// link has: a write that was begun under an earlier one may land on the object of a later one.
     Verify(Duration),
-    /// A person must act first, as was found elsewhere of the token of this generation.
-    Park(Generation, ParkReason),
+    /// The link was parked by a decision elsewhere: look whether that holds for the token of this page.
+    Parked,
     /// Something says that the token of this generation may not be good any more: check it.
     Check(Generation),
     /// Panic, to show that nobody else minds.
@@ -117,7 +117,7 @@ impl Actor for Page {
         state: &mut PageState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PageMsg::Told => state.told(&me),
+            PageMsg::Wake => state.woken(&me),
             PageMsg::Look(spread) => state.look(&me, spread),
             PageMsg::Woke(generation) if state.alarm.is_current(generation) => state.step(&me, Input::Woke),
             PageMsg::Woke(_) => {}
@@ -135,13 +135,13 @@ impl Actor for Page {
                 state.machine.verify_by(MonoTime::now().plus(wait));
                 state.step(&me, Input::Woke);
             }
-            PageMsg::Park(generation, why) if state.holds(&me, generation) => state.park(&me, why),
+            PageMsg::Parked => state.parked_elsewhere(&me),
             PageMsg::Check(generation) if state.holds(&me, generation) => {
                 state.check.due_at = MonoTime::now();
                 state.step(&me, Input::Woke);
             }
             // News about a token that the link does not have any more.
-            PageMsg::Park(..) | PageMsg::Check(_) => {}
+            PageMsg::Check(_) => {}
             #[cfg(feature = "sandbox")]
             PageMsg::Drill => panic!("drill: this page was asked to panic"),
         }
@@ -214,17 +214,13 @@ impl PageState {
         self.context.pages.find(&self.link)
     }
 
-    fn told(&mut self, me: &ActorRef<PageMsg>) {
-        let (told, hinted) = self.place().map(|place| place.take_told()).unwrap_or_default();
+    fn woken(&mut self, me: &ActorRef<PageMsg>) {
+        let (causes, hinted) = self.place().map(|place| place.take_reasons()).unwrap_or_default();
         if hinted && self.owes_a_check() {
             self.hinted();
             self.step(me, Input::Woke);
         }
-        for cause in told {
-            if cause == Cause::Manual {
-                // An operator wants to know the state of the page; after the read the check finds out the rest.
-                self.check.due_at = MonoTime::now();
-            }
+        for cause in causes {
             // A read that began after the mark was made answers for it already.
             match self.pending_mark() {
                 Some(_) => {
@@ -236,17 +232,19 @@ impl PageState {
         }
     }
 
-    /// The mark of this link that no read of this page answers for. With no job of this page's own, a mark that is
-    /// claimed was claimed by a job that was cut off and has not ended yet: nobody would hear of it being given back,
-    /// and it is fenced off when the page is read anew.
+    /// The mark of this link that no read answers for. One that a job holds which was cut off is published when that
+    /// job gives it back.
     fn pending_mark(&self) -> Option<Mark> {
-        let (store, idle) = (&self.context.store, self.job.is_none());
-        if idle { store.due_mark(&self.link) } else { store.unclaimed_mark(&self.link) }
+        self.context.store.unclaimed_mark(&self.link)
     }
 
     fn look(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
         if self.is_behind() {
             return self.relinked(me);
+        }
+        self.parked_elsewhere(me);
+        if self.owes_a_check() {
+            self.hinted();
         }
         if let Some(mark) = self.pending_mark() {
             self.last_cause = mark.cause;
@@ -356,11 +354,9 @@ impl PageState {
             }
             None => {}
         });
-        self.context.store.note_progress();
     }
 
-    /// The store is told in a task; a crash before that only means that the dead token is tried once more.
-    fn note_parked(&self, why: ParkReason) {
+    fn log_parked(&self, why: ParkReason) {
         let (health, reason, remedy) = (why.word(), why.reason(), why.remedy());
         tracing::warn!(
             link = %self.link,
@@ -369,6 +365,11 @@ impl PageState {
             "page [{}]: parked as {health} ({reason}); remedy: {remedy}",
             self.link
         );
+    }
+
+    /// Noted in a task; a crash before that only means that the dead token is tried once more.
+    fn note_parked(&self, why: ParkReason) {
+        self.log_parked(why);
         let (context, link, generation) = (self.context.clone(), self.link.clone(), self.generation);
         let Some(generation) = generation else { return };
         self.context.tasks.spawn(async move {
@@ -386,6 +387,21 @@ impl PageState {
     fn cut_job(&mut self) {
         self.job = None;
         self.job_number += 1;
+    }
+
+    /// The store has it already.
+    fn parked_elsewhere(&mut self, me: &ActorRef<PageMsg>) {
+        if self.has_another_token() {
+            return self.relinked(me);
+        }
+        let health = self.context.store.view(&self.link).map(|view| view.record.health.clone());
+        if let Some(Health::Parked(parked)) = health
+            && !self.machine.is_parked()
+        {
+            self.cut_job();
+            self.log_parked(parked.why);
+            self.step(me, Input::Parked);
+        }
     }
 
     fn park(&mut self, me: &ActorRef<PageMsg>, why: ParkReason) {

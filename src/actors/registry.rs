@@ -33,7 +33,7 @@ pub struct PageStatus {
 pub struct PageHandle {
     /// Its actor.
     pub actor: ActorRef<PageMsg>,
-    told: AtomicU8,
+    reasons: AtomicU8,
     status: Mutex<PageStatus>,
 }
 
@@ -46,37 +46,37 @@ fn bit(cause: Cause) -> u8 {
     }
 }
 
-/// What a page is told beside causes: a check of its token is owed.
+/// A reason beside the causes: a check of the token is owed.
 const HINT: u8 = 16;
 
 impl PageHandle {
     /// A handle for this actor.
     pub fn new(actor: ActorRef<PageMsg>) -> Arc<Self> {
-        Arc::new(PageHandle { actor, told: AtomicU8::new(0), status: Mutex::default() })
+        Arc::new(PageHandle { actor, reasons: AtomicU8::new(0), status: Mutex::default() })
     }
 
-    /// Tells the page that it is due; a message goes out only if none waits.
-    pub fn tell(&self, cause: Cause) {
-        self.tell_bit(bit(cause));
+    /// Wakes the page because it is due; a message goes out only if none waits.
+    pub fn due(&self, cause: Cause) {
+        self.wake(bit(cause));
     }
 
-    /// Tells the page that a check of its token is owed; a message goes out only if none waits.
-    pub fn hint(&self) {
-        self.tell_bit(HINT);
+    /// Wakes the page because a check of its token is owed; a message goes out only if none waits.
+    pub fn check_token(&self) {
+        self.wake(HINT);
     }
 
-    fn tell_bit(&self, bit: u8) {
-        if self.told.fetch_or(bit, Ordering::AcqRel) == 0 {
+    fn wake(&self, bit: u8) {
+        if self.reasons.fetch_or(bit, Ordering::AcqRel) == 0 {
             // A page that died meanwhile finds its mark, or its hint, in the store when it comes back.
-            let _ = self.actor.cast(PageMsg::Told);
+            let _ = self.actor.cast(PageMsg::Wake);
         }
     }
 
-    /// What was told since the last look: the causes, and whether a check is owed.
-    pub fn take_told(&self) -> (Vec<Cause>, bool) {
-        let told = self.told.swap(0, Ordering::AcqRel);
+    /// Why the page was woken since the last look: the causes, and whether a check is owed.
+    pub fn take_reasons(&self) -> (Vec<Cause>, bool) {
+        let reasons = self.reasons.swap(0, Ordering::AcqRel);
         let all = [Cause::Webhook, Cause::Poll, Cause::Link, Cause::Manual];
-        (all.into_iter().filter(|cause| told & bit(*cause) != 0).collect(), told & HINT != 0)
+        (all.into_iter().filter(|cause| reasons & bit(*cause) != 0).collect(), reasons & HINT != 0)
     }
 
     /// What the page says of itself.
@@ -104,15 +104,6 @@ impl PageRegistry {
     /// The handle of a link's page.
     pub fn find(&self, link: &LinkKey) -> Option<Arc<PageHandle>> {
         self.handles.read().unwrap_or_else(PoisonError::into_inner).get(link).cloned()
-    }
-
-    /// Tells these links' pages that they are due.
-    pub fn tell(&self, links: &[LinkKey], cause: Cause) {
-        for link in links {
-            if let Some(handle) = self.find(link) {
-                handle.tell(cause);
-            }
-        }
     }
 
     /// Every link that has a page.

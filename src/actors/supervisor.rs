@@ -1,9 +1,8 @@
 //! The root: boots everything in order, starts again what dies, reloads, and ends everything in order.
 //!
 //! Every child has a restart history, and the pure [`restart`](crate::core::restart) policy answers each death. A page comes
-//! back from the store after a pause, for ever; its neighbours notice nothing. The uploader, the app actor, the notifier,
-//! the cleanups actor
-//! and the listeners come back at once; when one of them dies too often in a short time the process ends, since a service
+//! back from the store after a pause, for ever; its neighbours notice nothing. The dispatcher, the uploader, the
+//! subscriptions actor, the notifier, the cleanups actor and the listeners come back at once; when one of them dies too often in a short time the process ends, since a service
 //! manager's fresh start is the better answer then.
 //!
 //! The listening sockets live here, so that a listener that dies takes no socket with it.
@@ -15,7 +14,7 @@ mod boot;
 mod reload;
 pub mod stop;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -26,6 +25,7 @@ use tokio::sync::watch;
 
 use super::jitter;
 use super::listener::{Door, ListenerMsg};
+use super::peers::Peers;
 use crate::config::{Changes, Config};
 use crate::context::Context;
 use crate::core::model::{LinkKey, MonoTime, WallTime};
@@ -38,16 +38,21 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// Messages to the supervisor.
 pub enum SupervisorMsg {
-    /// These links are new or have a new token.
-    Linked(Vec<LinkKey>),
-    /// These links are gone.
-    Unlinked(Vec<LinkKey>),
+    /// Fit the pages of these links to the store: start those that are missing, stop those of links that are gone.
+    Fit {
+        /// Which.
+        links: Vec<LinkKey>,
+        /// Over how long the pages may take to catch up.
+        spread: Duration,
+        /// Pages that stand look into the store, rather than for a new token alone.
+        look: bool,
+        /// Answered when it is done.
+        done: RpcReplyPort<()>,
+    },
     /// Put another configuration in force; answers what changed, or why nothing did.
     Reload(Box<Config>, RpcReplyPort<Result<Changes, String>>),
     /// Start this child again.
     Respawn(Child),
-    /// The store is back after it refused writes.
-    StoreBack,
     /// Sweep the store.
     Sweep,
     /// Answer: a sign of life.
@@ -64,9 +69,11 @@ pub enum SupervisorMsg {
 pub enum Child {
     /// The page of a link.
     Page(LinkKey),
+    /// The dispatcher.
+    Dispatcher,
     /// The uploader.
     Uploader,
-    /// The app actor.
+    /// The subscriptions actor.
     Subscriptions,
     /// The notifier.
     Notifier,
@@ -80,6 +87,7 @@ impl Child {
     fn kind(&self) -> ActorKind {
         match self {
             Child::Page(_) => ActorKind::Page,
+            Child::Dispatcher => ActorKind::Dispatcher,
             Child::Uploader => ActorKind::Uploader,
             Child::Subscriptions => ActorKind::Subscriptions,
             Child::Notifier => ActorKind::Notifier,
@@ -116,6 +124,7 @@ pub struct SupervisorState {
     sockets: Sockets,
     given_up: watch::Sender<Option<String>>,
     alive: HashMap<ActorId, (Child, ActorCell)>,
+    peers: watch::Sender<Peers>,
     listeners: HashMap<Door, ActorRef<ListenerMsg>>,
     histories: HashMap<Child, History>,
     /// Set while everything ends: no death is answered any more.
@@ -137,8 +146,8 @@ impl Actor for Supervisor {
     ) -> Result<SupervisorState, ActorProcessingErr> {
         let SupervisorArgs { context, sockets, given_up } = args;
         context.set_addresses(|addresses| addresses.supervisor = Some(me));
-        let (alive, listeners, histories) = Default::default();
-        Ok(SupervisorState { context, sockets, given_up, alive, listeners, histories, stopping: false })
+        let (alive, peers, listeners, histories) = Default::default();
+        Ok(SupervisorState { context, sockets, given_up, alive, peers, listeners, histories, stopping: false })
     }
 
     async fn post_start(
@@ -157,8 +166,11 @@ impl Actor for Supervisor {
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SupervisorMsg::Linked(links) => state.linked(&me, links).await,
-            SupervisorMsg::Unlinked(links) => state.unlinked(&links),
+            SupervisorMsg::Fit { links, spread, look, done } => {
+                state.fit(&me, links, spread, look).await;
+                // The dispatcher may be gone.
+                let _ = done.send(());
+            }
             SupervisorMsg::Reload(config, reply) => {
                 let outcome = state.reload(&me, *config).await;
                 // Whoever asked may have stopped waiting; the outcome is in `status` too.
@@ -166,11 +178,7 @@ impl Actor for Supervisor {
             }
             SupervisorMsg::Respawn(child) if state.is_alive(&child) => {}
             SupervisorMsg::Respawn(child) => state.spawn(&me, child, Duration::ZERO).await,
-            SupervisorMsg::StoreBack => state.store_back(&me).await,
-            SupervisorMsg::Sweep => {
-                state.sweep(&me);
-                state.spawn_missing(&me).await;
-            }
+            SupervisorMsg::Sweep => state.sweep(&me),
             SupervisorMsg::Ping(reply) => {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(());
@@ -209,16 +217,7 @@ impl SupervisorState {
                 let living = |listener: &ActorRef<ListenerMsg>| listener.get_status() == ractor::ActorStatus::Running;
                 self.listeners.get(door).is_some_and(living)
             }
-            Child::Uploader | Child::Subscriptions | Child::Notifier | Child::Cleanups => false,
-        }
-    }
-
-    /// Links without a page: made durable by a write whose answer was lost.
-    async fn spawn_missing(&mut self, me: &ActorRef<SupervisorMsg>) {
-        let missing = |link: &LinkKey| self.context.pages.find(link).is_none();
-        let links: Vec<LinkKey> = self.context.store.links().into_iter().filter(missing).collect();
-        for link in links {
-            self.spawn(me, Child::Page(link), Duration::ZERO).await;
+            Child::Dispatcher | Child::Uploader | Child::Subscriptions | Child::Notifier | Child::Cleanups => false,
         }
     }
 
@@ -270,28 +269,6 @@ impl SupervisorState {
         }
     }
 
-    /// After the store refused writes: links, marks and outbox were read from disk again. A link or an unlink that was
-    /// refused may have reached the disk all the same, so pages are started and stopped until they fit the links; the
-    /// others look again.
-    async fn store_back(&mut self, me: &ActorRef<SupervisorMsg>) {
-        use super::page::PageMsg;
-        use super::uploader::UploaderMsg;
-        let links: BTreeSet<LinkKey> = self.context.store.links().into_iter().collect();
-        let mut gone = self.context.pages.links();
-        gone.retain(|link| !links.contains(link));
-        self.unlinked(&gone);
-        let spread = crate::core::link::schedule::spread(links.len(), self.context.setup().config.sync.poll_interval);
-        for link in links {
-            match self.context.pages.find(&link) {
-                // A page that died looks when it is back.
-                Some(place) => drop(place.actor.cast(PageMsg::Look(spread))),
-                None => self.spawn(me, Child::Page(link), spread).await,
-            }
-        }
-        self.context.tell_uploader(UploaderMsg::Refill);
-        self.context.tell_cleanups();
-    }
-
     fn sweep(&self, me: &ActorRef<SupervisorMsg>) {
         let context = self.context.clone();
         tokio::spawn(async move {
@@ -308,21 +285,25 @@ impl SupervisorState {
     #[cfg(feature = "sandbox")]
     fn drill(&self, child: &Child) {
         use super::page::PageMsg;
-        use super::uploader::UploaderMsg;
+        let peers = self.peers.borrow();
         match child {
             Child::Page(link) => {
                 if let Some(place) = self.context.pages.find(link) {
                     let _ = place.actor.cast(PageMsg::Drill);
                 }
             }
-            Child::Uploader => self.context.tell_uploader(UploaderMsg::Drill),
+            Child::Dispatcher => {
+                drop(peers.dispatcher.as_ref().map(|d| d.cast(super::dispatcher::DispatcherMsg::Drill)))
+            }
+            Child::Uploader => peers.upload(super::uploader::UploaderMsg::Drill),
             Child::Listener(door) => {
                 if let Some(listener) = self.listeners.get(door) {
                     let _ = listener.cast(ListenerMsg::Drill);
                 }
             }
-            Child::Notifier => self.context.tell_notifier(super::notifier::NotifierMsg::Drill),
-            Child::Subscriptions | Child::Cleanups => {}
+            Child::Notifier => peers.notify(super::notifier::NotifierMsg::Drill),
+            Child::Subscriptions => peers.subscribe(super::subscriptions::SubscriptionsMsg::Drill),
+            Child::Cleanups => peers.clean_up(super::cleanups::CleanupsMsg::Drill),
         }
     }
 }

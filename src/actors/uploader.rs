@@ -35,13 +35,13 @@ const PROBE_AFTER: u32 = 3;
 
 /// Messages to the uploader.
 pub enum UploaderMsg {
-    /// Something was staged for this link.
-    Staged(LinkKey),
+    /// Something was staged for these links.
+    Staged(Vec<LinkKey>),
     /// The alarm of this generation rang.
     Woke(u64),
     /// A write ended.
     Done(LinkKey, Ended),
-    /// The store is back: take over its outbox.
+    /// After a start, and when the store is back: take over its outbox.
     Refill,
     /// Other settings hold.
     Reloaded,
@@ -105,11 +105,10 @@ impl Actor for Uploader {
 
     async fn pre_start(
         &self,
-        me: ActorRef<UploaderMsg>,
+        _me: ActorRef<UploaderMsg>,
         context: Arc<Context>,
     ) -> Result<UploaderState, ActorProcessingErr> {
         let queue = Queue::new(context.setup().config.spaces.max_in_flight);
-        context.set_addresses(|addresses| addresses.uploader = Some(me.clone()));
         let (alarm, stragglers) = (Alarm::default(), HashMap::new());
         Ok(UploaderState { context, queue, alarm, stragglers, draining: None, probe: None, ill: false })
     }
@@ -118,8 +117,6 @@ impl Actor for Uploader {
         me.cast(UploaderMsg::Probe)?;
         let straggler = Straggler { until: state.straggler_until(), witnessed: false };
         state.stragglers = state.context.store.outbox_links().into_iter().map(|link| (link, straggler)).collect();
-        state.refill();
-        state.go_on(&me);
         Ok(())
     }
 
@@ -130,7 +127,7 @@ impl Actor for Uploader {
         state: &mut UploaderState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            UploaderMsg::Staged(link) => state.queue.add(link, MonoTime::now()),
+            UploaderMsg::Staged(links) => links.into_iter().for_each(|link| state.queue.add(link, MonoTime::now())),
             UploaderMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
             UploaderMsg::Woke(_) => {}
             UploaderMsg::Done(link, ended) => state.done(&me, &link, &ended),
@@ -141,8 +138,6 @@ impl Actor for Uploader {
                 me.cast(UploaderMsg::Probe)?;
             }
             UploaderMsg::Probe => {
-                // An entry whose stager was cut off before it could tell is found here.
-                state.refill();
                 state.stragglers.retain(|_, straggler| straggler.until > MonoTime::now());
                 state.probe(&me);
             }
@@ -204,7 +199,6 @@ impl UploaderState {
             self.stragglers.insert(link.clone(), straggler);
         } else if ended.cleanup {
             self.stragglers.remove(link);
-            self.context.tell_cleanups();
         }
     }
 
@@ -242,13 +236,7 @@ async fn carry_out(context: &Arc<Context>, link: &LinkKey, straggler: Option<Str
     let item = match context.store.outbox_item(link).await {
         Ok(Some(item)) => item,
         Ok(None) => return Ended::of(Outcome::Settled { more: false }),
-        Err(_) => {
-            // A damaged entry turned into a mark, of which its page does not know yet.
-            if let Some(mark) = context.store.unclaimed_mark(link) {
-                context.pages.tell(std::slice::from_ref(link), mark.cause);
-            }
-            return local;
-        }
+        Err(_) => return local,
     };
     let spaces = context.setup().spaces.clone();
     let mut versions_unknown = false;

@@ -2,8 +2,8 @@
 //! Pure: the history, the moment and the randomness are arguments.
 //!
 //! A page is one of many and its fault is its own, so it is started again for ever, more and more slowly. The
-//! uploader, the app actor, the notifier, the cleanups actor and the listener are one each: they come back at once the first time, since the daemon is
-//! not whole without them, then with backoff, and when they die more often than a budget allows, the process exits and
+//! dispatcher, the uploader, the subscriptions actor, the notifier, the cleanups actor and the listener are one each: they
+//! come back at once the first time, since the daemon is not whole without them, then with backoff, and when they die more often than a budget allows, the process exits and
 //! the service manager decides. A process that starts from the store is the stronger medicine.
 //!
 //! A life that lasted long enough forgives what came before. It counts from the end of the wait that was granted, so
@@ -31,6 +31,8 @@ pub enum ActorKind {
     Notifier,
     /// What is left to do after links are gone.
     Cleanups,
+    /// The reader of the store's feed.
+    Dispatcher,
     /// The public HTTP door.
     Listener,
 }
@@ -44,6 +46,7 @@ impl ActorKind {
             ActorKind::Subscriptions => "subscriptions",
             ActorKind::Notifier => "notifier",
             ActorKind::Cleanups => "cleanups",
+            ActorKind::Dispatcher => "dispatcher",
             ActorKind::Listener => "listener",
         }
     }
@@ -61,6 +64,7 @@ impl ActorKind {
             | ActorKind::Subscriptions
             | ActorKind::Notifier
             | ActorKind::Cleanups
+            | ActorKind::Dispatcher
             | ActorKind::Listener => Policy {
                 first_at_once: true,
                 backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) },

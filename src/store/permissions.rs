@@ -1,5 +1,6 @@
 //! What Facebook tells of people: that one removed the app, that the permissions of some changed.
 
+use super::feed::Change;
 use super::persons::Departure;
 use super::{Store, Unavailable};
 use crate::core::grant::Reach;
@@ -18,24 +19,21 @@ impl Store {
         why: ParkReason,
         issued_at: Option<WallTime>,
     ) -> Result<Departure, Unavailable> {
-        let departure = self
-            .commit(|state| {
-                let now = WallTime::now();
-                let reach = Reach::of(issued_at, now);
-                let departure = state.departure(person, reach, now);
-                for (link, _) in &departure.links {
-                    state.update_record(link, |record| record.health = record.health.after(Evidence::Told(why), now));
-                }
-                state.end_logins(person, reach, now);
-                state.drop_cleanups_of(person, reach, now);
-                state.note_ended(person, &[], reach);
-                // They may be parked by a request before this one, which is still on its way to disk.
-                state.wait_for_queue();
-                departure
-            })
-            .await?;
-        self.note_progress();
-        Ok(departure)
+        self.commit(|state| {
+            let now = WallTime::now();
+            let reach = Reach::of(issued_at, now);
+            let departure = state.departure(person, reach, now);
+            for (link, _) in &departure.links {
+                state.update_record(link, |record| record.health = record.health.after(Evidence::Told(why), now));
+            }
+            state.end_logins(person, reach, now);
+            state.drop_cleanups_of(person, reach, now);
+            state.note_ended(person, &[], reach);
+            // They may be parked by a request before this one, which is still on its way to disk.
+            state.wait_for_queue();
+            departure
+        })
+        .await
     }
 
     /// Facebook told that these people's permissions changed: each of their links is owed a check of its token, unless a
@@ -54,6 +52,7 @@ impl Store {
                 if state.hinted.insert(link.clone()) {
                     let number = state.next_seq();
                     state.update_record(&link, |record| record.hint = Some(number));
+                    state.publish(Change::TokenCheck(link.clone()));
                 } else {
                     // Somebody else's write, which may be on its way still.
                     state.wait_for_queue();
@@ -63,6 +62,11 @@ impl Store {
             hinted
         })
         .await
+    }
+
+    /// A doubt about the token of this generation that needs no durable note: the link is to check it now.
+    pub fn doubt_token(&self, link: &LinkKey, generation: Generation) {
+        self.lock().publish_now(Change::Recheck(link.clone(), generation));
     }
 
     /// A check of this link's token of this generation begins, and answers for the hint of this number: a hint that

@@ -7,21 +7,21 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ractor::{Actor, ActorRef};
+use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use tokio::net::TcpSocket;
 
 use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
-use crate::actors::cleanups::Cleanups;
+use crate::actors::cleanups::{Cleanups, CleanupsMsg};
+use crate::actors::dispatcher::{Dispatcher, DispatcherArgs};
 use crate::actors::listener::{Door, Listener, ListenerArgs};
-use crate::actors::notifier::Notifier;
+use crate::actors::notifier::{Notifier, NotifierMsg};
 use crate::actors::page::{Page, PageArgs, PageMsg};
 use crate::actors::registry::PageHandle;
-use crate::actors::subscriptions::{Subscriptions, SubscriptionsMsg};
-use crate::actors::uploader::Uploader;
+use crate::actors::subscriptions::Subscriptions;
+use crate::actors::uploader::{Uploader, UploaderMsg};
 use crate::core::link::schedule;
 use crate::core::model::LinkKey;
 use crate::http::server::Socket;
-use crate::store::Condition;
 
 /// The listening sockets.
 pub struct Sockets {
@@ -85,6 +85,7 @@ impl SupervisorState {
         for link in links {
             self.spawn(me, Child::Page(link), spread).await;
         }
+        self.spawn(me, Child::Dispatcher, Duration::ZERO).await;
         self.spawn(me, Child::Listener(Door::Public), Duration::ZERO).await;
         self.spawn(me, Child::Listener(Door::Admin), Duration::ZERO).await;
         if self.sockets.admin_tcp.is_some() {
@@ -93,7 +94,6 @@ impl SupervisorState {
         self.spawn(me, Child::Subscriptions, Duration::ZERO).await;
         self.spawn(me, Child::Cleanups, Duration::ZERO).await;
         self.finish_rotation();
-        self.watch_store(me);
         me.send_after(SWEEP_EVERY, || SupervisorMsg::Sweep);
     }
 
@@ -106,19 +106,6 @@ impl SupervisorState {
         self.reseal();
     }
 
-    /// Tells this supervisor each time the store is back.
-    fn watch_store(&self, me: &ActorRef<SupervisorMsg>) {
-        let (mut condition, me) = (self.context.store.condition(), me.clone());
-        tokio::spawn(async move {
-            while condition.changed().await.is_ok() {
-                let back = *condition.borrow_and_update() == Condition::Up;
-                if back && me.cast(SupervisorMsg::StoreBack).is_err() {
-                    break;
-                }
-            }
-        });
-    }
-
     /// The one place where actors are spawned. `spread` is over how long a page may take to catch up.
     pub(super) async fn spawn(&mut self, me: &ActorRef<SupervisorMsg>, child: Child, spread: Duration) {
         if self.stopping {
@@ -128,12 +115,38 @@ impl SupervisorState {
         let context = self.context.clone();
         let spawned = match &child {
             Child::Page(link) => return self.spawn_page(me, link.clone(), spread).await,
-            Child::Uploader => Actor::spawn_linked(None, Uploader, context, parent).await.map(|(a, _)| a.get_cell()),
-            Child::Subscriptions => {
-                Actor::spawn_linked(None, Subscriptions, context, parent).await.map(|(a, _)| a.get_cell())
+            Child::Dispatcher => self.spawn_dispatcher(me).await,
+            Child::Uploader => {
+                let spawned = Actor::spawn_linked(None, Uploader, context, parent).await;
+                spawned.map(|(actor, _)| {
+                    self.peers.send_modify(|peers| peers.uploader = Some(actor.clone()));
+                    let _ = actor.cast(UploaderMsg::Refill);
+                    actor.get_cell()
+                })
             }
-            Child::Notifier => Actor::spawn_linked(None, Notifier, context, parent).await.map(|(a, _)| a.get_cell()),
-            Child::Cleanups => Actor::spawn_linked(None, Cleanups, context, parent).await.map(|(a, _)| a.get_cell()),
+            Child::Subscriptions => {
+                let spawned = Actor::spawn_linked(None, Subscriptions, context, parent).await;
+                spawned.map(|(actor, _)| {
+                    self.peers.send_modify(|peers| peers.subscriptions = Some(actor.clone()));
+                    actor.get_cell()
+                })
+            }
+            Child::Notifier => {
+                let spawned = Actor::spawn_linked(None, Notifier, context, parent).await;
+                spawned.map(|(actor, _)| {
+                    self.peers.send_modify(|peers| peers.notifier = Some(actor.clone()));
+                    let _ = actor.cast(NotifierMsg::Refill);
+                    actor.get_cell()
+                })
+            }
+            Child::Cleanups => {
+                let spawned = Actor::spawn_linked(None, Cleanups, context, parent).await;
+                spawned.map(|(actor, _)| {
+                    self.peers.send_modify(|peers| peers.cleanups = Some(actor.clone()));
+                    let _ = actor.cast(CleanupsMsg::Look);
+                    actor.get_cell()
+                })
+            }
             Child::Listener(door) => match self.socket(*door) {
                 Ok(Some(socket)) => {
                     let args = ListenerArgs { context, door: *door, socket };
@@ -152,6 +165,14 @@ impl SupervisorState {
             }
             Err(error) => self.answer_death(me, child, &error.to_string()),
         }
+    }
+
+    async fn spawn_dispatcher(&self, me: &ActorRef<SupervisorMsg>) -> Result<ActorCell, SpawnErr> {
+        let args =
+            DispatcherArgs { context: self.context.clone(), peers: self.peers.subscribe(), supervisor: me.clone() };
+        let (dispatcher, _) = Actor::spawn_linked(None, Dispatcher, args, me.get_cell()).await?;
+        self.peers.send_modify(|peers| peers.dispatcher = Some(dispatcher.clone()));
+        Ok(dispatcher.get_cell())
     }
 
     fn socket(&self, door: Door) -> io::Result<Option<Socket>> {
@@ -188,33 +209,30 @@ impl SupervisorState {
         }
     }
 
-    /// New links get a page; a link with a new token gets its page told. Many at once are spread.
-    pub(super) async fn linked(&mut self, me: &ActorRef<SupervisorMsg>, links: Vec<LinkKey>) {
-        let interval = self.context.setup().config.sync.poll_interval;
-        // A login's pages are read at once, as a person waits for them; an import of thousands is not.
-        let spread = if links.len() > 500 { schedule::spread(links.len(), interval) } else { Duration::ZERO };
+    /// Fits pages to links: a link without a page gets one, the page of a link that is gone stops at once, and what it had
+    /// under way ends with it. The store decides, so that an unlink that is heard late does not stop the page of a link
+    /// that was made again.
+    pub(super) async fn fit(
+        &mut self,
+        me: &ActorRef<SupervisorMsg>,
+        links: Vec<LinkKey>,
+        spread: Duration,
+        look: bool,
+    ) {
         for link in links {
+            if self.context.store.generation(&link).is_none() {
+                self.histories.remove(&Child::Page(link.clone()));
+                if let Some(page) = self.context.pages.remove(&link) {
+                    page.actor.stop(Some("unlinked".into()));
+                }
+                continue;
+            }
+            let message = if look { PageMsg::Look(spread) } else { PageMsg::Relinked };
             match self.context.pages.find(&link) {
-                Some(place) if place.actor.cast(PageMsg::Relinked).is_ok() => {}
-                _ => self.spawn(me, Child::Page(link), spread).await,
+                // A page that died looks when it is back.
+                Some(page) if page.actor.cast(message).is_ok() => {}
+                Some(_) | None => self.spawn(me, Child::Page(link), spread).await,
             }
-        }
-        self.context.tell_subscriptions(SubscriptionsMsg::Ensure);
-        self.context.tell_cleanups();
-    }
-
-    /// The pages of links that are gone stop at once; what they had under way ends with them. A link that was made
-    /// again before this was heard keeps its page, which is told of the new token.
-    pub(super) fn unlinked(&mut self, links: &[LinkKey]) {
-        for link in links.iter().filter(|link| self.context.store.view(link).is_none()) {
-            self.histories.remove(&Child::Page(link.clone()));
-            if let Some(place) = self.context.pages.remove(link) {
-                place.actor.stop(Some("unlinked".into()));
-            }
-        }
-        if !links.is_empty() {
-            self.context.tell_uploader(crate::actors::uploader::UploaderMsg::Refill);
-            self.context.tell_cleanups();
         }
     }
 }

@@ -91,14 +91,15 @@ impl SupervisorState {
     }
 
     fn tell_everybody(&self, changes: &Changes) {
+        let peers = self.peers.borrow();
         if changes.touches(Part::Uploader) {
-            self.context.tell_uploader(UploaderMsg::Reloaded);
+            peers.upload(UploaderMsg::Reloaded);
         }
         if changes.touches(Part::Notify) {
-            self.context.tell_notifier(NotifierMsg::Reloaded);
+            peers.notify(NotifierMsg::Reloaded);
         }
         if changes.touches(Part::Subscription) || changes.touches(Part::Graph) {
-            self.context.tell_subscriptions(SubscriptionsMsg::Ensure);
+            peers.subscribe(SubscriptionsMsg::Ensure);
         }
         if [Part::Pages, Part::Graph, Part::StoreKeys].iter().any(|part| changes.touches(*part)) {
             let places = self.context.pages.all();

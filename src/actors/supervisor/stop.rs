@@ -37,6 +37,10 @@ impl SupervisorState {
             self.sockets.public = None;
         }
         self.close_doors().await;
+        if let Some(dispatcher) = &self.peers.borrow().dispatcher {
+            // What is published from here on lies in the store.
+            dispatcher.stop(Some("draining".into()));
+        }
         self.context.stop();
         self.context.tasks.close();
         // Reads and writes share one tracker: wait for all, but only so long for reads that hang.
@@ -63,7 +67,7 @@ impl SupervisorState {
 
     async fn drain_uploader(&self) {
         let (sender, drained) = tokio::sync::oneshot::channel();
-        self.context.tell_uploader(UploaderMsg::Drain(sender.into()));
+        self.peers.borrow().upload(UploaderMsg::Drain(sender.into()));
         if tokio::time::timeout(WRITES, drained).await.is_err() {
             tracing::warn!("spaces: pending writes did not end within {WRITES:?}, the next start resumes them");
         }
@@ -72,7 +76,7 @@ impl SupervisorState {
     /// What is on its way may end; all else waits in the store, and so does what does not end in time.
     async fn drain_notifier(&self) {
         let (sender, drained) = tokio::sync::oneshot::channel();
-        self.context.tell_notifier(NotifierMsg::Drain(sender.into()));
+        self.peers.borrow().notify(NotifierMsg::Drain(sender.into()));
         let _ = tokio::time::timeout(NOTICES, drained).await;
     }
 }

@@ -42,7 +42,7 @@ pub(in crate::http) fn first_object(context: &Context, link: &LinkKey) -> First 
 
 /// Waits until every link has its object or a reason why not, or the limit comes.
 pub(in crate::http) async fn wait_for_objects(context: &Context, links: &[LinkKey], deadline: Instant) -> Vec<First> {
-    let mut progress = context.store.progress();
+    let mut progress = context.store.feed().changed();
     loop {
         progress.mark_unchanged();
         let first: Vec<First> = links.iter().map(|link| first_object(context, link)).collect();
