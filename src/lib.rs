@@ -19,30 +19,38 @@
 //! 4. A fault in one page, one call or one reload stays there. What heals by itself heals without a restart; what
 //!    needs a person says so, once.
 //!
-//! # Living things
+//! # Actors
 //!
 //! ```text
-//! cli::run ─ signals, systemd ─▶ supervisor ─┬─ uploader         the one writer to Spaces
-//!                                            ├─ app              the app-level webhook subscriptions
-//!                                            ├─ cleanups           what is left to do after links are gone
-//!                                            ├─ page × links     token, subscription and rhythm of one link
-//!                                            └─ listener × 2–3   the public door, the admin socket, admin on loopback
+//! cli::run ─ signals, systemd ─▶ supervisor ─┬─ dispatcher       reads the store's feed, wakes those whom it concerns
+//!                                            ├─ page × links     token, webhook state and poll timer of one link
+//!                                            ├─ uploader         serialises writes to Spaces
+//!                                            ├─ subscriptions    the app-level webhook subscriptions
+//!                                            ├─ cleanups         what is left to do after links are gone
+//!                                            ├─ notifier         delivers events
+//!                                            └─ listener × 2–3   the public address, the admin socket, admin on loopback
 //! ```
 //!
-//! [`actors`] tells who answers for whom, [`restart`] how often. The uploader, the app actor and a listener that die
-//! again and again end the process; a page is started again for ever, and its neighbours notice nothing.
+//! [`actors`] tells who answers for whom, [`restart`](core::restart) how often. A page that dies is started again for
+//! ever, and its neighbours notice nothing. Any other actor that dies again and again ends the process.
 //!
 //! # Flows
 //!
 //! ```text
 //! webhook ─▶ listener: limits, signature, parse ─▶ store: mark ─ durable ─▶ 200
-//!                                                     │ tell
-//! poll slot, link, import, `sync` ────────────────▶ page: claim, read Graph with its own token
+//!                                                     ┊ feed: Due
+//! poll timer, login, import, `sync` ─▶ store: mark    ▼
+//!                                                  dispatcher ─▶ page: claim, read Graph with its own token
 //!                                                     │ store: stage, one transaction
+//!                                                     ┊ feed: Outbox
 //!                                                     ▼
-//!                                                  uploader: one write per object at a time ─▶ Spaces
-//!                                                     │ store: settle
+//!                                                  dispatcher ─▶ uploader: one write per object at a time ─▶ Spaces
+//!                                                     │ store: complete
 //! ```
+//!
+//! *Feed.* A decision says beside its writes what it changes for others, and the store publishes that when the writes are
+//! durable ([`feed`](store::feed)). The dispatcher alone reads the feed and wakes actors. So a decision that nobody learns
+//! of cannot be written: not by a client that goes away half-way, and not by a caller that gave up while the disk was slow.
 //!
 //! *Webhook.* [`http`] checks sizes and the signature over the raw bytes before it parses. What the delivery says is a
 //! hint and is not applied; the pages it names are marked, the marks are made durable, and only then is it answered.
@@ -68,7 +76,7 @@
 //!
 //! *Trouble.* A Graph error has a kind, and the kind decides ([`graph`]): try again, wait as long as a limit asks,
 //! leave a field out, or park the link until a person links it again ([`health`]). Spaces being away keeps the outbox
-//! waiting. A store that cannot write makes the door answer 503, reopens itself and then everybody looks again.
+//! waiting. A store that cannot write makes the door answer 503, reopens itself and then all actors look again.
 //!
 //! *Events.* When a page was linked, its object changed, it waits for a person, it was unlinked, or a deletion is done,
 //! the same transaction that decides it owes the platform an event ([`event`]). The notifier sends them, signed, in order
@@ -109,7 +117,8 @@
 //! | [`http`] | the public and the admin routes |
 //! | [`linking`], [`import`], [`purge`] | from a login, or from a file, to links; and a list of people to forget |
 //! | [`trial`] | whether a token opens its page, before it parks a link or replaces another |
-//! | [`context`] | what every actors shares |
+//! | [`context`] | what actors, routes and services share; it knows no actor |
+//! | [`control`] | an operator's commands, as data |
 //! | [`actors`] | the actors |
 //! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
 //! | [`cli`], [`client`], [`exit`] | the verbs, the admin socket's client, exit codes |
@@ -118,9 +127,10 @@
 //! Pure means: time and randomness are arguments, and no runtime, network, disk or clock is in sight. Of the other
 //! modules, `config::diff` and `graph`'s `error`, `throttle`, `usage`, `scrub` and `json` are so too.
 //!
-//! Calls point one way: the verbs start the actors; actors call http, graph, spaces and store; those call the pure
-//! modules and know nothing of who calls them. What goes the other way is a message: http, linking and the shared context
-//! know the actors' message types and send them. `tests/architecture.rs` holds the modules to both.
+//! Calls point one way: the verbs start the actors; the listeners among them call the routes; routes call services, and
+//! both use the context, the store, sources and Spaces; all use `core`. What goes the other way is data: changes in the
+//! store's feed, and an operator's commands in the channel of the context ([`control`]). `tests/architecture.rs` holds the
+//! modules to both.
 
 // `println!` panics when the output is closed or full; `cli::output` does not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -131,6 +141,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod context;
+pub mod control;
 pub mod core;
 pub mod events;
 pub mod exit;

@@ -87,22 +87,59 @@ fn pure_modules_use_no_runtime_no_network_no_disk_and_no_clock() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// The layers, the lowest first: a module knows those of its own layer and of the layers below.
+const LAYERS: &[&[&str]] = &[
+    &["core", "clock", "random"],
+    &["config", "events", "http_client", "metrics", "sources", "spaces", "store", "systemd", "telemetry"],
+    &["context", "control", "kept_config"],
+    &["services"],
+    &["http"],
+    &["actors"],
+    &["admin_client", "cli", "exit"],
+];
+/// Modules around the whole: the program, its fuzz targets, and a world to try it in. `cli` alone starts that world.
+const AROUND: &[&str] = &["fuzzing", "main", "sandbox"];
+/// Pure files that take in Graph's errors as Graph has them.
+const OF_GRAPH: &[&str] = &["src/core/cleanup.rs", "src/core/health.rs", "src/core/token_check.rs"];
+
+/// The modules of the crate that a line of code names.
+fn crate_modules(line: &str) -> Vec<&str> {
+    line.match_indices("crate::").map(|(at, start)| {
+        let rest = &line[at + start.len()..];
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+    }).collect()
+}
+
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
 #[test]
-fn modules_below_know_nothing_of_those_above() {
-    let above = ["crate::actors", "crate::http", "crate::cli", "crate::context", "crate::services", "crate::sandbox"];
-    let below = [
-        "store",
-        "sources",
-        "spaces",
-        "events",
-        "config",
-        "metrics",
-        "telemetry",
-        "kept_config",
-        "http_client",
-        "random",
-    ];
-    let found = offences(&[&below[..], PURE].concat(), &above);
+fn every_module_belongs_to_a_layer() {
+    let entries = fs::read_dir(root().join("src")).expect("the sources").map(|entry| entry.expect("an entry").path());
+    let stems = entries.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    let lost: Vec<String> =
+        stems.filter(|name| name != "lib" && !AROUND.contains(&name.as_str()) && layer_of(name).is_none()).collect();
+    assert!(lost.is_empty(), "without a layer: {lost:?}");
+}
+
+#[test]
+fn calls_point_down() {
+    let mut found = Vec::new();
+    for (layer, modules) in LAYERS.iter().enumerate() {
+        for path in modules.iter().flat_map(|name| module(name)) {
+            let is_pure_with_errors = OF_GRAPH.iter().any(|file| path.ends_with(file));
+            for (n, line) in code(&path) {
+                for named in crate_modules(&line) {
+                    let excused = (named == "sources" && is_pure_with_errors) || (named == "sandbox" && modules.contains(&"cli"));
+                    let above = layer_of(named).is_none_or(|of_named| of_named > layer);
+                    if above && !excused {
+                        found.push(format!("{}:{n} names crate::{named}", path.display()));
+                    }
+                }
+            }
+        }
+    }
     assert!(found.is_empty(), "{}", found.join("\n"));
     let found = offences(
         PURE,
@@ -112,11 +149,22 @@ fn modules_below_know_nothing_of_those_above() {
 }
 
 #[test]
+fn only_actors_and_the_program_know_the_actor_library() {
+    let below: Vec<&str> = LAYERS[..5].concat();
+    let found = offences(&below, &["ractor"]);
+    // The log names the library's target, to keep it quiet.
+    let found: Vec<String> = found.into_iter().filter(|offence| !offence.contains("src/telemetry.rs")).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
 fn the_search_for_offences_finds_them() {
     assert!(names("let at = WallTime::now();", "WallTime::now"));
     assert!(names("use tokio::time;", "tokio"));
     assert!(!names("let tokio_like = 1;", "tokio"));
     assert!(!offences(&["actors"], &["tokio", "ractor"]).is_empty());
+    assert_eq!(crate_modules("use crate::http::server; f(&crate::clock::now())"), ["http", "clock"]);
+    assert_eq!((layer_of("core"), layer_of("cli"), layer_of("{")), (Some(0), Some(LAYERS.len() - 1), None));
 }
 
 /// What the program calls its own: every text between double quotes in a source file.

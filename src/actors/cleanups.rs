@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::shared::Shared;
 use super::{Alarm, jitter};
 use crate::context::{Context, Dependency};
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
@@ -45,6 +46,7 @@ pub enum CleanupsMsg {
 /// What the cleanups actor keeps.
 pub struct CleanupsState {
     context: Arc<Context>,
+    shared: Arc<Shared>,
     list: CleanupQueue,
     alarm: Alarm,
     looked_at: MonoTime,
@@ -58,15 +60,16 @@ pub struct Cleanups;
 impl Actor for Cleanups {
     type Msg = CleanupsMsg;
     type State = CleanupsState;
-    type Arguments = Arc<Context>;
+    type Arguments = (Arc<Context>, Arc<Shared>);
 
     async fn pre_start(
         &self,
         _me: ActorRef<CleanupsMsg>,
-        context: Arc<Context>,
+        (context, shared): (Arc<Context>, Arc<Shared>),
     ) -> Result<CleanupsState, ActorProcessingErr> {
         Ok(CleanupsState {
             context,
+            shared,
             list: CleanupQueue::default(),
             alarm: Alarm::default(),
             looked_at: MonoTime::now(),
@@ -151,9 +154,9 @@ impl CleanupsState {
     }
 
     fn begin(&self, me: &ActorRef<CleanupsMsg>, cleanup: Cleanup, seq: u64) {
-        let (context, me) = (self.context.clone(), me.clone());
-        self.context.tasks.spawn(async move {
-            let trying = AssertUnwindSafe(Box::pin(attempt(&context, &cleanup, seq))).catch_unwind().await;
+        let (context, shared, me) = (self.context.clone(), self.shared.clone(), me.clone());
+        self.shared.tasks.spawn(async move {
+            let trying = AssertUnwindSafe(Box::pin(attempt(&context, &shared, &cleanup, seq))).catch_unwind().await;
             let ended = trying.unwrap_or(TryEnd::Later { hint: None, unanswered: true });
             // An actor that is gone is followed by one that reads the store.
             let _ = me.cast(CleanupsMsg::TryEnd(cleanup, seq, ended));
@@ -174,7 +177,7 @@ impl CleanupsState {
             CleanupEnd::Never => {}
         }
         let (context, me) = (self.context.clone(), me.clone());
-        self.context.tasks.spawn(async move {
+        self.shared.tasks.spawn(async move {
             let closed = context.store.finish_cleanup(&cleanup, seq).await;
             let _ = me.cast(CleanupsMsg::Closed(cleanup, seq, closed));
         });
@@ -203,9 +206,9 @@ fn left(cleanup: &Cleanup) -> &'static str {
     }
 }
 
-async fn attempt(context: &Arc<Context>, cleanup: &Cleanup, seq: u64) -> TryEnd {
+async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup, seq: u64) -> TryEnd {
     match cleanup {
-        Cleanup::DeleteAgain(link) => delete_again(context, link, seq).await,
+        Cleanup::DeleteAgain(link) => delete_again(context, shared, link, seq).await,
         Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => match context.store.cleanup_token(cleanup, seq) {
             Ready::Yes(token) => {
                 let graph = context.setup().graph.clone();
@@ -273,8 +276,8 @@ fn failed(cleanup: &Cleanup, error: &GraphError) -> TryEnd {
 }
 
 /// The right to write the object is held from before the look until the delete was answered.
-async fn delete_again(context: &Arc<Context>, link: &LinkKey, seq: u64) -> TryEnd {
-    let Some(_permit) = context.write_permit(link) else {
+async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, link: &LinkKey, seq: u64) -> TryEnd {
+    let Some(_permit) = shared.write_permit(link) else {
         return TryEnd::Later { hint: Some(SOON), unanswered: false };
     };
     if !context.store.is_left_over(link, seq) {

@@ -29,6 +29,7 @@ use super::cleanups::CleanupsMsg;
 use super::notifier::NotifierMsg;
 use super::page::PageMsg;
 use super::peers::Peers;
+use super::shared::Shared;
 use super::subscriptions::SubscriptionsMsg;
 use super::supervisor::SupervisorMsg;
 use super::uploader::UploaderMsg;
@@ -57,6 +58,8 @@ pub enum DispatcherMsg {
 pub struct DispatcherArgs {
     /// The shared context.
     pub context: Arc<Context>,
+    /// What the actors share.
+    pub shared: Arc<Shared>,
     /// The actors of which there is one each.
     pub peers: watch::Receiver<Peers>,
     /// The supervisor, which starts and stops pages.
@@ -167,7 +170,7 @@ impl Work {
 
     /// A page that died looks into the store when it is back.
     fn wake_page(&self, link: &LinkKey, changes: LinkChanges) {
-        let Some(page) = self.args.context.pages.find(link) else { return };
+        let Some(page) = self.args.shared.pages.find(link) else { return };
         if changes.parked {
             let _ = page.actor.cast(PageMsg::Parked);
         }
@@ -193,7 +196,7 @@ impl Work {
         peers.notify(NotifierMsg::Refill);
         let links = context.store.links();
         let spread = schedule::spread(links.len(), context.setup().config.sync.poll_interval);
-        let mut gone = context.pages.links();
+        let mut gone = self.args.shared.pages.links();
         gone.retain(|link| context.store.generation(link).is_none());
         for piece in links.chunks(AT_ONCE).chain(gone.chunks(AT_ONCE)) {
             self.fit(piece.to_vec(), spread, true).await?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::registry::PageHandle;
+use super::shared::Shared;
 use super::{Alarm, Owned, jitter};
 use crate::config::Config;
 use crate::context::Context;
@@ -64,6 +64,8 @@ pub enum PageMsg {
 pub struct PageArgs {
     /// The shared context.
     pub context: Arc<Context>,
+    /// What the actors share.
+    pub shared: Arc<Shared>,
     /// Which link.
     pub link: LinkKey,
     /// Over how long a catch-up after a start is spread.
@@ -73,6 +75,7 @@ pub struct PageArgs {
 /// What a page keeps.
 pub struct PageState {
     context: Arc<Context>,
+    shared: Arc<Shared>,
     link: LinkKey,
     token: Option<Secret>,
     /// The generation of the token that was taken from the store, readable or not: what is found out about it is not
@@ -150,7 +153,7 @@ impl Actor for Page {
 }
 
 impl PageState {
-    fn new(PageArgs { context, link, spread }: PageArgs) -> Self {
+    fn new(PageArgs { context, shared, link, spread }: PageArgs) -> Self {
         let (now, place) = (MonoTime::now(), schedule::place(&link));
         let setup = context.setup();
         let read_at = context.store.view(&link).and_then(|view| view.synced.read_at);
@@ -159,6 +162,7 @@ impl PageState {
         let machine = Machine::new(pace(&setup.config), place, poll_at);
         let mut state = PageState {
             context,
+            shared,
             link,
             token: None,
             generation: None,
@@ -210,12 +214,8 @@ impl PageState {
         }
     }
 
-    fn place(&self) -> Option<Arc<PageHandle>> {
-        self.context.pages.find(&self.link)
-    }
-
     fn woken(&mut self, me: &ActorRef<PageMsg>) {
-        let (causes, hinted) = self.place().map(|place| place.take_reasons()).unwrap_or_default();
+        let (causes, hinted) = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
         if hinted && self.owes_a_check() {
             self.hinted();
             self.step(me, Input::Woke);
@@ -302,7 +302,7 @@ impl PageState {
         self.cut_job();
         let (context, link, me, number) = (self.context.clone(), self.link.clone(), me.clone(), self.job_number);
         let subscribe = self.subscription.due_at.is_some_and(|at| at <= MonoTime::now());
-        let task = self.context.tasks.spawn(async move {
+        let task = self.shared.tasks.spawn(async move {
             let held = reading::Held { link: &link, token: &token, generation };
             let work = AssertUnwindSafe(Box::pin(reading::perform(&context, held, job, subscribe)));
             let message = match work.catch_unwind().await {
@@ -337,20 +337,19 @@ impl PageState {
     }
 
     fn show(&self, done: &JobDone) {
-        let Some(place) = self.place() else { return };
-        place.set_status(|board| match &done.ended {
+        self.context.pages.update(&self.link, |status| match &done.ended {
             Some(Ended::Stored) => {
-                board.trouble = None;
-                board.throttled_until = None;
-                board.reads += 1;
+                status.trouble = None;
+                status.throttled_until = None;
+                status.reads += 1;
             }
             Some(Ended::Held(wait)) => {
-                board.throttled_until = Some(MonoTime::now().plus(*wait));
-                board.trouble = done.trouble.clone();
+                status.throttled_until = Some(MonoTime::now().plus(*wait));
+                status.trouble = done.trouble.clone();
             }
             Some(_) => {
-                board.trouble = done.trouble.clone();
-                board.reads += 1;
+                status.trouble = done.trouble.clone();
+                status.reads += 1;
             }
             None => {}
         });
@@ -372,7 +371,7 @@ impl PageState {
         self.log_parked(why);
         let (context, link, generation) = (self.context.clone(), self.link.clone(), self.generation);
         let Some(generation) = generation else { return };
-        self.context.tasks.spawn(async move {
+        self.shared.tasks.spawn(async move {
             if let Err(error) = context.store.park_link(&link, generation, why).await {
                 tracing::warn!(
                     %link,
@@ -415,10 +414,8 @@ impl PageState {
     fn relinked(&mut self, me: &ActorRef<PageMsg>) {
         self.cut_job();
         self.subscription = Subscription::default();
-        if let Some(place) = self.place() {
-            // Trouble and limits were those of the earlier token.
-            place.set_status(|board| (board.trouble, board.throttled_until) = (None, None));
-        }
+        // Trouble and limits were those of the earlier token.
+        self.context.pages.update(&self.link, |status| (status.trouble, status.throttled_until) = (None, None));
         let usable = self.load(Duration::ZERO);
         self.last_cause = Cause::Link;
         self.step(me, if usable { Input::Revived } else { Input::Parked });
@@ -448,15 +445,13 @@ impl PageState {
         let subscribe = self.subscription.due_at.filter(|_| idle);
         let check = idle.then_some(self.check.due_at);
         self.alarm.set(me, [read, subscribe, check].into_iter().flatten().min(), PageMsg::Woke);
-        if let Some(place) = self.place() {
-            let parked = self.machine.is_parked();
-            place.set_status(|board| {
-                board.next_poll_at = (!parked).then_some(self.machine.poll_at());
-                if self.token.is_none() {
-                    board.trouble = Some(UNREADABLE.to_owned());
-                }
-            });
-        }
+        let parked = self.machine.is_parked();
+        self.context.pages.update(&self.link, |status| {
+            status.next_poll_at = (!parked).then_some(self.machine.poll_at());
+            if self.token.is_none() {
+                status.trouble = Some(UNREADABLE.to_owned());
+            }
+        });
     }
 }
 

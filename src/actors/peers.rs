@@ -21,6 +21,11 @@ pub struct Peers {
 }
 
 impl Peers {
+    #[cfg(feature = "sandbox")]
+    pub(super) fn dispatch(&self, message: DispatcherMsg) {
+        self.dispatcher.as_ref().map(|dispatcher| dispatcher.cast(message));
+    }
+
     pub(super) fn upload(&self, message: UploaderMsg) {
         self.uploader.as_ref().map(|uploader| uploader.cast(message));
     }

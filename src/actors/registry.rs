@@ -1,40 +1,25 @@
-//! Who answers for which link at this moment. The supervisor writes it, the doors read it.
+//! The page of each link at this moment. The supervisor writes it, the dispatcher reads it.
 //!
-//! Each page's handle also carries what was told and not yet looked at, so that a page that knows it is due is not told
-//! again: however many webhooks come, one message waits in its mailbox. And it carries the page's status, what the page
-//! says of itself, so that a list of all pages asks no actor.
+//! A page's handle carries the reasons for which it was woken and has not yet looked, so that a page that knows that it
+//! is due gets no further message: however many webhooks come, one waits in its mailbox.
 //!
-//! A page that died and was not yet started again has no handle; what it is told is lost here and safe in the store,
+//! A page that died and was not yet started again has no handle. What is published for it meanwhile lies in the store,
 //! where its successor looks *after* it has its handle.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ractor::ActorRef;
 
 use super::page::PageMsg;
-use crate::core::model::{Cause, LinkKey, MonoTime};
-
-/// What a page says of itself beside what the store knows.
-#[derive(Debug, Clone, Default)]
-pub struct PageStatus {
-    /// The next poll, unless a person must act first.
-    pub next_poll_at: Option<MonoTime>,
-    /// A transient trouble: the last read's error, until one succeeds.
-    pub trouble: Option<String>,
-    /// A limit holds the page back until then.
-    pub throttled_until: Option<MonoTime>,
-    /// Reads that ended, with or without success.
-    pub reads: u64,
-}
+use crate::core::model::{Cause, LinkKey};
 
 /// A page's handle.
 pub struct PageHandle {
     /// Its actor.
     pub actor: ActorRef<PageMsg>,
     reasons: AtomicU8,
-    status: Mutex<PageStatus>,
 }
 
 fn bit(cause: Cause) -> u8 {
@@ -52,7 +37,7 @@ const HINT: u8 = 16;
 impl PageHandle {
     /// A handle for this actor.
     pub fn new(actor: ActorRef<PageMsg>) -> Arc<Self> {
-        Arc::new(PageHandle { actor, reasons: AtomicU8::new(0), status: Mutex::default() })
+        Arc::new(PageHandle { actor, reasons: AtomicU8::new(0) })
     }
 
     /// Wakes the page because it is due; a message goes out only if none waits.
@@ -78,23 +63,9 @@ impl PageHandle {
         let all = [Cause::Webhook, Cause::Poll, Cause::Link, Cause::Manual];
         (all.into_iter().filter(|cause| reasons & bit(*cause) != 0).collect(), reasons & HINT != 0)
     }
-
-    /// What the page says of itself.
-    pub fn status(&self) -> PageStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn with_status<T>(&self, look: impl FnOnce(&PageStatus) -> T) -> T {
-        look(&self.status.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The page says something else.
-    pub fn set_status(&self, change: impl FnOnce(&mut PageStatus)) {
-        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
-    }
 }
 
-/// The directory.
+/// The pages by link.
 #[derive(Default)]
 pub struct PageRegistry {
     handles: RwLock<HashMap<LinkKey, Arc<PageHandle>>>,
@@ -109,19 +80,6 @@ impl PageRegistry {
     /// Every link that has a page.
     pub fn links(&self) -> Vec<LinkKey> {
         self.handles.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-
-    /// How many links have a page.
-    pub fn count(&self) -> usize {
-        self.handles.read().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// The links whose pages a limit holds back at this moment.
-    pub fn throttled(&self, now: MonoTime) -> Vec<LinkKey> {
-        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
-        let held =
-            |handle: &PageHandle| handle.with_status(|status| status.throttled_until.is_some_and(|until| until > now));
-        handles.iter().filter(|(_, handle)| held(handle)).map(|(link, _)| link.clone()).collect()
     }
 
     /// Every handle.

@@ -22,14 +22,20 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
-use super::jitter;
-use super::listener::{Door, ListenerMsg};
+use super::listener::ListenerMsg;
 use super::peers::Peers;
-use crate::config::{Changes, Config};
+use super::registry::PageHandle;
+use super::shared::Shared;
+use super::{Owned, jitter};
 use crate::context::Context;
+use crate::control::Command;
+#[cfg(feature = "sandbox")]
+use crate::control::Target;
 use crate::core::model::{LinkKey, MonoTime, WallTime};
 use crate::core::restart::{ActorKind, History, Verdict};
+use crate::http::endpoint::Endpoint;
 pub use boot::{Sockets, bind_admin, bind_tcp};
 pub use reload::keyring;
 
@@ -49,19 +55,14 @@ pub enum SupervisorMsg {
         /// Answered when it is done.
         done: RpcReplyPort<()>,
     },
-    /// Put another configuration in force; answers what changed, or why nothing did.
-    Reload(Box<Config>, RpcReplyPort<Result<Changes, String>>),
+    /// An operator commands something.
+    Command(Command),
     /// Start this child again.
     Respawn(Child),
     /// Sweep the store.
     Sweep,
     /// Answer: a sign of life.
     Ping(RpcReplyPort<()>),
-    /// End everything in order; answers when only the store is left to close.
-    Drain(RpcReplyPort<()>),
-    /// Make this child panic.
-    #[cfg(feature = "sandbox")]
-    Drill(Child),
 }
 
 /// Something that is supervised.
@@ -79,8 +80,8 @@ pub enum Child {
     Notifier,
     /// The cleanups actor.
     Cleanups,
-    /// A door.
-    Listener(Door),
+    /// A listener.
+    Listener(Endpoint),
 }
 
 impl Child {
@@ -102,7 +103,7 @@ impl fmt::Display for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Child::Page(link) => write!(f, "page {link}"),
-            Child::Listener(door) => write!(f, "listener {}", door.word()),
+            Child::Listener(endpoint) => write!(f, "listener {}", endpoint.word()),
             single => f.write_str(single.kind().word()),
         }
     }
@@ -121,14 +122,18 @@ pub struct SupervisorArgs {
 /// What the supervisor keeps.
 pub struct SupervisorState {
     context: Arc<Context>,
+    shared: Arc<Shared>,
+    /// Requests under way, whichever listener accepted them.
+    requests: TaskTracker,
     sockets: Sockets,
     given_up: watch::Sender<Option<String>>,
     alive: HashMap<ActorId, (Child, ActorCell)>,
     peers: watch::Sender<Peers>,
-    listeners: HashMap<Door, ActorRef<ListenerMsg>>,
+    listeners: HashMap<Endpoint, ActorRef<ListenerMsg>>,
     histories: HashMap<Child, History>,
     /// Set while everything ends: no death is answered any more.
     stopping: bool,
+    _commands: Owned,
 }
 
 /// The supervisor actor.
@@ -145,9 +150,27 @@ impl Actor for Supervisor {
         args: SupervisorArgs,
     ) -> Result<SupervisorState, ActorProcessingErr> {
         let SupervisorArgs { context, sockets, given_up } = args;
-        context.set_addresses(|addresses| addresses.supervisor = Some(me));
-        let (alive, peers, listeners, histories) = Default::default();
-        Ok(SupervisorState { context, sockets, given_up, alive, peers, listeners, histories, stopping: false })
+        let mut commands = context.take_commands().ok_or("another supervisor reads the commands")?;
+        let reading = tokio::spawn(async move {
+            while let Some(command) = commands.recv().await {
+                if me.cast(SupervisorMsg::Command(command)).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(SupervisorState {
+            context,
+            shared: Arc::default(),
+            requests: TaskTracker::new(),
+            sockets,
+            given_up,
+            alive: HashMap::new(),
+            peers: watch::Sender::default(),
+            listeners: HashMap::new(),
+            histories: HashMap::new(),
+            stopping: false,
+            _commands: Owned(reading),
+        })
     }
 
     async fn post_start(
@@ -171,11 +194,17 @@ impl Actor for Supervisor {
                 // The dispatcher may be gone.
                 let _ = done.send(());
             }
-            SupervisorMsg::Reload(config, reply) => {
+            SupervisorMsg::Command(Command::Reload(config, reply)) => {
                 let outcome = state.reload(&me, *config).await;
-                // Whoever asked may have stopped waiting; the outcome is in `status` too.
+                // The sender may have stopped waiting; the outcome is in `status` too.
                 let _ = reply.send(outcome);
             }
+            SupervisorMsg::Command(Command::Stop(reply)) => {
+                state.drain().await;
+                let _ = reply.send(());
+            }
+            #[cfg(feature = "sandbox")]
+            SupervisorMsg::Command(Command::Drill(target)) => state.drill(&target),
             SupervisorMsg::Respawn(child) if state.is_alive(&child) => {}
             SupervisorMsg::Respawn(child) => state.spawn(&me, child, Duration::ZERO).await,
             SupervisorMsg::Sweep => state.sweep(&me),
@@ -183,12 +212,6 @@ impl Actor for Supervisor {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(());
             }
-            SupervisorMsg::Drain(reply) => {
-                state.drain().await;
-                let _ = reply.send(());
-            }
-            #[cfg(feature = "sandbox")]
-            SupervisorMsg::Drill(child) => state.drill(&child),
         }
         Ok(())
     }
@@ -209,13 +232,13 @@ impl Actor for Supervisor {
 }
 
 impl SupervisorState {
-    /// Did something else start it in the meantime? A link may be made anew, and a door moved, while its restart waits.
+    /// Did something else start it in the meantime? A link may be made anew, and a listener moved, while its restart waits.
     fn is_alive(&self, child: &Child) -> bool {
         match child {
-            Child::Page(link) => self.context.pages.find(link).is_some(),
-            Child::Listener(door) => {
+            Child::Page(link) => self.shared.pages.find(link).is_some(),
+            Child::Listener(endpoint) => {
                 let living = |listener: &ActorRef<ListenerMsg>| listener.get_status() == ractor::ActorStatus::Running;
-                self.listeners.get(door).is_some_and(living)
+                self.listeners.get(endpoint).is_some_and(living)
             }
             Child::Dispatcher | Child::Uploader | Child::Subscriptions | Child::Notifier | Child::Cleanups => false,
         }
@@ -230,14 +253,19 @@ impl SupervisorState {
     fn died(&mut self, me: &ActorRef<SupervisorMsg>, cell: &ActorCell, error: &str) {
         let Some((child, _)) = self.alive.remove(&cell.get_id()) else { return };
         if let Child::Page(link) = &child {
-            // Only its own place: a page that was unlinked and linked again has another.
-            let own = self.context.pages.find(link).is_some_and(|place| place.actor.get_id() == cell.get_id());
+            // Only its own handle: a page that was unlinked and linked again has another.
+            let own = self.shared.pages.find(link).is_some_and(|page| page.actor.get_id() == cell.get_id());
             if !own {
                 return;
             }
-            self.context.pages.remove(link);
+            self.remove_page(link);
         }
         self.answer_death(me, child, error);
+    }
+
+    fn remove_page(&self, link: &LinkKey) -> Option<Arc<PageHandle>> {
+        self.context.pages.end(link);
+        self.shared.pages.remove(link)
     }
 
     fn answer_death(&mut self, me: &ActorRef<SupervisorMsg>, child: Child, error: &str) {
@@ -283,27 +311,24 @@ impl SupervisorState {
     }
 
     #[cfg(feature = "sandbox")]
-    fn drill(&self, child: &Child) {
-        use super::page::PageMsg;
+    fn drill(&self, target: &Target) {
         let peers = self.peers.borrow();
-        match child {
-            Child::Page(link) => {
-                if let Some(place) = self.context.pages.find(link) {
-                    let _ = place.actor.cast(PageMsg::Drill);
+        match target {
+            Target::Page(link) => {
+                if let Some(page) = self.shared.pages.find(link) {
+                    let _ = page.actor.cast(super::page::PageMsg::Drill);
                 }
             }
-            Child::Dispatcher => {
-                drop(peers.dispatcher.as_ref().map(|d| d.cast(super::dispatcher::DispatcherMsg::Drill)))
-            }
-            Child::Uploader => peers.upload(super::uploader::UploaderMsg::Drill),
-            Child::Listener(door) => {
-                if let Some(listener) = self.listeners.get(door) {
+            Target::Dispatcher => peers.dispatch(super::dispatcher::DispatcherMsg::Drill),
+            Target::Uploader => peers.upload(super::uploader::UploaderMsg::Drill),
+            Target::Notifier => peers.notify(super::notifier::NotifierMsg::Drill),
+            Target::Subscriptions => peers.subscribe(super::subscriptions::SubscriptionsMsg::Drill),
+            Target::Cleanups => peers.clean_up(super::cleanups::CleanupsMsg::Drill),
+            Target::Listener => {
+                if let Some(listener) = self.listeners.get(&Endpoint::Public) {
                     let _ = listener.cast(ListenerMsg::Drill);
                 }
             }
-            Child::Notifier => peers.notify(super::notifier::NotifierMsg::Drill),
-            Child::Subscriptions => peers.subscribe(super::subscriptions::SubscriptionsMsg::Drill),
-            Child::Cleanups => peers.clean_up(super::cleanups::CleanupsMsg::Drill),
         }
     }
 }

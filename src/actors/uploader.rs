@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
+use super::shared::Shared;
 use super::{Alarm, Owned, jitter};
 use crate::context::Context;
 use crate::core::ledger::ObjectOp;
@@ -85,6 +86,7 @@ struct Straggler {
 /// What the uploader keeps.
 pub struct UploaderState {
     context: Arc<Context>,
+    shared: Arc<Shared>,
     queue: Queue,
     alarm: Alarm,
     stragglers: HashMap<LinkKey, Straggler>,
@@ -101,16 +103,16 @@ pub struct Uploader;
 impl Actor for Uploader {
     type Msg = UploaderMsg;
     type State = UploaderState;
-    type Arguments = Arc<Context>;
+    type Arguments = (Arc<Context>, Arc<Shared>);
 
     async fn pre_start(
         &self,
         _me: ActorRef<UploaderMsg>,
-        context: Arc<Context>,
+        (context, shared): (Arc<Context>, Arc<Shared>),
     ) -> Result<UploaderState, ActorProcessingErr> {
         let queue = Queue::new(context.setup().config.spaces.max_in_flight);
         let (alarm, stragglers) = (Alarm::default(), HashMap::new());
-        Ok(UploaderState { context, queue, alarm, stragglers, draining: None, probe: None, ill: false })
+        Ok(UploaderState { context, shared, queue, alarm, stragglers, draining: None, probe: None, ill: false })
     }
 
     async fn post_start(&self, me: ActorRef<UploaderMsg>, state: &mut UploaderState) -> Result<(), ActorProcessingErr> {
@@ -171,10 +173,10 @@ impl UploaderState {
     }
 
     fn write(&mut self, me: &ActorRef<UploaderMsg>, link: LinkKey) {
-        let (context, me) = (self.context.clone(), me.clone());
+        let (context, shared, me) = (self.context.clone(), self.shared.clone(), me.clone());
         let straggler = self.stragglers.get(&link).copied();
-        self.context.tasks.spawn(async move {
-            let ended = match context.write_permit(&link) {
+        self.shared.tasks.spawn(async move {
+            let ended = match shared.write_permit(&link) {
                 Some(permit) => {
                     let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &link, straggler))).catch_unwind().await;
                     drop(permit);

@@ -13,7 +13,7 @@ use tokio::net::TcpSocket;
 use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
 use crate::actors::cleanups::{Cleanups, CleanupsMsg};
 use crate::actors::dispatcher::{Dispatcher, DispatcherArgs};
-use crate::actors::listener::{Door, Listener, ListenerArgs};
+use crate::actors::listener::{Listener, ListenerArgs};
 use crate::actors::notifier::{Notifier, NotifierMsg};
 use crate::actors::page::{Page, PageArgs, PageMsg};
 use crate::actors::registry::PageHandle;
@@ -21,17 +21,18 @@ use crate::actors::subscriptions::Subscriptions;
 use crate::actors::uploader::{Uploader, UploaderMsg};
 use crate::core::link::schedule;
 use crate::core::model::LinkKey;
+use crate::http::endpoint::Endpoint;
 use crate::http::server::Socket;
 
 /// The listening sockets.
 pub struct Sockets {
-    /// The public door; `None` once it is closed for good.
+    /// The public address; `None` once it is closed for good.
     pub public: Option<TcpListener>,
     /// The public socket is that of a socket unit: its address is systemd's to change.
     pub from_systemd: bool,
     /// The admin socket and where it lies.
     pub admin: (UnixListener, PathBuf),
-    /// The admin door on loopback.
+    /// The admin address on loopback.
     pub admin_tcp: Option<TcpListener>,
 }
 
@@ -75,8 +76,8 @@ pub fn bind_admin(path: &Path) -> io::Result<UnixListener> {
 }
 
 impl SupervisorState {
-    /// The first generation, in the order in which each needs the others: the doors before the app actor, because
-    /// Meta calls back while the app is being subscribed.
+    /// The first generation, in the order in which each needs the others: the listeners before the
+    /// subscriptions actor, because Meta calls back while the app is being subscribed.
     pub(super) async fn boot(&mut self, me: &ActorRef<SupervisorMsg>) {
         self.spawn(me, Child::Notifier, Duration::ZERO).await;
         self.spawn(me, Child::Uploader, Duration::ZERO).await;
@@ -86,10 +87,10 @@ impl SupervisorState {
             self.spawn(me, Child::Page(link), spread).await;
         }
         self.spawn(me, Child::Dispatcher, Duration::ZERO).await;
-        self.spawn(me, Child::Listener(Door::Public), Duration::ZERO).await;
-        self.spawn(me, Child::Listener(Door::Admin), Duration::ZERO).await;
+        self.spawn(me, Child::Listener(Endpoint::Public), Duration::ZERO).await;
+        self.spawn(me, Child::Listener(Endpoint::Admin), Duration::ZERO).await;
         if self.sockets.admin_tcp.is_some() {
-            self.spawn(me, Child::Listener(Door::AdminTcp), Duration::ZERO).await;
+            self.spawn(me, Child::Listener(Endpoint::AdminTcp), Duration::ZERO).await;
         }
         self.spawn(me, Child::Subscriptions, Duration::ZERO).await;
         self.spawn(me, Child::Cleanups, Duration::ZERO).await;
@@ -117,7 +118,7 @@ impl SupervisorState {
             Child::Page(link) => return self.spawn_page(me, link.clone(), spread).await,
             Child::Dispatcher => self.spawn_dispatcher(me).await,
             Child::Uploader => {
-                let spawned = Actor::spawn_linked(None, Uploader, context, parent).await;
+                let spawned = Actor::spawn_linked(None, Uploader, (context, self.shared.clone()), parent).await;
                 spawned.map(|(actor, _)| {
                     self.peers.send_modify(|peers| peers.uploader = Some(actor.clone()));
                     let _ = actor.cast(UploaderMsg::Refill);
@@ -140,18 +141,18 @@ impl SupervisorState {
                 })
             }
             Child::Cleanups => {
-                let spawned = Actor::spawn_linked(None, Cleanups, context, parent).await;
+                let spawned = Actor::spawn_linked(None, Cleanups, (context, self.shared.clone()), parent).await;
                 spawned.map(|(actor, _)| {
                     self.peers.send_modify(|peers| peers.cleanups = Some(actor.clone()));
                     let _ = actor.cast(CleanupsMsg::Look);
                     actor.get_cell()
                 })
             }
-            Child::Listener(door) => match self.socket(*door) {
+            Child::Listener(endpoint) => match self.socket(*endpoint) {
                 Ok(Some(socket)) => {
-                    let args = ListenerArgs { context, door: *door, socket };
+                    let args = ListenerArgs { context, endpoint: *endpoint, socket, requests: self.requests.clone() };
                     Actor::spawn_linked(None, Listener, args, parent).await.map(|(listener, _)| {
-                        self.listeners.insert(*door, listener.clone());
+                        self.listeners.insert(*endpoint, listener.clone());
                         listener.get_cell()
                     })
                 }
@@ -168,25 +169,25 @@ impl SupervisorState {
     }
 
     async fn spawn_dispatcher(&self, me: &ActorRef<SupervisorMsg>) -> Result<ActorCell, SpawnErr> {
-        let args =
-            DispatcherArgs { context: self.context.clone(), peers: self.peers.subscribe(), supervisor: me.clone() };
+        let (context, shared, peers) = (self.context.clone(), self.shared.clone(), self.peers.subscribe());
+        let args = DispatcherArgs { context, shared, peers, supervisor: me.clone() };
         let (dispatcher, _) = Actor::spawn_linked(None, Dispatcher, args, me.get_cell()).await?;
         self.peers.send_modify(|peers| peers.dispatcher = Some(dispatcher.clone()));
         Ok(dispatcher.get_cell())
     }
 
-    fn socket(&self, door: Door) -> io::Result<Option<Socket>> {
-        match door {
-            Door::Public => self.sockets.public.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
-            Door::AdminTcp => self.sockets.admin_tcp.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
-            Door::Admin => {
+    fn socket(&self, endpoint: Endpoint) -> io::Result<Option<Socket>> {
+        match endpoint {
+            Endpoint::Public => self.sockets.public.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
+            Endpoint::AdminTcp => self.sockets.admin_tcp.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
+            Endpoint::Admin => {
                 let socket = self.sockets.admin.0.try_clone()?;
                 tokio::net::UnixListener::from_std(socket).map(Socket::Unix).map(Some)
             }
         }
     }
 
-    /// The place in the directory comes before the look into the store, so that no mark falls between the two.
+    /// The handle comes before the look into the store, so that no mark falls between the two.
     async fn spawn_page(&mut self, me: &ActorRef<SupervisorMsg>, link: LinkKey, spread: Duration) {
         if self.context.store.view(&link).is_none() {
             self.histories.remove(&Child::Page(link));
@@ -194,14 +195,15 @@ impl SupervisorState {
         }
         // A page that waited to be started again may have been started by a new link meanwhile: one is enough. If the
         // one that stands there is dead, its death is about to be answered.
-        if self.context.pages.find(&link).is_some() {
+        if self.shared.pages.find(&link).is_some() {
             return;
         }
-        let args = PageArgs { context: self.context.clone(), link: link.clone(), spread };
+        let args = PageArgs { context: self.context.clone(), shared: self.shared.clone(), link: link.clone(), spread };
         match Actor::spawn_linked(None, Page, args, me.get_cell()).await {
             Ok((page, _)) => {
                 self.alive.insert(page.get_id(), (Child::Page(link.clone()), page.get_cell()));
-                self.context.pages.put(link, PageHandle::new(page.clone()));
+                self.context.pages.begin(link.clone());
+                self.shared.pages.put(link, PageHandle::new(page.clone()));
                 // A page that died in between is answered through its death.
                 let _ = page.cast(PageMsg::Look(spread));
             }
@@ -222,13 +224,13 @@ impl SupervisorState {
         for link in links {
             if self.context.store.generation(&link).is_none() {
                 self.histories.remove(&Child::Page(link.clone()));
-                if let Some(page) = self.context.pages.remove(&link) {
+                if let Some(page) = self.remove_page(&link) {
                     page.actor.stop(Some("unlinked".into()));
                 }
                 continue;
             }
             let message = if look { PageMsg::Look(spread) } else { PageMsg::Relinked };
-            match self.context.pages.find(&link) {
+            match self.shared.pages.find(&link) {
                 // A page that died looks when it is back.
                 Some(page) if page.actor.cast(message).is_ok() => {}
                 Some(_) | None => self.spawn(me, Child::Page(link), spread).await,

@@ -1,4 +1,4 @@
-//! The operator's door, on a Unix socket and, read-only, on a loopback address.
+//! The operator's routes, on a Unix socket and, read-only, on a loopback address.
 //!
 //! | route | methods | where |
 //! |---|---|---|
@@ -27,12 +27,12 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::status;
-use crate::actors::listener::Door;
 use crate::config::check_session_ttl;
 use crate::context::Context;
 use crate::core::model::{AppUserId, Cause, Label, LinkKey, PageId, Secret, UserId, WallTime};
 use crate::http::body;
 use crate::http::budget::Budget;
+use crate::http::endpoint::Endpoint;
 use crate::http::forms;
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
@@ -52,12 +52,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that a one-time login link works, whatever the session's life.
 const LONGEST_LOGIN_LINK: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Answers a request at an admin door.
-pub async fn answer(context: Arc<Context>, door: Door, request: Request<Incoming>, conn: Conn) -> Answer {
+/// Answers a request at an admin address.
+pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<Incoming>, conn: Conn) -> Answer {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let method = request.method().clone();
-    let writes = door == Door::Admin;
+    let writes = endpoint == Endpoint::Admin;
     match (segments.as_slice(), method) {
         (["metrics"], Method::GET) => scrape(&context, request.headers()),
         (["healthz"], Method::GET) => responses::json(StatusCode::OK, &json!({"status": "ok"})),
@@ -71,7 +71,7 @@ pub async fn answer(context: Arc<Context>, door: Door, request: Request<Incoming
         (["v1", "import"], Method::POST) if writes => Box::pin(import_lines(&context, request, &conn)).await,
         (["v1", "purge"], Method::POST) if writes => Box::pin(purge_people(&context, request, &conn)).await,
         #[cfg(feature = "sandbox")]
-        (["v1", "drill", which @ ..], Method::POST) if writes => drill(&context, which),
+        (["v1", "drill", which @ ..], Method::POST) if writes => drill(&context, which).await,
         (["metrics" | "healthz"] | ["v1", "status" | "pages"], _) => responses::method_not_allowed("GET"),
         (["v1", "pages", _], _) if writes => responses::method_not_allowed("GET, DELETE"),
         (["v1", "pages", _], _) => responses::method_not_allowed("GET"),
@@ -437,30 +437,28 @@ async fn export_lines(context: &Arc<Context>, request: Request<Incoming>, conn: 
 
 /// Fault drills for the sandbox and the tests; switched on by the environment of the process, never by a request.
 #[cfg(feature = "sandbox")]
-fn drill(context: &Context, which: &[&str]) -> Answer {
-    use crate::actors::supervisor::Child;
+async fn drill(context: &Context, which: &[&str]) -> Answer {
+    use crate::control::{Command, Target};
     if std::env::var_os("PAGESYNCD_DRILLS").is_none() {
         return responses::not_found();
     }
-    if which == ["store"] {
-        context.store.drill();
-        return responses::json(StatusCode::ACCEPTED, &json!({"status": "success"}));
-    }
-    let child = match which {
-        ["uploader"] => Some(Child::Uploader),
-        ["notifier"] => Some(Child::Notifier),
-        ["dispatcher"] => Some(Child::Dispatcher),
-        ["subscriptions"] => Some(Child::Subscriptions),
-        ["cleanups"] => Some(Child::Cleanups),
-        ["listener"] => Some(Child::Listener(Door::Public)),
-        ["page", page] => page.parse().ok().and_then(|p| context.store.links_of_page(&p).pop()).map(Child::Page),
+    let target = match which {
+        ["store"] => {
+            context.store.drill();
+            return responses::json(StatusCode::ACCEPTED, &json!({"status": "success"}));
+        }
+        ["dispatcher"] => Some(Target::Dispatcher),
+        ["uploader"] => Some(Target::Uploader),
+        ["notifier"] => Some(Target::Notifier),
+        ["subscriptions"] => Some(Target::Subscriptions),
+        ["cleanups"] => Some(Target::Cleanups),
+        ["listener"] => Some(Target::Listener),
+        ["page", page] => page.parse().ok().and_then(|p| context.store.links_of_page(&p).pop()).map(Target::Page),
         _ => None,
     };
-    match child {
-        Some(child) => {
-            context.tell_supervisor(crate::actors::supervisor::SupervisorMsg::Drill(child));
-            responses::json(StatusCode::ACCEPTED, &json!({"status": "success"}))
-        }
-        None => responses::not_found(),
+    let Some(target) = target else { return responses::not_found() };
+    match context.command(Command::Drill(target)).await {
+        Ok(()) => responses::json(StatusCode::ACCEPTED, &json!({"status": "success"})),
+        Err(gone) => responses::unavailable(&gone.to_string(), 1),
     }
 }

@@ -12,7 +12,7 @@ use crate::core::model::{Label, LinkKey};
 use crate::http::responses;
 use crate::http::server::Answer;
 use crate::services::login::{Changes, Linked, Listed};
-use crate::services::login_progress::Login;
+use crate::context::logins::Login;
 
 /// The progress of a link's first object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(in crate::http) fn first_object(context: &Context, link: &LinkKey) -> First 
     if view.synced.digest.is_some() && !view.owed {
         return First::Stored;
     }
-    First::Pending(context.pages.find(link).and_then(|place| place.status().trouble))
+    First::Pending(context.pages.find(link).and_then(|status| status.trouble))
 }
 
 /// Waits until every link has its object or a reason why not, or the limit comes.

@@ -18,7 +18,7 @@ use crate::core::model::{LinkKey, MonoTime};
 use crate::http::cookies;
 use crate::http::pages::{DeadEnd, Page, Site, Way};
 use crate::http::server::Answer;
-use crate::services::login_progress::{Failure, Login, Report, Reported, Stage, Stopped};
+use crate::context::logins::{Failure, Login, Report, Reported, Stage, Stopped};
 use crate::sources::facebook::oauth::LinkedAs;
 
 /// `GET /facebook/login/result/{id}`.
