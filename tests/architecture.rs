@@ -104,10 +104,12 @@ const OF_GRAPH: &[&str] = &["src/core/cleanup.rs", "src/core/health.rs", "src/co
 
 /// The modules of the crate that a line of code names.
 fn crate_modules(line: &str) -> Vec<&str> {
-    line.match_indices("crate::").map(|(at, start)| {
-        let rest = &line[at + start.len()..];
-        rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
-    }).collect()
+    line.match_indices("crate::")
+        .map(|(at, start)| {
+            let rest = &line[at + start.len()..];
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+        })
+        .collect()
 }
 
 fn layer_of(module: &str) -> Option<usize> {
@@ -131,7 +133,8 @@ fn calls_point_down() {
             let is_pure_with_errors = OF_GRAPH.iter().any(|file| path.ends_with(file));
             for (n, line) in code(&path) {
                 for named in crate_modules(&line) {
-                    let excused = (named == "sources" && is_pure_with_errors) || (named == "sandbox" && modules.contains(&"cli"));
+                    let excused =
+                        (named == "sources" && is_pure_with_errors) || (named == "sandbox" && modules.contains(&"cli"));
                     let above = layer_of(named).is_none_or(|of_named| of_named > layer);
                     if above && !excused {
                         found.push(format!("{}:{n} names crate::{named}", path.display()));

@@ -369,7 +369,15 @@ mod tests {
         let on_count = move |open| {
             let _ = counts.send(open);
         };
-        tokio::spawn(serve(Socket::Tcp(listener), || LIMITS, on_count, service, TaskTracker::new(), stop.clone(), Duration::ZERO));
+        tokio::spawn(serve(
+            Socket::Tcp(listener),
+            || LIMITS,
+            on_count,
+            service,
+            TaskTracker::new(),
+            stop.clone(),
+            Duration::ZERO,
+        ));
         (address, counted, stop)
     }
 

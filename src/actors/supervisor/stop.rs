@@ -57,12 +57,16 @@ impl SupervisorState {
 
     /// Both TCP listeners, at the same time.
     async fn close_listeners(&mut self) {
-        let closing = [Endpoint::Public, Endpoint::AdminTcp].map(|endpoint| (endpoint, self.listeners.remove(&endpoint)));
+        let closing =
+            [Endpoint::Public, Endpoint::AdminTcp].map(|endpoint| (endpoint, self.listeners.remove(&endpoint)));
         let closed = closing.map(|(endpoint, listener)| async move {
             let Some(listener) = listener else { return };
             if call_t!(listener, ListenerMsg::Close, LISTENERS.as_millis() as u64).is_err() {
                 let endpoint = endpoint.word();
-                tracing::warn!(endpoint, "http [{endpoint}]: the listener did not close in time, the stop goes on without it");
+                tracing::warn!(
+                    endpoint,
+                    "http [{endpoint}]: the listener did not close in time, the stop goes on without it"
+                );
             }
         });
         futures_util::future::join_all(closed).await;

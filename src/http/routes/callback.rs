@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::login_report;
 use super::login_result;
+use crate::context::logins::{Failure, Login, Report, Reported, Stage, Stopped};
 use crate::context::{Context, Setup};
 use crate::core::login_limits::{NewUsers, Refused};
 use crate::core::model::{MonoTime, Secret, WallTime};
@@ -27,7 +28,6 @@ use crate::http::pages::{DeadEnd, Site, Way};
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
 use crate::services::login::{LinkError, Linked};
-use crate::context::logins::{Failure, Login, Report, Reported, Stage, Stopped};
 use crate::sources::facebook::graph::GraphErrorKind;
 use crate::sources::facebook::oauth::{Callback, CallbackQuery, LinkedAs, STATE_LIFETIME, StateClaims};
 use crate::sources::facebook::signature::sign_sha256;

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use crate::context::Context;
+use crate::context::logins::Login;
 use crate::core::health::{Health, ParkReason};
 use crate::core::model::{Label, LinkKey};
 use crate::http::responses;
 use crate::http::server::Answer;
 use crate::services::login::{Changes, Linked, Listed};
-use crate::context::logins::Login;
 
 /// The progress of a link's first object.
 #[derive(Debug, Clone, PartialEq, Eq)]
