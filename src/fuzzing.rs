@@ -273,12 +273,12 @@ fn event(value: &[u8]) {
     record::<Event>("notices", value);
     if let Ok(event) = codec::decode::<Event>("notices", value) {
         let body: serde_json::Value = serde_json::from_slice(&event.body()).unwrap_or_default();
-        assert_eq!(body["type"], event.told.word());
+        assert_eq!(body["type"], event.kind.word());
         assert!(body["data"].is_object() && body["timestamp"].is_string());
     }
 }
 
-/// The bytes of a journal file.
+/// The bytes of a backup log.
 pub fn journal_bytes(bytes: &[u8]) {
     backup_log::withstands(bytes);
 }
