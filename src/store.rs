@@ -31,6 +31,11 @@
 //! Items stay small (bodies are cut) and segments are 2 MiB, because sled puts larger nodes into files that it never
 //! fsyncs.
 //!
+//! # How others learn of it
+//!
+//! A decision collects what it changes for others beside its writes. The committer publishes that in the [`feed`] when
+//! the writes are durable, whether or not the caller still waits.
+//!
 //! # When the disk refuses
 //!
 //! sled's I/O errors stick until it is opened again. The first failed commit therefore takes the store *down*: what

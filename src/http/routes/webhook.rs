@@ -7,11 +7,12 @@
 //! without values, `changed_fields`, `messaging`), its page is marked and read. Meta repeats, reorders and batches
 //! deliveries; marks make all of that harmless.
 //!
-//! A delivery about permissions is a hint as well: somebody gave or took back a permission, or ticked other pages. That
-//! each link of that person is owed a look at its token is noted in the link before the 200; the look itself is the
-//! daily check of the token, made soon, each link in a slot of its own ([`Context::check_slot`]), so that a flood of
-//! such deliveries is a trickle of looks. However many come, a link that is owed a look is not owed another before
-//! that one began.
+//! A delivery about permissions is a hint as well: somebody gave or took back a permission, or ticked other pages. Each
+//! link of that person is owed a check of its token, which is noted in the link before the 200. It is the daily check,
+//! made soon, each link in a slot of its own, so that a flood of such deliveries is a trickle of checks. However many
+//! come, a link that is owed a check is not owed another before that one began.
+//!
+//! What is durable is published by the store, also when the disk was so slow that the delivery was answered 503.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
