@@ -289,7 +289,7 @@ pub fn import_lines(bytes: &[u8]) {
     let lines = bytes.split(|b| *b == b'\n').count();
     assert!(parsed.good.len() + parsed.bad.len() <= lines);
     assert!(parsed.bad.is_sorted_by(|a, b| a.line < b.line) && parsed.bad.iter().all(|bad| bad.line <= lines));
-    parsed.bad.iter().for_each(|bad| check_said(&bad.error, 120));
+    parsed.bad.iter().for_each(|bad| check_said(&bad.error, 160));
     for link in parsed.good.iter().map(|line| &line.link) {
         check_page(&link.page);
         let token = link.token.expose();
