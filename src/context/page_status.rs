@@ -80,7 +80,7 @@ mod tests {
         let (map, link) = (PageStatusMap::default(), LinkKey::new(UserId::random(), "7".parse().unwrap()));
         map.begin(link.clone());
         map.update(&link, |status| status.throttled_until = Some(MonoTime(20)));
-        assert_eq!(map.throttled(MonoTime(10)), [link.clone()]);
+        assert_eq!(map.throttled(MonoTime(10)), std::slice::from_ref(&link));
         assert!(map.throttled(MonoTime(20)).is_empty());
         map.end(&link);
         map.update(&link, |status| status.reads += 1);

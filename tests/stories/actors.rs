@@ -217,7 +217,8 @@ async fn each_actor_of_which_there_is_one_comes_back_and_does_its_work() {
         harness.until_true(user, std::slice::from_ref(&page)).await;
     }
     assert_eq!(harness.admin(http::Method::DELETE, &format!("/v1/pages/{gone}"), "").await.0, 200);
-    until("its page is unsubscribed", async || harness.status().await["cleanups"].as_object().unwrap().is_empty()).await;
+    until("its page is unsubscribed", async || harness.status().await["cleanups"].as_object().unwrap().is_empty())
+        .await;
     harness.complete().await;
     harness.finish().await;
 }
