@@ -76,7 +76,7 @@
 //!
 //! *Trouble.* A Graph error has a kind, and the kind decides ([`graph`]): try again, wait as long as a limit asks,
 //! leave a field out, or park the link until a person links it again ([`health`]). Spaces being away keeps the outbox
-//! waiting. A store that cannot write makes the door answer 503, reopens itself and then all actors look again.
+//! waiting. A store that cannot write has deliveries answered with 503 and reopens itself; then all actors look again.
 //!
 //! *Events.* When a page was linked, its object changed, it waits for a person, it was unlinked, or a deletion is done,
 //! the same transaction that decides it owes the platform an event ([`event`]). The notifier sends them, signed, in order

@@ -154,12 +154,12 @@ impl Actor for Page {
 
 impl PageState {
     fn new(PageArgs { context, shared, link, spread }: PageArgs) -> Self {
-        let (now, place) = (MonoTime::now(), schedule::offset(&link));
+        let (now, offset) = (MonoTime::now(), schedule::offset(&link));
         let setup = context.setup();
         let read_at = context.store.view(&link).and_then(|view| view.synced.read_at);
         let poll_at =
-            schedule::first_poll(place, setup.config.sync.poll_interval, read_at.map(WallTime::to_mono), spread, now);
-        let machine = Machine::new(pace(&setup.config), place, poll_at);
+            schedule::first_poll(offset, setup.config.sync.poll_interval, read_at.map(WallTime::to_mono), spread, now);
+        let machine = Machine::new(pace(&setup.config), offset, poll_at);
         let mut state = PageState {
             context,
             shared,
@@ -168,7 +168,7 @@ impl PageState {
             generation: None,
             machine,
             subscription: Subscription::default(),
-            check: Check::first(schedule::next_check(place, token_check::EVERY, now)),
+            check: Check::first(schedule::next_check(offset, token_check::EVERY, now)),
             alarm: Alarm::default(),
             job: None,
             job_number: 0,
@@ -193,8 +193,8 @@ impl PageState {
                 let confirmed = link.record.subscribed.iter().cloned().collect();
                 let soon = now.plus(spread.mul_f64(schedule::offset(&self.link)));
                 self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
-                let (place, checked) = (schedule::offset(&self.link), link.record.checked.at.is_some());
-                let due_at = schedule::first_check(place, token_check::EVERY, checked, spread, now);
+                let (offset, checked) = (schedule::offset(&self.link), link.record.checked.at.is_some());
+                let due_at = schedule::first_check(offset, token_check::EVERY, checked, spread, now);
                 (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, None);
                 if link.record.hint.is_some() && link.record.health.is_active() {
                     self.hinted();

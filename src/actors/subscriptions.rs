@@ -6,7 +6,7 @@
 //! until the settings change, so that it does not cost the others. Meta calls the webhook address *during* the post, so
 //! the public door is open before this actor starts.
 //!
-//! The subscription to permissions is a bonus: an app that may not have it goes on without, and is told so once.
+//! The subscription to permissions is a bonus: an app that may not have it goes on without, which is logged once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;

@@ -244,7 +244,7 @@ impl SupervisorState {
         }
     }
 
-    /// A child ended because it was told to.
+    /// A child was stopped.
     fn ended(&mut self, cell: &ActorCell) {
         self.alive.remove(&cell.get_id());
     }

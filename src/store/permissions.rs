@@ -1,4 +1,4 @@
-//! What Facebook tells of people: that one removed the app, that the permissions of some changed.
+//! Facebook's reports about persons: that one removed the app, that the permissions of some changed.
 
 use super::feed::Change;
 use super::persons::Departure;
@@ -8,7 +8,7 @@ use crate::core::health::{Evidence, ParkReason};
 use crate::core::model::{AppUserId, Generation, LinkKey, WallTime};
 
 impl Store {
-    /// Parks every link of a person for what Facebook told, and forgets the person's logins, also one that is under way.
+    /// Parks every link of a person for what Facebook reported, and forgets the person's logins, also one that is under way.
     /// Of a request of Meta's, dated so, newer grants are no concern: see [`grant`](crate::core::grant). One transaction.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl Store {
         .await
     }
 
-    /// Facebook told that these people's permissions changed: each of their links is owed a check of its token, unless a
+    /// Facebook reported that these persons' permissions changed: each of their links is owed a check of its token, unless a
     /// person must act on it first. Costs no write where a check is owed that has not begun. Returns the links.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The deeds of a page: subscribe it, check its token, read it, compare the object in Spaces, stage what is new. Runs in
+//! The jobs of a page: subscribe it, check its token, read it, compare the object in Spaces, stage what is new. Runs in
 //! a task of its own; everything it finds out comes back in one [`JobDone`].
 //!
 //! The claim is taken before Graph is asked and after the mark was seen, which is what the ledger's argument rests on.

@@ -1,5 +1,5 @@
 //! Reload as a transaction: everything that can fail is made first; then the new settings are put in force whole, and
-//! everybody touched is told. On any error nothing has changed.
+//! the actors that they touch get a message. On any error nothing has changed.
 
 use std::net::TcpListener;
 use std::time::Duration;
