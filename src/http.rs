@@ -5,6 +5,7 @@ mod address;
 pub mod body;
 pub mod budget;
 pub(crate) mod cookies;
+pub mod endpoint;
 mod forms;
 mod framing;
 mod pages;

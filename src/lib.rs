@@ -25,11 +25,12 @@
 //! # Actors
 //!
 //! ```text
-//! cli::run ─ signals, systemd ─▶ supervisor ─┬─ uploader         serialises writes to Spaces
+//! cli::run ─ signals, systemd ─▶ supervisor ─┬─ dispatcher       reads the store's feed and wakes the actors concerned
+//!                                            ├─ page × links     token, webhook state and poll timer of one link
+//!                                            ├─ uploader         serialises writes to Spaces
 //!                                            ├─ subscriptions    the app-level webhook subscriptions
 //!                                            ├─ cleanups         tasks that are left after links are gone
 //!                                            ├─ notifier         delivery of events
-//!                                            ├─ page × links     token, subscription and poll timer of one link
 //!                                            └─ listener × 2–3   public, admin socket, admin on loopback
 //! ```
 //!
@@ -40,13 +41,19 @@
 //!
 //! ```text
 //! webhook ─▶ listener: limits, signature, parse ─▶ store: mark ─ durable ─▶ 200
-//!                                                     │ wake
-//! poll timer, login, import, `sync` ──────────────▶ page: claim, read Graph with its own token
+//!                                                     ┊ feed: Due
+//! poll timer, login, import, `sync` ─▶ store: mark    ▼
+//!                                                  dispatcher ─▶ page: claim, read Graph with its own token
 //!                                                     │ store: stage, one transaction
+//!                                                     ┊ feed: Outbox
 //!                                                     ▼
-//!                                                  uploader: one write per object at a time ─▶ Spaces
+//!                                                  dispatcher ─▶ uploader: one write per object at a time ─▶ Spaces
 //!                                                     │ store: complete
 //! ```
+//!
+//! *Feed.* A decision collects the changes for other parts beside its writes, and the store publishes them when the writes
+//! are durable ([`store::feed`]). The dispatcher alone reads the feed and wakes actors. So a decision always reaches the
+//! actors concerned, also when its caller went away or gave up while the disk was slow.
 //!
 //! *Webhook.* [`http`] checks sizes and the signature over the raw bytes before it parses. The content of a delivery is
 //! a hint and is not applied: the pages that it names are marked, the marks are made durable, and then it is answered.
@@ -102,7 +109,8 @@
 //! | [`events`] | the receiver of events: signing, sending, the meaning of an answer |
 //! | [`http_client`] | the one client for other hosts, bounded answers, certificates |
 //! | [`config`], [`kept_config`] | the configuration file and its findings; the configuration in force, sealed |
-//! | [`context`] | what every actor shares |
+//! | [`context`] | the state that actors, routes and services share; it knows no actor |
+//! | [`control`] | an operator's commands, as data |
 //! | [`services`] | from a request, or from a file, to the store: login, import, export, purge |
 //! | [`http`] | the server, the public and the admin routes |
 //! | [`actors`] | the actors |
@@ -112,7 +120,8 @@
 //! | `sandbox` | a local Facebook, a local Spaces and a console around the real daemon (feature `sandbox`) |
 //!
 //! Calls point one way: `cli → actors → http → services → context → store, sources, spaces, events → core`.
-//! `tests/architecture.rs` checks that.
+//! Data goes the other way: changes in the store's feed, and an operator's commands in the channel of the context
+//! ([`control`]). `tests/architecture.rs` checks the order.
 
 // `println!` panics when the output is closed or full; `cli::output` does not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -123,6 +132,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod context;
+pub mod control;
 pub mod core;
 pub mod events;
 pub mod exit;
