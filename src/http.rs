@@ -1,5 +1,5 @@
-//! What is answered to requests. [`server`] accepts and limits connections, [`routes`] has what each address does,
-//! [`responses`] turns outcomes into responses in one place, and `pages` renders HTML.
+//! The HTTP listeners. [`server`] accepts and limits connections, [`routes::public`] and [`routes::admin`] hold the
+//! tables of routes, [`responses`] turns outcomes into responses, and [`pages`] renders HTML.
 
 mod address;
 pub mod body;

@@ -8,7 +8,7 @@
 //! | `meta` | `format`, `check`, `batch`, `erase` | layout version; a sealed known text that finds a wrong store key; the number of the newest transaction; since when an erasure is owed |
 //! | `links` | link | [`LinkRecord`]: names, health, subscription, the sealed page token |
 //! | `marks` | link | [`Mark`]: a read is owed |
-//! | `outbox` | link | [`Staged`]: a write or a delete is owed |
+//! | `outbox` | link | [`Staged`](crate::core::ledger::Staged): a write or a delete is owed |
 //! | `bodies` | link, `0`, number, chunk | the bytes of a staged object, 16 KiB a piece |
 //! | `synced` | link | [`Synced`]: digest and ETag of the object in Spaces, last read |
 //! | `accounts` | user, app-scoped person | [`AccountRecord`]: the sealed user token |

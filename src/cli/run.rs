@@ -1,4 +1,5 @@
-//! `run`: boots in order (configuration, log, store, sockets, supervisor), says READY, waits on signals, ends in order.
+//! `run`: starts configuration, log, store, sockets and supervisor, reports READY, waits for signals, and stops them in
+//! reverse order.
 
 mod boot;
 
@@ -36,7 +37,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(30);
 const ALIVE_WITHIN: Duration = Duration::from_secs(10);
 const STARTED_AGAIN: &str = "the service manager starts the daemon again; see the log";
 
-/// How a second signal ends the process: as the shell says for a process killed by SIGTERM.
+/// How a second signal ends the process: as a shell reports a process killed by SIGTERM.
 const NOW: i32 = 143;
 
 /// `private` says whether the process's memory is kept from core files.
@@ -274,7 +275,7 @@ impl Early {
     }
 }
 
-/// A second SIGTERM or SIGINT ends the process at once: whoever sends it means it.
+/// A second SIGTERM or SIGINT ends the process at once.
 fn install_signals() -> Result<Signals, Failure> {
     let failed = |e: io::Error| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), "");
     let once = Arc::new(AtomicBool::new(false));
