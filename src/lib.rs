@@ -25,12 +25,12 @@
 //! # Actors
 //!
 //! ```text
-//! cli::run ─ signals, systemd ─▶ supervisor ─┬─ dispatcher       reads the store's feed and wakes the actors concerned
-//!                                            ├─ page × links     token, webhook state and poll timer of one link
+//! cli::run ─ signals, systemd ─▶ supervisor ─┬─ dispatcher       reads the store's feed, wakes the actors concerned
 //!                                            ├─ uploader         serialises writes to Spaces
 //!                                            ├─ subscriptions    the app-level webhook subscriptions
 //!                                            ├─ cleanups         tasks that are left after links are gone
 //!                                            ├─ notifier         delivery of events
+//!                                            ├─ page × links     token, subscription and poll timer of one link
 //!                                            └─ listener × 2–3   public, admin socket, admin on loopback
 //! ```
 //!
@@ -51,9 +51,9 @@
 //!                                                     │ store: complete
 //! ```
 //!
-//! *Feed.* A decision collects the changes for other parts beside its writes, and the store publishes them when the writes
-//! are durable ([`store::feed`]). The dispatcher alone reads the feed and wakes actors. So a decision always reaches the
-//! actors concerned, also when its caller went away or gave up while the disk was slow.
+//! *Feed.* A decision collects beside its writes what it changes for others, and the store publishes that when the writes
+//! are durable ([`store::feed`]). The dispatcher alone reads the feed and wakes actors. So no decision stays unnoticed
+//! because its client went away half-way, or because its caller gave up while the disk was slow.
 //!
 //! *Webhook.* [`http`] checks sizes and the signature over the raw bytes before it parses. The content of a delivery is
 //! a hint and is not applied: the pages that it names are marked, the marks are made durable, and then it is answered.
@@ -68,7 +68,7 @@
 //! if the browser is known for another user. The `state` that goes to the dialog is signed, expires, is bound to the
 //! session and works once. [`services::login`] exchanges the code, makes the user token long-lived, lists the pages and
 //! stores links, sealed tokens and marks in one transaction; the pages' actors do the rest. The person sees a page
-//! meanwhile that fills in ([`services::login_progress`]). [`services::import`] makes the same links from a file. Each
+//! meanwhile that fills in ([`context::logins`]). [`services::import`] makes the same links from a file. Each
 //! token of a link has a generation number, and every fact that is learned with a token names it. A login or an import
 //! in progress stores nothing that was ended meanwhile. [`core::grant`] decides which of two tokens, and which of a
 //! login and a deletion, is the newer.
@@ -109,7 +109,7 @@
 //! | [`events`] | the receiver of events: signing, sending, the meaning of an answer |
 //! | [`http_client`] | the one client for other hosts, bounded answers, certificates |
 //! | [`config`], [`kept_config`] | the configuration file and its findings; the configuration in force, sealed |
-//! | [`context`] | the state that actors, routes and services share; it knows no actor |
+//! | [`context`] | what actors, routes and services share; it knows no actor |
 //! | [`control`] | an operator's commands, as data |
 //! | [`services`] | from a request, or from a file, to the store: login, import, export, purge |
 //! | [`http`] | the server, the public and the admin routes |
@@ -120,8 +120,8 @@
 //! | `sandbox` | a local Facebook, a local Spaces and a console around the real daemon (feature `sandbox`) |
 //!
 //! Calls point one way: `cli → actors → http → services → context → store, sources, spaces, events → core`.
-//! Data goes the other way: changes in the store's feed, and an operator's commands in the channel of the context
-//! ([`control`]). `tests/architecture.rs` checks the order.
+//! What goes the other way is data: changes in the store's feed, and an operator's commands in the channel of the
+//! context. `tests/architecture.rs` checks that.
 
 // `println!` panics when the output is closed or full; `cli::output` does not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
