@@ -193,16 +193,16 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     };
     browser.wait_until("the object to be shown", shown).await;
     appears(&browser, "#latency:not(.waiting):not(:empty)").await;
-    appears(&browser, &format!("#notices li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
+    appears(&browser, &format!("#events li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
     picture(&browser, "4-followed").await;
 
-    show(&browser, "notices").await;
-    browser.click("#notices-down").await;
+    show(&browser, "events").await;
+    browser.click("#events-down").await;
     rename(&browser, "Told to nobody").await;
-    appears(&browser, &format!("#notices li.failed[data-page='{page}']")).await;
+    appears(&browser, &format!("#events li.failed[data-page='{page}']")).await;
     appears(&browser, &row(page, "equal")).await;
-    browser.click("#notices-down").await;
-    browser.wait_until("the event to be taken", || async { browser.text("#notices-waiting").await.is_empty() }).await;
+    browser.click("#events-down").await;
+    browser.wait_until("the event to be taken", || async { browser.text("#events-waiting").await.is_empty() }).await;
 
     show(&browser, "faults").await;
     browser.click("#faults button[data-fault='spaces_refused']").await;
