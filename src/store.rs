@@ -90,6 +90,7 @@ mod state;
 pub mod unlink;
 mod work;
 
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -289,13 +290,18 @@ impl Store {
         self.inner.lock()
     }
 
-    /// Decides under the lock and waits until what was decided is durable.
+    /// Decides under the lock and waits until what was decided is durable. A decision that panics leaves nothing behind.
     async fn commit<R>(&self, decide: impl FnOnce(&mut State) -> R) -> Result<R, Unavailable> {
         let _slot = self.inner.slots.acquire().await.map_err(|_| self.closed())?;
         let (answer, waiting) = {
             let mut state = self.lock();
             state.writable()?;
-            let answer = decide(&mut state);
+            let decided = panic::catch_unwind(AssertUnwindSafe(|| decide(&mut state)));
+            let answer = decided.map_err(|payload| {
+                let reason: Arc<str> = format!("a decision panicked: {}", handle::panic_text(&*payload)).into();
+                state.abandon_decision(&reason);
+                Unavailable { reason }
+            })?;
             (answer, state.submit())
         };
         if let Some(waiting) = waiting {

@@ -58,8 +58,8 @@ pub(super) enum Order {
     Commit(Request),
     /// Show that the thread is at work.
     Pulse(oneshot::Sender<()>),
-    /// A read failed: open the store anew, and mend it where it is damaged.
-    Suspect,
+    /// For this reason the store is opened anew, and mended where it is damaged.
+    Suspect(Arc<str>),
     /// Panic over the next commit.
     #[cfg(any(test, feature = "sandbox"))]
     Drill,
@@ -204,7 +204,7 @@ impl Committer {
     fn take(&mut self, order: Order) {
         match order {
             Order::Commit(request) => self.batch.push(request),
-            Order::Suspect => self.down = Some("a read found what may be damage".into()),
+            Order::Suspect(reason) => self.down = Some(reason),
             #[cfg(any(test, feature = "sandbox"))]
             Order::Drill => self.drills += 1,
             // The caller may have stopped waiting.

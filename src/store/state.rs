@@ -206,7 +206,19 @@ impl State {
 
     /// A read failed: the committer opens the store again.
     pub(super) fn suspect(&self) {
-        self.send(Order::Suspect);
+        self.send(Order::Suspect("a read found what may be damage".into()));
+    }
+
+    /// A decision panicked half-way. Nothing of it is written or published, and the memory, which may hold half of it, is
+    /// read from disk again.
+    pub(super) fn abandon_decision(&mut self, reason: &Arc<str>) {
+        self.writes.clear();
+        self.durable_notes.clear();
+        self.changes.clear();
+        self.must_wait = false;
+        self.erasure_write();
+        self.take_down(reason.clone());
+        self.send(Order::Suspect(reason.clone()));
     }
 
     /// Hands something to the committer.

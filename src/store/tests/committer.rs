@@ -80,6 +80,30 @@ async fn a_store_that_cannot_be_opened_yet_has_a_pulse() {
     assert!(!store.has_pulse(Duration::from_secs(1)).await, "a closed store has none");
 }
 
+#[tokio::test]
+async fn a_decision_that_panics_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let link = link_one(&store, user, 1).await;
+    read_and_stage(&store, &link, 1, b"{}").await;
+    let half = store.commit(|state| {
+        state.remove_link(&link, true);
+        panic!("half-way");
+    });
+    let refused: Result<(), Unavailable> = half.await;
+    assert!(refused.unwrap_err().reason.contains("half-way"));
+    until("it is back", async || store.mark_pages(&[page(1)], Cause::Webhook).await.is_ok()).await;
+    assert!(store.link(&link).unwrap().is_some() && store.due_mark(&link).is_some());
+    assert_eq!(store.outbox_item(&link).await.unwrap().unwrap().staged.op, ObjectOp::Put([1; 32]));
+    // A later decision commits nothing of it either.
+    link_one(&store, user, 2).await;
+    store.close().await;
+    let again = open(dir.path());
+    assert_eq!((again.counts().links, again.counts().due), (2, 2));
+    again.close().await;
+}
+
 async fn first_event(store: &Store, lane: &EventKey) -> Option<String> {
     match store.begin_event(lane).await.unwrap() {
         Begun::Goes(sending) => Some(sending.event().id.clone()),
