@@ -30,7 +30,7 @@ use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
 use super::state::State;
 use super::{Condition, Inner, Unavailable, folder};
-use crate::core::model::LinkKey;
+use crate::core::model::PartKey;
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
 const MAX_BATCH: usize = 512;
@@ -68,7 +68,7 @@ pub(super) enum Order {
 /// before it is durable.
 pub(super) struct Request {
     pub writes: Vec<Write>,
-    pub notes: Vec<(LinkKey, u64)>,
+    pub notes: Vec<(PartKey, u64)>,
     /// The newest erasure that was asked for with it or before it.
     pub erasure: u64,
     pub done: oneshot::Sender<Result<(), Unavailable>>,

@@ -239,9 +239,10 @@ impl State {
             record.name = record.name.take().or(line.link.name.clone());
             record.granted_at = record.granted_at.or(granted.at);
         });
-        self.mark(key, Cause::Link);
-        if let Some(seq) = self.mark_seq(key) {
-            self.note_when_durable(key.clone(), seq);
+        let whole = key.whole();
+        self.mark(&whole, Cause::Link);
+        if let Some(seq) = self.mark_seq(&whole) {
+            self.note_when_durable(whole, seq);
         }
     }
 

@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(40);
 
 /// A link's place on a circle, 0 to 1 without 1. Even over links and always the same for one.
 pub fn place(link: &LinkKey) -> f64 {
-    let hash = Sha256::digest(link.to_bytes());
+    let hash = Sha256::digest(link.bound_bytes());
     let mut head = [0u8; 8];
     head.copy_from_slice(&hash[..8]);
     // 53 bits fill a float exactly, so that the quotient stays below 1.
