@@ -73,7 +73,7 @@ async fn check_everything(store: &Store) {
     let mut waiting = Vec::new();
     for event_key in store.event_keys() {
         if let super::super::events::Begun::Goes(sending) = store.begin_event(&event_key).await.unwrap() {
-            waiting.push(sending.event().told.word());
+            waiting.push(sending.event().kind.word());
         }
     }
     waiting.sort_unstable();
