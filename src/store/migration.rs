@@ -20,7 +20,7 @@
 //! | `sled.new` is renamed to `sled` | the new database | removes `sled.old` |
 //!
 //! The backup log of an earlier release has keys of format 1 until the store is open, and for longer if the start is
-//! cut off. So its records are read under the keys of today as well; which of the two forms a key has, its bytes say.
+//! cut off. So its records are read under the keys of today as well. The bytes of a key show which form it has.
 
 use std::path::Path;
 

@@ -7,9 +7,9 @@
 //! part   link      | 0                     | part
 //! ```
 //!
-//! The user has a fixed length. A tag is a letter, so that a key of an earlier release, which had the id's digits in its
-//! place, is told apart. Neither an id nor a part holds a zero byte. So each key has one reading, no key of a link is
-//! the beginning of another link's part, and the parts of a link lie side by side.
+//! The user has a fixed length. A tag is a letter; a key of an earlier release has a digit there, so no key has both
+//! forms. Neither an id nor a part holds a zero byte. So each key has one reading, no key of a link is the beginning of
+//! another link's part, and the parts of a link lie side by side.
 
 use std::fmt;
 use std::str::FromStr;
@@ -280,7 +280,7 @@ impl PartKey {
     }
 }
 
-/// A link stands for all of it.
+/// A link stands for its whole.
 impl From<&LinkKey> for PartKey {
     fn from(link: &LinkKey) -> Self {
         link.whole()

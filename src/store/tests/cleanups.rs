@@ -208,7 +208,7 @@ async fn an_object_that_is_to_be_kept_is_not_deleted_a_second_time() {
     assert!(store.is_left_over(&links[0].whole(), first));
     link_as(&store, user, 1, &[1]).await;
     unlink(&store, &links[0], Unlinking { keep_objects: true, revoke: false }).await;
-    assert!(!store.is_left_over(&links[0].whole(), first), "whoever was told of it before looks here");
+    assert!(!store.is_left_over(&links[0].whole(), first), "a try that began earlier looks here");
     assert!(!words(&store).contains(&("delete_again", false)));
     store.close().await;
 }
