@@ -1,10 +1,11 @@
-//! What is answered at the doors. [`server`] accepts and limits connections, [`public`] and [`admin`] hold the tables
-//! of routes, the other files answer them, [`answers`] turns outcomes into responses in one place, and `pages` renders HTML.
+//! The HTTP listeners. [`server`] accepts and limits connections, [`routes::public`] and [`routes::admin`] hold the
+//! tables of routes, [`responses`] turns outcomes into responses, and [`pages`] renders HTML.
 
 mod address;
 pub mod body;
 pub mod budget;
 pub(crate) mod cookies;
+pub mod endpoint;
 mod forms;
 mod framing;
 mod pages;

@@ -32,6 +32,11 @@
 //! Items stay small (bodies are cut) and segments are 2 MiB, because sled puts larger nodes into files that it never
 //! fsyncs.
 //!
+//! # How others learn of it
+//!
+//! A decision collects what it changes for others beside its writes. The committer publishes that in the [`feed`] when
+//! the writes are durable, whether or not the caller still waits.
+//!
 //! # When the disk refuses
 //!
 //! sled's I/O errors stick until it is opened again. The first failed commit therefore takes the store *down*: what
@@ -67,6 +72,7 @@ pub mod deletions;
 mod engine;
 mod erasure;
 pub mod events;
+pub mod feed;
 mod folder;
 pub mod grants;
 mod handle;
@@ -96,6 +102,7 @@ use crate::core::ledger::{Mark, Synced};
 use crate::core::model::{LinkKey, PartKey, WallTime};
 use engine::Engine;
 pub use engine::OpenError;
+use feed::Feed;
 pub use records::{AccountRecord, LinkRecord};
 use seal::Keyring;
 use state::State;
@@ -185,10 +192,7 @@ struct Inner {
     keyring: RwLock<Arc<Keyring>>,
     slots: Semaphore,
     condition: watch::Sender<Condition>,
-    /// Bumped when an object settled or a link's health changed, for those who wait for either.
-    progress: watch::Sender<u64>,
-    /// Bumped when events were decided.
-    events: watch::Sender<u64>,
+    feed: Feed,
     /// Why the store cannot go on in this process.
     given_up: watch::Sender<Option<Arc<str>>>,
     /// Bumped when an erasure was carried out.
@@ -227,7 +231,8 @@ impl Store {
         let lock = folder::lock(dir)?;
         let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended } = rebuild::open(dir, &keyring)?;
         let (sender, receiver) = std::sync::mpsc::channel();
-        let state = State::load(dir, &engine, sender)?;
+        let feed = Feed::default();
+        let state = State::load(dir, &engine, sender, feed.clone())?;
         let inner = Arc::new(Inner {
             dir: dir.to_owned(),
             opened_at: state.seq(),
@@ -237,8 +242,7 @@ impl Store {
             keyring: RwLock::new(keyring),
             slots: Semaphore::new(MAX_WAITING),
             condition: watch::Sender::new(Condition::Up),
-            progress: watch::Sender::new(0),
-            events: watch::Sender::new(0),
+            feed,
             given_up: watch::Sender::new(None),
             erased: watch::Sender::new(0),
             thread: Mutex::new(None),
@@ -325,14 +329,9 @@ impl Store {
         self.lock().entry(&part.into(), |e| e.due().cloned()).flatten()
     }
 
-    /// Wakes those who wait in [`Store::progress`].
-    pub fn note_progress(&self) {
-        self.inner.progress.send_modify(|n| *n += 1);
-    }
-
-    /// Changes whenever an object settled or a health changed.
-    pub fn progress(&self) -> watch::Receiver<u64> {
-        self.inner.progress.subscribe()
+    /// What the store publishes when a decision is durable.
+    pub fn feed(&self) -> &Feed {
+        &self.inner.feed
     }
 
     /// Whether the store can be written to, now and from now on.

@@ -1,9 +1,9 @@
 //! One door: accepts connections, limits them, serves HTTP/1 on each, and closes gracefully. What is answered is the
 //! business of whoever opens it.
 //!
-//! Each request is answered in a task of its own, which a client that hangs up does not end: what was begun for it (a
-//! mark, an import, an unlinking) is told to everybody concerned. A handler that panics is a 500, and nobody else's
-//! matter.
+//! Each request is answered in a task of its own, which a client that hangs up does not end. All of these tasks are
+//! tracked in one place, together with what they begin and leave behind ([`Conn::spawn`]), so that a stop can wait for
+//! them. A handler that panics is a 500, and touches no other request.
 //!
 //! The number of open connections is bounded. When the bound is reached and somebody knocks, the connection that has
 //! been *idle* longest is closed to make room; idle means that no request is being answered on it, so a crowd of
@@ -43,7 +43,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::framing::Wire;
 use super::responses;
@@ -84,12 +86,18 @@ pub struct Conn {
     since: Arc<AtomicU64>,
     clock: Arc<AtomicU64>,
     peer: Option<IpAddr>,
+    requests: TaskTracker,
 }
 
 impl Conn {
     /// The address at the other end; `None` for a Unix socket.
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
+    }
+
+    /// Begins something for a request that goes on when the request is answered. A stop waits for it as for requests.
+    pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.requests.spawn(task)
     }
 
     fn set(&self, doing: Doing) {
@@ -120,6 +128,7 @@ struct Connections {
     next: AtomicU64,
     clock: Arc<AtomicU64>,
     freed: Notify,
+    requests: TaskTracker,
 }
 
 impl Connections {
@@ -144,7 +153,8 @@ impl Connections {
 
     fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Entered {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let conn = Conn { doing: Arc::default(), since: Arc::default(), clock: self.clock.clone(), peer };
+        let (doing, since, requests) = (Arc::default(), Arc::default(), self.requests.clone());
+        let conn = Conn { doing, since, clock: self.clock.clone(), peer, requests };
         conn.set(Doing::Idle);
         let cancel = CancellationToken::new();
         self.lock().insert(id, Open { conn: conn.clone(), cancel: cancel.clone() });
@@ -214,13 +224,14 @@ pub async fn serve<S, F>(
     limits: impl Fn() -> Limits,
     on_count: impl Fn(usize),
     service: S,
+    requests: TaskTracker,
     stop: CancellationToken,
     grace: Duration,
 ) where
     S: Fn(Request<Incoming>, Conn) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let connections = Arc::new(Connections::default());
+    let connections = Arc::new(Connections { requests, ..Connections::default() });
     loop {
         let limits = limits();
         on_count(connections.len());
@@ -298,7 +309,7 @@ where
             Some(text) => Either::Left(ready(responses::error(StatusCode::BAD_REQUEST, "bad_request", text))),
             // A client that hangs up does not stop half way what its request began.
             None => {
-                Either::Right(tokio::spawn(service(request, conn.clone())).map(|done| done.unwrap_or_else(|_| broke())))
+                Either::Right(conn.spawn(service(request, conn.clone())).map(|done| done.unwrap_or_else(|_| broke())))
             }
         };
         let (conn, closing) = (conn.clone(), closing.clone());
@@ -358,7 +369,15 @@ mod tests {
         let on_count = move |open| {
             let _ = counts.send(open);
         };
-        tokio::spawn(serve(Socket::Tcp(listener), || LIMITS, on_count, service, stop.clone(), Duration::ZERO));
+        tokio::spawn(serve(
+            Socket::Tcp(listener),
+            || LIMITS,
+            on_count,
+            service,
+            TaskTracker::new(),
+            stop.clone(),
+            Duration::ZERO,
+        ));
         (address, counted, stop)
     }
 

@@ -1,14 +1,14 @@
-//! The S3 face: objects as files under a folder, signatures really checked.
+//! The local S3: objects as files under a folder, with signatures checked.
 //!
-//! The store itself is s3s over its file system backend, path style. This face stands before it: it lets faults strike,
-//! and keeps the evidence the store ignores (the ACL header, the content type, how many writes of one object were under
-//! way at once, and whether an object went back in time; see [`super::journal`]).
+//! The store itself is s3s over its file system backend, path style. This server wraps it: it applies faults,
+//! and records what the store ignores (the ACL header, the content type, how many writes of one object were under
+//! way at once, and whether an object went back to an older state; see [`super::activity`]).
 //!
-//! The store remembers an object's ETag in a file beside the bucket. So that an object edited by hand in the folder does
-//! not keep its former ETag, that memory is dropped when it is older than the object; the store then counts anew.
+//! The store remembers an object's ETag in a file beside the bucket. So that an object edited by hand in the folder
+//! does not keep its former ETag, that memory is dropped when it is older than the object; the store then counts anew.
 //!
-//! The store knows no versions. Asked about them it says so, after it checked the signature; the face then answers in
-//! its place from what it [remembers](self::versions).
+//! The store has no versions. It refuses requests for them after it checked the signature; the wrapper then answers
+//! from its own [record](self::versions).
 
 mod versions;
 
@@ -29,8 +29,8 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use serde_json::Value;
 
+use super::activity::PutRecord;
 use super::fault::{Call, Fault, Side};
-use super::journal::PutRecord;
 use super::wire::{Body, Broken, Handler, collect, full};
 use super::world::World;
 use crate::core::model::WallTime;
@@ -109,7 +109,7 @@ impl Objects {
         self.path(key).is_some_and(|path| std::fs::remove_file(path).is_ok())
     }
 
-    /// A write that somebody gave up waiting for arrives after all.
+    /// A write arrives after its sender gave up.
     pub fn land(&self, key: &str, body: &[u8]) -> bool {
         let Some(path) = self.path(key) else { return false };
         let folder = path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok());
@@ -176,7 +176,7 @@ impl Objects {
     }
 }
 
-/// The face before the store.
+/// The wrapper around the store.
 struct Spaces {
     world: World,
     objects: Objects,
@@ -204,14 +204,14 @@ struct UnderWay<'a>(&'a World, &'a str);
 
 impl<'a> UnderWay<'a> {
     fn begin(world: &'a World, key: &'a str) -> Self {
-        world.lock().journal.put_begins(key);
+        world.lock().activity.put_begins(key);
         UnderWay(world, key)
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.lock().journal.put_ends(self.1);
+        self.0.lock().activity.put_ends(self.1);
     }
 }
 
@@ -297,7 +297,7 @@ impl Spaces {
         let inner = &mut *inner;
         if call == Call::Put {
             let (at, key, length) = (WallTime::now(), key.to_owned(), bytes.len());
-            inner.journal.put_done(PutRecord { at, key, acl, content_type, content_md5, bytes: length, status });
+            inner.activity.put_done(PutRecord { at, key, acl, content_type, content_md5, bytes: length, status });
         }
         if call == Call::Put && status == 200 {
             let data: Option<Value> = serde_json::from_slice(&bytes).ok();
@@ -305,12 +305,12 @@ impl Spaces {
             let page = node.and_then(|n| n.get("id")?.as_str()).and_then(|id| inner.state.pages.get(id));
             if let (Some(node), Some(page)) = (node, page) {
                 let revisions = page.revisions_of(node);
-                inner.journal.put_matches(key, &revisions);
-                inner.journal.stored(page.id(), &revisions);
+                inner.activity.put_matches(key, &revisions);
+                inner.activity.stored(page.id(), &revisions);
             }
         }
         if call == Call::Delete && status < 300 {
-            inner.journal.deleted(key);
+            inner.activity.deleted(key);
         }
         Ok(Response::from_parts(head, body.boxed_unsync()))
     }

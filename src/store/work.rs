@@ -1,9 +1,10 @@
 //! The work of one part of a link in the store: marked, claimed by a read, staged for Spaces, completed. Where a link is
 //! given instead of a part, its whole is meant.
 
+use super::feed::Change;
 use super::state::State;
 use super::{Store, Unavailable, codec, events};
-use crate::core::ledger::{Claim, Digest, Entry, Found, Marked, ObjectOp, Stage, Staged};
+use crate::core::ledger::{Claim, Digest, Entry, Found, ObjectOp, Stage, Staged};
 use crate::core::model::{Cause, Generation, LinkKey, PageId, PartKey, WallTime};
 use crate::sources::facebook::page_data;
 
@@ -25,7 +26,10 @@ impl ReadClaim {
 impl Drop for ReadClaim {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.store.lock().entry(&self.part, |entry| entry.release(&claim));
+            let mut state = self.store.lock();
+            if let Some(cause) = state.entry(&self.part, |entry| entry.release(&claim)).flatten() {
+                state.publish_now(Change::Due(self.part.link.clone(), cause));
+            }
         }
     }
 }
@@ -89,11 +93,12 @@ impl Store {
         }
         self.commit(|state| {
             for part in parts {
-                if state.mark(&part, cause) == Some(Marked::Pending) {
-                    state.wait_for_queue();
-                }
-                if let Some(seq) = state.mark_seq(&part) {
-                    state.note_when_durable(part, seq);
+                state.mark_due(&part, cause);
+                if cause == Cause::Manual
+                    && let Some(record) = state.record(&part.link)
+                {
+                    // An operator wants to know the state of the page; after the read the check finds out the rest.
+                    state.publish(Change::Recheck(part.link.clone(), record.generation));
                 }
             }
         })
@@ -129,17 +134,20 @@ impl Store {
         force: bool,
     ) -> Result<StageOutcome, Unavailable> {
         let part = claim.part.clone();
-        let Some(held) = claim.claim.take() else { return Ok(StageOutcome::Superseded) };
         let found = Found { digest, body_len: u32::try_from(body.len()).unwrap_or(u32::MAX) };
         self.commit(move |state| {
+            // Taken here: where the decision is not reached, the claim is given back.
+            let Some(held) = claim.claim.take() else { return StageOutcome::Superseded };
             let (now, seq) = (WallTime::now(), state.next_seq());
             match state.entry(&part, |entry| entry.stage(&held, &found, force, now, seq)) {
                 Some(Stage::Unchanged(changes)) => {
                     state.apply(&part, changes, &[]);
+                    state.publish(Change::Completed(part.link.clone()));
                     StageOutcome::Unchanged
                 }
                 Some(Stage::Staged(_, changes)) => {
                     state.apply(&part, changes, &body);
+                    state.publish(Change::Outbox(part.link.clone()));
                     StageOutcome::Staged
                 }
                 Some(Stage::Superseded) | None => StageOutcome::Superseded,
@@ -214,10 +222,10 @@ impl Store {
                 }
                 state.note_left(part, &done.person, left);
                 state.forget_if_complete(part);
+                state.publish(Change::Completed(part.link.clone()));
                 state.entry(part, |entry| entry.staged().is_some())
             })
             .await?;
-        self.inner.progress.send_modify(|n| *n += 1);
         Ok(more.unwrap_or(false))
     }
 }

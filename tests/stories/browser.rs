@@ -1,7 +1,7 @@
 //! A newcomer at the sandbox's console, in a real browser: links pages, edits one, takes Spaces away, kills the daemon,
 //! and sees everything come back.
 //!
-//! `PAGESYNCD_SCREENSHOTS=DIR` leaves a picture of each scene in that folder, for whoever works on the pages.
+//! `PAGESYNCD_SCREENSHOTS=DIR` leaves a picture of each scene in that folder, for work on the pages.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -251,7 +251,7 @@ async fn a_person_changes_the_password_and_logs_in_again() {
     // The act is described before it is done.
     let said = browser.text("#person-acts li:first-child p").await;
     assert!(said.contains("All tokens") && said.contains("next reads a page") && said.contains("every 1h"), "{said}");
-    browser.click("#person-acts button[data-deed='change_password']").await;
+    browser.click("#person-acts button[data-action='change_password']").await;
     // Afterwards the console shows the effect, and that pagesyncd has not found out yet.
     browser.wait_until("what it did", || async { browser.text("#toast").await.contains("tokens ended") }).await;
     let unnoticed = || async { browser.text("#person-unnoticed").await.contains("not found out yet for 4 links") };
