@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::core::cleanup::Cleanup;
 use crate::core::event::Event;
 use crate::core::ledger::{Mark, Staged, Synced};
-use crate::core::model::{LinkKey, PageId, Secret, UserId, WallTime};
+use crate::core::model::{LinkKey, PageId, PartKey, Secret, UserId, WallTime};
 use crate::http::cookies::session_ids;
 use crate::sources::facebook::delivery::named;
 use crate::sources::facebook::graph::error::{GraphError, GraphErrorKind, classify};
@@ -69,7 +69,7 @@ fn check_page(page: &PageId) {
     assert!((1..=32).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_digit()), "{id:?} is a page id");
     let link = LinkKey::new(UserId::random(), page.clone());
     assert_eq!(LinkKey::from_bytes(&link.to_bytes()).as_ref(), Some(&link));
-    assert_eq!(link.object_key().link(), Some(link));
+    assert_eq!(link.object_key().part(), Some(link.whole()));
 }
 
 /// A number from the first two bytes, and the rest.
@@ -253,7 +253,11 @@ pub fn store_records(bytes: &[u8]) {
     }
     if let Some(link) = LinkKey::from_bytes(bytes) {
         assert_eq!(link.to_bytes(), bytes);
-        check_page(&link.page);
+        check_page(link.page());
+    }
+    if let Some(part) = PartKey::from_bytes(bytes) {
+        assert_eq!(part.to_bytes(), bytes);
+        assert_eq!(part.object_key().part(), Some(part));
     }
 }
 

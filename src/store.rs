@@ -7,19 +7,20 @@
 //! |---|---|---|
 //! | `meta` | `format`, `check`, `batch`, `erase` | layout version; a sealed known text that finds a wrong store key; the number of the newest transaction; since when an erasure is owed |
 //! | `links` | link | [`LinkRecord`]: names, health, subscription, the sealed page token |
-//! | `marks` | link | [`Mark`]: a read is owed |
-//! | `outbox` | link | [`Staged`](crate::core::ledger::Staged): a write or a delete is owed |
-//! | `bodies` | link, `0`, number, chunk | the bytes of a staged object, 16 KiB a piece |
-//! | `synced` | link | [`Synced`]: digest and ETag of the object in Spaces, last read |
+//! | `marks` | part | [`Mark`]: a read is owed |
+//! | `outbox` | part | [`Staged`](crate::core::ledger::Staged): a write or a delete is owed |
+//! | `bodies` | part, `0`, number, chunk | the bytes of a staged object, 16 KiB a piece |
+//! | `synced` | part | [`Synced`]: digest and ETag of the object in Spaces, last read |
 //! | `accounts` | user, app-scoped person | [`AccountRecord`]: the sealed user token |
 //! | `sessions`, `logins` | SHA-256 of the secret half | browser sessions; one-time login links |
 //! | `states` | nonce | OAuth states that were used, until they expire anyway |
 //! | `deletions` | confirmation code | data deletions and how far they are |
-//! | `events` | number | [`Event`](crate::core::event::Event): something is to be told |
-//! | `fields` | link | a short hash of each page field that Spaces holds |
-//! | `cleanups` | kind; page, person or link | what is left to do after an unlink, with the sealed token for it |
+//! | `events` | number | [`Event`](crate::core::event::Event): an event that waits for its delivery |
+//! | `fields` | part | a short hash of each page field that Spaces holds |
+//! | `cleanups` | kind; page, person or part | a cleanup that is left after an unlink, with the sealed token for it |
 //!
-//! A link's key is its user's 16 bytes and the page id's digits. Every value is a version byte, a CRC-32 and the
+//! The bytes of links and parts stand in [`core::model`](crate::core::model::LinkKey); [`migration`] brings the keys of
+//! an earlier format forward. Every value is a version byte, a CRC-32 and the
 //! payload ([`codec`]), so that a damaged record is found and named, never served.
 //!
 //! # How a write becomes durable
@@ -78,6 +79,7 @@ mod handle;
 pub mod imports;
 mod links;
 mod load;
+mod migration;
 mod permissions;
 pub mod persons;
 mod rebuild;
@@ -98,7 +100,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::core::ledger::{Mark, Synced};
-use crate::core::model::{LinkKey, WallTime};
+use crate::core::model::{LinkKey, PartKey, WallTime};
 use engine::Engine;
 pub use engine::OpenError;
 use feed::Feed;
@@ -323,14 +325,14 @@ impl Store {
         self.lock().links_where(|entry| entry.staged().is_some())
     }
 
-    /// The mark of a link that no read answers for yet.
-    pub fn unclaimed_mark(&self, link: &LinkKey) -> Option<Mark> {
-        self.lock().entry(link, |e| e.due().filter(|_| e.wants_reader()).cloned()).flatten()
+    /// The mark of a part that no read answers for yet.
+    pub fn unclaimed_mark(&self, part: impl Into<PartKey>) -> Option<Mark> {
+        self.lock().entry(&part.into(), |e| e.due().filter(|_| e.wants_reader()).cloned()).flatten()
     }
 
-    /// The mark of a link, whether or not a read answers for it.
-    pub fn due_mark(&self, link: &LinkKey) -> Option<Mark> {
-        self.lock().entry(link, |e| e.due().cloned()).flatten()
+    /// The mark of a part, whether or not a read answers for it.
+    pub fn due_mark(&self, part: impl Into<PartKey>) -> Option<Mark> {
+        self.lock().entry(&part.into(), |e| e.due().cloned()).flatten()
     }
 
     /// What the store publishes when a decision is durable.

@@ -17,7 +17,7 @@ use super::shared::Shared;
 use super::{Alarm, jitter};
 use crate::context::{Context, Dependency};
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
-use crate::core::model::{LinkKey, MonoTime};
+use crate::core::model::{MonoTime, PartKey};
 use crate::sources::facebook::graph::{DeadReason, GraphError, GraphErrorKind};
 use crate::store::Unavailable;
 use crate::store::cleanups::Ready;
@@ -192,7 +192,7 @@ impl std::fmt::Display for About<'_> {
         match self.0 {
             Cleanup::Unsubscribe(page) => page.fmt(f),
             Cleanup::Revoke(person) => person.fmt(f),
-            Cleanup::DeleteAgain(link) => link.fmt(f),
+            Cleanup::DeleteAgain(part) => part.fmt(f),
         }
     }
 }
@@ -208,7 +208,7 @@ fn left(cleanup: &Cleanup) -> &'static str {
 
 async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup, seq: u64) -> TryEnd {
     match cleanup {
-        Cleanup::DeleteAgain(link) => delete_again(context, shared, link, seq).await,
+        Cleanup::DeleteAgain(part) => delete_again(context, shared, part, seq).await,
         Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => match context.store.cleanup_token(cleanup, seq) {
             Ready::Yes(token) => {
                 let graph = context.setup().graph.clone();
@@ -276,19 +276,20 @@ fn failed(cleanup: &Cleanup, error: &GraphError) -> TryEnd {
 }
 
 /// The right to write the object is held from before the look until the delete was answered.
-async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, link: &LinkKey, seq: u64) -> TryEnd {
+async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, part: &PartKey, seq: u64) -> TryEnd {
+    let link = &part.link;
     let Some(_permit) = shared.write_permit(link) else {
         return TryEnd::Later { hint: Some(SOON), unanswered: false };
     };
-    if !context.store.is_left_over(link, seq) {
+    if !context.store.is_left_over(part, seq) {
         return TryEnd::Done;
     }
-    let answer = context.setup().spaces.erase(&link.object_key()).await;
+    let answer = context.setup().spaces.erase(&part.object_key()).await;
     note(&context.spaces, answer.is_ok());
     match answer {
         Ok(_) => TryEnd::Done,
         Err(error) => {
-            tracing::debug!(%link, %error, "cleanup [delete_again {link}]: failed ({error}), retrying later");
+            tracing::debug!(%link, %error, "cleanup [delete_again {part}]: failed ({error}), retrying later");
             TryEnd::Later { hint: error.retry_after, unanswered: error.status.is_none() }
         }
     }

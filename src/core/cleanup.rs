@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use super::disposition::Disposition;
 use crate::core::backoff::Backoff;
-use crate::core::model::{AppUserId, LinkKey, MonoTime, PageId};
+use crate::core::model::{AppUserId, MonoTime, PageId, PartKey};
 
 /// After so long nothing is tried any more at Facebook.
 pub const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -52,8 +52,8 @@ pub enum Cleanup {
     Unsubscribe(PageId),
     /// Take the app out of the person's account.
     Revoke(AppUserId),
-    /// Delete the object of a link that is gone once more; compare it if the link is back.
-    DeleteAgain(LinkKey),
+    /// Delete an object of a link that is gone once more; compare it if the link is back.
+    DeleteAgain(PartKey),
 }
 
 impl Cleanup {
@@ -71,7 +71,7 @@ impl Cleanup {
         match self {
             Cleanup::Unsubscribe(page) => [b"u", page.as_str().as_bytes()].concat(),
             Cleanup::Revoke(person) => [b"r", person.as_str().as_bytes()].concat(),
-            Cleanup::DeleteAgain(link) => [b"d".as_slice(), &link.to_bytes()].concat(),
+            Cleanup::DeleteAgain(part) => [b"d".as_slice(), &part.to_bytes()].concat(),
         }
     }
 
@@ -82,7 +82,7 @@ impl Cleanup {
         let cleanup = match kind {
             b'u' => text()?.parse().ok().map(Cleanup::Unsubscribe),
             b'r' => text()?.parse().ok().map(Cleanup::Revoke),
-            b'd' => LinkKey::from_bytes(rest).map(Cleanup::DeleteAgain),
+            b'd' => PartKey::from_bytes(rest).map(Cleanup::DeleteAgain),
             _ => None,
         };
         // Ids are read with blanks around them; a key has one spelling.

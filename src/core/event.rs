@@ -122,7 +122,7 @@ impl EventKind {
 
 /// The link's names, and more.
 fn with(link: &LinkKey, more: Value) -> Value {
-    let mut data = json!({"page_id": link.page, "user": link.user, "object": link.object_key().as_str()});
+    let mut data = json!({"page_id": link.page(), "user": link.user, "object": link.object_key().as_str()});
     if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
         data.extend(more);
     }

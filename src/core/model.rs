@@ -1,4 +1,4 @@
-//! The words of the context: who, which page, which object, why.
+//! The words of the whole program: users, links and their parts, causes, generations, secrets, moments.
 //!
 //! Every identifier that becomes part of a store key or of an object key is a type of its own, and can only be made
 //! from text that was checked. That is what keeps one user's data out of another user's prefix: an object key is
@@ -10,180 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 use zeroize::Zeroize;
 
-/// Why an identifier was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadId {
-    /// Not a UUID in one of the usual spellings.
-    #[error("user is not a UUID (expected something like 6f0a2a52-3c0e-4a42-9a55-0d8f1f4f2b10)")]
-    User,
-    /// Not a Graph node id.
-    #[error("{0} is not a Graph id (expected 1 to 32 decimal digits)")]
-    Graph(&'static str),
-}
+mod ids;
+mod link;
 
-/// A user of the platform: the UUID under whose prefix the objects lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct UserId(pub Uuid);
-
-impl UserId {
-    /// A fresh random (version 4) user.
-    pub fn random() -> Self {
-        UserId(crate::random::uuid())
-    }
-}
-
-impl fmt::Display for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
-    }
-}
-
-impl FromStr for UserId {
-    type Err = BadId;
-
-    fn from_str(text: &str) -> Result<Self, BadId> {
-        Uuid::parse_str(text.trim()).map(UserId).map_err(|_| BadId::User)
-    }
-}
-
-fn graph_id(text: &str, what: &'static str) -> Result<Arc<str>, BadId> {
-    let text = text.trim();
-    let sound = (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    if sound { Ok(text.into()) } else { Err(BadId::Graph(what)) }
-}
-
-macro_rules! graph_id_type {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(Arc<str>);
-
-        impl $name {
-            /// The id as Graph writes it.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = BadId;
-
-            fn from_str(text: &str) -> Result<Self, BadId> {
-                graph_id(text, $what).map($name)
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = BadId;
-
-            fn try_from(text: String) -> Result<Self, BadId> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0.as_ref().to_owned()
-            }
-        }
-    };
-}
-
-graph_id_type!(
-    /// A Facebook Page: a Graph node id, 1 to 32 decimal digits.
-    PageId,
-    "page id"
-);
-graph_id_type!(
-    /// A person as this app sees them: the app-scoped user id.
-    AppUserId,
-    "app-scoped user id"
-);
-
-/// One user × one page: the unit that has a token, an actor and an object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct LinkKey {
-    /// The user of the platform.
-    pub user: UserId,
-    /// The page.
-    pub page: PageId,
-}
-
-impl LinkKey {
-    /// Pairs the two.
-    pub fn new(user: UserId, page: PageId) -> Self {
-        LinkKey { user, page }
-    }
-
-    /// Where this link's object lies in the bucket.
-    pub fn object_key(&self) -> ObjectKey {
-        ObjectKey(format!("users/{}/facebook/{}/page_data.json", self.user, self.page))
-    }
-
-    /// The key in the store: 16 bytes of UUID, then the page id's digits. Total, and one to one.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = self.user.0.as_bytes().to_vec();
-        bytes.extend_from_slice(self.page.as_str().as_bytes());
-        bytes
-    }
-
-    /// The inverse of [`LinkKey::to_bytes`]; `None` for bytes it never makes.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (user, page) = bytes.split_at_checked(16)?;
-        let user = UserId(Uuid::from_slice(user).ok()?);
-        let page = std::str::from_utf8(page).ok()?;
-        let parsed: PageId = page.parse().ok()?;
-        (parsed.as_str() == page).then_some(LinkKey { user, page: parsed })
-    }
-}
-
-impl fmt::Display for LinkKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.user, self.page)
-    }
-}
-
-/// The name of an object in the bucket. Made from a [`LinkKey`] and from nothing else, so that it can hold no `..`
-/// and no empty segment (path-style S3 clients resolve those into *other buckets*).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectKey(String);
-
-impl ObjectKey {
-    /// The key as Spaces sees it, without a leading slash.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The link whose object this is.
-    pub fn link(&self) -> Option<LinkKey> {
-        let mut parts = self.0.split('/');
-        let (users, user, facebook, page) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let shaped = users == "users" && facebook == "facebook" && parts.eq(["page_data.json"]);
-        shaped.then(|| Some(LinkKey::new(user.parse().ok()?, page.parse().ok()?))).flatten()
-    }
-
-    /// A key for probes, outside every user's prefix.
-    pub fn scratch(name: Uuid) -> Self {
-        ObjectKey(format!("pagesyncd-probe/{}", name.as_hyphenated()))
-    }
-}
-
-impl fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use ids::{AppUserId, BadId, PageId, UserId};
+pub use link::{BadPart, LinkKey, ObjectKey, Part, PartKey, Source, SourceId};
 
 /// Why a page is read. Kept in the object as `source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -359,16 +192,6 @@ fn later(millis: u64, d: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn ids_refuse_what_could_leave_its_folder() {
-        for bad in ["", "..", "1/2", "12a", "１２", "1".repeat(33).as_str(), "-1", "1\0"] {
-            assert!(bad.parse::<PageId>().is_err(), "{bad:?} was taken");
-        }
-        assert!("not-a-uuid".parse::<UserId>().is_err());
-        assert_eq!(" 123 ".parse::<PageId>().unwrap().as_str(), "123");
-    }
 
     #[test]
     fn a_secret_does_not_show() {
@@ -398,21 +221,5 @@ mod tests {
     #[test]
     fn moments_print_as_the_object_wants_them() {
         assert_eq!(WallTime(1_795_341_600_999).rfc3339(), "2026-11-22T10:00:00Z");
-    }
-
-    proptest! {
-        #[test]
-        fn keys_are_one_to_one(user: u128, page in "[0-9]{1,32}") {
-            let link = LinkKey::new(UserId(Uuid::from_u128(user)), page.parse().unwrap());
-            prop_assert_eq!(LinkKey::from_bytes(&link.to_bytes()), Some(link.clone()));
-            prop_assert_eq!(link.object_key().link(), Some(link));
-        }
-
-        #[test]
-        fn strange_bytes_are_no_link(bytes: Vec<u8>) {
-            if let Some(link) = LinkKey::from_bytes(&bytes) {
-                prop_assert_eq!(link.to_bytes(), bytes);
-            }
-        }
     }
 }

@@ -111,7 +111,7 @@ pub fn write(store: &Store, passphrase: Option<&Secret>) -> Result<Vec<u8>, Expo
         let link = store.link(&key).map_err(|_| ExportError::Record(format!("the token of link {key}")))?;
         let Some(link) = link else { continue };
         let sealed = seal(&link_context(&key), link.token.expose().as_bytes());
-        let mut line = json!({"user": key.user, "page_id": key.page, "sealed_token": sealed});
+        let mut line = json!({"user": key.user, "page_id": key.page(), "sealed_token": sealed});
         line["linked_at"] = json!(link.record.linked_at);
         if let Some(granted_at) = link.record.granted_at {
             line["granted_at"] = json!(granted_at);

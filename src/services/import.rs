@@ -317,7 +317,7 @@ pub fn left_json(left: &LeftLine) -> Value {
     let reason = reason_text(left);
     match &left.subject {
         Subject::Link(link) => {
-            json!({"line": left.line, "user": link.user, "page_id": link.page, "reason": reason})
+            json!({"line": left.line, "user": link.user, "page_id": link.page(), "reason": reason})
         }
         Subject::Account(user, person) => {
             json!({"line": left.line, "user": user, "account": person, "reason": reason})

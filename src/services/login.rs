@@ -173,7 +173,7 @@ pub async fn link(context: &Arc<Context>, user: UserId, code: &Secret) -> Result
         match why {
             LeftAlone::Ended(Ended::Person | Ended::TooOld) => return Err(LinkError::Ended),
             LeftAlone::Ended(Ended::Link) => {
-                pages.iter_mut().filter(|p| p.id == link.page).for_each(|p| p.refused = Some(UNLINKED));
+                pages.iter_mut().filter(|p| p.id == *link.page()).for_each(|p| p.refused = Some(UNLINKED));
             }
             // It is linked, with the newer token.
             LeftAlone::NewerLogin => links.push(link),
@@ -198,7 +198,7 @@ async fn compare(
     let absent = before.iter().filter(|(link, _)| !now.contains(link));
     // Ticks are the person's, whichever user of the platform they logged in for.
     let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) = absent.partition(|(link, _)| link.user == user);
-    let elsewhere = |link: &LinkKey| !now.iter().any(|linked| linked.page == link.page);
+    let elsewhere = |link: &LinkKey| !now.iter().any(|linked| linked.page() == link.page());
     others.iter().filter(|(link, _)| elsewhere(link)).for_each(|(link, held)| context.store.doubt_token(link, **held));
     let mut tries = Vec::new();
     for link in own.keys() {
@@ -214,18 +214,18 @@ async fn compare(
     let mut changes = Changes::default();
     for link in now {
         let list = if before.contains_key(link) { &mut changes.kept } else { &mut changes.added };
-        list.push(link.page.clone());
+        list.push(link.page().clone());
     }
     for (link, held) in own {
         match tried.get(link) {
             Some(Tried::Gone) => {}
             Some(Tried::Lost(why)) => {
                 let name = context.store.view(link).and_then(|view| view.record.name.clone());
-                changes.lost.push(Lost { page: link.page.clone(), name, why: *why });
+                changes.lost.push(Lost { page: link.page().clone(), name, why: *why });
             }
-            Some(Tried::Good) => changes.kept.push(link.page.clone()),
+            Some(Tried::Good) => changes.kept.push(link.page().clone()),
             Some(Tried::Unknown) | None => {
-                changes.kept.push(link.page.clone());
+                changes.kept.push(link.page().clone());
                 context.store.doubt_token(link, *held);
             }
         }
@@ -252,7 +252,7 @@ async fn try_link(context: &Arc<Context>, key: LinkKey) -> (LinkKey, Tried) {
         return (key, Tried::Lost(parked.why));
     }
     let person = link.record.facebook_user.as_ref();
-    let why = match try_token(context, &key.page, &link.token, person, Priority::Prompt).await {
+    let why = match try_token(context, key.page(), &link.token, person, Priority::Prompt).await {
         Ok(()) => return (key, Tried::Good),
         Err(None) => return (key, Tried::Unknown),
         Err(Some(found)) => token_check::confirmed(ParkReason::Unticked, found),

@@ -117,7 +117,7 @@ async fn a_real_bucket_conforms() {
 
 #[test]
 fn a_scratch_key_is_nobodys() {
-    assert_eq!(ObjectKey::scratch(Uuid::nil()).link(), None);
+    assert_eq!(ObjectKey::scratch(Uuid::nil()).part(), None);
 }
 
 #[cfg(feature = "sandbox")]

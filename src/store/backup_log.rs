@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use super::codec;
 use super::engine::{Tree, Write};
 use super::folder;
+use super::migration;
 use super::rebuild::JOURNALED;
 use super::seal::{Keyring, SealError};
 use crate::core::ledger::{ObjectOp, Staged};
@@ -306,7 +307,8 @@ fn take(replay: &mut Replay, keyring: &Keyring, payload: &[u8]) {
         Err(_) => return replay.damaged += 1,
     };
     match parse(&plain) {
-        Some((batch, place, value)) => {
+        Some((batch, (tree, key), value)) => {
+            let place = (tree, migration::key_of_today(tree, &key));
             replay.batch = replay.batch.max(batch);
             replay.has_events |= place == (Tree::Events, Vec::new());
             match value {

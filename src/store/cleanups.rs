@@ -12,7 +12,7 @@ use super::state::State;
 use super::{Left, Store, Unavailable};
 use crate::core::cleanup::{Cleanup, GIVE_UP, StandingCleanup};
 use crate::core::grant::Reach;
-use crate::core::model::{AppUserId, LinkKey, Secret, WallTime};
+use crate::core::model::{AppUserId, LinkKey, PartKey, Secret, WallTime};
 
 /// A cleanup waits no longer than this for its first try, whatever the clock did meanwhile.
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60 * 60);
@@ -65,12 +65,12 @@ impl State {
     /// The last link of a page went, and this was its record: the page is to be unsubscribed. A token that cannot be
     /// opened is of no use for that.
     pub(super) fn note_unsubscribe(&mut self, keyring: &Keyring, link: &LinkKey, record: &LinkRecord) {
-        if !self.links_of(&link.page).is_empty() {
+        if !self.links_of(&link.id).is_empty() {
             return;
         }
         match open_token(keyring, &link_context(link), &record.token) {
             Ok(token) => {
-                let cleanup = Cleanup::Unsubscribe(link.page.clone());
+                let cleanup = Cleanup::Unsubscribe(link.page().clone());
                 let (person, granted_at) = (record.facebook_user.clone(), record.grant_time());
                 self.note_cleanup(keyring, cleanup, Needs { person, token, granted_at });
             }
@@ -84,19 +84,19 @@ impl State {
     }
 
     /// What a write or a delete left behind; a delete was of an object that was this person's.
-    pub(super) fn note_left(&mut self, link: &LinkKey, person: &Option<AppUserId>, left: Left) {
+    pub(super) fn note_left(&mut self, part: &PartKey, person: &Option<AppUserId>, left: Left) {
         if let Some(not_before) = left.straggler_until {
             let (asked_at, seq) = (WallTime::now(), self.next_seq());
-            let person = person.clone().or_else(|| self.record(link)?.facebook_user.clone());
+            let person = person.clone().or_else(|| self.record(&part.link)?.facebook_user.clone());
             let record = CleanupRecord { seq, asked_at, not_before, person, ..CleanupRecord::default() };
-            self.put_cleanup(Cleanup::DeleteAgain(link.clone()), record);
+            self.put_cleanup(Cleanup::DeleteAgain(part.clone()), record);
         }
-        self.object_is_settled(link, left.versions_unknown);
+        self.object_is_settled(&part.link, left.versions_unknown);
     }
 
     /// These pages, and this person, are linked: what was left to do about them is void.
     pub(super) fn void_cleanups(&mut self, links: &[LinkKey], person: Option<&AppUserId>) {
-        let pages = links.iter().map(|link| Cleanup::Unsubscribe(link.page.clone()));
+        let pages = links.iter().map(|link| Cleanup::Unsubscribe(link.page().clone()));
         let people: BTreeSet<AppUserId> =
             links.iter().filter_map(|link| self.record(link)?.facebook_user.clone()).chain(person.cloned()).collect();
         for cleanup in pages.chain(people.into_iter().map(Cleanup::Revoke)) {
@@ -135,16 +135,23 @@ impl State {
 
     /// What is in Spaces of this link is to be left.
     pub(super) fn drop_delete_again(&mut self, link: &LinkKey) {
-        self.remove_cleanup(&Cleanup::DeleteAgain(link.clone()));
+        let again: Vec<Cleanup> = self.deletes_again(link).cloned().collect();
+        again.iter().for_each(|cleanup| self.remove_cleanup(cleanup));
         self.object_is_settled(link, false);
+    }
+
+    /// The deletes of this link's objects that are to be repeated.
+    pub(super) fn deletes_again<'a>(&'a self, link: &'a LinkKey) -> impl Iterator<Item = &'a Cleanup> {
+        let from = self.cleanups.range(Cleanup::DeleteAgain(link.whole())..).map(|(cleanup, _)| cleanup);
+        from.take_while(move |cleanup| matches!(cleanup, Cleanup::DeleteAgain(part) if part.link == *link))
     }
 
     /// The links that a cleanup could have harmed, had they been there.
     fn concerned(&self, cleanup: &Cleanup) -> Vec<LinkKey> {
         match cleanup {
-            Cleanup::Unsubscribe(page) => self.links_of(page),
+            Cleanup::Unsubscribe(page) => self.links_of(&page.clone().into()),
             Cleanup::Revoke(person) => self.links_of_person(person),
-            Cleanup::DeleteAgain(link) => self.record(link).map(|_| link.clone()).into_iter().collect(),
+            Cleanup::DeleteAgain(part) => self.record(&part.link).map(|_| part.link.clone()).into_iter().collect(),
         }
     }
 
@@ -159,8 +166,8 @@ impl State {
         if let Cleanup::Unsubscribe(_) = cleanup {
             concerned.iter().for_each(|link| self.update_record(link, |record| record.subscribed.clear()));
         }
-        if let Cleanup::DeleteAgain(link) = cleanup {
-            self.object_is_settled(link, false);
+        if let Cleanup::DeleteAgain(part) = cleanup {
+            self.object_is_settled(&part.link, false);
         }
         for (link, generation) in self.with_generations(concerned) {
             self.publish(match cleanup {
@@ -227,14 +234,14 @@ impl Store {
         self.commit(|state| state.finish_cleanup(cleanup, seq)).await
     }
 
-    /// May the object of this link be deleted once more for the cleanup with this number: that still stands, and the link
-    /// is gone and owes Spaces nothing?
-    pub fn is_left_over(&self, link: &LinkKey, seq: u64) -> bool {
+    /// May the object of this part be deleted once more for the cleanup with this number: the cleanup still stands, the
+    /// link is gone, and the part owes Spaces nothing?
+    pub fn is_left_over(&self, part: &PartKey, seq: u64) -> bool {
         let mut state = self.lock();
-        if state.cleanups.get(&Cleanup::DeleteAgain(link.clone())).is_none_or(|record| record.seq != seq) {
+        if state.cleanups.get(&Cleanup::DeleteAgain(part.clone())).is_none_or(|record| record.seq != seq) {
             return false;
         }
-        let owes = state.entry(link, |entry| entry.staged().is_some()).unwrap_or(false);
-        !owes && state.record(link).is_none()
+        let owes = state.entry(part, |entry| entry.staged().is_some()).unwrap_or(false);
+        !owes && state.record(&part.link).is_none()
     }
 }

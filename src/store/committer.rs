@@ -31,7 +31,7 @@ use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
 use super::state::State;
 use super::{Condition, Inner, Unavailable, folder};
-use crate::core::model::LinkKey;
+use crate::core::model::PartKey;
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
 const MAX_BATCH: usize = 512;
@@ -69,7 +69,7 @@ pub(super) enum Order {
 /// before it is durable.
 pub(super) struct Request {
     pub writes: Vec<Write>,
-    pub notes: Vec<(LinkKey, u64)>,
+    pub notes: Vec<(PartKey, u64)>,
     /// Published when it is durable.
     pub changes: Vec<Change>,
     /// The newest erasure that was asked for with it or before it.

@@ -17,7 +17,6 @@ use super::codec;
 use super::engine::Tree;
 use super::records::DeletionRecord;
 use super::state::State;
-use crate::core::cleanup::Cleanup;
 use crate::core::event::{EventKey, EventKind};
 use crate::core::model::{AppUserId, LinkKey, WallTime};
 
@@ -100,9 +99,8 @@ impl State {
     }
 
     /// A put that took the place of the delete, because the page was linked again, has yet to take that of the object.
-    fn is_open(&mut self, link: &LinkKey) -> bool {
-        let owes = self.entry(link, |e| e.staged().is_some()).unwrap_or(false);
-        owes || self.cleanups.contains_key(&Cleanup::DeleteAgain(link.clone()))
+    fn is_open(&self, link: &LinkKey) -> bool {
+        self.owes_spaces(link) || self.deletes_again(link).next().is_some()
     }
 
     /// A deletion whose last object is gone waits for the erasure of the store's own files, if one is owed.
@@ -196,7 +194,7 @@ pub(super) fn awaited(all: &BTreeMap<String, DeletionRecord>) -> HashMap<LinkKey
 impl Store {
     /// A deletion by its confirmation code.
     pub fn deletion(&self, code: &str) -> Option<Deletion> {
-        let mut state = self.lock();
+        let state = self.lock();
         let record = state.deletions.get(code).cloned()?;
         let erasing = record.cleared_at.is_some() && record.done_at.is_none();
         // A link that was made again since then has nothing to do with it.
@@ -217,11 +215,10 @@ impl Store {
 
     /// What would go with this person: links, and objects that were written for them; `None` for nobody known.
     pub fn known_of(&self, person: &AppUserId) -> Option<(usize, usize)> {
-        let mut state = self.lock();
+        let state = self.lock();
         let links = state.links_of_person(person);
-        let written = |link: &LinkKey| {
-            state.entry(link, |e| e.staged().is_some() || e.synced().digest.is_some()).unwrap_or(false)
-        };
+        let written =
+            |link: &LinkKey| state.entries_of(link).any(|(_, e)| e.staged().is_some() || e.synced().digest.is_some());
         let (links, objects) = (links.len(), links.into_iter().filter(written).count());
         let known = links > 0 || state.accounts.keys().any(|(_, p)| p == person) || state.has_token_of(person);
         known.then_some((links, objects))

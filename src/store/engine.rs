@@ -16,12 +16,15 @@ use super::folder;
 use super::handle::{Fault, Handle, guarded};
 use super::seal::{KeyId, Keyring, SealError, key_id};
 use crate::core::ledger::Staged;
-use crate::core::model::LinkKey;
+use crate::core::model::PartKey;
 
 /// Small enough that sixteen of them in a leaf stay far below a quarter of a segment, above which sled would put the
 /// node into a file that it never fsyncs.
 const CHUNK: usize = 16 << 10;
-const FORMAT: u32 = 1;
+/// The layout of the trees; see [`migration`](super::migration).
+pub(super) const FORMAT: u32 = 2;
+const FIRST_FORMAT: u32 = 1;
+const FORMAT_KEY: &[u8] = b"format";
 const BATCH: &[u8] = b"batch";
 const CHECK: &[u8] = b"pagesyncd store key check";
 
@@ -190,7 +193,7 @@ impl Engine {
     /// Makes a database that holds only its format and the check of its key. [`Engine::rename_into`] puts it in force.
     pub(super) fn create(dir: &Path, keyring: &Keyring) -> Result<Self, Fault> {
         let engine = Self::create_bare(dir)?;
-        engine.commit(&Self::first_writes(keyring), 0)?;
+        engine.commit(&[Self::format_record(FORMAT), Self::check_record(keyring)], 0)?;
         Ok(engine)
     }
 
@@ -232,11 +235,12 @@ impl Engine {
     fn check(&self, dir: &Path, keyring: &Keyring) -> Result<(), OpenError> {
         let fault = |fault| OpenError::of(dir, fault);
         let damaged = |d: Damaged| fault(Fault::Suspect(d.to_string()));
-        let Some(format) = self.get(Tree::Meta, b"format").map_err(fault)? else {
-            // Made by an earlier version that was interrupted, or it lost everything.
-            return self.commit(&Self::first_writes(keyring), 0).map_err(fault);
-        };
-        let found: u32 = codec::decode("meta", &format).map_err(damaged)?;
+        if self.get(Tree::Meta, FORMAT_KEY).map_err(fault)?.is_none() {
+            // Made by an earlier version that was interrupted, or it lost everything: its keys may have any form.
+            let first = [Self::format_record(FIRST_FORMAT), Self::check_record(keyring)];
+            return self.commit(&first, 0).map_err(fault);
+        }
+        let found = self.format().map_err(fault)?;
         if found > FORMAT {
             return Err(OpenError::Newer { path: dir.to_owned(), found });
         }
@@ -249,9 +253,20 @@ impl Engine {
         }
     }
 
-    fn first_writes(keyring: &Keyring) -> Vec<Write> {
-        let format = Write { tree: Tree::Meta, key: b"format".to_vec(), value: Some(codec::encode(&FORMAT)) };
-        vec![format, Self::check_record(keyring)]
+    /// The layout of the trees in here.
+    pub(super) fn format(&self) -> Result<u32, Fault> {
+        let value = self.get(Tree::Meta, FORMAT_KEY)?.unwrap_or_default();
+        codec::decode("meta", &value).map_err(|damaged| Fault::Suspect(damaged.to_string()))
+    }
+
+    /// The record that says the layout.
+    pub(super) fn format_record(format: u32) -> Write {
+        Write { tree: Tree::Meta, key: FORMAT_KEY.to_vec(), value: Some(codec::encode(&format)) }
+    }
+
+    /// Is this that record?
+    pub(super) fn is_format(tree: Tree, key: &[u8]) -> bool {
+        tree == Tree::Meta && key == FORMAT_KEY
     }
 
     /// The key that sealed the record by which a wrong key is found.
@@ -332,11 +347,11 @@ impl Engine {
         guarded(|| self.handle.trees()[tree as usize].get(key))
     }
 
-    /// The body of a staged object, put together and checked for its length.
-    pub(super) fn body(&self, link: &LinkKey, staged: &Staged) -> Result<Result<Bytes, Damaged>, Fault> {
+    /// The body of a staged object of this part, put together and checked for its length.
+    pub(super) fn body(&self, part: &PartKey, staged: &Staged) -> Result<Result<Bytes, Damaged>, Fault> {
         let damaged = Damaged::Bytes("bodies");
         let mut body = Vec::with_capacity(staged.body_len as usize);
-        for key in body_keys(link, staged) {
+        for key in body_keys(part, staged) {
             let Some(chunk) = self.get(Tree::Bodies, &key)? else { return Ok(Err(damaged)) };
             match codec::unwrap("bodies", &chunk) {
                 Ok(piece) => body.extend_from_slice(piece),
@@ -365,16 +380,16 @@ impl Engine {
 }
 
 /// The keys under which a body's pieces lie.
-pub(super) fn body_keys(link: &LinkKey, staged: &Staged) -> impl Iterator<Item = Vec<u8>> {
+pub(super) fn body_keys(part: &PartKey, staged: &Staged) -> impl Iterator<Item = Vec<u8>> {
     let chunks = (staged.body_len as usize).div_ceil(CHUNK);
-    let mut prefix = link.to_bytes();
+    let mut prefix = part.to_bytes();
     prefix.push(0);
     prefix.extend_from_slice(&staged.seq.to_be_bytes());
     (0..chunks as u32).map(move |n| [prefix.as_slice(), &n.to_be_bytes()].concat())
 }
 
 /// The writes that put a body there.
-pub(super) fn body_writes(link: &LinkKey, staged: &Staged, body: &[u8]) -> Vec<Write> {
-    let pieces = body_keys(link, staged).zip(body.chunks(CHUNK));
+pub(super) fn body_writes(part: &PartKey, staged: &Staged, body: &[u8]) -> Vec<Write> {
+    let pieces = body_keys(part, staged).zip(body.chunks(CHUNK));
     pieces.map(|(key, piece)| Write { tree: Tree::Bodies, key, value: Some(codec::wrap(piece)) }).collect()
 }

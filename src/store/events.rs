@@ -21,7 +21,7 @@ use super::state::State;
 use super::{OutboxItem, Store, Unavailable};
 use crate::core::event::{Event, EventKey, EventKind, EventQueue, EventStep};
 use crate::core::health::Health;
-use crate::core::model::{Generation, LinkKey, WallTime};
+use crate::core::model::{Generation, LinkKey, PartKey, WallTime};
 use crate::sources::facebook::page_data::{self, Fields};
 
 /// What waits, by event_key.
@@ -89,24 +89,18 @@ impl State {
         }
     }
 
-    /// A link is gone, and what Spaces holds of it is nobody's.
-    pub(super) fn emit_unlinked(&mut self, link: &LinkKey, kept: bool) {
-        self.write(Tree::Fields, link.to_bytes(), None);
-        self.emit(EventKind::Unlinked { link: link.clone(), kept });
-    }
-
     /// Spaces has the page data of this item: notes its fields, and tells of those that changed. A link that is gone has
     /// none; one that has another token than when the write began may have been gone in between.
-    pub(super) fn note_fields(&mut self, link: &LinkKey, item: &OutboxItem, now: &Fields) {
-        let Some(record) = self.record(link) else { return };
+    pub(super) fn note_fields(&mut self, part: &PartKey, item: &OutboxItem, now: &Fields) {
+        let Some(record) = self.record(&part.link) else { return };
         let before = item.before.as_ref().filter(|before| before.generation == record.generation);
         let before = before.and_then(|before| before.fields.as_ref());
         let changed = page_data::changed(before, now);
         if before != Some(now) {
-            self.write(Tree::Fields, link.to_bytes(), Some(codec::encode(now)));
+            self.write(Tree::Fields, part.to_bytes(), Some(codec::encode(now)));
         }
         if !changed.is_empty() {
-            self.emit(EventKind::Updated { link: link.clone(), changed });
+            self.emit(EventKind::Updated { link: part.link.clone(), changed });
         }
     }
 
@@ -244,16 +238,16 @@ impl Store {
         Ok(Begun::Goes(Box::new(sending)))
     }
 
-    /// The fields of a link's object, as they are on disk.
-    pub(super) fn fields(&self, link: &LinkKey) -> Result<Option<Fields>, Unavailable> {
-        let value = self.read(|engine| engine.get(Tree::Fields, &link.to_bytes()))?;
+    /// The fields of an object, as they are on disk.
+    pub(super) fn fields(&self, part: &PartKey) -> Result<Option<Fields>, Unavailable> {
+        let value = self.read(|engine| engine.get(Tree::Fields, &part.to_bytes()))?;
         Ok(value.and_then(|value| codec::decode(Tree::Fields.name(), &value).ok()))
     }
 
-    /// The fields that Spaces holds of a link, for an item that is about to be written. Everything decided before must
+    /// The fields that Spaces holds of an object, for an item that is about to be written. Everything decided before must
     /// be durable.
-    pub(super) fn before(&self, link: &LinkKey, generation: Option<Generation>) -> Result<Option<Before>, Unavailable> {
+    pub(super) fn before(&self, part: &PartKey, generation: Option<Generation>) -> Result<Option<Before>, Unavailable> {
         let Some(generation) = generation else { return Ok(None) };
-        Ok(Some(Before { generation, fields: self.fields(link)? }))
+        Ok(Some(Before { generation, fields: self.fields(part)? }))
     }
 }

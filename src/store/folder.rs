@@ -175,7 +175,8 @@ pub(super) fn write_back(dir: &Path) -> Result<(), OpenError> {
 /// Is there room for a second copy of the database and the backup log? Without a margin the copy would take the last
 /// blocks from the commits.
 pub(super) fn has_room_for_a_copy(dir: &Path, backup_log: &Path) -> io::Result<()> {
-    let mut needed = MARGIN + fs::metadata(backup_log)?.len();
+    // The backup log may be gone; it is written anew then.
+    let mut needed = MARGIN + fs::metadata(backup_log).map_or(0, |found| found.len());
     for file in files(&dir.join(DATABASE))? {
         needed += fs::metadata(file)?.len();
     }

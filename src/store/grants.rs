@@ -181,9 +181,10 @@ pub(super) fn put_link(
     state.put_record(link, record);
     state.emit(EventKind::Linked { link: link.clone(), anew: earlier.is_some() });
     state.hinted.remove(link);
-    state.mark(link, cause);
-    if let Some(seq) = state.mark_seq(link) {
-        state.note_when_durable(link.clone(), seq);
+    let whole = link.whole();
+    state.mark(&whole, cause);
+    if let Some(seq) = state.mark_seq(&whole) {
+        state.note_when_durable(whole, seq);
     }
     // The page reads at once, or in its time where many are linked: this says that it is due, too.
     state.publish(Change::Linked(link.clone()));

@@ -21,7 +21,7 @@ impl Store {
 
     /// The links of one page.
     pub fn links_of_page(&self, page: &PageId) -> Vec<LinkKey> {
-        self.lock().links_of(page)
+        self.lock().links_of(&page.clone().into())
     }
 
     /// A link with its token opened; `None` when it is not linked.

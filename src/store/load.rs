@@ -7,21 +7,21 @@ use serde::de::DeserializeOwned;
 
 use super::engine::{Engine, Tree};
 use super::handle::Fault;
-use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord};
+use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, account_of};
 use super::state::AccountKey;
 use super::{codec, events};
 use crate::core::cleanup::Cleanup;
 use crate::core::event::Event;
 use crate::core::ledger::{Entry, Mark, Staged, Synced};
-use crate::core::model::{LinkKey, WallTime};
+use crate::core::model::{LinkKey, PartKey, WallTime};
 
 /// The records on disk, decoded.
 #[derive(Default)]
 pub(super) struct Loaded {
     pub(super) links: BTreeMap<LinkKey, LinkRecord>,
-    pub(super) marks: HashMap<LinkKey, Mark>,
-    pub(super) outbox: HashMap<LinkKey, Staged>,
-    pub(super) synced: HashMap<LinkKey, Synced>,
+    pub(super) marks: HashMap<PartKey, Mark>,
+    pub(super) outbox: HashMap<PartKey, Staged>,
+    pub(super) synced: HashMap<PartKey, Synced>,
     pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
     pub(super) states: HashMap<[u8; 16], WallTime>,
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
@@ -34,21 +34,16 @@ impl Loaded {
     /// Reads every tree.
     pub(super) fn read(engine: &Engine) -> Result<Self, Fault> {
         let mut loaded = Loaded::default();
-        let link = LinkKey::from_bytes;
-        loaded.links = loaded.tree(engine, Tree::Links, link)?.into_iter().collect();
-        loaded.marks = loaded.tree(engine, Tree::Marks, link)?.into_iter().collect();
-        loaded.outbox = loaded.tree(engine, Tree::Outbox, link)?.into_iter().collect();
-        loaded.synced = loaded.tree(engine, Tree::Synced, link)?.into_iter().collect();
+        loaded.links = loaded.tree(engine, Tree::Links, LinkKey::from_bytes)?.into_iter().collect();
+        loaded.marks = loaded.tree(engine, Tree::Marks, PartKey::from_bytes)?.into_iter().collect();
+        loaded.outbox = loaded.tree(engine, Tree::Outbox, PartKey::from_bytes)?.into_iter().collect();
+        loaded.synced = loaded.tree(engine, Tree::Synced, PartKey::from_bytes)?.into_iter().collect();
         loaded.states = loaded.tree(engine, Tree::States, |key| key.try_into().ok())?.into_iter().collect();
         loaded.deletions =
             loaded.tree(engine, Tree::Deletions, |key| String::from_utf8(key.to_vec()).ok())?.into_iter().collect();
         loaded.events = loaded.tree(engine, Tree::Events, events::number_of)?.into_iter().collect();
         loaded.cleanups = loaded.tree(engine, Tree::Cleanups, Cleanup::from_bytes)?.into_iter().collect();
-        // An account's key has the shape of a link's: a user's bytes and a Graph id's digits.
-        let accounts: Vec<(AccountKey, AccountRecord)> = loaded.tree(engine, Tree::Accounts, |key| {
-            let link = LinkKey::from_bytes(key)?;
-            Some((link.user, link.page.as_str().parse().ok()?))
-        })?;
+        let accounts: Vec<(AccountKey, AccountRecord)> = loaded.tree(engine, Tree::Accounts, account_of)?;
         loaded.accounts = accounts.into_iter().map(|(key, record)| (key, Arc::new(record))).collect();
         Ok(loaded)
     }
@@ -98,9 +93,12 @@ impl Loaded {
             .unwrap_or(0)
     }
 
-    /// One entry for each link and for each link that is gone and still owes Spaces a delete.
-    pub(super) fn ledger(&mut self) -> HashMap<LinkKey, Entry> {
-        let keys: BTreeSet<LinkKey> = self.links.keys().chain(self.outbox.keys()).cloned().collect();
+    /// One entry for each link, one for each of its parts, and one for each object of a link that is gone that still
+    /// owes Spaces a delete.
+    pub(super) fn ledger(&mut self) -> BTreeMap<PartKey, Entry> {
+        let parts = self.marks.keys().chain(self.synced.keys()).filter(|part| self.links.contains_key(&part.link));
+        let wholes = self.links.keys().map(LinkKey::whole);
+        let keys: BTreeSet<PartKey> = wholes.chain(parts.chain(self.outbox.keys()).cloned()).collect();
         keys.into_iter()
             .map(|key| {
                 let mark = self.marks.remove(&key);

@@ -7,6 +7,7 @@
 //! | the database is gone or empty | no format record, and a backup log with records | it is filled from the backup log |
 //! | sled refuses it, or panics | twice in a row, on a disk that reads and writes | it is moved aside, a new one is filled |
 //! | it has lost its end | its number is behind the high_water_mark or the backup log | the records of the backup log are restored |
+//! | it has an earlier format | its format record | it is brought forward ([`migration`]) |
 //! | a single record is damaged | its checksum | it is taken from the backup log, else passed over |
 //! | the backup log is gone, torn or behind | its number | it is rewritten from the database |
 //!
@@ -35,9 +36,10 @@ use super::engine::{Engine, OpenError, Tree, Write};
 use super::erasure;
 use super::folder;
 use super::handle::{Fault, guarded};
+use super::migration;
 use super::seal::Keyring;
 use crate::core::ledger::{Mark, ObjectOp, Staged};
-use crate::core::model::{Cause, LinkKey, WallTime};
+use crate::core::model::{Cause, LinkKey, PartKey, WallTime};
 
 /// Writes in one transaction of a rebuild.
 const AT_ONCE: usize = 256;
@@ -126,7 +128,10 @@ fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Engine, Option<(S
     if !dir.join(folder::DATABASE).exists() {
         return Ok((create().map_err(fault)?, None));
     }
-    let attempt = || Engine::open(dir, keyring).and_then(|engine| engine.read_through(dir));
+    let attempt = || {
+        let engine = Engine::open(dir, keyring)?.read_through(dir)?;
+        migration::bring_forward(dir, engine).map_err(fault)
+    };
     let works = || folder::read_all(&dir.join(folder::DATABASE)).and_then(|()| folder::write_something(dir));
     let detail = match attempt() {
         Err(OpenError::Damaged { detail, .. }) => detail,
@@ -177,7 +182,9 @@ fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, F
             }
         }
     }
-    let is_linked = |key: &[u8]| replay.live.contains_key(&(Tree::Links, key.to_vec()));
+    let is_linked = |key: &[u8]| {
+        PartKey::from_bytes(key).is_some_and(|part| replay.live.contains_key(&(Tree::Links, part.link.to_bytes())))
+    };
     for record in engine.records(Tree::Outbox) {
         let (key, value) = record.map_err(Fault::from)?;
         // A put for a link that is gone would bring its object back.
@@ -198,15 +205,15 @@ fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, F
         .filter(|(tree, _)| *tree == Tree::Links)
         .filter_map(|(_, key)| LinkKey::from_bytes(key))
         .collect();
-    writes.extend(links.iter().map(due));
+    writes.extend(links.iter().map(|link| due(&link.whole())));
     commit(engine, writes, batch)?;
     Ok(links.len())
 }
 
 /// Numbers only tell entries of one link apart, and what stood before is gone.
-fn due(link: &LinkKey) -> Write {
+fn due(part: &PartKey) -> Write {
     let mark = Mark { seq: u64::from(u32::MAX), cause: Cause::Poll, since: WallTime::now() };
-    Write { tree: Tree::Marks, key: link.to_bytes(), value: Some(codec::encode(&mark)) }
+    Write { tree: Tree::Marks, key: part.to_bytes(), value: Some(codec::encode(&mark)) }
 }
 
 fn owed_delete() -> Staged {
@@ -214,7 +221,7 @@ fn owed_delete() -> Staged {
     Staged { seq: u64::from(u32::MAX), op: ObjectOp::Delete, since: now, marked_at: now, body_len: 0, person: None }
 }
 
-/// A damaged record is taken from the backup log, or removed; a link that it touches is due.
+/// A damaged record is taken from the backup log, or removed; a part that it touches is due.
 fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(), Fault> {
     let mut writes = Vec::new();
     const MORE: [Tree; 4] = [Tree::Marks, Tree::Outbox, Tree::Synced, Tree::Fields];
@@ -229,8 +236,12 @@ fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(),
             let mended = if from_backup_log { "taken from the backup log" } else { "removed, the backup log has none" };
             tracing::error!(tree = name, from_backup_log, "store [{name}]: a record was damaged and is {mended}");
             writes.push(Write { tree, key: key.to_vec(), value: kept });
-            let of_link = matches!(tree, Tree::Links | Tree::Marks | Tree::Outbox | Tree::Synced);
-            writes.extend(LinkKey::from_bytes(&key).filter(|_| of_link).map(|link| due(&link)));
+            let part = match tree {
+                Tree::Links => LinkKey::from_bytes(&key).map(|link| link.whole()),
+                Tree::Marks | Tree::Outbox | Tree::Synced => PartKey::from_bytes(&key),
+                _ => None,
+            };
+            writes.extend(part.as_ref().map(due));
         }
     }
     if writes.is_empty() { Ok(()) } else { commit(engine, writes, batch) }

@@ -168,9 +168,9 @@ pub struct CleanupRecord {
     pub void: bool,
 }
 
-/// What a link's token is sealed to.
+/// The context that a link's token is sealed to. It does not change when the key of the link's record does.
 pub fn link_context(key: &LinkKey) -> Vec<u8> {
-    [b"link\0".as_slice(), &key.to_bytes()].concat()
+    [b"link\0".as_slice(), &key.bound_bytes()].concat()
 }
 
 /// What an account's token is sealed to.
@@ -186,6 +186,15 @@ pub fn cleanup_context(cleanup: &Cleanup) -> Vec<u8> {
 /// The key of an account in its tree.
 pub fn account_key(user: UserId, person: &AppUserId) -> Vec<u8> {
     [user.0.as_bytes().as_slice(), person.as_str().as_bytes()].concat()
+}
+
+/// The inverse of [`account_key`]; `None` for bytes it never makes.
+pub(super) fn account_of(key: &[u8]) -> Option<(UserId, AppUserId)> {
+    let (user, person) = key.split_at_checked(16)?;
+    let user = UserId(uuid::Uuid::from_slice(user).ok()?);
+    let person: AppUserId = std::str::from_utf8(person).ok()?.parse().ok()?;
+    // Ids are read with blanks around them; a key has one spelling.
+    (account_key(user, &person) == key).then_some((user, person))
 }
 
 /// Opens a sealed token.

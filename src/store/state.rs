@@ -20,21 +20,23 @@ use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, S
 use super::seal::KeyId;
 use super::{Counts, LinkView, Unavailable};
 use crate::core::cleanup::Cleanup;
+use crate::core::event::EventKind;
 use crate::core::grant::Endings;
 use crate::core::health::HealthInputs;
 use crate::core::ledger::{Change, Entry, Marked};
-use crate::core::model::{AppUserId, Cause, LinkKey, PageId, UserId, WallTime};
+use crate::core::model::{AppUserId, Cause, LinkKey, PartKey, SourceId, UserId, WallTime};
 
 /// An account is one person of one user.
 pub(super) type AccountKey = (UserId, AppUserId);
 
 pub(super) struct State {
     records: BTreeMap<LinkKey, Arc<LinkRecord>>,
-    by_page: HashMap<PageId, BTreeSet<UserId>>,
+    by_id: HashMap<SourceId, BTreeSet<UserId>>,
     by_person: HashMap<AppUserId, BTreeSet<LinkKey>>,
     /// Links owed a check that has not begun.
     pub(super) hinted: HashSet<LinkKey>,
-    ledger: HashMap<LinkKey, Entry>,
+    /// Each link has at least the entry of its whole.
+    ledger: BTreeMap<PartKey, Entry>,
     pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
     /// Codes of the deletions that are not done.
@@ -51,7 +53,7 @@ pub(super) struct State {
     pub(super) endings: Endings,
     writes: Vec<Write>,
     must_wait: bool,
-    durable_notes: Vec<(LinkKey, u64)>,
+    durable_notes: Vec<(PartKey, u64)>,
     /// What the decision that is being made changes for others.
     changes: Vec<feed::Change>,
     feed: Feed,
@@ -71,10 +73,10 @@ impl State {
         let mut loaded = guarded(|| Loaded::read(engine)).map_err(fault)?;
         let owed = engine.get(Tree::Meta, erasure::key()).map_err(fault)?;
         let erasure_owed = erasure::owed_since(owed.as_deref()).or_else(|| waits_for_erasure(&loaded.deletions));
-        let mut by_page: HashMap<PageId, BTreeSet<UserId>> = HashMap::new();
+        let mut by_id: HashMap<SourceId, BTreeSet<UserId>> = HashMap::new();
         let mut by_person: HashMap<AppUserId, BTreeSet<LinkKey>> = HashMap::new();
         for (link, record) in &loaded.links {
-            by_page.entry(link.page.clone()).or_default().insert(link.user);
+            by_id.entry(link.id.clone()).or_default().insert(link.user);
             if let Some(person) = &record.facebook_user {
                 by_person.entry(person.clone()).or_default().insert(link.clone());
             }
@@ -84,7 +86,7 @@ impl State {
         let ledger = loaded.ledger();
         Ok(State {
             records: loaded.links.into_iter().map(|(k, v)| (k, Arc::new(v))).collect(),
-            by_page,
+            by_id,
             by_person,
             hinted,
             ledger,
@@ -172,8 +174,8 @@ impl State {
     }
 
     /// When what is being decided is durable, this mark is.
-    pub(super) fn note_when_durable(&mut self, link: LinkKey, seq: u64) {
-        self.durable_notes.push((link, seq));
+    pub(super) fn note_when_durable(&mut self, part: PartKey, seq: u64) {
+        self.durable_notes.push((part, seq));
     }
 
     /// Publishes this when the decision that is being made is durable.
@@ -230,56 +232,67 @@ impl State {
     }
 
     /// The committer made these marks durable.
-    pub(super) fn are_durable(&mut self, notes: &[(LinkKey, u64)]) {
-        for (link, seq) in notes {
-            if let Some(entry) = self.ledger.get_mut(link) {
+    pub(super) fn are_durable(&mut self, notes: &[(PartKey, u64)]) {
+        for (part, seq) in notes {
+            if let Some(entry) = self.ledger.get_mut(part) {
                 entry.mark_is_durable(*seq);
             }
         }
     }
 
-    /// Works on a link's ledger entry, which exists while the link does or something is owed.
-    pub(super) fn entry<R>(&mut self, link: &LinkKey, work: impl FnOnce(&mut Entry) -> R) -> Option<R> {
-        self.ledger.get_mut(link).map(work)
+    /// Works on the ledger entry of a part. It exists while something is owed or, while the link does, from its first
+    /// mark on.
+    pub(super) fn entry<R>(&mut self, part: &PartKey, work: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        self.ledger.get_mut(part).map(work)
     }
 
-    /// Marks a link; `None` when it is not linked.
-    pub(super) fn mark(&mut self, link: &LinkKey, cause: Cause) -> Option<Marked> {
-        if !self.records.contains_key(link) {
+    /// The entries of a link's parts.
+    pub(super) fn entries_of<'a>(&'a self, link: &'a LinkKey) -> impl Iterator<Item = (&'a PartKey, &'a Entry)> {
+        self.ledger.range(link.whole()..).take_while(move |(part, _)| part.link == *link)
+    }
+
+    /// Does this link owe Spaces something?
+    pub(super) fn owes_spaces(&self, link: &LinkKey) -> bool {
+        self.entries_of(link).any(|(_, entry)| entry.staged().is_some())
+    }
+
+    /// Marks a part of a link; `None` when it is not linked.
+    pub(super) fn mark(&mut self, part: &PartKey, cause: Cause) -> Option<Marked> {
+        if !self.records.contains_key(&part.link) {
             return None;
         }
         let seq = self.next_seq();
-        let marked = self.ledger.entry(link.clone()).or_default().mark(cause, WallTime::now(), seq);
+        let marked = self.ledger.entry(part.clone()).or_default().mark(cause, WallTime::now(), seq);
         if let Marked::New(change) = &marked {
-            self.apply(link, vec![change.clone()], &[]);
+            self.apply(part, vec![change.clone()], &[]);
         }
         Some(marked)
     }
 
-    /// Marks a link, for somebody who waits until the mark is durable and whose read is not known to come by other ways.
+    /// Marks a part, for somebody who waits until the mark is durable and whose read is not known to come by other ways.
     ///
     /// Nothing is published where a mark stands that no read has claimed: that was published when the mark became
     /// durable. An urgent cause is, because it makes the read come sooner.
-    pub(super) fn mark_due(&mut self, link: &LinkKey, cause: Cause) {
-        let Some(marked) = self.mark(link, cause) else { return };
+    pub(super) fn mark_due(&mut self, part: &PartKey, cause: Cause) {
+        let Some(marked) = self.mark(part, cause) else { return };
         if marked == Marked::Pending {
             self.wait_for_queue();
         }
-        if let Some(seq) = self.mark_seq(link) {
-            self.note_when_durable(link.clone(), seq);
+        if let Some(seq) = self.mark_seq(part) {
+            self.note_when_durable(part.clone(), seq);
         }
         if matches!(marked, Marked::New(_)) || matches!(cause, Cause::Link | Cause::Manual) {
-            self.publish(feed::Change::Due(link.clone(), cause));
+            self.publish(feed::Change::Due(part.link.clone(), cause));
         }
     }
 
-    pub(super) fn mark_seq(&self, link: &LinkKey) -> Option<u64> {
-        self.ledger.get(link).and_then(Entry::mark_seq)
+    pub(super) fn mark_seq(&self, part: &PartKey) -> Option<u64> {
+        self.ledger.get(part).and_then(Entry::mark_seq)
     }
 
     /// Turns the ledger's changes into writes; `body` belongs to a [`Change::PutStaged`] among them.
-    pub(super) fn apply(&mut self, link: &LinkKey, changes: Vec<Change>, body: &[u8]) {
-        let key = || link.to_bytes();
+    pub(super) fn apply(&mut self, part: &PartKey, changes: Vec<Change>, body: &[u8]) {
+        let key = || part.to_bytes();
         for change in changes {
             match change {
                 Change::PutMark(mark) => self.write(Tree::Marks, key(), Some(codec::encode(&mark))),
@@ -288,37 +301,37 @@ impl State {
                 Change::ClearSynced => self.write(Tree::Synced, key(), None),
                 Change::PutStaged(staged) => {
                     self.write(Tree::Outbox, key(), Some(codec::encode(&staged)));
-                    self.writes.extend(body_writes(link, &staged, body));
+                    self.writes.extend(body_writes(part, &staged, body));
                 }
                 Change::ClearStaged(staged) => {
                     if staged.person.is_some() {
                         self.ask_for_erasure();
                     }
                     self.write(Tree::Outbox, key(), None);
-                    body_keys(link, &staged).for_each(|piece| self.write(Tree::Bodies, piece, None));
+                    body_keys(part, &staged).for_each(|piece| self.write(Tree::Bodies, piece, None));
                 }
             }
         }
     }
 
     /// A staged body cannot be read back: the entry goes and the page is read anew.
-    pub(super) fn drop_staged(&mut self, link: &LinkKey, seq: u64) {
+    pub(super) fn drop_staged(&mut self, part: &PartKey, seq: u64) {
         let (now, mark) = (WallTime::now(), self.next_seq());
-        if let Some(changes) = self.entry(link, |entry| entry.discard(seq, now, mark)) {
-            self.apply(link, changes, &[]);
+        if let Some(changes) = self.entry(part, |entry| entry.discard(seq, now, mark)) {
+            self.apply(part, changes, &[]);
         }
-        if let Some(due) = self.entry(link, |entry| entry.due().cloned()).flatten().filter(|due| due.seq == mark) {
-            self.note_when_durable(link.clone(), mark);
-            self.publish(feed::Change::Due(link.clone(), due.cause));
+        if let Some(due) = self.entry(part, |entry| entry.due().cloned()).flatten().filter(|due| due.seq == mark) {
+            self.note_when_durable(part.clone(), mark);
+            self.publish(feed::Change::Due(part.link.clone(), due.cause));
         }
-        self.forget_if_complete(link);
+        self.forget_if_complete(part);
     }
 
     /// The ledger entry of a link that is gone goes when nothing is owed to it.
-    pub(super) fn forget_if_complete(&mut self, link: &LinkKey) {
-        let owed = self.ledger.get(link).is_some_and(|e| e.owed_since().is_some());
-        if !owed && !self.records.contains_key(link) && self.ledger.remove(link).is_some() {
-            self.write(Tree::Synced, link.to_bytes(), None);
+    pub(super) fn forget_if_complete(&mut self, part: &PartKey) {
+        let owed = self.ledger.get(part).is_some_and(|e| e.owed_since().is_some());
+        if !owed && !self.records.contains_key(&part.link) && self.ledger.remove(part).is_some() {
+            self.write(Tree::Synced, part.to_bytes(), None);
         }
     }
 
@@ -329,7 +342,7 @@ impl State {
     /// Writes a link's record, new or changed.
     pub(super) fn put_record(&mut self, link: &LinkKey, record: LinkRecord) {
         self.write(Tree::Links, link.to_bytes(), Some(codec::encode(&record)));
-        self.by_page.entry(link.page.clone()).or_default().insert(link.user);
+        self.by_id.entry(link.id.clone()).or_default().insert(link.user);
         let person = record.facebook_user.clone();
         let before = self.records.insert(link.clone(), Arc::new(record)).and_then(|r| r.facebook_user.clone());
         if person != before {
@@ -371,32 +384,37 @@ impl State {
         let record = self.records.remove(link)?;
         self.not_of_person(link, record.facebook_user.as_ref());
         self.hinted.remove(link);
-        if let Some(users) = self.by_page.get_mut(&link.page) {
+        if let Some(users) = self.by_id.get_mut(&link.id) {
             users.remove(&link.user);
             if users.is_empty() {
-                self.by_page.remove(&link.page);
+                self.by_id.remove(&link.id);
             }
         }
         self.write(Tree::Links, link.to_bytes(), None);
-        let (now, seq) = (WallTime::now(), self.next_seq());
-        let person = record.facebook_user.clone();
-        let changes = self.ledger.entry(link.clone()).or_default().forget(delete_object, person, now, seq);
-        self.apply(link, changes, &[]);
+        self.ledger.entry(link.whole()).or_default();
+        let parts: Vec<PartKey> = self.entries_of(link).map(|(part, _)| part.clone()).collect();
+        for part in &parts {
+            let (now, seq, person) = (WallTime::now(), self.next_seq(), record.facebook_user.clone());
+            let changes = self.entry(part, |entry| entry.forget(delete_object, person, now, seq)).unwrap_or_default();
+            self.apply(part, changes, &[]);
+            self.write(Tree::Fields, part.to_bytes(), None);
+        }
         if !delete_object {
             self.drop_delete_again(link);
         }
-        self.forget_if_complete(link);
+        parts.iter().for_each(|part| self.forget_if_complete(part));
         self.publish(feed::Change::Unlinked(link.clone()));
         if delete_object {
             self.publish(feed::Change::Outbox(link.clone()));
         }
-        self.emit_unlinked(link, !delete_object);
+        self.emit(EventKind::Unlinked { link: link.clone(), kept: !delete_object });
         Some(record)
     }
 
-    pub(super) fn links_of(&self, page: &PageId) -> Vec<LinkKey> {
-        let users = self.by_page.get(page).into_iter().flatten();
-        users.map(|user| LinkKey::new(*user, page.clone())).collect()
+    /// The links of this id, of every user.
+    pub(super) fn links_of(&self, id: &SourceId) -> Vec<LinkKey> {
+        let users = self.by_id.get(id).into_iter().flatten();
+        users.map(|user| LinkKey { user: *user, id: id.clone() }).collect()
     }
 
     /// Every sealed token.
@@ -429,7 +447,7 @@ impl State {
     pub(super) fn deletes_owed_to(&self, person: &AppUserId) -> Vec<LinkKey> {
         let theirs = |entry: &Entry| entry.staged().is_some_and(|staged| staged.person.as_ref() == Some(person));
         let again = |(cleanup, record): (&Cleanup, &Arc<CleanupRecord>)| match cleanup {
-            Cleanup::DeleteAgain(link) if record.person.as_ref() == Some(person) => Some(link.clone()),
+            Cleanup::DeleteAgain(part) if record.person.as_ref() == Some(person) => Some(part.link.clone()),
             _ => None,
         };
         let is_gone = |link: &LinkKey| !self.records.contains_key(link);
@@ -438,20 +456,24 @@ impl State {
         links.into_iter().collect()
     }
 
+    /// Links with a part of which this holds.
     pub(super) fn links_where(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<LinkKey> {
-        self.ledger.iter().filter(|(_, entry)| wanted(entry)).map(|(link, _)| link.clone()).collect()
+        let mut links: Vec<LinkKey> =
+            self.ledger.iter().filter(|(_, entry)| wanted(entry)).map(|(part, _)| part.link.clone()).collect();
+        // The parts of a link lie side by side.
+        links.dedup();
+        links
     }
 
     pub(super) fn view(&self, link: &LinkKey) -> Option<LinkView> {
         let record = self.record(link)?;
-        let entry = self.ledger.get(link);
         let parked = !record.health.is_active();
         Some(LinkView {
             key: link.clone(),
             record,
-            synced: entry.map(|e| e.synced().clone()).unwrap_or_default(),
-            owed: entry.is_some_and(|e| e.doable_since(parked).is_some()),
-            owed_parked: parked && entry.is_some_and(|e| e.due().is_some()),
+            synced: self.ledger.get(&link.whole()).map(|e| e.synced().clone()).unwrap_or_default(),
+            owed: self.entries_of(link).any(|(_, e)| e.doable_since(parked).is_some()),
+            owed_parked: parked && self.entries_of(link).any(|(_, e)| e.due().is_some()),
         })
     }
 
@@ -463,9 +485,9 @@ impl State {
             let signs = HealthInputs { expires_at: record.checked.expires_at, throttled_until: None };
             *counts.health.entry(record.health.shown(signs, now).word).or_default() += 1;
         }
-        for (link, entry) in &self.ledger {
+        for (part, entry) in &self.ledger {
             // A read that waits for a person does not mean that the daemon is behind, so it has its own count.
-            let parked = self.records.get(link).is_some_and(|record| !record.health.is_active());
+            let parked = self.records.get(&part.link).is_some_and(|record| !record.health.is_active());
             let due = u64::from(entry.due().is_some());
             *(if parked { &mut counts.due_parked } else { &mut counts.due }) += due;
             counts.outbox += u64::from(entry.staged().is_some());

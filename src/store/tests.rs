@@ -9,6 +9,7 @@ mod events;
 mod feed;
 mod folder;
 mod grants;
+mod parts;
 mod rotation;
 mod sessions;
 mod traces;
@@ -211,12 +212,12 @@ async fn an_entry_on_its_way_to_disk_is_waited_for_and_not_taken_for_damaged() {
         // Decided, and not yet handed to the committer: what another task sees between the two.
         let (mut state, body) = (store.lock(), b"on its way");
         let found = Found { digest: [1; 32], body_len: body.len() as u32 };
-        let stage = state.entry(&link, |entry| {
+        let stage = state.entry(&link.whole(), |entry| {
             let claim = entry.claim(1000);
             entry.stage(&claim, &found, false, WallTime::now(), 1001)
         });
         let Some(Stage::Staged(_, changes)) = stage else { panic!("{stage:?}") };
-        state.apply(&link, changes, body);
+        state.apply(&link.whole(), changes, body);
     }
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     assert_eq!(item.body.as_ref(), b"on its way");

@@ -1,17 +1,18 @@
-//! The work of one link in the store: marked, claimed by a read, staged for Spaces, settled.
+//! The work of one part of a link in the store: marked, claimed by a read, staged for Spaces, completed. Where a link is
+//! given instead of a part, its whole is meant.
 
 use super::feed::Change;
 use super::state::State;
 use super::{Store, Unavailable, codec, events};
 use crate::core::ledger::{Claim, Digest, Entry, Found, ObjectOp, Stage, Staged};
-use crate::core::model::{Cause, Generation, LinkKey, PageId, WallTime};
+use crate::core::model::{Cause, Generation, LinkKey, PageId, PartKey, WallTime};
 use crate::sources::facebook::page_data;
 
-/// A reader's claim on a link; dropping it without staging gives the mark back.
+/// A reader's claim on a part of a link; dropping it without staging gives the mark back.
 #[must_use]
 pub struct ReadClaim {
     store: Store,
-    link: LinkKey,
+    part: PartKey,
     claim: Option<Claim>,
 }
 
@@ -26,8 +27,8 @@ impl Drop for ReadClaim {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
             let mut state = self.store.lock();
-            if let Some(cause) = state.entry(&self.link, |entry| entry.release(&claim)).flatten() {
-                state.publish_now(Change::Due(self.link.clone(), cause));
+            if let Some(cause) = state.entry(&self.part, |entry| entry.release(&claim)).flatten() {
+                state.publish_now(Change::Due(self.part.link.clone(), cause));
             }
         }
     }
@@ -68,7 +69,7 @@ impl Store {
         let links: Vec<LinkKey> = {
             let state = self.lock();
             state.writable()?;
-            pages.iter().flat_map(|page| state.links_of(page)).collect()
+            pages.iter().flat_map(|page| state.links_of(&page.clone().into())).collect()
         };
         self.mark_links(links, cause).await
     }
@@ -78,37 +79,46 @@ impl Store {
     /// # Errors
     /// As there.
     pub async fn mark_links(&self, links: Vec<LinkKey>, cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
-        if links.is_empty() {
-            return Ok(links);
-        }
-        self.commit(|state| {
-            for link in &links {
-                state.mark_due(link, cause);
-                if cause == Cause::Manual
-                    && let Some(record) = state.record(link)
-                {
-                    // An operator wants to know the state of the page; after the read the check finds out the rest.
-                    state.publish(Change::Recheck(link.clone(), record.generation));
-                }
-            }
-        })
-        .await?;
+        self.mark_parts(links.iter().map(LinkKey::whole).collect(), cause).await?;
         Ok(links)
     }
 
-    /// A read of this link with its token of this generation begins. `None` when it is not linked, or has another token.
+    /// Like [`Store::mark_links`], for parts.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn mark_parts(&self, parts: Vec<PartKey>, cause: Cause) -> Result<(), Unavailable> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        self.commit(|state| {
+            for part in parts {
+                state.mark_due(&part, cause);
+                if cause == Cause::Manual
+                    && let Some(record) = state.record(&part.link)
+                {
+                    // An operator wants to know the state of the page; after the read the check finds out the rest.
+                    state.publish(Change::Recheck(part.link.clone(), record.generation));
+                }
+            }
+        })
+        .await
+    }
+
+    /// A read of this part with the link's token of this generation begins. `None` when it is not linked, or has another token.
     /// An earlier reader is fenced off.
-    pub fn claim(&self, link: &LinkKey, generation: Generation) -> Option<ReadClaim> {
+    pub fn claim(&self, part: impl Into<PartKey>, generation: Generation) -> Option<ReadClaim> {
+        let part = part.into();
         let mut state = self.lock();
         let id = state.next_seq();
-        state.record(link).filter(|record| record.generation == generation)?;
-        let claim = state.entry(link, |entry| entry.claim(id))?;
-        Some(ReadClaim { store: self.clone(), link: link.clone(), claim: Some(claim) })
+        state.record(&part.link).filter(|record| record.generation == generation)?;
+        let claim = state.entry(&part, |entry| entry.claim(id))?;
+        Some(ReadClaim { store: self.clone(), part, claim: Some(claim) })
     }
 
     /// The digest that Spaces has or is about to get, whether an outbox entry waits, and the settled ETag.
-    pub fn expectation(&self, link: &LinkKey) -> Expectation {
-        self.lock().entry(link, |entry| Expectation::of(entry)).unwrap_or_default()
+    pub fn expectation(&self, part: impl Into<PartKey>) -> Expectation {
+        self.lock().entry(&part.into(), |entry| Expectation::of(entry)).unwrap_or_default()
     }
 
     /// A read ended with data: stages `body` for the uploader unless it is what Spaces has, and clears the mark that
@@ -123,21 +133,21 @@ impl Store {
         body: bytes::Bytes,
         force: bool,
     ) -> Result<StageOutcome, Unavailable> {
-        let link = claim.link.clone();
+        let part = claim.part.clone();
         let found = Found { digest, body_len: u32::try_from(body.len()).unwrap_or(u32::MAX) };
         self.commit(move |state| {
             // Taken here: where the decision is not reached, the claim is given back.
             let Some(held) = claim.claim.take() else { return StageOutcome::Superseded };
             let (now, seq) = (WallTime::now(), state.next_seq());
-            match state.entry(&link, |entry| entry.stage(&held, &found, force, now, seq)) {
+            match state.entry(&part, |entry| entry.stage(&held, &found, force, now, seq)) {
                 Some(Stage::Unchanged(changes)) => {
-                    state.apply(&link, changes, &[]);
-                    state.publish(Change::Completed(link.clone()));
+                    state.apply(&part, changes, &[]);
+                    state.publish(Change::Completed(part.link.clone()));
                     StageOutcome::Unchanged
                 }
                 Some(Stage::Staged(_, changes)) => {
-                    state.apply(&link, changes, &body);
-                    state.publish(Change::Outbox(link.clone()));
+                    state.apply(&part, changes, &body);
+                    state.publish(Change::Outbox(part.link.clone()));
                     StageOutcome::Staged
                 }
                 Some(Stage::Superseded) | None => StageOutcome::Superseded,
@@ -146,24 +156,25 @@ impl Store {
         .await
     }
 
-    /// The outbox entry of a link and its body; `None` when nothing is owed.
+    /// The outbox entry of a part and its body; `None` when nothing is owed.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store is down or the body is damaged; a damaged body is dropped and its link marked
+    /// [`Unavailable`] when the store is down or the body is damaged; a damaged body is dropped and its part marked
     /// due, so that it is read anew.
-    pub async fn outbox_item(&self, link: &LinkKey) -> Result<Option<OutboxItem>, Unavailable> {
-        let Some((staged, body)) = self.look_into_outbox(link)? else { return Ok(None) };
-        let generation = self.generation(link);
+    pub async fn outbox_item(&self, part: impl Into<PartKey>) -> Result<Option<OutboxItem>, Unavailable> {
+        let part = &part.into();
+        let Some((staged, body)) = self.look_into_outbox(part)? else { return Ok(None) };
+        let generation = self.generation(&part.link);
         // An entry that was decided a moment ago is still on its way to disk, though its bytes can be read. It must not
         // reach Spaces before it is durable: a crash would bring back the entry before it, and that would be written
         // over it; or it would undo the unlink whose object was deleted. And only what is missing behind everything
         // that was queued by now is damaged.
         self.commit(State::wait_for_queue).await?;
-        let before = self.before(link, generation)?;
+        let before = self.before(part, generation)?;
         if let (ObjectOp::Put(_), Ok(body)) = (staged.op, body) {
             return Ok(Some(OutboxItem { staged, body, before }));
         }
-        match self.look_into_outbox(link)? {
+        match self.look_into_outbox(part)? {
             None => Ok(None),
             Some((now, _)) if now.seq != staged.seq => {
                 Err(Unavailable { reason: "the entry was replaced meanwhile".into() })
@@ -171,20 +182,20 @@ impl Store {
             Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body, before })),
             Some((staged, Err(damage))) => {
                 tracing::error!(
-                    %link,
+                    link = %part.link,
                     %damage,
-                    "store [{link}]: the staged object is damaged ({damage}), reading the page again"
+                    "store [{part}]: the staged object is damaged ({damage}), reading the page again"
                 );
-                self.commit(|state| state.drop_staged(link, staged.seq)).await?;
+                self.commit(|state| state.drop_staged(part, staged.seq)).await?;
                 Err(Unavailable { reason: "the staged object was damaged".into() })
             }
         }
     }
 
-    fn look_into_outbox(&self, link: &LinkKey) -> Result<Option<Looked>, Unavailable> {
-        let staged = self.lock().entry(link, |entry| entry.staged().cloned()).flatten();
+    fn look_into_outbox(&self, part: &PartKey) -> Result<Option<Looked>, Unavailable> {
+        let staged = self.lock().entry(part, |entry| entry.staged().cloned()).flatten();
         let Some(staged) = staged else { return Ok(None) };
-        let body = self.read(|engine| engine.body(link, &staged))?;
+        let body = self.read(|engine| engine.body(part, &staged))?;
         Ok(Some((staged, body)))
     }
 
@@ -194,24 +205,25 @@ impl Store {
     /// [`Unavailable`]; the entry then stays and is carried out again.
     pub async fn complete(
         &self,
-        link: &LinkKey,
+        part: impl Into<PartKey>,
         item: &OutboxItem,
         etag: Option<String>,
         left: Left,
     ) -> Result<bool, Unavailable> {
+        let part = &part.into();
         let done = &item.staged;
         let fields = matches!(done.op, ObjectOp::Put(_)).then(|| page_data::fields_of_object(&item.body));
         let more = self
             .commit(|state| {
-                let changes = state.entry(link, |e| e.complete(done.seq, done.op, etag, WallTime::now()))?;
-                state.apply(link, changes, &[]);
+                let changes = state.entry(part, |e| e.complete(done.seq, done.op, etag, WallTime::now()))?;
+                state.apply(part, changes, &[]);
                 if let Some(fields) = &fields {
-                    state.note_fields(link, item, fields);
+                    state.note_fields(part, item, fields);
                 }
-                state.note_left(link, &done.person, left);
-                state.forget_if_complete(link);
-                state.publish(Change::Completed(link.clone()));
-                state.entry(link, |entry| entry.staged().is_some())
+                state.note_left(part, &done.person, left);
+                state.forget_if_complete(part);
+                state.publish(Change::Completed(part.link.clone()));
+                state.entry(part, |entry| entry.staged().is_some())
             })
             .await?;
         Ok(more.unwrap_or(false))

@@ -151,12 +151,12 @@ async fn look_at_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) ->
         Ok(seen) => seen,
         Err(error) => return Ok(check_failed(held.link, &error)),
     };
-    match facebook::token_check::judge(&seen, &held.link.page) {
+    match facebook::token_check::judge(&seen, held.link.page()) {
         Verdict::Dead(why) => return Err(why),
         Verdict::Suspect(suspected) => {
             let person = held.record(context).and_then(|record| record.facebook_user.clone());
             let graph = setup.graph.in_name_of(person.as_ref());
-            let read = graph.read_page(&held.link.page, held.token, &[], Priority::Background).await;
+            let read = graph.read_page(held.link.page(), held.token, &[], Priority::Background).await;
             context.note_graph(&read);
             match read.as_ref().map_err(|error| (error.kind.park_reason(), error)) {
                 Ok(_) => tracing::info!(
@@ -251,7 +251,7 @@ async fn read_and_stage(
     let fields: Vec<String> =
         setup.config.facebook.page_fields.iter().filter(|field| !refused.contains(field)).cloned().collect();
     let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
-    let answer = graph.read_page(&link.page, token, &fields, priority(read)).await;
+    let answer = graph.read_page(link.page(), token, &fields, priority(read)).await;
     context.note_graph(&answer);
     let page = answer?;
     note_what_was_learned(context, held, &record, &page.refused_fields, page.data.get("name")).await;
@@ -350,7 +350,7 @@ async fn subscription(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> 
     let Some(record) = held.record(context) else { return Ok(SubscriptionEnd::Good) };
     let wanted = wanted_webhook_fields(&setup.config, &record);
     let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
-    let standing = graph.subscribed_fields(&link.page, token).await;
+    let standing = graph.subscribed_fields(link.page(), token).await;
     context.note_graph(&standing);
     let standing = match standing {
         Ok(standing) => standing.unwrap_or_default(),
@@ -363,7 +363,7 @@ async fn subscription(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> 
     let dropped = wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field));
     // A post replaces the set, so what others of this app subscribed goes along.
     let union: Vec<String> = wanted.union(&standing).cloned().collect();
-    let answer = graph.subscribe_page(&link.page, token, &union).await;
+    let answer = graph.subscribe_page(link.page(), token, &union).await;
     context.note_graph(&answer);
     match answer {
         Ok(subscribed) => {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::core::health::ParkReason;
-use crate::core::model::UserId;
+use crate::core::model::{LinkKey, UserId};
 
 const STRAGGLER: Duration = Duration::from_secs(40);
 const NONE: Duration = Duration::ZERO;
@@ -110,7 +110,7 @@ fn it_is_given_up_for_good_reasons_only() {
 /// A deletion is reported as done when this cleanup ends.
 #[test]
 fn a_delete_is_never_given_up() {
-    let again = Cleanup::DeleteAgain(LinkKey::new(UserId::random(), "5".parse().unwrap()));
+    let again = Cleanup::DeleteAgain(LinkKey::new(UserId::random(), "5".parse().unwrap()).whole());
     let mut list = CleanupQueue::default();
     list.take_over(vec![StandingCleanup { left: NONE, ..standing(again.clone(), 1) }], STRAGGLER, at(0));
     assert_eq!(list.next(at(0)), Some(CleanupStep::Try(again.clone(), 1)), "after a standstill of weeks, too");
@@ -135,7 +135,7 @@ fn many_go_a_few_at_a_time_and_a_wait_is_kept() {
     let mut list = CleanupQueue::default();
     let mut all: Vec<StandingCleanup> = (1..20).map(|n| standing(page(n), n)).collect();
     let link = LinkKey::new(UserId::random(), "5".parse().unwrap());
-    let again = StandingCleanup { wait: STRAGGLER, ..standing(Cleanup::DeleteAgain(link.clone()), 99) };
+    let again = StandingCleanup { wait: STRAGGLER, ..standing(Cleanup::DeleteAgain(link.whole()), 99) };
     all.push(again);
     list.take_over(all, NONE, at(0));
     let first: Vec<CleanupStep> = std::iter::from_fn(|| list.next(at(0))).collect();
@@ -151,7 +151,7 @@ fn many_go_a_few_at_a_time_and_a_wait_is_kept() {
 #[test]
 fn a_key_is_read_back() {
     let link = LinkKey::new(UserId::random(), "5".parse().unwrap());
-    for cleanup in [page(12), Cleanup::Revoke("77".parse().unwrap()), Cleanup::DeleteAgain(link)] {
+    for cleanup in [page(12), Cleanup::Revoke("77".parse().unwrap()), Cleanup::DeleteAgain(link.whole())] {
         assert_eq!(Cleanup::from_bytes(&cleanup.to_bytes()), Some(cleanup));
     }
     for bytes in [b"".as_slice(), b"u", b"x1", b"u../x", b"d123"] {

@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(40);
 /// The offset of a link within an interval, as a share of the interval: from 0 up to 1 and without 1. Offsets are even
 /// over links, and a link keeps its own.
 pub fn offset(link: &LinkKey) -> f64 {
-    let hash = Sha256::digest(link.to_bytes());
+    let hash = Sha256::digest(link.bound_bytes());
     let mut head = [0u8; 8];
     head.copy_from_slice(&hash[..8]);
     // 53 bits fill a float exactly, so that the quotient stays below 1.

@@ -206,7 +206,7 @@ fn unlinking(
 
 /// It is not clear which link is meant, and nothing is changed.
 fn several_users(context: &Context, links: &[LinkKey]) -> Answer {
-    let (page, count) = (&links[0].page, links.len());
+    let (page, count) = (links[0].page(), links.len());
     let message =
         format!("page {page} is linked by {count} users; name one with user=UUID, or all of them with all=true");
     let mut answer = json!({"error": {"code": "several_users", "message": message}});

@@ -119,7 +119,7 @@ fn link_json(context: &Context, view: &LinkView) -> Value {
     let signs = HealthInputs { expires_at: checked.expires_at, throttled_until };
     let shown = record.health.shown(signs, now);
     let mut link = json!({
-        "page_id": view.key.page,
+        "page_id": view.key.page(),
         "user": view.key.user,
         "name": record.name,
         "health": shown.word,

@@ -104,7 +104,7 @@ pub fn object(link: &LinkKey, data: &PageData, cause: Cause, graph_version: &str
     page.remove("access_token");
     let object = json!({
         "schema": SCHEMA,
-        "page_id": link.page,
+        "page_id": link.page(),
         "user": link.user,
         "fetched_at": now.rfc3339(),
         "source": cause.as_str(),

@@ -191,7 +191,8 @@ async fn a_damaged_record_is_mended_from_the_backup_log() {
         let engine = Engine::open(dir.path(), &keyring()).unwrap();
         let batch = engine.batch().unwrap();
         let break_it = |tree: engine::Tree, n: u64| {
-            let key = LinkKey::new(user, page(n)).to_bytes();
+            let link = LinkKey::new(user, page(n));
+            let key = if tree == engine::Tree::Links { link.to_bytes() } else { link.whole().to_bytes() };
             let mut value = engine.get(tree, &key).unwrap().unwrap().to_vec();
             let last = value.len() - 1;
             value[last] ^= 1;

@@ -17,9 +17,13 @@ fn person(n: u64) -> AppUserId {
     (7700 + n).to_string().parse().unwrap()
 }
 
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store-0.1")
+}
+
 /// A copy of the folder, since opening it changes it.
 fn copy() -> tempfile::TempDir {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store-0.1");
+    let from = fixture();
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("sled")).unwrap();
     for name in ["sled/db", "sled/conf", "links.journal", "tide"] {
@@ -38,48 +42,125 @@ fn check_links(store: &Store) {
     assert_eq!(all, wanted);
     for key in &all {
         let opened = store.link(key).unwrap().unwrap();
-        assert_eq!(opened.token.expose(), format!("page-token-{}", key.page.as_str().parse::<u64>().unwrap() - 1000));
+        assert_eq!(opened.token.expose(), format!("page-token-{}", key.page().as_str().parse::<u64>().unwrap() - 1000));
     }
     assert!(matches!(store.view(&ada[3]).unwrap().record.health, Health::Parked(_)));
     let (account, token) = store.account(ADA.parse().unwrap(), &person(1)).unwrap();
     assert_eq!((account.name.as_deref(), token.unwrap().expose()), (Some("Person 1"), "user-token-1"));
 }
 
+/// Everything that the earlier release wrote.
+async fn check_everything(store: &Store) {
+    assert_eq!((store.mended(), store.counts().damaged), (None, 0));
+    check_links(store);
+    // What Spaces has of page 1, what waits for it of page 2, and what is due.
+    assert_eq!(store.expectation(&link(ADA, 1)).etag.as_deref(), Some("etag-1"));
+    let staged = store.outbox_item(&link(ADA, 2)).await.unwrap().unwrap();
+    assert_eq!((&staged.body[..9], staged.staged.op), (&br#"{"data":["#[..], ObjectOp::Put([2; 32])));
+    assert_eq!(store.due_mark(&link(ADA, 3)).map(|mark| mark.cause), Some(Cause::Link));
+    for gone in [link(ADA, 5), link(BRUNO, 7)] {
+        assert_eq!(store.outbox_item(&gone).await.unwrap().unwrap().staged.op, ObjectOp::Delete);
+    }
+    let deletion = store.deletion("a-code").unwrap();
+    assert_eq!((deletion.objects, deletion.open, deletion.done_at), (1, 1, None));
+    let hinted = link(BRUNO, 6);
+    assert!(store.view(&hinted).unwrap().record.hint.is_some());
+    let cleanups: Vec<_> = store.cleanups().iter().map(|one| one.cleanup.word()).collect();
+    assert_eq!(cleanups, ["unsubscribe"]);
+    assert_eq!(store.session(SESSION).unwrap().map(|session| session.user), Some(ADA.parse().unwrap()));
+    assert!(!store.use_state([9; 16], WallTime::now().plus(Duration::from_secs(60))).await.unwrap(), "it was used");
+    store.switch_events(true);
+    let mut waiting = Vec::new();
+    for event_key in store.event_keys() {
+        if let super::super::events::Begun::Goes(sending) = store.begin_event(&event_key).await.unwrap() {
+            waiting.push(sending.event().kind.word());
+        }
+    }
+    waiting.sort_unstable();
+    let linked = ["page.linked"; 6];
+    assert_eq!(waiting, [&linked[..], &["page.unlinked"; 2]].concat());
+}
+
 #[tokio::test]
 async fn a_store_of_release_0_1_opens_with_everything_in_it() {
     let dir = copy();
-    for start in ["the first start", "a second start"] {
+    for _ in ["the first start", "a second start"] {
         let store = open(dir.path());
-        assert_eq!((store.mended(), store.counts().damaged), (None, 0), "{start}");
+        check_everything(&store).await;
+        store.close().await;
+    }
+    let engine = Engine::open(dir.path(), &keyring()).unwrap();
+    assert_eq!(engine.format().unwrap(), engine::FORMAT);
+    for tree in engine::Tree::ALL {
+        for record in engine.records(tree) {
+            let (key, _) = record.unwrap();
+            assert_eq!(migration::key_of_today(tree, &key), key.to_vec(), "a key of {} is an earlier one", tree.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_is_cut_off_anywhere_loses_nothing() {
+    let mut steps = 0;
+    loop {
+        let dir = copy();
+        let earlier = Engine::open(dir.path(), &keyring()).unwrap();
+        let cut = migration::stop_after(dir.path(), earlier, steps);
+        let store = open(dir.path());
+        check_everything(&store).await;
+        store.close().await;
+        assert!(!dir.path().join("sled.new").exists() && !dir.path().join("sled.old").exists());
+        if !cut {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 30, "{steps} records were copied");
+}
+
+#[tokio::test]
+async fn what_an_earlier_release_lost_of_its_database_is_restored_under_the_keys_of_today() {
+    let dir = copy();
+    let log = dir.path().join("sled").join("db");
+    let full = std::fs::read(&log).unwrap();
+    let written = full.iter().rposition(|b| *b != 0).unwrap();
+    for part in [0, 10, 30, 50, 70, 90] {
+        std::fs::write(&log, &full[..written * part / 100]).unwrap();
+        for name in ["links.journal", "tide"] {
+            std::fs::copy(fixture().join(name), dir.path().join(name)).unwrap();
+        }
+        let store = open(dir.path());
         check_links(&store);
-        // What Spaces has of page 1, what waits for it of page 2, and what is due.
-        assert_eq!(store.expectation(&link(ADA, 1)).etag.as_deref(), Some("etag-1"));
-        let staged = store.outbox_item(&link(ADA, 2)).await.unwrap().unwrap();
-        assert_eq!((&staged.body[..9], staged.staged.op), (&br#"{"data":["#[..], ObjectOp::Put([2; 32])));
-        assert_eq!(store.due_mark(&link(ADA, 3)).map(|mark| mark.cause), Some(Cause::Link));
+        assert_eq!(store.counts().damaged, 0, "after {part} percent");
+        let staged = store.outbox_item(&link(ADA, 2)).await.unwrap();
+        assert!(staged.is_none_or(|item| item.staged.op != ObjectOp::Delete), "a page that is linked keeps its object");
         for gone in [link(ADA, 5), link(BRUNO, 7)] {
             assert_eq!(store.outbox_item(&gone).await.unwrap().unwrap().staged.op, ObjectOp::Delete);
         }
-        let deletion = store.deletion("a-code").unwrap();
-        assert_eq!((deletion.objects, deletion.open, deletion.done_at), (1, 1, None));
-        let hinted = link(BRUNO, 6);
-        assert!(store.view(&hinted).unwrap().record.hint.is_some());
-        let cleanups: Vec<_> = store.cleanups().iter().map(|one| one.cleanup.word()).collect();
-        assert_eq!(cleanups, ["unsubscribe"]);
-        assert_eq!(store.session(SESSION).unwrap().map(|session| session.user), Some(ADA.parse().unwrap()));
-        assert!(!store.use_state([9; 16], WallTime::now().plus(Duration::from_secs(60))).await.unwrap(), "it was used");
-        store.switch_events(true);
-        let mut waiting = Vec::new();
-        for lane in store.event_keys() {
-            if let super::super::events::Begun::Goes(sending) = store.begin_event(&lane).await.unwrap() {
-                waiting.push(sending.event().kind.word());
-            }
-        }
-        waiting.sort_unstable();
-        let linked = ["page.linked"; 6];
-        assert_eq!(waiting, [&linked[..], &["page.unlinked"; 2]].concat());
         store.close().await;
+        drop(store);
+        std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
+        std::fs::create_dir(dir.path().join("sled")).unwrap();
+        std::fs::copy(fixture().join("sled/conf"), dir.path().join("sled/conf")).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_format_that_is_not_known_is_refused_and_nothing_is_changed() {
+    let dir = copy();
+    let store = open(dir.path());
+    store.close().await;
+    drop(store);
+    let engine = Engine::open(dir.path(), &keyring()).unwrap();
+    let batch = engine.batch().unwrap();
+    engine.commit(&[Engine::format_record(engine::FORMAT + 1)], batch).unwrap();
+    engine.close();
+    let files = || ["links.journal", "tide"].map(|name| std::fs::read(dir.path().join(name)).unwrap());
+    let before = files();
+    let refused = Store::open(dir.path(), keyring()).err().unwrap();
+    assert!(matches!(refused, OpenError::Newer { found, .. } if found == engine::FORMAT + 1), "{refused}");
+    assert!(refused.to_string().contains("run the newer pagesyncd"));
+    assert!(files() == before, "the backup log is changed");
 }
 
 #[tokio::test]

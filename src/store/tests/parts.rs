@@ -1,0 +1,105 @@
+//! The parts of a link in the store: each is marked, read, staged and written by itself, and all go with the link.
+
+use super::*;
+use crate::core::cleanup::Cleanup;
+use crate::core::model::{Part, PartKey};
+use crate::store::engine::Tree;
+
+/// The whole of a link, and two parts of it.
+fn parts(link: &LinkKey) -> [PartKey; 3] {
+    let part = |name: &str| PartKey::new(link.clone(), name.parse().unwrap());
+    [PartKey::new(link.clone(), Part::whole()), part("products/1"), part("products/12")]
+}
+
+async fn stage(store: &Store, part: &PartKey, digest: u8, body: &'static [u8]) -> StageOutcome {
+    let claim = store.claim(part, held(store, &part.link)).unwrap();
+    store.stage(claim, [digest; 32], bytes::Bytes::from_static(body), false).await.unwrap()
+}
+
+fn records(store: &Store, tree: Tree) -> usize {
+    store.read(|engine| Ok(engine.records(tree).count())).unwrap()
+}
+
+#[tokio::test]
+async fn parts_of_a_link_do_not_touch_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    let [whole, one, two] = parts(&link);
+    store.mark_parts(vec![one.clone(), two.clone()], Cause::Webhook).await.unwrap();
+    assert_eq!(stage(&store, &one, 1, b"one").await, StageOutcome::Staged);
+    let due = |part: &PartKey| store.due_mark(part).is_some();
+    assert_eq!((due(&whole), due(&one), due(&two)), (true, false, true), "one read answers for one part");
+    assert_eq!(stage(&store, &two, 1, b"two").await, StageOutcome::Staged, "another part has the same digest");
+    let item = store.outbox_item(&one).await.unwrap().unwrap();
+    store.complete(&one, &item, Some("etag-1".into()), Left::default()).await.unwrap();
+    assert_eq!(store.expectation(&one).etag.as_deref(), Some("etag-1"));
+    assert_eq!(store.expectation(&two).etag, None);
+    store.close().await;
+
+    let store = open(dir.path());
+    assert_eq!(store.counts().damaged, 0);
+    assert!(store.outbox_item(&whole).await.unwrap().is_none() && store.outbox_item(&one).await.unwrap().is_none());
+    assert_eq!(store.outbox_item(&two).await.unwrap().unwrap().body.as_ref(), b"two");
+    assert_eq!(store.expectation(&one).etag.as_deref(), Some("etag-1"));
+    assert_eq!(stage(&store, &one, 1, b"one").await, StageOutcome::Unchanged);
+    assert!(store.view(&link).unwrap().owed);
+    assert_eq!(store.outbox_links(), [link]);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_link_that_goes_takes_all_its_parts_and_owes_a_delete_for_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    let parts = parts(&link);
+    store.mark_parts(parts.to_vec(), Cause::Manual).await.unwrap();
+    for part in &parts[1..] {
+        stage(&store, part, 1, b"{}").await;
+    }
+    let item = store.outbox_item(&parts[1]).await.unwrap().unwrap();
+    store.complete(&parts[1], &item, None, Left::default()).await.unwrap();
+    assert_eq!(records(&store, Tree::Fields), 1);
+    unlink(&store, &link, Unlinking::default()).await;
+    for tree in [Tree::Links, Tree::Marks, Tree::Synced, Tree::Fields, Tree::Bodies] {
+        assert_eq!(records(&store, tree), 0, "{}", tree.name());
+    }
+    store.close().await;
+
+    let store = open(dir.path());
+    for part in &parts {
+        let item = store.outbox_item(part).await.unwrap().unwrap();
+        assert_eq!(item.staged.op, ObjectOp::Delete, "{part}");
+        store.complete(part, &item, None, Left::default()).await.unwrap();
+    }
+    assert!(store.outbox_links().is_empty() && records(&store, Tree::Outbox) == 0);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_deletion_waits_for_the_objects_of_all_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let person: AppUserId = "77".parse().unwrap();
+    let new = NewLink { page: page(1), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
+    let stored = store.put_links(store.ticket(), UserId::random(), None, vec![new], Cause::Link).await.unwrap();
+    let [whole, one, two] = parts(&stored.links[0]);
+    store.mark_parts(vec![one.clone(), two.clone()], Cause::Manual).await.unwrap();
+    store.forget_person(&person, "code", None).await.unwrap();
+    let open = || store.deletion("code").unwrap().open;
+    for part in [&whole, &two] {
+        let item = store.outbox_item(part).await.unwrap().unwrap();
+        store.complete(part, &item, None, Left::default()).await.unwrap();
+        assert_eq!(open(), 1, "one part still owes its delete");
+    }
+    let item = store.outbox_item(&one).await.unwrap().unwrap();
+    let left = Left { straggler_until: Some(WallTime::now()), ..Left::default() };
+    store.complete(&one, &item, None, left).await.unwrap();
+    assert_eq!(open(), 1, "a write of one part may still land");
+    let again = store.cleanups().into_iter().find(|c| c.cleanup == Cleanup::DeleteAgain(one.clone())).unwrap();
+    assert!(store.is_left_over(&one, again.seq));
+    store.finish_cleanup(&again.cleanup, again.seq).await.unwrap();
+    assert_eq!(open(), 0);
+    store.close().await;
+}
