@@ -103,6 +103,7 @@ pub(super) fn row(page: &str, standing: &str) -> String {
 /// Presses the login button of the console, and goes on in the tab that opens.
 pub(super) async fn open_dialog(browser: &Browser) {
     let before = browser.windows().await;
+    appears(browser, "#login:not([disabled])").await;
     browser.click("#login").await;
     browser.wait_until("the dialog's tab", || async { browser.windows().await.len() > before.len() }).await;
     let opened = browser.windows().await.into_iter().find(|window| !before.contains(window)).expect("another tab");

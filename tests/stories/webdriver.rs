@@ -25,7 +25,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// The most that one step may take. Generous: a loaded machine is no reason to fail.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const GLANCE: Duration = Duration::from_millis(40);
 /// Control and A, and let go of both; WebDriver's letters for keys that are none.
@@ -99,7 +99,7 @@ impl Refusal {
                 | "element not interactable"
                 | "element click intercepted"
                 | "detached shadow root"
-        )
+        ) || self.message.contains("does not belong to the document")
     }
 }
 
@@ -122,15 +122,7 @@ impl Browser {
 
     async fn with(driver: &Path, chromium: &Path) -> Browser {
         let profile = TempDir::new().expect("a folder for the profile");
-        let mut driver = Command::new(driver)
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver starts");
-        let port = announced_port(&mut driver).await;
+        let (driver, port) = started(driver).await;
         let client = reqwest::Client::builder().no_proxy().timeout(2 * LIMIT).build().expect("a client");
         let at = format!("http://127.0.0.1:{port}/session");
         let mut arguments: Vec<String> = ARGUMENTS.map(str::to_owned).into();
@@ -356,8 +348,22 @@ fn string(value: Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
+/// A driver and its port. It picks a free port before it listens, so another process may take the port in between; then
+/// it ends, and another one is started.
+async fn started(program: &Path) -> (Child, u16) {
+    for _ in 0..5 {
+        let mut command = Command::new(program);
+        command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut driver = command.spawn().expect("chromedriver starts");
+        if let Some(port) = announced_port(&mut driver).await {
+            return (driver, port);
+        }
+    }
+    panic!("chromedriver names no port");
+}
+
 /// The port in "ChromeDriver was started successfully on port 12345."
-async fn announced_port(driver: &mut Child) -> u16 {
+async fn announced_port(driver: &mut Child) -> Option<u16> {
     let mut lines = BufReader::new(driver.stdout.take().expect("stdout is piped")).lines();
     let announced = async {
         while let Ok(Some(line)) = lines.next_line().await {
@@ -368,10 +374,10 @@ async fn announced_port(driver: &mut Child) -> u16 {
         }
         None
     };
-    let port = tokio::time::timeout(LIMIT, announced).await.ok().flatten().expect("chromedriver names its port");
+    let port = tokio::time::timeout(LIMIT, announced).await.ok().flatten()?;
     // A driver whose output no one reads stops when the pipe is full.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    port
+    Some(port)
 }
 
 fn found(what: &str, names: &[&str]) -> Result<PathBuf, String> {

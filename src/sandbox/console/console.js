@@ -27,6 +27,8 @@ async function showState() {
       make('option', { value: user, textContent: `User ${n + 1} (${user.slice(0, 4)}…)` })));
     at('login-user').value = state.users.includes(address.get('user')) ? address.get('user') : state.users[0];
   }
+  // A click before the users are known would log nobody in.
+  at('login').disabled = !state.users.length;
   at('violations').hidden = state.violations.length === 0;
   at('violations').textContent = state.violations.slice(-5).join('\n');
 }
