@@ -4,6 +4,9 @@
 //!
 //! The man page is generated: `PAGESYNCD_UPDATE=1 cargo test --test architecture` writes it anew.
 
+#[path = "architecture/circles.rs"]
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
