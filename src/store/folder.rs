@@ -12,6 +12,8 @@ use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::engine::OpenError;
 
@@ -67,16 +69,24 @@ pub(super) fn tighten(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// How long a lock is waited for. A process that ends holds its lock until it is gone, and a child that it starts shares
+/// the lock until the child has become its program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Locks the folder for as long as the file is open.
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let mut options = File::options();
     options.create(true).truncate(false).read(true).write(true).mode(0o600);
     let file = options.open(dir.join(LOCK)).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(io(error)),
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: dir.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
     }
 }
 

@@ -66,3 +66,27 @@ async fn a_folder_of_another_user_is_refused_by_name() {
     let text = refused.to_string();
     assert!(text.contains("65534") && text.contains(&dir.path().display().to_string()), "{text}");
 }
+
+/// A process that ends, or a child that has not become its program yet, holds the lock a moment longer.
+#[tokio::test]
+async fn a_lock_that_is_released_soon_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).close().await;
+    let holder = std::fs::File::open(dir.path().join("lock")).unwrap();
+    holder.lock().unwrap();
+    let releasing = std::thread::spawn(move || {
+        std::thread::park_timeout(Duration::from_millis(200));
+        drop(holder);
+    });
+    open(dir.path()).close().await;
+    releasing.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_another_process_keeps_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let refused = Store::open(dir.path(), keyring()).err().unwrap();
+    assert!(refused.to_string().contains("is in use by another process"), "{refused}");
+    store.close().await;
+}
