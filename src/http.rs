@@ -1,9 +1,11 @@
-//! What is answered at the doors. [`server`] accepts and limits connections, [`public`] and [`admin`] hold the tables
-//! of routes, the other files answer them, [`answers`] turns outcomes into responses in one place, and `pages` renders HTML.
+//! What the listeners answer. [`server`] accepts and limits connections, [`routes::public`] and [`routes::admin`] hold
+//! the tables of routes, the other files below [`routes`] answer them, [`responses`] turns outcomes into responses in one
+//! file, and `pages` renders HTML.
 
 mod address;
 pub mod body;
 pub mod budget;
+pub mod connections;
 pub(crate) mod cookies;
 mod forms;
 mod framing;
