@@ -6,6 +6,8 @@
 
 #[path = "architecture/circles.rs"]
 mod circles;
+#[path = "architecture/config.rs"]
+mod config;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -263,43 +265,6 @@ fn the_search_for_log_messages_finds_them() {
     }
     for bad in ["the page is gone", "pages: gone", "page [{link}] gone", "page: ", "{}: gone", "Page: gone"] {
         assert!(!names_its_component(bad), "{bad}");
-    }
-}
-
-#[test]
-fn the_readme_has_every_key_with_its_default() {
-    let readme = read("README.md");
-    let example: toml::Table = read("config.toml.example").parse().expect("the example is TOML");
-    let mut count = 0;
-    for (section, keys) in &example {
-        for (leaf, value) in keys.as_table().expect("a section") {
-            count += 1;
-            let key = format!("| `{section}.{leaf}` | ");
-            let row = readme.lines().find_map(|line| line.strip_prefix(&key));
-            let row = row.unwrap_or_else(|| panic!("README.md has no row for {section}.{leaf}"));
-            let default = match value {
-                toml::Value::String(text) if text.is_empty() => "none".to_owned(),
-                toml::Value::String(text) if text == "…" => "required".to_owned(),
-                toml::Value::String(text) => format!("`{text}`"),
-                toml::Value::Table(_) => "required".to_owned(),
-                toml::Value::Array(list) if list.is_empty() => "none".to_owned(),
-                toml::Value::Array(_) => continue,
-                other => format!("`{other}`"),
-            };
-            assert!(row.starts_with(&format!("{default} | ")), "README.md, {section}.{leaf}: its default is {default}");
-        }
-    }
-    assert!(count > 30, "the example has all keys");
-}
-
-#[test]
-fn readme_and_man_page_name_every_environment_variable() {
-    let shape = |word: &String| word.contains('_') && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-    let variables: Vec<String> = quoted(&read("src/config/keys.rs")).into_iter().filter(shape).collect();
-    assert!(variables.len() >= 11, "{variables:?}");
-    for document in ["README.md", "man/sections.roff", "config.toml.example"] {
-        let lacking = missing(&read(document), variables.iter().map(String::as_str));
-        assert!(lacking.is_empty(), "{document} lacks {lacking:?}");
     }
 }
 

@@ -47,18 +47,6 @@ const STANDING: &[&[&str]] = &[
         "cli/show.rs",
         "cli/unlink.rs",
     ],
-    &[
-        "config.rs",
-        "config/certificates.rs",
-        "config/diff.rs",
-        "config/effective.rs",
-        "config/fields.rs",
-        "config/keys.rs",
-        "config/raw.rs",
-        "config/read.rs",
-        "config/secret.rs",
-        "config/validate.rs",
-    ],
     &["sources/facebook/graph.rs", "sources/facebook/graph/transport.rs"],
     &[
         "store.rs",
