@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod cleanup;
+pub mod disposition;
 pub mod event;
 pub mod event_queue;
 pub mod grant;

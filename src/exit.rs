@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-/// All is well.
+/// Success.
 pub const OK: u8 = 0;
 /// The command line, or something named on it, is wrong (EX_USAGE).
 pub const USAGE: u8 = 64;
@@ -20,7 +20,7 @@ pub const TRY_AGAIN: u8 = 75;
 /// The configuration is wrong (EX_CONFIG).
 pub const CONFIG: u8 = 78;
 
-/// An end that is not well.
+/// A failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The exit code.

@@ -273,12 +273,12 @@ fn event(value: &[u8]) {
     record::<Event>("notices", value);
     if let Ok(event) = codec::decode::<Event>("notices", value) {
         let body: serde_json::Value = serde_json::from_slice(&event.body()).unwrap_or_default();
-        assert_eq!(body["type"], event.told.word());
+        assert_eq!(body["type"], event.kind.word());
         assert!(body["data"].is_object() && body["timestamp"].is_string());
     }
 }
 
-/// The bytes of a journal file.
+/// The bytes of a backup log.
 pub fn journal_bytes(bytes: &[u8]) {
     backup_log::withstands(bytes);
 }
@@ -289,7 +289,7 @@ pub fn import_lines(bytes: &[u8]) {
     let lines = bytes.split(|b| *b == b'\n').count();
     assert!(parsed.good.len() + parsed.bad.len() <= lines);
     assert!(parsed.bad.is_sorted_by(|a, b| a.line < b.line) && parsed.bad.iter().all(|bad| bad.line <= lines));
-    parsed.bad.iter().for_each(|bad| check_said(&bad.error, 120));
+    parsed.bad.iter().for_each(|bad| check_said(&bad.error, 160));
     for link in parsed.good.iter().map(|line| &line.link) {
         check_page(&link.page);
         let token = link.token.expose();

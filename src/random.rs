@@ -43,7 +43,7 @@ pub fn uuid() -> Uuid {
 
 /// A number from 0 to 1.
 pub fn fraction() -> f64 {
-    // As many bits as the number can tell apart.
+    // As many bits as the number can hold.
     (u64::from_le_bytes(unique()) >> 11) as f64 / (1u64 << 53) as f64
 }
 

@@ -9,8 +9,8 @@
 //! crates are held to warnings, to `info` at level `trace`, and no setting opens them further: a log level must not
 //! be a way to read tokens. `ractor` is merely talkative, and is held to warnings unless the level is `trace` or names it.
 //!
-//! Lines that other crates write through the `log` facade arrive here as well. The door for them is opened once, at
-//! start, to `info`: nothing below it would pass the limits above, and a wider door would cost the store's engine time.
+//! Lines that other crates write through the `log` facade arrive here as well. Their level is set once, at
+//! start, to `info`: nothing below it would pass the limits above, and a lower level would cost the store's engine time.
 
 mod text;
 
@@ -292,8 +292,8 @@ mod tests {
             telemetry.set_level("warn,pagesyncd::telemetry=trace").unwrap();
             tracing::trace!("three");
             tracing::info!(target: "pagesyncd::http", "four");
-            let told = page.take();
-            assert!(told.contains("three") && !told.contains("four"), "{told}");
+            let shown = page.take();
+            assert!(shown.contains("three") && !shown.contains("four"), "{shown}");
             assert!(matches!(telemetry.set_level("loud"), Err(TelemetryError::Level)));
             tracing::trace!("five");
             assert!(page.take().contains("five"));
@@ -313,8 +313,8 @@ mod tests {
             assert_eq!((&line["message"], &line["count"]), (&"two".into(), &2.into()));
             assert_eq!((&line["span"]["page"], &line["level"]), (&"123".into(), &"INFO".into()));
             telemetry.set_format(LogFormat::Journald);
-            let told = page.take();
-            assert!(told.contains("log: the systemd journal cannot be reached") && !told.starts_with('{'), "{told}");
+            let shown = page.take();
+            assert!(shown.contains("log: the systemd journal cannot be reached") && !shown.starts_with('{'), "{shown}");
         });
     }
 

@@ -77,6 +77,7 @@ const PURE: &[&str] = &[
     "core",
     "config/diff",
     "sources/facebook/page_data",
+    "sources/facebook/token_check",
     "sources/facebook/graph/error",
     "sources/facebook/graph/throttle",
     "sources/facebook/graph/usage",
@@ -89,6 +90,12 @@ fn pure_modules_use_no_runtime_no_network_no_disk_and_no_clock() {
     let engines = ["tokio", "ractor", "hyper", "reqwest", "sled", "s3", "rand", "std::fs", "std::net", "std::thread"];
     let clocks = ["WallTime::now", "Instant::now", "SystemTime", "OffsetDateTime::now_utc"];
     let found = offences(PURE, &[&engines[..], &clocks[..]].concat());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_core_knows_no_source() {
+    let found = offences(&["core"], &["crate::sources", "facebook::graph"]);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 

@@ -253,7 +253,7 @@ fn failed(cleanup: &Cleanup, error: &GraphError) -> TryEnd {
     if matches!(error.kind, GraphErrorKind::TokenDead { reason: DeadReason::AppRemoved }) {
         return TryEnd::Done;
     }
-    let ended = TryEnd::of(&error.kind, error.status.is_some());
+    let ended = TryEnd::of(error.kind.disposition(), error.status.is_some());
     let (word, about) = (cleanup.word(), About(cleanup));
     match (ended, cleanup) {
         (TryEnd::Never, Cleanup::Unsubscribe(_)) => {

@@ -186,7 +186,7 @@ async fn carry_out(context: &Arc<Context>, lane: &EventKey) -> Outcome {
         Ok(Begun::Nothing) => return Outcome::Settled { more: false },
         Ok(Begun::Busy) | Err(_) => return Outcome::Local,
     };
-    let word = sending.event().told.word();
+    let word = sending.event().kind.word();
     match receiver.send(sending.event(), WallTime::now()).await {
         Ok(()) => {
             context.metrics.event(word, "delivered");
@@ -201,7 +201,7 @@ async fn carry_out(context: &Arc<Context>, lane: &EventKey) -> Outcome {
 }
 
 fn failed(context: &Context, sending: &Sending, error: &NotTaken) -> Outcome {
-    let (id, word) = (&sending.event().id, sending.event().told.word());
+    let (id, word) = (&sending.event().id, sending.event().kind.word());
     tracing::debug!(
         id,
         kind = word,

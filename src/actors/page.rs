@@ -151,7 +151,7 @@ impl Actor for Page {
 
 impl PageState {
     fn new(PageArgs { context, link, spread }: PageArgs) -> Self {
-        let (now, place) = (MonoTime::now(), schedule::place(&link));
+        let (now, place) = (MonoTime::now(), schedule::offset(&link));
         let setup = context.setup();
         let read_at = context.store.view(&link).and_then(|view| view.synced.read_at);
         let poll_at =
@@ -187,9 +187,9 @@ impl PageState {
                 self.generation = Some(link.record.generation);
                 let wanted = wanted_webhook_fields(&self.context.setup().config, &link.record);
                 let confirmed = link.record.subscribed.iter().cloned().collect();
-                let soon = now.plus(spread.mul_f64(schedule::place(&self.link)));
+                let soon = now.plus(spread.mul_f64(schedule::offset(&self.link)));
                 self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
-                let (place, checked) = (schedule::place(&self.link), link.record.checked.at.is_some());
+                let (place, checked) = (schedule::offset(&self.link), link.record.checked.at.is_some());
                 let due_at = schedule::first_check(place, token_check::EVERY, checked, spread, now);
                 (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, None);
                 if link.record.hint.is_some() && link.record.health.is_active() {
@@ -418,7 +418,7 @@ impl PageState {
             let wanted = wanted_webhook_fields(&setup.config, &view.record);
             let confirmed = view.record.subscribed.iter().cloned().collect();
             if !wanted.is_subset(&confirmed) {
-                let at = MonoTime::now().plus(spread.mul_f64(schedule::place(&self.link)));
+                let at = MonoTime::now().plus(spread.mul_f64(schedule::offset(&self.link)));
                 self.subscription.due_at = Some(at);
             }
         }

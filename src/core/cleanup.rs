@@ -30,14 +30,14 @@
 //!
 //! An answer that will not change (a dead token, a lost permission, a page that is gone) ends a cleanup: nothing more can
 //! be done with that token. So does [`GIVE_UP`] of trying, at Facebook. A delete in Spaces is never given up: a deletion
-//! is told as done when it ends.
+//! is reported as done when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::disposition::Disposition;
 use crate::core::backoff::Backoff;
 use crate::core::model::{AppUserId, LinkKey, MonoTime, PageId};
-use crate::sources::facebook::graph::GraphErrorKind;
 
 /// After so long nothing is tried any more at Facebook.
 pub const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -45,7 +45,7 @@ const RETRY: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::fr
 /// Cleanups under way at a time.
 const AT_ONCE: usize = 4;
 
-/// Something left to do. There is one of each at most: a newer one takes the place of the older.
+/// Something left to do. There is one of each at most: a newer one replaces the older.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cleanup {
     /// End the page's webhook subscription.
@@ -95,7 +95,7 @@ impl Cleanup {
 pub struct StandingCleanup {
     /// Which.
     pub cleanup: Cleanup,
-    /// Told apart from an earlier one in the same place.
+    /// Distinguishes it from an earlier one with the same key.
     pub seq: u64,
     /// It was overtaken by a linking.
     pub void: bool,
@@ -122,23 +122,12 @@ pub enum TryEnd {
 }
 
 impl TryEnd {
-    /// What an error of Graph means for a cleanup.
-    pub fn of(kind: &GraphErrorKind, answered: bool) -> TryEnd {
-        match kind {
-            GraphErrorKind::Throttled { retry_after, .. } => TryEnd::Later { hint: *retry_after, unanswered: false },
-            GraphErrorKind::Transient | GraphErrorKind::Misconfigured => {
-                TryEnd::Later { hint: None, unanswered: !answered }
-            }
-            GraphErrorKind::TokenDead { .. }
-            | GraphErrorKind::PermissionMissing
-            | GraphErrorKind::Gone
-            | GraphErrorKind::Blocked
-            | GraphErrorKind::WrongTokenKind
-            | GraphErrorKind::FieldRefused { .. }
-            | GraphErrorKind::Unsupported
-            | GraphErrorKind::TooMuchData
-            | GraphErrorKind::CodeSpent
-            | GraphErrorKind::BadRequest => TryEnd::Never,
+    /// The end of a try that failed so. `answered` says that the other side sent an answer.
+    pub fn of(disposition: Disposition, answered: bool) -> TryEnd {
+        match disposition {
+            Disposition::RateLimited { retry_after } => TryEnd::Later { hint: retry_after, unanswered: false },
+            Disposition::Retry | Disposition::Misconfigured => TryEnd::Later { hint: None, unanswered: !answered },
+            Disposition::Park(_) | Disposition::Rejected => TryEnd::Never,
         }
     }
 }
@@ -146,7 +135,7 @@ impl TryEnd {
 /// What is to be done now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CleanupStep {
-    /// Try the cleanup with this number, and tell how it [`TryEnd`].
+    /// Try the cleanup with this number, and report its [`TryEnd`].
     Try(Cleanup, u64),
     /// Take it from the list: it is over.
     Close(Cleanup, u64, CleanupEnd),
@@ -243,7 +232,7 @@ impl CleanupQueue {
         })
     }
 
-    /// When [`CleanupQueue::next`] may have something; `None` when only the end of what is under way can tell.
+    /// When [`CleanupQueue::next`] may have something; `None` when that depends on the end of a try.
     pub fn wake_at(&self) -> Option<MonoTime> {
         self.due.first().filter(|_| self.busy < AT_ONCE).map(|(at, _)| *at)
     }

@@ -1,12 +1,12 @@
-//! What the platform's own programs are told: that a page was linked, changed, waits for a person, was unlinked, or that
-//! a deletion is done. Pure: the moment and the ids are arguments.
+//! Events for the platform's own programs: a page was linked, changed, waits for a person, or was unlinked; a deletion
+//! is done. Pure: the moment and the ids are arguments.
 //!
-//! An event says *that* something is so and where the object lies; it holds no page data, no token and no name. Whoever
-//! gets one reads the object. [`Event::body`] is the body of the POST, in the form that the Standard Webhooks
-//! specification recommends.
+//! An event names its subject and the object; it holds no page data, no token and no name. A receiver reads the object.
+//! [`Event::body`] is the body of the POST, in the form that the Standard Webhooks specification recommends.
 //!
-//! An event goes in a [`EventKey`]: that of its link, or that of its deletion. Within a key one follows the other in order;
-//! lanes overtake each other. [`event_queue`] says what waits in a key, and what a newer event does to it.
+//! Each event has an [`EventKey`]: its link, or its deletion. Events with one key are delivered in order; events with
+//! different keys overtake each other. [`event_queue`](crate::core::event_queue) has the rules for the events that wait
+//! with one key.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ pub enum EventKey {
     Deletion(String),
 }
 
-/// What is told.
+/// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum EventKind {
@@ -134,18 +134,19 @@ fn with(link: &LinkKey, more: Value) -> Value {
 pub struct Event {
     /// `webhook-id`: the receiver knows by it what it had before.
     pub id: String,
-    /// When the newest of what it tells of happened.
+    /// When the newest of its causes happened.
     pub at: WallTime,
     /// When the oldest did.
     pub since: WallTime,
-    /// What it tells.
-    pub told: EventKind,
+    /// What happened.
+    #[serde(rename = "told")]
+    pub kind: EventKind,
 }
 
 impl Event {
     /// The bytes that are signed and sent.
     pub fn body(&self) -> Vec<u8> {
-        let body = json!({"type": self.told.word(), "timestamp": self.at.rfc3339(), "data": self.told.data()});
+        let body = json!({"type": self.kind.word(), "timestamp": self.at.rfc3339(), "data": self.kind.data()});
         body.to_string().into_bytes()
     }
 }
@@ -177,9 +178,9 @@ mod tests {
             .filter(|value: &Value| value["type"].is_string())
             .collect();
         assert_eq!(shown.len(), all.len(), "README.md shows each type once");
-        for (told, shown) in all.into_iter().zip(shown) {
+        for (kind, shown) in all.into_iter().zip(shown) {
             let at = WallTime(1_795_341_600_000);
-            let event = Event { id: "msg_1".into(), at, since: at, told };
+            let event = Event { id: "msg_1".into(), at, since: at, kind };
             assert_eq!(serde_json::from_slice::<Value>(&event.body()).unwrap(), shown);
         }
     }
@@ -187,10 +188,10 @@ mod tests {
     #[test]
     fn a_event_survives_being_written_and_read() {
         let link = LinkKey::new(crate::core::model::UserId::random(), "7".parse().unwrap());
-        let told = EventKind::NeedsRelink { link, parked: Parked { why: ParkReason::Blocked, since: WallTime(1) } };
-        let event = Event { id: "msg_x".into(), at: WallTime(2), since: WallTime(1), told };
+        let kind = EventKind::NeedsRelink { link, parked: Parked { why: ParkReason::Blocked, since: WallTime(1) } };
+        let event = Event { id: "msg_x".into(), at: WallTime(2), since: WallTime(1), kind };
         let text = serde_json::to_string(&event).unwrap();
-        assert!(text.contains(event.told.word()));
+        assert!(text.contains(event.kind.word()));
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
     }
 }

@@ -1,4 +1,4 @@
-//! How a link fares, in words for people and for dashboards. Pure: the moment is an argument.
+//! A link's health: its word for dashboards, and its reason and remedy for a person. Pure: the moment is an argument.
 //!
 //! ```text
 //!            ┌── throttled (until) ──┐   passes by itself, never stored
@@ -13,16 +13,16 @@
 //! ```
 //!
 //! A parked link makes no Graph call, since a dead token that is tried again and again gets an app blocked; nothing but
-//! a new link ends that. [`ParkReason::of`] is the one place that says which errors park; all others leave a link as it is.
-//! What Meta tells of a person (they removed the app) overrules what a call found out; otherwise the first reason
-//! stays, because every later failure only follows from it.
+//! a new link ends that. A source's errors
+//! park a link through [`Disposition::Park`] alone; all others leave it as it is. A report of Meta (the person removed the
+//! app) overrules the result of a call. Otherwise the first reason stays, because later failures follow from it.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::disposition::Disposition;
 use crate::core::model::WallTime;
-use crate::sources::facebook::graph::{DeadReason, GraphErrorKind};
 
 /// A token is `expiring` from so long before its end, and that is said in the log for the first time.
 pub const EXPIRING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -81,52 +81,18 @@ pub enum Health {
 
 /// What may change a link's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evidence<'a> {
+pub enum Evidence {
     /// A call with the link's token failed.
-    Failed(&'a GraphErrorKind),
+    Failed(Disposition),
     /// A check found this out.
     Found(ParkReason),
-    /// Meta told it, whatever was found out before.
-    Told(ParkReason),
+    /// Meta reported it, whatever a call found before.
+    Reported(ParkReason),
     /// The page was linked again.
     Linked,
 }
 
 impl ParkReason {
-    /// Which errors end a token's usefulness, and as what. Everything else passes by itself, or is an operator's to
-    /// correct, and leaves the link as it is.
-    pub fn of(kind: &GraphErrorKind) -> Option<ParkReason> {
-        match kind {
-            GraphErrorKind::TokenDead { reason } => Some(ParkReason::of_dead(*reason)),
-            GraphErrorKind::PermissionMissing => Some(ParkReason::PermissionLost),
-            GraphErrorKind::Gone => Some(ParkReason::PageGone),
-            GraphErrorKind::Blocked => Some(ParkReason::Blocked),
-            GraphErrorKind::WrongTokenKind => Some(ParkReason::WrongToken),
-            GraphErrorKind::Transient
-            | GraphErrorKind::Throttled { .. }
-            | GraphErrorKind::Misconfigured
-            | GraphErrorKind::FieldRefused { .. }
-            | GraphErrorKind::Unsupported
-            | GraphErrorKind::TooMuchData
-            | GraphErrorKind::CodeSpent
-            | GraphErrorKind::BadRequest => None,
-        }
-    }
-
-    /// What a dead token means for its link.
-    pub fn of_dead(reason: DeadReason) -> ParkReason {
-        match reason {
-            DeadReason::Expired => ParkReason::Expired,
-            DeadReason::PasswordChanged => ParkReason::PasswordChanged,
-            DeadReason::Checkpoint => ParkReason::Checkpoint,
-            DeadReason::Unconfirmed => ParkReason::Unconfirmed,
-            DeadReason::AppRemoved => ParkReason::AppRemoved,
-            DeadReason::RoleLost => ParkReason::RoleLost,
-            DeadReason::PageUnticked => ParkReason::Unticked,
-            DeadReason::Invalid => ParkReason::Invalid,
-        }
-    }
-
     /// The word in `health`, for scripts and dashboards.
     pub fn word(self) -> &'static str {
         match self {
@@ -145,7 +111,7 @@ impl ParkReason {
         }
     }
 
-    /// What happened, in one line for a person.
+    /// The cause, in one sentence for a person.
     pub fn reason(self) -> &'static str {
         match self {
             ParkReason::Expired => "the login expired",
@@ -165,7 +131,7 @@ impl ParkReason {
         }
     }
 
-    /// What to do, in one line for a person.
+    /// The remedy, in one sentence for a person.
     pub fn remedy(self) -> &'static str {
         match self {
             ParkReason::Expired | ParkReason::PasswordChanged => "the person logs in again and ticks the page",
@@ -219,14 +185,14 @@ impl Health {
 
     /// The health after this happened.
     #[must_use]
-    pub fn after(&self, evidence: Evidence<'_>, now: WallTime) -> Health {
+    pub fn after(&self, evidence: Evidence, now: WallTime) -> Health {
         let first = |why: ParkReason| if self.is_active() { Health::parked(why, now) } else { self.clone() };
         match (evidence, self) {
             (Evidence::Linked, _) => Health::Active,
-            (Evidence::Failed(kind), _) => ParkReason::of(kind).map_or_else(|| self.clone(), first),
+            (Evidence::Failed(disposition), _) => disposition.park_reason().map_or_else(|| self.clone(), first),
             (Evidence::Found(why), _) => first(why),
-            (Evidence::Told(why), Health::Parked(parked)) if parked.why == why => self.clone(),
-            (Evidence::Told(why), _) => Health::parked(why, now),
+            (Evidence::Reported(why), Health::Parked(parked)) if parked.why == why => self.clone(),
+            (Evidence::Reported(why), _) => Health::parked(why, now),
         }
     }
 
@@ -278,98 +244,20 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::facebook::graph::error::classify;
-    use serde_json::json;
 
     const NOW: WallTime = WallTime(1_795_341_600_000);
 
-    fn kind(code: i64, subcode: Option<i64>) -> GraphErrorKind {
-        let body = json!({"error": {"message": "x", "type": "OAuthException", "code": code, "error_subcode": subcode}});
-        classify(400, body.to_string().as_bytes()).unwrap_err().kind
-    }
-
-    /// Section by section as Meta's guides to error handling and rate limits, and the Pages API's list of error codes,
-    /// have them.
-    #[test]
-    fn every_row_of_metas_tables_has_its_health() {
-        use ParkReason::*;
-        let rows: &[(i64, Option<i64>, Option<ParkReason>)] = &[
-            // Downtime, and too much asked at once.
-            (1, None, None),
-            (2, None, None),
-            (341, None, None),
-            (1, Some(99), None),
-            // Capabilities.
-            (1, Some(2_853_006), Some(PermissionLost)),
-            (3, None, Some(PermissionLost)),
-            // Limits.
-            (4, None, None),
-            (17, None, None),
-            (32, None, None),
-            (80001, None, None),
-            (80002, None, None),
-            (80005, None, None),
-            (80006, None, None),
-            (613, None, None),
-            (613, Some(1996), None),
-            // Permissions.
-            (10, None, Some(PermissionLost)),
-            (200, None, Some(PermissionLost)),
-            (210, None, Some(PermissionLost)),
-            (299, None, Some(PermissionLost)),
-            (200, Some(2_069_030), None),
-            (200, Some(2_069_031), None),
-            (200, Some(2_069_033), None),
-            // Requests and settings.
-            (12, None, None),
-            (100, None, None),
-            (100, Some(33), Some(PageGone)),
-            (101, None, None),
-            (104, None, None),
-            (506, None, None),
-            // Tokens.
-            (102, None, Some(Invalid)),
-            (190, None, Some(Invalid)),
-            (190, Some(458), Some(AppRemoved)),
-            (190, Some(459), Some(Checkpoint)),
-            (190, Some(460), Some(PasswordChanged)),
-            (190, Some(463), Some(Expired)),
-            (190, Some(464), Some(Unconfirmed)),
-            (190, Some(467), Some(Invalid)),
-            (190, Some(492), Some(RoleLost)),
-            (190, Some(2_069_032), Some(WrongToken)),
-            (368, None, Some(Blocked)),
-            // What nobody has heard of.
-            (987_654, None, None),
-        ];
-        for (code, subcode, why) in rows {
-            let kind = kind(*code, *subcode);
-            assert_eq!(ParkReason::of(&kind), *why, "{code}/{subcode:?} is {kind:?}");
-            let after = Health::Active.after(Evidence::Failed(&kind), NOW);
-            assert_eq!(after, why.map_or(Health::Active, |why| Health::parked(why, NOW)), "{code}/{subcode:?}");
-        }
-    }
-
-    #[test]
-    fn the_message_of_an_error_never_decides_the_word() {
-        let said = json!({"error": {"code": 190, "message": "permission(s) must be granted before impersonating a user's page."}});
-        let said = classify(400, said.to_string().as_bytes()).unwrap_err().kind;
-        let (told, bare) = (ParkReason::of(&said).unwrap(), ParkReason::of(&kind(190, None)).unwrap());
-        assert_eq!((told, bare), (ParkReason::Unticked, ParkReason::Invalid));
-        assert_eq!(told.word(), bare.word());
-    }
-
     #[test]
     fn the_first_reason_stays_until_meta_tells_another_or_the_page_is_linked() {
-        let (later, gone) = (NOW.plus(Duration::from_secs(9)), GraphErrorKind::Gone);
+        let (later, gone) = (NOW.plus(Duration::from_secs(9)), Disposition::Park(ParkReason::PageGone));
         let parked = Health::Active.after(Evidence::Found(ParkReason::Expired), NOW);
-        assert_eq!(parked.after(Evidence::Failed(&gone), later), parked);
+        assert_eq!(parked.after(Evidence::Failed(gone), later), parked);
         assert_eq!(parked.after(Evidence::Found(ParkReason::RoleLost), later), parked);
-        assert_eq!(parked.after(Evidence::Failed(&GraphErrorKind::Transient), later), parked);
-        let told = parked.after(Evidence::Told(ParkReason::AppRemoved), later);
-        assert_eq!(told, Health::parked(ParkReason::AppRemoved, later));
-        assert_eq!(told.after(Evidence::Told(ParkReason::AppRemoved), later.plus(EXPIRING)), told);
-        assert_eq!(told.after(Evidence::Linked, later), Health::Active);
+        assert_eq!(parked.after(Evidence::Failed(Disposition::Retry), later), parked);
+        let reported = parked.after(Evidence::Reported(ParkReason::AppRemoved), later);
+        assert_eq!(reported, Health::parked(ParkReason::AppRemoved, later));
+        assert_eq!(reported.after(Evidence::Reported(ParkReason::AppRemoved), later.plus(EXPIRING)), reported);
+        assert_eq!(reported.after(Evidence::Linked, later), Health::Active);
     }
 
     #[test]

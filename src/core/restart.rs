@@ -2,15 +2,14 @@
 //! Pure: the history, the moment and the randomness are arguments.
 //!
 //! A page is one of many and its fault is its own, so it is started again for ever, more and more slowly. The
-//! uploader, the app actor, the notifier, the cleanups actor and the listener are one each: they come back at once the first time, since the daemon is
-//! not whole without them, then with backoff, and when they die more often than a budget allows, the process exits and
-//! the service manager decides. A process that starts from the store is the stronger medicine.
+//! other
+//! actors are one each: they come back at once the first time, since the daemon is not whole without them, then with
+//! backoff. When one dies more often than its budget allows, the process exits and the service manager starts it anew.
 //!
 //! A life that lasted long enough forgives what came before. It counts from the end of the wait that was granted, so
 //! that a long wait is not taken for a healthy life.
 //!
-//! Moments come from the wall clock. Set back, it forgives later and counts more failures as recent; set forward, it
-//! forgives early. Both are accepted: the budget is a matter of minutes.
+//! Moments are those of the monotonic clock, so that a clock that is set changes no verdict.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,7 +30,7 @@ pub enum ActorKind {
     Notifier,
     /// What is left to do after links are gone.
     Cleanups,
-    /// The public HTTP door.
+    /// A listener for HTTP.
     Listener,
 }
 

@@ -9,8 +9,8 @@
 //! goes out at a time, as a probe, with growing pauses. The first success opens it again, and what waited is spread
 //! over a moment instead of coming back as a herd.
 //!
-//! Writes that were under way together fail together. However many they are, they tell of one trouble, and the pause
-//! grows by one step: else a moment's outage that meets a full queue would be waited out for minutes.
+//! Writes that were under way together fail together. However many they are, they count as one failure, and the pause
+//! grows by one step: otherwise a moment's outage that meets a full queue would be waited out for minutes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -54,7 +54,7 @@ pub enum Outcome {
     },
     /// A person must mend the settings.
     Misconfigured,
-    /// The other side is well and does not take this one: it waits like what a person must mend, by itself.
+    /// The other side works and refuses this one: this key alone waits, as long as for a misconfiguration.
     Refused,
     /// Not Spaces' fault (the store could not be read or written): try again soon.
     Local,
@@ -165,7 +165,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         Some(key)
     }
 
-    /// When [`Queue::next`] may have a key; `None` when only the end of a write can tell.
+    /// When [`Queue::next`] may have a key; `None` when that depends on the end of a write.
     pub fn wake_at(&self) -> Option<MonoTime> {
         let (ready_at, ..) = self.waiting.first()?;
         self.has_room().then_some((*ready_at).max(self.hold_until))

@@ -44,7 +44,7 @@ pub fn from_openmetrics(text: &str) -> String {
 struct Family {
     name: String,
     kind: &'static str,
-    /// The sample that tells when the family's count began, which Prometheus would take for another metric.
+    /// The sample with the start of the family's count, which Prometheus would take for another metric.
     created: String,
 }
 

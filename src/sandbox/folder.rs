@@ -9,6 +9,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -73,6 +75,19 @@ pub struct Folder {
     temporary: Option<TempDir>,
 }
 
+/// How long a lock is waited for: a process that ends holds its lock a moment longer than its program runs.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+fn locked_within(file: &File, patience: Duration) -> Result<(), TryLockError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+            outcome => return outcome,
+        }
+    }
+}
+
 impl Folder {
     /// Takes the folder at `dir`, and makes it where there is none.
     ///
@@ -110,7 +125,7 @@ impl Folder {
             }
             let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
             let mut file = opened.map_err(failed)?;
-            match file.try_lock() {
+            match locked_within(&file, LOCK_PATIENCE) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     let pid = read(&mut file).map(|marker| marker.pid);

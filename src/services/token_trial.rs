@@ -31,7 +31,7 @@ pub async fn try_token(
     let graph = context.setup().graph.in_name_of(person);
     let answer = graph.read_page(page, token, &[], priority).await;
     context.note_graph(&answer);
-    answer.map(|_| ()).map_err(|error: GraphError| ParkReason::of(&error.kind))
+    answer.map(|_| ()).map_err(|error: GraphError| error.kind.park_reason())
 }
 
 /// Tries the tokens of those lines of an import that may not replace what stands without it.

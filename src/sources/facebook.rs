@@ -5,3 +5,4 @@ pub mod graph;
 pub mod oauth;
 pub mod page_data;
 pub mod signature;
+pub mod token_check;

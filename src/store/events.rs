@@ -39,7 +39,7 @@ impl EventQueues {
     pub(super) fn restored(events: impl IntoIterator<Item = (u64, Event)>) -> Self {
         let mut event_queues = EventQueues::default();
         for (number, event) in events {
-            event_queues.by_key.entry(event.told.key()).or_default().restore(number, event);
+            event_queues.by_key.entry(event.kind.key()).or_default().restore(number, event);
         }
         event_queues.news = event_queues.by_key.keys().cloned().collect();
         event_queues
@@ -71,19 +71,19 @@ pub struct EventCounts {
 
 impl State {
     /// Something happened that is to be told. Nothing comes of it while events are off.
-    pub(super) fn emit(&mut self, told: EventKind) {
+    pub(super) fn emit(&mut self, kind: EventKind) {
         if !self.event_queues.on {
             return;
         }
         let (number, now) = (self.next_seq(), WallTime::now());
         let id = format!("msg_{}", crate::random::uuid().simple());
-        let event_key = told.key();
+        let event_key = kind.key();
         let steps = self
             .event_queues
             .by_key
             .entry(event_key.clone())
             .or_default()
-            .push(number, Event { id, at: now, since: now, told });
+            .push(number, Event { id, at: now, since: now, kind });
         self.event_queues.news.insert(event_key);
         self.write_steps(steps);
     }

@@ -24,7 +24,9 @@ impl Store {
                 let reach = Reach::of(issued_at, now);
                 let departure = state.departure(person, reach, now);
                 for (link, _) in &departure.links {
-                    state.update_record(link, |record| record.health = record.health.after(Evidence::Told(why), now));
+                    state.update_record(link, |record| {
+                        record.health = record.health.after(Evidence::Reported(why), now)
+                    });
                 }
                 state.end_logins(person, reach, now);
                 state.drop_cleanups_of(person, reach, now);

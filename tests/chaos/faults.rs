@@ -1,4 +1,4 @@
-//! What a round is made of: faults that stand for a while, and blows.
+//! What a round is made of: faults that stand for a while, and incidents.
 
 use pagesyncd::sandbox::fault::Fault;
 
@@ -45,7 +45,7 @@ pub enum Trouble {
 
 /// Something that happens at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blow {
+pub enum Incident {
     Kill,
     /// Killed again while it starts.
     KillTwice,
@@ -61,15 +61,15 @@ pub enum Blow {
 pub const MINUTE: i64 = 60;
 pub const DAY: i64 = 24 * 60 * MINUTE;
 
-pub const BLOWS: &[Blow] = &[
-    Blow::Kill,
-    Blow::Kill,
-    Blow::KillTwice,
-    Blow::Term,
-    Blow::ReloadGood,
-    Blow::ReloadBad,
-    Blow::DrillPage,
-    Blow::DrillUploader,
-    Blow::DrillListener,
-    Blow::WorldClock,
+pub const INCIDENTS: &[Incident] = &[
+    Incident::Kill,
+    Incident::Kill,
+    Incident::KillTwice,
+    Incident::Term,
+    Incident::ReloadGood,
+    Incident::ReloadBad,
+    Incident::DrillPage,
+    Incident::DrillUploader,
+    Incident::DrillListener,
+    Incident::WorldClock,
 ];

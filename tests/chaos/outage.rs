@@ -19,7 +19,7 @@ const LINKS: usize = 300;
 const PER_DELIVERY: usize = 10;
 /// Longer than the longest wait that an outage of less than a minute leads to.
 const CATCH_UP: Duration = Duration::from_secs(120);
-/// Requests to one side within any second, once it is back: each page twice. All are told again in that moment, and how
+/// Requests to one side within any second, once it is back: each page twice. All are announced again in that moment, and how
 /// many of them fall into one second is the machine's affair; more would mean pages that ask over and over.
 const HERD: u64 = 2 * LINKS as u64;
 /// The same while it is gone: each page tries again by itself, the first time within the same second or two.
@@ -118,7 +118,7 @@ async fn outage(name: &str, gone: Gone) {
     }
     let refused = book.answers.unavailable.load(Ordering::Relaxed);
     assert_eq!(refused > 0, matches!(gone, Gone::Disk), "{name}: {refused} deliveries were answered 503");
-    let status = fixture.status().await.expect("the status is told during an outage");
+    let status = fixture.status().await.expect("the status is answered during an outage");
     let during = [pulse.total(Side::Graph), pulse.total(Side::Spaces)];
     let busy_meanwhile = pulse.turn();
     let heard = fixture.listen();
@@ -128,7 +128,7 @@ async fn outage(name: &str, gone: Gone) {
         book.tell_again(&http).await;
         book.unacknowledged().is_empty()
     });
-    assert!(acknowledged.await.is_some(), "{name}: the door stays shut\n{}", fixture.account().await);
+    assert!(acknowledged.await.is_some(), "{name}: the listener stays closed\n{}", fixture.account().await);
     let caught_up = within(CATCH_UP, async || fixture.untrue().is_empty() && fixture.at_rest().await).await;
     if caught_up.is_none() {
         panic!("{name}: {} links are behind\n{}", fixture.untrue().len(), fixture.account().await);

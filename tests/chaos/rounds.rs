@@ -1,10 +1,10 @@
-//! Rounds of fire. In each, senders pour webhooks in while faults stand (Graph, Spaces, the disk) and blows fall
+//! Rounds of fire. In each, senders pour webhooks in while faults stand (Graph, Spaces, the disk) and incidents fall
 //! (kills, signals, reloads, panics); then everything is well again, and what was promised must be kept.
 //!
 //! Everything is chosen by the seed; what the threads of two processes make of it is not. A seed replays the choices.
 //!
 //! What is asked after each round, in this order: every edit that was acknowledged is in the bucket, *before* anything
-//! is told again that might repair a loss; nothing is owed; then what was refused is told again, and all objects are
+//! is announced again that might repair a loss; nothing is owed; then the refused changes are announced again, and all objects are
 //! true. The world saw no two writes of an object at once and no object going back, and the log holds no panic but
 //! those asked for.
 //!
@@ -29,7 +29,7 @@ use rand::{Rng, SeedableRng};
 use signal_hook::consts::SIGHUP;
 
 use crate::clock::Clock;
-use crate::faults::{BLOWS, Blow, DAY, GRAPH, MINUTE, SPACES, THROTTLES, Trouble};
+use crate::faults::{DAY, GRAPH, INCIDENTS, Incident, MINUTE, SPACES, THROTTLES, Trouble};
 use crate::fixture::{Fixture, within};
 use crate::senders::{Book, Senders, client};
 
@@ -117,9 +117,9 @@ impl Fire {
     pub async fn burn(&mut self) {
         self.tally.rounds += 1;
         let faults = self.faults();
-        let blows: Vec<Blow> =
-            (0..self.dice.random_range(0..=2)).map(|_| *BLOWS.choose(&mut self.dice).unwrap()).collect();
-        let scene = format!("round {} {faults:?} {blows:?}", self.tally.rounds);
+        let incidents: Vec<Incident> =
+            (0..self.dice.random_range(0..=2)).map(|_| *INCIDENTS.choose(&mut self.dice).unwrap()).collect();
+        let scene = format!("round {} {faults:?} {incidents:?}", self.tally.rounds);
         let (senders, seed) = (self.dice.random_range(2..=5), self.dice.random());
         let senders = Senders::begin(&self.book, senders, Duration::from_millis(60), seed);
         self.pause(400).await;
@@ -127,16 +127,16 @@ impl Fire {
         for trouble in &faults {
             self.begin(*trouble, graph_is_ill, &scene).await;
         }
-        // Who falls silent before the blow cannot repair a loss by telling of a later edit.
+        // Who falls silent before the incident cannot repair a loss by telling of a later edit.
         let silent_early = self.dice.random_bool(0.5);
         let mut senders = Some(senders);
         if silent_early {
             self.pause(600).await;
             senders.take().unwrap().end().await;
         }
-        for blow in &blows {
+        for incident in &incidents {
             self.pause(700).await;
-            self.strike(*blow, &scene).await;
+            self.strike(*incident, &scene).await;
         }
         self.pause(700).await;
         for trouble in &faults {
@@ -183,7 +183,7 @@ impl Fire {
         }
     }
 
-    /// A disk without space shows at the door. The store's files have some room inside, so that it takes a while; and
+    /// A disk without space shows at the listener. The store's files have some room inside, so that it takes a while; and
     /// reads must go on meanwhile, since a mark that stands unread is promised already and costs no write.
     async fn until_refused(&self, scene: &str) {
         let before = self.book.answers.unavailable.load(Ordering::Relaxed);
@@ -237,10 +237,10 @@ impl Fire {
         }
     }
 
-    async fn strike(&mut self, blow: Blow, scene: &str) {
-        match blow {
-            Blow::Kill => self.kill().await,
-            Blow::KillTwice => {
+    async fn strike(&mut self, incident: Incident, scene: &str) {
+        match incident {
+            Incident::Kill => self.kill().await,
+            Incident::KillTwice => {
                 self.fixture.daemon.kill_now().await;
                 let moment = Duration::from_millis(self.dice.random_range(0..300));
                 // Dropped wherever the moment finds it.
@@ -248,35 +248,35 @@ impl Fire {
                 self.tally.kills += 1;
                 self.kill().await;
             }
-            Blow::Term => self.stop(scene).await,
-            Blow::ReloadGood => {
+            Incident::Term => self.stop(scene).await,
+            Incident::ReloadGood => {
                 let debounce = self.dice.random_range(20..300);
                 self.fixture.set("sync.debounce", format!("{debounce}ms"));
                 let most: i64 = self.dice.random_range(1..=8);
                 self.fixture.set("spaces.max_in_flight", most);
                 let _ = self.fixture.daemon.signal(SIGHUP);
             }
-            Blow::ReloadBad => {
+            Incident::ReloadBad => {
                 let bad = ["[nonsense]\n", "= = =", "[log]\nlevel = 3"];
                 self.fixture.write_config(bad.choose(&mut self.dice).unwrap());
                 let _ = self.fixture.daemon.signal(SIGHUP);
-                let told = within(PATIENCE, async || {
+                let reply = within(PATIENCE, async || {
                     let Some(status) = self.fixture.status().await else { return self.fixture.daemon.pid().is_none() };
                     status["config"]["last_error"].is_string()
                 });
-                let told = told.await;
+                let reply = reply.await;
                 self.fixture.write_config("");
-                if told.is_none() {
-                    self.fail(scene, "a bad configuration is not told of in the status").await;
+                if reply.is_none() {
+                    self.fail(scene, "a bad configuration is not shown in the status").await;
                 }
             }
-            Blow::DrillPage => {
+            Incident::DrillPage => {
                 let page = self.fixture.pages.choose(&mut self.dice).unwrap().clone();
                 self.drill(&format!("page/{page}")).await;
             }
-            Blow::DrillUploader => self.drill("uploader").await,
-            Blow::DrillListener => self.drill("listener").await,
-            Blow::WorldClock => self.fixture.world().advance(Duration::from_secs(self.dice.random_range(1..=90))),
+            Incident::DrillUploader => self.drill("uploader").await,
+            Incident::DrillListener => self.drill("listener").await,
+            Incident::WorldClock => self.fixture.world().advance(Duration::from_secs(self.dice.random_range(1..=90))),
         }
     }
 
@@ -341,11 +341,11 @@ impl Fire {
         if within(PATIENCE, async || self.fixture.at_rest().await).await.is_none() {
             self.fail(scene, "the daemon does not come to rest").await;
         }
-        let told = within(PATIENCE, async || {
+        let reply = within(PATIENCE, async || {
             self.book.tell_again(&self.http).await;
             self.book.unacknowledged().is_empty()
         });
-        if told.await.is_none() {
+        if reply.await.is_none() {
             self.fail(scene, "all is well and deliveries are not acknowledged").await;
         }
         let good = within(PATIENCE, async || self.fixture.untrue().is_empty() && self.fixture.at_rest().await).await;

@@ -148,7 +148,7 @@ fn events_wait(store: &Store, words: Words) -> Result<Words, String> {
     let lanes: BTreeSet<EventKey> = store.event_keys().into_iter().collect();
     let untold: Vec<_> =
         store.links().into_iter().filter(|link| !lanes.contains(&EventKey::Link(link.clone()))).collect();
-    if untold.is_empty() { Ok(words) } else { Err(format!("nothing is told of {untold:?}")) }
+    if untold.is_empty() { Ok(words) } else { Err(format!("nothing is notified of {untold:?}")) }
 }
 
 fn ask(store: &Store, names: &BTreeSet<String>) -> Result<Words, String> {

@@ -1,5 +1,5 @@
 //! Logins, which take their time, and people who leave meanwhile: `src/linking.rs`, `src/store/grants.rs`,
-//! `src/store/told.rs` and `src/http/deletion.rs` in small. Which grants a decision ends is decided by the daemon's own
+//! `src/store/permissions.rs` and `src/http/routes/deletion.rs` in small. Which grants a decision ends is decided by the daemon's own
 //! [`pagesyncd::core::grant`].
 
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ use super::world::World;
 
 #[derive(Debug, Default)]
 pub struct Oracle {
-    /// The page's version when the newest change was told that was answered with success.
+    /// The page's version when the newest webhook arrived that was answered with success.
     acknowledged: BTreeMap<L, usize>,
     /// The newest version that a body is known to show.
     stands_for: HashMap<u64, usize>,
@@ -113,7 +113,7 @@ impl Oracle {
         self.budgets.insert(instance, Budget::new(pace, 0, now));
     }
 
-    /// A page is told something; what that means for its budget.
+    /// The effect of an input on the budget of a page.
     pub fn page_told(&mut self, instance: u64, input: &Input, now: MonoTime) {
         let Some(budget) = self.budgets.get_mut(&instance) else { return };
         match input {

@@ -77,7 +77,7 @@ type Expected = (Option<Digest>, Option<String>, bool);
 
 impl World {
     pub fn new_page(&mut self, l: L, spread: Duration) -> u64 {
-        let place = schedule::place(&self.keys[l]);
+        let place = schedule::offset(&self.keys[l]);
         let read_at = self.store.core.ledger.get(&l).and_then(|e| e.synced().read_at);
         let poll_at =
             schedule::first_poll(place, self.pace.poll_interval, read_at.map(|at| MonoTime(at.0)), spread, self.mono());
@@ -105,8 +105,8 @@ impl World {
         let link = page.link;
         match message {
             PageMsg::Told => {
-                let told = self.directory.get_mut(&link).map(|p| std::mem::take(&mut p.told)).unwrap_or_default();
-                for cause in told {
+                let causes = self.directory.get_mut(&link).map(|p| std::mem::take(&mut p.causes)).unwrap_or_default();
+                for cause in causes {
                     if self.pending_mark(instance).is_none() {
                         self.step_page(instance, Input::Woke);
                         continue;

@@ -80,7 +80,7 @@ pub enum Staging {
 #[derive(Debug, Clone)]
 pub struct Place {
     pub instance: u64,
-    pub told: Vec<Cause>,
+    pub causes: Vec<Cause>,
 }
 
 /// What the run is made of.
@@ -429,9 +429,9 @@ impl World {
     pub fn tell(&mut self, links: &[L], cause: Cause) {
         for l in links {
             let Some(place) = self.directory.get_mut(l) else { continue };
-            let first = place.told.is_empty();
-            if !place.told.contains(&cause) {
-                place.told.push(cause);
+            let first = place.causes.is_empty();
+            if !place.causes.contains(&cause) {
+                place.causes.push(cause);
             }
             let instance = place.instance;
             if first {
@@ -471,7 +471,7 @@ impl World {
         }
     }
 
-    /// The admin door's unlink of a page: each of its links in turn, then the supervisor is told.
+    /// The admin door's unlink of a page: each of its links in turn, then the supervisor is notified.
     pub fn unlink_rest(&mut self, page: usize, all: Vec<L>, mut rest: Vec<L>, keep: bool) {
         let now = self.now;
         let Some(l) = rest.pop() else { return self.tell_supervisor(SupervisorMsg::Unlinked(all)) };
@@ -491,7 +491,7 @@ impl World {
         }
     }
 
-    /// The process is gone, and with it all memory; of what the disk was told, some more may have arrived.
+    /// The process is gone, and with it all memory; of the writes under way, some may have arrived.
     pub fn crash(&mut self) {
         if !self.up {
             return;

@@ -168,7 +168,7 @@ async fn a_store_that_panics_comes_back_and_one_that_does_it_twice_ends_the_proc
         harness.daemon.pid().is_none()
     })
     .await;
-    assert_eq!(harness.daemon.how_it_ended(), "exit status: 70");
+    assert_eq!(harness.daemon.how_it_ended(), "exit code 70");
     harness.daemon.start().await.unwrap();
     assert_eq!(harness.status().await["links"], 6);
     harness.until_true(user, &harness.pages()).await;

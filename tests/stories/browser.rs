@@ -110,7 +110,7 @@ pub(super) async fn open_dialog(browser: &Browser) {
 }
 
 /// Waits for what the daemon tells the person, and returns it.
-pub(super) async fn told(browser: &Browser) -> String {
+pub(super) async fn report_text(browser: &Browser) -> String {
     browser.wait_until("the daemon's page", || async { browser.text("h1").await == "Your pages are linked" }).await;
     browser.wait_until("all objects", || async { !browser.has("main[data-refresh]").await }).await;
     browser.text("ul").await
@@ -142,7 +142,7 @@ pub(super) async fn link_all(browser: &Browser, pages: usize) {
     let console = browser.windows().await.remove(0);
     open_dialog(browser).await;
     browser.click("#continue").await;
-    let linked = told(browser).await;
+    let linked = report_text(browser).await;
     assert_eq!(linked.matches("linked and stored").count(), pages, "{linked}");
     browser.switch_to(&console).await;
     let ready = format!("{pages} links, nothing pending");
@@ -168,8 +168,8 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     let console = browser.windows().await.remove(0);
     open_dialog(&browser).await;
     let pages = tick_three(&browser).await;
-    let told = told(&browser).await;
-    assert_eq!(told.matches("linked and stored").count(), 3, "{told}");
+    let reply = report_text(&browser).await;
+    assert_eq!(reply.matches("linked and stored").count(), 3, "{reply}");
     let session = browser.cookies().await.into_iter().find(|cookie| cookie.name == "session_id").expect("a session");
     assert!(session.http_only && session.same_site.as_deref() == Some("Lax"), "{session:?}");
     picture(&browser, "3-linked").await;
@@ -193,16 +193,16 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     };
     browser.wait_until("the object to be shown", shown).await;
     appears(&browser, "#latency:not(.waiting):not(:empty)").await;
-    appears(&browser, &format!("#events li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
+    appears(&browser, &format!("#notices li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
     picture(&browser, "4-followed").await;
 
-    show(&browser, "events").await;
-    browser.click("#events-down").await;
+    show(&browser, "notices").await;
+    browser.click("#notices-down").await;
     rename(&browser, "Told to nobody").await;
-    appears(&browser, &format!("#events li.failed[data-page='{page}']")).await;
+    appears(&browser, &format!("#notices li.failed[data-page='{page}']")).await;
     appears(&browser, &row(page, "equal")).await;
-    browser.click("#events-down").await;
-    browser.wait_until("the event to be taken", || async { browser.text("#events-waiting").await.is_empty() }).await;
+    browser.click("#notices-down").await;
+    browser.wait_until("the event to be taken", || async { browser.text("#notices-waiting").await.is_empty() }).await;
 
     show(&browser, "faults").await;
     browser.click("#faults button[data-fault='spaces_refused']").await;
@@ -241,7 +241,7 @@ async fn a_person_changes_the_password_and_logs_in_again() {
     let console = browser.windows().await.remove(0);
     open_dialog(&browser).await;
     browser.click("#continue").await;
-    let first = told(&browser).await;
+    let first = report_text(&browser).await;
     assert_eq!(first.matches("linked and stored").count(), 4, "{first}");
 
     browser.switch_to(&console).await;
@@ -267,7 +267,7 @@ async fn a_person_changes_the_password_and_logs_in_again() {
 
     open_dialog(&browser).await;
     browser.click("#continue").await;
-    let again = told(&browser).await;
+    let again = report_text(&browser).await;
     assert_eq!(again.matches("linked and stored").count(), 4, "{again}");
     browser.switch_to(&console).await;
     appears(&browser, &row(&page, "equal")).await;
@@ -321,7 +321,7 @@ async fn a_person_sees_whom_the_pages_are_for_what_stopped_and_the_way_back() {
     browser.wait_until("the address of the result", || async { browser.url().await.contains("/login/result/") }).await;
     pictures(&browser, "p1-working").await;
     sandbox.world.world.clear_faults();
-    let linked = told(&browser).await;
+    let linked = report_text(&browser).await;
     assert_eq!(linked.matches("linked and stored").count(), 12, "{linked}");
     assert!(browser.text("main").await.contains("Ada\u{2019}s Bakery & Café at Fern"));
     assert!(browser.url().await.contains("/facebook/login/result/"), "a reload shows the result");

@@ -122,10 +122,10 @@ async fn check_names_every_finding_and_asks_graph_and_spaces_when_told_to() {
         }
     }
     let output = harness.run(&["check", "--json"]).await;
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((code(&output), &told["ok"]), (78, &false.into()));
-    assert!(told["findings"].as_array().unwrap().iter().any(|f| f["key"] == "spaces.region"), "{told}");
-    let output = harness.run_with(&["check"], Some(&harness.desk().join("nothing.toml"))).await;
+    let reply: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((code(&output), &reply["ok"]), (78, &false.into()));
+    assert!(reply["findings"].as_array().unwrap().iter().any(|f| f["key"] == "spaces.region"), "{reply}");
+    let output = harness.run_with(&["check"], Some(&harness.scratch_dir().join("nothing.toml"))).await;
     assert!(code(&output) == 78 && err(&output).contains("nothing.toml"));
     harness.finish().await;
 }
@@ -138,13 +138,13 @@ async fn a_store_that_cannot_be_opened_is_74_and_one_in_use_75() {
     let listen = harness.setting("http.listen");
     let path = harness.setting("store.path");
     // Everything but the store is another's.
-    harness.set("admin.socket", harness.desk().join("other.sock").to_string_lossy().into_owned());
+    harness.set("admin.socket", harness.scratch_dir().join("other.sock").to_string_lossy().into_owned());
     harness.set("http.listen", format!("127.0.0.1:{}", free_port()));
     let output = harness.run(&["run"]).await;
     assert_eq!(code(&output), 75, "{}", err(&output));
     assert!(err(&output).contains(path.as_str().unwrap()), "{}", err(&output));
     // Everything but the door is another's.
-    harness.set("store.path", harness.desk().join("other").to_string_lossy().into_owned());
+    harness.set("store.path", harness.scratch_dir().join("other").to_string_lossy().into_owned());
     harness.set("http.listen", listen);
     let output = harness.run(&["run"]).await;
     assert_eq!((code(&output), err(&output).contains("http.listen")), (75, true), "{}", err(&output));
@@ -160,11 +160,11 @@ async fn a_store_that_cannot_be_opened_is_74_and_one_in_use_75() {
     assert_eq!((code(&output), err(&output).contains("store.key")), (74, true), "{}", err(&output));
     harness.set("store.key", key);
     // A file where the folder should be.
-    let file = harness.desk().join("file");
+    let file = harness.scratch_dir().join("file");
     std::fs::write(&file, "no folder").unwrap();
     harness.set("store.path", file.to_string_lossy().into_owned());
     let output = harness.run(&["run"]).await;
-    assert_eq!((code(&output), err(&output).contains("desk/file")), (74, true), "{}", err(&output));
+    assert_eq!((code(&output), err(&output).contains("scratch/file")), (74, true), "{}", err(&output));
     harness.set("store.path", path);
     harness.daemon.start().await.unwrap();
     assert_eq!(harness.status().await["links"], 6);
@@ -204,8 +204,8 @@ async fn status_pages_and_sync_print_text_and_json() {
     let output = harness.run(&["sync", &page]).await;
     assert_eq!((code(&output), out(&output).contains(&page)), (0, true), "{}", err(&output));
     until("the page is read", async || harness.is_true(user, &page)).await;
-    let told = document(&harness.run(&["sync", &page, "--user", &user.to_string(), "--json"]).await);
-    assert_eq!((&told["page_id"], &told["users"]), (&page.as_str().into(), &json!([user])));
+    let reply = document(&harness.run(&["sync", &page, "--user", &user.to_string(), "--json"]).await);
+    assert_eq!((&reply["page_id"], &reply["users"]), (&page.as_str().into(), &json!([user])));
     let output = harness.run(&["sync", "4711"]).await;
     assert_eq!((code(&output), err(&output).contains("linked")), (64, true), "{}", err(&output));
     harness.finish().await;
@@ -216,9 +216,9 @@ async fn a_session_from_the_command_line_opens_the_login() {
     let harness = Harness::plan().start().await;
     let user = UserId::random();
     let output = harness.run(&["session", "--user", &user.to_string(), "--ttl", "1h", "--json"]).await;
-    let told = document(&output);
-    let (id, url) = (told["session_id"].as_str().unwrap(), told["login_url"].as_str().unwrap());
-    assert_eq!(told.as_object().unwrap().len(), 2);
+    let reply = document(&output);
+    let (id, url) = (reply["session_id"].as_str().unwrap(), reply["login_url"].as_str().unwrap());
+    assert_eq!(reply.as_object().unwrap().len(), 2);
     harness.keep_secret(id);
     harness.keep_secret(url.split_once("login=").unwrap().1);
     let mut browser = Browser { cookie: Some(id.to_owned()) };
@@ -247,8 +247,8 @@ async fn unlink_deletes_the_object_and_ends_the_subscription_unless_told_to_keep
     assert_eq!((code(&output), out(&output).contains(&pages[0])), (0, true), "{}", err(&output));
     until("the object is gone", async || harness.object(user, &pages[0]).is_none()).await;
     until("the page is unsubscribed", async || harness.world().look(|s| s.pages[&pages[0]].subscribed.is_none())).await;
-    let told = document(&harness.run(&["unlink", &pages[1], "--keep-object", "--json"]).await);
-    assert_eq!((&told["object"], &told["users"]), (&"kept".into(), &json!([user])));
+    let reply = document(&harness.run(&["unlink", &pages[1], "--keep-object", "--json"]).await);
+    assert_eq!((&reply["object"], &reply["users"]), (&"kept".into(), &json!([user])));
     until("the page is unsubscribed", async || harness.world().look(|s| s.pages[&pages[1]].subscribed.is_none())).await;
     assert_eq!(harness.status().await["links"], 2);
     // Another user's link is another link.
@@ -289,7 +289,7 @@ async fn links_are_imported_into_a_running_daemon_and_into_a_stopped_one() {
         );
         lines.push(json!({"user": user, "page_id": "1"}).to_string());
         harness.keep_secret("EAAPnottobeprinted0123456789");
-        let file = harness.desk().join("links.jsonl");
+        let file = harness.scratch_dir().join("links.jsonl");
         std::fs::write(&file, lines.join("\n")).unwrap();
         if !running {
             assert_eq!(harness.daemon.stop().await, Some(0));
@@ -305,15 +305,15 @@ async fn links_are_imported_into_a_running_daemon_and_into_a_stopped_one() {
         }
         harness.until_true(user, &harness.pages()).await;
         // Once more changes nothing.
-        let told = harness.run(&["import", file.to_str().unwrap(), "--json"]).await;
-        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
-        let bad: Vec<u64> = told["bad"].as_array().unwrap().iter().map(|bad| bad["line"].as_u64().unwrap()).collect();
-        assert_eq!((&told["imported"], bad.as_slice()), (&5.into(), &[2, 5, 9][..]));
+        let reply = harness.run(&["import", file.to_str().unwrap(), "--json"]).await;
+        let reply: Value = serde_json::from_slice(&reply.stdout).unwrap();
+        let bad: Vec<u64> = reply["bad"].as_array().unwrap().iter().map(|bad| bad["line"].as_u64().unwrap()).collect();
+        assert_eq!((&reply["imported"], bad.as_slice()), (&5.into(), &[2, 5, 9][..]));
     }
     assert_eq!(harness.status().await["links"], 15);
     harness.complete().await;
     // Nothing good in it, or no such file.
-    let file = harness.desk().join("bad.jsonl");
+    let file = harness.scratch_dir().join("bad.jsonl");
     std::fs::write(&file, "{}\n").unwrap();
     assert_eq!(code(&harness.run(&["import", file.to_str().unwrap()]).await), 65);
     assert_eq!(code(&harness.run(&["import", "/nowhere/links.jsonl"]).await), 74);

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::browser::{Sandbox, appears, link_all, open_dialog, picture, rename, row, show, told};
+use super::browser::{Sandbox, appears, link_all, open_dialog, picture, rename, report_text, row, show};
 use super::webdriver::{Browser, ENTER, SPACE};
 
 /// Gives the texts that are hard to read.
@@ -35,7 +35,7 @@ async fn every_text_is_readable_in_both_schemes() {
         is_readable(&browser, &format!("dialog-{dark}")).await;
     }
     browser.click("#continue").await;
-    told(&browser).await;
+    report_text(&browser).await;
     browser.switch_to(&console).await;
     let pages: Vec<String> = world.look(|s| s.pages.keys().cloned().collect());
     appears(&browser, &row(&pages[11], "equal")).await;

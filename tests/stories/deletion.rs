@@ -92,7 +92,7 @@ async fn who_removes_the_app_has_their_links_stopped_and_nobody_else() {
     assert_eq!(harness.world().send_deauthorize(ADA).await.unwrap(), 200);
     assert_eq!(harness.metric("pagesyncd_links{health=\"app_removed\"}").await, 6.0);
     assert_eq!(harness.metric("pagesyncd_links{health=\"active\"}").await, 3.0);
-    // Her page is told and asked no more; his are.
+    // Her page is announced and asked no more; his are.
     let reads = harness.world().graph_reads(&pages[4]);
     assert_eq!(harness.deliver(delivery(&[&pages[4]])).await.status, 200);
     harness.world().edit_page(&pages[0], "name", "Bruno goes on".into()).unwrap();
@@ -118,10 +118,10 @@ async fn who_asks_to_be_forgotten_is_and_the_status_page_tells_the_truth() {
     let before = harness.get("/facebook/data-deletion/00000000000000000000000000000000").await;
     assert_eq!(before.status, 404);
     harness.world().set_fault(Fault::SpacesRefused, true);
-    let (status, told) = harness.world().send_data_deletion(ADA).await.unwrap();
+    let (status, reply) = harness.world().send_data_deletion(ADA).await.unwrap();
     assert_eq!(status, 200);
-    let (url, code) = (told["url"].as_str().unwrap(), told["confirmation_code"].as_str().unwrap());
-    assert_eq!(told.as_object().unwrap().len(), 2);
+    let (url, code) = (reply["url"].as_str().unwrap(), reply["confirmation_code"].as_str().unwrap());
+    assert_eq!(reply.as_object().unwrap().len(), 2);
     assert!(url.starts_with(&harness.base) && url.ends_with(code) && code.bytes().all(|b| b.is_ascii_alphanumeric()));
     let path = url.strip_prefix(&harness.base).unwrap().to_owned();
     // The links are gone at once, the objects wait for Spaces, and the page says so.
@@ -155,7 +155,7 @@ async fn who_asks_to_be_forgotten_is_and_the_status_page_tells_the_truth() {
     // It stays so after another start.
     harness.restart().await;
     assert!(harness.get(&path).await.text().contains("Your data is deleted"));
-    // Nothing of it comes back, whatever is told.
+    // Nothing of it comes back, whatever is reply.
     harness.world().edit_page(&pages[0], "name", "After the deletion".into()).unwrap();
     assert_eq!(harness.deliver(delivery(&pages)).await.status, 200);
     until("the other person's object follows", async || harness.is_true(bruno, &pages[0])).await;
@@ -279,8 +279,8 @@ async fn no_version_of_a_forgotten_persons_objects_is_left() {
     let kept =
         |user: UserId| harness.server.objects.versioned().iter().filter(|k| k.contains(&user.to_string())).count();
     assert_eq!(harness.server.objects.versions(&object_key(ada, &page)).len(), 4);
-    let (_, told) = harness.world().send_data_deletion(ADA).await.unwrap();
-    let path = told["url"].as_str().unwrap().strip_prefix(&harness.base).unwrap().to_owned();
+    let (_, reply) = harness.world().send_data_deletion(ADA).await.unwrap();
+    let path = reply["url"].as_str().unwrap().strip_prefix(&harness.base).unwrap().to_owned();
     until("it is done", async || harness.get(&path).await.text().contains("Your data is deleted")).await;
     assert_eq!((kept(ada), kept(bruno)), (0, 3), "no version and no marker");
     assert!(!harness.get(&path).await.text().contains("older versions"));
@@ -297,8 +297,8 @@ async fn where_the_bucket_does_not_tell_of_versions_nothing_is_claimed_of_them()
     let harness = Harness::plan().pages(3).start().await;
     harness.server.objects.set_versioning(Versioning::Untold);
     let ada = harness.linked().await;
-    let (_, told) = harness.world().send_data_deletion(ADA).await.unwrap();
-    let path = told["url"].as_str().unwrap().strip_prefix(&harness.base).unwrap().to_owned();
+    let (_, reply) = harness.world().send_data_deletion(ADA).await.unwrap();
+    let path = reply["url"].as_str().unwrap().strip_prefix(&harness.base).unwrap().to_owned();
     until("it is done", async || harness.get(&path).await.text().contains("Your data is deleted")).await;
     assert!(harness.get(&path).await.text().contains("would not tell whether it keeps older versions"));
     assert!(harness.object(ada, &harness.nth(0)).is_none());
@@ -342,9 +342,9 @@ async fn a_deletion_that_shows_as_done_has_left_no_trace_on_the_disk() {
     let (of_ada, of_bruno) = (marks_of(&harness, ADA), marks_of(&harness, BRUNO));
     let shown = traces(&harness, ada, ADA, &of_ada);
     assert!(shown.len() >= 9, "one login, six pages, name and id show to somebody who has the key: {shown:?}");
-    let (status, told) = harness.world().send_data_deletion(ADA).await.unwrap();
+    let (status, reply) = harness.world().send_data_deletion(ADA).await.unwrap();
     assert_eq!(status, 200);
-    let path = told["url"].as_str().unwrap().strip_prefix(&harness.base).unwrap().to_owned();
+    let path = reply["url"].as_str().unwrap().strip_prefix(&harness.base).unwrap().to_owned();
     until("it is done", async || harness.get(&path).await.text().contains("Your data is deleted")).await;
     assert_eq!(traces(&harness, ada, ADA, &of_ada), Vec::<String>::new());
     assert!(traces(&harness, bruno, BRUNO, &of_bruno).len() >= 6);

@@ -26,7 +26,7 @@ async fn survives(damage: Damage) {
     let status = harness.status().await;
     assert_eq!(status["links"], 6, "{status}");
     assert!(status["store"]["mended"].is_string(), "{status}");
-    // Every page is read again, so that even what nobody told of is seen.
+    // Every page is read again, so that even changes without a webhook are seen.
     harness.until_true(user, &harness.pages()).await;
     harness.world().clear_faults();
     harness.world().edit_page(&page, "name", "Changed in the light".into()).unwrap();
@@ -65,7 +65,7 @@ async fn an_export_is_searched_for_secrets_like_everything_else() {
     let links = String::from_utf8(out.stdout.clone()).unwrap().lines().filter(|l| l.contains("\"page_id\"")).count();
     assert_eq!(links, 6);
     // It comes back into a daemon that has lost them.
-    let file = harness.desk().join("links.jsonl");
+    let file = harness.scratch_dir().join("links.jsonl");
     std::fs::write(&file, &out.stdout).unwrap();
     for page in harness.pages() {
         assert!(harness.run(&["unlink", &page, "--keep-object"]).await.status.success());

@@ -17,7 +17,7 @@ async fn a_delivery_that_was_answered_survives_a_kill_right_after_the_answer() {
         harness.daemon.kill_now().await;
         assert!(!harness.is_true(user, &page));
         harness.daemon.start().await.unwrap();
-        until("what was told is written", async || harness.is_true(user, &page)).await;
+        until("the announced change is written", async || harness.is_true(user, &page)).await;
     }
     harness.finish().await;
 }

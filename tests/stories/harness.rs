@@ -267,10 +267,10 @@ impl Harness {
     }
 
     /// A folder for what a story makes itself; it is not searched for leaks.
-    pub fn desk(&self) -> PathBuf {
-        let desk = self.dir.path().join("desk");
-        std::fs::create_dir_all(&desk).unwrap();
-        desk
+    pub fn scratch_dir(&self) -> PathBuf {
+        let scratch = self.dir.path().join("scratch");
+        std::fs::create_dir_all(&scratch).unwrap();
+        scratch
     }
 
     pub fn log(&self) -> String {
@@ -466,7 +466,7 @@ impl Harness {
 
     /// The same with the configuration as the keys say, wherever the daemon's own file is.
     pub async fn run_in_place(&self, arguments: &[&str]) -> Output {
-        let copy = self.desk().join("config.toml");
+        let copy = self.scratch_dir().join("config.toml");
         std::fs::write(&copy, self.table.to_string()).unwrap();
         self.run_with(arguments, Some(&copy)).await
     }
@@ -555,8 +555,12 @@ impl Harness {
         let lines: Vec<&str> = log.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             if line.contains("panicked") {
-                let told = self.panics.is_some_and(|text| lines[at..].iter().take(2).any(|l| l.contains(text)));
-                assert!(told, "the daemon panicked: {}", lines[at..].join("\n").chars().take(2000).collect::<String>());
+                let reply = self.panics.is_some_and(|text| lines[at..].iter().take(2).any(|l| l.contains(text)));
+                assert!(
+                    reply,
+                    "the daemon panicked: {}",
+                    lines[at..].join("\n").chars().take(2000).collect::<String>()
+                );
             } else if line.contains(" ERROR ") {
                 assert!(self.errors.iter().any(|text| line.contains(text)), "an error nobody expected: {line}");
             }

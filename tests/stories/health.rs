@@ -77,10 +77,10 @@ async fn every_error_that_ends_a_link_is_told_with_its_remedy_and_a_new_login_he
     let mut asked = BTreeMap::new();
     for (page, (error, health, reason, remedy)) in pages.iter().zip(PARKS) {
         until(&format!("{error:?} makes the page {health}"), async || harness.health(page).await == *health).await;
-        let told = harness.page(page).await.unwrap();
-        assert!(told["reason"].as_str().unwrap().contains(reason), "{error:?}: {told}");
-        assert!(told["remedy"].as_str().unwrap().contains(remedy), "{error:?}: {told}");
-        assert_eq!(told["since"].as_str().unwrap().len(), 20, "{error:?}: {told}");
+        let reply = harness.page(page).await.unwrap();
+        assert!(reply["reason"].as_str().unwrap().contains(reason), "{error:?}: {reply}");
+        assert!(reply["remedy"].as_str().unwrap().contains(remedy), "{error:?}: {reply}");
+        assert_eq!(reply["since"].as_str().unwrap().len(), 20, "{error:?}: {reply}");
         asked.insert(page, calls_about(&harness, page));
     }
     // Nothing that comes makes it call again: no webhook, no wish, no restart.
@@ -165,8 +165,8 @@ async fn what_people_do_on_facebook_shows_as_what_it_is() {
         let roles = s.pages[&pages[1]].roles[ADA].clone();
         s.pages.get_mut(&pages[0]).unwrap().roles.insert(ADA.into(), roles);
     });
-    let told = harness.log_in(user, ADA, "all").await.json();
-    assert_eq!(told["changes"]["lost"], json!([]), "{told}");
+    let reply = harness.log_in(user, ADA, "all").await.json();
+    assert_eq!(reply["changes"]["lost"], json!([]), "{reply}");
     harness.until_true(user, &pages).await;
     for page in &pages {
         until("the page is well", async || harness.health(page).await == "active").await;
@@ -196,8 +196,8 @@ async fn another_person_heals_a_page_whose_first_person_lost_the_role() {
     harness.world().lose_role(ADA, &page).unwrap();
     harness.sync(&page).await;
     until("the role is lost", async || harness.health(&page).await == "lost_role").await;
-    let told = harness.log_in(user, BRUNO, "all").await.json();
-    assert_eq!(told["changes"]["lost"], json!([]), "what Ada linked is not Bruno's to lose: {told}");
+    let reply = harness.log_in(user, BRUNO, "all").await.json();
+    assert_eq!(reply["changes"]["lost"], json!([]), "what Ada linked is not Bruno's to lose: {reply}");
     until("the page is well", async || harness.health(&page).await == "active").await;
     harness.world().edit_page(&page, "name", "Bruno's now".into()).unwrap();
     harness.until_true(user, &[page]).await;
@@ -224,12 +224,12 @@ async fn a_token_is_checked_before_its_use_fails() {
     for page in &pages[..2] {
         harness.sync(page).await;
     }
-    let told = eventually("the first page's end is near", async || {
+    let reply = eventually("the first page's end is near", async || {
         harness.page(&pages[0]).await.filter(|page| page["health"] == "expiring")
     })
     .await;
-    assert_eq!(told["until"], told["token_expires_at"]);
-    assert!(told["remedy"].as_str().unwrap().contains("logs in again"), "{told}");
+    assert_eq!(reply["until"], reply["token_expires_at"]);
+    assert!(reply["remedy"].as_str().unwrap().contains("logs in again"), "{reply}");
     assert_eq!(harness.metric("pagesyncd_links{health=\"expiring\"}").await, 1.0);
     until("the second page's end is known", async || {
         harness.page(&pages[1]).await.is_some_and(|page| page["token_expires_at"].is_string())
@@ -299,13 +299,13 @@ async fn a_login_with_other_pages_ticked_says_what_it_took_away() {
     let harness = Harness::plan().start().await;
     let user = harness.linked().await;
     let pages = harness.pages();
-    let told = harness.log_in(user, ADA, &pages[..4].join(",")).await.json();
-    let changes = &told["changes"];
+    let reply = harness.log_in(user, ADA, &pages[..4].join(",")).await.json();
+    let changes = &reply["changes"];
     let kept: Vec<&str> = changes["kept"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert_eq!(kept, pages[..4].iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(changes["added"], json!([]));
     let lost = changes["lost"].as_array().unwrap();
-    assert_eq!(lost.len(), 2, "{told}");
+    assert_eq!(lost.len(), 2, "{reply}");
     for (lost, page) in lost.iter().zip(&pages[4..]) {
         assert_eq!(lost["page_id"], page.as_str());
         assert_eq!(lost["name"], harness.world().look(|s| s.pages[page].name().to_owned()));
@@ -331,13 +331,13 @@ async fn a_login_with_other_pages_ticked_says_what_it_took_away() {
         assert_eq!(harness.health(page).await, "active");
     }
     // Ticked again, they are back.
-    let told = harness.log_in(user, ADA, "all").await.json();
-    assert_eq!(told["changes"]["lost"], json!([]));
-    assert_eq!(told["changes"]["kept"].as_array().unwrap().len(), pages.len());
+    let reply = harness.log_in(user, ADA, "all").await.json();
+    assert_eq!(reply["changes"]["lost"], json!([]));
+    assert_eq!(reply["changes"]["kept"].as_array().unwrap().len(), pages.len());
     harness.until_true(user, &pages).await;
     // For another user of the platform they are new.
-    let told = harness.log_in(UserId::random(), BRUNO, "all").await.json();
-    assert_eq!((told["changes"]["added"].as_array().unwrap().len(), &told["changes"]["kept"]), (3, &json!([])));
+    let reply = harness.log_in(UserId::random(), BRUNO, "all").await.json();
+    assert_eq!((reply["changes"]["added"].as_array().unwrap().len(), &reply["changes"]["kept"]), (3, &json!([])));
     harness.finish().await;
 }
 
@@ -346,8 +346,8 @@ async fn ticks_taken_for_one_user_are_noticed_by_the_links_of_another() {
     let harness = Harness::plan().start().await;
     harness.linked().await;
     let pages = harness.pages();
-    let told = harness.log_in(UserId::random(), ADA, &pages[0]).await.json();
-    assert_eq!(told["changes"], json!({"kept": [], "added": [pages[0]], "lost": []}));
+    let reply = harness.log_in(UserId::random(), ADA, &pages[0]).await.json();
+    assert_eq!(reply["changes"], json!({"kept": [], "added": [pages[0]], "lost": []}));
     for page in &pages[1..] {
         until("the other user's page is parked", async || harness.health(page).await == "needs_relink").await;
     }
@@ -368,9 +368,9 @@ async fn portfolio_pages_are_linked_and_what_cannot_be_is_named_with_its_reason(
         s.pages.get_mut(&refused).unwrap().roles.insert(ADA.into(), weak);
     });
     let user = UserId::random();
-    let told = harness.log_in(user, ADA, "all").await.json();
-    let listed = told["pages"]["data"].as_array().unwrap();
-    assert_eq!(listed.len(), 11, "{told}");
+    let reply = harness.log_in(user, ADA, "all").await.json();
+    let listed = reply["pages"]["data"].as_array().unwrap();
+    assert_eq!(listed.len(), 11, "{reply}");
     let of = |id: &str| listed.iter().find(|page| page["id"] == id).unwrap();
     assert!(portfolio.iter().all(|page| of(page)["linked"] == true));
     let page = of(&refused);
@@ -382,9 +382,9 @@ async fn portfolio_pages_are_linked_and_what_cannot_be_is_named_with_its_reason(
         let chidi = s.people.get_mut(CHIDI).unwrap();
         chidi.declines.insert("business_management".into());
     });
-    let told = harness.log_in(UserId::random(), CHIDI, "all").await.json();
-    assert_eq!(told["missing_permissions"], json!(["business_management"]));
-    assert!(told["incomplete"][0].as_str().unwrap().contains("portfolios were not listed"), "{told}");
+    let reply = harness.log_in(UserId::random(), CHIDI, "all").await.json();
+    assert_eq!(reply["missing_permissions"], json!(["business_management"]));
+    assert!(reply["incomplete"][0].as_str().unwrap().contains("portfolios were not listed"), "{reply}");
     harness.finish().await;
 }
 
@@ -401,7 +401,7 @@ async fn subscriptions_that_meta_drops_come_back() {
     harness.world().drop_app_subscription();
     until("the app is subscribed again", async || harness.world().look(|s| s.app.subscription.is_some())).await;
     until("it was counted", async || healed().await == before + 2.0).await;
-    // Changes are told again.
+    // Changes are announced again.
     harness.world().edit_page(&page, "name", "Told again".into()).unwrap();
     harness.until_true(user, &[page]).await;
     harness.finish().await;
@@ -438,7 +438,7 @@ async fn subscriptions_that_were_dropped_while_the_daemon_was_away_come_back() {
     harness.finish().await;
 }
 
-/// What a throttle is told by, which budget is spent, and whether other pages and other people go on.
+/// The signs of a throttle, which budget is spent, and whether other pages and other people go on.
 const THROTTLES: &[(Fault, &str, bool, bool)] = &[
     (Fault::ThrottleApp, "app", false, false),
     (Fault::ThrottleUser, "person", false, true),
@@ -459,11 +459,14 @@ async fn a_limit_stops_whom_it_concerns_and_nobody_else() {
         let (page, other, shared) = (harness.nth(0), harness.nth(1), harness.nth(2));
         harness.world().set_fault_for(*fault, Scope { call: Some(Call::ReadPage), ..Scope::page(&page) }.times(1));
         harness.sync(&page).await;
-        let told = eventually("the page is throttled", async || {
-            harness.page(&page).await.filter(|told| told["health"] == "throttled")
+        let reply = eventually("the page is throttled", async || {
+            harness.page(&page).await.filter(|reply| reply["health"] == "throttled")
         })
         .await;
-        assert!(told["until"].is_string() && told["remedy"].as_str().unwrap().contains("by itself"), "{fault}: {told}");
+        assert!(
+            reply["until"].is_string() && reply["remedy"].as_str().unwrap().contains("by itself"),
+            "{fault}: {reply}"
+        );
         let gate = harness.status().await["graph"]["gate"].clone();
         let blocked = (gate["app_blocked_until"].is_string(), &gate["people_blocked"], &gate["pages_blocked"]);
         let wanted = match *budget {
@@ -491,9 +494,9 @@ async fn a_limit_stops_whom_it_concerns_and_nobody_else() {
                 harness.until_true(user, std::slice::from_ref(page)).await;
             } else {
                 until("it is throttled too", async || {
-                    let (_, told) = harness.admin(http::Method::GET, "/v1/pages", "").await;
-                    let own = |told: &&Value| told["page_id"] == page.as_str() && told["user"] == user.to_string();
-                    told["pages"].as_array().unwrap().iter().find(own).unwrap()["health"] == "throttled"
+                    let (_, reply) = harness.admin(http::Method::GET, "/v1/pages", "").await;
+                    let own = |reply: &&Value| reply["page_id"] == page.as_str() && reply["user"] == user.to_string();
+                    reply["pages"].as_array().unwrap().iter().find(own).unwrap()["health"] == "throttled"
                 })
                 .await;
                 assert_eq!(harness.world().graph_reads(page), reads, "{fault}: {page} was called");
@@ -551,10 +554,10 @@ fn every_error_of_the_console_has_its_story() {
         other => panic!("{other} is no limit"),
     });
     let parks = PARKS.iter().map(|(error, ..)| *error);
-    let told: BTreeSet<(u32, u32)> =
+    let reply: BTreeSet<(u32, u32)> =
         parks.chain(PASSES.iter().copied()).chain(PAGE_LIMITS.iter().copied()).chain(limits).collect();
     for row in ERROR_ROWS {
-        assert!(told.contains(&(row.code, row.subcode)), "no story drives a daemon into {}/{}", row.code, row.subcode);
+        assert!(reply.contains(&(row.code, row.subcode)), "no story drives a daemon into {}/{}", row.code, row.subcode);
     }
 }
 

@@ -15,8 +15,8 @@ fn document(output: &Output) -> Value {
 }
 
 /// The numbers of the lines that changed nothing, and a reason that all of them share a part of.
-fn left(told: &Value, reason: &str) -> Vec<u64> {
-    let left = told["left"].as_array().unwrap();
+fn left(reply: &Value, reason: &str) -> Vec<u64> {
+    let left = reply["left"].as_array().unwrap();
     left.iter().for_each(|line| assert!(line["reason"].as_str().unwrap().contains(reason), "{line}"));
     left.iter().map(|line| line["line"].as_u64().unwrap()).collect()
 }
@@ -32,9 +32,9 @@ fn token(harness: &Harness, page: &str, works: bool) -> String {
 async fn import(harness: &Harness, user: UserId, tokens: &[(String, String)]) -> Value {
     let line = |(page, token): &(String, String)| json!({"user": user, "page_id": page, "access_token": token});
     let lines: Vec<String> = tokens.iter().map(|one| line(one).to_string()).collect();
-    let (status, told) = harness.admin(Method::POST, "/v1/import", &lines.join("\n")).await;
-    assert_eq!(status, 200, "{told}");
-    told
+    let (status, reply) = harness.admin(Method::POST, "/v1/import", &lines.join("\n")).await;
+    assert_eq!(status, 200, "{reply}");
+    reply
 }
 
 async fn all_active(harness: &Harness, links: u64) {
@@ -45,12 +45,12 @@ async fn all_active(harness: &Harness, links: u64) {
 async fn an_older_export_does_not_replace_the_tokens_of_a_newer_login() {
     let harness = Harness::plan().pages(4).start().await;
     let user = harness.linked().await;
-    let path = harness.desk().join("earlier.export");
+    let path = harness.scratch_dir().join("earlier.export");
     let path = path.to_str().unwrap();
     assert!(harness.run(&["export", path]).await.status.success());
     // The same export over the same links is no harm: each has the token that its line brings.
-    let told = document(&harness.run(&["import", path, "--json"]).await);
-    assert_eq!((&told["imported"], &told["left"]), (&4.into(), &json!([])));
+    let reply = document(&harness.run(&["import", path, "--json"]).await);
+    assert_eq!((&reply["imported"], &reply["left"]), (&4.into(), &json!([])));
     harness.complete().await;
     harness.world().change_password(ADA).unwrap();
     assert_eq!(harness.log_in(user, ADA, "all").await.status, 200);
@@ -78,8 +78,8 @@ async fn an_older_export_does_not_replace_the_tokens_of_a_newer_login() {
     harness.complete().await;
     all_active(&harness, 4).await;
     // An operator may insist.
-    let told = document(&harness.run(&["import", path, "--replace", "--json"]).await);
-    assert_eq!((&told["imported"], &told["left"]), (&4.into(), &json!([])));
+    let reply = document(&harness.run(&["import", path, "--replace", "--json"]).await);
+    assert_eq!((&reply["imported"], &reply["left"]), (&4.into(), &json!([])));
     for page in harness.pages() {
         until("the old token is refused", async || harness.health(&page).await == "needs_relink").await;
     }
@@ -100,15 +100,15 @@ async fn a_line_without_a_time_is_tried_before_it_replaces_a_token_that_works() 
     let of = |works: bool| -> Vec<(String, String)> {
         pages.iter().map(|page| (page.clone(), token(&harness, page, works))).collect()
     };
-    let told = import(&harness, user, &of(false)).await;
-    assert_eq!((&told["imported"], left(&told, "Facebook refuses this token")), (&0.into(), vec![1, 2, 3]));
+    let reply = import(&harness, user, &of(false)).await;
+    assert_eq!((&reply["imported"], left(&reply, "Facebook refuses this token")), (&0.into(), vec![1, 2, 3]));
     // Where Facebook does not answer, nothing is replaced either.
     harness.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::ReadPage));
     let mut tokens: Vec<(String, String)> =
         pages.iter().map(|page| (page.clone(), "EAAPunknowntoken0123456789".into())).collect();
     harness.keep_secret("EAAPunknowntoken0123456789");
-    let told = import(&harness, user, &tokens).await;
-    assert_eq!(left(&told, "import the line again while"), [1, 2, 3]);
+    let reply = import(&harness, user, &tokens).await;
+    assert_eq!(left(&reply, "import the line again while"), [1, 2, 3]);
     harness.world().clear_faults();
     all_active(&harness, 6).await;
     // A token that works is taken, line by line.
@@ -129,8 +129,8 @@ async fn a_line_without_a_time_is_tried_before_it_replaces_a_token_that_works() 
     let first = import(&harness, user, &tokens).await;
     tokens[0].1.clone_from(&living[1].1);
     let second = import(&harness, user, &tokens).await;
-    for told in [&first, &second] {
-        assert_eq!((&told["imported"], left(told, "Facebook refuses")), (&1.into(), vec![2, 3]));
+    for reply in [&first, &second] {
+        assert_eq!((&reply["imported"], left(reply, "Facebook refuses")), (&1.into(), vec![2, 3]));
     }
     harness.world().edit_page(&pages[0], "name", "Read with another token".into()).unwrap();
     harness.until_true(user, &pages).await;
@@ -140,7 +140,7 @@ async fn a_line_without_a_time_is_tried_before_it_replaces_a_token_that_works() 
     harness.world().expire_token(ADA, Some(&pages[0])).unwrap();
     harness.sync(&pages[0]).await;
     until("the page waits", async || harness.health(&pages[0]).await == "needs_relink").await;
-    let told = import(&harness, user, &tokens[..1]).await;
-    assert_eq!((&told["imported"], &told["left"]), (&1.into(), &json!([])));
+    let reply = import(&harness, user, &tokens[..1]).await;
+    assert_eq!((&reply["imported"], &reply["left"]), (&1.into(), &json!([])));
     harness.finish().await;
 }

@@ -99,7 +99,7 @@ async fn a_crash_does_not_put_in_force_what_the_daemon_refused() {
     let user = harness.linked().await;
     // Good as such, and refused: the store cannot move in a running process.
     let old = harness.setting("store.path");
-    let elsewhere = harness.desk().join("elsewhere");
+    let elsewhere = harness.scratch_dir().join("elsewhere");
     harness.set("store.path", elsewhere.display().to_string());
     harness.reload("refused").await;
     until("the refusal is noted", async || harness.log().contains("the reload is refused")).await;
@@ -137,7 +137,7 @@ async fn without_the_store_key_a_crash_with_a_broken_file_says_both() {
     let log = harness.log();
     assert!(log.contains("store.key: is missing") && log.contains("the store key cannot be read"), "{log}");
     // With its source elsewhere the key is there, whatever becomes of the file.
-    let key = harness.desk().join("store-key");
+    let key = harness.scratch_dir().join("store-key");
     std::fs::write(&key, harness.setting("store.key").as_str().unwrap()).unwrap();
     let source: toml::Value = toml::Table::from_iter([("file".to_owned(), key.display().to_string().into())]).into();
     harness.set("store.key", source);

@@ -24,13 +24,13 @@ async fn a_login_links_every_page_also_of_portfolios_and_of_later_parts_of_the_l
     let answer = harness.log_in(user, ADA, "all").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     assert!(!answer.text().contains("access_token"));
-    let told = answer.json();
+    let reply = answer.json();
     let all: BTreeSet<String> = harness.pages().into_iter().collect();
-    assert_eq!(told["user_uuid"], user.to_string());
-    assert_eq!(ids(&told["pages"]["data"]), all);
-    assert_eq!(told["pages"]["paging"], json!({}));
-    assert_eq!(told["webhook_test"]["status"], "success");
-    let polled = told["polling_test"].as_array().unwrap();
+    assert_eq!(reply["user_uuid"], user.to_string());
+    assert_eq!(ids(&reply["pages"]["data"]), all);
+    assert_eq!(reply["pages"]["paging"], json!({}));
+    assert_eq!(reply["webhook_test"]["status"], "success");
+    let polled = reply["polling_test"].as_array().unwrap();
     assert_eq!(polled.len(), all.len());
     for page in polled {
         assert!(all.contains(page["page_id"].as_str().unwrap()));
@@ -89,20 +89,20 @@ async fn a_page_without_a_token_is_reported_and_the_others_are_linked() {
     let withheld = harness.nth(1);
     harness.world().change(|s| s.pages.get_mut(&withheld).unwrap().token_withheld = true);
     let user = UserId::random();
-    let told = harness.log_in(user, ADA, "all").await.json();
-    let pages = told["pages"]["data"].as_array().unwrap();
+    let reply = harness.log_in(user, ADA, "all").await.json();
+    let pages = reply["pages"]["data"].as_array().unwrap();
     assert_eq!(pages.len(), 4);
     for page in pages {
         assert_eq!(page["linked"], page["id"] != withheld.as_str(), "{page}");
     }
-    let refused = told["polling_test"].as_array().unwrap().iter().find(|p| p["page_id"] == withheld.as_str()).unwrap();
+    let refused = reply["polling_test"].as_array().unwrap().iter().find(|p| p["page_id"] == withheld.as_str()).unwrap();
     assert_eq!(refused["result"]["status"], "error");
     assert!(refused["result"]["message"].as_str().unwrap().contains("role"));
     assert_eq!(harness.status().await["links"], 3);
     assert!(harness.object(user, &withheld).is_none());
     // A role that is too weak gives no token either.
-    let told = harness.log_in(UserId::random(), CHIDI, "all").await.json();
-    assert_eq!(told["pages"]["data"][0]["linked"], false);
+    let reply = harness.log_in(UserId::random(), CHIDI, "all").await.json();
+    assert_eq!(reply["pages"]["data"][0]["linked"], false);
     assert_eq!(harness.status().await["links"], 3);
     harness.finish().await;
 }
@@ -180,9 +180,9 @@ async fn without_a_session_there_is_no_login_unless_new_users_are_allowed() {
     let mut browser = Browser::default();
     let dialog = harness.to_dialog(&mut browser).await;
     let back = harness.decide(&dialog, BRUNO, "all", "continue").await;
-    let told = harness.browse(&mut browser, &back, "*/*").await.json();
-    let user: UserId = told["user_uuid"].as_str().unwrap().parse().unwrap();
-    let pages: Vec<String> = ids(&told["pages"]["data"]).into_iter().collect();
+    let reply = harness.browse(&mut browser, &back, "*/*").await.json();
+    let user: UserId = reply["user_uuid"].as_str().unwrap().parse().unwrap();
+    let pages: Vec<String> = ids(&reply["pages"]["data"]).into_iter().collect();
     assert_eq!(pages.len(), 3);
     harness.until_true(user, &pages).await;
     harness.finish().await;
@@ -199,8 +199,8 @@ async fn a_login_link_works_once() {
     // The browser that followed it stays known.
     let dialog = harness.to_dialog(&mut browser).await;
     let back = harness.decide(&dialog, ADA, "all", "continue").await;
-    let told = harness.browse(&mut browser, &back, "*/*").await.json();
-    assert_eq!(told["user_uuid"], user.to_string());
+    let reply = harness.browse(&mut browser, &back, "*/*").await.json();
+    assert_eq!(reply["user_uuid"], user.to_string());
     harness.finish().await;
 }
 
@@ -244,8 +244,8 @@ async fn a_new_login_heals_a_parked_page() {
     harness.world().change_password(ADA).unwrap();
     harness.world().edit_page(&page, "name", "Renamed while locked out".into()).unwrap();
     until("the page waits for a person", async || harness.health(&page).await == "needs_relink").await;
-    let told = harness.page(&page).await.unwrap();
-    assert!(told["reason"].as_str().unwrap().contains("password"), "{told}");
+    let reply = harness.page(&page).await.unwrap();
+    assert!(reply["reason"].as_str().unwrap().contains("password"), "{reply}");
     assert_ne!(harness.object(user, &page).unwrap()["data"][0]["name"], "Renamed while locked out");
     // It asks Graph nothing more; the others find out with their next read.
     let reads = harness.world().graph_reads(&page);

@@ -1,4 +1,4 @@
-//! The public door under attack: whatever comes, it is answered rightly or closed, the memory stays within bounds, and
+//! The public listener under attack: whatever comes, it is answered rightly or closed, the memory stays within bounds, and
 //! signed webhooks get through.
 
 use std::time::{Duration, Instant};
@@ -219,7 +219,7 @@ async fn what_is_too_large_is_told_so_even_to_those_who_go_on_sending() {
         let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", waste.len());
         assert_eq!(statuses(&address(&harness), &[chunked.as_bytes(), &waste].concat()).await, [413]);
     }
-    // One who asks first is told before anything is sent.
+    // One who asks first gets an answer before anything is sent.
     let mut stream = connect(&address(&harness)).await;
     let asks = format!("{head}Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n");
     stream.write_all(asks.as_bytes()).await.unwrap();
@@ -339,8 +339,8 @@ async fn a_hundred_thousand_unsigned_requests_leave_no_trace() {
     let refused: usize = crowd.join_all().await.into_iter().sum();
     assert_eq!(refused, 100_000);
     check_growth(&harness, before, 60.0);
-    let told = harness.metric("pagesyncd_webhook_deliveries_total{result=\"bad_signature\"}").await;
-    assert_eq!(told, 100_000.0);
+    let reply = harness.metric("pagesyncd_webhook_deliveries_total{result=\"bad_signature\"}").await;
+    assert_eq!(reply, 100_000.0);
     let log = harness.log().len();
     assert!(log < 1 << 20, "the log has {log} bytes");
     webhooks_get_through(&harness).await;

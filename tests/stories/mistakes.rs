@@ -33,7 +33,7 @@ fn tokens(harness: &Harness) -> Vec<(String, String)> {
 async fn import(harness: &Harness, lines: &[Value], more: &[&str]) -> Output {
     let text: String =
         lines.iter().map(|line| format!("{}\n", line.as_str().map_or(line.to_string(), str::to_owned))).collect();
-    let file = harness.desk().join("links.jsonl");
+    let file = harness.scratch_dir().join("links.jsonl");
     std::fs::write(&file, text).unwrap();
     let arguments: Vec<&str> = ["import", file.to_str().unwrap()].iter().chain(more).copied().collect();
     harness.run(&arguments).await
@@ -111,7 +111,7 @@ async fn a_link_given_twice_counts_once_and_the_later_line_counts() {
 async fn a_list_of_people_with_bad_lines_ends_with_65_and_the_good_ones_are_forgotten() {
     let harness = Harness::plan().pages(2).start().await;
     harness.linked().await;
-    let list = harness.desk().join("people.csv");
+    let list = harness.scratch_dir().join("people.csv");
     for (lines, good) in [("not a number\n990000000000000001\n", 1), ("not a number\n", 0)] {
         std::fs::write(&list, lines).unwrap();
         for more in [&["--json"][..], &["--json", "--dry-run"]] {

@@ -1,4 +1,4 @@
-//! Events: what the platform's own program is told, in which order, and what becomes of it while that program is away.
+//! Events: what the notifications of the platform's own program: their order, and their fate while that program is away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,8 +56,8 @@ async fn until_none_waits(harness: &Harness) {
     until("no event waits", async || waiting(harness).await == 0).await;
 }
 
-/// A harness whose pages are linked and all of it told; what was told is forgotten by number.
-async fn told(harness: &Harness) -> UserId {
+/// A harness whose pages are linked and whose events are all delivered; the receiver forgets them.
+async fn delivered(harness: &Harness) -> UserId {
     let user = harness.linked().await;
     until_none_waits(harness).await;
     user
@@ -71,7 +71,7 @@ async fn rename(harness: &Harness, user: UserId, page: &str, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_is_told_linked_then_updated_with_all_its_fields() {
     let harness = Harness::plan().trace().start().await;
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     for page in harness.pages() {
         let events = about(&harness, &page);
         assert_eq!(words(&events), ["page.linked", UPDATED]);
@@ -94,18 +94,18 @@ async fn a_page_is_told_linked_then_updated_with_all_its_fields() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_facebook_tells_is_told_on_with_the_field_that_changed() {
     let mut harness = Harness::plan().pages(2).start().await;
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     let (page, other) = (harness.nth(0), harness.nth(1));
     rename(&harness, user, &page, "Only the name").await;
-    until("it is told", async || about(&harness, &page).len() == 3).await;
+    until("its event is delivered", async || about(&harness, &page).len() == 3).await;
     assert_eq!(changed(&about(&harness, &page)[2]), set(["name"]));
     // What goes counts as changed, and what rotates does not.
     harness.world().edit_page(&page, "phone", Value::Null).unwrap();
     harness.world().edit_page(&page, "website", "https://new.example/".into()).unwrap();
     harness.world().edit_page(&page, "picture", "another".into()).unwrap();
-    until("both are told", async || {
-        let told = about(&harness, &page).iter().skip(3).flat_map(changed).collect::<BTreeSet<_>>();
-        told == set(["phone", "website"])
+    until("both are reported", async || {
+        let reply = about(&harness, &page).iter().skip(3).flat_map(changed).collect::<BTreeSet<_>>();
+        reply == set(["phone", "website"])
     })
     .await;
     // An object that was altered is repaired, and nothing changed by that.
@@ -115,7 +115,7 @@ async fn a_change_that_facebook_tells_is_told_on_with_the_field_that_changed() {
     harness.reload("applied").await;
     until("it is repaired", async || harness.puts(user, &page) > puts).await;
     rename(&harness, user, &page, "After the repair").await;
-    until("the next change is told", async || about(&harness, &page).len() == count + 1).await;
+    until("the next change is reported", async || about(&harness, &page).len() == count + 1).await;
     assert_eq!(changed(about(&harness, &page).last().unwrap()), set(["name"]));
     assert_eq!(about(&harness, &other).len(), 2);
     harness.finish().await;
@@ -131,7 +131,7 @@ async fn nudge(harness: &mut Harness) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_over_a_crash_while_the_receiver_is_down() {
     let mut harness = Harness::plan().start().await;
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     let pages = harness.pages();
     harness.world().set_fault(Fault::EventsError, true);
     for page in &pages[..4] {
@@ -143,7 +143,8 @@ async fn nothing_is_lost_over_a_crash_while_the_receiver_is_down() {
     let tried: BTreeSet<String> =
         harness.world().event_attempts().iter().filter(|n| !n.taken).map(|n| n.id.clone()).collect();
     harness.crash().await;
-    assert_eq!(waiting(&harness).await, 5);
+    // An object whose completion was not durable yet is written again, and its event comes with that.
+    until("all of it waits again", async || waiting(&harness).await == 5).await;
     assert_eq!(harness.status().await["notify"]["on"], true);
     // Behind what waited comes more.
     assert_eq!(harness.admin(Method::DELETE, &format!("/v1/pages/{}", pages[0]), "").await.0, 200);
@@ -168,7 +169,7 @@ async fn nothing_is_lost_over_a_crash_while_the_receiver_is_down() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_hangs_holds_up_no_object_no_stop_and_no_readiness() {
     let harness = Harness::plan().start().await;
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     let pages = harness.pages();
     harness.world().set_fault(Fault::EventsHang, true);
     for round in 0..3 {
@@ -186,8 +187,8 @@ async fn a_receiver_that_hangs_holds_up_no_object_no_stop_and_no_readiness() {
     harness.world().clear_faults();
     until_none_waits(&harness).await;
     for page in &pages {
-        let told: BTreeSet<String> = about(&harness, page)[2..].iter().flat_map(changed).collect();
-        assert_eq!(told, set(["description"]));
+        let reply: BTreeSet<String> = about(&harness, page)[2..].iter().flat_map(changed).collect();
+        assert_eq!(reply, set(["description"]));
     }
     harness.finish().await;
 }
@@ -196,7 +197,7 @@ async fn a_receiver_that_hangs_holds_up_no_object_no_stop_and_no_readiness() {
 async fn a_hundred_changes_that_nobody_takes_become_a_few_with_all_their_fields() {
     let plan = Harness::plan().pages(1).daemon(|setup| setup.debounce = std::time::Duration::from_millis(1));
     let mut harness = plan.set("sync.burst", 1000).start().await;
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     let page = harness.nth(0);
     harness.world().set_fault(Fault::EventsError, true);
     let fields = ["category", "description", "name", "phone", "website"];
@@ -225,12 +226,12 @@ async fn a_hundred_changes_that_nobody_takes_become_a_few_with_all_their_fields(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_needs_its_person_is_told_with_the_reason_and_told_healed() {
     let harness = Harness::plan().pages(3).start().await;
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     let page = harness.nth(1);
     let scope = Scope { call: Some(Call::ReadPage), ..Scope::page(&page) };
     harness.world().set_fault_for(Fault::Code { code: 190, subcode: 460 }, scope);
     harness.sync(&page).await;
-    until("it is told", async || about(&harness, &page).len() == 3).await;
+    until("its event is delivered", async || about(&harness, &page).len() == 3).await;
     let event = about(&harness, &page).remove(2);
     assert_eq!(event.word(), "page.needs_relink");
     let shown = harness.page(&page).await.unwrap();
@@ -240,17 +241,17 @@ async fn a_page_that_needs_its_person_is_told_with_the_reason_and_told_healed() 
     assert!(data(&event)["reason"].as_str().unwrap().contains("password"));
     harness.world().clear_faults();
     assert_eq!(harness.log_in(user, ADA, "all").await.status, 200);
-    until("it is told healed", async || about(&harness, &page).len() == 4).await;
+    until("its healing is delivered", async || about(&harness, &page).len() == 4).await;
     let healed = about(&harness, &page).remove(3);
     assert_eq!((healed.word(), &data(&healed)["anew"]), ("page.linked", &json!(true)));
     // A page that was well is linked anew as well, and its object did not change.
     until_none_waits(&harness).await;
     harness.complete().await;
     assert_eq!(words(&about(&harness, &harness.nth(0))), ["page.linked", UPDATED, "page.linked"]);
-    // Who removes the app has every page told of.
+    // A person who removes the app causes an event for each page.
     harness.world().remove_app(ADA).unwrap();
     assert_eq!(harness.world().send_deauthorize(ADA).await.unwrap(), 200);
-    until("all are told", async || {
+    until("all events are delivered", async || {
         harness
             .pages()
             .iter()
@@ -263,17 +264,17 @@ async fn a_page_that_needs_its_person_is_told_with_the_reason_and_told_healed() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_unlinked_is_told_and_what_is_linked_again_begins_anew() {
     let harness = Harness::plan().pages(2).start().await;
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     for (page, keep) in harness.pages().iter().zip([true, false]) {
         assert_eq!(harness.admin(Method::DELETE, &format!("/v1/pages/{page}?keep_object={keep}"), "").await.0, 200);
-        until("it is told", async || about(&harness, page).len() == 3).await;
+        until("its event is delivered", async || about(&harness, page).len() == 3).await;
         let event = about(&harness, page).remove(2);
         assert_eq!((event.word(), &data(&event)["object_kept"]), ("page.unlinked", &json!(keep)));
     }
     harness.complete().await;
     assert_eq!(harness.log_in(user, ADA, "all").await.status, 200);
     for page in harness.pages() {
-        until("its new life is told", async || about(&harness, &page).len() == 5).await;
+        until("the events of the new link are delivered", async || about(&harness, &page).len() == 5).await;
         let events = about(&harness, &page);
         assert_eq!(words(&events[3..]), ["page.linked", UPDATED]);
         assert_eq!(data(&events[3])["anew"], false);
@@ -286,7 +287,7 @@ async fn what_is_unlinked_is_told_and_what_is_linked_again_begins_anew() {
 async fn a_deletion_is_told_when_spaces_has_deleted_the_last_object() {
     // A delete that got no answer is made once more when it must be through, and that belongs to the deletion.
     let harness = Harness::plan().set("spaces.request_timeout", "1s").start().await;
-    let ada = told(&harness).await;
+    let ada = delivered(&harness).await;
     let bruno = UserId::random();
     assert_eq!(harness.log_in(bruno, BRUNO, "all").await.status, 200);
     harness.until_true(bruno, &harness.pages()[..3]).await;
@@ -298,9 +299,9 @@ async fn a_deletion_is_told_when_spaces_has_deleted_the_last_object() {
         taken
     };
     harness.world().set_fault(Fault::SpacesRefused, true);
-    let (_, told) = harness.world().send_data_deletion(ADA).await.unwrap();
-    // Everything that is so by now is told: the links are gone, and the deletion is not done.
-    until("the ends are told", async || {
+    let (_, reply) = harness.world().send_data_deletion(ADA).await.unwrap();
+    // Everything up to now is delivered: the links are gone, and the deletion is not done.
+    until("the ends are delivered", async || {
         waiting(&harness).await == 0
             && harness.pages().iter().all(|page| {
                 about(&harness, page)
@@ -315,10 +316,10 @@ async fn a_deletion_is_told_when_spaces_has_deleted_the_last_object() {
     until_none_waits(&harness).await;
     assert_eq!(deletions().len(), 0);
     harness.world().set_fault(Fault::SpacesRefused, false);
-    until("the deletion is told", async || !deletions().is_empty()).await;
+    until("the end of the deletion is delivered", async || !deletions().is_empty()).await;
     assert!(!harness.server.objects.list().iter().any(|key| key.contains(&ada.to_string())));
     let event = deletions().remove(0);
-    assert_eq!(data(&event)["confirmation_code"], told["confirmation_code"]);
+    assert_eq!(data(&event)["confirmation_code"], reply["confirmation_code"]);
     let went: BTreeSet<String> = data(&event)["pages"]
         .as_array()
         .unwrap()
@@ -328,10 +329,10 @@ async fn a_deletion_is_told_when_spaces_has_deleted_the_last_object() {
     assert_eq!(went, harness.pages().iter().map(|page| object_key(ada, page)).collect());
     assert!(!String::from_utf8(event.bytes.to_vec()).unwrap().contains(ADA));
     // Of whom nothing is known, nothing is left to delete.
-    let (_, told) = harness.world().send_data_deletion(ADA).await.unwrap();
-    until("that is told at once", async || deletions().len() == 2).await;
+    let (_, reply) = harness.world().send_data_deletion(ADA).await.unwrap();
+    until("that is delivered at once", async || deletions().len() == 2).await;
     let second = deletions().remove(1);
-    assert_eq!(*data(&second), json!({"confirmation_code": told["confirmation_code"], "pages": []}));
+    assert_eq!(*data(&second), json!({"confirmation_code": reply["confirmation_code"], "pages": []}));
     harness.complete().await;
     assert!(harness.is_true(bruno, &harness.nth(0)));
     harness.finish().await;
@@ -340,21 +341,21 @@ async fn a_deletion_is_told_when_spaces_has_deleted_the_last_object() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_secret_is_rotated_without_a_gap() {
     let mut harness = Harness::plan().pages(1).trace().start().await;
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     let page = harness.nth(0);
     let (old, new) = (harness.server.notify_secret.clone(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDC2FVsBQI");
     harness.set("notify.secret", new);
     harness.set("notify.previous_secret", old.as_str());
     harness.reload("applied").await;
     rename(&harness, user, &page, "Under two secrets").await;
-    until("it is told", async || about(&harness, &page).len() == 3).await;
+    until("its event is delivered", async || about(&harness, &page).len() == 3).await;
     let event = about(&harness, &page).remove(2);
     assert_eq!((verify(&harness, &event, &old), verify(&harness, &event, new)), (true, true));
     harness.world().set_notify_secrets([new.to_owned()]);
     harness.set("notify.previous_secret", "");
     harness.reload("applied").await;
     rename(&harness, user, &page, "Under the new one").await;
-    until("it is told", async || about(&harness, &page).len() == 4).await;
+    until("its event is delivered", async || about(&harness, &page).len() == 4).await;
     let event = about(&harness, &page).remove(3);
     assert_eq!((verify(&harness, &event, &old), verify(&harness, &event, new)), (false, true));
     harness.finish().await;
@@ -363,7 +364,7 @@ async fn the_secret_is_rotated_without_a_gap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_wrong_answer_is_tried_again_with_the_same_id() {
     let mut harness = Harness::plan().pages(1).start().await;
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     let page = harness.nth(0);
     let cases = [
         (Fault::EventsError, "answers 500"),
@@ -409,7 +410,7 @@ async fn every_wrong_answer_is_tried_again_with_the_same_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn switched_off_they_are_dropped_loudly_and_the_first_one_after_is_true() {
     let mut harness = Harness::plan().pages(2).start().await;
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     let page = harness.nth(0);
     harness.world().set_fault(Fault::EventsRefused, true);
     rename(&harness, user, &page, "Nobody hears it").await;
@@ -420,7 +421,7 @@ async fn switched_off_they_are_dropped_loudly_and_the_first_one_after_is_true() 
     until("that is said", async || harness.log().contains("dropped the events that waited: 1")).await;
     harness.world().clear_faults();
     // Nothing is decided meanwhile, and what Spaces holds is known all the same.
-    rename(&harness, user, &page, "Nobody is told").await;
+    rename(&harness, user, &page, "Without an event").await;
     harness.complete().await;
     assert_eq!((waiting(&harness).await, harness.status().await["notify"]["on"].clone()), (0, json!(false)));
     let text = String::from_utf8(harness.run(&["status"]).await.stdout).unwrap();
@@ -429,10 +430,10 @@ async fn switched_off_they_are_dropped_loudly_and_the_first_one_after_is_true() 
     harness.set("notify.url", url);
     harness.reload("applied").await;
     harness.world().edit_page(&page, "description", "Told again".into()).unwrap();
-    until("it is told", async || about(&harness, &page).len() == 3).await;
+    until("its event is delivered", async || about(&harness, &page).len() == 3).await;
     assert_eq!(changed(&about(&harness, &page)[2]), set(["description"]));
     let text = String::from_utf8(harness.run(&["status"]).await.stdout).unwrap();
-    assert!(text.contains("events  ok; 0 waiting"), "{text}");
+    assert!(text.contains("events   ok; 0 waiting"), "{text}");
     harness.finish().await;
 }
 
@@ -440,14 +441,14 @@ async fn switched_off_they_are_dropped_loudly_and_the_first_one_after_is_true() 
 async fn a_database_that_is_gone_has_every_object_told_with_all_its_fields() {
     let mut harness = Harness::plan().pages(3).start().await;
     ["]: is damaged (", "]: is restored from the backup log"].iter().for_each(|text| harness.expect_errors(text));
-    told(&harness).await;
+    delivered(&harness).await;
     assert_eq!(harness.daemon.stop().await, Some(0));
     std::fs::remove_dir_all(harness.setup.store_path.join("sled")).unwrap();
     harness.daemon.start().await.unwrap();
     let all: BTreeMap<String, BTreeSet<String>> =
         harness.pages().into_iter().map(|page| (page.clone(), changed(&about(&harness, &page)[1]))).collect();
     for (page, fields) in &all {
-        until("it is told anew", async || about(&harness, page).len() == 3).await;
+        until("it is delivered anew", async || about(&harness, page).len() == 3).await;
         let event = about(&harness, page).remove(2);
         assert_eq!((event.word(), &changed(&event)), (UPDATED, fields));
     }
@@ -458,7 +459,7 @@ async fn a_database_that_is_gone_has_every_object_told_with_all_its_fields() {
 async fn a_notifier_that_panics_in_the_midst_of_sending_loses_nothing() {
     let mut harness = Harness::plan().drills().start().await;
     harness.expect_panics("drill:");
-    let user = told(&harness).await;
+    let user = delivered(&harness).await;
     let pages = harness.pages();
     harness.world().set_fault(Fault::EventsHang, true);
     for page in &pages {

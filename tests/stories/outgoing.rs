@@ -114,7 +114,7 @@ async fn proxies_of_the_environment_are_not_used() {
     let user = harness.linked().await;
     let pages = harness.pages();
     harness.until_true(user, &pages).await;
-    until("the receiver was told", async || harness.world().events_taken().len() >= pages.len()).await;
+    until("the receiver was notified", async || harness.world().events_taken().len() >= pages.len()).await;
     assert_eq!(asked.load(Ordering::SeqCst), 0, "the proxy was asked");
     harness.finish().await;
 }
@@ -185,7 +185,7 @@ async fn a_private_authority_is_named_by_the_refusal_and_trusted_once_it_is_conf
     assert!(harness.metric(refused).await > 0.0, "{}", harness.metrics().await);
 
     // A file that is of no use is refused by its key, and nothing changes.
-    let file = harness.desk().join("ca.pem");
+    let file = harness.scratch_dir().join("ca.pem");
     std::fs::write(&file, "no certificate\n").unwrap();
     harness.set("spaces.ca_file", file.to_str().unwrap());
     harness.set("notify.ca_file", file.to_str().unwrap());
@@ -198,7 +198,7 @@ async fn a_private_authority_is_named_by_the_refusal_and_trusted_once_it_is_conf
     std::fs::write(&file, authority.pem()).unwrap();
     harness.reload("applied").await;
     harness.until_true(user, &harness.pages()).await;
-    until("the receiver was told", async || harness.world().events_taken().len() >= harness.pages().len()).await;
+    until("the receiver was notified", async || harness.world().events_taken().len() >= harness.pages().len()).await;
     assert_eq!(harness.get("/readyz").await.status, 200);
     assert_eq!(harness.run(&["check", "--online"]).await.status.code(), Some(0));
     harness.finish().await;

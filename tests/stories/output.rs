@@ -51,9 +51,9 @@ async fn a_closed_pipe_ends_a_verb_quietly_and_a_full_device_is_an_error() {
     let user = UserId::random();
     // A file for everybody is worth a warning of `check`.
     std::fs::set_permissions(&harness.config, Permissions::from_mode(0o600)).unwrap();
-    let people = harness.desk().join("people.csv");
+    let people = harness.scratch_dir().join("people.csv");
     std::fs::write(&people, "990000000000000001\n").unwrap();
-    let nothing = harness.desk().join("nothing.jsonl");
+    let nothing = harness.scratch_dir().join("nothing.jsonl");
     std::fs::write(&nothing, "\n").unwrap();
     let mut verbs: Vec<Vec<String>> = ["status", "status --json", "pages", "pages --json", "check", "check --json"]
         .into_iter()
@@ -106,7 +106,7 @@ async fn a_closed_pipe_ends_a_verb_quietly_and_a_full_device_is_an_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_or_closed_standard_error_changes_no_exit_code() {
     let mut harness = Harness::plan().pages(2).build().await;
-    let bad = harness.desk().join("bad.jsonl");
+    let bad = harness.scratch_dir().join("bad.jsonl");
     std::fs::write(&bad, "nonsense\n").unwrap();
     let import = words(&format!("import {}", bad.display()));
     for sink in [Sink::Closed, Sink::Full] {
@@ -130,7 +130,7 @@ async fn a_full_or_closed_standard_error_changes_no_exit_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_whose_reader_is_gone_goes_on_and_one_on_a_full_device_ends() {
     let harness = Harness::plan().pages(2).build().await;
-    let dir = harness.desk().join("box");
+    let dir = harness.scratch_dir().join("box");
     let (http, console) = (free_port(), free_port());
     let arguments =
         words(&format!("sandbox --dir {} --http 127.0.0.1:{http} --console 127.0.0.1:{console}", dir.display()));

@@ -71,9 +71,9 @@ async fn a_login_under_way_does_not_bring_back_a_person_who_is_gone() {
     let user = harness.linked().await;
     let forgotten = std::cell::OnceCell::new();
     let asked_to_be_forgotten = async {
-        let (status, told) = harness.world().send_data_deletion(ADA).await.unwrap();
+        let (status, reply) = harness.world().send_data_deletion(ADA).await.unwrap();
         assert_eq!(status, 200);
-        forgotten.set(told["url"].as_str().unwrap().strip_prefix(&harness.base).unwrap().to_owned()).unwrap();
+        forgotten.set(reply["url"].as_str().unwrap().strip_prefix(&harness.base).unwrap().to_owned()).unwrap();
     };
     let answer = login_with(&harness, user, asked_to_be_forgotten).await;
     assert_eq!((answer.status, answer.code().as_str()), (409, "ended_meanwhile"));
@@ -111,12 +111,12 @@ async fn a_login_under_way_does_not_make_a_link_that_was_unlinked_meanwhile() {
     let user = harness.linked().await;
     let pages = harness.pages();
     let unlinked = async { assert!(harness.run(&["unlink", &pages[0]]).await.status.success()) };
-    let told = login_with(&harness, user, unlinked).await.json();
-    let page = told["pages"]["data"].as_array().unwrap().iter().find(|page| page["id"] == pages[0].as_str()).unwrap();
+    let reply = login_with(&harness, user, unlinked).await.json();
+    let page = reply["pages"]["data"].as_array().unwrap().iter().find(|page| page["id"] == pages[0].as_str()).unwrap();
     assert_eq!(page["linked"], false);
     assert!(page["reason"].as_str().unwrap().contains("unlinked while this login was under way"), "{page}");
-    assert_eq!(told["changes"]["kept"].as_array().unwrap().len(), 5);
-    assert_eq!(told["changes"]["lost"], json!([]));
+    assert_eq!(reply["changes"]["kept"].as_array().unwrap().len(), 5);
+    assert_eq!(reply["changes"]["lost"], json!([]));
     assert_eq!(harness.health(&pages[0]).await, "not linked");
     harness.until_true(user, &pages[1..]).await;
     until("its object is gone", async || harness.object(user, &pages[0]).is_none()).await;

@@ -154,8 +154,8 @@ async fn the_last_link_of_a_person_takes_the_app_out_of_their_account_if_that_is
     let (one, two) = (harness.nth(0), harness.nth(1));
     // Bruno's token took the place of Ada's, so the links are his.
     let bruno = json!([{"facebook_user_id": BRUNO, "outcome": "still_linked", "links": 1}]);
-    let (status, told) = harness.admin(Method::DELETE, &format!("/v1/pages/{one}?revoke=true"), "").await;
-    assert_eq!((status, &told["revoke"]), (200, &bruno));
+    let (status, reply) = harness.admin(Method::DELETE, &format!("/v1/pages/{one}?revoke=true"), "").await;
+    assert_eq!((status, &reply["revoke"]), (200, &bruno));
     harness.world().set_fault_for(Fault::GraphUnavailable, Scope::call(Call::Revoke));
     let output = harness.run(&["unlink", &two, "--revoke"]).await;
     assert!(out(&output).contains("is being taken out"), "{}", out(&output));
@@ -197,7 +197,7 @@ async fn a_permission_that_is_taken_back_shows_long_before_the_next_poll() {
     let harness = plan().start().await;
     let user = harness.linked().await;
     assert_eq!(harness.log_in(UserId::random(), BRUNO, "all").await.status, 200);
-    until("the app is told of permissions", async || {
+    until("the app is notified of permissions", async || {
         harness
             .world()
             .look(|s| s.app.permissions.as_ref().is_some_and(|app| app.fields.contains("pages_read_engagement")))
@@ -227,7 +227,7 @@ async fn a_page_that_is_unticked_is_found_out_at_once() {
     let harness = plan().start().await;
     harness.linked().await;
     let pages = harness.pages();
-    until("the app is told of permissions", async || harness.world().look(|s| s.app.permissions.is_some())).await;
+    until("the app is notified of permissions", async || harness.world().look(|s| s.app.permissions.is_some())).await;
     looked_at(&harness).await;
     harness.world().untick(&pages[3]).unwrap();
     until("the page waits for her", async || harness.health(&pages[3]).await == "needs_relink").await;
@@ -290,7 +290,7 @@ async fn a_list_of_people_is_forgotten_by_a_running_daemon_and_by_a_stopped_one(
     assert_eq!(harness.log_in(bruno, BRUNO, "all").await.status, 200);
     harness.until_true(bruno, &harness.pages()[..3]).await;
     harness.complete().await;
-    let file = harness.desk().join("people.csv");
+    let file = harness.scratch_dir().join("people.csv");
     let path = file.to_str().unwrap().to_owned();
     let document = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).unwrap();
     std::fs::write(
@@ -330,10 +330,10 @@ async fn a_list_of_people_is_forgotten_by_a_running_daemon_and_by_a_stopped_one(
     harness.daemon.start().await.unwrap();
     until("his objects are gone", async || of(bruno) == 0).await;
     assert_eq!(harness.status().await["links"], 0);
-    until("what a list did while nobody ran is told", async || {
-        let told = harness.world().events_taken();
+    until("what a list did while no daemon ran is reported", async || {
+        let reply = harness.world().events_taken();
         let of_him = |event: &&Received| event.body["data"]["user"] == bruno.to_string();
-        told.iter().filter(of_him).filter(|event| event.word() == "page.unlinked").count() == 3
+        reply.iter().filter(of_him).filter(|event| event.word() == "page.unlinked").count() == 3
     })
     .await;
 

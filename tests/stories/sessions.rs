@@ -172,9 +172,9 @@ async fn a_login_link_for_another_user_asks_first() {
     }
     let program = jar.get(&harness, &link, "*/*").await;
     assert_eq!((program.status, program.code().as_str()), (409, "other_user"));
-    let told = program.json();
-    assert_eq!(told["known_user"], json!({"user": ada, "label": "Ada's <Bakery>"}));
-    assert_eq!(told["link_user"], json!({"user": bruno, "label": "Bruno & Sons"}));
+    let reply = program.json();
+    assert_eq!(reply["known_user"], json!({"user": ada, "label": "Ada's <Bakery>"}));
+    assert_eq!(reply["link_user"], json!({"user": bruno, "label": "Bruno & Sons"}));
     assert!(!program.headers.contains_key("set-cookie"));
     // A form elsewhere brings no cookie, or another browser's, or a confirmation of its own login.
     let action = attribute(&page, "<form method=\"post\" action=\"");
@@ -201,8 +201,8 @@ async fn a_login_link_for_another_user_asks_first() {
     let dialog = answer.header("location").to_owned();
     let mut once_more = Jar::with_session(&id);
     refused(&once_more.post(&harness, &path, &form, "*/*").await, "bad_login_link");
-    let told = jar.finish(&harness, &dialog, "all", "*/*").await.json();
-    assert_eq!((&told["user_uuid"], &told["user_label"]), (&json!(bruno), &json!("Bruno & Sons")));
+    let reply = jar.finish(&harness, &dialog, "all", "*/*").await.json();
+    assert_eq!((&reply["user_uuid"], &reply["user_label"]), (&json!(bruno), &json!("Bruno & Sons")));
     harness.until_true(bruno, &harness.pages()).await;
     assert_eq!(harness.status().await["links"], 6);
     assert!(!harness.log().contains("Bruno & Sons"), "a label is in the log");
@@ -270,8 +270,8 @@ async fn a_label_is_plain_text_without_line_breaks() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(64) && said.contains(why), "{said}");
         let wish = json!({"user": user, "label": label}).to_string();
-        let (status, told) = harness.admin(Method::POST, "/v1/sessions", &wish).await;
-        assert!(status == 400 && told["error"]["message"].as_str().unwrap().contains(why), "{told}");
+        let (status, reply) = harness.admin(Method::POST, "/v1/sessions", &wish).await;
+        assert!(status == 400 && reply["error"]["message"].as_str().unwrap().contains(why), "{reply}");
     }
     let output = harness.run(&["session", "--user", &user, "--label", "Fern & Sons", "--json"]).await;
     let minted: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -51,7 +51,7 @@ async fn a_request_under_way_gets_its_answer_and_is_kept() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
         assert_eq!(harness.daemon.wait().await, Some(0));
         harness.daemon.start().await.unwrap();
-        until("what was told is written", async || harness.is_true(user, &page)).await;
+        until("the announced change is written", async || harness.is_true(user, &page)).await;
         harness.finish().await;
     }
 }
@@ -173,7 +173,7 @@ fn dumping(script: &str, arguments: &[&std::ffi::OsStr], dir: &std::path::Path) 
 async fn an_abort_leaves_no_core_file_with_keys_in_it() {
     use std::os::unix::process::ExitStatusExt;
     let harness = Harness::plan().build().await;
-    let dir = harness.desk();
+    let dir = harness.scratch_dir();
     let control = dumping("kill -ABRT $$", &[], &dir).status().await.unwrap();
     assert_eq!(control.signal(), Some(signal_hook::consts::SIGABRT));
     if !control.core_dumped() {

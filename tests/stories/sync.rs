@@ -1,4 +1,4 @@
-//! Objects follow their pages: told by webhooks, found by polls, in spite of what Graph and Spaces do meanwhile.
+//! Objects follow their pages: announced by webhooks, found by polls, in spite of what Graph and Spaces do meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,11 +26,11 @@ async fn an_edit_on_facebook_is_followed_by_the_object() {
     }
     assert_eq!(harness.object(user, &page).unwrap()["source"], "webhook");
     harness.complete().await;
-    let told = harness.page(&page).await.unwrap();
-    assert_eq!((&told["name"], &told["health"]), (&"Café Größe 😀 </script>".into(), &"active".into()));
-    assert_eq!(told["owed"], false);
+    let reply = harness.page(&page).await.unwrap();
+    assert_eq!((&reply["name"], &reply["health"]), (&"Café Größe 😀 </script>".into(), &"active".into()));
+    assert_eq!(reply["owed"], false);
     for moment in ["object_changed_at", "last_read_at", "next_poll_at"] {
-        assert!(told[moment].as_str().unwrap().ends_with('Z'), "{told}");
+        assert!(reply[moment].as_str().unwrap().ends_with('Z'), "{reply}");
     }
     harness.finish().await;
 }
@@ -236,9 +236,9 @@ async fn a_throttled_page_waits_as_long_as_it_is_told_and_its_neighbours_do_not(
     harness.world().set_fault_for(Fault::ThrottleBusiness, Scope::page(page.as_str()));
     harness.world().edit_page(&page, "name", "Held back".into()).unwrap();
     until("the page is held", async || harness.health(&page).await == "throttled").await;
-    let (reads, told) = (harness.world().graph_reads(&page), harness.page(&page).await.unwrap());
-    assert!(told["reason"].is_string() && told["owed"] == true, "{told}");
-    // However often it is told, it does not ask; its neighbour does.
+    let (reads, reply) = (harness.world().graph_reads(&page), harness.page(&page).await.unwrap());
+    assert!(reply["reason"].is_string() && reply["owed"] == true, "{reply}");
+    // However often it is notified, it does not ask; its neighbour does.
     for _ in 0..20 {
         assert_eq!(harness.deliver(delivery(&[&page])).await.status, 200);
     }
@@ -248,7 +248,7 @@ async fn a_throttled_page_waits_as_long_as_it_is_told_and_its_neighbours_do_not(
         until("the neighbour is written", async || harness.is_true(user, &neighbour)).await;
     }
     assert_eq!(harness.world().graph_reads(&page), reads);
-    // What it owes is owed across a restart, which is also the end of what it was told.
+    // What it owes is owed across a restart, which is also the end of what it was reply.
     harness.world().clear_faults();
     harness.restart().await;
     until("the page catches up", async || harness.is_true(user, &page)).await;
@@ -391,8 +391,8 @@ async fn every_loss_of_a_token_has_its_own_word_and_is_not_tried_again() {
     let words = ["lost_role", "needs_relink", "needs_relink", "page_gone"];
     for (page, word) in pages.iter().zip(words) {
         until(&format!("{page} is {word}"), async || harness.health(page).await == word).await;
-        let told = harness.page(page).await.unwrap();
-        assert!(told["reason"].is_string() && told["next_poll_at"].is_null(), "{told}");
+        let reply = harness.page(page).await.unwrap();
+        assert!(reply["reason"].is_string() && reply["next_poll_at"].is_null(), "{reply}");
     }
     harness.world().change_password(ada).unwrap();
     harness.sync(&pages[4]).await;
@@ -436,7 +436,7 @@ async fn sync_all(harness: &Harness) {
 async fn a_link_that_was_imported_is_read_once_and_written_once() {
     let harness = Harness::plan().pages(24).start().await;
     let user = harness.linked().await;
-    let exported = harness.desk().join("links.export");
+    let exported = harness.scratch_dir().join("links.export");
     let exported = exported.to_str().unwrap();
     assert!(harness.run(&["export", exported]).await.status.success());
     // A first start with everything owed: the links were imported while no daemon ran, into an empty store.

@@ -166,7 +166,7 @@ async fn what_is_not_json_too_large_or_too_slow_is_refused_by_its_own_code() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let chunk = format!("{:x}\r\n{}\r\n", 10_000, "x".repeat(10_000));
     for _ in 0..11 {
-        // The door may have closed already.
+        // The listener may have closed already.
         let _ = stream.write_all(chunk.as_bytes()).await;
     }
     assert_eq!(read_answer(&mut stream, &mut Vec::new()).await.0, 413);
@@ -400,7 +400,7 @@ impl Drop for SmallDisk {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_disk_full_deliveries_are_put_off_and_with_room_again_they_are_taken() {
     let mut harness = Harness::plan().pages(4).build().await;
-    let folder = harness.desk().join("disk");
+    let folder = harness.scratch_dir().join("disk");
     let Some(_disk) = SmallDisk::mount(folder.clone(), "24m") else {
         return harness.finish().await;
     };

@@ -16,6 +16,7 @@ use crate::core::health::ParkReason;
 use crate::core::link::machine::Read;
 use crate::core::model::{Cause, Generation, LinkKey, Secret, WallTime};
 use crate::core::token_check::{self, Checked, End, Verdict, Warning};
+use crate::sources::facebook;
 use crate::sources::facebook::graph::{GraphError, GraphErrorKind, Priority};
 use crate::sources::facebook::page_data;
 use crate::store::{LinkRecord, ReadClaim, StageOutcome, Unavailable};
@@ -114,7 +115,7 @@ pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, su
             Ok(end) => done.subscribed = Some(end),
             Err(error) => {
                 done.ended = matches!(job, Job::Read { .. }).then_some(Ended::Refused);
-                done.why = ParkReason::of(&error.kind);
+                done.why = error.kind.park_reason();
                 done.trouble = Some(error.to_string());
                 return done;
             }
@@ -132,7 +133,7 @@ pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, su
 /// What an error of the read means for the page. What does not park it heals by itself, or when an operator corrects
 /// the settings: it is tried again, with backoff.
 fn judge(done: &mut JobDone, error: &GraphError) {
-    done.why = ParkReason::of(&error.kind);
+    done.why = error.kind.park_reason();
     done.ended = Some(match (&error.kind, done.why) {
         (_, Some(_)) => Ended::Refused,
         (GraphErrorKind::Throttled { retry_after, .. }, None) => held(*retry_after),
@@ -151,14 +152,14 @@ async fn look_at_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) ->
         Ok(seen) => seen,
         Err(error) => return Ok(check_failed(held.link, &error)),
     };
-    match token_check::judge(&seen, &held.link.page) {
+    match facebook::token_check::judge(&seen, &held.link.page) {
         Verdict::Dead(why) => return Err(why),
         Verdict::Suspect(suspected) => {
             let person = held.record(context).and_then(|record| record.facebook_user.clone());
             let graph = setup.graph.in_name_of(person.as_ref());
             let read = graph.read_page(&held.link.page, held.token, &[], Priority::Background).await;
             context.note_graph(&read);
-            match read.as_ref().map_err(|error| (ParkReason::of(&error.kind), error)) {
+            match read.as_ref().map_err(|error| (error.kind.park_reason(), error)) {
                 Ok(_) => tracing::info!(
                     link = %held.link,
                     "page [{}]: not among the granted pages, but it can be read; it stays active",
@@ -181,7 +182,8 @@ async fn look_at_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) ->
         Verdict::Sound => {}
     }
     let Some(record) = held.record(context) else { return Ok(CheckEnd::Told) };
-    let (checked, warnings) = token_check::learned(&seen, &record.checked, WallTime::now());
+    let (checked, warnings) =
+        token_check::learned(&facebook::token_check::seen(&seen), &record.checked, WallTime::now());
     warnings.iter().for_each(|warning| warn_ahead(held.link, &record, warning));
     note_checked(context, held, checked, hint).await;
     Ok(CheckEnd::Told)

@@ -95,7 +95,7 @@ impl PageState {
         match done.checked {
             None => {}
             Some(CheckEnd::Told) => {
-                let next = schedule::next_check(schedule::place(&self.link), token_check::EVERY, now);
+                let next = schedule::next_check(schedule::offset(&self.link), token_check::EVERY, now);
                 // A hint that came during this check is another's to answer for.
                 self.check.due_at = self.check.hinted.map_or(next, |soon| soon.min(next));
                 self.check.failures = 0;

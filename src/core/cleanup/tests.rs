@@ -1,6 +1,6 @@
 use super::*;
+use crate::core::health::ParkReason;
 use crate::core::model::UserId;
-use crate::sources::facebook::graph::{DeadReason, ThrottleScope};
 
 const STRAGGLER: Duration = Duration::from_secs(40);
 const NONE: Duration = Duration::ZERO;
@@ -84,21 +84,20 @@ fn the_end_of_an_earlier_cleanup_says_nothing_of_the_one_in_its_place() {
 
 #[test]
 fn it_is_given_up_for_good_reasons_only() {
-    let dead = GraphErrorKind::TokenDead { reason: DeadReason::Invalid };
-    assert_eq!(TryEnd::of(&dead, true), TryEnd::Never);
-    assert_eq!(TryEnd::of(&GraphErrorKind::PermissionMissing, true), TryEnd::Never);
-    assert_eq!(TryEnd::of(&GraphErrorKind::Transient, false), LOST);
-    assert_eq!(TryEnd::of(&GraphErrorKind::Misconfigured, true), TryEnd::Later { hint: None, unanswered: false });
+    assert_eq!(TryEnd::of(Disposition::Park(ParkReason::Invalid), true), TryEnd::Never);
+    assert_eq!(TryEnd::of(Disposition::Rejected, true), TryEnd::Never);
+    assert_eq!(TryEnd::of(Disposition::Retry, false), LOST);
+    assert_eq!(TryEnd::of(Disposition::Misconfigured, true), TryEnd::Later { hint: None, unanswered: false });
     let hint = Some(Duration::from_secs(300));
-    let held = GraphErrorKind::Throttled { scope: ThrottleScope::App, retry_after: hint };
-    assert_eq!(TryEnd::of(&held, true), TryEnd::Later { hint, unanswered: false });
+    let held = Disposition::RateLimited { retry_after: hint };
+    assert_eq!(TryEnd::of(held, true), TryEnd::Later { hint, unanswered: false });
 
     let mut list = CleanupQueue::default();
     list.take_over(vec![standing(page(1), 1), standing(page(2), 2)], NONE, at(0));
     let both: Vec<CleanupStep> = std::iter::from_fn(|| list.next(at(0))).collect();
     for step in both {
         let CleanupStep::Try(cleanup, seq) = step else { panic!("both are tried") };
-        let end = if cleanup == page(1) { TryEnd::Never } else { TryEnd::of(&held, true) };
+        let end = if cleanup == page(1) { TryEnd::Never } else { TryEnd::of(held, true) };
         list.ended(&cleanup, seq, end, STRAGGLER, at(0), 0.0);
     }
     assert_eq!(list.next(at(0)), Some(CleanupStep::Close(page(1), 1, CleanupEnd::Never)));
@@ -108,7 +107,7 @@ fn it_is_given_up_for_good_reasons_only() {
     assert_eq!(list.next(week), Some(CleanupStep::Close(page(2), 2, CleanupEnd::TooOld)));
 }
 
-/// A deletion is told as done when this cleanup ends.
+/// A deletion is reported as done when this cleanup ends.
 #[test]
 fn a_delete_is_never_given_up() {
     let again = Cleanup::DeleteAgain(LinkKey::new(UserId::random(), "5".parse().unwrap()));

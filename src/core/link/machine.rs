@@ -1,5 +1,5 @@
-//! When a page is read. Pure: `step(now, input, jitter)` returns what to do, and [`Machine::wake_at`] when to look
-//! again; no clock, no task, no Graph.
+//! When a page is read. Pure: `step(now, input, jitter)` returns the next action, and [`Machine::wake_at`] the time of
+//! the next step; no clock, no task, no client.
 //!
 //! Every cause ends in the same read. A webhook is debounced, so that a burst is one read, and pays from the page's
 //! token bucket; a link or an operator's `sync` is read at once and pays on credit; the poll comes in its slot and
@@ -8,12 +8,12 @@
 //! while a read is under way is remembered as one more read, and the durable mark in the store remembers it too. When
 //! the store has no mark left at the end of a read, that read answered for all wishes ([`Machine::nothing_is_owed`]).
 //!
-//! A read that failed is tried again with backoff, and what was owed stays owed. Being held back by a limit is no
-//! failure: the machine waits as long as it was told. A refusal (a dead token, a lost role) parks it: nothing but a
-//! new link, told as [`Input::Revived`], makes it call Graph again.
+//! A read that failed is tried again with backoff, and what was owed stays owed. A rate limit is no failure:
+//! the machine waits as long as the source asks. A refusal (a dead token, a lost role) parks it: nothing but a new link,
+//! which arrives as [`Input::Revived`], makes it call the source again.
 //!
 //! Races: the timer is one, and a wake-up that comes early or twice finds nothing due and does nothing. A `ReadEnded`
-//! that nobody waits for (the machine was parked meanwhile) changes nothing.
+//! that the machine does not expect (it was parked meanwhile) changes nothing.
 
 use std::time::Duration;
 
@@ -50,8 +50,8 @@ pub enum Input {
     ReadEnded(Ended),
     /// Other settings hold.
     Repaced(Pace),
-    /// The page has a new token: a read under way with the old one was cut short by whoever says so, its end is not
-    /// told, and a read is owed at once.
+    /// The page has a new token. The caller has cancelled a read with the old one and does not report its end. A read is
+    /// owed at once.
     Revived,
     /// A person must act first, as was found outside of a read.
     Parked,
@@ -100,7 +100,7 @@ struct Owed {
 #[derive(Debug, Clone)]
 pub struct Machine {
     pace: Pace,
-    place: f64,
+    offset: f64,
     phase: Phase,
     owed: Option<Owed>,
     bucket: Bucket,
@@ -110,11 +110,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine at rest. `place` is the link's place on the circle, `poll_at` its first poll.
-    pub fn new(pace: Pace, place: f64, poll_at: MonoTime) -> Self {
+    /// A machine at rest. `offset` is the offset of the link within an interval, `poll_at` its first poll.
+    pub fn new(pace: Pace, offset: f64, poll_at: MonoTime) -> Self {
         let bucket = Bucket::new(pace.burst, pace.refill);
         let not_before = MonoTime(0);
-        Machine { pace, place, phase: Phase::Idle, owed: None, bucket, poll_at, failures: 0, not_before }
+        Machine { pace, offset, phase: Phase::Idle, owed: None, bucket, poll_at, failures: 0, not_before }
     }
 
     /// The next poll.
@@ -147,7 +147,7 @@ impl Machine {
         match input {
             Input::Due(Cause::Link | Cause::Manual) => self.owe(now, true),
             Input::Due(Cause::Webhook | Cause::Poll) => self.owe(now.plus(self.pace.debounce), false),
-            Input::DueWithin(spread) => self.owe(now.plus(spread.mul_f64(self.place)), false),
+            Input::DueWithin(spread) => self.owe(now.plus(spread.mul_f64(self.offset)), false),
             Input::Woke => {}
             Input::ReadEnded(ended) => self.ended(now, &ended, jitter),
             Input::Repaced(pace) => self.repace(pace, now),
@@ -195,7 +195,7 @@ impl Machine {
             Ended::Stored => {
                 self.failures = 0;
                 if read.poll {
-                    self.poll_at = schedule::next_slot(self.place, self.pace.poll_interval, now);
+                    self.poll_at = schedule::next_slot(self.offset, self.pace.poll_interval, now);
                 }
             }
             Ended::Failed { hint } => {
@@ -224,7 +224,7 @@ impl Machine {
     fn repace(&mut self, pace: Pace, now: MonoTime) {
         self.bucket.reconfigure(pace.burst, pace.refill, now);
         if pace.poll_interval != self.pace.poll_interval {
-            self.poll_at = schedule::next_slot(self.place, pace.poll_interval, now);
+            self.poll_at = schedule::next_slot(self.offset, pace.poll_interval, now);
         }
         self.pace = pace;
     }

@@ -1,7 +1,7 @@
 //! When a link is polled: in its slot of the interval. Pure.
 //!
-//! The slot is a hash of the link spread over the interval, so a hundred thousand pages are an even trickle, and they
-//! stay one after a restart. A link whose slot passed while nobody was there catches up soon, spread by the same hash.
+//! The slot is a hash of the link, spread over the interval. So a hundred thousand pages are an even trickle, also after
+//! a restart. A link whose slot passed while no daemon ran catches up soon, spread by the same hash.
 
 use std::time::Duration;
 
@@ -20,8 +20,9 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(5 * 60);
 /// Within so long a new link's token is checked.
 const SOON: Duration = Duration::from_secs(40);
 
-/// A link's place on a circle, 0 to 1 without 1. Even over links and always the same for one.
-pub fn place(link: &LinkKey) -> f64 {
+/// The offset of a link within an interval, as a share of the interval: from 0 up to 1 and without 1. Offsets are even
+/// over links, and a link keeps its own.
+pub fn offset(link: &LinkKey) -> f64 {
     let hash = Sha256::digest(link.to_bytes());
     let mut head = [0u8; 8];
     head.copy_from_slice(&hash[..8]);
@@ -30,43 +31,43 @@ pub fn place(link: &LinkKey) -> f64 {
 }
 
 /// The first slot after `now`.
-pub fn next_slot(place: f64, interval: Duration, now: MonoTime) -> MonoTime {
+pub fn next_slot(offset: f64, interval: Duration, now: MonoTime) -> MonoTime {
     let interval_ms = (interval.as_millis() as u64).max(1);
-    let offset = (place * interval_ms as f64) as u64;
-    let round = now.0 / interval_ms * interval_ms + offset;
+    let ahead = (offset * interval_ms as f64) as u64;
+    let round = now.0 / interval_ms * interval_ms + ahead;
     if round > now.0 { MonoTime(round) } else { MonoTime(round.saturating_add(interval_ms)) }
 }
 
 /// The first poll of a link after a start: its next slot, or soon (within `spread`) when it was last read before the
 /// slot that has passed. A read in times to come was stamped by a clock that was wrong, and says nothing of when it was.
 pub fn first_poll(
-    place: f64,
+    offset: f64,
     interval: Duration,
     read_at: Option<MonoTime>,
     spread: Duration,
     now: MonoTime,
 ) -> MonoTime {
-    let next = next_slot(place, interval, now);
+    let next = next_slot(offset, interval, now);
     let passed = MonoTime(next.0.saturating_sub(interval.as_millis() as u64));
     match read_at {
         Some(read_at) if read_at >= passed && read_at <= now.plus(CLOCKS_DIFFER) => next,
-        _ => now.plus(spread.mul_f64(place)).min(next),
+        _ => now.plus(spread.mul_f64(offset)).min(next),
     }
 }
 
 /// The first check of a link's token after a start or a linking. Checks have slots of their own, half a round away from
 /// the polls; a link that was never checked gets one within the minute, unless there are so many that they would all
 /// come at once. What was missed waits for its next slot: a check is never urgent.
-pub fn first_check(place: f64, interval: Duration, checked: bool, spread: Duration, now: MonoTime) -> MonoTime {
+pub fn first_check(offset: f64, interval: Duration, checked: bool, spread: Duration, now: MonoTime) -> MonoTime {
     if !checked && spread <= SOON {
-        return now.plus(SOON / 2 + (SOON / 2).mul_f64(place));
+        return now.plus(SOON / 2 + (SOON / 2).mul_f64(offset));
     }
-    next_check(place, interval, now)
+    next_check(offset, interval, now)
 }
 
 /// The first check slot after `now`.
-pub fn next_check(place: f64, interval: Duration, now: MonoTime) -> MonoTime {
-    next_slot((place + 0.5).fract(), interval, now)
+pub fn next_check(offset: f64, interval: Duration, now: MonoTime) -> MonoTime {
+    next_slot((offset + 0.5).fract(), interval, now)
 }
 
 /// Over how long `links` reads are spread that all come due at once.
@@ -89,7 +90,7 @@ mod tests {
         let mut hours = [0u32; 24];
         for n in 0..10_000u32 {
             let link = LinkKey::new(user, n.to_string().parse().unwrap());
-            let slot = next_slot(place(&link), DAY, MonoTime(0));
+            let slot = next_slot(offset(&link), DAY, MonoTime(0));
             hours[(slot.0 / 3_600_000 % 24) as usize] += 1;
         }
         assert!(hours.iter().all(|n| (300..540).contains(n)), "{hours:?}");
@@ -120,14 +121,14 @@ mod tests {
     #[test]
     fn checks_are_half_a_round_away_from_polls_and_never_all_at_once() {
         let now = MonoTime(1_795_341_600_000);
-        for place in [0.0, 0.3, 0.5, 0.999] {
-            let apart = next_check(place, DAY, MonoTime(0)).0.abs_diff(next_slot(place, DAY, MonoTime(0)).0);
-            assert!(apart.abs_diff(DAY.as_millis() as u64 / 2) <= 1, "{place}: {apart}");
-            let new = first_check(place, DAY, false, Duration::ZERO, now);
+        for offset in [0.0, 0.3, 0.5, 0.999] {
+            let apart = next_check(offset, DAY, MonoTime(0)).0.abs_diff(next_slot(offset, DAY, MonoTime(0)).0);
+            assert!(apart.abs_diff(DAY.as_millis() as u64 / 2) <= 1, "{offset}: {apart}");
+            let new = first_check(offset, DAY, false, Duration::ZERO, now);
             assert!(new.since(now) <= SOON);
-            let many = first_check(place, DAY, false, LONGEST_CATCH_UP, now);
-            assert_eq!(many, next_check(place, DAY, now));
-            assert_eq!(first_check(place, DAY, true, Duration::ZERO, now), next_check(place, DAY, now));
+            let many = first_check(offset, DAY, false, LONGEST_CATCH_UP, now);
+            assert_eq!(many, next_check(offset, DAY, now));
+            assert_eq!(first_check(offset, DAY, true, Duration::ZERO, now), next_check(offset, DAY, now));
         }
     }
 
@@ -140,11 +141,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_slot_lies_ahead_and_within_one_interval(place in 0.0f64..1.0, interval in 1u64..100_000_000, now in 0u64..4_000_000_000_000) {
+        fn a_slot_lies_ahead_and_within_one_interval(offset in 0.0f64..1.0, interval in 1u64..100_000_000, now in 0u64..4_000_000_000_000) {
             let interval = Duration::from_millis(interval);
-            let slot = next_slot(place, interval, MonoTime(now));
+            let slot = next_slot(offset, interval, MonoTime(now));
             prop_assert!(slot.0 > now && slot.0 - now <= interval.as_millis() as u64);
-            let after = next_slot(place, interval, slot);
+            let after = next_slot(offset, interval, slot);
             prop_assert_eq!(after.0 - slot.0, interval.as_millis() as u64);
         }
     }

@@ -72,7 +72,7 @@ async fn a_store_of_release_0_1_opens_with_everything_in_it() {
         let mut waiting = Vec::new();
         for lane in store.event_keys() {
             if let super::super::events::Begun::Goes(sending) = store.begin_event(&lane).await.unwrap() {
-                waiting.push(sending.event().told.word());
+                waiting.push(sending.event().kind.word());
             }
         }
         waiting.sort_unstable();

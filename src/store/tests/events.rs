@@ -38,7 +38,7 @@ async fn begin(store: &Store, event_key: &EventKey) -> Option<Sending> {
 async fn all(store: &Store, event_key: &EventKey) -> Vec<EventKind> {
     let mut told = Vec::new();
     while let Some(sending) = begin(store, event_key).await {
-        told.push(sending.event().told.clone());
+        told.push(sending.event().kind.clone());
         sending.delivered().await.unwrap();
     }
     told

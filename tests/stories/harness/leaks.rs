@@ -153,7 +153,7 @@ impl Harness {
             assert!(heads.found_in(format!("a log line with {bait} in it").as_bytes()).is_some());
         }
         let folder = self.dir.path();
-        let own = [folder.join("desk"), self.config.clone(), folder.join("world/world.json")];
+        let own = [folder.join("scratch"), self.config.clone(), folder.join("world/world.json")];
         for file in files(folder) {
             if own.iter().any(|own| file.starts_with(own)) {
                 continue;

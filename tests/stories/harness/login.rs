@@ -78,7 +78,7 @@ impl Harness {
         let pages = self.pages();
         self.until_true(user, &pages).await;
         self.complete().await;
-        // Changes are told from here on.
+        // Changes are announced from here on.
         super::until("the subscriptions are in place", async || {
             self.world().look(|s| s.app.subscription.is_some() && s.pages.values().all(|p| p.subscribed.is_some()))
         })

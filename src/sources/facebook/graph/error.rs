@@ -16,6 +16,8 @@ use serde_json::Value;
 
 use super::json;
 use super::scrub::scrub;
+use crate::core::disposition::Disposition;
+use crate::core::health::ParkReason;
 
 /// Whose budget is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +63,20 @@ impl DeadReason {
             DeadReason::RoleLost => "role_lost",
             DeadReason::PageUnticked => "page_unticked",
             DeadReason::Invalid => "invalid",
+        }
+    }
+
+    /// The reason to park the link of such a token.
+    pub fn park_reason(self) -> ParkReason {
+        match self {
+            DeadReason::Expired => ParkReason::Expired,
+            DeadReason::PasswordChanged => ParkReason::PasswordChanged,
+            DeadReason::Checkpoint => ParkReason::Checkpoint,
+            DeadReason::Unconfirmed => ParkReason::Unconfirmed,
+            DeadReason::AppRemoved => ParkReason::AppRemoved,
+            DeadReason::RoleLost => ParkReason::RoleLost,
+            DeadReason::PageUnticked => ParkReason::Unticked,
+            DeadReason::Invalid => ParkReason::Invalid,
         }
     }
 
@@ -116,6 +132,30 @@ pub enum GraphErrorKind {
 }
 
 impl GraphErrorKind {
+    /// What follows from an error of this kind. The errors that park a link are listed here and nowhere else.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            GraphErrorKind::Transient => Disposition::Retry,
+            GraphErrorKind::Throttled { retry_after, .. } => Disposition::RateLimited { retry_after: *retry_after },
+            GraphErrorKind::Misconfigured => Disposition::Misconfigured,
+            GraphErrorKind::TokenDead { reason } => Disposition::Park(reason.park_reason()),
+            GraphErrorKind::PermissionMissing => Disposition::Park(ParkReason::PermissionLost),
+            GraphErrorKind::Gone => Disposition::Park(ParkReason::PageGone),
+            GraphErrorKind::Blocked => Disposition::Park(ParkReason::Blocked),
+            GraphErrorKind::WrongTokenKind => Disposition::Park(ParkReason::WrongToken),
+            GraphErrorKind::FieldRefused { .. }
+            | GraphErrorKind::Unsupported
+            | GraphErrorKind::TooMuchData
+            | GraphErrorKind::CodeSpent
+            | GraphErrorKind::BadRequest => Disposition::Rejected,
+        }
+    }
+
+    /// The reason to park the link whose call failed with this kind, where there is one.
+    pub fn park_reason(&self) -> Option<ParkReason> {
+        self.disposition().park_reason()
+    }
+
     /// One word for metrics and logs.
     pub fn word(&self) -> &'static str {
         match self {
@@ -412,6 +452,8 @@ fn refused_field(message: &str) -> Option<Box<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::health::{Evidence, Health};
+    use crate::core::model::WallTime;
     use serde_json::json;
 
     fn kind(status: u16, code: i64, subcode: Option<i64>, message: &str) -> GraphErrorKind {
@@ -587,5 +629,78 @@ mod tests {
         assert_eq!(DeadReason::of(190, Some(463), ""), Some(DeadReason::Expired));
         assert_eq!(DeadReason::of(190, None, ""), Some(DeadReason::Invalid));
         assert_eq!(DeadReason::of(4, None, ""), None);
+    }
+
+    const NOW: WallTime = WallTime(1_795_341_600_000);
+
+    /// Section by section as Meta's guides to error handling and rate limits, and the Pages API's list of error codes,
+    /// have them.
+    #[test]
+    fn every_row_of_metas_tables_has_its_health() {
+        use ParkReason::*;
+        let rows: &[(i64, Option<i64>, Option<ParkReason>)] = &[
+            // Downtime, and too much asked at once.
+            (1, None, None),
+            (2, None, None),
+            (341, None, None),
+            (1, Some(99), None),
+            // Capabilities.
+            (1, Some(2_853_006), Some(PermissionLost)),
+            (3, None, Some(PermissionLost)),
+            // Limits.
+            (4, None, None),
+            (17, None, None),
+            (32, None, None),
+            (80001, None, None),
+            (80002, None, None),
+            (80005, None, None),
+            (80006, None, None),
+            (613, None, None),
+            (613, Some(1996), None),
+            // Permissions.
+            (10, None, Some(PermissionLost)),
+            (200, None, Some(PermissionLost)),
+            (210, None, Some(PermissionLost)),
+            (299, None, Some(PermissionLost)),
+            (200, Some(2_069_030), None),
+            (200, Some(2_069_031), None),
+            (200, Some(2_069_033), None),
+            // Requests and settings.
+            (12, None, None),
+            (100, None, None),
+            (100, Some(33), Some(PageGone)),
+            (101, None, None),
+            (104, None, None),
+            (506, None, None),
+            // Tokens.
+            (102, None, Some(Invalid)),
+            (190, None, Some(Invalid)),
+            (190, Some(458), Some(AppRemoved)),
+            (190, Some(459), Some(Checkpoint)),
+            (190, Some(460), Some(PasswordChanged)),
+            (190, Some(463), Some(Expired)),
+            (190, Some(464), Some(Unconfirmed)),
+            (190, Some(467), Some(Invalid)),
+            (190, Some(492), Some(RoleLost)),
+            (190, Some(2_069_032), Some(WrongToken)),
+            (368, None, Some(Blocked)),
+            // What nobody has heard of.
+            (987_654, None, None),
+        ];
+        for (code, subcode, why) in rows {
+            let kind = kind(400, *code, *subcode, "x");
+            assert_eq!(kind.park_reason(), *why, "{code}/{subcode:?} is {kind:?}");
+            let after = Health::Active.after(Evidence::Failed(kind.disposition()), NOW);
+            assert_eq!(after, why.map_or(Health::Active, |why| Health::parked(why, NOW)), "{code}/{subcode:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_of_an_error_never_decides_the_word() {
+        let said = json!({"error": {"code": 190, "message": "permission(s) must be granted before impersonating a user's page."}});
+        let said = classify(400, said.to_string().as_bytes()).unwrap_err().kind;
+        let (named, bare) = (said.park_reason().unwrap(), kind(400, 190, None, "x").park_reason().unwrap());
+        assert_eq!((named, bare), (ParkReason::Unticked, ParkReason::Invalid));
+        assert_eq!(named.word(), bare.word());
     }
 }
