@@ -291,7 +291,7 @@ fn the_readme_has_every_metric_route_and_health() {
         table.flat_map(|line| line.split('`').skip(1).step_by(2).take(2).map(str::to_owned)).collect();
     let admin: Vec<String> = admin.into_iter().filter(|text| text.starts_with('/')).collect();
     assert!(admin.len() >= 6, "{admin:?}");
-    let health = read("src/core/health.rs");
+    let health = read("src/core/park_reason.rs");
     let words = health.split("pub fn word(self)").nth(1).and_then(|rest| rest.split("pub fn reason").next());
     let healths: Vec<String> =
         quoted(words.expect("the words")).into_iter().chain(["active".into(), "throttled".into()]).collect();

@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::backup_log::{BackupLog, Draft, HighWaterMark};
-use super::engine::{OpenError, Write};
+use super::engine::Write;
 use super::handle::{Fault, panic_text};
+use super::open_error::OpenError;
 use super::rebuild;
 use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
