@@ -1,31 +1,41 @@
 //! The actors, and who answers for whom.
 //!
 //! ```text
-//! supervisor ─┬─ uploader        the one writer to Spaces
-//!             ├─ notifier        tells the platform's receiver what happened
-//!             ├─ app             the app-level webhook subscription
-//!             ├─ cleanups          what is left to do after links are gone
-//!             ├─ page × links    token, webhook state, rhythm of one link
-//!             └─ listener × 1–3  the public door; the admin door on its socket and, if asked for, on loopback
+//! supervisor ─┬─ dispatcher       reads the store's feed, wakes those whom a change concerns
+//!             ├─ page × links     token, webhook state and poll timer of one link
+//!             ├─ uploader         serialises writes to Spaces: one at a time per key
+//!             ├─ subscriptions    the app-level webhook subscriptions
+//!             ├─ cleanups         what is left to do after links are gone
+//!             ├─ notifier         delivers events to the platform's receiver
+//!             └─ listener × 2–3   the public address, the admin socket and, if asked for, the admin address on loopback
 //! ```
+//!
+//! An actor learns of a decision in the store from the dispatcher alone, which reads the store's feed. It begins with a
+//! look into the store, because what was published before it began may have gone to the one before it. An operator's
+//! commands come to the supervisor through the channel of the context. So routes, services and the context know no actor.
 //!
 //! Every actor file keeps one order: what it is for, its messages, its state, its handlers. Three rules hold for all:
 //!
 //! * A handler never waits for the network or the disk. It starts a task and goes on; the answer comes back as a
-//!   message. So a stop, a reload or a panic next door is dealt with at once.
+//!   message. So a stop, a reload or the panic of a neighbour is dealt with at once. The supervisor is the exception: it
+//!   waits inside a handler while it ends everything.
 //! * A handler returns `Err` only to die. Trouble with Graph, Spaces or the store is an outcome, not a failure.
-//! * Mailboxes are unbounded, so senders are bounded: a page that was told that it is due is not told again before it
-//!   looked ([`directory`]); the uploader is sent links, never bodies, and knows each once, and so the notifier's lanes.
+//! * Mailboxes are unbounded, so senders are bounded: changes coalesce in the feed until the dispatcher takes them, a
+//!   page that was woken gets no further message before it looked, and actors are sent keys, never bodies.
 //!
-//! Stopping follows the flow of the work: the listeners close the door and finish their requests, the pages finish or
-//! abandon their reads, the uploader finishes its writes, the notifier what is on its way, the store makes durable what it has; each step has a limit,
-//! and what is left over lies in the store. ractor kills children whose parent ends, so the parent ends last.
+//! Stopping follows the flow of the work: the listeners accept no more and finish their requests, the dispatcher stops,
+//! the pages finish or abandon their reads, the uploader finishes its writes, the notifier what is on its way, the store
+//! makes durable what it has. Each step has a limit, and what is left over lies in the store. ractor kills children whose
+//! parent ends, so the parent ends last.
 
 pub mod cleanups;
+pub mod dispatcher;
 pub mod listener;
 pub mod notifier;
 pub mod page;
-pub mod registry;
+mod peers;
+mod registry;
+pub mod shared;
 pub mod subscriptions;
 pub mod supervisor;
 pub mod uploader;

@@ -1,5 +1,5 @@
-//! The command line: one verb each, and what they share. The verbs that look at or change a running daemon speak with
-//! it through its admin socket; `run`, `check`, and `import` and `purge` of a stopped one load the configuration themselves.
+//! The command line: one module for each verb, and their common parts. The verbs that query or change a running daemon
+//! use its admin socket. `run`, `check`, and `import`, `export` and `purge` of a stopped daemon load the configuration.
 
 mod admin;
 mod check;

@@ -1,206 +1,32 @@
-//! What every actors of the daemon shares: the store, the clients, the directory of pages, the instruments, and
-//! how the dependencies health. No behaviour of its own beyond keeping that straight.
+//! What actors, routes and services share: the store, the settings with the clients made from them, metrics, and the
+//! health of the dependencies. It knows no actor. What one part decides, another learns from the store's
+//! [`feed`](crate::store::feed); what an operator commands goes through the channel of [`control`]; what a page says of
+//! itself is plain data ([`PageStatusMap`]).
 //!
-//! The settings and the clients made from them are one [`Setup`], swapped whole by a reload; whoever needs them takes
-//! the present one at the moment of use. So a reload needs no actor's cooperation to take effect, only to re-time.
+//! The settings and the clients are one [`Setup`], swapped whole by a reload; each use takes the present one. So a
+//! reload needs no actor's cooperation to take effect, only to re-time.
 
-use std::collections::HashSet;
+pub mod dependency;
+pub mod logins;
+pub mod page_status;
+pub mod setup;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
-use ractor::ActorRef;
-use tokio_util::task::TaskTracker;
+use tokio::sync::mpsc;
 
-use crate::actors::cleanups::CleanupsMsg;
-use crate::actors::notifier::NotifierMsg;
-use crate::actors::registry::PageRegistry;
-use crate::actors::subscriptions::SubscriptionsMsg;
-use crate::actors::supervisor::SupervisorMsg;
-use crate::actors::uploader::UploaderMsg;
-use crate::config::{CaFile, Config};
-use crate::core::model::{LinkKey, MonoTime, WallTime};
-use crate::events::Receiver;
-use crate::http_client::Trust;
+use crate::control::{self, Command, Gone};
+use crate::core::model::{MonoTime, WallTime};
 use crate::metrics::Metrics;
-use crate::services::login_progress::Logins;
-use crate::sources::facebook::graph::{Gate, GraphClient, GraphError, GraphSettings};
-use crate::sources::facebook::oauth::StateSigner;
-use crate::spaces::{ObjectStore, S3Store, SpacesError, SpacesSettings};
+use crate::sources::facebook::graph::{Gate, GraphError};
+use crate::spaces::SpacesError;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
-
-/// The settings in force and what was made from them.
-pub struct Setup {
-    /// The validated configuration.
-    pub config: Config,
-    /// Graph.
-    pub graph: GraphClient,
-    /// Spaces.
-    pub spaces: Arc<dyn ObjectStore>,
-    /// The receiver of events; `None` when they are off.
-    pub receiver: Option<Arc<Receiver>>,
-    /// HealthInputs OAuth states.
-    pub states: StateSigner,
-    /// The system's authorities.
-    pub trust: Trust,
-    /// When it came into force.
-    pub loaded_at: WallTime,
-    /// It is the kept configuration of an earlier process, since the file is refused.
-    pub kept: bool,
-}
-
-impl Setup {
-    /// Makes the clients. The gate outlives reloads, so that a block does.
-    ///
-    /// # Errors
-    /// One line that names what cannot be made.
-    pub fn build(config: Config, gate: &Arc<Gate>, metrics: &Arc<Metrics>) -> Result<Setup, String> {
-        let system = Trust::of_the_system();
-        let trust = |file: &Option<CaFile>| file.as_ref().map_or(system.clone(), |f| system.with(&f.certificates));
-        let f = &config.facebook;
-        let graph = GraphSettings {
-            graph_url: f.graph_url.clone(),
-            version: f.graph_version.clone(),
-            app_id: f.app_id.clone(),
-            app_secret: f.app_secret.clone(),
-            request_timeout: f.request_timeout,
-            max_in_flight: f.max_in_flight,
-            trust: system.clone(),
-        };
-        let graph = GraphClient::new(graph, metrics.clone(), gate.clone()).map_err(|e| format!("facebook: {e}"))?;
-        let s = &config.spaces;
-        let spaces = SpacesSettings {
-            region: s.region.clone(),
-            bucket: s.bucket.clone(),
-            endpoint: s.endpoint.clone(),
-            access_key: s.access_key.clone(),
-            secret_key: s.secret_key.clone(),
-            path_style: s.path_style,
-            request_timeout: s.request_timeout,
-            max_in_flight: s.max_in_flight,
-            trust: trust(&s.ca_file),
-        };
-        let spaces = S3Store::new(spaces, metrics.clone()).map_err(|e| format!("spaces: {e}"))?;
-        let n = &config.notify;
-        let receiver = Receiver::new(n, &trust(&n.ca_file)).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
-        let session = &config.session;
-        let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
-        let (spaces, loaded_at) = (Arc::new(spaces), WallTime::now());
-        Ok(Setup { config, graph, spaces, receiver, states, trust: system, loaded_at, kept: false })
-    }
-}
-
-/// How a dependency fared last.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct DependencyHealth {
-    /// `None` until the first answer.
-    pub ok: Option<bool>,
-    /// Since when it is so.
-    pub since: WallTime,
-    /// What went wrong, where something did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// Failures since it was last well; a log line stands for all of them.
-    pub failures: u64,
-    /// When a line was last written about it.
-    #[serde(skip)]
-    said_at: MonoTime,
-    /// Since when it is so, on the monotonic clock.
-    #[serde(skip)]
-    turned_at: MonoTime,
-}
-
-/// One trouble shows in many words (reset, closed, refused); while it lasts, other words are worth a line this often.
-const SAY_EVERY: Duration = Duration::from_secs(60);
-
-/// One dependency's health; logs when it turns, and counts in between.
-pub struct Dependency {
-    name: &'static str,
-    health: Mutex<DependencyHealth>,
-}
-
-impl Dependency {
-    fn new(name: &'static str) -> Self {
-        Dependency { name, health: Mutex::default() }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, DependencyHealth> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// It answered.
-    pub fn answered(&self) {
-        let mut health = self.lock();
-        if health.ok != Some(true) {
-            let back = health.ok == Some(false);
-            let earlier = std::mem::take(&mut *health);
-            let (now, failures) = (MonoTime::now(), earlier.failures);
-            *health = DependencyHealth {
-                ok: Some(true),
-                since: WallTime::now(),
-                turned_at: now,
-                ..DependencyHealth::default()
-            };
-            if back {
-                let (component, down) = (self.name, now.since(earlier.turned_at));
-                tracing::info!(
-                    dependency = component,
-                    failures,
-                    "{component}: answers again after {down:.1?} and {failures} failed calls"
-                );
-            }
-        }
-    }
-
-    /// It failed; `text` holds no secret.
-    pub fn failed(&self, text: &str) {
-        let mut health = self.lock();
-        health.failures += 1;
-        let now = MonoTime::now();
-        let turned = health.ok != Some(false);
-        let other_words = health.error.as_deref() != Some(text);
-        if turned || (other_words && now.since(health.said_at) >= SAY_EVERY) {
-            let (component, failures) = (self.name, health.failures);
-            tracing::warn!(
-                dependency = component,
-                error = text,
-                failures,
-                "{component}: failing ({text}), retrying by itself"
-            );
-            health.said_at = now;
-        }
-        if turned {
-            (health.since, health.turned_at) = (WallTime::now(), now);
-        }
-        health.ok = Some(false);
-        health.error = Some(text.to_owned());
-    }
-
-    /// How it fares.
-    pub fn health(&self) -> DependencyHealth {
-        self.lock().clone()
-    }
-}
-
-/// Between two checks of tokens that Facebook's hints cause: whatever is told of, and by however many deliveries, Graph
-/// is asked no faster than that.
-const CHECKS_APART: Duration = Duration::from_millis(50);
-
-/// Addresses of the actors of which there is one; a restart puts the new one in.
-#[derive(Default)]
-pub struct Addresses {
-    /// The supervisor.
-    pub supervisor: Option<ActorRef<SupervisorMsg>>,
-    /// The uploader.
-    pub uploader: Option<ActorRef<UploaderMsg>>,
-    /// The app actor.
-    pub subscriptions: Option<ActorRef<SubscriptionsMsg>>,
-    /// The notifier.
-    pub notifier: Option<ActorRef<NotifierMsg>>,
-    /// The cleanups actor.
-    pub cleanups: Option<ActorRef<CleanupsMsg>>,
-}
+pub use dependency::{Dependency, DependencyHealth};
+use logins::Logins;
+pub use page_status::{PageStatus, PageStatusMap};
+pub use setup::Setup;
 
 /// The shared context.
 pub struct Context {
@@ -208,15 +34,15 @@ pub struct Context {
     pub store: Store,
     /// Instruments.
     pub metrics: Arc<Metrics>,
-    /// Who answers for which link.
-    pub pages: PageRegistry,
+    /// What the pages say of themselves.
+    pub pages: PageStatusMap,
     /// Graph's limits.
     pub gate: Arc<Gate>,
-    /// How Graph fares.
+    /// The health of Graph.
     pub graph: Dependency,
-    /// How Spaces fares.
+    /// The health of Spaces.
     pub spaces: Dependency,
-    /// How the receiver of events fares.
+    /// The health of the receiver of events.
     pub notify: Dependency,
     /// When the process started.
     pub started_at: WallTime,
@@ -224,29 +50,14 @@ pub struct Context {
     pub started: MonoTime,
     /// Log level and format.
     pub telemetry: Option<Telemetry>,
-    /// Reads, writes and logins under way, for an orderly end.
-    pub tasks: TaskTracker,
     /// Logins that came back from the dialog.
     pub logins: Logins,
     setup: RwLock<Arc<Setup>>,
     reload_error: Mutex<Option<String>>,
-    addresses: RwLock<Addresses>,
-    writing: Mutex<HashSet<LinkKey>>,
-    /// The latest slot that was given for a check.
-    checks: Mutex<MonoTime>,
+    commands: mpsc::Sender<Command>,
+    /// Until the supervisor takes it.
+    waiting: Mutex<Option<mpsc::Receiver<Command>>>,
     stopping: AtomicBool,
-}
-
-/// The right to write one link's object; gives it back when dropped.
-pub struct WritePermit {
-    context: Arc<Context>,
-    link: LinkKey,
-}
-
-impl Drop for WritePermit {
-    fn drop(&mut self) {
-        self.context.writing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.link);
-    }
 }
 
 impl Context {
@@ -259,10 +70,11 @@ impl Context {
         telemetry: Option<Telemetry>,
     ) -> Arc<Self> {
         store.switch_events(setup.receiver.is_some());
+        let (commands, waiting) = mpsc::channel(control::WAITING);
         Arc::new(Context {
             store,
             metrics,
-            pages: PageRegistry::default(),
+            pages: PageStatusMap::default(),
             gate,
             graph: Dependency::new("graph"),
             spaces: Dependency::new("spaces"),
@@ -270,13 +82,11 @@ impl Context {
             started_at: WallTime::now(),
             started: MonoTime::now(),
             telemetry,
-            tasks: TaskTracker::new(),
             logins: Logins::default(),
             setup: RwLock::new(Arc::new(setup)),
             reload_error: Mutex::default(),
-            addresses: RwLock::default(),
-            writing: Mutex::default(),
-            checks: Mutex::default(),
+            commands,
+            waiting: Mutex::new(Some(waiting)),
             stopping: AtomicBool::new(false),
         })
     }
@@ -302,64 +112,17 @@ impl Context {
         self.reload_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes the addresses.
-    pub fn set_addresses(&self, change: impl FnOnce(&mut Addresses)) {
-        change(&mut self.addresses.write().unwrap_or_else(PoisonError::into_inner));
+    /// Sends an operator's command; waits while many wait before it.
+    ///
+    /// # Errors
+    /// [`Gone`] when the process is ending.
+    pub async fn command(&self, command: Command) -> Result<(), Gone> {
+        self.commands.send(command).await.map_err(|_| Gone)
     }
 
-    /// Tells the supervisor; what it must not miss is in the store as well.
-    pub fn tell_supervisor(&self, message: SupervisorMsg) {
-        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).supervisor.clone();
-        if let Some(to) = to {
-            // A supervisor that is gone means that the process is ending.
-            let _ = to.cast(message);
-        }
-    }
-
-    /// Tells the uploader; a new one refills itself from the outbox, so that nothing is lost with a dead one.
-    pub fn tell_uploader(&self, message: UploaderMsg) {
-        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).uploader.clone();
-        if let Some(to) = to {
-            let _ = to.cast(message);
-        }
-    }
-
-    /// Tells the notifier; a new one asks the store what waits.
-    pub fn tell_notifier(&self, message: NotifierMsg) {
-        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).notifier.clone();
-        if let Some(to) = to {
-            let _ = to.cast(message);
-        }
-    }
-
-    /// Tells the app actor; a new one begins with a look of its own.
-    pub fn tell_subscriptions(&self, message: SubscriptionsMsg) {
-        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).subscriptions.clone();
-        if let Some(to) = to {
-            let _ = to.cast(message);
-        }
-    }
-
-    /// Tells the cleanups actor to look into the store; a new one begins with that.
-    pub fn tell_cleanups(&self) {
-        let to = self.addresses.read().unwrap_or_else(PoisonError::into_inner).cleanups.clone();
-        if let Some(to) = to {
-            let _ = to.cast(CleanupsMsg::Look);
-        }
-    }
-
-    /// The right to write a link's object: one holder at a time, whoever the uploader is.
-    pub fn write_permit(self: &Arc<Self>, link: &LinkKey) -> Option<WritePermit> {
-        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = writing.insert(link.clone());
-        free.then(|| WritePermit { context: self.clone(), link: link.clone() })
-    }
-
-    /// The next free moment for a check that a hint asks for.
-    pub fn check_slot(&self) -> MonoTime {
-        let mut latest = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        *latest = latest.plus(CHECKS_APART).max(MonoTime::now());
-        *latest
+    /// The commands, for the supervisor; the first call has them.
+    pub fn take_commands(&self) -> Option<mpsc::Receiver<Command>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// No new read or write begins from here on.

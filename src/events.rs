@@ -6,8 +6,8 @@
 //! keys are wiped; the tests verify with the specification's own library, as a receiver would.
 //!
 //! Nothing here tries again or remembers; that is the notifier's. Time and answers are bounded: of an answer's body no
-//! more than [`MOST_READ`] is taken, so that the connection can be used again, and none of it is kept or shown. An event
-//! goes to `notify.url` and nowhere else, by the rule of [`outgoing`].
+//! more than [`MOST_READ`] is taken, so that the connection can be used again, and none of it is kept or shown. An
+//! event goes to `notify.url` and nowhere else, by the rules of `http_client`.
 
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
-//! What the listeners answer. [`server`] accepts and limits connections, [`routes::public`] and [`routes::admin`] hold
-//! the tables of routes, the other files below [`routes`] answer them, [`responses`] turns outcomes into responses in one
-//! file, and `pages` renders HTML.
+//! The HTTP listeners. [`server`] accepts and limits connections, [`routes::public`] and [`routes::admin`] hold the
+//! tables of routes, [`responses`] turns outcomes into responses, and [`pages`] renders HTML.
 
 mod address;
 pub mod body;
 pub mod budget;
 pub mod connections;
 pub(crate) mod cookies;
+pub mod endpoint;
 mod forms;
 mod framing;
 mod pages;

@@ -1,126 +1,127 @@
 //! pagesyncd keeps the public metadata of linked Facebook Pages true in DigitalOcean Spaces.
 //!
 //! A person links Pages by Facebook Login. From then on the daemon reads each page with that person's token for it,
-//! whenever Meta says that the page changed and once a `sync.poll_interval` anyway, and keeps one object per link,
+//! whenever Meta reports a change and once a `sync.poll_interval` in any case, and keeps one object per link,
 //! `users/<user>/facebook/<page>/page_data.json`, equal to what Graph says.
 //!
-//! # Words
+//! `docs/architecture.md` has the same overview for readers without the code, with the promises, their tests and the
+//! decisions. `docs/reference.md` describes the outside.
+//!
+//! # Terms
 //!
 //! A *user* is a user of the platform, a UUID. A *link* is one user and one page, with that user's token for the page.
-//! A *mark* on a link says that its page may have changed since it was last read; the *outbox* holds objects that are
-//! staged and not yet in Spaces. A link is *settled* when it has neither. [`model`] holds the types, and an object's
-//! name can be made from a link and from nothing else.
+//! A *mark* on a link says that its page may have changed since the last staged read; the *outbox* holds objects that
+//! are staged and not yet in Spaces. A link is *settled* when it has neither. [`core::model`] holds the types. The key
+//! of an object can only be made from a link.
 //!
 //! # Promises
 //!
-//! 1. A webhook answered 200 is reflected in Spaces, or shown as owed, whatever dies in between.
+//! 1. A webhook answered 200 is reflected in Spaces, or shown as pending, after a crash at any moment.
 //! 2. At rest, each linked page's object equals what Graph says of the page.
 //! 3. No token or secret leaves the store but to Graph and Spaces, and one user's data never reaches another's prefix.
 //! 4. A fault in one page, one call or one reload stays there. What heals by itself heals without a restart; what
-//!    needs a person says so, once.
+//!    needs a person is reported once.
 //!
-//! # Living things
+//! # Actors
 //!
 //! ```text
-//! cli::run ─ signals, systemd ─▶ supervisor ─┬─ uploader         the one writer to Spaces
-//!                                            ├─ app              the app-level webhook subscriptions
-//!                                            ├─ cleanups           what is left to do after links are gone
-//!                                            ├─ page × links     token, subscription and rhythm of one link
-//!                                            └─ listener × 2–3   the public door, the admin socket, admin on loopback
+//! cli::run ─ signals, systemd ─▶ supervisor ─┬─ dispatcher       reads the store's feed, wakes the actors concerned
+//!                                            ├─ uploader         serialises writes to Spaces
+//!                                            ├─ subscriptions    the app-level webhook subscriptions
+//!                                            ├─ cleanups         tasks that are left after links are gone
+//!                                            ├─ notifier         delivery of events
+//!                                            ├─ page × links     token, subscription and poll timer of one link
+//!                                            └─ listener × 2–3   public, admin socket, admin on loopback
 //! ```
 //!
-//! [`actors`] tells who answers for whom, [`restart`] how often. The uploader, the app actor and a listener that die
-//! again and again end the process; a page is started again for ever, and its neighbours notice nothing.
+//! [`actors`] describes the supervision, [`core::restart`] its policy. A page is restarted
+//! without end, and other pages are not affected; any other actor that fails again and again ends the process.
 //!
 //! # Flows
 //!
 //! ```text
 //! webhook ─▶ listener: limits, signature, parse ─▶ store: mark ─ durable ─▶ 200
-//!                                                     │ tell
-//! poll slot, link, import, `sync` ────────────────▶ page: claim, read Graph with its own token
+//!                                                     ┊ feed: Due
+//! poll timer, login, import, `sync` ─▶ store: mark    ▼
+//!                                                  dispatcher ─▶ page: claim, read Graph with its own token
 //!                                                     │ store: stage, one transaction
+//!                                                     ┊ feed: Outbox
 //!                                                     ▼
-//!                                                  uploader: one write per object at a time ─▶ Spaces
-//!                                                     │ store: settle
+//!                                                  dispatcher ─▶ uploader: one write per object at a time ─▶ Spaces
+//!                                                     │ store: complete
 //! ```
 //!
-//! *Webhook.* [`http`] checks sizes and the signature over the raw bytes before it parses. What the delivery says is a
-//! hint and is not applied; the pages it names are marked, the marks are made durable, and only then is it answered.
-//! The page's actor waits for `sync.debounce`, takes a token from its bucket, claims the mark and reads. [`ledger`]
-//! holds why no order of events, and no death in between, loses a change.
+//! *Feed.* A decision collects beside its writes what it changes for others, and the store publishes that when the writes
+//! are durable ([`store::feed`]). The dispatcher alone reads the feed and wakes actors. So no decision stays unnoticed
+//! because its client went away half-way, or because its caller gave up while the disk was slow.
 //!
-//! *Poll.* Every link has a slot in the interval, a hash of its name, so that many pages are an even trickle. A poll
-//! also puts the page's webhook subscription right and compares the object in Spaces with what was last written there.
-//! What was missed while nobody was there is caught up, spread over minutes.
+//! *Webhook.* [`http`] checks sizes and the signature over the raw bytes before it parses. The content of a delivery is
+//! a hint and is not applied: the pages that it names are marked, the marks are made durable, and then it is answered.
+//! The page's actor waits for `sync.debounce`, takes a token from its bucket, claims the mark and reads.
+//! [`core::ledger`] explains why no order of events, and no crash in between, loses a change.
 //!
-//! *Link.* A session, minted by an operator, opens `/facebook/login`; a login link opens a short one, and asks first
-//! where the browser is known for another user. The `state` that goes to the dialog is signed, expires, is bound to the
-//! session and works once. [`linking`] exchanges the code, makes the user token long-lived, lists the pages and stores
-//! links, sealed tokens and marks in one transaction; the pages' actors do the rest. The person has a page meanwhile
-//! that fills in ([`logins`]). [`import`] makes the same links from a file. Each token that a link gets has a generation
-//! number of its own, and news about a token names it. A login or an import that is under way stores nothing that was
-//! ended meanwhile, and [`grant`] decides which of two tokens, and which of a login and a deletion, is the newer.
+//! *Poll.* Every link has a slot in the interval, a hash of its name, so that polls are spread evenly. A poll also
+//! repairs the page's webhook subscription and compares the object in Spaces with the last write. Polls that were
+//! missed while the daemon was down are made up for, spread over minutes.
 //!
-//! *Unlink, deauthorize, delete.* A link that goes takes its token and marks with it and owes Spaces a delete. A person
-//! who removed the app has their links parked; one who asks to be forgotten has them dropped, and [`purge`] does that
-//! for a list. What is left to do at Facebook then are [`cleanup`]s. The store's files are written anew after that, so that
-//! removed data cannot be read from them any more; only then a deletion shows as done.
+//! *Login.* A session, made by an operator, opens `/facebook/login`; a login link opens a short one, and asks first
+//! if the browser is known for another user. The `state` that goes to the dialog is signed, expires, is bound to the
+//! session and works once. [`services::login`] exchanges the code, makes the user token long-lived, lists the pages and
+//! stores links, sealed tokens and marks in one transaction; the pages' actors do the rest. The person sees a page
+//! meanwhile that fills in ([`context::logins`]). [`services::import`] makes the same links from a file. Each
+//! token of a link has a generation number, and every fact that is learned with a token names it. A login or an import
+//! in progress stores nothing that was ended meanwhile. [`core::grant`] decides which of two tokens, and which of a
+//! login and a deletion, is the newer.
 //!
-//! *Trouble.* A Graph error has a kind, and the kind decides ([`graph`]): try again, wait as long as a limit asks,
-//! leave a field out, or park the link until a person links it again ([`health`]). Spaces being away keeps the outbox
-//! waiting. A store that cannot write makes the door answer 503, reopens itself and then everybody looks again.
+//! *Unlink, deauthorize, delete.* A link that is removed takes its token and marks with it and puts a delete into the
+//! outbox. A person who removed the app has their links parked; the links of a person who asks for deletion are
+//! removed, and [`services::purge`] does that for a list. The tasks that are left at Facebook then are
+//! [`core::cleanup`]s. The store's files are rewritten after that, so that removed data cannot be read from them; then
+//! a deletion shows as done.
+//!
+//! *Failures.* A Graph error has a kind, and the kind decides ([`sources::facebook::graph`]): retry, wait as long as a
+//! limit asks, leave a field out, or park the link until a person links it again ([`core::health`]). While Spaces is
+//! away, the outbox waits. While the store cannot write, deliveries are answered 503; it reopens itself, and then every
+//! actor looks again.
 //!
 //! *Events.* When a page was linked, its object changed, it waits for a person, it was unlinked, or a deletion is done,
-//! the same transaction that decides it owes the platform an event ([`event`]). The notifier sends them, signed, in order
-//! for each link, until the receiver took them; nobody waits for it.
+//! the transaction that decides it also stores an event for the platform ([`core::event`]). The notifier sends the
+//! events, signed, in order for each link, until the receiver accepts them; nothing waits for it.
 //!
-//! *Reload.* SIGHUP reads the whole configuration, compares, and either puts all of it in force or nothing: what can
-//! fail is made first, the new [`context::Setup`] is swapped whole, and those it touches are told. `store.path` and
-//! `admin.socket` cannot change in a running process and refuse the reload by name. What is in force is kept in the
-//! store's folder, sealed, so that a crash while the file is broken does not end the service ([`kept`]).
+//! *Reload.* SIGHUP reads the whole configuration, compares, and applies all of it or nothing: everything that can fail
+//! is made first, then the new [`context::Setup`] is swapped whole, and the actors that it affects are notified.
+//! `store.path` and `admin.socket` cannot change in a running process; the reload is refused and names them. The
+//! configuration in force is kept in the store's folder, sealed, so that a crash while the file is broken does not end
+//! the service ([`kept_config`]).
 //!
-//! *Stop.* SIGTERM and SIGINT close the public door and finish its requests, then reads, then writes, then the store,
-//! each step with a limit, under 15 seconds in all. What is left over lies in the store. A second signal ends the
-//! process now.
+//! *Stop.* SIGTERM and SIGINT close the public listener and finish its requests, then reads, then writes, then the
+//! store, each step with a limit, under 15 seconds in all. The rest is pending in the store. A second signal ends the
+//! process at once.
 //!
 //! # Modules
 //!
-//! | module | what is in it |
+//! | module | content |
 //! |---|---|
-//! | [`model`] | the words above as types, secrets that do not print, moments |
-//! | [`ledger`] | pure: what is owed to a link and when it stops being owed |
-//! | [`page`] | pure: when a page is read, what becomes the object, poll slots, the token bucket |
-//! | [`upload`] | pure: which object is written next |
-//! | [`restart`], [`backoff`], [`health`] | pure: answers to a death, waits, the words for how a link fares |
-//! | [`cleanup`] | pure: what is left to do after links are gone, and when |
-//! | [`grant`] | pure: the order of logins, imports and the decisions that end grants |
-//! | [`store`] | state on disk: sled, one committer thread, sealed tokens |
-//! | [`event`] | pure: what the platform's programs are told, and what a newer event does to one that waits |
-//! | [`notify`] | the receiver of events: signing, sending, what an answer means |
-//! | [`outgoing`] | the one client for other hosts, bounded answers, certificates |
-//! | [`random`] | secrets and unique ids, also where the system has no randomness |
-//! | [`graph`] | the Graph API: calls, error kinds, limits |
+//! | [`core`] | pure decisions: time and randomness are arguments; no runtime, network, disk or clock |
+//! | [`store`] | durable state: sled, one committer thread, sealed tokens, the backup log |
+//! | [`sources`] | Facebook: Graph calls and errors, the dialog, signatures, deliveries, what becomes the object |
 //! | [`spaces`] | objects: one trait, one S3 client, one memory for tests, one suite for both |
-//! | [`oauth`], [`signature`] | the dialog's address, signed states, consent; signatures of webhooks and signed requests |
-//! | [`limits`] | pure: how many logins a user, an address and all new users may bring to an end |
-//! | [`logins`] | how far each login is, for the page that a person sees |
-//! | [`config`] | one TOML file, the environment, secrets; every finding at once; what a reload changes |
-//! | [`kept`] | the configuration in force, sealed, for starts that no person asked for |
-//! | [`http`] | the public and the admin routes |
-//! | [`linking`], [`import`], [`purge`] | from a login, or from a file, to links; and a list of people to forget |
-//! | [`trial`] | whether a token opens its page, before it parks a link or replaces another |
-//! | [`context`] | what every actors shares |
+//! | [`events`] | the receiver of events: signing, sending, the meaning of an answer |
+//! | [`http_client`] | the one client for other hosts, bounded answers, certificates |
+//! | [`config`], [`kept_config`] | the configuration file and its findings; the configuration in force, sealed |
+//! | [`context`] | what actors, routes and services share; it knows no actor |
+//! | [`control`] | an operator's commands, as data |
+//! | [`services`] | from a request, or from a file, to the store: login, import, export, purge |
+//! | [`http`] | the server, the public and the admin routes |
 //! | [`actors`] | the actors |
 //! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
-//! | [`cli`], [`client`], [`exit`] | the verbs, the admin socket's client, exit codes |
+//! | [`random`] | secrets and unique ids, also where the system has no randomness |
+//! | [`cli`], [`admin_client`], [`exit`] | the verbs, the admin socket's client, exit codes |
 //! | `sandbox` | a local Facebook, a local Spaces and a console around the real daemon (feature `sandbox`) |
 //!
-//! Pure means: time and randomness are arguments, and no runtime, network, disk or clock is in sight. Of the other
-//! modules, `config::diff` and `graph`'s `error`, `throttle`, `usage`, `scrub` and `json` are so too.
-//!
-//! Calls point one way: the verbs start the actors; actors call http, graph, spaces and store; those call the pure
-//! modules and know nothing of who calls them. What goes the other way is a message: http, linking and the shared context
-//! know the actors' message types and send them. `tests/architecture.rs` holds the modules to both.
+//! Calls point one way: `cli → actors → http → services → context → store, sources, spaces, events → core`.
+//! What goes the other way is data: changes in the store's feed, and an operator's commands in the channel of the
+//! context. `tests/architecture.rs` checks that.
 
 // `println!` panics when the output is closed or full; `cli::output` does not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -131,6 +132,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod context;
+pub mod control;
 pub mod core;
 pub mod events;
 pub mod exit;

@@ -1,17 +1,16 @@
-//! The world in a box: a local Facebook, a local S3 and a receiver of notices that the `sandbox` verb and the tests
-//! share.
+//! A local Facebook, a local S3 and a receiver of events, for the `sandbox` verb and the tests.
 //!
-//! It behaves as unpleasantly as the real thing: tokens expire and are revoked, listings are cut short, webhooks come
-//! twice or in the wrong order, connections break, and writes vanish behind the daemon's back. A [`World`] holds the
-//! state; [`WorldServer`] gives it its three faces on loopback addresses and sends its webhooks. Nothing here ever
-//! speaks to the real Facebook or the real Spaces.
+//! They fail in the ways of the real services: tokens expire and are revoked, listings are cut short, webhooks come
+//! twice or in the wrong order, connections break, and stored objects change without the daemon. A [`World`] holds the
+//! state; [`WorldServer`] serves it on loopback addresses and sends its webhooks. Nothing here calls the real Facebook
+//! or the real Spaces.
 
+pub mod activity;
 pub mod console;
 pub mod daemon;
 pub mod fault;
 pub mod folder;
 pub mod graph;
-pub mod journal;
 pub mod limits;
 pub mod receiver;
 mod setup;
@@ -93,7 +92,7 @@ pub struct WorldServer {
     pub app_id: String,
     /// `facebook.app_secret`.
     pub app_secret: String,
-    /// The stored objects, seen from behind.
+    /// The stored objects, without a request.
     pub objects: Objects,
     /// `notify.url`.
     pub notify_url: String,
@@ -163,7 +162,7 @@ impl WorldServer {
         })
     }
 
-    /// Tells the world where the app lives: the redirect address and the two callbacks that an operator enters in the
+    /// Sets the addresses of the app: the redirect address and the two callbacks that an operator enters in the
     /// App Dashboard. [`WorldServer::config_toml`] does it too.
     pub fn register(&self, public_url: &str) {
         self.world.change(|s| {
@@ -173,7 +172,7 @@ impl WorldServer {
         });
     }
 
-    /// A whole configuration for a daemon that lives in this world, and registers the daemon's addresses with it.
+    /// A whole configuration for a daemon in this world, and registers the daemon's addresses with it.
     /// The same world writes the same secrets.
     pub fn config_toml(&self, daemon: &DaemonSetup) -> String {
         self.register(&daemon.public_url);

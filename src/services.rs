@@ -3,6 +3,5 @@
 pub mod export;
 pub mod import;
 pub mod login;
-pub mod login_progress;
 pub mod purge;
 pub mod token_trial;

@@ -1,17 +1,17 @@
 //! The object store: a few operations on one private bucket, and what can go wrong with them.
 //!
-//! The rest of the program sees [`ObjectStore`] and [`SpacesError`]. Only [`s3`](self::s3) and [`exchange`] know that the
-//! store is DigitalOcean Spaces and that rust-s3 signs its requests. Keys are [`ObjectKey`]s, which can name nothing outside their
-//! prefix, and bodies are JSON documents of some kilobytes, sent whole with their length.
+//! The rest of the program sees [`ObjectStore`] and [`SpacesError`]. Only [`s3`] and [`exchange`] depend on Spaces and
+//! on rust-s3. Keys are [`ObjectKey`]s, which cannot name anything outside their prefix, and bodies are JSON documents
+//! of some kilobytes, sent whole with their length.
 //!
 //! What every implementation promises, and the conformance suite holds each of them to:
 //!
 //! - `put` answers only when the bytes are stored, whole, under that key: private, `application/json`, checked on the
 //!   way. It may be repeated at will. A put whose answer got lost may have happened.
-//! - `head` and `get` tell what the last answered put left, and `None` when there is nothing.
+//! - `head` and `get` return the object of the last answered put, and `None` if there is none.
 //! - `delete` of an absent key is a success.
 //! - `erase` leaves nothing of the object, where `delete` in a bucket that keeps versions leaves all of them behind a
-//!   marker; or it says that it cannot tell.
+//!   marker; or it reports that it cannot know.
 //! - Nothing is retried inside: one call is one request, bounded in time. Waiting and trying again are decided by the
 //!   caller from [`SpacesErrorKind`]. Only `erase` makes several, each of them bounded, and may be repeated at will.
 //!
@@ -47,14 +47,14 @@ pub struct PutDone {
     pub etag: String,
 }
 
-/// What HEAD tells of an object.
+/// The answer to a HEAD for an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The entity tag without quotes, comparable with [`PutDone::etag`].
     pub etag: String,
     /// The length in bytes.
     pub content_length: u64,
-    /// The content type, when the store tells one.
+    /// The content type, if the store sends one.
     pub content_type: Option<String>,
 }
 

@@ -8,7 +8,7 @@
 //! | `meta` | `format`, `check`, `batch`, `erase` | layout version; a sealed known text that finds a wrong store key; the number of the newest transaction; since when an erasure is owed |
 //! | `links` | link | [`LinkRecord`]: names, health, subscription, the sealed page token |
 //! | `marks` | link | [`Mark`]: a read is owed |
-//! | `outbox` | link | [`Staged`]: a write or a delete is owed |
+//! | `outbox` | link | [`Staged`](crate::core::ledger::Staged): a write or a delete is owed |
 //! | `bodies` | link, `0`, number, chunk | the bytes of a staged object, 16 KiB a piece |
 //! | `synced` | link | [`Synced`]: digest and ETag of the object in Spaces, last read |
 //! | `accounts` | user, app-scoped person | [`AccountRecord`]: the sealed user token |
@@ -30,6 +30,11 @@
 //! durability barrier on Linux, and concurrent asynchronous flushes deadlock it: hence the one thread and the fsync.
 //! Items stay small (bodies are cut) and segments are 2 MiB, because sled puts larger nodes into files that it never
 //! fsyncs.
+//!
+//! # How others learn of it
+//!
+//! A decision collects what it changes for others beside its writes. The committer publishes that in the [`feed`] when
+//! the writes are durable, whether or not the caller still waits.
 //!
 //! # When the disk refuses
 //!
@@ -66,6 +71,7 @@ pub mod deletions;
 mod engine;
 mod erasure;
 pub mod events;
+pub mod feed;
 mod folder;
 pub mod grants;
 mod handle;
@@ -94,6 +100,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::core::ledger::{Mark, Synced};
 use crate::core::model::{LinkKey, WallTime};
 use engine::Engine;
+use feed::Feed;
 pub use open_error::OpenError;
 pub use records::{AccountRecord, LinkRecord};
 use seal::Keyring;
@@ -184,10 +191,7 @@ struct Inner {
     keyring: RwLock<Arc<Keyring>>,
     slots: Semaphore,
     condition: watch::Sender<Condition>,
-    /// Bumped when an object settled or a link's health changed, for those who wait for either.
-    progress: watch::Sender<u64>,
-    /// Bumped when events were decided.
-    events: watch::Sender<u64>,
+    feed: Feed,
     /// Why the store cannot go on in this process.
     given_up: watch::Sender<Option<Arc<str>>>,
     /// Bumped when an erasure was carried out.
@@ -226,7 +230,8 @@ impl Store {
         let lock = folder::lock(dir)?;
         let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended } = rebuild::open(dir, &keyring)?;
         let (sender, receiver) = std::sync::mpsc::channel();
-        let state = State::load(dir, &engine, sender)?;
+        let feed = Feed::default();
+        let state = State::load(dir, &engine, sender, feed.clone())?;
         let inner = Arc::new(Inner {
             dir: dir.to_owned(),
             opened_at: state.seq(),
@@ -236,8 +241,7 @@ impl Store {
             keyring: RwLock::new(keyring),
             slots: Semaphore::new(MAX_WAITING),
             condition: watch::Sender::new(Condition::Up),
-            progress: watch::Sender::new(0),
-            events: watch::Sender::new(0),
+            feed,
             given_up: watch::Sender::new(None),
             erased: watch::Sender::new(0),
             thread: Mutex::new(None),
@@ -324,14 +328,9 @@ impl Store {
         self.lock().entry(link, |e| e.due().cloned()).flatten()
     }
 
-    /// Wakes those who wait in [`Store::progress`].
-    pub fn note_progress(&self) {
-        self.inner.progress.send_modify(|n| *n += 1);
-    }
-
-    /// Changes whenever an object settled or a health changed.
-    pub fn progress(&self) -> watch::Receiver<u64> {
-        self.inner.progress.subscribe()
+    /// What the store publishes when a decision is durable.
+    pub fn feed(&self) -> &Feed {
+        &self.inner.feed
     }
 
     /// Whether the store can be written to, now and from now on.

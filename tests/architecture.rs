@@ -1,5 +1,5 @@
 //! What must hold of the project as a whole, seen from its text: pure modules stay pure, modules below know nothing of
-//! those above, and what is written down for people (README, man page, units) names everything that the program has.
+//! those above, and the documents (README, `docs/`, man page, units) name everything that the program has.
 //! Nothing here starts a daemon.
 //!
 //! The man page is generated: `PAGESYNCD_UPDATE=1 cargo test --test architecture` writes it anew.
@@ -19,6 +19,20 @@ fn root() -> &'static Path {
 fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The document that has the outside of the program.
+const REFERENCE: &str = "docs/reference.md";
+/// The document for operators.
+const OPERATIONS: &str = "docs/operations.md";
+
+/// The documents in Markdown, each with its path.
+fn documents() -> Vec<(PathBuf, String)> {
+    let roots = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs"].map(|name| root().join(name));
+    let mut paths: Vec<PathBuf> = roots.iter().flat_map(|path| files(path)).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "md"));
+    assert!(paths.len() >= 9, "{paths:?}");
+    paths.into_iter().map(|path| (path.clone(), read(path))).collect()
 }
 
 /// Every file below a folder, or the file itself.
@@ -93,6 +107,33 @@ fn pure_modules_use_no_runtime_no_network_no_disk_and_no_clock() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// The layers, the lowest first: a module knows those of its own layer and of the layers below.
+const LAYERS: &[&[&str]] = &[
+    &["core", "clock", "random"],
+    &["config", "events", "http_client", "metrics", "sources", "spaces", "store", "systemd", "telemetry"],
+    &["context", "control", "kept_config"],
+    &["services"],
+    &["http"],
+    &["actors"],
+    &["admin_client", "cli", "exit"],
+];
+/// Modules around the whole: the program, its fuzz targets, and a world to try it in. `cli` alone starts that world.
+const AROUND: &[&str] = &["fuzzing", "main", "sandbox"];
+
+/// The modules of the crate that a line of code names.
+fn crate_modules(line: &str) -> Vec<&str> {
+    line.match_indices("crate::")
+        .map(|(at, start)| {
+            let rest = &line[at + start.len()..];
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+        })
+        .collect()
+}
+
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
 #[test]
 fn the_core_knows_no_source() {
     let found = offences(&["core"], &["crate::sources", "facebook::graph"]);
@@ -100,21 +141,28 @@ fn the_core_knows_no_source() {
 }
 
 #[test]
-fn modules_below_know_nothing_of_those_above() {
-    let above = ["crate::actors", "crate::http", "crate::cli", "crate::context", "crate::services", "crate::sandbox"];
-    let below = [
-        "store",
-        "sources",
-        "spaces",
-        "events",
-        "config",
-        "metrics",
-        "telemetry",
-        "kept_config",
-        "http_client",
-        "random",
-    ];
-    let found = offences(&[&below[..], PURE].concat(), &above);
+fn every_module_belongs_to_a_layer() {
+    let entries = fs::read_dir(root().join("src")).expect("the sources").map(|entry| entry.expect("an entry").path());
+    let stems = entries.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    let lost: Vec<String> =
+        stems.filter(|name| name != "lib" && !AROUND.contains(&name.as_str()) && layer_of(name).is_none()).collect();
+    assert!(lost.is_empty(), "without a layer: {lost:?}");
+}
+
+#[test]
+fn calls_point_down() {
+    let mut found = Vec::new();
+    for (layer, modules) in LAYERS.iter().enumerate() {
+        for path in modules.iter().flat_map(|name| module(name)) {
+            for (n, line) in code(&path) {
+                let is_above = |named: &&str| layer_of(named).is_none_or(|of_named| of_named > layer);
+                let starts_the_world = |named: &&str| *named == "sandbox" && modules.contains(&"cli");
+                let above =
+                    crate_modules(&line).into_iter().filter(|named| is_above(named) && !starts_the_world(named));
+                found.extend(above.map(|named| format!("{}:{n} names crate::{named}", path.display())));
+            }
+        }
+    }
     assert!(found.is_empty(), "{}", found.join("\n"));
     let found = offences(
         PURE,
@@ -124,11 +172,22 @@ fn modules_below_know_nothing_of_those_above() {
 }
 
 #[test]
+fn only_actors_and_the_program_know_the_actor_library() {
+    let below: Vec<&str> = LAYERS[..5].concat();
+    let found = offences(&below, &["ractor"]);
+    // The log names the library's target, to keep it quiet.
+    let found: Vec<String> = found.into_iter().filter(|offence| !offence.contains("src/telemetry.rs")).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
 fn the_search_for_offences_finds_them() {
     assert!(names("let at = WallTime::now();", "WallTime::now"));
     assert!(names("use tokio::time;", "tokio"));
     assert!(!names("let tokio_like = 1;", "tokio"));
     assert!(!offences(&["actors"], &["tokio", "ractor"]).is_empty());
+    assert_eq!(crate_modules("use crate::http::server; f(&crate::clock::now())"), ["http", "clock"]);
+    assert_eq!((layer_of("core"), layer_of("cli"), layer_of("{")), (Some(0), Some(LAYERS.len() - 1), None));
 }
 
 /// What the program calls its own: every text between double quotes in a source file.
@@ -143,7 +202,7 @@ fn missing<'a>(text: &str, wanted: impl IntoIterator<Item = &'a str>) -> Vec<Str
     missing
 }
 
-/// The components that log messages begin with, as README.md explains them.
+/// The components that log messages begin with, as `docs/operations.md` explains them.
 const COMPONENTS: &[&str] = &[
     "actor",
     "cleanup",
@@ -255,10 +314,12 @@ fn log_messages_name_their_component() {
     }
     assert!(count > 80, "{count} log statements");
     assert!(wrong.is_empty(), "messages without `component: ` or `component [subject]: `:\n{}", wrong.join("\n"));
-    let readme = read("README.md");
-    let lacking =
-        missing(&readme, COMPONENTS.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().iter().map(String::as_str));
-    assert!(lacking.is_empty(), "README.md does not explain {lacking:?}");
+    let operations = read(OPERATIONS);
+    let lacking = missing(
+        &operations,
+        COMPONENTS.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().iter().map(String::as_str),
+    );
+    assert!(lacking.is_empty(), "{OPERATIONS} does not explain {lacking:?}");
 }
 
 #[test]
@@ -276,8 +337,7 @@ fn the_search_for_log_messages_finds_them() {
 }
 
 #[test]
-fn the_readme_has_every_metric_route_and_health() {
-    let readme = read("README.md");
+fn the_documents_have_every_metric_route_and_health() {
     let metrics = read("src/metrics.rs");
     let registered: Vec<String> =
         metrics.split("r.register(").skip(1).map(|call| format!("`pagesyncd_{}", quoted(call)[0])).collect();
@@ -297,14 +357,15 @@ fn the_readme_has_every_metric_route_and_health() {
         quoted(words.expect("the words")).into_iter().chain(["active".into(), "throttled".into()]).collect();
     let healths: Vec<String> = healths.iter().map(|word| format!("| `{word}` | ")).collect();
     assert!(healths.len() >= 7, "{healths:?}");
-    for wanted in [registered, routes, admin, healths] {
-        let lacking = missing(&readme, wanted.iter().map(String::as_str));
-        assert!(lacking.is_empty(), "README.md lacks {lacking:?}");
+    let wanted = [(REFERENCE, registered), (REFERENCE, routes), (REFERENCE, admin), (OPERATIONS, healths)];
+    for (document, wanted) in wanted {
+        let lacking = missing(&read(document), wanted.iter().map(String::as_str));
+        assert!(lacking.is_empty(), "{document} lacks {lacking:?}");
     }
 }
 
 #[test]
-fn readme_and_man_page_have_every_exit_code() {
+fn reference_and_man_page_have_every_exit_code() {
     let exits = read("src/exit.rs");
     let codes: Vec<String> = exits
         .lines()
@@ -312,11 +373,12 @@ fn readme_and_man_page_have_every_exit_code() {
         .map(str::to_owned)
         .collect();
     assert_eq!(codes.len(), 8, "{codes:?}");
-    let readme = read("README.md");
-    let sentence = readme.split("Exit codes: ").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("exit codes");
+    let reference = read(REFERENCE);
+    let sentence =
+        reference.split("Exit codes: ").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("exit codes");
     let man = read("man/sections.roff");
     for code in codes {
-        assert!(names(sentence, &code), "README.md lacks exit code {code}");
+        assert!(names(sentence, &code), "{REFERENCE} lacks exit code {code}");
         assert!(man.contains(&format!("\\fB{code}\\fR\n")), "the man page lacks exit code {code}");
     }
 }
@@ -334,16 +396,67 @@ fn understood(words: &[String]) -> Result<(), String> {
 }
 
 #[test]
-fn commands_in_the_readme_are_understood() {
-    let readme = read("README.md");
-    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let lines = blocks.flat_map(str::lines).filter(|line| !line.starts_with("cargo ") && !line.starts_with("install "));
+fn commands_in_the_documents_are_understood() {
+    let text: String = documents().into_iter().map(|(_, text)| text).collect();
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines = blocks.flat_map(str::lines).map(str::trim_start);
+    let lines = lines.filter(|line| !line.starts_with("cargo ") && !line.starts_with("install "));
     let lines = lines.filter(|line| !line.starts_with("system") && !line.starts_with("tar "));
     let commands: Vec<Vec<String>> = lines.flat_map(|line| line.split(" | ")).filter_map(arguments).collect();
     assert!(commands.len() >= 6, "{commands:?}");
     for words in commands {
-        understood(&words).expect("a command of README.md");
+        understood(&words).expect("a command of the documents");
     }
+}
+
+/// The anchors of a document's headings, as Markdown renderers derive them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
+    headings.map(|h| h.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
+}
+
+/// The targets of the links in a document.
+fn link_targets(text: &str) -> Vec<&str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect()
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    let mut count = 0;
+    for (path, text) in documents() {
+        let folder = path.parent().expect("a folder");
+        for target in link_targets(&text).into_iter().filter(|target| !target.starts_with("http")) {
+            count += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { path.clone() } else { folder.join(file) };
+            assert!(file.exists(), "{}: {target} does not exist", path.display());
+            let known = anchor.is_empty() || anchors(&read(&file)).iter().any(|known| known == anchor);
+            assert!(known, "{}: no heading for {target}", path.display());
+        }
+    }
+    assert!(count > 30, "the documents link to each other");
+}
+
+#[test]
+fn files_that_the_documents_name_exist() {
+    let folders = ["src/", "tests/", "docs/", "systemd/", "man/", "fuzz/", "benches/", ".ci/"];
+    let mut count = 0;
+    // The changelog names files as they were.
+    for (path, text) in documents().into_iter().filter(|(path, _)| !path.ends_with("CHANGELOG.md")) {
+        let quoted = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        for name in quoted.filter(|name| folders.iter().any(|folder| name.starts_with(folder))) {
+            count += 1;
+            assert!(root().join(name).exists(), "{} names {name}, which does not exist", path.display());
+        }
+    }
+    assert!(count > 30, "the documents name {count} files");
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 200, "README.md has {lines} lines; details belong into docs/");
 }
 
 /// Does a command hold all the words of another one?
@@ -405,18 +518,18 @@ mod whole {
     }
 
     #[test]
-    fn the_readme_has_every_verb_and_flag() {
-        let readme = read("README.md");
+    fn the_reference_has_every_verb_and_flag() {
+        let reference = read(REFERENCE);
         let command = pagesyncd::cli::command();
         for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
-            assert!(readme.contains(&format!("`--{flag}")), "README.md lacks --{flag}");
+            assert!(reference.contains(&format!("`--{flag}")), "{REFERENCE} lacks --{flag}");
         }
         for verb in command.get_subcommands() {
             let start = format!("| `{}", verb.get_name());
-            let row = readme.lines().find(|line| line.starts_with(&start));
-            let row = row.unwrap_or_else(|| panic!("README.md has no row for {}", verb.get_name()));
+            let row = reference.lines().find(|line| line.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("{REFERENCE} has no row for {}", verb.get_name()));
             for flag in own_flags(verb).filter_map(clap::Arg::get_long) {
-                assert!(row.contains(&format!("--{flag}")), "README.md, {}: lacks --{flag}", verb.get_name());
+                assert!(row.contains(&format!("--{flag}")), "{REFERENCE}, {}: lacks --{flag}", verb.get_name());
             }
         }
     }

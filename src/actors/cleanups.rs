@@ -1,8 +1,8 @@
 //! Does what is left to do after links are gone: feeds the store's cleanups to the [`list`](crate::core::cleanup::CleanupQueue) and
 //! carries out what that decides. CleanupEnd each step is safe stands there.
 //!
-//! The list is taken from the store at start, when links come or go, when a settle left something, and when the store
-//! is back; several times a second at most, because all of it is taken each time, and thousands of unlinks are as many
+//! The list is taken from the store at start, when the cleanups there change, and when the store is back; several times a
+//! second at most, because all of it is taken each time, and thousands of unlinks are as many
 //! reasons to look. A try runs in a task of its own, behind the gate of Graph like every other call; one that outlives this
 //! actor does no harm, because each may be repeated.
 
@@ -13,11 +13,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::page::PageMsg;
+use super::shared::Shared;
 use super::{Alarm, jitter};
 use crate::context::{Context, Dependency};
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
-use crate::core::model::{Generation, LinkKey, MonoTime};
+use crate::core::model::{LinkKey, MonoTime};
 use crate::sources::facebook::graph::{DeadReason, GraphError, GraphErrorKind};
 use crate::store::Unavailable;
 use crate::store::cleanups::Ready;
@@ -37,12 +37,16 @@ pub enum CleanupsMsg {
     /// The try of the cleanup with this number ended.
     TryEnd(Cleanup, u64, TryEnd),
     /// The cleanup with this number was taken from the store, or could not be.
-    Closed(Cleanup, u64, Result<Vec<(LinkKey, Generation)>, Unavailable>),
+    Closed(Cleanup, u64, Result<(), Unavailable>),
+    /// Panic, to show that nothing is left undone.
+    #[cfg(feature = "sandbox")]
+    Drill,
 }
 
 /// What the cleanups actor keeps.
 pub struct CleanupsState {
     context: Arc<Context>,
+    shared: Arc<Shared>,
     list: CleanupQueue,
     alarm: Alarm,
     looked_at: MonoTime,
@@ -56,16 +60,16 @@ pub struct Cleanups;
 impl Actor for Cleanups {
     type Msg = CleanupsMsg;
     type State = CleanupsState;
-    type Arguments = Arc<Context>;
+    type Arguments = (Arc<Context>, Arc<Shared>);
 
     async fn pre_start(
         &self,
-        me: ActorRef<CleanupsMsg>,
-        context: Arc<Context>,
+        _me: ActorRef<CleanupsMsg>,
+        (context, shared): (Arc<Context>, Arc<Shared>),
     ) -> Result<CleanupsState, ActorProcessingErr> {
-        context.set_addresses(|addresses| addresses.cleanups = Some(me));
         Ok(CleanupsState {
             context,
+            shared,
             list: CleanupQueue::default(),
             alarm: Alarm::default(),
             looked_at: MonoTime::now(),
@@ -96,7 +100,11 @@ impl Actor for Cleanups {
                 state.list.ended(&cleanup, seq, ended, straggler, MonoTime::now(), jitter());
                 state.stale = true;
             }
-            CleanupsMsg::Closed(cleanup, seq, closed) => state.closed(&cleanup, seq, closed),
+            CleanupsMsg::Closed(cleanup, seq, closed) => {
+                state.list.closed(&cleanup, seq, closed.is_ok(), MonoTime::now());
+            }
+            #[cfg(feature = "sandbox")]
+            CleanupsMsg::Drill => panic!("drill: the cleanups actor was asked to panic"),
         }
         state.go_on(&me);
         Ok(())
@@ -146,9 +154,9 @@ impl CleanupsState {
     }
 
     fn begin(&self, me: &ActorRef<CleanupsMsg>, cleanup: Cleanup, seq: u64) {
-        let (context, me) = (self.context.clone(), me.clone());
-        self.context.tasks.spawn(async move {
-            let trying = AssertUnwindSafe(Box::pin(attempt(&context, &cleanup, seq))).catch_unwind().await;
+        let (context, shared, me) = (self.context.clone(), self.shared.clone(), me.clone());
+        self.shared.tasks.spawn(async move {
+            let trying = AssertUnwindSafe(Box::pin(attempt(&context, &shared, &cleanup, seq))).catch_unwind().await;
             let ended = trying.unwrap_or(TryEnd::Later { hint: None, unanswered: true });
             // An actor that is gone is followed by one that reads the store.
             let _ = me.cast(CleanupsMsg::TryEnd(cleanup, seq, ended));
@@ -169,24 +177,10 @@ impl CleanupsState {
             CleanupEnd::Never => {}
         }
         let (context, me) = (self.context.clone(), me.clone());
-        self.context.tasks.spawn(async move {
+        self.shared.tasks.spawn(async move {
             let closed = context.store.finish_cleanup(&cleanup, seq).await;
             let _ = me.cast(CleanupsMsg::Closed(cleanup, seq, closed));
         });
-    }
-
-    /// Links that were made meanwhile look for themselves what the cleanup left of their subscription, token or object.
-    fn closed(&mut self, cleanup: &Cleanup, seq: u64, closed: Result<Vec<(LinkKey, Generation)>, Unavailable>) {
-        self.list.closed(cleanup, seq, closed.is_ok(), MonoTime::now());
-        for (link, generation) in closed.unwrap_or_default() {
-            let Some(place) = self.context.pages.find(&link) else { continue };
-            let message = match cleanup {
-                Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => PageMsg::Check(generation),
-                Cleanup::DeleteAgain(_) => PageMsg::Verify(Duration::ZERO),
-            };
-            // A page that is gone looks when it is back: its subscription was struck, its object waits for the poll.
-            let _ = place.actor.cast(message);
-        }
     }
 }
 
@@ -212,9 +206,9 @@ fn left(cleanup: &Cleanup) -> &'static str {
     }
 }
 
-async fn attempt(context: &Arc<Context>, cleanup: &Cleanup, seq: u64) -> TryEnd {
+async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup, seq: u64) -> TryEnd {
     match cleanup {
-        Cleanup::DeleteAgain(link) => delete_again(context, link, seq).await,
+        Cleanup::DeleteAgain(link) => delete_again(context, shared, link, seq).await,
         Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => match context.store.cleanup_token(cleanup, seq) {
             Ready::Yes(token) => {
                 let graph = context.setup().graph.clone();
@@ -282,8 +276,8 @@ fn failed(cleanup: &Cleanup, error: &GraphError) -> TryEnd {
 }
 
 /// The right to write the object is held from before the look until the delete was answered.
-async fn delete_again(context: &Arc<Context>, link: &LinkKey, seq: u64) -> TryEnd {
-    let Some(_permit) = context.write_permit(link) else {
+async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, link: &LinkKey, seq: u64) -> TryEnd {
+    let Some(_permit) = shared.write_permit(link) else {
         return TryEnd::Later { hint: Some(SOON), unanswered: false };
     };
     if !context.store.is_left_over(link, seq) {

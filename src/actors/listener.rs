@@ -1,53 +1,33 @@
-//! A door to the outside: the public one, the admin socket, the admin address on loopback. The actor keeps one accept
-//! loop alive; requests run in tasks of their own.
+//! A listener: on the public address, the admin socket or the admin address on loopback. The actor keeps one accept loop
+//! alive; requests run in tasks of their own.
 //!
-//! The socket belongs to the supervisor, and each listener serves a duplicate of it. When a listener dies, those who
-//! knock meanwhile wait in the kernel's backlog, and the next listener serves them: nobody is refused.
+//! The socket belongs to the supervisor, and each listener serves a duplicate of it. When a listener dies, clients
+//! that connect meanwhile wait in the kernel's backlog, and the next listener serves them: none is refused.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::Owned;
 use crate::context::Context;
+use crate::http::endpoint::Endpoint;
 use crate::http::routes::{admin, public};
 use crate::http::server::{self, Limits, Socket};
 
-/// How long requests under way may take to finish when a door closes.
+/// How long requests under way may take to finish when a listener closes.
 pub const GRACE: Duration = Duration::from_millis(3500);
-/// Connections at the admin doors.
+/// Connections at each admin address.
 const ADMIN_CONNECTIONS: usize = 64;
 const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Which door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Door {
-    /// Meta's webhooks and the login.
-    Public,
-    /// The operator's Unix socket.
-    Admin,
-    /// The read-only admin address on loopback.
-    AdminTcp,
-}
-
-impl Door {
-    /// The word in logs.
-    pub fn word(self) -> &'static str {
-        match self {
-            Door::Public => "public",
-            Door::Admin => "admin",
-            Door::AdminTcp => "admin-tcp",
-        }
-    }
-}
 
 /// Messages to a listener.
 pub enum ListenerMsg {
     /// The accept loop ended by itself.
     Ended,
-    /// Close the door, finish what is under way, and answer then.
+    /// Accept no more, finish what is under way, and answer then.
     Close(RpcReplyPort<()>),
     /// Panic, to show that nobody is refused.
     #[cfg(feature = "sandbox")]
@@ -58,10 +38,12 @@ pub enum ListenerMsg {
 pub struct ListenerArgs {
     /// The shared context.
     pub context: Arc<Context>,
-    /// Which door.
-    pub door: Door,
+    /// Which address.
+    pub endpoint: Endpoint,
     /// A duplicate of the supervisor's socket.
     pub socket: Socket,
+    /// Tracks the requests; it outlives a listener that dies.
+    pub requests: TaskTracker,
 }
 
 /// What a listener keeps.
@@ -82,12 +64,12 @@ impl Actor for Listener {
     async fn pre_start(
         &self,
         me: ActorRef<ListenerMsg>,
-        ListenerArgs { context, door, socket }: ListenerArgs,
+        ListenerArgs { context, endpoint, socket, requests }: ListenerArgs,
     ) -> Result<ListenerState, ActorProcessingErr> {
         let stop = CancellationToken::new();
         let ended = stop.clone();
         let task = tokio::spawn(async move {
-            open(context, door, socket, ended).await;
+            open(context, endpoint, socket, requests, ended).await;
             // A supervisor that stopped this listener does not wait for the message.
             let _ = me.cast(ListenerMsg::Ended);
         });
@@ -120,30 +102,36 @@ impl Actor for Listener {
     }
 }
 
-async fn open(context: Arc<Context>, door: Door, socket: Socket, stop: CancellationToken) {
+async fn open(
+    context: Arc<Context>,
+    endpoint: Endpoint,
+    socket: Socket,
+    requests: TaskTracker,
+    stop: CancellationToken,
+) {
     let (for_limits, for_count, for_service) = (context.clone(), context.clone(), context);
     let limits = move || {
         let http = &for_limits.setup().config.http;
-        match door {
-            Door::Public => Limits { max_connections: http.max_connections, header_timeout: http.header_timeout },
-            Door::Admin | Door::AdminTcp => {
+        match endpoint {
+            Endpoint::Public => Limits { max_connections: http.max_connections, header_timeout: http.header_timeout },
+            Endpoint::Admin | Endpoint::AdminTcp => {
                 Limits { max_connections: ADMIN_CONNECTIONS, header_timeout: ADMIN_HEADER_TIMEOUT }
             }
         }
     };
     let count = move |open| {
-        if door == Door::Public {
+        if endpoint == Endpoint::Public {
             for_count.metrics.set_connections(open);
         }
     };
-    match door {
-        Door::Public => {
+    match endpoint {
+        Endpoint::Public => {
             let service = move |request, conn| public::answer(for_service.clone(), request, conn);
-            server::serve(socket, limits, count, service, stop, GRACE).await;
+            server::serve(socket, limits, count, service, requests, stop, GRACE).await;
         }
-        Door::Admin | Door::AdminTcp => {
-            let service = move |request, conn| admin::answer(for_service.clone(), door, request, conn);
-            server::serve(socket, limits, count, service, stop, GRACE).await;
+        Endpoint::Admin | Endpoint::AdminTcp => {
+            let service = move |request, conn| admin::answer(for_service.clone(), endpoint, request, conn);
+            server::serve(socket, limits, count, service, requests, stop, GRACE).await;
         }
     }
 }

@@ -1,23 +1,23 @@
-//! The one that tells: feeds what is decided in the store to a [`queue`](crate::core::upload_queue) of lanes and carries out
-//! what that decides.
+//! Delivers events: feeds the keys in which events wait to a [`queue`](crate::core::upload_queue) and carries out what that
+//! decides.
 //!
-//! It knows lanes, never events. Each attempt is a task of its own, which takes the first event of its lane from the
+//! It knows keys, never events. Each attempt is a task of its own, which takes the first event of its key from the
 //! store, sends it, and settles it there or gives it back. Such a task outlives a notifier that dies and keeps the right
-//! to its lane until it ends, as the uploader's do. Nobody waits for the notifier: the store says by a counter that
-//! something was decided, and a receiver that hangs holds up nothing but its own lanes, `notify.max_in_flight` of them.
+//! to its key until it ends, as the uploader's do. Nobody waits for the notifier: the store publishes that events wait,
+//! and a receiver that hangs holds up nothing but its own keys, `notify.max_in_flight` of them.
 //!
 //! A receiver that fails is tried for ever, one event at a time once several failed, more and more slowly; it shows in
 //! `status`, in the log when it turns, and not in readiness. What it does not take although it is well (a 400, say) holds
-//! up that lane alone.
+//! up that key alone.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, call};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-use super::{Alarm, Owned, jitter};
+use super::{Alarm, jitter};
 use crate::context::Context;
 use crate::core::backoff::Backoff;
 use crate::core::event::EventKey;
@@ -34,8 +34,10 @@ const PACE: Pace = Pace {
 
 /// Messages to the notifier.
 pub enum NotifierMsg {
-    /// Something was decided; answered when it was looked at, so that one such message is under way at a time.
-    News(RpcReplyPort<()>),
+    /// Events of these keys wait.
+    Waiting(Vec<EventKey>),
+    /// After a start, and when the store is back: take over what waits there.
+    Refill,
     /// The alarm of this generation rang.
     Woke(u64),
     /// An attempt ended.
@@ -55,7 +57,6 @@ pub struct NotifierState {
     queue: Queue<EventKey>,
     alarm: Alarm,
     draining: Option<RpcReplyPort<()>>,
-    _watch: Owned,
 }
 
 /// The notifier actor.
@@ -68,22 +69,11 @@ impl Actor for Notifier {
 
     async fn pre_start(
         &self,
-        me: ActorRef<NotifierMsg>,
+        _me: ActorRef<NotifierMsg>,
         context: Arc<Context>,
     ) -> Result<NotifierState, ActorProcessingErr> {
         let queue = Queue::paced(context.setup().config.notify.max_in_flight, PACE);
-        context.set_addresses(|addresses| addresses.notifier = Some(me.clone()));
-        let (mut news, watcher) = (context.store.watch_events(), me);
-        let watch = Owned(tokio::spawn(async move {
-            while news.changed().await.is_ok() && call!(watcher, NotifierMsg::News).is_ok() {}
-        }));
-        Ok(NotifierState { context, queue, alarm: Alarm::default(), draining: None, _watch: watch })
-    }
-
-    async fn post_start(&self, me: ActorRef<NotifierMsg>, state: &mut NotifierState) -> Result<(), ActorProcessingErr> {
-        state.take_over();
-        state.go_on(&me);
-        Ok(())
+        Ok(NotifierState { context, queue, alarm: Alarm::default(), draining: None })
     }
 
     async fn handle(
@@ -93,14 +83,11 @@ impl Actor for Notifier {
         state: &mut NotifierState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            NotifierMsg::News(reply) => {
-                state.news();
-                // The one who waits for it may be gone with the actor before.
-                let _ = reply.send(());
-            }
+            NotifierMsg::Waiting(keys) => state.waiting(keys),
+            NotifierMsg::Refill => state.take_over(),
             NotifierMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
             NotifierMsg::Woke(_) => {}
-            NotifierMsg::Done(lane, outcome) => state.queue.done(&lane, outcome, MonoTime::now(), jitter()),
+            NotifierMsg::Done(key, outcome) => state.queue.done(&key, outcome, MonoTime::now(), jitter()),
             NotifierMsg::Reloaded => {
                 state.queue.set_limit(state.context.setup().config.notify.max_in_flight);
                 state.take_over();
@@ -116,20 +103,19 @@ impl Actor for Notifier {
 }
 
 impl NotifierState {
-    /// Lanes in which something was decided. With events off that is what a store that was opened again had kept.
-    fn news(&mut self) {
-        let (lanes, now) = (self.context.store.event_news(), MonoTime::now());
-        if self.context.setup().receiver.is_none() {
-            return self.take_over();
+    /// With events off nothing is decided, and what was decided before a reload is dropped by that reload.
+    fn waiting(&mut self, keys: Vec<EventKey>) {
+        if self.context.setup().receiver.is_some() {
+            let now = MonoTime::now();
+            keys.into_iter().for_each(|key| self.queue.add(key, now));
         }
-        lanes.into_iter().for_each(|lane| self.queue.add(lane, now));
     }
 
     /// Everything that waits is this notifier's to send; or, when events are off, nobody's.
     fn take_over(&mut self) {
         if self.context.setup().receiver.is_some() {
             let now = MonoTime::now();
-            self.context.store.event_keys().into_iter().for_each(|lane| self.queue.add(lane, now));
+            self.context.store.event_keys().into_iter().for_each(|key| self.queue.add(key, now));
             return;
         }
         let context = self.context.clone();
@@ -163,25 +149,25 @@ impl NotifierState {
             return;
         }
         let now = MonoTime::now();
-        while let Some(lane) = self.queue.next(now) {
-            self.attempt(me, lane);
+        while let Some(key) = self.queue.next(now) {
+            self.attempt(me, key);
         }
         self.alarm.set(me, self.queue.wake_at(), NotifierMsg::Woke);
     }
 
-    fn attempt(&self, me: &ActorRef<NotifierMsg>, lane: EventKey) {
+    fn attempt(&self, me: &ActorRef<NotifierMsg>, key: EventKey) {
         let (context, me) = (self.context.clone(), me.clone());
         tokio::spawn(async move {
-            let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &lane))).catch_unwind().await;
+            let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &key))).catch_unwind().await;
             // A notifier that is gone is followed by one that asks the store.
-            let _ = me.cast(NotifierMsg::Done(lane, ended.unwrap_or(Outcome::Local)));
+            let _ = me.cast(NotifierMsg::Done(key, ended.unwrap_or(Outcome::Local)));
         });
     }
 }
 
-async fn carry_out(context: &Arc<Context>, lane: &EventKey) -> Outcome {
+async fn carry_out(context: &Arc<Context>, key: &EventKey) -> Outcome {
     let Some(receiver) = context.setup().receiver.clone() else { return Outcome::Settled { more: false } };
-    let sending = match context.store.begin_event(lane).await {
+    let sending = match context.store.begin_event(key).await {
         Ok(Begun::Goes(sending)) => sending,
         Ok(Begun::Nothing) => return Outcome::Settled { more: false },
         Ok(Begun::Busy) | Err(_) => return Outcome::Local,

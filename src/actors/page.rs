@@ -1,12 +1,12 @@
 //! One linked page: holds its token, its webhook state and its poll timer, feeds what happens to the
 //! [`machine`](crate::core::link::machine) and carries out what that decides.
 //!
-//! The page works at its own pace. It is told *that* something happened, never what; the read that follows tells. One
+//! The page works at its own pace. It learns *that* something happened, never what; the read that follows shows it. One
 //! job (a read, or a repair of the page-level subscription) is under way at a time, in a task that ends with the
 //! actor; what the job had claimed in the store is given back when the task is dropped.
 //!
-//! A page that dies is started again from the store. Its successor takes its place in the directory first and looks
-//! into the store second, so that a mark made in between is either told or found.
+//! A page that dies is started again from the store. Its successor is entered in the registry first and looks into the
+//! store second, so that a mark made in between either wakes it or is found.
 
 mod reading;
 mod upkeep;
@@ -18,11 +18,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::registry::PageHandle;
+use super::shared::Shared;
 use super::{Alarm, Owned, jitter};
 use crate::config::Config;
 use crate::context::Context;
-use crate::core::health::ParkReason;
+use crate::core::health::{Health, ParkReason};
 use crate::core::ledger::Mark;
 use crate::core::link::machine::{Ended, Input, Machine, Pace, Read};
 use crate::core::link::schedule;
@@ -34,8 +34,8 @@ use upkeep::{Check, Subscription};
 
 /// Messages to a page.
 pub enum PageMsg {
-    /// Something was told through the directory: take it and step.
-    Told,
+    /// Reasons wait in the page's handle: take them and step.
+    Wake,
     /// Look into the store for a mark that nobody answers for; many may be looking at once, so spread over this.
     Look(Duration),
     /// The alarm of this generation rang.
@@ -51,8 +51,8 @@ pub enum PageMsg {
     /// Spaces may not hold what was last written: compare after this long. This is about the object, whichever token the
     /// link has: a write that was begun under an earlier one may land on the object of a later one.
     Verify(Duration),
-    /// A person must act first, as was found elsewhere of the token of this generation.
-    Park(Generation, ParkReason),
+    /// The link was parked by a decision elsewhere: look whether that holds for the token of this page.
+    Parked,
     /// Something says that the token of this generation may not be good any more: check it.
     Check(Generation),
     /// Panic, to show that nobody else minds.
@@ -64,6 +64,8 @@ pub enum PageMsg {
 pub struct PageArgs {
     /// The shared context.
     pub context: Arc<Context>,
+    /// What the actors share.
+    pub shared: Arc<Shared>,
     /// Which link.
     pub link: LinkKey,
     /// Over how long a catch-up after a start is spread.
@@ -73,6 +75,7 @@ pub struct PageArgs {
 /// What a page keeps.
 pub struct PageState {
     context: Arc<Context>,
+    shared: Arc<Shared>,
     link: LinkKey,
     token: Option<Secret>,
     /// The generation of the token that was taken from the store, readable or not: what is found out about it is not
@@ -117,7 +120,7 @@ impl Actor for Page {
         state: &mut PageState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PageMsg::Told => state.told(&me),
+            PageMsg::Wake => state.woken(&me),
             PageMsg::Look(spread) => state.look(&me, spread),
             PageMsg::Woke(generation) if state.alarm.is_current(generation) => state.step(&me, Input::Woke),
             PageMsg::Woke(_) => {}
@@ -135,13 +138,13 @@ impl Actor for Page {
                 state.machine.verify_by(MonoTime::now().plus(wait));
                 state.step(&me, Input::Woke);
             }
-            PageMsg::Park(generation, why) if state.holds(&me, generation) => state.park(&me, why),
+            PageMsg::Parked => state.parked_elsewhere(&me),
             PageMsg::Check(generation) if state.holds(&me, generation) => {
                 state.check.due_at = MonoTime::now();
                 state.step(&me, Input::Woke);
             }
             // News about a token that the link does not have any more.
-            PageMsg::Park(..) | PageMsg::Check(_) => {}
+            PageMsg::Check(_) => {}
             #[cfg(feature = "sandbox")]
             PageMsg::Drill => panic!("drill: this page was asked to panic"),
         }
@@ -150,21 +153,22 @@ impl Actor for Page {
 }
 
 impl PageState {
-    fn new(PageArgs { context, link, spread }: PageArgs) -> Self {
-        let (now, place) = (MonoTime::now(), schedule::offset(&link));
+    fn new(PageArgs { context, shared, link, spread }: PageArgs) -> Self {
+        let (now, offset) = (MonoTime::now(), schedule::offset(&link));
         let setup = context.setup();
         let read_at = context.store.view(&link).and_then(|view| view.synced.read_at);
         let poll_at =
-            schedule::first_poll(place, setup.config.sync.poll_interval, read_at.map(WallTime::to_mono), spread, now);
-        let machine = Machine::new(pace(&setup.config), place, poll_at);
+            schedule::first_poll(offset, setup.config.sync.poll_interval, read_at.map(WallTime::to_mono), spread, now);
+        let machine = Machine::new(pace(&setup.config), offset, poll_at);
         let mut state = PageState {
             context,
+            shared,
             link,
             token: None,
             generation: None,
             machine,
             subscription: Subscription::default(),
-            check: Check::first(schedule::next_check(place, token_check::EVERY, now)),
+            check: Check::first(schedule::next_check(offset, token_check::EVERY, now)),
             alarm: Alarm::default(),
             job: None,
             job_number: 0,
@@ -189,8 +193,8 @@ impl PageState {
                 let confirmed = link.record.subscribed.iter().cloned().collect();
                 let soon = now.plus(spread.mul_f64(schedule::offset(&self.link)));
                 self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
-                let (place, checked) = (schedule::offset(&self.link), link.record.checked.at.is_some());
-                let due_at = schedule::first_check(place, token_check::EVERY, checked, spread, now);
+                let (offset, checked) = (schedule::offset(&self.link), link.record.checked.at.is_some());
+                let due_at = schedule::first_check(offset, token_check::EVERY, checked, spread, now);
                 (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, None);
                 if link.record.hint.is_some() && link.record.health.is_active() {
                     self.hinted();
@@ -210,21 +214,13 @@ impl PageState {
         }
     }
 
-    fn place(&self) -> Option<Arc<PageHandle>> {
-        self.context.pages.find(&self.link)
-    }
-
-    fn told(&mut self, me: &ActorRef<PageMsg>) {
-        let (told, hinted) = self.place().map(|place| place.take_told()).unwrap_or_default();
+    fn woken(&mut self, me: &ActorRef<PageMsg>) {
+        let (causes, hinted) = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
         if hinted && self.owes_a_check() {
             self.hinted();
             self.step(me, Input::Woke);
         }
-        for cause in told {
-            if cause == Cause::Manual {
-                // An operator wants to know the state of the page; after the read the check finds out the rest.
-                self.check.due_at = MonoTime::now();
-            }
+        for cause in causes {
             // A read that began after the mark was made answers for it already.
             match self.pending_mark() {
                 Some(_) => {
@@ -236,17 +232,19 @@ impl PageState {
         }
     }
 
-    /// The mark of this link that no read of this page answers for. With no job of this page's own, a mark that is
-    /// claimed was claimed by a job that was cut off and has not ended yet: nobody would hear of it being given back,
-    /// and it is fenced off when the page is read anew.
+    /// The mark of this link that no read answers for. One that a job holds which was cut off is published when that
+    /// job gives it back.
     fn pending_mark(&self) -> Option<Mark> {
-        let (store, idle) = (&self.context.store, self.job.is_none());
-        if idle { store.due_mark(&self.link) } else { store.unclaimed_mark(&self.link) }
+        self.context.store.unclaimed_mark(&self.link)
     }
 
     fn look(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
         if self.is_behind() {
             return self.relinked(me);
+        }
+        self.parked_elsewhere(me);
+        if self.owes_a_check() {
+            self.hinted();
         }
         if let Some(mark) = self.pending_mark() {
             self.last_cause = mark.cause;
@@ -304,7 +302,7 @@ impl PageState {
         self.cut_job();
         let (context, link, me, number) = (self.context.clone(), self.link.clone(), me.clone(), self.job_number);
         let subscribe = self.subscription.due_at.is_some_and(|at| at <= MonoTime::now());
-        let task = self.context.tasks.spawn(async move {
+        let task = self.shared.tasks.spawn(async move {
             let held = reading::Held { link: &link, token: &token, generation };
             let work = AssertUnwindSafe(Box::pin(reading::perform(&context, held, job, subscribe)));
             let message = match work.catch_unwind().await {
@@ -339,28 +337,25 @@ impl PageState {
     }
 
     fn show(&self, done: &JobDone) {
-        let Some(place) = self.place() else { return };
-        place.set_status(|board| match &done.ended {
+        self.context.pages.update(&self.link, |status| match &done.ended {
             Some(Ended::Stored) => {
-                board.trouble = None;
-                board.throttled_until = None;
-                board.reads += 1;
+                status.trouble = None;
+                status.throttled_until = None;
+                status.reads += 1;
             }
             Some(Ended::Held(wait)) => {
-                board.throttled_until = Some(MonoTime::now().plus(*wait));
-                board.trouble = done.trouble.clone();
+                status.throttled_until = Some(MonoTime::now().plus(*wait));
+                status.trouble = done.trouble.clone();
             }
             Some(_) => {
-                board.trouble = done.trouble.clone();
-                board.reads += 1;
+                status.trouble = done.trouble.clone();
+                status.reads += 1;
             }
             None => {}
         });
-        self.context.store.note_progress();
     }
 
-    /// The store is told in a task; a crash before that only means that the dead token is tried once more.
-    fn note_parked(&self, why: ParkReason) {
+    fn log_parked(&self, why: ParkReason) {
         let (health, reason, remedy) = (why.word(), why.reason(), why.remedy());
         tracing::warn!(
             link = %self.link,
@@ -369,9 +364,14 @@ impl PageState {
             "page [{}]: parked as {health} ({reason}); remedy: {remedy}",
             self.link
         );
+    }
+
+    /// Noted in a task; a crash before that only means that the dead token is tried once more.
+    fn note_parked(&self, why: ParkReason) {
+        self.log_parked(why);
         let (context, link, generation) = (self.context.clone(), self.link.clone(), self.generation);
         let Some(generation) = generation else { return };
-        self.context.tasks.spawn(async move {
+        self.shared.tasks.spawn(async move {
             if let Err(error) = context.store.park_link(&link, generation, why).await {
                 tracing::warn!(
                     %link,
@@ -388,6 +388,21 @@ impl PageState {
         self.job_number += 1;
     }
 
+    /// The store has it already.
+    fn parked_elsewhere(&mut self, me: &ActorRef<PageMsg>) {
+        if self.has_another_token() {
+            return self.relinked(me);
+        }
+        let health = self.context.store.view(&self.link).map(|view| view.record.health.clone());
+        if let Some(Health::Parked(parked)) = health
+            && !self.machine.is_parked()
+        {
+            self.cut_job();
+            self.log_parked(parked.why);
+            self.step(me, Input::Parked);
+        }
+    }
+
     fn park(&mut self, me: &ActorRef<PageMsg>, why: ParkReason) {
         self.cut_job();
         if !self.machine.is_parked() {
@@ -399,10 +414,8 @@ impl PageState {
     fn relinked(&mut self, me: &ActorRef<PageMsg>) {
         self.cut_job();
         self.subscription = Subscription::default();
-        if let Some(place) = self.place() {
-            // Trouble and limits were those of the earlier token.
-            place.set_status(|board| (board.trouble, board.throttled_until) = (None, None));
-        }
+        // Trouble and limits were those of the earlier token.
+        self.context.pages.update(&self.link, |status| (status.trouble, status.throttled_until) = (None, None));
         let usable = self.load(Duration::ZERO);
         self.last_cause = Cause::Link;
         self.step(me, if usable { Input::Revived } else { Input::Parked });
@@ -432,15 +445,13 @@ impl PageState {
         let subscribe = self.subscription.due_at.filter(|_| idle);
         let check = idle.then_some(self.check.due_at);
         self.alarm.set(me, [read, subscribe, check].into_iter().flatten().min(), PageMsg::Woke);
-        if let Some(place) = self.place() {
-            let parked = self.machine.is_parked();
-            place.set_status(|board| {
-                board.next_poll_at = (!parked).then_some(self.machine.poll_at());
-                if self.token.is_none() {
-                    board.trouble = Some(UNREADABLE.to_owned());
-                }
-            });
-        }
+        let parked = self.machine.is_parked();
+        self.context.pages.update(&self.link, |status| {
+            status.next_poll_at = (!parked).then_some(self.machine.poll_at());
+            if self.token.is_none() {
+                status.trouble = Some(UNREADABLE.to_owned());
+            }
+        });
     }
 }
 

@@ -1,40 +1,25 @@
-//! Who answers for which link at this moment. The supervisor writes it, the doors read it.
+//! The page of each link at this moment. The supervisor writes it, the dispatcher reads it.
 //!
-//! Each page's handle also carries what was told and not yet looked at, so that a page that knows it is due is not told
-//! again: however many webhooks come, one message waits in its mailbox. And it carries the page's status, what the page
-//! says of itself, so that a list of all pages asks no actor.
+//! A page's handle carries the reasons for which it was woken and has not yet looked, so that a page that knows that it
+//! is due gets no further message: however many webhooks come, one waits in its mailbox.
 //!
-//! A page that died and was not yet started again has no handle; what it is told is lost here and safe in the store,
+//! A page that died and was not yet started again has no handle. What is published for it meanwhile lies in the store,
 //! where its successor looks *after* it has its handle.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ractor::ActorRef;
 
 use super::page::PageMsg;
-use crate::core::model::{Cause, LinkKey, MonoTime};
-
-/// What a page says of itself beside what the store knows.
-#[derive(Debug, Clone, Default)]
-pub struct PageStatus {
-    /// The next poll, unless a person must act first.
-    pub next_poll_at: Option<MonoTime>,
-    /// A transient trouble: the last read's error, until one succeeds.
-    pub trouble: Option<String>,
-    /// A limit holds the page back until then.
-    pub throttled_until: Option<MonoTime>,
-    /// Reads that ended, with or without success.
-    pub reads: u64,
-}
+use crate::core::model::{Cause, LinkKey};
 
 /// A page's handle.
 pub struct PageHandle {
     /// Its actor.
     pub actor: ActorRef<PageMsg>,
-    told: AtomicU8,
-    status: Mutex<PageStatus>,
+    reasons: AtomicU8,
 }
 
 fn bit(cause: Cause) -> u8 {
@@ -46,55 +31,41 @@ fn bit(cause: Cause) -> u8 {
     }
 }
 
-/// What a page is told beside causes: a check of its token is owed.
+/// A reason beside the causes: a check of the token is owed.
 const HINT: u8 = 16;
 
 impl PageHandle {
     /// A handle for this actor.
     pub fn new(actor: ActorRef<PageMsg>) -> Arc<Self> {
-        Arc::new(PageHandle { actor, told: AtomicU8::new(0), status: Mutex::default() })
+        Arc::new(PageHandle { actor, reasons: AtomicU8::new(0) })
     }
 
-    /// Tells the page that it is due; a message goes out only if none waits.
-    pub fn tell(&self, cause: Cause) {
-        self.tell_bit(bit(cause));
+    /// Wakes the page because it is due; a message goes out only if none waits.
+    pub fn due(&self, cause: Cause) {
+        self.wake(bit(cause));
     }
 
-    /// Tells the page that a check of its token is owed; a message goes out only if none waits.
-    pub fn hint(&self) {
-        self.tell_bit(HINT);
+    /// Wakes the page because a check of its token is owed; a message goes out only if none waits.
+    pub fn check_token(&self) {
+        self.wake(HINT);
     }
 
-    fn tell_bit(&self, bit: u8) {
-        if self.told.fetch_or(bit, Ordering::AcqRel) == 0 {
+    fn wake(&self, bit: u8) {
+        if self.reasons.fetch_or(bit, Ordering::AcqRel) == 0 {
             // A page that died meanwhile finds its mark, or its hint, in the store when it comes back.
-            let _ = self.actor.cast(PageMsg::Told);
+            let _ = self.actor.cast(PageMsg::Wake);
         }
     }
 
-    /// What was told since the last look: the causes, and whether a check is owed.
-    pub fn take_told(&self) -> (Vec<Cause>, bool) {
-        let told = self.told.swap(0, Ordering::AcqRel);
+    /// Why the page was woken since the last look: the causes, and whether a check is owed.
+    pub fn take_reasons(&self) -> (Vec<Cause>, bool) {
+        let reasons = self.reasons.swap(0, Ordering::AcqRel);
         let all = [Cause::Webhook, Cause::Poll, Cause::Link, Cause::Manual];
-        (all.into_iter().filter(|cause| told & bit(*cause) != 0).collect(), told & HINT != 0)
-    }
-
-    /// What the page says of itself.
-    pub fn status(&self) -> PageStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn with_status<T>(&self, look: impl FnOnce(&PageStatus) -> T) -> T {
-        look(&self.status.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The page says something else.
-    pub fn set_status(&self, change: impl FnOnce(&mut PageStatus)) {
-        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+        (all.into_iter().filter(|cause| reasons & bit(*cause) != 0).collect(), reasons & HINT != 0)
     }
 }
 
-/// The directory.
+/// The pages by link.
 #[derive(Default)]
 pub struct PageRegistry {
     handles: RwLock<HashMap<LinkKey, Arc<PageHandle>>>,
@@ -106,31 +77,9 @@ impl PageRegistry {
         self.handles.read().unwrap_or_else(PoisonError::into_inner).get(link).cloned()
     }
 
-    /// Tells these links' pages that they are due.
-    pub fn tell(&self, links: &[LinkKey], cause: Cause) {
-        for link in links {
-            if let Some(handle) = self.find(link) {
-                handle.tell(cause);
-            }
-        }
-    }
-
     /// Every link that has a page.
     pub fn links(&self) -> Vec<LinkKey> {
         self.handles.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-
-    /// How many links have a page.
-    pub fn count(&self) -> usize {
-        self.handles.read().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// The links whose pages a limit holds back at this moment.
-    pub fn throttled(&self, now: MonoTime) -> Vec<LinkKey> {
-        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
-        let held =
-            |handle: &PageHandle| handle.with_status(|status| status.throttled_until.is_some_and(|until| until > now));
-        handles.iter().filter(|(_, handle)| held(handle)).map(|(link, _)| link.clone()).collect()
     }
 
     /// Every handle.

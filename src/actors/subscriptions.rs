@@ -6,7 +6,7 @@
 //! until the settings change, so that it does not cost the others. Meta calls the webhook address *during* the post, so
 //! the public door is open before this actor starts.
 //!
-//! The subscription to permissions is a bonus: an app that may not have it goes on without, and is told so once.
+//! The subscription to permissions is a bonus: an app that may not have it goes on without, which is logged once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -39,6 +39,9 @@ pub enum SubscriptionsMsg {
     Done(Result<Standing, GraphError>),
     /// The look panicked.
     Broke,
+    /// Panic, to show that the subscriptions stay in place.
+    #[cfg(feature = "sandbox")]
+    Drill,
 }
 
 /// What a look found or made, by topic.
@@ -76,10 +79,9 @@ impl Actor for Subscriptions {
 
     async fn pre_start(
         &self,
-        me: ActorRef<SubscriptionsMsg>,
+        _me: ActorRef<SubscriptionsMsg>,
         context: Arc<Context>,
     ) -> Result<SubscriptionsState, ActorProcessingErr> {
-        context.set_addresses(|addresses| addresses.subscriptions = Some(me.clone()));
         let alarm = Alarm::default();
         Ok(SubscriptionsState { context, alarm, job: None, again: false, failures: 0, said: None, standing: None })
     }
@@ -104,6 +106,8 @@ impl Actor for Subscriptions {
             SubscriptionsMsg::Woke(_) => {}
             SubscriptionsMsg::Done(ended) => state.done(&me, ended),
             SubscriptionsMsg::Broke => return Err("its look panicked".into()),
+            #[cfg(feature = "sandbox")]
+            SubscriptionsMsg::Drill => panic!("drill: the subscriptions actor was asked to panic"),
         }
         Ok(())
     }

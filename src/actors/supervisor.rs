@@ -1,9 +1,8 @@
 //! The root: boots everything in order, starts again what dies, reloads, and ends everything in order.
 //!
 //! Every child has a restart history, and the pure [`restart`](crate::core::restart) policy answers each death. A page comes
-//! back from the store after a pause, for ever; its neighbours notice nothing. The uploader, the app actor, the notifier,
-//! the cleanups actor
-//! and the listeners come back at once; when one of them dies too often in a short time the process ends, since a service
+//! back from the store after a pause, for ever; its neighbours notice nothing. The dispatcher, the uploader, the
+//! subscriptions actor, the notifier, the cleanups actor and the listeners come back at once; when one of them dies too often in a short time the process ends, since a service
 //! manager's fresh start is the better answer then.
 //!
 //! The listening sockets live here, so that a listener that dies takes no socket with it.
@@ -15,7 +14,7 @@ mod boot;
 mod reload;
 pub mod stop;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -23,13 +22,20 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
-use super::jitter;
-use super::listener::{Door, ListenerMsg};
-use crate::config::{Changes, Config};
+use super::listener::ListenerMsg;
+use super::peers::Peers;
+use super::registry::PageHandle;
+use super::shared::Shared;
+use super::{Owned, jitter};
 use crate::context::Context;
+use crate::control::Command;
+#[cfg(feature = "sandbox")]
+use crate::control::Target;
 use crate::core::model::{LinkKey, MonoTime, WallTime};
 use crate::core::restart::{ActorKind, History, Verdict};
+use crate::http::endpoint::Endpoint;
 pub use boot::{Sockets, bind_admin, bind_tcp};
 pub use reload::keyring;
 
@@ -38,25 +44,25 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// Messages to the supervisor.
 pub enum SupervisorMsg {
-    /// These links are new or have a new token.
-    Linked(Vec<LinkKey>),
-    /// These links are gone.
-    Unlinked(Vec<LinkKey>),
-    /// Put another configuration in force; answers what changed, or why nothing did.
-    Reload(Box<Config>, RpcReplyPort<Result<Changes, String>>),
+    /// Fit the pages of these links to the store: start those that are missing, stop those of links that are gone.
+    Fit {
+        /// Which.
+        links: Vec<LinkKey>,
+        /// Over how long the pages may take to catch up.
+        spread: Duration,
+        /// Pages that stand look into the store, rather than for a new token alone.
+        look: bool,
+        /// Answered when it is done.
+        done: RpcReplyPort<()>,
+    },
+    /// An operator commands something.
+    Command(Command),
     /// Start this child again.
     Respawn(Child),
-    /// The store is back after it refused writes.
-    StoreBack,
     /// Sweep the store.
     Sweep,
     /// Answer: a sign of life.
     Ping(RpcReplyPort<()>),
-    /// End everything in order; answers when only the store is left to close.
-    Drain(RpcReplyPort<()>),
-    /// Make this child panic.
-    #[cfg(feature = "sandbox")]
-    Drill(Child),
 }
 
 /// Something that is supervised.
@@ -64,22 +70,25 @@ pub enum SupervisorMsg {
 pub enum Child {
     /// The page of a link.
     Page(LinkKey),
+    /// The dispatcher.
+    Dispatcher,
     /// The uploader.
     Uploader,
-    /// The app actor.
+    /// The subscriptions actor.
     Subscriptions,
     /// The notifier.
     Notifier,
     /// The cleanups actor.
     Cleanups,
-    /// A door.
-    Listener(Door),
+    /// A listener.
+    Listener(Endpoint),
 }
 
 impl Child {
     fn kind(&self) -> ActorKind {
         match self {
             Child::Page(_) => ActorKind::Page,
+            Child::Dispatcher => ActorKind::Dispatcher,
             Child::Uploader => ActorKind::Uploader,
             Child::Subscriptions => ActorKind::Subscriptions,
             Child::Notifier => ActorKind::Notifier,
@@ -94,7 +103,7 @@ impl fmt::Display for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Child::Page(link) => write!(f, "page {link}"),
-            Child::Listener(door) => write!(f, "listener {}", door.word()),
+            Child::Listener(endpoint) => write!(f, "listener {}", endpoint.word()),
             single => f.write_str(single.kind().word()),
         }
     }
@@ -113,13 +122,18 @@ pub struct SupervisorArgs {
 /// What the supervisor keeps.
 pub struct SupervisorState {
     context: Arc<Context>,
+    shared: Arc<Shared>,
+    /// Requests under way, whichever listener accepted them.
+    requests: TaskTracker,
     sockets: Sockets,
     given_up: watch::Sender<Option<String>>,
     alive: HashMap<ActorId, (Child, ActorCell)>,
-    listeners: HashMap<Door, ActorRef<ListenerMsg>>,
+    peers: watch::Sender<Peers>,
+    listeners: HashMap<Endpoint, ActorRef<ListenerMsg>>,
     histories: HashMap<Child, History>,
     /// Set while everything ends: no death is answered any more.
     stopping: bool,
+    _commands: Owned,
 }
 
 /// The supervisor actor.
@@ -136,9 +150,27 @@ impl Actor for Supervisor {
         args: SupervisorArgs,
     ) -> Result<SupervisorState, ActorProcessingErr> {
         let SupervisorArgs { context, sockets, given_up } = args;
-        context.set_addresses(|addresses| addresses.supervisor = Some(me));
-        let (alive, listeners, histories) = Default::default();
-        Ok(SupervisorState { context, sockets, given_up, alive, listeners, histories, stopping: false })
+        let mut commands = context.take_commands().ok_or("another supervisor reads the commands")?;
+        let reading = tokio::spawn(async move {
+            while let Some(command) = commands.recv().await {
+                if me.cast(SupervisorMsg::Command(command)).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(SupervisorState {
+            context,
+            shared: Arc::default(),
+            requests: TaskTracker::new(),
+            sockets,
+            given_up,
+            alive: HashMap::new(),
+            peers: watch::Sender::default(),
+            listeners: HashMap::new(),
+            histories: HashMap::new(),
+            stopping: false,
+            _commands: Owned(reading),
+        })
     }
 
     async fn post_start(
@@ -157,30 +189,29 @@ impl Actor for Supervisor {
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SupervisorMsg::Linked(links) => state.linked(&me, links).await,
-            SupervisorMsg::Unlinked(links) => state.unlinked(&links),
-            SupervisorMsg::Reload(config, reply) => {
+            SupervisorMsg::Fit { links, spread, look, done } => {
+                state.fit(&me, links, spread, look).await;
+                // The dispatcher may be gone.
+                let _ = done.send(());
+            }
+            SupervisorMsg::Command(Command::Reload(config, reply)) => {
                 let outcome = state.reload(&me, *config).await;
-                // Whoever asked may have stopped waiting; the outcome is in `status` too.
+                // The sender may have stopped waiting; the outcome is in `status` too.
                 let _ = reply.send(outcome);
             }
-            SupervisorMsg::Respawn(child) if state.is_alive(&child) => {}
-            SupervisorMsg::Respawn(child) => state.spawn(&me, child, Duration::ZERO).await,
-            SupervisorMsg::StoreBack => state.store_back(&me).await,
-            SupervisorMsg::Sweep => {
-                state.sweep(&me);
-                state.spawn_missing(&me).await;
-            }
-            SupervisorMsg::Ping(reply) => {
-                // Whoever asked may have stopped waiting.
-                let _ = reply.send(());
-            }
-            SupervisorMsg::Drain(reply) => {
+            SupervisorMsg::Command(Command::Stop(reply)) => {
                 state.drain().await;
                 let _ = reply.send(());
             }
             #[cfg(feature = "sandbox")]
-            SupervisorMsg::Drill(child) => state.drill(&child),
+            SupervisorMsg::Command(Command::Drill(target)) => state.drill(&target),
+            SupervisorMsg::Respawn(child) if state.is_alive(&child) => {}
+            SupervisorMsg::Respawn(child) => state.spawn(&me, child, Duration::ZERO).await,
+            SupervisorMsg::Sweep => state.sweep(&me),
+            SupervisorMsg::Ping(reply) => {
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(());
+            }
         }
         Ok(())
     }
@@ -201,28 +232,19 @@ impl Actor for Supervisor {
 }
 
 impl SupervisorState {
-    /// Did something else start it in the meantime? A link may be made anew, and a door moved, while its restart waits.
+    /// Did something else start it in the meantime? A link may be made anew, and a listener moved, while its restart waits.
     fn is_alive(&self, child: &Child) -> bool {
         match child {
-            Child::Page(link) => self.context.pages.find(link).is_some(),
-            Child::Listener(door) => {
+            Child::Page(link) => self.shared.pages.find(link).is_some(),
+            Child::Listener(endpoint) => {
                 let living = |listener: &ActorRef<ListenerMsg>| listener.get_status() == ractor::ActorStatus::Running;
-                self.listeners.get(door).is_some_and(living)
+                self.listeners.get(endpoint).is_some_and(living)
             }
-            Child::Uploader | Child::Subscriptions | Child::Notifier | Child::Cleanups => false,
+            Child::Dispatcher | Child::Uploader | Child::Subscriptions | Child::Notifier | Child::Cleanups => false,
         }
     }
 
-    /// Links without a page: made durable by a write whose answer was lost.
-    async fn spawn_missing(&mut self, me: &ActorRef<SupervisorMsg>) {
-        let missing = |link: &LinkKey| self.context.pages.find(link).is_none();
-        let links: Vec<LinkKey> = self.context.store.links().into_iter().filter(missing).collect();
-        for link in links {
-            self.spawn(me, Child::Page(link), Duration::ZERO).await;
-        }
-    }
-
-    /// A child ended because it was told to.
+    /// A child was stopped.
     fn ended(&mut self, cell: &ActorCell) {
         self.alive.remove(&cell.get_id());
     }
@@ -231,14 +253,19 @@ impl SupervisorState {
     fn died(&mut self, me: &ActorRef<SupervisorMsg>, cell: &ActorCell, error: &str) {
         let Some((child, _)) = self.alive.remove(&cell.get_id()) else { return };
         if let Child::Page(link) = &child {
-            // Only its own place: a page that was unlinked and linked again has another.
-            let own = self.context.pages.find(link).is_some_and(|place| place.actor.get_id() == cell.get_id());
+            // Only its own handle: a page that was unlinked and linked again has another.
+            let own = self.shared.pages.find(link).is_some_and(|page| page.actor.get_id() == cell.get_id());
             if !own {
                 return;
             }
-            self.context.pages.remove(link);
+            self.remove_page(link);
         }
         self.answer_death(me, child, error);
+    }
+
+    fn remove_page(&self, link: &LinkKey) -> Option<Arc<PageHandle>> {
+        self.context.pages.end(link);
+        self.shared.pages.remove(link)
     }
 
     fn answer_death(&mut self, me: &ActorRef<SupervisorMsg>, child: Child, error: &str) {
@@ -270,28 +297,6 @@ impl SupervisorState {
         }
     }
 
-    /// After the store refused writes: links, marks and outbox were read from disk again. A link or an unlink that was
-    /// refused may have reached the disk all the same, so pages are started and stopped until they fit the links; the
-    /// others look again.
-    async fn store_back(&mut self, me: &ActorRef<SupervisorMsg>) {
-        use super::page::PageMsg;
-        use super::uploader::UploaderMsg;
-        let links: BTreeSet<LinkKey> = self.context.store.links().into_iter().collect();
-        let mut gone = self.context.pages.links();
-        gone.retain(|link| !links.contains(link));
-        self.unlinked(&gone);
-        let spread = crate::core::link::schedule::spread(links.len(), self.context.setup().config.sync.poll_interval);
-        for link in links {
-            match self.context.pages.find(&link) {
-                // A page that died looks when it is back.
-                Some(place) => drop(place.actor.cast(PageMsg::Look(spread))),
-                None => self.spawn(me, Child::Page(link), spread).await,
-            }
-        }
-        self.context.tell_uploader(UploaderMsg::Refill);
-        self.context.tell_cleanups();
-    }
-
     fn sweep(&self, me: &ActorRef<SupervisorMsg>) {
         let context = self.context.clone();
         tokio::spawn(async move {
@@ -306,23 +311,24 @@ impl SupervisorState {
     }
 
     #[cfg(feature = "sandbox")]
-    fn drill(&self, child: &Child) {
-        use super::page::PageMsg;
-        use super::uploader::UploaderMsg;
-        match child {
-            Child::Page(link) => {
-                if let Some(place) = self.context.pages.find(link) {
-                    let _ = place.actor.cast(PageMsg::Drill);
+    fn drill(&self, target: &Target) {
+        let peers = self.peers.borrow();
+        match target {
+            Target::Page(link) => {
+                if let Some(page) = self.shared.pages.find(link) {
+                    let _ = page.actor.cast(super::page::PageMsg::Drill);
                 }
             }
-            Child::Uploader => self.context.tell_uploader(UploaderMsg::Drill),
-            Child::Listener(door) => {
-                if let Some(listener) = self.listeners.get(door) {
+            Target::Dispatcher => peers.dispatch(super::dispatcher::DispatcherMsg::Drill),
+            Target::Uploader => peers.upload(super::uploader::UploaderMsg::Drill),
+            Target::Notifier => peers.notify(super::notifier::NotifierMsg::Drill),
+            Target::Subscriptions => peers.subscribe(super::subscriptions::SubscriptionsMsg::Drill),
+            Target::Cleanups => peers.clean_up(super::cleanups::CleanupsMsg::Drill),
+            Target::Listener => {
+                if let Some(listener) = self.listeners.get(&Endpoint::Public) {
                     let _ = listener.cast(ListenerMsg::Drill);
                 }
             }
-            Child::Notifier => self.context.tell_notifier(super::notifier::NotifierMsg::Drill),
-            Child::Subscriptions | Child::Cleanups => {}
         }
     }
 }

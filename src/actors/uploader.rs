@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
+use super::shared::Shared;
 use super::{Alarm, Owned, jitter};
 use crate::context::Context;
 use crate::core::ledger::ObjectOp;
@@ -35,13 +36,13 @@ const PROBE_AFTER: u32 = 3;
 
 /// Messages to the uploader.
 pub enum UploaderMsg {
-    /// Something was staged for this link.
-    Staged(LinkKey),
+    /// Something was staged for these links.
+    Staged(Vec<LinkKey>),
     /// The alarm of this generation rang.
     Woke(u64),
     /// A write ended.
     Done(LinkKey, Ended),
-    /// The store is back: take over its outbox.
+    /// After a start, and when the store is back: take over its outbox.
     Refill,
     /// Other settings hold.
     Reloaded,
@@ -85,6 +86,7 @@ struct Straggler {
 /// What the uploader keeps.
 pub struct UploaderState {
     context: Arc<Context>,
+    shared: Arc<Shared>,
     queue: Queue,
     alarm: Alarm,
     stragglers: HashMap<LinkKey, Straggler>,
@@ -101,25 +103,22 @@ pub struct Uploader;
 impl Actor for Uploader {
     type Msg = UploaderMsg;
     type State = UploaderState;
-    type Arguments = Arc<Context>;
+    type Arguments = (Arc<Context>, Arc<Shared>);
 
     async fn pre_start(
         &self,
-        me: ActorRef<UploaderMsg>,
-        context: Arc<Context>,
+        _me: ActorRef<UploaderMsg>,
+        (context, shared): (Arc<Context>, Arc<Shared>),
     ) -> Result<UploaderState, ActorProcessingErr> {
         let queue = Queue::new(context.setup().config.spaces.max_in_flight);
-        context.set_addresses(|addresses| addresses.uploader = Some(me.clone()));
         let (alarm, stragglers) = (Alarm::default(), HashMap::new());
-        Ok(UploaderState { context, queue, alarm, stragglers, draining: None, probe: None, ill: false })
+        Ok(UploaderState { context, shared, queue, alarm, stragglers, draining: None, probe: None, ill: false })
     }
 
     async fn post_start(&self, me: ActorRef<UploaderMsg>, state: &mut UploaderState) -> Result<(), ActorProcessingErr> {
         me.cast(UploaderMsg::Probe)?;
         let straggler = Straggler { until: state.straggler_until(), witnessed: false };
         state.stragglers = state.context.store.outbox_links().into_iter().map(|link| (link, straggler)).collect();
-        state.refill();
-        state.go_on(&me);
         Ok(())
     }
 
@@ -130,7 +129,7 @@ impl Actor for Uploader {
         state: &mut UploaderState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            UploaderMsg::Staged(link) => state.queue.add(link, MonoTime::now()),
+            UploaderMsg::Staged(links) => links.into_iter().for_each(|link| state.queue.add(link, MonoTime::now())),
             UploaderMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
             UploaderMsg::Woke(_) => {}
             UploaderMsg::Done(link, ended) => state.done(&me, &link, &ended),
@@ -141,8 +140,6 @@ impl Actor for Uploader {
                 me.cast(UploaderMsg::Probe)?;
             }
             UploaderMsg::Probe => {
-                // An entry whose stager was cut off before it could tell is found here.
-                state.refill();
                 state.stragglers.retain(|_, straggler| straggler.until > MonoTime::now());
                 state.probe(&me);
             }
@@ -176,10 +173,10 @@ impl UploaderState {
     }
 
     fn write(&mut self, me: &ActorRef<UploaderMsg>, link: LinkKey) {
-        let (context, me) = (self.context.clone(), me.clone());
+        let (context, shared, me) = (self.context.clone(), self.shared.clone(), me.clone());
         let straggler = self.stragglers.get(&link).copied();
-        self.context.tasks.spawn(async move {
-            let ended = match context.write_permit(&link) {
+        self.shared.tasks.spawn(async move {
+            let ended = match shared.write_permit(&link) {
                 Some(permit) => {
                     let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &link, straggler))).catch_unwind().await;
                     drop(permit);
@@ -204,7 +201,6 @@ impl UploaderState {
             self.stragglers.insert(link.clone(), straggler);
         } else if ended.cleanup {
             self.stragglers.remove(link);
-            self.context.tell_cleanups();
         }
     }
 
@@ -242,13 +238,7 @@ async fn carry_out(context: &Arc<Context>, link: &LinkKey, straggler: Option<Str
     let item = match context.store.outbox_item(link).await {
         Ok(Some(item)) => item,
         Ok(None) => return Ended::of(Outcome::Settled { more: false }),
-        Err(_) => {
-            // A damaged entry turned into a mark, of which its page does not know yet.
-            if let Some(mark) = context.store.unclaimed_mark(link) {
-                context.pages.tell(std::slice::from_ref(link), mark.cause);
-            }
-            return local;
-        }
+        Err(_) => return local,
     };
     let spaces = context.setup().spaces.clone();
     let mut versions_unknown = false;

@@ -1,4 +1,4 @@
-//! Speaks with a running daemon through its admin socket.
+//! Calls to a running daemon through its admin socket.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ impl Door {
         Ok(Door { socket })
     }
 
-    /// Is somebody there?
+    /// Does a daemon answer?
     pub(super) fn is_open(&self) -> bool {
         std::os::unix::net::UnixStream::connect(&self.socket).is_ok()
     }

@@ -1,5 +1,5 @@
-//! `export`: all links and logins into a file, tokens sealed; through the socket while a daemon runs, from the store
-//! while none does.
+//! `export`: all links and logins into a file, tokens sealed; through the socket if a daemon runs, otherwise
+//! from the store.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;

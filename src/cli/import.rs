@@ -1,4 +1,4 @@
-//! `import`: through the socket while a daemon runs, into the store while none does.
+//! `import`: through the socket if a daemon runs, otherwise into the store.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, IsTerminal, Read};
@@ -23,7 +23,7 @@ use crate::store::seal::Keyring;
 
 /// Lines sent at a time.
 const AT_ONCE: usize = 1000;
-/// A line longer than this is no line of an import.
+/// A longer line is a bad one.
 const MAX_LINE: u64 = 64 << 10;
 
 /// Where the lines go.

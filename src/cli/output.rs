@@ -1,8 +1,8 @@
 //! Where the verbs print. `println!` panics when standard output cannot be written, so no verb uses it.
 //!
 //! A reader that closes the pipe has seen enough: output from then on is dropped, and the verb ends as it would have.
-//! Any other failure to write is an error of the verb, because its answer did not arrive. A failure to write to standard
-//! error is dropped: there is nowhere left to report it.
+//! Any other failure to write is an error of the verb, because its answer did not arrive. A failure to write to
+//! standard error is dropped: there is nowhere left to report it.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -20,7 +20,7 @@ pub(super) fn line(text: impl Display) -> Result<(), Failure> {
 /// Writes these bytes to standard output.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(super) fn all(bytes: &[u8]) -> Result<(), Failure> {
     seen(write(bytes))
 }

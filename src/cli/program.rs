@@ -66,7 +66,7 @@ impl Program {
     }
 }
 
-/// As a shell takes it for one word.
+/// Quoted as one argument for a shell.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! `purge`: through the socket while a daemon runs, in the store while none does.
+//! `purge`: through the socket if a daemon runs, otherwise in the store.
 
 use std::io::Read;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::services::purge;
 
 /// People sent at a time.
 const AT_ONCE: usize = 1000;
-/// A list longer than this is no list of people.
+/// A longer list is refused.
 const MAX_LIST: u64 = 64 << 20;
 
 #[derive(Default)]
@@ -76,7 +76,7 @@ fn through_daemon(door: &Door, people: &[AppUserId], dry_run: bool, report: &mut
         let body = json!({"ids": batch, "dry_run": dry_run}).to_string();
         let answer = match door.call(Method::POST, "/v1/purge", body) {
             Ok(answer) => answer,
-            // What was done must be told all the same: its codes are told once.
+            // The result is printed in any case: the codes are shown only once.
             Err(failure) if report.people.is_empty() => return Err(failure),
             Err(failure) => {
                 report.stopped = Some(failure.what);

@@ -1,4 +1,5 @@
-//! `run`: boots in order (configuration, log, store, sockets, supervisor), says READY, waits on signals, ends in order.
+//! `run`: starts configuration, log, store, sockets and supervisor, reports READY, waits for signals, and stops them in
+//! reverse order.
 
 mod boot;
 
@@ -13,7 +14,7 @@ use futures_util::StreamExt;
 use ractor::{Actor, ActorRef, call_t};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::common::{config_failure, env, parked_reads};
 use crate::actors::supervisor::{
@@ -21,6 +22,7 @@ use crate::actors::supervisor::{
 };
 use crate::config::{Config, Effective, Finding, Loaded, Severity};
 use crate::context::{Context, Setup};
+use crate::control::Command;
 use crate::exit::{self, Failure};
 use crate::kept_config::{self, Chosen, Instead, Keeper};
 use crate::metrics::Metrics;
@@ -35,7 +37,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(30);
 const ALIVE_WITHIN: Duration = Duration::from_secs(10);
 const STARTED_AGAIN: &str = "the service manager starts the daemon again; see the log";
 
-/// How a second signal ends the process: as the shell says for a process killed by SIGTERM.
+/// How a second signal ends the process: as a shell reports a process killed by SIGTERM.
 const NOW: i32 = 143;
 
 /// `private` says whether the process's memory is kept from core files.
@@ -198,11 +200,11 @@ async fn live(
             break end;
         }
         if std::mem::take(&mut early.reload) {
-            reload(path, &context, &supervisor, &mut kept).await;
+            reload(path, &context, &mut kept).await;
         }
         tokio::select! {
             signal = signals.next() => match signal {
-                Some(SIGHUP) => reload(path, &context, &supervisor, &mut kept).await,
+                Some(SIGHUP) => reload(path, &context, &mut kept).await,
                 Some(signal) => {
                     tracing::info!(signal, "run: stopping on signal {signal}");
                     break Ok(());
@@ -223,7 +225,7 @@ async fn live(
     };
     pulse.abort();
     systemd::stopping("finishing requests, reads and writes");
-    if call_t!(supervisor, SupervisorMsg::Drain, stop::DRAIN.as_millis() as u64).is_err() {
+    if commanded(&context, Command::Stop, stop::DRAIN).await.is_none() {
         tracing::warn!("run: not everything ended in time, the next start resumes the pending work");
     }
     let _ = supervisor.stop_and_wait(None, Some(stop::SUPERVISOR)).await;
@@ -273,7 +275,7 @@ impl Early {
     }
 }
 
-/// A second SIGTERM or SIGINT ends the process at once: whoever sends it means it.
+/// A second SIGTERM or SIGINT ends the process at once.
 fn install_signals() -> Result<Signals, Failure> {
     let failed = |e: io::Error| Failure::new(exit::INTERNAL, format!("signals cannot be handled: {e}"), "");
     let once = Arc::new(AtomicBool::new(false));
@@ -335,7 +337,7 @@ fn report(finding: &Finding) {
     }
 }
 
-async fn reload(path: &Path, context: &Arc<Context>, supervisor: &ActorRef<SupervisorMsg>, kept: &mut Kept) {
+async fn reload(path: &Path, context: &Arc<Context>, kept: &mut Kept) {
     systemd::reloading();
     let outcome = match Config::load(path, &env) {
         Err(findings) => {
@@ -347,11 +349,8 @@ async fn reload(path: &Path, context: &Arc<Context>, supervisor: &ActorRef<Super
         }
         Ok(loaded) => {
             let config = Box::new(loaded.config.clone());
-            let asked = supervisor.call(|reply| SupervisorMsg::Reload(config, reply), Some(RELOAD)).await;
-            let outcome = match asked {
-                Ok(ractor::rpc::CallResult::Success(outcome)) => outcome,
-                _ => Err("the supervisor did not answer".to_owned()),
-            };
+            let outcome = commanded(context, |reply| Command::Reload(config, reply), RELOAD).await;
+            let outcome = outcome.unwrap_or_else(|| Err("the supervisor did not answer".to_owned()));
             match &outcome {
                 Ok(_) => kept.applied(path, &loaded),
                 Err(error) => kept.refused(Some(&loaded.effective), error),
@@ -376,6 +375,20 @@ async fn reload(path: &Path, context: &Arc<Context>, supervisor: &ActorRef<Super
             systemd::ready(&status_line(context));
         }
     }
+}
+
+/// Gives a command and waits for its answer; `None` when none comes in time.
+async fn commanded<T>(
+    context: &Context,
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    within: Duration,
+) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    let asked = async {
+        context.command(command(reply)).await.ok()?;
+        answer.await.ok()
+    };
+    tokio::time::timeout(within, asked).await.ok().flatten()
 }
 
 /// The status for systemd, and the watchdog: fed only while both the supervisor and the thread that writes the store

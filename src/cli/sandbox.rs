@@ -1,4 +1,4 @@
-//! `sandbox`: the world in a box with the real daemon in it, and a page in the browser to click through.
+//! `sandbox`: a local world with the real daemon in it, and the console in the browser.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -142,7 +142,7 @@ async fn boot(
     Ok(daemon)
 }
 
-/// Reports each end of the daemon that nobody asked for, and returns when one of them is a failure: a daemon that was
+/// Reports each end of the daemon that was not requested, and returns when one of them is a failure: a daemon that was
 /// killed can be started again in the console, one that ended by itself would only end again.
 async fn watch(daemon: &Daemon) -> Failure {
     let mut life = daemon.life();
@@ -219,7 +219,7 @@ fn leave(folder: Folder, keep: bool, was_up: bool, program: &Program) -> Result<
 
 fn daemon_files(dir: &Path, world: &WorldServer, args: &Args) -> Result<DaemonFiles, Failure> {
     let mut setup = DaemonSetup::new(args.http.to_string(), dir);
-    // Changes without a webhook show while somebody watches; a large world is not read all the time.
+    // Changes without a webhook show while a person watches; a large world is not read all the time.
     let polled_soon = world.world.look(|s| s.pages.len()) <= MOST_POLLED_SOON;
     setup.poll_interval = Duration::from_secs(if polled_soon { 300 } else { 3600 });
     setup.debounce = Duration::from_millis(500);
@@ -247,7 +247,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Why the daemon did not come up: in its own words, where it said something.
+/// Why the daemon did not start: the end of its log, if there is one.
 fn not_started(daemon: &Daemon, error: &str, args: &Args) -> Failure {
     let life = daemon.life().borrow().clone();
     let Life::Ended(ended) = life else { return Failure::new(exit::TRY_AGAIN, error, "see its log") };

@@ -1,4 +1,4 @@
-//! `unlink`: lists the links where the call could mean several, and asks a person at a terminal.
+//! `unlink`: lists the links if several match, and asks at a terminal.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, IsTerminal, Write};
@@ -66,7 +66,7 @@ pub(super) fn unlink(door: &Door, args: &Args, as_json: bool) -> Result<(), Fail
     line(lines.join("\n"))
 }
 
-/// A link in one line. A name is outside text: control characters would play with the terminal.
+/// A link as one line of text. A name is outside text: control characters could change the terminal.
 fn shown(link: &Value) -> String {
     let text = |key: &str| {
         let text = link[key].as_str().unwrap_or("-");

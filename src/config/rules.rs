@@ -28,7 +28,7 @@ pub(super) fn url(text: &str) -> Result<String, Wrong> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// Like [`url`], kept as it is written: it is called, and nothing is appended to it, so it may have a query.
+/// Like [`url()`], kept as it is written: it is called, and nothing is appended to it, so it may have a query.
 pub(super) fn called_url(text: &str) -> Result<String, Wrong> {
     match web_address(text)?.fragment() {
         Some(_) => wrong("has a fragment, which is never sent", "end the URL before #"),

@@ -156,9 +156,9 @@ mod tests {
     use super::*;
     use crate::core::health::ParkReason;
 
-    /// The samples of README.md, in its words.
+    /// The samples of `docs/reference.md`.
     #[test]
-    fn bodies_are_as_the_readme_shows_them() {
+    fn bodies_are_as_the_reference_shows_them() {
         let link = LinkKey::new("6f0a2a52-3c0e-4a42-9a55-0d8f1f4f2b10".parse().unwrap(), "123".parse().unwrap());
         let parked = Parked { why: ParkReason::PasswordChanged, since: WallTime(1_795_341_600_000) };
         let changed = ["hours", "name"].map(str::to_owned).into();
@@ -169,15 +169,15 @@ mod tests {
             EventKind::Unlinked { link: link.clone(), kept: false },
             EventKind::Deleted { code: "0123456789abcdef0123456789abcdef".into(), links: vec![link] },
         ];
-        let readme = include_str!("../../README.md");
-        let shown: Vec<Value> = readme
+        let reference = include_str!("../../docs/reference.md");
+        let shown: Vec<Value> = reference
             .split("```json\n")
             .filter_map(|rest| rest.split("```").next())
             .flat_map(|block| block.split("\n\n"))
             .filter_map(|text| serde_json::from_str(text).ok())
             .filter(|value: &Value| value["type"].is_string())
             .collect();
-        assert_eq!(shown.len(), all.len(), "README.md shows each type once");
+        assert_eq!(shown.len(), all.len(), "the reference shows each type once");
         for (kind, shown) in all.into_iter().zip(shown) {
             let at = WallTime(1_795_341_600_000);
             let event = Event { id: "msg_1".into(), at, since: at, kind };

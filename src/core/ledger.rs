@@ -250,15 +250,16 @@ impl Entry {
         Claim { id, mark: self.due().cloned() }
     }
 
-    /// The read ended without data: its mark waits for the next reader.
-    pub fn release(&mut self, claim: &Claim) {
+    /// The read ended without data: its mark waits for the next reader. Returns the cause of a durable mark that waits
+    /// now.
+    pub fn release(&mut self, claim: &Claim) -> Option<Cause> {
         if self.reader != Some(claim.id) {
-            return;
+            return None;
         }
         self.reader = None;
-        if let Some(m) = self.mark.as_mut() {
-            m.claimed = false;
-        }
+        let mark = self.mark.as_mut()?;
+        mark.claimed = false;
+        mark.durable.then_some(mark.mark.cause)
     }
 
     /// The read ended with data of this digest. `force` writes although it is the same, because the object was found

@@ -2,9 +2,8 @@
 //! Pure: the history, the moment and the randomness are arguments.
 //!
 //! A page is one of many and its fault is its own, so it is started again for ever, more and more slowly. The
-//! other
-//! actors are one each: they come back at once the first time, since the daemon is not whole without them, then with
-//! backoff. When one dies more often than its budget allows, the process exits and the service manager starts it anew.
+//! other actors are one each: they come back at once the first time, since the daemon is not whole without them, then
+//! with backoff. When one dies more often than its budget allows, the process exits and the service manager starts it anew.
 //!
 //! A life that lasted long enough forgives what came before. It counts from the end of the wait that was granted, so
 //! that a long wait is not taken for a healthy life.
@@ -30,6 +29,8 @@ pub enum ActorKind {
     Notifier,
     /// What is left to do after links are gone.
     Cleanups,
+    /// The reader of the store's feed.
+    Dispatcher,
     /// A listener for HTTP.
     Listener,
 }
@@ -43,6 +44,7 @@ impl ActorKind {
             ActorKind::Subscriptions => "subscriptions",
             ActorKind::Notifier => "notifier",
             ActorKind::Cleanups => "cleanups",
+            ActorKind::Dispatcher => "dispatcher",
             ActorKind::Listener => "listener",
         }
     }
@@ -60,6 +62,7 @@ impl ActorKind {
             | ActorKind::Subscriptions
             | ActorKind::Notifier
             | ActorKind::Cleanups
+            | ActorKind::Dispatcher
             | ActorKind::Listener => Policy {
                 first_at_once: true,
                 backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) },

@@ -1,12 +1,15 @@
 //! The open connections of a listener: how many there are, what each is doing, and which one is closed to make room.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// What a connection is doing; it decides which connection is closed to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +27,18 @@ pub struct Conn {
     since: Arc<AtomicU64>,
     clock: Arc<AtomicU64>,
     peer: Option<IpAddr>,
+    requests: TaskTracker,
 }
 
 impl Conn {
     /// The address at the other end; `None` for a Unix socket.
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
+    }
+
+    /// Begins something for a request that goes on when the request is answered. A stop waits for it as for requests.
+    pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.requests.spawn(task)
     }
 
     fn set(&self, doing: Doing) {
@@ -65,9 +74,15 @@ pub(super) struct Connections {
     next: AtomicU64,
     clock: Arc<AtomicU64>,
     freed: Notify,
+    requests: TaskTracker,
 }
 
 impl Connections {
+    /// None is open yet. The requests on all of them run as tasks of `requests`.
+    pub(super) fn new(requests: TaskTracker) -> Self {
+        Connections { requests, ..Connections::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,7 +111,8 @@ impl Connections {
     /// Registers a connection.
     pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Entered {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let conn = Conn { doing: Arc::default(), since: Arc::default(), clock: self.clock.clone(), peer };
+        let (doing, since, requests) = (Arc::default(), Arc::default(), self.requests.clone());
+        let conn = Conn { doing, since, clock: self.clock.clone(), peer, requests };
         conn.rests();
         let cancel = CancellationToken::new();
         self.lock().insert(id, Open { conn: conn.clone(), cancel: cancel.clone() });

@@ -1,9 +1,9 @@
 //! One door: accepts connections, limits them, serves HTTP/1 on each, and closes gracefully. What is answered is the
 //! business of whoever opens it.
 //!
-//! Each request is answered in a task of its own, which a client that hangs up does not end: what was begun for it (a
-//! mark, an import, an unlinking) is told to everybody concerned. A handler that panics is a 500, and nobody else's
-//! matter.
+//! Each request is answered in a task of its own, which a client that hangs up does not end. All of these tasks are
+//! tracked in one place, together with what they begin and leave behind ([`Conn::spawn`]), so that a stop can wait for
+//! them. A handler that panics is a 500, and touches no other request.
 //!
 //! The number of open connections is bounded. When the bound is reached and somebody knocks, the connection that has
 //! been *idle* longest is closed to make room; idle means that no request is being answered on it, so a crowd of
@@ -40,6 +40,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::connections::{Connections, Entered};
 use super::framing::Wire;
@@ -98,13 +99,14 @@ pub async fn serve<S, F>(
     limits: impl Fn() -> Limits,
     on_count: impl Fn(usize),
     service: S,
+    requests: TaskTracker,
     stop: CancellationToken,
     grace: Duration,
 ) where
     S: Fn(Request<Incoming>, Conn) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let connections = Arc::new(Connections::default());
+    let connections = Arc::new(Connections::new(requests));
     loop {
         let limits = limits();
         on_count(connections.len());
@@ -182,7 +184,7 @@ where
             Some(text) => Either::Left(ready(responses::error(StatusCode::BAD_REQUEST, "bad_request", text))),
             // A client that hangs up does not stop half way what its request began.
             None => {
-                Either::Right(tokio::spawn(service(request, conn.clone())).map(|done| done.unwrap_or_else(|_| broke())))
+                Either::Right(conn.spawn(service(request, conn.clone())).map(|done| done.unwrap_or_else(|_| broke())))
             }
         };
         let (conn, closing) = (conn.clone(), closing.clone());
@@ -242,7 +244,15 @@ mod tests {
         let on_count = move |open| {
             let _ = counts.send(open);
         };
-        tokio::spawn(serve(Socket::Tcp(listener), || LIMITS, on_count, service, stop.clone(), Duration::ZERO));
+        tokio::spawn(serve(
+            Socket::Tcp(listener),
+            || LIMITS,
+            on_count,
+            service,
+            TaskTracker::new(),
+            stop.clone(),
+            Duration::ZERO,
+        ));
         (address, counted, stop)
     }
 

@@ -1,7 +1,7 @@
-//! The console: a page in the browser where a newcomer sees the system breathe.
+//! The console: a page in the browser that shows the system at work.
 //!
-//! It shows the world and the daemon side by side, live by server-sent events, and offers the deeds of people, the
-//! faults, and the daemon's death and return. It can do all that without a password, so it serves loopback alone: a
+//! It shows the world and the daemon side by side, live by server-sent events, and offers the actions of persons, the
+//! faults, and killing and starting the daemon. It needs no password, so it serves loopback only: a
 //! request must name a loopback host (else a web page elsewhere could point its own name here), and a change must come
 //! as JSON from the console's own origin (else any page in the same browser could make it).
 //!
@@ -11,8 +11,8 @@
 //! Routes: `GET /`, `/console.css`, and the scripts; `GET /api/state`, `/api/feed`, `/api/pages`, `/api/pages/{id}`,
 //! `/api/events`; `POST /api/{edit,shuffle,fault,calm,person,page,daemon,login}`.
 
+mod actions;
 mod acts;
-mod deeds;
 mod view;
 
 use std::io;
@@ -31,8 +31,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
+use super::activity::{ActivityKind, WorldEvent};
 use super::fault::{Fault, Side};
-use super::journal::{EventKind, WorldEvent};
 use super::wire::{Body, BodyError, Broken, Face, Gate, Handler, collect, full};
 use super::world::World;
 use crate::core::model::{PageId, UserId, WallTime};
@@ -70,7 +70,7 @@ pub enum DaemonState {
     },
 }
 
-/// What the console may do to the daemon. The `sandbox` verb supplies it; failures are words for the person.
+/// What the console may do to the daemon. The `sandbox` verb supplies it; failures are texts for the person.
 pub trait DaemonControl: Send + Sync {
     /// Does it run?
     fn state(&self) -> DaemonState;
@@ -88,7 +88,7 @@ pub trait DaemonControl: Send + Sync {
     fn sync(&self, page: PageId) -> BoxFuture<'_, Result<(), String>>;
 }
 
-/// What the daemon last said of itself.
+/// The daemon's last answers about its state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Pulse {
     daemon: Value,
@@ -109,9 +109,9 @@ impl Pulse {
 /// The daemon's dependencies: the pointer into its status, the name, and the side whose faults make it fail.
 const NEEDS: [(&str, &str, Option<Side>); 4] = [
     ("/store", "its store", None),
-    ("/graph/fare", "Graph", Some(Side::Graph)),
+    ("/graph/health", "Graph", Some(Side::Graph)),
     ("/spaces", "Spaces", Some(Side::Spaces)),
-    ("/notify", "the receiver of notices", Some(Side::Events)),
+    ("/notify", "the receiver of events", Some(Side::Events)),
 ];
 
 struct Console {
@@ -179,7 +179,7 @@ pub async fn serve(addr: SocketAddr, world: World, control: Arc<dyn DaemonContro
     Ok(Running { addr: face.addr, face, pulse: Mutex::new(Some(pulse)) })
 }
 
-/// What a route answers: JSON, or words for a person with a status.
+/// The answer of a route: JSON, or a text for a person with a status.
 type Answer = Result<Value, (StatusCode, String)>;
 
 fn bad(words: impl ToString) -> (StatusCode, String) {
@@ -218,17 +218,17 @@ impl Console {
                     let error =
                         now.pointer(pointer).and_then(|need| need["error"].as_str()).unwrap_or("no cause given");
                     let text = format!("pagesyncd: {name} fails, it tries again by itself: {error}");
-                    self.world.tell(EventKind::Daemon, None, false, text + &self.faults_of(side));
+                    self.world.tell(ActivityKind::Daemon, None, false, text + &self.faults_of(side));
                 }
                 (Some(false), Some(true)) => {
-                    self.world.tell(EventKind::Daemon, None, true, format!("pagesyncd: {name} answers again"));
+                    self.world.tell(ActivityKind::Daemon, None, true, format!("pagesyncd: {name} answers again"));
                 }
                 _ => {}
             }
         }
     }
 
-    /// The faults of this side that are on, as words behind a cause.
+    /// The faults of this side that are on, as text to append to a cause.
     fn faults_of(&self, side: Option<Side>) -> String {
         let on = self.world.faults().into_iter().map(|(fault, _)| fault);
         let titles: Vec<String> = on.filter(|fault| Some(fault.side()) == side).map(Fault::title).collect();
@@ -253,7 +253,7 @@ impl Console {
                 let body = collect(request.into_body(), BODY_LIMIT).await;
                 let body = body.and_then(|bytes| serde_json::from_slice(&bytes).ok());
                 match body {
-                    Some(body) => answered(self.deed(&path["/api/".len()..], body).await),
+                    Some(body) => answered(self.action(&path["/api/".len()..], body).await),
                     None => error(StatusCode::BAD_REQUEST, "the body is not JSON, or too long"),
                 }
             }
@@ -307,7 +307,7 @@ impl Watcher {
         tokio::select! {
             event = self.events.recv() => match event {
                 Ok(first) => {
-                    // What comes within one blink of the eye is one message.
+                    // Events that arrive within this time become one message.
                     tokio::time::sleep(Duration::from_millis(40)).await;
                     let mut batch = vec![first];
                     while batch.len() < EVENTS_AT_ONCE && let Ok(event) = self.events.try_recv() {
@@ -330,8 +330,8 @@ impl Watcher {
     }
 }
 
-/// `localhost` or a loopback address, with or without a port. Another name can resolve to this machine, at the
-/// wish of its owner, so none is taken for its looks.
+/// `localhost` or a loopback address, with or without a port. No other name is accepted: its owner could make it
+/// resolve to this machine.
 fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
     if authority.as_str().contains('@') {

@@ -1,8 +1,8 @@
 //! The real daemon as a child process: started, killed, started again, asked through its admin socket. The `sandbox`
 //! verb gives it to the console, the tests run theirs with it.
 //!
-//! The child is this very program (or the one that a test names) with `run --config`. It is never killed to be tidy:
-//! when its keeper is dropped it is killed, since it has nobody to talk to then.
+//! The child is this program (or the one that a test names) with `run --config`. When its [`Daemon`] is dropped, it is
+//! killed.
 
 use std::fmt;
 use std::fs::File;
@@ -28,7 +28,7 @@ const START: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The end of a log is looked for within so many bytes.
 const LAST_BYTES: u64 = 16 << 10;
-/// A line of the log is cut after so many characters.
+/// A line of the log is cut after this many characters.
 const LONGEST_LINE: usize = 400;
 
 /// Where the daemon and its files are.
@@ -110,8 +110,8 @@ impl Daemon {
         Self::make(files, None)
     }
 
-    /// A daemon that holds this open file for as long as it runs, and stands in a process group of its own: the
-    /// terminal's Ctrl-C reaches its keeper alone, which ends it in order.
+    /// A daemon that holds this open file while it runs, in a process group of its own: the terminal's Ctrl-C reaches
+    /// only the parent, which then stops the daemon.
     pub fn holding(files: DaemonFiles, held: File) -> Arc<Self> {
         Self::make(files, Some(held))
     }
@@ -214,7 +214,7 @@ impl Daemon {
         status["pid"].as_u64().is_none_or(|pid| self.pid().map(u64::from) == Some(pid))
     }
 
-    /// How it ended last, in words.
+    /// How it ended last, as text.
     pub fn how_it_ended(&self) -> String {
         match &*self.life.borrow() {
             Life::New => "not started yet".to_owned(),
@@ -283,7 +283,7 @@ impl Daemon {
         self.wait().await
     }
 
-    /// A document from its admin door; `None` when it does not answer well.
+    /// A document from its admin socket; `None` without a successful answer.
     pub async fn ask(&self, method: Method, path: &str, body: &str) -> Option<Value> {
         let (status, value) = admin_client::exchange(&self.files.socket, method, path, body.to_owned()).await.ok()?;
         status.is_success().then_some(value)

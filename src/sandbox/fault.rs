@@ -1,8 +1,8 @@
-//! What can go wrong, by name.
+//! The faults, by name.
 //!
 //! A [`Fault`] is switched on for everything it touches, or through a [`Scope`] for one call, one page, or the next so
 //! many requests. Its name is what configuration, the console and tests write; names are stable. Faults only decide
-//! *that* something goes wrong: the faces decide how that looks on the wire.
+//! *that* something goes wrong: the servers decide how it looks on the wire.
 
 mod call;
 mod errors;
@@ -87,13 +87,13 @@ faults! {
     ThrottleBusiness "throttle_business" Graph "Throttled: page limit with a page token (code 80001)";
     /// Code 613: a custom limit is reached.
     ThrottleCustom "throttle_custom" Graph "Throttled: custom limit (code 613)";
-    /// Answers are right, and the usage headers stand at 97 per cent.
+    /// Answers are right, and the usage headers are at 97 per cent.
     UsageHigh "usage_high" Graph "Usage headers stand at 97 %";
     /// Another version of the API answers than was asked.
     VersionDrift "version_drift" Graph "Another API version answers than was asked";
     /// `/me/accounts` is empty though pages were granted.
     AccountsEmpty "accounts_empty" Graph "The list of pages is empty though pages were granted";
-    /// Facebook sends no webhook; what happens meanwhile is never told.
+    /// Facebook sends no webhook; changes meanwhile are never reported.
     WebhooksLost "webhooks_lost" Webhooks "Webhooks are lost";
     /// Facebook keeps webhooks back until the fault goes.
     WebhooksLate "webhooks_late" Webhooks "Webhooks are kept back, then all come at once";
@@ -132,23 +132,23 @@ faults! {
     /// 404 `NoSuchBucket`.
     SpacesNoBucket "spaces_no_bucket" Spaces "The bucket is gone: 404";
     /// Nothing listens.
-    EventsRefused "notices_refused" Events "The receiver is down: connections are refused";
+    EventsRefused "events_refused" Events "The receiver is down: connections are refused";
     /// The connection is reset before an answer.
-    EventsReset "notices_reset" Events "The receiver is down: connections are reset";
+    EventsReset "events_reset" Events "The receiver is down: connections are reset";
     /// The request is taken and never answered.
-    EventsHang "notices_hang" Events "The receiver hangs: takes the notice, never answers";
-    /// The notice is taken and the connection breaks before the answer.
-    EventsLostAnswer "notices_lost_answer" Events "The receiver has it, but the answer is lost";
+    EventsHang "events_hang" Events "The receiver hangs: takes the event, never answers";
+    /// The event is taken and the connection breaks before the answer.
+    EventsLostAnswer "events_lost_answer" Events "The receiver has it, but the answer is lost";
     /// 500.
-    EventsError "notices_error" Events "The receiver is broken: 500";
+    EventsError "events_error" Events "The receiver is broken: 500";
     /// 429 with `Retry-After`.
-    EventsBusy "notices_busy" Events "The receiver is busy: 429 with Retry-After";
+    EventsBusy "events_busy" Events "The receiver is busy: 429 with Retry-After";
     /// 410.
-    EventsGone "notices_gone" Events "The receiver wants no notices any more: 410";
+    EventsGone "events_gone" Events "The receiver wants no events any more: 410";
     /// 422.
-    EventsRejected "notices_rejected" Events "The receiver does not take it: 422";
+    EventsRejected "events_rejected" Events "The receiver does not take it: 422";
     /// 307 to elsewhere.
-    EventsRedirect "notices_redirect" Events "The receiver redirects: 307";
+    EventsRedirect "events_redirect" Events "The receiver redirects: 307";
 }
 
 impl Fault {
@@ -172,11 +172,11 @@ impl Fault {
         PLAIN.iter().find(|(fault, ..)| *fault == self).map_or_else(String::new, |(.., title)| (*title).to_owned())
     }
 
-    /// Does it touch this call when no scope says which? The dialog in the browser is left alone.
+    /// Does it touch this call when no scope says which? The dialog in the browser is not affected.
     pub(crate) fn touches(self, call: Call) -> bool {
         match self.side() {
-            Side::Graph => !call.is_spaces() && !matches!(call, Call::Dialog | Call::Notice),
-            Side::Events => call == Call::Notice,
+            Side::Graph => !call.is_spaces() && !matches!(call, Call::Dialog | Call::Event),
+            Side::Events => call == Call::Event,
             Side::Spaces => call.is_spaces(),
             Side::Webhooks => false,
         }
@@ -233,9 +233,9 @@ impl From<Fault> for String {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Scope {
-    /// This call alone.
+    /// This call only.
     pub call: Option<Call>,
-    /// This page alone; for Spaces, objects of this page.
+    /// This page only; for Spaces, objects of this page.
     pub page: Option<String>,
     /// The next so many requests; without it, until switched off.
     pub times: Option<u32>,

@@ -142,7 +142,7 @@ impl Folder {
             let marker = Marker {
                 made_by: Marker::MADE_BY.to_owned(),
                 pid: std::process::id(),
-                // A marker that somebody made by hand stands in a folder that is not to be lost.
+                // A marker that was made by hand: the folder is kept.
                 kept: !fresh && earlier.as_ref().is_none_or(|marker| marker.kept),
                 made_folder: if fresh { made_folder } else { earlier.is_some_and(|marker| marker.made_folder) },
             };
@@ -169,7 +169,7 @@ impl Folder {
         self.fresh
     }
 
-    /// It lies among the system's temporary files.
+    /// It is in the system's folder for temporary files.
     pub fn is_temporary(&self) -> bool {
         self.temporary.is_some()
     }

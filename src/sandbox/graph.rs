@@ -1,7 +1,7 @@
-//! Facebook's face: the login dialog and the Graph API, on one address.
+//! The local Facebook: the login dialog and the Graph API, on one address.
 //!
-//! A request passes these steps: its path and parameters become an `Ask`; the faults that are on may answer in
-//! Graph's stead; version and token are looked at; the edge answers; the headers that Graph always sends are added. The
+//! A request passes these steps: its path and parameters become an `Ask`; the faults that are on may answer
+//! instead; version and token are checked; the edge answers; the headers that Graph always sends are added. The
 //! answers, wordings included, are those the real Graph gives.
 
 pub mod answer;
@@ -173,7 +173,7 @@ impl Graph {
         let is = |fault: Fault| struck.contains(&fault);
         let code =
             |wanted: &[u32]| struck.iter().any(|f| matches!(f, Fault::Code { code, .. } if wanted.contains(code)));
-        // A person's limit and custom limits stand in no header.
+        // A person's limit and custom limits are in no header.
         let app = is(Fault::ThrottleApp) || code(&[4]);
         let page = is(Fault::ThrottleBusiness) || is(Fault::ThrottlePage) || code(&[32, 80001]);
         let level = |full| {

@@ -1,9 +1,9 @@
-//! The platform's own program, as far as notices go: it takes them at `POST /notices`, verifies each as the Standard
-//! Webhooks specification has it, by code of its own, and remembers what it took.
+//! The receiver of events: it accepts them at `POST /events`, verifies each by the Standard Webhooks specification,
+//! with code of its own, and records it.
 //!
-//! What no daemon may send counts as a violation of the world: a signature that none of the receiver's secrets makes, the
-//! same id with another content, a request where a redirect led. A timestamp that is off by more than five minutes is
-//! refused like a wrong signature, and is the clock's fault.
+//! These count as violations: a signature with none of the receiver's secrets, the same id with another content, a
+//! request to the target of a redirect. A timestamp that is off by more than five minutes is refused like a wrong
+//! signature, but is the clock's fault.
 
 mod memory;
 
@@ -20,8 +20,8 @@ use serde_json::Value;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use super::activity::ActivityKind;
 use super::fault::{Call, Fault, Side};
-use super::journal::EventKind;
 use super::wire::{Body, Broken, Handler, collect, full};
 use super::world::World;
 use crate::core::model::WallTime;
@@ -30,67 +30,67 @@ pub(crate) use self::memory::Memory;
 pub use self::memory::Received;
 
 /// Where the daemon posts.
-pub(crate) const PATH: &str = "/notices";
+pub(crate) const PATH: &str = "/events";
 const BODY_LIMIT: usize = 1 << 20;
 /// The oldest are forgotten.
 const KEPT: usize = 20_000;
 /// How far a timestamp may be off, in seconds.
 const TOLERANCE: u64 = 5 * 60;
 const OFF: &str = "its timestamp is off";
-/// What `Retry-After` says while the receiver is busy, in seconds.
+/// The `Retry-After` while the receiver is busy, in seconds.
 pub const RETRY_AFTER: u64 = 3;
 
 impl World {
-    /// The secrets of which one must have signed a notice.
+    /// The secrets of which one must have signed an event.
     pub fn set_notify_secrets(&self, secrets: impl IntoIterator<Item = String>) {
         self.lock().receiver.secrets = secrets.into_iter().collect();
     }
 
-    /// Every attempt to deliver a notice that could be read, oldest first.
+    /// Every attempt to deliver an event that could be read, oldest first.
     pub fn event_attempts(&self) -> Vec<Received> {
         self.lock().receiver.received.iter().cloned().collect()
     }
 
-    /// The notices that were taken, oldest first, each once however often it came.
+    /// The accepted events, oldest first, each once.
     pub fn events_taken(&self) -> Vec<Received> {
         let mut seen = BTreeSet::new();
         let mut taken = self.event_attempts();
-        taken.retain(|notice| notice.taken && seen.insert(notice.id.clone()));
+        taken.retain(|event| event.taken && seen.insert(event.id.clone()));
         taken
     }
 
     /// The latest attempts, newest first.
-    pub(crate) fn last_notices(&self, count: usize) -> Vec<Received> {
+    pub(crate) fn last_events(&self, count: usize) -> Vec<Received> {
         self.lock().receiver.received.iter().rev().take(count).cloned().collect()
     }
 
-    fn remember(&self, mut notice: Received, taken: bool) {
-        notice.taken = taken;
-        let words = describe(&notice);
-        let page = notice.page().map(str::to_owned);
+    fn remember(&self, mut event: Received, taken: bool) {
+        event.taken = taken;
+        let words = describe(&event);
+        let page = event.page().map(str::to_owned);
         let mut inner = self.lock();
-        let twin = inner.receiver.bodies.insert(notice.id.clone(), notice.bytes.clone());
-        if twin.is_some_and(|twin| twin != notice.bytes) {
-            inner.journal.violation(format!("the notice {} came with two contents", notice.id));
+        let twin = inner.receiver.bodies.insert(event.id.clone(), event.bytes.clone());
+        if twin.is_some_and(|twin| twin != event.bytes) {
+            inner.activity.violation(format!("the event {} came with two contents", event.id));
         }
         if inner.receiver.received.len() == KEPT {
             inner.receiver.received.pop_front();
         }
-        inner.receiver.received.push_back(notice);
+        inner.receiver.received.push_back(event);
         drop(inner);
-        self.tell(EventKind::Notice, page.as_deref(), taken, words);
+        self.tell(ActivityKind::Event, page.as_deref(), taken, words);
     }
 }
 
-fn describe(notice: &Received) -> String {
-    match notice.body["data"]["changed"].as_array() {
+fn describe(event: &Received) -> String {
+    match event.body["data"]["changed"].as_array() {
         Some(changed) => {
             let fields: Vec<&str> = changed.iter().filter_map(Value::as_str).collect();
             let few = fields.iter().take(5).copied().collect::<Vec<_>>().join(", ");
             let more = if fields.len() > 5 { format!(" and {} more", fields.len() - 5) } else { String::new() };
-            format!("notice {}: {few}{more}", notice.word())
+            format!("event {}: {few}{more}", event.word())
         }
-        None => format!("notice {}", notice.word()),
+        None => format!("event {}", event.word()),
     }
 }
 
@@ -105,29 +105,29 @@ async fn answer(world: &World, request: Request<Incoming>) -> Result<Response<Bo
     let _inside = world.enter(Side::Events);
     let (head, body) = request.into_parts();
     if (head.method.as_str(), head.uri.path()) != ("POST", PATH) {
-        world.lock().journal.violation(format!("the receiver was asked for {} {}", head.method, head.uri.path()));
+        world.lock().activity.violation(format!("the receiver was asked for {} {}", head.method, head.uri.path()));
         return Ok(plain(404));
     }
     let Some(bytes) = collect(body, BODY_LIMIT).await else { return Ok(plain(413)) };
-    let notice = match read(world, &head.headers, bytes) {
-        Ok(notice) => notice,
+    let event = match read(world, &head.headers, bytes) {
+        Ok(event) => event,
         Err(wrong) => {
             if wrong != OFF {
-                world.lock().journal.violation(format!("a notice is not as it should be: {wrong}"));
+                world.lock().activity.violation(format!("an event is not as it should be: {wrong}"));
             }
-            world.tell(EventKind::Notice, None, false, format!("a notice is refused: {wrong}"));
+            world.tell(ActivityKind::Event, None, false, format!("an event is refused: {wrong}"));
             return Ok(plain(401));
         }
     };
-    let struck = world.strike(Call::Notice, notice.page());
+    let struck = world.strike(Call::Event, event.page());
     let outcome = struck.first().map_or("ok".to_owned(), |fault| fault.to_string());
-    world.note(Call::Notice, "POST", PATH, notice.page(), &outcome);
+    world.note(Call::Event, "POST", PATH, event.page(), &outcome);
     let Some(fault) = struck.first() else {
-        world.remember(notice, true);
+        world.remember(event, true);
         return Ok(plain(204));
     };
-    // A receiver whose answer is lost has the notice all the same.
-    world.remember(notice, *fault == Fault::EventsLostAnswer);
+    // A receiver whose answer is lost has the event.
+    world.remember(event, *fault == Fault::EventsLostAnswer);
     match fault {
         Fault::EventsHang => std::future::pending().await,
         Fault::EventsReset | Fault::EventsLostAnswer => Err(Broken),
@@ -152,7 +152,7 @@ fn with(mut answer: Response<Body>, name: &'static str, value: &str) -> Response
     answer
 }
 
-/// The notice, if it is signed as it must be.
+/// The event, if its signature is right.
 fn read(world: &World, headers: &HeaderMap, bytes: Bytes) -> Result<Received, &'static str> {
     let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty());
     let id = header("webhook-id").ok_or("it has no webhook-id")?;

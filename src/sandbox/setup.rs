@@ -1,9 +1,9 @@
-//! The setup of the daemon that lives in a world.
+//! The setup of a daemon in a world.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The setup of the daemon under test: the parts of its configuration that the world does not know.
+/// The parts of the daemon's configuration that the world does not determine.
 #[derive(Debug, Clone)]
 pub struct DaemonSetup {
     /// `http.listen`.
@@ -31,7 +31,7 @@ pub struct DaemonSetup {
 }
 
 impl DaemonSetup {
-    /// A daemon that listens at `http_listen`, keeps everything under `dir` and is in a hurry.
+    /// A daemon that listens at `http_listen`, keeps everything under `dir` and uses short intervals.
     pub fn new(http_listen: impl Into<String>, dir: &Path) -> Self {
         let http_listen = http_listen.into();
         DaemonSetup {

@@ -1,11 +1,11 @@
-//! The S3 face: objects as files under a folder, signatures really checked.
+//! The local S3: objects as files under a folder, with signatures checked.
 //!
-//! The store itself is s3s over its file system backend, path style. This face stands before it: it lets faults strike,
-//! and keeps the evidence the store ignores (the ACL header, the content type, how many writes of one object were under
-//! way at once, and whether an object went back in time; see [`super::journal`]).
+//! The store itself is s3s over its file system backend, path style. This server wraps it: it applies faults,
+//! and records what the store ignores (the ACL header, the content type, how many writes of one object were under
+//! way at once, and whether an object went back to an older state; see [`super::activity`]).
 //!
-//! The store knows no versions. Asked about them it says so, after it checked the signature; the face then answers in
-//! its place from what it [remembers](self::versions).
+//! The store has no versions. It refuses requests for them after it checked the signature; the wrapper then answers
+//! from its own [record](self::versions).
 
 mod objects;
 mod versions;
@@ -25,8 +25,8 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use serde_json::Value;
 
+use super::activity::PutRecord;
 use super::fault::{Call, Fault, Side};
-use super::journal::PutRecord;
 use super::wire::{Body, Broken, Handler, collect, full};
 use super::world::World;
 use crate::core::model::WallTime;
@@ -57,7 +57,7 @@ impl S3Auth for Keys {
     }
 }
 
-/// The face before the store.
+/// The wrapper around the store.
 struct Spaces {
     world: World,
     objects: Objects,
@@ -84,14 +84,14 @@ struct UnderWay<'a>(&'a World, &'a str);
 
 impl<'a> UnderWay<'a> {
     fn begin(world: &'a World, key: &'a str) -> Self {
-        world.lock().journal.put_begins(key);
+        world.lock().activity.put_begins(key);
         UnderWay(world, key)
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.lock().journal.put_ends(self.1);
+        self.0.lock().activity.put_ends(self.1);
     }
 }
 
@@ -177,7 +177,7 @@ impl Spaces {
         let inner = &mut *inner;
         if call == Call::Put {
             let (at, key, length) = (WallTime::now(), key.to_owned(), bytes.len());
-            inner.journal.put_done(PutRecord { at, key, acl, content_type, content_md5, bytes: length, status });
+            inner.activity.put_done(PutRecord { at, key, acl, content_type, content_md5, bytes: length, status });
         }
         if call == Call::Put && status == 200 {
             let data: Option<Value> = serde_json::from_slice(&bytes).ok();
@@ -185,12 +185,12 @@ impl Spaces {
             let page = node.and_then(|n| n.get("id")?.as_str()).and_then(|id| inner.state.pages.get(id));
             if let (Some(node), Some(page)) = (node, page) {
                 let revisions = page.revisions_of(node);
-                inner.journal.put_matches(key, &revisions);
-                inner.journal.stored(page.id(), &revisions);
+                inner.activity.put_matches(key, &revisions);
+                inner.activity.stored(page.id(), &revisions);
             }
         }
         if call == Call::Delete && status < 300 {
-            inner.journal.deleted(key);
+            inner.activity.deleted(key);
         }
         Ok(Response::from_parts(head, body.boxed_unsync()))
     }

@@ -1,4 +1,4 @@
-//! The faces, driven as a daemon and a browser drive them.
+//! The world's servers, called as a daemon and a browser call them.
 
 mod config;
 mod console;

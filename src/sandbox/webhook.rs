@@ -1,10 +1,10 @@
-//! Facebook speaks first: webhooks, and the two callbacks with a signed request.
+//! What Facebook sends: webhooks, and the two callbacks with a signed request.
 //!
-//! Notices wait in a queue of the world. The sender takes what is there, makes one delivery of it, and tries until the
-//! callback answers 200, at growing intervals, for as long as the real one would seem to a test. Deliveries overtake
-//! each other: each retries on its own. While webhooks are faulted they are doubled, reversed, kept back or lost.
+//! Changes wait in a queue of the world. The sender makes one delivery of all that wait and retries it until the
+//! callback answers 200, at growing intervals and for a limited time. Each delivery is retried on its own, so they may
+//! overtake each other. Faults double, reverse, delay or drop deliveries.
 
-mod notice;
+mod change;
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::activity::ActivityKind;
 use super::fault::Fault;
-use super::journal::EventKind;
 use super::sign;
 use super::world::{EditError, World};
 use crate::core::model::WallTime;
 
-pub(crate) use self::notice::Notice;
-use self::notice::Object;
+use self::change::Object;
+pub(crate) use self::change::WebhookChange;
 
 const BATCH: usize = 1000;
 const ATTEMPTS: u32 = 200;
@@ -40,7 +40,7 @@ pub enum CallbackError {
     /// There is no such person or page.
     #[error(transparent)]
     Nobody(#[from] EditError),
-    /// The app has not said where to.
+    /// The app has set no address.
     #[error("the app has no address for this callback yet")]
     NoAddress,
     /// The daemon could not be reached, or its answer could not be read.
@@ -86,7 +86,7 @@ impl World {
         let address = self.look(|s| s.app.deauthorize_url.clone()).ok_or(CallbackError::NoAddress)?;
         let form = [("signed_request", self.claims(person)?)];
         let status = self.http().post(address).form(&form).timeout(ANSWER_WITHIN).send().await?.status();
-        self.tell(EventKind::Webhook, None, status == 200, format!("deauthorize callback: {}", status.as_u16()));
+        self.tell(ActivityKind::Webhook, None, status == 200, format!("deauthorize callback: {}", status.as_u16()));
         Ok(status.as_u16())
     }
 
@@ -97,33 +97,33 @@ impl World {
         let form = [("signed_request", self.claims(person)?)];
         let answer = self.http().post(address).form(&form).timeout(ANSWER_WITHIN).send().await?;
         let status = answer.status().as_u16();
-        self.tell(EventKind::Webhook, None, status == 200, format!("data deletion callback: {status}"));
+        self.tell(ActivityKind::Webhook, None, status == 200, format!("data deletion callback: {status}"));
         Ok((status, serde_json::from_slice(&answer.bytes().await?).unwrap_or_default()))
     }
 
     /// Webhooks that wait to be sent or did not get their 200 so far.
     pub fn undelivered(&self) -> usize {
         let inner = self.lock();
-        inner.notices.len() + inner.retrying
+        inner.changes.len() + inner.retrying
     }
 }
 
-/// Sends what the world has to tell, until stopped.
+/// Sends the world's changes, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            () = world.notices().notified() => {}
+            () = world.change_queued().notified() => {}
         }
         // Edits that come together travel together.
         tokio::time::sleep(Duration::from_millis(5)).await;
-        for (notices, letters) in deliveries(&world) {
+        for (changes, letters) in deliveries(&world) {
             for letter in letters {
                 let (world, stop) = (world.clone(), stop.clone());
                 tasks.spawn(async move {
                     tokio::select! { () = stop.cancelled() => {}, () = deliver(&world, &letter) => {} }
-                    world.lock().retrying -= notices;
+                    world.lock().retrying -= changes;
                 });
             }
         }
@@ -132,14 +132,14 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
     tasks.wait().await;
 }
 
-/// Takes what waits and makes letters of it: each with how many notices it tells of, two alike when doubled.
+/// Makes deliveries of the changes that wait: each with its number of changes, two alike when doubled.
 fn deliveries(world: &World) -> Vec<(usize, Vec<Letter>)> {
     let mut inner = world.lock();
     let inner = &mut *inner;
     if inner.switches.is_on(Fault::WebhooksLate) {
         return Vec::new();
     }
-    let mut all: Vec<Notice> = inner.notices.drain(..).collect();
+    let mut all: Vec<WebhookChange> = inner.changes.drain(..).collect();
     if inner.switches.is_on(Fault::WebhooksLost) {
         return Vec::new();
     }
@@ -161,16 +161,16 @@ fn deliveries(world: &World) -> Vec<(usize, Vec<Letter>)> {
 }
 
 /// Neighbours about one page or person share an entry; one may have several entries all the same.
-fn body(notices: &[Notice], values: bool) -> String {
+fn body(changes: &[WebhookChange], values: bool) -> String {
     let time = WallTime::now().0 / 1000;
-    let object = notices.first().map_or(Object::Page, |notice| notice.object);
+    let object = changes.first().map_or(Object::Page, |change| change.object);
     let entry = |mut entry: Value| {
         if object == Object::Permissions {
             entry["uid"] = entry["id"].clone();
         }
         entry
     };
-    let entries: Vec<Value> = notices
+    let entries: Vec<Value> = changes
         .chunk_by(|a, b| a.id == b.id)
         .map(|group| {
             if !values {
@@ -195,16 +195,16 @@ async fn deliver(world: &World, letter: &Letter) {
     for _ in 0..ATTEMPTS {
         match attempt(world, letter).await {
             Ok(200) => {
-                world.tell(EventKind::Webhook, None, true, "webhook delivered");
+                world.tell(ActivityKind::Webhook, None, true, "webhook delivered");
                 return;
             }
-            Ok(status) => world.tell(EventKind::Webhook, None, false, format!("webhook answered {status}")),
-            Err(_) => world.tell(EventKind::Webhook, None, false, "webhook not answered"),
+            Ok(status) => world.tell(ActivityKind::Webhook, None, false, format!("webhook answered {status}")),
+            Err(_) => world.tell(ActivityKind::Webhook, None, false, "webhook not answered"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    world.tell(EventKind::Webhook, None, false, "webhook given up");
+    world.tell(ActivityKind::Webhook, None, false, "webhook given up");
 }
 
 async fn attempt(world: &World, letter: &Letter) -> Result<u16, CallbackError> {
@@ -228,21 +228,21 @@ mod tests {
 
     #[test]
     fn bodies_have_metas_shapes() {
-        let notices = [
-            Notice::change("1", "name", Some("Grün".into())),
-            Notice::change("1", "phone", None),
-            Notice::change("2", "hours", None),
+        let changes = [
+            WebhookChange::change("1", "name", Some("Grün".into())),
+            WebhookChange::change("1", "phone", None),
+            WebhookChange::change("2", "hours", None),
         ];
-        let read = |values| serde_json::from_str::<Value>(&body(&notices, values)).unwrap();
+        let read = |values| serde_json::from_str::<Value>(&body(&changes, values)).unwrap();
         let (full, bare) = (read(true), read(false));
         assert_eq!(full["entry"][0]["changes"], json!([{"field": "name", "value": "Grün"}, {"field": "phone"}]));
         assert_eq!(bare["entry"][0]["changed_fields"], json!(["name", "phone"]));
         assert_eq!(bare["entry"][1]["id"], "2");
-        let gone = Notice::revoked("77", "pages_show_list", &["1".to_owned()].into());
+        let gone = WebhookChange::revoked("77", "pages_show_list", &["1".to_owned()].into());
         let people: Value = serde_json::from_str(&body(&[gone], true)).unwrap();
         let value = json!({"verb": "revoked", "target_ids": ["1"]});
         assert_eq!((&people["object"], &people["entry"][0]["uid"]), (&"permissions".into(), &"77".into()));
         assert_eq!(people["entry"][0]["changes"], json!([{"field": "pages_show_list", "value": value}]));
-        assert!(body(&notices, true).contains("Gr\\u00fcn"));
+        assert!(body(&changes, true).contains("Gr\\u00fcn"));
     }
 }

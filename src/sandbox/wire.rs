@@ -1,5 +1,5 @@
-//! A little HTTP/1 server for the faces of the world, which can also be rude: refuse connections, reset them, and break
-//! off in the middle of an answer.
+//! A small HTTP/1 server for the world, which can also misbehave: refuse connections, reset them, and break off in the
+//! middle of an answer.
 //!
 //! A handler that returns [`Broken`] makes the connection end with a TCP reset, not with a clean close: that is what a
 //! dead peer looks like, and clients treat the two differently.
@@ -38,7 +38,7 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
 #[error("the sandbox broke the connection on purpose")]
 pub(crate) struct Broken;
 
-/// What a face does with a request.
+/// How a server handles a request.
 pub(crate) type Handler =
     Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Result<Response<Body>, Broken>> + Send + Sync>;
 
@@ -68,7 +68,7 @@ pub(crate) async fn collect(body: Incoming, limit: usize) -> Option<Bytes> {
     Some(whole.ok()?.ok()?.to_bytes())
 }
 
-/// A listening face. Stops when [`Face::stop`] is called or it is dropped.
+/// A listening server. Stops when [`Face::stop`] is called or it is dropped.
 #[derive(Debug)]
 pub(crate) struct Face {
     pub(crate) addr: SocketAddr,
@@ -142,7 +142,7 @@ async fn accept(
     }
 }
 
-/// The next change; never, once nobody is left to change anything.
+/// The next change; pending for ever once the sender is gone.
 async fn changed(changes: &mut tokio::sync::watch::Receiver<u64>) {
     if changes.changed().await.is_err() {
         std::future::pending().await
@@ -162,7 +162,7 @@ async fn serve(stream: TcpStream, handler: Handler, closed: CancellationToken) {
         .header_read_timeout(Duration::from_secs(60))
         .serve_connection(TokioIo::new(wire), service);
     tokio::select! {
-        // A client that went away, or a connection broken on purpose: nobody is left to be told.
+        // A client that went away, or a connection broken on purpose: there is no one to report it to.
         _ = connection => {}
         () = closed.cancelled() => rude.store(true, Ordering::Relaxed),
     }

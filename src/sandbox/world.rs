@@ -1,9 +1,9 @@
 //! The state of the world behind one lock, and what may be done to it.
 //!
-//! A [`World`] is a handle: clones share the one world. The faces (Graph, Spaces, the sender of webhooks, the console)
-//! hold the lock only for as long as a look or a change takes, never across an await. Everything a test or a person
-//! may do to the world is a method here or in `edit`; what happens is told to watchers as [`WorldEvent`]s and
-//! noted in the journal.
+//! A [`World`] is a handle: clones share the one world. The servers (Graph, Spaces, the sender of webhooks, the
+//! console) hold the lock only for as long as a look or a change takes, never across an await. Everything a test or a
+//! person may do to the world is a method here or in `edit`; every change is sent to watchers as a [`WorldEvent`] and
+//! recorded in the activity.
 
 mod edit;
 mod names;
@@ -21,11 +21,11 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use self::state::{App, Business, Page, Person, State};
 use super::DaemonSetup;
+use super::activity::{Activity, ActivityKind, Edited, PutRecord, Request, WorldEvent};
 use super::fault::{Call, Fault, Scope, Side, Switches};
-use super::journal::{Edited, EventKind, Journal, PutRecord, Request, WorldEvent};
 use super::receiver::Memory;
 use super::spaces::Objects;
-use super::webhook::Notice;
+use super::webhook::WebhookChange;
 use crate::core::model::{UserId, WallTime};
 
 pub use self::edit::EditError;
@@ -58,13 +58,13 @@ impl Default for WorldOptions {
 /// What is kept beside the state: it is not saved.
 pub(crate) struct Inner {
     pub(crate) state: State,
-    pub(crate) journal: Journal,
+    pub(crate) activity: Activity,
     pub(crate) switches: Switches,
-    pub(crate) notices: VecDeque<Notice>,
+    pub(crate) changes: VecDeque<WebhookChange>,
     pub(crate) latency: Duration,
     pub(crate) regain_minutes: u32,
     pub(crate) keys: BTreeMap<String, String>,
-    /// Notices that were sent and did not get their 200 so far.
+    /// Changes that were sent and did not get their 200 so far.
     pub(crate) retrying: usize,
     /// The platform's receiver.
     pub(crate) receiver: Memory,
@@ -76,7 +76,7 @@ struct Shared {
     recent: Mutex<VecDeque<WorldEvent>>,
     setup: Mutex<Option<DaemonSetup>>,
     faults: watch::Sender<u64>,
-    notices: Notify,
+    change_queued: Notify,
     ticks: AtomicU64,
     held: AtomicU64,
     http: reqwest::Client,
@@ -96,9 +96,9 @@ impl World {
     fn from_state(state: State) -> Self {
         let inner = Inner {
             state,
-            journal: Journal::default(),
+            activity: Activity::default(),
             switches: Switches::default(),
-            notices: VecDeque::new(),
+            changes: VecDeque::new(),
             latency: Duration::from_secs(2),
             regain_minutes: 1,
             keys: BTreeMap::new(),
@@ -111,7 +111,7 @@ impl World {
             recent: Mutex::default(),
             setup: Mutex::default(),
             faults: watch::Sender::new(0),
-            notices: Notify::new(),
+            change_queued: Notify::new(),
             ticks: AtomicU64::new(0),
             held: AtomicU64::new(0),
             http: client(),
@@ -172,14 +172,14 @@ impl World {
 
     /// The latest edit of a page.
     pub fn last_edit(&self) -> Option<Edited> {
-        self.lock().journal.last_edit()
+        self.lock().activity.last_edit()
     }
 
-    pub(crate) fn tell(&self, kind: EventKind, page: Option<&str>, ok: bool, text: impl Into<String>) {
+    pub(crate) fn tell(&self, kind: ActivityKind, page: Option<&str>, ok: bool, text: impl Into<String>) {
         self.publish(kind, page, None, ok, text.into());
     }
 
-    fn publish(&self, kind: EventKind, page: Option<&str>, call: Option<Call>, ok: bool, text: String) {
+    fn publish(&self, kind: ActivityKind, page: Option<&str>, call: Option<Call>, ok: bool, text: String) {
         let mut recent = self.recent_events();
         let seq = recent.back().map_or(0, |last| last.seq) + 1;
         let event = WorldEvent { seq, at: WallTime::now(), kind, text, page: page.map(str::to_owned), call, ok };
@@ -210,7 +210,7 @@ impl World {
         self.faults_changed(format!("on: {}", fault.title()), false);
     }
 
-    /// All is well again.
+    /// Switches all faults off.
     pub fn clear_faults(&self) {
         self.lock().switches.clear_all();
         self.faults_changed("all faults off".into(), true);
@@ -219,8 +219,8 @@ impl World {
     fn faults_changed(&self, text: String, ok: bool) {
         self.0.faults.send_modify(|n| *n += 1);
         // What was kept back may go now.
-        self.0.notices.notify_one();
-        self.tell(EventKind::Fault, None, ok, text);
+        self.0.change_queued.notify_one();
+        self.tell(ActivityKind::Fault, None, ok, text);
     }
 
     /// The faults that are on.
@@ -260,7 +260,7 @@ impl World {
         self.lock().latency = latency;
     }
 
-    /// What `estimated_time_to_regain_access` says while throttled, in minutes. One at first.
+    /// The `estimated_time_to_regain_access` while throttled, in minutes. One at first.
     pub fn set_regain_minutes(&self, minutes: u32) {
         self.lock().regain_minutes = minutes;
     }
@@ -275,19 +275,19 @@ impl World {
         self.lock().keys = keys.into_iter().collect();
     }
 
-    // The journal.
+    // Activity.
 
     pub(crate) fn note(&self, call: Call, method: &str, path: &str, page: Option<&str>, outcome: &str) {
         let at = WallTime::now();
         let request =
             Request { at, method: method.to_owned(), path: path.to_owned(), call, outcome: outcome.to_owned() };
-        self.lock().journal.note(request, page);
+        self.lock().activity.note(request, page);
         let kind = match call {
-            Call::Dialog => EventKind::Login,
-            // The receiver says more of it than a title can.
-            Call::Notice => return,
-            call if call.is_spaces() => EventKind::Spaces,
-            _ => EventKind::Graph,
+            Call::Dialog => ActivityKind::Login,
+            // The receiver reports it with more detail.
+            Call::Event => return,
+            call if call.is_spaces() => ActivityKind::Spaces,
+            _ => ActivityKind::Graph,
         };
         let ok = outcome == "ok";
         let words = call.as_str().replace('_', " ");
@@ -299,57 +299,57 @@ impl World {
 
     /// The latest requests, oldest first.
     pub fn requests(&self) -> Vec<Request> {
-        self.lock().journal.requests()
+        self.lock().activity.requests()
     }
 
     /// How many requests of this kind came, whatever the answer.
     pub fn calls(&self, call: Call) -> u64 {
-        self.lock().journal.calls(call)
+        self.lock().activity.calls(call)
     }
 
     /// All requests ever, counted by call and outcome.
     pub fn outcomes(&self) -> Vec<(Call, String, u64)> {
-        self.lock().journal.outcomes()
+        self.lock().activity.outcomes()
     }
 
     /// How many times the page was read, whatever the answer.
     pub fn graph_reads(&self, page: &str) -> u64 {
-        self.lock().journal.reads(page)
+        self.lock().activity.reads(page)
     }
 
     /// How many times the object was stored.
     pub fn puts(&self, key: &str) -> u64 {
-        self.lock().journal.puts(key)
+        self.lock().activity.puts(key)
     }
 
     /// The latest write of the object, stored or refused.
     pub fn last_put(&self, key: &str) -> Option<PutRecord> {
-        self.lock().journal.last_put(key)
+        self.lock().activity.last_put(key)
     }
 
     /// The most writes of this object that were ever under way at once.
     pub fn max_concurrent_puts(&self, key: &str) -> u32 {
-        self.lock().journal.most_at_once(key)
+        self.lock().activity.most_at_once(key)
     }
 
     /// The most requests to this side that were ever under way at once.
     pub fn most_under_way(&self, side: Side) -> u32 {
-        self.lock().journal.most_under_way(side)
+        self.lock().activity.most_under_way(side)
     }
 
     /// Counts a request to this side as under way until the guard is dropped.
     pub(crate) fn enter(&self, side: Side) -> Inside {
-        self.lock().journal.enters(side);
+        self.lock().activity.enters(side);
         Inside(self.clone(), side)
     }
 
-    /// What no daemon may do and this one did: two writes of an object at once, an object that went back to an older
+    /// Violations by the daemon: two writes of an object at once, an object that went back to an older
     /// state of its page, a public ACL, a wrong content type.
     pub fn violations(&self) -> Vec<String> {
-        self.lock().journal.violations()
+        self.lock().activity.violations()
     }
 
-    /// The stored objects, once Spaces has its face.
+    /// The stored objects, once the Spaces server is set up.
     pub fn objects(&self) -> Option<&Objects> {
         self.0.objects.get()
     }
@@ -372,18 +372,18 @@ impl World {
 
     // Webhooks on their way.
 
-    pub(crate) fn post(&self, notice: Notice) {
+    pub(crate) fn post(&self, change: WebhookChange) {
         const MOST: usize = 100_000;
         let mut inner = self.lock();
-        if inner.notices.len() < MOST {
-            inner.notices.push_back(notice);
+        if inner.changes.len() < MOST {
+            inner.changes.push_back(change);
         }
         drop(inner);
-        self.0.notices.notify_one();
+        self.0.change_queued.notify_one();
     }
 
-    pub(crate) fn notices(&self) -> &Notify {
-        &self.0.notices
+    pub(crate) fn change_queued(&self) -> &Notify {
+        &self.0.change_queued
     }
 
     /// Facebook's own client, for the callbacks.
@@ -402,7 +402,7 @@ pub(crate) struct Inside(World, Side);
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        self.0.lock().journal.leaves(self.1);
+        self.0.lock().activity.leaves(self.1);
     }
 }
 
@@ -435,7 +435,7 @@ fn person(id: &str, name: &str) -> Person {
     }
 }
 
-/// The people of every sandbox. The first runs all pages, the second shares the first three pages, the third may only
+/// The persons of every sandbox. The first runs all pages, the second shares the first three pages, the third may only
 /// look at the figures of one, the fourth has none.
 const PEOPLE: &[(&str, &str)] = &[
     ("2210000000000101", "Ada Winter"),

@@ -18,8 +18,6 @@ use futures_util::stream::{self, StreamExt};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use crate::actors::page::PageMsg;
-use crate::actors::supervisor::SupervisorMsg;
 use crate::context::Context;
 use crate::core::grant::Ended;
 use crate::core::health::{Health, ParkReason};
@@ -183,7 +181,6 @@ pub async fn link(context: &Arc<Context>, user: UserId, code: &Secret) -> Result
     }
     let count = links.len();
     tracing::info!(%user, pages = count, "login [{user}]: {count} pages are linked");
-    context.tell_supervisor(SupervisorMsg::Linked(links.clone()));
     let changes = compare(context, user, &before, &links).await;
     let missing_permissions = missing(&setup.config.facebook.scopes, &granted);
     Ok(Linked { user, pages, missing_permissions, incomplete: accounts.incomplete, changes })
@@ -202,7 +199,7 @@ async fn compare(
     // Ticks are the person's, whichever user of the platform they logged in for.
     let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) = absent.partition(|(link, _)| link.user == user);
     let elsewhere = |link: &LinkKey| !now.iter().any(|linked| linked.page == link.page);
-    others.iter().filter(|(link, _)| elsewhere(link)).for_each(|(link, held)| tell_to_check(context, link, **held));
+    others.iter().filter(|(link, _)| elsewhere(link)).for_each(|(link, held)| context.store.doubt_token(link, **held));
     let mut tries = Vec::new();
     for link in own.keys() {
         tries.push(try_link(context, (*link).clone()).boxed());
@@ -229,7 +226,7 @@ async fn compare(
             Some(Tried::Good) => changes.kept.push(link.page.clone()),
             Some(Tried::Unknown) | None => {
                 changes.kept.push(link.page.clone());
-                tell_to_check(context, link, *held);
+                context.store.doubt_token(link, *held);
             }
         }
     }
@@ -242,13 +239,6 @@ enum Tried {
     /// It was unlinked meanwhile.
     Gone,
     Unknown,
-}
-
-fn tell_to_check(context: &Context, link: &LinkKey, generation: Generation) {
-    if let Some(place) = context.pages.find(link) {
-        // A page that is gone is checked in its slot when it is back.
-        let _ = place.actor.cast(PageMsg::Check(generation));
-    }
 }
 
 /// Reads a page that this login did not bring, with the token that it has. A link that is parked is not tried.
@@ -276,12 +266,8 @@ async fn try_link(context: &Arc<Context>, key: LinkKey) -> (LinkKey, Tried) {
         Err(error) => tracing::warn!(
             link = %key,
             %error,
-            "page [{key}]: parked, but this cannot be persisted ({error}), trying the token once more later"
+            "page [{key}]: its token is refused, but this cannot be persisted ({error}), the next read parks it"
         ),
-    }
-    if let Some(place) = context.pages.find(&key) {
-        // A page that is gone finds its health in the store when it is back.
-        let _ = place.actor.cast(PageMsg::Park(generation, why));
     }
     (key, Tried::Lost(why))
 }

@@ -3,10 +3,10 @@
 //! The verdict comes from the status and from the `<Code>` of S3's error document, and from nothing else. The document
 //! itself stops here: S3 quotes the access key id, the string that was signed and the signature in it, so no part of
 //! it but a `<Code>` of plain letters ever reaches a message, a log or a metric. An answer to HEAD has no body at all,
-//! so its errors are judged by status alone; the next put or get of the same bucket tells the exact reason.
+//! so its errors are judged by status alone; the next put or get of the same bucket gives the exact reason.
 //!
-//! A front proxy answers in its own way: HTML or nothing under 429, 500, 502 or 504. What is no S3 document is judged
-//! by its status.
+//! A front proxy sends HTML or nothing with 429, 500, 502 or 504. An answer that is no S3 document is judged by its
+//! status.
 
 use std::time::{Duration, SystemTime};
 
@@ -44,7 +44,7 @@ pub enum SpacesErrorKind {
 }
 
 impl SpacesErrorKind {
-    /// The word for metrics and logs: `busy`, `slow_down`, `misconfigured`, `clock`, `corrupt`.
+    /// Its name in metrics and logs: `busy`, `slow_down`, `misconfigured`, `clock`, `corrupt`.
     pub fn word(self) -> &'static str {
         match self {
             SpacesErrorKind::Busy => "busy",

@@ -2,8 +2,8 @@
 //!
 //! rust-s3's own sending is not used. It reads an error document to its end, however long that is, follows redirects
 //! with a signed request, honours proxies of the environment, has no limit for connecting, and drops the headers of an
-//! error. The client of [`outgoing`] does none of that, and its limits hold here: an error document is read as far as
-//! its code can stand, an answer as far as the caller's `most`.
+//! error. The client of `http_client` does none of that, and its limits hold here: an error
+//! document is read up to the bound within which its code must appear, an answer up to the caller's `most`.
 
 use bytes::Bytes;
 use reqwest::header::HeaderMap;

@@ -1,8 +1,8 @@
-//! A bucket in memory that keeps the same promises, with failures to order: what tests of the uploader talk to.
+//! A bucket in memory that keeps the same promises, with scripted failures, for tests of the uploader.
 //!
 //! Failures are scripted, never random. A request meets, in this order: the gate ([`MemoryStore::hold`]), the scripted
-//! failure for its operation, the standing outage, and then the bucket. The store also watches its callers:
-//! [`MemoryStore::most_puts_at_once`] tells whether one key was ever written twice at a time.
+//! failure for its operation, the outage, and then the bucket. The store also watches its callers:
+//! [`MemoryStore::most_puts_at_once`] reports whether one key was ever written twice at a time.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,9 @@
-//! Spaces through rust-s3, which builds and signs each request; [`exchange`](super::exchange) sends it and reads the
-//! answer. The traps of rust-s3 that are left, and the answer to each:
+//! Spaces through rust-s3, which builds and signs each request; [`exchange`] sends it and reads the answer. The traps
+//! of rust-s3 that are left, and the answer to each:
 //!
-//! - A `Bucket` holds an HTTP client of its own, which is never used. The client in use is made per endpoint and shared;
-//!   [`S3Store::with_credentials`] swaps the keys on a clone of the bucket, so that rotating them keeps the open
-//!   connections.
+//! - A `Bucket` holds an HTTP client of its own, which is never used. The client in use is made per endpoint and
+//!   shared; [`S3Store::with_credentials`] swaps the keys on a clone of the bucket, so that rotating them keeps the
+//!   open connections.
 //! - It resolves `..` in keys into other buckets: [`ObjectKey`] cannot hold one.
 //! - It knows neither GetBucketVersioning nor ListObjectVersions. A bucket handle with other query parameters asks both
 //!   as a read of the bucket's root, signed like every other request.
@@ -13,11 +13,11 @@
 //!
 //! # Erasing
 //!
-//! The bucket is asked whether it keeps versions, and the answer believed for [`BELIEVED`]. One that never did gets a
-//! plain delete, whose own answer speaks of a version if that has changed meanwhile. In any other, what ListObjectVersions
-//! names under exactly this key is deleted version by version, until it names nothing. Where the key may not ask, or
-//! the endpoint does not know the question, a plain delete is all that can be done; that is said, in the log once and
-//! to the caller each time.
+//! The bucket is asked whether it keeps versions, and the answer is cached for [`BELIEVED`]. A bucket that never did
+//! gets a plain delete, whose own answer names a version if that has changed meanwhile. In any other, everything that
+//! ListObjectVersions names under exactly this key is deleted version by version, until it names nothing. If the access
+//! key may not ask, or the endpoint does not support the question, only a plain delete is possible; the log reports
+//! that once, and the caller gets it each time.
 //!
 //! Every put sends and signs `Content-MD5` and the SHA-256 of the body, both of which Spaces checks, and the tag that
 //! comes back is compared when it is a plain MD5 (32 hexadecimal digits; tags of other shapes are taken as they are).

@@ -1,6 +1,6 @@
-//! The conformance suite: what [`ObjectStore`] promises, run on every implementation. The S3 client meets a real S3
-//! server on loopback behind a door of its own, which sees what S3 servers for tests overlook (the ACL, the headers,
-//! the number of connections) and can answer in the server's place.
+//! The conformance suite: what [`ObjectStore`] promises, run on every implementation. The S3 client calls a real S3
+//! server on loopback through a proxy, which records what S3 servers for tests ignore (the ACL, the headers, the number
+//! of connections) and can answer in the server's place.
 //!
 //! One test takes a real bucket; it is ignored unless asked for by name, and reads the daemon's `SPACES_*` variables.
 
@@ -142,10 +142,10 @@ mod over_http {
     use crate::metrics::Metrics;
     use crate::spaces::{S3Store, SpacesError, SpacesSettings};
 
-    /// What the door does with a request in the server's place.
+    /// The proxy's own answer to a request, in the server's place.
     type Instead = Box<dyn Fn(&Method) -> Option<Response<Body>> + Send + Sync>;
 
-    struct Door {
+    struct Proxy {
         s3: S3Service,
         instead: Mutex<Option<Instead>>,
         silent: std::sync::atomic::AtomicBool,
@@ -154,7 +154,7 @@ mod over_http {
     }
 
     struct Server {
-        door: Arc<Door>,
+        proxy: Arc<Proxy>,
         endpoint: String,
         metrics: Arc<Metrics>,
         _folder: TempDir,
@@ -171,7 +171,7 @@ mod over_http {
             let mut auth = SimpleAuth::from_single(ID, SECRET);
             auth.register("AKIDNEXT".to_owned(), "another-secret".into());
             builder.set_auth(auth);
-            let door = Arc::new(Door {
+            let proxy = Arc::new(Proxy {
                 s3: builder.build(),
                 instead: Mutex::default(),
                 silent: Default::default(),
@@ -180,8 +180,8 @@ mod over_http {
             });
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let endpoint = format!("http://{}", listener.local_addr().unwrap());
-            tokio::spawn(serve(listener, Arc::clone(&door)));
-            Server { door, endpoint, metrics: Arc::default(), _folder: folder }
+            tokio::spawn(serve(listener, Arc::clone(&proxy)));
+            Server { proxy, endpoint, metrics: Arc::default(), _folder: folder }
         }
 
         fn settings(&self) -> SpacesSettings {
@@ -205,7 +205,7 @@ mod over_http {
         }
 
         fn answer(&self, instead: impl Fn(&Method) -> Option<Response<Body>> + Send + Sync + 'static) {
-            *self.door.instead.lock().unwrap() = Some(Box::new(instead));
+            *self.proxy.instead.lock().unwrap() = Some(Box::new(instead));
         }
 
         fn answer_status(&self, status: u16, body: &'static str) {
@@ -213,26 +213,26 @@ mod over_http {
         }
     }
 
-    async fn serve(listener: TcpListener, door: Arc<Door>) {
+    async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
         while let Ok((stream, _)) = listener.accept().await {
-            door.connections.fetch_add(1, Ordering::SeqCst);
-            let door = Arc::clone(&door);
-            let service = service_fn(move |request| pass(Arc::clone(&door), request));
+            proxy.connections.fetch_add(1, Ordering::SeqCst);
+            let proxy = Arc::clone(&proxy);
+            let service = service_fn(move |request| pass(Arc::clone(&proxy), request));
             let io = TokioIo::new(stream);
             tokio::spawn(async move { hyper::server::conn::http1::Builder::new().serve_connection(io, service).await });
         }
     }
 
-    async fn pass(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        door.requests.lock().unwrap().push((request.method().clone(), request.headers().clone()));
-        if door.silent.load(Ordering::SeqCst) {
+    async fn pass(proxy: Arc<Proxy>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        proxy.requests.lock().unwrap().push((request.method().clone(), request.headers().clone()));
+        if proxy.silent.load(Ordering::SeqCst) {
             return std::future::pending().await;
         }
-        let instead = door.instead.lock().unwrap().as_ref().and_then(|instead| instead(request.method()));
+        let instead = proxy.instead.lock().unwrap().as_ref().and_then(|instead| instead(request.method()));
         if let Some(response) = instead {
             return Ok(response);
         }
-        let response = door.s3.call(request.map(Body::from)).await;
+        let response = proxy.s3.call(request.map(Body::from)).await;
         Ok(response.unwrap_or_else(|_| answer(500, &[], "")))
     }
 
@@ -269,7 +269,7 @@ mod over_http {
         let server = Server::start().await;
         let store = server.store_with(|_| ());
         store.put(&key(), Bytes::from_static(b"{}")).await.unwrap();
-        let (method, headers) = server.door.requests.lock().unwrap().pop().unwrap();
+        let (method, headers) = server.proxy.requests.lock().unwrap().pop().unwrap();
         assert_eq!(method, Method::PUT);
         for (name, value) in [
             ("x-amz-acl", "private"),
@@ -306,9 +306,9 @@ mod over_http {
         let new = old.with_credentials(&Secret::new("AKIDNEXT"), &Secret::new("another-secret")).unwrap();
         new.put(&key(), Bytes::from_static(b"{}")).await.unwrap();
         old.put(&key(), Bytes::from_static(b"{}")).await.unwrap();
-        assert_eq!(server.door.connections.load(Ordering::SeqCst), 1);
+        assert_eq!(server.proxy.connections.load(Ordering::SeqCst), 1);
         let signers: Vec<bool> = server
-            .door
+            .proxy
             .requests
             .lock()
             .unwrap()
@@ -332,7 +332,7 @@ mod over_http {
         assert_eq!(kinds, [SpacesErrorKind::SlowDown; 3]);
         let head = store.head(&key).await.unwrap_err();
         assert_eq!(head.kind, SpacesErrorKind::Busy, "an answer to HEAD has no body");
-        assert_eq!(server.door.requests.lock().unwrap().len(), 4);
+        assert_eq!(server.proxy.requests.lock().unwrap().len(), 4);
         assert!(server.metrics.encode().contains("op=\"put\",outcome=\"slow_down\"} 1"));
     }
 
@@ -353,7 +353,7 @@ mod over_http {
     async fn silence_and_refusal_are_busy() {
         let server = Server::start().await;
         let store = server.store_with(|s| s.request_timeout = Duration::from_millis(200));
-        server.door.silent.store(true, Ordering::SeqCst);
+        server.proxy.silent.store(true, Ordering::SeqCst);
         let error = store.put(&key(), Bytes::from_static(b"{}")).await.unwrap_err();
         assert_eq!(error.to_string(), "put: spaces did not answer in time");
         assert_eq!(error.kind, SpacesErrorKind::Busy);
@@ -412,7 +412,7 @@ mod over_http {
                 assert!(error.to_string().contains("spaces.region"), "{error}");
                 hides_keys(&error);
             }
-            let methods: Vec<Method> = server.door.requests.lock().unwrap().drain(..).map(|(m, _)| m).collect();
+            let methods: Vec<Method> = server.proxy.requests.lock().unwrap().drain(..).map(|(m, _)| m).collect();
             assert_eq!(methods, [Method::PUT, Method::HEAD, Method::GET, Method::DELETE], "one request each");
         }
     }

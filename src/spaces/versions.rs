@@ -1,8 +1,8 @@
-//! The documents in which S3 speaks of versions, read. Pure.
+//! Reading S3's documents about versions. Pure.
 //!
-//! Only two things are wanted of them: whether the bucket keeps versions, and the ids of one object's. Keys and ids of
+//! Only two things are read: whether the bucket keeps versions, and the ids of one object's. Keys and ids of
 //! this daemon's objects have no character that XML escapes, so a document is searched for its elements rather than
-//! parsed; an id that has such a character is not understood, and what is not understood is said to be so.
+//! parsed; an id that has such a character is reported as not understood.
 
 use super::Versioning;
 

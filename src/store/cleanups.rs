@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::codec;
 use super::engine::Tree;
+use super::feed::Change;
 use super::records::{CleanupRecord, LinkRecord, Sealed, cleanup_context, link_context, open_token, seal_token};
 use super::seal::Keyring;
 use super::state::State;
 use super::{Left, Store, Unavailable};
 use crate::core::cleanup::{Cleanup, GIVE_UP, StandingCleanup};
 use crate::core::grant::Reach;
-use crate::core::model::{AppUserId, Generation, LinkKey, Secret, WallTime};
+use crate::core::model::{AppUserId, LinkKey, Secret, WallTime};
 
 /// A cleanup waits no longer than this for its first try, whatever the clock did meanwhile.
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60 * 60);
@@ -38,6 +39,7 @@ impl State {
     fn put_cleanup(&mut self, cleanup: Cleanup, record: CleanupRecord) {
         self.write(Tree::Cleanups, cleanup.to_bytes(), Some(codec::encode(&record)));
         let token = record.token.clone();
+        self.publish(Change::Cleanup);
         let before = self.cleanups.insert(cleanup, Arc::new(record));
         if before.is_some_and(|before| before.token != token && before.token != Sealed::default()) {
             self.ask_for_erasure();
@@ -47,6 +49,7 @@ impl State {
     fn remove_cleanup(&mut self, cleanup: &Cleanup) {
         if self.cleanups.remove(cleanup).is_some() {
             self.write(Tree::Cleanups, cleanup.to_bytes(), None);
+            self.publish(Change::Cleanup);
         }
     }
 
@@ -145,9 +148,11 @@ impl State {
         }
     }
 
-    fn finish_cleanup(&mut self, cleanup: &Cleanup, seq: u64) -> Vec<(LinkKey, Generation)> {
+    /// Links that were made meanwhile are published, so that they look for themselves what the cleanup left of their
+    /// subscription, token or object.
+    fn finish_cleanup(&mut self, cleanup: &Cleanup, seq: u64) {
         if self.cleanups.get(cleanup).is_none_or(|record| record.seq != seq) {
-            return Vec::new();
+            return;
         }
         self.remove_cleanup(cleanup);
         let concerned = self.concerned(cleanup);
@@ -157,7 +162,12 @@ impl State {
         if let Cleanup::DeleteAgain(link) = cleanup {
             self.object_is_settled(link, false);
         }
-        self.with_generations(concerned)
+        for (link, generation) in self.with_generations(concerned) {
+            self.publish(match cleanup {
+                Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => Change::Recheck(link, generation),
+                Cleanup::DeleteAgain(_) => Change::Verify(link),
+            });
+        }
     }
 
     pub(super) fn reseal_cleanup(&mut self, keyring: &Keyring, cleanup: &Cleanup) -> bool {
@@ -209,15 +219,12 @@ impl Store {
         opened.map_or(Ready::Never, Ready::Yes)
     }
 
-    /// The cleanup with this number is over. What its page's links believe of their subscription goes with it, and the
-    /// links that should look again are returned, each with the generation of its token: none in general.
+    /// The cleanup with this number is over. What its page's links believe of their subscription goes with it.
     ///
     /// # Errors
     /// [`Unavailable`]; it then stands.
-    pub async fn finish_cleanup(&self, cleanup: &Cleanup, seq: u64) -> Result<Vec<(LinkKey, Generation)>, Unavailable> {
-        let concerned = self.commit(|state| state.finish_cleanup(cleanup, seq)).await?;
-        self.note_progress();
-        Ok(concerned)
+    pub async fn finish_cleanup(&self, cleanup: &Cleanup, seq: u64) -> Result<(), Unavailable> {
+        self.commit(|state| state.finish_cleanup(cleanup, seq)).await
     }
 
     /// May the object of this link be deleted once more for the cleanup with this number: that still stands, and the link

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 
 use super::backup_log::{BackupLog, Draft, HighWaterMark};
 use super::engine::Write;
+use super::feed::{Change, Feed};
 use super::handle::{Fault, panic_text};
 use super::open_error::OpenError;
 use super::rebuild;
@@ -70,6 +71,8 @@ pub(super) enum Order {
 pub(super) struct Request {
     pub writes: Vec<Write>,
     pub notes: Vec<(LinkKey, u64)>,
+    /// Published when it is durable.
+    pub changes: Vec<Change>,
     /// The newest erasure that was asked for with it or before it.
     pub erasure: u64,
     pub done: oneshot::Sender<Result<(), Unavailable>>,
@@ -341,15 +344,12 @@ impl Committer {
     }
 
     fn answer(&mut self) {
-        let has_news = {
+        {
             let mut state = self.inner.lock();
             self.batch.iter().for_each(|request| state.are_durable(&request.notes));
-            state.event_queues.has_news()
-        };
-        if has_news {
-            self.inner.events.send_modify(|n| *n += 1);
         }
         for request in self.batch.drain(..) {
+            self.inner.feed.publish(request.changes);
             // The caller may have stopped waiting.
             let _ = request.done.send(Ok(()));
         }
@@ -432,8 +432,8 @@ impl Committer {
     fn reopen(&mut self, reason: &Arc<str>) -> Option<Result<(), OpenError>> {
         let (inner, keyring) = (self.inner.clone(), self.inner.keyring());
         let began = Instant::now();
-        let opening =
-            std::thread::Builder::new().name("store-open".into()).spawn(move || open_again(&inner.dir, &keyring));
+        let open = move || open_again(&inner.dir, &keyring, inner.feed.clone());
+        let opening = std::thread::Builder::new().name("store-open".into()).spawn(open);
         let opening = match opening {
             Ok(opening) => opening,
             Err(source) => return Some(Err(OpenError::Io { path: self.inner.dir.clone(), source })),
@@ -460,7 +460,7 @@ impl Committer {
         (self.files.backup_log, self.files.high_water_mark, self.files.batch) = (backup_log, high_water_mark, batch);
         self.removed = inner.lock().erasures.wanted();
         inner.condition.send_replace(Condition::Up);
-        inner.events.send_modify(|n| *n += 1);
+        inner.feed.publish(vec![Change::Reset]);
     }
 
     fn close(mut self) {
@@ -488,11 +488,11 @@ impl Committer {
     }
 }
 
-fn open_again(dir: &Path, keyring: &Keyring) -> Result<(rebuild::Opened, State), OpenError> {
+fn open_again(dir: &Path, keyring: &Keyring, feed: Feed) -> Result<(rebuild::Opened, State), OpenError> {
     let opened = rebuild::open(dir, keyring)?;
     // The loader needs a queue only to hand it on; the one in use stays.
     let (unused, _) = std::sync::mpsc::channel();
-    let fresh = State::load(dir, &opened.engine, unused)?;
+    let fresh = State::load(dir, &opened.engine, unused, feed)?;
     opened.engine.prove_writable(opened.batch).map_err(|fault| OpenError::of(dir, fault))?;
     Ok((opened, fresh))
 }

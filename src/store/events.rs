@@ -12,12 +12,11 @@
 //! An event must not go out before it is durable: a crash would undo what it told of. It is one event_key's first until it
 //! was taken, and while it is on its way nobody else sends it: [`Sending`] is the right to, and gives it back.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use tokio::sync::watch;
+use std::collections::BTreeMap;
 
 use super::codec;
 use super::engine::Tree;
+use super::feed::Change;
 use super::state::State;
 use super::{OutboxItem, Store, Unavailable};
 use crate::core::event::{Event, EventKey, EventKind, EventQueue, EventStep};
@@ -30,8 +29,6 @@ use crate::sources::facebook::page_data::{self, Fields};
 pub(super) struct EventQueues {
     on: bool,
     by_key: BTreeMap<EventKey, EventQueue>,
-    /// Lanes in which something was decided since somebody asked.
-    news: BTreeSet<EventKey>,
 }
 
 impl EventQueues {
@@ -41,17 +38,12 @@ impl EventQueues {
         for (number, event) in events {
             event_queues.by_key.entry(event.kind.key()).or_default().restore(number, event);
         }
-        event_queues.news = event_queues.by_key.keys().cloned().collect();
         event_queues
     }
 
     /// Takes the place of another whose store was opened again: on or off stays.
     pub(super) fn follow(&mut self, earlier: &EventQueues) {
         self.on = earlier.on;
-    }
-
-    pub(super) fn has_news(&self) -> bool {
-        !self.news.is_empty()
     }
 }
 
@@ -84,7 +76,7 @@ impl State {
             .entry(event_key.clone())
             .or_default()
             .push(number, Event { id, at: now, since: now, kind });
-        self.event_queues.news.insert(event_key);
+        self.publish(Change::Event(event_key));
         self.write_steps(steps);
     }
 
@@ -216,7 +208,6 @@ impl Store {
                 return 0;
             }
             let by_key = std::mem::take(&mut state.event_queues.by_key);
-            state.event_queues.news.clear();
             let numbers: Vec<u64> = by_key.values().flat_map(EventQueue::numbers).collect();
             state.write_steps(numbers.iter().map(|number| EventStep::Remove(*number)));
             numbers.len()
@@ -227,16 +218,6 @@ impl Store {
     /// Every event_key in which something waits.
     pub fn event_keys(&self) -> Vec<EventKey> {
         self.lock().event_queues.by_key.keys().cloned().collect()
-    }
-
-    /// The event_keys in which something was decided since this was asked last.
-    pub fn event_news(&self) -> Vec<EventKey> {
-        std::mem::take(&mut self.lock().event_queues.news).into_iter().collect()
-    }
-
-    /// Changes when there are such.
-    pub fn watch_events(&self) -> watch::Receiver<u64> {
-        self.inner.events.subscribe()
     }
 
     /// How many wait.

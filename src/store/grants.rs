@@ -1,6 +1,7 @@
 //! Grants in the store: a login, or lines of an import, become links and accounts. [`grant`](crate::core::grant) decides which
 //! of them may still be stored when a newer decision came between.
 
+use super::feed::Change;
 use super::persons::{NewAccount, NewLink};
 use super::records::{AccountRecord, LinkRecord, account_context, link_context, seal_token};
 use super::seal::Keyring;
@@ -184,4 +185,6 @@ pub(super) fn put_link(
     if let Some(seq) = state.mark_seq(link) {
         state.note_when_durable(link.clone(), seq);
     }
+    // The page reads at once, or in its time where many are linked: this says that it is due, too.
+    state.publish(Change::Linked(link.clone()));
 }

@@ -239,10 +239,7 @@ impl State {
             record.name = record.name.take().or(line.link.name.clone());
             record.granted_at = record.granted_at.or(granted.at);
         });
-        self.mark(key, Cause::Link);
-        if let Some(seq) = self.mark_seq(key) {
-            self.note_when_durable(key.clone(), seq);
-        }
+        self.mark_due(key, Cause::Link);
     }
 
     /// A login that stands is replaced by a newer one alone; of a user token nothing tells more than its time.

@@ -95,8 +95,6 @@ impl Store {
     /// [`Unavailable`].
     pub async fn park_link(&self, key: &LinkKey, generation: Generation, why: ParkReason) -> Result<bool, Unavailable> {
         let park = |record: &mut LinkRecord| record.health = record.health.after(Evidence::Found(why), WallTime::now());
-        let holds = self.update_link(key, generation, park).await?;
-        self.note_progress();
-        Ok(holds)
+        self.update_link(key, generation, park).await
     }
 }

@@ -1,5 +1,6 @@
-//! What Facebook tells of people: that one removed the app, that the permissions of some changed.
+//! Facebook's reports about persons: that one removed the app, that the permissions of some changed.
 
+use super::feed::Change;
 use super::persons::Departure;
 use super::{Store, Unavailable};
 use crate::core::grant::Reach;
@@ -7,7 +8,7 @@ use crate::core::health::{Evidence, ParkReason};
 use crate::core::model::{AppUserId, Generation, LinkKey, WallTime};
 
 impl Store {
-    /// Parks every link of a person for what Facebook told, and forgets the person's logins, also one that is under way.
+    /// Parks every link of a person for what Facebook reported, and forgets the person's logins, also one that is under way.
     /// Of a request of Meta's, dated so, newer grants are no concern: see [`grant`](crate::core::grant). One transaction.
     ///
     /// # Errors
@@ -18,29 +19,24 @@ impl Store {
         why: ParkReason,
         issued_at: Option<WallTime>,
     ) -> Result<Departure, Unavailable> {
-        let departure = self
-            .commit(|state| {
-                let now = WallTime::now();
-                let reach = Reach::of(issued_at, now);
-                let departure = state.departure(person, reach, now);
-                for (link, _) in &departure.links {
-                    state.update_record(link, |record| {
-                        record.health = record.health.after(Evidence::Reported(why), now)
-                    });
-                }
-                state.end_logins(person, reach, now);
-                state.drop_cleanups_of(person, reach, now);
-                state.note_ended(person, &[], reach);
-                // They may be parked by a request before this one, which is still on its way to disk.
-                state.wait_for_queue();
-                departure
-            })
-            .await?;
-        self.note_progress();
-        Ok(departure)
+        self.commit(|state| {
+            let now = WallTime::now();
+            let reach = Reach::of(issued_at, now);
+            let departure = state.departure(person, reach, now);
+            for (link, _) in &departure.links {
+                state.update_record(link, |record| record.health = record.health.after(Evidence::Reported(why), now));
+            }
+            state.end_logins(person, reach, now);
+            state.drop_cleanups_of(person, reach, now);
+            state.note_ended(person, &[], reach);
+            // They may be parked by a request before this one, which is still on its way to disk.
+            state.wait_for_queue();
+            departure
+        })
+        .await
     }
 
-    /// Facebook told that these people's permissions changed: each of their links is owed a check of its token, unless a
+    /// Facebook reported that these persons' permissions changed: each of their links is owed a check of its token, unless a
     /// person must act on it first. Costs no write where a check is owed that has not begun. Returns the links.
     ///
     /// # Errors
@@ -56,6 +52,7 @@ impl Store {
                 if state.hinted.insert(link.clone()) {
                     let number = state.next_seq();
                     state.update_record(&link, |record| record.hint = Some(number));
+                    state.publish(Change::TokenCheck(link.clone()));
                 } else {
                     // Somebody else's write, which may be on its way still.
                     state.wait_for_queue();
@@ -65,6 +62,11 @@ impl Store {
             hinted
         })
         .await
+    }
+
+    /// A doubt about the token of this generation that needs no durable note: the link is to check it now.
+    pub fn doubt_token(&self, link: &LinkKey, generation: Generation) {
+        self.lock().publish_now(Change::Recheck(link.clone(), generation));
     }
 
     /// A check of this link's token of this generation begins, and answers for the hint of this number: a hint that

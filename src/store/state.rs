@@ -13,6 +13,7 @@ use super::deletions::{awaited, cleared, open_deletions, waits_for_erasure};
 use super::engine::{Engine, Tree, Write, body_keys, body_writes};
 use super::erasure::{self, Erasures};
 use super::events::EventQueues;
+use super::feed::{self, Feed};
 use super::handle::guarded;
 use super::load::Loaded;
 use super::open_error::OpenError;
@@ -52,6 +53,9 @@ pub(super) struct State {
     writes: Vec<Write>,
     must_wait: bool,
     durable_notes: Vec<(LinkKey, u64)>,
+    /// What the decision that is being made changes for others.
+    changes: Vec<feed::Change>,
+    feed: Feed,
     queue: Option<mpsc::Sender<Order>>,
     down: Option<Arc<str>>,
     seq: u64,
@@ -63,7 +67,7 @@ pub(super) struct State {
 
 impl State {
     /// Reads everything from disk.
-    pub(super) fn load(dir: &Path, engine: &Engine, queue: mpsc::Sender<Order>) -> Result<Self, OpenError> {
+    pub(super) fn load(dir: &Path, engine: &Engine, queue: mpsc::Sender<Order>, feed: Feed) -> Result<Self, OpenError> {
         let fault = |fault| OpenError::of(dir, fault);
         let mut loaded = guarded(|| Loaded::read(engine)).map_err(fault)?;
         let owed = engine.get(Tree::Meta, erasure::key()).map_err(fault)?;
@@ -98,6 +102,8 @@ impl State {
             writes: Vec::new(),
             must_wait: false,
             durable_notes: Vec::new(),
+            changes: Vec::new(),
+            feed,
             queue: Some(queue),
             down: None,
             seq,
@@ -171,19 +177,31 @@ impl State {
         self.durable_notes.push((link, seq));
     }
 
-    /// Hands the decision's writes to the committer; `None` when nothing needs waiting for.
+    /// Publishes this when the decision that is being made is durable.
+    pub(super) fn publish(&mut self, change: feed::Change) {
+        self.changes.push(change);
+    }
+
+    /// Publishes this at once: it follows from no write.
+    pub(super) fn publish_now(&self, change: feed::Change) {
+        self.feed.publish(vec![change]);
+    }
+
+    /// Hands the decision's writes to the committer, and what it publishes with them; `None` when nothing needs waiting
+    /// for.
     pub(super) fn submit(&mut self) -> Option<oneshot::Receiver<Result<(), Unavailable>>> {
-        let notes = std::mem::take(&mut self.durable_notes);
+        let (notes, changes) = (std::mem::take(&mut self.durable_notes), std::mem::take(&mut self.changes));
         let erasure = self.erasure_write();
         self.writes.extend(erasure);
         if self.writes.is_empty() && !std::mem::take(&mut self.must_wait) {
+            self.feed.publish(changes);
             return None;
         }
         self.must_wait = false;
         let (done, waiting) = oneshot::channel();
         let writes = std::mem::take(&mut self.writes);
         let erasure = self.erasures.wanted();
-        self.send(Order::Commit(Request { writes, notes, erasure, done }));
+        self.send(Order::Commit(Request { writes, notes, changes, erasure, done }));
         Some(waiting)
     }
 
@@ -227,6 +245,23 @@ impl State {
         Some(marked)
     }
 
+    /// Marks a link, for somebody who waits until the mark is durable and whose read is not known to come by other ways.
+    ///
+    /// Nothing is published where a mark stands that no read has claimed: that was published when the mark became
+    /// durable. An urgent cause is, because it makes the read come sooner.
+    pub(super) fn mark_due(&mut self, link: &LinkKey, cause: Cause) {
+        let Some(marked) = self.mark(link, cause) else { return };
+        if marked == Marked::Pending {
+            self.wait_for_queue();
+        }
+        if let Some(seq) = self.mark_seq(link) {
+            self.note_when_durable(link.clone(), seq);
+        }
+        if matches!(marked, Marked::New(_)) || matches!(cause, Cause::Link | Cause::Manual) {
+            self.publish(feed::Change::Due(link.clone(), cause));
+        }
+    }
+
     pub(super) fn mark_seq(&self, link: &LinkKey) -> Option<u64> {
         self.ledger.get(link).and_then(Entry::mark_seq)
     }
@@ -260,6 +295,10 @@ impl State {
         let (now, mark) = (WallTime::now(), self.next_seq());
         if let Some(changes) = self.entry(link, |entry| entry.discard(seq, now, mark)) {
             self.apply(link, changes, &[]);
+        }
+        if let Some(due) = self.entry(link, |entry| entry.due().cloned()).flatten().filter(|due| due.seq == mark) {
+            self.note_when_durable(link.clone(), mark);
+            self.publish(feed::Change::Due(link.clone(), due.cause));
         }
         self.forget_if_complete(link);
     }
@@ -309,6 +348,9 @@ impl State {
         change(&mut record);
         if record != *standing {
             self.emit_health(link, &standing.health, &record.health);
+            if standing.health.is_active() && !record.health.is_active() {
+                self.publish(feed::Change::Parked(link.clone()));
+            }
             self.put_record(link, record);
         }
     }
@@ -333,6 +375,10 @@ impl State {
             self.drop_delete_again(link);
         }
         self.forget_if_complete(link);
+        self.publish(feed::Change::Unlinked(link.clone()));
+        if delete_object {
+            self.publish(feed::Change::Outbox(link.clone()));
+        }
         self.emit_unlinked(link, !delete_object);
         Some(record)
     }

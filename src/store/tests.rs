@@ -6,6 +6,7 @@ mod damage;
 mod earlier;
 mod erasure;
 mod events;
+mod feed;
 mod folder;
 mod grants;
 mod rotation;

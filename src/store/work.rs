@@ -1,8 +1,9 @@
 //! The work of one link in the store: marked, claimed by a read, staged for Spaces, settled.
 
+use super::feed::Change;
 use super::state::State;
 use super::{Store, Unavailable, codec, events};
-use crate::core::ledger::{Claim, Digest, Entry, Found, Marked, ObjectOp, Stage, Staged};
+use crate::core::ledger::{Claim, Digest, Entry, Found, ObjectOp, Stage, Staged};
 use crate::core::model::{Cause, Generation, LinkKey, PageId, WallTime};
 use crate::sources::facebook::page_data;
 
@@ -24,7 +25,10 @@ impl ReadClaim {
 impl Drop for ReadClaim {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.store.lock().entry(&self.link, |entry| entry.release(&claim));
+            let mut state = self.store.lock();
+            if let Some(cause) = state.entry(&self.link, |entry| entry.release(&claim)).flatten() {
+                state.publish_now(Change::Due(self.link.clone(), cause));
+            }
         }
     }
 }
@@ -79,11 +83,12 @@ impl Store {
         }
         self.commit(|state| {
             for link in &links {
-                if state.mark(link, cause) == Some(Marked::Pending) {
-                    state.wait_for_queue();
-                }
-                if let Some(seq) = state.mark_seq(link) {
-                    state.note_when_durable(link.clone(), seq);
+                state.mark_due(link, cause);
+                if cause == Cause::Manual
+                    && let Some(record) = state.record(link)
+                {
+                    // An operator wants to know the state of the page; after the read the check finds out the rest.
+                    state.publish(Change::Recheck(link.clone(), record.generation));
                 }
             }
         })
@@ -119,17 +124,20 @@ impl Store {
         force: bool,
     ) -> Result<StageOutcome, Unavailable> {
         let link = claim.link.clone();
-        let Some(held) = claim.claim.take() else { return Ok(StageOutcome::Superseded) };
         let found = Found { digest, body_len: u32::try_from(body.len()).unwrap_or(u32::MAX) };
         self.commit(move |state| {
+            // Taken here: where the decision is not reached, the claim is given back.
+            let Some(held) = claim.claim.take() else { return StageOutcome::Superseded };
             let (now, seq) = (WallTime::now(), state.next_seq());
             match state.entry(&link, |entry| entry.stage(&held, &found, force, now, seq)) {
                 Some(Stage::Unchanged(changes)) => {
                     state.apply(&link, changes, &[]);
+                    state.publish(Change::Completed(link.clone()));
                     StageOutcome::Unchanged
                 }
                 Some(Stage::Staged(_, changes)) => {
                     state.apply(&link, changes, &body);
+                    state.publish(Change::Outbox(link.clone()));
                     StageOutcome::Staged
                 }
                 Some(Stage::Superseded) | None => StageOutcome::Superseded,
@@ -202,10 +210,10 @@ impl Store {
                 }
                 state.note_left(link, &done.person, left);
                 state.forget_if_complete(link);
+                state.publish(Change::Completed(link.clone()));
                 state.entry(link, |entry| entry.staged().is_some())
             })
             .await?;
-        self.inner.progress.send_modify(|n| *n += 1);
         Ok(more.unwrap_or(false))
     }
 }

@@ -2,10 +2,8 @@
 
 use pagesyncd::config::{Documented, documented, environment};
 
-use super::{missing, read};
+use super::{REFERENCE, missing, read};
 
-/// The document with the table of all keys.
-const REFERENCE: &str = "README.md";
 /// The example, in which each key has its default.
 const EXAMPLE: &str = "config.toml.example";
 

@@ -177,6 +177,53 @@ async fn a_store_that_panics_comes_back_and_one_that_does_it_twice_ends_the_proc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dispatcher_that_panics_loses_no_change() {
+    let mut harness = Harness::plan().drills().start().await;
+    harness.expect_panics("drill:");
+    let user = harness.linked().await;
+    let pages = harness.pages();
+    let restarts = "pagesyncd_actor_restarts_total{actor=\"dispatcher\"}";
+    for round in 1..=3 {
+        for (number, page) in pages.iter().enumerate() {
+            harness.world().edit_page(page, "name", format!("Round {round} of {page}").into()).unwrap();
+            if number == 3 {
+                harness.drill("dispatcher").await;
+            }
+        }
+        until("the dispatcher died", async || harness.metric(restarts).await == f64::from(round)).await;
+        harness.until_true(user, &pages).await;
+        harness.complete().await;
+    }
+    // A dispatcher that begins as after a reset undoes nothing.
+    let second = harness.linked().await;
+    harness.drill("dispatcher").await;
+    harness.until_true(second, &pages).await;
+    assert_eq!(harness.status().await["links"], 12);
+    harness.complete().await;
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_actor_of_which_there_is_one_comes_back_and_does_its_work() {
+    let mut harness = Harness::plan().drills().start().await;
+    harness.expect_panics("drill:");
+    let user = harness.linked().await;
+    let (page, gone) = (harness.nth(0), harness.nth(1));
+    for actor in ["dispatcher", "uploader", "notifier", "subscriptions", "cleanups"] {
+        harness.drill(actor).await;
+        let restarts = format!("pagesyncd_actor_restarts_total{{actor=\"{actor}\"}}");
+        until("it died", async || harness.metric(&restarts).await == 1.0).await;
+        harness.world().edit_page(&page, "name", format!("After the {actor}").into()).unwrap();
+        harness.until_true(user, std::slice::from_ref(&page)).await;
+    }
+    assert_eq!(harness.admin(http::Method::DELETE, &format!("/v1/pages/{gone}"), "").await.0, 200);
+    until("its page is unsubscribed", async || harness.status().await["cleanups"].as_object().unwrap().is_empty())
+        .await;
+    harness.complete().await;
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drills_are_for_processes_that_were_started_for_them() {
     let harness = Harness::plan().start().await;
     for which in ["uploader", "listener", "page/1"] {

@@ -1,7 +1,7 @@
 //! A newcomer at the sandbox's console, in a real browser: links pages, edits one, takes Spaces away, kills the daemon,
 //! and sees everything come back.
 //!
-//! `PAGESYNCD_SCREENSHOTS=DIR` leaves a picture of each scene in that folder, for whoever works on the pages.
+//! `PAGESYNCD_SCREENSHOTS=DIR` leaves a picture of each scene in that folder, for work on the pages.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -193,16 +193,16 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
     };
     browser.wait_until("the object to be shown", shown).await;
     appears(&browser, "#latency:not(.waiting):not(:empty)").await;
-    appears(&browser, &format!("#notices li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
+    appears(&browser, &format!("#events li[data-type='page.updated'][data-page='{page}']:not(.failed)")).await;
     picture(&browser, "4-followed").await;
 
-    show(&browser, "notices").await;
-    browser.click("#notices-down").await;
+    show(&browser, "events").await;
+    browser.click("#events-down").await;
     rename(&browser, "Told to nobody").await;
-    appears(&browser, &format!("#notices li.failed[data-page='{page}']")).await;
+    appears(&browser, &format!("#events li.failed[data-page='{page}']")).await;
     appears(&browser, &row(page, "equal")).await;
-    browser.click("#notices-down").await;
-    browser.wait_until("the event to be taken", || async { browser.text("#notices-waiting").await.is_empty() }).await;
+    browser.click("#events-down").await;
+    browser.wait_until("the event to be taken", || async { browser.text("#events-waiting").await.is_empty() }).await;
 
     show(&browser, "faults").await;
     browser.click("#faults button[data-fault='spaces_refused']").await;
@@ -251,7 +251,7 @@ async fn a_person_changes_the_password_and_logs_in_again() {
     // The act is described before it is done.
     let said = browser.text("#person-acts li:first-child p").await;
     assert!(said.contains("All tokens") && said.contains("next reads a page") && said.contains("every 1h"), "{said}");
-    browser.click("#person-acts button[data-deed='change_password']").await;
+    browser.click("#person-acts button[data-action='change_password']").await;
     // Afterwards the console shows the effect, and that pagesyncd has not found out yet.
     browser.wait_until("what it did", || async { browser.text("#toast").await.contains("tokens ended") }).await;
     let unnoticed = || async { browser.text("#person-unnoticed").await.contains("not found out yet for 4 links") };

@@ -41,7 +41,7 @@ async fn every_text_is_readable_in_both_schemes() {
     appears(&browser, &row(&pages[11], "equal")).await;
     // Everything that can look otherwise: behind, altered, deleted, in need of a login, faults, failures.
     world.set_fault("spaces_refused".parse().expect("a fault"), true);
-    world.set_fault("notices_error".parse().expect("a fault"), true);
+    world.set_fault("events_error".parse().expect("a fault"), true);
     world.edit_page(&pages[0], "name", "Edited".into()).expect("it can be edited");
     world.delete_page(&pages[1]).expect("it can be deleted");
     world.objects().expect("objects").alter(&world.objects().expect("objects").list()[2]);
@@ -55,7 +55,7 @@ async fn every_text_is_readable_in_both_schemes() {
         for (width, height) in [(1280, 900), (390, 844)] {
             for dark in [false, true] {
                 browser.look_as(width, height, dark).await;
-                for tab in ["pages", "feed", "faults", "people", "notices", "daemon"] {
+                for tab in ["pages", "feed", "faults", "people", "events", "daemon"] {
                     let press = format!("document.querySelector(\"#tabs [data-tab='{tab}']\").click()");
                     browser.run(&press).await;
                     browser.run("document.querySelectorAll('details').forEach(group => group.open = true)").await;
@@ -76,19 +76,19 @@ async fn faults_and_people_are_at_hand_on_wide_and_narrow_windows() {
     browser.goto(&sandbox.console.url()).await;
     link_all(&browser, 12).await;
     // Numbers beside the tabs take space.
-    for fault in ["spaces_slow", "graph_slow", "notices_error"] {
+    for fault in ["spaces_slow", "graph_slow", "events_error"] {
         sandbox.world.world.set_fault(fault.parse().expect("a fault"), true);
     }
     let page = sandbox.world.world.look(|s| s.pages.keys().next().cloned()).expect("a page");
     sandbox.world.world.edit_page(&page, "name", "Sent to nobody".into()).expect("it can be edited");
-    appears(&browser, "#notices-waiting:not(:empty)").await;
+    appears(&browser, "#events-waiting:not(:empty)").await;
     for (width, height) in [(1280, 800), (390, 844)] {
         browser.look_as(width, height, false).await;
         // From wherever somebody is on the page.
         browser.run("scrollTo(0, document.documentElement.scrollHeight)").await;
         for (tab, control) in [
             ("faults", "#faults button[data-fault='spaces_refused']"),
-            ("people", "#person-acts button[data-deed='change_password']"),
+            ("people", "#person-acts button[data-action='change_password']"),
         ] {
             let in_view = |css: &str| {
                 format!(
@@ -105,7 +105,7 @@ async fn faults_and_people_are_at_hand_on_wide_and_narrow_windows() {
                 format!("return document.querySelector(\"{control}\").getBoundingClientRect().top < 2 * innerHeight");
             assert_eq!(browser.run(&near).await, true, "{width}: {control}");
         }
-        for tab in ["pages", "feed", "faults", "people", "notices", "daemon"] {
+        for tab in ["pages", "feed", "faults", "people", "events", "daemon"] {
             browser.run(&format!("document.querySelector(\"#tabs [data-tab='{tab}']\").click()")).await;
             let wide = "return document.documentElement.scrollWidth <= innerWidth";
             assert_eq!(browser.run(wide).await, true, "{width}: nothing lies beyond the edge of {tab}");
@@ -182,9 +182,9 @@ async fn space_acts_like_enter_on_every_control() {
         appears(&browser, &switched("#faults button[data-fault='graph_slow']")).await;
         // The switch that was pressed keeps the focus when it is drawn anew.
         assert_eq!(browser.run("return document.activeElement.dataset.fault").await, "graph_slow");
-        browser.press("#tabs [data-tab='notices']", key).await;
-        browser.press("#notices-hang", key).await;
-        appears(&browser, &switched("#notices-hang")).await;
+        browser.press("#tabs [data-tab='events']", key).await;
+        browser.press("#events-hang", key).await;
+        appears(&browser, &switched("#events-hang")).await;
         browser.press("#page-linked", key).await;
         appears(&browser, &format!("#page-linked[aria-pressed='{on}']")).await;
         browser.press("#tabs [data-tab='feed']", key).await;
@@ -209,7 +209,7 @@ async fn pending_deletes_are_shown_as_such_and_the_cause_is_in_the_feed() {
     show(&browser, "faults").await;
     browser.click("#faults button[data-fault='spaces_refused']").await;
     show(&browser, "people").await;
-    browser.click("#person-acts button[data-deed='delete_data']").await;
+    browser.click("#person-acts button[data-action='delete_data']").await;
     let leaving = "return document.querySelectorAll(\"#page-rows tr[data-standing='leaving']\").length";
     browser.wait_until("three deletes to be pending", || async { browser.run(leaving).await == 3 }).await;
     assert!(!browser.has("[data-standing='equal']").await, "nothing is in step while its delete is pending");

@@ -259,7 +259,7 @@ async fn a_daemon_that_was_killed_is_reported_and_can_be_started_again() {
     let start = http
         .post(format!("http://127.0.0.1:{}/api/daemon", sandbox.console))
         .header("content-type", "application/json")
-        .body(r#"{"deed":"start"}"#);
+        .body(r#"{"action":"start"}"#);
     assert_eq!(start.send().await.unwrap().status(), 200);
     assert_eq!(reqwest::get(format!("http://127.0.0.1:{}/healthz", sandbox.http)).await.unwrap().status(), 200);
     sandbox.signal(SIGTERM);

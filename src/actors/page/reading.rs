@@ -1,4 +1,4 @@
-//! The deeds of a page: subscribe it, check its token, read it, compare the object in Spaces, stage what is new. Runs in
+//! The jobs of a page: subscribe it, check its token, read it, compare the object in Spaces, stage what is new. Runs in
 //! a task of its own; everything it finds out comes back in one [`JobDone`].
 //!
 //! The claim is taken before Graph is asked and after the mark was seen, which is what the ledger's argument rests on.
@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Ended, held, priority};
-use crate::actors::uploader::UploaderMsg;
 use crate::config::Config;
 use crate::context::{Context, Setup};
 use crate::core::health::ParkReason;
@@ -19,7 +18,7 @@ use crate::core::token_check::{self, Checked, End, Verdict, Warning};
 use crate::sources::facebook;
 use crate::sources::facebook::graph::{GraphError, GraphErrorKind, Priority};
 use crate::sources::facebook::page_data;
-use crate::store::{LinkRecord, ReadClaim, StageOutcome, Unavailable};
+use crate::store::{LinkRecord, StageOutcome};
 
 const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
 
@@ -263,7 +262,7 @@ async fn read_and_stage(
         return Ok(Ended::Failed { hint: Some(COMPARE_AGAIN) });
     };
     let body = page_data::object(link, &page.data, cause, setup.graph.version(), WallTime::now());
-    match stage(context, link, claim, digest, body.into(), force).await {
+    match context.store.stage(claim, digest, body.into(), force).await {
         Ok(StageOutcome::Staged) => {}
         Ok(StageOutcome::Unchanged) => context.metrics.object_unchanged(),
         // A living page is superseded only when the store was opened again under its read.
@@ -274,27 +273,6 @@ async fn read_and_stage(
         }
     }
     Ok(Ended::Stored)
-}
-
-/// Stages in a task of its own: an entry that was decided must be told to the uploader, even when the page that read
-/// it ends before it is durable.
-async fn stage(
-    context: &Arc<Context>,
-    link: &LinkKey,
-    claim: ReadClaim,
-    digest: crate::core::ledger::Digest,
-    body: bytes::Bytes,
-    force: bool,
-) -> Result<StageOutcome, Unavailable> {
-    let (home, link) = (context.clone(), link.clone());
-    let staging = context.tasks.spawn(async move {
-        let outcome = home.store.stage(claim, digest, body, force).await;
-        if matches!(outcome, Ok(StageOutcome::Staged)) {
-            home.tell_uploader(UploaderMsg::Staged(link));
-        }
-        outcome
-    });
-    staging.await.unwrap_or_else(|_| Err(Unavailable { reason: "the staging ended early".into() }))
 }
 
 /// A poll also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.

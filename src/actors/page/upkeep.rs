@@ -74,7 +74,7 @@ impl PageState {
     }
 
     pub(super) fn throttled_until(&self, now: MonoTime) -> Option<MonoTime> {
-        self.place().and_then(|place| place.status().throttled_until).filter(|until| *until > now)
+        self.context.pages.find(&self.link).and_then(|status| status.throttled_until).filter(|until| *until > now)
     }
 
     /// A check soon: in a slot of the whole daemon, and not too often for this link. One that has not begun answers for
@@ -84,7 +84,7 @@ impl PageState {
             return;
         }
         let now = MonoTime::now();
-        let soon = self.context.check_slot().max(self.check.hints.ready_at(now));
+        let soon = self.shared.check_slot().max(self.check.hints.ready_at(now));
         self.check.hints.take(now);
         self.check.hinted = Some(soon);
         self.check.due_at = self.check.due_at.min(soon);

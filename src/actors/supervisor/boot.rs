@@ -7,31 +7,32 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ractor::{Actor, ActorRef};
+use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use tokio::net::TcpSocket;
 
 use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
-use crate::actors::cleanups::Cleanups;
-use crate::actors::listener::{Door, Listener, ListenerArgs};
-use crate::actors::notifier::Notifier;
+use crate::actors::cleanups::{Cleanups, CleanupsMsg};
+use crate::actors::dispatcher::{Dispatcher, DispatcherArgs};
+use crate::actors::listener::{Listener, ListenerArgs};
+use crate::actors::notifier::{Notifier, NotifierMsg};
 use crate::actors::page::{Page, PageArgs, PageMsg};
 use crate::actors::registry::PageHandle;
-use crate::actors::subscriptions::{Subscriptions, SubscriptionsMsg};
-use crate::actors::uploader::Uploader;
+use crate::actors::subscriptions::Subscriptions;
+use crate::actors::uploader::{Uploader, UploaderMsg};
 use crate::core::link::schedule;
 use crate::core::model::LinkKey;
+use crate::http::endpoint::Endpoint;
 use crate::http::server::Socket;
-use crate::store::Condition;
 
 /// The listening sockets.
 pub struct Sockets {
-    /// The public door; `None` once it is closed for good.
+    /// The public address; `None` once it is closed for good.
     pub public: Option<TcpListener>,
     /// The public socket is that of a socket unit: its address is systemd's to change.
     pub from_systemd: bool,
     /// The admin socket and where it lies.
     pub admin: (UnixListener, PathBuf),
-    /// The admin door on loopback.
+    /// The admin address on loopback.
     pub admin_tcp: Option<TcpListener>,
 }
 
@@ -75,8 +76,8 @@ pub fn bind_admin(path: &Path) -> io::Result<UnixListener> {
 }
 
 impl SupervisorState {
-    /// The first generation, in the order in which each needs the others: the doors before the app actor, because
-    /// Meta calls back while the app is being subscribed.
+    /// The first generation, in the order in which each needs the others: the listeners before the
+    /// subscriptions actor, because Meta calls back while the app is being subscribed.
     pub(super) async fn boot(&mut self, me: &ActorRef<SupervisorMsg>) {
         self.spawn(me, Child::Notifier, Duration::ZERO).await;
         self.spawn(me, Child::Uploader, Duration::ZERO).await;
@@ -85,15 +86,15 @@ impl SupervisorState {
         for link in links {
             self.spawn(me, Child::Page(link), spread).await;
         }
-        self.spawn(me, Child::Listener(Door::Public), Duration::ZERO).await;
-        self.spawn(me, Child::Listener(Door::Admin), Duration::ZERO).await;
+        self.spawn(me, Child::Dispatcher, Duration::ZERO).await;
+        self.spawn(me, Child::Listener(Endpoint::Public), Duration::ZERO).await;
+        self.spawn(me, Child::Listener(Endpoint::Admin), Duration::ZERO).await;
         if self.sockets.admin_tcp.is_some() {
-            self.spawn(me, Child::Listener(Door::AdminTcp), Duration::ZERO).await;
+            self.spawn(me, Child::Listener(Endpoint::AdminTcp), Duration::ZERO).await;
         }
         self.spawn(me, Child::Subscriptions, Duration::ZERO).await;
         self.spawn(me, Child::Cleanups, Duration::ZERO).await;
         self.finish_rotation();
-        self.watch_store(me);
         me.send_after(SWEEP_EVERY, || SupervisorMsg::Sweep);
     }
 
@@ -106,19 +107,6 @@ impl SupervisorState {
         self.reseal();
     }
 
-    /// Tells this supervisor each time the store is back.
-    fn watch_store(&self, me: &ActorRef<SupervisorMsg>) {
-        let (mut condition, me) = (self.context.store.condition(), me.clone());
-        tokio::spawn(async move {
-            while condition.changed().await.is_ok() {
-                let back = *condition.borrow_and_update() == Condition::Up;
-                if back && me.cast(SupervisorMsg::StoreBack).is_err() {
-                    break;
-                }
-            }
-        });
-    }
-
     /// The one place where actors are spawned. `spread` is over how long a page may take to catch up.
     pub(super) async fn spawn(&mut self, me: &ActorRef<SupervisorMsg>, child: Child, spread: Duration) {
         if self.stopping {
@@ -128,17 +116,43 @@ impl SupervisorState {
         let context = self.context.clone();
         let spawned = match &child {
             Child::Page(link) => return self.spawn_page(me, link.clone(), spread).await,
-            Child::Uploader => Actor::spawn_linked(None, Uploader, context, parent).await.map(|(a, _)| a.get_cell()),
-            Child::Subscriptions => {
-                Actor::spawn_linked(None, Subscriptions, context, parent).await.map(|(a, _)| a.get_cell())
+            Child::Dispatcher => self.spawn_dispatcher(me).await,
+            Child::Uploader => {
+                let spawned = Actor::spawn_linked(None, Uploader, (context, self.shared.clone()), parent).await;
+                spawned.map(|(actor, _)| {
+                    self.peers.send_modify(|peers| peers.uploader = Some(actor.clone()));
+                    let _ = actor.cast(UploaderMsg::Refill);
+                    actor.get_cell()
+                })
             }
-            Child::Notifier => Actor::spawn_linked(None, Notifier, context, parent).await.map(|(a, _)| a.get_cell()),
-            Child::Cleanups => Actor::spawn_linked(None, Cleanups, context, parent).await.map(|(a, _)| a.get_cell()),
-            Child::Listener(door) => match self.socket(*door) {
+            Child::Subscriptions => {
+                let spawned = Actor::spawn_linked(None, Subscriptions, context, parent).await;
+                spawned.map(|(actor, _)| {
+                    self.peers.send_modify(|peers| peers.subscriptions = Some(actor.clone()));
+                    actor.get_cell()
+                })
+            }
+            Child::Notifier => {
+                let spawned = Actor::spawn_linked(None, Notifier, context, parent).await;
+                spawned.map(|(actor, _)| {
+                    self.peers.send_modify(|peers| peers.notifier = Some(actor.clone()));
+                    let _ = actor.cast(NotifierMsg::Refill);
+                    actor.get_cell()
+                })
+            }
+            Child::Cleanups => {
+                let spawned = Actor::spawn_linked(None, Cleanups, (context, self.shared.clone()), parent).await;
+                spawned.map(|(actor, _)| {
+                    self.peers.send_modify(|peers| peers.cleanups = Some(actor.clone()));
+                    let _ = actor.cast(CleanupsMsg::Look);
+                    actor.get_cell()
+                })
+            }
+            Child::Listener(endpoint) => match self.socket(*endpoint) {
                 Ok(Some(socket)) => {
-                    let args = ListenerArgs { context, door: *door, socket };
+                    let args = ListenerArgs { context, endpoint: *endpoint, socket, requests: self.requests.clone() };
                     Actor::spawn_linked(None, Listener, args, parent).await.map(|(listener, _)| {
-                        self.listeners.insert(*door, listener.clone());
+                        self.listeners.insert(*endpoint, listener.clone());
                         listener.get_cell()
                     })
                 }
@@ -154,18 +168,26 @@ impl SupervisorState {
         }
     }
 
-    fn socket(&self, door: Door) -> io::Result<Option<Socket>> {
-        match door {
-            Door::Public => self.sockets.public.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
-            Door::AdminTcp => self.sockets.admin_tcp.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
-            Door::Admin => {
+    async fn spawn_dispatcher(&self, me: &ActorRef<SupervisorMsg>) -> Result<ActorCell, SpawnErr> {
+        let (context, shared, peers) = (self.context.clone(), self.shared.clone(), self.peers.subscribe());
+        let args = DispatcherArgs { context, shared, peers, supervisor: me.clone() };
+        let (dispatcher, _) = Actor::spawn_linked(None, Dispatcher, args, me.get_cell()).await?;
+        self.peers.send_modify(|peers| peers.dispatcher = Some(dispatcher.clone()));
+        Ok(dispatcher.get_cell())
+    }
+
+    fn socket(&self, endpoint: Endpoint) -> io::Result<Option<Socket>> {
+        match endpoint {
+            Endpoint::Public => self.sockets.public.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
+            Endpoint::AdminTcp => self.sockets.admin_tcp.as_ref().map(|s| duplicate(s).map(Socket::Tcp)).transpose(),
+            Endpoint::Admin => {
                 let socket = self.sockets.admin.0.try_clone()?;
                 tokio::net::UnixListener::from_std(socket).map(Socket::Unix).map(Some)
             }
         }
     }
 
-    /// The place in the directory comes before the look into the store, so that no mark falls between the two.
+    /// The handle comes before the look into the store, so that no mark falls between the two.
     async fn spawn_page(&mut self, me: &ActorRef<SupervisorMsg>, link: LinkKey, spread: Duration) {
         if self.context.store.view(&link).is_none() {
             self.histories.remove(&Child::Page(link));
@@ -173,14 +195,15 @@ impl SupervisorState {
         }
         // A page that waited to be started again may have been started by a new link meanwhile: one is enough. If the
         // one that stands there is dead, its death is about to be answered.
-        if self.context.pages.find(&link).is_some() {
+        if self.shared.pages.find(&link).is_some() {
             return;
         }
-        let args = PageArgs { context: self.context.clone(), link: link.clone(), spread };
+        let args = PageArgs { context: self.context.clone(), shared: self.shared.clone(), link: link.clone(), spread };
         match Actor::spawn_linked(None, Page, args, me.get_cell()).await {
             Ok((page, _)) => {
                 self.alive.insert(page.get_id(), (Child::Page(link.clone()), page.get_cell()));
-                self.context.pages.put(link, PageHandle::new(page.clone()));
+                self.context.pages.begin(link.clone());
+                self.shared.pages.put(link, PageHandle::new(page.clone()));
                 // A page that died in between is answered through its death.
                 let _ = page.cast(PageMsg::Look(spread));
             }
@@ -188,33 +211,30 @@ impl SupervisorState {
         }
     }
 
-    /// New links get a page; a link with a new token gets its page told. Many at once are spread.
-    pub(super) async fn linked(&mut self, me: &ActorRef<SupervisorMsg>, links: Vec<LinkKey>) {
-        let interval = self.context.setup().config.sync.poll_interval;
-        // A login's pages are read at once, as a person waits for them; an import of thousands is not.
-        let spread = if links.len() > 500 { schedule::spread(links.len(), interval) } else { Duration::ZERO };
+    /// Fits pages to links: a link without a page gets one, the page of a link that is gone stops at once, and what it had
+    /// under way ends with it. The store decides, so that an unlink that is heard late does not stop the page of a link
+    /// that was made again.
+    pub(super) async fn fit(
+        &mut self,
+        me: &ActorRef<SupervisorMsg>,
+        links: Vec<LinkKey>,
+        spread: Duration,
+        look: bool,
+    ) {
         for link in links {
-            match self.context.pages.find(&link) {
-                Some(place) if place.actor.cast(PageMsg::Relinked).is_ok() => {}
-                _ => self.spawn(me, Child::Page(link), spread).await,
+            if self.context.store.generation(&link).is_none() {
+                self.histories.remove(&Child::Page(link.clone()));
+                if let Some(page) = self.remove_page(&link) {
+                    page.actor.stop(Some("unlinked".into()));
+                }
+                continue;
             }
-        }
-        self.context.tell_subscriptions(SubscriptionsMsg::Ensure);
-        self.context.tell_cleanups();
-    }
-
-    /// The pages of links that are gone stop at once; what they had under way ends with them. A link that was made
-    /// again before this was heard keeps its page, which is told of the new token.
-    pub(super) fn unlinked(&mut self, links: &[LinkKey]) {
-        for link in links.iter().filter(|link| self.context.store.view(link).is_none()) {
-            self.histories.remove(&Child::Page(link.clone()));
-            if let Some(place) = self.context.pages.remove(link) {
-                place.actor.stop(Some("unlinked".into()));
+            let message = if look { PageMsg::Look(spread) } else { PageMsg::Relinked };
+            match self.shared.pages.find(&link) {
+                // A page that died looks when it is back.
+                Some(page) if page.actor.cast(message).is_ok() => {}
+                Some(_) | None => self.spawn(me, Child::Page(link), spread).await,
             }
-        }
-        if !links.is_empty() {
-            self.context.tell_uploader(crate::actors::uploader::UploaderMsg::Refill);
-            self.context.tell_cleanups();
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Reload as a transaction: everything that can fail is made first; then the new settings are put in force whole, and
-//! everybody touched is told. On any error nothing has changed.
+//! the actors that they touch get a message. On any error nothing has changed.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use ractor::{ActorRef, call_t};
 
 use super::boot::bind_tcp;
 use super::{Child, SupervisorMsg, SupervisorState};
-use crate::actors::listener::{Door, GRACE, ListenerMsg};
+use crate::actors::listener::{GRACE, ListenerMsg};
 use crate::actors::notifier::NotifierMsg;
 use crate::actors::page::PageMsg;
 use crate::actors::subscriptions::SubscriptionsMsg;
@@ -16,6 +16,7 @@ use crate::actors::uploader::UploaderMsg;
 use crate::config::{Changes, Config, Part, diff};
 use crate::context::Setup;
 use crate::core::link::schedule;
+use crate::http::endpoint::Endpoint;
 use crate::store::seal::Keyring;
 use crate::systemd;
 
@@ -58,8 +59,8 @@ impl SupervisorState {
             self.context.store.set_keyring(keyring);
             self.reseal();
         }
-        self.tell_everybody(&changes);
-        self.move_doors(me, sockets).await;
+        self.pass_on(&changes);
+        self.move_listeners(me, sockets).await;
         Ok(changes)
     }
 
@@ -90,42 +91,43 @@ impl SupervisorState {
         Ok(sockets)
     }
 
-    fn tell_everybody(&self, changes: &Changes) {
+    fn pass_on(&self, changes: &Changes) {
+        let peers = self.peers.borrow();
         if changes.touches(Part::Uploader) {
-            self.context.tell_uploader(UploaderMsg::Reloaded);
+            peers.upload(UploaderMsg::Reloaded);
         }
         if changes.touches(Part::Notify) {
-            self.context.tell_notifier(NotifierMsg::Reloaded);
+            peers.notify(NotifierMsg::Reloaded);
         }
         if changes.touches(Part::Subscription) || changes.touches(Part::Graph) {
-            self.context.tell_subscriptions(SubscriptionsMsg::Ensure);
+            peers.subscribe(SubscriptionsMsg::Ensure);
         }
         if [Part::Pages, Part::Graph, Part::StoreKeys].iter().any(|part| changes.touches(*part)) {
-            let places = self.context.pages.all();
-            let spread = schedule::spread(places.len(), self.context.setup().config.sync.poll_interval);
-            for place in places {
+            let pages = self.shared.pages.all();
+            let spread = schedule::spread(pages.len(), self.context.setup().config.sync.poll_interval);
+            for page in pages {
                 // A page that is gone comes back with the new settings.
-                let _ = place.actor.cast(PageMsg::Reloaded(spread));
+                let _ = page.actor.cast(PageMsg::Reloaded(spread));
             }
         }
     }
 
-    /// The new socket is served before the old one closes, so that there is always a door.
-    async fn move_doors(&mut self, me: &ActorRef<SupervisorMsg>, sockets: NewSockets) {
+    /// The new socket is served before the old one closes, so that one is always served.
+    async fn move_listeners(&mut self, me: &ActorRef<SupervisorMsg>, sockets: NewSockets) {
         if let Some(socket) = sockets.public {
             systemd::keep_socket(&socket);
             self.sockets.public = Some(socket);
-            self.move_door(me, Door::Public).await;
+            self.move_listener(me, Endpoint::Public).await;
         }
         if let Some(socket) = sockets.admin_tcp {
             self.sockets.admin_tcp = socket;
-            self.move_door(me, Door::AdminTcp).await;
+            self.move_listener(me, Endpoint::AdminTcp).await;
         }
     }
 
-    async fn move_door(&mut self, me: &ActorRef<SupervisorMsg>, door: Door) {
-        let old = self.listeners.remove(&door);
-        self.spawn(me, Child::Listener(door), Duration::ZERO).await;
+    async fn move_listener(&mut self, me: &ActorRef<SupervisorMsg>, endpoint: Endpoint) {
+        let old = self.listeners.remove(&endpoint);
+        self.spawn(me, Child::Listener(endpoint), Duration::ZERO).await;
         if let Some(old) = old {
             tokio::spawn(async move {
                 // It finishes its requests within its own limit and ends.
@@ -137,7 +139,7 @@ impl SupervisorState {
     /// Reads go on with either key while the records are sealed anew.
     pub(super) fn reseal(&self) {
         let context = self.context.clone();
-        self.context.tasks.spawn(async move {
+        self.shared.tasks.spawn(async move {
             match context.store.reseal().await {
                 Ok(count) => tracing::info!(
                     count,

@@ -7,9 +7,10 @@ use std::time::Duration;
 use ractor::call_t;
 
 use super::SupervisorState;
-use crate::actors::listener::{Door, GRACE, ListenerMsg};
+use crate::actors::listener::{GRACE, ListenerMsg};
 use crate::actors::notifier::NotifierMsg;
 use crate::actors::uploader::UploaderMsg;
+use crate::http::endpoint::Endpoint;
 
 /// A listener that has cut off its requests still has to say so.
 const LISTENERS: Duration = GRACE.saturating_add(Duration::from_millis(500));
@@ -28,7 +29,7 @@ pub const STORE: Duration = Duration::from_millis(2000);
 pub const RUNTIME: Duration = Duration::from_millis(500);
 
 impl SupervisorState {
-    /// Ends everything but the store and the admin door, which stays to tell how it goes until the process ends.
+    /// Ends everything but the store and the admin socket, which stays to tell how it goes until the process ends.
     pub(super) async fn drain(&mut self) {
         self.stopping = true;
         if !self.sockets.from_systemd {
@@ -36,26 +37,36 @@ impl SupervisorState {
             // nobody serves any more. With it the duplicate stays open in systemd, and the next start serves it.
             self.sockets.public = None;
         }
-        self.close_doors().await;
+        self.close_listeners().await;
+        if let Some(dispatcher) = &self.peers.borrow().dispatcher {
+            // What is published from here on lies in the store.
+            dispatcher.stop(Some("draining".into()));
+        }
         self.context.stop();
-        self.context.tasks.close();
-        // Reads and writes share one tracker: wait for all, but only so long for reads that hang.
-        let _ = tokio::time::timeout(READS, self.context.tasks.wait()).await;
-        for place in self.context.pages.all() {
-            place.actor.stop(Some("draining".into()));
+        self.shared.tasks.close();
+        self.requests.close();
+        // What requests left behind (a login), reads and writes: wait for all, but only so long for those that hang.
+        let under_way = async { tokio::join!(self.requests.wait(), self.shared.tasks.wait()) };
+        let _ = tokio::time::timeout(READS, under_way).await;
+        for page in self.shared.pages.all() {
+            page.actor.stop(Some("draining".into()));
         }
         tokio::join!(self.drain_uploader(), self.drain_notifier());
         let _ = std::fs::remove_file(&self.sockets.admin.1);
     }
 
-    /// Both doors that others come to, at the same time.
-    async fn close_doors(&mut self) {
-        let closing = [Door::Public, Door::AdminTcp].map(|door| (door, self.listeners.remove(&door)));
-        let closed = closing.map(|(door, listener)| async move {
+    /// Both TCP listeners, at the same time.
+    async fn close_listeners(&mut self) {
+        let closing =
+            [Endpoint::Public, Endpoint::AdminTcp].map(|endpoint| (endpoint, self.listeners.remove(&endpoint)));
+        let closed = closing.map(|(endpoint, listener)| async move {
             let Some(listener) = listener else { return };
             if call_t!(listener, ListenerMsg::Close, LISTENERS.as_millis() as u64).is_err() {
-                let door = door.word();
-                tracing::warn!(door, "http [{door}]: the listener did not close in time, the stop goes on without it");
+                let endpoint = endpoint.word();
+                tracing::warn!(
+                    endpoint,
+                    "http [{endpoint}]: the listener did not close in time, the stop goes on without it"
+                );
             }
         });
         futures_util::future::join_all(closed).await;
@@ -63,7 +74,7 @@ impl SupervisorState {
 
     async fn drain_uploader(&self) {
         let (sender, drained) = tokio::sync::oneshot::channel();
-        self.context.tell_uploader(UploaderMsg::Drain(sender.into()));
+        self.peers.borrow().upload(UploaderMsg::Drain(sender.into()));
         if tokio::time::timeout(WRITES, drained).await.is_err() {
             tracing::warn!("spaces: pending writes did not end within {WRITES:?}, the next start resumes them");
         }
@@ -72,7 +83,7 @@ impl SupervisorState {
     /// What is on its way may end; all else waits in the store, and so does what does not end in time.
     async fn drain_notifier(&self) {
         let (sender, drained) = tokio::sync::oneshot::channel();
-        self.context.tell_notifier(NotifierMsg::Drain(sender.into()));
+        self.peers.borrow().notify(NotifierMsg::Drain(sender.into()));
         let _ = tokio::time::timeout(NOTICES, drained).await;
     }
 }

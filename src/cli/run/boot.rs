@@ -1,8 +1,8 @@
-//! The time before READY: systemd is asked for more of it while there is progress, and never otherwise.
+//! The time before READY: systemd is asked for more time while there is progress.
 //!
-//! Opening the store takes as long as its size asks. Starting the pages takes as long as there are links. Each may be
-//! longer than the unit's `TimeoutStartSec=`, and then systemd would end a daemon that is about to be ready, again and
-//! again. A boot that makes no progress for [`STALL`] ends with an error, and READY is not said.
+//! The time to open the store grows with its size, and the time to start the pages with the number of links. Each may
+//! exceed the unit's `TimeoutStartSec=`, and then systemd would end a daemon that is about to be ready, again and
+//! again. A start without progress for [`STALL`] ends with an error, without READY.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::systemd;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A boot without progress for so long has failed.
 const STALL: Duration = Duration::from_secs(60);
-/// Asked for at each look: more than it takes to see that there is no progress, so that the daemon itself says so.
+/// Asked for at each look: more than it takes to see that there is no progress, so that the daemon itself reports it.
 const EXTENSION: Duration = Duration::from_secs(90);
 /// The most that the store may take to open. Its progress cannot be seen from outside.
 const OPENING: Duration = Duration::from_secs(15 * 60);

@@ -1,4 +1,4 @@
-//! The operator's door, on a Unix socket and, read-only, on a loopback address.
+//! The operator's routes, on a Unix socket and, read-only, on a loopback address.
 //!
 //! | route | methods | where |
 //! |---|---|---|
@@ -27,13 +27,12 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::status;
-use crate::actors::listener::Door;
-use crate::actors::supervisor::SupervisorMsg;
 use crate::config::check_session_ttl;
 use crate::context::Context;
 use crate::core::model::{AppUserId, Cause, Label, LinkKey, PageId, Secret, UserId, WallTime};
 use crate::http::body;
 use crate::http::budget::Budget;
+use crate::http::endpoint::Endpoint;
 use crate::http::forms;
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
@@ -53,12 +52,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that a one-time login link works, whatever the session's life.
 const LONGEST_LOGIN_LINK: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Answers a request at an admin door.
-pub async fn answer(context: Arc<Context>, door: Door, request: Request<Incoming>, conn: Conn) -> Answer {
+/// Answers a request at an admin address.
+pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<Incoming>, conn: Conn) -> Answer {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let method = request.method().clone();
-    let writes = door == Door::Admin;
+    let writes = endpoint == Endpoint::Admin;
     match (segments.as_slice(), method) {
         (["metrics"], Method::GET) => scrape(&context, request.headers()),
         (["healthz"], Method::GET) => responses::json(StatusCode::OK, &json!({"status": "ok"})),
@@ -72,7 +71,7 @@ pub async fn answer(context: Arc<Context>, door: Door, request: Request<Incoming
         (["v1", "import"], Method::POST) if writes => Box::pin(import_lines(&context, request, &conn)).await,
         (["v1", "purge"], Method::POST) if writes => Box::pin(purge_people(&context, request, &conn)).await,
         #[cfg(feature = "sandbox")]
-        (["v1", "drill", which @ ..], Method::POST) if writes => drill(&context, which),
+        (["v1", "drill", which @ ..], Method::POST) if writes => drill(&context, which).await,
         (["metrics" | "healthz"] | ["v1", "status" | "pages"], _) => responses::method_not_allowed("GET"),
         (["v1", "pages", _], _) if writes => responses::method_not_allowed("GET, DELETE"),
         (["v1", "pages", _], _) => responses::method_not_allowed("GET"),
@@ -175,7 +174,6 @@ async fn sync(context: &Arc<Context>, page: &str, request: &Request<Incoming>) -
     match context.store.mark_links(links, Cause::Manual).await {
         Err(error) => store_down(&error),
         Ok(links) => {
-            context.pages.tell(&links, Cause::Manual);
             let parked: Vec<&LinkKey> = links.iter().filter(|l| is_parked(context, l)).collect();
             let users: Vec<UserId> = links.iter().map(|link| link.user).collect();
             let waiting: Vec<UserId> = parked.iter().map(|link| link.user).collect();
@@ -225,7 +223,6 @@ async fn unlink(context: &Arc<Context>, page: &str, request: &Request<Incoming>)
         Ok(unlinked) => unlinked,
         Err(error) => return store_down(&error),
     };
-    context.tell_supervisor(SupervisorMsg::Unlinked(links));
     let users: Vec<UserId> = unlinked.links.iter().map(|link| link.user).collect();
     let object = if how.keep_objects { "kept" } else { "deleted" };
     let mut answer = json!({"page_id": page, "users": users, "object": object});
@@ -336,21 +333,13 @@ async fn import_lines(context: &Arc<Context>, request: Request<Incoming>, conn: 
     };
     let bad_lines = std::mem::take(&mut parsed.bad);
     let repeated: Vec<Value> = parsed.repeated.iter().map(|r| json!({"line": r.line, "by": r.by})).collect();
-    // A task of its own: a client that goes away must not come between the links and their pages.
-    let home = context.clone();
-    let importing = context.tasks.spawn(async move {
-        let trials = if replace {
-            Trials::Replace
-        } else {
-            Trials::Made(token_trial::try_lines(&home, ticket, &parsed.good).await)
-        };
-        let imported = import::store(&home.store, ticket, parsed, &trials).await?;
-        home.tell_supervisor(SupervisorMsg::Linked(imported.links.clone()));
-        home.pages.tell(&imported.same, Cause::Link);
-        Ok::<_, crate::store::Unavailable>(imported)
-    });
-    match importing.await {
-        Ok(Ok(imported)) => {
+    let trials = if replace {
+        Trials::Replace
+    } else {
+        Trials::Made(token_trial::try_lines(context, ticket, &parsed.good).await)
+    };
+    match import::store(&context.store, ticket, parsed, &trials).await {
+        Ok(imported) => {
             let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
             let left: Vec<Value> = imported.left.iter().map(import::left_json).collect();
             let count = imported.count();
@@ -358,8 +347,7 @@ async fn import_lines(context: &Arc<Context>, request: Request<Incoming>, conn: 
             answer["run"] = context.store.name_of(ticket).into();
             responses::json(StatusCode::OK, &answer)
         }
-        Ok(Err(error)) => store_down(&error),
-        Err(_) => responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the import broke off"),
+        Err(error) => store_down(&error),
     }
 }
 
@@ -401,22 +389,13 @@ async fn purge_people(context: &Arc<Context>, request: Request<Incoming>, conn: 
         Ok(people) => people,
         Err(error) => return bad(&error.to_string()),
     };
-    // A task of its own: a client that goes away must not come between what is forgotten and telling of it.
-    let home = context.clone();
-    let purging = context.tasks.spawn(async move {
-        let applied = purge::apply(&home.store, people, wish.dry_run).await;
-        let (people, links, dry_run) = (applied.outcomes.len(), applied.links.len(), wish.dry_run);
-        let kind = if dry_run { "a trial that removed nothing" } else { "done" };
-        tracing::info!(people, links, dry_run, "purge: {people} people with {links} links, {kind}");
-        home.tell_supervisor(SupervisorMsg::Unlinked(applied.links));
-        (applied.outcomes, applied.stopped)
-    });
-    let Ok((outcomes, stopped)) = purging.await else {
-        return responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the purge broke off");
-    };
-    let people: Vec<Value> = outcomes.iter().map(purge::Outcome::json).collect();
+    let applied = purge::apply(&context.store, people, wish.dry_run).await;
+    let (people, links, dry_run) = (applied.outcomes.len(), applied.links.len(), wish.dry_run);
+    let kind = if dry_run { "a trial that removed nothing" } else { "done" };
+    tracing::info!(people, links, dry_run, "purge: {people} people with {links} links, {kind}");
+    let people: Vec<Value> = applied.outcomes.iter().map(purge::Outcome::json).collect();
     let mut answer = json!({"dry_run": wish.dry_run, "people": people});
-    match stopped {
+    match applied.stopped {
         // What was done must be told, its codes are told once.
         Some(error) if !people.is_empty() => answer["stopped"] = error.to_string().into(),
         Some(error) => return store_down(&error),
@@ -458,27 +437,28 @@ async fn export_lines(context: &Arc<Context>, request: Request<Incoming>, conn: 
 
 /// Fault drills for the sandbox and the tests; switched on by the environment of the process, never by a request.
 #[cfg(feature = "sandbox")]
-fn drill(context: &Context, which: &[&str]) -> Answer {
-    use crate::actors::supervisor::Child;
+async fn drill(context: &Context, which: &[&str]) -> Answer {
+    use crate::control::{Command, Target};
     if std::env::var_os("PAGESYNCD_DRILLS").is_none() {
         return responses::not_found();
     }
-    if which == ["store"] {
-        context.store.drill();
-        return responses::json(StatusCode::ACCEPTED, &json!({"status": "success"}));
-    }
-    let child = match which {
-        ["uploader"] => Some(Child::Uploader),
-        ["notifier"] => Some(Child::Notifier),
-        ["listener"] => Some(Child::Listener(Door::Public)),
-        ["page", page] => page.parse().ok().and_then(|p| context.store.links_of_page(&p).pop()).map(Child::Page),
+    let target = match which {
+        ["store"] => {
+            context.store.drill();
+            return responses::json(StatusCode::ACCEPTED, &json!({"status": "success"}));
+        }
+        ["dispatcher"] => Some(Target::Dispatcher),
+        ["uploader"] => Some(Target::Uploader),
+        ["notifier"] => Some(Target::Notifier),
+        ["subscriptions"] => Some(Target::Subscriptions),
+        ["cleanups"] => Some(Target::Cleanups),
+        ["listener"] => Some(Target::Listener),
+        ["page", page] => page.parse().ok().and_then(|p| context.store.links_of_page(&p).pop()).map(Target::Page),
         _ => None,
     };
-    match child {
-        Some(child) => {
-            context.tell_supervisor(SupervisorMsg::Drill(child));
-            responses::json(StatusCode::ACCEPTED, &json!({"status": "success"}))
-        }
-        None => responses::not_found(),
+    let Some(target) = target else { return responses::not_found() };
+    match context.command(Command::Drill(target)).await {
+        Ok(()) => responses::json(StatusCode::ACCEPTED, &json!({"status": "success"})),
+        Err(gone) => responses::unavailable(&gone.to_string(), 1),
     }
 }

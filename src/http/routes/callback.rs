@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::login_report;
 use super::login_result;
+use crate::context::logins::{Failure, Login, Report, Reported, Stage, Stopped};
 use crate::context::{Context, Setup};
 use crate::core::login_limits::{NewUsers, Refused};
 use crate::core::model::{MonoTime, Secret, WallTime};
@@ -27,7 +28,6 @@ use crate::http::pages::{DeadEnd, Site, Way};
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
 use crate::services::login::{LinkError, Linked};
-use crate::services::login_progress::{Failure, Login, Report, Reported, Stage, Stopped};
 use crate::sources::facebook::graph::GraphErrorKind;
 use crate::sources::facebook::oauth::{Callback, CallbackQuery, LinkedAs, STATE_LIFETIME, StateClaims};
 use crate::sources::facebook::signature::sign_sha256;
@@ -66,9 +66,9 @@ pub(in crate::http) async fn finish(context: &Arc<Context>, request: &Request<In
     let Begun { session, newcomer } = session;
     let browser = secret_hash(session.id.expose());
     let login = context.logins.begin(id, browser, session.user, session.label.clone(), MonoTime::now());
-    let task = link_pages(context, &login, code, newcomer.then(|| session.clone()));
+    let task = link_pages(context, conn, &login, code, newcomer.then(|| session.clone()));
     let mut answer = if site.wants_page() {
-        html_answer(context, &site, &login, began + PATIENCE).await
+        html_answer(context, conn, &site, &login, began + PATIENCE).await
     } else {
         json_answer(context, &setup, &site, &login, task, began + BUDGET).await
     };
@@ -247,12 +247,13 @@ fn begun(
 /// then there is no such user.
 fn link_pages(
     context: &Arc<Context>,
+    conn: &Conn,
     login: &Arc<Login>,
     code: Secret,
     newcomer: Option<Session>,
 ) -> JoinHandle<Result<Linked, LinkError>> {
     let (context, login) = (context.clone(), login.clone());
-    context.tasks.clone().spawn(async move {
+    conn.spawn(async move {
         let (for_linking, user) = (context.clone(), login.user);
         let linking = tokio::spawn(async move { crate::services::login::link(&for_linking, user, &code).await });
         // The panic hook has logged it.
@@ -302,9 +303,15 @@ fn failure(error: &LinkError) -> Failure {
 }
 
 /// The page for a person, with everything that is known by `until`.
-async fn html_answer(context: &Arc<Context>, site: &Site<'_>, login: &Arc<Login>, until: Instant) -> Answer {
+async fn html_answer(
+    context: &Arc<Context>,
+    conn: &Conn,
+    site: &Site<'_>,
+    login: &Arc<Login>,
+    until: Instant,
+) -> Answer {
     let tested = context.clone();
-    context.tasks.spawn(async move { self_test(&tested).await });
+    conn.spawn(async move { self_test(&tested).await });
     if timeout_at(until, login.ended()).await.is_ok()
         && let Stage::Linked(report) = login.stage()
     {

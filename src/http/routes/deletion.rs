@@ -21,11 +21,9 @@ use maud::html;
 use serde_json::json;
 use url::form_urlencoded;
 
-use crate::actors::page::PageMsg;
-use crate::actors::supervisor::SupervisorMsg;
 use crate::context::Context;
 use crate::core::health::ParkReason;
-use crate::core::model::{AppUserId, WallTime};
+use crate::core::model::WallTime;
 use crate::http::body;
 use crate::http::budget::Budget;
 use crate::http::pages::{Page, Site};
@@ -35,7 +33,6 @@ use crate::random;
 use crate::sources::facebook::signature::{SignedRequest, SignedRequestError, parse_signed_request};
 use crate::store::Unavailable;
 use crate::store::deletions::Deletion;
-use crate::store::persons::Departure;
 
 const OLDER_VERSIONS: &str = " The storage would not tell whether it keeps older versions of that page data; if it does, \
                               they stay until they expire there or the operator removes them.";
@@ -48,10 +45,8 @@ pub(in crate::http) async fn deauthorize(context: &Arc<Context>, request: Reques
         Ok(signed) => signed,
         Err(answer) => return *answer,
     };
-    // A task of its own: a client that goes away must not come between the decision and the pages.
-    let parking = context.tasks.spawn(park_all(context.clone(), person.clone(), issued_at));
-    match parking.await {
-        Ok(Ok(departure)) => {
+    match context.store.park_person(&person, ParkReason::AppRemoved, Some(issued_at)).await {
+        Ok(departure) => {
             let (links, newer) = (departure.links.len(), departure.kept);
             tracing::info!(
                 %person,
@@ -61,21 +56,8 @@ pub(in crate::http) async fn deauthorize(context: &Arc<Context>, request: Reques
             );
             responses::json(StatusCode::OK, &json!({"status": "success"}))
         }
-        Ok(Err(error)) => unavailable(&error),
-        Err(_) => broke_off(),
+        Err(error) => unavailable(&error),
     }
-}
-
-async fn park_all(context: Arc<Context>, person: AppUserId, issued_at: WallTime) -> Result<Departure, Unavailable> {
-    let departure = context.store.park_person(&person, ParkReason::AppRemoved, Some(issued_at)).await?;
-    for (link, generation) in &departure.links {
-        if let Some(place) = context.pages.find(link) {
-            // A page that is gone finds its health in the store when it is back.
-            let _ = place.actor.cast(PageMsg::Park(*generation, ParkReason::AppRemoved));
-        }
-    }
-    context.tell_cleanups();
-    Ok(departure)
 }
 
 /// `POST /facebook/data-deletion`.
@@ -85,10 +67,8 @@ pub(in crate::http) async fn request(context: &Arc<Context>, request: Request<In
         Err(answer) => return *answer,
     };
     let code = random::uuid().simple().to_string();
-    // A task of its own, as above.
-    let deleting = context.tasks.spawn(delete_all(context.clone(), person.clone(), code.clone(), issued_at));
-    match deleting.await {
-        Ok(Ok(departure)) => {
+    match context.store.forget_person(&person, &code, Some(issued_at)).await {
+        Ok(departure) => {
             let (links, newer) = (departure.links.len(), departure.kept);
             tracing::info!(
                 %person,
@@ -99,25 +79,8 @@ pub(in crate::http) async fn request(context: &Arc<Context>, request: Request<In
             let url = format!("{}/facebook/data-deletion/{code}", context.setup().config.http.public_url);
             responses::json(StatusCode::OK, &json!({"url": url, "confirmation_code": code}))
         }
-        Ok(Err(error)) => unavailable(&error),
-        Err(_) => broke_off(),
+        Err(error) => unavailable(&error),
     }
-}
-
-async fn delete_all(
-    context: Arc<Context>,
-    person: AppUserId,
-    code: String,
-    issued_at: WallTime,
-) -> Result<Departure, Unavailable> {
-    let departure = context.store.forget_person(&person, &code, Some(issued_at)).await?;
-    let links = departure.links.iter().map(|(link, _)| link.clone()).collect();
-    context.tell_supervisor(SupervisorMsg::Unlinked(links));
-    Ok(departure)
-}
-
-fn broke_off() -> Answer {
-    responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request broke off inside the daemon")
 }
 
 /// `GET /facebook/data-deletion/{code}`, for people.

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use crate::context::Context;
+use crate::context::logins::Login;
 use crate::core::health::{Health, ParkReason};
 use crate::core::model::{Label, LinkKey};
 use crate::http::responses;
 use crate::http::server::Answer;
 use crate::services::login::{Changes, Linked, Listed};
-use crate::services::login_progress::Login;
 
 /// The progress of a link's first object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +37,12 @@ pub(in crate::http) fn first_object(context: &Context, link: &LinkKey) -> First 
     if view.synced.digest.is_some() && !view.owed {
         return First::Stored;
     }
-    First::Pending(context.pages.find(link).and_then(|place| place.status().trouble))
+    First::Pending(context.pages.find(link).and_then(|status| status.trouble))
 }
 
 /// Waits until every link has its object or a reason why not, or the limit comes.
 pub(in crate::http) async fn wait_for_objects(context: &Context, links: &[LinkKey], deadline: Instant) -> Vec<First> {
-    let mut progress = context.store.progress();
+    let mut progress = context.store.feed().changed();
     loop {
         progress.mark_unchanged();
         let first: Vec<First> = links.iter().map(|link| first_object(context, link)).collect();

@@ -13,12 +13,12 @@ use maud::{Markup, html};
 use super::login::named;
 use super::login_report::{First, first_object};
 use crate::context::Context;
+use crate::context::logins::{Failure, Login, Report, Reported, Stage, Stopped};
 use crate::core::health::ParkReason;
 use crate::core::model::{LinkKey, MonoTime};
 use crate::http::cookies;
 use crate::http::pages::{DeadEnd, Page, Site, Way};
 use crate::http::server::Answer;
-use crate::services::login_progress::{Failure, Login, Report, Reported, Stage, Stopped};
 use crate::sources::facebook::oauth::LinkedAs;
 
 /// `GET /facebook/login/result/{id}`.

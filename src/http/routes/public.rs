@@ -1,10 +1,10 @@
-//! The public door.
+//! The public routes.
 //!
 //! | route | methods | answered by |
 //! |---|---|---|
 //! | `/facebook/login` | GET | [`login`] |
 //! | `/facebook/login/confirm` | POST | [`login`] |
-//! | `/facebook/login/result/{id}` | GET | [`result`] |
+//! | `/facebook/login/result/{id}` | GET | [`login_result`] |
 //! | `/facebook/callback` | GET | [`callback`] |
 //! | `/facebook/webhook` | GET, POST | [`webhook`] |
 //! | `/facebook/deauthorize` | POST | [`deletion`] |

@@ -113,9 +113,9 @@ pub fn page_json(context: &Context, page: &crate::core::model::PageId) -> Option
 }
 
 fn link_json(context: &Context, view: &LinkView) -> Value {
-    let board = context.pages.find(&view.key).map(|place| place.status()).unwrap_or_default();
+    let status = context.pages.find(&view.key).unwrap_or_default();
     let (now, record, checked) = (WallTime::now(), &view.record, &view.record.checked);
-    let throttled_until = board.throttled_until.filter(|until| *until > MonoTime::now()).map(MonoTime::to_wall);
+    let throttled_until = status.throttled_until.filter(|until| *until > MonoTime::now()).map(MonoTime::to_wall);
     let signs = HealthInputs { expires_at: checked.expires_at, throttled_until };
     let shown = record.health.shown(signs, now);
     let mut link = json!({
@@ -125,7 +125,7 @@ fn link_json(context: &Context, view: &LinkView) -> Value {
         "health": shown.word,
         "object_changed_at": moment(view.synced.changed_at),
         "last_read_at": moment(view.synced.read_at),
-        "next_poll_at": moment(board.next_poll_at.map(MonoTime::to_wall)),
+        "next_poll_at": moment(status.next_poll_at.map(MonoTime::to_wall)),
         "owed": view.owed,
         "owed_parked": view.owed_parked,
         "linked_at": moment(Some(record.linked_at)),
@@ -141,7 +141,7 @@ fn link_json(context: &Context, view: &LinkView) -> Value {
         }
     };
     // A passing trouble is worth a reason, and nobody has to do anything about it.
-    also("reason", shown.reason.map(str::to_owned).or(board.trouble));
+    also("reason", shown.reason.map(str::to_owned).or(status.trouble));
     also("remedy", shown.remedy.map(str::to_owned));
     also("since", shown.since.map(WallTime::rfc3339));
     also("until", shown.until.map(WallTime::rfc3339));

@@ -7,11 +7,12 @@
 //! without values, `changed_fields`, `messaging`), its page is marked and read. Meta repeats, reorders and batches
 //! deliveries; marks make all of that harmless.
 //!
-//! A delivery about permissions is a hint as well: somebody gave or took back a permission, or ticked other pages. That
-//! each link of that person is owed a look at its token is noted in the link before the 200; the look itself is the
-//! daily check of the token, made soon, each link in a slot of its own ([`Context::check_slot`]), so that a flood of
-//! such deliveries is a trickle of looks. However many come, a link that is owed a look is not owed another before
-//! that one began.
+//! A delivery about permissions is a hint as well: somebody gave or took back a permission, or ticked other pages. Each
+//! link of that person is owed a check of its token, which is noted in the link before the 200. It is the daily check,
+//! made soon, each link in a slot of its own, so that a flood of such deliveries is a trickle of checks. However many
+//! come, a link that is owed a check is not owed another before that one began.
+//!
+//! What is durable is published by the store, also when the disk was so slow that the delivery was answered 503.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -127,13 +128,11 @@ async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn)
     let named = named(&whole.bytes).map_err(|NotJson| Refusal::NotJson)?;
     // The disk may be slow; the body's memory is another delivery's from here on.
     drop(whole);
-    // A task of its own: a client that goes away must not come between the marks and telling of them.
-    let marking = context.tasks.spawn(mark(context.clone(), named));
-    marking.await.unwrap_or(Err(Refusal::NotDurable))
+    mark(context, named).await
 }
 
-/// Everything named is marked durably, then told.
-async fn mark(context: Arc<Context>, named: Named) -> Result<(), Refusal> {
+/// Everything named is marked durably. The store publishes what became durable, also when the caller gave up before.
+async fn mark(context: &Context, named: Named) -> Result<(), Refusal> {
     let Named { pages, people } = named;
     if pages.is_empty() && people.is_empty() {
         tracing::debug!("webhook: a delivery names no page and no person, nothing is due");
@@ -147,17 +146,15 @@ async fn mark(context: Arc<Context>, named: Named) -> Result<(), Refusal> {
             links,
             "webhook: a delivery names {people} people, the tokens of {links} links are checked"
         );
-        hinted.iter().filter_map(|link| context.pages.find(link)).for_each(|place| place.hint());
         return Ok(());
     }
     let links = durable(context.store.mark_pages(&pages, Cause::Webhook)).await?;
     let (pages, due) = (pages.len(), links.len());
     tracing::debug!(pages, links = due, "webhook: a delivery names {pages} pages, {due} links are due");
-    context.pages.tell(&links, Cause::Webhook);
     Ok(())
 }
 
-/// A disk that hangs is answered like one that refuses; what is noted after all does no harm.
+/// A disk that hangs is answered like one that refuses; what becomes durable after all is read like any other.
 async fn durable<T>(noting: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Refusal> {
     let noted = tokio::time::timeout(DURABLE_WITHIN, noting).await;
     noted.map_err(|_| Refusal::NotDurable)?.map_err(|_| Refusal::NotDurable)

@@ -1,5 +1,5 @@
-//! The acts of persons and the changes to pages: their effect and the moment at which pagesyncd finds out, shown before
-//! the button is pressed. Also the settings of this daemon that differ from production.
+//! The actions of persons and the changes to pages: their effect and the moment at which pagesyncd finds out, shown
+//! before the button is pressed. Also the settings of this daemon that differ from production.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::config::default_of;
 use crate::sandbox::DaemonSetup;
 
-fn act(deed: &str, title: &str, does: &str, when: &str) -> Value {
-    json!({"deed": deed, "title": title, "does": does, "when": when})
+fn act(action: &str, title: &str, does: &str, when: &str) -> Value {
+    json!({"action": action, "title": title, "does": does, "when": when})
 }
 
 fn time(span: Duration) -> String {
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(keys, ["sync.debounce", "sync.burst", "sync.refill"]);
         assert_eq!((&differs[0]["here"], &differs[0]["production"]), (&"200ms".into(), &"2s".into()));
         for row in of_persons(Some(&setup)).iter().chain(&of_pages(Some(&setup))) {
-            for key in ["deed", "title", "does", "when"] {
+            for key in ["action", "title", "does", "when"] {
                 assert!(row[key].as_str().is_some_and(|text| !text.is_empty()), "{row}");
             }
         }

@@ -61,7 +61,7 @@ export function toast(text) {
   toastTimer = setTimeout(() => { at('toast').hidden = true; }, 7000);
 }
 
-// Many events, few reads: the first asks soon, the others within that time ride along.
+// Many events, few reads: the first event schedules a read, and those within that time share it.
 export function lazily(wait, work) {
   let timer = null, again = false, busy = false;
   const run = async () => {

@@ -4,7 +4,7 @@
 import { act, ask, at, lazily, make, onRefresh, address, refresh } from './base.js';
 import { catchUp, happened, showLatency } from './feed.js';
 import { isSelected, pageSoon, select, showPage, showPageActs, showRows } from './pages.js';
-import { onSelect, showDaemon, showDifferences, showFaults, showNotices, showPersons, showTab } from './panels.js';
+import { onSelect, showDaemon, showDifferences, showFaults, showEvents, showPersons, showTab } from './panels.js';
 
 let users = '';
 
@@ -18,7 +18,7 @@ async function showState() {
   showFaults(state.faults);
   showPersons(state);
   showPageActs(state.acts.page);
-  showNotices(state.notices, state.status);
+  showEvents(state.events, state.status);
   showDifferences(state.differs);
   showLatency(state.last_edit);
   if (users !== JSON.stringify(state.users)) {
@@ -60,7 +60,7 @@ function connect() {
 }
 
 // The scroll position is kept too. The content above it arrives step by step, so the position is set again until it
-// fits or somebody scrolls.
+// fits or the person scrolls.
 function keepScroll() {
   const wanted = { y: address.number('y'), panel: address.number('panel') };
   history.scrollRestoration = 'manual';

@@ -104,10 +104,10 @@ export async function showPage() {
   if (!view.dirty && document.activeElement !== at('edit-value')) fillValue();
   at('edit-save').disabled = page.deleted;
   showObjects(page, object);
-  for (const button of at('page-deeds').querySelectorAll('button')) {
-    const deed = button.dataset.deed;
-    button.parentElement.hidden = page.deleted ? deed !== 'restore' && !deed.endsWith('objects') && deed !== 'sync' : deed === 'restore';
-    button.disabled = (deed.endsWith('objects') && !page.objects.length) || (deed === 'sync' && !page.links.length);
+  for (const button of at('page-actions').querySelectorAll('button')) {
+    const action = button.dataset.action;
+    button.parentElement.hidden = page.deleted ? action !== 'restore' && !action.endsWith('objects') && action !== 'sync' : action === 'restore';
+    button.disabled = (action.endsWith('objects') && !page.objects.length) || (action === 'sync' && !page.links.length);
   }
 }
 
@@ -157,10 +157,10 @@ export function showPageActs(acts) {
   const says = JSON.stringify(acts);
   if (says === actsShown) return;
   actsShown = says;
-  fill(at('page-deeds'), acts.map(({ deed, title, does, when }) => {
-    const button = make('button', { type: 'button', textContent: title, className: deed === 'delete' ? 'danger' : '', data: { deed, key: `page-${deed}` } });
+  fill(at('page-actions'), acts.map(({ action, title, does, when }) => {
+    const button = make('button', { type: 'button', textContent: title, className: action === 'delete' ? 'danger' : '', data: { action, key: `page-${action}` } });
     button.onclick = async () => {
-      const done = view.selected && await act('page', { page: view.selected, deed });
+      const done = view.selected && await act('page', { page: view.selected, action });
       if (done) toast(`${title}: done. ${when}`);
     };
     return describe(button, does, when);

@@ -1,5 +1,5 @@
 'use strict';
-// The panels at the side: faults, persons, notices, the daemon. And the tabs that choose among them.
+// The panels at the side: faults, persons, events, the daemon. And the tabs that choose among them.
 
 import { act, at, clock, fill, isOn, link, make, address, plural, toast, turn } from './base.js';
 import { onChoose } from './feed.js';
@@ -11,7 +11,7 @@ const stale = (name, value) => { const says = JSON.stringify(value); if (known[n
 let choose = () => {};
 export function onSelect(work) { choose = work; onChoose(work); }
 
-// Tabs. On a wide window the pages stand beside the panels, and their tab is not shown.
+// Tabs. On a wide window the pages are beside the panels, and their tab is not shown.
 
 const tabs = [...document.querySelectorAll('#tabs [role=tab]')];
 const narrow = window.matchMedia('(max-width: 960px)');
@@ -51,24 +51,24 @@ function count(tab, number, words) {
   badge.dataset.standing = number ? 'behind' : 'none';
 }
 
-// Faults. The ones for newcomers stand first.
+// Faults. The ones to try first come first.
 
 const common = ['spaces_refused', 'spaces_slow_down', 'graph_reset', 'graph_slow', 'throttle_app', 'webhooks_duplicated', 'webhooks_lost'];
-const sides = { common: 'Try these first', graph: 'Graph', webhooks: 'Webhooks', spaces: 'Spaces', notices: 'Receiver of notices', codes: 'Graph answers with an error' };
+const sides = { common: 'Try these first', graph: 'Graph', webhooks: 'Webhooks', spaces: 'Spaces', events: 'Receiver of events', codes: 'Graph answers with an error' };
 
 // A switch of a fault: shown as it is on the server, and pressed by mouse, Enter or Space.
 function press(button) { act('fault', { fault: button.dataset.fault, on: !isOn(button) }); }
-for (const button of document.querySelectorAll('#panel-notices [data-fault]')) button.onclick = () => press(button);
+for (const button of document.querySelectorAll('#panel-events [data-fault]')) button.onclick = () => press(button);
 
 export function showFaults(faults) {
   const on = faults.filter(fault => fault.on);
   count('fault-count', on.length, `${on.length} on`);
   at('calm').disabled = !on.length;
   for (const [side, node] of [['graph', 'node-facebook'], ['spaces', 'node-spaces']]) {
-    const faulty = on.some(f => f.side === side || (side === 'graph' && f.side !== 'spaces' && f.side !== 'notices'));
+    const faulty = on.some(f => f.side === side || (side === 'graph' && f.side !== 'spaces' && f.side !== 'events'));
     at(node).classList.toggle('faulty', faulty);
   }
-  for (const button of document.querySelectorAll('#panel-notices [data-fault]'))
+  for (const button of document.querySelectorAll('#panel-events [data-fault]'))
     turn(button, on.some(fault => fault.name === button.dataset.fault));
   if (!stale('faults', faults)) return;
   const open = new Set(address.get('open', 'common').split(','));
@@ -93,25 +93,25 @@ export function showFaults(faults) {
 }
 at('calm').onclick = () => act('calm', {});
 
-// The notices that the platform's own program received.
+// The events that the platform's own program received.
 
-export function showNotices(notices, status) {
+export function showEvents(events, status) {
   const waiting = status?.notify?.waiting ?? 0;
-  count('notices-waiting', waiting, `${waiting} waiting`);
-  if (!stale('notices', notices)) return;
-  fill(at('notices'), notices.map((notice, n) => {
+  count('events-waiting', waiting, `${waiting} waiting`);
+  if (!stale('events', events)) return;
+  fill(at('events'), events.map((event, n) => {
     const words = make('span', {});
-    if (notice.page) words.append(link(notice.name ?? notice.page, `notice-${notice.id}-${n}`, () => choose(notice.page)), ' ');
-    const data = notice.data ?? {};
+    if (event.page) words.append(link(event.name ?? event.page, `event-${event.id}-${n}`, () => choose(event.page)), ' ');
+    const data = event.data ?? {};
     const few = data.changed && (data.changed.length > 6 ? `${data.changed.slice(0, 5).join(', ')} and ${data.changed.length - 5} more` : data.changed.join(', '));
     const detail = few ?? data.reason ?? data.confirmation_code ?? (data.anew ? 'anew' : data.object_kept ? 'object kept' : '');
-    words.append(notice.type.replace('page.', ''), detail ? make('span', { className: 'dim', textContent: ` ${detail}` }) : '');
-    return make('li', { className: notice.taken ? '' : 'failed', data: { kind: 'notice', type: notice.type, page: notice.page ?? '' } },
-      make('time', { textContent: clock.format(notice.at) }), make('i'), words);
+    words.append(event.type.replace('page.', ''), detail ? make('span', { className: 'dim', textContent: ` ${detail}` }) : '');
+    return make('li', { className: event.taken ? '' : 'failed', data: { kind: 'event', type: event.type, page: event.page ?? '' } },
+      make('time', { textContent: clock.format(event.at) }), make('i'), words);
   }));
 }
 
-// Persons and their acts. Each act names its effect and the moment at which pagesyncd finds out.
+// Persons and their actions. Each action names its effect and the moment at which pagesyncd finds out.
 
 let persons = [], acts = [];
 export function showPersons(state) {
@@ -136,9 +136,9 @@ function showPerson(person) {
   at('person-facts').textContent = facts;
   at('person-unnoticed').hidden = !person.unnoticed;
   at('person-unnoticed').textContent = person.unnoticed ? `pagesyncd has not found out yet for ${plural(person.unnoticed, 'link')}: it does when it reads a page${soonest}.` : '';
-  fill(at('person-acts'), person.known ? acts.map(({ deed, title, does, when }) => {
-    const button = make('button', { type: 'button', textContent: title, data: { deed, person: person.id, key: `act-${deed}` } });
-    button.onclick = () => perform(person, deed, title);
+  fill(at('person-acts'), person.known ? acts.map(({ action, title, does, when }) => {
+    const button = make('button', { type: 'button', textContent: title, data: { action, person: person.id, key: `act-${action}` } });
+    button.onclick = () => perform(person, action, title);
     return describe(button, does, when);
   }) : [make('li', { className: 'dim', textContent: `${person.name} can act after a login: press “Log in with Facebook” and choose this person in the dialog.` })]);
 }
@@ -150,13 +150,13 @@ export function describe(button, does, when) {
   return make('li', {}, button, text);
 }
 
-async function perform(person, deed, title) {
-  const done = await act('person', { person: person.id, deed });
+async function perform(person, action, title) {
+  const done = await act('person', { person: person.id, action });
   if (!done) return;
-  const what = done.tokens !== undefined ? `${plural(done.tokens, 'token')} ${deed === 'expire_soon' ? 'have an end date' : 'ended'}`
+  const what = done.tokens !== undefined ? `${plural(done.tokens, 'token')} ${action === 'expire_soon' ? 'have an end date' : 'ended'}`
     : done.removed === false ? 'it was not granted' : 'done';
-  const answered = done.told ? ` pagesyncd answered ${done.told}.` : '';
-  const { when } = acts.find(one => one.deed === deed);
+  const answered = done.answered ? ` pagesyncd answered ${done.answered}.` : '';
+  const { when } = acts.find(one => one.action === action);
   toast(`${person.name}: ${title.toLowerCase()}: ${what}.${answered} ${when}`);
 }
 
@@ -192,5 +192,5 @@ export function showDifferences(rows) {
     ` is ${row.here}, by default ${row.production}: `, make('span', { className: 'dim', textContent: row.why }))));
 }
 
-at('daemon-kill').onclick = () => act('daemon', { deed: 'kill' });
-at('daemon-start').onclick = () => act('daemon', { deed: 'start' });
+at('daemon-kill').onclick = () => act('daemon', { action: 'kill' });
+at('daemon-start').onclick = () => act('daemon', { action: 'start' });

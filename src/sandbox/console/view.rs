@@ -13,15 +13,15 @@ use crate::sandbox::world::state::{Page, State, TokenKind};
 
 const ROWS: usize = 25;
 const MOST_ROWS: usize = 200;
-const NOTICES: usize = 30;
+const EVENTS: usize = 30;
 
-/// How an object stands to its page.
+/// How an object compares with its page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Equal,
     Behind,
     Damaged,
-    /// The link is gone, and the daemon owes the delete.
+    /// The link is gone, and the delete is pending.
     Leaving,
     /// The link is gone, and the object was left on purpose.
     Unlinked,
@@ -103,7 +103,7 @@ impl Links {
 }
 
 impl Console {
-    /// How an object stands, and the fields in which it differs.
+    /// How an object compares, and the fields in which it differs.
     fn standing(&self, links: &Links, node: &Map<String, Value>, key: &str, object: &Value) -> (Standing, Vec<String>) {
         let (standing, differing) = compare(node, object);
         (links.parted(self.world.objects(), key).unwrap_or(standing), differing)
@@ -125,7 +125,7 @@ impl Console {
         all.into_iter().flatten().filter(|link| link["page_id"] == page).cloned().collect()
     }
 
-    /// What is wrong with the links of each page, in the daemon's word; pages of which all is well are left out.
+    /// What is wrong with the links of each page, in the daemon's words; pages without a problem are left out.
     fn ailing(&self) -> BTreeMap<String, String> {
         let pulse = self.pulse.borrow().clone();
         let links = pulse.pages["pages"].as_array().into_iter().flatten();
@@ -160,7 +160,7 @@ impl Console {
                         Side::Graph => "graph",
                         Side::Webhooks => "webhooks",
                         Side::Spaces => "spaces",
-                        Side::Events => "notices",
+                        Side::Events => "events",
                     },
                 };
                 let is_on = on.iter().any(|(f, _)| *f == fault);
@@ -194,25 +194,25 @@ impl Console {
             "differs": acts::differences(setup.as_ref()),
             "last_edit": self.last_edit(&keys),
             "undelivered": self.world.undelivered(),
-            "notices": self.notices(),
+            "events": self.received_events(),
             "violations": self.world.violations(),
             "reads": self.world.calls(Call::ReadPage),
             "puts": self.world.calls(Call::Put),
-            // Asked at this moment: the pulse may not have beaten yet.
+            // Asked now: the pulse may be older.
             "daemon": self.control.state(),
             "status": pulse.status,
         })
     }
 
-    /// The notices that came last, newest first.
-    fn notices(&self) -> Vec<Value> {
+    /// The latest events, newest first.
+    fn received_events(&self) -> Vec<Value> {
         let page =
             |id: Option<&str>| self.world.look(|s| id.and_then(|id| s.pages.get(id)).map(|p| p.name().to_owned()));
-        let last = self.world.last_notices(NOTICES);
+        let last = self.world.last_events(EVENTS);
         last.iter()
-            .map(|notice| {
-                json!({"id": notice.id, "at": notice.at, "type": notice.word(), "taken": notice.taken,
-                   "page": notice.page(), "name": page(notice.page()), "data": notice.body["data"]})
+            .map(|event| {
+                json!({"id": event.id, "at": event.at, "type": event.word(), "taken": event.taken,
+                   "page": event.page(), "name": page(event.page()), "data": event.body["data"]})
             })
             .collect()
     }
@@ -224,7 +224,7 @@ impl Console {
         let search = query.get("search").map(|s| s.to_lowercase()).unwrap_or_default();
         let linked_only = query.get("linked").is_some_and(|v| v == "1");
         let keys = self.keys();
-        // Objects are read after the look: files are slow, and the world waits for nobody.
+        // Objects are read after the lock is released, because files are slow.
         let (total, found): (usize, Vec<Row>) = self.world.look(|s| {
             let fits = |page: &&Page| {
                 let named = page.name().to_lowercase().contains(&search) || page.id().contains(&search);
@@ -308,8 +308,8 @@ impl Console {
     }
 }
 
-/// The number of links that the daemon shows as active though all tokens of this person for the page are refused, and the
-/// next poll of the first of them.
+/// The number of links that the daemon shows as active though all tokens of this person for the page are refused, and
+/// the next poll of the first of them.
 fn unnoticed(state: &State, person: &str, links: &Value) -> (usize, Value) {
     let mut alive: BTreeMap<&str, bool> = BTreeMap::new();
     for token in state.tokens.values().filter(|token| token.person == person && token.kind == TokenKind::Page) {

@@ -1,8 +1,8 @@
-//! The kinds of request the world can tell apart.
+//! The kinds of request that the world distinguishes.
 
 use serde::{Deserialize, Serialize};
 
-/// A request by what it is for, whichever face it came to.
+/// A request by its purpose, at any of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
@@ -56,12 +56,12 @@ pub enum Call {
     Delete,
     /// Keys are listed, and anything else asked of a bucket.
     Bucket,
-    /// A notice is posted to the platform's receiver.
-    Notice,
+    /// An event is posted to the platform's receiver.
+    Event,
 }
 
 impl Call {
-    /// The word for it in the log.
+    /// Its name in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Call::Dialog => "dialog",
@@ -89,11 +89,11 @@ impl Call {
             Call::Head => "head",
             Call::Delete => "delete",
             Call::Bucket => "bucket",
-            Call::Notice => "notice",
+            Call::Event => "event",
         }
     }
 
-    /// What happened, for a person: the request when all went well.
+    /// A description of the successful request, for people.
     pub fn title(self) -> &'static str {
         match self {
             Call::Dialog => "login dialog",
@@ -120,7 +120,7 @@ impl Call {
             Call::Head => "object checked in Spaces",
             Call::Delete => "object deleted from Spaces",
             Call::Bucket => "bucket looked at",
-            Call::Notice => "notice delivered",
+            Call::Event => "event delivered",
         }
     }
 

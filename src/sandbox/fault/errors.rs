@@ -109,12 +109,12 @@ pub const ERROR_ROWS: &[ErrorRow] = &[
     row(80006, 0, 400, true, "(#80006) There have been too many messenger api calls to this Page account."),
 ];
 
-/// What Graph says when a person's login took a page away: no word of a token in it.
+/// Graph's message when a later login of the person left a page out. It does not mention a token.
 pub const IMPERSONATE: &str = "Any of the pages_read_engagement, pages_manage_metadata, pages_read_user_content, \
                                pages_manage_ads, pages_show_list or pages_messaging permission(s) must be granted \
                                before impersonating a user's page.";
 
-/// The row for an error, made up plainly when the table has none.
+/// The row for an error, with a plain text if the table has none.
 pub fn error_row(code: u32, subcode: u32) -> ErrorRow {
     let known = ERROR_ROWS.iter().find(|r| r.code == code && r.subcode == subcode);
     known.copied().unwrap_or(row(code, subcode, 400, false, "An error was asked for"))

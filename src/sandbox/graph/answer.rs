@@ -1,4 +1,4 @@
-//! How Graph's face answers: JSON, HTML, redirects, and errors in Graph's own form.
+//! The answers of the local Graph: JSON, HTML, redirects, and errors in Graph's own form.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! A request to Graph, taken apart.
+//! A request to Graph, parsed.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The login dialog. It looks like one and says that it is a sandbox.
+//! The login dialog, with a note that it is a sandbox.
 //!
 //! A browser gets a form; a test posts the form's fields to the same address, with the same query: `person` (an
 //! app-scoped id; the first person without it), `pages` (ids joined by commas, or `all`), `decision` (`continue` or
@@ -38,7 +38,7 @@ pub(crate) fn answer(world: &World, ask: &Ask) -> Answer {
     if ask.method == "POST" { decide(world, ask, &redirect) } else { form(&world.lock().state, ask) }
 }
 
-/// The redirect address, or what Facebook says of the request.
+/// The redirect address, or Facebook's complaint about the request.
 fn check(state: &State, ask: &Ask) -> Result<String, String> {
     if ask.param("client_id") != Some(&state.app.id) {
         return Err("Invalid App ID: the provided app ID does not look like a valid app ID.".into());
@@ -81,7 +81,7 @@ fn decide(world: &World, ask: &Ask, redirect: &str) -> Answer {
     Answer::redirect(format!("{redirect}{joint}{}#_=_", query.finish()))
 }
 
-/// The person says yes to the pages ticked. Only pages that the person runs can be ticked.
+/// The person accepts for the pages ticked. Only pages that the person runs can be ticked.
 fn consent(world: &World, ask: &Ask, redirect: &str) -> Result<String, String> {
     let (person, pages) = {
         let state = &world.lock().state;
@@ -95,7 +95,7 @@ fn consent(world: &World, ask: &Ask, redirect: &str) -> Result<String, String> {
         let pages: BTreeSet<String> = wanted.into_iter().filter(own).collect();
         (person, pages)
     };
-    // What was declined once is asked again only when the app says so.
+    // A declined permission is asked for again only if the app requests that.
     let mut scopes = ask.list("scope");
     if ask.param("auth_type") != Some("rerequest") {
         let declined = world.look(|s| s.people.get(&person).map(|p| p.declined.clone())).unwrap_or_default();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, GraphError};
 use super::ask::Ask;
 use super::edges::is_strong;
-use crate::sandbox::journal::EventKind;
+use crate::sandbox::activity::ActivityKind;
 use crate::sandbox::world::World;
 use crate::sandbox::world::state::{AppSubscription, PERMISSIONS, State};
 use crate::sandbox::world::tokens::Caller;
@@ -115,7 +115,7 @@ fn managed(state: &State, ask: &Ask) -> Result<(String, String), GraphError> {
 pub(crate) fn read_subscribed(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
     let state = &world.lock().state;
     let (page, _) = managed(state, ask)?;
-    // Another app of the person's stands first: who looks at any app looks at the wrong one.
+    // Another app of the person comes first, so a client that takes the first app takes the wrong one.
     let other = json!({"category": "Business", "link": "https://other.example/", "name": "Some other app",
                        "id": "1999999999999999", "subscribed_fields": ["feed", "name"]});
     let mut data = vec![other];
@@ -144,7 +144,7 @@ pub(crate) fn subscribe(world: &World, ask: &Ask) -> Result<Answer, GraphError> 
         }
         page
     };
-    world.tell(EventKind::Webhook, Some(&page), true, format!("the page is subscribed to {}", fields.join(", ")));
+    world.tell(ActivityKind::Webhook, Some(&page), true, format!("the page is subscribed to {}", fields.join(", ")));
     Ok(Answer::json(&json!({"success": true})))
 }
 
@@ -224,7 +224,7 @@ pub(crate) async fn app_subscribe(world: &World, ask: &Ask) -> Result<Answer, Gr
         "page" => s.app.subscription = subscription,
         _ => s.app.permissions = subscription,
     });
-    world.tell(EventKind::Webhook, None, true, format!("the app is subscribed to {}", fields.join(", ")));
+    world.tell(ActivityKind::Webhook, None, true, format!("the app is subscribed to {}", fields.join(", ")));
     Ok(Answer::json(&json!({"success": true})))
 }
 

@@ -1,4 +1,4 @@
-//! Tokens for codes, tokens for tokens, and what a token is worth.
+//! Exchanging codes and tokens for tokens, and inspecting tokens.
 
 use serde_json::{Value, json};
 

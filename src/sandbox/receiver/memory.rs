@@ -1,4 +1,4 @@
-//! The memory of the receiver: the notices that came, in the form in which they came.
+//! The memory of the receiver: the events as they came.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::core::model::WallTime;
 
-/// A notice that was taken, or refused by a fault.
+/// An event that was accepted, or refused by a fault.
 #[derive(Debug, Clone, Serialize)]
 pub struct Received {
     /// When.

@@ -69,7 +69,7 @@ impl Objects {
         self.path(key).is_some_and(|path| std::fs::remove_file(path).is_ok())
     }
 
-    /// A write that somebody gave up waiting for arrives after all.
+    /// A write arrives after its sender gave up.
     pub fn land(&self, key: &str, body: &[u8]) -> bool {
         let Some(path) = self.path(key) else { return false };
         let folder = path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok());

@@ -1,8 +1,7 @@
 //! Older versions of objects, as a bucket with versioning keeps them.
 //!
-//! The store behind the face knows none. So the face remembers them here, in memory: what a put stored, and a marker
-//! for each delete. A version that is deleted by its id may uncover the one before it, which the face then writes back
-//! into the store.
+//! The store has none. So they are kept here, in memory: the content of each put, and a marker for each delete. When
+//! the newest version is deleted by its id, the one before it is written back into the store.
 
 use std::collections::BTreeMap;
 

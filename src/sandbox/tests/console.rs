@@ -138,15 +138,15 @@ async fn buttons_do_what_they_say() {
     assert!(world.faults().is_empty());
 
     assert_eq!(console.press("shuffle", json!({"count": 7})).await.1["changed"], 7);
-    assert_eq!(console.press("person", json!({"person": ADA, "deed": "change_password"})).await.0, 200);
-    assert_eq!(console.press("person", json!({"person": "1", "deed": "change_password"})).await.0, 400);
-    assert_eq!(console.press("page", json!({"page": page, "deed": "delete"})).await.0, 200);
+    assert_eq!(console.press("person", json!({"person": ADA, "action": "change_password"})).await.0, 200);
+    assert_eq!(console.press("person", json!({"person": "1", "action": "change_password"})).await.0, 400);
+    assert_eq!(console.press("page", json!({"page": page, "action": "delete"})).await.0, 200);
     assert_eq!(
-        console.press("page", json!({"page": page, "deed": "sync"})).await.1["error"],
+        console.press("page", json!({"page": page, "action": "sync"})).await.1["error"],
         "the daemon does not run"
     );
-    assert_eq!(console.press("daemon", json!({"deed": "start"})).await.1["daemon"]["pid"], 4242);
-    assert_eq!(console.press("daemon", json!({"deed": "kill"})).await.1["daemon"]["state"], "stopped");
+    assert_eq!(console.press("daemon", json!({"action": "start"})).await.1["daemon"]["pid"], 4242);
+    assert_eq!(console.press("daemon", json!({"action": "kill"})).await.1["daemon"]["state"], "stopped");
     let user = console.see("api/state").await["users"][0].clone();
     let login = console.press("login", json!({"user": user})).await.1["url"].as_str().unwrap().to_owned();
     assert!(login.ends_with(user.as_str().unwrap()));
@@ -182,7 +182,7 @@ async fn the_feed_is_there_for_those_who_come_later_and_names_what_the_daemon_ca
     world.edit_page(&console.bench.page(0), "name", "Seen later".into()).unwrap();
     world.set_fault(Fault::SpacesRefused, true);
     console.refused.store(true, Ordering::SeqCst);
-    assert_eq!(console.press("daemon", json!({"deed": "start"})).await.0, 200);
+    assert_eq!(console.press("daemon", json!({"action": "start"})).await.0, 200);
     let feed = async || console.see("api/feed").await.as_array().unwrap().clone();
     let kind = |events: &[Value], kind: &str| events.iter().find(|event| event["kind"] == kind).cloned();
     let failure = loop {
@@ -208,6 +208,6 @@ async fn the_feed_is_there_for_those_who_come_later_and_names_what_the_daemon_ca
         (&state["last_edit"]["page"], &state["last_edit"]["standing"]),
         (&console.bench.page(0).into(), &"none".into())
     );
-    let deeds = state["acts"]["person"].as_array().unwrap().len();
-    assert_eq!(deeds, 7);
+    let actions = state["acts"]["person"].as_array().unwrap().len();
+    assert_eq!(actions, 7);
 }

@@ -120,7 +120,7 @@ async fn proofs_versions_and_removed_things() {
 }
 
 #[tokio::test]
-async fn deeds_of_people_kill_tokens_each_in_its_way() {
+async fn actions_of_people_kill_tokens_each_in_its_way() {
     let bench = Bench::new(3).await;
     let page = bench.page(0);
     let read = format!("/{page}?fields=name");

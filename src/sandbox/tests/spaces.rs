@@ -127,7 +127,7 @@ async fn spaces_fails_in_every_way_and_comes_back() {
         world.clear_faults();
     }
     assert!(bench.server.objects.list().is_empty());
-    // The door opens again by itself; when, is the accept loop's affair.
+    // The listener accepts again by itself, at a time of the accept loop's choice.
     let mut tries = 0;
     while put(&right, &key, &json!({})).await.is_err() {
         tries += 1;

@@ -1,5 +1,5 @@
-//! What people do on Facebook: edit pages, change passwords, remove apps, lose roles. Each deed has the consequences it
-//! has there, for tokens and for webhooks.
+//! Actions of persons on Facebook: edit pages, change passwords, remove apps, lose roles. Each has the same effect on
+//! tokens and webhooks as there.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::World;
 use super::names::is_editable;
 use super::state::{Token, TokenKind};
-use crate::sandbox::journal::EventKind;
-use crate::sandbox::webhook::Notice;
+use crate::sandbox::activity::ActivityKind;
+use crate::sandbox::webhook::WebhookChange;
 
-/// Why a deed was not possible.
+/// Why an action was not possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// There is no such page.
@@ -26,7 +26,7 @@ pub enum EditError {
     NoField(String),
 }
 
-/// The webhook field that tells of a node's field, if one does.
+/// The webhook field that reports changes of a node's field, if there is one.
 pub(crate) fn webhook_field(node_field: &str) -> Option<&'static str> {
     const SAME: &[&str] = &[
         "affiliation",
@@ -88,7 +88,7 @@ impl World {
         if !is_editable(field) {
             return Err(EditError::NoField(field.chars().take(64).collect()));
         }
-        let notice = {
+        let hook = {
             let mut inner = self.lock();
             let inner = &mut *inner;
             let state = &mut inner.state;
@@ -99,32 +99,32 @@ impl World {
             if !entry.set(field, value.clone()) {
                 return Ok(false);
             }
-            inner.journal.edited(page, entry.revision);
+            inner.activity.edited(page, entry.revision);
             webhook_field(field).filter(|hook| {
                 let page_level = entry.subscribed.as_ref().is_some_and(|fields| fields.contains(*hook));
                 page_level && state.app.subscription.as_ref().is_some_and(|app| app.fields.contains(*hook))
             })
         };
-        self.tell(EventKind::Edit, Some(page), true, format!("{field} of the page was edited"));
-        if let Some(hook) = notice {
+        self.tell(ActivityKind::Edit, Some(page), true, format!("{field} of the page was edited"));
+        if let Some(hook) = hook {
             let value = self.look(|s| s.pages.get(page).and_then(|p| p.node.get(field).cloned()));
-            self.post(Notice::change(page, hook, value.filter(|_| tells_value(hook))));
+            self.post(WebhookChange::change(page, hook, value.filter(|_| tells_value(hook))));
         }
         Ok(true)
     }
 
     fn refuse(&self, person: &str, subcode: u32, text: String) -> usize {
         let count = self.lock().state.refuse_tokens(subcode, |t| t.person == person);
-        self.tell(EventKind::Edit, None, true, format!("{text}: {count} tokens ended"));
+        self.tell(ActivityKind::Edit, None, true, format!("{text}: {count} tokens ended"));
         count
     }
 
-    /// Tells the app that a person took back permissions, for these pages or as a whole, where it asked to be told.
+    /// Reports to the app that a person took back permissions, for these pages or as a whole, if it is subscribed.
     fn tell_revoked(&self, person: &str, permissions: impl IntoIterator<Item = String>, pages: &BTreeSet<String>) {
         for permission in permissions {
             let told = self.look(|s| s.app.permissions.as_ref().is_some_and(|app| app.fields.contains(&permission)));
             if told {
-                self.post(Notice::revoked(person, &permission, pages));
+                self.post(WebhookChange::revoked(person, &permission, pages));
             }
         }
     }
@@ -135,7 +135,7 @@ impl World {
         let name = self.person_name(person)?;
         let granted = self.change(|s| s.people.get_mut(person).is_some_and(|p| p.granted.remove(permission)));
         if granted {
-            self.tell(EventKind::Edit, None, true, format!("{name} took back {permission}"));
+            self.tell(ActivityKind::Edit, None, true, format!("{name} took back {permission}"));
             self.tell_revoked(person, [permission.to_owned()], &BTreeSet::new());
         }
         Ok(granted)
@@ -181,7 +181,7 @@ impl World {
         let name = self.person_name(person)?;
         let matches = |p: &Option<String>| page.is_none() || p.as_deref() == page;
         let count = self.lock().state.refuse_tokens(463, |t| t.person == person && matches(&t.page));
-        self.tell(EventKind::Edit, page, true, format!("{count} tokens of {name} expired"));
+        self.tell(ActivityKind::Edit, page, true, format!("{count} tokens of {name} expired"));
         Ok(count)
     }
 
@@ -195,7 +195,7 @@ impl World {
             let theirs = |t: &&mut Token| t.person == person && t.kind == TokenKind::Page && t.refused.is_none();
             state.tokens.values_mut().filter(theirs).map(|token| token.expires_at = at).count()
         };
-        self.tell(EventKind::Edit, None, true, format!("{count} page tokens of {name} got an end date"));
+        self.tell(ActivityKind::Edit, None, true, format!("{count} page tokens of {name} got an end date"));
         Ok(count)
     }
 
@@ -213,7 +213,12 @@ impl World {
             }
             state.refuse_tokens(492, |t| t.person == person && t.page.as_deref() == Some(page))
         };
-        self.tell(EventKind::Edit, Some(page), true, format!("{name} lost the role on the page: {count} tokens ended"));
+        self.tell(
+            ActivityKind::Edit,
+            Some(page),
+            true,
+            format!("{name} lost the role on the page: {count} tokens ended"),
+        );
         Ok(count)
     }
 
@@ -224,7 +229,7 @@ impl World {
             page.deleted = true;
             page.subscribed = None;
         }
-        self.tell(EventKind::Edit, Some(page), true, "the page was deleted");
+        self.tell(ActivityKind::Edit, Some(page), true, "the page was deleted");
         Ok(())
     }
 
@@ -234,7 +239,7 @@ impl World {
             Some(page) => page.deleted = false,
             None => return Err(EditError::NoPage(page.chars().take(64).collect())),
         }
-        self.tell(EventKind::Edit, Some(page), true, "the page was restored");
+        self.tell(ActivityKind::Edit, Some(page), true, "the page was restored");
         Ok(())
     }
 
@@ -248,33 +253,38 @@ impl World {
             let people: Vec<String> = ticked.collect();
             (state.refuse_tokens(0, |t| t.page.as_deref() == Some(page)), people)
         };
-        self.tell(EventKind::Edit, Some(page), true, format!("the page was unticked: {count} tokens ended"));
+        self.tell(ActivityKind::Edit, Some(page), true, format!("the page was unticked: {count} tokens ended"));
         for person in people {
             self.tell_revoked(&person, TICKED.map(str::to_owned), &[page.to_owned()].into());
         }
         Ok(count)
     }
 
-    /// Facebook forgets the page's subscription without a word.
+    /// Facebook forgets the page's subscription silently.
     pub fn drop_subscription(&self, page: &str) -> Result<(), EditError> {
         self.page_name(page)?;
         if let Some(page) = self.lock().state.pages.get_mut(page) {
             page.subscribed = None;
         }
-        self.tell(EventKind::Edit, Some(page), true, "the page was silently unsubscribed");
+        self.tell(ActivityKind::Edit, Some(page), true, "the page was silently unsubscribed");
         Ok(())
     }
 
-    /// Facebook forgets the app's subscription without a word.
+    /// Facebook forgets the app's subscription silently.
     pub fn drop_app_subscription(&self) {
         self.lock().state.app.subscription = None;
-        self.tell(EventKind::Edit, None, true, "the app was silently unsubscribed");
+        self.tell(ActivityKind::Edit, None, true, "the app was silently unsubscribed");
     }
 
     /// Somebody laid hands on the page's objects in Spaces.
     pub(crate) fn touched(&self, page: &str, altered: bool) {
         let how = if altered { "altered" } else { "deleted" };
-        self.tell(EventKind::Edit, Some(page), true, format!("the page's objects were {how} behind the daemon's back"));
+        self.tell(
+            ActivityKind::Edit,
+            Some(page),
+            true,
+            format!("the page's objects were {how} behind the daemon's back"),
+        );
     }
 
     /// The outcome of a login in the dialog: grants, ticks, and the death of tokens for pages ticked before and not
@@ -311,7 +321,7 @@ impl World {
             state.refuse_tokens(0, |t| t.person == person && t.kind == TokenKind::Page && !is_ticked(&t.page));
             (before.difference(&ticked).cloned().collect::<BTreeSet<String>>(), taken_back)
         };
-        self.tell(EventKind::Login, None, true, format!("{name} continued with {count} page(s)"));
+        self.tell(ActivityKind::Login, None, true, format!("{name} continued with {count} page(s)"));
         if !unticked.is_empty() {
             self.tell_revoked(person, TICKED.map(str::to_owned), &unticked);
         }
@@ -326,7 +336,7 @@ mod tests {
     use crate::sandbox::world::WorldOptions;
 
     #[test]
-    fn deeds_on_what_is_not_there_are_refused() {
+    fn actions_on_what_is_not_there_are_refused() {
         let world = World::new(&WorldOptions::default());
         let page = world.look(|s| s.pages.keys().next().cloned()).unwrap();
         assert_eq!(world.edit_page("1", "name", "x".into()), Err(EditError::NoPage("1".into())));

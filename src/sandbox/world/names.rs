@@ -1,4 +1,4 @@
-//! A street full of shops, the same for the same seed.
+//! Names and addresses of shops, the same for the same seed.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};

@@ -1,4 +1,4 @@
-//! What the world is made of, as plain structs. Everything here can be saved and loaded; nothing here acts.
+//! The state of the world, as plain structs that can be saved and loaded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -33,9 +33,9 @@ pub struct App {
     pub redirect_uris: BTreeSet<String>,
     /// "Require App Secret": every call must bring a proof.
     pub require_proof: bool,
-    /// Where a removal of the app is told.
+    /// The deauthorize callback.
     pub deauthorize_url: Option<String>,
-    /// Where a wish for deletion is told.
+    /// The data deletion callback.
     pub data_deletion_url: Option<String>,
     /// The app-level webhook subscription for pages.
     pub subscription: Option<AppSubscription>,
@@ -68,7 +68,7 @@ pub struct Person {
     pub granted: BTreeSet<String>,
     /// What was asked for and declined.
     pub declined: BTreeSet<String>,
-    /// Ask for these and the person says no.
+    /// The person declines these permissions.
     pub declines: BTreeSet<String>,
     /// The pages ticked in the latest login.
     pub ticked: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! Tokens and codes: how they come to be and when Graph takes them.
+//! Tokens and codes: minting and validity.
 
 use super::names::dice;
 use super::state::{Code, State, Token, TokenKind};
@@ -33,14 +33,14 @@ impl State {
         crate::core::model::WallTime::now().0 / 1000 + self.clock_ahead
     }
 
-    /// Text nobody can guess without the seed, unlike any other minted before.
+    /// A text that cannot be guessed without the seed and was not minted before.
     pub(crate) fn mint(&mut self, prefix: &str) -> String {
         self.minted += 1;
         let (left, right) = (dice(self.seed, self.minted, "left"), dice(self.seed, self.minted, "right"));
         format!("{prefix}{}{}", hex::encode(left), hex::encode(right))
     }
 
-    /// A code for a person who said yes.
+    /// A code for a person who accepted.
     pub(crate) fn mint_code(&mut self, person: &str, redirect_uri: &str) -> String {
         let text = self.mint("AQ");
         let code =
@@ -135,7 +135,7 @@ impl State {
         token.split_once('|').is_some_and(|(id, secret)| id == self.app.id && secret == self.app.secret)
     }
 
-    /// Who stands behind a token, or why it is refused.
+    /// The person of a token, or why it is refused.
     pub(crate) fn caller(&self, token: &str) -> Result<Caller, GraphError> {
         if self.is_app_token(token) {
             return Ok(Caller::App);
@@ -155,7 +155,7 @@ impl State {
         })
     }
 
-    /// Refuses every token for which `which` says so, from here on, with code 190 and this subcode.
+    /// Refuses every token that `which` selects, from here on, with code 190 and this subcode.
     pub(crate) fn refuse_tokens(&mut self, subcode: u32, which: impl Fn(&Token) -> bool) -> usize {
         let mut count = 0;
         for token in self.tokens.values_mut().filter(|t| t.refused.is_none() && which(t)) {

@@ -1,8 +1,8 @@
-//! What is read of a webhook delivery: the pages, or the people, that it names.
+//! The part of a webhook delivery that is read: the pages, or the persons, that it names.
 //!
-//! Meta's samples differ from what it sends, and both change. So only `object` and each entry's `id` are read, and its
-//! `uid`, where deliveries about permissions name the person; ids as text or as numbers, and an entry that is odd costs none of the others. Everything else is passed over without being
-//! kept, however deep it is nested.
+//! Meta's samples differ from its deliveries, and both change. So only `object` and each entry's `id` are read, and the
+//! entry's `uid`, which names the person in deliveries about permissions. Ids may be text or numbers, and a malformed
+//! entry does not affect the others. Everything else is skipped without being kept, at any depth of nesting.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -23,11 +23,11 @@ pub(crate) struct NotJson;
 pub(crate) struct Named {
     /// The pages that changed.
     pub(crate) pages: Vec<PageId>,
-    /// The people who gave or took back a permission.
+    /// The persons who granted or took back a permission.
     pub(crate) people: Vec<AppUserId>,
 }
 
-/// Whom a delivery names. JSON that is no delivery about pages or permissions names nobody.
+/// The pages or persons in a delivery; none for JSON that is no delivery about pages or permissions.
 ///
 /// # Errors
 /// [`NotJson`].
@@ -132,7 +132,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
     }
 }
 
-/// Meta's samples have ids as text and as numbers; anything else is nobody's.
+/// Meta's samples have ids as text and as numbers; anything else is ignored.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum EntryId {

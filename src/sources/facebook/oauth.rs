@@ -1,12 +1,12 @@
 //! The browser's half of Facebook Login: the address of the dialog, and what the dialog sends back.
 //!
-//! The dialog answers in three shapes: `code` and `state`; the cancel form (`error=access_denied`, with
-//! `error_reason` and `error_description`); and an older form with no `error` key at all, only `error_code` and
-//! `error_message`. All three carry `state`, and all three must have it checked: whoever can make a browser open our
-//! callback could otherwise end a login that somebody else began.
+//! The dialog answers in three shapes: `code` and `state`; the cancel form (`error=access_denied`, with `error_reason`
+//! and `error_description`); and an older form with no `error` key at all, only `error_code` and `error_message`. All
+//! three carry `state`, and all three must have it checked: otherwise a page elsewhere could make a browser open our
+//! callback and finish another person's login.
 //!
-//! What comes back is outside input twice over, from Meta and from whoever typed the address. A key given twice is
-//! refused, since two readers could each believe another one; texts are bounded and freed of control characters. They
+//! The answer is outside input: anybody can type the address. A key given twice is refused, because two readers could
+//! each take another one; texts are bounded and freed of control characters. They
 //! are still text, not HTML: a page that shows them escapes them.
 
 pub mod consent;
@@ -70,7 +70,7 @@ pub enum Callback {
     Cancelled {
         /// Ours, unchecked.
         state: String,
-        /// Meta's word for it, `user_denied` as a rule; sanitised and bounded, may be empty.
+        /// Meta's reason, usually `user_denied`; sanitised and bounded, may be empty.
         reason: String,
     },
     /// The dialog failed.
@@ -79,7 +79,7 @@ pub enum Callback {
         state: String,
         /// Meta's error code, where it gave one.
         code: Option<i64>,
-        /// Meta's words, sanitised and bounded, may be empty.
+        /// Meta's message, sanitised and bounded, may be empty.
         message: String,
     },
     /// Nothing the dialog sends.

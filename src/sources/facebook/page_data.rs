@@ -1,4 +1,4 @@
-//! What of a page becomes the object, and when two readings are the same. Pure.
+//! The part of a page that becomes the object, and the comparison of two reads. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -6,7 +6,7 @@
 //! signature has been found right.
 //!
 //! A secret that is empty signs nothing and verifies nothing: an HMAC with an empty key is one that anybody can make,
-//! and a missing setting must close the door, not open it.
+//! and a missing setting must refuse everything, not accept it.
 
 use base64::Engine;
 use base64::alphabet;

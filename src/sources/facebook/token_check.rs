@@ -1,4 +1,4 @@
-//! Judges what `debug_token` says about a link's token. Pure.
+//! Judges the answer of `debug_token` about a link's token. Pure.
 //!
 //! The answer is evidence and no proof: `is_valid: false` with a token error is believed. A page that is missing among
 //! the granted ids, or a permission that is missing among the scopes, is only *suspicious*, because portfolios give

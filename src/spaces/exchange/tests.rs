@@ -1,4 +1,4 @@
-//! A server that behaves as no S3 does: it sends without end, falls silent, or speaks another protocol.
+//! A server that misbehaves: it sends without end, stops sending, or uses another protocol.
 
 use std::time::{Duration, Instant};
 

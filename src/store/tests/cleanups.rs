@@ -1,5 +1,6 @@
 //! Cleanups and deletions: decided with what needs them, durable, and gone without a trace.
 
+use super::feed::published;
 use super::*;
 use crate::core::cleanup::Cleanup;
 use crate::core::health::ParkReason;
@@ -41,6 +42,14 @@ fn words(store: &Store) -> Vec<(&'static str, bool)> {
     store.cleanups().iter().map(|one| (one.cleanup.word(), one.void)).collect()
 }
 
+/// Finishes a cleanup. Returns the links that are to check their tokens for it.
+async fn finish(store: &Store, cleanup: &Cleanup, seq: u64) -> Vec<(LinkKey, Generation)> {
+    published(store);
+    store.finish_cleanup(cleanup, seq).await.unwrap();
+    let links = published(store).links.into_iter();
+    links.filter_map(|(link, changes)| Some((link, changes.recheck?))).collect()
+}
+
 fn with_tokens(store: &Store, links: &[LinkKey]) -> Vec<(LinkKey, Generation)> {
     links.iter().map(|link| (link.clone(), held(store, link))).collect()
 }
@@ -72,7 +81,7 @@ async fn an_unlink_leaves_cleanups_that_survive_and_can_be_done() {
     for n in [1, 2] {
         let cleanup = Cleanup::Unsubscribe(page(n));
         assert_eq!(ready(&cleanup), Ready::Yes(Secret::new(format!("page-token-{n}"))));
-        assert_eq!(store.finish_cleanup(&cleanup, seq(&store, &cleanup)).await.unwrap(), []);
+        assert_eq!(finish(&store, &cleanup, seq(&store, &cleanup)).await, []);
     }
     assert_eq!(ready(&revoke), Ready::Yes(Secret::new("user-token")));
     store.finish_cleanup(&revoke, seq(&store, &revoke)).await.unwrap();
@@ -95,12 +104,12 @@ async fn a_login_again_makes_them_void_and_the_links_look_for_themselves() {
     assert_eq!(words(&store), [("unsubscribe", true), ("revoke", true)]);
     assert_eq!(store.cleanup_token(&unsubscribe, first), Ready::NotYet);
     update(&store, &links[0], |record| record.subscribed = vec!["name".into()]).await;
-    assert_eq!(store.finish_cleanup(&unsubscribe, first).await.unwrap(), with_tokens(&store, &links));
+    assert_eq!(finish(&store, &unsubscribe, first).await, with_tokens(&store, &links));
     assert_eq!(store.view(&links[0]).unwrap().record.subscribed, [""; 0], "it is asked for again, after a restart too");
-    assert_eq!(store.finish_cleanup(&revoke, seq(&store, &revoke)).await.unwrap(), with_tokens(&store, &links));
+    assert_eq!(finish(&store, &revoke, seq(&store, &revoke)).await, with_tokens(&store, &links));
     // And a cleanup that took the place of another is not taken away by the other's end.
     unlink(&store, &links[0], Unlinking::default()).await;
-    assert_eq!(store.finish_cleanup(&unsubscribe, first).await.unwrap(), []);
+    assert_eq!(finish(&store, &unsubscribe, first).await, []);
     assert_eq!(words(&store), [("unsubscribe", false)]);
     store.close().await;
 }
@@ -271,7 +280,7 @@ async fn an_unsubscription_under_way_leaves_its_mark_although_its_token_is_forgo
     assert!(store.lock().sealed_tokens().next().is_none());
     let anew = link_as(&store, UserId::random(), 2, &[1]).await;
     update(&store, &anew[0], |record| record.subscribed = vec!["name".into()]).await;
-    let concerned = store.finish_cleanup(&cleanup, first).await.unwrap();
+    let concerned = finish(&store, &cleanup, first).await;
     assert_eq!(concerned, with_tokens(&store, &anew), "they look whether it took effect");
     store.close().await;
 }

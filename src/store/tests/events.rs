@@ -94,7 +94,7 @@ async fn what_waits_survives_a_start_with_its_ids_and_goes_one_at_a_time() {
     store.close().await;
     drop(store);
     let store = open(dir.path());
-    assert_eq!((store.event_keys(), store.event_news()), (vec![event_key(&link)], vec![event_key(&link)]));
+    assert_eq!(store.event_keys(), [event_key(&link)]);
     assert_eq!(store.event_counts().waiting, 2);
     let first = begin(&store, &event_key(&link)).await.unwrap();
     assert_eq!(first.event().id, id);

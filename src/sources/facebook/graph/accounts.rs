@@ -47,7 +47,7 @@ pub struct AccountPage {
     pub category: Option<String>,
     /// The person's token for it; without one it cannot be linked.
     pub token: Option<Secret>,
-    /// What the person may do there, an open set of words.
+    /// The person's tasks on the page, an open set of names.
     pub tasks: Vec<String>,
     /// The entry as Graph gave it, without any token.
     pub raw: Map<String, Value>,

@@ -52,7 +52,7 @@ pub enum DeadReason {
 }
 
 impl DeadReason {
-    /// One word for logs and for health.
+    /// Its name in logs and in health.
     pub fn word(self) -> &'static str {
         match self {
             DeadReason::Expired => "expired",
@@ -156,7 +156,7 @@ impl GraphErrorKind {
         self.disposition().park_reason()
     }
 
-    /// One word for metrics and logs.
+    /// Its name in metrics and logs.
     pub fn word(&self) -> &'static str {
         match self {
             GraphErrorKind::Transient => "transient",
@@ -189,14 +189,14 @@ pub struct GraphError {
     pub code: Option<i64>,
     /// Graph's subcode.
     pub subcode: Option<i64>,
-    /// What was said, scrubbed and bounded.
+    /// Graph's message, scrubbed and bounded.
     pub message: String,
     /// Meta's own name for this answer, to quote to their support.
     pub fbtrace_id: Option<Box<str>>,
 }
 
 impl GraphError {
-    /// An error that no Graph answer stands behind. The message must hold nothing secret.
+    /// An error without an answer of Graph. The message must hold nothing secret.
     pub(super) fn local(call: &'static str, kind: GraphErrorKind, message: impl Into<String>) -> GraphError {
         let message = message.into();
         GraphError { kind, call, status: None, code: None, subcode: None, message, fbtrace_id: None }
@@ -207,7 +207,7 @@ impl GraphError {
         GraphError::local(call, GraphErrorKind::Transient, what)
     }
 
-    /// What Graph said to `call`, without `secrets`.
+    /// Graph's error in answer to `call`, without `secrets`.
     pub(crate) fn from_failure(call: &'static str, status: u16, failure: Failure, secrets: &[&str]) -> GraphError {
         GraphError {
             kind: failure.kind,
@@ -684,7 +684,7 @@ mod tests {
             (190, Some(492), Some(RoleLost)),
             (190, Some(2_069_032), Some(WrongToken)),
             (368, None, Some(Blocked)),
-            // What nobody has heard of.
+            // An unknown code.
             (987_654, None, None),
         ];
         for (code, subcode, why) in rows {

@@ -1,5 +1,4 @@
-//! A Graph for the tests: a loopback server that plays what it is told, faults of the wire among it, and keeps what
-//! it was asked.
+//! A Graph for the tests: a loopback server that answers by a script, wire faults included, and records the requests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;

@@ -1,9 +1,9 @@
 //! The one gate in front of Graph, shared by every client and kept across reloads.
 //!
 //! It holds two things: the [`Throttle`] (may this be called at all, and when), and a number of slots (how many calls
-//! are under way at once). While blocked, callers get an answer at once instead of a place in a queue, so that nothing
-//! piles up behind an hour-long block. For slots they do queue, in two lines: prompt work first, but after eight of
-//! those one of the background line, so that the poll is delayed and never starved.
+//! are under way at once). While blocked, callers get an answer at once instead of waiting, so that nothing
+//! piles up behind an hour-long block. For slots they wait, in two queues: prompt work first, but after eight of
+//! those one of the background queue, so that the poll is delayed and never starved.
 //!
 //! A slot travels through the queue as a value that gives itself back when dropped. So a caller who stops waiting,
 //! even in the moment in which the slot is handed over, leaks nothing. The number of slots may change at any time;
@@ -22,10 +22,10 @@ use super::throttle::{Admission, Held, Priority, Throttle};
 use super::usage::Usage;
 use crate::core::model::{AppUserId, MonoTime, PageId};
 
-/// So many prompt calls in a row, then one of the background line.
+/// This many prompt calls in succession, then one of the background queue.
 const PROMPT_RUN: u32 = 8;
 
-/// What the gate says of itself.
+/// The gate's state, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GateStatus {
     /// Calls under way.
@@ -142,7 +142,7 @@ impl Gate {
         lock(&self.throttle).observe(page, usage, good, self.now());
     }
 
-    /// Graph refused a call; answers how long to leave the scope alone. `hint` is what Graph said.
+    /// Graph refused a call; answers how long not to call in this scope. `hint` is Graph's own time.
     pub fn refused(&self, scope: ThrottleScope, page: Option<&PageId>, hint: Option<Duration>) -> Duration {
         lock(&self.throttle).refused(scope, page, hint, self.now())
     }
@@ -152,12 +152,12 @@ impl Gate {
         lock(&self.throttle).refused_person(person, hint, self.now())
     }
 
-    /// What stands at the gate.
+    /// The calls that wait, and the blocks.
     pub fn status(&self) -> GateStatus {
         let now = self.now();
         let slots = lock(&self.slots);
         let throttle = lock(&self.throttle);
-        let waiting = |line: &VecDeque<oneshot::Sender<Permit>>| line.iter().filter(|w| !w.is_closed()).count();
+        let waiting = |queue: &VecDeque<oneshot::Sender<Permit>>| queue.iter().filter(|w| !w.is_closed()).count();
         GateStatus {
             in_flight: slots.taken,
             max_in_flight: slots.max,
@@ -214,7 +214,7 @@ impl Gate {
 }
 
 impl Slots {
-    /// The next in line who still waits.
+    /// The next caller that still waits.
     fn next(&mut self) -> Option<oneshot::Sender<Permit>> {
         loop {
             let background_turn = self.run >= PROMPT_RUN && !self.background.is_empty();

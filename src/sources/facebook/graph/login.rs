@@ -1,4 +1,4 @@
-//! The calls of a login: code to token, short token to long token, whose it is, what it may, and how it ends.
+//! The calls of a login: code to token, short token to long token, the person, the permissions, and revocation.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub struct Person {
     pub name: Option<String>,
 }
 
-/// One permission and what the person said to it.
+/// One permission and the person's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
     /// `pages_show_list` and the like.
@@ -80,7 +80,7 @@ pub struct TokenError {
     pub code: Option<i64>,
     /// Graph's subcode.
     pub subcode: Option<i64>,
-    /// Graph's words, scrubbed and bounded.
+    /// Graph's message, scrubbed and bounded.
     pub message: String,
 }
 

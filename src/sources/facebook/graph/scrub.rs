@@ -1,11 +1,11 @@
-//! Makes text that came from Graph fit for a log line.
+//! Makes text from Graph safe for a log message.
 //!
 //! Graph really does echo what it was sent ("Malformed access token EAAB…"), and its texts may hold anything else. So
 //! the secrets of the call are taken out by name, then every long unbroken run that could be a token, a code, a
 //! signature or a key; control and direction characters go, and the length is bounded. Field and permission names
 //! (`has_transitioned_to_new_page_experience`), host names and page ids stay readable.
 
-/// What stands where a secret stood.
+/// The replacement for a secret.
 pub const REDACTED: &str = "[redacted]";
 
 /// The most characters that are kept.

@@ -1,16 +1,16 @@
 //! When Graph may be called: pure, with the time as an argument.
 //!
-//! Lanes stand before each call: the app's, the page's, and that of the person in whose name it is made. A lane may be *blocked* until a moment, because Graph
-//! refused or because a usage header reached [`STOP_AT`] percent; calls made while refused make Meta's block longer,
-//! so not one is let through. From [`SLOW_AT`] percent on a lane is *paced*: each call reserves the next start, and
-//! the distance between starts grows with the usage. A caller who would wait too long is refused with the time to come
-//! back, and background work loses patience long before prompt work does.
+//! Each call passes the limiters of the app, of the page, and of the person in whose name it is made. A limiter may be
+//! *blocked* until a moment, because Graph refused or because a usage header reached [`STOP_AT`] percent. Calls during
+//! a block make it longer, so none is let through. From [`SLOW_AT`] percent on, a limiter is *paced*: each call
+//! reserves the next start, and the distance between starts grows with the usage. A caller that would wait too long is
+//! refused with the time to retry; background work is refused earlier than prompt work.
 //!
 //! Meta gives no time for an app-wide refusal, so its blocks double while refusals go on and start small again after
 //! the first success. Answers to calls that were on the way when the block began do not count as further refusals.
 //!
-//! Memory: the lane of a page or person is forgotten once it neither blocks nor paces; the map never holds more than
-//! twice the lanes that were alive at the last sweep (or [`SWEEP_FROM`]).
+//! Memory: the limiter of a page or person is dropped once it neither blocks nor paces. The map never holds more than
+//! twice the limiters that were in use at the last sweep (or [`SWEEP_FROM`]).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -67,21 +67,21 @@ pub enum Admission {
 /// Not to be called now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Whose budget stands in the way.
+    /// The budget that is spent.
     pub scope: ThrottleScope,
     /// When asking again makes sense, from now.
     pub retry_after: Duration,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Lane {
+struct Limiter {
     blocked_until: MonoTime,
     percent: u32,
     paced_until: MonoTime,
     next_start: MonoTime,
 }
 
-impl Lane {
+impl Limiter {
     fn alive(&self, now: MonoTime) -> bool {
         self.blocked_until > now || self.paced_until > now
     }
@@ -112,45 +112,45 @@ impl Lane {
     }
 }
 
-/// The lanes.
+/// The limiters.
 #[derive(Debug, Default)]
 pub struct Throttle {
-    app: Lane,
+    app: Limiter,
     refusals: u32,
-    pages: Lanes<PageId>,
-    people: Lanes<AppUserId>,
+    pages: Limiters<PageId>,
+    people: Limiters<AppUserId>,
 }
 
-/// The lanes of pages, or of people, that matter at this moment.
+/// The limiters of pages, or of persons, that are in use.
 #[derive(Debug)]
-struct Lanes<K> {
-    by_id: HashMap<K, Lane>,
+struct Limiters<K> {
+    by_id: HashMap<K, Limiter>,
     sweep_at: usize,
 }
 
-impl<K> Default for Lanes<K> {
+impl<K> Default for Limiters<K> {
     fn default() -> Self {
-        Lanes { by_id: HashMap::new(), sweep_at: SWEEP_FROM }
+        Limiters { by_id: HashMap::new(), sweep_at: SWEEP_FROM }
     }
 }
 
-impl<K: Eq + std::hash::Hash + Clone> Lanes<K> {
-    fn lane(&mut self, id: &K, now: MonoTime) -> &mut Lane {
+impl<K: Eq + std::hash::Hash + Clone> Limiters<K> {
+    fn limiter(&mut self, id: &K, now: MonoTime) -> &mut Limiter {
         if self.by_id.len() >= self.sweep_at {
-            self.by_id.retain(|_, lane| lane.alive(now));
+            self.by_id.retain(|_, limiter| limiter.alive(now));
             self.sweep_at = (self.by_id.len() * 2).max(SWEEP_FROM);
         }
         self.by_id.entry(id.clone()).or_default()
     }
 
     fn block(&mut self, id: &K, hint: Option<Duration>, now: MonoTime) -> Duration {
-        let lane = self.lane(id, now);
-        lane.block(believed(hint).unwrap_or(FIRST_BLOCK), now);
-        lane.blocked_until.since(now)
+        let limiter = self.limiter(id, now);
+        limiter.block(believed(hint).unwrap_or(FIRST_BLOCK), now);
+        limiter.blocked_until.since(now)
     }
 
     fn blocked(&self, now: MonoTime) -> usize {
-        self.by_id.values().filter(|lane| lane.blocked_until > now).count()
+        self.by_id.values().filter(|limiter| limiter.blocked_until > now).count()
     }
 }
 
@@ -165,26 +165,26 @@ impl Throttle {
         if let Some(held) = self.held(page, now) {
             return Admission::Refused(held);
         }
-        let page_lane = page.and_then(|page| self.pages.by_id.get_mut(page));
+        let page_limiter = page.and_then(|page| self.pages.by_id.get_mut(page));
         let app_wait = self.app.wait(now);
-        let page_wait = page_lane.as_ref().map_or(Duration::ZERO, |lane| lane.wait(now));
+        let page_wait = page_limiter.as_ref().map_or(Duration::ZERO, |limiter| limiter.wait(now));
         let wait = app_wait.max(page_wait);
         if wait > priority.patience() {
             let scope = if app_wait >= page_wait { ThrottleScope::App } else { ThrottleScope::Page };
             return Admission::Refused(Held { scope, retry_after: wait });
         }
         let start = now.plus(wait);
-        for lane in [Some(&mut self.app), page_lane].into_iter().flatten() {
-            lane.next_start = start.plus(lane.gap(now));
+        for limiter in [Some(&mut self.app), page_limiter].into_iter().flatten() {
+            limiter.next_start = start.plus(limiter.gap(now));
         }
         Admission::After(wait)
     }
 
     /// What blocks a call now, the longer of two blocks.
     pub fn held(&self, page: Option<&PageId>, now: MonoTime) -> Option<Held> {
-        let lane = page.and_then(|page| self.pages.by_id.get(page));
+        let limiter = page.and_then(|page| self.pages.by_id.get(page));
         let app = Held { scope: ThrottleScope::App, retry_after: self.app.blocked_until.since(now) };
-        let page = lane.map(|l| Held { scope: ThrottleScope::Page, retry_after: l.blocked_until.since(now) });
+        let page = limiter.map(|l| Held { scope: ThrottleScope::Page, retry_after: l.blocked_until.since(now) });
         let blocks = [Some(app), page].into_iter().flatten().filter(|held| !held.retry_after.is_zero());
         blocks.max_by_key(|held| held.retry_after)
     }
@@ -206,12 +206,12 @@ impl Throttle {
         if let (Some(page), Some(usage)) = (page, usage.page) {
             let calm = usage.percent < SLOW_AT && usage.regain.is_zero();
             if !calm || self.pages.by_id.contains_key(page) {
-                self.pages.lane(page, now).observe(usage.percent, usage.regain, now);
+                self.pages.limiter(page, now).observe(usage.percent, usage.regain, now);
             }
         }
     }
 
-    /// Graph refused a call. Answers how long the scope stays blocked; `hint` is what Graph said.
+    /// Graph refused a call. Answers how long the scope stays blocked; `hint` is Graph's own time.
     pub fn refused(
         &mut self,
         scope: ThrottleScope,
@@ -249,7 +249,7 @@ impl Throttle {
         self.pages.blocked(now)
     }
 
-    /// How many people are blocked.
+    /// How many persons are blocked.
     pub fn people_blocked(&self, now: MonoTime) -> usize {
         self.people.blocked(now)
     }
@@ -387,7 +387,7 @@ mod tests {
         for id in 1..10_000 {
             throttle.refused(ThrottleScope::Page, Some(&page(id)), Some(Duration::from_secs(60)), now);
             now = now.plus(Duration::from_secs(1));
-            assert!(throttle.pages.by_id.len() <= 2 * SWEEP_FROM, "{} lanes", throttle.pages.by_id.len());
+            assert!(throttle.pages.by_id.len() <= 2 * SWEEP_FROM, "{} limiters", throttle.pages.by_id.len());
         }
     }
 

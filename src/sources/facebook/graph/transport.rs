@@ -1,4 +1,4 @@
-//! One request to Graph: through the gate, out, back, judged.
+//! One request to Graph: the gate, the call, the answer and its classification.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -256,7 +256,7 @@ impl Inner {
         hidden
     }
 
-    /// An expired version is not refused but answered by another one. That is said once per pair.
+    /// An expired version is not refused but answered by another one. It is logged once per pair.
     fn note_version(&self, headers: &HeaderMap) {
         let asked = &self.settings.version;
         let Some(answered) = header(headers, "facebook-api-version") else { return };

@@ -21,7 +21,7 @@ pub struct PageUsage {
     pub regain: Duration,
 }
 
-/// What an answer's headers said of the budgets.
+/// The budgets, as an answer's headers report them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     /// The app's, in percent.

@@ -3,7 +3,7 @@
 //!
 //! A POST to the page's edge *replaces* its set of fields, and refuses the whole set for one bad field. So the whole
 //! union is sent, and refused fields are taken out one at a time until the rest is accepted. Meta calls our handshake
-//! *during* the app's POST: the door must be open by then.
+//! *during* the app's POST: the listener must accept connections before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,17 +45,17 @@ impl Subscribed {
     }
 }
 
-/// What an app is told of.
+/// The object of an app's subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     /// Changes of pages.
     Pages,
-    /// Permissions that people give and take back.
+    /// Permissions that persons grant and take back.
     Permissions,
 }
 
 impl Topic {
-    /// Meta's word for it: the `object`.
+    /// Meta's name for it: the `object`.
     pub fn object(self) -> &'static str {
         match self {
             Topic::Pages => "page",
@@ -138,7 +138,7 @@ impl GraphClient {
                 return Err(error);
             }
             if subscribed.is_hopeless() {
-                // One permission stands behind all fields: then it is missing, and no field is to blame.
+                // All fields need the same permission: it is missing, and no field is at fault.
                 if error.code == Some(200) {
                     error.kind = GraphErrorKind::PermissionMissing;
                 }
@@ -173,8 +173,8 @@ impl GraphClient {
         self.read_app_subscriptions("probe", Priority::Prompt).await.map(drop)
     }
 
-    /// Subscribes the app to a topic: deliveries go to `callback_url`, which Meta calls before this returns. Fields that
-    /// Graph refuses are left out, one at a time.
+    /// Subscribes the app to a topic: deliveries go to `callback_url`, which Meta calls before this returns. Fields
+    /// that Graph refuses are left out, one at a time.
     ///
     /// # Errors
     /// Any kind; also when every field is refused, with what was said of the last one.

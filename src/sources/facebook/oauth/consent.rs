@@ -2,8 +2,8 @@
 //! and the confirmation that a login for another user needs.
 //!
 //! A login link works for its bearer. A user of the platform can send their own link to another person, and the Pages
-//! of that person would be linked to the sender. The session of a link is short, so that the browser often has no session
-//! to compare with. The note lives longer. It grants nothing and only names the user of an earlier login.
+//! of that person would be linked to the sender. The session of a link is short, so that the browser often has no
+//! session to compare with. The note lives longer. It grants nothing and only names the user of an earlier login.
 //!
 //! A confirmation is bound to one login link, which it names by its hash, and to one secret cookie of the browser that
 //! was shown the question, and it ends after [`CONSENT_LIFETIME`]. A page elsewhere can neither read it nor make one.
@@ -31,7 +31,7 @@ const HASH: usize = 32;
 /// The longest note: a label has at most 80 characters of four bytes.
 const MAX_NOTE: usize = 512;
 
-/// A person's word that a login is to go on for another user: the login link and the browser, as hashes.
+/// A person's confirmation that a login continues for another user: the login link and the browser, as hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Consent {
     /// Of the login link's secret.

@@ -9,7 +9,7 @@
 //! A login that may become a new user has a state of another domain: its user is a random one that is not stored yet,
 //! and its browser hash is that of a random cookie without a session. So nothing is stored before the callback.
 //!
-//! One text stands for one state: the length is fixed and trailing bits must be zero, so that flipping any bit of a
+//! A state has exactly one text: the length is fixed and trailing bits must be zero, so that flipping any bit of a
 //! state never yields another spelling of it.
 
 use std::fmt;
@@ -42,7 +42,7 @@ pub struct StateSigner {
     signer: Signer,
 }
 
-/// What a verified state says.
+/// The content of a verified state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateClaims {
     /// To be remembered, so that it is not taken again.
@@ -80,7 +80,7 @@ impl fmt::Debug for StateSigner {
 
 impl StateSigner {
     /// A signer under this secret. An empty secret is no secret: it is replaced by a random one that lasts as long as
-    /// this signer, so that nobody else can sign.
+    /// this signer, so that no other code can sign.
     pub fn new(secret: &Secret) -> Self {
         StateSigner { signer: Signer::new(secret) }
     }

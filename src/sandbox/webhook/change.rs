@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::sandbox::world::state::{AppSubscription, State};
 
-/// One change that Facebook reports.
+/// One change to report.
 #[derive(Debug, Clone)]
-pub(crate) struct Notice {
+pub(crate) struct WebhookChange {
     pub(super) object: Object,
     /// The page or the person.
     pub(super) id: String,
@@ -40,9 +40,9 @@ impl Object {
     }
 }
 
-impl Notice {
+impl WebhookChange {
     pub(crate) fn change(page: &str, field: &str, value: Option<Value>) -> Self {
-        Notice { object: Object::Page, id: page.into(), field: field.into(), value }
+        WebhookChange { object: Object::Page, id: page.into(), field: field.into(), value }
     }
 
     /// A person took back a permission, for these pages or as a whole.
@@ -51,6 +51,6 @@ impl Notice {
         if !pages.is_empty() {
             value["target_ids"] = json!(pages);
         }
-        Notice { object: Object::Permissions, id: person.into(), field: field.into(), value: Some(value) }
+        WebhookChange { object: Object::Permissions, id: person.into(), field: field.into(), value: Some(value) }
     }
 }

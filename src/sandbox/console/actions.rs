@@ -1,4 +1,4 @@
-//! What the console does when a button is pressed.
+//! The actions behind the console's buttons.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ struct Switch {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum PersonDeed {
+enum PersonAction {
     ChangePassword,
     RemovePermission,
     RemoveApp,
@@ -45,12 +45,12 @@ enum PersonDeed {
 #[derive(Deserialize)]
 struct OfPerson {
     person: String,
-    deed: PersonDeed,
+    action: PersonAction,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum PageDeed {
+enum PageAction {
     Untick,
     Delete,
     Restore,
@@ -64,19 +64,19 @@ enum PageDeed {
 #[derive(Deserialize)]
 struct OfPage {
     page: String,
-    deed: PageDeed,
+    action: PageAction,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum DaemonDeed {
+enum DaemonAction {
     Start,
     Kill,
 }
 
 #[derive(Deserialize)]
 struct OfDaemon {
-    deed: DaemonDeed,
+    action: DaemonAction,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +89,7 @@ fn read<T: for<'a> Deserialize<'a>>(body: Value) -> Result<T, (http::StatusCode,
 }
 
 impl Console {
-    pub(super) async fn deed(&self, name: &str, body: Value) -> Answer {
+    pub(super) async fn action(&self, name: &str, body: Value) -> Answer {
         match name {
             "edit" => {
                 let Edit { page, field, value } = read(body)?;
@@ -106,12 +106,12 @@ impl Console {
                 self.world.clear_faults();
                 Ok(json!({}))
             }
-            "person" => self.person_deed(read(body)?).await,
-            "page" => self.page_deed(read(body)?).await,
+            "person" => self.person_action(read(body)?).await,
+            "page" => self.page_action(read(body)?).await,
             "daemon" => {
-                let done = match read::<OfDaemon>(body)?.deed {
-                    DaemonDeed::Start => self.control.start().await,
-                    DaemonDeed::Kill => self.control.kill().await,
+                let done = match read::<OfDaemon>(body)?.action {
+                    DaemonAction::Start => self.control.start().await,
+                    DaemonAction::Kill => self.control.kill().await,
                 };
                 done.map_err(bad)?;
                 Ok(json!({"daemon": self.control.state()}))
@@ -138,40 +138,40 @@ impl Console {
         Ok(json!({"changed": changed}))
     }
 
-    async fn person_deed(&self, OfPerson { person, deed }: OfPerson) -> Answer {
+    async fn person_action(&self, OfPerson { person, action }: OfPerson) -> Answer {
         let world = &self.world;
-        match deed {
-            PersonDeed::ChangePassword => Ok(json!({"tokens": world.change_password(&person).map_err(bad)?})),
-            PersonDeed::Checkpoint => Ok(json!({"tokens": world.checkpoint(&person).map_err(bad)?})),
-            PersonDeed::ExpireTokens => Ok(json!({"tokens": world.expire_token(&person, None).map_err(bad)?})),
-            PersonDeed::ExpireSoon => {
+        match action {
+            PersonAction::ChangePassword => Ok(json!({"tokens": world.change_password(&person).map_err(bad)?})),
+            PersonAction::Checkpoint => Ok(json!({"tokens": world.checkpoint(&person).map_err(bad)?})),
+            PersonAction::ExpireTokens => Ok(json!({"tokens": world.expire_token(&person, None).map_err(bad)?})),
+            PersonAction::ExpireSoon => {
                 Ok(json!({"tokens": world.expire_soon(&person, Duration::from_secs(10 * 86_400)).map_err(bad)?}))
             }
-            PersonDeed::RemovePermission => {
+            PersonAction::RemovePermission => {
                 let removed = world.remove_permission(&person, "pages_read_engagement").map_err(bad)?;
                 Ok(json!({"removed": removed}))
             }
-            PersonDeed::RemoveApp => {
+            PersonAction::RemoveApp => {
                 let tokens = world.remove_app(&person).map_err(bad)?;
-                let told = world.send_deauthorize(&person).await;
-                Ok(json!({"tokens": tokens, "told": told.map_err(bad)?}))
+                let answered = world.send_deauthorize(&person).await;
+                Ok(json!({"tokens": tokens, "answered": answered.map_err(bad)?}))
             }
-            PersonDeed::DeleteData => {
+            PersonAction::DeleteData => {
                 let tokens = world.remove_app(&person).map_err(bad)?;
                 let (status, answer) = world.send_data_deletion(&person).await.map_err(bad)?;
-                Ok(json!({"tokens": tokens, "told": status, "answer": answer}))
+                Ok(json!({"tokens": tokens, "answered": status, "answer": answer}))
             }
         }
     }
 
-    async fn page_deed(&self, OfPage { page, deed }: OfPage) -> Answer {
+    async fn page_action(&self, OfPage { page, action }: OfPage) -> Answer {
         let world = &self.world;
-        match deed {
-            PageDeed::Untick => Ok(json!({"tokens": world.untick(&page).map_err(bad)?})),
-            PageDeed::Delete => world.delete_page(&page).map(|()| json!({})).map_err(bad),
-            PageDeed::Restore => world.restore_page(&page).map(|()| json!({})).map_err(bad),
-            PageDeed::DropSubscription => world.drop_subscription(&page).map(|()| json!({})).map_err(bad),
-            PageDeed::LoseRole => {
+        match action {
+            PageAction::Untick => Ok(json!({"tokens": world.untick(&page).map_err(bad)?})),
+            PageAction::Delete => world.delete_page(&page).map(|()| json!({})).map_err(bad),
+            PageAction::Restore => world.restore_page(&page).map(|()| json!({})).map_err(bad),
+            PageAction::DropSubscription => world.drop_subscription(&page).map(|()| json!({})).map_err(bad),
+            PageAction::LoseRole => {
                 let people: Vec<String> =
                     world.look(|s| s.pages.get(&page).map(|p| p.roles.keys().cloned().collect()).unwrap_or_default());
                 for person in people {
@@ -179,18 +179,18 @@ impl Console {
                 }
                 Ok(json!({}))
             }
-            PageDeed::DeleteObjects | PageDeed::AlterObjects => {
+            PageAction::DeleteObjects | PageAction::AlterObjects => {
                 let Some(objects) = world.objects() else { return Err(bad("there is no Spaces in this world")) };
                 let part = format!("/facebook/{page}/");
                 let mut count = 0;
                 for key in objects.list().iter().filter(|key| key.contains(&part)) {
-                    let alter = matches!(deed, PageDeed::AlterObjects);
+                    let alter = matches!(action, PageAction::AlterObjects);
                     count += usize::from(if alter { objects.alter(key) } else { objects.delete(key) });
                 }
-                world.touched(&page, matches!(deed, PageDeed::AlterObjects));
+                world.touched(&page, matches!(action, PageAction::AlterObjects));
                 Ok(json!({"objects": count}))
             }
-            PageDeed::Sync => {
+            PageAction::Sync => {
                 let page: PageId = page.parse().map_err(bad)?;
                 self.control.sync(page).await.map(|()| json!({})).map_err(bad)
             }

@@ -1,11 +1,12 @@
-//! What was asked of the world and what came of it.
+//! The requests to the world and their outcomes.
 //!
 //! The list of requests is a ring of bounded length; the counters beside it never forget. For writes to Spaces the
-//! journal also keeps the evidence that tests live on: how many writes of one key were under way at once, and
+//! activity also keeps the evidence that tests check: how many writes of one key were under way at once, and
 //! whether an object ever went *back* to an older state of its page. The latter is judged against the page's own
 //! history of states: each write is matched with the oldest state that it can be and that is not older than the one
 //! written before it. No such state, though the content is one the page once had, means that an old write overtook
-//! a new one. The matching is greedy from below and so never accuses wrongly, even when a page returns to a former name.
+//! a new one. The matching is greedy from below, so it never reports a violation
+//! wrongly, even when a page returns to a former name.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -32,10 +33,10 @@ pub struct Request {
     pub outcome: String,
 }
 
-/// What kind of thing happened.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum EventKind {
+pub enum ActivityKind {
     /// A request to Graph.
     Graph,
     /// A page, a person or a token changed.
@@ -48,13 +49,13 @@ pub enum EventKind {
     Fault,
     /// A person did something in the dialog.
     Login,
-    /// A notice came to the platform's receiver.
-    Notice,
+    /// An event came to the platform's receiver.
+    Event,
     /// The daemon reports that something it needs fails, or answers again.
     Daemon,
 }
 
-/// Something that happened, for those who watch.
+/// One entry of the activity, for watchers.
 #[derive(Debug, Clone, Serialize)]
 pub struct WorldEvent {
     /// Counts the events of this world.
@@ -62,14 +63,14 @@ pub struct WorldEvent {
     /// When.
     pub at: WallTime,
     /// Which kind of thing.
-    pub kind: EventKind,
-    /// In words.
+    pub kind: ActivityKind,
+    /// The text.
     pub text: String,
     /// The page it is about.
     pub page: Option<String>,
     /// The request, when it was one.
     pub call: Option<Call>,
-    /// Did it go well?
+    /// Did it succeed?
     pub ok: bool,
 }
 
@@ -106,7 +107,7 @@ pub struct Edited {
 
 /// The log, the counters and the evidence.
 #[derive(Debug, Default)]
-pub(crate) struct Journal {
+pub(crate) struct Activity {
     requests: VecDeque<Request>,
     calls: BTreeMap<(Call, String), u64>,
     reads: BTreeMap<String, u64>,
@@ -121,7 +122,7 @@ pub(crate) struct Journal {
     violations: VecDeque<String>,
 }
 
-impl Journal {
+impl Activity {
     pub(crate) fn note(&mut self, request: Request, page: Option<&str>) {
         *self.calls.entry((request.call, request.outcome.clone())).or_default() += 1;
         if request.call == Call::ReadPage
@@ -270,42 +271,42 @@ mod tests {
 
     #[test]
     fn going_back_is_seen_and_coming_back_is_not_accused() {
-        let mut journal = Journal::default();
+        let mut activity = Activity::default();
         // The states 1 and 3 look alike.
-        journal.put_matches("k", &[1, 3]);
-        journal.put_matches("k", &[2]);
-        journal.put_matches("k", &[1, 3]);
-        assert!(journal.violations().is_empty());
-        journal.put_matches("k", &[2]);
-        assert_eq!(journal.violations().len(), 1);
+        activity.put_matches("k", &[1, 3]);
+        activity.put_matches("k", &[2]);
+        activity.put_matches("k", &[1, 3]);
+        assert!(activity.violations().is_empty());
+        activity.put_matches("k", &[2]);
+        assert_eq!(activity.violations().len(), 1);
     }
 
     #[test]
     fn an_edit_has_arrived_when_an_object_with_it_is_stored() {
-        let mut journal = Journal::default();
-        journal.edited("7", 3);
-        journal.stored("7", &[1, 2]);
-        journal.stored("8", &[3]);
-        assert_eq!(journal.last_edit().unwrap().stored_at, None);
-        journal.stored("7", &[1, 4]);
-        let edit = journal.last_edit().unwrap();
+        let mut activity = Activity::default();
+        activity.edited("7", 3);
+        activity.stored("7", &[1, 2]);
+        activity.stored("8", &[3]);
+        assert_eq!(activity.last_edit().unwrap().stored_at, None);
+        activity.stored("7", &[1, 4]);
+        let edit = activity.last_edit().unwrap();
         assert!(edit.stored_at.unwrap() >= edit.at);
     }
 
     #[test]
     fn writes_at_once_are_seen() {
-        let mut journal = Journal::default();
-        journal.put_begins("k");
-        journal.put_ends("k");
-        journal.put_begins("k");
-        assert!(journal.violations().is_empty());
-        journal.put_begins("k");
-        assert_eq!((journal.most_at_once("k"), journal.violations().len()), (2, 1));
+        let mut activity = Activity::default();
+        activity.put_begins("k");
+        activity.put_ends("k");
+        activity.put_begins("k");
+        assert!(activity.violations().is_empty());
+        activity.put_begins("k");
+        assert_eq!((activity.most_at_once("k"), activity.violations().len()), (2, 1));
     }
 
     #[test]
     fn the_ring_forgets_and_the_counters_do_not() {
-        let mut journal = Journal::default();
+        let mut activity = Activity::default();
         for _ in 0..RING + 10 {
             let request = Request {
                 at: WallTime(1),
@@ -314,8 +315,8 @@ mod tests {
                 call: Call::ReadPage,
                 outcome: "ok".into(),
             };
-            journal.note(request, Some("7"));
+            activity.note(request, Some("7"));
         }
-        assert_eq!((journal.requests().len(), journal.reads("7")), (RING, RING as u64 + 10));
+        assert_eq!((activity.requests().len(), activity.reads("7")), (RING, RING as u64 + 10));
     }
 }

@@ -1,0 +1,255 @@
+//! The one reader of the store's [`feed`](crate::store::feed): wakes the actors that a change concerns.
+//!
+//! ```text
+//! store ─ feed ─▶ dispatcher ─┬─ Linked, Unlinked ─▶ supervisor: fits the pages to the links
+//!                             ├─ Due, TokenCheck, Recheck, Verify, Parked ─▶ page
+//!                             ├─ Outbox  ─▶ uploader
+//!                             ├─ Cleanup ─▶ cleanups
+//!                             ├─ Event   ─▶ notifier
+//!                             ├─ Linked  ─▶ subscriptions
+//!                             └─ Reset   ─▶ all of them look into the store
+//! ```
+//!
+//! Reading goes on in a task of the actor, so that a stop is dealt with at once. A batch is worked off in pieces of some
+//! hundred links, and the supervisor answers for each piece before the next one begins: an import of a hundred thousand
+//! links fills no mailbox, and what is published meanwhile coalesces in the feed. Actors are sent keys and never bodies.
+//!
+//! A dispatcher that dies may have taken a batch with it. Its successor therefore begins as after a reset.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
+
+use super::Owned;
+use super::cleanups::CleanupsMsg;
+use super::notifier::NotifierMsg;
+use super::page::PageMsg;
+use super::peers::Peers;
+use super::shared::Shared;
+use super::subscriptions::SubscriptionsMsg;
+use super::supervisor::SupervisorMsg;
+use super::uploader::UploaderMsg;
+use crate::context::Context;
+use crate::core::link::schedule;
+use crate::core::model::{LinkKey, MonoTime};
+use crate::store::feed::{Batch, LinkChanges, Presence};
+
+/// Links in one piece of work.
+const AT_ONCE: usize = 250;
+/// The pages of so many new links are read at once, since a person may wait for them; more are spread.
+const READ_AT_ONCE: usize = 500;
+/// Links that come closer together than this come from one login or one import.
+const TOGETHER: Duration = Duration::from_secs(5);
+
+/// Messages to the dispatcher.
+pub enum DispatcherMsg {
+    /// The task that reads the feed panicked.
+    Broke,
+    /// Panic, to show that no change is lost.
+    #[cfg(feature = "sandbox")]
+    Drill,
+}
+
+/// What the dispatcher is started with.
+pub struct DispatcherArgs {
+    /// The shared context.
+    pub context: Arc<Context>,
+    /// What the actors share.
+    pub shared: Arc<Shared>,
+    /// The actors of which there is one each.
+    pub peers: watch::Receiver<Peers>,
+    /// The supervisor, which starts and stops pages.
+    pub supervisor: ActorRef<SupervisorMsg>,
+}
+
+/// What the dispatcher keeps.
+pub struct DispatcherState {
+    _reading: Owned,
+}
+
+/// The dispatcher actor.
+pub struct Dispatcher;
+
+impl Actor for Dispatcher {
+    type Msg = DispatcherMsg;
+    type State = DispatcherState;
+    type Arguments = DispatcherArgs;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<DispatcherMsg>,
+        args: DispatcherArgs,
+    ) -> Result<DispatcherState, ActorProcessingErr> {
+        let reading = async move {
+            let mut work = Work { args, burst: Burst::default() };
+            let ended = AssertUnwindSafe(Box::pin(work.read())).catch_unwind().await;
+            if ended.is_err() {
+                let _ = me.cast(DispatcherMsg::Broke);
+            }
+        };
+        Ok(DispatcherState { _reading: Owned(tokio::spawn(reading)) })
+    }
+
+    async fn handle(
+        &self,
+        _me: ActorRef<DispatcherMsg>,
+        message: DispatcherMsg,
+        _state: &mut DispatcherState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            DispatcherMsg::Broke => Err("its reading panicked".into()),
+            #[cfg(feature = "sandbox")]
+            DispatcherMsg::Drill => panic!("drill: the dispatcher was asked to panic"),
+        }
+    }
+}
+
+struct Work {
+    args: DispatcherArgs,
+    burst: Burst,
+}
+
+impl Work {
+    /// Ends when the supervisor is gone.
+    async fn read(&mut self) {
+        let feed = self.args.context.store.feed().clone();
+        let mut next = Batch { reset: true, ..Batch::default() };
+        while self.pass_on(next).await.is_some() {
+            next = feed.next().await;
+        }
+    }
+
+    /// `None` when the supervisor is gone.
+    async fn pass_on(&mut self, batch: Batch) -> Option<()> {
+        let Batch { links, cleanup, events, reset } = batch;
+        if reset {
+            self.reset().await?;
+        }
+        let mut links = links.into_iter();
+        loop {
+            let piece: Vec<(LinkKey, LinkChanges)> = links.by_ref().take(AT_ONCE).collect();
+            if piece.is_empty() {
+                break;
+            }
+            self.pass_on_links(piece).await?;
+        }
+        if cleanup {
+            self.peers().clean_up(CleanupsMsg::Look);
+        }
+        if !events.is_empty() {
+            self.peers().notify(NotifierMsg::Waiting(events.into_iter().collect()));
+        }
+        Some(())
+    }
+
+    async fn pass_on_links(&mut self, piece: Vec<(LinkKey, LinkChanges)>) -> Option<()> {
+        let moved = |(link, changes): &(LinkKey, LinkChanges)| changes.presence.map(|_| link.clone());
+        let moved: Vec<LinkKey> = piece.iter().filter_map(moved).collect();
+        let linked = piece.iter().filter(|(_, changes)| changes.presence == Some(Presence::Linked)).count();
+        if !moved.is_empty() {
+            let interval = self.args.context.setup().config.sync.poll_interval;
+            let spread = self.burst.spread(linked, MonoTime::now(), interval);
+            self.fit(moved, spread, false).await?;
+        }
+        let outbox: Vec<LinkKey> =
+            piece.iter().filter(|(_, changes)| changes.outbox).map(|(link, _)| link.clone()).collect();
+        piece.into_iter().for_each(|(link, changes)| self.wake_page(&link, changes));
+        let peers = self.peers();
+        if linked > 0 {
+            peers.subscribe(SubscriptionsMsg::Ensure);
+        }
+        if !outbox.is_empty() {
+            peers.upload(UploaderMsg::Staged(outbox));
+        }
+        Some(())
+    }
+
+    /// A page that died looks into the store when it is back.
+    fn wake_page(&self, link: &LinkKey, changes: LinkChanges) {
+        let Some(page) = self.args.shared.pages.find(link) else { return };
+        if changes.parked {
+            let _ = page.actor.cast(PageMsg::Parked);
+        }
+        changes.causes.into_iter().for_each(|cause| page.due(cause));
+        if changes.token_check {
+            page.check_token();
+        }
+        if let Some(generation) = changes.recheck {
+            let _ = page.actor.cast(PageMsg::Check(generation));
+        }
+        if changes.verify {
+            let _ = page.actor.cast(PageMsg::Verify(Duration::ZERO));
+        }
+    }
+
+    /// After a start, or after the store refused writes and was opened again: links, marks and outbox may be other ones
+    /// than anybody knows. A link or an unlink that was refused may have reached the disk all the same.
+    async fn reset(&mut self) -> Option<()> {
+        let context = self.args.context.clone();
+        let peers = self.peers();
+        peers.upload(UploaderMsg::Refill);
+        peers.clean_up(CleanupsMsg::Look);
+        peers.notify(NotifierMsg::Refill);
+        let links = context.store.links();
+        let spread = schedule::spread(links.len(), context.setup().config.sync.poll_interval);
+        let mut gone = self.args.shared.pages.links();
+        gone.retain(|link| context.store.generation(link).is_none());
+        for piece in links.chunks(AT_ONCE).chain(gone.chunks(AT_ONCE)) {
+            self.fit(piece.to_vec(), spread, true).await?;
+        }
+        Some(())
+    }
+
+    /// The supervisor fits the pages of these links to the store.
+    async fn fit(&self, links: Vec<LinkKey>, spread: Duration, look: bool) -> Option<()> {
+        let message = |done| SupervisorMsg::Fit { links, spread, look, done };
+        match self.args.supervisor.call(message, None).await {
+            Ok(ractor::rpc::CallResult::Success(())) => Some(()),
+            _ => None,
+        }
+    }
+
+    fn peers(&self) -> Peers {
+        self.args.peers.borrow().clone()
+    }
+}
+
+/// New links that come close together.
+#[derive(Debug, Default)]
+struct Burst {
+    count: usize,
+    last: Option<MonoTime>,
+}
+
+impl Burst {
+    /// So many more are new. Returns over how long the first reads of their pages are spread.
+    fn spread(&mut self, links: usize, now: MonoTime, interval: Duration) -> Duration {
+        if self.last.is_none_or(|last| now.since(last) > TOGETHER) {
+            self.count = 0;
+        }
+        self.count += links;
+        self.last = Some(now);
+        if self.count > READ_AT_ONCE { schedule::spread(self.count, interval) } else { Duration::ZERO }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_of_a_login_are_read_at_once_and_those_of_a_large_import_are_spread() {
+        let (mut burst, hour) = (Burst::default(), Duration::from_secs(3600));
+        let at = |secs: u64| MonoTime(1_000_000 + secs * 1000);
+        assert_eq!(burst.spread(200, at(0), hour), Duration::ZERO);
+        assert_eq!(burst.spread(200, at(1), hour), Duration::ZERO);
+        let spread = burst.spread(200, at(2), hour);
+        assert_eq!(spread, schedule::spread(600, hour));
+        assert!(burst.spread(200, at(3), hour) > spread);
+        assert_eq!(burst.spread(200, at(60), hour), Duration::ZERO);
+    }
+}

@@ -1,0 +1,55 @@
+//! What the actors share beside the context, and what a restart of one of them keeps: the pages' handles, the rights to
+//! write an object, the slots of token checks, and the tasks under way.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::registry::PageRegistry;
+use crate::core::model::{LinkKey, MonoTime};
+
+/// Between two checks of tokens that Facebook's hints cause: however many links are hinted at, and by however many
+/// deliveries, Graph is asked no faster than that.
+const CHECKS_APART: Duration = Duration::from_millis(50);
+
+/// Shared by all actors of one supervisor.
+#[derive(Default)]
+pub struct Shared {
+    /// The page of each link.
+    pub pages: PageRegistry,
+    /// Reads, writes and cleanups under way, for an orderly end.
+    pub tasks: TaskTracker,
+    writing: Mutex<HashSet<LinkKey>>,
+    /// The latest slot that was given for a check.
+    checks: Mutex<MonoTime>,
+}
+
+/// The right to write one link's object; given back when dropped.
+pub struct WritePermit {
+    shared: Arc<Shared>,
+    link: LinkKey,
+}
+
+impl Drop for WritePermit {
+    fn drop(&mut self) {
+        self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.link);
+    }
+}
+
+impl Shared {
+    /// The right to write a link's object: one holder at a time, also across a restart of the uploader.
+    pub(super) fn write_permit(self: &Arc<Self>, link: &LinkKey) -> Option<WritePermit> {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = writing.insert(link.clone());
+        free.then(|| WritePermit { shared: self.clone(), link: link.clone() })
+    }
+
+    /// The next free moment for a check that a hint asks for.
+    pub(super) fn check_slot(&self) -> MonoTime {
+        let mut latest = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        *latest = latest.plus(CHECKS_APART).max(MonoTime::now());
+        *latest
+    }
+}

@@ -1,0 +1,73 @@
+//! The settings in force and the clients made from them, swapped whole by a reload.
+
+use std::sync::Arc;
+
+use crate::config::{CaFile, Config};
+use crate::core::model::WallTime;
+use crate::events::Receiver;
+use crate::http_client::Trust;
+use crate::metrics::Metrics;
+use crate::sources::facebook::graph::{Gate, GraphClient, GraphSettings};
+use crate::sources::facebook::oauth::StateSigner;
+use crate::spaces::{ObjectStore, S3Store, SpacesSettings};
+
+/// The settings in force and what was made from them.
+pub struct Setup {
+    /// The validated configuration.
+    pub config: Config,
+    /// Graph.
+    pub graph: GraphClient,
+    /// Spaces.
+    pub spaces: Arc<dyn ObjectStore>,
+    /// The receiver of events; `None` when they are off.
+    pub receiver: Option<Arc<Receiver>>,
+    /// Signs OAuth states.
+    pub states: StateSigner,
+    /// The system's authorities.
+    pub trust: Trust,
+    /// When it came into force.
+    pub loaded_at: WallTime,
+    /// It is the kept configuration of an earlier process, since the file is refused.
+    pub kept: bool,
+}
+
+impl Setup {
+    /// Makes the clients. The gate outlives reloads, so that a block does.
+    ///
+    /// # Errors
+    /// One line that names what cannot be made.
+    pub fn build(config: Config, gate: &Arc<Gate>, metrics: &Arc<Metrics>) -> Result<Setup, String> {
+        let system = Trust::of_the_system();
+        let trust = |file: &Option<CaFile>| file.as_ref().map_or(system.clone(), |f| system.with(&f.certificates));
+        let f = &config.facebook;
+        let graph = GraphSettings {
+            graph_url: f.graph_url.clone(),
+            version: f.graph_version.clone(),
+            app_id: f.app_id.clone(),
+            app_secret: f.app_secret.clone(),
+            request_timeout: f.request_timeout,
+            max_in_flight: f.max_in_flight,
+            trust: system.clone(),
+        };
+        let graph = GraphClient::new(graph, metrics.clone(), gate.clone()).map_err(|e| format!("facebook: {e}"))?;
+        let s = &config.spaces;
+        let spaces = SpacesSettings {
+            region: s.region.clone(),
+            bucket: s.bucket.clone(),
+            endpoint: s.endpoint.clone(),
+            access_key: s.access_key.clone(),
+            secret_key: s.secret_key.clone(),
+            path_style: s.path_style,
+            request_timeout: s.request_timeout,
+            max_in_flight: s.max_in_flight,
+            trust: trust(&s.ca_file),
+        };
+        let spaces = S3Store::new(spaces, metrics.clone()).map_err(|e| format!("spaces: {e}"))?;
+        let n = &config.notify;
+        let receiver = Receiver::new(n, &trust(&n.ca_file)).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
+        let session = &config.session;
+        let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
+        let (spaces, loaded_at) = (Arc::new(spaces), WallTime::now());
+        Ok(Setup { config, graph, spaces, receiver, states, trust: system, loaded_at, kept: false })
+    }
+}
