@@ -3,6 +3,7 @@
 
 mod admin;
 mod check;
+mod common;
 mod export;
 mod import;
 mod output;
@@ -22,7 +23,6 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::program::Program;
-use crate::config::{Config, Findings};
 use crate::core::model::{Label, PageId, UserId};
 use crate::exit::{self, Failure};
 
@@ -178,34 +178,4 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
             output::line(text)
         }
     }
-}
-
-/// The process's environment, as the configuration reads it.
-fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// The end of a text that counts pending work: reads that wait for a person, where there are any.
-fn parked_reads(count: u64) -> String {
-    match count {
-        0 => String::new(),
-        1 => "; 1 read waits for a person".to_owned(),
-        count => format!("; {count} reads wait for a person"),
-    }
-}
-
-/// Every error among the findings, on standard error, as one failure.
-fn config_failure(findings: &Findings) -> Failure {
-    Failure::new(exit::CONFIG, findings.to_string().trim_end().to_owned(), "")
-}
-
-/// The configuration, or every finding.
-fn load(path: &std::path::Path) -> Result<crate::config::Loaded, Failure> {
-    Config::load(path, &env).map_err(|findings| config_failure(&findings))
-}
-
-/// A runtime for a verb that is over soon.
-fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    built.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))
 }

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod link;
 pub mod login_limits;
 pub mod model;
+pub mod park_reason;
 pub mod restart;
 pub mod token_check;
 pub mod upload_queue;

@@ -4,6 +4,7 @@
 mod address;
 pub mod body;
 pub mod budget;
+pub mod connections;
 pub(crate) mod cookies;
 pub mod endpoint;
 mod forms;

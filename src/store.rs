@@ -80,6 +80,8 @@ pub mod imports;
 mod links;
 mod load;
 mod migration;
+mod open_error;
+mod order;
 mod permissions;
 pub mod persons;
 mod rebuild;
@@ -102,8 +104,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::core::ledger::{Mark, Synced};
 use crate::core::model::{LinkKey, PartKey, WallTime};
 use engine::Engine;
-pub use engine::OpenError;
 use feed::Feed;
+pub use open_error::OpenError;
 pub use records::{AccountRecord, LinkRecord};
 use seal::Keyring;
 use state::State;
@@ -273,7 +275,7 @@ impl Store {
     /// that hangs or is gone does not.
     pub async fn has_pulse(&self, within: Duration) -> bool {
         let (answer, answered) = oneshot::channel();
-        self.lock().send(committer::Order::Pulse(answer));
+        self.lock().send(order::Order::Pulse(answer));
         matches!(tokio::time::timeout(within, answered).await, Ok(Ok(())))
     }
 
@@ -285,7 +287,7 @@ impl Store {
     /// Lets the thread that writes panic over its next commit.
     #[cfg(any(test, feature = "sandbox"))]
     pub fn drill(&self) {
-        self.lock().send(committer::Order::Drill);
+        self.lock().send(order::Order::Drill);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

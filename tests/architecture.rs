@@ -4,6 +4,11 @@
 //!
 //! The man page is generated: `PAGESYNCD_UPDATE=1 cargo test --test architecture` writes it anew.
 
+#[path = "architecture/circles.rs"]
+mod circles;
+#[path = "architecture/config.rs"]
+mod config;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -332,46 +337,6 @@ fn the_search_for_log_messages_finds_them() {
 }
 
 #[test]
-fn the_reference_has_every_key_with_its_default() {
-    let reference = read(REFERENCE);
-    let example: toml::Table = read("config.toml.example").parse().expect("the example is TOML");
-    let mut count = 0;
-    for (section, keys) in &example {
-        for (leaf, value) in keys.as_table().expect("a section") {
-            count += 1;
-            let key = format!("| `{section}.{leaf}` | ");
-            let row = reference.lines().find_map(|line| line.strip_prefix(&key));
-            let row = row.unwrap_or_else(|| panic!("{REFERENCE} has no row for {section}.{leaf}"));
-            let default = match value {
-                toml::Value::String(text) if text.is_empty() => "none".to_owned(),
-                toml::Value::String(text) if text == "…" => "required".to_owned(),
-                toml::Value::String(text) => format!("`{text}`"),
-                toml::Value::Table(_) => "required".to_owned(),
-                toml::Value::Array(list) if list.is_empty() => "none".to_owned(),
-                toml::Value::Array(_) => continue,
-                other => format!("`{other}`"),
-            };
-            assert!(
-                row.starts_with(&format!("{default} | ")),
-                "{REFERENCE}, {section}.{leaf}: its default is {default}"
-            );
-        }
-    }
-    assert!(count > 30, "the example has all keys");
-}
-
-#[test]
-fn reference_and_man_page_name_every_environment_variable() {
-    let shape = |word: &String| word.contains('_') && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-    let variables: Vec<String> = quoted(&read("src/config/keys.rs")).into_iter().filter(shape).collect();
-    assert!(variables.len() >= 11, "{variables:?}");
-    for document in [REFERENCE, "man/sections.roff", "config.toml.example"] {
-        let lacking = missing(&read(document), variables.iter().map(String::as_str));
-        assert!(lacking.is_empty(), "{document} lacks {lacking:?}");
-    }
-}
-
-#[test]
 fn the_documents_have_every_metric_route_and_health() {
     let metrics = read("src/metrics.rs");
     let registered: Vec<String> =
@@ -386,7 +351,7 @@ fn the_documents_have_every_metric_route_and_health() {
         table.flat_map(|line| line.split('`').skip(1).step_by(2).take(2).map(str::to_owned)).collect();
     let admin: Vec<String> = admin.into_iter().filter(|text| text.starts_with('/')).collect();
     assert!(admin.len() >= 6, "{admin:?}");
-    let health = read("src/core/health.rs");
+    let health = read("src/core/park_reason.rs");
     let words = health.split("pub fn word(self)").nth(1).and_then(|rest| rest.split("pub fn reason").next());
     let healths: Vec<String> =
         quoted(words.expect("the words")).into_iter().chain(["active".into(), "throttled".into()]).collect();

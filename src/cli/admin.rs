@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{config_failure, env, small_runtime};
+use super::common::{config_failure, env, small_runtime};
 use crate::admin_client::{self, ClientError};
 use crate::config::Config;
 use crate::exit::{self, Failure};

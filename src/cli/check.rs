@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::common::{env, small_runtime};
 use super::output::{line, note};
-use super::{env, small_runtime};
 use crate::actors::supervisor::keyring;
 use crate::config::{Config, Finding, Severity};
 use crate::context::Setup;

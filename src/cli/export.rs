@@ -9,8 +9,9 @@ use http::Method;
 use serde_json::json;
 
 use super::admin::Door;
+use super::common::{load, small_runtime};
 use super::import::read_passphrase;
-use super::{load, output, run, small_runtime};
+use super::{output, run};
 use crate::exit::{self, Failure};
 use crate::services::export as file;
 

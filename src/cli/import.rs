@@ -9,8 +9,9 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::admin::Door;
+use super::common::{load, small_runtime};
 use super::output::{line, note, part};
-use super::{load, run, small_runtime};
+use super::run;
 use crate::core::grant::Ticket;
 use crate::core::model::{LinkKey, Secret};
 use crate::exit::{self, Failure};

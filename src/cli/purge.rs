@@ -7,8 +7,9 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::admin::Door;
+use super::common::{load, small_runtime};
 use super::output::{line, note};
-use super::{load, run, small_runtime};
+use super::run;
 use crate::core::model::AppUserId;
 use crate::exit::{self, Failure};
 use crate::services::import::BadLine;

@@ -16,7 +16,7 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::sync::{oneshot, watch};
 
-use super::{config_failure, env, parked_reads};
+use super::common::{config_failure, env, parked_reads};
 use crate::actors::supervisor::{
     Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring, stop,
 };

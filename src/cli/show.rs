@@ -6,8 +6,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::admin::Door;
+use super::common::parked_reads;
 use super::output::{line, note};
-use super::parked_reads;
 use super::program::Program;
 use crate::core::model::{Label, PageId, UserId};
 use crate::exit::Failure;

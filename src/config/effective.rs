@@ -1,17 +1,13 @@
 //! The values that a configuration was made of, collected while it is read: what the file, the environment and the
 //! sources of secrets gave. From them the same configuration can be made again when these have changed since
-//! ([`Config::restore`]).
+//! ([`Config::restore`](super::Config::restore)).
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
-
-use super::{Config, Findings, Loaded, Source};
-use crate::core::model::Secret;
 
 /// Where a secret came from: the word of the source and what it names, never the secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,13 +42,6 @@ struct Written<'a> {
     variables: &'a BTreeMap<String, String>,
 }
 
-/// The same, read.
-#[derive(Deserialize)]
-struct Read {
-    settings: Secret,
-    variables: BTreeMap<String, String>,
-}
-
 impl Effective {
     /// Notes a value: a text, number, flag or list. JSON's way to write these is also TOML's.
     pub(super) fn note(&mut self, name: &str, value: impl Serialize) {
@@ -74,7 +63,7 @@ impl Effective {
         self.key_source.as_ref()
     }
 
-    /// All of it in bytes, for [`Config::restore`]. They hold every secret.
+    /// All of it in bytes, for [`Config::restore`](super::Config::restore). They hold every secret.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut settings = Zeroizing::new(String::with_capacity(16 << 10));
         for (name, value) in &self.values {
@@ -90,23 +79,5 @@ impl Effective {
     /// Tells this configuration from others. It covers the store key, so it gives nothing away that could be guessed.
     pub fn digest(&self) -> String {
         hex::encode(Sha256::digest(&*self.to_bytes()))
-    }
-}
-
-impl Config {
-    /// The configuration again whose values these bytes hold. Neither its file `path` nor the environment nor any source
-    /// of a secret is asked; the rules are applied as to a file.
-    ///
-    /// # Errors
-    /// Every finding: another version of the program may have other rules.
-    pub fn restore(path: &Path, bytes: &[u8]) -> Result<Loaded, Findings> {
-        let read: Read = serde_json::from_slice(bytes).unwrap_or_else(|_| {
-            // Nothing in it is what a configuration needs, and each missing key is a finding.
-            Read { settings: Secret::default(), variables: BTreeMap::new() }
-        });
-        let (name, open_to_all) = ("the kept configuration".to_owned(), false);
-        let text = Zeroizing::new(read.settings.expose().to_owned());
-        let source = Source { path, name, text, open_to_all };
-        Config::judge(&source, &|name| read.variables.get(name).cloned())
     }
 }

@@ -4,9 +4,9 @@
 //! refused here. What is merely unheard of is let through with a warning, or none: Graph grows, and the daemon drops a
 //! refused field by itself. Webhook fields and page fields are different lists with different names.
 
-use super::Facebook;
 use super::findings::{Report, shown};
-use super::keys::nearest;
+use super::spelling::nearest;
+use super::table::Facebook;
 
 /// The `page` object's webhook fields.
 const WEBHOOK_FIELDS: &[&str] = &[

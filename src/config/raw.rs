@@ -10,7 +10,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::findings::{Report, Severity, shown};
-use super::keys::{SECTIONS, find, nearest, nearest_key};
+use super::key::Table;
+use super::spelling::nearest;
 
 /// Values by dotted name.
 pub(super) struct Raw<'a> {
@@ -20,35 +21,35 @@ pub(super) struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     /// Matches the document against the list of keys and reports every name that is not on it.
-    pub(super) fn gather(text: &'a str, document: &'a DeTable<'a>, report: &mut Report) -> Raw<'a> {
+    pub(super) fn gather(table: &Table, text: &'a str, document: &'a DeTable<'a>, report: &mut Report) -> Raw<'a> {
         let mut raw = Raw { text, values: BTreeMap::new() };
         for (name, value) in document.iter() {
             let place = raw.line(name.span().start);
-            let Some(section) = SECTIONS.iter().find(|section| **section == name.get_ref().as_ref()) else {
-                unknown(name.get_ref(), &place, value.get_ref(), report);
+            let Some(section) = table.sections.iter().find(|section| **section == name.get_ref().as_ref()) else {
+                unknown(table, name.get_ref(), &place, value.get_ref(), report);
                 continue;
             };
-            let DeValue::Table(table) = value.get_ref() else {
+            let DeValue::Table(keys) = value.get_ref() else {
                 report.locate(section, place);
                 let message = format!("is {}, expected a section", kind_of(value.get_ref()));
                 report.error(section, message, format!("write it as a header of its own line: [{section}]"));
                 continue;
             };
-            raw.gather_section(section, table, report);
+            raw.gather_section(table, section, keys, report);
         }
         raw
     }
 
-    fn gather_section(&mut self, section: &str, table: &'a DeTable<'a>, report: &mut Report) {
-        for (name, value) in table.iter() {
+    fn gather_section(&mut self, table: &Table, section: &str, keys: &'a DeTable<'a>, report: &mut Report) {
+        for (name, value) in keys.iter() {
             let dotted = format!("{section}.{}", name.get_ref());
             let place = self.line(name.span().start);
-            match find(&dotted) {
+            match table.find(&dotted) {
                 Some(key) => {
                     report.locate(key.name, place);
                     self.values.insert(key.name, value);
                 }
-                None => unknown_key(&dotted, &place, report),
+                None => unknown_key(table, &dotted, &place, report),
             }
         }
     }
@@ -63,18 +64,18 @@ impl<'a> Raw<'a> {
     }
 }
 
-fn unknown(name: &str, place: &str, value: &DeValue<'_>, report: &mut Report) {
+fn unknown(table: &Table, name: &str, place: &str, value: &DeValue<'_>, report: &mut Report) {
     if !matches!(value, DeValue::Table(_)) {
-        return unknown_key(name, place, report);
+        return unknown_key(table, name, place, report);
     }
-    let near = nearest(name, SECTIONS.iter().copied()).unwrap_or("http");
+    let near = nearest(name, table.sections.iter().copied()).unwrap_or("http");
     let name = shown(name);
     report.locate(&name, place.to_owned());
     report.error(&name, "is not a known section", format!("the nearest known section is [{near}]"));
 }
 
-fn unknown_key(dotted: &str, place: &str, report: &mut Report) {
-    let near = nearest_key(dotted);
+fn unknown_key(table: &Table, dotted: &str, place: &str, report: &mut Report) {
+    let near = table.nearest_key(dotted);
     let dotted = shown(dotted);
     report.locate(&dotted, place.to_owned());
     report.error(&dotted, "is not a known key", format!("the nearest known key is {near}"));
@@ -146,6 +147,7 @@ pub(super) const SOURCES: &[&str] = &["credential", "file", "env"];
 
 /// How the secret of this name may be written, for hints.
 pub(super) fn example_of(name: &str) -> String {
-    let leaf = find(name).map_or(name, |key| key.leaf());
+    // An entry of a list goes by its full name.
+    let leaf = name.split_once('.').filter(|_| !name.ends_with(']')).map_or(name, |(_, leaf)| leaf);
     format!("{leaf} = {{ credential = \"...\" }}, {{ file = \"...\" }}, {{ env = \"...\" }} or a string")
 }

@@ -1,6 +1,7 @@
-//! From the file, the environment and the defaults to typed values, one key at a time, by the list of keys.
+//! From the file, the environment and the defaults to typed values, one key at a time. Each kind of key has a method of
+//! the same name here and as a constructor of [`Key`].
 //!
-//! For each key the environment variable of the list wins over the file, and the file over the default. A value that
+//! For each key its environment variable wins over the file, and the file over the default. A value that
 //! cannot be used is reported and stands in as something harmless, so that reading goes on and finds the rest; a
 //! configuration with an error is never handed out.
 
@@ -11,13 +12,14 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::certificates::CaFile;
 use super::effective::Effective;
 use super::findings::{Report, shown};
-use super::keys::{Absent, Key, Kind, find};
+use super::key::{Absent, Key, Kind, Variable};
+use super::log_format::LogFormat;
 use super::raw::{Raw, kind_of};
-use super::secret::{Vault, first, is_placeholder, sound};
-use super::validate;
-use super::{CaFile, Env};
+use super::rules::{self, Wrong};
+use super::secret::{Env, Vault, first, is_placeholder, sound};
 use crate::core::model::Secret;
 
 /// Longest text and longest list taken from the file.
@@ -66,18 +68,17 @@ impl<'a> Reader<'a> {
     }
 
     /// A setting that has a variable and no key.
-    pub(super) fn setting_variable(&mut self, name: &str) -> Option<String> {
-        let text = self.variable(name);
+    pub(super) fn setting_variable(&mut self, setting: &Variable) -> Option<String> {
+        let text = self.variable(setting.name);
         if let Some(text) = &text {
-            self.effective.note_variable(name, text);
+            self.effective.note_variable(setting.name, text);
         }
         text
     }
 
     /// Is the key given by the file or the environment?
-    pub(super) fn is_given(&self, name: &str) -> bool {
-        let key = key(name);
-        self.raw.value(name).is_some() || self.overriding(key).is_some()
+    pub(super) fn is_given(&self, key: &'static Key) -> bool {
+        self.raw.value(key.name).is_some() || self.overriding(key).is_some()
     }
 
     fn overriding(&self, key: &'static Key) -> Option<(&'static str, String)> {
@@ -87,7 +88,7 @@ impl<'a> Reader<'a> {
 
     fn missing(&mut self, key: &'static Key) {
         if !self.torn {
-            let mut hint = validate::where_to_find(key.name).to_owned();
+            let mut hint = key.advice().to_owned();
             if let Some(variable) = key.env {
                 hint = format!("{hint} (or set {variable})");
             }
@@ -101,7 +102,7 @@ impl<'a> Reader<'a> {
             Absent::Number(number) => format!("for example {} = {number}", key.leaf()),
             Absent::Flag(flag) => format!("for example {} = {flag}", key.leaf()),
             Absent::List(_) => format!("for example {} = [\"...\", \"...\"]", key.leaf()),
-            Absent::Required => validate::where_to_find(key.name).to_owned(),
+            Absent::Required => key.advice().to_owned(),
         };
         self.report.error(key.name, format!("is {}, expected {wanted}", kind_of(found)), hint);
     }
@@ -130,9 +131,9 @@ impl<'a> Reader<'a> {
     fn sound_text(&mut self, key: &'static Key, text: String) -> Option<String> {
         let none_allowed = key.default == Absent::Text("");
         let (wrong, hint) = if text.is_empty() && !none_allowed {
-            ("is empty", validate::where_to_find(key.name))
+            ("is empty", key.advice())
         } else if is_placeholder(&text) {
-            ("is a placeholder", validate::where_to_find(key.name))
+            ("is a placeholder", key.advice())
         } else if text.len() > MAX_TEXT {
             ("is longer than 4096 bytes", "shorten it")
         } else if text.chars().any(char::is_control) {
@@ -146,108 +147,112 @@ impl<'a> Reader<'a> {
     }
 
     /// A text parsed by `parse`, whose error says what is wrong and what to do.
-    fn parsed<T>(&mut self, key: &'static Key, parse: impl Fn(&str) -> Result<T, (String, String)>) -> Option<T> {
+    fn parsed<T>(&mut self, key: &'static Key, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<T> {
         let text = self.given_text(key)?;
         match parse(&text) {
             Ok(value) => Some(value),
             Err((wrong, hint)) => {
+                let hint = if hint.is_empty() { key.advice().to_owned() } else { hint };
                 self.report.error(key.name, wrong, hint);
                 None
             }
         }
     }
 
-    pub(super) fn text(&mut self, name: &str) -> String {
-        self.given_text(key(name)).unwrap_or_default()
+    /// A text under the key's rule.
+    pub(super) fn text(&mut self, key: &'static Key) -> String {
+        let Kind::Text(rule) = key.kind else { return String::new() };
+        self.parsed(key, |text| rule(text).map(|()| text.to_owned())).unwrap_or_default()
     }
 
-    /// A text with rules of its own.
-    pub(super) fn text_by(&mut self, name: &str, rule: impl Fn(&str) -> Result<(), (String, String)>) -> String {
-        self.parsed(key(name), |text| rule(text).map(|()| text.to_owned())).unwrap_or_default()
+    pub(super) fn text_or_none(&mut self, key: &'static Key) -> Option<String> {
+        Some(self.text(key)).filter(|text| !text.is_empty())
     }
 
-    pub(super) fn url(&mut self, name: &str) -> String {
-        self.parsed(key(name), validate::url).unwrap_or_default()
+    pub(super) fn url(&mut self, key: &'static Key) -> String {
+        self.parsed(key, rules::url).unwrap_or_default()
     }
 
-    pub(super) fn url_or_none(&mut self, name: &str) -> Option<String> {
-        let parse = |text: &str| if text.is_empty() { Ok(None) } else { validate::called_url(text).map(Some) };
-        self.parsed(key(name), parse).flatten()
+    /// What `parse` makes of a text, or nothing of an empty one.
+    fn parsed_or_none<T>(&mut self, key: &'static Key, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<T> {
+        self.parsed(key, |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }).flatten()
     }
 
-    pub(super) fn way_or_none(&mut self, name: &str) -> Option<String> {
-        let parse = |text: &str| if text.is_empty() { Ok(None) } else { validate::way(text).map(Some) };
-        self.parsed(key(name), parse).flatten()
+    pub(super) fn url_or_none(&mut self, key: &'static Key) -> Option<String> {
+        self.parsed_or_none(key, rules::called_url)
+    }
+
+    pub(super) fn way_or_none(&mut self, key: &'static Key) -> Option<String> {
+        self.parsed_or_none(key, rules::way)
     }
 
     /// A list of IP addresses.
-    pub(super) fn ips(&mut self, name: &str) -> Vec<IpAddr> {
+    pub(super) fn ips(&mut self, key: &'static Key) -> Vec<IpAddr> {
         let mut addresses = Vec::new();
-        for (n, text) in self.list(name).iter().enumerate() {
+        for (n, text) in self.list(key).iter().enumerate() {
             match text.parse::<IpAddr>() {
                 Ok(address) => addresses.push(address.to_canonical()),
                 Err(_) => {
                     let hint = "write an address without a port, such as \"10.0.0.2\" or \"::1\"";
-                    self.report.error(&format!("{name}[{n}]"), "is not an IP address", hint);
+                    self.report.error(&format!("{}[{n}]", key.name), "is not an IP address", hint);
                 }
             }
         }
         addresses
     }
 
-    pub(super) fn address(&mut self, name: &str) -> SocketAddr {
-        self.parsed(key(name), validate::address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+    pub(super) fn address(&mut self, key: &'static Key) -> SocketAddr {
+        self.parsed(key, rules::address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
-    pub(super) fn address_or_none(&mut self, name: &str) -> Option<SocketAddr> {
-        let parse = |text: &str| if text.is_empty() { Ok(None) } else { validate::loopback(text).map(Some) };
-        self.parsed(key(name), parse).flatten()
+    pub(super) fn loopback_or_none(&mut self, key: &'static Key) -> Option<SocketAddr> {
+        self.parsed_or_none(key, rules::loopback)
     }
 
-    pub(super) fn word<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, (String, String)>) -> Option<T> {
-        self.parsed(key(name), parse)
+    pub(super) fn log_format(&mut self, key: &'static Key) -> LogFormat {
+        self.parsed(key, rules::log_format).unwrap_or(LogFormat::Auto)
     }
 
     /// A path; a systemd directory variable, where set, takes the place of the default.
-    pub(super) fn path(&mut self, name: &str, directory: &str, leaf: &str) -> PathBuf {
-        match self.variable(directory) {
-            Some(list) if !self.is_given(name) => {
-                self.report.locate(name, format!("{directory} in the environment"));
-                let path = PathBuf::from(first(&list)).join(leaf);
-                self.effective.note(name, &path);
+    pub(super) fn path(&mut self, key: &'static Key) -> PathBuf {
+        let Kind::Path(directory) = key.kind else { return PathBuf::new() };
+        match self.variable(directory.variable) {
+            Some(list) if !self.is_given(key) => {
+                self.report.locate(key.name, format!("{} in the environment", directory.variable));
+                let path = PathBuf::from(first(&list)).join(directory.leaf);
+                self.effective.note(key.name, &path);
                 path
             }
-            _ => PathBuf::from(self.text(name)),
+            _ => PathBuf::from(self.given_text(key).unwrap_or_default()),
         }
     }
 
     /// The certificates of a file, or none. Their content is part of the values in force, as that of a secret's file is.
-    pub(super) fn certificates(&mut self, name: &str) -> Option<CaFile> {
-        let file = match self.raw.value(name) {
+    pub(super) fn certificates(&mut self, key: &'static Key) -> Option<CaFile> {
+        let file = match self.raw.value(key.name) {
             Some(DeValue::Array(noted)) => {
                 let texts: Option<Vec<&str>> = noted.iter().map(|item| item.get_ref().as_str()).collect();
                 let file = texts.and_then(|texts| CaFile::from_noted(&texts));
                 if file.is_none() {
-                    self.wrong_type(key(name), &DeValue::Array(noted.clone()), "a string");
+                    self.wrong_type(key, &DeValue::Array(noted.clone()), "a string");
                 }
                 file
             }
             _ => {
-                let path = self.text(name);
-                (!path.is_empty()).then(|| CaFile::read(name, &self.base.join(path), self.report)).flatten()
+                let path = self.given_text(key).unwrap_or_default();
+                (!path.is_empty()).then(|| CaFile::read(key.name, &self.base.join(path), self.report)).flatten()
             }
         };
         if let Some(file) = &file {
-            self.effective.note(name, file.noted());
+            self.effective.note(key.name, file.noted());
         }
         file
     }
 
-    pub(super) fn flag(&mut self, name: &str) -> bool {
-        let key = key(name);
-        match (self.raw.value(name), key.default) {
+    pub(super) fn flag(&mut self, key: &'static Key) -> bool {
+        match (self.raw.value(key.name), key.default) {
             (Some(DeValue::Boolean(flag)), _) => {
-                self.effective.note(name, flag);
+                self.effective.note(key.name, flag);
                 *flag
             }
             (Some(other), _) => {
@@ -259,10 +264,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn count(&mut self, name: &str) -> usize {
-        let key = key(name);
+    pub(super) fn count(&mut self, key: &'static Key) -> usize {
         let Kind::Count(least, most) = key.kind else { return 0 };
-        let number = match (self.raw.value(name), key.default) {
+        let number = match (self.raw.value(key.name), key.default) {
             (Some(DeValue::Integer(number)), _) => i128::from_str_radix(number.as_str(), number.radix()).ok(),
             (Some(other), _) => {
                 self.wrong_type(key, other, "an integer");
@@ -274,18 +278,17 @@ impl<'a> Reader<'a> {
         let number = number.and_then(|n| u64::try_from(n).ok()).filter(|n| (least..=most).contains(n));
         let fitting = number.and_then(|n| usize::try_from(n).ok());
         match fitting {
-            Some(number) => self.effective.note(name, number),
+            Some(number) => self.effective.note(key.name, number),
             None => self.out_of_range(key, least, most),
         }
         fitting.unwrap_or_default()
     }
 
-    pub(super) fn span(&mut self, name: &str) -> Duration {
-        let key = key(name);
+    pub(super) fn span(&mut self, key: &'static Key) -> Duration {
         let Kind::Span(least, most) = key.kind else { return Duration::ZERO };
-        let Some(span) = self.parsed(key, validate::duration) else { return Duration::ZERO };
+        let Some(span) = self.parsed(key, rules::duration) else { return Duration::ZERO };
         if !(least..=most).contains(&span) {
-            self.out_of_range(key, validate::span_text(least), validate::span_text(most));
+            self.out_of_range(key, rules::span_text(least), rules::span_text(most));
         }
         span
     }
@@ -294,9 +297,8 @@ impl<'a> Reader<'a> {
         self.report.error(key.name, "is out of range", format!("choose from {least} to {most}"));
     }
 
-    pub(super) fn list(&mut self, name: &str) -> Vec<String> {
-        let key = key(name);
-        let Some(value) = self.raw.value(name) else {
+    pub(super) fn list(&mut self, key: &'static Key) -> Vec<String> {
+        let Some(value) = self.raw.value(key.name) else {
             return match key.default {
                 Absent::List(texts) => texts.iter().map(|text| (*text).to_owned()).collect(),
                 _ => Vec::new(),
@@ -305,7 +307,7 @@ impl<'a> Reader<'a> {
         let Some(items) = self.items(key, value, "a list of strings") else { return Vec::new() };
         let mut texts: Vec<String> = Vec::new();
         for (n, item) in items.iter().enumerate() {
-            let at = format!("{name}[{n}]");
+            let at = format!("{}[{n}]", key.name);
             match item.get_ref() {
                 DeValue::String(text) if text.trim().is_empty() => self.report.error(&at, "is empty", "take it out"),
                 DeValue::String(text) if texts.iter().any(|known| known == text.trim()) => {
@@ -318,7 +320,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        self.effective.note(name, &texts);
+        self.effective.note(key.name, &texts);
         texts
     }
 
@@ -339,14 +341,14 @@ impl<'a> Reader<'a> {
         Some(items)
     }
 
-    pub(super) fn secret(&mut self, name: &str) -> Secret {
-        self.secret_or_none(name).unwrap_or_default()
+    pub(super) fn secret(&mut self, key: &'static Key) -> Secret {
+        self.secret_or_none(key).unwrap_or_default()
     }
 
-    pub(super) fn secret_or_none(&mut self, name: &str) -> Option<Secret> {
-        let secret = self.any_secret(key(name));
+    pub(super) fn secret_or_none(&mut self, key: &'static Key) -> Option<Secret> {
+        let secret = self.any_secret(key);
         if let Some(secret) = &secret {
-            self.effective.note(name, secret.expose());
+            self.effective.note(key.name, secret.expose());
         }
         secret
     }
@@ -356,7 +358,7 @@ impl<'a> Reader<'a> {
             self.report.locate(key.name, format!("{variable} in the environment"));
             return sound(key.name, &text, self.report);
         }
-        let optional = key.kind == Kind::SecretOrNone;
+        let optional = matches!(key.kind, Kind::SecretOrNone);
         match self.raw.value(key.name) {
             Some(DeValue::String(text)) if text.is_empty() && optional => None,
             Some(value) => {
@@ -376,16 +378,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn secrets(&mut self, name: &str) -> Vec<Secret> {
-        let key = key(name);
-        let Some(value) = self.raw.value(name) else { return Vec::new() };
+    pub(super) fn secrets(&mut self, key: &'static Key) -> Vec<Secret> {
+        let Some(value) = self.raw.value(key.name) else { return Vec::new() };
         let Some(items) = self.items(key, value, "a list of secrets") else { return Vec::new() };
         let mut secrets = Vec::new();
         for (n, item) in items.iter().enumerate() {
             self.note_inline(key, item.get_ref());
-            secrets.extend(self.vault.open(&format!("{name}[{n}]"), item.get_ref(), self.report));
+            secrets.extend(self.vault.open(&format!("{}[{n}]", key.name), item.get_ref(), self.report));
         }
-        self.effective.note(name, secrets.iter().map(Secret::expose).collect::<Vec<_>>());
+        self.effective.note(key.name, secrets.iter().map(Secret::expose).collect::<Vec<_>>());
         secrets
     }
 
@@ -395,10 +396,4 @@ impl<'a> Reader<'a> {
             self.report.warning(key.name, "stands in a configuration file that everybody may read", hint);
         }
     }
-}
-
-/// A key of the list; the names asked for are literals of this module's callers, and a test asks for each of them.
-fn key(name: &str) -> &'static Key {
-    static NONE: Key = Key { name: "", kind: Kind::Text, default: Absent::Text(""), env: None, touches: &[] };
-    find(name).unwrap_or(&NONE)
 }

@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::Env;
 use super::effective::SecretSource;
 use super::findings::{Report, shown};
-use super::keys::nearest;
 use super::raw::{SOURCES, example_of, kind_of};
+use super::spelling::nearest;
 use crate::core::model::Secret;
+
+/// How the environment is asked: the process's own in production, a closure in tests.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// More than any secret is long.
 const LIMIT: u64 = 16 << 10;

@@ -1,14 +1,19 @@
 //! The configuration from outside: a file and an environment in, findings or values out.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::keys::{Absent, KEYS, Kind};
+use super::key::{Absent, Key, Kind};
+use super::table::TABLE;
 use super::*;
+use crate::core::model::Secret;
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const OTHER_KEY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
@@ -109,7 +114,8 @@ fn what_is_required_is_enough() {
 
 #[test]
 fn an_empty_file_names_every_required_key_at_once() {
-    let required: Vec<_> = KEYS.iter().filter(|key| key.default == Absent::Required).map(|key| key.name).collect();
+    let required: Vec<_> =
+        TABLE.keys.iter().filter(|key| key.default == Absent::Required).map(|key| key.name).collect();
     let found = findings(Case::least().load_text(""));
     let missing: Vec<_> = found.iter().filter(|f| f.message == "is missing").map(|f| f.key.as_str()).collect();
     assert_eq!(missing, required);
@@ -143,7 +149,7 @@ fn the_example_and_the_list_of_keys_are_one() {
     assert_eq!(loaded.config.store.key.expose(), KEY);
 
     let table: toml::Table = text.parse().unwrap();
-    for key in KEYS {
+    for key in TABLE.keys {
         let value = table.get(key.section()).and_then(|section| section.get(key.leaf()));
         let value = value.unwrap_or_else(|| panic!("{} is missing in the example", key.name));
         let default = match key.default {
@@ -156,33 +162,33 @@ fn the_example_and_the_list_of_keys_are_one() {
         assert_eq!(*value, default, "{}", key.name);
     }
     let written: usize = table.values().map(|section| section.as_table().unwrap().len()).sum();
-    assert_eq!(written, KEYS.len());
+    assert_eq!(written, TABLE.keys.len());
 
     // The defaults of the list are those of an empty file, too: only what is required differs.
     let bare = Case::least().config();
     for name in diff(&bare, &loaded.config).keys {
-        assert_eq!(keys::find(name).unwrap().default, Absent::Required, "{name}");
+        assert_eq!(TABLE.find(name).unwrap().default, Absent::Required, "{name}");
     }
 }
 
 /// For each key, a sound value that is not its default nor the one of [`LEAST`].
-fn another(key: &keys::Key) -> String {
+fn another(key: &Key) -> String {
     match (key.name, key.kind) {
         ("facebook.app_id", _) => "\"987654321\"".to_owned(),
         ("facebook.graph_version", _) => "\"v27.0\"".to_owned(),
         ("spaces.region", _) => "\"fra1\"".to_owned(),
         ("log.level", _) => "\"debug\"".to_owned(),
-        ("log.format", _) => "\"json\"".to_owned(),
+        (_, Kind::LogFormat) => "\"json\"".to_owned(),
         ("store.key", _) => format!("{OTHER_KEY:?}"),
         ("notify.secret" | "notify.previous_secret", _) => format!("\"whsec_{OTHER_KEY}\""),
-        (_, Kind::Text) => "\"another\"".to_owned(),
-        ("http.trusted_proxies", _) => "[\"10.0.0.2\"]".to_owned(),
+        (_, Kind::Text(_)) => "\"another\"".to_owned(),
+        (_, Kind::Ips) => "[\"10.0.0.2\"]".to_owned(),
         (_, Kind::Url | Kind::UrlOrNone | Kind::WayOrNone) => "\"https://another.example.com\"".to_owned(),
         (_, Kind::Flag) => (key.default != Absent::Flag(true)).to_string(),
         (_, Kind::Count(least, _)) => (least + 1).to_string(),
         (_, Kind::Span(..)) => "\"4m\"".to_owned(),
-        (_, Kind::Address | Kind::AddressOrNone) => "\"127.0.0.1:7777\"".to_owned(),
-        (_, Kind::Path) => "\"/somewhere/else\"".to_owned(),
+        (_, Kind::Address | Kind::LoopbackOrNone) => "\"127.0.0.1:7777\"".to_owned(),
+        (_, Kind::Path(_)) => "\"/somewhere/else\"".to_owned(),
         (_, Kind::Certificates) => "\"another.pem\"".to_owned(),
         (_, Kind::List) => "[\"name\"]".to_owned(),
         (_, Kind::Secret | Kind::SecretOrNone) => "\"another-secret-that-is-long-enough-for-all\"".to_owned(),
@@ -199,7 +205,7 @@ fn each_key_of_the_list_is_read_and_compared() {
     };
     let old = base().config();
     assert!(diff(&old, &old).is_empty());
-    for key in KEYS {
+    for key in TABLE.keys {
         let new = base().with(key.name, &another(key)).config();
         let changes = diff(&old, &new);
         assert_eq!(changes.keys, [key.name]);
@@ -264,7 +270,7 @@ fn each_configuration_can_be_made_again_from_its_values_alone() {
         loaded.effective.digest()
     };
     let mut digests = vec![again(Case::least())];
-    for key in KEYS {
+    for key in TABLE.keys {
         let case = Case::least().with("notify.secret", &format!("\"whsec_{KEY}\""));
         let case = case.file("another.pem", certificate(), 0o644);
         digests.push(again(case.with(key.name, &another(key))));
@@ -350,7 +356,7 @@ fn addresses_from_the_environment_are_compared() {
     assert_eq!(new.webhook_url(), "https://a.example/facebook/webhook");
     let changes = diff(&old, &new);
     assert_eq!(changes.keys, ["FACEBOOK_REDIRECT_URI", "FACEBOOK_WEBHOOK_ADDRESS"]);
-    assert!(changes.touches(Part::Door) && changes.touches(Part::Subscription) && changes.refused.is_empty());
+    assert!(changes.touches(Part::Routes) && changes.touches(Part::Subscription) && changes.refused.is_empty());
     let case = Case::least().env("FACEBOOK_REDIRECT_URI", "https://a.example/facebook/callback?tenant=7");
     let loaded = case.env("FACEBOOK_WEBHOOK_ADDRESS", "https://a.example/facebook/webhook?key=k").load().unwrap();
     assert_eq!(loaded.warnings, []);
@@ -362,7 +368,7 @@ fn addresses_from_the_environment_are_compared() {
 
 #[test]
 fn the_environment_wins_over_the_file() {
-    let names: Vec<_> = KEYS.iter().filter_map(|key| key.env).collect();
+    let names: Vec<_> = TABLE.keys.iter().filter_map(|key| key.env).collect();
     assert_eq!(names.len(), 9);
     let mut case = Case::least().with("spaces.secret_key", "{ file = \"not there\" }");
     for (name, value) in [

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::health::ParkReason;
+use super::park_reason::ParkReason;
 
 /// What follows from an error of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

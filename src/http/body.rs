@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
 use super::budget::{Budget, Charge, Crowded};
-use super::server::Conn;
+use super::connections::Conn;
 
 /// A body up to this size is not charged.
 const FREE_BYTES: usize = 64 << 10;

@@ -7,7 +7,9 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::body::NoBody;
-use super::server::Answer;
+
+/// What a route answers.
+pub type Answer = Response<Full<Bytes>>;
 
 fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));

@@ -21,37 +21,33 @@
 //! body is read ([`super::body`]).
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{Either, ready};
 use http::{HeaderValue, StatusCode, Version, header};
-use http_body_util::Full;
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connections::{Connections, Entered};
 use super::framing::Wire;
 use super::responses;
 
-/// What a door answers.
-pub type Answer = Response<Full<Bytes>>;
+pub use super::connections::Conn;
+pub use super::responses::Answer;
 
 /// Headers that a request may have, and the bytes that they may take together.
 const MAX_HEADERS: usize = 64;
@@ -68,127 +64,6 @@ pub struct Limits {
     pub max_connections: usize,
     /// Until a request's header is complete; also how long a kept-alive connection may rest.
     pub header_timeout: Duration,
-}
-
-/// What a connection is doing, for the choice of whom to close.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Doing {
-    Idle = 0,
-    ReadingBody = 1,
-    Answering = 2,
-}
-
-/// A connection as its request handler sees it: says what it is doing.
-#[derive(Clone)]
-pub struct Conn {
-    doing: Arc<AtomicU8>,
-    since: Arc<AtomicU64>,
-    clock: Arc<AtomicU64>,
-    peer: Option<IpAddr>,
-    requests: TaskTracker,
-}
-
-impl Conn {
-    /// The address at the other end; `None` for a Unix socket.
-    pub fn peer(&self) -> Option<IpAddr> {
-        self.peer
-    }
-
-    /// Begins something for a request that goes on when the request is answered. A stop waits for it as for requests.
-    pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        self.requests.spawn(task)
-    }
-
-    fn set(&self, doing: Doing) {
-        self.doing.store(doing as u8, Ordering::Relaxed);
-        self.since.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// The body is being read: the client sets the pace.
-    pub fn reads_body(&self) {
-        self.set(Doing::ReadingBody);
-    }
-
-    /// The body is here: the daemon sets the pace, and the connection is not closed for others.
-    pub fn answers(&self) {
-        self.set(Doing::Answering);
-    }
-}
-
-struct Open {
-    conn: Conn,
-    cancel: CancellationToken,
-}
-
-/// The open connections of a door.
-#[derive(Default)]
-struct Connections {
-    open: Mutex<HashMap<u64, Open>>,
-    next: AtomicU64,
-    clock: Arc<AtomicU64>,
-    freed: Notify,
-    requests: TaskTracker,
-}
-
-impl Connections {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Waits until the last connection is closed.
-    async fn all_gone(&self) {
-        loop {
-            let freed = self.freed.notified();
-            if self.len() == 0 {
-                return;
-            }
-            freed.await;
-        }
-    }
-
-    fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Entered {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (doing, since, requests) = (Arc::default(), Arc::default(), self.requests.clone());
-        let conn = Conn { doing, since, clock: self.clock.clone(), peer, requests };
-        conn.set(Doing::Idle);
-        let cancel = CancellationToken::new();
-        self.lock().insert(id, Open { conn: conn.clone(), cancel: cancel.clone() });
-        Entered { connections: self.clone(), id, conn, cancel }
-    }
-
-    /// Closes the connection that waited longest for its client; `false` when all are being answered.
-    fn evict(&self) -> bool {
-        let mut open = self.lock();
-        let oldest = |doing: Doing| {
-            let such = open.iter().filter(|(_, o)| o.conn.doing.load(Ordering::Relaxed) == doing as u8);
-            such.min_by_key(|(_, o)| o.conn.since.load(Ordering::Relaxed)).map(|(id, _)| *id)
-        };
-        let Some(id) = oldest(Doing::Idle).or_else(|| oldest(Doing::ReadingBody)) else { return false };
-        if let Some(evicted) = open.remove(&id) {
-            evicted.cancel.cancel();
-        }
-        true
-    }
-}
-
-/// A connection's place; given up when dropped.
-struct Entered {
-    connections: Arc<Connections>,
-    id: u64,
-    conn: Conn,
-    cancel: CancellationToken,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.connections.lock().remove(&self.id);
-        self.connections.freed.notify_one();
-    }
 }
 
 /// A listening socket: TCP or Unix.
@@ -231,7 +106,7 @@ pub async fn serve<S, F>(
     S: Fn(Request<Incoming>, Conn) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let connections = Arc::new(Connections { requests, ..Connections::default() });
+    let connections = Arc::new(Connections::new(requests));
     loop {
         let limits = limits();
         on_count(connections.len());
@@ -252,7 +127,7 @@ pub async fn serve<S, F>(
         while connections.len() >= limits.max_connections && !connections.evict() {
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = connections.freed.notified() => {}
+                () = connections.one_gone() => {}
             }
         }
         tokio::spawn(converse(stream, limits, connections.enter(peer), service.clone(), stop.clone()));
@@ -261,7 +136,7 @@ pub async fn serve<S, F>(
     if tokio::time::timeout(grace, connections.all_gone()).await.is_err() {
         let open = connections.len();
         tracing::warn!(open, "http: {open} connections are cut off, their requests took longer than {grace:?}");
-        connections.lock().values().for_each(|open| open.cancel.cancel());
+        connections.cut();
     }
     on_count(0);
 }
@@ -289,12 +164,12 @@ fn is_host(host: &[u8]) -> bool {
     host.is_empty() || http::uri::Authority::try_from(host).is_ok_and(|authority| !authority.as_str().contains('@'))
 }
 
-async fn converse<S, F>(stream: Box<dyn Stream>, limits: Limits, place: Entered, service: S, stop: CancellationToken)
+async fn converse<S, F>(stream: Box<dyn Stream>, limits: Limits, entered: Entered, service: S, stop: CancellationToken)
 where
     S: Fn(Request<Incoming>, Conn) -> F + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let conn = place.conn.clone();
+    let conn = entered.conn.clone();
     let wire = Wire::new(stream);
     let framed_twice = wire.framed_twice();
     let requests = Cell::new(0);
@@ -318,7 +193,7 @@ where
             if chunked || fault.is_some() || closing.is_cancelled() {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            conn.set(Doing::Idle);
+            conn.rests();
             Ok::<_, Infallible>(answer)
         }
     });
@@ -344,7 +219,7 @@ where
     };
     tokio::select! {
         () = whole => {}
-        () = place.cancel.cancelled() => {}
+        () = entered.closed() => {}
     }
 }
 
@@ -352,7 +227,7 @@ where
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
-    use tokio::sync::mpsc;
+    use tokio::sync::{Notify, mpsc};
 
     use super::*;
 
@@ -417,9 +292,9 @@ mod tests {
     /// A conversation over a stream in memory, so that time stands still while anybody is at work.
     fn talk(stop: &CancellationToken) -> tokio::io::DuplexStream {
         let (client, stream) = tokio::io::duplex(4096);
-        let place = Arc::new(Connections::default()).enter(None);
+        let entered = Arc::new(Connections::default()).enter(None);
         let service = |_, _| async { responses::json(StatusCode::OK, &serde_json::json!({})) };
-        tokio::spawn(converse(Box::new(stream), LIMITS, place, service, stop.clone()));
+        tokio::spawn(converse(Box::new(stream), LIMITS, entered, service, stop.clone()));
         client
     }
 

@@ -74,8 +74,8 @@ impl Graph {
 
     async fn dispatch(&self, ask: &Ask, trace: &str) -> Answer {
         let answer = match ask.call {
-            Call::Dialog => Ok(dialog::answer(self, ask)),
-            Call::AppSubscribe => hooks::app_subscribe(self, ask).await,
+            Call::Dialog => Ok(dialog::answer(&self.world, ask)),
+            Call::AppSubscribe => hooks::app_subscribe(&self.world, ask).await,
             _ => self.edge(ask),
         };
         answer.unwrap_or_else(|error| Answer::error(&error, trace))

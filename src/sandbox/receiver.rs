@@ -5,7 +5,9 @@
 //! request to the target of a redirect. A timestamp that is off by more than five minutes is refused like a wrong
 //! signature, but is the clock's fault.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod memory;
+
+use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +16,6 @@ use hmac::{Hmac, Mac};
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use serde::Serialize;
 use serde_json::Value;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -24,6 +25,9 @@ use super::fault::{Call, Fault, Side};
 use super::wire::{Body, Broken, Handler, collect, full};
 use super::world::World;
 use crate::core::model::WallTime;
+
+pub(crate) use self::memory::Memory;
+pub use self::memory::Received;
 
 /// Where the daemon posts.
 pub(crate) const PATH: &str = "/events";
@@ -35,48 +39,6 @@ const TOLERANCE: u64 = 5 * 60;
 const OFF: &str = "its timestamp is off";
 /// The `Retry-After` while the receiver is busy, in seconds.
 pub const RETRY_AFTER: u64 = 3;
-
-/// An event that was accepted, or refused by a fault.
-#[derive(Debug, Clone, Serialize)]
-pub struct Received {
-    /// When.
-    pub at: WallTime,
-    /// `webhook-id`.
-    pub id: String,
-    /// `webhook-timestamp`.
-    pub timestamp: u64,
-    /// `webhook-signature`.
-    #[serde(skip)]
-    pub signature: String,
-    /// The bytes of the body.
-    #[serde(skip)]
-    pub bytes: Bytes,
-    /// The same as JSON.
-    pub body: Value,
-    /// Answered 204? Otherwise a fault stood in the way.
-    pub taken: bool,
-}
-
-impl Received {
-    /// `type`.
-    pub fn word(&self) -> &str {
-        self.body["type"].as_str().unwrap_or_default()
-    }
-
-    /// `data.page_id`.
-    pub fn page(&self) -> Option<&str> {
-        self.body["data"]["page_id"].as_str()
-    }
-}
-
-/// What the receiver remembers.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    secrets: Vec<String>,
-    received: VecDeque<Received>,
-    /// The body that each id came with.
-    bodies: BTreeMap<String, Bytes>,
-}
 
 impl World {
     /// The secrets of which one must have signed an event.

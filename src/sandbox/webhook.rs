@@ -4,7 +4,8 @@
 //! callback answers 200, at growing intervals and for a limited time. Each delivery is retried on its own, so they may
 //! overtake each other. Faults double, reverse, delay or drop deliveries.
 
-use std::collections::BTreeSet;
+mod change;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,64 +15,17 @@ use tokio_util::task::TaskTracker;
 use super::activity::ActivityKind;
 use super::fault::Fault;
 use super::sign;
-use super::world::state::{AppSubscription, State};
 use super::world::{EditError, World};
 use crate::core::model::WallTime;
+
+use self::change::Object;
+pub(crate) use self::change::WebhookChange;
 
 const BATCH: usize = 1000;
 const ATTEMPTS: u32 = 200;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-
-/// One change to report.
-#[derive(Debug, Clone)]
-pub(crate) struct WebhookChange {
-    object: Object,
-    /// The page or the person.
-    id: String,
-    field: String,
-    value: Option<Value>,
-}
-
-/// What a delivery is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Object {
-    Page,
-    Permissions,
-}
-
-impl Object {
-    fn word(self) -> &'static str {
-        match self {
-            Object::Page => "page",
-            Object::Permissions => "permissions",
-        }
-    }
-
-    /// The app's subscription to it.
-    fn subscription(self, state: &State) -> Option<&AppSubscription> {
-        match self {
-            Object::Page => state.app.subscription.as_ref(),
-            Object::Permissions => state.app.permissions.as_ref(),
-        }
-    }
-}
-
-impl WebhookChange {
-    pub(crate) fn change(page: &str, field: &str, value: Option<Value>) -> Self {
-        WebhookChange { object: Object::Page, id: page.into(), field: field.into(), value }
-    }
-
-    /// A person took back a permission, for these pages or as a whole.
-    pub(crate) fn revoked(person: &str, field: &str, pages: &BTreeSet<String>) -> Self {
-        let mut value = json!({"verb": "revoked"});
-        if !pages.is_empty() {
-            value["target_ids"] = json!(pages);
-        }
-        WebhookChange { object: Object::Permissions, id: person.into(), field: field.into(), value: Some(value) }
-    }
-}
 
 /// One delivery's body, and what it is about.
 #[derive(Debug, Clone)]

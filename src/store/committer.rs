@@ -20,18 +20,17 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use super::backup_log::{BackupLog, Draft, HighWaterMark};
-use super::engine::{OpenError, Write};
+use super::engine::Write;
 use super::feed::{Change, Feed};
 use super::handle::{Fault, panic_text};
+use super::open_error::OpenError;
+use super::order::{Order, Request};
 use super::rebuild;
 use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
 use super::state::State;
 use super::{Condition, Inner, Unavailable, folder};
-use crate::core::model::PartKey;
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
 const MAX_BATCH: usize = 512;
@@ -51,31 +50,6 @@ const OPENING: Duration = Duration::from_secs(300);
 const GLANCE: Duration = Duration::from_millis(20);
 /// How long an order is waited for between two steps of a renewal.
 const BREATH: Duration = Duration::from_millis(2);
-
-/// A request to the thread.
-pub(super) enum Order {
-    /// Make these writes durable.
-    Commit(Request),
-    /// Show that the thread is at work.
-    Pulse(oneshot::Sender<()>),
-    /// For this reason the store is opened anew, and mended where it is damaged.
-    Suspect(Arc<str>),
-    /// Panic over the next commit.
-    #[cfg(any(test, feature = "sandbox"))]
-    Drill,
-}
-
-/// Writes that go together, and the waiting caller. Without writes it is a barrier: answered when everything queued
-/// before it is durable.
-pub(super) struct Request {
-    pub writes: Vec<Write>,
-    pub notes: Vec<(PartKey, u64)>,
-    /// Published when it is durable.
-    pub changes: Vec<Change>,
-    /// The newest erasure that was asked for with it or before it.
-    pub erasure: u64,
-    pub done: oneshot::Sender<Result<(), Unavailable>>,
-}
 
 /// Files that only the committer touches.
 pub(super) struct Files {

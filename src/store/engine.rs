@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use sled::Transactional;
@@ -14,6 +14,7 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use super::codec::{self, Damaged};
 use super::folder;
 use super::handle::{Fault, Handle, guarded};
+use super::open_error::{FORMAT, OpenError};
 use super::seal::{KeyId, Keyring, SealError, key_id};
 use crate::core::ledger::Staged;
 use crate::core::model::PartKey;
@@ -21,8 +22,6 @@ use crate::core::model::PartKey;
 /// Small enough that sixteen of them in a leaf stay far below a quarter of a segment, above which sled would put the
 /// node into a file that it never fsyncs.
 const CHUNK: usize = 16 << 10;
-/// The layout of the trees; see [`migration`](super::migration).
-pub(super) const FORMAT: u32 = 2;
 const FIRST_FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"format";
 const BATCH: &[u8] = b"batch";
@@ -90,79 +89,6 @@ pub(super) struct Write {
     pub tree: Tree,
     pub key: Vec<u8>,
     pub value: Option<Vec<u8>>,
-}
-
-/// Why a store cannot be opened; each names the place and the way out.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error(
-        "the store in {path} is in use by another process; stop the other pagesyncd, or give this one a store.path of its own"
-    )]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Sealed with a key that is not configured.
-    #[error(
-        "store.key does not open the store in {path}: it was sealed with another key; put that key into store.key or store.previous_keys, or move the folder away to start empty"
-    )]
-    WrongKey {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The folder is another user's.
-    #[error(
-        "the store in {path} belongs to the user with the id {owner} and this program runs as the one with the id {ours}; run it as that user (`setpriv --reuid={owner} --regid={owner} --clear-groups pagesyncd ...`), or start the daemon, which answers this command through its socket"
-    )]
-    Owner {
-        /// The folder.
-        path: PathBuf,
-        /// Its owner's id.
-        owner: u32,
-        /// The id of the user that runs the program.
-        ours: u32,
-    },
-    /// sled refuses it, or panicked over it.
-    #[error(
-        "the store in {path} is damaged ({detail}); move the folder {path}/sled away and link or import the pages again"
-    )]
-    Damaged {
-        /// The folder.
-        path: PathBuf,
-        /// What was found.
-        detail: String,
-    },
-    /// Written by a newer version.
-    #[error("the store in {path} has format {found}, this program knows {FORMAT}; run the newer pagesyncd")]
-    Newer {
-        /// The folder.
-        path: PathBuf,
-        /// The format found.
-        found: u32,
-    },
-    /// The disk says no.
-    #[error(
-        "the store in {path} cannot be opened; check that the folder exists, belongs to the daemon's user and has space"
-    )]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// What the disk said.
-        source: std::io::Error,
-    },
-}
-
-impl OpenError {
-    /// Names the folder in which the database met a fault.
-    pub(super) fn of(dir: &Path, fault: Fault) -> Self {
-        let path = dir.to_owned();
-        match fault {
-            Fault::Locked => OpenError::Locked { path },
-            Fault::Suspect(detail) => OpenError::Damaged { path, detail },
-            Fault::Disk(detail) => OpenError::Io { path, source: std::io::Error::other(detail) },
-        }
-    }
 }
 
 /// An open database.

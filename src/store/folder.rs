@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::engine::OpenError;
+use super::open_error::OpenError;
 
 /// The database.
 pub(super) const DATABASE: &str = "sled";

@@ -27,9 +27,10 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::backup_log::BackupLog;
-use super::engine::{Engine, FORMAT, Tree};
+use super::engine::{Engine, Tree};
 use super::folder;
 use super::handle::{Fault, guarded};
+use super::open_error::FORMAT;
 use crate::core::model::{LinkKey, PageId, UserId};
 
 /// Bytes of a user at the beginning of a key.

@@ -32,11 +32,12 @@ use std::path::{Path, PathBuf};
 
 use super::backup_log::{BackupLog, HighWaterMark, Place, Replay, is_delete};
 use super::codec;
-use super::engine::{Engine, OpenError, Tree, Write};
+use super::engine::{Engine, Tree, Write};
 use super::erasure;
 use super::folder;
 use super::handle::{Fault, guarded};
 use super::migration;
+use super::open_error::OpenError;
 use super::seal::Keyring;
 use crate::core::ledger::{Mark, ObjectOp, Staged};
 use crate::core::model::{Cause, LinkKey, PartKey, WallTime};

@@ -8,14 +8,16 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
 use super::codec;
-use super::committer::{Order, Request};
+
 use super::deletions::{awaited, cleared, open_deletions, waits_for_erasure};
-use super::engine::{Engine, OpenError, Tree, Write, body_keys, body_writes};
+use super::engine::{Engine, Tree, Write, body_keys, body_writes};
 use super::erasure::{self, Erasures};
 use super::events::EventQueues;
 use super::feed::{self, Feed};
 use super::handle::guarded;
 use super::load::Loaded;
+use super::open_error::OpenError;
+use super::order::{Order, Request};
 use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, Sealed, account_key};
 use super::seal::KeyId;
 use super::{Counts, LinkView, Unavailable};

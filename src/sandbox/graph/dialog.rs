@@ -6,9 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Graph;
 use super::answer::Answer;
 use super::ask::Ask;
+use crate::sandbox::world::World;
 use crate::sandbox::world::state::{PERMISSIONS, State};
 
 const STYLE: &str = include_str!("dialog.css");
@@ -30,12 +30,12 @@ pub(crate) fn escape(text: &str) -> String {
     safe
 }
 
-pub(crate) fn answer(graph: &Graph, ask: &Ask) -> Answer {
-    let redirect = match check(&graph.world.lock().state, ask) {
+pub(crate) fn answer(world: &World, ask: &Ask) -> Answer {
+    let redirect = match check(&world.lock().state, ask) {
         Ok(redirect) => redirect,
         Err(words) => return Answer::html(400, frame("Something is wrong", &format!("<p>{}</p>", escape(&words)))),
     };
-    if ask.method == "POST" { decide(graph, ask, &redirect) } else { form(&graph.world.lock().state, ask) }
+    if ask.method == "POST" { decide(world, ask, &redirect) } else { form(&world.lock().state, ask) }
 }
 
 /// The redirect address, or Facebook's complaint about the request.
@@ -59,10 +59,10 @@ fn check(state: &State, ask: &Ask) -> Result<String, String> {
     }
 }
 
-fn decide(graph: &Graph, ask: &Ask, redirect: &str) -> Answer {
+fn decide(world: &World, ask: &Ask, redirect: &str) -> Answer {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     if ask.param("decision") == Some("continue") {
-        let code = match consent(graph, ask, redirect) {
+        let code = match consent(world, ask, redirect) {
             Ok(code) => code,
             Err(words) => return Answer::html(400, frame("Something is wrong", &format!("<p>{}</p>", escape(&words)))),
         };
@@ -82,9 +82,9 @@ fn decide(graph: &Graph, ask: &Ask, redirect: &str) -> Answer {
 }
 
 /// The person accepts for the pages ticked. Only pages that the person runs can be ticked.
-fn consent(graph: &Graph, ask: &Ask, redirect: &str) -> Result<String, String> {
+fn consent(world: &World, ask: &Ask, redirect: &str) -> Result<String, String> {
     let (person, pages) = {
-        let state = &graph.world.lock().state;
+        let state = &world.lock().state;
         let first = state.people.keys().next().cloned().unwrap_or_default();
         let person = ask.param("person").map_or(first, str::to_owned);
         let own = |id: &String| state.pages.get(id).is_some_and(|p| !p.deleted && p.roles.contains_key(&person));
@@ -98,11 +98,11 @@ fn consent(graph: &Graph, ask: &Ask, redirect: &str) -> Result<String, String> {
     // A declined permission is asked for again only if the app requests that.
     let mut scopes = ask.list("scope");
     if ask.param("auth_type") != Some("rerequest") {
-        let declined = graph.world.look(|s| s.people.get(&person).map(|p| p.declined.clone())).unwrap_or_default();
+        let declined = world.look(|s| s.people.get(&person).map(|p| p.declined.clone())).unwrap_or_default();
         scopes.retain(|scope| !declined.contains(scope));
     }
-    graph.world.log_in(&person, &scopes, pages).map_err(|e| e.to_string())?;
-    Ok(graph.world.lock().state.mint_code(&person, redirect))
+    world.log_in(&person, &scopes, pages).map_err(|e| e.to_string())?;
+    Ok(world.lock().state.mint_code(&person, redirect))
 }
 
 fn form(state: &State, ask: &Ask) -> Answer {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Graph;
 use super::answer::{Answer, GraphError};
 use super::ask::Ask;
 use super::edges::is_strong;
@@ -196,13 +195,13 @@ pub(crate) fn app_unsubscribe(world: &World, ask: &Ask) -> Result<Answer, GraphE
     Ok(Answer::json(&json!({"success": true})))
 }
 
-pub(crate) async fn app_subscribe(graph: &Graph, ask: &Ask) -> Result<Answer, GraphError> {
+pub(crate) async fn app_subscribe(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
     ask.refuse_removed()?;
     let need = |name: &str| {
         let text = format!("(#100) The parameter {name} is required");
         ask.param(name).filter(|v| !v.is_empty()).ok_or_else(|| GraphError::new(100, 0, text))
     };
-    app_only(&graph.world.lock().state, ask)?;
+    app_only(&world.lock().state, ask)?;
     let about_people: Vec<&str> = PERMISSIONS.iter().copied().chain(["connected"]).collect();
     let object = need("object")?;
     let known = match object {
@@ -213,7 +212,7 @@ pub(crate) async fn app_subscribe(graph: &Graph, ask: &Ask) -> Result<Answer, Gr
     let fields = ask.list("fields");
     check_fields("fields", &fields, known)?;
     let (callback_url, verify_token) = (need("callback_url")?, need("verify_token")?);
-    handshake(graph, callback_url, verify_token).await?;
+    handshake(world, callback_url, verify_token).await?;
     let include_values = matches!(ask.param("include_values"), Some("true" | "1"));
     let subscription = Some(AppSubscription {
         callback_url: callback_url.to_owned(),
@@ -221,23 +220,23 @@ pub(crate) async fn app_subscribe(graph: &Graph, ask: &Ask) -> Result<Answer, Gr
         fields: fields.iter().cloned().collect(),
         include_values,
     });
-    graph.world.change(|s| match object {
+    world.change(|s| match object {
         "page" => s.app.subscription = subscription,
         _ => s.app.permissions = subscription,
     });
-    graph.world.tell(ActivityKind::Webhook, None, true, format!("the app is subscribed to {}", fields.join(", ")));
+    world.tell(ActivityKind::Webhook, None, true, format!("the app is subscribed to {}", fields.join(", ")));
     Ok(Answer::json(&json!({"success": true})))
 }
 
 /// Asks the callback to prove that it knows the token, while the subscriber waits.
-async fn handshake(graph: &Graph, callback_url: &str, verify_token: &str) -> Result<(), GraphError> {
-    let challenge = format!("{}", 1_000_000_000 + graph.world.tick() * 7919);
+async fn handshake(world: &World, callback_url: &str, verify_token: &str) -> Result<(), GraphError> {
+    let challenge = format!("{}", 1_000_000_000 + world.tick() * 7919);
     let failed = |what: String| {
         let text = format!("(#2200) Callback verification failed with the following errors: {what}");
         Err(GraphError { status: 400, ..GraphError::new(2200, 0, text) })
     };
     let query = [("hub.mode", "subscribe"), ("hub.challenge", &challenge), ("hub.verify_token", verify_token)];
-    let sent = graph.world.http().get(callback_url).query(&query).timeout(Duration::from_secs(10)).send().await;
+    let sent = world.http().get(callback_url).query(&query).timeout(Duration::from_secs(10)).send().await;
     let answer = match sent {
         Ok(answer) => answer,
         Err(_) => return failed("HTTP Status Code = 0; the callback could not be reached".into()),

@@ -28,44 +28,25 @@ mod list;
 pub mod login;
 mod pages;
 pub mod scrub;
+mod settings;
 pub mod throttle;
 mod transport;
 pub mod usage;
 pub mod webhooks;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use accounts::{AccountPage, Accounts};
 pub use error::{DeadReason, GraphError, GraphErrorKind, ThrottleScope};
 pub use gate::{Gate, GateStatus};
 pub use login::{DebugToken, Expiry, GranularScope, Permission, Person, TokenError, UserToken};
 pub use pages::PageRead;
+pub use settings::GraphSettings;
 pub use throttle::Priority;
 pub use webhooks::{AppSubscription, Subscribed, Topic};
 
-use crate::core::model::{AppUserId, Secret};
-use crate::http_client::Trust;
+use crate::core::model::AppUserId;
 use crate::metrics::Metrics;
-
-/// What the client needs to know.
-#[derive(Debug, Clone)]
-pub struct GraphSettings {
-    /// `https://graph.facebook.com`, with or without a closing slash.
-    pub graph_url: String,
-    /// `v26.0`. Always sent: an address without a version means whatever the dashboard says.
-    pub version: String,
-    /// Decimal digits.
-    pub app_id: String,
-    /// HealthInputs proofs, and is half of the app token.
-    pub app_secret: Secret,
-    /// From the first byte out to the last byte in.
-    pub request_timeout: Duration,
-    /// Calls at a time; given to the gate when the client is made.
-    pub max_in_flight: usize,
-    /// Authorities that may sign Graph's certificate, beside the built-in ones.
-    pub trust: Trust,
-}
 
 /// The client. Cloning is cheap, and clones share connections.
 #[derive(Clone)]
@@ -113,6 +94,7 @@ impl GraphClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::model::Secret;
 
     #[test]
     fn what_decides_does_nothing_else() {

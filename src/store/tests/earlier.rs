@@ -90,7 +90,7 @@ async fn a_store_of_release_0_1_opens_with_everything_in_it() {
         store.close().await;
     }
     let engine = Engine::open(dir.path(), &keyring()).unwrap();
-    assert_eq!(engine.format().unwrap(), engine::FORMAT);
+    assert_eq!(engine.format().unwrap(), open_error::FORMAT);
     for tree in engine::Tree::ALL {
         for record in engine.records(tree) {
             let (key, _) = record.unwrap();
@@ -153,12 +153,12 @@ async fn a_format_that_is_not_known_is_refused_and_nothing_is_changed() {
     drop(store);
     let engine = Engine::open(dir.path(), &keyring()).unwrap();
     let batch = engine.batch().unwrap();
-    engine.commit(&[Engine::format_record(engine::FORMAT + 1)], batch).unwrap();
+    engine.commit(&[Engine::format_record(open_error::FORMAT + 1)], batch).unwrap();
     engine.close();
     let files = || ["links.journal", "tide"].map(|name| std::fs::read(dir.path().join(name)).unwrap());
     let before = files();
     let refused = Store::open(dir.path(), keyring()).err().unwrap();
-    assert!(matches!(refused, OpenError::Newer { found, .. } if found == engine::FORMAT + 1), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found, .. } if found == open_error::FORMAT + 1), "{refused}");
     assert!(refused.to_string().contains("run the newer pagesyncd"));
     assert!(files() == before, "the backup log is changed");
 }

@@ -10,10 +10,10 @@ use reqwest::{Client, Method, Request, Url};
 use serde_json::Value;
 use tracing::{debug, warn};
 
-use super::GraphSettings;
 use super::error::{DeadReason, GraphError, GraphErrorKind, ThrottleScope, classify, trace_id};
 use super::gate::Gate;
 use super::scrub::scrub;
+use super::settings::GraphSettings;
 use super::throttle::{Held, Priority};
 use super::usage::Usage;
 use crate::core::model::{AppUserId, PageId, Secret};

@@ -1,0 +1,38 @@
+//! The parts that several verbs share: the environment, the configuration, a runtime.
+
+use std::path::Path;
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::config::{Config, Findings, Loaded};
+use crate::exit::{self, Failure};
+
+/// The process's environment, as the configuration reads it.
+pub(super) fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The end of a text that counts pending work: reads that wait for a person, where there are any.
+pub(super) fn parked_reads(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        1 => "; 1 read waits for a person".to_owned(),
+        count => format!("; {count} reads wait for a person"),
+    }
+}
+
+/// Every error among the findings, on standard error, as one failure.
+pub(super) fn config_failure(findings: &Findings) -> Failure {
+    Failure::new(exit::CONFIG, findings.to_string().trim_end().to_owned(), "")
+}
+
+/// The configuration, or every finding.
+pub(super) fn load(path: &Path) -> Result<Loaded, Failure> {
+    Config::load(path, &env).map_err(|findings| config_failure(&findings))
+}
+
+/// A runtime for a verb that is over soon.
+pub(super) fn small_runtime() -> Result<Runtime, Failure> {
+    let built = Builder::new_current_thread().enable_all().build();
+    built.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))
+}

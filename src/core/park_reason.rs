@@ -1,0 +1,94 @@
+//! The reasons to park a link: a word for dashboards, the cause and the remedy for a person.
+
+use serde::{Deserialize, Serialize};
+
+/// The end of a token's usefulness for its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParkReason {
+    /// The session ran out (190/463).
+    Expired,
+    /// The password was changed or Facebook reset the session (190/460).
+    PasswordChanged,
+    /// The person must confirm something on facebook.com (190/459).
+    Checkpoint,
+    /// The person's account is not confirmed (190/464).
+    Unconfirmed,
+    /// The token is not valid for another reason (190, 190/467, 102).
+    Invalid,
+    /// The token is not one of a page (190/2069032).
+    WrongToken,
+    /// The page was not ticked in a later login.
+    Unticked,
+    /// A permission was not granted or was taken back (10, 200 to 299).
+    PermissionLost,
+    /// The person has no role on the page any more (190/492).
+    RoleLost,
+    /// The person removed the app (190/458) or sent a deauthorization.
+    AppRemoved,
+    /// The page does not exist or is out of reach (100/33).
+    PageGone,
+    /// The app was blocked from this for breaking a policy (368).
+    Blocked,
+}
+
+impl ParkReason {
+    /// The word in `health`, for scripts and dashboards.
+    pub fn word(self) -> &'static str {
+        match self {
+            ParkReason::Expired
+            | ParkReason::PasswordChanged
+            | ParkReason::Checkpoint
+            | ParkReason::Unconfirmed
+            | ParkReason::Invalid
+            | ParkReason::WrongToken
+            | ParkReason::Unticked => "needs_relink",
+            ParkReason::PermissionLost => "revoked",
+            ParkReason::RoleLost => "lost_role",
+            ParkReason::AppRemoved => "app_removed",
+            ParkReason::PageGone => "page_gone",
+            ParkReason::Blocked => "blocked",
+        }
+    }
+
+    /// The cause, in one sentence for a person.
+    pub fn reason(self) -> &'static str {
+        match self {
+            ParkReason::Expired => "the login expired",
+            ParkReason::PasswordChanged => "the person changed the Facebook password, or Facebook reset the session",
+            ParkReason::Checkpoint => "Facebook wants the person to confirm something on facebook.com",
+            ParkReason::Unconfirmed => "the person's Facebook account is not confirmed",
+            ParkReason::Invalid => {
+                "Facebook does not accept the token any more, or the page was unticked in a later login"
+            }
+            ParkReason::WrongToken => "the token is a person's and not the page's",
+            ParkReason::Unticked => "the page was not ticked in a later login",
+            ParkReason::PermissionLost => "a permission was not granted or was taken back",
+            ParkReason::RoleLost => "the person has no role on the page any more",
+            ParkReason::AppRemoved => "the person removed the app on Facebook",
+            ParkReason::PageGone => "the page does not exist any more, or is out of reach",
+            ParkReason::Blocked => "Facebook blocked the app from this page for breaking a policy",
+        }
+    }
+
+    /// The remedy, in one sentence for a person.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            ParkReason::Expired | ParkReason::PasswordChanged => "the person logs in again and ticks the page",
+            ParkReason::Invalid | ParkReason::Unticked => {
+                "the person logs in again and ticks this page together with all others"
+            }
+            ParkReason::Checkpoint => "the person follows the instructions on facebook.com, then logs in again",
+            ParkReason::Unconfirmed => "the person confirms the account on facebook.com, then logs in again",
+            ParkReason::WrongToken => "link the page by a login, or import it with a page's token",
+            ParkReason::PermissionLost => {
+                "the person logs in again through /facebook/login?rerequest=1 and grants every permission; if that does \
+                 not help, see which permissions the app has in the Meta dashboard"
+            }
+            ParkReason::RoleLost => "somebody with a role on the page links it, or unlink it",
+            ParkReason::AppRemoved => "unlink the page if that was meant; otherwise the person logs in again",
+            ParkReason::PageGone => "unlink the page; if it is back, link it again",
+            ParkReason::Blocked => "resolve the app's alerts in the Meta dashboard, then link the page again",
+        }
+    }
+}
