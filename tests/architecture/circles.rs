@@ -21,6 +21,7 @@ const STANDING: &[&[&str]] = &[
         "store/events.rs",
         "store/load.rs",
         "store/migration.rs",
+        "store/order.rs",
         "store/rebuild.rs",
         "store/renewal.rs",
         "store/state.rs",
