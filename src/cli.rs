@@ -153,17 +153,17 @@ fn keep_memory_private() -> std::io::Result<()> {
 
 fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result<(), Failure> {
     let Cli { config, json, verb } = cli;
-    let door = || admin::Door::find(&config);
+    let client = || admin::AdminClient::find(&config);
     match verb {
         Verb::Run => run::run(&config, private),
         Verb::Check { online } => check::check(&config, online, json),
         #[cfg(feature = "sandbox")]
         Verb::Sandbox(args) => sandbox::sandbox(args, program),
-        Verb::Status => show::status(&door()?, json),
-        Verb::Pages => show::pages(&door()?, program, json),
-        Verb::Sync { page_id, user } => show::sync(&door()?, program, &page_id, user, json),
-        Verb::Unlink(args) => unlink::unlink(&door()?, &args, json),
-        Verb::Session { user, ttl, label } => show::session(&door()?, user, ttl, label.as_ref(), json),
+        Verb::Status => show::status(&client()?, json),
+        Verb::Pages => show::pages(&client()?, program, json),
+        Verb::Sync { page_id, user } => show::sync(&client()?, program, &page_id, user, json),
+        Verb::Unlink(args) => unlink::unlink(&client()?, &args, json),
+        Verb::Session { user, ttl, label } => show::session(&client()?, user, ttl, label.as_ref(), json),
         Verb::Import { file, passphrase_file, replace } => {
             import::import(&config, &file, passphrase_file.as_deref(), replace, json)
         }

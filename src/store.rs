@@ -40,7 +40,7 @@
 //! # When the disk refuses
 //!
 //! sled's I/O errors stick until it is opened again. The first failed commit therefore takes the store *down*: what
-//! waits is refused (the door answers 503), memory is thrown away, and the committer opens the store again, at first
+//! waits is refused (deliveries are answered 503), memory is thrown away, and the committer opens the store again, at first
 //! soon and then every few seconds, until it can. Memory is then read from disk as at start, so what was decided and
 //! not made durable is forgotten, exactly as after a crash; readers that were under way are fenced off by the ledger.
 //!
@@ -111,7 +111,7 @@ use seal::Keyring;
 use state::State;
 pub use work::{Expectation, Left, OutboxItem, ReadClaim, StageOutcome};
 
-/// How many requests may wait for the committer; more callers wait at the door.
+/// How many requests may wait for the committer; more callers wait for a slot.
 const MAX_WAITING: usize = 4096;
 
 /// The store cannot make anything durable at the moment; it recovers by itself.

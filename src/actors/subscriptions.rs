@@ -4,7 +4,7 @@
 //! It looks at start, on reload, when pages are linked and every few hours, compares as sets, and posts the union when
 //! something is missing, since Meta drops subscriptions silently. A field that Meta refuses is left out and remembered
 //! until the settings change, so that it does not cost the others. Meta calls the webhook address *during* the post, so
-//! the public door is open before this actor starts.
+//! the public listener is open before this actor starts.
 //!
 //! The subscription to permissions is a bonus: an app that may not have it goes on without, which is logged once.
 
@@ -168,7 +168,7 @@ impl SubscriptionsState {
     }
 }
 
-/// The fields that the app is to be told of. Meta names a permission's field like the permission.
+/// The fields that the app subscribes to. Meta names a permission's field like the permission.
 fn wanted(config: &Config, topic: Topic) -> BTreeSet<String> {
     match topic {
         Topic::Pages => config.facebook.webhook_fields.iter().cloned().collect(),
@@ -254,7 +254,7 @@ async fn ensure_topic(
     Ok(Subscribed { refused: refused.union(&subscribed.refused).cloned().collect(), wanted })
 }
 
-/// Was it in place before? After a start that can be told only where nothing stands: links of an earlier life had
+/// Was it in place before? After a start that is known only where nothing stands: links of an earlier life had
 /// their pages subscribed beside it.
 fn was_dropped(
     context: &Context,

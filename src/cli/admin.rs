@@ -12,15 +12,15 @@ use crate::config::Config;
 use crate::exit::{self, Failure};
 
 /// A daemon's admin socket.
-pub(super) struct Door {
+pub(super) struct AdminClient {
     socket: PathBuf,
 }
 
-impl Door {
+impl AdminClient {
     /// The socket that the configuration names; the rest of it need not be readable.
     pub(super) fn find(config: &Path) -> Result<Self, Failure> {
         let socket = Config::admin_socket(config, &env).map_err(|findings| config_failure(&findings))?;
-        Ok(Door { socket })
+        Ok(AdminClient { socket })
     }
 
     /// Does a daemon answer?

@@ -8,7 +8,7 @@ use std::path::Path;
 use http::Method;
 use serde_json::json;
 
-use super::admin::Door;
+use super::admin::AdminClient;
 use super::common::{load, small_runtime};
 use super::import::read_passphrase;
 use super::{output, run};
@@ -17,10 +17,10 @@ use crate::services::export as file;
 
 pub(super) fn export(config: &Path, to: &Path, passphrase_file: Option<&Path>) -> Result<(), Failure> {
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
-    let door = Door::find(config)?;
-    let lines = if door.is_open() {
+    let client = AdminClient::find(config)?;
+    let lines = if client.is_open() {
         let wish = passphrase.map_or(json!({}), |p| json!({"passphrase": p.expose()}));
-        door.fetch(Method::POST, "/v1/export", wish.to_string())?.to_vec()
+        client.fetch(Method::POST, "/v1/export", wish.to_string())?.to_vec()
     } else {
         let store = run::open_store(&load(config)?.config)?;
         let written = file::write(&store, passphrase.as_ref());

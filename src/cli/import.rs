@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::admin::Door;
+use super::admin::AdminClient;
 use super::common::{load, small_runtime};
 use super::output::{line, note, part};
 use super::run;
@@ -28,7 +28,7 @@ const MAX_LINE: u64 = 64 << 10;
 
 /// Where the lines go.
 enum Target {
-    Daemon(Door),
+    Daemon(AdminClient),
     Store(Box<Store>, tokio::runtime::Runtime, Ticket),
 }
 
@@ -68,8 +68,8 @@ pub(super) fn import(
 ) -> Result<(), Failure> {
     let mut input = open(file)?;
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
-    let door = Door::find(config)?;
-    let target = if door.is_open() { Target::Daemon(door) } else { open_store(config)? };
+    let client = AdminClient::find(config)?;
+    let target = if client.is_open() { Target::Daemon(client) } else { open_store(config)? };
     let mut tally = Tally { replace, ..Tally::default() };
     let outcome = feed(&target, &mut input, passphrase.as_ref(), &mut tally);
     if let Target::Store(store, runtime, _) = &target {
@@ -221,7 +221,7 @@ impl Source {
 
 fn send(target: &Target, source: &Source, batch: &Batch, tally: &mut Tally) -> Result<(), Failure> {
     match target {
-        Target::Daemon(door) => send_to_daemon(door, source, batch, tally),
+        Target::Daemon(client) => send_to_daemon(client, source, batch, tally),
         Target::Store(store, runtime, ticket) => {
             let opener = if let Source::Opened(opener) = source { Some(opener) } else { None };
             let mut parsed = lines::parse(&batch.bytes, batch.first, opener);
@@ -237,7 +237,7 @@ fn send(target: &Target, source: &Source, batch: &Batch, tally: &mut Tally) -> R
     }
 }
 
-fn send_to_daemon(door: &Door, source: &Source, batch: &Batch, tally: &mut Tally) -> Result<(), Failure> {
+fn send_to_daemon(client: &AdminClient, source: &Source, batch: &Batch, tally: &mut Tally) -> Result<(), Failure> {
     let (body, shift) = match source {
         Source::Plain => (batch.bytes.clone(), batch.first - 1),
         Source::StoreKey(head) if batch.first > 1 => ([head.as_slice(), &batch.bytes].concat(), batch.first - 2),
@@ -250,7 +250,7 @@ fn send_to_daemon(door: &Door, source: &Source, batch: &Batch, tally: &mut Tally
     };
     let run = tally.run.as_ref().map_or(String::new(), |run| format!("&run={run}"));
     let path = format!("/v1/import?replace={}{run}", tally.replace);
-    let answer = door.call(Method::POST, &path, body)?;
+    let answer = client.call(Method::POST, &path, body)?;
     tally.imported += answer["imported"].as_u64().unwrap_or_default() as usize;
     tally.run = answer["run"].as_str().map(str::to_owned);
     for (list, text, lines) in [("left", "reason", &mut tally.left), ("bad", "error", &mut tally.bad)] {

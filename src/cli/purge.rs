@@ -6,7 +6,7 @@ use std::path::Path;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::admin::Door;
+use super::admin::AdminClient;
 use super::common::{load, small_runtime};
 use super::output::{line, note};
 use super::run;
@@ -31,10 +31,10 @@ struct Report {
 
 pub(super) fn purge(config: &Path, file: &Path, dry_run: bool, as_json: bool) -> Result<(), Failure> {
     let parsed = purge::parse(&read(file)?);
-    let door = Door::find(config)?;
+    let client = AdminClient::find(config)?;
     let mut report = Report { bad: parsed.bad, ..Report::default() };
-    if door.is_open() {
-        through_daemon(&door, &parsed.people, dry_run, &mut report)?;
+    if client.is_open() {
+        through_daemon(&client, &parsed.people, dry_run, &mut report)?;
     } else {
         in_store(config, parsed.people, dry_run, &mut report)?;
     }
@@ -71,10 +71,15 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-fn through_daemon(door: &Door, people: &[AppUserId], dry_run: bool, report: &mut Report) -> Result<(), Failure> {
+fn through_daemon(
+    client: &AdminClient,
+    people: &[AppUserId],
+    dry_run: bool,
+    report: &mut Report,
+) -> Result<(), Failure> {
     for batch in people.chunks(AT_ONCE) {
         let body = json!({"ids": batch, "dry_run": dry_run}).to_string();
-        let answer = match door.call(Method::POST, "/v1/purge", body) {
+        let answer = match client.call(Method::POST, "/v1/purge", body) {
             Ok(answer) => answer,
             // The result is printed in any case: the codes are shown only once.
             Err(failure) if report.people.is_empty() => return Err(failure),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::admin::Door;
+use super::admin::AdminClient;
 use super::common::parked_reads;
 use super::output::{line, note};
 use super::program::Program;
@@ -16,8 +16,8 @@ fn print(value: &Value) -> Result<(), Failure> {
     line(format_args!("{value:#}"))
 }
 
-pub(super) fn status(door: &Door, as_json: bool) -> Result<(), Failure> {
-    let value = door.call(Method::GET, "/v1/status", "")?;
+pub(super) fn status(client: &AdminClient, as_json: bool) -> Result<(), Failure> {
+    let value = client.call(Method::GET, "/v1/status", "")?;
     if as_json {
         return print(&value);
     }
@@ -104,8 +104,8 @@ fn healths(value: &Value) -> String {
     if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) }
 }
 
-pub(super) fn pages(door: &Door, program: &Program, as_json: bool) -> Result<(), Failure> {
-    let value = door.call(Method::GET, "/v1/pages", "")?;
+pub(super) fn pages(client: &AdminClient, program: &Program, as_json: bool) -> Result<(), Failure> {
+    let value = client.call(Method::GET, "/v1/pages", "")?;
     if as_json {
         return print(&value);
     }
@@ -156,13 +156,13 @@ pub(super) fn query(user: Option<UserId>, more: &str) -> String {
 }
 
 pub(super) fn sync(
-    door: &Door,
+    client: &AdminClient,
     program: &Program,
     page: &PageId,
     user: Option<UserId>,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let value = door.call(Method::POST, &format!("/v1/pages/{page}/sync{}", query(user, "")), "")?;
+    let value = client.call(Method::POST, &format!("/v1/pages/{page}/sync{}", query(user, "")), "")?;
     if as_json {
         return print(&value);
     }
@@ -176,7 +176,7 @@ pub(super) fn sync(
 }
 
 pub(super) fn session(
-    door: &Door,
+    client: &AdminClient,
     user: UserId,
     ttl: Option<Duration>,
     label: Option<&Label>,
@@ -189,7 +189,7 @@ pub(super) fn session(
     if let Some(label) = label {
         wish["label"] = label.as_str().into();
     }
-    let value = door.call(Method::POST, "/v1/sessions", wish.to_string())?;
+    let value = client.call(Method::POST, "/v1/sessions", wish.to_string())?;
     if as_json {
         return print(&value);
     }

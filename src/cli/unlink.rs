@@ -6,7 +6,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::admin::Door;
+use super::admin::AdminClient;
 use super::output::{line, note, part};
 use super::show::query;
 use crate::core::model::{PageId, UserId};
@@ -34,9 +34,9 @@ pub(super) struct Args {
     yes: bool,
 }
 
-pub(super) fn unlink(door: &Door, args: &Args, as_json: bool) -> Result<(), Failure> {
+pub(super) fn unlink(client: &AdminClient, args: &Args, as_json: bool) -> Result<(), Failure> {
     let page = &args.page_id;
-    let listed = door.call(Method::GET, &format!("/v1/pages/{page}"), "")?;
+    let listed = client.call(Method::GET, &format!("/v1/pages/{page}"), "")?;
     let links: Vec<&Value> = listed["pages"].as_array().into_iter().flatten().collect();
     let mine = |link: &&Value| args.user.is_none_or(|user| link["user"] == user.to_string());
     let links: Vec<&Value> = links.into_iter().filter(mine).collect();
@@ -54,7 +54,7 @@ pub(super) fn unlink(door: &Door, args: &Args, as_json: bool) -> Result<(), Fail
     let switches = [("all=true", args.all), ("keep_object=true", args.keep_object), ("revoke=true", args.revoke)];
     let more: Vec<&str> = switches.into_iter().filter(|(_, on)| *on).map(|(text, _)| text).collect();
     let query = query(args.user.or(shown), &more.join("&"));
-    let value = door.call(Method::DELETE, &format!("/v1/pages/{page}{query}"), "")?;
+    let value = client.call(Method::DELETE, &format!("/v1/pages/{page}{query}"), "")?;
     if as_json {
         return line(format_args!("{value:#}"));
     }

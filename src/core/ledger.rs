@@ -1,4 +1,4 @@
-//! The heart: what is owed to one link, and when it stops being owed. Pure: no clock, no disk, no network.
+//! What is owed to one link, and when it stops being owed. Pure: no clock, no disk, no network.
 //!
 //! ```text
 //! mark ──▶ claim ──▶ (Graph is read) ──▶ stage ──▶ (Spaces is written) ──▶ complete
@@ -49,7 +49,7 @@ pub type Digest = [u8; 32];
 /// A durable note that a link is owed a read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Told apart from every other mark of this link.
+    /// Distinguishes it from every other mark of this link.
     pub seq: u64,
     /// What asked for the read.
     pub cause: Cause,
@@ -70,7 +70,7 @@ pub enum ObjectOp {
 /// An outbox entry, without its body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Staged {
-    /// Told apart from every other entry of this link.
+    /// Distinguishes it from every other entry of this link.
     pub seq: u64,
     /// Put or delete.
     #[serde(rename = "deed")]

@@ -2,13 +2,13 @@
 //!
 //! *A request framed twice.* `Content-Length` beside `Transfer-Encoding` is how requests are smuggled past whoever
 //! stands in front. hyper drops the length and goes by the chunks, and by the time a handler sees the request nothing
-//! tells of it. So the lines of each head are looked at as they pass, and the number of the first request that is
+//! shows it. So the lines of each head are looked at as they pass, and the number of the first request that is
 //! framed twice is noted ([`Wire::framed_twice`]). Nothing else is decided here: which bytes are a head follows from the
 //! lengths of the requests before it. Where those are not plain (chunks, two lengths, an upgrade) the look ends; hyper
-//! goes on or refuses by itself, and the door closes after a chunked request, so no head goes unseen.
+//! goes on or refuses by itself, and the connection is closed after a chunked request, so no head goes unseen.
 //!
 //! *An answer that must arrive.* Closing a socket with unread bytes in it makes the kernel send a reset, which can
-//! overtake the answer: a client that is told "too large" half way through its body would see a broken connection.
+//! overtake the answer: a client that is answered "too large" half way through its body would see a broken connection.
 //! So after the last answer what still comes is read and thrown away for a moment, bounded in time and bytes.
 
 use std::io;

@@ -1,4 +1,4 @@
-//! One door: accepts connections, limits them, serves HTTP/1 on each, and closes gracefully. What is answered is the
+//! One listener: accepts connections, limits them, serves HTTP/1 on each, and closes gracefully. What is answered is the
 //! business of whoever opens it.
 //!
 //! Each request is answered in a task of its own, which a client that hangs up does not end. All of these tasks are
@@ -52,12 +52,12 @@ pub use super::responses::Answer;
 /// Headers that a request may have, and the bytes that they may take together.
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 32 << 10;
-/// After an accept error (no file descriptors left, say) the door neither spins nor dies.
+/// After an accept error (no file descriptors left, say) the listener neither spins nor dies.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a closing listener waits for a request that may be on its way, on a connection that has none.
 const LAST_REQUEST: Duration = Duration::from_millis(300);
 
-/// Limits of a door; taken anew for each connection, so that a reload reaches it.
+/// Limits of a listener; taken anew for each connection, so that a reload reaches it.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections at a time.
@@ -92,7 +92,7 @@ impl Socket {
     }
 }
 
-/// Serves the door until `stop`, then lets requests under way finish for at most `grace`. Dropped before that, it leaves
+/// Serves the listener until `stop`, then lets requests under way finish for at most `grace`. Dropped before that, it leaves
 /// its connections as they are: each goes on in a task of its own.
 pub async fn serve<S, F>(
     socket: Socket,
@@ -206,7 +206,7 @@ where
         .serve_connection(TokioIo::new(wire), answer);
     let mut served = pin!(served);
     let whole = async {
-        // Clients that break off or talk nonsense are everyday life at a public door.
+        // Clients that break off or talk nonsense are everyday events at a public listener.
         tokio::select! {
             _ = served.as_mut() => return,
             () = stop.cancelled() => {}
@@ -233,7 +233,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { max_connections: 100, header_timeout: Duration::from_secs(10) };
 
-    async fn door<S, F>(service: S) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<usize>, CancellationToken)
+    async fn listening<S, F>(service: S) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<usize>, CancellationToken)
     where
         S: Fn(Request<Incoming>, Conn) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
@@ -261,7 +261,7 @@ mod tests {
         let (steps, mut done) = mpsc::unbounded_channel();
         let go = Arc::new(Notify::new());
         let waits = go.clone();
-        let (address, mut counted, _stop) = door(move |_, _| {
+        let (address, mut counted, _stop) = listening(move |_, _| {
             let (steps, waits) = (steps.clone(), waits.clone());
             async move {
                 steps.send("begun").unwrap();
@@ -275,7 +275,7 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         assert_eq!(done.recv().await, Some("begun"));
         drop(client);
-        // Each knock has the door count once more; when it counts the knock alone, it has noticed.
+        // Each connection is counted once more; a count of one shows that the others have ended.
         assert_eq!((counted.recv().await, counted.recv().await), (Some(0), Some(1)));
         loop {
             drop(TcpStream::connect(address).await.unwrap());
@@ -331,7 +331,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_handler_that_panics_is_an_answer() {
-        let (address, _counted, _stop) = door(|_, _| async { panic!("a drill") }).await;
+        let (address, _counted, _stop) = listening(|_, _| async { panic!("a drill") }).await;
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();

@@ -125,7 +125,7 @@ async fn accept(
             open.cancel();
             open = stop.child_token();
         }
-        let Some(door) = &listener else {
+        let Some(accepting) = &listener else {
             let pause = tokio::time::sleep(Duration::from_millis(200));
             tokio::select! { () = stop.cancelled() => return, () = changed(&mut changes) => {}, () = pause => {} }
             continue;
@@ -133,7 +133,7 @@ async fn accept(
         let stream = tokio::select! {
             () = stop.cancelled() => return,
             () = changed(&mut changes) => continue,
-            accepted = door.accept() => match accepted {
+            accepted = accepting.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(_) => { tokio::time::sleep(Duration::from_millis(50)).await; continue }
             },

@@ -200,7 +200,7 @@ pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed
 }
 
 fn parse_line(line: &[u8], opener: Option<&Opener>) -> Result<Good, String> {
-    // serde's texts can quote values, and a value may be a token: only the kind and the place are told.
+    // serde's texts can quote values, and a value may be a token: only the kind and the position are shown.
     let line: Line = serde_json::from_slice(line).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => FORM.to_owned(),
         _ => format!("not a JSON object (column {})", error.column()),

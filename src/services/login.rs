@@ -272,7 +272,7 @@ async fn try_link(context: &Arc<Context>, key: LinkKey) -> (LinkKey, Tried) {
     (key, Tried::Lost(why))
 }
 
-/// A role that is told and is none of those that webhooks need.
+/// A role that Facebook names and that webhooks do not need.
 fn weak_role(page: &AccountPage) -> Option<&'static str> {
     let full = format!("{TWIN}FULL_CONTROL");
     let strong = |task: &String| *task == full || STRONG_TASKS.contains(&task.strip_prefix(TWIN).unwrap_or(task));

@@ -68,11 +68,11 @@ impl Outcome {
     /// As JSON.
     pub fn json(&self) -> Value {
         let (links, objects) = self.known.unwrap_or_default();
-        let mut told = json!({"id": self.person, "known": self.known.is_some(), "links": links, "objects": objects});
+        let mut reply = json!({"id": self.person, "known": self.known.is_some(), "links": links, "objects": objects});
         if let Some(code) = &self.code {
-            told["confirmation_code"] = code.as_str().into();
+            reply["confirmation_code"] = code.as_str().into();
         }
-        told
+        reply
     }
 }
 

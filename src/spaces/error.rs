@@ -76,7 +76,7 @@ impl SpacesErrorKind {
 
 /// A request to Spaces that failed. Its texts hold no key, signature, address or body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{op}: {message}{}", told(*.status, .code.as_deref()))]
+#[error("{op}: {message}{}", status_text(*.status, .code.as_deref()))]
 pub struct SpacesError {
     /// Decides what to do.
     pub kind: SpacesErrorKind,
@@ -92,7 +92,7 @@ pub struct SpacesError {
     pub message: String,
 }
 
-fn told(status: Option<u16>, code: Option<&str>) -> String {
+fn status_text(status: Option<u16>, code: Option<&str>) -> String {
     match (status, code) {
         (Some(status), Some(code)) => format!(" ({status} {code})"),
         (Some(status), None) => format!(" ({status})"),
@@ -277,9 +277,9 @@ mod tests {
             (400, "AuthorizationHeaderMalformed", "spaces.region"),
             (411, "MissingContentLength", "spaces.endpoint"),
         ] {
-            let (kind, told) = classify(status, &document(code));
+            let (kind, shown) = classify(status, &document(code));
             assert!(reason(kind).contains(word), "{status} {code}: {}", reason(kind));
-            assert_eq!(told.as_deref(), Some(code));
+            assert_eq!(shown.as_deref(), Some(code));
             assert!(kind.needs_person());
         }
     }

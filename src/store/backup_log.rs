@@ -39,7 +39,7 @@ use crate::core::ledger::{ObjectOp, Staged};
 
 const FILE: &str = "links.journal";
 const UNFINISHED: &str = "links.journal.new";
-const TIDE: &str = "tide";
+const HIGH_WATER_MARK: &str = "tide";
 const MAGIC: [u8; 4] = *b"PSJ1";
 const HEAD: usize = 12;
 const CONTEXT: &[u8] = b"journal";
@@ -352,7 +352,8 @@ impl HighWaterMark {
     /// Opens it, making it if need be, and reads it.
     pub(super) fn open(dir: &Path) -> io::Result<(HighWaterMark, Last)> {
         let mut options = File::options();
-        let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(dir.join(TIDE))?;
+        let file =
+            options.create(true).truncate(false).read(true).write(true).mode(0o600).open(dir.join(HIGH_WATER_MARK))?;
         let mut bytes = [0u8; Self::NUMBER + 1];
         let read = file.read_at(&mut bytes, 0)?;
         let number: [u8; 8] = bytes[..8].try_into().unwrap_or_default();
@@ -445,12 +446,12 @@ mod tests {
         HighWaterMark::open(dir.path()).unwrap().0.rise(77).unwrap();
         assert_eq!(HighWaterMark::open(dir.path()).unwrap().1, Last { batch: 77, closed: false });
         HighWaterMark::open(dir.path()).unwrap().0.close(78).unwrap();
-        let bytes = std::fs::read(dir.path().join(TIDE)).unwrap();
+        let bytes = std::fs::read(dir.path().join(HIGH_WATER_MARK)).unwrap();
         assert_eq!(HighWaterMark::open(dir.path()).unwrap().1, Last { batch: 78, closed: true });
         // As an earlier version wrote it.
-        std::fs::write(dir.path().join(TIDE), &bytes[..12]).unwrap();
+        std::fs::write(dir.path().join(HIGH_WATER_MARK), &bytes[..12]).unwrap();
         assert_eq!(HighWaterMark::open(dir.path()).unwrap().1, Last { batch: 78, closed: false });
-        std::fs::write(dir.path().join(TIDE), [1, 2, 3]).unwrap();
+        std::fs::write(dir.path().join(HIGH_WATER_MARK), [1, 2, 3]).unwrap();
         assert_eq!(HighWaterMark::open(dir.path()).unwrap().1, Last::default());
     }
 

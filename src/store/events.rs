@@ -9,7 +9,7 @@
 //! Events are not in the backup_log. A database that is gone takes them with it; every page is then read again, every
 //! object written, and each write tells of all fields.
 //!
-//! An event must not go out before it is durable: a crash would undo what it told of. It is one event_key's first until it
+//! An event must not go out before it is durable: a crash would undo its cause. It is the first of its key until it
 //! was taken, and while it is on its way nobody else sends it: [`Sending`] is the right to, and gives it back.
 
 use std::collections::BTreeMap;
@@ -62,7 +62,7 @@ pub struct EventCounts {
 }
 
 impl State {
-    /// Something happened that is to be told. Nothing comes of it while events are off.
+    /// Adds an event for the platform. Does nothing while events are off.
     pub(super) fn emit(&mut self, kind: EventKind) {
         if !self.event_queues.on {
             return;

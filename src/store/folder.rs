@@ -28,7 +28,7 @@ const DAMAGED: &str = "sled.damaged-";
 const LOCK: &str = "lock";
 const OWNER_ALONE: u32 = 0o700;
 const PIECE: usize = 1 << 20;
-/// Room that a copy of the database leaves to others.
+/// Space that a copy of the database leaves to others.
 const MARGIN: u64 = 16 << 20;
 
 /// Makes the folder, or checks that the present one belongs to this process's user and removes the rights of all
@@ -172,7 +172,7 @@ pub(super) fn write_back(dir: &Path) -> Result<(), OpenError> {
     file.sync_all().map_err(io)
 }
 
-/// Is there room for a second copy of the database and the backup log? Without a margin the copy would take the last
+/// Is there space for a second copy of the database and the backup log? Without a margin the copy would take the last
 /// blocks from the commits.
 pub(super) fn has_room_for_a_copy(dir: &Path, backup_log: &Path) -> io::Result<()> {
     // The backup log may be gone; it is written anew then.

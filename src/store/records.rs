@@ -152,7 +152,7 @@ pub struct DeletionRecord {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CleanupRecord {
-    /// Told apart from an earlier one in the same place.
+    /// Distinguishes it from an earlier one with the same key.
     pub seq: u64,
     /// When it was asked for.
     pub asked_at: WallTime,

@@ -12,7 +12,7 @@
 //! copied under another user's record does not open there.
 //!
 //! **Key id.** The first 8 bytes of SHA-256 over a fixed text and the key: enough to tell which key is missing, of no
-//! use in finding it. A store that was sealed with an unknown key is told from a damaged one.
+//! use in finding it. A store that was sealed with an unknown key is distinguished from a damaged one.
 //!
 //! **Rotation.** What is sealed is always sealed with the current key; what a previous key sealed still opens, and
 //! [`Keyring::is_current`] tells which records are left to be sealed again.

@@ -58,8 +58,8 @@ impl Held<'_> {
 /// How a check of the token came out, where it did not park the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CheckEnd {
-    /// Meta told.
-    Told,
+    /// Meta answered.
+    Answered,
     /// It could not be asked; not before the hint.
     Later(Option<Duration>),
 }
@@ -180,12 +180,12 @@ async fn look_at_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) ->
         }
         Verdict::Sound => {}
     }
-    let Some(record) = held.record(context) else { return Ok(CheckEnd::Told) };
+    let Some(record) = held.record(context) else { return Ok(CheckEnd::Answered) };
     let (checked, warnings) =
         token_check::learned(&facebook::token_check::seen(&seen), &record.checked, WallTime::now());
     warnings.iter().for_each(|warning| warn_ahead(held.link, &record, warning));
     note_checked(context, held, checked, hint).await;
-    Ok(CheckEnd::Told)
+    Ok(CheckEnd::Answered)
 }
 
 fn check_failed(link: &LinkKey, error: &GraphError) -> CheckEnd {

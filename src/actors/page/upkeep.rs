@@ -94,7 +94,7 @@ impl PageState {
         let now = MonoTime::now();
         match done.checked {
             None => {}
-            Some(CheckEnd::Told) => {
+            Some(CheckEnd::Answered) => {
                 let next = schedule::next_check(schedule::offset(&self.link), token_check::EVERY, now);
                 // A hint that came during this check is another's to answer for.
                 self.check.due_at = self.check.hinted.map_or(next, |soon| soon.min(next));

@@ -1,4 +1,4 @@
-//! The heart under a model: one link, a page that changes, a disk that keeps a prefix of what it was told, a bucket,
+//! The heart under a model: one link, a page that changes, a disk that keeps a prefix of the writes, a bucket,
 //! and a crash possible after every step.
 
 use super::*;

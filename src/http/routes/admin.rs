@@ -79,7 +79,7 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
             responses::method_not_allowed("POST")
         }
         (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export" | "purge"], _) => {
-            responses::error(StatusCode::FORBIDDEN, "read_only", "this door only shows; use the admin socket")
+            responses::error(StatusCode::FORBIDDEN, "read_only", "this listener is read-only; use the admin socket")
         }
         _ => responses::not_found(),
     }
@@ -396,7 +396,7 @@ async fn purge_people(context: &Arc<Context>, request: Request<Incoming>, conn: 
     let people: Vec<Value> = applied.outcomes.iter().map(purge::Outcome::json).collect();
     let mut answer = json!({"dry_run": wish.dry_run, "people": people});
     match applied.stopped {
-        // What was done must be told, its codes are told once.
+        // The answer must say what was done: its codes are given out once.
         Some(error) if !people.is_empty() => answer["stopped"] = error.to_string().into(),
         Some(error) => return store_down(&error),
         None => {}

@@ -67,7 +67,7 @@ fn routes() -> &'static matchit::Router<Route> {
     &ROUTES
 }
 
-/// Answers a request at the public door.
+/// Answers a request at the public listener.
 pub async fn answer(context: Arc<Context>, request: Request<Incoming>, conn: Conn) -> Answer {
     let path = request.uri().path().to_owned();
     let Ok(found) = routes().at(&path) else { return responses::not_found() };

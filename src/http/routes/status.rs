@@ -1,4 +1,4 @@
-//! What the daemon says of itself, as JSON: for `status`, `pages`, the admin door and the console alike.
+//! The state of the daemon as JSON, for `status`, `pages`, the admin listener and the console.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ struct Delivery {
 
 /// A callback that answers the handshake and passes deliveries on, the first `refusals` of them with 503.
 async fn callback(refusals: u32) -> (Face, String, mpsc::UnboundedReceiver<Delivery>) {
-    let (tell, told) = mpsc::unbounded_channel();
+    let (tell, heard) = mpsc::unbounded_channel();
     let left = Arc::new(std::sync::atomic::AtomicU32::new(refusals));
     let handler: Handler = Arc::new(move |request| {
         let (tell, left) = (tell.clone(), left.clone());
@@ -42,7 +42,7 @@ async fn callback(refusals: u32) -> (Face, String, mpsc::UnboundedReceiver<Deliv
     let (_, changes) = tokio::sync::watch::channel(0);
     let face = Face::start("127.0.0.1:0".parse().unwrap(), handler, gate, changes).await.unwrap();
     let url = format!("http://{}/hook", face.addr);
-    (face, url, told)
+    (face, url, heard)
 }
 
 impl Bench {
@@ -71,7 +71,7 @@ impl Bench {
 #[tokio::test]
 async fn both_subscriptions_make_a_signed_delivery_that_is_tried_until_taken() {
     let bench = Bench::new(2).await;
-    let (_face, url, mut told) = callback(1).await;
+    let (_face, url, mut heard) = callback(1).await;
     assert_eq!(error(&bench.app_subscribe(&url, "wrong").await).0, 2200);
     assert_eq!(error(&bench.app_subscribe("http://127.0.0.1:9/", "right").await).0, 2200);
     assert_eq!(bench.app_subscribe(&url, "right").await.0, 200);
@@ -89,8 +89,8 @@ async fn both_subscriptions_make_a_signed_delivery_that_is_tried_until_taken() {
     {
         assert!(bench.server.world.edit_page(&page, field, value.into()).unwrap());
     }
-    let first = told.recv().await.unwrap();
-    let again = told.recv().await.unwrap();
+    let first = heard.recv().await.unwrap();
+    let again = heard.recv().await.unwrap();
     assert_eq!(first.body, again.body, "the retry is the same to the byte");
     let text = String::from_utf8(first.body.clone()).unwrap();
     assert!(text.contains(r#""value":"Gr\u00fcne B\u00fccher\/1""#), "{text}");
@@ -100,21 +100,21 @@ async fn both_subscriptions_make_a_signed_delivery_that_is_tried_until_taken() {
     assert_eq!(first.sha1, Some(format!("sha1={}", hmac_sha1_hex(secret, &first.body))));
 
     bench.server.world.edit_page(&page, "emails", serde_json::json!(["new@x.example"])).unwrap();
-    let value: Value = serde_json::from_slice(&told.recv().await.unwrap().body).unwrap();
+    let value: Value = serde_json::from_slice(&heard.recv().await.unwrap().body).unwrap();
     assert_eq!(value["entry"][0]["changes"], serde_json::json!([{"field": "email"}]));
 }
 
 #[tokio::test]
 async fn webhooks_are_doubled_kept_back_and_forged_on_demand() {
     let bench = Bench::new(1).await;
-    let (_face, url, mut told) = callback(0).await;
+    let (_face, url, mut heard) = callback(0).await;
     assert_eq!(bench.app_subscribe(&url, "right").await.0, 200);
     let page = bench.page(0);
     bench.page_subscribe(&page, "name").await;
     let world = &bench.server.world;
     world.set_fault(Fault::WebhooksDuplicated, true);
     world.edit_page(&page, "name", "A".into()).unwrap();
-    assert_eq!(told.recv().await.unwrap().body, told.recv().await.unwrap().body);
+    assert_eq!(heard.recv().await.unwrap().body, heard.recv().await.unwrap().body);
     world.clear_faults();
 
     while world.undelivered() > 0 {
@@ -126,23 +126,23 @@ async fn webhooks_are_doubled_kept_back_and_forged_on_demand() {
     assert_eq!(world.undelivered(), 2);
     world.set_fault(Fault::WebhooksReordered, true);
     world.set_fault(Fault::WebhooksLate, false);
-    let value: Value = serde_json::from_slice(&told.recv().await.unwrap().body).unwrap();
+    let value: Value = serde_json::from_slice(&heard.recv().await.unwrap().body).unwrap();
     let names: Vec<_> = value["entry"][0]["changes"].as_array().unwrap().iter().map(|c| c["value"].clone()).collect();
     assert_eq!(names, ["C", "B"]);
     world.clear_faults();
 
     world.set_fault(Fault::WebhooksForged, true);
     assert_eq!(world.send_raw("{}", Some(&world.sign(b"{}"))).await.unwrap(), 200);
-    assert_eq!(told.recv().await.unwrap().sha256, Some(world.sign(b"{}")));
+    assert_eq!(heard.recv().await.unwrap().sha256, Some(world.sign(b"{}")));
     world.edit_page(&page, "name", "D".into()).unwrap();
-    let forged = told.recv().await.unwrap();
+    let forged = heard.recv().await.unwrap();
     assert_ne!(forged.sha256, Some(world.sign(&forged.body)));
 }
 
 #[tokio::test]
 async fn the_two_callbacks_bring_a_signed_request() {
     let bench = Bench::new(1).await;
-    let (_face, url, mut told) = callback(0).await;
+    let (_face, url, mut heard) = callback(0).await;
     bench.server.world.change(|s| {
         s.app.deauthorize_url = Some(url.clone());
         s.app.data_deletion_url = Some(url.clone());
@@ -150,7 +150,7 @@ async fn the_two_callbacks_bring_a_signed_request() {
     assert_eq!(bench.server.world.send_deauthorize(ADA).await.unwrap(), 200);
     assert_eq!(bench.server.world.send_data_deletion(ADA).await.unwrap(), (200, serde_json::json!({})));
     assert!(bench.server.world.send_deauthorize("1").await.is_err());
-    let body = String::from_utf8(told.recv().await.unwrap().body).unwrap();
+    let body = String::from_utf8(heard.recv().await.unwrap().body).unwrap();
     let request = body.strip_prefix("signed_request=").unwrap();
     let (signature, payload) = request.split_once('.').unwrap();
     use base64::Engine;

@@ -122,8 +122,8 @@ impl World {
     /// Reports to the app that a person took back permissions, for these pages or as a whole, if it is subscribed.
     fn tell_revoked(&self, person: &str, permissions: impl IntoIterator<Item = String>, pages: &BTreeSet<String>) {
         for permission in permissions {
-            let told = self.look(|s| s.app.permissions.as_ref().is_some_and(|app| app.fields.contains(&permission)));
-            if told {
+            let wanted = self.look(|s| s.app.permissions.as_ref().is_some_and(|app| app.fields.contains(&permission)));
+            if wanted {
                 self.post(WebhookChange::revoked(person, &permission, pages));
             }
         }

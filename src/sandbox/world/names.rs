@@ -18,7 +18,7 @@ const SECOND: &[(&str, &str)] = &[
     ("Flowers", "Florist"),
     ("Gelato", "Ice Cream Shop"),
     ("Ceramics", "Arts & Crafts Store"),
-    ("Tea Context", "Tea Room"),
+    ("Tea House", "Tea Room"),
     ("Records", "Music Store"),
     ("Kitchen", "Restaurant"),
     ("Threads", "Clothing Store"),

@@ -104,8 +104,8 @@ async fn a_decision_that_panics_leaves_nothing_behind() {
     again.close().await;
 }
 
-async fn first_event(store: &Store, lane: &EventKey) -> Option<String> {
-    match store.begin_event(lane).await.unwrap() {
+async fn first_event(store: &Store, key: &EventKey) -> Option<String> {
+    match store.begin_event(key).await.unwrap() {
         Begun::Goes(sending) => Some(sending.event().id.clone()),
         _ => None,
     }
@@ -141,8 +141,8 @@ async fn a_backup_log_of_an_earlier_version_is_no_witness_of_missing_events() {
     let store = open(dir.path());
     store.switch_events(true);
     let link = link_one(&store, UserId::random(), 1).await;
-    let lane = EventKey::Link(link);
-    let id = first_event(&store, &lane).await;
+    let key = EventKey::Link(link);
+    let id = first_event(&store, &key).await;
     store.close().await;
     drop(store);
     backup_log::write_as_before_events(dir.path(), &keyring());
@@ -150,6 +150,6 @@ async fn a_backup_log_of_an_earlier_version_is_no_witness_of_missing_events() {
     high_water_mark.rise(last.batch + 1).unwrap();
     let store = open(dir.path());
     assert!(store.mended().is_some_and(|mended| mended.contains("lost its end")));
-    assert_eq!(first_event(&store, &lane).await, id);
+    assert_eq!(first_event(&store, &key).await, id);
     store.close().await;
 }

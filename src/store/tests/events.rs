@@ -36,12 +36,12 @@ async fn begin(store: &Store, event_key: &EventKey) -> Option<Sending> {
 
 /// Delivers all of a event_key.
 async fn all(store: &Store, event_key: &EventKey) -> Vec<EventKind> {
-    let mut told = Vec::new();
+    let mut delivered = Vec::new();
     while let Some(sending) = begin(store, event_key).await {
-        told.push(sending.event().kind.clone());
+        delivered.push(sending.event().kind.clone());
         sending.delivered().await.unwrap();
     }
-    told
+    delivered
 }
 
 fn updated(link: &LinkKey, changed: &[&str]) -> EventKind {
@@ -140,7 +140,7 @@ async fn a_write_that_outlived_its_link_tells_all_fields_of_the_next_one() {
     store.stage(claim, [2; 32], object("B", "1"), false).await.unwrap();
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
-    // The bytes arrive for a link that is gone: nothing is told of them.
+    // The bytes arrive for a link that is gone: they cause no event.
     store.complete(&link, &item, None, Left::default()).await.unwrap();
     assert_eq!(all(&store, &event_key(&link)).await.len(), 1);
     link_one(&store, user, 1).await;

@@ -196,8 +196,8 @@ async fn a_late_request_ends_what_is_older_and_leaves_what_is_newer() {
     let forgotten = store.forget_person(&person(1), "code", issued_at).await.unwrap();
     assert_eq!((forgotten.links.len(), forgotten.kept), (1, 1));
     assert_eq!((store.links(), store.accounts()), (vec![new.clone()], vec![(second, person(1))]));
-    let told = store.deletion("code").unwrap();
-    assert_eq!((told.ended, told.kept, told.kept_login, told.issued_at), (1, 1, true, issued_at));
+    let deletion = store.deletion("code").unwrap();
+    assert_eq!((deletion.ended, deletion.kept, deletion.kept_login, deletion.issued_at), (1, 1, true, issued_at));
     let again = store.forget_person(&person(1), "again", issued_at).await.unwrap();
     assert_eq!((again.links.len(), again.kept), (0, 1));
     assert_eq!(store.deletion("again").unwrap().ended, 0);

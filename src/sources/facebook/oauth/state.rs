@@ -2,7 +2,7 @@
 //!
 //! A state is 104 bytes, base64url without padding: a nonce (16), the user (16), the SHA-256 of the browser's session
 //! id (32), the moment of issue in milliseconds (8, big endian), and an HMAC-SHA256 over a domain text and all of that.
-//! So a callback needs no memory to be told apart from a forgery, and another browser's state is found out even when
+//! So a callback is distinguished from a forgery without any memory, and another browser's state is found out even when
 //! its signature is right. That a state is used once is kept elsewhere: the store remembers nonces for
 //! [`STATE_LIFETIME`].
 //!
