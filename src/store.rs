@@ -64,6 +64,7 @@
 //! Both files append. A decision that removes data about a person requests an [`erasure`]: a [`renewal`] writes both
 //! files anew beside the ones in force, between the commits, and replaces them. A deletion is done only after that.
 
+mod accounts;
 pub(crate) mod backup_log;
 pub mod cleanups;
 pub mod codec;

@@ -220,7 +220,7 @@ impl Store {
         let written =
             |link: &LinkKey| state.entries_of(link).any(|(_, e)| e.staged().is_some() || e.synced().digest.is_some());
         let (links, objects) = (links.len(), links.into_iter().filter(written).count());
-        let known = links > 0 || state.accounts.keys().any(|(_, p)| p == person) || state.has_token_of(person);
+        let known = links > 0 || state.accounts.of_person(person).next().is_some() || state.has_token_of(person);
         known.then_some((links, objects))
     }
 }

@@ -1,14 +1,13 @@
 //! Reads the store's memory from disk. Records that are damaged are counted, logged and passed over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use super::accounts::{AccountKey, Accounts};
 use super::engine::{Engine, Tree};
 use super::handle::Fault;
 use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, account_of};
-use super::state::AccountKey;
 use super::{codec, events};
 use crate::core::cleanup::Cleanup;
 use crate::core::event::Event;
@@ -22,7 +21,7 @@ pub(super) struct Loaded {
     pub(super) marks: HashMap<PartKey, Mark>,
     pub(super) outbox: HashMap<PartKey, Staged>,
     pub(super) synced: HashMap<PartKey, Synced>,
-    pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
+    pub(super) accounts: Accounts,
     pub(super) states: HashMap<[u8; 16], WallTime>,
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
     pub(super) events: BTreeMap<u64, Event>,
@@ -44,7 +43,7 @@ impl Loaded {
         loaded.events = loaded.tree(engine, Tree::Events, events::number_of)?.into_iter().collect();
         loaded.cleanups = loaded.tree(engine, Tree::Cleanups, Cleanup::from_bytes)?.into_iter().collect();
         let accounts: Vec<(AccountKey, AccountRecord)> = loaded.tree(engine, Tree::Accounts, account_of)?;
-        loaded.accounts = accounts.into_iter().map(|(key, record)| (key, Arc::new(record))).collect();
+        loaded.accounts = accounts.into_iter().collect();
         Ok(loaded)
     }
 

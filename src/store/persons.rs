@@ -57,8 +57,8 @@ impl State {
 
     /// Forgets the logins of a person that a decision of this reach ends: how many, and whether one stays.
     pub(super) fn end_logins(&mut self, person: &AppUserId, reach: Reach, now: WallTime) -> (usize, bool) {
-        let theirs = self.accounts.iter().filter(|((_, p), _)| p == person);
-        let theirs = theirs.map(|((user, _), record)| (*user, reach.covers(record.logged_in_at, now)));
+        let theirs = self.accounts.of_person(person);
+        let theirs = theirs.map(|(user, record)| (user, reach.covers(record.logged_in_at, now)));
         let (ended, kept): (Vec<_>, Vec<_>) = theirs.partition(|(_, covered)| *covered);
         ended.iter().for_each(|(user, _)| remove_account(self, *user, person));
         (ended.len(), !kept.is_empty())

@@ -10,6 +10,7 @@
 //! key at start comes last: once that one is sealed with the present key, everything is. A rotation that was cut short
 //! goes on at the next start; one that was overtaken by another leaves the rest to that one.
 
+use super::accounts::AccountKey;
 use super::codec;
 use super::engine::{Engine, Tree};
 use super::handle::Fault;
@@ -18,7 +19,7 @@ use super::records::{
 };
 use super::seal::Keyring;
 use super::sessions::login_context;
-use super::state::{AccountKey, State};
+use super::state::State;
 use super::{Store, Unavailable};
 use crate::core::model::{LinkKey, WallTime};
 

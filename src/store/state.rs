@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
+use super::accounts::{AccountKey, Accounts};
 use super::codec;
 
 use super::deletions::{awaited, cleared, open_deletions, waits_for_erasure};
@@ -28,9 +29,6 @@ use crate::core::health::HealthInputs;
 use crate::core::ledger::{Change, Entry, Marked};
 use crate::core::model::{AppUserId, Cause, LinkKey, PartKey, SourceId, UserId, WallTime};
 
-/// An account is one person of one user.
-pub(super) type AccountKey = (UserId, AppUserId);
-
 pub(super) struct State {
     records: BTreeMap<LinkKey, Arc<LinkRecord>>,
     by_id: HashMap<SourceId, BTreeSet<UserId>>,
@@ -39,7 +37,7 @@ pub(super) struct State {
     pub(super) hinted: HashSet<LinkKey>,
     /// Each link has at least the entry of its whole.
     ledger: BTreeMap<PartKey, Entry>,
-    pub(super) accounts: BTreeMap<AccountKey, Arc<AccountRecord>>,
+    pub(super) accounts: Accounts,
     pub(super) deletions: BTreeMap<String, DeletionRecord>,
     /// Codes of the deletions that are not done.
     pub(super) open_deletions: BTreeSet<String>,

@@ -79,9 +79,9 @@ impl Store {
 
 /// The person's newest user token, of whichever user of the platform, and when it was granted.
 fn newest_token(state: &State, keyring: &Keyring, person: &AppUserId) -> Option<(Secret, WallTime)> {
-    let theirs = state.accounts.iter().filter(|((_, p), _)| p == person);
-    let ((user, _), record) = theirs.max_by_key(|(_, record)| record.logged_in_at)?;
-    let token = open_token(keyring, &account_context(*user, person), &record.token).ok()?;
+    let theirs = state.accounts.of_person(person);
+    let (user, record) = theirs.max_by_key(|(_, record)| record.logged_in_at)?;
+    let token = open_token(keyring, &account_context(user, person), &record.token).ok()?;
     Some((token, record.logged_in_at))
 }
 
@@ -105,7 +105,7 @@ fn revoke(
     );
     // Logins without a link end with it, and so does one that is under way.
     state.note_ended(&person, &[], Reach::All);
-    let theirs: Vec<_> = state.accounts.keys().filter(|(_, p)| *p == person).cloned().collect();
-    theirs.into_iter().for_each(|(user, person)| remove_account(state, user, &person));
+    let users: Vec<_> = state.accounts.of_person(&person).map(|(user, _)| user).collect();
+    users.into_iter().for_each(|user| remove_account(state, user, &person));
     Revoking::Asked(person)
 }
