@@ -15,9 +15,9 @@
 //! | `sessions`, `logins` | SHA-256 of the secret half | browser sessions; one-time login links |
 //! | `states` | nonce | OAuth states that were used, until they expire anyway |
 //! | `deletions` | confirmation code | data deletions and how far they are |
-//! | `events` | number | [`Event`](crate::core::event::Event): an event that waits for its delivery |
+//! | `notices` | number | [`Event`](crate::core::event::Event): an event that waits for its delivery |
 //! | `fields` | part | a short hash of each page field that Spaces holds |
-//! | `cleanups` | kind; page, person or part | a cleanup that is left after an unlink, with the sealed token for it |
+//! | `chores` | kind; page, person or part | a cleanup that is left after an unlink, with the sealed token for it |
 //!
 //! The bytes of links and parts stand in [`core::model`](crate::core::model::LinkKey); [`migration`] brings the keys of
 //! an earlier format forward. Every value is a version byte, a CRC-32 and the
@@ -106,6 +106,8 @@ use crate::core::ledger::{Mark, Synced};
 use crate::core::model::{LinkKey, PartKey, WallTime};
 use engine::Engine;
 use feed::Feed;
+#[cfg(feature = "sandbox")]
+pub(crate) use folder::lock_within;
 pub use open_error::OpenError;
 pub use records::{AccountRecord, LinkRecord};
 use seal::Keyring;

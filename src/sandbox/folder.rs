@@ -9,11 +9,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+
+use crate::store::lock_within;
 
 /// The name of the file that marks a folder as a sandbox's.
 pub const MARKER: &str = ".pagesyncd-sandbox";
@@ -78,16 +79,6 @@ pub struct Folder {
 /// How long a lock is waited for: a process that ends holds its lock a moment longer than its program runs.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
-fn locked_within(file: &File, patience: Duration) -> Result<(), TryLockError> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
-            outcome => return outcome,
-        }
-    }
-}
-
 impl Folder {
     /// Takes the folder at `dir`, and makes it where there is none.
     ///
@@ -125,7 +116,7 @@ impl Folder {
             }
             let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
             let mut file = opened.map_err(failed)?;
-            match locked_within(&file, LOCK_PATIENCE) {
+            match lock_within(&file, LOCK_PATIENCE) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     let pid = read(&mut file).map(|marker| marker.pid);

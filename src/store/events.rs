@@ -1,7 +1,7 @@
 //! Events on disk: decided in the transaction of what they tell of, kept until the receiver took them.
 //!
-//! The tree `events` has them by a number that grows, so that those of one event_key lie in the order in which they go; the
-//! rules of a event_key are [`event::queue`](crate::core::event_queue). Nothing is decided while events are switched off, and
+//! The tree `notices` (its name since release 0.1) has them by a number that grows, so that those of one key lie in the
+//! order of their delivery; the rules of a key are [`event::queue`](crate::core::event_queue). Nothing is decided while events are switched off, and
 //! switching them off drops what waits. `fields` has a short hash of each page field that Spaces holds for a link. It is
 //! kept whether events are on or off, so that the first one after switching them on says the truth; where it is
 //! unknown (a link's first object, a store that was rebuilt) every field counts as changed.
@@ -24,7 +24,7 @@ use crate::core::health::Health;
 use crate::core::model::{Generation, LinkKey, PartKey, WallTime};
 use crate::sources::facebook::page_data::{self, Fields};
 
-/// What waits, by event_key.
+/// The waiting events, by key.
 #[derive(Default)]
 pub(super) struct EventQueues {
     on: bool,

@@ -79,13 +79,23 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let mut options = File::options();
     options.create(true).truncate(false).read(true).write(true).mode(0o600);
     let file = options.open(dir.join(LOCK)).map_err(io)?;
-    let deadline = Instant::now() + LOCK_PATIENCE;
+    match lock_within(&file, LOCK_PATIENCE) {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Locks a file, and waits for another holder for so long.
+///
+/// # Errors
+/// Those of [`File::try_lock`].
+pub(crate) fn lock_within(file: &File, patience: Duration) -> Result<(), TryLockError> {
+    let deadline = Instant::now() + patience;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: dir.to_owned() }),
-            Err(TryLockError::Error(error)) => return Err(io(error)),
+            outcome => return outcome,
         }
     }
 }
