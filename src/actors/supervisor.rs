@@ -266,11 +266,16 @@ impl SupervisorState {
             Target::Notifier => peers.notify(super::notifier::NotifierMsg::Drill),
             Target::Subscriptions => peers.subscribe(super::subscriptions::SubscriptionsMsg::Drill),
             Target::Cleanups => peers.clean_up(super::cleanups::CleanupsMsg::Drill),
-            Target::Listener => {
-                if let Some(listener) = self.listeners.get(&Endpoint::Public) {
-                    let _ = listener.cast(ListenerMsg::Drill);
-                }
-            }
+            Target::Listener => self.drill_listener(Endpoint::Public),
+            Target::AdminListener => self.drill_listener(Endpoint::Admin),
+            Target::AdminTcpListener => self.drill_listener(Endpoint::AdminTcp),
+        }
+    }
+
+    #[cfg(feature = "sandbox")]
+    fn drill_listener(&self, endpoint: Endpoint) {
+        if let Some(listener) = self.listeners.get(&endpoint) {
+            let _ = listener.cast(ListenerMsg::Drill);
         }
     }
 }
