@@ -277,8 +277,7 @@ fn failed(cleanup: &Cleanup, error: &GraphError) -> TryEnd {
 
 /// The right to write the object is held from before the look until the delete was answered.
 async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, part: &PartKey, seq: u64) -> TryEnd {
-    let link = &part.link;
-    let Some(_permit) = shared.write_permit(link) else {
+    let Some(_permit) = shared.write_permit(part) else {
         return TryEnd::Later { hint: Some(SOON), unanswered: false };
     };
     if !context.store.is_left_over(part, seq) {
@@ -289,7 +288,7 @@ async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, part: &PartK
     match answer {
         Ok(_) => TryEnd::Done,
         Err(error) => {
-            tracing::debug!(%link, %error, "cleanup [delete_again {part}]: failed ({error}), retrying later");
+            tracing::debug!(link = %part.link, %error, "cleanup [delete_again {part}]: failed ({error}), retrying later");
             TryEnd::Later { hint: error.retry_after, unanswered: error.status.is_none() }
         }
     }

@@ -147,7 +147,7 @@ impl Store {
                 }
                 Some(Stage::Staged(_, changes)) => {
                     state.apply(&part, changes, &body);
-                    state.publish(Change::Outbox(part.link.clone()));
+                    state.publish(Change::Outbox(part.clone()));
                     StageOutcome::Staged
                 }
                 Some(Stage::Superseded) | None => StageOutcome::Superseded,
