@@ -25,6 +25,7 @@ use crate::context::Context;
 use crate::core::ledger::ObjectOp;
 use crate::core::model::{MonoTime, ObjectKey, PartKey, WallTime};
 use crate::core::upload_queue::{Outcome, Queue};
+use crate::sources;
 use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
 use crate::store::Left;
 
@@ -256,7 +257,9 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, straggler: Option<Str
             let landing = straggler.filter(|s| s.witnessed || item.staged.op == ObjectOp::Delete);
             let landing = landing.filter(|s| s.until > MonoTime::now());
             let straggler_until = landing.map(|s| s.until.to_wall());
-            let left = Left { straggler_until, versions_unknown };
+            let fields = matches!(item.staged.op, ObjectOp::Put(_))
+                .then(|| sources::fields_of_object(part.link.source(), &item.body));
+            let left = Left { straggler_until, versions_unknown, fields };
             match context.store.complete(part, &item, etag, left).await {
                 Ok(more) => Ended { cleanup: landing.is_some(), ..Ended::of(Outcome::Settled { more }) },
                 Err(_) => local,

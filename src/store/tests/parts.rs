@@ -62,7 +62,8 @@ async fn a_link_that_goes_takes_all_its_parts_and_owes_a_delete_for_each() {
         stage(&store, part, 1, b"{}").await;
     }
     let item = store.outbox_item(&parts[1]).await.unwrap().unwrap();
-    store.complete(&parts[1], &item, None, Left::default()).await.unwrap();
+    let left = Left { fields: Some([("title".to_owned(), "1".to_owned())].into()), ..Left::default() };
+    store.complete(&parts[1], &item, None, left).await.unwrap();
     assert_eq!(records(&store, Tree::Fields), 1);
     feed::published(&store);
     unlink(&store, &link, Unlinking::default()).await;
