@@ -75,9 +75,9 @@ async fn a_stop_waits_for_a_put_no_longer_than_its_limit() {
     until_passing("the put is under way", || harness.puts() == 3).await;
     let took = harness.stop().await;
     assert!(took > AT_ONCE && took <= stop::DRAIN, "{took:?}");
-    harness.spaces.release();
     harness.boot().await;
     assert_eq!(harness.store().counts().outbox, 1);
+    harness.spaces.release();
     harness.until_complete().await;
 }
 
