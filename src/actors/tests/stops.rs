@@ -46,25 +46,24 @@ async fn a_stop_waits_for_a_read_no_longer_than_its_limit() {
     harness.until_complete().await;
 }
 
-/// The stop comes together with Graph's answer, so that it meets the staging.
+/// A poll finds that the object is gone. It stages when the dispatcher has stopped already, so nobody hears of that.
 #[tokio::test]
-async fn a_stop_during_a_stage_loses_nothing() {
+async fn what_is_staged_during_a_stop_is_written_after_the_next_start() {
     let mut harness = Harness::with_links(1).await;
+    harness.reload(harness.config("poll_interval = \"30s\"\ndebounce = \"2s\"")).await.unwrap();
+    harness.spaces.tamper(&harness.key(0).object_key(), None);
+    harness.spaces.hold();
+    until_passing("the object is compared", || harness.spaces.calls().iter().any(|(op, _)| *op == "head")).await;
     let (reply, ended) = oneshot::channel();
-    let context = harness.context().clone();
-    let (commanded, mut was_commanded) = oneshot::channel();
-    harness.graph.hook("read", move || {
-        tokio::spawn(async move {
-            let sent = context.command(Command::Stop(reply)).await;
-            let _ = commanded.send(sent.is_ok());
-        });
-    });
-    harness.change(0, "Changed").await;
-    until_passing("the read is answered", || was_commanded.try_recv() == Ok(true)).await;
-    assert!(harness.stopped(ended).await <= stop::DRAIN);
+    harness.context().command(Command::Stop(reply)).await.unwrap();
+    until("no work begins any more", || harness.context().is_stopping()).await;
+    harness.spaces.release();
+    assert!(harness.stopped(ended).await <= AT_ONCE);
+    harness.spaces.hold();
     harness.boot().await;
+    assert_eq!(harness.store().counts().outbox, 1);
+    harness.spaces.release();
     harness.until_complete().await;
-    assert_eq!(harness.written(0).as_deref(), Some("Changed"));
 }
 
 #[tokio::test]
