@@ -12,21 +12,6 @@ use std::path::Path;
 const STANDING: &[&[&str]] = &[
     &["actors/dispatcher.rs", "actors/peers.rs", "actors/supervisor.rs", "actors/supervisor/boot.rs"],
     &["actors/page.rs", "actors/page/reading.rs", "actors/page/upkeep.rs", "actors/registry.rs", "actors/shared.rs"],
-    &[
-        "store.rs",
-        "store/backup_log.rs",
-        "store/committer.rs",
-        "store/deletions.rs",
-        "store/erasure.rs",
-        "store/events.rs",
-        "store/load.rs",
-        "store/migration.rs",
-        "store/order.rs",
-        "store/rebuild.rs",
-        "store/renewal.rs",
-        "store/state.rs",
-        "store/work.rs",
-    ],
 ];
 
 /// How many re-exports a path may lead through.
