@@ -88,6 +88,8 @@ pub(super) struct Inner {
     pub thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     pub mended: Mutex<Option<String>>,
     pub clock: Clock,
+    /// Work that blocks is done on threads for it; a store that is stepped by hand does it at once.
+    pub has_threads: bool,
 }
 
 /// What a store is made of.
@@ -100,11 +102,12 @@ pub(super) struct Parts {
     pub feed: Feed,
     pub mended: Option<String>,
     pub clock: Clock,
+    pub has_threads: bool,
 }
 
 impl Inner {
     pub(super) fn new(parts: Parts) -> Inner {
-        let Parts { dir, state, orders, engine, keyring, feed, mended, clock } = parts;
+        let Parts { dir, state, orders, engine, keyring, feed, mended, clock, has_threads } = parts;
         Inner {
             dir,
             opened_at: state.newest_seq(),
@@ -120,6 +123,7 @@ impl Inner {
             thread: Mutex::new(None),
             mended: Mutex::new(mended),
             clock,
+            has_threads,
         }
     }
 
@@ -225,7 +229,21 @@ impl Store {
         Unavailable::because("it is closed")
     }
 
-    /// Reads from the trees, which may block; they are gone while the store is being opened again. A read that the disk
+    /// Does work that blocks or takes long, away from the async workers.
+    pub(super) async fn off_worker<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        if !self.inner.has_threads {
+            return Ok(work(self));
+        }
+        let store = self.clone();
+        let working = tokio::task::spawn_blocking(move || work(&store));
+        // It panicked, or the runtime ends.
+        working.await.map_err(|_| Unavailable::because("its work broke off"))
+    }
+
+    /// Reads from the trees, which blocks; they are gone while the store is being opened again. A read that the disk
     /// refuses is an error, never an absence. After any fault the store is opened again.
     pub(super) fn read<T>(&self, look: impl FnOnce(&Engine) -> Result<T, Fault>) -> Result<T, Unavailable> {
         let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);

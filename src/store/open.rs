@@ -32,7 +32,8 @@ impl Store {
         let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended } = rebuild::open(dir, &keyring)?;
         let state = load::load(&engine, clock.now()).map_err(|fault| OpenError::of(dir, fault))?;
         let (orders, queue) = Orders::new(feed.clone());
-        let parts = Parts { dir: dir.to_owned(), state, orders, engine, keyring, feed, mended, clock };
+        let parts =
+            Parts { dir: dir.to_owned(), state, orders, engine, keyring, feed, mended, clock, has_threads: true };
         let inner = Arc::new(Inner::new(parts));
         let files = committer::Files { backup_log, high_water_mark, batch, _lock: lock };
         let thread = committer::spawn(inner.clone(), files, queue)

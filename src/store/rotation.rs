@@ -16,7 +16,7 @@ use super::records::{
     AccountRecord, CleanupRecord, LinkRecord, LoginRecord, Sealed, account_context, cleanup_context, link_context,
     login_context, open_token, seal_token,
 };
-use super::seal::Keyring;
+use super::seal::{Keyring, key_id};
 use super::state::State;
 use super::state::accounts::AccountKey;
 use super::tree::Tree;
@@ -47,22 +47,29 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`] when they cannot be looked through at the moment.
-    pub fn unopened_by(&self, keyring: &Keyring) -> Result<usize, Unavailable> {
-        let foreign = |sealed: &Sealed| !keyring.knows(&sealed.0);
-        let base = usize::from(!keyring.has(self.lock().state.base_key));
-        Ok(self.count_sealed(foreign)?.max(base))
+    pub async fn unopened_by(&self, keyring: &Keyring) -> Result<usize, Unavailable> {
+        let ids = keyring.ids();
+        let count = move |store: &Store| {
+            let base = usize::from(!ids.contains(&store.lock().state.base_key));
+            let is_foreign = |sealed: &Sealed| !key_id(&sealed.0).is_ok_and(|id| ids.contains(&id));
+            Ok(store.count_sealed(is_foreign)?.max(base))
+        };
+        self.off_worker(count).await?
     }
 
     /// How far the rotation to the key in force is.
     ///
     /// # Errors
     /// [`Unavailable`] as for [`Store::unopened_by`].
-    pub fn sealing(&self) -> Result<Sealing, Unavailable> {
-        let keyring = self.keyring();
-        let current = self.count_sealed(|sealed| keyring.is_current(&sealed.0))?;
-        let earlier = self.count_sealed(|sealed| !keyring.is_current(&sealed.0))?;
-        let done = earlier == 0 && self.lock().state.base_key == keyring.current_id();
-        Ok(Sealing { current, earlier, done })
+    pub async fn sealing(&self) -> Result<Sealing, Unavailable> {
+        let look = |store: &Store| {
+            let keyring = store.keyring();
+            let current = store.count_sealed(|sealed| keyring.is_current(&sealed.0))?;
+            let earlier = store.count_sealed(|sealed| !keyring.is_current(&sealed.0))?;
+            let done = earlier == 0 && store.lock().state.base_key == keyring.current_id();
+            Ok(Sealing { current, earlier, done })
+        };
+        self.off_worker(look).await?
     }
 
     fn count_sealed(&self, wanted: impl Fn(&Sealed) -> bool) -> Result<usize, Unavailable> {
@@ -111,7 +118,7 @@ impl Store {
         for cleanups in cleanups.chunks(AT_ONCE) {
             count += self.reseal_some(cleanups, reseal_cleanup).await?;
         }
-        for logins in self.live_logins()?.chunks(AT_ONCE) {
+        for logins in self.off_worker(Store::live_logins).await??.chunks(AT_ONCE) {
             count += self.reseal_some(logins, reseal_login).await?;
         }
         self.erase().await?;

@@ -50,7 +50,10 @@ impl Session {
     /// # Errors
     /// [`Unavailable`] without randomness from the system.
     pub fn fresh(user: UserId, label: Option<Label>, ttl: Duration) -> Result<Session, Unavailable> {
-        let now = WallTime::now();
+        Session::made_at(WallTime::now(), user, label, ttl)
+    }
+
+    fn made_at(now: WallTime, user: UserId, label: Option<Label>, ttl: Duration) -> Result<Session, Unavailable> {
         Ok(Session { id: fresh_secret()?, user, label, issued_at: now, expires_at: now.plus(ttl) })
     }
 
@@ -97,7 +100,7 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn new_session(&self, user: UserId, ttl: Duration) -> Result<Session, Unavailable> {
-        let session = Session::fresh(user, None, ttl)?;
+        let session = Session::made_at(self.now(), user, None, ttl)?;
         self.put_session(&session).await?;
         Ok(session)
     }
@@ -114,8 +117,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`] when the store is down or cannot be read.
-    pub fn session(&self, id: &str) -> Result<Option<Session>, Unavailable> {
-        let record = self.record_of::<SessionRecord>(Tree::Sessions, &secret_hash(id))?;
+    pub async fn session(&self, id: &str) -> Result<Option<Session>, Unavailable> {
+        let record = self.record_of::<SessionRecord>(Tree::Sessions, secret_hash(id)).await?;
         let live = record.filter(|record| record.expires_at > self.now());
         Ok(live.map(|record| Session::from_record(id, record)))
     }
@@ -143,9 +146,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub fn login_link(&self, secret: &str) -> Result<Option<LoginLink>, Unavailable> {
+    pub async fn login_link(&self, secret: &str) -> Result<Option<LoginLink>, Unavailable> {
         let hash = secret_hash(secret);
-        let Some(parent) = self.session_behind(&hash)? else { return Ok(None) };
+        let Some(parent) = self.session_behind(&hash).await? else { return Ok(None) };
         // The record of a link that was taken a moment ago may still lie on disk.
         let taken = self.lock().state.nonces.is_taken(&hash);
         Ok((!taken).then_some(LoginLink { user: parent.user, label: parent.label }))
@@ -164,8 +167,8 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn take_login_of(&self, hash: [u8; 32]) -> Result<Option<Session>, Unavailable> {
-        let Some(parent) = self.session_behind(&hash)? else { return Ok(None) };
-        let mut session = Session::fresh(parent.user, parent.label, LINK_SESSION)?;
+        let Some(parent) = self.session_behind(&hash).await? else { return Ok(None) };
+        let mut session = Session::made_at(self.now(), parent.user, parent.label, LINK_SESSION)?;
         session.expires_at = session.expires_at.min(parent.expires_at);
         let first = self
             .commit(|state, txn| {
@@ -180,11 +183,11 @@ impl Store {
     }
 
     /// The session that a login link was made from, when both still live.
-    fn session_behind(&self, hash: &[u8; 32]) -> Result<Option<Session>, Unavailable> {
-        let record = self.record_of::<LoginRecord>(Tree::Logins, hash)?;
+    async fn session_behind(&self, hash: &[u8; 32]) -> Result<Option<Session>, Unavailable> {
+        let record = self.record_of::<LoginRecord>(Tree::Logins, *hash).await?;
         let Some(record) = record.filter(|record| record.expires_at > self.now()) else { return Ok(None) };
         match self.open_login(hash, &record.session) {
-            Some(id) => self.session(id.expose()),
+            Some(id) => self.session(id.expose()).await,
             None => Ok(None),
         }
     }
@@ -210,10 +213,7 @@ impl Store {
     pub async fn sweep(&self, now: WallTime) -> Result<usize, Unavailable> {
         let mut count = 0;
         loop {
-            // Whole trees are read, which an async worker must not wait for.
-            let store = self.clone();
-            let gathering = tokio::task::spawn_blocking(move || store.read(|engine| all_expired(engine, now)));
-            let gone = gathering.await.map_err(|_| Unavailable { reason: "the sweep broke off".into() })??;
+            let gone = self.off_worker(move |store| store.read(|engine| all_expired(engine, now))).await??;
             for some in gone.chunks(SWEEP_AT_ONCE) {
                 self.commit(|_, txn| some.iter().for_each(|(tree, key)| txn.remove(*tree, key.clone()))).await?;
             }
@@ -232,8 +232,8 @@ impl Store {
     }
 
     /// A record; `None` when there is none or it is damaged.
-    fn record_of<T: DeserializeOwned>(&self, tree: Tree, key: &[u8]) -> Result<Option<T>, Unavailable> {
-        let value = self.read(|engine| engine.get(tree, key))?;
+    async fn record_of<T: DeserializeOwned>(&self, tree: Tree, key: [u8; 32]) -> Result<Option<T>, Unavailable> {
+        let value = self.off_worker(move |store| store.read(|engine| engine.get(tree, &key))).await??;
         Ok(value.and_then(|value| codec::decode(tree.name(), &value).ok()))
     }
 }

@@ -53,7 +53,8 @@ fn start(engine: Engine, keyring: Arc<Keyring>, clock: Arc<AtomicU64>) -> (Store
     let now = Clock::Set(clock.clone());
     let state = load::load(&engine, now.now()).unwrap_or_else(|fault| panic!("maps in memory cannot fail: {fault}"));
     let removed = state.erasures.wanted();
-    let parts = Parts { dir: "memory".into(), state, orders, engine, keyring, feed, mended: None, clock: now };
+    let (dir, mended, has_threads) = ("memory".into(), None, false);
+    let parts = Parts { dir, state, orders, engine, keyring, feed, mended, clock: now, has_threads };
     let inner = Arc::new(Inner::new(parts));
     let (gathered, suspect, aside) = (Vec::new(), None, None);
     (Store { inner: inner.clone() }, Committer { inner, queue, gathered, suspect, removed, aside, clock })

@@ -114,8 +114,8 @@ async fn another_key_is_refused_by_name_and_a_previous_key_opens() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let link = link_one(&store, UserId::random(), 1).await;
-    assert_eq!(store.unopened_by(&Keyring::new([8; 32], Vec::new())).unwrap(), 1);
-    assert_eq!(store.unopened_by(&Keyring::new([8; 32], vec![[7; 32]])).unwrap(), 0);
+    assert_eq!(store.unopened_by(&Keyring::new([8; 32], Vec::new())).await.unwrap(), 1);
+    assert_eq!(store.unopened_by(&Keyring::new([8; 32], vec![[7; 32]])).await.unwrap(), 0);
     store.close().await;
     drop(store);
     let refused = Store::open(dir.path(), Keyring::new([8; 32], Vec::new())).err().unwrap();

@@ -120,7 +120,7 @@ impl Store {
     ) -> Result<StageOutcome, Unavailable> {
         let part = claim.part.clone();
         let found = Found { digest, body_len: u32::try_from(body.len()).unwrap_or(u32::MAX) };
-        let pieces = Pieces::of(&body);
+        let pieces = self.off_worker(move |_| Pieces::of(&body)).await?;
         self.commit(move |state, txn| match claim.claim.take() {
             // Taken here: where the decision is not reached, the claim is given back.
             Some(held) => state.stage(txn, &part, &held, &found, pieces, force),
@@ -136,18 +136,18 @@ impl Store {
     /// due, so that it is read anew.
     pub async fn outbox_item(&self, part: impl Into<PartKey>) -> Result<Option<OutboxItem>, Unavailable> {
         let part = &part.into();
-        let Some((staged, body)) = self.look_into_outbox(part)? else { return Ok(None) };
+        let Some((staged, body)) = self.look_into_outbox(part).await? else { return Ok(None) };
         let generation = self.generation(&part.link);
         // An entry that was decided a moment ago is still on its way to disk, though its bytes can be read. It must not
         // reach Spaces before it is durable: a crash would bring back the entry before it, and that would be written
         // over it; or it would undo the unlink whose object was deleted. And only what is missing behind everything
         // that was queued by now is damaged.
         self.barrier().await?;
-        let before = self.before(part, generation)?;
+        let before = self.before(part, generation).await?;
         if let (ObjectOp::Put(_), Ok(body)) = (staged.op, body) {
             return Ok(Some(OutboxItem { staged, body, before }));
         }
-        match self.look_into_outbox(part)? {
+        match self.look_into_outbox(part).await? {
             None => Ok(None),
             Some((now, _)) if now.seq != staged.seq => {
                 Err(Unavailable { reason: "the entry was replaced meanwhile".into() })
@@ -165,10 +165,11 @@ impl Store {
         }
     }
 
-    fn look_into_outbox(&self, part: &PartKey) -> Result<Option<Looked>, Unavailable> {
+    async fn look_into_outbox(&self, part: &PartKey) -> Result<Option<Looked>, Unavailable> {
         let staged = self.lock().state.ledger.get(part).and_then(|entry| entry.staged().cloned());
         let Some(staged) = staged else { return Ok(None) };
-        let body = self.read(|engine| engine.body(part, &staged))?;
+        let (part, wanted) = (part.clone(), staged.clone());
+        let body = self.off_worker(move |store| store.read(|engine| engine.body(&part, &wanted))).await??;
         Ok(Some((staged, body)))
     }
 
@@ -184,15 +185,22 @@ impl Store {
         left: Left,
     ) -> Result<bool, Unavailable> {
         let part = &part.into();
-        let fields = matches!(item.staged.op, ObjectOp::Put(_)).then(|| page_data::fields_of_object(&item.body));
+        let fields = match item.staged.op {
+            ObjectOp::Put(_) => {
+                let body = item.body.clone();
+                Some(self.off_worker(move |_| page_data::fields_of_object(&body)).await?)
+            }
+            ObjectOp::Delete => None,
+        };
         self.commit(|state, txn| state.complete(txn, part, item, fields.as_ref(), etag, left)).await
     }
 
     /// The fields that Spaces holds of an object, for an item that is about to be written. Everything decided before must
     /// be durable.
-    fn before(&self, part: &PartKey, generation: Option<Generation>) -> Result<Option<Before>, Unavailable> {
+    async fn before(&self, part: &PartKey, generation: Option<Generation>) -> Result<Option<Before>, Unavailable> {
         let Some(generation) = generation else { return Ok(None) };
-        let value = self.read(|engine| engine.get(Tree::Fields, &part.to_bytes()))?;
+        let key = part.to_bytes();
+        let value = self.off_worker(move |store| store.read(|engine| engine.get(Tree::Fields, &key))).await??;
         let fields = value.and_then(|value| codec::decode(Tree::Fields.name(), &value).ok());
         Ok(Some(Before { generation, fields }))
     }

@@ -135,10 +135,10 @@ async fn cleanups_are_resealed_and_survive_the_loss_of_the_database() {
     let links = link_as(&store, UserId::random(), 1, &[1]).await;
     unlink(&store, &links[0], REVOKE).await;
     let newer = Keyring::new([8; 32], Vec::new());
-    assert_eq!(store.unopened_by(&newer).unwrap(), 2);
+    assert_eq!(store.unopened_by(&newer).await.unwrap(), 2);
     store.set_keyring(Keyring::new([8; 32], vec![[7; 32]]));
     assert_eq!(store.reseal().await.unwrap(), 2);
-    assert_eq!(store.unopened_by(&newer).unwrap(), 0);
+    assert_eq!(store.unopened_by(&newer).await.unwrap(), 0);
     store.close().await;
     std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
     let store = Store::open(dir.path(), newer).unwrap();

@@ -67,7 +67,7 @@ async fn check_everything(store: &Store) {
     assert!(store.view(&hinted).unwrap().record.hint.is_some());
     let cleanups: Vec<_> = store.cleanups().iter().map(|one| one.cleanup.word()).collect();
     assert_eq!(cleanups, ["unsubscribe"]);
-    assert_eq!(store.session(SESSION).unwrap().map(|session| session.user), Some(ADA.parse().unwrap()));
+    assert_eq!(store.session(SESSION).await.unwrap().map(|session| session.user), Some(ADA.parse().unwrap()));
     assert!(!store.use_state([9; 16], WallTime::now().plus(Duration::from_secs(60))).await.unwrap(), "it was used");
     store.switch_events(true);
     let mut waiting = Vec::new();
