@@ -20,7 +20,7 @@ pub(super) enum Engine {
     /// On disk.
     Database(Database),
     /// In memory: lost with the process.
-    Maps(Maps),
+    Maps(Box<Maps>),
 }
 
 impl Engine {

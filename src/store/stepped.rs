@@ -40,7 +40,7 @@ pub struct Committer {
 impl Store {
     /// An empty store in memory, whose clock shows this time until [`Committer::set_time`].
     pub fn in_memory(keyring: Keyring, now: WallTime) -> (Store, Committer) {
-        let mut maps = Maps::default();
+        let mut maps = Box::<Maps>::default();
         maps.apply(vec![check::record(&keyring)]);
         start(Engine::Maps(maps), Arc::new(keyring), Arc::new(AtomicU64::new(now.0)))
     }
@@ -163,7 +163,7 @@ impl Committer {
         self.keep(survivors);
         self.inner.lock().orders.close("the process died");
         let engine = self.aside.take().or_else(|| self.inner.take_engine());
-        start(engine.unwrap_or(Engine::Maps(Maps::default())), self.inner.keyring(), self.clock)
+        start(engine.unwrap_or_else(|| Engine::Maps(Box::default())), self.inner.keyring(), self.clock)
     }
 
     /// Applies the writes of the first requests in hand.

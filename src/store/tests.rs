@@ -13,6 +13,7 @@ mod parts;
 mod rotation;
 mod sessions;
 mod stepped;
+mod suite;
 mod traces;
 
 use std::path::{Path, PathBuf};
