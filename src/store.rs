@@ -7,10 +7,10 @@
 //! |---|---|---|
 //! | `meta` | `format`, `check`, `batch`, `erase` | layout version; a sealed known text that finds a wrong store key; the number of the newest transaction; since when an erasure is owed |
 //! | `links` | link | [`LinkRecord`]: names, health, subscription, the sealed page token |
-//! | `marks` | part | [`Mark`]: a read is owed |
+//! | `marks` | part | [`Mark`](crate::core::ledger::Mark): a read is owed |
 //! | `outbox` | part | [`Staged`](crate::core::ledger::Staged): a write or a delete is owed |
 //! | `bodies` | part, `0`, number, chunk | the bytes of a staged object, 16 KiB a piece |
-//! | `synced` | part | [`Synced`]: digest and ETag of the object in Spaces, last read |
+//! | `synced` | part | [`Synced`](crate::core::ledger::Synced): digest and ETag of the object in Spaces, last read |
 //! | `accounts` | user, app-scoped person | [`AccountRecord`]: the sealed user token |
 //! | `sessions`, `logins` | SHA-256 of the secret half | browser sessions; one-time login links |
 //! | `states` | nonce | OAuth states that were used, until they expire anyway |

@@ -18,7 +18,7 @@
 //! and with the removal of an event without a number, which says that events are in the file: one that an earlier
 //! version wrote has none and is no witness of their absence.
 //!
-//! `high_water_mark` holds the number of the newest transaction, written over itself after each commit and not fsynced: it
+//! The high-water mark holds the number of the newest transaction, written over itself after each commit and not fsynced: it
 //! survives a kill, and after a power cut it can only be *behind*, which says nothing. A database whose own number is
 //! behind the high-water mark or the backup log has lost its end. A byte after the number says that the process closed the store
 //! in order, so that nothing of the database is in the page cache alone.

@@ -104,7 +104,7 @@ async fn complete(store: &Store, link: &LinkKey) {
 async fn a_mark_stands_until_a_read_that_began_after_it_is_staged(stand: &mut impl Stand) {
     let store = stand.store();
     let link = link_one(store, UserId::random(), 1).await;
-    assert_eq!(store.mark_pages(&[page(1), page(9)], Cause::Webhook).await.unwrap(), [link.clone()]);
+    assert_eq!(store.mark_pages(&[page(1), page(9)], Cause::Webhook).await.unwrap(), std::slice::from_ref(&link));
     assert_eq!(store.due_mark(&link).unwrap().cause, Cause::Link, "a mark that stands is enough");
     let claim = begin_read(store, &link);
     assert!(store.unclaimed_mark(&link).is_none());
