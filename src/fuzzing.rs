@@ -17,6 +17,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use crate::config::Config;
 use crate::core::cleanup::Cleanup;
 use crate::core::event::Event;
+use crate::core::fields::Fields;
 use crate::core::ledger::{Mark, Staged, Synced};
 use crate::core::model::{LinkKey, PageId, PartKey, Secret, UserId, WallTime};
 use crate::http::cookies::session_ids;
@@ -25,7 +26,6 @@ use crate::sources::facebook::graph::error::{GraphError, GraphErrorKind, classif
 use crate::sources::facebook::graph::scrub::MAX_MESSAGE;
 use crate::sources::facebook::graph::usage::Usage;
 use crate::sources::facebook::oauth::{Callback, CallbackQuery, StateSigner};
-use crate::sources::facebook::page_data::Fields;
 use crate::sources::facebook::signature::{self, sign_sha256, verify_webhook};
 use crate::spaces::error::SpacesError;
 use crate::store::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
@@ -86,9 +86,9 @@ pub fn webhook_body(bytes: &[u8]) {
         Ok(named) => {
             named.pages.iter().for_each(check_page);
             assert!(named.pages.is_sorted_by(|a, b| a < b), "a page is named twice");
-            assert!(named.people.is_sorted_by(|a, b| a < b), "a person is named twice");
-            assert!(named.pages.is_empty() || named.people.is_empty(), "a delivery is about pages or about people");
-            for person in &named.people {
+            assert!(named.persons.is_sorted_by(|a, b| a < b), "a person is named twice");
+            assert!(named.pages.is_empty() || named.persons.is_empty(), "a delivery is about pages or about people");
+            for person in &named.persons {
                 assert!(
                     (1..=32).contains(&person.as_str().len()) && person.as_str().bytes().all(|b| b.is_ascii_digit())
                 );

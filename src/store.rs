@@ -16,7 +16,7 @@
 //! | `states` | nonce | OAuth states that were used, until they expire anyway |
 //! | `deletions` | confirmation code | data deletions and how far they are |
 //! | `notices` | number | [`Event`](crate::core::event::Event): an event that waits for its delivery |
-//! | `fields` | part | a short hash of each page field that Spaces holds |
+//! | `fields` | part | a short hash of each field that Spaces holds |
 //! | `chores` | kind; page, person or part | a cleanup that is left after an unlink, with the sealed token for it |
 //!
 //! The bytes of links and parts stand in [`core::model`](crate::core::model::LinkKey); [`migration`] brings the keys of

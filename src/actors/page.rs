@@ -27,6 +27,7 @@ use crate::core::ledger::Mark;
 use crate::core::link::machine::{Ended, Input, Machine, Pace, Read};
 use crate::core::link::schedule;
 use crate::core::model::{Cause, Generation, LinkKey, MonoTime, Secret, WallTime};
+use crate::core::priority::Priority;
 use crate::core::token_check;
 pub(crate) use reading::wanted_webhook_fields;
 use reading::{Job, JobDone};
@@ -467,10 +468,6 @@ fn held(retry_after: Option<Duration>) -> Ended {
 }
 
 /// Was the read prompted by somebody who waits?
-fn priority(read: Read) -> crate::sources::facebook::graph::Priority {
-    if read.prompt {
-        crate::sources::facebook::graph::Priority::Prompt
-    } else {
-        crate::sources::facebook::graph::Priority::Background
-    }
+fn priority(read: Read) -> Priority {
+    if read.prompt { Priority::Prompt } else { Priority::Background }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::records::LinkRecord;
+use crate::core::fields::Fields;
 use crate::core::grant::Ended;
 use crate::core::ledger::{Digest, Entry, Staged, Synced};
 use crate::core::model::{AppUserId, Generation, LinkKey, PageId, Secret, WallTime};
-use crate::sources::facebook::page_data::Fields;
 
 /// The store cannot make anything durable at the moment; it recovers by itself.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -194,13 +194,15 @@ pub(super) struct Before {
     pub fields: Option<Fields>,
 }
 
-/// What a write or a delete in Spaces leaves behind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a write or a delete that Spaces has carried out leaves to note.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left {
     /// An earlier write without an answer may still take effect until then.
     pub straggler_until: Option<WallTime>,
     /// The bucket would not say whether it keeps older versions of the object.
     pub versions_unknown: bool,
+    /// The fields of the object that was written, where its source knows any.
+    pub fields: Option<Fields>,
 }
 
 /// What Spaces is expected to hold.

@@ -2,7 +2,7 @@
 //!
 //! The tree `notices` (its name since release 0.1) has them by a number that grows, so that those of one key lie in the
 //! order of their delivery; the rules of a key are [`event_queue`](crate::core::event_queue). Nothing is decided while events are switched off, and
-//! switching them off drops what waits. `fields` has a short hash of each page field that Spaces holds for a link. It is
+//! switching them off drops what waits. `fields` has a short hash of each field that Spaces holds for a part. It is
 //! kept whether events are on or off, so that the first one after switching them on says the truth; where it is
 //! unknown (a link's first object, a store that was rebuilt) every field counts as changed.
 //!

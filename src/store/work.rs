@@ -8,7 +8,6 @@ use super::inner::Store;
 use super::tree::{Pieces, Tree};
 use crate::core::ledger::{Claim, Digest, Entry, Found, Mark, ObjectOp, Staged};
 use crate::core::model::{Cause, Generation, LinkKey, PageId, PartKey};
-use crate::sources::facebook::page_data;
 
 /// A reader's claim on a part of a link; dropping it without staging gives the mark back.
 #[must_use]
@@ -90,9 +89,9 @@ impl Store {
         self.lock().state.ledger.get(&part.into()).map(Expectation::of).unwrap_or_default()
     }
 
-    /// Links that owe Spaces something.
-    pub fn outbox_links(&self) -> Vec<LinkKey> {
-        self.lock().state.ledger.outbox_links()
+    /// Parts that owe Spaces something.
+    pub fn outbox_parts(&self) -> Vec<PartKey> {
+        self.lock().state.ledger.outbox_parts()
     }
 
     /// The mark of a part that no read answers for yet.
@@ -185,14 +184,7 @@ impl Store {
         left: Left,
     ) -> Result<bool, Unavailable> {
         let part = &part.into();
-        let fields = match item.staged.op {
-            ObjectOp::Put(_) => {
-                let body = item.body.clone();
-                Some(self.off_worker(move |_| page_data::fields_of_object(&body)).await?)
-            }
-            ObjectOp::Delete => None,
-        };
-        self.commit(|state, txn| state.complete(txn, part, item, fields.as_ref(), etag, left)).await
+        self.commit(|state, txn| state.complete(txn, part, item, etag, &left)).await
     }
 
     /// The fields that Spaces holds of an object, for an item that is about to be written. Everything decided before must

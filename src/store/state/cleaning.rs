@@ -63,7 +63,7 @@ impl State {
         txn: &mut Txn,
         part: &PartKey,
         person: &Option<AppUserId>,
-        left: Left,
+        left: &Left,
     ) {
         if let Some(not_before) = left.straggler_until {
             let (asked_at, seq) = (txn.now(), txn.next_seq());

@@ -39,7 +39,7 @@ impl State {
             Cleanup::DeleteAgain(part) => Some(part.link.clone()),
             Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => None,
         });
-        let mut links: BTreeSet<LinkKey> = self.ledger.deletes_of(person).into_iter().collect();
+        let mut links: BTreeSet<LinkKey> = self.ledger.deletes_of(person).cloned().collect();
         links.extend(again.filter(|link| !self.links.contains(link)));
         links.into_iter().collect()
     }

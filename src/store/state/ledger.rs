@@ -100,14 +100,14 @@ impl Ledger {
         }
     }
 
-    /// Links that owe Spaces something.
-    pub(in crate::store) fn outbox_links(&self) -> Vec<LinkKey> {
-        links_of(&self.totals.outbox)
+    /// Parts that owe Spaces something.
+    pub(in crate::store) fn outbox_parts(&self) -> Vec<PartKey> {
+        self.totals.outbox.iter().cloned().collect()
     }
 
     /// Links with an object, once this person's, that is to be deleted.
-    pub(in crate::store) fn deletes_of(&self, person: &AppUserId) -> Vec<LinkKey> {
-        self.totals.deletes.get(person).map(links_of).unwrap_or_default()
+    pub(in crate::store) fn deletes_of(&self, person: &AppUserId) -> impl Iterator<Item = &LinkKey> {
+        self.totals.deletes.get(person).into_iter().flatten().map(|part| &part.link)
     }
 
     /// Marks that the daemon can answer.
@@ -169,13 +169,6 @@ pub(in crate::store) fn write_changes(txn: &mut Txn, part: &PartKey, changes: Ve
             }
         }
     }
-}
-
-/// The parts of a link lie side by side.
-fn links_of(parts: &BTreeSet<PartKey>) -> Vec<LinkKey> {
-    let mut links: Vec<LinkKey> = parts.iter().map(|part| part.link.clone()).collect();
-    links.dedup();
-    links
 }
 
 /// What an entry adds to the totals.

@@ -42,7 +42,7 @@ impl State {
         parts.iter().for_each(|part| self.forget_if_complete(txn, part));
         txn.publish(Change::Unlinked(link.clone()));
         if delete_object {
-            txn.publish(Change::Outbox(link.clone()));
+            parts.into_iter().for_each(|part| txn.publish(Change::Outbox(part)));
         }
         self.events.emit(txn, EventKind::Unlinked { link: link.clone(), kept: !delete_object });
         Some(record)

@@ -3,9 +3,9 @@
 use super::State;
 use super::ledger::write_changes;
 use crate::core::event::EventKind;
-use crate::core::ledger::{Claim, Found, Marked, Stage};
+use crate::core::fields::{self, Fields};
+use crate::core::ledger::{Claim, Found, Marked, ObjectOp, Stage};
 use crate::core::model::{AppUserId, Cause, LinkKey, PartKey};
-use crate::sources::facebook::page_data::{self, Fields};
 use crate::store::api::{Left, OutboxItem, StageOutcome};
 use crate::store::feed::Change;
 use crate::store::tree::{Pieces, Tree};
@@ -79,29 +79,28 @@ impl State {
             }
             Some(Stage::Staged(_, changes)) => {
                 write_changes(txn, part, changes, body);
-                txn.publish(Change::Outbox(part.link.clone()));
+                txn.publish(Change::Outbox(part.clone()));
                 StageOutcome::Staged
             }
             Some(Stage::Superseded) | None => StageOutcome::Superseded,
         }
     }
 
-    /// Spaces has carried out this item; of a put, these are the object's fields. Returns whether a newer one waits.
+    /// Spaces has carried out this item, and this is left to note. Returns whether a newer one waits.
     pub(in crate::store) fn complete(
         &mut self,
         txn: &mut Txn,
         part: &PartKey,
         item: &OutboxItem,
-        fields: Option<&Fields>,
         etag: Option<String>,
-        left: Left,
+        left: &Left,
     ) -> bool {
         let (done, now) = (&item.staged, txn.now());
         let Some(changes) = self.ledger.change(part, |entry| entry.complete(done.seq, done.op, etag, now)) else {
             return false;
         };
         write_changes(txn, part, changes, Pieces::default());
-        if let Some(fields) = fields {
+        if let Some(fields) = left.fields.as_ref().filter(|_| matches!(done.op, ObjectOp::Put(_))) {
             self.note_fields(txn, part, item, fields);
         }
         self.note_left(txn, part, &done.person, left);
@@ -110,13 +109,13 @@ impl State {
         self.ledger.get(part).is_some_and(|entry| entry.staged().is_some())
     }
 
-    /// Spaces has the page data of this item: notes its fields, and tells the platform of those that changed. A link that
+    /// Spaces has the object of this item: notes its fields, and tells the platform of those that changed. A link that
     /// is gone has none; one that has another token than when the write began may have been gone in between.
     fn note_fields(&mut self, txn: &mut Txn, part: &PartKey, item: &OutboxItem, now: &Fields) {
         let Some(generation) = self.links.generation(&part.link) else { return };
         let before = item.before.as_ref().filter(|before| before.generation == generation);
         let before = before.and_then(|before| before.fields.as_ref());
-        let changed = page_data::changed(before, now);
+        let changed = fields::changed(before, now);
         if before != Some(now) {
             txn.put(Tree::Fields, part.to_bytes(), now);
         }

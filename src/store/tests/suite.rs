@@ -138,7 +138,7 @@ async fn an_object_is_owed_until_spaces_has_it(stand: &mut impl Stand) {
     store.stage(begin_read(store, &link), [1; 32], body.clone(), false).await.unwrap();
     stand.restart().await;
     let store = stand.store();
-    assert_eq!((store.outbox_links(), store.counts().outbox), (vec![link.clone()], 1));
+    assert_eq!((store.outbox_parts(), store.counts().outbox), (vec![link.whole()], 1));
     let first = store.outbox_item(&link).await.unwrap().unwrap();
     assert_eq!(first.body, body);
     assert_eq!(read_and_stage(store, &link, 2, b"{}").await, StageOutcome::Staged);
@@ -149,7 +149,7 @@ async fn an_object_is_owed_until_spaces_has_it(stand: &mut impl Stand) {
     assert!(!store.complete(&link, &second, Some("two".into()), Left::default()).await.unwrap());
     stand.restart().await;
     let store = stand.store();
-    assert!(store.outbox_item(&link).await.unwrap().is_none() && store.outbox_links().is_empty());
+    assert!(store.outbox_item(&link).await.unwrap().is_none() && store.outbox_parts().is_empty());
     assert_eq!(store.expectation(&link).etag.as_deref(), Some("two"));
     assert_eq!(read_and_stage(store, &link, 2, b"{}").await, StageOutcome::Unchanged);
     let forced = store.stage(begin_read(store, &link), [2; 32], bytes::Bytes::from_static(b"{}"), true);

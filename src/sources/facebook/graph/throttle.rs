@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::error::ThrottleScope;
 use super::usage::Usage;
 use crate::core::model::{AppUserId, MonoTime, PageId};
+use crate::core::priority::Priority;
 
 /// From this usage on calls are paced, in percent.
 pub const SLOW_AT: u32 = 80;
@@ -36,22 +37,11 @@ const GAP_PER_PERCENT: Duration = Duration::from_millis(250);
 /// The first sweep happens at this many pages.
 pub const SWEEP_FROM: usize = 64;
 
-/// Who goes first when calls must wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Priority {
-    /// Somebody waits for it: a login, a page that changed just now.
-    Prompt,
-    /// The poll and other upkeep.
-    Background,
-}
-
-impl Priority {
-    /// How long a call lets itself be paced before it is refused instead.
-    fn patience(self) -> Duration {
-        match self {
-            Priority::Prompt => Duration::from_secs(30),
-            Priority::Background => Duration::from_secs(5),
-        }
+/// How long a call lets itself be paced before it is refused instead.
+fn patience(priority: Priority) -> Duration {
+    match priority {
+        Priority::Prompt => Duration::from_secs(30),
+        Priority::Background => Duration::from_secs(5),
     }
 }
 
@@ -118,7 +108,7 @@ pub struct Throttle {
     app: Limiter,
     refusals: u32,
     pages: Limiters<PageId>,
-    people: Limiters<AppUserId>,
+    persons: Limiters<AppUserId>,
 }
 
 /// The limiters of pages, or of persons, that are in use.
@@ -169,7 +159,7 @@ impl Throttle {
         let app_wait = self.app.wait(now);
         let page_wait = page_limiter.as_ref().map_or(Duration::ZERO, |limiter| limiter.wait(now));
         let wait = app_wait.max(page_wait);
-        if wait > priority.patience() {
+        if wait > patience(priority) {
             let scope = if app_wait >= page_wait { ThrottleScope::App } else { ThrottleScope::Page };
             return Admission::Refused(Held { scope, retry_after: wait });
         }
@@ -191,7 +181,7 @@ impl Throttle {
 
     /// What blocks calls in this person's name now.
     pub fn held_person(&self, person: &AppUserId, now: MonoTime) -> Option<Held> {
-        let retry_after = self.people.by_id.get(person)?.blocked_until.since(now);
+        let retry_after = self.persons.by_id.get(person)?.blocked_until.since(now);
         (!retry_after.is_zero()).then_some(Held { scope: ThrottleScope::Person, retry_after })
     }
 
@@ -236,7 +226,7 @@ impl Throttle {
 
     /// Graph refused a call because of the person in whose name it was made. Answers how long the person stays blocked.
     pub fn refused_person(&mut self, person: &AppUserId, hint: Option<Duration>, now: MonoTime) -> Duration {
-        self.people.block(person, hint, now)
+        self.persons.block(person, hint, now)
     }
 
     /// The app's usage in percent, as last read, 0 when that is old.
@@ -251,7 +241,7 @@ impl Throttle {
 
     /// How many persons are blocked.
     pub fn people_blocked(&self, now: MonoTime) -> usize {
-        self.people.blocked(now)
+        self.persons.blocked(now)
     }
 }
 

@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::GraphClient;
 use super::error::{GraphError, GraphErrorKind};
 use super::json;
-use super::throttle::Priority;
 use super::transport::{Bearer, Call};
 use crate::core::model::{PageId, Secret};
+use crate::core::priority::Priority;
 
 /// Refused fields that are taken out before giving up.
 const MAX_REFUSED: usize = 24;
@@ -412,8 +412,8 @@ mod tests {
             active: true,
             fields: set(&["feed", "name"]),
         };
-        let people = AppSubscription { fields: set(&["connected"]), ..wanted.clone() };
-        let both = [(Topic::Pages, wanted), (Topic::Permissions, people)].into();
+        let persons = AppSubscription { fields: set(&["connected"]), ..wanted.clone() };
+        let both = [(Topic::Pages, wanted), (Topic::Permissions, persons)].into();
         assert_eq!(client.app_subscriptions().await.unwrap(), both);
         assert_eq!(client.app_subscriptions().await.unwrap(), BTreeMap::new());
         client.probe().await.unwrap();
