@@ -49,7 +49,7 @@ impl SupervisorState {
         let sockets = self.new_sockets(&config, &changes)?;
         let keyring = changes.touches(Part::StoreKeys).then(|| keyring(&config)).transpose()?;
         if let Some(keyring) = &keyring {
-            self.check_keys(keyring)?;
+            self.check_keys(keyring).await?;
         }
         let setup = Setup::build(config, &self.context.gate, &self.context.metrics)?;
         if let Some(telemetry) = self.context.telemetry.as_ref().filter(|_| changes.touches(Part::Log)) {
@@ -66,8 +66,8 @@ impl SupervisorState {
     }
 
     /// No key may go while something is sealed with it.
-    fn check_keys(&self, keyring: &Keyring) -> Result<(), String> {
-        match self.context.store.unopened_by(keyring) {
+    async fn check_keys(&self, keyring: &Keyring) -> Result<(), String> {
+        match self.context.store.unopened_by(keyring).await {
             Ok(0) => Ok(()),
             Ok(lost) => Err(format!(
                 "store.key: {lost} records are sealed with another key; name that key in store.previous_keys"
