@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ractor::{ActorRef, call_t};
 
-use super::boot::bind_tcp;
-use super::{Child, SupervisorMsg, SupervisorState};
+use super::SupervisorState;
+use super::message::{Child, SupervisorMsg};
+use super::sockets::bind_tcp;
 use crate::actors::listener::{GRACE, ListenerMsg};
 use crate::actors::notifier::NotifierMsg;
 use crate::actors::page::PageMsg;

@@ -453,6 +453,8 @@ async fn drill(context: &Context, which: &[&str]) -> Answer {
         ["subscriptions"] => Some(Target::Subscriptions),
         ["cleanups"] => Some(Target::Cleanups),
         ["listener"] => Some(Target::Listener),
+        ["listener", "admin"] => Some(Target::AdminListener),
+        ["listener", "admin-tcp"] => Some(Target::AdminTcpListener),
         ["page", page] => page.parse().ok().and_then(|p| context.store.links_of_page(&p).pop()).map(Target::Page),
         _ => None,
     };
