@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::tree::{Tree, Write};
 
 /// One map for each tree.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Maps {
     trees: [BTreeMap<Vec<u8>, Vec<u8>>; Tree::COUNT],
 }

@@ -156,6 +156,16 @@ impl Committer {
         true
     }
 
+    /// A store of its own with what a power cut at this moment would leave.
+    pub fn on_disk(&self) -> Store {
+        let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
+        let maps = match self.aside.as_ref().or(engine.as_ref()) {
+            Some(Engine::Maps(maps)) => maps.clone(),
+            Some(Engine::Database(_)) | None => Box::default(),
+        };
+        start(Engine::Maps(maps), self.inner.keyring(), self.clock.clone()).0
+    }
+
     /// The process dies. Of what was not answered, the first `survivors` requests came to lie on the disk. Returns the next
     /// process.
     pub fn crash(mut self, survivors: usize) -> (Store, Committer) {

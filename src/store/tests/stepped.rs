@@ -81,6 +81,7 @@ fn what_was_not_answered_is_lost_or_kept_as_a_prefix() {
         let mut links = [1, 2, 3].map(|n| Box::pin(link_one(&store, user, n)));
         links.iter_mut().for_each(|link| assert!(poll_once(link.as_mut()).is_none()));
         assert_eq!(committer.gather(2), 2);
+        assert_eq!((store.counts().links, committer.on_disk().counts().links), (3, 0));
         let (next, _committer) = committer.crash(survivors);
         assert_eq!(next.counts().links, survivors as u64);
         assert_eq!(next.counts().due, survivors as u64);
