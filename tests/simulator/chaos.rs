@@ -54,7 +54,9 @@ impl World {
 
     fn anything(&mut self, page: usize) {
         match self.chance.below(100) {
-            0..=31 => self.burst(page),
+            0..=28 => self.burst(page),
+            29 => self.permissions_flicker(),
+            30 | 31 => self.drop_subscription(page),
             32..=33 => self.damage_a_body(),
             34..=39 => self.begin_login(),
             40..=42 => self.unlink_page(page),
@@ -82,12 +84,28 @@ impl World {
         }
     }
 
+    /// Facebook hints at persons whose permissions did not change, too.
+    fn permissions_flicker(&mut self) {
+        let person = self.chance.below(self.plan.users as u64) as usize;
+        for _ in 0..self.chance.between(1, 4) {
+            let wait = self.chance.below(3_000);
+            self.at(WallTime(self.now.0 + wait), Event::PermissionsChanged { person, tries: 0 });
+        }
+    }
+
+    /// Facebook drops a subscription by itself.
+    fn drop_subscription(&mut self, page: usize) {
+        self.figures.drops += 1;
+        self.graph.subscribed[page] = 0;
+    }
+
     fn die(&mut self, page: usize) {
         let until = WallTime(self.now.0 + self.chance.between(50, 20_000));
         match self.chance.below(100) {
             0..=29 => self.at(self.now, Event::Change(page)),
             30..=84 => self.one_page_panics(),
-            85..=94 => self.graph.slow_until = until,
+            85..=92 => self.graph.slow_until = until,
+            93 | 94 => self.permissions_flicker(),
             _ => self.graph.down_until = until,
         }
     }
@@ -124,7 +142,9 @@ impl World {
     fn come_and_go(&mut self, page: usize) {
         let until = WallTime(self.now.0 + self.chance.between(50, 20_000));
         match self.chance.below(100) {
-            0..=4 => self.burst(page),
+            0..=2 => self.burst(page),
+            3 => self.permissions_flicker(),
+            4 => self.drop_subscription(page),
             5..=54 => self.begin_login(),
             55..=69 => self.person_leaves(),
             70..=79 => self.unlink_page(page),
@@ -179,8 +199,8 @@ impl World {
     /// As often as not one that reads at this moment.
     fn one_page_panics(&mut self) {
         let mut instances: Vec<u64> = self.pages.keys().copied().collect();
-        if self.chance.percent(50) && self.pages.values().any(|page| page.is_reading()) {
-            instances.retain(|i| self.pages[i].is_reading());
+        if self.chance.percent(50) && self.pages.values().any(|page| page.is_busy()) {
+            instances.retain(|i| self.pages[i].is_busy());
         }
         if !instances.is_empty() {
             let at = self.chance.below(instances.len() as u64) as usize;
@@ -200,6 +220,7 @@ impl World {
             self.pace.poll_interval = self.plan.poll.mul_f64(0.5 + self.chance.unit());
         }
         self.limit = self.chance.between(1, 8) as usize;
+        self.wanted_fields += u32::from(self.chance.percent(25));
         let instances: Vec<u64> = self.directory.values().map(|p| p.instance).collect();
         instances.into_iter().for_each(|i| self.tell_page(i, PageMsg::Reloaded));
         self.tell_uploader(UploaderMsg::Reloaded);

@@ -1,8 +1,8 @@
-//! Logins, which take their time, and people who leave meanwhile: `src/linking.rs`, `src/store/grants.rs`,
+//! Logins, which take their time, and people who leave meanwhile: `src/services/login.rs`, `src/store/grants.rs`,
 //! `src/store/permissions.rs` and `src/http/routes/deletion.rs` in small. Which grants a decision ends is decided by the daemon's own
 //! [`pagesyncd::core::grant`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pagesyncd::core::grant::{Reach, Ticket};
 use pagesyncd::core::model::{AppUserId, WallTime};
@@ -107,12 +107,42 @@ impl World {
         let person = if self.chance.percent(70) { user } else { self.chance.below(users) as usize };
         let pages: Vec<usize> = (0..self.plan.pages).filter(|_| self.chance.percent(50)).collect();
         if self.chance.percent(30) {
-            self.graph.untick(person, &pages);
+            self.untick(person, &pages);
         }
         let links = pages.into_iter().map(|page| user * self.plan.pages + page).collect();
         let login = self.new_login(user, person, links);
         let took = if self.chance.percent(50) { self.chance.below(60) } else { self.chance.below(6_000) };
         self.soon(took, Event::LoginEnds(Box::new(login)));
+    }
+
+    /// A person takes pages away from the app. Facebook may hint at that, soon or late.
+    fn untick(&mut self, person: P, ticked: &[usize]) {
+        self.graph.untick(person, ticked);
+        if self.chance.percent(60) {
+            let within = if self.chance.percent(80) { 3_000 } else { 120_000 };
+            let wait = self.chance.below(within);
+            self.at(WallTime(self.now.0 + wait), Event::PermissionsChanged { person, tries: 0 });
+        }
+    }
+
+    pub fn permissions_changed(&mut self, person: P, tries: u32) {
+        if !self.up {
+            return self.hint_again(person, tries);
+        }
+        let Ok((links, writes)) = self.store.decide(|core| core.hint(person)) else {
+            return self.hint_again(person, tries);
+        };
+        self.figures.hints += 1;
+        let dead = |l: &L| self.store.core.records.get(l).map(|r| r.token).filter(|token| !self.graph.tokens[*token]);
+        let dead = links.iter().filter_map(dead).collect();
+        self.wait(writes, Waiter::Hinted { person, links, dead, tries });
+    }
+
+    pub fn hint_again(&mut self, person: P, tries: u32) {
+        if tries < 3 {
+            let wait = self.chance.between(1_000, 60_000);
+            self.at(WallTime(self.now.0 + wait), Event::PermissionsChanged { person, tries: tries + 1 });
+        }
     }
 
     pub fn new_login(&mut self, user: usize, person: P, links: Vec<L>) -> Login {
@@ -132,6 +162,11 @@ impl World {
     pub fn login_ends(&mut self, login: Login) {
         let Login { ticket, begun, user, person, links } = login;
         let (now, id) = (self.now, id_of(person));
+        let brought: BTreeSet<usize> = links.iter().map(|(l, ..)| self.page_of(*l)).collect();
+        let others = self.store.core.records.iter().filter(|(l, r)| {
+            r.person == person && *l / self.plan.pages != user && !brought.contains(&self.page_of(**l))
+        });
+        let doubts = others.map(|(l, r)| (*l, r.token)).collect();
         let mut own = self.store.core.records.clone();
         own.retain(|l, r| r.person == person && l / self.plan.pages == user && !links.iter().any(|(new, ..)| new == l));
         let keys = self.keys.clone();
@@ -145,8 +180,11 @@ impl World {
                     left.push((*l, Some(newer)));
                 } else {
                     let granted_at = ticket.at;
+                    let login = ticket.number;
+                    let (hint, confirmed, checked) = (None, 0, false);
+                    let token = *token;
                     let record =
-                        Record { token: *token, parked: false, person, granted_at, login: ticket.number, begun };
+                        Record { token, parked: false, person, granted_at, login, hint, confirmed, checked, begun };
                     core.put_link(*l, record, now);
                     put.push((*l, *version));
                 }
@@ -165,7 +203,7 @@ impl World {
             }
         }
         let tries = own.into_iter().filter(|(_, r)| !r.parked).map(|(l, r)| (l, r.token)).collect();
-        self.wait(writes, Waiter::Linked { links: put, tries });
+        self.wait(writes, Waiter::Linked { links: put, tries, doubts });
     }
 
     /// Earlier links of the person that a login did not bring are tried, each with the token that it has.
@@ -181,9 +219,9 @@ impl World {
             return;
         }
         let Ok((holds, writes)) = self.store.decide(|core| core.park(l, Some(token))) else { return };
-        self.wait(writes, Waiter::Health);
+        self.wait(writes, Waiter::Noted);
         if holds {
-            self.tell_page_of(l, PageMsg::Park(token));
+            self.tell_page_of(l, PageMsg::Parked);
         }
     }
 
@@ -197,7 +235,7 @@ impl World {
     pub fn person_leaves(&mut self) {
         let person = self.chance.below(self.plan.users as u64) as usize;
         let leaving = if self.chance.percent(50) { Leaving::Delete } else { Leaving::Deauthorize };
-        self.graph.untick(person, &[]);
+        self.untick(person, &[]);
         let wait = match self.chance.below(10) {
             0..=5 => self.chance.below(3_000),
             6 | 7 => self.chance.below(400_000),
@@ -268,7 +306,7 @@ impl World {
                 self.tell_supervisor(SupervisorMsg::Unlinked(links));
             }
             Leaving::Deauthorize => {
-                links.into_iter().for_each(|(l, token)| self.tell_page_of(l, PageMsg::Park(token)));
+                links.into_iter().for_each(|(l, _)| self.tell_page_of(l, PageMsg::Parked));
             }
         }
     }

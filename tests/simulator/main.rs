@@ -1,6 +1,6 @@
 //! The daemon's decisions under a simulated world: no disk, no network, no clock, one seed.
 //!
-//! The pure modules (ledger, page machine, upload queue, restart policy, schedule, backoff, digests) are the daemon's
+//! The pure modules (ledger, link machine, upload queue, restart policy, schedule, backoff, digests) are the daemon's
 //! own; what joins them in the daemon (store, page actor, uploader, supervisor) is mirrored in small. Around them:
 //! pages that change, a Graph and a Spaces that fail in every way known, a disk that forgets what was not flushed,
 //! people who link and unlink, and crashes. The oracle checks after every step, at rest, and once every page was
@@ -170,6 +170,10 @@ fn add(sum: &mut Figures, one: Figures) {
     sum.late += one.late;
     sum.tampered += one.tampered;
     sum.give_ups += one.give_ups;
+    sum.checks += one.checks;
+    sum.hints += one.hints;
+    sum.drops += one.drops;
+    sum.repairs += one.repairs;
     sum.virtual_ms += one.virtual_ms;
     sum.quiet_ms = sum.quiet_ms.max(one.quiet_ms);
 }
@@ -198,7 +202,7 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
     println!(
         "simulator: {seeds} seeds, {} steps, {} days of virtual time, {} crashes, {} reopened stores, {} panics, \
          {} processes given up, {} deliveries, {} logins, {} people left, {} reads, {} writes, {} late writes, \
-         {} objects altered by others, quiet after at most {} s, {:?}",
+         {} objects altered by others, {} hints, {} checks, {} dropped subscriptions, {} repairs, quiet after at most {} s, {:?}",
         sum.steps,
         sum.virtual_ms / 86_400_000,
         sum.crashes,
@@ -212,6 +216,10 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
         sum.writes,
         sum.late,
         sum.tampered,
+        sum.hints,
+        sum.checks,
+        sum.drops,
+        sum.repairs,
         sum.quiet_ms / 1000,
         began.elapsed(),
     );

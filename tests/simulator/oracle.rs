@@ -3,11 +3,12 @@
 //! The oracle knows what the daemon cannot: which version of the page a read saw, which version the bytes in the
 //! bucket stand for, and what was answered to whom.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use pagesyncd::core::ledger::{Entry, Synced};
-use pagesyncd::core::link::machine::{Ended, Input, Pace};
+use pagesyncd::core::link::machine::{Facts, Input, JobEnd, ReadEnd};
+use pagesyncd::core::link::reads::Pace;
 use pagesyncd::core::model::{Cause, MonoTime};
 
 use super::chaos::Flavour;
@@ -15,6 +16,9 @@ use super::logins::Decisions;
 use super::outside::Op;
 use super::store::{Body, L};
 use super::world::World;
+
+/// The longest wait between two tries to repair a subscription.
+const LONGEST_REPAIR: Duration = Duration::from_secs(6 * 3600);
 
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -24,6 +28,8 @@ pub struct Oracle {
     stands_for: HashMap<u64, usize>,
     entries: HashMap<(L, u64), Body>,
     pub decisions: Decisions,
+    /// Tokens that were dead when a hint at them was answered with success.
+    pub doomed: BTreeSet<usize>,
     deaths: VecDeque<MonoTime>,
     reads: Second,
     writes: Second,
@@ -114,13 +120,18 @@ impl Oracle {
     }
 
     /// The effect of an input on the budget of a page.
-    pub fn page_told(&mut self, instance: u64, input: &Input, now: MonoTime) {
+    pub fn page_told(&mut self, instance: u64, input: &Input, facts: &Facts, now: MonoTime) {
         let Some(budget) = self.budgets.get_mut(&instance) else { return };
+        let urgent = matches!(facts.unclaimed, Some(Cause::Link | Cause::Manual));
         match input {
             // A wish that stands from before is still free.
-            Input::Repaced(pace) => *budget = Budget::new(pace, 1, now),
-            Input::Due(Cause::Link | Cause::Manual) | Input::Revived => budget.free += 1,
-            Input::ReadEnded(Ended::Failed { .. } | Ended::Held(_)) => budget.free += 1,
+            Input::Reloaded { pace, .. } => *budget = Budget::new(pace, 1, now),
+            Input::Due(Cause::Link | Cause::Manual) => budget.free += 1,
+            Input::Look(_) if urgent => budget.free += 1,
+            Input::Took(Some(_)) => budget.free += 1,
+            Input::Ended(_, JobEnd { read: Some(ReadEnd::Failed(_) | ReadEnd::NotStored { .. }), .. }) => {
+                budget.free += 1;
+            }
             _ => {}
         }
     }
@@ -239,6 +250,9 @@ impl World {
                 return Some(format!("link {l} is owed a write: {entry:?}"));
             }
         }
+        if let Some((l, record)) = store.core.records.iter().find(|(_, r)| r.hint.is_some() && !r.parked) {
+            return Some(format!("link {l} is owed a check of its token: {record:?}"));
+        }
         let alive = |l: &L| self.directory.get(l).is_some_and(|p| self.pages.contains_key(&p.instance));
         let orphan = store.core.records.keys().find(|l| !alive(l));
         orphan.map(|l| format!("link {l} has no page"))
@@ -283,6 +297,19 @@ impl World {
         }
     }
 
+    /// A link that is read is subscribed, or about to be.
+    fn subscription_at_rest(&self, l: L, polled: bool) -> Option<String> {
+        let (record, page) = (self.store.core.records.get(&l)?, self.page_of(l));
+        let machine = &self.pages.get(&self.directory.get(&l)?.instance)?.machine;
+        let lacks_fields = record.confirmed < self.wanted_fields;
+        let soon = self.mono().plus(LONGEST_REPAIR);
+        if lacks_fields && machine.wake_at(self.mono()).is_none_or(|at| at > soon) {
+            return Some("it lacks webhook fields and nothing is done about that".into());
+        }
+        let (subscribed, confirmed) = (self.graph.subscribed[page], record.confirmed);
+        (polled && subscribed < confirmed).then(|| format!("polled, and subscribed are {subscribed} of {confirmed}"))
+    }
+
     fn wrong_at_rest(&self, l: L, polled: bool) -> Option<String> {
         let object = self.spaces.objects.get(&l).map(|o| o.body);
         let late = self.spaces.late.get(&l).copied().unwrap_or(false);
@@ -292,6 +319,10 @@ impl World {
             return wrong.then(|| "its object outlived the link".into());
         };
         if !self.graph.tokens[record.token] {
+            let hinted = self.oracle.doomed.contains(&record.token);
+            if hinted && !record.parked {
+                return Some("its token is dead, a hint at that was answered, and nobody says so".into());
+            }
             return (polled && !record.parked).then(|| "its token is dead and nobody says so".into());
         }
         if record.parked {
@@ -299,6 +330,9 @@ impl World {
                 return None;
             }
             return Some("it is parked with a good token".into());
+        }
+        if let Some(wrong) = self.subscription_at_rest(l, polled) {
+            return Some(wrong);
         }
         if late && !polled {
             return None;

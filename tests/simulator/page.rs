@@ -1,57 +1,71 @@
-//! The page actor and its jobs: `src/actors/page.rs` and `src/actors/page/reading.rs` without Graph, tokio and tokens.
+//! A page and its jobs: the daemon's own [`Machine`] decides, and the jobs are done here without Graph, tokio and tokens
+//! (`src/actors/page.rs`, `src/actors/page/reading.rs`).
 
 use std::time::Duration;
 
-use pagesyncd::core::ledger::{Claim, Digest, Found, Mark, Stage};
-use pagesyncd::core::link::machine::{Ended, Input, Machine, Read};
+use pagesyncd::core::disposition::Disposition;
+use pagesyncd::core::ledger::{Claim, Digest, Found, Stage};
+use pagesyncd::core::link::machine::{self, Facts, Input, JobEnd, Machine, Moment, ReadEnd, Taken};
+use pagesyncd::core::link::reads::Read;
 use pagesyncd::core::link::schedule;
-use pagesyncd::core::model::{Cause, MonoTime, WallTime};
+use pagesyncd::core::link::upkeep::{CheckEnd, SubscriptionEnd};
+use pagesyncd::core::model::{Generation, MonoTime, WallTime};
+use pagesyncd::core::park_reason::ParkReason;
+use pagesyncd::core::token_check::Verdict;
 
 use super::chaos::Flavour;
 use super::store::{Body, L};
 use super::uploader::UploaderMsg;
 use super::world::{Event, Staging, Waiter, World};
 
+/// Why every token dies here.
+pub const DEAD: ParkReason = ParkReason::Invalid;
+/// Between two checks that hints cause, in the whole daemon.
+const CHECKS_APART: Duration = Duration::from_millis(50);
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageMsg {
-    Told,
+    Wake,
     Look(Duration),
     Woke(u64),
-    Done(u64, Ended),
+    Done(u64, JobEnd),
     Relinked,
     Reloaded,
     Verify(Duration),
-    Park(usize),
+    Parked,
+    Check(usize),
 }
 
 #[derive(Debug)]
 pub struct Page {
     pub link: L,
     pub machine: Machine,
-    token: Option<usize>,
     alarm: u64,
-    job: Option<u64>,
-    job_number: u64,
-    last_cause: Cause,
+    /// The task of the job under way, by the job's number.
+    job: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobStep {
     Begin,
+    TokenAnswers,
+    SubscriptionAnswers,
     /// The moment whose content Graph will answer with.
     GraphLooks,
     GraphAnswers,
     HeadAnswers,
 }
 
-/// A read under way, in a task of its own.
+/// A job under way, in a task of its own.
 #[derive(Debug)]
 pub struct Job {
     link: L,
     instance: u64,
     number: u64,
     token: usize,
-    read: Read,
+    what: machine::Job,
+    end: JobEnd,
+    hint: Option<u64>,
     claim: Option<Claim>,
     staging: bool,
     seen: usize,
@@ -65,10 +79,24 @@ impl Job {
     pub fn claims(&self, l: L) -> bool {
         self.link == l && self.claim.is_some()
     }
+
+    fn read(&self) -> Option<Read> {
+        match self.what {
+            machine::Job::Read { read, .. } => Some(read),
+            _ => None,
+        }
+    }
+
+    fn sees_to_the_subscription(&self) -> bool {
+        match self.what {
+            machine::Job::Read { read, subscribe, .. } => subscribe || read.poll,
+            _ => true,
+        }
+    }
 }
 
 impl Page {
-    pub fn is_reading(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.job.is_some()
     }
 }
@@ -77,153 +105,149 @@ type Expected = (Option<Digest>, Option<String>, bool);
 
 impl World {
     pub fn new_page(&mut self, l: L, spread: Duration) -> u64 {
-        let place = schedule::offset(&self.keys[l]);
-        let read_at = self.store.core.ledger.get(&l).and_then(|e| e.synced().read_at);
-        let poll_at =
-            schedule::first_poll(place, self.pace.poll_interval, read_at.map(|at| MonoTime(at.0)), spread, self.mono());
-        let machine = Machine::new(self.pace.clone(), place, poll_at);
-        let (alarm, job_number) = (0, 0);
-        let mut page = Page { link: l, machine, token: None, alarm, job: None, job_number, last_cause: Cause::Poll };
-        if !self.load(&mut page) {
-            page.machine.step(self.mono(), Input::Parked, 0.0);
-        }
+        let (offset, now) = (schedule::offset(&self.keys[l]), self.mono());
+        let read_at = self.store.core.ledger.get(&l).and_then(|e| e.synced().read_at).map(|at| MonoTime(at.0));
+        let token = self.token_of(l);
+        let machine = Machine::new(self.pace.clone(), offset, read_at, spread, token.as_ref(), now);
         let instance = self.fresh();
-        self.oracle.page_began(instance, &self.pace, self.mono());
-        self.pages.insert(instance, page);
+        self.oracle.page_began(instance, &self.pace, now);
+        self.pages.insert(instance, Page { link: l, machine, alarm: 0, job: None });
         instance
     }
 
-    /// Takes the token from the store; `false` when Graph may not be called.
-    fn load(&self, page: &mut Page) -> bool {
-        let record = self.store.core.records.get(&page.link);
-        page.token = record.map(|r| r.token).or(page.token);
-        record.is_some_and(|r| !r.parked)
+    fn token_of(&self, l: L) -> Option<Taken> {
+        self.store.core.records.get(&l).map(|record| Taken {
+            generation: Generation(record.token as u64),
+            readable: true,
+            active: !record.parked,
+            lacks_fields: record.confirmed < self.wanted_fields,
+            checked: record.checked,
+        })
+    }
+
+    fn facts(&self, l: L) -> Facts {
+        let (core, record) = (&self.store.core, self.store.core.records.get(&l));
+        Facts {
+            generation: record.map(|record| Generation(record.token as u64)),
+            parked: record.filter(|record| record.parked).map(|_| DEAD),
+            hinted: record.is_some_and(|record| record.hint.is_some()),
+            unclaimed: core.unclaimed_mark(l).map(|mark| mark.cause),
+            due: core.due_mark(l).is_some(),
+            stopping: false,
+        }
     }
 
     pub fn page_handles(&mut self, instance: u64, message: PageMsg) {
         let Some(page) = self.pages.get(&instance) else { return };
         let link = page.link;
-        match message {
-            PageMsg::Told => {
-                let causes = self.directory.get_mut(&link).map(|p| std::mem::take(&mut p.causes)).unwrap_or_default();
-                for cause in causes {
-                    if self.pending_mark(instance).is_none() {
-                        self.step_page(instance, Input::Woke);
-                        continue;
-                    }
-                    self.page(instance).last_cause = cause;
-                    self.step_page(instance, Input::Due(cause));
+        let input = match message {
+            PageMsg::Wake => {
+                let reasons = self.directory.get_mut(&link).map(|place| place.take_reasons());
+                let (causes, hinted) = reasons.unwrap_or_default();
+                if hinted {
+                    self.step_page(instance, Input::Hinted);
                 }
+                causes.into_iter().for_each(|cause| self.step_page(instance, Input::Due(cause)));
+                return;
             }
-            PageMsg::Look(spread) => self.look(instance, spread),
-            PageMsg::Woke(alarm) if alarm == page.alarm => self.step_page(instance, Input::Woke),
-            PageMsg::Woke(_) => {}
-            PageMsg::Done(number, ended) if number == page.job_number => self.done(instance, ended),
-            PageMsg::Done(..) => {}
-            PageMsg::Relinked if self.has_another_token(instance) => self.relinked(instance),
-            PageMsg::Relinked => {}
-            PageMsg::Park(token) => self.park(instance, token),
+            PageMsg::Woke(alarm) if alarm != page.alarm => return,
+            PageMsg::Woke(_) => Input::Woke,
+            PageMsg::Look(spread) => Input::Look(spread),
+            PageMsg::Done(number, end) => Input::Ended(number, end),
+            PageMsg::Relinked => Input::Relinked,
+            PageMsg::Parked => Input::Parked,
+            PageMsg::Check(token) => Input::Doubted(Generation(token as u64)),
+            PageMsg::Verify(wait) => Input::Verify(self.mono().plus(wait)),
             PageMsg::Reloaded => {
-                let pace = self.pace.clone();
-                self.step_page(instance, Input::Repaced(pace));
+                let record = self.store.core.records.get(&link);
+                let lacks_fields = record.is_some_and(|record| record.confirmed < self.wanted_fields);
+                let spread = Duration::from_millis(self.chance.below(2_000));
+                Input::Reloaded { pace: self.pace.clone(), lacks_fields, spread }
             }
-            PageMsg::Verify(wait) => {
-                let at = self.mono().plus(wait);
-                self.page(instance).machine.verify_by(at);
-                self.step_page(instance, Input::Woke);
-            }
-        }
+        };
+        self.step_page(instance, input);
     }
 
     fn page(&mut self, instance: u64) -> &mut Page {
         self.pages.get_mut(&instance).expect("a page that handles is alive")
     }
 
-    /// Another linking than this page knows of, or a parking that was never noted.
-    fn is_behind(&self, instance: u64) -> bool {
-        let page = &self.pages[&instance];
-        let Some(record) = self.store.core.records.get(&page.link) else { return false };
-        page.machine.is_parked() && !record.parked || self.has_another_token(instance)
-    }
-
-    fn has_another_token(&self, instance: u64) -> bool {
-        let page = &self.pages[&instance];
-        self.store.core.records.get(&page.link).is_some_and(|record| Some(record.token) != page.token)
-    }
-
-    /// News about a token: of the page's own, it is believed.
-    fn park(&mut self, instance: u64, token: usize) {
-        if self.pages[&instance].token != Some(token) && self.has_another_token(instance) {
-            self.relinked(instance);
-        }
-        let page = self.page(instance);
-        if page.token != Some(token) {
-            return;
-        }
-        let (link, known) = (page.link, page.machine.is_parked());
-        self.cut_job(instance);
-        if !known && let Ok((_, writes)) = self.store.decide(|core| core.park(link, Some(token))) {
-            self.wait(writes, Waiter::Health);
-        }
-        self.step_page(instance, Input::Parked);
-    }
-
-    fn pending_mark(&self, instance: u64) -> Option<Mark> {
-        let page = &self.pages[&instance];
-        let core = &self.store.core;
-        if page.job.is_none() { core.due_mark(page.link) } else { core.unclaimed_mark(page.link) }
-    }
-
-    fn look(&mut self, instance: u64, spread: Duration) {
-        if self.is_behind(instance) {
-            return self.relinked(instance);
-        }
-        if let Some(mark) = self.pending_mark(instance) {
-            self.page(instance).last_cause = mark.cause;
-            let soon = spread < Duration::from_millis(100);
-            self.step_page(instance, if soon { Input::Due(mark.cause) } else { Input::DueWithin(spread) });
-        }
-        self.step_page(instance, Input::Woke);
-    }
-
     fn step_page(&mut self, instance: u64, input: Input) {
-        let (now, jitter) = (self.mono(), self.chance.unit());
-        self.oracle.page_told(instance, &input, now);
-        if let Some(read) = self.page(instance).machine.step(now, input, jitter) {
-            if read.prompt
-                && let Some((reads, allowed)) = self.oracle.page_reads(instance, now)
+        let (now, link) = (self.mono(), self.pages[&instance].link);
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let (jitter, facts) = (self.chance.unit(), self.facts(link));
+            self.oracle.page_told(instance, &input, &facts, now);
+            let slot = &mut self.check_slot;
+            let mut check_slot = || {
+                *slot = slot.plus(CHECKS_APART).max(now);
+                *slot
+            };
+            let moment = Moment { now, jitter, facts: &facts, check_slot: &mut check_slot };
+            let page = self.pages.get_mut(&instance).expect("a page that handles is alive");
+            let step = page.machine.step(moment, input);
+            if let Some(parking) = step.parking
+                && parking.persist
             {
-                let link = self.page(instance).link;
-                self.fail(format!("link {link} is read {reads} times where {allowed} are allowed"));
+                self.park(link, parking.generation);
             }
-            self.begin(instance, read);
+            match step.job {
+                Some((_, machine::Job::TakeToken)) => next = Some(Input::Took(self.token_of(link))),
+                Some((number, job)) => self.begin(instance, number, job),
+                None => {}
+            }
+        }
+        let under_way = self.page(instance).machine.under_way();
+        if self.page(instance).job.is_some_and(|(number, _)| Some(number) != under_way) {
+            self.cut_job(instance);
         }
         let page = self.page(instance);
         page.alarm += 1;
-        let alarm = page.alarm;
-        if let Some(at) = page.machine.wake_at(now) {
+        let (alarm, at) = (page.alarm, page.machine.wake_at(now));
+        if let Some(at) = at {
             let wait = (at.since(now).as_millis() as u64).max(1);
             self.soon(wait, Event::Page(instance, PageMsg::Woke(alarm)));
         }
     }
 
-    fn begin(&mut self, instance: u64, read: Read) {
-        if self.has_another_token(instance) {
-            return self.relinked(instance);
+    fn park(&mut self, l: L, generation: Option<Generation>) {
+        let token = generation.map(|generation| generation.0 as usize);
+        if let Ok((_, writes)) = self.store.decide(|core| core.park(l, token)) {
+            self.wait(writes, Waiter::Noted);
         }
-        let (now, jitter, id) = (self.mono(), self.chance.unit(), self.fresh());
+    }
+
+    fn begin(&mut self, instance: u64, number: u64, what: machine::Job) {
+        if let machine::Job::Read { read: Read { prompt: true, .. }, .. } = what
+            && let Some((reads, allowed)) = self.oracle.page_reads(instance, self.mono())
+        {
+            let link = self.page(instance).link;
+            self.fail(format!("link {link} is read {reads} times where {allowed} are allowed"));
+        }
         self.cut_job(instance);
+        let id = self.fresh();
         let page = self.page(instance);
-        let Some(token) = page.token else {
-            let failed = Input::ReadEnded(Ended::Failed { hint: None });
-            page.machine.step(now, failed.clone(), jitter);
-            self.oracle.page_told(instance, &failed, now);
-            return;
+        page.job = Some((number, id));
+        let (link, token) = (page.link, page.machine.generation().map(|generation| generation.0 as usize));
+        let Some(token) = token else { return self.fail(format!("link {link}: a job begins without a token")) };
+        if self.store.core.records.get(&link).is_some_and(|record| record.token != token) {
+            self.fail(format!("link {link}: a job begins with a token that the link does not have any more"));
+        }
+        let job = Job {
+            link,
+            instance,
+            number,
+            token,
+            what,
+            end: JobEnd::default(),
+            hint: None,
+            claim: None,
+            staging: false,
+            seen: 0,
+            digest: [0; 32],
+            expected: Expected::default(),
+            head: None,
         };
-        page.job = Some(id);
-        let (link, number) = (page.link, page.job_number);
-        let (claim, seen, digest, expected, head) = (None, 0, [0; 32], Expected::default(), None);
-        let job = Job { link, instance, number, token, read, claim, staging: false, seen, digest, expected, head };
         self.jobs.insert(id, job);
         let wait = self.chance.below(2);
         self.soon(wait, Event::Job(id, JobStep::Begin));
@@ -231,9 +255,7 @@ impl World {
 
     /// An abort is noticed by its task a little later.
     pub fn cut_job(&mut self, instance: u64) {
-        let page = self.page(instance);
-        page.job_number += 1;
-        if let Some(job) = page.job.take() {
+        if let Some((_, job)) = self.page(instance).job.take() {
             let often = if self.plan.flavour == Flavour::Dying { 30 } else { 8 };
             let wait = if self.chance.percent(often) { self.chance.below(5_000) } else { self.chance.below(4) };
             self.soon(wait, Event::AbortLands(job));
@@ -245,114 +267,186 @@ impl World {
         if self.jobs.get(&id).is_some_and(|job| job.staging) {
             return;
         }
-        if let Some(Job { link, claim: Some(claim), .. }) = self.jobs.remove(&id)
-            && let Some(entry) = self.store.core.ledger.get_mut(&link)
-        {
-            entry.release(&claim);
+        if let Some(Job { link, claim: Some(claim), .. }) = self.jobs.remove(&id) {
+            self.release(link, &claim);
         }
     }
 
-    fn done(&mut self, instance: u64, ended: Ended) {
-        let page = self.page(instance);
-        page.job = None;
-        let (link, token) = (page.link, page.token);
-        if ended == Ended::Refused
-            && let Ok((_, writes)) = self.store.decide(|core| core.park(link, token))
-        {
-            self.wait(writes, Waiter::Health);
+    /// A mark that waits now is published.
+    fn release(&mut self, l: L, claim: &Claim) {
+        if let Some(cause) = self.store.core.ledger.get_mut(&l).and_then(|entry| entry.release(claim)) {
+            self.tell(&[l], cause);
         }
-        if ended == Ended::Stored && self.store.core.due_mark(link).is_none() {
-            self.page(instance).machine.nothing_is_owed();
-        }
-        self.step_page(instance, Input::ReadEnded(ended));
-    }
-
-    fn relinked(&mut self, instance: u64) {
-        self.cut_job(instance);
-        let mut page = self.pages.remove(&instance).expect("it handles");
-        let usable = self.load(&mut page);
-        page.last_cause = Cause::Link;
-        self.pages.insert(instance, page);
-        self.step_page(instance, if usable { Input::Revived } else { Input::Parked });
     }
 
     pub fn job_goes_on(&mut self, id: u64, step: JobStep) {
         let Some(mut job) = self.jobs.remove(&id) else { return };
-        let ended = match step {
+        let is_over = match step {
             JobStep::Begin => self.job_begins(id, &mut job),
+            JobStep::TokenAnswers => self.token_answers(id, &mut job),
+            JobStep::SubscriptionAnswers => self.subscription_answers(id, &mut job),
             JobStep::GraphLooks => {
                 job.seen = self.graph.version(self.page_of(job.link));
-                None
+                false
             }
             JobStep::GraphAnswers => self.graph_answers(id, &mut job),
-            JobStep::HeadAnswers if self.now < self.spaces.down_until => Some(Ended::Failed { hint: None }),
-            JobStep::HeadAnswers => {
-                job.head = self.spaces.objects.get(&job.link).map(|o| o.body.id);
-                return self.head_answers(id, job);
+            JobStep::HeadAnswers if self.now < self.spaces.down_until => job.ends(NOT_STORED),
+            JobStep::HeadAnswers => self.head_answers(id, &mut job),
+        };
+        if is_over {
+            self.job_ends(job);
+        } else {
+            self.jobs.insert(id, job);
+        }
+    }
+
+    fn job_ends(&mut self, job: Job) {
+        if let Some(claim) = &job.claim {
+            self.release(job.link, claim);
+        }
+        self.tell_page(job.instance, PageMsg::Done(job.number, job.end));
+    }
+
+    /// Is the link still of the token that the job was begun with?
+    fn holds(&self, job: &Job) -> bool {
+        self.store.core.records.get(&job.link).is_some_and(|record| record.token == job.token)
+    }
+
+    fn graph_takes(&mut self) -> u64 {
+        let slow = self.now < self.graph.slow_until;
+        if slow { self.chance.between(1_000, 15_000) } else { self.chance.between(20, 600) }
+    }
+
+    /// What Graph answers, whatever it is asked.
+    fn graph_trouble(&mut self) -> Option<Disposition> {
+        if self.now < self.graph.down_until || self.chance.percent(3) {
+            return Some(Disposition::Retry);
+        }
+        if self.now < self.graph.throttled_until {
+            let named = self.graph.throttled_until.since(self.now);
+            return Some(Disposition::RateLimited { retry_after: self.chance.percent(50).then_some(named) });
+        }
+        None
+    }
+
+    fn job_begins(&mut self, id: u64, job: &mut Job) -> bool {
+        if job.what != machine::Job::CheckToken {
+            return self.look_at_subscription(id, job);
+        }
+        self.figures.checks += 1;
+        job.hint = self.store.core.claim_hint(job.link, job.token);
+        let took = self.graph_takes();
+        self.soon(took, Event::Job(id, JobStep::TokenAnswers));
+        false
+    }
+
+    /// `debug_token`, and the read that decides where it is suspicious.
+    fn token_answers(&mut self, id: u64, job: &mut Job) -> bool {
+        if let Some(trouble) = self.graph_trouble() {
+            job.end.check = Some(CheckEnd::Failed(trouble));
+            return self.look_at_subscription(id, job);
+        }
+        match self.graph.judge(job.token, &mut self.chance) {
+            Verdict::Dead(why) => {
+                job.end.check = Some(CheckEnd::Dead(why));
+                return true;
+            }
+            Verdict::Unclear => job.end.check = Some(CheckEnd::Failed(Disposition::Retry)),
+            Verdict::Sound | Verdict::Suspect(_) => {
+                job.end.check = Some(CheckEnd::Answered);
+                let (hint, token) = (job.hint, job.token);
+                self.note(job.link, |record| {
+                    if record.token == token {
+                        record.checked = true;
+                        record.hint = record.hint.filter(|number| Some(*number) != hint);
+                    }
+                });
+            }
+        }
+        self.look_at_subscription(id, job)
+    }
+
+    /// Changes a link's record for something that was learned.
+    fn note(&mut self, l: L, change: impl FnOnce(&mut super::store::Record)) {
+        if let Ok((_, writes)) = self.store.decide(|core| core.update(l, change)) {
+            self.wait(writes, Waiter::Noted);
+        }
+    }
+
+    fn look_at_subscription(&mut self, id: u64, job: &mut Job) -> bool {
+        if !job.sees_to_the_subscription() {
+            return self.begin_read(id, job);
+        }
+        let took = self.graph_takes();
+        self.soon(took, Event::Job(id, JobStep::SubscriptionAnswers));
+        false
+    }
+
+    fn subscription_answers(&mut self, id: u64, job: &mut Job) -> bool {
+        let (page, wanted, token) = (self.page_of(job.link), self.wanted_fields, job.token);
+        let end = match self.graph_trouble() {
+            Some(trouble) => SubscriptionEnd::Failed(trouble),
+            None if !self.holds(job) => SubscriptionEnd::Confirmed,
+            None if !self.graph.tokens[token] => SubscriptionEnd::Dead(DEAD),
+            None if self.chance.percent(2) => SubscriptionEnd::Failed(Disposition::Rejected),
+            None => {
+                self.figures.repairs += u64::from(self.graph.subscribed[page] < wanted);
+                self.graph.subscribed[page] = self.graph.subscribed[page].max(wanted);
+                self.note(job.link, |record| {
+                    if record.token == token {
+                        record.confirmed = wanted;
+                    }
+                });
+                SubscriptionEnd::Confirmed
             }
         };
-        self.keep_or_end(id, job, ended);
-    }
-
-    fn keep_or_end(&mut self, id: u64, job: Job, ended: Option<Ended>) {
-        match ended {
-            None => {
-                self.jobs.insert(id, job);
-            }
-            Some(ended) => self.job_ends(job, ended),
+        job.end.subscription = Some(end);
+        if let SubscriptionEnd::Dead(why) = end {
+            job.end.read = job.read().map(|_| ReadEnd::Failed(Disposition::Park(why)));
+            return true;
         }
+        self.begin_read(id, job)
     }
 
-    fn job_ends(&mut self, job: Job, ended: Ended) {
-        if let Some(claim) = &job.claim
-            && let Some(entry) = self.store.core.ledger.get_mut(&job.link)
-        {
-            entry.release(claim);
+    /// The claim comes before Graph is asked.
+    fn begin_read(&mut self, id: u64, job: &mut Job) -> bool {
+        if job.read().is_none() {
+            return true;
         }
-        self.tell_page(job.instance, PageMsg::Done(job.number, ended));
-    }
-
-    fn job_begins(&mut self, id: u64, job: &mut Job) -> Option<Ended> {
         let claim = self.store.core.next_seq();
-        let superseded = Some(Ended::Failed { hint: None });
-        if self.store.core.records.get(&job.link).is_none_or(|record| record.token != job.token) {
-            return superseded;
+        if !self.holds(job) {
+            return job.ends(NOT_STORED);
         }
-        let Some(entry) = self.store.core.ledger.get_mut(&job.link) else { return superseded };
+        let Some(entry) = self.store.core.ledger.get_mut(&job.link) else { return job.ends(NOT_STORED) };
         job.claim = Some(entry.claim(claim));
         job.seen = self.graph.version(self.page_of(job.link));
         self.figures.reads += 1;
         let now = self.mono();
         self.oracle.read_began(now);
-        let slow = self.now < self.graph.slow_until;
-        let took = if slow { self.chance.between(1_000, 15_000) } else { self.chance.between(20, 600) };
+        let took = self.graph_takes();
         let looks = self.chance.below(took + 1);
         self.soon(looks, Event::Job(id, JobStep::GraphLooks));
         self.soon(took, Event::Job(id, JobStep::GraphAnswers));
-        None
+        false
     }
 
-    fn graph_answers(&mut self, id: u64, job: &mut Job) -> Option<Ended> {
-        if self.now < self.graph.down_until || self.chance.percent(3) {
-            return Some(Ended::Failed { hint: None });
-        }
-        if self.now < self.graph.throttled_until {
-            let named = self.graph.throttled_until.since(self.now);
-            return Some(Ended::Held(if self.chance.percent(50) { named } else { Duration::from_secs(60) }));
+    fn graph_answers(&mut self, id: u64, job: &mut Job) -> bool {
+        if let Some(trouble) = self.graph_trouble() {
+            return job.ends(ReadEnd::Failed(trouble));
         }
         if !self.graph.tokens[job.token] {
-            return Some(Ended::Refused);
+            return job.ends(ReadEnd::Failed(Disposition::Park(DEAD)));
         }
         let noise = self.chance.next();
         let page = self.page_of(job.link);
         job.digest = self.graph.digest(page, job.seen, noise);
         job.expected = self.expectation(job.link);
         let (digest, _, outbox) = &job.expected;
-        let compare = job.read.poll && !outbox && *digest == Some(job.digest);
-        let wait = if compare { self.chance.between(5, 300) } else { 0 };
-        if compare {
+        let polls = job.read().is_some_and(|read| read.poll);
+        if polls && !outbox && *digest == Some(job.digest) {
+            let wait = self.chance.between(5, 300);
             self.soon(wait, Event::Job(id, JobStep::HeadAnswers));
-            return None;
+            return false;
         }
         self.stage(id, job, false)
     }
@@ -363,16 +457,16 @@ impl World {
         self.store.core.ledger.get(&l).map(of).unwrap_or_default()
     }
 
-    fn head_answers(&mut self, id: u64, mut job: Job) {
+    fn head_answers(&mut self, id: u64, job: &mut Job) -> bool {
+        job.head = self.spaces.objects.get(&job.link).map(|o| o.body.id);
         let same = job.head.map(|body| body.to_string()) == job.expected.1;
         let wrong = !same && self.expectation(job.link) == job.expected;
-        let ended = self.stage(id, &mut job, wrong);
-        self.keep_or_end(id, job, ended);
+        self.stage(id, job, wrong)
     }
 
     /// Decides the stage; the job goes on when that is durable.
-    fn stage(&mut self, id: u64, job: &mut Job, force: bool) -> Option<Ended> {
-        let claim = job.claim.take()?;
+    fn stage(&mut self, id: u64, job: &mut Job, force: bool) -> bool {
+        let Some(claim) = job.claim.take() else { return job.ends(NOT_STORED) };
         let (link, now, body_id) = (job.link, self.mono(), self.fresh());
         let found = Found { digest: job.digest, body_len: 1 };
         let body = Body { id: body_id, link, version: job.seen };
@@ -392,15 +486,15 @@ impl World {
                 Stage::Superseded => Some((Staging::Superseded, None)),
             }
         });
-        let Ok((outcome, writes)) = decided else { return Some(Ended::Failed { hint: None }) };
+        let Ok((outcome, writes)) = decided else { return job.ends(NOT_STORED) };
         let (outcome, seq) = outcome.unwrap_or((Staging::Superseded, None));
         self.note_staged(link, outcome, seq, body);
         if writes.is_none() {
-            return Some(Ended::Failed { hint: None });
+            return job.ends(NOT_STORED);
         }
         job.staging = true;
         self.wait(writes, Waiter::Staged { job: id, outcome });
-        None
+        false
     }
 
     /// What the oracle learns: which version the bytes that come, or that are there, stand for.
@@ -421,14 +515,12 @@ impl World {
     }
 
     pub fn staged(&mut self, id: u64, outcome: Staging, ok: bool) {
-        let Some(job) = self.jobs.remove(&id) else { return };
-        if !ok {
-            return self.job_ends(job, Ended::Failed { hint: None });
-        }
-        if outcome == Staging::Staged {
+        let Some(mut job) = self.jobs.remove(&id) else { return };
+        job.ends(if ok { ReadEnd::Stored } else { NOT_STORED });
+        if ok && outcome == Staging::Staged {
             self.tell_uploader(UploaderMsg::Staged(job.link));
         }
-        self.job_ends(job, Ended::Stored);
+        self.job_ends(job);
     }
 
     pub fn page_panics(&mut self, instance: u64) {
@@ -438,5 +530,15 @@ impl World {
             self.oracle.page_ended(instance);
             self.tell_supervisor(super::world::SupervisorMsg::PageDied(page.link, instance));
         }
+    }
+}
+
+const NOT_STORED: ReadEnd = ReadEnd::NotStored { retry_after: None };
+
+impl Job {
+    /// The read ended so, and the job with it.
+    fn ends(&mut self, end: ReadEnd) -> bool {
+        self.end.read = Some(end);
+        true
     }
 }

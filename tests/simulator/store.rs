@@ -1,7 +1,7 @@
 //! The store in small: the daemon's ledger entries in memory, a queue of transactions in the order of the decisions,
 //! a disk that holds a prefix of them. Mirrors `src/store.rs`, `src/store/core.rs` and `src/store/committer.rs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pagesyncd::core::grant::Endings;
 use pagesyncd::core::ledger::{Change, Entry, Mark, Marked, Staged, Synced};
@@ -21,6 +21,12 @@ pub struct Record {
     pub person: P,
     pub granted_at: WallTime,
     pub login: u64,
+    /// The newest hint that no check has answered for.
+    pub hint: Option<u64>,
+    /// The wanted webhook fields that are confirmed: the first so many.
+    pub confirmed: u32,
+    /// Its token was checked.
+    pub checked: bool,
     /// Not of the daemon: the position of the login in the order of everything.
     pub begun: u64,
 }
@@ -93,6 +99,8 @@ pub struct Core {
     pub ledger: BTreeMap<L, Entry>,
     pub endings: Endings,
     pub down: bool,
+    /// Links owed a check that has not begun.
+    hinted: BTreeSet<L>,
     writes: Vec<Write>,
     must_wait: bool,
     notes: Vec<(L, u64)>,
@@ -112,6 +120,7 @@ impl Core {
         Core {
             records: disk.links.clone(),
             ledger: keys.iter().map(|l| (*l, entry(l))).collect(),
+            hinted: disk.links.iter().filter(|(_, record)| record.hint.is_some()).map(|(l, _)| *l).collect(),
             seq: highest.unwrap_or(0),
             ..Core::default()
         }
@@ -178,6 +187,7 @@ impl Core {
 
     pub fn put_link(&mut self, l: L, record: Record, now: WallTime) {
         self.records.insert(l, record);
+        self.hinted.remove(&l);
         self.writes.push(Write::Link(l, Some(record)));
         self.mark(l, Cause::Link, now);
     }
@@ -192,10 +202,43 @@ impl Core {
         true
     }
 
+    /// Changes a link's record.
+    pub fn update(&mut self, l: L, change: impl FnOnce(&mut Record)) {
+        let Some(record) = self.records.get_mut(&l) else { return };
+        let before = *record;
+        change(record);
+        if *record != before {
+            self.writes.push(Write::Link(l, Some(*record)));
+        }
+    }
+
+    /// The permissions of a person changed. Returns the links that are owed a check.
+    pub fn hint(&mut self, person: P) -> Vec<L> {
+        let theirs = self.records.iter().filter(|(_, record)| record.person == person && !record.parked);
+        let theirs: Vec<L> = theirs.map(|(l, _)| *l).collect();
+        for l in &theirs {
+            if self.hinted.insert(*l) {
+                let number = self.next_seq();
+                self.update(*l, |record| record.hint = Some(number));
+            } else {
+                self.wait_for_queue();
+            }
+        }
+        theirs
+    }
+
+    /// A check of this token begins: the hint that it answers for.
+    pub fn claim_hint(&mut self, l: L, token: usize) -> Option<u64> {
+        let record = self.records.get(&l).filter(|record| record.token == token)?;
+        self.hinted.remove(&l);
+        record.hint
+    }
+
     pub fn remove_link(&mut self, l: L, keep: bool, now: WallTime) -> bool {
         if self.records.remove(&l).is_none() {
             return false;
         }
+        self.hinted.remove(&l);
         self.writes.push(Write::Link(l, None));
         self.writes.push(Write::Kept(l, keep));
         let seq = self.next_seq();

@@ -31,7 +31,7 @@ impl World {
             return;
         }
         let instance = self.new_page(l, spread);
-        self.directory.insert(l, Place { instance, causes: Vec::new() });
+        self.directory.insert(l, Place::new(instance));
         self.tell_page(instance, PageMsg::Look(spread));
     }
 

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
-use pagesyncd::core::link::machine::Pace;
+use pagesyncd::core::link::reads::Pace;
 use pagesyncd::core::model::{Cause, LinkKey, MonoTime, UserId, WallTime};
 use pagesyncd::core::restart::History;
 
@@ -27,6 +27,7 @@ pub enum Event {
     Deliver { page: usize, tries: u32 },
     Applied { l: L, op: Op, life: u64, write: u64 },
     SignedRequest(SignedRequest),
+    PermissionsChanged { person: usize, tries: u32 },
     Start,
     // Inside: these end with the process.
     Page(u64, PageMsg),
@@ -57,16 +58,52 @@ pub enum SupervisorMsg {
 /// Who waits for a commit, and what they go on with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Waiter {
-    Delivered { page: usize, version: usize, links: Vec<L>, tries: u32 },
-    Synced { links: Vec<(L, usize)> },
-    Linked { links: Vec<(L, usize)>, tries: Vec<(L, usize)> },
-    Unlink { page: usize, all: Vec<L>, rest: Vec<L>, keep: bool, removed: Option<(L, u64)> },
+    Delivered {
+        page: usize,
+        version: usize,
+        links: Vec<L>,
+        tries: u32,
+    },
+    Synced {
+        links: Vec<(L, usize)>,
+    },
+    Linked {
+        links: Vec<(L, usize)>,
+        tries: Vec<(L, usize)>,
+        doubts: Vec<(L, usize)>,
+    },
+    /// With the tokens of the links that were dead already.
+    Hinted {
+        person: usize,
+        links: Vec<L>,
+        dead: Vec<usize>,
+        tries: u32,
+    },
+    Unlink {
+        page: usize,
+        all: Vec<L>,
+        rest: Vec<L>,
+        keep: bool,
+        removed: Option<(L, u64)>,
+    },
     Left(Left),
-    Staged { job: u64, outcome: Staging },
-    Settled { write: u64, more: bool },
-    Barrier { write: u64, seq: u64 },
-    Dropped { write: u64 },
-    Health,
+    Staged {
+        job: u64,
+        outcome: Staging,
+    },
+    Settled {
+        write: u64,
+        more: bool,
+    },
+    Barrier {
+        write: u64,
+        seq: u64,
+    },
+    Dropped {
+        write: u64,
+    },
+    /// Nobody.
+    Noted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +118,18 @@ pub enum Staging {
 pub struct Place {
     pub instance: u64,
     pub causes: Vec<Cause>,
+    pub hinted: bool,
+}
+
+impl Place {
+    pub fn new(instance: u64) -> Self {
+        Place { instance, causes: Vec::new(), hinted: false }
+    }
+
+    /// Why the page was woken since the last look.
+    pub fn take_reasons(&mut self) -> (Vec<Cause>, bool) {
+        (std::mem::take(&mut self.causes), std::mem::take(&mut self.hinted))
+    }
 }
 
 /// What the run is made of.
@@ -112,6 +161,10 @@ pub struct Figures {
     pub late: u64,
     pub tampered: u64,
     pub give_ups: u64,
+    pub checks: u64,
+    pub hints: u64,
+    pub drops: u64,
+    pub repairs: u64,
     pub quiet_ms: u64,
     pub virtual_ms: u64,
 }
@@ -158,6 +211,10 @@ pub struct World {
     pub committing: bool,
     pub pace: Pace,
     pub limit: usize,
+    /// The webhook fields that the settings name.
+    pub wanted_fields: u32,
+    /// The latest slot that was given for a check.
+    pub check_slot: MonoTime,
     pub instances: u64,
     pub pages: BTreeMap<u64, Page>,
     pub directory: BTreeMap<L, Place>,
@@ -214,6 +271,8 @@ impl World {
             committing: false,
             pace,
             limit: 8,
+            wanted_fields: 1,
+            check_slot: MonoTime(0),
             instances: 0,
             pages: BTreeMap::new(),
             directory: BTreeMap::new(),
@@ -325,7 +384,7 @@ impl World {
                 let racing = self.plan.flavour == Flavour::Racing;
                 self.graph.change(page, if racing { 75 } else { 35 }, &mut self.chance);
                 let wait = self.chance.below(if racing { 300 } else { 3_000 });
-                if self.chance.percent(85) {
+                if self.graph.subscribed[page] > 0 && self.chance.percent(85) {
                     self.at(WallTime(self.now.0 + wait), Event::Deliver { page, tries: 0 });
                 }
             }
@@ -335,6 +394,7 @@ impl World {
                 self.figures.late += u64::from(late);
                 self.spaces.apply(l, op, late);
             }
+            Event::PermissionsChanged { person, tries } => self.permissions_changed(person, tries),
             Event::SignedRequest(request) => self.signed_request(request),
             Event::LoginEnds(login) => {
                 self.figures.logins += 1;
@@ -425,17 +485,23 @@ impl World {
         }
     }
 
-    /// The directory tells the pages of these links.
+    /// The pages of these links are due.
     pub fn tell(&mut self, links: &[L], cause: Cause) {
-        for l in links {
-            let Some(place) = self.directory.get_mut(l) else { continue };
-            let first = place.causes.is_empty();
+        self.wake(links, |place| {
             if !place.causes.contains(&cause) {
                 place.causes.push(cause);
             }
+        });
+    }
+
+    fn wake(&mut self, links: &[L], reason: impl Fn(&mut Place)) {
+        for l in links {
+            let Some(place) = self.directory.get_mut(l) else { continue };
+            let first = place.causes.is_empty() && !place.hinted;
+            reason(place);
             let instance = place.instance;
             if first {
-                self.tell_page(instance, PageMsg::Told);
+                self.tell_page(instance, PageMsg::Wake);
             }
         }
     }
@@ -451,11 +517,22 @@ impl World {
                 links.iter().for_each(|(l, version)| self.oracle.acknowledged(*l, *version));
                 let links: Vec<L> = links.into_iter().map(|(l, _)| l).collect();
                 self.tell(&links, Cause::Manual);
+                for l in links {
+                    if let Some(token) = self.store.core.records.get(&l).map(|record| record.token) {
+                        self.tell_page_of(l, PageMsg::Check(token));
+                    }
+                }
             }
-            Waiter::Linked { links, tries } if ok => {
+            Waiter::Hinted { links, dead, .. } if ok => {
+                self.oracle.doomed.extend(dead);
+                self.wake(&links, |place| place.hinted = true);
+            }
+            Waiter::Hinted { person, tries, .. } => self.hint_again(person, tries),
+            Waiter::Linked { links, tries, doubts } if ok => {
                 links.iter().for_each(|(l, version)| self.oracle.acknowledged(*l, *version));
                 let links = links.into_iter().map(|(l, _)| l).collect();
                 self.tell_supervisor(SupervisorMsg::Linked(links));
+                doubts.into_iter().for_each(|(l, token)| self.tell_page_of(l, PageMsg::Check(token)));
                 self.try_links(tries);
             }
             Waiter::Unlink { page, all, rest, keep, removed } if ok => {
@@ -467,7 +544,7 @@ impl World {
             Waiter::Settled { write, more } => self.settled(write, more, ok),
             Waiter::Dropped { write } => self.dropped(write),
             Waiter::Barrier { write, seq } => self.barrier_passed(write, seq, ok),
-            Waiter::Synced { .. } | Waiter::Linked { .. } | Waiter::Unlink { .. } | Waiter::Health => {}
+            Waiter::Synced { .. } | Waiter::Linked { .. } | Waiter::Unlink { .. } | Waiter::Noted => {}
         }
     }
 
@@ -512,6 +589,7 @@ impl World {
         self.jobs.clear();
         self.carrying.clear();
         self.writing.clear();
+        self.check_slot = MonoTime(0);
         self.oracle.process_ended();
         let down = self.chance.between(100, 20_000);
         self.at(WallTime(self.now.0 + down), Event::Start);

@@ -1,5 +1,5 @@
-//! The jobs of a page: subscribe it, check its token, read it, compare the object in Spaces, stage what is new. Runs in
-//! a task of its own; everything it finds out comes back in one [`JobDone`].
+//! Does the jobs of a page: puts its subscription right, checks its token, reads it, compares the object in Spaces, stages
+//! what is new. Runs in a task of its own; everything it finds out comes back in one [`JobDone`].
 //!
 //! The claim is taken before Graph is asked and after the mark was seen, which is what the ledger's argument rests on.
 //! Staging comes last, so whatever ends this task early leaves the mark standing.
@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ended, held, priority};
 use crate::config::Config;
 use crate::context::{Context, Setup};
-use crate::core::health::ParkReason;
-use crate::core::link::machine::Read;
+use crate::core::disposition::Disposition;
+use crate::core::link::machine::{Job, JobEnd, ReadEnd};
+use crate::core::link::reads::Read;
+use crate::core::link::upkeep::{CheckEnd, SubscriptionEnd};
 use crate::core::model::{Cause, Generation, LinkKey, Secret, WallTime};
 use crate::core::token_check::{self, Checked, End, Verdict, Warning};
 use crate::sources::facebook;
@@ -21,22 +22,6 @@ use crate::sources::facebook::page_data;
 use crate::store::{LinkRecord, StageOutcome};
 
 const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
-
-/// What to do.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Job {
-    /// Read the page; with the fallback as cause where no mark names one.
-    Read {
-        /// As the machine decided.
-        read: Read,
-        /// The cause where no mark stands.
-        fallback: Cause,
-    },
-    /// Only put the subscription right.
-    Subscribe,
-    /// Look at the token, and put the subscription right.
-    Check,
-}
 
 /// The link that a job is about, as its page held it when the job began.
 #[derive(Clone, Copy)]
@@ -55,37 +40,13 @@ impl Held<'_> {
     }
 }
 
-/// How a check of the token came out, where it did not park the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CheckEnd {
-    /// Meta answered.
-    Answered,
-    /// It could not be asked; not before the hint.
-    Later(Option<Duration>),
-}
-
-/// How the subscription came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SubscriptionEnd {
-    /// All wanted fields are confirmed.
-    Good,
-    /// The page or the permissions refuse; a person may have to act.
-    Refused,
-    /// Try again by itself.
-    Later,
-}
-
 /// What came of a job.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct JobDone {
-    /// How the read ended; `None` when there was none.
-    pub(super) ended: Option<Ended>,
-    /// Why the page must be parked, when it must.
-    pub(super) why: Option<ParkReason>,
+    /// How it ended.
+    pub(super) end: JobEnd,
     /// The error in words, for lists.
     pub(super) trouble: Option<String>,
-    pub(super) subscribed: Option<SubscriptionEnd>,
-    pub(super) checked: Option<CheckEnd>,
 }
 
 /// The webhook fields to subscribe this page to.
@@ -94,65 +55,53 @@ pub(crate) fn wanted_webhook_fields(config: &Config, record: &LinkRecord) -> BTr
     config.facebook.webhook_fields.iter().filter(|field| !refused.contains(field)).cloned().collect()
 }
 
-/// Does the job. `subscribe` puts the subscription right first, so that a change between it and the read is not missed.
-/// A token that turns out to be dead on the way is not used again.
-pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, subscribe: bool) -> JobDone {
+/// Does the job. A token that turns out to be dead on the way is not used again.
+pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job) -> JobDone {
     let setup = context.setup();
-    let mut done = JobDone { ended: None, why: None, trouble: None, subscribed: None, checked: None };
-    if matches!(job, Job::Check) {
-        match look_at_token(context, &setup, held).await {
-            Ok(end) => done.checked = Some(end),
-            Err(why) => {
-                done.why = Some(why);
-                return done;
-            }
+    let mut done = JobDone::default();
+    let (reads, subscribes) = match job {
+        Job::Read { read, fallback, subscribe } => (Some((read, fallback)), subscribe || read.poll),
+        Job::Subscribe | Job::CheckToken | Job::TakeToken => (None, true),
+    };
+    if job == Job::CheckToken {
+        let end = check_token(context, &setup, held).await;
+        done.end.check = Some(end);
+        if matches!(end, CheckEnd::Dead(_)) {
+            return done;
         }
     }
-    let poll = matches!(job, Job::Read { read, .. } if read.poll);
-    if subscribe || poll || matches!(job, Job::Subscribe | Job::Check) {
-        match subscription(context, &setup, held).await {
-            Ok(end) => done.subscribed = Some(end),
+    if subscribes {
+        let (end, trouble) = subscription(context, &setup, held).await;
+        done.end.subscription = Some(end);
+        if let SubscriptionEnd::Dead(why) = end {
+            done.end.read = reads.map(|_| ReadEnd::Failed(Disposition::Park(why)));
+            done.trouble = trouble;
+            return done;
+        }
+    }
+    if let Some((read, fallback)) = reads {
+        done.end.read = Some(match read_and_stage(context, &setup, held, read, fallback).await {
+            Ok(end) => end,
             Err(error) => {
-                done.ended = matches!(job, Job::Read { .. }).then_some(Ended::Refused);
-                done.why = error.kind.park_reason();
                 done.trouble = Some(error.to_string());
-                return done;
+                ReadEnd::Failed(error.kind.disposition())
             }
-        }
-    }
-    if let Job::Read { read, fallback } = job {
-        match read_and_stage(context, &setup, held, read, fallback).await {
-            Ok(ended) => done.ended = Some(ended),
-            Err(error) => judge(&mut done, &error),
-        }
+        });
     }
     done
 }
 
-/// What an error of the read means for the page. What does not park it heals by itself, or when an operator corrects
-/// the settings: it is tried again, with backoff.
-fn judge(done: &mut JobDone, error: &GraphError) {
-    done.why = error.kind.park_reason();
-    done.ended = Some(match (&error.kind, done.why) {
-        (_, Some(_)) => Ended::Refused,
-        (GraphErrorKind::Throttled { retry_after, .. }, None) => held(*retry_after),
-        (_, None) => Ended::Failed { hint: None },
-    });
-    done.trouble = Some(error.to_string());
-}
-
-/// Asks Meta how the token is and keeps what was learned. `Err` names why the page must be parked; trouble with the
-/// check itself changes nothing.
-async fn look_at_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> Result<CheckEnd, ParkReason> {
+/// Asks Meta how the token is and keeps what was learned. Trouble with the check itself changes nothing.
+async fn check_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> CheckEnd {
     let hint = context.store.claim_hint(held.link, held.generation);
     let answer = setup.graph.debug_token(held.token, Priority::Background).await;
     context.note_graph(&answer);
     let seen = match answer {
         Ok(seen) => seen,
-        Err(error) => return Ok(check_failed(held.link, &error)),
+        Err(error) => return check_failed(held.link, &error),
     };
     match facebook::token_check::judge(&seen, held.link.page()) {
-        Verdict::Dead(why) => return Err(why),
+        Verdict::Dead(why) => return CheckEnd::Dead(why),
         Verdict::Suspect(suspected) => {
             let person = held.record(context).and_then(|record| record.facebook_user.clone());
             let graph = setup.graph.in_name_of(person.as_ref());
@@ -164,8 +113,8 @@ async fn look_at_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) ->
                     "page [{}]: not among the granted pages, but it can be read; it stays active",
                     held.link
                 ),
-                Err((Some(found), _)) => return Err(token_check::confirmed(suspected, found)),
-                Err((None, error)) => return Ok(check_failed(held.link, error)),
+                Err((Some(found), _)) => return CheckEnd::Dead(token_check::confirmed(suspected, found)),
+                Err((None, error)) => return check_failed(held.link, error),
             }
         }
         Verdict::Unclear => {
@@ -176,24 +125,21 @@ async fn look_at_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) ->
                 held.link,
                 seen.error.as_ref().map_or("no error given", |error| &error.message)
             );
-            return Ok(CheckEnd::Later(None));
+            return CheckEnd::Failed(Disposition::Retry);
         }
         Verdict::Sound => {}
     }
-    let Some(record) = held.record(context) else { return Ok(CheckEnd::Answered) };
+    let Some(record) = held.record(context) else { return CheckEnd::Answered };
     let (checked, warnings) =
         token_check::learned(&facebook::token_check::seen(&seen), &record.checked, WallTime::now());
     warnings.iter().for_each(|warning| warn_ahead(held.link, &record, warning));
     note_checked(context, held, checked, hint).await;
-    Ok(CheckEnd::Answered)
+    CheckEnd::Answered
 }
 
 fn check_failed(link: &LinkKey, error: &GraphError) -> CheckEnd {
     tracing::debug!(%link, %error, "page [{link}]: the token cannot be checked ({error}), checking again later");
-    match error.kind {
-        GraphErrorKind::Throttled { retry_after, .. } => CheckEnd::Later(retry_after),
-        _ => CheckEnd::Later(None),
-    }
+    CheckEnd::Failed(error.kind.disposition())
 }
 
 fn warn_ahead(link: &LinkKey, record: &LinkRecord, warning: &Warning) {
@@ -240,10 +186,10 @@ async fn read_and_stage(
     held: Held<'_>,
     read: Read,
     fallback: Cause,
-) -> Result<Ended, GraphError> {
+) -> Result<ReadEnd, GraphError> {
     let Held { link, token, generation } = held;
     // When the link is gone, or has another token, this page is about to be stopped, or to begin again with that one.
-    let superseded = Ended::Failed { hint: None };
+    let superseded = ReadEnd::NotStored { retry_after: None };
     let Some(record) = held.record(context) else { return Ok(superseded) };
     let Some(claim) = context.store.claim(link, generation) else { return Ok(superseded) };
     let cause = claim.cause().unwrap_or(if read.prompt { fallback } else { Cause::Poll });
@@ -251,7 +197,9 @@ async fn read_and_stage(
     let fields: Vec<String> =
         setup.config.facebook.page_fields.iter().filter(|field| !refused.contains(field)).cloned().collect();
     let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
-    let answer = graph.read_page(link.page(), token, &fields, priority(read)).await;
+    // Somebody may wait for a prompted one.
+    let priority = if read.prompt { Priority::Prompt } else { Priority::Background };
+    let answer = graph.read_page(link.page(), token, &fields, priority).await;
     context.note_graph(&answer);
     let page = answer?;
     note_what_was_learned(context, held, &record, &page.refused_fields, page.data.get("name")).await;
@@ -259,20 +207,20 @@ async fn read_and_stage(
     let Ok(force) = object_is_wrong(context, setup, link, read, digest).await else {
         // Spaces could not be asked; the read was good, so only the comparison is owed. The retry makes it, at a
         // distance that spares Graph while Spaces is away.
-        return Ok(Ended::Failed { hint: Some(COMPARE_AGAIN) });
+        return Ok(ReadEnd::NotStored { retry_after: Some(COMPARE_AGAIN) });
     };
     let body = page_data::object(link, &page.data, cause, setup.graph.version(), WallTime::now());
     match context.store.stage(claim, digest, body.into(), force).await {
         Ok(StageOutcome::Staged) => {}
         Ok(StageOutcome::Unchanged) => context.metrics.object_unchanged(),
         // A living page is superseded only when the store was opened again under its read.
-        Ok(StageOutcome::Superseded) => return Ok(Ended::Failed { hint: None }),
+        Ok(StageOutcome::Superseded) => return Ok(superseded),
         Err(error) => {
             tracing::debug!(%link, %error, "page [{link}]: the object cannot be staged ({error}), reading again");
-            return Ok(Ended::Failed { hint: None });
+            return Ok(superseded);
         }
     }
-    Ok(Ended::Stored)
+    Ok(ReadEnd::Stored)
 }
 
 /// A poll also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.
@@ -342,23 +290,21 @@ async fn note_what_was_learned(
 }
 
 /// Compares the page-level subscription as sets, asking Meta what stands, and posts the union when something is missing.
-///
-/// # Errors
-/// The token is dead.
-async fn subscription(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> Result<SubscriptionEnd, GraphError> {
+/// With the error in words, for lists.
+async fn subscription(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> (SubscriptionEnd, Option<String>) {
     let Held { link, token, .. } = held;
-    let Some(record) = held.record(context) else { return Ok(SubscriptionEnd::Good) };
+    let Some(record) = held.record(context) else { return (SubscriptionEnd::Confirmed, None) };
     let wanted = wanted_webhook_fields(&setup.config, &record);
     let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
     let standing = graph.subscribed_fields(link.page(), token).await;
     context.note_graph(&standing);
     let standing = match standing {
         Ok(standing) => standing.unwrap_or_default(),
-        Err(error) => return subscription_failed(link, error),
+        Err(error) => return subscription_failed(link, &error),
     };
     if wanted.is_subset(&standing) {
         note_subscribed(context, held, &record, &standing, &BTreeSet::new()).await;
-        return Ok(SubscriptionEnd::Good);
+        return (SubscriptionEnd::Confirmed, None);
     }
     let dropped = wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field));
     // A post replaces the set, so what others of this app subscribed goes along.
@@ -380,28 +326,31 @@ async fn subscription(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> 
                 );
             }
             note_subscribed(context, held, &record, &subscribed.accepted, &subscribed.refused).await;
-            Ok(SubscriptionEnd::Good)
+            (SubscriptionEnd::Confirmed, None)
         }
-        Err(error) => subscription_failed(link, error),
+        Err(error) => subscription_failed(link, &error),
     }
 }
 
-fn subscription_failed(link: &LinkKey, error: GraphError) -> Result<SubscriptionEnd, GraphError> {
-    match error.kind {
-        GraphErrorKind::TokenDead { .. } => Err(error),
-        GraphErrorKind::Transient | GraphErrorKind::Throttled { .. } | GraphErrorKind::Misconfigured => {
+/// Only a dead token parks the page here: one that lacks the permission to subscribe may still be good for reads.
+fn subscription_failed(link: &LinkKey, error: &GraphError) -> (SubscriptionEnd, Option<String>) {
+    let disposition = error.kind.disposition();
+    let end = match (&error.kind, disposition) {
+        (GraphErrorKind::TokenDead { .. }, Disposition::Park(why)) => SubscriptionEnd::Dead(why),
+        _ => SubscriptionEnd::Failed(disposition),
+    };
+    match end {
+        SubscriptionEnd::Failed(Disposition::Park(_) | Disposition::Rejected) => tracing::warn!(
+            %link,
+            %error,
+            "page [{link}]: the webhook subscription is refused ({error}), changes arrive with the poll"
+        ),
+        SubscriptionEnd::Failed(_) => {
             tracing::debug!(%link, %error, "page [{link}]: the webhook subscription failed ({error}), retrying later");
-            Ok(SubscriptionEnd::Later)
         }
-        _ => {
-            tracing::warn!(
-                %link,
-                %error,
-                "page [{link}]: the webhook subscription is refused ({error}), changes arrive with the poll"
-            );
-            Ok(SubscriptionEnd::Refused)
-        }
+        SubscriptionEnd::Confirmed | SubscriptionEnd::Dead(_) => {}
     }
+    (end, Some(error.to_string()))
 }
 
 async fn note_subscribed(
