@@ -17,8 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::mpsc;
 
 use crate::control::{self, Command, Gone};
-use crate::core::model::{MonoTime, WallTime};
+use crate::core::model::{MonoTime, Source, WallTime};
 use crate::metrics::Metrics;
+use crate::sources::api::SourceError;
 use crate::sources::facebook::graph::{Gate, GraphError};
 use crate::spaces::SpacesError;
 use crate::store::Store;
@@ -137,15 +138,22 @@ impl Context {
 
     /// Notes a Graph answer for readiness: only what speaks of Graph as a whole counts, not a page's dead token.
     pub fn note_graph<T>(&self, answer: &Result<T, GraphError>) {
-        use crate::sources::facebook::graph::{GraphErrorKind, ThrottleScope};
         match answer {
             Ok(_) => self.graph.answered(),
-            Err(error) => match &error.kind {
-                GraphErrorKind::Transient
-                | GraphErrorKind::Misconfigured
-                | GraphErrorKind::Throttled { scope: ThrottleScope::App, .. } => self.graph.failed(&error.to_string()),
-                _ => {}
-            },
+            Err(error) if error.kind.is_general() => self.graph.failed(&error.to_string()),
+            Err(_) => {}
+        }
+    }
+
+    /// Notes the answer of a source for readiness, in the same way.
+    pub fn note_source<T>(&self, source: Source, answer: &Result<T, SourceError>) {
+        let dependency = match source {
+            Source::Facebook => &self.graph,
+        };
+        match answer {
+            Ok(_) => dependency.answered(),
+            Err(error) if error.is_general => dependency.failed(&error.text),
+            Err(_) => {}
         }
     }
 

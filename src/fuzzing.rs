@@ -17,6 +17,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use crate::config::Config;
 use crate::core::cleanup::Cleanup;
 use crate::core::event::Event;
+use crate::core::fields::Fields;
 use crate::core::ledger::{Mark, Staged, Synced};
 use crate::core::model::{LinkKey, PageId, PartKey, Secret, UserId, WallTime};
 use crate::http::cookies::session_ids;
@@ -25,7 +26,6 @@ use crate::sources::facebook::graph::error::{GraphError, GraphErrorKind, classif
 use crate::sources::facebook::graph::scrub::MAX_MESSAGE;
 use crate::sources::facebook::graph::usage::Usage;
 use crate::sources::facebook::oauth::{Callback, CallbackQuery, StateSigner};
-use crate::sources::facebook::page_data::Fields;
 use crate::sources::facebook::signature::{self, sign_sha256, verify_webhook};
 use crate::spaces::error::SpacesError;
 use crate::store::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};

@@ -104,7 +104,7 @@
 //! |---|---|
 //! | [`core`] | pure decisions: time and randomness are arguments; no runtime, network, disk or clock |
 //! | [`store`] | durable state: sled, one committer thread, sealed tokens, the backup log |
-//! | [`sources`] | Facebook: Graph calls and errors, the dialog, signatures, deliveries, what becomes the object |
+//! | [`sources`] | one interface to a source for links; Facebook: Graph calls and errors, the dialog, signatures, deliveries |
 //! | [`spaces`] | objects: one trait, one S3 client, one memory for tests, one suite for both |
 //! | [`events`] | the receiver of events: signing, sending, the meaning of an answer |
 //! | [`http_client`] | the one client for other hosts, bounded answers, certificates |

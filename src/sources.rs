@@ -1,3 +1,8 @@
-//! Where the data of objects comes from, one module for each source.
+//! Where the data of objects comes from: one module for each source, and [`SourceClient`], which is all that the rest
+//! needs of one for its links.
 
+pub mod api;
+mod client;
 pub mod facebook;
+
+pub use client::{SourceClient, fields_of_object};

@@ -325,9 +325,9 @@ impl Store {
         Unavailable { reason: "it is closed".into() }
     }
 
-    /// Links that owe Spaces something.
-    pub fn outbox_links(&self) -> Vec<LinkKey> {
-        self.lock().links_where(|entry| entry.staged().is_some())
+    /// The parts that owe Spaces something.
+    pub fn outbox_parts(&self) -> Vec<PartKey> {
+        self.lock().parts_where(|entry| entry.staged().is_some())
     }
 
     /// The mark of a part that no read answers for yet.

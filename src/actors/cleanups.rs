@@ -1,5 +1,5 @@
 //! Does what is left to do after links are gone: feeds the store's cleanups to the [`list`](crate::core::cleanup::CleanupQueue) and
-//! carries out what that decides. CleanupEnd each step is safe stands there.
+//! carries out what that decides. Why each step is safe stands there.
 //!
 //! The list is taken from the store at start, when the cleanups there change, and when the store is back; several times a
 //! second at most, because all of it is taken each time, and thousands of unlinks are as many
@@ -17,8 +17,8 @@ use super::shared::Shared;
 use super::{Alarm, jitter};
 use crate::context::{Context, Dependency};
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
-use crate::core::model::{MonoTime, PartKey};
-use crate::sources::facebook::graph::{DeadReason, GraphError, GraphErrorKind};
+use crate::core::model::{MonoTime, PartKey, Source};
+use crate::sources::api::SourceError;
 use crate::store::Unavailable;
 use crate::store::cleanups::Ready;
 
@@ -211,12 +211,7 @@ async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup
         Cleanup::DeleteAgain(part) => delete_again(context, shared, part, seq).await,
         Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => match context.store.cleanup_token(cleanup, seq) {
             Ready::Yes(token) => {
-                let graph = context.setup().graph.clone();
-                let answer = match cleanup {
-                    Cleanup::Unsubscribe(page) => graph.unsubscribe_page(page, &token).await,
-                    Cleanup::Revoke(person) => graph.revoke(person, &token).await,
-                    Cleanup::DeleteAgain(_) => Ok(()),
-                };
+                let answer = context.setup().source(Source::Facebook).clean_up(cleanup, &token).await;
                 note(&context.graph, answer.is_ok());
                 answer.map_or_else(|error| failed(cleanup, &error), |()| TryEnd::Done)
             }
@@ -242,12 +237,8 @@ fn note(dependency: &Dependency, succeeded: bool) {
     }
 }
 
-fn failed(cleanup: &Cleanup, error: &GraphError) -> TryEnd {
-    // With the app removed from the account Facebook has ended both, the tokens and the subscription.
-    if matches!(error.kind, GraphErrorKind::TokenDead { reason: DeadReason::AppRemoved }) {
-        return TryEnd::Done;
-    }
-    let ended = TryEnd::of(error.kind.disposition(), error.status.is_some());
+fn failed(cleanup: &Cleanup, error: &SourceError) -> TryEnd {
+    let ended = TryEnd::of(error.disposition, error.answered);
     let (word, about) = (cleanup.word(), About(cleanup));
     match (ended, cleanup) {
         (TryEnd::Never, Cleanup::Unsubscribe(_)) => {
@@ -277,8 +268,7 @@ fn failed(cleanup: &Cleanup, error: &GraphError) -> TryEnd {
 
 /// The right to write the object is held from before the look until the delete was answered.
 async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, part: &PartKey, seq: u64) -> TryEnd {
-    let link = &part.link;
-    let Some(_permit) = shared.write_permit(link) else {
+    let Some(_permit) = shared.write_permit(part) else {
         return TryEnd::Later { hint: Some(SOON), unanswered: false };
     };
     if !context.store.is_left_over(part, seq) {
@@ -289,7 +279,7 @@ async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, part: &PartK
     match answer {
         Ok(_) => TryEnd::Done,
         Err(error) => {
-            tracing::debug!(%link, %error, "cleanup [delete_again {part}]: failed ({error}), retrying later");
+            tracing::debug!(link = %part.link, %error, "cleanup [delete_again {part}]: failed ({error}), retrying later");
             TryEnd::Later { hint: error.retry_after, unanswered: error.status.is_none() }
         }
     }

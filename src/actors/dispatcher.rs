@@ -35,7 +35,7 @@ use super::supervisor::SupervisorMsg;
 use super::uploader::UploaderMsg;
 use crate::context::Context;
 use crate::core::link::schedule;
-use crate::core::model::{LinkKey, MonoTime};
+use crate::core::model::{LinkKey, MonoTime, PartKey};
 use crate::store::feed::{Batch, LinkChanges, Presence};
 
 /// Links in one piece of work.
@@ -155,8 +155,11 @@ impl Work {
             let spread = self.burst.spread(linked, MonoTime::now(), interval);
             self.fit(moved, spread, false).await?;
         }
-        let outbox: Vec<LinkKey> =
-            piece.iter().filter(|(_, changes)| changes.outbox).map(|(link, _)| link.clone()).collect();
+        let staged = |(link, changes): &(LinkKey, LinkChanges)| {
+            let link = link.clone();
+            changes.outbox.clone().into_iter().map(move |part| PartKey::new(link.clone(), part))
+        };
+        let outbox: Vec<PartKey> = piece.iter().flat_map(staged).collect();
         piece.into_iter().for_each(|(link, changes)| self.wake_page(&link, changes));
         let peers = self.peers();
         if linked > 0 {

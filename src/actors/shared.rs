@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use super::registry::PageRegistry;
-use crate::core::model::{LinkKey, MonoTime};
+use crate::core::model::{MonoTime, PartKey};
 
 /// Between two checks of tokens that Facebook's hints cause: however many links are hinted at, and by however many
 /// deliveries, Graph is asked no faster than that.
@@ -21,29 +21,29 @@ pub struct Shared {
     pub pages: PageRegistry,
     /// Reads, writes and cleanups under way, for an orderly end.
     pub tasks: TaskTracker,
-    writing: Mutex<HashSet<LinkKey>>,
+    writing: Mutex<HashSet<PartKey>>,
     /// The latest slot that was given for a check.
     checks: Mutex<MonoTime>,
 }
 
-/// The right to write one link's object; given back when dropped.
+/// The right to write the object of one part; given back when dropped.
 pub struct WritePermit {
     shared: Arc<Shared>,
-    link: LinkKey,
+    part: PartKey,
 }
 
 impl Drop for WritePermit {
     fn drop(&mut self) {
-        self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.link);
+        self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.part);
     }
 }
 
 impl Shared {
-    /// The right to write a link's object: one holder at a time, also across a restart of the uploader.
-    pub(super) fn write_permit(self: &Arc<Self>, link: &LinkKey) -> Option<WritePermit> {
+    /// The right to write a part's object: one holder at a time, also across a restart of the uploader.
+    pub(super) fn write_permit(self: &Arc<Self>, part: &PartKey) -> Option<WritePermit> {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = writing.insert(link.clone());
-        free.then(|| WritePermit { shared: self.clone(), link: link.clone() })
+        let free = writing.insert(part.clone());
+        free.then(|| WritePermit { shared: self.clone(), part: part.clone() })
     }
 
     /// The next free moment for a check that a hint asks for.

@@ -1,7 +1,7 @@
 //! The one writer to Spaces: feeds what happens to the [`queue`](crate::core::upload_queue) and carries out what it
 //! decides.
 //!
-//! The queue holds links, never bodies; a write loads its body from the outbox, writes it, and settles, in a task of
+//! The queue holds the keys of parts, never bodies; a write loads its body from the outbox, writes it, and settles, in a task of
 //! its own. Such a task outlives an uploader that dies, and keeps the right to write its object until it ends: the
 //! successor finds that right taken and comes back, so that no object is ever written twice at once.
 //!
@@ -23,8 +23,9 @@ use super::shared::Shared;
 use super::{Alarm, Owned, jitter};
 use crate::context::Context;
 use crate::core::ledger::ObjectOp;
-use crate::core::model::{LinkKey, MonoTime, ObjectKey, WallTime};
+use crate::core::model::{MonoTime, ObjectKey, PartKey, WallTime};
 use crate::core::upload_queue::{Outcome, Queue};
+use crate::sources;
 use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
 use crate::store::Left;
 
@@ -36,12 +37,12 @@ const PROBE_AFTER: u32 = 3;
 
 /// Messages to the uploader.
 pub enum UploaderMsg {
-    /// Something was staged for these links.
-    Staged(Vec<LinkKey>),
+    /// Something was staged for these parts.
+    Staged(Vec<PartKey>),
     /// The alarm of this generation rang.
     Woke(u64),
     /// A write ended.
-    Done(LinkKey, Ended),
+    Done(PartKey, Ended),
     /// After a start, and when the store is back: take over its outbox.
     Refill,
     /// Other settings hold.
@@ -89,7 +90,7 @@ pub struct UploaderState {
     shared: Arc<Shared>,
     queue: Queue,
     alarm: Alarm,
-    stragglers: HashMap<LinkKey, Straggler>,
+    stragglers: HashMap<PartKey, Straggler>,
     draining: Option<RpcReplyPort<()>>,
     /// One at a time: a new one takes the place of the one before.
     probe: Option<Owned>,
@@ -118,7 +119,7 @@ impl Actor for Uploader {
     async fn post_start(&self, me: ActorRef<UploaderMsg>, state: &mut UploaderState) -> Result<(), ActorProcessingErr> {
         me.cast(UploaderMsg::Probe)?;
         let straggler = Straggler { until: state.straggler_until(), witnessed: false };
-        state.stragglers = state.context.store.outbox_links().into_iter().map(|link| (link, straggler)).collect();
+        state.stragglers = state.context.store.outbox_parts().into_iter().map(|part| (part, straggler)).collect();
         Ok(())
     }
 
@@ -129,10 +130,10 @@ impl Actor for Uploader {
         state: &mut UploaderState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            UploaderMsg::Staged(links) => links.into_iter().for_each(|link| state.queue.add(link, MonoTime::now())),
+            UploaderMsg::Staged(parts) => parts.into_iter().for_each(|part| state.queue.add(part, MonoTime::now())),
             UploaderMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
             UploaderMsg::Woke(_) => {}
-            UploaderMsg::Done(link, ended) => state.done(&me, &link, &ended),
+            UploaderMsg::Done(part, ended) => state.done(&me, &part, &ended),
             UploaderMsg::Refill => state.refill(),
             UploaderMsg::Reloaded => {
                 state.queue.set_limit(state.context.setup().config.spaces.max_in_flight);
@@ -156,13 +157,13 @@ impl Actor for Uploader {
 impl UploaderState {
     fn refill(&mut self) {
         let now = MonoTime::now();
-        self.context.store.outbox_links().into_iter().for_each(|link| self.queue.add(link, now));
+        self.context.store.outbox_parts().into_iter().for_each(|part| self.queue.add(part, now));
     }
 
     fn go_on(&mut self, me: &ActorRef<UploaderMsg>) {
         let now = MonoTime::now();
-        while let Some(link) = self.queue.next(now) {
-            self.write(me, link);
+        while let Some(part) = self.queue.next(now) {
+            self.write(me, part);
         }
         self.alarm.set(me, self.queue.wake_at(), UploaderMsg::Woke);
         let idle = self.queue.in_flight() == 0 && (self.queue.is_empty() || self.queue.failures_in_row() > 0);
@@ -172,13 +173,13 @@ impl UploaderState {
         }
     }
 
-    fn write(&mut self, me: &ActorRef<UploaderMsg>, link: LinkKey) {
+    fn write(&mut self, me: &ActorRef<UploaderMsg>, part: PartKey) {
         let (context, shared, me) = (self.context.clone(), self.shared.clone(), me.clone());
-        let straggler = self.stragglers.get(&link).copied();
+        let straggler = self.stragglers.get(&part).copied();
         self.shared.tasks.spawn(async move {
-            let ended = match shared.write_permit(&link) {
+            let ended = match shared.write_permit(&part) {
                 Some(permit) => {
-                    let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &link, straggler))).catch_unwind().await;
+                    let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &part, straggler))).catch_unwind().await;
                     drop(permit);
                     // A write that panicked gives its place back like any other that failed.
                     ended.unwrap_or(Ended { unanswered: true, ..Ended::of(Outcome::Busy { hint: None }) })
@@ -186,21 +187,21 @@ impl UploaderState {
                 None => Ended::of(Outcome::Local),
             };
             // An uploader that is gone is followed by one that reads the outbox.
-            let _ = me.cast(UploaderMsg::Done(link, ended));
+            let _ = me.cast(UploaderMsg::Done(part, ended));
         });
     }
 
-    fn done(&mut self, me: &ActorRef<UploaderMsg>, link: &LinkKey, ended: &Ended) {
+    fn done(&mut self, me: &ActorRef<UploaderMsg>, part: &PartKey, ended: &Ended) {
         let failures = self.queue.failures_in_row();
-        self.queue.done(link, ended.outcome, MonoTime::now(), jitter());
+        self.queue.done(part, ended.outcome, MonoTime::now(), jitter());
         if self.queue.failures_in_row() > failures && self.queue.failures_in_row() == PROBE_AFTER {
             self.probe(me);
         }
         if ended.unanswered {
             let straggler = Straggler { until: self.straggler_until(), witnessed: true };
-            self.stragglers.insert(link.clone(), straggler);
+            self.stragglers.insert(part.clone(), straggler);
         } else if ended.cleanup {
-            self.stragglers.remove(link);
+            self.stragglers.remove(part);
         }
     }
 
@@ -233,9 +234,9 @@ impl UploaderState {
     }
 }
 
-async fn carry_out(context: &Arc<Context>, link: &LinkKey, straggler: Option<Straggler>) -> Ended {
+async fn carry_out(context: &Arc<Context>, part: &PartKey, straggler: Option<Straggler>) -> Ended {
     let local = Ended::of(Outcome::Local);
-    let item = match context.store.outbox_item(link).await {
+    let item = match context.store.outbox_item(part).await {
         Ok(Some(item)) => item,
         Ok(None) => return Ended::of(Outcome::Settled { more: false }),
         Err(_) => return local,
@@ -243,8 +244,8 @@ async fn carry_out(context: &Arc<Context>, link: &LinkKey, straggler: Option<Str
     let spaces = context.setup().spaces.clone();
     let mut versions_unknown = false;
     let answer = match item.staged.op {
-        ObjectOp::Put(_) => spaces.put(&link.object_key(), item.body.clone()).await.map(|done| Some(done.etag)),
-        ObjectOp::Delete => spaces.erase(&link.object_key()).await.map(|erased| {
+        ObjectOp::Put(_) => spaces.put(&part.object_key(), item.body.clone()).await.map(|done| Some(done.etag)),
+        ObjectOp::Delete => spaces.erase(&part.object_key()).await.map(|erased| {
             versions_unknown = erased == Erased::PerhapsNotVersions;
             None
         }),
@@ -256,18 +257,20 @@ async fn carry_out(context: &Arc<Context>, link: &LinkKey, straggler: Option<Str
             let landing = straggler.filter(|s| s.witnessed || item.staged.op == ObjectOp::Delete);
             let landing = landing.filter(|s| s.until > MonoTime::now());
             let straggler_until = landing.map(|s| s.until.to_wall());
-            let left = Left { straggler_until, versions_unknown };
-            match context.store.complete(link, &item, etag, left).await {
+            let fields = matches!(item.staged.op, ObjectOp::Put(_))
+                .then(|| sources::fields_of_object(part.link.source(), &item.body));
+            let left = Left { straggler_until, versions_unknown, fields };
+            match context.store.complete(part, &item, etag, left).await {
                 Ok(more) => Ended { cleanup: landing.is_some(), ..Ended::of(Outcome::Settled { more }) },
                 Err(_) => local,
             }
         }
-        Err(error) => failed(link, &error),
+        Err(error) => failed(part, &error),
     }
 }
 
-fn failed(link: &LinkKey, error: &SpacesError) -> Ended {
-    tracing::debug!(%link, %error, "spaces [{link}]: the write failed ({error}), retrying later");
+fn failed(part: &PartKey, error: &SpacesError) -> Ended {
+    tracing::debug!(link = %part.link, %error, "spaces [{part}]: the write failed ({error}), retrying later");
     let outcome = match error.kind {
         SpacesErrorKind::Misconfigured { .. } | SpacesErrorKind::Clock => Outcome::Misconfigured,
         SpacesErrorKind::Busy | SpacesErrorKind::SlowDown | SpacesErrorKind::Corrupt => {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::config::{CaFile, Config};
-use crate::core::model::WallTime;
+use crate::core::model::{Source, WallTime};
 use crate::events::Receiver;
 use crate::http_client::Trust;
 use crate::metrics::Metrics;
+use crate::sources::SourceClient;
 use crate::sources::facebook::graph::{Gate, GraphClient, GraphSettings};
 use crate::sources::facebook::oauth::StateSigner;
 use crate::spaces::{ObjectStore, S3Store, SpacesSettings};
@@ -32,6 +33,13 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// The client of a source.
+    pub fn source(&self, source: Source) -> SourceClient {
+        match source {
+            Source::Facebook => SourceClient::Facebook(self.graph.clone()),
+        }
+    }
+
     /// Makes the clients. The gate outlives reloads, so that a block does.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Which object is written next, and in the same way which event is sent next ([`Queue`] takes any kind of key). Pure:
 //! time and randomness are arguments.
 //!
-//! The queue knows keys, never bodies, so its memory is a function of links. A key is in flight at most once; what is
+//! The queue knows keys, never bodies, so its memory is a function of links and their parts. A key is in flight at most once; what is
 //! staged for it meanwhile makes it wait again when the write ends. Nothing is ever dropped: a key leaves only when
 //! its write settled and nothing newer waits.
 //!
@@ -17,7 +17,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use crate::core::backoff::Backoff;
-use crate::core::model::{LinkKey, MonoTime};
+use crate::core::model::{MonoTime, PartKey};
 
 /// How long keys wait after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +71,9 @@ struct Slot {
     pauses: u32,
 }
 
-/// The keys that owe something: links to Spaces, unless another kind of key is named.
+/// The keys that owe something: parts of links to Spaces, unless another kind of key is named.
 #[derive(Debug)]
-pub struct Queue<K = LinkKey> {
+pub struct Queue<K = PartKey> {
     slots: HashMap<K, Slot>,
     waiting: BTreeSet<(MonoTime, u64, K)>,
     pace: Pace,
@@ -264,13 +264,13 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::UserId;
+    use crate::core::model::{LinkKey, UserId};
     use proptest::prelude::*;
     use std::collections::HashSet;
     use uuid::Uuid;
 
-    fn key(n: u64) -> LinkKey {
-        LinkKey::new(UserId(Uuid::nil()), n.to_string().parse().unwrap())
+    fn key(n: u64) -> PartKey {
+        LinkKey::new(UserId(Uuid::nil()), n.to_string().parse().unwrap()).whole()
     }
 
     fn at(secs: u64) -> MonoTime {
@@ -332,7 +332,7 @@ mod tests {
     fn writes_that_fail_together_are_one_trouble() {
         let mut queue = Queue::new(8);
         (0..30).for_each(|n| queue.add(key(n), at(0)));
-        let volley: Vec<LinkKey> = std::iter::from_fn(|| queue.next(at(0))).collect();
+        let volley: Vec<PartKey> = std::iter::from_fn(|| queue.next(at(0))).collect();
         assert_eq!(volley.len(), 8);
         volley.iter().for_each(|k| queue.done(k, Outcome::Busy { hint: None }, at(0), 1.0));
         assert_eq!(queue.wake_at(), Some(at(1)), "one step, not six");
@@ -376,7 +376,7 @@ mod tests {
             steps in proptest::collection::vec((0u64..6, 0u8..6, 0u64..4000), 1..200)
         ) {
             let mut queue = Queue::new(3);
-            let (mut owed, mut flying): (HashSet<LinkKey>, HashSet<LinkKey>) = Default::default();
+            let (mut owed, mut flying): (HashSet<PartKey>, HashSet<PartKey>) = Default::default();
             let mut now = at(0);
             for (n, what, wait) in steps {
                 now = now.plus(Duration::from_millis(wait));

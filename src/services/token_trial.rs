@@ -12,7 +12,8 @@ use crate::context::Context;
 use crate::core::grant::{Ticket, Tried};
 use crate::core::health::ParkReason;
 use crate::core::model::{AppUserId, PageId, Secret};
-use crate::sources::facebook::graph::{GraphError, Priority};
+use crate::core::priority::Priority;
+use crate::sources::facebook::graph::GraphError;
 use crate::store::imports::LinkLine;
 
 /// Lines whose tokens are tried at once, and how long all of that may take. An operator waits for it.

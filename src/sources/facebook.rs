@@ -2,6 +2,7 @@
 
 pub(crate) mod delivery;
 pub mod graph;
+pub(in crate::sources) mod link;
 pub mod oauth;
 pub mod page_data;
 pub mod signature;

@@ -84,7 +84,7 @@ impl State {
     }
 
     /// What a write or a delete left behind; a delete was of an object that was this person's.
-    pub(super) fn note_left(&mut self, part: &PartKey, person: &Option<AppUserId>, left: Left) {
+    pub(super) fn note_left(&mut self, part: &PartKey, person: &Option<AppUserId>, left: &Left) {
         if let Some(not_before) = left.straggler_until {
             let (asked_at, seq) = (WallTime::now(), self.next_seq());
             let person = person.clone().or_else(|| self.record(&part.link)?.facebook_user.clone());

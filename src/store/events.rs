@@ -2,7 +2,7 @@
 //!
 //! The tree `notices` (its name since release 0.1) has them by a number that grows, so that those of one key lie in the
 //! order of their delivery; the rules of a key are [`event::queue`](crate::core::event_queue). Nothing is decided while events are switched off, and
-//! switching them off drops what waits. `fields` has a short hash of each page field that Spaces holds for a link. It is
+//! switching them off drops what waits. `fields` has a short hash of each field that Spaces holds for a part. It is
 //! kept whether events are on or off, so that the first one after switching them on says the truth; where it is
 //! unknown (a link's first object, a store that was rebuilt) every field counts as changed.
 //!
@@ -20,9 +20,9 @@ use super::feed::Change;
 use super::state::State;
 use super::{OutboxItem, Store, Unavailable};
 use crate::core::event::{Event, EventKey, EventKind, EventQueue, EventStep};
+use crate::core::fields::{self, Fields};
 use crate::core::health::Health;
 use crate::core::model::{Generation, LinkKey, PartKey, WallTime};
-use crate::sources::facebook::page_data::{self, Fields};
 
 /// The waiting events, by key.
 #[derive(Default)]
@@ -89,13 +89,13 @@ impl State {
         }
     }
 
-    /// Spaces has the page data of this item: notes its fields, and tells of those that changed. A link that is gone has
+    /// Spaces has the object of this item: notes its fields, and tells of those that changed. A link that is gone has
     /// none; one that has another token than when the write began may have been gone in between.
     pub(super) fn note_fields(&mut self, part: &PartKey, item: &OutboxItem, now: &Fields) {
         let Some(record) = self.record(&part.link) else { return };
         let before = item.before.as_ref().filter(|before| before.generation == record.generation);
         let before = before.and_then(|before| before.fields.as_ref());
-        let changed = page_data::changed(before, now);
+        let changed = fields::changed(before, now);
         if before != Some(now) {
             self.write(Tree::Fields, part.to_bytes(), Some(codec::encode(now)));
         }

@@ -9,7 +9,7 @@
 //! A change names a link and carries no state of it. Its reader looks into the store, so that a change that comes late
 //! cannot bring back an earlier state.
 //!
-//! Changes coalesce until they are read: one entry for each link, one flag for all cleanups, one entry for each event
+//! Changes coalesce until they are read: one entry for each link with the parts of it that wait for Spaces, one flag for all cleanups, one entry for each event
 //! key. So the feed is bounded by links, however long its reader is away. There is one reader, the dispatcher;
 //! [`Feed::changed`] is a counter beside it for those who wait until an object is complete or a link is parked.
 
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use crate::core::event::EventKey;
-use crate::core::model::{Cause, Generation, LinkKey};
+use crate::core::model::{Cause, Generation, LinkKey, Part, PartKey};
 
 /// One thing that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub enum Change {
     Unlinked(LinkKey),
     /// This link waits for a person.
     Parked(LinkKey),
-    /// An object of this link waits for Spaces.
-    Outbox(LinkKey),
+    /// The object of this part waits for Spaces.
+    Outbox(PartKey),
     /// Nothing is owed to this link for what was read last. Only [`Feed::changed`] shows it.
     Completed(LinkKey),
     /// The cleanups are other ones than before.
@@ -75,8 +75,8 @@ pub struct LinkChanges {
     pub verify: bool,
     /// It waits for a person.
     pub parked: bool,
-    /// Its outbox entry is new.
-    pub outbox: bool,
+    /// The parts whose outbox entries are new.
+    pub outbox: BTreeSet<Part>,
 }
 
 /// What changed since the reader looked last.
@@ -115,11 +115,11 @@ impl Batch {
             Change::Unlinked(link) => {
                 // The rest was about the link that is gone; its object still waits.
                 let standing = self.link(link);
-                let (presence, outbox) = (Some(Presence::Unlinked), standing.outbox);
+                let (presence, outbox) = (Some(Presence::Unlinked), std::mem::take(&mut standing.outbox));
                 *standing = LinkChanges { presence, outbox, ..LinkChanges::default() };
             }
             Change::Parked(link) => self.link(link).parked = true,
-            Change::Outbox(link) => self.link(link).outbox = true,
+            Change::Outbox(PartKey { link, part }) => drop(self.link(link).outbox.insert(part)),
             Change::Completed(_) => {}
             Change::Cleanup => self.cleanup = true,
             Change::Event(key) => drop(self.events.insert(key)),
@@ -223,9 +223,13 @@ mod tests {
     #[tokio::test]
     async fn what_was_said_of_a_link_that_is_gone_goes_and_its_object_stays() {
         let feed = Feed::default();
-        feed.publish(vec![Change::Outbox(link(1)), Change::Parked(link(1)), Change::Due(link(1), Cause::Poll)]);
+        feed.publish(vec![Change::Outbox(link(1).whole()), Change::Parked(link(1)), Change::Due(link(1), Cause::Poll)]);
         feed.publish(vec![Change::Unlinked(link(1))]);
-        let gone = LinkChanges { presence: Some(Presence::Unlinked), outbox: true, ..LinkChanges::default() };
+        let gone = LinkChanges {
+            presence: Some(Presence::Unlinked),
+            outbox: BTreeSet::from([Part::whole()]),
+            ..LinkChanges::default()
+        };
         assert_eq!(feed.next().await.links[&link(1)], gone);
         feed.publish(vec![Change::Unlinked(link(1)), Change::Linked(link(1))]);
         assert_eq!(feed.next().await.links[&link(1)].presence, Some(Presence::Linked));

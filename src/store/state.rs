@@ -405,7 +405,7 @@ impl State {
         parts.iter().for_each(|part| self.forget_if_complete(part));
         self.publish(feed::Change::Unlinked(link.clone()));
         if delete_object {
-            self.publish(feed::Change::Outbox(link.clone()));
+            parts.into_iter().for_each(|part| self.publish(feed::Change::Outbox(part)));
         }
         self.emit(EventKind::Unlinked { link: link.clone(), kept: !delete_object });
         Some(record)
@@ -451,18 +451,14 @@ impl State {
             _ => None,
         };
         let is_gone = |link: &LinkKey| !self.records.contains_key(link);
-        let mut links: BTreeSet<LinkKey> = self.links_where(theirs).into_iter().collect();
+        let mut links: BTreeSet<LinkKey> = self.parts_where(theirs).into_iter().map(|part| part.link).collect();
         links.extend(self.cleanups.iter().filter_map(again).filter(is_gone));
         links.into_iter().collect()
     }
 
-    /// Links with a part of which this holds.
-    pub(super) fn links_where(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<LinkKey> {
-        let mut links: Vec<LinkKey> =
-            self.ledger.iter().filter(|(_, entry)| wanted(entry)).map(|(part, _)| part.link.clone()).collect();
-        // The parts of a link lie side by side.
-        links.dedup();
-        links
+    /// Parts of which this holds.
+    pub(super) fn parts_where(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<PartKey> {
+        self.ledger.iter().filter(|(_, entry)| wanted(entry)).map(|(part, _)| part.clone()).collect()
     }
 
     pub(super) fn view(&self, link: &LinkKey) -> Option<LinkView> {

@@ -162,10 +162,10 @@ async fn unlinking_forgets_the_token_and_owes_a_delete() {
     assert_eq!(unlink(&store, &one, Unlinking::default()).await, []);
     assert!(store.link(&one).unwrap().is_none());
     assert!(store.account(user, &person).is_some());
-    assert_eq!(store.outbox_links(), vec![one.clone()]);
+    assert_eq!(store.outbox_parts(), vec![one.whole()]);
     let item = store.outbox_item(&one).await.unwrap().unwrap();
     store.complete(&one, &item, None, Left::default()).await.unwrap();
-    assert!(store.outbox_links().is_empty());
+    assert!(store.outbox_parts().is_empty());
     unlink(&store, &two, Unlinking { keep_objects: true, revoke: false }).await;
     assert!(store.account(user, &person).is_none(), "the last link takes the login with it");
     assert_eq!(store.counts(), Counts { cleanups: [("unsubscribe", 2)].into(), ..Counts::default() });

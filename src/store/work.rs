@@ -4,9 +4,9 @@
 use super::feed::Change;
 use super::state::State;
 use super::{Store, Unavailable, codec, events};
+use crate::core::fields::Fields;
 use crate::core::ledger::{Claim, Digest, Entry, Found, ObjectOp, Stage, Staged};
 use crate::core::model::{Cause, Generation, LinkKey, PageId, PartKey, WallTime};
-use crate::sources::facebook::page_data;
 
 /// A reader's claim on a part of a link; dropping it without staging gives the mark back.
 #[must_use]
@@ -147,7 +147,7 @@ impl Store {
                 }
                 Some(Stage::Staged(_, changes)) => {
                     state.apply(&part, changes, &body);
-                    state.publish(Change::Outbox(part.link.clone()));
+                    state.publish(Change::Outbox(part.clone()));
                     StageOutcome::Staged
                 }
                 Some(Stage::Superseded) | None => StageOutcome::Superseded,
@@ -212,15 +212,15 @@ impl Store {
     ) -> Result<bool, Unavailable> {
         let part = &part.into();
         let done = &item.staged;
-        let fields = matches!(done.op, ObjectOp::Put(_)).then(|| page_data::fields_of_object(&item.body));
+        let fields = left.fields.as_ref().filter(|_| matches!(done.op, ObjectOp::Put(_)));
         let more = self
             .commit(|state| {
                 let changes = state.entry(part, |e| e.complete(done.seq, done.op, etag, WallTime::now()))?;
                 state.apply(part, changes, &[]);
-                if let Some(fields) = &fields {
+                if let Some(fields) = fields {
                     state.note_fields(part, item, fields);
                 }
-                state.note_left(part, &done.person, left);
+                state.note_left(part, &done.person, &left);
                 state.forget_if_complete(part);
                 state.publish(Change::Completed(part.link.clone()));
                 state.entry(part, |entry| entry.staged().is_some())
@@ -230,13 +230,15 @@ impl Store {
     }
 }
 
-/// What a write or a delete in Spaces leaves behind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a write or a delete that Spaces has carried out leaves to note.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left {
     /// An earlier write without an answer may still take effect until then.
     pub straggler_until: Option<WallTime>,
     /// The bucket would not say whether it keeps older versions of the object.
     pub versions_unknown: bool,
+    /// The fields of the object that was written, where its source knows any.
+    pub fields: Option<Fields>,
 }
 
 /// What Spaces is expected to hold.

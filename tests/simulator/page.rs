@@ -387,7 +387,7 @@ impl World {
         let end = match self.graph_trouble() {
             Some(trouble) => SubscriptionEnd::Failed(trouble),
             None if !self.holds(job) => SubscriptionEnd::Confirmed,
-            None if !self.graph.tokens[token] => SubscriptionEnd::Dead(DEAD),
+            None if !self.graph.tokens[token] => SubscriptionEnd::Failed(Disposition::Park(DEAD)),
             None if self.chance.percent(2) => SubscriptionEnd::Failed(Disposition::Rejected),
             None => {
                 self.figures.repairs += u64::from(self.graph.subscribed[page] < wanted);
@@ -401,8 +401,8 @@ impl World {
             }
         };
         job.end.subscription = Some(end);
-        if let SubscriptionEnd::Dead(why) = end {
-            job.end.read = job.read().map(|_| ReadEnd::Failed(Disposition::Park(why)));
+        if let SubscriptionEnd::Failed(dead @ Disposition::Park(_)) = end {
+            job.end.read = job.read().map(|_| ReadEnd::Failed(dead));
             return true;
         }
         self.begin_read(id, job)

@@ -69,7 +69,7 @@ impl World {
             return;
         }
         match message {
-            UploaderMsg::Staged(l) => uploader.queue.add(self.keys[l].clone(), MonoTime(self.now.0)),
+            UploaderMsg::Staged(l) => uploader.queue.add(self.keys[l].whole(), MonoTime(self.now.0)),
             UploaderMsg::Woke(alarm) if alarm != uploader.alarm => return,
             UploaderMsg::Woke(_) => {}
             UploaderMsg::Done(l, ended) => self.upload_done(l, ended),
@@ -85,7 +85,7 @@ impl World {
     fn refill(&mut self) {
         let Some((_, uploader)) = &mut self.uploader else { return };
         for (l, _) in self.store.core.ledger.iter().filter(|(_, e)| e.staged().is_some()) {
-            uploader.queue.add(self.keys[*l].clone(), MonoTime(self.now.0));
+            uploader.queue.add(self.keys[*l].whole(), MonoTime(self.now.0));
         }
     }
 
@@ -95,7 +95,7 @@ impl World {
             let Some((instance, uploader)) = &mut self.uploader else { return };
             let (instance, next) = (*instance, uploader.queue.next(now));
             let Some(key) = next else { break };
-            let link = self.keys.iter().position(|k| *k == key).expect("a known key");
+            let link = self.keys.iter().position(|k| *k == key.link).expect("a known key");
             let id = self.fresh();
             self.carrying.insert(id, Carry { link, instance, permit: false, staged: None, body: None });
             let wait = self.chance.below(2);
@@ -113,7 +113,7 @@ impl World {
     fn upload_done(&mut self, l: L, ended: Ended) {
         let (now, jitter) = (MonoTime(self.now.0), self.chance.unit());
         let Some((_, uploader)) = &mut self.uploader else { return };
-        uploader.queue.done(&self.keys[l], ended.outcome, now, jitter);
+        uploader.queue.done(&self.keys[l].whole(), ended.outcome, now, jitter);
         if ended.unanswered {
             uploader.uncertain.insert(l);
         } else if matches!(ended.outcome, Outcome::Settled { .. }) && uploader.uncertain.remove(&l) {

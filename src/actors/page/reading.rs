@@ -15,10 +15,10 @@ use crate::core::link::machine::{Job, JobEnd, ReadEnd};
 use crate::core::link::reads::Read;
 use crate::core::link::upkeep::{CheckEnd, SubscriptionEnd};
 use crate::core::model::{Cause, Generation, LinkKey, Secret, WallTime};
-use crate::core::token_check::{self, Checked, End, Verdict, Warning};
-use crate::sources::facebook;
-use crate::sources::facebook::graph::{GraphError, GraphErrorKind, Priority};
-use crate::sources::facebook::page_data;
+use crate::core::priority::Priority;
+use crate::core::token_check::{self, Checked, End, Warning};
+use crate::sources::SourceClient;
+use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, TokenState};
 use crate::store::{LinkRecord, StageOutcome};
 
 const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
@@ -33,6 +33,15 @@ pub(super) struct Held<'a> {
 }
 
 impl Held<'_> {
+    /// The link for its source. The record is of this token.
+    fn target<'r>(&'r self, record: &'r LinkRecord) -> Target<'r> {
+        Target { link: self.link, token: self.token, person: record.facebook_user.as_ref() }
+    }
+
+    fn source(&self, setup: &Setup) -> SourceClient {
+        setup.source(self.link.source())
+    }
+
     /// The link's record, while it is of this token.
     fn record(&self, context: &Context) -> Option<Arc<LinkRecord>> {
         let record = context.store.view(self.link).map(|view| view.record);
@@ -70,76 +79,61 @@ pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job) ->
             return done;
         }
     }
-    if subscribes {
-        let (end, trouble) = subscription(context, &setup, held).await;
-        done.end.subscription = Some(end);
-        if let SubscriptionEnd::Dead(why) = end {
-            done.end.read = reads.map(|_| ReadEnd::Failed(Disposition::Park(why)));
-            done.trouble = trouble;
-            return done;
-        }
+    if subscribes && let Err(error) = subscription(context, &setup, held, &mut done.end).await {
+        done.end.read = reads.map(|_| ReadEnd::Failed(error.disposition));
+        done.trouble = Some(error.text);
+        return done;
     }
     if let Some((read, fallback)) = reads {
         done.end.read = Some(match read_and_stage(context, &setup, held, read, fallback).await {
             Ok(end) => end,
             Err(error) => {
-                done.trouble = Some(error.to_string());
-                ReadEnd::Failed(error.kind.disposition())
+                done.trouble = Some(error.text);
+                ReadEnd::Failed(error.disposition)
             }
         });
     }
     done
 }
 
-/// Asks Meta how the token is and keeps what was learned. Trouble with the check itself changes nothing.
+/// Asks the source how the token is and keeps what was learned. Trouble with the check itself changes nothing.
 async fn check_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> CheckEnd {
-    let hint = context.store.claim_hint(held.link, held.generation);
-    let answer = setup.graph.debug_token(held.token, Priority::Background).await;
-    context.note_graph(&answer);
+    let link = held.link;
+    let hint = context.store.claim_hint(link, held.generation);
+    let Some(record) = held.record(context) else { return CheckEnd::Answered };
+    let answer = held.source(setup).check_token(held.target(&record)).await;
+    context.note_source(link.source(), &answer);
     let seen = match answer {
-        Ok(seen) => seen,
-        Err(error) => return check_failed(held.link, &error),
-    };
-    match facebook::token_check::judge(&seen, held.link.page()) {
-        Verdict::Dead(why) => return CheckEnd::Dead(why),
-        Verdict::Suspect(suspected) => {
-            let person = held.record(context).and_then(|record| record.facebook_user.clone());
-            let graph = setup.graph.in_name_of(person.as_ref());
-            let read = graph.read_page(held.link.page(), held.token, &[], Priority::Background).await;
-            context.note_graph(&read);
-            match read.as_ref().map_err(|error| (error.kind.park_reason(), error)) {
-                Ok(_) => tracing::info!(
-                    link = %held.link,
-                    "page [{}]: not among the granted pages, but it can be read; it stays active",
-                    held.link
-                ),
-                Err((Some(found), _)) => return CheckEnd::Dead(token_check::confirmed(suspected, found)),
-                Err((None, error)) => return check_failed(held.link, error),
+        Ok(TokenState::Works { seen, unlisted }) => {
+            if unlisted {
+                tracing::info!(
+                    %link,
+                    "page [{link}]: not among the granted pages, but it can be read; it stays active"
+                );
             }
+            seen
         }
-        Verdict::Unclear => {
+        Ok(TokenState::Dead(why)) => return CheckEnd::Dead(why),
+        Ok(TokenState::Unclear(error)) => {
             tracing::debug!(
-                link = %held.link,
-                error = ?seen.error,
-                "page [{}]: Meta does not say whether the token is valid ({}), checking again later",
-                held.link,
-                seen.error.as_ref().map_or("no error given", |error| &error.message)
+                %link,
+                error,
+                "page [{link}]: Meta does not say whether the token is valid ({error}), checking again later"
             );
             return CheckEnd::Failed(Disposition::Retry);
         }
-        Verdict::Sound => {}
-    }
+        Err(error) => return check_failed(link, &error),
+    };
     let Some(record) = held.record(context) else { return CheckEnd::Answered };
-    let (checked, warnings) =
-        token_check::learned(&facebook::token_check::seen(&seen), &record.checked, WallTime::now());
-    warnings.iter().for_each(|warning| warn_ahead(held.link, &record, warning));
+    let (checked, warnings) = token_check::learned(&seen, &record.checked, WallTime::now());
+    warnings.iter().for_each(|warning| warn_ahead(link, &record, warning));
     note_checked(context, held, checked, hint).await;
     CheckEnd::Answered
 }
 
-fn check_failed(link: &LinkKey, error: &GraphError) -> CheckEnd {
+fn check_failed(link: &LinkKey, error: &SourceError) -> CheckEnd {
     tracing::debug!(%link, %error, "page [{link}]: the token cannot be checked ({error}), checking again later");
-    CheckEnd::Failed(error.kind.disposition())
+    CheckEnd::Failed(error.disposition)
 }
 
 fn warn_ahead(link: &LinkKey, record: &LinkRecord, warning: &Warning) {
@@ -186,8 +180,8 @@ async fn read_and_stage(
     held: Held<'_>,
     read: Read,
     fallback: Cause,
-) -> Result<ReadEnd, GraphError> {
-    let Held { link, token, generation } = held;
+) -> Result<ReadEnd, SourceError> {
+    let Held { link, generation, .. } = held;
     // When the link is gone, or has another token, this page is about to be stopped, or to begin again with that one.
     let superseded = ReadEnd::NotStored { retry_after: None };
     let Some(record) = held.record(context) else { return Ok(superseded) };
@@ -196,21 +190,18 @@ async fn read_and_stage(
     let refused = &record.refused_page_fields;
     let fields: Vec<String> =
         setup.config.facebook.page_fields.iter().filter(|field| !refused.contains(field)).cloned().collect();
-    let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
     // Somebody may wait for a prompted one.
     let priority = if read.prompt { Priority::Prompt } else { Priority::Background };
-    let answer = graph.read_page(link.page(), token, &fields, priority).await;
-    context.note_graph(&answer);
-    let page = answer?;
-    note_what_was_learned(context, held, &record, &page.refused_fields, page.data.get("name")).await;
-    let digest = page_data::digest(&page.data);
+    let answer = held.source(setup).read(held.target(&record), &fields, cause, priority).await;
+    context.note_source(link.source(), &answer);
+    let Reading { document: Document { digest, body }, name, refused_fields } = answer?;
+    note_what_was_learned(context, held, &record, &refused_fields, name).await;
     let Ok(force) = object_is_wrong(context, setup, link, read, digest).await else {
         // Spaces could not be asked; the read was good, so only the comparison is owed. The retry makes it, at a
         // distance that spares Graph while Spaces is away.
         return Ok(ReadEnd::NotStored { retry_after: Some(COMPARE_AGAIN) });
     };
-    let body = page_data::object(link, &page.data, cause, setup.graph.version(), WallTime::now());
-    match context.store.stage(claim, digest, body.into(), force).await {
+    match context.store.stage(claim, digest, body, force).await {
         Ok(StageOutcome::Staged) => {}
         Ok(StageOutcome::Unchanged) => context.metrics.object_unchanged(),
         // A living page is superseded only when the store was opened again under its read.
@@ -260,10 +251,9 @@ async fn note_what_was_learned(
     held: Held<'_>,
     record: &LinkRecord,
     refused: &[String],
-    name: Option<&serde_json::Value>,
+    name: Option<String>,
 ) {
     let link = held.link;
-    let name = name.and_then(|n| n.as_str()).map(str::to_owned);
     if refused.is_empty() && (name.is_none() || name == record.name) {
         return;
     }
@@ -289,68 +279,60 @@ async fn note_what_was_learned(
     }
 }
 
-/// Compares the page-level subscription as sets, asking Meta what stands, and posts the union when something is missing.
-/// With the error in words, for lists.
-async fn subscription(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> (SubscriptionEnd, Option<String>) {
-    let Held { link, token, .. } = held;
-    let Some(record) = held.record(context) else { return (SubscriptionEnd::Confirmed, None) };
+/// Puts the page-level subscription right.
+///
+/// # Errors
+/// The token is dead.
+async fn subscription(
+    context: &Arc<Context>,
+    setup: &Setup,
+    held: Held<'_>,
+    end: &mut JobEnd,
+) -> Result<(), SourceError> {
+    let link = held.link;
+    end.subscription = Some(SubscriptionEnd::Confirmed);
+    let Some(record) = held.record(context) else { return Ok(()) };
     let wanted = wanted_webhook_fields(&setup.config, &record);
-    let graph = setup.graph.in_name_of(record.facebook_user.as_ref());
-    let standing = graph.subscribed_fields(link.page(), token).await;
-    context.note_graph(&standing);
-    let standing = match standing {
-        Ok(standing) => standing.unwrap_or_default(),
-        Err(error) => return subscription_failed(link, &error),
-    };
-    if wanted.is_subset(&standing) {
-        note_subscribed(context, held, &record, &standing, &BTreeSet::new()).await;
-        return (SubscriptionEnd::Confirmed, None);
-    }
-    let dropped = wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field));
-    // A post replaces the set, so what others of this app subscribed goes along.
-    let union: Vec<String> = wanted.union(&standing).cloned().collect();
-    let answer = graph.subscribe_page(link.page(), token, &union).await;
-    context.note_graph(&answer);
-    match answer {
-        Ok(subscribed) => {
-            if dropped {
-                tracing::warn!(%link, "page [{link}]: Meta had dropped the webhook subscription, it is in place again");
-                context.metrics.subscription_healed();
-            }
-            if !subscribed.refused.is_empty() {
-                let refused = &subscribed.refused;
-                tracing::warn!(
-                    %link,
-                    fields = ?refused,
-                    "page [{link}]: Meta refuses the webhook fields {refused:?}, their changes arrive with the poll"
-                );
-            }
-            note_subscribed(context, held, &record, &subscribed.accepted, &subscribed.refused).await;
-            (SubscriptionEnd::Confirmed, None)
+    let answer = held.source(setup).ensure_subscription(held.target(&record), &wanted).await;
+    context.note_source(link.source(), &answer);
+    let Subscription { standing, confirmed, refused } = match answer {
+        Ok(subscription) => subscription,
+        Err(error) => {
+            end.subscription = Some(SubscriptionEnd::Failed(error.disposition));
+            return subscription_failed(link, error);
         }
-        Err(error) => subscription_failed(link, &error),
+    };
+    if wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field)) {
+        tracing::warn!(%link, "page [{link}]: Meta had dropped the webhook subscription, it is in place again");
+        context.metrics.subscription_healed();
     }
+    if !refused.is_empty() {
+        tracing::warn!(
+            %link,
+            fields = ?refused,
+            "page [{link}]: Meta refuses the webhook fields {refused:?}, their changes arrive with the poll"
+        );
+    }
+    note_subscribed(context, held, &record, &confirmed, &refused).await;
+    Ok(())
 }
 
-/// Only a dead token parks the page here: one that lacks the permission to subscribe may still be good for reads.
-fn subscription_failed(link: &LinkKey, error: &GraphError) -> (SubscriptionEnd, Option<String>) {
-    let disposition = error.kind.disposition();
-    let end = match (&error.kind, disposition) {
-        (GraphErrorKind::TokenDead { .. }, Disposition::Park(why)) => SubscriptionEnd::Dead(why),
-        _ => SubscriptionEnd::Failed(disposition),
-    };
-    match end {
-        SubscriptionEnd::Failed(Disposition::Park(_) | Disposition::Rejected) => tracing::warn!(
-            %link,
-            %error,
-            "page [{link}]: the webhook subscription is refused ({error}), changes arrive with the poll"
-        ),
-        SubscriptionEnd::Failed(_) => {
+fn subscription_failed(link: &LinkKey, error: SourceError) -> Result<(), SourceError> {
+    match error.disposition {
+        Disposition::Park(_) => Err(error),
+        Disposition::Retry | Disposition::RateLimited { .. } | Disposition::Misconfigured => {
             tracing::debug!(%link, %error, "page [{link}]: the webhook subscription failed ({error}), retrying later");
+            Ok(())
         }
-        SubscriptionEnd::Confirmed | SubscriptionEnd::Dead(_) => {}
+        Disposition::Rejected => {
+            tracing::warn!(
+                %link,
+                %error,
+                "page [{link}]: the webhook subscription is refused ({error}), changes arrive with the poll"
+            );
+            Ok(())
+        }
     }
-    (end, Some(error.to_string()))
 }
 
 async fn note_subscribed(

@@ -158,7 +158,7 @@ impl JobEnd {
     pub fn park_reason(&self) -> Option<ParkReason> {
         match *self {
             JobEnd { read: Some(ReadEnd::Failed(Disposition::Park(why))), .. }
-            | JobEnd { subscription: Some(SubscriptionEnd::Dead(why)), .. }
+            | JobEnd { subscription: Some(SubscriptionEnd::Failed(Disposition::Park(why))), .. }
             | JobEnd { check: Some(CheckEnd::Dead(why)), .. } => Some(why),
             _ => None,
         }

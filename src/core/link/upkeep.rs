@@ -25,10 +25,8 @@ const HINTS_REFILL: Duration = Duration::from_secs(5 * 60);
 pub enum SubscriptionEnd {
     /// All wanted fields are confirmed.
     Confirmed,
-    /// It failed. A missing permission is none for reads: it does not park the link.
+    /// It failed. It parks the link only when the token is dead: a subscription that is refused says nothing about reads.
     Failed(Disposition),
-    /// The token is dead.
-    Dead(ParkReason),
 }
 
 /// How a check of the token ended.
@@ -75,11 +73,9 @@ impl Subscription {
                 self.due_at = Some(now.plus(RESUBSCRIBE.delay(self.failures, jitter, None)));
                 self.failures = self.failures.saturating_add(1);
             }
-            SubscriptionEnd::Failed(Disposition::Park(_) | Disposition::Rejected) => {
-                self.due_at = Some(now.plus(REFUSED_SUBSCRIPTION));
-            }
+            SubscriptionEnd::Failed(Disposition::Rejected) => self.due_at = Some(now.plus(REFUSED_SUBSCRIPTION)),
             // The link is parked, and its next token begins anew.
-            SubscriptionEnd::Dead(_) => {}
+            SubscriptionEnd::Failed(Disposition::Park(_)) => {}
         }
     }
 }

@@ -42,7 +42,6 @@ pub use gate::{Gate, GateStatus};
 pub use login::{DebugToken, Expiry, GranularScope, Permission, Person, TokenError, UserToken};
 pub use pages::PageRead;
 pub use settings::GraphSettings;
-pub use throttle::Priority;
 pub use webhooks::{AppSubscription, Subscribed, Topic};
 
 use crate::core::model::AppUserId;
@@ -95,6 +94,7 @@ impl GraphClient {
 mod tests {
     use super::*;
     use crate::core::model::Secret;
+    use crate::core::priority::Priority;
 
     #[test]
     fn what_decides_does_nothing_else() {

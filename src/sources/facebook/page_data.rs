@@ -1,10 +1,9 @@
 //! The part of a page that becomes the object, and the comparison of two reads. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::core::fields::Fields;
 use crate::core::ledger::Digest;
 use crate::core::model::{Cause, LinkKey, WallTime};
 
@@ -16,9 +15,6 @@ const ROTATING: [&[&str]; 2] = [&["picture", "data", "url"], &["cover", "source"
 
 /// A page's node fields as Graph sent them.
 pub type PageData = Map<String, Value>;
-
-/// A short hash of each top-level field of page data: enough to tell which of them changed.
-pub type Fields = BTreeMap<String, String>;
 
 /// The digest of the canonical page data: keys sorted, nulls dropped, rotating picture URLs left out.
 pub fn digest(data: &PageData) -> Digest {
@@ -44,13 +40,6 @@ pub fn fields(data: &PageData) -> Fields {
 pub fn fields_of_object(body: &[u8]) -> Fields {
     let object: Value = serde_json::from_slice(body).unwrap_or_default();
     object["data"][0].as_object().map(fields).unwrap_or_default()
-}
-
-/// Which fields differ, those that came and those that went among them; all where nothing is known of before.
-pub fn changed(before: Option<&Fields>, now: &Fields) -> BTreeSet<String> {
-    let Some(before) = before else { return now.keys().cloned().collect() };
-    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
-    names.into_iter().filter(|name| before.get(*name) != now.get(*name)).cloned().collect()
 }
 
 fn canonical(data: &PageData) -> Value {
@@ -118,7 +107,9 @@ pub fn object(link: &LinkKey, data: &PageData, cause: Cause, graph_version: &str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::fields::changed;
     use crate::core::model::UserId;
+    use std::collections::BTreeSet;
 
     fn data(value: Value) -> PageData {
         value.as_object().unwrap().clone()

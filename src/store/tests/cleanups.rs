@@ -160,7 +160,7 @@ async fn a_forgotten_person_leaves_no_token_and_a_deletion_names_nobody_when_it_
     let open = store.deletion("code").unwrap();
     assert_eq!((open.open, open.objects, open.done_at), (1, 2, None));
     let item = store.outbox_item(&links[0]).await.unwrap().unwrap();
-    let left = Left { straggler_until: Some(WallTime::now()), versions_unknown: true };
+    let left = Left { straggler_until: Some(WallTime::now()), versions_unknown: true, ..Left::default() };
     store.complete(&links[0], &item, None, left).await.unwrap();
     let open = store.deletion("code").unwrap();
     assert_eq!((open.open, open.versions_unknown), (1, true), "a write may still land, and is deleted after that");

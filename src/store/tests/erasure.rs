@@ -36,7 +36,7 @@ impl Fixture {
         log_in(&store, other, BRUNO, "Bruno", "new", 3..4).await;
         for link in store.links() {
             read_and_stage(&store, &link, 1, b"{\"data\":[]}").await;
-            complete(&store, &link).await;
+            complete(&store, &link.whole()).await;
         }
         Fixture { dir, store, user, links }
     }
@@ -81,9 +81,9 @@ async fn log_in(
     store.put_links(store.ticket(), user, Some(account), pages.map(new).collect(), Cause::Link).await.unwrap().links
 }
 
-async fn complete(store: &Store, link: &LinkKey) {
-    if let Some(item) = store.outbox_item(link).await.unwrap() {
-        store.complete(link, &item, Some("etag".into()), Left::default()).await.unwrap();
+async fn complete(store: &Store, part: &PartKey) {
+    if let Some(item) = store.outbox_item(part).await.unwrap() {
+        store.complete(part, &item, Some("etag".into()), Left::default()).await.unwrap();
     }
 }
 
@@ -118,8 +118,8 @@ async fn nothing_of_a_person_is_in_any_file_once_the_deletion_is_done() {
     let store = &fixture.store;
     store.forget_person(&person(ZELDA), "a-code", None).await.unwrap();
     assert!(store.deletion("a-code").unwrap().done_at.is_none());
-    for link in store.outbox_links() {
-        complete(store, &link).await;
+    for part in store.outbox_parts() {
+        complete(store, &part).await;
     }
     until("the deletion is done", async || store.deletion("a-code").unwrap().done_at.is_some()).await;
     assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
@@ -143,8 +143,8 @@ async fn a_deletion_is_done_only_when_its_erasure_is() {
     let in_the_way = fixture.dir.path().join("links.journal.new");
     std::fs::create_dir(&in_the_way).unwrap();
     store.forget_person(&person(ZELDA), "a-code", None).await.unwrap();
-    for link in store.outbox_links() {
-        complete(store, &link).await;
+    for part in store.outbox_parts() {
+        complete(store, &part).await;
     }
     let deletion = store.deletion("a-code").unwrap();
     assert_eq!((deletion.erasing, deletion.done_at, deletion.open), (true, None, 0));
@@ -177,8 +177,8 @@ async fn an_unlink_erases_the_tokens_when_nothing_is_left_to_do_with_them() {
     let store = &fixture.store;
     let how = Unlinking { keep_objects: false, revoke: true };
     store.unlink(&fixture.links, how).await.unwrap();
-    for link in store.outbox_links() {
-        complete(store, &link).await;
+    for part in store.outbox_parts() {
+        complete(store, &part).await;
     }
     for standing in store.cleanups() {
         store.finish_cleanup(&standing.cleanup, standing.seq).await.unwrap();
@@ -232,7 +232,7 @@ async fn a_renewal_under_load_loses_nothing() {
                 let body = bytes::Bytes::from(vec![round; 20_000]);
                 store.stage(claim, [round + 1; 32], body, false).await.unwrap();
                 if round % 3 == 0 {
-                    complete(&store, &link).await;
+                    complete(&store, &link.whole()).await;
                 }
                 if round % 10 == 0 {
                     link_one(&store, user, 100 + task * 10 + u64::from(round / 10)).await;

@@ -19,11 +19,17 @@ fn object(name: &str, phone: &str) -> bytes::Bytes {
     format!(r#"{{"data":[{{"id":"1","name":"{name}","phone":"{phone}"}}],"paging":{{}}}}"#).into()
 }
 
+/// What the uploader notes of this item once Spaces has it.
+fn written(item: &OutboxItem) -> Left {
+    let fields = Some(crate::sources::fields_of_object(crate::core::model::Source::Facebook, &item.body));
+    Left { fields, ..Left::default() }
+}
+
 async fn write(store: &Store, link: &LinkKey, digest: u8, body: bytes::Bytes) {
     let claim = begin_read(store, link);
     store.stage(claim, [digest; 32], body, true).await.unwrap();
     let item = store.outbox_item(link).await.unwrap().unwrap();
-    store.complete(link, &item, None, Left::default()).await.unwrap();
+    store.complete(link, &item, None, written(&item)).await.unwrap();
 }
 
 async fn begin(store: &Store, event_key: &EventKey) -> Option<Sending> {
@@ -141,10 +147,10 @@ async fn a_write_that_outlived_its_link_tells_all_fields_of_the_next_one() {
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
     // The bytes arrive for a link that is gone: they cause no event.
-    store.complete(&link, &item, None, Left::default()).await.unwrap();
+    store.complete(&link, &item, None, written(&item)).await.unwrap();
     assert_eq!(all(&store, &event_key(&link)).await.len(), 1);
     link_one(&store, user, 1).await;
-    store.complete(&link, &item, None, Left::default()).await.unwrap();
+    store.complete(&link, &item, None, written(&item)).await.unwrap();
     assert_eq!(all(&store, &event_key(&link)).await[1], updated(&link, &["id", "name", "phone"]));
     store.close().await;
 }
@@ -162,7 +168,7 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     for link in &links {
         assert!(begin(&store, &deletion).await.is_none());
         let item = store.outbox_item(link).await.unwrap().unwrap();
-        store.complete(link, &item, None, Left::default()).await.unwrap();
+        store.complete(link, &item, None, written(&item)).await.unwrap();
     }
     store.erase().await.unwrap();
     assert_eq!(all(&store, &deletion).await, [EventKind::Deleted { code: "code".into(), links: links.clone() }]);
@@ -170,7 +176,7 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     link_one(&store, user, 1).await;
     unlink(&store, &links[0], Unlinking { keep_objects: false, revoke: false }).await;
     let item = store.outbox_item(&links[0]).await.unwrap().unwrap();
-    store.complete(&links[0], &item, None, Left::default()).await.unwrap();
+    store.complete(&links[0], &item, None, written(&item)).await.unwrap();
     assert!(begin(&store, &deletion).await.is_none());
     // Nothing to delete is done at once; an object that a new login overtakes is not owed any more.
     store.erase().await.unwrap();

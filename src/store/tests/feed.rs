@@ -4,7 +4,9 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::core::health::ParkReason;
+use crate::core::model::Part;
 use crate::store::feed::{Batch, LinkChanges, Presence};
+use std::collections::BTreeSet;
 
 /// What was published since this was called last.
 pub(super) fn published(store: &Store) -> Batch {
@@ -34,12 +36,19 @@ async fn a_decision_is_published_when_it_is_durable_and_before_its_answer() {
     assert_eq!((&batch.links[&link], batch.links.len()), (&linked, 1));
     assert_eq!(batch.events, [crate::core::event::EventKey::Link(link.clone())].into());
     assert_eq!(read_and_stage(&store, &link, 1, b"x").await, StageOutcome::Staged);
-    assert_eq!(published(&store).links[&link], LinkChanges { outbox: true, ..LinkChanges::default() });
+    assert_eq!(
+        published(&store).links[&link],
+        LinkChanges { outbox: BTreeSet::from([Part::whole()]), ..LinkChanges::default() }
+    );
     store.park_link(&link, held(&store, &link), ParkReason::Expired).await.unwrap();
     assert_eq!(published(&store).links[&link], LinkChanges { parked: true, ..LinkChanges::default() });
     unlink(&store, &link, Unlinking::default()).await;
     let batch = published(&store);
-    let gone = LinkChanges { presence: Some(Presence::Unlinked), outbox: true, ..LinkChanges::default() };
+    let gone = LinkChanges {
+        presence: Some(Presence::Unlinked),
+        outbox: BTreeSet::from([Part::whole()]),
+        ..LinkChanges::default()
+    };
     assert_eq!((&batch.links[&link], batch.cleanup), (&gone, true), "the object and the page's subscription are left");
     store.close().await;
 }

@@ -31,6 +31,9 @@ async fn parts_of_a_link_do_not_touch_each_other() {
     let due = |part: &PartKey| store.due_mark(part).is_some();
     assert_eq!((due(&whole), due(&one), due(&two)), (true, false, true), "one read answers for one part");
     assert_eq!(stage(&store, &two, 1, b"two").await, StageOutcome::Staged, "another part has the same digest");
+    let outbox = feed::published(&store).links.remove(&link).unwrap_or_default().outbox;
+    assert_eq!(outbox, [one.part.clone(), two.part.clone()].into(), "each waits for the uploader by itself");
+    assert_eq!(store.outbox_parts(), [one.clone(), two.clone()]);
     let item = store.outbox_item(&one).await.unwrap().unwrap();
     store.complete(&one, &item, Some("etag-1".into()), Left::default()).await.unwrap();
     assert_eq!(store.expectation(&one).etag.as_deref(), Some("etag-1"));
@@ -44,7 +47,7 @@ async fn parts_of_a_link_do_not_touch_each_other() {
     assert_eq!(store.expectation(&one).etag.as_deref(), Some("etag-1"));
     assert_eq!(stage(&store, &one, 1, b"one").await, StageOutcome::Unchanged);
     assert!(store.view(&link).unwrap().owed);
-    assert_eq!(store.outbox_links(), [link]);
+    assert_eq!(store.outbox_parts(), [two]);
     store.close().await;
 }
 
@@ -59,9 +62,13 @@ async fn a_link_that_goes_takes_all_its_parts_and_owes_a_delete_for_each() {
         stage(&store, part, 1, b"{}").await;
     }
     let item = store.outbox_item(&parts[1]).await.unwrap().unwrap();
-    store.complete(&parts[1], &item, None, Left::default()).await.unwrap();
+    let left = Left { fields: Some([("title".to_owned(), "1".to_owned())].into()), ..Left::default() };
+    store.complete(&parts[1], &item, None, left).await.unwrap();
     assert_eq!(records(&store, Tree::Fields), 1);
+    feed::published(&store);
     unlink(&store, &link, Unlinking::default()).await;
+    let outbox = feed::published(&store).links.remove(&link).unwrap_or_default().outbox;
+    assert_eq!(outbox, parts.iter().map(|part| part.part.clone()).collect());
     for tree in [Tree::Links, Tree::Marks, Tree::Synced, Tree::Fields, Tree::Bodies] {
         assert_eq!(records(&store, tree), 0, "{}", tree.name());
     }
@@ -73,7 +80,7 @@ async fn a_link_that_goes_takes_all_its_parts_and_owes_a_delete_for_each() {
         assert_eq!(item.staged.op, ObjectOp::Delete, "{part}");
         store.complete(part, &item, None, Left::default()).await.unwrap();
     }
-    assert!(store.outbox_links().is_empty() && records(&store, Tree::Outbox) == 0);
+    assert!(store.outbox_parts().is_empty() && records(&store, Tree::Outbox) == 0);
     store.close().await;
 }
 

@@ -53,7 +53,7 @@ async fn after_a_rotation_nothing_needs_the_earlier_key_not_even_without_the_dat
     assert_eq!(store.link(&link).unwrap().unwrap().token.expose(), "EAAB-token");
     assert_eq!(store.session(session.id.expose()).unwrap().map(|s| s.user), Some(user));
     assert_eq!(store.deletion("a-code").map(|deletion| deletion.open), Some(1));
-    assert_eq!(store.outbox_links(), [gone]);
+    assert_eq!(store.outbox_parts(), [gone.whole()]);
     store.close().await;
 }
 

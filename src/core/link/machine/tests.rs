@@ -193,20 +193,21 @@ fn a_refusal_parks_and_nothing_but_another_token_ends_that() {
 
 #[test]
 fn a_dead_token_parks_whichever_job_finds_it() {
-    for dead in [
-        JobEnd { subscription: Some(SubscriptionEnd::Dead(ParkReason::Expired)), ..JobEnd::default() },
+    let dead = Disposition::Park(ParkReason::Expired);
+    for end in [
+        JobEnd { subscription: Some(SubscriptionEnd::Failed(dead)), ..JobEnd::default() },
         checks(CheckEnd::Dead(ParkReason::Expired)),
     ] {
         let mut link = Link::active();
         assert_eq!(link.step(Input::Doubted(OLD)), Some(Job::CheckToken));
-        assert_eq!(link.ends(dead), None);
+        assert_eq!(link.ends(end), None);
         assert_eq!(link.parking.map(|parking| (parking.why, parking.persist)), Some((ParkReason::Expired, true)));
         assert!(link.machine.is_parked());
     }
-    // A permission that is missing for the subscription alone is no reason.
+    // A refusal of the subscription alone is no reason.
     let mut link = Link::active();
     link.step(Input::Doubted(OLD));
-    let refused = SubscriptionEnd::Failed(Disposition::Park(ParkReason::PermissionLost));
+    let refused = SubscriptionEnd::Failed(Disposition::Rejected);
     let end = JobEnd { subscription: Some(refused), check: Some(CheckEnd::Answered), ..JobEnd::default() };
     assert_eq!((link.ends(end), link.parking, link.machine.is_parked()), (None, None, false));
 }

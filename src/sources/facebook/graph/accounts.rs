@@ -19,9 +19,9 @@ use super::GraphClient;
 use super::error::GraphError;
 use super::json;
 use super::list::Listing;
-use super::throttle::Priority;
 use super::transport::{Bearer, Call};
 use crate::core::model::{PageId, Secret};
+use crate::core::priority::Priority;
 
 /// What is asked of each page in a listing.
 const FIELDS: &str = "id,name,category,category_list,access_token,tasks";

@@ -156,6 +156,16 @@ impl GraphErrorKind {
         self.disposition().park_reason()
     }
 
+    /// Does it speak of Graph as a whole? A page's dead token does not.
+    pub fn is_general(&self) -> bool {
+        matches!(
+            self,
+            GraphErrorKind::Transient
+                | GraphErrorKind::Misconfigured
+                | GraphErrorKind::Throttled { scope: ThrottleScope::App, .. }
+        )
+    }
+
     /// Its name in metrics and logs.
     pub fn word(&self) -> &'static str {
         match self {

@@ -18,9 +18,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::error::ThrottleScope;
-use super::throttle::{Admission, Held, Priority, Throttle};
+use super::throttle::{Admission, Held, Throttle};
 use super::usage::Usage;
 use crate::core::model::{AppUserId, MonoTime, PageId};
+use crate::core::priority::Priority;
 
 /// This many prompt calls in succession, then one of the background queue.
 const PROMPT_RUN: u32 = 8;

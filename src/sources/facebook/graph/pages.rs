@@ -16,9 +16,9 @@ use serde_json::{Map, Value};
 use super::GraphClient;
 use super::error::{GraphError, GraphErrorKind};
 use super::json;
-use super::throttle::Priority;
 use super::transport::{Bearer, Call};
 use crate::core::model::{PageId, Secret};
+use crate::core::priority::Priority;
 
 /// Requests that one read may take, healing included.
 const MAX_REQUESTS: usize = 32;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::error::ThrottleScope;
 use super::usage::Usage;
 use crate::core::model::{AppUserId, MonoTime, PageId};
+use crate::core::priority::Priority;
 
 /// From this usage on calls are paced, in percent.
 pub const SLOW_AT: u32 = 80;
@@ -36,22 +37,11 @@ const GAP_PER_PERCENT: Duration = Duration::from_millis(250);
 /// The first sweep happens at this many pages.
 pub const SWEEP_FROM: usize = 64;
 
-/// Who goes first when calls must wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Priority {
-    /// Somebody waits for it: a login, a page that changed just now.
-    Prompt,
-    /// The poll and other upkeep.
-    Background,
-}
-
-impl Priority {
-    /// How long a call lets itself be paced before it is refused instead.
-    fn patience(self) -> Duration {
-        match self {
-            Priority::Prompt => Duration::from_secs(30),
-            Priority::Background => Duration::from_secs(5),
-        }
+/// How long a call lets itself be paced before it is refused instead.
+fn patience(priority: Priority) -> Duration {
+    match priority {
+        Priority::Prompt => Duration::from_secs(30),
+        Priority::Background => Duration::from_secs(5),
     }
 }
 
@@ -169,7 +159,7 @@ impl Throttle {
         let app_wait = self.app.wait(now);
         let page_wait = page_limiter.as_ref().map_or(Duration::ZERO, |limiter| limiter.wait(now));
         let wait = app_wait.max(page_wait);
-        if wait > priority.patience() {
+        if wait > patience(priority) {
             let scope = if app_wait >= page_wait { ThrottleScope::App } else { ThrottleScope::Page };
             return Admission::Refused(Held { scope, retry_after: wait });
         }

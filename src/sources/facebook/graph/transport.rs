@@ -14,9 +14,10 @@ use super::error::{DeadReason, GraphError, GraphErrorKind, ThrottleScope, classi
 use super::gate::Gate;
 use super::scrub::scrub;
 use super::settings::GraphSettings;
-use super::throttle::{Held, Priority};
+use super::throttle::Held;
 use super::usage::Usage;
 use crate::core::model::{AppUserId, PageId, Secret};
+use crate::core::priority::Priority;
 use crate::http_client::{self, TlsFault, Unread};
 use crate::metrics::Metrics;
 use crate::sources::facebook::signature::appsecret_proof;

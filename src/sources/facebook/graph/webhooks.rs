@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::GraphClient;
 use super::error::{GraphError, GraphErrorKind};
 use super::json;
-use super::throttle::Priority;
 use super::transport::{Bearer, Call};
 use crate::core::model::{PageId, Secret};
+use crate::core::priority::Priority;
 
 /// Refused fields that are taken out before giving up.
 const MAX_REFUSED: usize = 24;
