@@ -98,7 +98,7 @@ enum Verb {
         #[arg(long, value_name = "PATH")]
         passphrase_file: Option<PathBuf>,
     },
-    /// Forget people by a list of app-scoped user ids, one a line, as Meta mails it
+    /// Forget persons by a list of app-scoped user ids, one a line, as Meta mails it
     Purge {
         /// The file; `-` is standard input
         file: PathBuf,

@@ -96,7 +96,7 @@ pub fn check_session_ttl(ttl: Duration) -> Result<(), String> {
 }
 
 impl Config {
-    /// Where the login dialog sends people back to: `FACEBOOK_REDIRECT_URI` where set, otherwise under the public URL.
+    /// Where the login dialog sends a person back to: `FACEBOOK_REDIRECT_URI` where set, otherwise under the public URL.
     pub fn redirect_uri(&self) -> String {
         let given = self.facebook.redirect_uri.clone();
         given.unwrap_or_else(|| format!("{}/facebook/callback", self.http.public_url))

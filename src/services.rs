@@ -1,4 +1,4 @@
-//! From a request, or a file, to the store: logins, imports, exports, and people to forget.
+//! From a request, or a file, to the store: logins, imports, exports, and persons to forget.
 
 pub mod export;
 pub mod import;

@@ -22,7 +22,7 @@ const MAX_LIST: u64 = 64 << 20;
 
 #[derive(Default)]
 struct Report {
-    people: Vec<Value>,
+    persons: Vec<Value>,
     bad: Vec<BadLine>,
     stopped: Option<String>,
     /// Nobody is there to delete the objects at this moment.
@@ -34,9 +34,9 @@ pub(super) fn purge(config: &Path, file: &Path, dry_run: bool, as_json: bool) ->
     let client = AdminClient::find(config)?;
     let mut report = Report { bad: parsed.bad, ..Report::default() };
     if client.is_open() {
-        through_daemon(&client, &parsed.people, dry_run, &mut report)?;
+        through_daemon(&client, &parsed.persons, dry_run, &mut report)?;
     } else {
-        in_store(config, parsed.people, dry_run, &mut report)?;
+        in_store(config, parsed.persons, dry_run, &mut report)?;
     }
     if as_json {
         line(format_args!("{:#}", report.json(dry_run)))?;
@@ -73,22 +73,22 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 
 fn through_daemon(
     client: &AdminClient,
-    people: &[AppUserId],
+    persons: &[AppUserId],
     dry_run: bool,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    for batch in people.chunks(AT_ONCE) {
+    for batch in persons.chunks(AT_ONCE) {
         let body = json!({"ids": batch, "dry_run": dry_run}).to_string();
         let answer = match client.call(Method::POST, "/v1/purge", body) {
             Ok(answer) => answer,
             // The result is printed in any case: the codes are shown only once.
-            Err(failure) if report.people.is_empty() => return Err(failure),
+            Err(failure) if report.persons.is_empty() => return Err(failure),
             Err(failure) => {
                 report.stopped = Some(failure.what);
                 return Ok(());
             }
         };
-        report.people.extend(answer["people"].as_array().cloned().unwrap_or_default());
+        report.persons.extend(answer["people"].as_array().cloned().unwrap_or_default());
         if let Some(why) = answer["stopped"].as_str() {
             report.stopped = Some(why.to_owned());
             return Ok(());
@@ -97,49 +97,49 @@ fn through_daemon(
     Ok(())
 }
 
-fn in_store(config: &Path, people: Vec<AppUserId>, dry_run: bool, report: &mut Report) -> Result<(), Failure> {
+fn in_store(config: &Path, persons: Vec<AppUserId>, dry_run: bool, report: &mut Report) -> Result<(), Failure> {
     let loaded = load(config)?;
     let store = run::open_store(&loaded.config)?;
     store.switch_events(loaded.config.notify.url.is_some());
     let applied = small_runtime()?.block_on(async {
-        let applied = purge::apply(&store, people, dry_run).await;
+        let applied = purge::apply(&store, persons, dry_run).await;
         store.close().await;
         applied
     });
     report.deferred = !dry_run && !applied.links.is_empty();
-    report.people = applied.outcomes.iter().map(purge::Outcome::json).collect();
+    report.persons = applied.outcomes.iter().map(purge::Outcome::json).collect();
     report.stopped = applied.stopped.map(|error| error.to_string());
     Ok(())
 }
 
 impl Report {
     fn total(&self, key: &str) -> u64 {
-        self.people.iter().filter_map(|person| person[key].as_u64()).sum()
+        self.persons.iter().filter_map(|person| person[key].as_u64()).sum()
     }
 
     fn known(&self) -> usize {
-        self.people.iter().filter(|person| person["known"] == true).count()
+        self.persons.iter().filter(|person| person["known"] == true).count()
     }
 
     fn json(&self, dry_run: bool) -> Value {
         let bad: Vec<Value> = self.bad.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
         let totals = json!({
-            "people": self.people.len(),
+            "people": self.persons.len(),
             "known": self.known(),
-            "unknown": self.people.len() - self.known(),
+            "unknown": self.persons.len() - self.known(),
             "links": self.total("links"),
             "objects": self.total("objects"),
             "bad": bad.len(),
         });
-        json!({"dry_run": dry_run, "deferred": self.deferred, "people": self.people, "bad": bad, "totals": totals})
+        json!({"dry_run": dry_run, "deferred": self.deferred, "people": self.persons, "bad": bad, "totals": totals})
     }
 
     fn print(&self, dry_run: bool) -> Result<(), Failure> {
         for bad in &self.bad {
             note(format_args!("line {}: {}", bad.line, bad.error));
         }
-        let mut lines: Vec<String> = Vec::with_capacity(self.people.len() + 2);
-        for person in &self.people {
+        let mut lines: Vec<String> = Vec::with_capacity(self.persons.len() + 2);
+        for person in &self.persons {
             let id = person["id"].as_str().unwrap_or_default();
             let (links, objects) = (&person["links"], &person["objects"]);
             lines.push(match (person["known"] == true, person["confirmation_code"].as_str()) {
@@ -148,10 +148,10 @@ impl Report {
                 (true, Some(code)) => format!("{id}: {links} links, confirmation code {code}"),
             });
         }
-        let (known, all) = (self.known(), self.people.len());
+        let (known, all) = (self.known(), self.persons.len());
         let what = if dry_run { "would be forgotten" } else { "forgotten" };
         lines.push(format!(
-            "{known} of {all} people {what}, {} links, {} objects; {} bad lines",
+            "{known} of {all} persons {what}, {} links, {} objects; {} bad lines",
             self.total("links"),
             self.total("objects"),
             self.bad.len()

@@ -5,7 +5,7 @@
 pub enum LogFormat {
     /// To the journal when standard error is the journal, as text otherwise.
     Auto,
-    /// Text for people, on standard error.
+    /// Text for persons, on standard error.
     Text,
     /// One JSON object per message, on standard error.
     Json,

@@ -98,7 +98,7 @@ pub struct Login {
     pub id: String,
     /// The user that the Pages are linked for.
     pub user: UserId,
-    /// How pages for people name that user.
+    /// How pages for persons name that user.
     pub label: Option<Label>,
     browser: [u8; 32],
     began: MonoTime,

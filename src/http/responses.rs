@@ -91,7 +91,7 @@ pub fn redirect(status: StatusCode, to: &str) -> Answer {
     }
 }
 
-/// Does the client want a page for people?
+/// Does the client want a page, and no JSON?
 pub fn wants_html(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
 }

@@ -73,7 +73,7 @@ impl World {
     }
 
     fn claims(&self, person: &str) -> Result<String, CallbackError> {
-        if !self.look(|s| s.people.contains_key(person)) {
+        if !self.look(|s| s.persons.contains_key(person)) {
             return Err(EditError::NoPerson(person.chars().take(64).collect()).into());
         }
         let now = WallTime::now().0 / 1000;
@@ -239,10 +239,10 @@ mod tests {
         assert_eq!(bare["entry"][0]["changed_fields"], json!(["name", "phone"]));
         assert_eq!(bare["entry"][1]["id"], "2");
         let gone = WebhookChange::revoked("77", "pages_show_list", &["1".to_owned()].into());
-        let people: Value = serde_json::from_str(&body(&[gone], true)).unwrap();
+        let persons: Value = serde_json::from_str(&body(&[gone], true)).unwrap();
         let value = json!({"verb": "revoked", "target_ids": ["1"]});
-        assert_eq!((&people["object"], &people["entry"][0]["uid"]), (&"permissions".into(), &"77".into()));
-        assert_eq!(people["entry"][0]["changes"], json!([{"field": "pages_show_list", "value": value}]));
+        assert_eq!((&persons["object"], &persons["entry"][0]["uid"]), (&"permissions".into(), &"77".into()));
+        assert_eq!(persons["entry"][0]["changes"], json!([{"field": "pages_show_list", "value": value}]));
         assert!(body(&changes, true).contains("Gr\\u00fcn"));
     }
 }

@@ -437,7 +437,7 @@ fn person(id: &str, name: &str) -> Person {
 
 /// The persons of every sandbox. The first runs all pages, the second shares the first three pages, the third may only
 /// look at the figures of one, the fourth has none.
-const PEOPLE: &[(&str, &str)] = &[
+const PERSONS: &[(&str, &str)] = &[
     ("2210000000000101", "Ada Winter"),
     ("2210000000000102", "Bruno Costa"),
     ("2210000000000103", "Chidi Anand"),
@@ -462,7 +462,7 @@ fn build(options: &WorldOptions) -> State {
         minted: 0,
         clock_ahead: 0,
         app,
-        people: PEOPLE.iter().map(|(id, name)| ((*id).to_owned(), person(id, name))).collect(),
+        persons: PERSONS.iter().map(|(id, name)| ((*id).to_owned(), person(id, name))).collect(),
         pages: BTreeMap::new(),
         businesses: BTreeMap::new(),
         tokens: BTreeMap::new(),
@@ -482,12 +482,12 @@ fn build(options: &WorldOptions) -> State {
 fn build_page(seed: u64, number: u64) -> Page {
     let node = names::page(seed, number);
     let full = words(&["ADVERTISE", "ANALYZE", "CREATE_CONTENT", "MANAGE", "MESSAGING", "MODERATE"]);
-    let mut roles = BTreeMap::from([(PEOPLE[0].0.to_owned(), full)]);
+    let mut roles = BTreeMap::from([(PERSONS[0].0.to_owned(), full)]);
     if number < 3 {
-        roles.insert(PEOPLE[1].0.to_owned(), words(&["ANALYZE", "CREATE_CONTENT", "MODERATE"]));
+        roles.insert(PERSONS[1].0.to_owned(), words(&["ANALYZE", "CREATE_CONTENT", "MODERATE"]));
     }
     if number == 0 {
-        roles.insert(PEOPLE[2].0.to_owned(), words(&["ANALYZE"]));
+        roles.insert(PERSONS[2].0.to_owned(), words(&["ANALYZE"]));
     }
     Page {
         history: VecDeque::from([(0, node.clone())]),
@@ -510,7 +510,7 @@ fn build_business(state: &mut State) {
     let business = Business {
         id: "3300000000000001".into(),
         name: "Winter & Daughters".into(),
-        people: words(&[PEOPLE[0].0]),
+        persons: words(&[PERSONS[0].0]),
         owned: ids(owned),
         client: ids(client),
     };

@@ -1,4 +1,4 @@
-//! Forgetting people by a list of ids, as Meta mails it: an app-scoped user id a line, or in a table's first column.
+//! Forgetting persons by a list of ids, as Meta mails it: an app-scoped user id a line, or in a table's first column.
 //! Each person is forgotten exactly as if they had asked for it themselves.
 //!
 //! A list may be applied again at will: who was forgotten is unknown then. A login or an import that is under way stores
@@ -22,7 +22,7 @@ const FORM: &str = "not an app-scoped user id, which is a number of up to 32 dig
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     /// Whom to forget, each once, in the order of the list.
-    pub people: Vec<AppUserId>,
+    pub persons: Vec<AppUserId>,
     /// Lines that name nobody.
     pub bad: Vec<BadLine>,
 }
@@ -44,7 +44,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
             _ if is_head => {}
             Ok(person) => {
                 if seen.insert(person.clone()) {
-                    parsed.people.push(person);
+                    parsed.persons.push(person);
                 }
             }
             Err(_) => parsed.bad.push(BadLine { line: at + 1, error: FORM.to_owned() }),
@@ -87,11 +87,11 @@ pub struct Applied {
     pub stopped: Option<Unavailable>,
 }
 
-/// Forgets these people, or, for a dry run, only looks what would go. Each is one transaction; those before a failure
+/// Forgets these persons, or, for a dry run, only looks what would go. Each is one transaction; those before a failure
 /// stay forgotten.
-pub async fn apply(store: &Store, people: Vec<AppUserId>, dry_run: bool) -> Applied {
+pub async fn apply(store: &Store, persons: Vec<AppUserId>, dry_run: bool) -> Applied {
     let mut applied = Applied::default();
-    for person in people {
+    for person in persons {
         let known = store.known_of(&person);
         let mut code = None;
         if known.is_none() && !dry_run {
@@ -109,7 +109,7 @@ pub async fn apply(store: &Store, people: Vec<AppUserId>, dry_run: bool) -> Appl
             code = Some(fresh);
         }
         applied.outcomes.push(Outcome { person, known, code });
-        // A long list of people of whom nothing is known would otherwise wait for nothing, and let nobody else work.
+        // A long list of persons of whom nothing is known would otherwise wait for nothing, and let nobody else work.
         tokio::task::yield_now().await;
     }
     applied
@@ -121,7 +121,7 @@ mod tests {
 
     fn read(text: &[u8]) -> (Vec<String>, Vec<usize>) {
         let parsed = parse(text);
-        (parsed.people.into_iter().map(String::from).collect(), parsed.bad.iter().map(|bad| bad.line).collect())
+        (parsed.persons.into_iter().map(String::from).collect(), parsed.bad.iter().map(|bad| bad.line).collect())
     }
 
     #[test]

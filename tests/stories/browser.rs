@@ -248,7 +248,7 @@ async fn a_person_changes_the_password_and_logs_in_again() {
     browser.switch_to(&console).await;
     let page = browser.text("#page-rows tr:first-child code").await;
     appears(&browser, &row(&page, "equal")).await;
-    show(&browser, "people").await;
+    show(&browser, "persons").await;
     // The act is described before it is done.
     let said = browser.text("#person-acts li:first-child p").await;
     assert!(said.contains("All tokens") && said.contains("next reads a page") && said.contains("every 1h"), "{said}");

@@ -1,4 +1,4 @@
-//! The command line: exit codes, what is printed, and the doors that the verbs go through.
+//! The command line: exit codes, what is printed, and the interfaces that the verbs go through.
 
 use std::process::Output;
 
@@ -143,7 +143,7 @@ async fn a_store_that_cannot_be_opened_is_74_and_one_in_use_75() {
     let output = harness.run(&["run"]).await;
     assert_eq!(code(&output), 75, "{}", err(&output));
     assert!(err(&output).contains(path.as_str().unwrap()), "{}", err(&output));
-    // Everything but the door is another's.
+    // Everything but the listener is another's.
     harness.set("store.path", harness.scratch_dir().join("other").to_string_lossy().into_owned());
     harness.set("http.listen", listen);
     let output = harness.run(&["run"]).await;

@@ -55,7 +55,7 @@ async fn every_text_is_readable_in_both_schemes() {
         for (width, height) in [(1280, 900), (390, 844)] {
             for dark in [false, true] {
                 browser.look_as(width, height, dark).await;
-                for tab in ["pages", "feed", "faults", "people", "events", "daemon"] {
+                for tab in ["pages", "feed", "faults", "persons", "events", "daemon"] {
                     let press = format!("document.querySelector(\"#tabs [data-tab='{tab}']\").click()");
                     browser.run(&press).await;
                     browser.run("document.querySelectorAll('details').forEach(group => group.open = true)").await;
@@ -88,7 +88,7 @@ async fn faults_and_people_are_at_hand_on_wide_and_narrow_windows() {
         browser.run("scrollTo(0, document.documentElement.scrollHeight)").await;
         for (tab, control) in [
             ("faults", "#faults button[data-fault='spaces_refused']"),
-            ("people", "#person-acts button[data-action='change_password']"),
+            ("persons", "#person-acts button[data-action='change_password']"),
         ] {
             let in_view = |css: &str| {
                 format!(
@@ -105,7 +105,7 @@ async fn faults_and_people_are_at_hand_on_wide_and_narrow_windows() {
                 format!("return document.querySelector(\"{control}\").getBoundingClientRect().top < 2 * innerHeight");
             assert_eq!(browser.run(&near).await, true, "{width}: {control}");
         }
-        for tab in ["pages", "feed", "faults", "people", "events", "daemon"] {
+        for tab in ["pages", "feed", "faults", "persons", "events", "daemon"] {
             browser.run(&format!("document.querySelector(\"#tabs [data-tab='{tab}']\").click()")).await;
             let wide = "return document.documentElement.scrollWidth <= innerWidth";
             assert_eq!(browser.run(wide).await, true, "{width}: nothing lies beyond the edge of {tab}");
@@ -208,7 +208,7 @@ async fn pending_deletes_are_shown_as_such_and_the_cause_is_in_the_feed() {
     appears(&browser, "#page-rows tr[data-standing='equal']").await;
     show(&browser, "faults").await;
     browser.click("#faults button[data-fault='spaces_refused']").await;
-    show(&browser, "people").await;
+    show(&browser, "persons").await;
     browser.click("#person-acts button[data-action='delete_data']").await;
     let leaving = "return document.querySelectorAll(\"#page-rows tr[data-standing='leaving']\").length";
     browser.wait_until("three deletes to be pending", || async { browser.run(leaving).await == 3 }).await;

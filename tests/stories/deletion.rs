@@ -312,7 +312,7 @@ async fn where_the_bucket_does_not_tell_of_versions_nothing_is_claimed_of_them()
 fn marks_of(harness: &Harness, person: &str) -> Vec<String> {
     harness.world().look(|s| {
         let tokens = s.tokens.iter().filter(|(_, token)| token.person == person).map(|(text, _)| text.clone());
-        tokens.chain([s.people[person].name.clone(), person.to_owned()]).collect()
+        tokens.chain([s.persons[person].name.clone(), person.to_owned()]).collect()
     })
 }
 

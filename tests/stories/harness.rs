@@ -174,7 +174,7 @@ impl Plan {
         self.daemon(|setup| setup.log_level = "trace".into())
     }
 
-    /// The fault drills of the admin door are open.
+    /// The fault drills of the admin socket are open.
     pub fn drills(mut self) -> Self {
         self.env.push(("PAGESYNCD_DRILLS".into(), "1".into()));
         self
@@ -239,7 +239,7 @@ pub struct Harness {
     pub daemon: Arc<Daemon>,
     pub setup: DaemonSetup,
     pub http: reqwest::Client,
-    /// Where the daemon's public door is.
+    /// Where the daemon's public listener is.
     pub base: String,
     pub config: PathBuf,
     table: toml::Table,

@@ -220,7 +220,7 @@ async fn a_token_is_checked_before_its_use_fails() {
     ends(&pages[0], 13);
     ends(&pages[1], 40);
     // The page is not among those granted, and its token is refused when it is used.
-    harness.world().change(|s| s.people.get_mut(ADA).unwrap().ticked.remove(&pages[2]));
+    harness.world().change(|s| s.persons.get_mut(ADA).unwrap().ticked.remove(&pages[2]));
     for page in &pages[..2] {
         harness.sync(page).await;
     }
@@ -273,7 +273,7 @@ async fn a_page_missing_among_the_granted_ones_is_believed_lost_only_when_it_can
     harness.linked().await;
     let (works, fails) = (harness.nth(0), harness.nth(1));
     harness.world().change(|s| {
-        let ticked = &mut s.people.get_mut(ADA).unwrap().ticked;
+        let ticked = &mut s.persons.get_mut(ADA).unwrap().ticked;
         ticked.remove(&works);
         ticked.remove(&fails);
     });
@@ -316,7 +316,7 @@ async fn a_login_with_other_pages_ticked_says_what_it_took_away() {
     }
     let asked = calls_about(&harness, &pages[5]);
     harness.sync(&pages[5]).await;
-    // A page for people says it too, and a list that is short takes nothing away that works.
+    // A page for persons says it too, and a list that is short takes nothing away that works.
     harness.world().set_fault_for(Fault::AccountsEmpty, Scope::default());
     harness.world().set_fault_for(code(2, 0), Scope::call(Call::DebugToken));
     harness.world().set_fault_for(code(2, 0), Scope::call(Call::Businesses));
@@ -379,7 +379,7 @@ async fn portfolio_pages_are_linked_and_what_cannot_be_is_named_with_its_reason(
     // Without the permission for portfolios, what is missing is said.
     harness.world().set_fault(Fault::AccountsEmpty, false);
     harness.world().change(|s| {
-        let chidi = s.people.get_mut(CHIDI).unwrap();
+        let chidi = s.persons.get_mut(CHIDI).unwrap();
         chidi.declines.insert("business_management".into());
     });
     let reply = harness.log_in(UserId::random(), CHIDI, "all").await.json();
@@ -438,7 +438,7 @@ async fn subscriptions_that_were_dropped_while_the_daemon_was_away_come_back() {
     harness.finish().await;
 }
 
-/// The signs of a throttle, which budget is spent, and whether other pages and other people go on.
+/// The signs of a throttle, which budget is spent, and whether other pages and other persons go on.
 const THROTTLES: &[(Fault, &str, bool, bool)] = &[
     (Fault::ThrottleApp, "app", false, false),
     (Fault::ThrottleUser, "person", false, true),

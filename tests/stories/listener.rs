@@ -30,10 +30,10 @@ async fn connect(address: &str) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
-/// Everything that comes until the door closes. A reset is a close as well.
+/// Everything that comes until the listener closes the connection. A reset is a close as well.
 async fn all_of(stream: &mut TcpStream) -> Vec<u8> {
     let (mut said, from) = (Vec::new(), peer(stream));
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the door neither answers nor closes");
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the listener neither answers nor closes");
     overhear(from, &said);
     said
 }

@@ -51,8 +51,8 @@ async fn a_closed_pipe_ends_a_verb_quietly_and_a_full_device_is_an_error() {
     let user = UserId::random();
     // A file for everybody is worth a warning of `check`.
     std::fs::set_permissions(&harness.config, Permissions::from_mode(0o600)).unwrap();
-    let people = harness.scratch_dir().join("people.csv");
-    std::fs::write(&people, "990000000000000001\n").unwrap();
+    let persons = harness.scratch_dir().join("people.csv");
+    std::fs::write(&persons, "990000000000000001\n").unwrap();
     let nothing = harness.scratch_dir().join("nothing.jsonl");
     std::fs::write(&nothing, "\n").unwrap();
     let mut verbs: Vec<Vec<String>> = ["status", "status --json", "pages", "pages --json", "check", "check --json"]
@@ -65,8 +65,8 @@ async fn a_closed_pipe_ends_a_verb_quietly_and_a_full_device_is_an_error() {
         words(&format!("sync {} --json", pages[0])),
         words(&format!("session --user {user}")),
         words(&format!("session --user {user} --json")),
-        words(&format!("purge {}", people.display())),
-        words(&format!("purge {} --dry-run --json", people.display())),
+        words(&format!("purge {}", persons.display())),
+        words(&format!("purge {} --dry-run --json", persons.display())),
         words(&format!("import {}", nothing.display())),
         words(&format!("import {} --json", nothing.display())),
     ]);

@@ -1,4 +1,4 @@
-//! Logins, answers of Graph and wishes of people that overlap: the newer decision holds, whichever arrives first.
+//! Logins, answers of Graph and wishes of persons that overlap: the newer decision holds, whichever arrives first.
 
 use futures_util::FutureExt;
 use http::Method;

@@ -1,4 +1,4 @@
-//! What is left to do for people after a link is gone, what Facebook tells of their permissions, and lists of people
+//! What is left to do for persons after a link is gone, what Facebook tells of their permissions, and lists of persons
 //! to forget.
 
 use std::collections::BTreeSet;
@@ -162,7 +162,7 @@ async fn the_last_link_of_a_person_takes_the_app_out_of_their_account_if_that_is
     until("it is tried", async || harness.world().calls(Call::Revoke) > 0).await;
     harness.crash().await;
     harness.world().clear_faults();
-    until("the app is gone from the account", async || harness.world().look(|s| s.people[BRUNO].granted.is_empty()))
+    until("the app is gone from the account", async || harness.world().look(|s| s.persons[BRUNO].granted.is_empty()))
         .await;
     no_cleanups(&harness).await;
     let alive =
@@ -184,8 +184,8 @@ async fn the_last_link_of_a_person_takes_the_app_out_of_their_account_if_that_is
 }
 
 /// A delivery that says nothing but whom it is about.
-fn about(people: &[&str]) -> String {
-    let entries: Vec<Value> = people
+fn about(persons: &[&str]) -> String {
+    let entries: Vec<Value> = persons
         .iter()
         .map(|id| json!({"id": id, "uid": id, "time": 1, "changed_fields": ["pages_show_list"]}))
         .collect();

@@ -127,7 +127,7 @@ async fn the_listener_moves_and_the_webhook_address_with_it() {
     harness.base = base.clone();
     harness.setup.public_url = base.clone();
     assert_eq!(harness.get("/healthz").await.status, 200);
-    until("the old door is closed", async || TcpStream::connect(&old).await.is_err()).await;
+    until("the old listener is closed", async || TcpStream::connect(&old).await.is_err()).await;
     until("Facebook knows the new address", async || {
         let callback = harness.world().look(|s| s.app.subscription.as_ref().map(|app| app.callback_url.clone()));
         callback == Some(format!("{base}/facebook/webhook"))
@@ -135,7 +135,7 @@ async fn the_listener_moves_and_the_webhook_address_with_it() {
     .await;
     harness.world().edit_page(&harness.nth(0), "name", "At the new address".into()).unwrap();
     harness.until_true(user, &harness.pages()).await;
-    // A taken address is refused, and the door stays where it is.
+    // A taken address is refused, and the listener stays where it is.
     harness.expect_errors("http.listen");
     let taken = std::net::TcpListener::bind(("127.0.0.1", free_port())).unwrap();
     harness.set("http.listen", taken.local_addr().unwrap().to_string());

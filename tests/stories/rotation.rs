@@ -144,7 +144,7 @@ async fn the_secrets_of_the_app_of_spaces_and_of_the_door_are_rotated_under_load
         app_secret(&mut harness, &load, round).await;
         spaces_keys(&mut harness, round).await;
         load.flows().await;
-        door(&mut harness, user, round).await;
+        http_secrets(&mut harness, user, round).await;
         load.flows().await;
     }
     load.end().await;
@@ -181,7 +181,7 @@ async fn spaces_keys(harness: &mut Harness, round: &str) {
     harness.world().set_spaces_keys([new]);
 }
 
-async fn door(harness: &mut Harness, user: UserId, round: &str) {
+async fn http_secrets(harness: &mut Harness, user: UserId, round: &str) {
     let mut browser = harness.browser(user).await;
     let (under_way, late) = (harness.to_dialog(&mut browser).await, harness.to_dialog(&mut browser).await);
     harness.set("session.previous_state_secret", harness.setting("session.state_secret"));

@@ -471,7 +471,7 @@ async fn the_page_after_a_login_says_what_stopped_once_and_mends_it_with_one_but
     assert!(text.contains("<h1>Your pages are linked</h1>") && !text.contains("id=\"stopped\""), "{text}");
     // A permission that was declined is named in the same way.
     harness.world().change(|s| {
-        let ada = s.people.get_mut(ADA).unwrap();
+        let ada = s.persons.get_mut(ADA).unwrap();
         ada.declines.insert("business_management".into());
     });
     let text = log_in(&mut jar, "all").await.text();

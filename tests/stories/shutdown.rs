@@ -31,7 +31,7 @@ async fn half_sent(harness: &Harness, body: &str) -> (TcpStream, String) {
 
 async fn door_is_closed(harness: &Harness) {
     let address = harness.base.strip_prefix("http://").unwrap();
-    until("the door is closed", async || TcpStream::connect(address).await.is_err()).await;
+    until("the listener is closed", async || TcpStream::connect(address).await.is_err()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -456,7 +456,7 @@ mod tests {
         browser.wait_until("the page's error to be heard", heard).await;
 
         let folder = TempDir::new().unwrap();
-        let picture = folder.path().join("door.png");
+        let picture = folder.path().join("listener.png");
         browser.screenshot(&picture).await;
         assert!(std::fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
 

@@ -1,4 +1,4 @@
-//! Webhooks at the public door: the handshake, every answer, every shape.
+//! Webhooks at the public listener: the handshake, every answer, every shape.
 
 use std::io::Write as _;
 use std::process::Command;

@@ -379,25 +379,25 @@ async fn purge_people(context: &Arc<Context>, request: Request<Incoming>, conn: 
         Err(complaint) => return bad(&complaint),
     };
     if wish.ids.len() > purge::MOST {
-        return bad(&format!("a request may name {} people, this one names {}", purge::MOST, wish.ids.len()));
+        return bad(&format!("a request may name {} persons, this one names {}", purge::MOST, wish.ids.len()));
     }
     let ids = wish.ids.into_iter().map(|id| match id {
         PersonId::Text(text) => text.parse::<AppUserId>(),
         PersonId::Number(number) => number.to_string().parse(),
     });
-    let people = match ids.collect::<Result<Vec<AppUserId>, _>>() {
-        Ok(people) => people,
+    let persons = match ids.collect::<Result<Vec<AppUserId>, _>>() {
+        Ok(persons) => persons,
         Err(error) => return bad(&error.to_string()),
     };
-    let applied = purge::apply(&context.store, people, wish.dry_run).await;
-    let (people, links, dry_run) = (applied.outcomes.len(), applied.links.len(), wish.dry_run);
+    let applied = purge::apply(&context.store, persons, wish.dry_run).await;
+    let (persons, links, dry_run) = (applied.outcomes.len(), applied.links.len(), wish.dry_run);
     let kind = if dry_run { "a trial that removed nothing" } else { "done" };
-    tracing::info!(people, links, dry_run, "purge: {people} people with {links} links, {kind}");
-    let people: Vec<Value> = applied.outcomes.iter().map(purge::Outcome::json).collect();
-    let mut answer = json!({"dry_run": wish.dry_run, "people": people});
+    tracing::info!(persons, links, dry_run, "purge: {persons} persons with {links} links, {kind}");
+    let persons: Vec<Value> = applied.outcomes.iter().map(purge::Outcome::json).collect();
+    let mut answer = json!({"dry_run": wish.dry_run, "people": persons});
     match applied.stopped {
         // The answer must say what was done: its codes are given out once.
-        Some(error) if !people.is_empty() => answer["stopped"] = error.to_string().into(),
+        Some(error) if !persons.is_empty() => answer["stopped"] = error.to_string().into(),
         Some(error) => return store_down(&error),
         None => {}
     }

@@ -1,4 +1,4 @@
-//! Meta's two callbacks about people: somebody removed the app (deauthorize), somebody asks to be forgotten (data
+//! Meta's two callbacks about persons: somebody removed the app (deauthorize), somebody asks to be forgotten (data
 //! deletion); and the page that tells how far a deletion is.
 //!
 //! Both come as a `signed_request`. Deauthorizing stops that person's links everywhere: they are parked, durably,
@@ -83,7 +83,7 @@ pub(in crate::http) async fn request(context: &Arc<Context>, request: Request<In
     }
 }
 
-/// `GET /facebook/data-deletion/{code}`, for people.
+/// `GET /facebook/data-deletion/{code}`, for persons.
 pub(in crate::http) fn status(context: &Context, code: &str) -> Answer {
     let setup = context.setup();
     let site = Site::html_only(&setup.config.http);

@@ -133,18 +133,18 @@ async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn)
 
 /// Everything named is marked durably. The store publishes what became durable, also when the caller gave up before.
 async fn mark(context: &Context, named: Named) -> Result<(), Refusal> {
-    let Named { pages, people } = named;
-    if pages.is_empty() && people.is_empty() {
+    let Named { pages, persons } = named;
+    if pages.is_empty() && persons.is_empty() {
         tracing::debug!("webhook: a delivery names no page and no person, nothing is due");
         return Ok(());
     }
-    if !people.is_empty() {
-        let hinted = durable(context.store.hint_people(&people)).await?;
-        let (people, links) = (people.len(), hinted.len());
+    if !persons.is_empty() {
+        let hinted = durable(context.store.hint_people(&persons)).await?;
+        let (persons, links) = (persons.len(), hinted.len());
         tracing::debug!(
-            people,
+            persons,
             links,
-            "webhook: a delivery names {people} people, the tokens of {links} links are checked"
+            "webhook: a delivery names {persons} persons, the tokens of {links} links are checked"
         );
         return Ok(());
     }

@@ -172,9 +172,9 @@ impl Console {
             PageAction::Restore => world.restore_page(&page).map(|()| json!({})).map_err(bad),
             PageAction::DropSubscription => world.drop_subscription(&page).map(|()| json!({})).map_err(bad),
             PageAction::LoseRole => {
-                let people: Vec<String> =
+                let persons: Vec<String> =
                     world.look(|s| s.pages.get(&page).map(|p| p.roles.keys().cloned().collect()).unwrap_or_default());
-                for person in people {
+                for person in persons {
                     world.lose_role(&person, &page).map_err(bad)?;
                 }
                 Ok(json!({}))

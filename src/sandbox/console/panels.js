@@ -115,11 +115,11 @@ export function showEvents(events, status) {
 
 let persons = [], acts = [];
 export function showPersons(state) {
-  if (!stale('persons', [state.people, state.acts.person, address.get('who')])) return;
-  persons = state.people;
+  if (!stale('persons', [state.persons, state.acts.person, address.get('who')])) return;
+  persons = state.persons;
   acts = state.acts.person;
   const who = persons.find(person => person.id === address.get('who')) ?? persons.find(person => person.known) ?? persons[0];
-  fill(at('people'), persons.map(person => {
+  fill(at('persons'), persons.map(person => {
     const button = make('button', { type: 'button', textContent: person.name, data: { person: person.id, key: `who-${person.id}` } });
     button.setAttribute('aria-pressed', person === who);
     button.onclick = () => { address.set('who', person.id); showPersons(state); };

@@ -167,9 +167,9 @@ impl Console {
                 json!({"name": fault.to_string(), "title": fault.title(), "side": side, "on": is_on})
             })
             .collect();
-        let (people, pages, subscription) = self.world.look(|s| {
-            let people: Vec<Value> = s
-                .people
+        let (persons, pages, subscription) = self.world.look(|s| {
+            let persons: Vec<Value> = s
+                .persons
                 .values()
                 .map(|p| {
                     let runs = s.pages.values().filter(|page| page.roles.contains_key(&p.id)).count();
@@ -181,10 +181,10 @@ impl Console {
                 })
                 .collect();
             let subscription = s.app.subscription.as_ref().map(|a| json!({"fields": a.fields}));
-            (people, s.pages.len(), subscription)
+            (persons, s.pages.len(), subscription)
         });
         json!({
-            "people": people,
+            "persons": persons,
             "users": self.world.demo_users(),
             "pages": pages,
             "objects": objects,
@@ -268,7 +268,7 @@ impl Console {
             let roles: Vec<Value> = page
                 .roles
                 .keys()
-                .filter_map(|person| s.people.get(person))
+                .filter_map(|person| s.persons.get(person))
                 .map(|p| json!({"id": p.id, "name": p.name}))
                 .collect();
             Some((Row::of(page), page.revision, roles))

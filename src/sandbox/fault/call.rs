@@ -93,7 +93,7 @@ impl Call {
         }
     }
 
-    /// A description of the successful request, for people.
+    /// A description of the successful request, for persons.
     pub fn title(self) -> &'static str {
         match self {
             Call::Dialog => "login dialog",

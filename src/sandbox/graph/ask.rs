@@ -166,7 +166,7 @@ fn version(segment: &str) -> Option<u32> {
 
 fn classify(state: &State, method: &str, segments: &[String], params: &BTreeMap<String, String>) -> Call {
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let person = |id: &str| id == "me" || state.people.contains_key(id);
+    let person = |id: &str| id == "me" || state.persons.contains_key(id);
     match (method, parts.as_slice()) {
         (_, ["dialog", "oauth"]) => Call::Dialog,
         ("GET" | "POST", ["oauth", "access_token"]) => match params.get("grant_type").map(String::as_str) {

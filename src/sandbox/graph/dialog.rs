@@ -85,7 +85,7 @@ fn decide(world: &World, ask: &Ask, redirect: &str) -> Answer {
 fn consent(world: &World, ask: &Ask, redirect: &str) -> Result<String, String> {
     let (person, pages) = {
         let state = &world.lock().state;
-        let first = state.people.keys().next().cloned().unwrap_or_default();
+        let first = state.persons.keys().next().cloned().unwrap_or_default();
         let person = ask.param("person").map_or(first, str::to_owned);
         let own = |id: &String| state.pages.get(id).is_some_and(|p| !p.deleted && p.roles.contains_key(&person));
         let wanted: BTreeSet<String> = match ask.param("pages") {
@@ -98,7 +98,7 @@ fn consent(world: &World, ask: &Ask, redirect: &str) -> Result<String, String> {
     // A declined permission is asked for again only if the app requests that.
     let mut scopes = ask.list("scope");
     if ask.param("auth_type") != Some("rerequest") {
-        let declined = world.look(|s| s.people.get(&person).map(|p| p.declined.clone())).unwrap_or_default();
+        let declined = world.look(|s| s.persons.get(&person).map(|p| p.declined.clone())).unwrap_or_default();
         scopes.retain(|scope| !declined.contains(scope));
     }
     world.log_in(&person, &scopes, pages).map_err(|e| e.to_string())?;
@@ -116,8 +116,8 @@ fn form(state: &State, ask: &Ask) -> Answer {
         }
         format!("?{}", query.finish())
     };
-    let people: String = state
-        .people
+    let persons: String = state
+        .persons
         .values()
         .map(|p| format!("<option value=\"{}\">{}</option>", escape(&p.id), escape(&p.name)))
         .collect();
@@ -142,7 +142,7 @@ fn form(state: &State, ask: &Ask) -> Answer {
     let body = format!(
         "<p class=lead><b>{app}</b> would like to look after your Pages.</p>\
          <form id=dialog method=post action=\"{action}\">\
-         <label class=who>You are <select id=person name=person>{people}</select></label>\
+         <label class=who>You are <select id=person name=person>{persons}</select></label>\
          <div class=bar><input id=filter type=search placeholder=\"Find a Page\" aria-label=\"Find a Page\">\
          <button type=button id=all>All</button><button type=button id=none>None</button></div>\
          <div id=pages>{pages}</div><input type=hidden name=pages id=chosen value=all>\

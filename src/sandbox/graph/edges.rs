@@ -1,4 +1,4 @@
-//! People, listings and pages.
+//! Persons, listings and pages.
 
 use serde_json::{Map, Value, json};
 
@@ -40,7 +40,7 @@ pub(crate) fn me(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
     for field in ask.fields().unwrap_or_else(|| vec!["id".into(), "name".into()]) {
         match field.as_str() {
             "id" => node.insert("id".into(), person.clone().into()),
-            "name" => node.insert("name".into(), state.people.get(&person).map(|p| p.name.clone()).into()),
+            "name" => node.insert("name".into(), state.persons.get(&person).map(|p| p.name.clone()).into()),
             "email" | "first_name" | "last_name" | "picture" => None,
             other => {
                 let text = format!("(#100) Tried accessing nonexisting field ({other}) on node type (User)");
@@ -55,7 +55,7 @@ pub(crate) fn me(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
 pub(crate) fn permissions(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
     let state = &world.lock().state;
     let (person, _) = ask.person(state)?;
-    let person = &state.people[&person];
+    let person = &state.persons[&person];
     let row = |status: &str, permission: &String| json!({"permission": permission, "status": status});
     let granted = person.granted.iter().map(|p| row("granted", p));
     let rows: Vec<Value> = granted.chain(person.declined.iter().map(|p| row("declined", p))).collect();
@@ -131,7 +131,7 @@ pub(crate) fn accounts(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
     let portfolio = inner.state.granted(&person, "business_management");
     let hidden = inner.switches.is_on(Fault::AccountsEmpty);
     let shown = |page: &Page| {
-        let ticked = inner.state.people[&person].ticked.contains(page.id());
+        let ticked = inner.state.persons[&person].ticked.contains(page.id());
         !hidden && !page.deleted && ticked && page.roles.contains_key(&person) && (portfolio || !page.portfolio)
     };
     let ids: Vec<String> = inner.state.pages.values().filter(|p| shown(p)).map(|p| p.id().to_owned()).collect();
@@ -152,7 +152,7 @@ pub(crate) fn businesses(world: &World, ask: &Ask) -> Result<Answer, GraphError>
     if !state.granted(&person, "business_management") {
         return Err(GraphError { status: 400, ..GraphError::new(100, 0, "(#100) Missing Permission") });
     }
-    let mine = state.businesses.values().filter(|b| b.people.contains(&person));
+    let mine = state.businesses.values().filter(|b| b.persons.contains(&person));
     let all: Vec<Value> = mine.map(|b| json!({"id": b.id, "name": b.name})).collect();
     let cut = part(state, ask, all)?;
     Ok(listing(ask, &token, cut))
@@ -161,7 +161,7 @@ pub(crate) fn businesses(world: &World, ask: &Ask) -> Result<Answer, GraphError>
 pub(crate) fn business_pages(world: &World, ask: &Ask) -> Result<Answer, GraphError> {
     let state = &mut world.lock().state;
     let (person, token) = ask.person(state)?;
-    let business = state.businesses.get(&ask.segments[0]).filter(|b| b.people.contains(&person));
+    let business = state.businesses.get(&ask.segments[0]).filter(|b| b.persons.contains(&person));
     let Some(business) = business.filter(|_| state.granted(&person, "business_management")) else {
         return Err(GraphError::missing(&ask.segments[0]));
     };
@@ -201,7 +201,7 @@ fn page_node(world: &World, ask: &Ask, id: &str) -> Result<Answer, GraphError> {
             if !state.pages[id].roles.contains_key(person) {
                 return Err(GraphError::missing(id));
             }
-            if !state.people[person].ticked.contains(id) {
+            if !state.persons[person].ticked.contains(id) {
                 return Err(GraphError::row(190, 0));
             }
             // Asking for the page's token is what a person's token is good for.

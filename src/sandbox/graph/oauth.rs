@@ -56,7 +56,7 @@ pub(crate) fn debug_token(world: &World, ask: &Ask) -> Result<Answer, GraphError
 }
 
 fn describe(state: &State, token: &Token, refused: Option<GraphError>) -> Value {
-    let person = state.people.get(&token.person);
+    let person = state.persons.get(&token.person);
     let granted: Vec<&String> = person.iter().flat_map(|p| &p.granted).collect();
     let ticked: Vec<&String> = person.iter().flat_map(|p| &p.ticked).collect();
     let granular: Vec<Value> = granted

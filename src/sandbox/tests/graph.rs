@@ -52,7 +52,7 @@ async fn listings_come_in_parts_some_of_them_empty() {
 async fn pages_of_a_portfolio_hide_without_the_permission() {
     let bench = Bench::new(10).await;
     bench.server.world.change(|s| {
-        s.people.get_mut(ADA).unwrap().declines.insert("business_management".into());
+        s.persons.get_mut(ADA).unwrap().declines.insert("business_management".into());
     });
     let user = bench.log_in(ADA, "all").await;
     assert_eq!(bench.all("/me/accounts", &user).await.0.len(), 8);
@@ -61,7 +61,7 @@ async fn pages_of_a_portfolio_hide_without_the_permission() {
     let declined = |row: &&Value| row["permission"] == "business_management" && row["status"] == "declined";
     assert!(statuses.as_array().unwrap().iter().any(|row| declined(&row)));
 
-    bench.server.world.change(|s| s.people.get_mut(ADA).unwrap().declines.clear());
+    bench.server.world.change(|s| s.persons.get_mut(ADA).unwrap().declines.clear());
     let back = bench.http.post(format!("{}&auth_type=rerequest", bench.dialog_url()));
     back.form(&[("person", ADA), ("pages", "all"), ("decision", "continue")]).send().await.unwrap();
     assert_eq!(bench.all("/me/accounts", &user).await.0.len(), 10);

@@ -72,7 +72,7 @@ fn tells_value(field: &str) -> bool {
 
 impl World {
     fn person_name(&self, person: &str) -> Result<String, EditError> {
-        let name = self.look(|s| s.people.get(person).map(|p| p.name.clone()));
+        let name = self.look(|s| s.persons.get(person).map(|p| p.name.clone()));
         name.ok_or_else(|| EditError::NoPerson(person.chars().take(64).collect()))
     }
 
@@ -133,7 +133,7 @@ impl World {
     /// Returns whether it was granted.
     pub fn remove_permission(&self, person: &str, permission: &str) -> Result<bool, EditError> {
         let name = self.person_name(person)?;
-        let granted = self.change(|s| s.people.get_mut(person).is_some_and(|p| p.granted.remove(permission)));
+        let granted = self.change(|s| s.persons.get_mut(person).is_some_and(|p| p.granted.remove(permission)));
         if granted {
             self.tell(ActivityKind::Edit, None, true, format!("{name} took back {permission}"));
             self.tell_revoked(person, [permission.to_owned()], &BTreeSet::new());
@@ -147,12 +147,12 @@ impl World {
         let name = self.person_name(person)?;
         {
             let state = &mut self.lock().state;
-            let ticked = state.people.get_mut(person).map(|p| {
+            let ticked = state.persons.get_mut(person).map(|p| {
                 p.granted.clear();
                 p.declined.clear();
                 std::mem::take(&mut p.ticked)
             });
-            let elsewhere: BTreeSet<String> = state.people.values().flat_map(|p| p.ticked.iter().cloned()).collect();
+            let elsewhere: BTreeSet<String> = state.persons.values().flat_map(|p| p.ticked.iter().cloned()).collect();
             for page in ticked.unwrap_or_default().difference(&elsewhere) {
                 if let Some(page) = state.pages.get_mut(page) {
                     page.subscribed = None;
@@ -208,7 +208,7 @@ impl World {
             if let Some(page) = state.pages.get_mut(page) {
                 page.roles.remove(person);
             }
-            if let Some(person) = state.people.get_mut(person) {
+            if let Some(person) = state.persons.get_mut(person) {
                 person.ticked.remove(page);
             }
             state.refuse_tokens(492, |t| t.person == person && t.page.as_deref() == Some(page))
@@ -247,14 +247,14 @@ impl World {
     /// without a subcode and without the usual wording. Returns how many tokens died.
     pub fn untick(&self, page: &str) -> Result<usize, EditError> {
         self.page_name(page)?;
-        let (count, people) = {
+        let (count, persons) = {
             let state = &mut self.lock().state;
-            let ticked = state.people.values_mut().filter_map(|p| p.ticked.remove(page).then(|| p.id.clone()));
-            let people: Vec<String> = ticked.collect();
-            (state.refuse_tokens(0, |t| t.page.as_deref() == Some(page)), people)
+            let ticked = state.persons.values_mut().filter_map(|p| p.ticked.remove(page).then(|| p.id.clone()));
+            let persons: Vec<String> = ticked.collect();
+            (state.refuse_tokens(0, |t| t.page.as_deref() == Some(page)), persons)
         };
         self.tell(ActivityKind::Edit, Some(page), true, format!("the page was unticked: {count} tokens ended"));
-        for person in people {
+        for person in persons {
             self.tell_revoked(&person, TICKED.map(str::to_owned), &[page.to_owned()].into());
         }
         Ok(count)
@@ -294,7 +294,7 @@ impl World {
         let count = pages.len();
         let (unticked, taken_back) = {
             let state = &mut self.lock().state;
-            let Some(entry) = state.people.get_mut(person) else {
+            let Some(entry) = state.persons.get_mut(person) else {
                 return Err(EditError::NoPerson(person.to_owned()));
             };
             let (before, granted) = (std::mem::take(&mut entry.ticked), entry.granted.clone());

@@ -82,7 +82,7 @@ pub struct Business {
     /// Its name.
     pub name: String,
     /// The persons who see it.
-    pub people: BTreeSet<String>,
+    pub persons: BTreeSet<String>,
     /// Pages it owns.
     pub owned: BTreeSet<String>,
     /// Pages it works on for others.
@@ -205,7 +205,7 @@ pub struct State {
     /// The app.
     pub app: App,
     /// By app-scoped id.
-    pub people: BTreeMap<String, Person>,
+    pub persons: BTreeMap<String, Person>,
     /// By page id.
     pub pages: BTreeMap<String, Page>,
     /// By business id.

@@ -120,14 +120,14 @@ impl State {
 
     /// Is the person's role on the page enough, and was the page ticked?
     pub(crate) fn may_speak(&self, person: &str, page: &str) -> bool {
-        let ticked = self.people.get(person).is_some_and(|p| p.ticked.contains(page));
+        let ticked = self.persons.get(person).is_some_and(|p| p.ticked.contains(page));
         let strong = self.pages.get(page).and_then(|p| p.roles.get(person));
         ticked && strong.is_some_and(|tasks| STRONG_TASKS.iter().any(|task| tasks.contains(*task)))
     }
 
     /// Was the permission granted by the person?
     pub(crate) fn granted(&self, person: &str, permission: &str) -> bool {
-        self.people.get(person).is_some_and(|p| p.granted.contains(permission))
+        self.persons.get(person).is_some_and(|p| p.granted.contains(permission))
     }
 
     /// Is this the app's own token, `id|secret` to the letter?

@@ -24,7 +24,7 @@ pub(crate) struct Named {
     /// The pages that changed.
     pub(crate) pages: Vec<PageId>,
     /// The persons who granted or took back a permission.
-    pub(crate) people: Vec<AppUserId>,
+    pub(crate) persons: Vec<AppUserId>,
 }
 
 /// The pages or persons in a delivery; none for JSON that is no delivery about pages or permissions.
@@ -43,7 +43,7 @@ pub(crate) fn named(body: &[u8]) -> Result<Named, NotJson> {
         Some("page") => named.pages = sorted(delivery.entry.into_iter().filter_map(|entry| entry.id?.read())),
         Some("permissions") => {
             let ids = delivery.entry.into_iter().flat_map(|entry| [entry.id, entry.uid]);
-            named.people = sorted(ids.filter_map(|id| id?.read()));
+            named.persons = sorted(ids.filter_map(|id| id?.read()));
         }
         _ => {}
     }
@@ -157,13 +157,13 @@ mod tests {
 
     fn pages(body: &str) -> Vec<String> {
         let named = named(body.as_bytes()).unwrap();
-        assert_eq!(named.people, []);
+        assert_eq!(named.persons, []);
         named.pages.into_iter().map(String::from).collect()
     }
 
     #[test]
     fn people_are_named_where_permissions_are_told_of() {
-        for (body, people) in [
+        for (body, persons) in [
             (
                 r#"{"object":"permissions","entry":[{"id":"77","time":1,"changes":[{"field":"pages_show_list","value":{"verb":"revoked","target_ids":["123"]}}]}]}"#,
                 vec!["77"],
@@ -180,7 +180,7 @@ mod tests {
             (r#"{"object":"user","entry":[{"uid":"77"}]}"#, vec![]),
         ] {
             let named = named(body.as_bytes()).unwrap();
-            assert_eq!(named.people.iter().map(AppUserId::as_str).collect::<Vec<_>>(), people, "{body}");
+            assert_eq!(named.persons.iter().map(AppUserId::as_str).collect::<Vec<_>>(), persons, "{body}");
             assert_eq!(named.pages, []);
         }
     }

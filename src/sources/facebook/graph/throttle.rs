@@ -108,7 +108,7 @@ pub struct Throttle {
     app: Limiter,
     refusals: u32,
     pages: Limiters<PageId>,
-    people: Limiters<AppUserId>,
+    persons: Limiters<AppUserId>,
 }
 
 /// The limiters of pages, or of persons, that are in use.
@@ -181,7 +181,7 @@ impl Throttle {
 
     /// What blocks calls in this person's name now.
     pub fn held_person(&self, person: &AppUserId, now: MonoTime) -> Option<Held> {
-        let retry_after = self.people.by_id.get(person)?.blocked_until.since(now);
+        let retry_after = self.persons.by_id.get(person)?.blocked_until.since(now);
         (!retry_after.is_zero()).then_some(Held { scope: ThrottleScope::Person, retry_after })
     }
 
@@ -226,7 +226,7 @@ impl Throttle {
 
     /// Graph refused a call because of the person in whose name it was made. Answers how long the person stays blocked.
     pub fn refused_person(&mut self, person: &AppUserId, hint: Option<Duration>, now: MonoTime) -> Duration {
-        self.people.block(person, hint, now)
+        self.persons.block(person, hint, now)
     }
 
     /// The app's usage in percent, as last read, 0 when that is old.
@@ -241,7 +241,7 @@ impl Throttle {
 
     /// How many persons are blocked.
     pub fn people_blocked(&self, now: MonoTime) -> usize {
-        self.people.blocked(now)
+        self.persons.blocked(now)
     }
 }
 

@@ -412,8 +412,8 @@ mod tests {
             active: true,
             fields: set(&["feed", "name"]),
         };
-        let people = AppSubscription { fields: set(&["connected"]), ..wanted.clone() };
-        let both = [(Topic::Pages, wanted), (Topic::Permissions, people)].into();
+        let persons = AppSubscription { fields: set(&["connected"]), ..wanted.clone() };
+        let both = [(Topic::Pages, wanted), (Topic::Permissions, persons)].into();
         assert_eq!(client.app_subscriptions().await.unwrap(), both);
         assert_eq!(client.app_subscriptions().await.unwrap(), BTreeMap::new());
         client.probe().await.unwrap();
