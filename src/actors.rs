@@ -38,6 +38,8 @@ mod registry;
 pub mod shared;
 pub mod subscriptions;
 pub mod supervisor;
+#[cfg(test)]
+mod tests;
 pub mod uploader;
 
 use std::time::Duration;

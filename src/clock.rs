@@ -1,7 +1,9 @@
 //! Reads the two clocks: the wall clock, for what is written down, and the monotonic clock, for waiting.
 
 use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 use crate::core::model::{MonoTime, WallTime};
 
@@ -25,9 +27,11 @@ impl WallTime {
 
 impl MonoTime {
     /// This moment. The clock begins with the time of the wall clock at the process's start, so that a log of both
-    /// can be read; it does not follow when the wall clock is set.
+    /// can be read; it does not follow when the wall clock is set. It is the clock of the runtime's timers, so that a test
+    /// that stops that clock stops this one, too.
     pub fn now() -> Self {
-        static START: LazyLock<(Instant, u64)> = LazyLock::new(|| (Instant::now(), WallTime::now().0));
+        static START: LazyLock<(Instant, u64)> =
+            LazyLock::new(|| (Instant::from_std(std::time::Instant::now()), WallTime::now().0));
         MonoTime(START.1).plus(START.0.elapsed())
     }
 

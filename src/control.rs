@@ -44,4 +44,8 @@ pub enum Target {
     Cleanups,
     /// The public listener.
     Listener,
+    /// The listener on the admin socket.
+    AdminListener,
+    /// The listener on the admin address on loopback.
+    AdminTcpListener,
 }

@@ -1,10 +1,10 @@
-//! The present ones of those actors of which there is one each. The supervisor alone writes it, and casts a look into
-//! the store to each new one after that; so a change that the one before did not take is found by its successor.
+//! The present ones of the actors that the dispatcher wakes and of which there is one each. The supervisor alone writes
+//! it, and casts a look into the store to each new one after that; so a change that the one before did not take is found
+//! by its successor.
 
 use ractor::ActorRef;
 
 use super::cleanups::CleanupsMsg;
-use super::dispatcher::DispatcherMsg;
 use super::notifier::NotifierMsg;
 use super::subscriptions::SubscriptionsMsg;
 use super::uploader::UploaderMsg;
@@ -13,7 +13,6 @@ use super::uploader::UploaderMsg;
 /// the store.
 #[derive(Clone, Default)]
 pub struct Peers {
-    pub(super) dispatcher: Option<ActorRef<DispatcherMsg>>,
     pub(super) uploader: Option<ActorRef<UploaderMsg>>,
     pub(super) notifier: Option<ActorRef<NotifierMsg>>,
     pub(super) subscriptions: Option<ActorRef<SubscriptionsMsg>>,
@@ -21,11 +20,6 @@ pub struct Peers {
 }
 
 impl Peers {
-    #[cfg(feature = "sandbox")]
-    pub(super) fn dispatch(&self, message: DispatcherMsg) {
-        self.dispatcher.as_ref().map(|dispatcher| dispatcher.cast(message));
-    }
-
     pub(super) fn upload(&self, message: UploaderMsg) {
         self.uploader.as_ref().map(|uploader| uploader.cast(message));
     }

@@ -11,19 +11,21 @@
 //! answer here.
 
 mod boot;
+mod message;
 mod reload;
+mod sockets;
 pub mod stop;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::dispatcher::DispatcherMsg;
 use super::listener::ListenerMsg;
 use super::peers::Peers;
 use super::registry::PageHandle;
@@ -34,80 +36,14 @@ use crate::control::Command;
 #[cfg(feature = "sandbox")]
 use crate::control::Target;
 use crate::core::model::{LinkKey, MonoTime, WallTime};
-use crate::core::restart::{ActorKind, History, Verdict};
+use crate::core::restart::{History, Verdict};
 use crate::http::endpoint::Endpoint;
-pub use boot::{Sockets, bind_admin, bind_tcp};
+pub use message::{Child, SupervisorMsg};
 pub use reload::keyring;
+pub use sockets::{Sockets, bind_admin, bind_tcp};
 
 /// The interval of the store's sweep. A sweep removes all expired records, and a used state expires after minutes.
 const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
-
-/// Messages to the supervisor.
-pub enum SupervisorMsg {
-    /// Fit the pages of these links to the store: start those that are missing, stop those of links that are gone.
-    Fit {
-        /// Which.
-        links: Vec<LinkKey>,
-        /// Over how long the pages may take to catch up.
-        spread: Duration,
-        /// Pages that stand look into the store, rather than for a new token alone.
-        look: bool,
-        /// Answered when it is done.
-        done: RpcReplyPort<()>,
-    },
-    /// An operator commands something.
-    Command(Command),
-    /// Start this child again.
-    Respawn(Child),
-    /// Sweep the store.
-    Sweep,
-    /// Answer: a sign of life.
-    Ping(RpcReplyPort<()>),
-}
-
-/// Something that is supervised.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Child {
-    /// The page of a link.
-    Page(LinkKey),
-    /// The dispatcher.
-    Dispatcher,
-    /// The uploader.
-    Uploader,
-    /// The subscriptions actor.
-    Subscriptions,
-    /// The notifier.
-    Notifier,
-    /// The cleanups actor.
-    Cleanups,
-    /// A listener.
-    Listener(Endpoint),
-}
-
-impl Child {
-    fn kind(&self) -> ActorKind {
-        match self {
-            Child::Page(_) => ActorKind::Page,
-            Child::Dispatcher => ActorKind::Dispatcher,
-            Child::Uploader => ActorKind::Uploader,
-            Child::Subscriptions => ActorKind::Subscriptions,
-            Child::Notifier => ActorKind::Notifier,
-            Child::Cleanups => ActorKind::Cleanups,
-            Child::Listener(_) => ActorKind::Listener,
-        }
-    }
-}
-
-/// For the log.
-impl fmt::Display for Child {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Child::Page(link) => write!(f, "page {link}"),
-            Child::Listener(endpoint) => write!(f, "listener {}", endpoint.word()),
-            single => f.write_str(single.kind().word()),
-        }
-    }
-}
 
 /// What the supervisor is started with.
 pub struct SupervisorArgs {
@@ -128,6 +64,7 @@ pub struct SupervisorState {
     sockets: Sockets,
     given_up: watch::Sender<Option<String>>,
     alive: HashMap<ActorId, (Child, ActorCell)>,
+    dispatcher: Option<ActorRef<DispatcherMsg>>,
     peers: watch::Sender<Peers>,
     listeners: HashMap<Endpoint, ActorRef<ListenerMsg>>,
     histories: HashMap<Child, History>,
@@ -165,6 +102,7 @@ impl Actor for Supervisor {
             sockets,
             given_up,
             alive: HashMap::new(),
+            dispatcher: None,
             peers: watch::Sender::default(),
             listeners: HashMap::new(),
             histories: HashMap::new(),
@@ -319,16 +257,25 @@ impl SupervisorState {
                     let _ = page.actor.cast(super::page::PageMsg::Drill);
                 }
             }
-            Target::Dispatcher => peers.dispatch(super::dispatcher::DispatcherMsg::Drill),
+            Target::Dispatcher => {
+                if let Some(dispatcher) = &self.dispatcher {
+                    let _ = dispatcher.cast(DispatcherMsg::Drill);
+                }
+            }
             Target::Uploader => peers.upload(super::uploader::UploaderMsg::Drill),
             Target::Notifier => peers.notify(super::notifier::NotifierMsg::Drill),
             Target::Subscriptions => peers.subscribe(super::subscriptions::SubscriptionsMsg::Drill),
             Target::Cleanups => peers.clean_up(super::cleanups::CleanupsMsg::Drill),
-            Target::Listener => {
-                if let Some(listener) = self.listeners.get(&Endpoint::Public) {
-                    let _ = listener.cast(ListenerMsg::Drill);
-                }
-            }
+            Target::Listener => self.drill_listener(Endpoint::Public),
+            Target::AdminListener => self.drill_listener(Endpoint::Admin),
+            Target::AdminTcpListener => self.drill_listener(Endpoint::AdminTcp),
+        }
+    }
+
+    #[cfg(feature = "sandbox")]
+    fn drill_listener(&self, endpoint: Endpoint) {
+        if let Some(listener) = self.listeners.get(&endpoint) {
+            let _ = listener.cast(ListenerMsg::Drill);
         }
     }
 }

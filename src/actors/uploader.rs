@@ -18,16 +18,18 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::task::JoinError;
 
 use super::shared::Shared;
 use super::{Alarm, Owned, jitter};
 use crate::context::Context;
+use crate::core::fields::Fields;
 use crate::core::ledger::ObjectOp;
 use crate::core::model::{MonoTime, ObjectKey, PartKey, WallTime};
 use crate::core::upload_queue::{Outcome, Queue};
 use crate::sources;
 use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
-use crate::store::Left;
+use crate::store::{Left, OutboxItem};
 
 /// How often Spaces is asked for a sign of life when nothing else asks.
 const PROBE_WELL: Duration = Duration::from_secs(5 * 60);
@@ -257,8 +259,7 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, straggler: Option<Str
             let landing = straggler.filter(|s| s.witnessed || item.staged.op == ObjectOp::Delete);
             let landing = landing.filter(|s| s.until > MonoTime::now());
             let straggler_until = landing.map(|s| s.until.to_wall());
-            let fields = matches!(item.staged.op, ObjectOp::Put(_))
-                .then(|| sources::fields_of_object(part.link.source(), &item.body));
+            let Ok(fields) = fields_of(part, &item).await else { return local };
             let left = Left { straggler_until, versions_unknown, fields };
             match context.store.complete(part, &item, etag, left).await {
                 Ok(more) => Ended { cleanup: landing.is_some(), ..Ended::of(Outcome::Settled { more }) },
@@ -267,6 +268,15 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, straggler: Option<Str
         }
         Err(error) => failed(part, &error),
     }
+}
+
+/// The fields of an object that was written. A body may have tens of megabytes, which no async worker should parse.
+async fn fields_of(part: &PartKey, item: &OutboxItem) -> Result<Option<Fields>, JoinError> {
+    if item.staged.op == ObjectOp::Delete {
+        return Ok(None);
+    }
+    let (source, body) = (part.link.source(), item.body.clone());
+    tokio::task::spawn_blocking(move || Some(sources::fields_of_object(source, &body))).await
 }
 
 fn failed(part: &PartKey, error: &SpacesError) -> Ended {

@@ -37,8 +37,12 @@ pub(super) fn session_hashes(headers: &HeaderMap) -> Vec<[u8; 32]> {
 }
 
 /// The sessions that the cookies name and that live.
-pub(super) fn sessions(store: &Store, headers: &HeaderMap) -> Result<Vec<Session>, Unavailable> {
-    session_ids(headers).filter_map(|id| store.session(id).transpose()).collect()
+pub(super) async fn sessions(store: &Store, headers: &HeaderMap) -> Result<Vec<Session>, Unavailable> {
+    let mut sessions = Vec::new();
+    for id in session_ids(headers) {
+        sessions.extend(store.session(id).await?);
+    }
+    Ok(sessions)
 }
 
 /// The session of a browser that sends several: the one made last, which is the platform's latest word. The order in

@@ -1,6 +1,6 @@
 //! The backup log: an append-only file beside the database with the records that must survive the loss of it: links,
-//! logins, browser sessions, deletions, cleanups, waiting events, and the deletes still owed to Spaces. And the high_water_mark, a
-//! number by which a database that lost its end is found.
+//! logins, browser sessions, deletions, cleanups, waiting events, and the deletes still owed to Spaces. And the high-water
+//! mark, a number by which a database that lost its end is found.
 //!
 //! The committer appends to the backup log with each commit: after the database is durable, before any caller is
 //! answered. So no answer is ahead of it. Marks are not in it: when the database is lost every page is read again,
@@ -18,9 +18,9 @@
 //! and with the removal of an event without a number, which says that events are in the file: one that an earlier
 //! version wrote has none and is no witness of their absence.
 //!
-//! `high_water_mark` holds the number of the newest transaction, written over itself after each commit and not fsynced: it
+//! The high-water mark holds the number of the newest transaction, written over itself after each commit and not fsynced: it
 //! survives a kill, and after a power cut it can only be *behind*, which says nothing. A database whose own number is
-//! behind the high_water_mark or the backup log has lost its end. A byte after the number says that the process closed the store
+//! behind the high-water mark or the backup log has lost its end. A byte after the number says that the process closed the store
 //! in order, so that nothing of the database is in the page cache alone.
 
 use std::collections::{BTreeMap, HashSet};
@@ -30,11 +30,10 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::codec;
-use super::engine::{Tree, Write};
+use super::earlier_keys::key_of_today;
 use super::folder;
-use super::migration;
-use super::rebuild::JOURNALED;
 use super::seal::{Keyring, SealError};
+use super::tree::{Tree, Write};
 use crate::core::ledger::{ObjectOp, Staged};
 
 const FILE: &str = "links.journal";
@@ -49,10 +48,10 @@ const MAX_PAYLOAD: usize = 1 << 20;
 const SMALL: u64 = 8 << 20;
 const GROWTH: u64 = 3;
 
-/// A journaled record's place.
+/// The place of a record in the backup log.
 pub(super) type Place = (Tree, Vec<u8>);
 
-/// What a backup_log says.
+/// What a backup log says.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     /// The newest value of every place that has one.
@@ -67,7 +66,7 @@ pub(super) struct Replay {
     pub has_events: bool,
 }
 
-/// The backup_log, open for appending.
+/// The backup log, open for appending.
 pub(super) struct BackupLog {
     file: File,
     bytes: u64,
@@ -82,7 +81,7 @@ impl BackupLog {
         dir.join(FILE)
     }
 
-    /// Reads the backup_log in `dir`; an empty one where there is none.
+    /// Reads the backup log in `dir`; an empty one where there is none.
     pub(super) fn read(dir: &Path, keyring: &Keyring) -> io::Result<Replay> {
         let bytes = match std::fs::read(dir.join(FILE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Replay::default()),
@@ -146,7 +145,7 @@ impl BackupLog {
     /// Everything of the trees that it answers for; of the outbox the deletes, and the end of one that is in here.
     fn takes(&mut self, write: &Write) -> bool {
         match (write.tree, &write.value) {
-            (tree, _) if JOURNALED.contains(&tree) => true,
+            (tree, _) if Tree::IN_BACKUP_LOG.contains(&tree) => true,
             (Tree::Outbox, Some(value)) if is_delete(value) => {
                 self.deletes.insert(write.key.clone());
                 true
@@ -192,7 +191,7 @@ impl Draft {
         key: &[u8],
         value: &[u8],
     ) -> io::Result<()> {
-        if JOURNALED.contains(&tree) || (tree == Tree::Outbox && is_delete(value)) {
+        if Tree::IN_BACKUP_LOG.contains(&tree) || (tree == Tree::Outbox && is_delete(value)) {
             self.add(&record(keyring, batch, tree, key, Some(value)))?;
         }
         Ok(())
@@ -222,7 +221,7 @@ impl Draft {
     }
 }
 
-/// What the bytes of a backup_log say; what is no sound record in them is passed over and counted.
+/// What the bytes of a backup log say; what is no sound record in them is passed over and counted.
 fn replay(bytes: &[u8], keyring: &Keyring) -> Replay {
     let mut replay = Replay::default();
     let mut at = 0;
@@ -241,7 +240,7 @@ fn replay(bytes: &[u8], keyring: &Keyring) -> Replay {
     replay
 }
 
-/// Reads bytes as a backup_log behind a sound record, and, where they hold no magic word, before one; and reads them as
+/// Reads bytes as a backup log behind a sound record, and, where they hold no magic word, before one; and reads them as
 /// what is sealed inside a record. Panics when a sound record is lost.
 pub(crate) fn withstands(bytes: &[u8]) {
     let keyring = Keyring::new([7; 32], Vec::new());
@@ -308,7 +307,7 @@ fn take(replay: &mut Replay, keyring: &Keyring, payload: &[u8]) {
     };
     match parse(&plain) {
         Some((batch, (tree, key), value)) => {
-            let place = (tree, migration::key_of_today(tree, &key));
+            let place = (tree, key_of_today(tree, &key));
             replay.batch = replay.batch.max(batch);
             replay.has_events |= place == (Tree::Events, Vec::new());
             match value {
@@ -337,7 +336,7 @@ pub(super) struct HighWaterMark {
     file: File,
 }
 
-/// The high_water_mark's record of the process before.
+/// The high-water mark's record of the process before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Last {
     /// Its newest transaction; 0 where nothing is said.

@@ -20,17 +20,19 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::api::Condition;
 use super::backup_log::{BackupLog, Draft, HighWaterMark};
-use super::engine::Write;
-use super::feed::{Change, Feed};
+use super::database::Database;
+use super::engine::Engine;
 use super::handle::{Fault, panic_text};
+use super::inner::{Clock, Inner};
 use super::open_error::OpenError;
-use super::order::{Order, Request};
-use super::rebuild;
+use super::order::{Order, Request, refuse};
 use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
 use super::state::State;
-use super::{Condition, Inner, Unavailable, folder};
+use super::tree::Write;
+use super::{folder, load, rebuild};
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
 const MAX_BATCH: usize = 512;
@@ -89,7 +91,7 @@ enum End {
 }
 
 pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> std::io::Result<JoinHandle<()>> {
-    let removed = inner.lock().erasures.wanted();
+    let removed = inner.lock().state.erasures.wanted();
     let committer = Committer {
         inner,
         files,
@@ -160,7 +162,7 @@ impl Committer {
     fn carry_out(&mut self, order: Order) {
         self.gather(order);
         match self.down.is_none().then(|| self.commit()) {
-            Some(Ok(())) => self.answer(),
+            Some(Ok(())) => self.inner.answer(&mut self.batch),
             Some(Err(reason)) => self.down = Some(reason.into()),
             None => {}
         }
@@ -205,16 +207,16 @@ impl Committer {
     fn write(&mut self, writes: &[Write]) -> Result<(), String> {
         let also = {
             let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
+            let Some(database) = opened(&engine) else { return Err("it is not open".into()) };
             let files = &mut self.files;
             files.batch += 1;
             let records = files.backup_log.choose(&self.inner.keyring(), files.batch, writes);
-            engine.commit(writes, files.batch).map_err(|fault| fault.to_string())?;
+            database.commit(writes, files.batch).map_err(|fault| fault.to_string())?;
             files.backup_log.append(&records).map_err(|e| format!("the backup log cannot be written: {e}"))?;
             files
                 .high_water_mark
                 .rise(files.batch)
-                .map_err(|e| format!("the high_water_mark cannot be written: {e}"))?;
+                .map_err(|e| format!("the high-water mark cannot be written: {e}"))?;
             self.renewal.as_mut().map(|renewal| renewal.also(writes, files.batch, &records))
         };
         if let Some(Err(fault)) = also {
@@ -225,7 +227,7 @@ impl Committer {
 
     /// The erasure that a renewal would answer for.
     fn owed(&self) -> Option<u64> {
-        (!self.inner.lock().erasures.is_done(self.removed)).then_some(self.removed)
+        (!self.inner.lock().state.erasures.is_done(self.removed)).then_some(self.removed)
     }
 
     fn is_renewal_due(&self) -> bool {
@@ -239,8 +241,8 @@ impl Committer {
         let copied = match &mut self.renewal {
             Some(renewal) => {
                 let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
-                let Some(engine) = engine.as_ref() else { return Err("it is not open".into()) };
-                renewal.step(engine, &self.inner.keyring(), self.files.batch)
+                let Some(database) = opened(&engine) else { return Err("it is not open".into()) };
+                renewal.step(database, &self.inner.keyring(), self.files.batch)
             }
             None if due => Renewal::begin(&self.inner.dir, &self.inner.keyring(), self.owed()).map(|renewal| {
                 self.renewal = Some(renewal);
@@ -264,21 +266,22 @@ impl Committer {
     fn finish_renewal(&mut self) -> Result<(), String> {
         let Some(mut renewal) = self.renewal.take() else { return Ok(()) };
         let (covers, last) = (renewal.covers, self.files.batch);
-        let erases_all = covers.is_none_or(|number| number == self.inner.lock().erasures.wanted());
+        let erases_all = covers.is_none_or(|number| number == self.inner.lock().state.erasures.wanted());
         if let Err(fault) = renewal.seal(&self.inner.keyring(), last, erases_all) {
             drop(renewal);
             self.abandon_renewal(&fault);
             return Ok(());
         }
         let took = renewal.took();
-        let engine =
+        let database =
             renewal.replace(&mut self.files.backup_log).map_err(|f| format!("its new files have no names: {f}"))?;
         self.files.batch = last + 1;
         self.files
             .high_water_mark
             .rise(self.files.batch)
-            .map_err(|e| format!("the high_water_mark cannot be written: {e}"))?;
-        let old = self.inner.engine.write().unwrap_or_else(PoisonError::into_inner).replace(engine);
+            .map_err(|e| format!("the high-water mark cannot be written: {e}"))?;
+        let fresh = Engine::Database(database);
+        let old = self.inner.engine.write().unwrap_or_else(PoisonError::into_inner).replace(fresh);
         drop(old);
         if let Err(error) = folder::remove_folder(&self.inner.dir.join(folder::REPLACED)) {
             self.abandon_renewal(&error.into());
@@ -287,13 +290,7 @@ impl Committer {
         self.schedule.succeeded(took);
         tracing::debug!(?took, "store: the database and the backup log are renewed in {took:?}");
         if let Some(number) = covers {
-            {
-                let mut state = self.inner.lock();
-                state.erased(number);
-                // Its writes go through the queue like all others, and no caller waits for them.
-                drop(state.submit());
-            }
-            self.inner.erased.send_modify(|n| *n += 1);
+            self.inner.note_erased(number);
         }
         Ok(())
     }
@@ -316,23 +313,10 @@ impl Committer {
         }
     }
 
-    fn answer(&mut self) {
-        {
-            let mut state = self.inner.lock();
-            self.batch.iter().for_each(|request| state.are_durable(&request.notes));
-        }
-        for request in self.batch.drain(..) {
-            self.inner.feed.publish(request.changes);
-            // The caller may have stopped waiting.
-            let _ = request.done.send(Ok(()));
-        }
-    }
-
     /// Nothing more is accepted, everything queued is refused, and the store is opened again until it can be.
     fn recover(&mut self, reason: &Arc<str>) -> Option<End> {
         let inner = self.inner.clone();
-        inner.lock().take_down(reason.clone());
-        inner.condition.send_replace(Condition::Down(reason.clone()));
+        inner.take_down(reason);
         let dir = inner.dir.display();
         tracing::error!(
             %reason,
@@ -347,7 +331,7 @@ impl Committer {
             // It may have taken the space that the commit lacked.
             self.schedule.failed();
         }
-        drop_engine(&inner);
+        drop(inner.take_engine());
         let (mut said, mut locked_since) = (String::new(), None);
         for pause in REOPEN.iter().chain(std::iter::repeat(&REOPEN[REOPEN.len() - 1])) {
             match self.reopen(reason) {
@@ -373,7 +357,7 @@ impl Committer {
                     }
                 }
             }
-            if inner.lock().is_closed() {
+            if inner.lock().orders.is_closed() {
                 return Some(End::Closed);
             }
             self.wait(*pause, reason);
@@ -396,16 +380,14 @@ impl Committer {
     }
 
     fn refuse(&mut self, reason: &Arc<str>) {
-        for request in self.batch.drain(..) {
-            let _ = request.done.send(Err(Unavailable { reason: reason.clone() }));
-        }
+        refuse(self.batch.drain(..), reason);
     }
 
     /// Opens the store on a thread of its own, so that pulses are answered however long it takes; `None` when it hangs.
     fn reopen(&mut self, reason: &Arc<str>) -> Option<Result<(), OpenError>> {
         let (inner, keyring) = (self.inner.clone(), self.inner.keyring());
         let began = Instant::now();
-        let open = move || open_again(&inner.dir, &keyring, inner.feed.clone());
+        let open = move || open_again(&inner.dir, &keyring, &inner.clock);
         let opening = std::thread::Builder::new().name("store-open".into()).spawn(open);
         let opening = match opening {
             Ok(opening) => opening,
@@ -426,20 +408,15 @@ impl Committer {
 
     fn put_in_force(&mut self, opened: rebuild::Opened, fresh: State) {
         let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended } = opened;
-        let inner = &self.inner;
-        *inner.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
-        inner.lock().replace(fresh);
-        inner.note_mended(mended);
         (self.files.backup_log, self.files.high_water_mark, self.files.batch) = (backup_log, high_water_mark, batch);
-        self.removed = inner.lock().erasures.wanted();
-        inner.condition.send_replace(Condition::Up);
-        inner.feed.publish(vec![Change::Reset]);
+        self.inner.note_mended(mended);
+        self.removed = self.inner.come_up(engine, fresh);
     }
 
     fn close(mut self) {
         self.renewal = None;
-        let engine = self.inner.engine.write().unwrap_or_else(PoisonError::into_inner).take();
-        if engine.is_some_and(super::engine::Engine::close)
+        if let Some(Engine::Database(database)) = self.inner.take_engine()
+            && database.close()
             && let Err(error) = self.files.high_water_mark.close(self.files.batch)
         {
             tracing::debug!(%error, "store: closed, without a mark that it was ({error}); the next start takes longer");
@@ -449,29 +426,30 @@ impl Committer {
     fn give_up(mut self, reason: &str) {
         let reason: Arc<str> = reason.into();
         tracing::error!(store = %self.inner.dir.display(), "store: {reason}, the process ends");
-        self.inner.lock().close(&reason);
+        self.inner.lock().orders.close(&reason);
         self.inner.condition.send_replace(Condition::Down(reason.clone()));
         while let Ok(order) = self.queue.try_recv() {
             self.take(order);
         }
         self.refuse(&reason);
         self.renewal = None;
-        drop_engine(&self.inner);
+        drop(self.inner.take_engine());
         self.inner.given_up.send_replace(Some(reason));
     }
 }
 
-fn open_again(dir: &Path, keyring: &Keyring, feed: Feed) -> Result<(rebuild::Opened, State), OpenError> {
+fn open_again(dir: &Path, keyring: &Keyring, clock: &Clock) -> Result<(rebuild::Opened, State), OpenError> {
     let opened = rebuild::open(dir, keyring)?;
-    // The loader needs a queue only to hand it on; the one in use stays.
-    let (unused, _) = std::sync::mpsc::channel();
-    let fresh = State::load(dir, &opened.engine, unused, feed)?;
-    opened.engine.prove_writable(opened.batch).map_err(|fault| OpenError::of(dir, fault))?;
+    let fault = |fault| OpenError::of(dir, fault);
+    let fresh = load::load(&opened.engine, clock.now()).map_err(fault)?;
+    if let Some(database) = opened.engine.database() {
+        database.prove_writable(opened.batch).map_err(fault)?;
+    }
     Ok((opened, fresh))
 }
 
-fn drop_engine(inner: &Inner) {
-    drop(inner.engine.write().unwrap_or_else(PoisonError::into_inner).take());
+fn opened(engine: &Option<Engine>) -> Option<&Database> {
+    engine.as_ref().and_then(Engine::database)
 }
 
 fn with_cause(error: &OpenError) -> String {

@@ -1,276 +1,59 @@
-//! The database: its trees, one durable transaction, reading bodies back.
-//!
-//! It lies in `<store.path>/sled`, so that a damaged one can be moved aside while the folder that belongs to the daemon
-//! stays. A new one is made under another name and renamed when it is whole.
-
-use std::fs::File;
-use std::ops::Bound;
-use std::path::Path;
+//! Where the trees lie: in a database on disk, or in ordered maps in memory for tests.
 
 use bytes::Bytes;
-use sled::Transactional;
-use sled::transaction::{ConflictableTransactionError, TransactionError};
 
+use super::check;
 use super::codec::{self, Damaged};
-use super::folder;
-use super::handle::{Fault, Handle, guarded};
-use super::open_error::{FORMAT, OpenError};
-use super::seal::{KeyId, Keyring, SealError, key_id};
+use super::database::Database;
+use super::handle::{Fault, guarded};
+use super::maps::Maps;
+use super::seal::KeyId;
+use super::tree::{Tree, body_keys};
 use crate::core::ledger::Staged;
 use crate::core::model::PartKey;
 
-/// Small enough that sixteen of them in a leaf stay far below a quarter of a segment, above which sled would put the
-/// node into a file that it never fsyncs.
-const CHUNK: usize = 16 << 10;
-const FIRST_FORMAT: u32 = 1;
-const FORMAT_KEY: &[u8] = b"format";
-const BATCH: &[u8] = b"batch";
-const CHECK: &[u8] = b"pagesyncd store key check";
+/// A key and its value, as they lie in a tree.
+pub(super) type Record = (Vec<u8>, Vec<u8>);
 
-/// The trees; the numbers index [`NAMES`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Tree {
-    Meta,
-    Links,
-    Marks,
-    Outbox,
-    Bodies,
-    Synced,
-    Accounts,
-    Sessions,
-    Logins,
-    States,
-    Deletions,
-    Events,
-    Fields,
-    Cleanups,
-}
-
-const NAMES: [&str; 14] = [
-    "meta",
-    "links",
-    "marks",
-    "outbox",
-    "bodies",
-    "synced",
-    "accounts",
-    "sessions",
-    "logins",
-    "states",
-    "deletions",
-    "notices",
-    "fields",
-    "chores",
-];
-
-impl Tree {
-    /// In the order of their numbers.
-    pub(super) const ALL: [Tree; 14] = {
-        use Tree::*;
-        [
-            Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Events, Fields,
-            Cleanups,
-        ]
-    };
-
-    pub(super) fn name(self) -> &'static str {
-        NAMES[self as usize]
-    }
-
-    /// The tree of a number in the backup_log; the numbers never change their meaning.
-    pub(super) fn of(number: u8) -> Option<Tree> {
-        Tree::ALL.get(usize::from(number)).copied()
-    }
-}
-
-/// One write of a transaction: a value, or `None` to remove the key.
-#[derive(Debug)]
-pub(super) struct Write {
-    pub tree: Tree,
-    pub key: Vec<u8>,
-    pub value: Option<Vec<u8>>,
-}
-
-/// An open database.
-pub(super) struct Engine {
-    handle: Handle,
+/// The trees.
+pub(super) enum Engine {
+    /// On disk.
+    Database(Database),
+    /// In memory: lost with the process.
+    Maps(Box<Maps>),
 }
 
 impl Engine {
-    /// Opens the database of a store and finds a newer layout and a wrong key by name before anything is read with it.
-    pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Self, OpenError> {
-        let path = dir.join(folder::DATABASE);
-        let fault = |fault| OpenError::of(dir, fault);
-        let io = |error: std::io::Error| fault(Fault::from(error));
-        folder::read_all(&path).map_err(io)?;
-        let attempt = || Handle::open(&path, &NAMES);
-        let opened = match attempt() {
-            Err(Fault::Suspect(_)) if Self::drop_unfinished_snapshots(&path) => attempt(),
-            opened => opened,
-        };
-        let engine = Engine { handle: opened.map_err(fault)? };
-        for folder in [path.as_path(), dir, dir.parent().unwrap_or(dir)] {
-            folder::sync(folder).map_err(io)?;
-        }
-        engine.check(dir, keyring)?;
-        Ok(engine)
-    }
-
-    /// Makes a database that holds only its format and the check of its key. [`Engine::rename_into`] puts it in force.
-    pub(super) fn create(dir: &Path, keyring: &Keyring) -> Result<Self, Fault> {
-        let engine = Self::create_bare(dir)?;
-        engine.commit(&[Self::format_record(FORMAT), Self::check_record(keyring)], 0)?;
-        Ok(engine)
-    }
-
-    /// Makes a database with nothing in it at all, for one that is to be filled from another.
-    pub(super) fn create_bare(dir: &Path) -> Result<Self, Fault> {
-        let path = dir.join(folder::UNFINISHED);
-        folder::remove_folder(&path)?;
-        let engine = Engine { handle: Handle::open(&path, &NAMES)? };
-        folder::tighten(dir)?;
-        // sled does not do this itself.
-        File::open(path.join("conf"))?.sync_all()?;
-        folder::sync(&path)?;
-        Ok(engine)
-    }
-
-    /// Gives a new database its name. sled goes by its open files from here on; names matter to it when it opens, and
-    /// for files that it makes for items that are longer than any of these.
-    pub(super) fn rename_into(&self, dir: &Path) -> Result<(), Fault> {
-        std::fs::rename(dir.join(folder::UNFINISHED), dir.join(folder::DATABASE))?;
-        Ok(folder::sync(dir)?)
-    }
-
-    /// A full disk, or a kill at the wrong moment, leaves a snapshot half written under a name that sled takes for a
-    /// whole one ever after. A snapshot is only a shortcut: without it sled reads its log. Was there one?
-    fn drop_unfinished_snapshots(path: &Path) -> bool {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-        let unfinished = entries.filter(|path| path.extension().is_some_and(|e| e == "generating"));
-        unfinished.filter(|path| std::fs::remove_file(path).is_ok()).count() > 0
-    }
-
-    /// Reads every record once, so that damage deep inside shows now and not in the middle of the work.
-    pub(super) fn read_through(self, dir: &Path) -> Result<Self, OpenError> {
-        let read =
-            || self.handle.trees().iter().try_for_each(|tree| tree.iter().try_for_each(|record| record.map(|_| ())));
-        guarded::<_, sled::Error>(read).map_err(|fault| OpenError::of(dir, fault))?;
-        Ok(self)
-    }
-
-    fn check(&self, dir: &Path, keyring: &Keyring) -> Result<(), OpenError> {
-        let fault = |fault| OpenError::of(dir, fault);
-        let damaged = |d: Damaged| fault(Fault::Suspect(d.to_string()));
-        if self.get(Tree::Meta, FORMAT_KEY).map_err(fault)?.is_none() {
-            // Made by an earlier version that was interrupted, or it lost everything: its keys may have any form.
-            let first = [Self::format_record(FIRST_FORMAT), Self::check_record(keyring)];
-            return self.commit(&first, 0).map_err(fault);
-        }
-        let found = self.format().map_err(fault)?;
-        if found > FORMAT {
-            return Err(OpenError::Newer { path: dir.to_owned(), found });
-        }
-        let check = self.get(Tree::Meta, b"check").map_err(fault)?.unwrap_or_default();
-        let sealed = codec::unwrap("meta", &check).map_err(damaged)?;
-        match keyring.open(CHECK, sealed) {
-            Ok(_) => Ok(()),
-            Err(SealError::UnknownKey { .. }) => Err(OpenError::WrongKey { path: dir.to_owned() }),
-            Err(other) => Err(fault(Fault::Suspect(other.to_string()))),
+    /// The database, where it is one.
+    pub(super) fn database(&self) -> Option<&Database> {
+        match self {
+            Engine::Database(database) => Some(database),
+            Engine::Maps(_) => None,
         }
     }
 
-    /// The layout of the trees in here.
-    pub(super) fn format(&self) -> Result<u32, Fault> {
-        let value = self.get(Tree::Meta, FORMAT_KEY)?.unwrap_or_default();
-        codec::decode("meta", &value).map_err(|damaged| Fault::Suspect(damaged.to_string()))
+    /// One value.
+    pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        match self {
+            Engine::Database(database) => Ok(database.get(tree, key)?.map(|value| value.to_vec())),
+            Engine::Maps(maps) => Ok(maps.get(tree, key)),
+        }
     }
 
-    /// The record that says the layout.
-    pub(super) fn format_record(format: u32) -> Write {
-        Write { tree: Tree::Meta, key: FORMAT_KEY.to_vec(), value: Some(codec::encode(&format)) }
-    }
-
-    /// Is this that record?
-    pub(super) fn is_format(tree: Tree, key: &[u8]) -> bool {
-        tree == Tree::Meta && key == FORMAT_KEY
+    /// Every record of a tree. sled may panic over one: read them behind [`guarded`].
+    pub(super) fn records(&self, tree: Tree) -> Box<dyn Iterator<Item = Result<Record, Fault>> + '_> {
+        match self {
+            Engine::Database(database) => {
+                let records = database.records(tree);
+                Box::new(records.map(|r| r.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(Fault::from)))
+            }
+            Engine::Maps(maps) => Box::new(maps.records(tree).map(Ok)),
+        }
     }
 
     /// The key that sealed the record by which a wrong key is found.
     pub(super) fn check_key(&self) -> Result<KeyId, Fault> {
-        let check = self.get(Tree::Meta, b"check")?.unwrap_or_default();
-        let sealed = codec::unwrap("meta", &check).map_err(|d| Fault::Suspect(d.to_string()))?;
-        key_id(sealed).map_err(|e| Fault::Suspect(e.to_string()))
-    }
-
-    /// The record by which a wrong key is found.
-    pub(super) fn check_record(keyring: &Keyring) -> Write {
-        let value = codec::wrap(&keyring.seal(CHECK, CHECK));
-        Write { tree: Tree::Meta, key: b"check".to_vec(), value: Some(value) }
-    }
-
-    /// The number of the newest transaction in here; 0 for a new database.
-    pub(super) fn batch(&self) -> Result<u64, Fault> {
-        let number = self.get(Tree::Meta, BATCH)?;
-        Ok(number.and_then(|value| codec::decode("meta", &value).ok()).unwrap_or(0))
-    }
-
-    /// Is this the record of that number, which every transaction writes?
-    pub(super) fn is_number(tree: Tree, key: &[u8]) -> bool {
-        tree == Tree::Meta && key == BATCH
-    }
-
-    /// Applies the writes as one transaction of this number and returns when they would survive a power cut.
-    pub(super) fn commit(&self, writes: &[Write], batch: u64) -> Result<(), Fault> {
-        self.apply(writes, batch)?;
-        self.handle.flush()
-    }
-
-    /// Applies the writes as one transaction of this number, which is not durable yet.
-    pub(super) fn apply(&self, writes: &[Write], batch: u64) -> Result<(), Fault> {
-        let number = Write { tree: Tree::Meta, key: BATCH.to_vec(), value: Some(codec::encode(&batch)) };
-        let apply = || {
-            self.handle.trees().transaction(|trees| {
-                for write in writes.iter().chain([&number]) {
-                    let tree = &trees[write.tree as usize];
-                    match &write.value {
-                        Some(value) => tree.insert(write.key.as_slice(), value.as_slice())?,
-                        None => tree.remove(write.key.as_slice())?,
-                    };
-                }
-                Ok::<_, ConflictableTransactionError<()>>(())
-            })
-        };
-        guarded(|| {
-            apply().map_err(|e| match e {
-                TransactionError::Storage(error) => Fault::from(error),
-                TransactionError::Abort(()) => Fault::Suspect("the transaction was aborted".into()),
-            })
-        })
-    }
-
-    /// Writes one record outside of any transaction; it is not durable yet.
-    pub(super) fn put(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<(), Fault> {
-        guarded(|| self.handle.trees()[tree as usize].insert(key, value).map(|_| ()))
-    }
-
-    /// Every record of a tree.
-    pub(super) fn records(&self, tree: Tree) -> impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>> + use<> {
-        self.handle.trees()[tree as usize].iter()
-    }
-
-    /// Every record of a tree behind this key.
-    pub(super) fn records_after(
-        &self,
-        tree: Tree,
-        key: Option<&[u8]>,
-    ) -> impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>> + use<> {
-        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
-        self.handle.trees()[tree as usize].range::<&[u8], _>((start, Bound::Unbounded))
-    }
-
-    /// One value.
-    pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<sled::IVec>, Fault> {
-        guarded(|| self.handle.trees()[tree as usize].get(key))
+        check::key(&self.get(Tree::Meta, check::KEY)?.unwrap_or_default()).map_err(Fault::Suspect)
     }
 
     /// The body of a staged object of this part, put together and checked for its length.
@@ -278,7 +61,7 @@ impl Engine {
         let damaged = Damaged::Bytes("bodies");
         let mut body = Vec::with_capacity(staged.body_len as usize);
         for key in body_keys(part, staged) {
-            let Some(chunk) = self.get(Tree::Bodies, &key)? else { return Ok(Err(damaged)) };
+            let Some(chunk) = guarded(|| self.get(Tree::Bodies, &key))? else { return Ok(Err(damaged)) };
             match codec::unwrap("bodies", &chunk) {
                 Ok(piece) => body.extend_from_slice(piece),
                 Err(damage) => return Ok(Err(damage)),
@@ -287,35 +70,8 @@ impl Engine {
         Ok(if body.len() == staged.body_len as usize { Ok(body.into()) } else { Err(damaged) })
     }
 
-    /// Writes and removes a record, so that a store is called back only when the disk really takes writes again.
-    pub(super) fn prove_writable(&self, batch: u64) -> Result<(), Fault> {
-        let probe = |value| [Write { tree: Tree::Meta, key: b"probe".to_vec(), value }];
-        self.commit(&probe(Some(codec::wrap(&[0; 4096]))), batch)?;
-        self.commit(&probe(None), batch)
-    }
-
     /// Bytes on disk.
     pub(super) fn size_on_disk(&self) -> u64 {
-        self.handle.size_on_disk()
+        self.database().map_or(0, Database::size_on_disk)
     }
-
-    /// Closes it; `false` when not everything could be written out.
-    pub(super) fn close(self) -> bool {
-        self.handle.close()
-    }
-}
-
-/// The keys under which a body's pieces lie.
-pub(super) fn body_keys(part: &PartKey, staged: &Staged) -> impl Iterator<Item = Vec<u8>> {
-    let chunks = (staged.body_len as usize).div_ceil(CHUNK);
-    let mut prefix = part.to_bytes();
-    prefix.push(0);
-    prefix.extend_from_slice(&staged.seq.to_be_bytes());
-    (0..chunks as u32).map(move |n| [prefix.as_slice(), &n.to_be_bytes()].concat())
-}
-
-/// The writes that put a body there.
-pub(super) fn body_writes(part: &PartKey, staged: &Staged, body: &[u8]) -> Vec<Write> {
-    let pieces = body_keys(part, staged).zip(body.chunks(CHUNK));
-    pieces.map(|(key, piece)| Write { tree: Tree::Bodies, key, value: Some(codec::wrap(piece)) }).collect()
 }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::grants::{Origin, put_account, put_link};
-use super::persons::{NewAccount, NewLink};
+use super::api::{NewAccount, NewLink, Unavailable};
+use super::inner::Store;
 use super::records::{LinkRecord, account_context, link_context, open_token};
 use super::seal::Keyring;
 use super::state::State;
-use super::{Store, Unavailable};
+use super::state::linking::Origin;
+use super::txn::Txn;
 use crate::core::grant::{Better, Decision, Ended, Granted, Offer, Standing, Ticket, Tried, decide};
 use crate::core::model::{AppUserId, Cause, LinkKey, UserId, WallTime};
 
@@ -111,8 +112,8 @@ impl Imported {
 impl Store {
     /// Must the token of this line be tried before it may replace the one that its link has?
     pub fn wants_trial(&self, ticket: Ticket, line: &LinkLine) -> bool {
-        let (keyring, now) = (self.keyring(), WallTime::now());
-        self.lock().decision(&keyring, ticket, line, line.offer(None, now), now) == Decision::Try
+        let (keyring, now) = (self.inner.keyring(), self.now());
+        self.lock().state.decision(&keyring, ticket, line, line.offer(None, now), now) == Decision::Try
     }
 
     /// Makes links of lines, some hundred in a transaction, and marks each due. A link with a better token is left as it
@@ -128,14 +129,14 @@ impl Store {
     ) -> Result<Imported, Unavailable> {
         let mut imported = Imported::default();
         for lines in lines.chunks(AT_ONCE) {
-            let some = self.commit(|state| {
+            let import = |state: &mut State, txn: &mut Txn| {
                 let keyring = self.inner.keyring();
                 let mut some = Imported::default();
-                lines.iter().for_each(|line| state.import_link(&keyring, ticket, line, trials, &mut some));
-                state.void_cleanups(&some.links, None);
+                lines.iter().for_each(|line| state.import_link(txn, &keyring, ticket, line, trials, &mut some));
+                state.void_cleanups(txn, &some.links, None);
                 some
-            });
-            let Imported { links, same, left } = some.await?;
+            };
+            let Imported { links, same, left } = self.commit(import).await?;
             imported.links.extend(links);
             imported.same.extend(same);
             imported.left.extend(left);
@@ -153,9 +154,9 @@ impl Store {
         lines: Vec<AccountLine>,
         replace: bool,
     ) -> Result<Vec<LeftLine>, Unavailable> {
-        self.commit(|state| {
+        self.commit(|state, txn| {
             let keyring = self.inner.keyring();
-            let imported = lines.into_iter().map(|line| state.import_account(&keyring, ticket, line, replace));
+            let imported = lines.into_iter().map(|line| state.import_account(txn, &keyring, ticket, line, replace));
             imported.filter_map(Result::err).collect()
         })
         .await
@@ -175,7 +176,7 @@ impl State {
     /// The link of a line as it stands; `None` when it is not linked.
     fn standing(&self, keyring: &Keyring, line: &LinkLine, now: WallTime) -> Option<Standing> {
         let key = line.key();
-        let record = self.record(&key)?;
+        let record = self.links.get(&key)?;
         let token = open_token(keyring, &link_context(&key), &record.token).ok();
         let over = record.checked.expires_at.is_some_and(|at| at <= now);
         Some(Standing {
@@ -187,19 +188,20 @@ impl State {
 
     fn import_link(
         &mut self,
+        txn: &mut Txn,
         keyring: &Keyring,
         ticket: Ticket,
         line: &LinkLine,
         trials: &Trials,
         imported: &mut Imported,
     ) {
-        let (key, now) = (line.key(), WallTime::now());
+        let (key, now) = (line.key(), txn.now());
         let tried = match trials {
             Trials::Made(tried) => tried.get(&line.line).copied(),
             Trials::Impossible | Trials::Replace => Some(Tried::Unknown),
         };
         let offer = line.offer(tried, now);
-        let known = self.record(&key).and_then(|record| record.facebook_user.clone());
+        let known = self.links.get(&key).and_then(|record| record.facebook_user.clone());
         let person = line.link.facebook_user.as_ref().or(known.as_ref());
         let decision = match trials {
             Trials::Replace => Decision::Put,
@@ -210,12 +212,12 @@ impl State {
             (None, Decision::Leave(better)) => Reason::Better(better),
             (None, Decision::Try) => Reason::Overtaken,
             (None, Decision::Same) => {
-                self.complete(&key, line, offer.granted);
+                self.complete_link(txn, &key, line, offer.granted);
                 return imported.same.push(key);
             }
             (None, Decision::Put) => {
                 let origin = Origin { login: 0, granted: offer.granted };
-                put_link(self, keyring, origin, &key, line.link.clone(), Cause::Link);
+                self.put_link(txn, keyring, origin, &key, line.link.clone(), Cause::Link);
                 return imported.links.push(key);
             }
         };
@@ -226,32 +228,33 @@ impl State {
     /// replaced.
     fn decision(&self, keyring: &Keyring, ticket: Ticket, line: &LinkLine, offer: Offer, now: WallTime) -> Decision {
         let of_this_import = |r: &LinkRecord| r.login == 0 && r.generation.0 > ticket.number;
-        if self.record(&line.key()).is_none_or(|record| of_this_import(&record)) {
+        if self.links.get(&line.key()).is_none_or(|record| of_this_import(record)) {
             return Decision::Put;
         }
         self.standing(keyring, line, now).map_or(Decision::Put, |standing| decide(standing, offer))
     }
 
     /// A link has the token of a line: what the line knows beside it is kept, and the page is read again.
-    fn complete(&mut self, key: &LinkKey, line: &LinkLine, granted: Granted) {
-        self.update_record(key, |record: &mut LinkRecord| {
+    fn complete_link(&mut self, txn: &mut Txn, key: &LinkKey, line: &LinkLine, granted: Granted) {
+        self.update_link(txn, key, |record: &mut LinkRecord| {
             record.facebook_user = line.link.facebook_user.clone().or(record.facebook_user.take());
             record.name = record.name.take().or(line.link.name.clone());
             record.granted_at = record.granted_at.or(granted.at);
         });
-        self.mark_due(&key.whole(), Cause::Link);
+        self.mark_due(txn, &key.whole(), Cause::Link);
     }
 
     /// A login that stands is replaced by a newer one alone; of a user token nothing tells more than its time.
     fn import_account(
         &mut self,
+        txn: &mut Txn,
         keyring: &Keyring,
         ticket: Ticket,
         line: AccountLine,
         replace: bool,
     ) -> Result<(), LeftLine> {
         let AccountLine { line, user, account, logged_in_at } = line;
-        let (person, now) = (account.person.clone(), WallTime::now());
+        let (person, now) = (account.person.clone(), txn.now());
         let left = |reason| Err(LeftLine { line, subject: Subject::Account(user, account.person.clone()), reason });
         if let Some(ended) = self.endings.ended_since(ticket, Some(&person), None, now) {
             return left(Reason::Ended(ended));
@@ -267,8 +270,8 @@ impl State {
             }
         }
         let origin = Origin { login: 0, granted: Granted { at: logged_in_at, by: None } };
-        put_account(self, keyring, origin, user, account);
-        self.void_cleanups(&[], Some(&person));
+        self.put_account(txn, keyring, origin, user, account);
+        self.void_cleanups(txn, &[], Some(&person));
         Ok(())
     }
 }

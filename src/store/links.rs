@@ -1,27 +1,21 @@
 //! Links in the store: looking at them, and noting what was learned of one.
 
+use super::api::{Counts, Link, LinkView, Unavailable};
+use super::inner::Store;
 use super::records::{self, LinkRecord};
-use super::state::State;
-use super::{Counts, Link, LinkView, Store, Unavailable, seal};
+use super::seal;
 use crate::core::health::{Evidence, ParkReason};
-use crate::core::model::{Generation, LinkKey, PageId, WallTime};
-
-impl State {
-    /// These links, each with the generation of its token; links that are gone are left out.
-    pub(super) fn with_generations(&self, links: Vec<LinkKey>) -> Vec<(LinkKey, Generation)> {
-        links.into_iter().filter_map(|link| self.record(&link).map(|record| (link, record.generation))).collect()
-    }
-}
+use crate::core::model::{Generation, LinkKey, PageId};
 
 impl Store {
     /// All links, in the order of their keys.
     pub fn links(&self) -> Vec<LinkKey> {
-        self.lock().all_links()
+        self.lock().state.links.keys().cloned().collect()
     }
 
     /// The links of one page.
     pub fn links_of_page(&self, page: &PageId) -> Vec<LinkKey> {
-        self.lock().links_of(&page.clone().into())
+        self.lock().state.links.of_id(&page.clone().into())
     }
 
     /// A link with its token opened; `None` when it is not linked.
@@ -29,7 +23,7 @@ impl Store {
     /// # Errors
     /// The token cannot be opened: sealed with a key that is not configured, or damaged.
     pub fn link(&self, key: &LinkKey) -> Result<Option<Link>, seal::SealError> {
-        let record = self.lock().record(key);
+        let record = self.lock().state.links.get(key).cloned();
         let Some(record) = record else { return Ok(None) };
         let token = records::open_token(&self.inner.keyring(), &records::link_context(key), &record.token)?;
         Ok(Some(Link { key: key.clone(), record, token }))
@@ -37,28 +31,28 @@ impl Store {
 
     /// One link as lists show it.
     pub fn view(&self, key: &LinkKey) -> Option<LinkView> {
-        self.lock().view(key)
+        self.lock().state.view(key)
     }
 
     /// Is there a link of which this holds?
     pub fn any_link(&self, holds: impl Fn(&LinkRecord) -> bool) -> bool {
-        self.lock().any_record(holds)
+        self.lock().state.links.records().any(|record| holds(record))
     }
 
     /// Every link as lists show it, in the order of their keys.
     pub fn views(&self) -> Vec<LinkView> {
-        let state = self.lock();
-        state.all_links().iter().filter_map(|key| state.view(key)).collect()
+        let state = &self.lock().state;
+        state.links.keys().filter_map(|key| state.view(key)).collect()
     }
 
     /// Counts for `status` and metrics.
     pub fn counts(&self) -> Counts {
-        self.lock().counts()
+        self.lock().state.counts(self.now())
     }
 
     /// The generation of the token that a link has; `None` when it is not linked.
     pub fn generation(&self, key: &LinkKey) -> Option<Generation> {
-        self.lock().record(key).map(|record| record.generation)
+        self.lock().state.links.generation(key)
     }
 
     /// Was a token of this generation there when the process started?
@@ -77,10 +71,10 @@ impl Store {
         generation: Generation,
         change: impl FnOnce(&mut LinkRecord),
     ) -> Result<bool, Unavailable> {
-        self.commit(|state| {
-            let holds = state.record(key).is_some_and(|record| record.generation == generation);
+        self.commit(|state, txn| {
+            let holds = state.links.generation(key) == Some(generation);
             if holds {
-                state.update_record(key, change);
+                state.update_link(txn, key, change);
             }
             holds
         })
@@ -94,7 +88,8 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn park_link(&self, key: &LinkKey, generation: Generation, why: ParkReason) -> Result<bool, Unavailable> {
-        let park = |record: &mut LinkRecord| record.health = record.health.after(Evidence::Found(why), WallTime::now());
+        let now = self.now();
+        let park = |record: &mut LinkRecord| record.health = record.health.after(Evidence::Found(why), now);
         self.update_link(key, generation, park).await
     }
 }

@@ -6,7 +6,7 @@
 //! | the disk refuses | an error of the operating system, from sled or from a look at the files | nothing: it is tried again |
 //! | the database is gone or empty | no format record, and a backup log with records | it is filled from the backup log |
 //! | sled refuses it, or panics | twice in a row, on a disk that reads and writes | it is moved aside, a new one is filled |
-//! | it has lost its end | its number is behind the high_water_mark or the backup log | the records of the backup log are restored |
+//! | it has lost its end | its number is behind the high-water mark or the backup log | the records of the backup log are restored |
 //! | it has an earlier format | its format record | it is brought forward ([`migration`]) |
 //! | a single record is damaged | its checksum | it is taken from the backup log, else passed over |
 //! | the backup log is gone, torn or behind | its number | it is rewritten from the database |
@@ -32,22 +32,20 @@ use std::path::{Path, PathBuf};
 
 use super::backup_log::{BackupLog, HighWaterMark, Place, Replay, is_delete};
 use super::codec;
-use super::engine::{Engine, Tree, Write};
-use super::erasure;
+use super::database::Database;
+use super::engine::Engine;
 use super::folder;
 use super::handle::{Fault, guarded};
 use super::migration;
 use super::open_error::OpenError;
 use super::seal::Keyring;
+use super::state::erasures;
+use super::tree::{Tree, Write};
 use crate::core::ledger::{Mark, ObjectOp, Staged};
 use crate::core::model::{Cause, LinkKey, PartKey, WallTime};
 
 /// Writes in one transaction of a rebuild.
 const AT_ONCE: usize = 256;
-/// The trees that the backup log holds as a whole; of the outbox it holds only the deletes.
-pub(super) const JOURNALED: [Tree; 6] =
-    [Tree::Links, Tree::Accounts, Tree::Sessions, Tree::Deletions, Tree::Cleanups, Tree::Events];
-
 /// A store that is open and whole.
 pub(super) struct Opened {
     pub engine: Engine,
@@ -76,9 +74,9 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     if !last.closed {
         folder::write_back(dir)?;
     }
-    let (engine, aside) = open_or_set_aside(dir, keyring)?;
+    let (database, aside) = open_or_set_aside(dir, keyring)?;
     let known = replay.batch.max(last.batch);
-    let own = engine.batch().map_err(fault)?;
+    let own = database.batch().map_err(fault)?;
     let mended = match &aside {
         Some((detail, path)) => Some(format!("the database was damaged ({detail}) and is kept in {}", path.display())),
         None if own < known => Some(format!("the database had lost its end (transaction {own} of {known})")),
@@ -86,10 +84,10 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     };
     let mut batch = known.max(own);
     if let Some(text) = &mended {
-        let links = guarded(|| restore(&engine, &replay, &mut batch)).map_err(fault)?;
+        let links = guarded(|| restore(&database, &replay, &mut batch)).map_err(fault)?;
         if aside.is_none() {
             // Its log still holds records whose removal was in the end that it lost.
-            commit(&engine, vec![erasure::note_owed()], &mut batch).map_err(fault)?;
+            commit(&database, vec![erasures::note_owed(WallTime::now())], &mut batch).map_err(fault)?;
         }
         let (dir, damaged) = (dir.display(), replay.damaged);
         tracing::error!(
@@ -101,9 +99,9 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
              left out; every page is read again"
         );
     } else {
-        guarded(|| heal_records(&engine, &replay, &mut batch)).map_err(fault)?;
+        guarded(|| heal_records(&database, &replay, &mut batch)).map_err(fault)?;
     }
-    let live = guarded(|| journaled(&engine)).map_err(fault)?;
+    let live = guarded(|| backed_up(&database)).map_err(fault)?;
     let backup_log = BackupLog::create(dir, keyring, batch, live.iter()).map_err(io)?;
     high_water_mark.rise(batch).map_err(io)?;
     folder::tighten(dir).map_err(io)?;
@@ -114,24 +112,24 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
             "store: an older damaged database cannot be removed ({error}), next try at the next start"
         );
     }
-    Ok(Opened { engine, backup_log, high_water_mark, batch, mended })
+    Ok(Opened { engine: Engine::Database(database), backup_log, high_water_mark, batch, mended })
 }
 
 /// The database; and if a damaged one was moved aside, the damage and its new path.
-fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Engine, Option<(String, PathBuf)>), OpenError> {
+fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Database, Option<(String, PathBuf)>), OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let fault = |fault| OpenError::of(dir, fault);
     let create = || {
-        let engine = Engine::create(dir, keyring)?;
-        engine.rename_into(dir)?;
-        Ok(engine)
+        let database = Database::create(dir, keyring)?;
+        database.rename_into(dir)?;
+        Ok(database)
     };
     if !dir.join(folder::DATABASE).exists() {
         return Ok((create().map_err(fault)?, None));
     }
     let attempt = || {
-        let engine = Engine::open(dir, keyring)?.read_through(dir)?;
-        migration::bring_forward(dir, engine).map_err(fault)
+        let database = Database::open(dir, keyring)?.read_through(dir)?;
+        migration::bring_forward(dir, database).map_err(fault)
     };
     let works = || folder::read_all(&dir.join(folder::DATABASE)).and_then(|()| folder::write_something(dir));
     let detail = match attempt() {
@@ -160,12 +158,12 @@ fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Engine, Option<(S
 }
 
 /// At least one transaction, so that the database's number is above every other afterwards.
-fn commit(engine: &Engine, writes: Vec<Write>, batch: &mut u64) -> Result<(), Fault> {
+fn commit(database: &Database, writes: Vec<Write>, batch: &mut u64) -> Result<(), Fault> {
     let mut writes = writes.into_iter();
     loop {
         *batch += 1;
         let some: Vec<Write> = writes.by_ref().take(AT_ONCE).collect();
-        engine.commit(&some, *batch)?;
+        database.commit(&some, *batch)?;
         if writes.len() == 0 {
             return Ok(());
         }
@@ -173,10 +171,10 @@ fn commit(engine: &Engine, writes: Vec<Write>, batch: &mut u64) -> Result<(), Fa
 }
 
 /// Restores the trees of the backup log; every link is due.
-fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, Fault> {
+fn restore(database: &Database, replay: &Replay, batch: &mut u64) -> Result<usize, Fault> {
     let mut writes = Vec::new();
-    for tree in JOURNALED.into_iter().filter(|tree| *tree != Tree::Events || replay.has_events) {
-        for record in engine.records(tree) {
+    for tree in Tree::IN_BACKUP_LOG.into_iter().filter(|tree| *tree != Tree::Events || replay.has_events) {
+        for record in database.records(tree) {
             let (key, _) = record.map_err(Fault::from)?;
             if !replay.live.contains_key(&(tree, key.to_vec())) {
                 writes.push(Write { tree, key: key.to_vec(), value: None });
@@ -186,14 +184,14 @@ fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, F
     let is_linked = |key: &[u8]| {
         PartKey::from_bytes(key).is_some_and(|part| replay.live.contains_key(&(Tree::Links, part.link.to_bytes())))
     };
-    for record in engine.records(Tree::Outbox) {
+    for record in database.records(Tree::Outbox) {
         let (key, value) = record.map_err(Fault::from)?;
         // A put for a link that is gone would bring its object back.
         if !is_linked(&key) && !is_delete(&value) {
             writes.push(Write { tree: Tree::Outbox, key: key.to_vec(), value: Some(codec::encode(&owed_delete())) });
         }
     }
-    for record in engine.records(Tree::Fields) {
+    for record in database.records(Tree::Fields) {
         let (key, _) = record.map_err(Fault::from)?;
         writes.push(Write { tree: Tree::Fields, key: key.to_vec(), value: None });
     }
@@ -207,7 +205,7 @@ fn restore(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<usize, F
         .filter_map(|(_, key)| LinkKey::from_bytes(key))
         .collect();
     writes.extend(links.iter().map(|link| due(&link.whole())));
-    commit(engine, writes, batch)?;
+    commit(database, writes, batch)?;
     Ok(links.len())
 }
 
@@ -223,11 +221,11 @@ fn owed_delete() -> Staged {
 }
 
 /// A damaged record is taken from the backup log, or removed; a part that it touches is due.
-fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(), Fault> {
+fn heal_records(database: &Database, replay: &Replay, batch: &mut u64) -> Result<(), Fault> {
     let mut writes = Vec::new();
     const MORE: [Tree; 4] = [Tree::Marks, Tree::Outbox, Tree::Synced, Tree::Fields];
-    for tree in MORE.into_iter().chain(JOURNALED) {
-        for record in engine.records(tree) {
+    for tree in MORE.into_iter().chain(Tree::IN_BACKUP_LOG) {
+        for record in database.records(tree) {
             let (key, value) = record.map_err(Fault::from)?;
             if !matches!(codec::unwrap(tree.name(), &value), Err(codec::Damaged::Bytes(_))) {
                 continue;
@@ -245,14 +243,14 @@ fn heal_records(engine: &Engine, replay: &Replay, batch: &mut u64) -> Result<(),
             writes.extend(part.as_ref().map(due));
         }
     }
-    if writes.is_empty() { Ok(()) } else { commit(engine, writes, batch) }
+    if writes.is_empty() { Ok(()) } else { commit(database, writes, batch) }
 }
 
 /// The records of the database that belong into the backup log.
-fn journaled(engine: &Engine) -> Result<BTreeMap<Place, Vec<u8>>, Fault> {
+fn backed_up(database: &Database) -> Result<BTreeMap<Place, Vec<u8>>, Fault> {
     let mut live = BTreeMap::new();
-    for tree in JOURNALED.into_iter().chain([Tree::Outbox]) {
-        for record in engine.records(tree) {
+    for tree in Tree::IN_BACKUP_LOG.into_iter().chain([Tree::Outbox]) {
+        for record in database.records(tree) {
             let (key, value) = record.map_err(Fault::from)?;
             if tree != Tree::Outbox || is_delete(&value) {
                 live.insert((tree, key.to_vec()), value.to_vec());

@@ -183,6 +183,11 @@ pub fn cleanup_context(cleanup: &Cleanup) -> Vec<u8> {
     [b"chore\0".as_slice(), &cleanup.to_bytes()].concat()
 }
 
+/// What the session behind a login link is sealed to; this is the hash of the link's secret.
+pub(super) fn login_context(hash: &[u8; 32]) -> Vec<u8> {
+    [b"login\0".as_slice(), hash].concat()
+}
+
 /// The key of an account in its tree.
 pub fn account_key(user: UserId, person: &AppUserId) -> Vec<u8> {
     [user.0.as_bytes().as_slice(), person.as_str().as_bytes()].concat()

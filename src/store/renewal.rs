@@ -30,10 +30,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::backup_log::{BackupLog, Draft};
-use super::engine::{Engine, Tree, Write};
+use super::database::Database;
+use super::folder;
 use super::handle::{Fault, guarded};
 use super::seal::Keyring;
-use super::{erasure, folder};
+use super::state::erasures;
+use super::tree::{Tree, Write};
 
 /// How long one step takes.
 const STEP: Duration = Duration::from_millis(8);
@@ -47,7 +49,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// One that is under way.
 pub(super) struct Renewal {
     dir: PathBuf,
-    fresh: Engine,
+    fresh: Database,
     draft: Draft,
     /// The tree that is being copied, and the key that was copied last.
     at: (usize, Option<Vec<u8>>),
@@ -65,19 +67,19 @@ impl Renewal {
         if covers.is_some() && folder::remove_damaged(dir, false)? > 0 {
             tracing::info!(store = %dir.display(), "store: the damaged database that was kept is removed, it may hold what is to be erased");
         }
-        let fresh = Engine::create_bare(dir)?;
+        let fresh = Database::create_bare(dir)?;
         let draft = Draft::begin(dir, keyring)?;
         Ok(Renewal { dir: dir.to_owned(), fresh, draft, at: (0, None), covers, began })
     }
 
     /// Copies records for some milliseconds. Returns whether all are copied.
-    pub(super) fn step(&mut self, old: &Engine, keyring: &Keyring, batch: u64) -> Result<bool, Fault> {
+    pub(super) fn step(&mut self, old: &Database, keyring: &Keyring, batch: u64) -> Result<bool, Fault> {
         let until = Instant::now() + STEP;
         guarded(|| {
             while let Some(tree) = Tree::ALL.get(self.at.0).copied() {
                 for record in old.records_after(tree, self.at.1.as_deref()) {
                     let (key, value) = record.map_err(Fault::from)?;
-                    if !Engine::is_number(tree, &key) {
+                    if !Database::is_number(tree, &key) {
                         self.fresh.put(tree, &key, &value)?;
                         self.draft.copy(keyring, batch, tree, &key, &value)?;
                     }
@@ -101,13 +103,13 @@ impl Renewal {
     /// Makes the fresh files durable. `last` is the number of the newest commit; `erases_all` says that no erasure was
     /// asked for since this began.
     pub(super) fn seal(&mut self, keyring: &Keyring, last: u64, erases_all: bool) -> Result<(), Fault> {
-        let writes: &[Write] = if erases_all { &[erasure::note_done()] } else { &[] };
+        let writes: &[Write] = if erases_all { &[erasures::note_done()] } else { &[] };
         self.fresh.commit(writes, last + 1)?;
         Ok(self.draft.seal(keyring, last + 1)?)
     }
 
     /// Replaces the old files by the sealed ones. After an error the store must be opened anew.
-    pub(super) fn replace(self, backup_log: &mut BackupLog) -> Result<Engine, Fault> {
+    pub(super) fn replace(self, backup_log: &mut BackupLog) -> Result<Database, Fault> {
         let Renewal { dir, fresh, draft, .. } = self;
         std::fs::rename(dir.join(folder::DATABASE), dir.join(folder::REPLACED))?;
         fresh.rename_into(&dir)?;

@@ -10,18 +10,20 @@
 //! key at start comes last: once that one is sealed with the present key, everything is. A rotation that was cut short
 //! goes on at the next start; one that was overtaken by another leaves the rest to that one.
 
-use super::accounts::AccountKey;
-use super::codec;
-use super::engine::{Engine, Tree};
-use super::handle::Fault;
+use super::api::Unavailable;
+use super::inner::Store;
 use super::records::{
-    AccountRecord, LinkRecord, LoginRecord, Sealed, account_context, link_context, open_token, seal_token,
+    AccountRecord, CleanupRecord, LinkRecord, LoginRecord, Sealed, account_context, cleanup_context, link_context,
+    login_context, open_token, seal_token,
 };
-use super::seal::Keyring;
-use super::sessions::login_context;
+use super::seal::{Keyring, key_id};
 use super::state::State;
-use super::{Store, Unavailable};
-use crate::core::model::{LinkKey, WallTime};
+use super::state::accounts::AccountKey;
+use super::tree::Tree;
+use super::txn::Txn;
+use super::{check, codec};
+use crate::core::cleanup::Cleanup;
+use crate::core::model::LinkKey;
 
 /// Records sealed anew in one transaction.
 const AT_ONCE: usize = 64;
@@ -45,39 +47,46 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`] when they cannot be looked through at the moment.
-    pub fn unopened_by(&self, keyring: &Keyring) -> Result<usize, Unavailable> {
-        let foreign = |sealed: &Sealed| !keyring.knows(&sealed.0);
-        let base = usize::from(!keyring.has(self.lock().base_key));
-        Ok(self.count_sealed(foreign)?.max(base))
+    pub async fn unopened_by(&self, keyring: &Keyring) -> Result<usize, Unavailable> {
+        let ids = keyring.ids();
+        let count = move |store: &Store| {
+            let base = usize::from(!ids.contains(&store.lock().state.base_key));
+            let is_foreign = |sealed: &Sealed| !key_id(&sealed.0).is_ok_and(|id| ids.contains(&id));
+            Ok(store.count_sealed(is_foreign)?.max(base))
+        };
+        self.off_worker(count).await?
     }
 
     /// How far the rotation to the key in force is.
     ///
     /// # Errors
     /// [`Unavailable`] as for [`Store::unopened_by`].
-    pub fn sealing(&self) -> Result<Sealing, Unavailable> {
-        let keyring = self.keyring();
-        let current = self.count_sealed(|sealed| keyring.is_current(&sealed.0))?;
-        let earlier = self.count_sealed(|sealed| !keyring.is_current(&sealed.0))?;
-        let done = earlier == 0 && self.lock().base_key == keyring.current_id();
-        Ok(Sealing { current, earlier, done })
+    pub async fn sealing(&self) -> Result<Sealing, Unavailable> {
+        let look = |store: &Store| {
+            let keyring = store.keyring();
+            let current = store.count_sealed(|sealed| keyring.is_current(&sealed.0))?;
+            let earlier = store.count_sealed(|sealed| !keyring.is_current(&sealed.0))?;
+            let done = earlier == 0 && store.lock().state.base_key == keyring.current_id();
+            Ok(Sealing { current, earlier, done })
+        };
+        self.off_worker(look).await?
     }
 
     fn count_sealed(&self, wanted: impl Fn(&Sealed) -> bool) -> Result<usize, Unavailable> {
         let logins = self.live_logins()?;
-        let state = self.lock();
+        let state = &self.lock().state;
         let tokens = state.sealed_tokens().filter(|sealed| wanted(sealed)).count();
         Ok(tokens + logins.iter().filter(|(_, record)| wanted(&record.session)).count())
     }
 
     pub(super) fn live_logins(&self) -> Result<Vec<Login>, Unavailable> {
-        let now = WallTime::now();
+        let now = self.now();
         self.read(|engine| {
             let mut logins = Vec::new();
             for record in engine.records(Tree::Logins) {
-                let (key, value) = record.map_err(Fault::from)?;
+                let (key, value) = record?;
                 let record: Option<LoginRecord> = codec::decode(Tree::Logins.name(), &value).ok();
-                let login = key.as_ref().try_into().ok().zip(record);
+                let login = key.try_into().ok().zip(record);
                 logins.extend(login.filter(|(_, record): &Login| record.expires_at > now));
             }
             Ok(logins)
@@ -86,7 +95,7 @@ impl Store {
 
     /// Puts other keys in force: what is sealed from here on is sealed with the current one.
     pub fn set_keyring(&self, keyring: Keyring) {
-        let _core = self.lock();
+        let _memory = self.lock();
         *self.inner.keyring.write().unwrap_or_else(std::sync::PoisonError::into_inner) = keyring.into();
     }
 
@@ -101,30 +110,29 @@ impl Store {
         for links in self.links().chunks(AT_ONCE) {
             count += self.reseal_some(links, reseal_link).await?;
         }
-        let accounts: Vec<_> = self.lock().accounts.keys().cloned().collect();
+        let accounts: Vec<_> = self.lock().state.accounts.keys().cloned().collect();
         for accounts in accounts.chunks(AT_ONCE) {
             count += self.reseal_some(accounts, reseal_account).await?;
         }
-        let cleanups: Vec<_> = self.lock().cleanups.keys().cloned().collect();
+        let cleanups: Vec<_> = self.lock().state.cleanups.iter().map(|(cleanup, _)| cleanup.clone()).collect();
         for cleanups in cleanups.chunks(AT_ONCE) {
-            count += self.reseal_some(cleanups, State::reseal_cleanup).await?;
+            count += self.reseal_some(cleanups, reseal_cleanup).await?;
         }
-        for logins in self.live_logins()?.chunks(AT_ONCE) {
+        for logins in self.off_worker(Store::live_logins).await??.chunks(AT_ONCE) {
             count += self.reseal_some(logins, reseal_login).await?;
         }
         self.erase().await?;
-        let last = self.commit(|state| {
+        let last = self.commit(|_, txn| {
             let keyring = self.inner.keyring();
-            // Another rotation began meanwhile: this one's backup_log is not yet that one's.
+            // Another rotation began meanwhile: this one's backup log is not yet that one's.
             let still = keyring.current_id() == aim;
             if still {
-                let check = Engine::check_record(&keyring);
-                state.write(check.tree, check.key, check.value);
+                txn.write(check::record(&keyring));
             }
             still
         });
         if last.await? {
-            self.lock().base_key = aim;
+            self.lock().state.base_key = aim;
         }
         Ok(count)
     }
@@ -132,11 +140,11 @@ impl Store {
     pub(super) async fn reseal_some<T>(
         &self,
         records: &[T],
-        reseal: impl Fn(&mut State, &Keyring, &T) -> bool,
+        reseal: impl Fn(&mut State, &mut Txn, &Keyring, &T) -> bool,
     ) -> Result<usize, Unavailable> {
-        self.commit(|state| {
+        self.commit(|state, txn| {
             let keyring = self.inner.keyring();
-            records.iter().filter(|record| reseal(state, &keyring, record)).count()
+            records.iter().filter(|record| reseal(state, txn, &keyring, record)).count()
         })
         .await
     }
@@ -149,27 +157,36 @@ fn resealed(keyring: &Keyring, context: &[u8], sealed: &Sealed) -> Option<Sealed
     open_token(keyring, context, sealed).ok().map(|token| seal_token(keyring, context, &token))
 }
 
-fn reseal_link(state: &mut State, keyring: &Keyring, link: &LinkKey) -> bool {
-    let Some(record) = state.record(link) else { return false };
+fn reseal_link(state: &mut State, txn: &mut Txn, keyring: &Keyring, link: &LinkKey) -> bool {
+    let Some(record) = state.links.get(link).cloned() else { return false };
     let Some(token) = resealed(keyring, &link_context(link), &record.token) else { return false };
-    state.put_record(link, LinkRecord { token, ..(*record).clone() });
+    state.links.put(txn, link, LinkRecord { token, ..(*record).clone() });
     true
 }
 
-fn reseal_account(state: &mut State, keyring: &Keyring, key: &AccountKey) -> bool {
+fn reseal_account(state: &mut State, txn: &mut Txn, keyring: &Keyring, key: &AccountKey) -> bool {
     let Some(record) = state.accounts.get(key).cloned() else { return false };
     let Some(token) = resealed(keyring, &account_context(key.0, &key.1), &record.token) else { return false };
-    state.put_account(key.clone(), AccountRecord { token, ..(*record).clone() });
+    state.accounts.put(txn, key.clone(), AccountRecord { token, ..(*record).clone() });
+    true
+}
+
+fn reseal_cleanup(state: &mut State, txn: &mut Txn, keyring: &Keyring, cleanup: &Cleanup) -> bool {
+    let Some(record) = state.cleanups.get(cleanup).cloned() else { return false };
+    if record.token == Sealed::default() {
+        return false;
+    }
+    let Some(token) = resealed(keyring, &cleanup_context(cleanup), &record.token) else { return false };
+    state.cleanups.put(txn, cleanup.clone(), CleanupRecord { token, ..(*record).clone() });
     true
 }
 
 /// A link that was taken since it was read must not come back.
-pub(super) fn reseal_login(state: &mut State, keyring: &Keyring, (hash, record): &Login) -> bool {
-    if state.taken_logins.contains_key(hash) {
+pub(super) fn reseal_login(state: &mut State, txn: &mut Txn, keyring: &Keyring, (hash, record): &Login) -> bool {
+    if state.nonces.is_taken(hash) {
         return false;
     }
     let Some(session) = resealed(keyring, &login_context(hash), &record.session) else { return false };
-    let record = LoginRecord { session, ..record.clone() };
-    state.write(Tree::Logins, hash.to_vec(), Some(codec::encode(&record)));
+    txn.put(Tree::Logins, hash.to_vec(), &LoginRecord { session, ..record.clone() });
     true
 }

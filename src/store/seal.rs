@@ -167,14 +167,9 @@ impl Keyring {
         key_id(sealed) == Ok(self.current.id)
     }
 
-    /// Was it sealed with a key of this ring?
-    pub fn knows(&self, sealed: &[u8]) -> bool {
-        key_id(sealed).is_ok_and(|id| self.has(id))
-    }
-
-    /// Is this key in the ring?
-    pub fn has(&self, id: KeyId) -> bool {
-        self.keys().any(|key| key.id == id)
+    /// The ids of its keys.
+    pub fn ids(&self) -> Vec<KeyId> {
+        self.keys().map(|key| key.id).collect()
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {

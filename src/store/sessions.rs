@@ -11,22 +11,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
+use super::api::Unavailable;
 use super::codec;
-use super::engine::{Engine, Tree};
+use super::engine::Engine;
 use super::handle::Fault;
-use super::records::{LoginRecord, Sealed, SessionRecord, open_token, seal_token};
-use super::{Store, Unavailable};
+use super::inner::Store;
+use super::records::{LoginRecord, Sealed, SessionRecord, login_context, open_token, seal_token};
+use super::tree::{Tree, Write};
 use crate::core::model::{Label, Secret, UserId, WallTime};
 use crate::random;
 
 /// The longest life of a session that a login link opens.
 pub const LINK_SESSION: Duration = Duration::from_secs(60 * 60);
 
-/// How long a login link that was taken is remembered in memory, beside the removal of its record.
-const LOGIN_TAKEN_FOR: Duration = Duration::from_secs(3600);
-/// Used states at a time. An unfinished login costs its browser at least two requests and is limited for each user and
-/// each address, so that this bound only stops a crowd of them.
-pub(super) const MAX_USED_STATES: usize = 200_000;
 /// Expired records removed in one transaction.
 const SWEEP_AT_ONCE: usize = 1000;
 /// Expired records that are gathered before they are removed; when there are more, the trees are looked through again.
@@ -53,7 +50,10 @@ impl Session {
     /// # Errors
     /// [`Unavailable`] without randomness from the system.
     pub fn fresh(user: UserId, label: Option<Label>, ttl: Duration) -> Result<Session, Unavailable> {
-        let now = WallTime::now();
+        Session::made_at(WallTime::now(), user, label, ttl)
+    }
+
+    fn made_at(now: WallTime, user: UserId, label: Option<Label>, ttl: Duration) -> Result<Session, Unavailable> {
         Ok(Session { id: fresh_secret()?, user, label, issued_at: now, expires_at: now.plus(ttl) })
     }
 
@@ -63,10 +63,11 @@ impl Session {
         Session { id: Secret::new(id), user, label, issued_at, expires_at }
     }
 
-    fn write(&self) -> (Tree, Vec<u8>, Option<Vec<u8>>) {
+    fn write(&self) -> Write {
         let label = self.label.as_ref().map(|label| label.as_str().to_owned());
         let record = SessionRecord { user: self.user, expires_at: self.expires_at, issued_at: self.issued_at, label };
-        (Tree::Sessions, secret_hash(self.id.expose()).to_vec(), Some(codec::encode(&record)))
+        let key = secret_hash(self.id.expose()).to_vec();
+        Write { tree: Tree::Sessions, key, value: Some(codec::encode(&record)) }
     }
 }
 
@@ -99,7 +100,7 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn new_session(&self, user: UserId, ttl: Duration) -> Result<Session, Unavailable> {
-        let session = Session::fresh(user, None, ttl)?;
+        let session = Session::made_at(self.now(), user, None, ttl)?;
         self.put_session(&session).await?;
         Ok(session)
     }
@@ -109,17 +110,16 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn put_session(&self, session: &Session) -> Result<(), Unavailable> {
-        let (tree, key, value) = session.write();
-        self.commit(|state| state.write(tree, key, value)).await
+        self.commit(|_, txn| txn.write(session.write())).await
     }
 
     /// The session that a cookie names; `None` when there is none or it is over.
     ///
     /// # Errors
     /// [`Unavailable`] when the store is down or cannot be read.
-    pub fn session(&self, id: &str) -> Result<Option<Session>, Unavailable> {
-        let record = self.record_of::<SessionRecord>(Tree::Sessions, &secret_hash(id))?;
-        let live = record.filter(|record| record.expires_at > WallTime::now());
+    pub async fn session(&self, id: &str) -> Result<Option<Session>, Unavailable> {
+        let record = self.record_of::<SessionRecord>(Tree::Sessions, secret_hash(id)).await?;
+        let live = record.filter(|record| record.expires_at > self.now());
         Ok(live.map(|record| Session::from_record(id, record)))
     }
 
@@ -130,13 +130,13 @@ impl Store {
     pub async fn new_login(&self, session: &Session, ttl: Duration) -> Result<Secret, Unavailable> {
         let secret = fresh_secret()?;
         let hash = secret_hash(secret.expose());
-        self.commit(|state| {
+        self.commit(|_, txn| {
             let record = LoginRecord {
                 session: seal_token(&self.inner.keyring(), &login_context(&hash), &session.id),
-                expires_at: WallTime::now().plus(ttl),
+                expires_at: txn.now().plus(ttl),
                 session_expires_at: session.expires_at,
             };
-            state.write(Tree::Logins, hash.to_vec(), Some(codec::encode(&record)));
+            txn.put(Tree::Logins, hash.to_vec(), &record);
         })
         .await?;
         Ok(secret)
@@ -146,11 +146,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub fn login_link(&self, secret: &str) -> Result<Option<LoginLink>, Unavailable> {
+    pub async fn login_link(&self, secret: &str) -> Result<Option<LoginLink>, Unavailable> {
         let hash = secret_hash(secret);
-        let Some(parent) = self.session_behind(&hash)? else { return Ok(None) };
+        let Some(parent) = self.session_behind(&hash).await? else { return Ok(None) };
         // The record of a link that was taken a moment ago may still lie on disk.
-        let taken = self.lock().taken_logins.contains_key(&hash);
+        let taken = self.lock().state.nonces.is_taken(&hash);
         Ok((!taken).then_some(LoginLink { user: parent.user, label: parent.label }))
     }
 
@@ -167,16 +167,14 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn take_login_of(&self, hash: [u8; 32]) -> Result<Option<Session>, Unavailable> {
-        let Some(parent) = self.session_behind(&hash)? else { return Ok(None) };
-        let mut session = Session::fresh(parent.user, parent.label, LINK_SESSION)?;
+        let Some(parent) = self.session_behind(&hash).await? else { return Ok(None) };
+        let mut session = Session::made_at(self.now(), parent.user, parent.label, LINK_SESSION)?;
         session.expires_at = session.expires_at.min(parent.expires_at);
         let first = self
-            .commit(|state| {
-                let first = state.taken_logins.insert(hash, WallTime::now()).is_none();
+            .commit(|state, txn| {
+                let first = state.nonces.take_login(txn, hash);
                 if first {
-                    state.write(Tree::Logins, hash.to_vec(), None);
-                    let (tree, key, value) = session.write();
-                    state.write(tree, key, value);
+                    txn.write(session.write());
                 }
                 first
             })
@@ -185,11 +183,11 @@ impl Store {
     }
 
     /// The session that a login link was made from, when both still live.
-    fn session_behind(&self, hash: &[u8; 32]) -> Result<Option<Session>, Unavailable> {
-        let record = self.record_of::<LoginRecord>(Tree::Logins, hash)?;
-        let Some(record) = record.filter(|record| record.expires_at > WallTime::now()) else { return Ok(None) };
+    async fn session_behind(&self, hash: &[u8; 32]) -> Result<Option<Session>, Unavailable> {
+        let record = self.record_of::<LoginRecord>(Tree::Logins, *hash).await?;
+        let Some(record) = record.filter(|record| record.expires_at > self.now()) else { return Ok(None) };
         match self.open_login(hash, &record.session) {
-            Some(id) => self.session(id.expose()),
+            Some(id) => self.session(id.expose()).await,
             None => Ok(None),
         }
     }
@@ -203,17 +201,8 @@ impl Store {
     /// # Errors
     /// [`Unavailable`], also while too many are remembered.
     pub async fn use_state(&self, nonce: [u8; 16], expires_at: WallTime) -> Result<bool, Unavailable> {
-        self.commit(|state| {
-            if state.used_states.len() >= MAX_USED_STATES && !state.used_states.contains_key(&nonce) {
-                return Err(Unavailable { reason: "too many logins ended within minutes".into() });
-            }
-            let first = state.used_states.insert(nonce, expires_at).is_none();
-            if first {
-                state.write(Tree::States, nonce.to_vec(), Some(codec::encode(&expires_at)));
-            }
-            Ok(first)
-        })
-        .await?
+        let used = self.commit(|state, txn| state.nonces.use_state(txn, nonce, expires_at)).await?;
+        used.ok_or_else(|| Unavailable::because("too many logins ended within minutes"))
     }
 
     /// Removes all sessions, login links, states and codes of deletions that expired, however many. Each transaction
@@ -224,15 +213,9 @@ impl Store {
     pub async fn sweep(&self, now: WallTime) -> Result<usize, Unavailable> {
         let mut count = 0;
         loop {
-            // Whole trees are read, which an async worker must not wait for.
-            let store = self.clone();
-            let gathering = tokio::task::spawn_blocking(move || store.read(|engine| all_expired(engine, now)));
-            let gone = gathering.await.map_err(|_| Unavailable { reason: "the sweep broke off".into() })??;
+            let gone = self.off_worker(move |store| store.read(|engine| all_expired(engine, now))).await??;
             for some in gone.chunks(SWEEP_AT_ONCE) {
-                let writes = |state: &mut super::state::State| {
-                    some.iter().for_each(|(tree, key)| state.write(*tree, key.clone(), None));
-                };
-                self.commit(writes).await?;
+                self.commit(|_, txn| some.iter().for_each(|(tree, key)| txn.remove(*tree, key.clone()))).await?;
             }
             count += gone.len();
             if gone.len() < SWEEP_GATHERED {
@@ -240,25 +223,19 @@ impl Store {
             }
         }
         let codes = self
-            .commit(|state| {
-                state.used_states.retain(|_, expires_at| *expires_at > now);
-                // Each taker has an answer by now, and the record was removed when the link was taken.
-                state.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
-                state.sweep_deletions(now)
+            .commit(|state, txn| {
+                state.nonces.sweep(now);
+                state.sweep_deletions(txn, now)
             })
             .await?;
         Ok(count + codes)
     }
 
     /// A record; `None` when there is none or it is damaged.
-    fn record_of<T: DeserializeOwned>(&self, tree: Tree, key: &[u8]) -> Result<Option<T>, Unavailable> {
-        let value = self.read(|engine| engine.get(tree, key))?;
+    async fn record_of<T: DeserializeOwned>(&self, tree: Tree, key: [u8; 32]) -> Result<Option<T>, Unavailable> {
+        let value = self.off_worker(move |store| store.read(|engine| engine.get(tree, &key))).await??;
         Ok(value.and_then(|value| codec::decode(tree.name(), &value).ok()))
     }
-}
-
-pub(super) fn login_context(hash: &[u8; 32]) -> Vec<u8> {
-    [b"login\0".as_slice(), hash].concat()
 }
 
 /// Keys of expired records, at most [`SWEEP_GATHERED`] of them.
@@ -277,7 +254,7 @@ fn expired<T: DeserializeOwned>(
 ) -> impl Iterator<Item = Result<(Tree, Vec<u8>), Fault>> {
     let over = move |value: &[u8]| codec::decode::<T>(tree.name(), value).is_ok_and(|record| ends(record) <= now);
     engine.records(tree).filter_map(move |record| match record {
-        Ok((key, value)) => over(&value).then(|| Ok((tree, key.to_vec()))),
-        Err(error) => Some(Err(Fault::from(error))),
+        Ok((key, value)) => over(&value).then_some(Ok((tree, key))),
+        Err(fault) => Some(Err(fault)),
     })
 }

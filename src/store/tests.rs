@@ -12,14 +12,23 @@ mod grants;
 mod parts;
 mod rotation;
 mod sessions;
+mod stepped;
+mod suite;
 mod traces;
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::database::Database;
 use super::persons::{NewAccount, NewLink};
+use super::seal::Keyring;
+use super::state::State;
+use super::tree::{Tree, Write};
+use super::txn::Txn;
 use super::unlink::{Revoking, Unlinking};
 use super::*;
-use crate::core::ledger::{Found, ObjectOp, Stage};
-use crate::core::model::{AppUserId, Secret, UserId};
-use crate::core::model::{Cause, Generation, PageId};
+use crate::core::ledger::ObjectOp;
+use crate::core::model::{AppUserId, Cause, Generation, LinkKey, PageId, PartKey, Secret, UserId, WallTime};
 
 fn keyring() -> Keyring {
     Keyring::new([7; 32], Vec::new())
@@ -96,7 +105,7 @@ async fn a_long_body_is_cut_and_put_together() {
     assert_eq!(store.outbox_item(&link).await.unwrap().unwrap().body, body);
     let claim = begin_read(&store, &link);
     store.stage(claim, [2; 32], bytes::Bytes::from_static(b"short"), false).await.unwrap();
-    let left = store.read(|engine| Ok(engine.records(engine::Tree::Bodies).count())).unwrap();
+    let left = store.read(|engine| Ok(engine.records(Tree::Bodies).count())).unwrap();
     assert_eq!(left, 1, "the pieces of the replaced body must go");
     store.close().await;
 }
@@ -106,8 +115,8 @@ async fn another_key_is_refused_by_name_and_a_previous_key_opens() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let link = link_one(&store, UserId::random(), 1).await;
-    assert_eq!(store.unopened_by(&Keyring::new([8; 32], Vec::new())).unwrap(), 1);
-    assert_eq!(store.unopened_by(&Keyring::new([8; 32], vec![[7; 32]])).unwrap(), 0);
+    assert_eq!(store.unopened_by(&Keyring::new([8; 32], Vec::new())).await.unwrap(), 1);
+    assert_eq!(store.unopened_by(&Keyring::new([8; 32], vec![[7; 32]])).await.unwrap(), 0);
     store.close().await;
     drop(store);
     let refused = Store::open(dir.path(), Keyring::new([8; 32], Vec::new())).err().unwrap();
@@ -201,28 +210,6 @@ async fn a_closed_store_refuses_by_name() {
     store.close().await;
     let refused = store.mark_pages(&[page(1)], Cause::Webhook).await.unwrap_err();
     assert!(refused.to_string().contains("closed"));
-}
-
-#[tokio::test]
-async fn an_entry_on_its_way_to_disk_is_waited_for_and_not_taken_for_damaged() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let link = link_one(&store, UserId::random(), 1).await;
-    {
-        // Decided, and not yet handed to the committer: what another task sees between the two.
-        let (mut state, body) = (store.lock(), b"on its way");
-        let found = Found { digest: [1; 32], body_len: body.len() as u32 };
-        let stage = state.entry(&link.whole(), |entry| {
-            let claim = entry.claim(1000);
-            entry.stage(&claim, &found, false, WallTime::now(), 1001)
-        });
-        let Some(Stage::Staged(_, changes)) = stage else { panic!("{stage:?}") };
-        state.apply(&link.whole(), changes, body);
-    }
-    let item = store.outbox_item(&link).await.unwrap().unwrap();
-    assert_eq!(item.body.as_ref(), b"on its way");
-    assert_eq!(store.counts().due, 0, "nothing is damaged, so nothing is read again");
-    store.close().await;
 }
 
 #[tokio::test]

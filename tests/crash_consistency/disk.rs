@@ -109,7 +109,7 @@ impl Mounted {
 
     /// Copies what has reached the disk, at one moment. Whoever writes to it must be frozen.
     pub fn cut(&self, to: &Path) {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(180);
         // Never over an image that something may still hold.
         let _ = fs::remove_file(to);
         loop {

@@ -34,8 +34,10 @@ use log::{Expected, Journalist, Words};
 use writer::{Job, Writer};
 
 const ROUNDS: u64 = 50;
-/// A writer that says nothing for so long hangs.
-const SILENCE: Duration = Duration::from_secs(10);
+/// A store that acknowledges nothing for so long hangs. Generous, since other programs may take the machine's time.
+const SILENCE: Duration = Duration::from_secs(180);
+/// The same for a control, which is expected to hang.
+const SILENCE_OF_A_CONTROL: Duration = Duration::from_secs(10);
 
 /// What is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,6 +49,13 @@ pub enum Subject {
 }
 
 impl Subject {
+    fn silence(self) -> Duration {
+        match self {
+            Subject::Store => SILENCE,
+            Subject::Sled(_) => SILENCE_OF_A_CONTROL,
+        }
+    }
+
     fn write(self, job: &Job, journalist: &'static Journalist) {
         match self {
             Subject::Store => mixture::write(job, journalist),
@@ -188,7 +197,7 @@ impl Trial<'_> {
             std::thread::sleep(*after);
             writer.stop();
         }
-        writer.wait_for_standstill(SILENCE)?;
+        writer.wait_for_standstill(self.subject.silence())?;
         let copy = self.path("cut");
         mounted.cut(&copy);
         expected.catch_up();

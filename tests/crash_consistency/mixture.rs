@@ -213,7 +213,7 @@ async fn look_at(store: &Store, name: &str) -> Result<String, String> {
             State::of(store, &LinkKey::new(user.parse().unwrap(), page.parse().unwrap())).await?.words()
         }
         "account" => account_words(store, rest.parse().unwrap()),
-        "session" => said(store.session(rest).map_err(|e| e.to_string())?.is_some(), "open"),
+        "session" => said(store.session(rest).await.map_err(|e| e.to_string())?.is_some(), "open"),
         "login" => said(store.take_login(rest).await.map_err(|e| e.to_string())?.is_some(), "fresh"),
         "deletion" => said(store.deletion(rest).is_some(), "noted"),
         "nonce" => {

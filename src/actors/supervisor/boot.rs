@@ -1,14 +1,9 @@
-//! Starting things: the sockets, the first generation, and each child again.
+//! Starts the first generation of actors, and each child again.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
-use tokio::net::TcpSocket;
 
 use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
 use crate::actors::cleanups::{Cleanups, CleanupsMsg};
@@ -23,57 +18,6 @@ use crate::core::link::schedule;
 use crate::core::model::LinkKey;
 use crate::http::endpoint::Endpoint;
 use crate::http::server::Socket;
-
-/// The listening sockets.
-pub struct Sockets {
-    /// The public address; `None` once it is closed for good.
-    pub public: Option<TcpListener>,
-    /// The public socket is that of a socket unit: its address is systemd's to change.
-    pub from_systemd: bool,
-    /// The admin socket and where it lies.
-    pub admin: (UnixListener, PathBuf),
-    /// The admin address on loopback.
-    pub admin_tcp: Option<TcpListener>,
-}
-
-/// Callers that may wait in the kernel, during a restart for one.
-const BACKLOG: u32 = 1024;
-
-/// Binds a TCP address, ready for the runtime, inside of which it is called.
-///
-/// # Errors
-/// As the operating system says.
-pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Connections of an earlier process that are still being closed do not hold the address.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)?.into_std()
-}
-
-/// Binds the admin socket, for its owner and group alone. What a dead daemon left there is replaced; a living one's
-/// socket is not.
-///
-/// # Errors
-/// `AddrInUse` when a daemon answers there; otherwise as the operating system says.
-pub fn bind_admin(path: &Path) -> io::Result<UnixListener> {
-    if UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers there"));
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something lies there that is no socket")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let socket = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
 
 impl SupervisorState {
     /// The first generation, in the order in which each needs the others: the listeners before the
@@ -168,11 +112,11 @@ impl SupervisorState {
         }
     }
 
-    async fn spawn_dispatcher(&self, me: &ActorRef<SupervisorMsg>) -> Result<ActorCell, SpawnErr> {
+    async fn spawn_dispatcher(&mut self, me: &ActorRef<SupervisorMsg>) -> Result<ActorCell, SpawnErr> {
         let (context, shared, peers) = (self.context.clone(), self.shared.clone(), self.peers.subscribe());
         let args = DispatcherArgs { context, shared, peers, supervisor: me.clone() };
         let (dispatcher, _) = Actor::spawn_linked(None, Dispatcher, args, me.get_cell()).await?;
-        self.peers.send_modify(|peers| peers.dispatcher = Some(dispatcher.clone()));
+        self.dispatcher = Some(dispatcher.clone());
         Ok(dispatcher.get_cell())
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ractor::{ActorRef, call_t};
 
-use super::boot::bind_tcp;
-use super::{Child, SupervisorMsg, SupervisorState};
+use super::SupervisorState;
+use super::message::{Child, SupervisorMsg};
+use super::sockets::bind_tcp;
 use crate::actors::listener::{GRACE, ListenerMsg};
 use crate::actors::notifier::NotifierMsg;
 use crate::actors::page::PageMsg;
@@ -48,7 +49,7 @@ impl SupervisorState {
         let sockets = self.new_sockets(&config, &changes)?;
         let keyring = changes.touches(Part::StoreKeys).then(|| keyring(&config)).transpose()?;
         if let Some(keyring) = &keyring {
-            self.check_keys(keyring)?;
+            self.check_keys(keyring).await?;
         }
         let setup = Setup::build(config, &self.context.gate, &self.context.metrics)?;
         if let Some(telemetry) = self.context.telemetry.as_ref().filter(|_| changes.touches(Part::Log)) {
@@ -65,8 +66,8 @@ impl SupervisorState {
     }
 
     /// No key may go while something is sealed with it.
-    fn check_keys(&self, keyring: &Keyring) -> Result<(), String> {
-        match self.context.store.unopened_by(keyring) {
+    async fn check_keys(&self, keyring: &Keyring) -> Result<(), String> {
+        match self.context.store.unopened_by(keyring).await {
             Ok(0) => Ok(()),
             Ok(lost) => Err(format!(
                 "store.key: {lost} records are sealed with another key; name that key in store.previous_keys"

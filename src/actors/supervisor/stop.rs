@@ -38,7 +38,7 @@ impl SupervisorState {
             self.sockets.public = None;
         }
         self.close_listeners().await;
-        if let Some(dispatcher) = &self.peers.borrow().dispatcher {
+        if let Some(dispatcher) = &self.dispatcher {
             // What is published from here on lies in the store.
             dispatcher.stop(Some("draining".into()));
         }

@@ -61,7 +61,7 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
     match (segments.as_slice(), method) {
         (["metrics"], Method::GET) => scrape(&context, request.headers()),
         (["healthz"], Method::GET) => responses::json(StatusCode::OK, &json!({"status": "ok"})),
-        (["v1", "status"], Method::GET) => responses::json(StatusCode::OK, &status::status_json(&context)),
+        (["v1", "status"], Method::GET) => responses::json(StatusCode::OK, &status::status_json(&context).await),
         (["v1", "pages"], Method::GET) => responses::json(StatusCode::OK, &status::pages_json(&context)),
         (["v1", "pages", page], Method::GET) => show(&context, page),
         (["v1", "pages", page], Method::DELETE) if writes => Box::pin(unlink(&context, page, &request)).await,
@@ -453,6 +453,8 @@ async fn drill(context: &Context, which: &[&str]) -> Answer {
         ["subscriptions"] => Some(Target::Subscriptions),
         ["cleanups"] => Some(Target::Cleanups),
         ["listener"] => Some(Target::Listener),
+        ["listener", "admin"] => Some(Target::AdminListener),
+        ["listener", "admin-tcp"] => Some(Target::AdminTcpListener),
         ["page", page] => page.parse().ok().and_then(|p| context.store.links_of_page(&p).pop()).map(Target::Page),
         _ => None,
     };

@@ -192,7 +192,7 @@ async fn check(
         Callback::Code { state, .. } | Callback::Cancelled { state, .. } | Callback::Failed { state, .. } => state,
         Callback::Malformed { .. } => return Err(Refusal::Malformed),
     };
-    let (begun, claims) = begun(context, setup, request, state)?;
+    let (begun, claims) = begun(context, setup, request, state).await?;
     let now = MonoTime::now();
     let admitted = if begun.newcomer {
         let client = address::of_client(conn.peer(), request.headers(), &setup.config.http.trusted_proxies);
@@ -212,7 +212,7 @@ async fn check(
 }
 
 /// The session that the state is bound to, among those that the browser sends.
-fn begun(
+async fn begun(
     context: &Context,
     setup: &Setup,
     request: &Request<Incoming>,
@@ -220,7 +220,7 @@ fn begun(
 ) -> Result<(Begun, StateClaims), Refusal> {
     let (mut any_live, mut why) = (false, None);
     for id in cookies::session_ids(request.headers()) {
-        let live = context.store.session(id).map_err(Refusal::Away)?;
+        let live = context.store.session(id).await.map_err(Refusal::Away)?;
         any_live |= live.is_some();
         match (setup.states.verify(state, secret_hash(id), WallTime::now()), live) {
             (Ok(claims), _) if claims.newcomer && setup.config.session.allow_new => {

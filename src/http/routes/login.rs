@@ -41,7 +41,7 @@ pub(in crate::http) async fn begin(context: &Arc<Context>, request: &Request<Inc
     let site = Site::new(&setup.config.http, headers);
     let query = request.uri().query().unwrap_or_default();
     let rerequest = form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == "rerequest");
-    let sessions = match cookies::sessions(&context.store, headers) {
+    let sessions = match cookies::sessions(&context.store, headers).await {
         Ok(sessions) => sessions,
         Err(error) => return site.unavailable(&error, Way::Reload),
     };
@@ -67,7 +67,7 @@ async fn follow(
     secret: &str,
     rerequest: bool,
 ) -> Answer {
-    let link = match context.store.login_link(secret) {
+    let link = match context.store.login_link(secret).await {
         Ok(Some(link)) => link,
         Ok(None) => return no_such_link(site),
         Err(error) => return site.unavailable(&error, Way::Reload),

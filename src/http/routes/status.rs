@@ -33,17 +33,18 @@ pub fn counts(context: &Context) -> Counts {
 }
 
 /// The whole daemon.
-pub fn status_json(context: &Context) -> Value {
+pub async fn status_json(context: &Context) -> Value {
     let now = WallTime::now();
     let counts = counts(context);
     let setup = context.setup();
+    let sealing = context.store.sealing().await.ok();
     let store = match &*context.store.condition().borrow() {
         Condition::Up => {
             json!({
                 "ok": true,
                 "bytes_on_disk": context.store.size_on_disk(),
                 "damaged_records": counts.damaged,
-                "sealing": context.store.sealing().ok(),
+                "sealing": sealing,
                 "erasing_since": moment(context.store.erasing_since()),
             })
         }

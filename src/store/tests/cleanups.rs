@@ -135,10 +135,10 @@ async fn cleanups_are_resealed_and_survive_the_loss_of_the_database() {
     let links = link_as(&store, UserId::random(), 1, &[1]).await;
     unlink(&store, &links[0], REVOKE).await;
     let newer = Keyring::new([8; 32], Vec::new());
-    assert_eq!(store.unopened_by(&newer).unwrap(), 2);
+    assert_eq!(store.unopened_by(&newer).await.unwrap(), 2);
     store.set_keyring(Keyring::new([8; 32], vec![[7; 32]]));
     assert_eq!(store.reseal().await.unwrap(), 2);
-    assert_eq!(store.unopened_by(&newer).unwrap(), 0);
+    assert_eq!(store.unopened_by(&newer).await.unwrap(), 0);
     store.close().await;
     std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
     let store = Store::open(dir.path(), newer).unwrap();
@@ -170,7 +170,7 @@ async fn a_forgotten_person_leaves_no_token_and_a_deletion_names_nobody_when_it_
     store.erase().await.unwrap();
     let done = store.deletion("code").unwrap();
     assert!(done.open == 0 && done.objects == 2 && done.done_at.is_some());
-    let record = store.lock().deletions["code"].clone();
+    let record = store.lock().state.deletions.get("code").unwrap().clone();
     assert_eq!(record.links, []);
     let later = WallTime::now().plus(deletions::KEPT_FOR);
     store.sweep(WallTime::now()).await.unwrap();
@@ -277,7 +277,7 @@ async fn an_unsubscription_under_way_leaves_its_mark_although_its_token_is_forgo
     let first = seq(&store, &cleanup);
     store.forget_person(&person(1), "code", None).await.unwrap();
     assert_eq!((words(&store), store.known_of(&person(1))), (vec![("unsubscribe", true)], None));
-    assert!(store.lock().sealed_tokens().next().is_none());
+    assert!(store.lock().state.sealed_tokens().next().is_none());
     let anew = link_as(&store, UserId::random(), 2, &[1]).await;
     update(&store, &anew[0], |record| record.subscribed = vec!["name".into()]).await;
     let concerned = finish(&store, &cleanup, first).await;

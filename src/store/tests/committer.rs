@@ -67,7 +67,7 @@ async fn a_store_that_cannot_be_opened_yet_has_a_pulse() {
     assert!(store.has_pulse(Duration::from_secs(30)).await);
     let in_the_way = dir.path().join("links.journal.new");
     std::fs::create_dir(&in_the_way).unwrap();
-    store.lock().suspect();
+    store.lock().orders.suspect();
     until("it is down", async || *store.condition().borrow() != Condition::Up).await;
     for _ in 0..5 {
         assert!(store.has_pulse(Duration::from_secs(30)).await, "it waits, and does not hang");
@@ -87,8 +87,8 @@ async fn a_decision_that_panics_leaves_nothing_behind() {
     let user = UserId::random();
     let link = link_one(&store, user, 1).await;
     read_and_stage(&store, &link, 1, b"{}").await;
-    let half = store.commit(|state| {
-        state.remove_link(&link, true);
+    let half = store.commit(|state, txn| {
+        state.remove_link(txn, &link, true);
         panic!("half-way");
     });
     let refused: Result<(), Unavailable> = half.await;

@@ -188,20 +188,20 @@ async fn a_damaged_record_is_mended_from_the_backup_log() {
     let dir = tempfile::tempdir().unwrap();
     let user = filled(dir.path()).await;
     {
-        let engine = Engine::open(dir.path(), &keyring()).unwrap();
+        let engine = Database::open(dir.path(), &keyring()).unwrap();
         let batch = engine.batch().unwrap();
-        let break_it = |tree: engine::Tree, n: u64| {
+        let break_it = |tree: Tree, n: u64| {
             let link = LinkKey::new(user, page(n));
-            let key = if tree == engine::Tree::Links { link.to_bytes() } else { link.whole().to_bytes() };
+            let key = if tree == Tree::Links { link.to_bytes() } else { link.whole().to_bytes() };
             let mut value = engine.get(tree, &key).unwrap().unwrap().to_vec();
             let last = value.len() - 1;
             value[last] ^= 1;
-            engine.commit(&[engine::Write { tree, key, value: Some(value) }], batch).unwrap();
+            engine.commit(&[Write { tree, key, value: Some(value) }], batch).unwrap();
         };
-        break_it(engine::Tree::Links, 1);
-        break_it(engine::Tree::Marks, 3);
-        break_it(engine::Tree::Outbox, 15);
-        break_it(engine::Tree::Synced, 4);
+        break_it(Tree::Links, 1);
+        break_it(Tree::Marks, 3);
+        break_it(Tree::Outbox, 15);
+        break_it(Tree::Synced, 4);
     }
     let store = open(dir.path());
     for n in [1, 3, 15, 4] {

@@ -67,7 +67,7 @@ async fn check_everything(store: &Store) {
     assert!(store.view(&hinted).unwrap().record.hint.is_some());
     let cleanups: Vec<_> = store.cleanups().iter().map(|one| one.cleanup.word()).collect();
     assert_eq!(cleanups, ["unsubscribe"]);
-    assert_eq!(store.session(SESSION).unwrap().map(|session| session.user), Some(ADA.parse().unwrap()));
+    assert_eq!(store.session(SESSION).await.unwrap().map(|session| session.user), Some(ADA.parse().unwrap()));
     assert!(!store.use_state([9; 16], WallTime::now().plus(Duration::from_secs(60))).await.unwrap(), "it was used");
     store.switch_events(true);
     let mut waiting = Vec::new();
@@ -89,12 +89,17 @@ async fn a_store_of_release_0_1_opens_with_everything_in_it() {
         check_everything(&store).await;
         store.close().await;
     }
-    let engine = Engine::open(dir.path(), &keyring()).unwrap();
+    let engine = Database::open(dir.path(), &keyring()).unwrap();
     assert_eq!(engine.format().unwrap(), open_error::FORMAT);
-    for tree in engine::Tree::ALL {
+    for tree in Tree::ALL {
         for record in engine.records(tree) {
             let (key, _) = record.unwrap();
-            assert_eq!(migration::key_of_today(tree, &key), key.to_vec(), "a key of {} is an earlier one", tree.name());
+            assert_eq!(
+                earlier_keys::key_of_today(tree, &key),
+                key.to_vec(),
+                "a key of {} is an earlier one",
+                tree.name()
+            );
         }
     }
 }
@@ -104,7 +109,7 @@ async fn a_start_that_is_cut_off_anywhere_loses_nothing() {
     let mut steps = 0;
     loop {
         let dir = copy();
-        let earlier = Engine::open(dir.path(), &keyring()).unwrap();
+        let earlier = Database::open(dir.path(), &keyring()).unwrap();
         let cut = migration::stop_after(dir.path(), earlier, steps);
         let store = open(dir.path());
         check_everything(&store).await;
@@ -151,9 +156,9 @@ async fn a_format_that_is_not_known_is_refused_and_nothing_is_changed() {
     let store = open(dir.path());
     store.close().await;
     drop(store);
-    let engine = Engine::open(dir.path(), &keyring()).unwrap();
+    let engine = Database::open(dir.path(), &keyring()).unwrap();
     let batch = engine.batch().unwrap();
-    engine.commit(&[Engine::format_record(open_error::FORMAT + 1)], batch).unwrap();
+    engine.commit(&[Database::format_record(open_error::FORMAT + 1)], batch).unwrap();
     engine.close();
     let files = || ["links.journal", "tide"].map(|name| std::fs::read(dir.path().join(name)).unwrap());
     let before = files();

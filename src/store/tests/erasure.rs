@@ -196,14 +196,17 @@ async fn a_renewal_answers_for_nothing_that_waits_in_the_queue() {
     store.erase().await.unwrap();
     let number = {
         // Decided, and not yet handed to the committer.
-        let mut state = store.lock();
-        state.ask_for_erasure();
-        state.erasures.wanted()
+        let mut memory = store.lock();
+        let mut txn = memory.state.begin(store.now());
+        txn.ask_for_erasure();
+        memory.state.conclude(&mut txn);
+        // The request waits for a commit as one that is in the queue would.
+        memory.state.erasures.wanted()
     };
     let until = std::time::Instant::now() + Duration::from_millis(1500);
     while std::time::Instant::now() < until {
         assert!(store.has_pulse(Duration::from_secs(30)).await);
-        assert!(!store.lock().erasures.is_done(number), "nothing of it is on disk");
+        assert!(!store.lock().state.erasures.is_done(number), "nothing of it is on disk");
     }
     store.new_session(UserId::random(), Duration::from_secs(60)).await.unwrap();
     until_done(&store, number).await;
@@ -211,7 +214,7 @@ async fn a_renewal_answers_for_nothing_that_waits_in_the_queue() {
 }
 
 async fn until_done(store: &Store, number: u64) {
-    until("the erasure is carried out", async || store.lock().erasures.is_done(number)).await;
+    until("the erasure is carried out", async || store.lock().state.erasures.is_done(number)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

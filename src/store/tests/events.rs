@@ -210,19 +210,3 @@ async fn a_store_that_lost_its_end_knows_no_fields() {
     assert_eq!(all(&store, &event_key(&link)).await, [updated(&link, &["id", "name", "phone"])]);
     store.close().await;
 }
-
-#[tokio::test]
-async fn a_event_on_its_way_to_disk_does_not_go_out_before_it_is_there() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = on(dir.path());
-    let link = LinkKey::new(UserId::random(), page(1));
-    let on_disk = || store.read(|engine| Ok(engine.records(engine::Tree::Events).count())).unwrap();
-    // Decided, and not yet handed to the committer: what another task sees between the two.
-    store.lock().emit(EventKind::Linked { link: link.clone(), anew: false });
-    assert_eq!(on_disk(), 0);
-    let sending = begin(&store, &event_key(&link)).await.unwrap();
-    assert_eq!(on_disk(), 1);
-    sending.delivered().await.unwrap();
-    assert_eq!(on_disk(), 0);
-    store.close().await;
-}

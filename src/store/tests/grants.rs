@@ -144,7 +144,7 @@ async fn it_holds_when_the_store_is_opened_again_in_between() {
     link_as(&store, user, 1, &[1]).await;
     let ticket = store.ticket();
     store.forget_person(&person(1), "code", None).await.unwrap();
-    store.lock().suspect();
+    store.lock().orders.suspect();
     let mut condition = store.condition();
     condition.wait_for(|c| matches!(c, Condition::Down(_))).await.unwrap();
     condition.wait_for(|c| *c == Condition::Up).await.unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::cleanup::Cleanup;
 use crate::core::model::{Part, PartKey};
-use crate::store::engine::Tree;
+use crate::store::tree::Tree;
 
 /// The whole of a link, and two parts of it.
 fn parts(link: &LinkKey) -> [PartKey; 3] {

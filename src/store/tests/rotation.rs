@@ -31,11 +31,11 @@ async fn after_a_rotation_nothing_needs_the_earlier_key_not_even_without_the_dat
     store.forget_person(&person, "a-code", None).await.unwrap();
 
     store.set_keyring(ring(8, &[7]));
-    assert_eq!(store.sealing().unwrap(), Sealing { current: 0, earlier: 2, done: false });
-    assert_eq!(store.unopened_by(&ring(8, &[])).unwrap(), 2);
+    assert_eq!(store.sealing().await.unwrap(), Sealing { current: 0, earlier: 2, done: false });
+    assert_eq!(store.unopened_by(&ring(8, &[])).await.unwrap(), 2);
     assert_eq!(store.reseal().await.unwrap(), 2);
-    assert_eq!(store.sealing().unwrap(), Sealing { current: 2, earlier: 0, done: true });
-    assert_eq!(store.unopened_by(&ring(8, &[])).unwrap(), 0);
+    assert_eq!(store.sealing().await.unwrap(), Sealing { current: 2, earlier: 0, done: true });
+    assert_eq!(store.unopened_by(&ring(8, &[])).await.unwrap(), 0);
     store.close().await;
     let store = reopen(dir.path(), store, 8);
     let opened = store.take_login(login.expose()).await.unwrap().expect("the login link still works");
@@ -51,7 +51,7 @@ async fn after_a_rotation_nothing_needs_the_earlier_key_not_even_without_the_dat
     std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
     let store = reopen(dir.path(), store, 9);
     assert_eq!(store.link(&link).unwrap().unwrap().token.expose(), "EAAB-token");
-    assert_eq!(store.session(session.id.expose()).unwrap().map(|s| s.user), Some(user));
+    assert_eq!(store.session(session.id.expose()).await.unwrap().map(|s| s.user), Some(user));
     assert_eq!(store.deletion("a-code").map(|deletion| deletion.open), Some(1));
     assert_eq!(store.outbox_parts(), [gone.whole()]);
     store.close().await;
@@ -83,10 +83,10 @@ async fn a_rotation_that_another_overtakes_leaves_the_end_to_that_one() {
     let first = store.clone();
     let (first, ()) = tokio::join!(first.reseal(), async { store.set_keyring(ring(9, &[8, 7])) });
     first.unwrap();
-    assert!(!store.sealing().unwrap().done);
-    assert!(store.unopened_by(&ring(9, &[8])).unwrap() > 0, "the first key may not go yet");
+    assert!(!store.sealing().await.unwrap().done);
+    assert!(store.unopened_by(&ring(9, &[8])).await.unwrap() > 0, "the first key may not go yet");
     store.reseal().await.unwrap();
-    assert!(store.sealing().unwrap().done);
+    assert!(store.sealing().await.unwrap().done);
     store.close().await;
     let store = reopen(dir.path(), store, 9);
     assert_eq!(store.link(&link).unwrap().unwrap().token.expose(), "EAAB-token");

@@ -21,16 +21,16 @@ async fn a_login_link_and_a_state_work_once() {
     let user = UserId::random();
     let session = store.new_session(user, HOUR).await.unwrap();
     let login = store.new_login(&session, HOUR).await.unwrap();
-    assert_eq!(store.login_link(login.expose()).unwrap().unwrap().user, user, "a look uses nothing up");
+    assert_eq!(store.login_link(login.expose()).await.unwrap().unwrap().user, user, "a look uses nothing up");
     assert_eq!(store.take_login(login.expose()).await.unwrap().unwrap().user, user);
     assert!(store.take_login(login.expose()).await.unwrap().is_none());
-    assert!(store.login_link(login.expose()).unwrap().is_none());
+    assert!(store.login_link(login.expose()).await.unwrap().is_none());
     let later = WallTime::now().plus(HOUR);
     assert!(store.use_state([1; 16], later).await.unwrap());
     assert!(!store.use_state([1; 16], later).await.unwrap());
     let count = store.sweep(later.plus(HOUR)).await.unwrap();
     assert_eq!(count, 3, "both sessions and the state are over");
-    assert!(store.session(session.id.expose()).unwrap().is_none());
+    assert!(store.session(session.id.expose()).await.unwrap().is_none());
     store.close().await;
 }
 
@@ -44,7 +44,7 @@ async fn a_login_link_opens_a_short_session_of_its_own_for_the_same_user() {
     let opened = store.take_login(login.expose()).await.unwrap().unwrap();
     assert_ne!(opened.id, long.id);
     assert!(opened.expires_at <= WallTime::now().plus(LINK_SESSION));
-    let found = store.session(opened.id.expose()).unwrap().unwrap();
+    let found = store.session(opened.id.expose()).await.unwrap().unwrap();
     assert_eq!((found.user, found.label.unwrap().as_str()), (user, "Fern & Sons"));
     // A session that ends sooner is not outlived.
     let short = store.new_session(user, Duration::from_secs(60)).await.unwrap();
@@ -54,8 +54,8 @@ async fn a_login_link_opens_a_short_session_of_its_own_for_the_same_user() {
     store.close().await;
     drop(store);
     let store = open(dir.path());
-    assert_eq!(store.session(long.id.expose()).unwrap().unwrap().label, long.label);
-    assert!(store.session(opened.id.expose()).unwrap().is_some());
+    assert_eq!(store.session(long.id.expose()).await.unwrap().unwrap().label, long.label);
+    assert!(store.session(opened.id.expose()).await.unwrap().is_some());
     store.close().await;
 }
 
@@ -67,9 +67,9 @@ async fn a_session_of_an_earlier_version_opens() {
     let (user, id) = (UserId::random(), "an-earlier-session");
     let text = format!("{{\"user\":\"{user}\",\"expires_at\":{}}}", WallTime::now().plus(HOUR).0);
     let key = crate::store::sessions::secret_hash(id).to_vec();
-    let write = |state: &mut State| state.write(engine::Tree::Sessions, key, Some(codec::wrap(text.as_bytes())));
-    store.commit(write).await.unwrap();
-    let found = store.session(id).unwrap().unwrap();
+    let write = Write { tree: Tree::Sessions, key, value: Some(codec::wrap(text.as_bytes())) };
+    store.commit(|_, txn| txn.write(write)).await.unwrap();
+    let found = store.session(id).await.unwrap().unwrap();
     assert_eq!((found.user, found.label, found.issued_at), (user, None, WallTime(0)));
     store.close().await;
 }
@@ -82,10 +82,10 @@ async fn one_sweep_removes_all_that_is_over() {
     let session = store.new_session(UserId::random(), HOUR).await.unwrap();
     let over = codec::encode(&WallTime(1));
     for part in 0..21u64 {
-        let writes = |state: &mut State| {
+        let writes = |_: &mut State, txn: &mut Txn| {
             for n in 0..1000u64 {
                 let key = [part.to_be_bytes(), n.to_be_bytes()].concat();
-                state.write(engine::Tree::States, key, Some(over.clone()));
+                txn.write(Write { tree: Tree::States, key, value: Some(over.clone()) });
             }
         };
         store.commit(writes).await.unwrap();
@@ -97,8 +97,8 @@ async fn one_sweep_removes_all_that_is_over() {
     futures_util::future::join_all(puts).await;
     assert_eq!(store.sweep(WallTime::now()).await.unwrap(), 22_100);
     let left = |tree| store.read(|engine| Ok(engine.records(tree).count())).unwrap();
-    assert_eq!((left(engine::Tree::States), left(engine::Tree::Sessions)), (0, 1));
-    assert!(store.session(session.id.expose()).unwrap().is_some());
+    assert_eq!((left(Tree::States), left(Tree::Sessions)), (0, 1));
+    assert!(store.session(session.id.expose()).await.unwrap().is_some());
     store.close().await;
 }
 
@@ -108,8 +108,7 @@ async fn used_states_are_bounded_and_a_used_one_stays_used() {
     let store = open(dir.path());
     let later = WallTime::now().plus(HOUR);
     assert!(store.use_state([9; 16], later).await.unwrap());
-    let many = (0..crate::store::sessions::MAX_USED_STATES as u128).map(|n| (n.to_be_bytes(), later));
-    store.lock().used_states.extend(many);
+    store.lock().state.nonces.fill(later);
     let refused = store.use_state([8; 16], later).await.unwrap_err();
     assert!(refused.to_string().contains("too many logins"), "{refused}");
     assert!(!store.use_state([9; 16], later).await.unwrap());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
+use http::HeaderMap;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -61,6 +62,8 @@ pub(crate) struct Seen {
     pub(crate) query: BTreeMap<String, String>,
     pub(crate) form: BTreeMap<String, String>,
     pub(crate) bearer: Option<String>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Seen {
@@ -105,9 +108,14 @@ impl Fake {
         Fake::start(move |_| replies.lock().unwrap().pop_front().unwrap_or_else(over)).await
     }
 
+    /// The server's address.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.addr)
+    }
+
     /// A client of this server.
     pub(crate) fn client(&self) -> GraphClient {
-        let settings = settings(&format!("http://{}/", self.addr));
+        let settings = settings(&self.url());
         GraphClient::new(settings, self.metrics.clone(), self.gate.clone()).unwrap()
     }
 
@@ -165,6 +173,8 @@ async fn answer(
         query: pairs(parts.uri.query().unwrap_or_default().as_bytes()),
         form: pairs(&body),
         bearer: bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned),
+        headers: parts.headers,
+        body,
     };
     let reply = handler(&one);
     seen.lock().unwrap().push(one);

@@ -3,30 +3,44 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::records::AccountRecord;
 use crate::core::model::{AppUserId, UserId};
+use crate::store::records::{AccountRecord, Sealed, account_key};
+use crate::store::tree::Tree;
+use crate::store::txn::Txn;
 
 /// An account is one person of one user.
-pub(super) type AccountKey = (UserId, AppUserId);
+pub(in crate::store) type AccountKey = (UserId, AppUserId);
 
 /// The logins.
 #[derive(Default)]
-pub(super) struct Accounts {
+pub(in crate::store) struct Accounts {
     records: BTreeMap<AccountKey, Arc<AccountRecord>>,
     users: HashMap<AppUserId, BTreeSet<UserId>>,
 }
 
 impl Accounts {
-    pub(super) fn get(&self, key: &AccountKey) -> Option<&Arc<AccountRecord>> {
+    pub(in crate::store) fn get(&self, key: &AccountKey) -> Option<&Arc<AccountRecord>> {
         self.records.get(key)
     }
 
-    pub(super) fn insert(&mut self, key: AccountKey, record: Arc<AccountRecord>) {
+    /// Writes a login's record, new or changed.
+    pub(in crate::store) fn put(&mut self, txn: &mut Txn, key: AccountKey, record: AccountRecord) {
+        txn.put(Tree::Accounts, account_key(key.0, &key.1), &record);
+        self.insert(key, Arc::new(record));
+    }
+
+    /// Forgets a login.
+    pub(in crate::store) fn forget(&mut self, txn: &mut Txn, user: UserId, person: &AppUserId) {
+        txn.remove(Tree::Accounts, account_key(user, person));
+        self.remove(&(user, person.clone()));
+    }
+
+    fn insert(&mut self, key: AccountKey, record: Arc<AccountRecord>) {
         self.users.entry(key.1.clone()).or_default().insert(key.0);
         self.records.insert(key, record);
     }
 
-    pub(super) fn remove(&mut self, key: &AccountKey) {
+    fn remove(&mut self, key: &AccountKey) {
         if self.records.remove(key).is_none() {
             return;
         }
@@ -39,7 +53,7 @@ impl Accounts {
     }
 
     /// The logins of a person, in the order of their users.
-    pub(super) fn of_person<'a>(
+    pub(in crate::store) fn of_person<'a>(
         &'a self,
         person: &'a AppUserId,
     ) -> impl Iterator<Item = (UserId, &'a Arc<AccountRecord>)> {
@@ -47,12 +61,13 @@ impl Accounts {
         users.filter_map(move |user| Some((*user, self.records.get(&(*user, person.clone()))?)))
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &AccountKey> {
+    pub(in crate::store) fn keys(&self) -> impl Iterator<Item = &AccountKey> {
         self.records.keys()
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<AccountRecord>> {
-        self.records.values()
+    /// The sealed user tokens.
+    pub(in crate::store) fn tokens(&self) -> impl Iterator<Item = &Sealed> {
+        self.records.values().map(|record| &record.token)
     }
 }
 

@@ -1,0 +1,298 @@
+//! One daemon after another on one folder, and the world around it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use ractor::{Actor, ActorRef};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::clock::{self, Stopped, moment, until, until_passing};
+use super::script::{Events, Graph};
+use crate::actors::supervisor::{
+    Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring, stop,
+};
+use crate::admin_client;
+use crate::config::{Changes, Config};
+use crate::context::{Context, Setup};
+use crate::control::{Command, Target};
+use crate::core::model::{Cause, LinkKey, PageId, Secret, UserId};
+use crate::metrics::Metrics;
+use crate::sources::facebook::graph::Gate;
+use crate::sources::facebook::graph::fake::{APP_ID, APP_SECRET};
+use crate::spaces::memory::MemoryStore;
+use crate::store::Store;
+use crate::store::persons::NewLink;
+use crate::store::unlink::Unlinking;
+
+/// A daemon, and what is around it.
+pub(super) struct Harness {
+    folder: TempDir,
+    pub(super) graph: Graph,
+    pub(super) events: Events,
+    pub(super) spaces: MemoryStore,
+    pub(super) user: UserId,
+    daemon: Option<Daemon>,
+    _clock: Stopped,
+}
+
+/// A running daemon.
+struct Daemon {
+    context: Arc<Context>,
+    supervisor: ActorRef<SupervisorMsg>,
+    given_up: watch::Receiver<Option<String>>,
+    public: SocketAddr,
+}
+
+/// The id of a page.
+pub(super) fn page(n: u64) -> String {
+    (1000 + n).to_string()
+}
+
+pub(super) fn page_id(n: u64) -> PageId {
+    page(n).parse().unwrap()
+}
+
+/// Opens the store of a folder, with the keys of this configuration.
+pub(super) fn open_store(folder: &Path, config: &Config) -> Store {
+    Store::open(folder, keyring(config).unwrap()).unwrap()
+}
+
+/// Links these pages to the user, as a login does.
+pub(super) async fn put_links(store: &Store, user: UserId, numbers: &[u64]) {
+    let new = |n: &u64| NewLink { page: page_id(*n), token: Secret::new("EAAtoken"), name: None, facebook_user: None };
+    let links = numbers.iter().map(new).collect();
+    let stored = store.put_links(store.ticket(), user, None, links, Cause::Link).await.unwrap();
+    assert_eq!(stored.links.len(), numbers.len());
+}
+
+impl Harness {
+    /// A daemon without a link.
+    pub(super) async fn start() -> Harness {
+        let (graph, events) = (Graph::start().await, Events::start().await);
+        let mut harness = Harness {
+            folder: tempfile::tempdir().unwrap(),
+            graph,
+            events,
+            spaces: MemoryStore::new(),
+            user: UserId::random(),
+            daemon: None,
+            _clock: clock::stop(),
+        };
+        harness.boot().await;
+        harness
+    }
+
+    /// A daemon with so many links, and nothing owed.
+    pub(super) async fn with_links(count: u64) -> Harness {
+        let harness = Harness::start().await;
+        let numbers: Vec<u64> = (0..count).collect();
+        harness.link(&numbers).await;
+        harness.until_complete().await;
+        harness
+    }
+
+    pub(super) fn store_folder(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn admin_socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+
+    /// The configuration, with other lines in `[sync]`.
+    pub(super) fn config(&self, sync: &str) -> Config {
+        let text = format!(
+            "[http]\npublic_url = \"http://localhost:5000\"\n\
+             [facebook]\napp_id = \"{APP_ID}\"\napp_secret = \"{APP_SECRET}\"\nverify_token = \"sixteen-and-more-verify\"\n\
+             graph_url = \"{graph}\"\nwebhook_fields = [\"name\", \"description\"]\npage_fields = [\"id\", \"name\"]\n\
+             [sync]\n{sync}\n\
+             [spaces]\nregion = \"nyc3\"\nbucket = \"pages\"\nendpoint = \"http://127.0.0.1:9\"\naccess_key = \"DO00ACCESS\"\n\
+             secret_key = \"sixteen-and-more-spaces\"\n\
+             [store]\npath = \"{store}\"\nkey = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n\
+             [session]\nstate_secret = \"thirty-two-characters-and-more-of-state\"\n\
+             [notify]\nurl = \"{events}\"\nsecret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n\
+             [admin]\nsocket = \"{socket}\"\n",
+            graph = self.graph.url(),
+            events = self.events.url(),
+            store = self.store_folder().display(),
+            socket = self.admin_socket().display(),
+        );
+        Config::load_text(Path::new("test.toml"), &text, &|_| None).unwrap().config
+    }
+
+    /// The configuration of a start.
+    pub(super) fn usual_config(&self) -> Config {
+        self.config("poll_interval = \"24h\"\ndebounce = \"2s\"")
+    }
+
+    /// Starts a daemon on what the one before left.
+    pub(super) async fn boot(&mut self) {
+        let config = self.usual_config();
+        let store = open_store(&self.store_folder(), &config);
+        let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(config.facebook.max_in_flight));
+        let mut setup = Setup::build(config, &gate, &metrics).unwrap();
+        setup.spaces = Arc::new(self.spaces.clone());
+        let context = Context::new(store, setup, gate, metrics, None);
+        let public = bind_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = public.local_addr().unwrap();
+        let admin_tcp = bind_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let socket = self.admin_socket();
+        let sockets = Sockets {
+            public: Some(public),
+            from_systemd: false,
+            admin: (bind_admin(&socket).unwrap(), socket),
+            admin_tcp: Some(admin_tcp),
+        };
+        let (sender, given_up) = watch::channel(None);
+        let args = SupervisorArgs { context: context.clone(), sockets, given_up: sender };
+        let (supervisor, _) = Actor::spawn(None, Supervisor, args).await.unwrap();
+        supervisor.call(SupervisorMsg::Ping, None).await.unwrap();
+        self.daemon = Some(Daemon { context, supervisor, given_up, public: address });
+    }
+
+    fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("a daemon runs")
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.daemon().context
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.daemon().context.store
+    }
+
+    pub(super) fn given_up(&self) -> Option<String> {
+        self.daemon().given_up.borrow().clone()
+    }
+
+    /// Stops the daemon as a signal does, and returns how long that took on the clock of the timers.
+    pub(super) async fn stop(&mut self) -> Duration {
+        let (reply, ended) = oneshot::channel();
+        self.context().command(Command::Stop(reply)).await.unwrap();
+        self.stopped(ended).await
+    }
+
+    /// Waits for a stop that was commanded.
+    pub(super) async fn stopped(&mut self, mut ended: oneshot::Receiver<()>) -> Duration {
+        let Daemon { context, supervisor, .. } = self.daemon.take().expect("a daemon runs");
+        let began = Instant::now();
+        let mut moments = 0;
+        while ended.try_recv().is_err() {
+            moment().await;
+            moments += 1;
+            // First comes what needs no time.
+            if moments > 20 {
+                tokio::time::advance(Duration::from_millis(10)).await;
+            }
+            assert!(began.elapsed() <= stop::DRAIN, "the stop has no end");
+        }
+        let took = began.elapsed();
+        supervisor.stop_and_wait(None, None).await.unwrap();
+        context.store.close().await;
+        took
+    }
+
+    /// Lets this part panic, and waits until it has. Its successor begins when time passes.
+    pub(super) async fn drill(&self, target: Target, word: &str) {
+        let before = self.restarts(word);
+        self.context().command(Command::Drill(target)).await.unwrap();
+        until("the actor is dead", || self.restarts(word) > before).await;
+    }
+
+    /// How many actors of this kind died.
+    pub(super) fn restarts(&self, word: &str) -> usize {
+        let start = format!("pagesyncd_actor_restarts_total{{actor=\"{word}\"}} ");
+        let text = self.context().metrics.encode();
+        text.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// Puts another configuration in force, with the same bucket.
+    pub(super) async fn reload(&self, config: Config) -> Result<Changes, String> {
+        let (reply, outcome) = oneshot::channel();
+        self.context().command(Command::Reload(Box::new(config.clone()), reply)).await.unwrap();
+        let outcome = outcome.await.unwrap();
+        if outcome.is_ok() {
+            let context = self.context();
+            let mut setup = Setup::build(config, &context.gate, &context.metrics).unwrap();
+            setup.spaces = Arc::new(self.spaces.clone());
+            context.set_setup(setup);
+        }
+        outcome
+    }
+
+    pub(super) fn key(&self, n: u64) -> LinkKey {
+        LinkKey::new(self.user, page_id(n))
+    }
+
+    /// Links pages, as a login does.
+    pub(super) async fn link(&self, numbers: &[u64]) {
+        numbers.iter().for_each(|n| self.graph.rename(&page(*n), &format!("Page {n}")));
+        put_links(self.store(), self.user, numbers).await;
+    }
+
+    pub(super) async fn unlink(&self, n: u64) {
+        let links = [self.key(n)];
+        assert_eq!(self.store().unlink(&links, Unlinking::default()).await.unwrap().links, links);
+    }
+
+    /// A page changes, and Meta delivers that.
+    pub(super) async fn change(&self, n: u64, name: &str) {
+        self.graph.rename(&page(n), name);
+        assert_eq!(self.store().mark_pages(&[page_id(n)], Cause::Webhook).await.unwrap().len(), 1);
+    }
+
+    /// The name in the page's object.
+    pub(super) fn written(&self, n: u64) -> Option<String> {
+        let object: Value = serde_json::from_slice(&self.spaces.object(&self.key(n).object_key())?).unwrap();
+        object["data"][0]["name"].as_str().map(str::to_owned)
+    }
+
+    /// How many writes of objects were begun.
+    pub(super) fn puts(&self) -> usize {
+        self.spaces.calls().iter().filter(|(op, _)| *op == "put").count()
+    }
+
+    /// The kinds of the events about a page since its first object was written.
+    pub(super) fn later_events(&self, n: u64) -> Vec<String> {
+        let mut all = self.events.of(&page(n));
+        assert_eq!(all.drain(..2).collect::<Vec<_>>(), ["page.linked", "page.updated"]);
+        all
+    }
+
+    /// Nothing is owed: no read, no write, no cleanup, no event; and each object equals its page.
+    pub(super) fn is_complete(&self) -> bool {
+        let (store, counts) = (self.store(), self.store().counts());
+        let links = store.links();
+        let owed = counts.due + counts.due_parked + counts.outbox + counts.cleanups.values().sum::<u64>();
+        let is_true = |link: &LinkKey| {
+            let n = link.page().as_str().parse::<u64>().unwrap() - 1000;
+            self.written(n).is_some() && self.written(n) == self.graph.name(&page(n))
+        };
+        let objects = self.spaces.objects().len();
+        owed + store.event_counts().waiting == 0 && objects == links.len() && links.iter().all(is_true)
+    }
+
+    /// Lets time pass until nothing is owed.
+    pub(super) async fn until_complete(&self) {
+        until_passing("nothing is owed", || self.is_complete()).await;
+    }
+
+    /// Asks the public listener whether it serves.
+    pub(super) async fn is_healthy(&self) -> bool {
+        let url = format!("http://{}/healthz", self.daemon().public);
+        reqwest::get(url).await.is_ok_and(|answer| answer.status() == 200)
+    }
+
+    /// Asks the admin socket for the daemon's status.
+    pub(super) async fn answers_operators(&self) -> bool {
+        let answer = admin_client::fetch(&self.admin_socket(), Method::GET, "/v1/status", "").await;
+        answer.is_ok_and(|(status, _)| status == StatusCode::OK)
+    }
+}

@@ -1,0 +1,256 @@
+//! The store: its memory and the way to the committer under one lock, the trees, and how a decision is made.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::{Semaphore, watch};
+
+use super::api::{Condition, Unavailable};
+use super::engine::Engine;
+use super::feed::{Change, Feed};
+use super::handle::{Fault, guarded, panic_text};
+use super::order::{Answer, Order, Orders, Request};
+use super::seal::Keyring;
+use super::state::State;
+use super::txn::Txn;
+use crate::core::model::WallTime;
+
+/// How many requests may wait for the committer; more callers wait for a slot.
+const MAX_WAITING: usize = 4096;
+
+/// What a decision is made with.
+pub(super) struct Memory {
+    pub state: State,
+    pub orders: Orders,
+}
+
+impl Memory {
+    /// Makes a decision and hands it to the committer. One that panics leaves nothing behind: nothing of it is written or
+    /// published, and the memory, which may hold half of it, is read from disk again.
+    pub(super) fn decide<R>(
+        &mut self,
+        now: WallTime,
+        decide: impl FnOnce(&mut State, &mut Txn) -> R,
+    ) -> Result<(R, Option<Answer>), Unavailable> {
+        let mut txn = self.state.begin(now);
+        let decided = panic::catch_unwind(AssertUnwindSafe(|| decide(&mut self.state, &mut txn)));
+        let answer = decided.map_err(|payload| {
+            let reason: Arc<str> = format!("a decision panicked: {}", panic_text(&*payload)).into();
+            self.orders.take_down(reason.clone());
+            self.orders.send(Order::Suspect(reason.clone()));
+            Unavailable { reason }
+        })?;
+        #[cfg(test)]
+        self.state.check();
+        let erasure = self.state.conclude(&mut txn);
+        Ok((answer, self.orders.submit(txn.collected(), erasure)))
+    }
+}
+
+/// The clock that dates decisions.
+#[derive(Clone)]
+pub(super) enum Clock {
+    /// The wall clock.
+    Wall,
+    /// One that a test sets.
+    Set(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// This moment.
+    pub(super) fn now(&self) -> WallTime {
+        match self {
+            Clock::Wall => WallTime::now(),
+            Clock::Set(now) => WallTime(now.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+pub(super) struct Inner {
+    pub dir: PathBuf,
+    /// The newest number that lay on disk when the process opened the store.
+    pub opened_at: u64,
+    /// A random number that tells this process's numbers from those of another.
+    pub life: u64,
+    pub memory: Mutex<Memory>,
+    /// `None` while the store is down.
+    pub engine: RwLock<Option<Engine>>,
+    pub keyring: RwLock<Arc<Keyring>>,
+    pub slots: Semaphore,
+    pub condition: watch::Sender<Condition>,
+    pub feed: Feed,
+    /// Why the store cannot go on in this process.
+    pub given_up: watch::Sender<Option<Arc<str>>>,
+    /// Bumped when an erasure was carried out.
+    pub erased: watch::Sender<u64>,
+    pub thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    pub mended: Mutex<Option<String>>,
+    pub clock: Clock,
+    /// Work that blocks is done on threads for it; a store that is stepped by hand does it at once.
+    pub has_threads: bool,
+}
+
+/// What a store is made of.
+pub(super) struct Parts {
+    pub dir: PathBuf,
+    pub state: State,
+    pub orders: Orders,
+    pub engine: Engine,
+    pub keyring: Arc<Keyring>,
+    pub feed: Feed,
+    pub mended: Option<String>,
+    pub clock: Clock,
+    pub has_threads: bool,
+}
+
+impl Inner {
+    pub(super) fn new(parts: Parts) -> Inner {
+        let Parts { dir, state, orders, engine, keyring, feed, mended, clock, has_threads } = parts;
+        Inner {
+            dir,
+            opened_at: state.newest_seq(),
+            life: crate::random::uuid().as_u64_pair().0,
+            memory: Mutex::new(Memory { state, orders }),
+            engine: RwLock::new(Some(engine)),
+            keyring: RwLock::new(keyring),
+            slots: Semaphore::new(MAX_WAITING),
+            condition: watch::Sender::new(Condition::Up),
+            feed,
+            given_up: watch::Sender::new(None),
+            erased: watch::Sender::new(0),
+            thread: Mutex::new(None),
+            mended: Mutex::new(mended),
+            clock,
+            has_threads,
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Memory> {
+        // A decision that panics is caught before it reaches the guard; all else under the lock is a total function.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn keyring(&self) -> Arc<Keyring> {
+        self.keyring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The trees go; whoever reads them ends first.
+    pub(super) fn take_engine(&self) -> Option<Engine> {
+        self.engine.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn note_mended(&self, what: Option<String>) {
+        if what.is_some() {
+            *self.mended.lock().unwrap_or_else(PoisonError::into_inner) = what;
+        }
+    }
+
+    /// Nothing more is decided until the store is back.
+    pub(super) fn take_down(&self, reason: &Arc<str>) {
+        self.lock().orders.take_down(reason.clone());
+        self.condition.send_replace(Condition::Down(reason.clone()));
+    }
+
+    /// The store was opened again, with this in it. Returns the newest erasure that is asked for.
+    pub(super) fn come_up(&self, engine: Engine, fresh: State) -> u64 {
+        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
+        let erasure = {
+            let mut memory = self.lock();
+            memory.state.replace(fresh);
+            memory.orders.come_up();
+            memory.state.erasures.wanted()
+        };
+        self.condition.send_replace(Condition::Up);
+        self.feed.publish(vec![Change::Reset]);
+        erasure
+    }
+
+    /// These requests are durable: publishes what they changed, and answers them.
+    pub(super) fn answer(&self, requests: &mut Vec<Request>) {
+        {
+            let ledger = &mut self.lock().state.ledger;
+            requests.iter().for_each(|request| ledger.are_durable(&request.notes));
+        }
+        for request in requests.drain(..) {
+            self.feed.publish(request.changes);
+            // The caller may have stopped waiting.
+            let _ = request.done.send(Ok(()));
+        }
+    }
+
+    /// The erasures up to this one are carried out. What follows from it goes through the queue like all other writes,
+    /// and no caller waits for it.
+    pub(super) fn note_erased(&self, number: u64) {
+        let decided = self.lock().decide(self.clock.now(), |state, txn| state.erased(txn, number));
+        // One that panicked has taken the store down, which is opened again with the deletions as they were.
+        drop(decided);
+        self.erased.send_modify(|n| *n += 1);
+    }
+}
+
+/// A handle on the store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) inner: Arc<Inner>,
+}
+
+impl Store {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.inner.lock()
+    }
+
+    /// This moment on the clock that dates decisions.
+    pub(super) fn now(&self) -> WallTime {
+        self.inner.clock.now()
+    }
+
+    /// Decides under the lock and waits until what was decided is durable.
+    pub(super) async fn commit<R>(&self, decide: impl FnOnce(&mut State, &mut Txn) -> R) -> Result<R, Unavailable> {
+        let _slot = self.inner.slots.acquire().await.map_err(|_| self.closed())?;
+        let (answer, waiting) = {
+            let mut memory = self.lock();
+            memory.orders.writable()?;
+            memory.decide(self.now(), decide)?
+        };
+        if let Some(waiting) = waiting {
+            waiting.await.unwrap_or_else(|_| Err(self.closed()))?;
+        }
+        Ok(answer)
+    }
+
+    /// Waits until everything that was decided by now is durable.
+    pub(super) async fn barrier(&self) -> Result<(), Unavailable> {
+        self.commit(|_, txn| txn.wait_for_queue()).await
+    }
+
+    pub(super) fn closed(&self) -> Unavailable {
+        Unavailable::because("it is closed")
+    }
+
+    /// Does work that blocks or takes long, away from the async workers.
+    pub(super) async fn off_worker<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        if !self.inner.has_threads {
+            return Ok(work(self));
+        }
+        let store = self.clone();
+        let working = tokio::task::spawn_blocking(move || work(&store));
+        // It panicked, or the runtime ends.
+        working.await.map_err(|_| Unavailable::because("its work broke off"))
+    }
+
+    /// Reads from the trees, which blocks; they are gone while the store is being opened again. A read that the disk
+    /// refuses is an error, never an absence. After any fault the store is opened again.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&Engine) -> Result<T, Fault>) -> Result<T, Unavailable> {
+        let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(engine) = engine.as_ref() else { return Err(Unavailable::because("it is being reopened")) };
+        guarded(|| look(engine)).map_err(|fault| {
+            self.lock().orders.suspect();
+            Unavailable { reason: format!("it cannot be read ({fault}), it is being reopened").into() }
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! Opening and closing a store, and looking at it as a whole.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use super::api::Condition;
+use super::committer;
+use super::engine::Engine;
+use super::feed::Feed;
+use super::folder;
+use super::inner::{Clock, Inner, Parts, Store};
+use super::load;
+use super::open_error::OpenError;
+use super::order::{Order, Orders};
+use super::rebuild;
+use super::seal::Keyring;
+
+impl Store {
+    /// Opens the store in `dir`, making it if need be, and reads it into memory. Blocks; call it before the runtime
+    /// is busy or on a blocking thread.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the file and the way out: locked by another process, sealed with another key, damaged,
+    /// unreadable, or written by a newer version.
+    pub fn open(dir: &Path, keyring: Keyring) -> Result<Self, OpenError> {
+        let (keyring, clock, feed) = (Arc::new(keyring), Clock::Wall, Feed::default());
+        folder::prepare(dir)?;
+        let lock = folder::lock(dir)?;
+        let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended } = rebuild::open(dir, &keyring)?;
+        let state = load::load(&engine, clock.now()).map_err(|fault| OpenError::of(dir, fault))?;
+        let (orders, queue) = Orders::new(feed.clone());
+        let parts =
+            Parts { dir: dir.to_owned(), state, orders, engine, keyring, feed, mended, clock, has_threads: true };
+        let inner = Arc::new(Inner::new(parts));
+        let files = committer::Files { backup_log, high_water_mark, batch, _lock: lock };
+        let thread = committer::spawn(inner.clone(), files, queue)
+            .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        *inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(Store { inner })
+    }
+
+    /// Makes everything durable that was decided, and lets go of the files. Further writes are refused.
+    pub async fn close(&self) {
+        self.lock().orders.close("it is closed");
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A committer that panicked has said so through the panic hook, and nothing is left to wait for.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// Does the committer take orders from its queue within this time? It does so while the disk refuses, too. A thread
+    /// that hangs or is gone does not.
+    pub async fn has_pulse(&self, within: Duration) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.lock().orders.send(Order::Pulse(answer));
+        matches!(tokio::time::timeout(within, answered).await, Ok(Ok(())))
+    }
+
+    /// Says why once the store cannot go on in this process: it must end then, and be started again.
+    pub fn given_up(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.inner.given_up.subscribe()
+    }
+
+    /// Lets the thread that writes panic over its next commit.
+    #[cfg(any(test, feature = "sandbox"))]
+    pub fn drill(&self) {
+        self.lock().orders.send(Order::Drill);
+    }
+
+    /// What the store publishes when a decision is durable.
+    pub fn feed(&self) -> &Feed {
+        &self.inner.feed
+    }
+
+    /// Whether the store can be written to, now and from now on.
+    pub fn condition(&self) -> watch::Receiver<Condition> {
+        self.inner.condition.subscribe()
+    }
+
+    /// The keys in force.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.inner.keyring()
+    }
+
+    /// What had to be mended since the process started, in words.
+    pub fn mended(&self) -> Option<String> {
+        self.inner.mended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes that the store takes on disk; 0 while it is being opened again.
+    pub fn size_on_disk(&self) -> u64 {
+        self.inner.engine.try_read().map_or(0, |engine| engine.as_ref().map_or(0, Engine::size_on_disk))
+    }
+
+    /// The folder it lies in.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+}

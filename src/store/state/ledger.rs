@@ -1,0 +1,247 @@
+//! What is owed to each part of a link, with the counts and indexes that follow from it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use crate::core::ledger::{Change, Entry, Marked};
+use crate::core::model::{AppUserId, Cause, LinkKey, PartKey, WallTime};
+use crate::store::tree::{Pieces, Tree, body_keys, body_writes};
+use crate::store::txn::Txn;
+
+/// The ledger. Each link has at least the entry of its whole; a part that is not linked any more has one while it owes
+/// Spaces something.
+#[derive(Default)]
+pub(in crate::store) struct Ledger {
+    entries: BTreeMap<PartKey, Entry>,
+    /// Links that wait for a person.
+    parked: HashSet<LinkKey>,
+    totals: Totals,
+}
+
+impl Ledger {
+    /// As it lies on disk. Links that wait for a person are named afterwards.
+    pub(in crate::store) fn restored(entries: impl IntoIterator<Item = (PartKey, Entry)>) -> Ledger {
+        let mut ledger = Ledger { entries: entries.into_iter().collect(), ..Ledger::default() };
+        ledger.entries.iter().for_each(|(part, entry)| ledger.totals.add(part, Owed::of(entry, false)));
+        ledger
+    }
+
+    /// The entry of a part.
+    pub(in crate::store) fn get(&self, part: &PartKey) -> Option<&Entry> {
+        self.entries.get(part)
+    }
+
+    /// The entries of a link's parts.
+    pub(in crate::store) fn of_link<'a>(&'a self, link: &'a LinkKey) -> impl Iterator<Item = (&'a PartKey, &'a Entry)> {
+        self.entries.range(link.whole()..).take_while(move |(part, _)| part.link == *link)
+    }
+
+    /// Does this link owe Spaces something?
+    pub(in crate::store) fn owes_spaces(&self, link: &LinkKey) -> bool {
+        self.of_link(link).any(|(_, entry)| entry.staged().is_some())
+    }
+
+    /// Works on the entry of a part, where there is one.
+    pub(in crate::store) fn change<R>(&mut self, part: &PartKey, work: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        let entry = self.entries.get_mut(part)?;
+        let parked = self.parked.contains(&part.link);
+        let before = Owed::of(entry, parked);
+        let answer = work(entry);
+        let after = Owed::of(entry, parked);
+        if before != after {
+            self.totals.remove(part, before);
+            self.totals.add(part, after);
+        }
+        Some(answer)
+    }
+
+    /// Sees to it that a part has an entry.
+    pub(in crate::store) fn create(&mut self, part: &PartKey) {
+        self.entries.entry(part.clone()).or_default();
+    }
+
+    /// Removes the entry of a part, unless something is owed. Returns whether it was removed.
+    pub(in crate::store) fn forget_if_complete(&mut self, part: &PartKey) -> bool {
+        let is_complete = self.entries.get(part).is_some_and(|entry| entry.owed_since().is_none());
+        is_complete && self.entries.remove(part).is_some()
+    }
+
+    /// Does this link wait for a person?
+    pub(in crate::store) fn set_parked(&mut self, link: &LinkKey, parked: bool) {
+        let changed = if parked { self.parked.insert(link.clone()) } else { self.parked.remove(link) };
+        if !changed {
+            return;
+        }
+        for (part, entry) in self.entries.range(link.whole()..).take_while(|(part, _)| part.link == *link) {
+            self.totals.remove(part, Owed::of(entry, !parked));
+            self.totals.add(part, Owed::of(entry, parked));
+        }
+    }
+
+    /// Marks a part.
+    pub(in crate::store) fn mark(&mut self, txn: &mut Txn, part: &PartKey, cause: Cause) -> Marked {
+        self.create(part);
+        let (now, seq) = (txn.now(), txn.next_seq());
+        let marked = self.change(part, |entry| entry.mark(cause, now, seq)).unwrap_or(Marked::Standing);
+        if let Marked::New(change) = &marked {
+            write_changes(txn, part, vec![change.clone()], Pieces::default());
+        }
+        marked
+    }
+
+    /// The number of the mark of a part.
+    pub(in crate::store) fn mark_seq(&self, part: &PartKey) -> Option<u64> {
+        self.entries.get(part).and_then(Entry::mark_seq)
+    }
+
+    /// The committer made these marks durable.
+    pub(in crate::store) fn are_durable(&mut self, notes: &[(PartKey, u64)]) {
+        for (part, seq) in notes {
+            self.change(part, |entry| entry.mark_is_durable(*seq));
+        }
+    }
+
+    /// Parts that owe Spaces something.
+    pub(in crate::store) fn outbox_parts(&self) -> Vec<PartKey> {
+        self.totals.outbox.iter().cloned().collect()
+    }
+
+    /// Links with an object, once this person's, that is to be deleted.
+    pub(in crate::store) fn deletes_of(&self, person: &AppUserId) -> impl Iterator<Item = &LinkKey> {
+        self.totals.deletes.get(person).into_iter().flatten().map(|part| &part.link)
+    }
+
+    /// Marks that the daemon can answer.
+    pub(in crate::store) fn due(&self) -> u64 {
+        self.totals.due
+    }
+
+    /// Marks that wait for a person.
+    pub(in crate::store) fn due_parked(&self) -> u64 {
+        self.totals.due_parked
+    }
+
+    /// Entries of the outbox.
+    pub(in crate::store) fn outbox(&self) -> u64 {
+        self.totals.outbox.len() as u64
+    }
+
+    /// Since when the oldest of what the daemon can do is owed.
+    pub(in crate::store) fn oldest(&self) -> Option<WallTime> {
+        self.totals.since.first().map(|(since, _)| *since)
+    }
+
+    /// Compares counts and indexes with a scan.
+    #[cfg(test)]
+    pub(in crate::store) fn check(&self) {
+        let mut scanned = Totals::default();
+        for (part, entry) in &self.entries {
+            scanned.add(part, Owed::of(entry, self.parked.contains(&part.link)));
+        }
+        assert_eq!(scanned, self.totals);
+    }
+
+    /// The links that wait for a person, for a comparison.
+    #[cfg(test)]
+    pub(in crate::store) fn parked(&self) -> &HashSet<LinkKey> {
+        &self.parked
+    }
+}
+
+/// Turns the ledger's changes into writes; `body` belongs to a [`Change::PutStaged`] among them.
+pub(in crate::store) fn write_changes(txn: &mut Txn, part: &PartKey, changes: Vec<Change>, body: Pieces) {
+    let (key, mut body) = (|| part.to_bytes(), Some(body));
+    for change in changes {
+        match change {
+            Change::PutMark(mark) => txn.put(Tree::Marks, key(), &mark),
+            Change::ClearMark => txn.remove(Tree::Marks, key()),
+            Change::PutSynced(synced) => txn.put(Tree::Synced, key(), &synced),
+            Change::ClearSynced => txn.remove(Tree::Synced, key()),
+            Change::PutStaged(staged) => {
+                txn.put(Tree::Outbox, key(), &staged);
+                body_writes(part, &staged, body.take().unwrap_or_default()).for_each(|write| txn.write(write));
+            }
+            Change::ClearStaged(staged) => {
+                if staged.person.is_some() {
+                    txn.ask_for_erasure();
+                }
+                txn.remove(Tree::Outbox, key());
+                body_keys(part, &staged).for_each(|piece| txn.remove(Tree::Bodies, piece));
+            }
+        }
+    }
+}
+
+/// What an entry adds to the totals.
+#[derive(Debug, PartialEq, Eq)]
+struct Owed {
+    /// A read is owed.
+    due: bool,
+    /// It waits for a person.
+    parked: bool,
+    /// A write or a delete is owed.
+    outbox: bool,
+    /// Since when the oldest is owed that the daemon can do.
+    since: Option<WallTime>,
+    /// A delete is owed of an object that was this person's.
+    delete_of: Option<AppUserId>,
+}
+
+impl Owed {
+    fn of(entry: &Entry, parked: bool) -> Owed {
+        Owed {
+            due: entry.due().is_some(),
+            parked,
+            outbox: entry.staged().is_some(),
+            since: entry.doable_since(parked),
+            delete_of: entry.staged().and_then(|staged| staged.person.clone()),
+        }
+    }
+}
+
+/// Counts and indexes over all entries. A read that waits for a person does not mean that the daemon is behind, so it
+/// has its own count.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    due: u64,
+    due_parked: u64,
+    outbox: BTreeSet<PartKey>,
+    since: BTreeSet<(WallTime, PartKey)>,
+    deletes: BTreeMap<AppUserId, BTreeSet<PartKey>>,
+}
+
+impl Totals {
+    fn add(&mut self, part: &PartKey, owed: Owed) {
+        *self.due_count(owed.parked) += u64::from(owed.due);
+        if owed.outbox {
+            self.outbox.insert(part.clone());
+        }
+        if let Some(since) = owed.since {
+            self.since.insert((since, part.clone()));
+        }
+        if let Some(person) = owed.delete_of {
+            self.deletes.entry(person).or_default().insert(part.clone());
+        }
+    }
+
+    fn remove(&mut self, part: &PartKey, owed: Owed) {
+        *self.due_count(owed.parked) -= u64::from(owed.due);
+        if owed.outbox {
+            self.outbox.remove(part);
+        }
+        if let Some(since) = owed.since {
+            self.since.remove(&(since, part.clone()));
+        }
+        if let Some(person) = owed.delete_of
+            && let Some(parts) = self.deletes.get_mut(&person)
+        {
+            parts.remove(part);
+            if parts.is_empty() {
+                self.deletes.remove(&person);
+            }
+        }
+    }
+
+    fn due_count(&mut self, parked: bool) -> &mut u64 {
+        if parked { &mut self.due_parked } else { &mut self.due }
+    }
+}

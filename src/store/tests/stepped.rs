@@ -1,0 +1,172 @@
+//! The store in memory: what lies between a decision and its commit, and every end that a commit can have.
+
+use std::pin::pin;
+
+use super::*;
+use crate::core::event::EventKey;
+use crate::core::health::ParkReason;
+use crate::store::events::{Begun, Sending};
+use crate::store::stepped::{Committer, poll_once};
+
+const START: WallTime = WallTime(1_795_341_600_000);
+
+fn memory() -> (Store, Committer) {
+    let (store, committer) = Store::in_memory(keyring(), START);
+    store.switch_events(true);
+    (store, committer)
+}
+
+/// Steps the committer until the operation ends.
+fn finish<R>(committer: &mut Committer, operation: impl Future<Output = R>) -> R {
+    let mut operation = pin!(operation);
+    loop {
+        if let Some(answer) = poll_once(operation.as_mut()) {
+            return answer;
+        }
+        committer.step();
+    }
+}
+
+fn linked(store: &Store, committer: &mut Committer) -> LinkKey {
+    finish(committer, link_one(store, UserId::random(), 1))
+}
+
+fn begin(store: &Store, committer: &mut Committer, key: &EventKey) -> Sending {
+    match finish(committer, store.begin_event(key)).unwrap() {
+        Begun::Goes(sending) => *sending,
+        _ => panic!("nothing goes"),
+    }
+}
+
+#[test]
+fn an_entry_on_its_way_to_disk_is_waited_for_and_not_taken_for_damaged() {
+    let (store, mut committer) = memory();
+    let link = linked(&store, &mut committer);
+    let mut staging = pin!(read_and_stage(&store, &link, 1, b"on its way"));
+    assert!(poll_once(staging.as_mut()).is_none());
+    let mut looking = pin!(store.outbox_item(&link));
+    assert!(poll_once(looking.as_mut()).is_none(), "it must not reach Spaces before it is durable");
+    committer.step();
+    assert_eq!(poll_once(staging), Some(StageOutcome::Staged));
+    let item = poll_once(looking).unwrap().unwrap().unwrap();
+    assert_eq!(item.body.as_ref(), b"on its way");
+    assert_eq!(store.counts().due, 0, "nothing is damaged, so nothing is read again");
+}
+
+#[test]
+fn an_event_on_its_way_to_disk_does_not_go_out_before_it_is_there() {
+    let (store, mut committer) = memory();
+    let on_disk = || store.read(|engine| Ok(engine.records(Tree::Events).count())).unwrap();
+    let user = UserId::random();
+    let mut linking = pin!(link_one(&store, user, 1));
+    assert!(poll_once(linking.as_mut()).is_none());
+    assert_eq!((on_disk(), store.event_counts().waiting), (0, 1));
+    let key = EventKey::Link(LinkKey::new(user, page(1)));
+    let mut beginning = pin!(store.begin_event(&key));
+    assert!(poll_once(beginning.as_mut()).is_none());
+    committer.step();
+    assert!(matches!(poll_once(beginning), Some(Ok(Begun::Goes(_)))));
+    assert!(poll_once(linking).is_some());
+    let sending = begin(&store, &mut committer, &key);
+    assert_eq!(on_disk(), 1);
+    finish(&mut committer, sending.delivered()).unwrap();
+    assert_eq!((on_disk(), store.event_counts()), (0, Default::default()));
+}
+
+#[test]
+fn what_was_not_answered_is_lost_or_kept_as_a_prefix() {
+    for survivors in 0..=3 {
+        let (store, mut committer) = memory();
+        let user = UserId::random();
+        let mut links = [1, 2, 3].map(|n| Box::pin(link_one(&store, user, n)));
+        links.iter_mut().for_each(|link| assert!(poll_once(link.as_mut()).is_none()));
+        assert_eq!(committer.gather(2), 2);
+        let (next, _committer) = committer.crash(survivors);
+        assert_eq!(next.counts().links, survivors as u64);
+        assert_eq!(next.counts().due, survivors as u64);
+        assert!(poll_once(Box::pin(store.mark_pages(&[page(1)], Cause::Webhook)).as_mut()).unwrap().is_err());
+    }
+}
+
+#[test]
+fn a_commit_that_fails_takes_the_store_down_until_it_is_opened_again() {
+    for reached in [0, 1] {
+        let (store, mut committer) = memory();
+        let link = linked(&store, &mut committer);
+        let before = held(&store, &link);
+        finish(&mut committer, read_and_stage(&store, &link, 1, b"{}"));
+        let pages = [page(1)];
+        let mut marking = pin!(store.mark_pages(&pages, Cause::Webhook));
+        assert!(poll_once(marking.as_mut()).is_none());
+        let ticket = store.ticket();
+        committer.gather(9);
+        committer.fail("the disk is full", reached);
+        assert!(poll_once(marking).unwrap().unwrap_err().reason.contains("full"));
+        assert!(matches!(&*store.condition().borrow(), Condition::Down(reason) if reason.contains("full")));
+        assert!(poll_once(pin!(store.mark_pages(&[page(1)], Cause::Webhook))).unwrap().is_err());
+        assert!(poll_once(pin!(store.outbox_item(&link))).unwrap().is_err(), "nothing is read while it is down");
+        committer.reopen();
+        assert_eq!((store.counts().due, store.counts().outbox), (reached as u64, 1));
+        assert!(poll_once(pin!(store.feed().next())).unwrap().reset);
+        // Numbers go on, and work does.
+        assert!(store.ticket().number > ticket.number);
+        let again = finish(&mut committer, link_one(&store, link.user, 1));
+        assert!(held(&store, &again) > before);
+    }
+}
+
+#[test]
+fn a_decision_that_panics_is_answered_and_leaves_nothing() {
+    let (store, mut committer) = memory();
+    let link = linked(&store, &mut committer);
+    let half = store.commit(|state, txn| {
+        state.remove_link(txn, &link, true);
+        panic!("half-way");
+    });
+    let refused: Result<(), Unavailable> = poll_once(pin!(half)).unwrap();
+    assert!(refused.unwrap_err().reason.contains("half-way"));
+    // Each order by itself, so that nothing is refused for the sake of what comes behind it.
+    while committer.gather(1) > 0 {
+        committer.commit();
+    }
+    assert!(committer.is_suspect() && !committer.commit() && committer.is_down());
+    committer.reopen();
+    assert_eq!((store.counts().links, store.counts().outbox), (1, 0));
+    assert_eq!(store.event_counts().waiting, 1, "the link's own, and none of its end");
+}
+
+#[test]
+fn a_deletion_is_done_with_the_erasure_that_follows_it() {
+    let (store, mut committer) = memory();
+    let (user, person): (_, AppUserId) = (UserId::random(), "77".parse().unwrap());
+    let new = NewLink { page: page(1), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
+    let link = LinkKey::new(user, page(1));
+    finish(&mut committer, store.put_links(store.ticket(), user, None, vec![new], Cause::Link)).unwrap();
+    finish(&mut committer, store.forget_person(&person, "a-code", None)).unwrap();
+    committer.set_time(WallTime(START.0 + 1));
+    assert!(committer.erase() && !committer.erase());
+    assert_eq!(store.deletion("a-code").unwrap().open, 1, "an erasure is not enough");
+    let item = finish(&mut committer, store.outbox_item(&link)).unwrap().unwrap();
+    finish(&mut committer, store.complete(&link, &item, None, Left::default())).unwrap();
+    assert!(store.deletion("a-code").unwrap().erasing);
+    let (store, mut committer) = committer.crash(0);
+    assert!(committer.erase());
+    committer.step();
+    let deletion = store.deletion("a-code").unwrap();
+    assert_eq!((deletion.erasing, deletion.done_at), (false, Some(WallTime(START.0 + 1))));
+    assert_eq!(store.erasing_since(), None);
+    assert_eq!(committer.crash(0).0.erasing_since(), None);
+}
+
+#[test]
+fn the_counts_follow_a_link_that_waits_for_a_person() {
+    let (store, mut committer) = memory();
+    let link = linked(&store, &mut committer);
+    committer.set_time(WallTime(START.0 + 5));
+    assert_eq!(store.counts().oldest_owed, Some(START));
+    finish(&mut committer, store.park_link(&link, held(&store, &link), ParkReason::Expired)).unwrap();
+    let counts = store.counts();
+    assert_eq!((counts.due, counts.due_parked, counts.oldest_owed), (0, 1, None));
+    assert_eq!(counts.health, [(ParkReason::Expired.word(), 1)].into());
+    assert_eq!(committer.crash(0).0.counts(), counts, "and so they are after a start");
+}
