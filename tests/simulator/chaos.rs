@@ -7,9 +7,10 @@ use pagesyncd::core::model::{Cause, WallTime};
 
 use super::outside::Op;
 use super::page::PageMsg;
-use super::store::{Body, L};
+use super::store::Body;
+use super::store::Done;
 use super::uploader::UploaderMsg;
-use super::world::{Event, Waiter, World};
+use super::world::{Event, World};
 
 /// What a run leans to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl World {
             return self.heal();
         }
         let page = self.chance.below(self.plan.pages as u64) as usize;
-        if self.store.core.records.is_empty() && self.up {
+        if self.store.links().is_empty() && self.up {
             // A world without links has nothing to lose.
             self.link_all();
         }
@@ -65,7 +66,8 @@ impl World {
             49..=53 => self.kill_a_token(),
             54..=62 => self.one_page_panics(),
             63..=67 => self.uploader_panics(),
-            68..=71 => self.crash(),
+            68..=70 => self.crash(),
+            71 => self.dispatcher_panics(),
             72..=75 => self.reload(),
             _ => self.trouble(),
         }
@@ -119,6 +121,7 @@ impl World {
             85..=90 => self.spaces.slow_until = until,
             91..=94 => self.disk_slow_until = until,
             95..=97 => self.tamper(),
+            98 => self.dispatcher_panics(),
             _ => self.crash(),
         }
     }
@@ -163,24 +166,28 @@ impl World {
         }
         let keep = self.chance.percent(40);
         if self.up && !links.is_empty() {
-            self.unlink_rest(page, links.clone(), links, keep);
+            self.unlink(links, keep);
         }
     }
 
     fn operator_syncs(&mut self, page: usize) {
-        let (now, version) = (self.now, self.graph.version(page));
+        let version = self.graph.version(page);
         let links = self.links_of(page);
         if !self.up || links.is_empty() {
             return;
         }
-        let decided = self.store.decide(|core| links.iter().for_each(|l| core.mark(*l, Cause::Manual, now)));
-        if let Ok(((), writes)) = decided {
-            self.wait(writes, Waiter::Synced { links: links.into_iter().map(|l| (l, version)).collect() });
-        }
+        let keys: Vec<_> = links.iter().map(|l| self.keys[*l].clone()).collect();
+        let links = links.into_iter().map(|l| (l, version)).collect();
+        let store = self.store.clone();
+        self.ask(async move {
+            let ok = store.mark_links(keys, Cause::Manual).await.is_ok();
+            Done::Synced { links, ok }
+        });
     }
 
     fn kill_a_token(&mut self) {
-        let living: Vec<usize> = self.store.core.records.values().map(|r| r.token).collect();
+        let living: Vec<usize> =
+            (0..self.keys.len()).filter_map(|l| self.grant_of(l)).map(|grant| grant.token).collect();
         if !living.is_empty() && self.chance.percent(15) {
             let token = living[self.chance.below(living.len() as u64) as usize];
             self.graph.tokens[token] = false;
@@ -189,10 +196,10 @@ impl World {
 
     /// A staged body cannot be read back.
     fn damage_a_body(&mut self) {
-        let bodies: Vec<(L, u64)> = self.store.disk.bodies.keys().copied().collect();
-        if !bodies.is_empty() {
-            let at = self.chance.below(bodies.len() as u64) as usize;
-            self.store.disk.bodies.remove(&bodies[at]);
+        let waiting = self.store.outbox_parts();
+        if !waiting.is_empty() {
+            let at = self.chance.below(waiting.len() as u64) as usize;
+            self.committer().lose_body(&waiting[at]);
         }
     }
 

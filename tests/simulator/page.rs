@@ -4,19 +4,22 @@
 use std::time::Duration;
 
 use pagesyncd::core::disposition::Disposition;
-use pagesyncd::core::ledger::{Claim, Digest, Found, Stage};
-use pagesyncd::core::link::machine::{self, Facts, Input, JobEnd, Machine, Moment, ReadEnd, Taken};
+use pagesyncd::core::health::Health;
+use pagesyncd::core::ledger::Digest;
+use pagesyncd::core::link::job::{self, JobEnd, ReadEnd};
+use pagesyncd::core::link::machine::{Facts, Input, Machine, Moment, Taken};
 use pagesyncd::core::link::reads::Read;
 use pagesyncd::core::link::schedule;
 use pagesyncd::core::link::upkeep::{CheckEnd, SubscriptionEnd};
-use pagesyncd::core::model::{Generation, MonoTime, WallTime};
+use pagesyncd::core::model::{Generation, MonoTime};
 use pagesyncd::core::park_reason::ParkReason;
 use pagesyncd::core::token_check::Verdict;
+use pagesyncd::store::{Expectation, LinkRecord, ReadClaim, StageOutcome};
 
 use super::chaos::Flavour;
-use super::store::{Body, L};
-use super::uploader::UploaderMsg;
-use super::world::{Event, Staging, Waiter, World};
+use super::logins::token_number;
+use super::store::{Body, Done, L};
+use super::world::{Event, World};
 
 /// Why every token dies here.
 pub const DEAD: ParkReason = ParkReason::Invalid;
@@ -33,13 +36,14 @@ pub enum PageMsg {
     Reloaded,
     Verify(Duration),
     Parked,
-    Check(usize),
+    Check(Generation),
 }
 
 #[derive(Debug)]
 pub struct Page {
     pub link: L,
     pub machine: Machine,
+    token: Option<usize>,
     alarm: u64,
     /// The task of the job under way, by the job's number.
     job: Option<(u64, u64)>,
@@ -57,20 +61,20 @@ pub enum JobStep {
 }
 
 /// A job under way, in a task of its own.
-#[derive(Debug)]
 pub struct Job {
     link: L,
     instance: u64,
     number: u64,
     token: usize,
-    what: machine::Job,
+    generation: Generation,
+    what: job::Job,
     end: JobEnd,
     hint: Option<u64>,
-    claim: Option<Claim>,
+    claim: Option<ReadClaim>,
     staging: bool,
     seen: usize,
     digest: Digest,
-    expected: Expected,
+    expected: Expectation,
     /// The bucket's object as HEAD showed it.
     head: Option<u64>,
 }
@@ -82,14 +86,14 @@ impl Job {
 
     fn read(&self) -> Option<Read> {
         match self.what {
-            machine::Job::Read { read, .. } => Some(read),
+            job::Job::Read { read, .. } => Some(read),
             _ => None,
         }
     }
 
     fn sees_to_the_subscription(&self) -> bool {
         match self.what {
-            machine::Job::Read { read, subscribe, .. } => subscribe || read.poll,
+            job::Job::Read { read, subscribe, .. } => subscribe || read.poll,
             _ => true,
         }
     }
@@ -101,38 +105,51 @@ impl Page {
     }
 }
 
-type Expected = (Option<Digest>, Option<String>, bool);
-
 impl World {
     pub fn new_page(&mut self, l: L, spread: Duration) -> u64 {
         let (offset, now) = (schedule::offset(&self.keys[l]), self.mono());
-        let read_at = self.store.core.ledger.get(&l).and_then(|e| e.synced().read_at).map(|at| MonoTime(at.0));
-        let token = self.token_of(l);
-        let machine = Machine::new(self.pace.clone(), offset, read_at, spread, token.as_ref(), now);
+        let read_at = self.store.view(&self.keys[l]).and_then(|view| view.synced.read_at).map(|at| MonoTime(at.0));
+        let (taken, token) = self.take_token(l);
+        let machine = Machine::new(self.pace.clone(), offset, read_at, spread, taken.as_ref(), now);
         let instance = self.fresh();
         self.oracle.page_began(instance, &self.pace, now);
-        self.pages.insert(instance, Page { link: l, machine, alarm: 0, job: None });
+        self.pages.insert(instance, Page { link: l, machine, token, alarm: 0, job: None });
         instance
     }
 
-    fn token_of(&self, l: L) -> Option<Taken> {
-        self.store.core.records.get(&l).map(|record| Taken {
-            generation: Generation(record.token as u64),
+    fn take_token(&mut self, l: L) -> (Option<Taken>, Option<usize>) {
+        let Ok(Some(link)) = self.store.link(&self.keys[l]) else { return (None, None) };
+        let taken = Taken {
+            generation: link.record.generation,
             readable: true,
-            active: !record.parked,
-            lacks_fields: record.confirmed < self.wanted_fields,
-            checked: record.checked,
-        })
+            active: link.record.health.is_active(),
+            lacks_fields: self.lacks_fields(&link.record),
+            checked: link.record.checked.at.is_some(),
+        };
+        let token = token_number(&link.token);
+        if self.token_of(l, taken.generation) != Some(token) {
+            self.fail(format!("link {l}: the store has another token than was put there"));
+        }
+        (Some(taken), Some(token))
+    }
+
+    pub fn lacks_fields(&self, record: &LinkRecord) -> bool {
+        record.subscribed.len() < self.wanted_fields as usize
     }
 
     fn facts(&self, l: L) -> Facts {
-        let (core, record) = (&self.store.core, self.store.core.records.get(&l));
+        let (store, key) = (&self.store, &self.keys[l]);
+        let record = store.view(key).map(|view| view.record);
+        let parked = record.as_ref().and_then(|record| match &record.health {
+            Health::Parked(parked) => Some(parked.why),
+            Health::Active => None,
+        });
         Facts {
-            generation: record.map(|record| Generation(record.token as u64)),
-            parked: record.filter(|record| record.parked).map(|_| DEAD),
+            generation: record.as_ref().map(|record| record.generation),
+            parked,
             hinted: record.is_some_and(|record| record.hint.is_some()),
-            unclaimed: core.unclaimed_mark(l).map(|mark| mark.cause),
-            due: core.due_mark(l).is_some(),
+            unclaimed: store.unclaimed_mark(key).map(|mark| mark.cause),
+            due: store.due_mark(key).is_some(),
             stopping: false,
         }
     }
@@ -156,11 +173,11 @@ impl World {
             PageMsg::Done(number, end) => Input::Ended(number, end),
             PageMsg::Relinked => Input::Relinked,
             PageMsg::Parked => Input::Parked,
-            PageMsg::Check(token) => Input::Doubted(Generation(token as u64)),
+            PageMsg::Check(generation) => Input::Doubted(generation),
             PageMsg::Verify(wait) => Input::Verify(self.mono().plus(wait)),
             PageMsg::Reloaded => {
-                let record = self.store.core.records.get(&link);
-                let lacks_fields = record.is_some_and(|record| record.confirmed < self.wanted_fields);
+                let view = self.store.view(&self.keys[link]);
+                let lacks_fields = view.is_some_and(|view| self.lacks_fields(&view.record));
                 let spread = Duration::from_millis(self.chance.below(2_000));
                 Input::Reloaded { pace: self.pace.clone(), lacks_fields, spread }
             }
@@ -189,10 +206,14 @@ impl World {
             if let Some(parking) = step.parking
                 && parking.persist
             {
-                self.park(link, parking.generation);
+                self.park(link, parking.generation, parking.why);
             }
             match step.job {
-                Some((_, machine::Job::TakeToken)) => next = Some(Input::Took(self.token_of(link))),
+                Some((_, job::Job::TakeToken)) => {
+                    let (taken, token) = self.take_token(link);
+                    self.page(instance).token = token;
+                    next = Some(Input::Took(taken));
+                }
                 Some((number, job)) => self.begin(instance, number, job),
                 None => {}
             }
@@ -210,15 +231,18 @@ impl World {
         }
     }
 
-    fn park(&mut self, l: L, generation: Option<Generation>) {
-        let token = generation.map(|generation| generation.0 as usize);
-        if let Ok((_, writes)) = self.store.decide(|core| core.park(l, token)) {
-            self.wait(writes, Waiter::Noted);
-        }
+    pub fn park(&mut self, l: L, generation: Option<Generation>, why: ParkReason) {
+        let (store, key) = (self.store.clone(), self.keys[l].clone());
+        let Some(generation) = generation else { return };
+        self.ask(async move {
+            // What cannot be persisted is found out again.
+            let _ = store.park_link(&key, generation, why).await;
+            Done::Noted
+        });
     }
 
-    fn begin(&mut self, instance: u64, number: u64, what: machine::Job) {
-        if let machine::Job::Read { read: Read { prompt: true, .. }, .. } = what
+    fn begin(&mut self, instance: u64, number: u64, what: job::Job) {
+        if let job::Job::Read { read: Read { prompt: true, .. }, .. } = what
             && let Some((reads, allowed)) = self.oracle.page_reads(instance, self.mono())
         {
             let link = self.page(instance).link;
@@ -228,9 +252,9 @@ impl World {
         let id = self.fresh();
         let page = self.page(instance);
         page.job = Some((number, id));
-        let (link, token) = (page.link, page.machine.generation().map(|generation| generation.0 as usize));
-        let Some(token) = token else { return self.fail(format!("link {link}: a job begins without a token")) };
-        if self.store.core.records.get(&link).is_some_and(|record| record.token != token) {
+        let (link, held) = (page.link, page.token.zip(page.machine.generation()));
+        let Some((token, generation)) = held else { return self.fail(format!("link {link}: a job without a token")) };
+        if self.store.generation(&self.keys[link]).is_some_and(|standing| standing != generation) {
             self.fail(format!("link {link}: a job begins with a token that the link does not have any more"));
         }
         let job = Job {
@@ -238,6 +262,7 @@ impl World {
             instance,
             number,
             token,
+            generation,
             what,
             end: JobEnd::default(),
             hint: None,
@@ -245,7 +270,7 @@ impl World {
             staging: false,
             seen: 0,
             digest: [0; 32],
-            expected: Expected::default(),
+            expected: Expectation::default(),
             head: None,
         };
         self.jobs.insert(id, job);
@@ -267,16 +292,8 @@ impl World {
         if self.jobs.get(&id).is_some_and(|job| job.staging) {
             return;
         }
-        if let Some(Job { link, claim: Some(claim), .. }) = self.jobs.remove(&id) {
-            self.release(link, &claim);
-        }
-    }
-
-    /// A mark that waits now is published.
-    fn release(&mut self, l: L, claim: &Claim) {
-        if let Some(cause) = self.store.core.ledger.get_mut(&l).and_then(|entry| entry.release(claim)) {
-            self.tell(&[l], cause);
-        }
+        // With the claim that it holds.
+        self.jobs.remove(&id);
     }
 
     pub fn job_goes_on(&mut self, id: u64, step: JobStep) {
@@ -301,24 +318,21 @@ impl World {
     }
 
     fn job_ends(&mut self, job: Job) {
-        if let Some(claim) = &job.claim {
-            self.release(job.link, claim);
-        }
         self.tell_page(job.instance, PageMsg::Done(job.number, job.end));
     }
 
     /// Is the link still of the token that the job was begun with?
     fn holds(&self, job: &Job) -> bool {
-        self.store.core.records.get(&job.link).is_some_and(|record| record.token == job.token)
+        self.store.generation(&self.keys[job.link]) == Some(job.generation)
     }
 
-    fn graph_takes(&mut self) -> u64 {
+    pub fn graph_takes(&mut self) -> u64 {
         let slow = self.now < self.graph.slow_until;
         if slow { self.chance.between(1_000, 15_000) } else { self.chance.between(20, 600) }
     }
 
     /// What Graph answers, whatever it is asked.
-    fn graph_trouble(&mut self) -> Option<Disposition> {
+    pub fn graph_trouble(&mut self) -> Option<Disposition> {
         if self.now < self.graph.down_until || self.chance.percent(3) {
             return Some(Disposition::Retry);
         }
@@ -330,11 +344,11 @@ impl World {
     }
 
     fn job_begins(&mut self, id: u64, job: &mut Job) -> bool {
-        if job.what != machine::Job::CheckToken {
+        if job.what != job::Job::CheckToken {
             return self.look_at_subscription(id, job);
         }
         self.figures.checks += 1;
-        job.hint = self.store.core.claim_hint(job.link, job.token);
+        job.hint = self.store.claim_hint(&self.keys[job.link], job.generation);
         let took = self.graph_takes();
         self.soon(took, Event::Job(id, JobStep::TokenAnswers));
         false
@@ -354,23 +368,24 @@ impl World {
             Verdict::Unclear => job.end.check = Some(CheckEnd::Failed(Disposition::Retry)),
             Verdict::Sound | Verdict::Suspect(_) => {
                 job.end.check = Some(CheckEnd::Answered);
-                let (hint, token) = (job.hint, job.token);
-                self.note(job.link, |record| {
-                    if record.token == token {
-                        record.checked = true;
-                        record.hint = record.hint.filter(|number| Some(*number) != hint);
-                    }
+                let (hint, now) = (job.hint, self.now);
+                self.note(job, move |record| {
+                    record.checked.at = Some(now);
+                    record.hint = record.hint.filter(|number| Some(*number) != hint);
                 });
             }
         }
         self.look_at_subscription(id, job)
     }
 
-    /// Changes a link's record for something that was learned.
-    fn note(&mut self, l: L, change: impl FnOnce(&mut super::store::Record)) {
-        if let Ok((_, writes)) = self.store.decide(|core| core.update(l, change)) {
-            self.wait(writes, Waiter::Noted);
-        }
+    /// Changes a link's record for something that was learned with the job's token.
+    fn note(&mut self, job: &Job, change: impl FnOnce(&mut LinkRecord) + 'static) {
+        let (store, key, generation) = (self.store.clone(), self.keys[job.link].clone(), job.generation);
+        self.ask(async move {
+            // What cannot be persisted is learned again.
+            let _ = store.update_link(&key, generation, change).await;
+            Done::Noted
+        });
     }
 
     fn look_at_subscription(&mut self, id: u64, job: &mut Job) -> bool {
@@ -392,11 +407,8 @@ impl World {
             None => {
                 self.figures.repairs += u64::from(self.graph.subscribed[page] < wanted);
                 self.graph.subscribed[page] = self.graph.subscribed[page].max(wanted);
-                self.note(job.link, |record| {
-                    if record.token == token {
-                        record.confirmed = wanted;
-                    }
-                });
+                let confirmed = (0..self.graph.subscribed[page]).map(|field| format!("field{field}")).collect();
+                self.note(job, move |record| record.subscribed = confirmed);
                 SubscriptionEnd::Confirmed
             }
         };
@@ -413,12 +425,10 @@ impl World {
         if job.read().is_none() {
             return true;
         }
-        let claim = self.store.core.next_seq();
-        if !self.holds(job) {
+        job.claim = self.store.claim(&self.keys[job.link], job.generation);
+        if job.claim.is_none() {
             return job.ends(NOT_STORED);
         }
-        let Some(entry) = self.store.core.ledger.get_mut(&job.link) else { return job.ends(NOT_STORED) };
-        job.claim = Some(entry.claim(claim));
         job.seen = self.graph.version(self.page_of(job.link));
         self.figures.reads += 1;
         let now = self.mono();
@@ -440,10 +450,9 @@ impl World {
         let noise = self.chance.next();
         let page = self.page_of(job.link);
         job.digest = self.graph.digest(page, job.seen, noise);
-        job.expected = self.expectation(job.link);
-        let (digest, _, outbox) = &job.expected;
+        job.expected = self.store.expectation(&self.keys[job.link]);
         let polls = job.read().is_some_and(|read| read.poll);
-        if polls && !outbox && *digest == Some(job.digest) {
+        if polls && !job.expected.outbox && job.expected.digest == Some(job.digest) {
             let wait = self.chance.between(5, 300);
             self.soon(wait, Event::Job(id, JobStep::HeadAnswers));
             return false;
@@ -451,75 +460,46 @@ impl World {
         self.stage(id, job, false)
     }
 
-    fn expectation(&self, l: L) -> Expected {
-        let of =
-            |e: &pagesyncd::core::ledger::Entry| (e.synced().digest, e.synced().etag.clone(), e.staged().is_some());
-        self.store.core.ledger.get(&l).map(of).unwrap_or_default()
-    }
-
     fn head_answers(&mut self, id: u64, job: &mut Job) -> bool {
         job.head = self.spaces.objects.get(&job.link).map(|o| o.body.id);
-        let same = job.head.map(|body| body.to_string()) == job.expected.1;
-        let wrong = !same && self.expectation(job.link) == job.expected;
+        let same = job.head.map(|body| body.to_string()) == job.expected.etag;
+        let wrong = !same && self.store.expectation(&self.keys[job.link]) == job.expected;
         self.stage(id, job, wrong)
     }
 
     /// Decides the stage; the job goes on when that is durable.
     fn stage(&mut self, id: u64, job: &mut Job, force: bool) -> bool {
         let Some(claim) = job.claim.take() else { return job.ends(NOT_STORED) };
-        let (link, now, body_id) = (job.link, self.mono(), self.fresh());
-        let found = Found { digest: job.digest, body_len: 1 };
-        let body = Body { id: body_id, link, version: job.seen };
-        let decided = self.store.decide(|core| {
-            let seq = core.next_seq();
-            let entry = core.ledger.get_mut(&link)?;
-            match entry.stage(&claim, &found, force, WallTime(now.0), seq) {
-                Stage::Unchanged(changes) => {
-                    let coming = entry.staged().map(|s| s.seq);
-                    core.apply(link, changes, None);
-                    Some((Staging::Unchanged, coming))
-                }
-                Stage::Staged(seq, changes) => {
-                    core.apply(link, changes, Some(body));
-                    Some((Staging::Staged, Some(seq)))
-                }
-                Stage::Superseded => Some((Staging::Superseded, None)),
-            }
-        });
-        let Ok((outcome, writes)) = decided else { return job.ends(NOT_STORED) };
-        let (outcome, seq) = outcome.unwrap_or((Staging::Superseded, None));
-        self.note_staged(link, outcome, seq, body);
-        if writes.is_none() {
-            return job.ends(NOT_STORED);
-        }
+        let body = Body { id: self.fresh(), link: job.link, version: job.seen };
+        self.seen(body);
+        let (store, digest) = (self.store.clone(), job.digest);
         job.staging = true;
-        self.wait(writes, Waiter::Staged { job: id, outcome });
+        self.ask(async move {
+            let outcome = store.stage(claim, digest, body.to_bytes().into(), force).await.ok();
+            Done::Staged { job: id, outcome }
+        });
         false
     }
 
-    /// What the oracle learns: which version the bytes that come, or that are there, stand for.
-    fn note_staged(&mut self, l: L, outcome: Staging, seq: Option<u64>, body: Body) {
-        match (outcome, seq) {
-            (Staging::Staged, Some(seq)) => self.oracle.staged(l, seq, body),
-            (Staging::Unchanged, coming) => {
-                // "Unchanged" is believed only where the bytes that come, or are there, really show the same.
-                let there = self.spaces.objects.get(&l).map(|o| o.body);
-                let bytes = coming.map_or(there, |seq| self.oracle.entry(l, seq));
-                let page = self.page_of(l);
-                if let Some(bytes) = bytes.filter(|b| self.graph.same(page, b.version, body.version)) {
-                    self.oracle.body_stands_for(bytes.id, body.version);
-                }
-            }
-            _ => {}
+    /// What the oracle learns of a read: which bytes, of those that may be taken for the same, really show the same.
+    fn seen(&mut self, body: Body) {
+        let (l, page) = (body.link, self.page_of(body.link));
+        let key = self.keys[l].whole();
+        let on_disk = self.committer().on_disk(&key).body.map(|bytes| Body::of(&bytes));
+        let there = self.spaces.objects.get(&l).map(|object| object.body);
+        let known = [on_disk, there].into_iter().flatten().chain(self.oracle.brought_last(l));
+        for bytes in known.filter(|bytes| self.graph.same(page, bytes.version, body.version)) {
+            self.oracle.body_stands_for(bytes.id, body.version);
         }
+        self.oracle.brought(l, body);
     }
 
-    pub fn staged(&mut self, id: u64, outcome: Staging, ok: bool) {
+    pub fn staged(&mut self, id: u64, outcome: Option<StageOutcome>) {
         let Some(mut job) = self.jobs.remove(&id) else { return };
-        job.ends(if ok { ReadEnd::Stored } else { NOT_STORED });
-        if ok && outcome == Staging::Staged {
-            self.tell_uploader(UploaderMsg::Staged(job.link));
-        }
+        job.ends(match outcome {
+            Some(StageOutcome::Staged | StageOutcome::Unchanged) => ReadEnd::Stored,
+            Some(StageOutcome::Superseded) | None => NOT_STORED,
+        });
         self.job_ends(job);
     }
 

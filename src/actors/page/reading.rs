@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::context::{Context, Setup};
 use crate::core::disposition::Disposition;
-use crate::core::link::machine::{Job, JobEnd, ReadEnd};
+use crate::core::link::job::{Job, JobEnd, ReadEnd};
 use crate::core::link::reads::Read;
 use crate::core::link::upkeep::{CheckEnd, SubscriptionEnd};
 use crate::core::model::{Cause, Generation, LinkKey, Secret, WallTime};

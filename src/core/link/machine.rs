@@ -22,9 +22,10 @@
 
 use std::time::Duration;
 
-use super::reads::{Ended, Pace, Read, ReadInput, Reads};
+use super::job::{Job, JobEnd, ReadEnd};
+use super::reads::{Ended, Pace, ReadInput, Reads};
 use super::schedule;
-use super::upkeep::{Check, CheckEnd, Subscription, SubscriptionEnd};
+use super::upkeep::{Check, Subscription};
 use crate::core::disposition::Disposition;
 use crate::core::model::{Cause, Generation, MonoTime};
 use crate::core::park_reason::ParkReason;
@@ -106,63 +107,6 @@ pub enum Input {
     Took(Option<Taken>),
     /// The job of this number ended.
     Ended(u64, JobEnd),
-}
-
-/// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Job {
-    /// Read the link.
-    Read {
-        /// How.
-        read: Read,
-        /// The cause where no mark names one.
-        fallback: Cause,
-        /// Put the subscription right first, so that a change between the two is not missed.
-        subscribe: bool,
-    },
-    /// Put the subscription right.
-    Subscribe,
-    /// Check the token, and put the subscription right.
-    CheckToken,
-    /// Take the token from the store, at once; answered by [`Input::Took`].
-    TakeToken,
-}
-
-/// How a read ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadEnd {
-    /// What the source said is staged, or is what Spaces has.
-    Stored,
-    /// The source answered, and something of our own was in the way.
-    NotStored {
-        /// When to try again, where that is known.
-        retry_after: Option<Duration>,
-    },
-    /// The source refused.
-    Failed(Disposition),
-}
-
-/// How a job ended: what it was about, and what it did beside that.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct JobEnd {
-    /// The read.
-    pub read: Option<ReadEnd>,
-    /// The subscription, where it was looked at.
-    pub subscription: Option<SubscriptionEnd>,
-    /// The check of the token.
-    pub check: Option<CheckEnd>,
-}
-
-impl JobEnd {
-    /// Why the link must be parked, where it must.
-    pub fn park_reason(&self) -> Option<ParkReason> {
-        match *self {
-            JobEnd { read: Some(ReadEnd::Failed(Disposition::Park(why))), .. }
-            | JobEnd { subscription: Some(SubscriptionEnd::Failed(Disposition::Park(why))), .. }
-            | JobEnd { check: Some(CheckEnd::Dead(why)), .. } => Some(why),
-            _ => None,
-        }
-    }
 }
 
 /// The link is parked from now on.
@@ -505,6 +449,7 @@ impl Machine {
         }
         let number = self.next_number();
         self.under_way = Some(number);
+        self.subscription.begins();
         Some((number, job))
     }
 

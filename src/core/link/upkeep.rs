@@ -45,6 +45,9 @@ pub enum CheckEnd {
 pub struct Subscription {
     due_at: Option<MonoTime>,
     failures: u32,
+    /// How often fields were found to be missing, and how often when the repair that is under way began.
+    found: u64,
+    repairs: u64,
 }
 
 impl Subscription {
@@ -61,21 +64,35 @@ impl Subscription {
     /// Wanted fields are not confirmed: it is put right then.
     pub fn lacks_fields(&mut self, at: MonoTime) {
         self.due_at = Some(at);
+        self.found += 1;
+    }
+
+    /// A job begins that may put it right.
+    pub fn begins(&mut self) {
+        self.repairs = self.found;
     }
 
     /// A repair ended, beside a read, beside a check or alone.
     pub fn ended(&mut self, end: SubscriptionEnd, now: MonoTime, jitter: f64) {
-        match end {
-            SubscriptionEnd::Confirmed => *self = Subscription::default(),
+        let due_at = match end {
+            SubscriptionEnd::Confirmed => {
+                self.failures = 0;
+                None
+            }
             SubscriptionEnd::Failed(
                 Disposition::Retry | Disposition::RateLimited { .. } | Disposition::Misconfigured,
             ) => {
-                self.due_at = Some(now.plus(RESUBSCRIBE.delay(self.failures, jitter, None)));
+                let wait = RESUBSCRIBE.delay(self.failures, jitter, None);
                 self.failures = self.failures.saturating_add(1);
+                Some(now.plus(wait))
             }
-            SubscriptionEnd::Failed(Disposition::Rejected) => self.due_at = Some(now.plus(REFUSED_SUBSCRIPTION)),
+            SubscriptionEnd::Failed(Disposition::Rejected) => Some(now.plus(REFUSED_SUBSCRIPTION)),
             // The link is parked, and its next token begins anew.
-            SubscriptionEnd::Failed(Disposition::Park(_)) => {}
+            SubscriptionEnd::Failed(Disposition::Park(_)) => return,
+        };
+        // What other settings asked for during this repair is another's to answer for.
+        if self.repairs == self.found {
+            self.due_at = due_at;
         }
     }
 }

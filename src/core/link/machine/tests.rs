@@ -1,6 +1,8 @@
 //! Behaviour as "this input at this moment, before this store, begins exactly this job".
 
 use super::*;
+use crate::core::link::reads::Read;
+use crate::core::link::upkeep::{CheckEnd, SubscriptionEnd};
 use proptest::prelude::*;
 
 const NOON: MonoTime = MonoTime(1_795_341_600_000);
@@ -378,6 +380,26 @@ fn a_read_goes_before_upkeep_and_sees_to_the_subscription() {
     assert_eq!(link.syncs(), prompt(Cause::Manual));
     assert_eq!(link.reads(ReadEnd::Stored), Some(Job::CheckToken), "the check is still owed");
     assert_eq!(link.step(Input::Doubted(OLD)), None, "one job at a time");
+}
+
+#[test]
+fn settings_that_come_during_a_repair_cause_another() {
+    let mut link = Link::new(Some(Taken { lacks_fields: true, ..taken(OLD) }));
+    assert_eq!(link.step(Input::Woke), Some(Job::Subscribe));
+    link.step(Input::Reloaded { pace: pace(), lacks_fields: true, spread: Duration::ZERO });
+    let end = JobEnd { subscription: Some(SubscriptionEnd::Confirmed), ..JobEnd::default() };
+    assert_eq!(link.ends(end), Some(Job::Subscribe));
+    assert_eq!(link.ends(end), None);
+    assert!(link.machine.wake_at(NOON) > Some(after(3600)));
+}
+
+#[test]
+fn a_token_with_every_field_confirmed_ends_the_repair_of_the_earlier_one() {
+    let mut link = Link::new(Some(Taken { lacks_fields: true, ..taken(OLD) }));
+    link.facts.generation = Some(NEW);
+    link.step(Input::Relinked);
+    assert_eq!(link.step(Input::Took(Some(taken(NEW)))), prompt(Cause::Link));
+    assert_eq!(link.reads(ReadEnd::Stored), None);
 }
 
 #[test]

@@ -29,6 +29,7 @@ fn a_subscription_that_failed_is_tried_again_more_and_more_slowly() {
     ] {
         let mut subscription = Subscription::default();
         subscription.lacks_fields(NOON);
+        subscription.begins();
         for wait in [5, 10, 20, 40] {
             subscription.ended(SubscriptionEnd::Failed(passing), NOON, 1.0);
             assert_eq!(subscription.due_at(), Some(after(wait)), "{passing:?}");
@@ -53,6 +54,21 @@ fn a_refused_subscription_is_left_alone_for_hours_and_keeps_its_backoff() {
     assert_eq!(subscription.due_at(), Some(NOON.plus(6 * HOUR)));
     subscription.ended(SubscriptionEnd::Failed(Disposition::Retry), NOON, 1.0);
     assert_eq!(subscription.due_at(), Some(after(10)));
+}
+
+#[test]
+fn fields_that_are_missed_during_a_repair_are_another_repair_s() {
+    for end in [SubscriptionEnd::Confirmed, SubscriptionEnd::Failed(Disposition::Rejected)] {
+        let mut subscription = Subscription::default();
+        subscription.lacks_fields(NOON);
+        subscription.begins();
+        subscription.lacks_fields(after(7));
+        subscription.ended(end, after(3), 1.0);
+        assert_eq!(subscription.due_at(), Some(after(7)));
+        subscription.begins();
+        subscription.ended(SubscriptionEnd::Confirmed, after(8), 1.0);
+        assert_eq!(subscription.due_at(), None);
+    }
 }
 
 #[test]
