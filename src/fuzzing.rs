@@ -46,7 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("callback_query", callback_query),
     ("config_text", config_text),
     ("store_records", store_records),
-    ("journal_bytes", journal_bytes),
+    ("backup_log_bytes", backup_log_bytes),
     ("import_lines", import_lines),
     ("graph_error", graph_error),
     ("usage_headers", usage_headers),
@@ -283,7 +283,7 @@ fn event(value: &[u8]) {
 }
 
 /// The bytes of a backup log.
-pub fn journal_bytes(bytes: &[u8]) {
+pub fn backup_log_bytes(bytes: &[u8]) {
     backup_log::withstands(bytes);
 }
 

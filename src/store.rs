@@ -1,4 +1,4 @@
-//! The daemon's memory on disk: links, what is owed, people's tokens, browser sessions. sled 0.34 underneath, and
+//! The daemon's memory on disk: links, what is owed, persons's tokens, browser sessions. sled 0.34 underneath, and
 //! nothing outside this module knows.
 //!
 //! # Trees

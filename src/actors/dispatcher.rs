@@ -68,7 +68,7 @@ pub struct DispatcherArgs {
 
 /// What the dispatcher keeps.
 pub struct DispatcherState {
-    _reading: Owned,
+    reading: Option<Owned>,
 }
 
 /// The dispatcher actor.
@@ -91,7 +91,17 @@ impl Actor for Dispatcher {
                 let _ = me.cast(DispatcherMsg::Broke);
             }
         };
-        Ok(DispatcherState { _reading: Owned(tokio::spawn(reading)) })
+        Ok(DispatcherState { reading: Some(Owned(tokio::spawn(reading))) })
+    }
+
+    /// The state of an actor that was stopped goes to its supervisor, which may be busy with the stop of everything.
+    async fn post_stop(
+        &self,
+        _me: ActorRef<DispatcherMsg>,
+        state: &mut DispatcherState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.reading = None;
+        Ok(())
     }
 
     async fn handle(

@@ -147,7 +147,11 @@ impl Actor for Uploader {
                 state.probe(&me);
             }
             UploaderMsg::Probed { well } => state.probed(well),
-            UploaderMsg::Drain(reply) => state.draining = Some(reply),
+            UploaderMsg::Drain(reply) => {
+                // What was staged since the dispatcher stopped.
+                state.refill();
+                state.draining = Some(reply);
+            }
             #[cfg(feature = "sandbox")]
             UploaderMsg::Drill => panic!("drill: the uploader was asked to panic"),
         }

@@ -26,8 +26,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`] when it could not be made durable; some of it may be noted all the same.
-    pub async fn hint_people(&self, people: &[AppUserId]) -> Result<Vec<LinkKey>, Unavailable> {
-        self.commit(|state, txn| state.hint(txn, people)).await
+    pub async fn hint_persons(&self, persons: &[AppUserId]) -> Result<Vec<LinkKey>, Unavailable> {
+        self.commit(|state, txn| state.hint(txn, persons)).await
     }
 
     /// A doubt about the token of this generation that needs no durable note: the link is to check it now.

@@ -50,7 +50,7 @@ pub struct LinkRecord {
     /// When the person granted the token: the code was exchanged then, or the line of an import says so. `None` for
     /// lines that do not say, and for links of an earlier version.
     pub granted_at: Option<WallTime>,
-    /// When it was linked, or linked again; for a line of an export, when it was linked there. For people to read:
+    /// When it was linked, or linked again; for a line of an export, when it was linked there. For a person to read:
     /// [`LinkRecord::generation`] tells tokens apart.
     pub linked_at: WallTime,
     /// The page token.
@@ -132,7 +132,7 @@ pub struct DeletionRecord {
     pub links: Vec<LinkKey>,
     /// How many links there were.
     pub count: usize,
-    /// When Meta wrote the request; `None` for a list of people, and for records of an earlier version.
+    /// When Meta wrote the request; `None` for a list of persons, and for records of an earlier version.
     pub issued_at: Option<WallTime>,
     /// The links and logins that it ended.
     pub ended: usize,

@@ -135,12 +135,12 @@ impl Fixture {
         fixture.set("facebook.request_timeout", "2s");
         fixture.set("spaces.request_timeout", "2s");
         fixture.daemon.start().await.unwrap();
-        fixture.people(shared).await;
+        fixture.persons(shared).await;
         fixture
     }
 
     /// Links the pages, and takes the telling of changes into the test's own hands.
-    async fn people(&mut self, shared: usize) {
+    async fn persons(&mut self, shared: usize) {
         let both: Vec<String> = self.pages[..shared].to_vec();
         self.world().change(|s| {
             for page in &both {

@@ -37,7 +37,7 @@ async fn a_mark_made_while_its_page_is_dead_is_found_by_the_next_one() {
     harness.expect_panics("drill:");
     let user = harness.linked().await;
     let page = harness.nth(0);
-    harness.world().edit_page(&page, "name", "Told to nobody".into()).unwrap();
+    harness.world().edit_page(&page, "name", "Read by nobody".into()).unwrap();
     harness.drill(&format!("page/{page}")).await;
     until("the page is true again", async || harness.is_true(user, &page)).await;
     harness.complete().await;
@@ -147,7 +147,7 @@ async fn a_store_that_panics_comes_back_and_one_that_does_it_twice_ends_the_proc
     let pid = harness.daemon.pid();
     for round in 0..2 {
         harness.drill("store").await;
-        harness.world().edit_page(&page, "name", format!("Told in round {round}").into()).unwrap();
+        harness.world().edit_page(&page, "name", format!("Edited in round {round}").into()).unwrap();
         assert_eq!(harness.deliver(delivery(&[&page])).await.status, 503, "its commit panicked");
         until("deliveries are taken again", async || harness.deliver(delivery(&[&page])).await.status == 200).await;
         harness.until_true(user, std::slice::from_ref(&page)).await;

@@ -199,7 +199,7 @@ async fn a_newcomer_links_edits_breaks_and_sees_it_heal() {
 
     show(&browser, "events").await;
     browser.click("#events-down").await;
-    rename(&browser, "Told to nobody").await;
+    rename(&browser, "Read by nobody").await;
     appears(&browser, &format!("#events li.failed[data-page='{page}']")).await;
     appears(&browser, &row(page, "equal")).await;
     browser.click("#events-down").await;

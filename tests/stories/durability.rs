@@ -12,7 +12,7 @@ async fn a_delivery_that_was_answered_survives_a_kill_right_after_the_answer() {
     harness.world().set_fault(Fault::WebhooksLost, true);
     for round in 0..5 {
         let page = harness.nth(round);
-        harness.world().edit_page(&page, "name", format!("Told before the end {round}").into()).unwrap();
+        harness.world().edit_page(&page, "name", format!("Edited before the end {round}").into()).unwrap();
         assert_eq!(harness.deliver(delivery(&[&page])).await.status, 200);
         harness.daemon.kill_now().await;
         assert!(!harness.is_true(user, &page));

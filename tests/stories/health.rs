@@ -402,7 +402,7 @@ async fn subscriptions_that_meta_drops_come_back() {
     until("the app is subscribed again", async || harness.world().look(|s| s.app.subscription.is_some())).await;
     until("it was counted", async || healed().await == before + 2.0).await;
     // Changes are announced again.
-    harness.world().edit_page(&page, "name", "Told again".into()).unwrap();
+    harness.world().edit_page(&page, "name", "Edited again".into()).unwrap();
     harness.until_true(user, &[page]).await;
     harness.finish().await;
 }

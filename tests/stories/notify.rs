@@ -378,7 +378,7 @@ async fn every_wrong_answer_is_tried_again_with_the_same_id() {
     for (fault, word) in cases {
         let before = harness.world().event_attempts().len();
         harness.world().set_fault_for(fault, Scope::default().times(1));
-        rename(&harness, user, &page, &format!("Told through {fault}")).await;
+        rename(&harness, user, &page, &format!("Edited through {fault}")).await;
         until("it was tried", async || harness.world().event_attempts().len() > before).await;
         until(&format!("{fault} is said"), async || harness.log().contains(word)).await;
         if fault != Fault::EventsRejected && harness.world().event_attempts().len() == before + 1 {
@@ -429,7 +429,7 @@ async fn switched_off_they_are_dropped_loudly_and_the_first_one_after_is_true() 
     let url = harness.server.notify_url.clone();
     harness.set("notify.url", url);
     harness.reload("applied").await;
-    harness.world().edit_page(&page, "description", "Told again".into()).unwrap();
+    harness.world().edit_page(&page, "description", "Edited again".into()).unwrap();
     until("its event is delivered", async || about(&harness, &page).len() == 3).await;
     assert_eq!(changed(&about(&harness, &page)[2]), set(["description"]));
     let text = String::from_utf8(harness.run(&["status"]).await.stdout).unwrap();
@@ -463,7 +463,7 @@ async fn a_notifier_that_panics_in_the_midst_of_sending_loses_nothing() {
     let pages = harness.pages();
     harness.world().set_fault(Fault::EventsHang, true);
     for page in &pages {
-        harness.world().edit_page(page, "name", format!("Told slowly {page}").into()).unwrap();
+        harness.world().edit_page(page, "name", format!("Edited slowly {page}").into()).unwrap();
     }
     harness.until_true(user, &pages).await;
     until("all wait", async || waiting(&harness).await == 6).await;

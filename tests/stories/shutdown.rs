@@ -41,7 +41,7 @@ async fn a_request_under_way_gets_its_answer_and_is_kept() {
         let user = harness.linked().await;
         let page = harness.nth(0);
         harness.world().set_fault(Fault::WebhooksLost, true);
-        harness.world().edit_page(&page, "name", "Told at the last moment".into()).unwrap();
+        harness.world().edit_page(&page, "name", "Edited at the last moment".into()).unwrap();
         let (mut stream, last) = half_sent(&harness, &delivery(&[&page])).await;
         harness.daemon.signal(signal).unwrap();
         door_is_closed(&harness).await;

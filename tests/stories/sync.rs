@@ -365,7 +365,7 @@ async fn a_webhook_that_was_kept_back_over_a_restart_still_counts() {
     let user = harness.linked().await;
     let page = harness.nth(2);
     harness.world().set_fault(Fault::WebhooksLate, true);
-    harness.world().edit_page(&page, "name", "Told late".into()).unwrap();
+    harness.world().edit_page(&page, "name", "Edited late".into()).unwrap();
     harness.restart().await;
     assert!(!harness.is_true(user, &page));
     harness.world().set_fault(Fault::WebhooksLate, false);

@@ -431,7 +431,7 @@ async fn with_the_disk_full_deliveries_are_put_off_and_with_room_again_they_are_
     assert_eq!(harness.get("/healthz").await.status, 200);
     until("it is not ready", async || harness.get("/readyz").await.status == 503).await;
     assert_eq!(harness.get("/readyz").await.json()["store"]["ok"], false);
-    harness.world().edit_page(&harness.nth(1), "name", "Told to a full disk".into()).unwrap();
+    harness.world().edit_page(&harness.nth(1), "name", "Edited on a full disk".into()).unwrap();
     std::fs::remove_file(&filler).unwrap();
     until("deliveries are taken again", async || harness.deliver(delivery(&harness.pages())).await.status == 200).await;
     harness.until_true(user, &harness.pages()).await;

@@ -39,7 +39,7 @@ impl SupervisorState {
         }
         self.close_listeners().await;
         if let Some(dispatcher) = &self.dispatcher {
-            // What is published from here on lies in the store.
+            // What is staged from here on lies in the store, where the uploader looks when it drains.
             dispatcher.stop(Some("draining".into()));
         }
         self.context.stop();

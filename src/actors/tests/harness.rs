@@ -254,9 +254,13 @@ impl Harness {
         object["data"][0]["name"].as_str().map(str::to_owned)
     }
 
-    /// How many writes of objects were begun.
+    /// How many requests of this kind Spaces has got.
+    pub(super) fn requests(&self, kind: &str) -> usize {
+        self.spaces.calls().iter().filter(|(op, _)| *op == kind).count()
+    }
+
     pub(super) fn puts(&self) -> usize {
-        self.spaces.calls().iter().filter(|(op, _)| *op == "put").count()
+        self.requests("put")
     }
 
     /// The kinds of the events about a page since its first object was written.

@@ -139,7 +139,7 @@ async fn mark(context: &Context, named: Named) -> Result<(), Refusal> {
         return Ok(());
     }
     if !persons.is_empty() {
-        let hinted = durable(context.store.hint_people(&persons)).await?;
+        let hinted = durable(context.store.hint_persons(&persons)).await?;
         let (persons, links) = (persons.len(), hinted.len());
         tracing::debug!(
             persons,

@@ -107,8 +107,8 @@ mod tests {
                     prop_assert_eq!(scanned, indexed);
                 }
             }
-            let people: BTreeSet<&AppUserId> = accounts.keys().map(|(_, person)| person).collect();
-            prop_assert_eq!(people.len(), accounts.users.len(), "no empty entry stays");
+            let persons: BTreeSet<&AppUserId> = accounts.keys().map(|(_, person)| person).collect();
+            prop_assert_eq!(persons.len(), accounts.users.len(), "no empty entry stays");
         }
     }
 }

@@ -78,8 +78,8 @@ impl State {
     pub(in crate::store) fn void_cleanups(&mut self, txn: &mut Txn, links: &[LinkKey], person: Option<&AppUserId>) {
         let pages = links.iter().map(|link| Cleanup::Unsubscribe(link.page().clone()));
         let of_links = links.iter().filter_map(|link| self.links.get(link)?.facebook_user.clone());
-        let people: BTreeSet<AppUserId> = of_links.chain(person.cloned()).collect();
-        for cleanup in pages.chain(people.into_iter().map(Cleanup::Revoke)) {
+        let persons: BTreeSet<AppUserId> = of_links.chain(person.cloned()).collect();
+        for cleanup in pages.chain(persons.into_iter().map(Cleanup::Revoke)) {
             let standing = self.cleanups.get(&cleanup).filter(|record| !record.void).cloned();
             if let Some(record) = standing {
                 self.cleanups.put(txn, cleanup, CleanupRecord { void: true, ..(*record).clone() });

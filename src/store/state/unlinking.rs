@@ -56,7 +56,7 @@ impl State {
         links: &[LinkKey],
         how: Unlinking,
     ) -> Unlinked {
-        let mut people: BTreeMap<Option<AppUserId>, Option<(Secret, WallTime)>> = BTreeMap::new();
+        let mut persons: BTreeMap<Option<AppUserId>, Option<(Secret, WallTime)>> = BTreeMap::new();
         let mut unlinked = Unlinked::default();
         // They may be gone by a decision before this one, which is still on its way to disk.
         txn.wait_for_queue();
@@ -66,13 +66,13 @@ impl State {
             self.note_unsubscribe(txn, keyring, link, &record);
             let person = record.facebook_user.clone();
             let token = person.as_ref().and_then(|person| self.newest_token(keyring, person));
-            people.entry(person.clone()).or_insert(token);
+            persons.entry(person.clone()).or_insert(token);
             if let Some(person) = person.filter(|person| !self.links.has_link_of(link.user, person)) {
                 self.accounts.forget(txn, link.user, &person);
             }
             unlinked.links.push(link.clone());
         }
-        for (person, token) in people.into_iter().filter(|_| how.revoke) {
+        for (person, token) in persons.into_iter().filter(|_| how.revoke) {
             unlinked.revoking.push(self.revoke(txn, keyring, person, token));
         }
         unlinked

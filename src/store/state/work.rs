@@ -44,8 +44,8 @@ impl State {
 
     /// These persons' permissions changed: a check is owed to each of their links, unless a person must act on it first.
     /// Returns the links.
-    pub(in crate::store) fn hint(&mut self, txn: &mut Txn, people: &[AppUserId]) -> Vec<LinkKey> {
-        let mut links: Vec<LinkKey> = people.iter().flat_map(|person| self.links.of_person(person)).collect();
+    pub(in crate::store) fn hint(&mut self, txn: &mut Txn, persons: &[AppUserId]) -> Vec<LinkKey> {
+        let mut links: Vec<LinkKey> = persons.iter().flat_map(|person| self.links.of_person(person)).collect();
         links.retain(|link| self.links.get(link).is_some_and(|record| record.health.is_active()));
         for link in &links {
             if self.links.hint(link) {

@@ -291,24 +291,24 @@ async fn a_hint_is_owed_until_a_check_that_began_after_it() {
     let store = open(dir.path());
     let links = link_as(&store, UserId::random(), 1, &[1, 2]).await;
     let hint = |store: &Store, n: usize| store.view(&links[n]).unwrap().record.hint;
-    assert_eq!(store.hint_people(&[person(1), person(2)]).await.unwrap(), links);
+    assert_eq!(store.hint_persons(&[person(1), person(2)]).await.unwrap(), links);
     let first = hint(&store, 0).unwrap();
-    store.hint_people(&[person(1)]).await.unwrap();
+    store.hint_persons(&[person(1)]).await.unwrap();
     assert_eq!(hint(&store, 0), Some(first), "a check that has not begun answers for both");
     assert_eq!(store.claim_hint(&links[0], held(&store, &links[0])), Some(first));
-    store.hint_people(&[person(1)]).await.unwrap();
+    store.hint_persons(&[person(1)]).await.unwrap();
     assert!(hint(&store, 0).unwrap() > first, "the check that began may have missed this one");
     store.park_person(&person(1), ParkReason::AppRemoved, None).await.unwrap();
-    assert_eq!(store.hint_people(&[person(1)]).await.unwrap(), [], "who waits for a person is not asked about");
+    assert_eq!(store.hint_persons(&[person(1)]).await.unwrap(), [], "who waits for a person is not asked about");
     store.close().await;
     let store = open(dir.path());
     assert!(hint(&store, 1).is_some(), "it survives");
     assert_eq!(link_as(&store, UserId::random(), 1, &[3]).await.len(), 1);
-    store.hint_people(&[person(1)]).await.unwrap();
+    store.hint_persons(&[person(1)]).await.unwrap();
     let old = held(&store, &links[0]);
     link_as(&store, links[0].user, 1, &[1, 2]).await;
     assert_eq!(hint(&store, 0), None, "a new token owes nothing");
-    store.hint_people(&[person(1)]).await.unwrap();
+    store.hint_persons(&[person(1)]).await.unwrap();
     assert_eq!(
         store.claim_hint(&links[0], old),
         None,

@@ -314,14 +314,14 @@ async fn hints_are_owed_until_a_check_that_began_after_them_has_ended(stand: &mu
     let at = held(store, &links[1]);
     store.park_link(&links[1], at, ParkReason::Expired).await.unwrap();
     published(store);
-    assert_eq!(store.hint_people(&[person(1)]).await.unwrap(), links[..1], "the other waits for a person");
+    assert_eq!(store.hint_persons(&[person(1)]).await.unwrap(), links[..1], "the other waits for a person");
     assert!(published(store).links[&links[0]].token_check);
     stand.restart().await;
     let store = stand.store();
     let generation = held(store, &links[0]);
     let hint = store.claim_hint(&links[0], generation);
     assert!(hint.is_some());
-    store.hint_people(&[person(1)]).await.unwrap();
+    store.hint_persons(&[person(1)]).await.unwrap();
     let newer = store.claim_hint(&links[0], generation);
     assert!(newer > hint, "one that comes during the check is another");
     update(store, &links[0], |record| record.hint = None).await;
