@@ -156,7 +156,7 @@ impl World {
         let dead = tokens.filter(|token| !self.graph.tokens[*token]).collect();
         let store = self.store.clone();
         self.ask(async move {
-            let ok = store.hint_people(&[id_of(person)]).await.is_ok();
+            let ok = store.hint_persons(&[id_of(person)]).await.is_ok();
             Done::Hinted { person, dead, tries, ok }
         });
     }
