@@ -1,15 +1,15 @@
-//! One linked page: holds its token, its webhook state and its poll timer, feeds what happens to the
-//! [`machine`](crate::core::link::machine) and carries out what that decides.
+//! One linked page: holds its token and its alarm, and the task of the job that is under way. The link's
+//! [`machine`](crate::core::link::machine) decides what that job is; the page shows it the link as the store has it,
+//! begins the jobs and reports their ends.
 //!
-//! The page works at its own pace. It learns *that* something happened, never what; the read that follows shows it. One
-//! job (a read, or a repair of the page-level subscription) is under way at a time, in a task that ends with the
-//! actor; what the job had claimed in the store is given back when the task is dropped.
+//! The page works at its own pace. It learns *that* something happened, never what; the read that follows shows it. What
+//! a job had claimed in the store is given back when its task is dropped.
 //!
 //! A page that dies is started again from the store. Its successor is entered in the registry first and looks into the
 //! store second, so that a mark made in between either wakes it or is found.
 
+mod message;
 mod reading;
-mod upkeep;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,44 +22,16 @@ use super::shared::Shared;
 use super::{Alarm, Owned, jitter};
 use crate::config::Config;
 use crate::context::Context;
-use crate::core::health::{Health, ParkReason};
-use crate::core::ledger::Mark;
-use crate::core::link::machine::{Ended, Input, Machine, Pace, Read};
+use crate::core::disposition::Disposition;
+use crate::core::health::Health;
+use crate::core::link::job::{Job, ReadEnd};
+use crate::core::link::machine::{Facts, Input, Machine, Moment, Parking, Taken};
+use crate::core::link::reads::Pace;
 use crate::core::link::schedule;
-use crate::core::model::{Cause, Generation, LinkKey, MonoTime, Secret, WallTime};
-use crate::core::priority::Priority;
-use crate::core::token_check;
-pub(crate) use reading::wanted_webhook_fields;
-use reading::{Job, JobDone};
-use upkeep::{Check, Subscription};
-
-/// Messages to a page.
-pub enum PageMsg {
-    /// Reasons wait in the page's handle: take them and step.
-    Wake,
-    /// Look into the store for a mark that nobody answers for; many may be looking at once, so spread over this.
-    Look(Duration),
-    /// The alarm of this generation rang.
-    Woke(u64),
-    /// The job of this number ended.
-    Done(u64, Box<JobDone>),
-    /// The job of this number panicked.
-    Broke(u64),
-    /// The link has a new token: take it from the store, unless that was done already.
-    Relinked,
-    /// Other settings hold; the work this causes may be spread over so long.
-    Reloaded(Duration),
-    /// Spaces may not hold what was last written: compare after this long. This is about the object, whichever token the
-    /// link has: a write that was begun under an earlier one may land on the object of a later one.
-    Verify(Duration),
-    /// The link was parked by a decision elsewhere: look whether that holds for the token of this page.
-    Parked,
-    /// Something says that the token of this generation may not be good any more: check it.
-    Check(Generation),
-    /// Panic, to show that nobody else minds.
-    #[cfg(feature = "sandbox")]
-    Drill,
-}
+use crate::core::model::{LinkKey, MonoTime, Secret, WallTime};
+use crate::store::LinkRecord;
+pub use message::PageMsg;
+use reading::{JobDone, wanted_webhook_fields};
 
 /// What a page is started with.
 pub struct PageArgs {
@@ -78,18 +50,12 @@ pub struct PageState {
     context: Arc<Context>,
     shared: Arc<Shared>,
     link: LinkKey,
+    /// The one of the machine's generation, where it can be opened.
     token: Option<Secret>,
-    /// The generation of the token that was taken from the store, readable or not: what is found out about it is not
-    /// held against a newer one. `None` while the link was not found there.
-    generation: Option<Generation>,
     machine: Machine,
-    subscription: Subscription,
-    check: Check,
     alarm: Alarm,
-    job: Option<Owned>,
-    job_number: u64,
-    /// Why the read that is owed is owed, for reads that no mark stands behind.
-    last_cause: Cause,
+    /// The task of the job that is under way, under the job's number.
+    job: Option<(u64, Owned)>,
 }
 
 /// The page actor.
@@ -122,30 +88,20 @@ impl Actor for Page {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             PageMsg::Wake => state.woken(&me),
-            PageMsg::Look(spread) => state.look(&me, spread),
+            PageMsg::Look(spread) => state.step(&me, Input::Look(spread)),
             PageMsg::Woke(generation) if state.alarm.is_current(generation) => state.step(&me, Input::Woke),
             PageMsg::Woke(_) => {}
-            // A job that was cut short may have answered just before.
-            PageMsg::Done(number, done) if number == state.job_number => state.done(&me, *done),
-            PageMsg::Done(..) => {}
+            PageMsg::Done(number, done) => state.done(&me, number, *done),
             // A bug, and the page's own: its successor starts from the store.
-            PageMsg::Broke(number) if number == state.job_number => return Err("its job panicked".into()),
+            PageMsg::Broke(number) if state.machine.under_way() == Some(number) => {
+                return Err("its job panicked".into());
+            }
             PageMsg::Broke(_) => {}
-            PageMsg::Relinked if state.has_another_token() => state.relinked(&me),
-            // It was taken already, when the page looked or was started.
-            PageMsg::Relinked => {}
+            PageMsg::Relinked => state.step(&me, Input::Relinked),
             PageMsg::Reloaded(spread) => state.reloaded(&me, spread),
-            PageMsg::Verify(wait) => {
-                state.machine.verify_by(MonoTime::now().plus(wait));
-                state.step(&me, Input::Woke);
-            }
-            PageMsg::Parked => state.parked_elsewhere(&me),
-            PageMsg::Check(generation) if state.holds(&me, generation) => {
-                state.check.due_at = MonoTime::now();
-                state.step(&me, Input::Woke);
-            }
-            // News about a token that the link does not have any more.
-            PageMsg::Check(_) => {}
+            PageMsg::Verify(wait) => state.step(&me, Input::Verify(MonoTime::now().plus(wait))),
+            PageMsg::Parked => state.step(&me, Input::Parked),
+            PageMsg::Check(generation) => state.step(&me, Input::Doubted(generation)),
             #[cfg(feature = "sandbox")]
             PageMsg::Drill => panic!("drill: this page was asked to panic"),
         }
@@ -157,155 +113,67 @@ impl PageState {
     fn new(PageArgs { context, shared, link, spread }: PageArgs) -> Self {
         let (now, offset) = (MonoTime::now(), schedule::offset(&link));
         let setup = context.setup();
-        let read_at = context.store.view(&link).and_then(|view| view.synced.read_at);
-        let poll_at =
-            schedule::first_poll(offset, setup.config.sync.poll_interval, read_at.map(WallTime::to_mono), spread, now);
-        let machine = Machine::new(pace(&setup.config), offset, poll_at);
-        let mut state = PageState {
-            context,
-            shared,
-            link,
-            token: None,
-            generation: None,
-            machine,
-            subscription: Subscription::default(),
-            check: Check::first(schedule::next_check(offset, token_check::EVERY, now)),
-            alarm: Alarm::default(),
-            job: None,
-            job_number: 0,
-            last_cause: Cause::Poll,
-        };
-        if !state.load(spread) {
-            state.machine.step(now, Input::Parked, 0.0);
-        }
-        state
+        let read_at = context.store.view(&link).and_then(|view| view.synced.read_at).map(WallTime::to_mono);
+        let (taken, token) = take_token(&context, &link);
+        let machine = Machine::new(pace(&setup.config), offset, read_at, spread, taken.as_ref(), now);
+        PageState { context, shared, link, token, machine, alarm: Alarm::default(), job: None }
     }
 
-    /// Takes token, health and webhook state from the store; `false` when Graph may not be called.
-    fn load(&mut self, spread: Duration) -> bool {
-        let now = MonoTime::now();
-        // Before the token: should the link get another one in between, the page is behind and takes it again.
-        self.generation = self.context.store.generation(&self.link);
-        match self.context.store.link(&self.link) {
-            Ok(Some(link)) => {
-                self.token = Some(link.token);
-                self.generation = Some(link.record.generation);
-                let wanted = wanted_webhook_fields(&self.context.setup().config, &link.record);
-                let confirmed = link.record.subscribed.iter().cloned().collect();
-                let soon = now.plus(spread.mul_f64(schedule::offset(&self.link)));
-                self.subscription.due_at = (!wanted.is_subset(&confirmed)).then_some(soon);
-                let (offset, checked) = (schedule::offset(&self.link), link.record.checked.at.is_some());
-                let due_at = schedule::first_check(offset, token_check::EVERY, checked, spread, now);
-                (self.check.due_at, self.check.failures, self.check.hinted) = (due_at, 0, None);
-                if link.record.hint.is_some() && link.record.health.is_active() {
-                    self.hinted();
-                }
-                link.record.health.is_active()
+    /// The link as the store has it.
+    fn facts(&self) -> Facts {
+        let store = &self.context.store;
+        let record = store.view(&self.link).map(|view| view.record);
+        let parked = record.as_ref().and_then(|record| match &record.health {
+            Health::Parked(parked) => Some(parked.why),
+            Health::Active => None,
+        });
+        Facts {
+            generation: record.as_ref().map(|record| record.generation),
+            parked,
+            hinted: record.is_some_and(|record| record.hint.is_some()),
+            unclaimed: store.unclaimed_mark(&self.link).map(|mark| mark.cause),
+            due: store.due_mark(&self.link).is_some(),
+            stopping: self.context.is_stopping(),
+        }
+    }
+
+    /// The machine decides, and what it decided is done.
+    fn step(&mut self, me: &ActorRef<PageMsg>, input: Input) {
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let (facts, shared) = (self.facts(), self.shared.clone());
+            let check_slot = &mut || shared.check_slot();
+            let moment = Moment { now: MonoTime::now(), jitter: jitter(), facts: &facts, check_slot };
+            let step = self.machine.step(moment, input);
+            if let Some(parking) = step.parking {
+                self.note_parked(parking);
             }
-            Ok(None) => false,
-            Err(error) => {
-                tracing::error!(
-                    link = %self.link,
-                    %error,
-                    "page [{}]: its token cannot be opened ({error}); link the page again",
-                    self.link
-                );
-                false
+            match step.job {
+                Some((_, Job::TakeToken)) => next = Some(Input::Took(self.take_token())),
+                Some((number, job)) => self.begin(me, number, job),
+                None => {}
             }
         }
+        self.cut_job();
+        self.rearm(me);
     }
 
     fn woken(&mut self, me: &ActorRef<PageMsg>) {
         let (causes, hinted) = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
-        if hinted && self.owes_a_check() {
-            self.hinted();
-            self.step(me, Input::Woke);
+        if hinted {
+            self.step(me, Input::Hinted);
         }
-        for cause in causes {
-            // A read that began after the mark was made answers for it already.
-            match self.pending_mark() {
-                Some(_) => {
-                    self.last_cause = cause;
-                    self.step(me, Input::Due(cause));
-                }
-                None => self.step(me, Input::Woke),
-            }
-        }
+        causes.into_iter().for_each(|cause| self.step(me, Input::Due(cause)));
     }
 
-    /// The mark of this link that no read answers for. One that a job holds which was cut off is published when that
-    /// job gives it back.
-    fn pending_mark(&self) -> Option<Mark> {
-        self.context.store.unclaimed_mark(&self.link)
-    }
-
-    fn look(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
-        if self.is_behind() {
-            return self.relinked(me);
-        }
-        self.parked_elsewhere(me);
-        if self.owes_a_check() {
-            self.hinted();
-        }
-        if let Some(mark) = self.pending_mark() {
-            self.last_cause = mark.cause;
-            let input =
-                if spread < Duration::from_millis(100) { Input::Due(mark.cause) } else { Input::DueWithin(spread) };
-            self.step(me, input);
-        }
-        self.step(me, Input::Woke);
-    }
-
-    /// After the store was away: it holds another token than this page, or could not note that the token is dead. Trying
-    /// the token once more settles both.
-    fn is_behind(&self) -> bool {
-        let Some(view) = self.context.store.view(&self.link) else { return false };
-        let unnoted = self.machine.is_parked() && self.token.is_some() && view.record.health.is_active();
-        unnoted || self.has_another_token()
-    }
-
-    /// Does the link have another token than the one that this page holds?
-    fn has_another_token(&self) -> bool {
-        let standing = self.context.store.generation(&self.link);
-        standing.is_some() && standing != self.generation
-    }
-
-    /// Is news about the token of this generation news about the page's? A page that has not heard of the link's newest
-    /// token yet takes it first.
-    fn holds(&mut self, me: &ActorRef<PageMsg>, generation: Generation) -> bool {
-        if self.generation != Some(generation) && self.has_another_token() {
-            self.relinked(me);
-        }
-        self.generation == Some(generation)
-    }
-
-    fn step(&mut self, me: &ActorRef<PageMsg>, input: Input) {
-        // While a job is under way the machine may learn of things, but only its end lets another begin.
-        let read = self.machine.step(MonoTime::now(), input, jitter());
-        match read {
-            Some(read) => self.begin(me, Job::Read { read, fallback: self.last_cause }),
-            None => self.perhaps_upkeep(me),
-        }
-        self.rearm(me);
-    }
-
-    fn begin(&mut self, me: &ActorRef<PageMsg>, job: Job) {
-        if self.has_another_token() {
-            // No call is made any more with a token that the link does not have.
-            return self.relinked(me);
-        }
-        let held = self.token.clone().zip(self.generation).filter(|_| !self.context.is_stopping());
-        let Some((token, generation)) = held else {
-            self.machine.step(MonoTime::now(), Input::ReadEnded(Ended::Failed { hint: None }), jitter());
-            return;
-        };
-        // A subscription repair may be under way; the read takes over, and sees to the subscription itself.
-        self.cut_job();
-        let (context, link, me, number) = (self.context.clone(), self.link.clone(), me.clone(), self.job_number);
-        let subscribe = self.subscription.due_at.is_some_and(|at| at <= MonoTime::now());
+    fn begin(&mut self, me: &ActorRef<PageMsg>, number: u64, job: Job) {
+        // The machine begins no job without both.
+        let held = self.token.clone().zip(self.machine.generation());
+        let Some((token, generation)) = held else { return };
+        let (context, link, me) = (self.context.clone(), self.link.clone(), me.clone());
         let task = self.shared.tasks.spawn(async move {
             let held = reading::Held { link: &link, token: &token, generation };
-            let work = AssertUnwindSafe(Box::pin(reading::perform(&context, held, job, subscribe)));
+            let work = AssertUnwindSafe(Box::pin(reading::perform(&context, held, job)));
             let message = match work.catch_unwind().await {
                 Ok(done) => PageMsg::Done(number, Box::new(done)),
                 Err(_) => PageMsg::Broke(number),
@@ -313,50 +181,31 @@ impl PageState {
             // A page that is gone needs no answer: its successor reads the store.
             let _ = me.cast(message);
         });
-        self.job = Some(Owned(task));
+        self.job = Some((number, Owned(task)));
     }
 
-    fn done(&mut self, me: &ActorRef<PageMsg>, done: JobDone) {
-        self.job = None;
-        self.note_subscription(&done);
-        self.note_checked(&done);
-        self.show(&done);
-        match (done.ended, done.why) {
-            (Some(ended), why) => {
-                if let (Ended::Refused, Some(why)) = (&ended, why) {
-                    self.note_parked(why);
-                }
-                if ended == Ended::Stored && self.context.store.due_mark(&self.link).is_none() {
-                    // The read also answered for marks that were made between the start of the job and its claim.
-                    self.machine.nothing_is_owed();
-                }
-                self.step(me, Input::ReadEnded(ended));
-            }
-            (None, Some(why)) => self.park(me, why),
-            (None, None) => self.step(me, Input::Woke),
+    /// A task whose job is not under way any more ends unheard.
+    fn cut_job(&mut self) {
+        let under_way = self.machine.under_way();
+        self.job.take_if(|(number, _)| Some(*number) != under_way);
+    }
+
+    /// A job that was cut short may have answered just before.
+    fn done(&mut self, me: &ActorRef<PageMsg>, number: u64, done: JobDone) {
+        if self.machine.under_way() == Some(number)
+            && let Some(read) = done.end.read
+        {
+            self.context.pages.update(&self.link, |status| {
+                status.reads += u64::from(!is_limited(read));
+                status.trouble = done.trouble;
+            });
         }
+        self.step(me, Input::Ended(number, done.end));
     }
 
-    fn show(&self, done: &JobDone) {
-        self.context.pages.update(&self.link, |status| match &done.ended {
-            Some(Ended::Stored) => {
-                status.trouble = None;
-                status.throttled_until = None;
-                status.reads += 1;
-            }
-            Some(Ended::Held(wait)) => {
-                status.throttled_until = Some(MonoTime::now().plus(*wait));
-                status.trouble = done.trouble.clone();
-            }
-            Some(_) => {
-                status.trouble = done.trouble.clone();
-                status.reads += 1;
-            }
-            None => {}
-        });
-    }
-
-    fn log_parked(&self, why: ParkReason) {
+    /// Persisted in a task; a crash before that only means that the dead token is tried once more.
+    fn note_parked(&self, parking: Parking) {
+        let Parking { why, generation, persist } = parking;
         let (health, reason, remedy) = (why.word(), why.reason(), why.remedy());
         tracing::warn!(
             link = %self.link,
@@ -365,13 +214,8 @@ impl PageState {
             "page [{}]: parked as {health} ({reason}); remedy: {remedy}",
             self.link
         );
-    }
-
-    /// Noted in a task; a crash before that only means that the dead token is tried once more.
-    fn note_parked(&self, why: ParkReason) {
-        self.log_parked(why);
-        let (context, link, generation) = (self.context.clone(), self.link.clone(), self.generation);
-        let Some(generation) = generation else { return };
+        let (context, link) = (self.context.clone(), self.link.clone());
+        let Some(generation) = generation.filter(|_| persist) else { return };
         self.shared.tasks.spawn(async move {
             if let Err(error) = context.store.park_link(&link, generation, why).await {
                 tracing::warn!(
@@ -383,91 +227,70 @@ impl PageState {
         });
     }
 
-    /// Whatever is under way ends unheard.
-    fn cut_job(&mut self) {
-        self.job = None;
-        self.job_number += 1;
-    }
-
-    /// The store has it already.
-    fn parked_elsewhere(&mut self, me: &ActorRef<PageMsg>) {
-        if self.has_another_token() {
-            return self.relinked(me);
-        }
-        let health = self.context.store.view(&self.link).map(|view| view.record.health.clone());
-        if let Some(Health::Parked(parked)) = health
-            && !self.machine.is_parked()
-        {
-            self.cut_job();
-            self.log_parked(parked.why);
-            self.step(me, Input::Parked);
-        }
-    }
-
-    fn park(&mut self, me: &ActorRef<PageMsg>, why: ParkReason) {
-        self.cut_job();
-        if !self.machine.is_parked() {
-            self.note_parked(why);
-        }
-        self.step(me, Input::Parked);
-    }
-
-    fn relinked(&mut self, me: &ActorRef<PageMsg>) {
-        self.cut_job();
-        self.subscription = Subscription::default();
-        // Trouble and limits were those of the earlier token.
-        self.context.pages.update(&self.link, |status| (status.trouble, status.throttled_until) = (None, None));
-        let usable = self.load(Duration::ZERO);
-        self.last_cause = Cause::Link;
-        self.step(me, if usable { Input::Revived } else { Input::Parked });
+    fn take_token(&mut self) -> Option<Taken> {
+        // Trouble was that of the earlier token.
+        self.context.pages.update(&self.link, |status| status.trouble = None);
+        let (taken, token) = take_token(&self.context, &self.link);
+        self.token = token;
+        taken
     }
 
     fn reloaded(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
         let setup = self.context.setup();
-        if self.token.is_none() && matches!(self.context.store.link(&self.link), Ok(Some(_))) {
-            // The keys in force open the token that those before did not.
-            return self.relinked(me);
-        }
-        if let Some(view) = self.context.store.view(&self.link) {
-            let wanted = wanted_webhook_fields(&setup.config, &view.record);
-            let confirmed = view.record.subscribed.iter().cloned().collect();
-            if !wanted.is_subset(&confirmed) {
-                let at = MonoTime::now().plus(spread.mul_f64(schedule::offset(&self.link)));
-                self.subscription.due_at = Some(at);
-            }
-        }
-        self.step(me, Input::Repaced(pace(&setup.config)));
+        let view = self.context.store.view(&self.link);
+        let lacks_fields = view.is_some_and(|view| lacks_fields(&setup.config, &view.record));
+        self.step(me, Input::Reloaded { pace: pace(&setup.config), lacks_fields, spread });
     }
 
     fn rearm(&mut self, me: &ActorRef<PageMsg>) {
-        let now = MonoTime::now();
-        let read = self.machine.wake_at(now);
-        let idle = self.job.is_none() && !self.machine.is_parked() && !self.context.is_stopping();
-        let subscribe = self.subscription.due_at.filter(|_| idle);
-        let check = idle.then_some(self.check.due_at);
-        self.alarm.set(me, [read, subscribe, check].into_iter().flatten().min(), PageMsg::Woke);
-        let parked = self.machine.is_parked();
+        self.alarm.set(me, self.machine.wake_at(MonoTime::now()), PageMsg::Woke);
         self.context.pages.update(&self.link, |status| {
-            status.next_poll_at = (!parked).then_some(self.machine.poll_at());
-            if self.token.is_none() {
+            status.next_poll_at = self.machine.next_poll_at();
+            status.throttled_until = self.machine.throttled_until();
+            if self.machine.lacks_key() {
                 status.trouble = Some(UNREADABLE.to_owned());
             }
         });
     }
 }
 
+/// The link's token, and what the store knows of it.
+fn take_token(context: &Context, link: &LinkKey) -> (Option<Taken>, Option<Secret>) {
+    // Before the token: should the link get another one in between, the page is behind and takes it again.
+    let Some(generation) = context.store.generation(link) else { return (None, None) };
+    match context.store.link(link) {
+        Ok(Some(found)) => {
+            let record = &found.record;
+            let taken = Taken {
+                generation: record.generation,
+                readable: true,
+                active: record.health.is_active(),
+                lacks_fields: lacks_fields(&context.setup().config, record),
+                checked: record.checked.at.is_some(),
+            };
+            (Some(taken), Some(found.token))
+        }
+        Ok(None) => (None, None),
+        Err(error) => {
+            tracing::error!(
+                %link,
+                %error,
+                "page [{link}]: its token cannot be opened ({error}); link the page again"
+            );
+            (Some(Taken::unreadable(generation)), None)
+        }
+    }
+}
+
+/// Are webhook fields wanted that Meta did not confirm?
+fn lacks_fields(config: &Config, record: &LinkRecord) -> bool {
+    let wanted = wanted_webhook_fields(config, record);
+    !wanted.iter().all(|field| record.subscribed.contains(field))
+}
+
+fn is_limited(read: ReadEnd) -> bool {
+    matches!(read, ReadEnd::Failed(Disposition::RateLimited { .. }))
+}
+
 const UNREADABLE: &str =
     "its token was sealed with a key that is not configured; name the key in store.previous_keys, or link again";
-
-/// How long a throttled page waits where nobody said.
-const UNNAMED_THROTTLE: Duration = Duration::from_secs(60);
-
-/// What a throttle means for this page.
-fn held(retry_after: Option<Duration>) -> Ended {
-    Ended::Held(retry_after.unwrap_or(UNNAMED_THROTTLE))
-}
-
-/// Was the read prompted by somebody who waits?
-fn priority(read: Read) -> Priority {
-    if read.prompt { Priority::Prompt } else { Priority::Background }
-}

@@ -10,7 +10,11 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
 use super::check;
+use super::codec;
 use super::engine::Engine;
 use super::feed::Feed;
 use super::inner::{Clock, Inner, Parts, Store};
@@ -19,8 +23,9 @@ use super::maps::Maps;
 use super::order::{Order, Orders, Request, refuse};
 use super::seal::Keyring;
 use super::state::erasures;
-use super::tree::Write;
-use crate::core::model::WallTime;
+use super::tree::{Tree, Write, body_keys};
+use crate::core::ledger::{Mark, ObjectOp, Staged, Synced};
+use crate::core::model::{PartKey, WallTime};
 
 /// The committer of a store in memory.
 pub struct Committer {
@@ -166,6 +171,31 @@ impl Committer {
         start(Engine::Maps(maps), self.inner.keyring(), self.clock.clone()).0
     }
 
+    /// What a power cut at this moment would leave of a part.
+    pub fn part_on_disk(&self, part: &PartKey) -> OnDisk {
+        let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(engine) = self.aside.as_ref().or(engine.as_ref()) else { return OnDisk::default() };
+        let key = part.to_bytes();
+        let staged: Option<Staged> = record(engine, Tree::Outbox, &key);
+        let put = staged.as_ref().filter(|staged| staged.op != ObjectOp::Delete);
+        let body = put.and_then(|staged| engine.body(part, staged).ok()?.ok());
+        OnDisk {
+            is_linked: engine.get(Tree::Links, &part.link.to_bytes()).ok().flatten().is_some(),
+            mark: record(engine, Tree::Marks, &key),
+            staged,
+            body,
+            synced: record(engine, Tree::Synced, &key).unwrap_or_default(),
+        }
+    }
+
+    /// The staged body of a part is lost, as it is when the disk damages it. Returns whether there was one.
+    pub fn lose_body(&mut self, part: &PartKey) -> bool {
+        let OnDisk { staged: Some(staged), body: Some(_), .. } = self.part_on_disk(part) else { return false };
+        let keys = body_keys(part, &staged);
+        self.apply(keys.map(|key| Write { tree: Tree::Bodies, key, value: None }).collect());
+        true
+    }
+
     /// The process dies. Of what was not answered, the first `survivors` requests came to lie on the disk. Returns the next
     /// process.
     pub fn crash(mut self, survivors: usize) -> (Store, Committer) {
@@ -189,6 +219,26 @@ impl Committer {
             maps.apply(writes);
         }
     }
+}
+
+/// What lies on the disk for a part.
+#[derive(Debug, Clone, Default)]
+pub struct OnDisk {
+    /// Its link is there.
+    pub is_linked: bool,
+    /// The mark.
+    pub mark: Option<Mark>,
+    /// The outbox entry.
+    pub staged: Option<Staged>,
+    /// The body of the entry, whole; none for a delete.
+    pub body: Option<Bytes>,
+    /// What is known of Spaces.
+    pub synced: Synced,
+}
+
+fn record<T: DeserializeOwned>(engine: &Engine, tree: Tree, key: &[u8]) -> Option<T> {
+    let value = engine.get(tree, key).ok().flatten()?;
+    codec::decode(tree.name(), &value).ok()
 }
 
 /// Polls a future once. `None` while it waits for the committer.

@@ -7,9 +7,10 @@ use pagesyncd::core::model::{Cause, WallTime};
 
 use super::outside::Op;
 use super::page::PageMsg;
-use super::store::{Body, L};
+use super::store::Body;
+use super::store::Done;
 use super::uploader::UploaderMsg;
-use super::world::{Event, Waiter, World};
+use super::world::{Event, World};
 
 /// What a run leans to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl World {
             return self.heal();
         }
         let page = self.chance.below(self.plan.pages as u64) as usize;
-        if self.store.core.records.is_empty() && self.up {
+        if self.store.links().is_empty() && self.up {
             // A world without links has nothing to lose.
             self.link_all();
         }
@@ -54,7 +55,9 @@ impl World {
 
     fn anything(&mut self, page: usize) {
         match self.chance.below(100) {
-            0..=31 => self.burst(page),
+            0..=28 => self.burst(page),
+            29 => self.permissions_flicker(),
+            30 | 31 => self.drop_subscription(page),
             32..=33 => self.damage_a_body(),
             34..=39 => self.begin_login(),
             40..=42 => self.unlink_page(page),
@@ -63,7 +66,8 @@ impl World {
             49..=53 => self.kill_a_token(),
             54..=62 => self.one_page_panics(),
             63..=67 => self.uploader_panics(),
-            68..=71 => self.crash(),
+            68..=70 => self.crash(),
+            71 => self.dispatcher_panics(),
             72..=75 => self.reload(),
             _ => self.trouble(),
         }
@@ -82,12 +86,28 @@ impl World {
         }
     }
 
+    /// Facebook hints at persons whose permissions did not change, too.
+    fn permissions_flicker(&mut self) {
+        let person = self.chance.below(self.plan.users as u64) as usize;
+        for _ in 0..self.chance.between(1, 4) {
+            let wait = self.chance.below(3_000);
+            self.at(WallTime(self.now.0 + wait), Event::PermissionsChanged { person, tries: 0 });
+        }
+    }
+
+    /// Facebook drops a subscription by itself.
+    fn drop_subscription(&mut self, page: usize) {
+        self.figures.drops += 1;
+        self.graph.subscribed[page] = 0;
+    }
+
     fn die(&mut self, page: usize) {
         let until = WallTime(self.now.0 + self.chance.between(50, 20_000));
         match self.chance.below(100) {
             0..=29 => self.at(self.now, Event::Change(page)),
             30..=84 => self.one_page_panics(),
-            85..=94 => self.graph.slow_until = until,
+            85..=92 => self.graph.slow_until = until,
+            93 | 94 => self.permissions_flicker(),
             _ => self.graph.down_until = until,
         }
     }
@@ -101,6 +121,7 @@ impl World {
             85..=90 => self.spaces.slow_until = until,
             91..=94 => self.disk_slow_until = until,
             95..=97 => self.tamper(),
+            98 => self.dispatcher_panics(),
             _ => self.crash(),
         }
     }
@@ -124,7 +145,9 @@ impl World {
     fn come_and_go(&mut self, page: usize) {
         let until = WallTime(self.now.0 + self.chance.between(50, 20_000));
         match self.chance.below(100) {
-            0..=4 => self.burst(page),
+            0..=2 => self.burst(page),
+            3 => self.permissions_flicker(),
+            4 => self.drop_subscription(page),
             5..=54 => self.begin_login(),
             55..=69 => self.person_leaves(),
             70..=79 => self.unlink_page(page),
@@ -143,24 +166,28 @@ impl World {
         }
         let keep = self.chance.percent(40);
         if self.up && !links.is_empty() {
-            self.unlink_rest(page, links.clone(), links, keep);
+            self.unlink(links, keep);
         }
     }
 
     fn operator_syncs(&mut self, page: usize) {
-        let (now, version) = (self.now, self.graph.version(page));
+        let version = self.graph.version(page);
         let links = self.links_of(page);
         if !self.up || links.is_empty() {
             return;
         }
-        let decided = self.store.decide(|core| links.iter().for_each(|l| core.mark(*l, Cause::Manual, now)));
-        if let Ok(((), writes)) = decided {
-            self.wait(writes, Waiter::Synced { links: links.into_iter().map(|l| (l, version)).collect() });
-        }
+        let keys: Vec<_> = links.iter().map(|l| self.keys[*l].clone()).collect();
+        let links = links.into_iter().map(|l| (l, version)).collect();
+        let store = self.store.clone();
+        self.ask(async move {
+            let ok = store.mark_links(keys, Cause::Manual).await.is_ok();
+            Done::Synced { links, ok }
+        });
     }
 
     fn kill_a_token(&mut self) {
-        let living: Vec<usize> = self.store.core.records.values().map(|r| r.token).collect();
+        let living: Vec<usize> =
+            (0..self.keys.len()).filter_map(|l| self.grant_of(l)).map(|grant| grant.token).collect();
         if !living.is_empty() && self.chance.percent(15) {
             let token = living[self.chance.below(living.len() as u64) as usize];
             self.graph.tokens[token] = false;
@@ -169,18 +196,18 @@ impl World {
 
     /// A staged body cannot be read back.
     fn damage_a_body(&mut self) {
-        let bodies: Vec<(L, u64)> = self.store.disk.bodies.keys().copied().collect();
-        if !bodies.is_empty() {
-            let at = self.chance.below(bodies.len() as u64) as usize;
-            self.store.disk.bodies.remove(&bodies[at]);
+        let waiting = self.store.outbox_parts();
+        if !waiting.is_empty() {
+            let at = self.chance.below(waiting.len() as u64) as usize;
+            self.committer().lose_body(&waiting[at]);
         }
     }
 
     /// As often as not one that reads at this moment.
     fn one_page_panics(&mut self) {
         let mut instances: Vec<u64> = self.pages.keys().copied().collect();
-        if self.chance.percent(50) && self.pages.values().any(|page| page.is_reading()) {
-            instances.retain(|i| self.pages[i].is_reading());
+        if self.chance.percent(50) && self.pages.values().any(|page| page.is_busy()) {
+            instances.retain(|i| self.pages[i].is_busy());
         }
         if !instances.is_empty() {
             let at = self.chance.below(instances.len() as u64) as usize;
@@ -200,6 +227,7 @@ impl World {
             self.pace.poll_interval = self.plan.poll.mul_f64(0.5 + self.chance.unit());
         }
         self.limit = self.chance.between(1, 8) as usize;
+        self.wanted_fields += u32::from(self.chance.percent(25));
         let instances: Vec<u64> = self.directory.values().map(|p| p.instance).collect();
         instances.into_iter().for_each(|i| self.tell_page(i, PageMsg::Reloaded));
         self.tell_uploader(UploaderMsg::Reloaded);

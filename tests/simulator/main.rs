@@ -1,7 +1,8 @@
 //! The daemon's decisions under a simulated world: no disk, no network, no clock, one seed.
 //!
-//! The pure modules (ledger, page machine, upload queue, restart policy, schedule, backoff, digests) are the daemon's
-//! own; what joins them in the daemon (store, page actor, uploader, supervisor) is mirrored in small. Around them:
+//! The decisions are the daemon's own code: the link's machine, the store with its ledger, grants and feed, the upload
+//! queue, the queue of cleanups, the restart policy, schedule, backoff, digests and the verdict on a token. What performs
+//! them in the daemon (page, uploader, cleanups, dispatcher, supervisor) is done here without a runtime. Around them:
 //! pages that change, a Graph and a Spaces that fail in every way known, a disk that forgets what was not flushed,
 //! people who link and unlink, and crashes. The oracle checks after every step, at rest, and once every page was
 //! polled.
@@ -14,6 +15,8 @@
 
 mod chance;
 mod chaos;
+mod cleanups;
+mod dispatcher;
 mod logins;
 mod oracle;
 mod outside;
@@ -170,6 +173,11 @@ fn add(sum: &mut Figures, one: Figures) {
     sum.late += one.late;
     sum.tampered += one.tampered;
     sum.give_ups += one.give_ups;
+    sum.checks += one.checks;
+    sum.hints += one.hints;
+    sum.drops += one.drops;
+    sum.cleanups += one.cleanups;
+    sum.repairs += one.repairs;
     sum.virtual_ms += one.virtual_ms;
     sum.quiet_ms = sum.quiet_ms.max(one.quiet_ms);
 }
@@ -178,7 +186,7 @@ fn add(sum: &mut Figures, one: Figures) {
 fn what_was_answered_is_in_the_bucket_whatever_dies() {
     let replay = number("PAGESYNCD_SIM_SEED");
     let seconds = number("PAGESYNCD_SIM_SECONDS");
-    let steps = number("PAGESYNCD_SIM_STEPS").unwrap_or(if seconds.is_some() { u64::MAX } else { 800_000 });
+    let steps = number("PAGESYNCD_SIM_STEPS").unwrap_or(if seconds.is_some() { u64::MAX } else { 400_000 });
     let (began, first) = (Instant::now(), replay.unwrap_or(1));
     let (mut sum, mut seeds) = (Figures::default(), 0);
     for seed in first.. {
@@ -198,7 +206,7 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
     println!(
         "simulator: {seeds} seeds, {} steps, {} days of virtual time, {} crashes, {} reopened stores, {} panics, \
          {} processes given up, {} deliveries, {} logins, {} people left, {} reads, {} writes, {} late writes, \
-         {} objects altered by others, quiet after at most {} s, {:?}",
+         {} objects altered by others, {} hints, {} checks, {} dropped subscriptions, {} repairs, {} cleanups, quiet after at most {} s, {:?}",
         sum.steps,
         sum.virtual_ms / 86_400_000,
         sum.crashes,
@@ -212,6 +220,11 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
         sum.writes,
         sum.late,
         sum.tampered,
+        sum.hints,
+        sum.checks,
+        sum.drops,
+        sum.repairs,
+        sum.cleanups,
         sum.quiet_ms / 1000,
         began.elapsed(),
     );
@@ -246,7 +259,7 @@ fn after(outage: Outage, killed: bool) -> Return {
         flavour: Flavour::Calm,
     };
     let mut world = World::new(plan, 3);
-    while world.store.core.records.is_empty() {
+    while world.store.links().is_empty() {
         assert!(world.step());
     }
     assert!(come_to_rest(&mut world), "{:?}", world.violation);

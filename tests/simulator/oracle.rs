@@ -3,11 +3,13 @@
 //! The oracle knows what the daemon cannot: which version of the page a read saw, which version the bytes in the
 //! bucket stand for, and what was answered to whom.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use pagesyncd::core::ledger::{Entry, Synced};
-use pagesyncd::core::link::machine::{Ended, Input, Pace};
+use pagesyncd::core::ledger::Synced;
+use pagesyncd::core::link::job::{JobEnd, ReadEnd};
+use pagesyncd::core::link::machine::{Facts, Input};
+use pagesyncd::core::link::reads::Pace;
 use pagesyncd::core::model::{Cause, MonoTime};
 
 use super::chaos::Flavour;
@@ -16,14 +18,20 @@ use super::outside::Op;
 use super::store::{Body, L};
 use super::world::World;
 
+/// The longest wait between two tries to repair a subscription.
+const LONGEST_REPAIR: Duration = Duration::from_secs(6 * 3600);
+
 #[derive(Debug, Default)]
 pub struct Oracle {
     /// The page's version when the newest webhook arrived that was answered with success.
     acknowledged: BTreeMap<L, usize>,
     /// The newest version that a body is known to show.
     stands_for: HashMap<u64, usize>,
-    entries: HashMap<(L, u64), Body>,
+    /// The bodies that reads have brought last: one of them may be on its way to disk.
+    brought: HashMap<L, VecDeque<Body>>,
     pub decisions: Decisions,
+    /// Tokens that were dead when a hint at them was answered with success.
+    pub doomed: BTreeSet<usize>,
     deaths: VecDeque<MonoTime>,
     reads: Second,
     writes: Second,
@@ -82,13 +90,17 @@ impl Oracle {
         *known = version.max(*known);
     }
 
-    pub fn staged(&mut self, l: L, seq: u64, body: Body) {
-        self.entries.insert((l, seq), body);
+    pub fn brought(&mut self, l: L, body: Body) {
+        let brought = self.brought.entry(l).or_default();
+        brought.push_back(body);
+        if brought.len() > 64 {
+            brought.pop_front();
+        }
         self.body_stands_for(body.id, body.version);
     }
 
-    pub fn entry(&self, l: L, seq: u64) -> Option<Body> {
-        self.entries.get(&(l, seq)).copied()
+    pub fn brought_last(&self, l: L) -> Vec<Body> {
+        self.brought.get(&l).into_iter().flatten().copied().collect()
     }
 
     pub fn process_ended(&mut self) {
@@ -114,13 +126,18 @@ impl Oracle {
     }
 
     /// The effect of an input on the budget of a page.
-    pub fn page_told(&mut self, instance: u64, input: &Input, now: MonoTime) {
+    pub fn page_told(&mut self, instance: u64, input: &Input, facts: &Facts, now: MonoTime) {
         let Some(budget) = self.budgets.get_mut(&instance) else { return };
+        let urgent = matches!(facts.unclaimed, Some(Cause::Link | Cause::Manual));
         match input {
             // A wish that stands from before is still free.
-            Input::Repaced(pace) => *budget = Budget::new(pace, 1, now),
-            Input::Due(Cause::Link | Cause::Manual) | Input::Revived => budget.free += 1,
-            Input::ReadEnded(Ended::Failed { .. } | Ended::Held(_)) => budget.free += 1,
+            Input::Reloaded { pace, .. } => *budget = Budget::new(pace, 1, now),
+            Input::Due(Cause::Link | Cause::Manual) => budget.free += 1,
+            Input::Look(_) if urgent => budget.free += 1,
+            Input::Took(Some(_)) => budget.free += 1,
+            Input::Ended(_, JobEnd { read: Some(ReadEnd::Failed(_) | ReadEnd::NotStored { .. }), .. }) => {
+                budget.free += 1;
+            }
             _ => {}
         }
     }
@@ -166,7 +183,7 @@ impl World {
         let queue = self.uploader.as_ref().map_or(0, |(_, u)| u.queue.len());
         let flying = self.uploader.as_ref().map_or(0, |(_, u)| u.queue.in_flight());
         let sizes = [
-            ("ledger", self.store.core.ledger.len(), links),
+            ("outbox", self.store.outbox_parts().len(), links),
             ("queue", queue, links),
             ("queue's writes", flying, 8),
             ("directory", self.directory.len(), links),
@@ -174,8 +191,7 @@ impl World {
             ("jobs", self.jobs.len(), 8 * links + 24),
             ("writes", self.carrying.len(), 2 * links + 16),
             ("histories", self.histories.len(), links),
-            ("bodies on disk", self.store.disk.bodies.len(), self.store.disk.outbox.len()),
-            ("committer's queue", self.store.queue.len(), 100 * links + 400),
+            ("operations", self.operations.len(), 100 * links + 400),
         ];
         for (what, size, bound) in sizes {
             if size > bound {
@@ -190,29 +206,32 @@ impl World {
 
     /// A mark is claimed only while a read that claimed it goes on; else a burst would write a mark for each delivery.
     pub fn check_claims(&mut self) {
-        if self.store.core.down {
+        if self.is_down() {
             return;
         }
-        let claimed = |entry: &Entry| entry.due().is_some() && !entry.wants_reader();
+        let claimed = |key| self.store.due_mark(key).is_some() && self.store.unclaimed_mark(key).is_none();
         let reads = |l: L| self.jobs.values().any(|job| job.claims(l));
-        let left = self.store.core.ledger.iter().find(|(l, entry)| claimed(entry) && !reads(**l));
-        if let Some(l) = left.map(|(l, _)| *l) {
+        // What is being staged is claimed until that is decided.
+        if let Some(l) = (0..self.keys.len()).find(|l| claimed(&self.keys[*l]) && !reads(*l)) {
             self.fail(format!("link {l}: its mark is claimed by nobody who reads"));
         }
     }
 
     /// What was answered survives a power cut at this very moment: a mark on disk, an entry on disk, or the object.
-    pub fn check_durable(&mut self) {
-        let disk = &self.store.disk;
-        let uncovered = self.oracle.acknowledged.iter().find(|(l, version)| {
-            let entry = disk.outbox.get(l).and_then(|s| self.oracle.entry(**l, s.seq)).map(|b| b.id);
-            let shows = |body: &u64| self.oracle.stands_for.get(body).is_some_and(|shows| shows >= *version);
-            let object = self.spaces.objects.get(l).map(|o| o.body.id);
-            let late = self.spaces.late.get(l).copied().unwrap_or(false);
-            let owed = disk.marks.contains_key(l) || entry.as_ref().is_some_and(shows);
-            disk.links.contains_key(l) && !owed && !late && !object.as_ref().is_some_and(shows)
-        });
-        if let Some((l, version)) = uncovered {
+    pub fn check_durable(&mut self, l: L) {
+        let Some(version) = self.oracle.acknowledged.get(&l).copied() else { return };
+        let late = self.spaces.late.get(&l).copied().unwrap_or(false);
+        let key = self.keys[l].whole();
+        let disk = self.committer().part_on_disk(&key);
+        // An entry whose body is damaged becomes a mark.
+        let is_damaged = disk.staged.is_some() && disk.body.is_none();
+        if !disk.is_linked || disk.mark.is_some() || is_damaged || late {
+            return;
+        }
+        let shows = |body: u64| self.oracle.stands_for.get(&body).is_some_and(|shows| *shows >= version);
+        let owed = disk.body.map(|bytes| Body::of(&bytes).id);
+        let object = self.spaces.objects.get(&l).map(|o| o.body.id);
+        if !owed.is_some_and(shows) && !object.is_some_and(shows) {
             let what = format!("link {l}: version {version} was answered for, and a power cut now would lose it");
             self.fail(what);
         }
@@ -220,8 +239,7 @@ impl World {
 
     /// Is nothing owed, under way or missing?
     pub fn restless(&self) -> Option<String> {
-        let store = &self.store;
-        let committing = store.core.down || !store.queue.is_empty() || !store.batch.is_empty();
+        let committing = self.is_down() || self.committing || !self.operations.is_empty() || self.dispatching;
         if !self.up || self.uploader.is_none() || committing || !self.jobs.is_empty() || !self.carrying.is_empty() {
             return Some(format!(
                 "up {}, store busy {committing}, {} jobs, {} writes",
@@ -230,35 +248,45 @@ impl World {
                 self.carrying.len()
             ));
         }
-        for (l, entry) in &store.core.ledger {
-            let parked = store.core.records.get(l).is_some_and(|r| r.parked);
-            if entry.due().is_some() && !parked {
-                return Some(format!("link {l} is owed a read: {entry:?}"));
+        let outbox = self.store.outbox_parts();
+        if let Some(part) = outbox.first() {
+            return Some(format!("link {} is owed a write", self.number_of(&part.link)));
+        }
+        for view in self.store.views() {
+            let l = self.number_of(&view.key);
+            if view.owed {
+                return Some(format!("link {l} is owed a read: {:?}", self.store.due_mark(&view.key)));
             }
-            if entry.staged().is_some() {
-                return Some(format!("link {l} is owed a write: {entry:?}"));
+            if view.record.hint.is_some() && view.record.health.is_active() {
+                return Some(format!("link {l} is owed a check of its token: {:?}", view.record.hint));
+            }
+            if !self.directory.get(&l).is_some_and(|p| self.pages.contains_key(&p.instance)) {
+                return Some(format!("link {l} has no page"));
             }
         }
-        let alive = |l: &L| self.directory.get(l).is_some_and(|p| self.pages.contains_key(&p.instance));
-        let orphan = store.core.records.keys().find(|l| !alive(l));
-        orphan.map(|l| format!("link {l} has no page"))
+        None
     }
 
     /// Right after an unlink: what was known of the object belongs to the link that is gone.
     pub fn check_forgotten(&mut self, l: L) {
-        let known = self.store.core.ledger.get(&l).map(Entry::synced);
-        if known.is_some_and(|known| *known != Synced::default()) {
+        let known = self.store.expectation(&self.keys[l]);
+        if known.digest.is_some() || known.etag.is_some() {
             self.fail(format!("link {l} is gone and what it knew of Spaces is not"));
         }
     }
 
     /// When nothing waits to be written, memory is what a start would make of the disk.
-    fn differs_from_disk(&self, l: L) -> bool {
-        let disk = &self.store.disk;
-        let (mark, staged) = (disk.marks.get(&l).cloned(), disk.outbox.get(&l).cloned());
-        let restored = Entry::restored(mark, staged, disk.synced.get(&l).cloned().unwrap_or_default());
-        let entry = self.store.core.ledger.get(&l).cloned().unwrap_or_default();
-        (entry.due(), entry.staged(), entry.synced()) != (restored.due(), restored.staged(), restored.synced())
+    fn differs_from_disk(&mut self, l: L) -> Option<String> {
+        let key = self.keys[l].whole();
+        let disk = self.committer().part_on_disk(&key);
+        let (mark, view) = (self.store.due_mark(&self.keys[l]), self.store.view(&self.keys[l]));
+        let expected = self.store.expectation(&self.keys[l]);
+        let synced = view.as_ref().map_or(Synced::default(), |view| view.synced.clone());
+        let same = disk.is_linked == view.is_some()
+            && disk.mark == mark
+            && disk.staged.is_some() == expected.outbox
+            && disk.synced == synced;
+        (!same).then(|| format!("in memory {mark:?}, {expected:?}, {synced:?}, on disk {disk:?}"))
     }
 
     /// When nothing is owed: what was answered is in the bucket. With `polled`, every page's poll has passed too, and
@@ -268,37 +296,57 @@ impl World {
             if let Some(wrong) = self.wrong_at_rest(l, polled) {
                 self.fail(format!("link {l}: {wrong}"));
             }
-            if self.differs_from_disk(l) {
-                let (entry, disk) = (self.store.core.ledger.get(&l).cloned(), self.store.disk.synced.get(&l).cloned());
-                self.fail(format!("link {l}: in memory {entry:?}, on disk {disk:?}"));
+            if let Some(wrong) = self.differs_from_disk(l) {
+                self.fail(format!("link {l}: {wrong}"));
             }
         }
         let zombies = self.pages.len().saturating_sub(self.directory.len());
         if zombies > 0 {
             self.fail(format!("{zombies} pages live that nobody knows"));
         }
-        let gone = self.directory.keys().find(|l| !self.store.core.records.contains_key(l));
+        let gone = self.directory.keys().find(|l| self.store.generation(&self.keys[**l]).is_none());
         if let Some(l) = gone.copied() {
             self.fail(format!("a page lives for link {l}, which is gone"));
         }
     }
 
+    /// A link that is read is subscribed, or about to be.
+    fn subscription_at_rest(&self, l: L, polled: bool) -> Option<String> {
+        let (view, page) = (self.store.view(&self.keys[l])?, self.page_of(l));
+        let machine = &self.pages.get(&self.directory.get(&l)?.instance)?.machine;
+        let lacks_fields = self.lacks_fields(&view.record);
+        let soon = self.mono().plus(LONGEST_REPAIR);
+        if lacks_fields && machine.wake_at(self.mono()).is_none_or(|at| at > soon) {
+            return Some("it lacks webhook fields and nothing is done about that".into());
+        }
+        let (subscribed, confirmed) = (self.graph.subscribed[page] as usize, view.record.subscribed.len());
+        (polled && subscribed < confirmed).then(|| format!("polled, and subscribed are {subscribed} of {confirmed}"))
+    }
+
     fn wrong_at_rest(&self, l: L, polled: bool) -> Option<String> {
         let object = self.spaces.objects.get(&l).map(|o| o.body);
         let late = self.spaces.late.get(&l).copied().unwrap_or(false);
-        let Some(record) = self.store.core.records.get(&l) else {
-            let kept = self.store.disk.kept.get(&l).copied().unwrap_or(true);
+        let Some(grant) = self.grant_of(l) else {
+            let kept = self.kept.get(&l).copied().unwrap_or(true);
             let wrong = object.is_some() && !kept && !late;
             return wrong.then(|| "its object outlived the link".into());
         };
-        if !self.graph.tokens[record.token] {
-            return (polled && !record.parked).then(|| "its token is dead and nobody says so".into());
+        let parked = self.is_parked(l);
+        if !self.graph.tokens[grant.token] {
+            let hinted = self.oracle.doomed.contains(&grant.token);
+            if hinted && !parked {
+                return Some("its token is dead, a hint at that was answered, and nobody says so".into());
+            }
+            return (polled && !parked).then(|| "its token is dead and nobody says so".into());
         }
-        if record.parked {
-            if self.may_be_parked(record) {
+        if parked {
+            if self.may_be_parked(&grant) {
                 return None;
             }
             return Some("it is parked with a good token".into());
+        }
+        if let Some(wrong) = self.subscription_at_rest(l, polled) {
+            return Some(wrong);
         }
         if late && !polled {
             return None;

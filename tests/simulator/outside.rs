@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use pagesyncd::core::ledger::Digest;
 use pagesyncd::core::model::WallTime;
+use pagesyncd::core::token_check::Verdict;
 use pagesyncd::sources::facebook::page_data::{self, PageData};
 use serde_json::json;
 
 use super::chance::Chance;
+use super::page::DEAD;
 use super::store::{Body, L};
 
 /// The pages' truth: each change is a version; versions may show the same content again, as in A, B, A.
@@ -23,6 +25,8 @@ pub struct Graph {
     pub tokens: Vec<bool>,
     /// The person and the page of each.
     given: Vec<(usize, usize)>,
+    /// By page: the webhook fields that are subscribed, the first so many. Without any, nobody is told of a change.
+    pub subscribed: Vec<u32>,
     contents: u64,
 }
 
@@ -46,6 +50,7 @@ impl Graph {
     pub fn new_page(&mut self) {
         self.contents += 1;
         self.versions.push(vec![self.contents]);
+        self.subscribed.push(0);
     }
 
     pub fn same(&self, page: usize, a: usize, b: usize) -> bool {
@@ -62,6 +67,16 @@ impl Graph {
             page_data::digest(&page)
         };
         *self.digests.entry(content).or_insert_with(|| compute(noise))
+    }
+
+    /// What `debug_token` says of a token. A dead one may look as if it were merely not granted for the page.
+    pub fn judge(&self, token: usize, chance: &mut Chance) -> Verdict {
+        match chance.below(20) {
+            0 => Verdict::Unclear,
+            1 | 2 if self.tokens[token] => Verdict::Suspect(DEAD),
+            _ if self.tokens[token] => Verdict::Sound,
+            _ => Verdict::Dead(DEAD),
+        }
     }
 
     pub fn new_token(&mut self, person: usize, page: usize) -> usize {

@@ -1,27 +1,42 @@
-//! The page actor and its jobs: `src/actors/page.rs` and `src/actors/page/reading.rs` without Graph, tokio and tokens.
+//! A page and its jobs: the daemon's own [`Machine`] decides, and the jobs are done here without Graph, tokio and tokens
+//! (`src/actors/page.rs`, `src/actors/page/reading.rs`).
 
 use std::time::Duration;
 
-use pagesyncd::core::ledger::{Claim, Digest, Found, Mark, Stage};
-use pagesyncd::core::link::machine::{Ended, Input, Machine, Read};
+use pagesyncd::core::disposition::Disposition;
+use pagesyncd::core::health::Health;
+use pagesyncd::core::ledger::Digest;
+use pagesyncd::core::link::job::{self, JobEnd, ReadEnd};
+use pagesyncd::core::link::machine::{Facts, Input, Machine, Moment, Taken};
+use pagesyncd::core::link::reads::Read;
 use pagesyncd::core::link::schedule;
-use pagesyncd::core::model::{Cause, MonoTime, WallTime};
+use pagesyncd::core::link::upkeep::{CheckEnd, SubscriptionEnd};
+use pagesyncd::core::model::{Generation, MonoTime};
+use pagesyncd::core::park_reason::ParkReason;
+use pagesyncd::core::token_check::Verdict;
+use pagesyncd::store::{Expectation, LinkRecord, ReadClaim, StageOutcome};
 
 use super::chaos::Flavour;
-use super::store::{Body, L};
-use super::uploader::UploaderMsg;
-use super::world::{Event, Staging, Waiter, World};
+use super::logins::token_number;
+use super::store::{Body, Done, L};
+use super::world::{Event, World};
+
+/// Why every token dies here.
+pub const DEAD: ParkReason = ParkReason::Invalid;
+/// Between two checks that hints cause, in the whole daemon.
+const CHECKS_APART: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageMsg {
-    Told,
+    Wake,
     Look(Duration),
     Woke(u64),
-    Done(u64, Ended),
+    Done(u64, JobEnd),
     Relinked,
     Reloaded,
     Verify(Duration),
-    Park(usize),
+    Parked,
+    Check(Generation),
 }
 
 #[derive(Debug)]
@@ -30,33 +45,36 @@ pub struct Page {
     pub machine: Machine,
     token: Option<usize>,
     alarm: u64,
-    job: Option<u64>,
-    job_number: u64,
-    last_cause: Cause,
+    /// The task of the job under way, by the job's number.
+    job: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobStep {
     Begin,
+    TokenAnswers,
+    SubscriptionAnswers,
     /// The moment whose content Graph will answer with.
     GraphLooks,
     GraphAnswers,
     HeadAnswers,
 }
 
-/// A read under way, in a task of its own.
-#[derive(Debug)]
+/// A job under way, in a task of its own.
 pub struct Job {
     link: L,
     instance: u64,
     number: u64,
     token: usize,
-    read: Read,
-    claim: Option<Claim>,
+    generation: Generation,
+    what: job::Job,
+    end: JobEnd,
+    hint: Option<u64>,
+    claim: Option<ReadClaim>,
     staging: bool,
     seen: usize,
     digest: Digest,
-    expected: Expected,
+    expected: Expectation,
     /// The bucket's object as HEAD showed it.
     head: Option<u64>,
 }
@@ -65,165 +83,196 @@ impl Job {
     pub fn claims(&self, l: L) -> bool {
         self.link == l && self.claim.is_some()
     }
+
+    fn read(&self) -> Option<Read> {
+        match self.what {
+            job::Job::Read { read, .. } => Some(read),
+            _ => None,
+        }
+    }
+
+    fn sees_to_the_subscription(&self) -> bool {
+        match self.what {
+            job::Job::Read { read, subscribe, .. } => subscribe || read.poll,
+            _ => true,
+        }
+    }
 }
 
 impl Page {
-    pub fn is_reading(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.job.is_some()
     }
 }
 
-type Expected = (Option<Digest>, Option<String>, bool);
-
 impl World {
     pub fn new_page(&mut self, l: L, spread: Duration) -> u64 {
-        let place = schedule::offset(&self.keys[l]);
-        let read_at = self.store.core.ledger.get(&l).and_then(|e| e.synced().read_at);
-        let poll_at =
-            schedule::first_poll(place, self.pace.poll_interval, read_at.map(|at| MonoTime(at.0)), spread, self.mono());
-        let machine = Machine::new(self.pace.clone(), place, poll_at);
-        let (alarm, job_number) = (0, 0);
-        let mut page = Page { link: l, machine, token: None, alarm, job: None, job_number, last_cause: Cause::Poll };
-        if !self.load(&mut page) {
-            page.machine.step(self.mono(), Input::Parked, 0.0);
-        }
+        let (offset, now) = (schedule::offset(&self.keys[l]), self.mono());
+        let read_at = self.store.view(&self.keys[l]).and_then(|view| view.synced.read_at).map(|at| MonoTime(at.0));
+        let (taken, token) = self.take_token(l);
+        let machine = Machine::new(self.pace.clone(), offset, read_at, spread, taken.as_ref(), now);
         let instance = self.fresh();
-        self.oracle.page_began(instance, &self.pace, self.mono());
-        self.pages.insert(instance, page);
+        self.oracle.page_began(instance, &self.pace, now);
+        self.pages.insert(instance, Page { link: l, machine, token, alarm: 0, job: None });
         instance
     }
 
-    /// Takes the token from the store; `false` when Graph may not be called.
-    fn load(&self, page: &mut Page) -> bool {
-        let record = self.store.core.records.get(&page.link);
-        page.token = record.map(|r| r.token).or(page.token);
-        record.is_some_and(|r| !r.parked)
+    fn take_token(&mut self, l: L) -> (Option<Taken>, Option<usize>) {
+        let Ok(Some(link)) = self.store.link(&self.keys[l]) else { return (None, None) };
+        let taken = Taken {
+            generation: link.record.generation,
+            readable: true,
+            active: link.record.health.is_active(),
+            lacks_fields: self.lacks_fields(&link.record),
+            checked: link.record.checked.at.is_some(),
+        };
+        let token = token_number(&link.token);
+        if self.token_of(l, taken.generation) != Some(token) {
+            self.fail(format!("link {l}: the store has another token than was put there"));
+        }
+        (Some(taken), Some(token))
+    }
+
+    pub fn lacks_fields(&self, record: &LinkRecord) -> bool {
+        record.subscribed.len() < self.wanted_fields as usize
+    }
+
+    fn facts(&self, l: L) -> Facts {
+        let (store, key) = (&self.store, &self.keys[l]);
+        let record = store.view(key).map(|view| view.record);
+        let parked = record.as_ref().and_then(|record| match &record.health {
+            Health::Parked(parked) => Some(parked.why),
+            Health::Active => None,
+        });
+        Facts {
+            generation: record.as_ref().map(|record| record.generation),
+            parked,
+            hinted: record.is_some_and(|record| record.hint.is_some()),
+            unclaimed: store.unclaimed_mark(key).map(|mark| mark.cause),
+            due: store.due_mark(key).is_some(),
+            stopping: false,
+        }
     }
 
     pub fn page_handles(&mut self, instance: u64, message: PageMsg) {
         let Some(page) = self.pages.get(&instance) else { return };
         let link = page.link;
-        match message {
-            PageMsg::Told => {
-                let causes = self.directory.get_mut(&link).map(|p| std::mem::take(&mut p.causes)).unwrap_or_default();
-                for cause in causes {
-                    if self.pending_mark(instance).is_none() {
-                        self.step_page(instance, Input::Woke);
-                        continue;
-                    }
-                    self.page(instance).last_cause = cause;
-                    self.step_page(instance, Input::Due(cause));
+        let input = match message {
+            PageMsg::Wake => {
+                let reasons = self.directory.get_mut(&link).map(|place| place.take_reasons());
+                let (causes, hinted) = reasons.unwrap_or_default();
+                if hinted {
+                    self.step_page(instance, Input::Hinted);
                 }
+                causes.into_iter().for_each(|cause| self.step_page(instance, Input::Due(cause)));
+                return;
             }
-            PageMsg::Look(spread) => self.look(instance, spread),
-            PageMsg::Woke(alarm) if alarm == page.alarm => self.step_page(instance, Input::Woke),
-            PageMsg::Woke(_) => {}
-            PageMsg::Done(number, ended) if number == page.job_number => self.done(instance, ended),
-            PageMsg::Done(..) => {}
-            PageMsg::Relinked if self.has_another_token(instance) => self.relinked(instance),
-            PageMsg::Relinked => {}
-            PageMsg::Park(token) => self.park(instance, token),
+            PageMsg::Woke(alarm) if alarm != page.alarm => return,
+            PageMsg::Woke(_) => Input::Woke,
+            PageMsg::Look(spread) => Input::Look(spread),
+            PageMsg::Done(number, end) => Input::Ended(number, end),
+            PageMsg::Relinked => Input::Relinked,
+            PageMsg::Parked => Input::Parked,
+            PageMsg::Check(generation) => Input::Doubted(generation),
+            PageMsg::Verify(wait) => Input::Verify(self.mono().plus(wait)),
             PageMsg::Reloaded => {
-                let pace = self.pace.clone();
-                self.step_page(instance, Input::Repaced(pace));
+                let view = self.store.view(&self.keys[link]);
+                let lacks_fields = view.is_some_and(|view| self.lacks_fields(&view.record));
+                let spread = Duration::from_millis(self.chance.below(2_000));
+                Input::Reloaded { pace: self.pace.clone(), lacks_fields, spread }
             }
-            PageMsg::Verify(wait) => {
-                let at = self.mono().plus(wait);
-                self.page(instance).machine.verify_by(at);
-                self.step_page(instance, Input::Woke);
-            }
-        }
+        };
+        self.step_page(instance, input);
     }
 
     fn page(&mut self, instance: u64) -> &mut Page {
         self.pages.get_mut(&instance).expect("a page that handles is alive")
     }
 
-    /// Another linking than this page knows of, or a parking that was never noted.
-    fn is_behind(&self, instance: u64) -> bool {
-        let page = &self.pages[&instance];
-        let Some(record) = self.store.core.records.get(&page.link) else { return false };
-        page.machine.is_parked() && !record.parked || self.has_another_token(instance)
-    }
-
-    fn has_another_token(&self, instance: u64) -> bool {
-        let page = &self.pages[&instance];
-        self.store.core.records.get(&page.link).is_some_and(|record| Some(record.token) != page.token)
-    }
-
-    /// News about a token: of the page's own, it is believed.
-    fn park(&mut self, instance: u64, token: usize) {
-        if self.pages[&instance].token != Some(token) && self.has_another_token(instance) {
-            self.relinked(instance);
-        }
-        let page = self.page(instance);
-        if page.token != Some(token) {
-            return;
-        }
-        let (link, known) = (page.link, page.machine.is_parked());
-        self.cut_job(instance);
-        if !known && let Ok((_, writes)) = self.store.decide(|core| core.park(link, Some(token))) {
-            self.wait(writes, Waiter::Health);
-        }
-        self.step_page(instance, Input::Parked);
-    }
-
-    fn pending_mark(&self, instance: u64) -> Option<Mark> {
-        let page = &self.pages[&instance];
-        let core = &self.store.core;
-        if page.job.is_none() { core.due_mark(page.link) } else { core.unclaimed_mark(page.link) }
-    }
-
-    fn look(&mut self, instance: u64, spread: Duration) {
-        if self.is_behind(instance) {
-            return self.relinked(instance);
-        }
-        if let Some(mark) = self.pending_mark(instance) {
-            self.page(instance).last_cause = mark.cause;
-            let soon = spread < Duration::from_millis(100);
-            self.step_page(instance, if soon { Input::Due(mark.cause) } else { Input::DueWithin(spread) });
-        }
-        self.step_page(instance, Input::Woke);
-    }
-
     fn step_page(&mut self, instance: u64, input: Input) {
-        let (now, jitter) = (self.mono(), self.chance.unit());
-        self.oracle.page_told(instance, &input, now);
-        if let Some(read) = self.page(instance).machine.step(now, input, jitter) {
-            if read.prompt
-                && let Some((reads, allowed)) = self.oracle.page_reads(instance, now)
+        let (now, link) = (self.mono(), self.pages[&instance].link);
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let (jitter, facts) = (self.chance.unit(), self.facts(link));
+            self.oracle.page_told(instance, &input, &facts, now);
+            let slot = &mut self.check_slot;
+            let mut check_slot = || {
+                *slot = slot.plus(CHECKS_APART).max(now);
+                *slot
+            };
+            let moment = Moment { now, jitter, facts: &facts, check_slot: &mut check_slot };
+            let page = self.pages.get_mut(&instance).expect("a page that handles is alive");
+            let step = page.machine.step(moment, input);
+            if let Some(parking) = step.parking
+                && parking.persist
             {
-                let link = self.page(instance).link;
-                self.fail(format!("link {link} is read {reads} times where {allowed} are allowed"));
+                self.park(link, parking.generation, parking.why);
             }
-            self.begin(instance, read);
+            match step.job {
+                Some((_, job::Job::TakeToken)) => {
+                    let (taken, token) = self.take_token(link);
+                    self.page(instance).token = token;
+                    next = Some(Input::Took(taken));
+                }
+                Some((number, job)) => self.begin(instance, number, job),
+                None => {}
+            }
+        }
+        let under_way = self.page(instance).machine.under_way();
+        if self.page(instance).job.is_some_and(|(number, _)| Some(number) != under_way) {
+            self.cut_job(instance);
         }
         let page = self.page(instance);
         page.alarm += 1;
-        let alarm = page.alarm;
-        if let Some(at) = page.machine.wake_at(now) {
+        let (alarm, at) = (page.alarm, page.machine.wake_at(now));
+        if let Some(at) = at {
             let wait = (at.since(now).as_millis() as u64).max(1);
             self.soon(wait, Event::Page(instance, PageMsg::Woke(alarm)));
         }
     }
 
-    fn begin(&mut self, instance: u64, read: Read) {
-        if self.has_another_token(instance) {
-            return self.relinked(instance);
+    pub fn park(&mut self, l: L, generation: Option<Generation>, why: ParkReason) {
+        let (store, key) = (self.store.clone(), self.keys[l].clone());
+        let Some(generation) = generation else { return };
+        self.ask(async move {
+            // What cannot be persisted is found out again.
+            let _ = store.park_link(&key, generation, why).await;
+            Done::Noted
+        });
+    }
+
+    fn begin(&mut self, instance: u64, number: u64, what: job::Job) {
+        if let job::Job::Read { read: Read { prompt: true, .. }, .. } = what
+            && let Some((reads, allowed)) = self.oracle.page_reads(instance, self.mono())
+        {
+            let link = self.page(instance).link;
+            self.fail(format!("link {link} is read {reads} times where {allowed} are allowed"));
         }
-        let (now, jitter, id) = (self.mono(), self.chance.unit(), self.fresh());
         self.cut_job(instance);
+        let id = self.fresh();
         let page = self.page(instance);
-        let Some(token) = page.token else {
-            let failed = Input::ReadEnded(Ended::Failed { hint: None });
-            page.machine.step(now, failed.clone(), jitter);
-            self.oracle.page_told(instance, &failed, now);
-            return;
+        page.job = Some((number, id));
+        let (link, held) = (page.link, page.token.zip(page.machine.generation()));
+        let Some((token, generation)) = held else { return self.fail(format!("link {link}: a job without a token")) };
+        if self.store.generation(&self.keys[link]).is_some_and(|standing| standing != generation) {
+            self.fail(format!("link {link}: a job begins with a token that the link does not have any more"));
+        }
+        let job = Job {
+            link,
+            instance,
+            number,
+            token,
+            generation,
+            what,
+            end: JobEnd::default(),
+            hint: None,
+            claim: None,
+            staging: false,
+            seen: 0,
+            digest: [0; 32],
+            expected: Expectation::default(),
+            head: None,
         };
-        page.job = Some(id);
-        let (link, number) = (page.link, page.job_number);
-        let (claim, seen, digest, expected, head) = (None, 0, [0; 32], Expected::default(), None);
-        let job = Job { link, instance, number, token, read, claim, staging: false, seen, digest, expected, head };
         self.jobs.insert(id, job);
         let wait = self.chance.below(2);
         self.soon(wait, Event::Job(id, JobStep::Begin));
@@ -231,9 +280,7 @@ impl World {
 
     /// An abort is noticed by its task a little later.
     pub fn cut_job(&mut self, instance: u64) {
-        let page = self.page(instance);
-        page.job_number += 1;
-        if let Some(job) = page.job.take() {
+        if let Some((_, job)) = self.page(instance).job.take() {
             let often = if self.plan.flavour == Flavour::Dying { 30 } else { 8 };
             let wait = if self.chance.percent(often) { self.chance.below(5_000) } else { self.chance.below(4) };
             self.soon(wait, Event::AbortLands(job));
@@ -245,190 +292,215 @@ impl World {
         if self.jobs.get(&id).is_some_and(|job| job.staging) {
             return;
         }
-        if let Some(Job { link, claim: Some(claim), .. }) = self.jobs.remove(&id)
-            && let Some(entry) = self.store.core.ledger.get_mut(&link)
-        {
-            entry.release(&claim);
-        }
-    }
-
-    fn done(&mut self, instance: u64, ended: Ended) {
-        let page = self.page(instance);
-        page.job = None;
-        let (link, token) = (page.link, page.token);
-        if ended == Ended::Refused
-            && let Ok((_, writes)) = self.store.decide(|core| core.park(link, token))
-        {
-            self.wait(writes, Waiter::Health);
-        }
-        if ended == Ended::Stored && self.store.core.due_mark(link).is_none() {
-            self.page(instance).machine.nothing_is_owed();
-        }
-        self.step_page(instance, Input::ReadEnded(ended));
-    }
-
-    fn relinked(&mut self, instance: u64) {
-        self.cut_job(instance);
-        let mut page = self.pages.remove(&instance).expect("it handles");
-        let usable = self.load(&mut page);
-        page.last_cause = Cause::Link;
-        self.pages.insert(instance, page);
-        self.step_page(instance, if usable { Input::Revived } else { Input::Parked });
+        // With the claim that it holds.
+        self.jobs.remove(&id);
     }
 
     pub fn job_goes_on(&mut self, id: u64, step: JobStep) {
         let Some(mut job) = self.jobs.remove(&id) else { return };
-        let ended = match step {
+        let is_over = match step {
             JobStep::Begin => self.job_begins(id, &mut job),
+            JobStep::TokenAnswers => self.token_answers(id, &mut job),
+            JobStep::SubscriptionAnswers => self.subscription_answers(id, &mut job),
             JobStep::GraphLooks => {
                 job.seen = self.graph.version(self.page_of(job.link));
-                None
+                false
             }
             JobStep::GraphAnswers => self.graph_answers(id, &mut job),
-            JobStep::HeadAnswers if self.now < self.spaces.down_until => Some(Ended::Failed { hint: None }),
-            JobStep::HeadAnswers => {
-                job.head = self.spaces.objects.get(&job.link).map(|o| o.body.id);
-                return self.head_answers(id, job);
+            JobStep::HeadAnswers if self.now < self.spaces.down_until => job.ends(NOT_STORED),
+            JobStep::HeadAnswers => self.head_answers(id, &mut job),
+        };
+        if is_over {
+            self.job_ends(job);
+        } else {
+            self.jobs.insert(id, job);
+        }
+    }
+
+    fn job_ends(&mut self, job: Job) {
+        self.tell_page(job.instance, PageMsg::Done(job.number, job.end));
+    }
+
+    /// Is the link still of the token that the job was begun with?
+    fn holds(&self, job: &Job) -> bool {
+        self.store.generation(&self.keys[job.link]) == Some(job.generation)
+    }
+
+    pub fn graph_takes(&mut self) -> u64 {
+        let slow = self.now < self.graph.slow_until;
+        if slow { self.chance.between(1_000, 15_000) } else { self.chance.between(20, 600) }
+    }
+
+    /// What Graph answers, whatever it is asked.
+    pub fn graph_trouble(&mut self) -> Option<Disposition> {
+        if self.now < self.graph.down_until || self.chance.percent(3) {
+            return Some(Disposition::Retry);
+        }
+        if self.now < self.graph.throttled_until {
+            let named = self.graph.throttled_until.since(self.now);
+            return Some(Disposition::RateLimited { retry_after: self.chance.percent(50).then_some(named) });
+        }
+        None
+    }
+
+    fn job_begins(&mut self, id: u64, job: &mut Job) -> bool {
+        if job.what != job::Job::CheckToken {
+            return self.look_at_subscription(id, job);
+        }
+        self.figures.checks += 1;
+        job.hint = self.store.claim_hint(&self.keys[job.link], job.generation);
+        let took = self.graph_takes();
+        self.soon(took, Event::Job(id, JobStep::TokenAnswers));
+        false
+    }
+
+    /// `debug_token`, and the read that decides where it is suspicious.
+    fn token_answers(&mut self, id: u64, job: &mut Job) -> bool {
+        if let Some(trouble) = self.graph_trouble() {
+            job.end.check = Some(CheckEnd::Failed(trouble));
+            return self.look_at_subscription(id, job);
+        }
+        match self.graph.judge(job.token, &mut self.chance) {
+            Verdict::Dead(why) => {
+                job.end.check = Some(CheckEnd::Dead(why));
+                return true;
+            }
+            Verdict::Unclear => job.end.check = Some(CheckEnd::Failed(Disposition::Retry)),
+            Verdict::Sound | Verdict::Suspect(_) => {
+                job.end.check = Some(CheckEnd::Answered);
+                let (hint, now) = (job.hint, self.now);
+                self.note(job, move |record| {
+                    record.checked.at = Some(now);
+                    record.hint = record.hint.filter(|number| Some(*number) != hint);
+                });
+            }
+        }
+        self.look_at_subscription(id, job)
+    }
+
+    /// Changes a link's record for something that was learned with the job's token.
+    fn note(&mut self, job: &Job, change: impl FnOnce(&mut LinkRecord) + 'static) {
+        let (store, key, generation) = (self.store.clone(), self.keys[job.link].clone(), job.generation);
+        self.ask(async move {
+            // What cannot be persisted is learned again.
+            let _ = store.update_link(&key, generation, change).await;
+            Done::Noted
+        });
+    }
+
+    fn look_at_subscription(&mut self, id: u64, job: &mut Job) -> bool {
+        if !job.sees_to_the_subscription() {
+            return self.begin_read(id, job);
+        }
+        let took = self.graph_takes();
+        self.soon(took, Event::Job(id, JobStep::SubscriptionAnswers));
+        false
+    }
+
+    fn subscription_answers(&mut self, id: u64, job: &mut Job) -> bool {
+        let (page, wanted, token) = (self.page_of(job.link), self.wanted_fields, job.token);
+        let end = match self.graph_trouble() {
+            Some(trouble) => SubscriptionEnd::Failed(trouble),
+            None if !self.holds(job) => SubscriptionEnd::Confirmed,
+            None if !self.graph.tokens[token] => SubscriptionEnd::Failed(Disposition::Park(DEAD)),
+            None if self.chance.percent(2) => SubscriptionEnd::Failed(Disposition::Rejected),
+            None => {
+                self.figures.repairs += u64::from(self.graph.subscribed[page] < wanted);
+                self.graph.subscribed[page] = self.graph.subscribed[page].max(wanted);
+                let confirmed = (0..self.graph.subscribed[page]).map(|field| format!("field{field}")).collect();
+                self.note(job, move |record| record.subscribed = confirmed);
+                SubscriptionEnd::Confirmed
             }
         };
-        self.keep_or_end(id, job, ended);
+        job.end.subscription = Some(end);
+        if let SubscriptionEnd::Failed(dead @ Disposition::Park(_)) = end {
+            job.end.read = job.read().map(|_| ReadEnd::Failed(dead));
+            return true;
+        }
+        self.begin_read(id, job)
     }
 
-    fn keep_or_end(&mut self, id: u64, job: Job, ended: Option<Ended>) {
-        match ended {
-            None => {
-                self.jobs.insert(id, job);
-            }
-            Some(ended) => self.job_ends(job, ended),
+    /// The claim comes before Graph is asked.
+    fn begin_read(&mut self, id: u64, job: &mut Job) -> bool {
+        if job.read().is_none() {
+            return true;
         }
-    }
-
-    fn job_ends(&mut self, job: Job, ended: Ended) {
-        if let Some(claim) = &job.claim
-            && let Some(entry) = self.store.core.ledger.get_mut(&job.link)
-        {
-            entry.release(claim);
+        job.claim = self.store.claim(&self.keys[job.link], job.generation);
+        if job.claim.is_none() {
+            return job.ends(NOT_STORED);
         }
-        self.tell_page(job.instance, PageMsg::Done(job.number, ended));
-    }
-
-    fn job_begins(&mut self, id: u64, job: &mut Job) -> Option<Ended> {
-        let claim = self.store.core.next_seq();
-        let superseded = Some(Ended::Failed { hint: None });
-        if self.store.core.records.get(&job.link).is_none_or(|record| record.token != job.token) {
-            return superseded;
-        }
-        let Some(entry) = self.store.core.ledger.get_mut(&job.link) else { return superseded };
-        job.claim = Some(entry.claim(claim));
         job.seen = self.graph.version(self.page_of(job.link));
         self.figures.reads += 1;
         let now = self.mono();
         self.oracle.read_began(now);
-        let slow = self.now < self.graph.slow_until;
-        let took = if slow { self.chance.between(1_000, 15_000) } else { self.chance.between(20, 600) };
+        let took = self.graph_takes();
         let looks = self.chance.below(took + 1);
         self.soon(looks, Event::Job(id, JobStep::GraphLooks));
         self.soon(took, Event::Job(id, JobStep::GraphAnswers));
-        None
+        false
     }
 
-    fn graph_answers(&mut self, id: u64, job: &mut Job) -> Option<Ended> {
-        if self.now < self.graph.down_until || self.chance.percent(3) {
-            return Some(Ended::Failed { hint: None });
-        }
-        if self.now < self.graph.throttled_until {
-            let named = self.graph.throttled_until.since(self.now);
-            return Some(Ended::Held(if self.chance.percent(50) { named } else { Duration::from_secs(60) }));
+    fn graph_answers(&mut self, id: u64, job: &mut Job) -> bool {
+        if let Some(trouble) = self.graph_trouble() {
+            return job.ends(ReadEnd::Failed(trouble));
         }
         if !self.graph.tokens[job.token] {
-            return Some(Ended::Refused);
+            return job.ends(ReadEnd::Failed(Disposition::Park(DEAD)));
         }
         let noise = self.chance.next();
         let page = self.page_of(job.link);
         job.digest = self.graph.digest(page, job.seen, noise);
-        job.expected = self.expectation(job.link);
-        let (digest, _, outbox) = &job.expected;
-        let compare = job.read.poll && !outbox && *digest == Some(job.digest);
-        let wait = if compare { self.chance.between(5, 300) } else { 0 };
-        if compare {
+        job.expected = self.store.expectation(&self.keys[job.link]);
+        let polls = job.read().is_some_and(|read| read.poll);
+        if polls && !job.expected.outbox && job.expected.digest == Some(job.digest) {
+            let wait = self.chance.between(5, 300);
             self.soon(wait, Event::Job(id, JobStep::HeadAnswers));
-            return None;
+            return false;
         }
         self.stage(id, job, false)
     }
 
-    fn expectation(&self, l: L) -> Expected {
-        let of =
-            |e: &pagesyncd::core::ledger::Entry| (e.synced().digest, e.synced().etag.clone(), e.staged().is_some());
-        self.store.core.ledger.get(&l).map(of).unwrap_or_default()
-    }
-
-    fn head_answers(&mut self, id: u64, mut job: Job) {
-        let same = job.head.map(|body| body.to_string()) == job.expected.1;
-        let wrong = !same && self.expectation(job.link) == job.expected;
-        let ended = self.stage(id, &mut job, wrong);
-        self.keep_or_end(id, job, ended);
+    fn head_answers(&mut self, id: u64, job: &mut Job) -> bool {
+        job.head = self.spaces.objects.get(&job.link).map(|o| o.body.id);
+        let same = job.head.map(|body| body.to_string()) == job.expected.etag;
+        let wrong = !same && self.store.expectation(&self.keys[job.link]) == job.expected;
+        self.stage(id, job, wrong)
     }
 
     /// Decides the stage; the job goes on when that is durable.
-    fn stage(&mut self, id: u64, job: &mut Job, force: bool) -> Option<Ended> {
-        let claim = job.claim.take()?;
-        let (link, now, body_id) = (job.link, self.mono(), self.fresh());
-        let found = Found { digest: job.digest, body_len: 1 };
-        let body = Body { id: body_id, link, version: job.seen };
-        let decided = self.store.decide(|core| {
-            let seq = core.next_seq();
-            let entry = core.ledger.get_mut(&link)?;
-            match entry.stage(&claim, &found, force, WallTime(now.0), seq) {
-                Stage::Unchanged(changes) => {
-                    let coming = entry.staged().map(|s| s.seq);
-                    core.apply(link, changes, None);
-                    Some((Staging::Unchanged, coming))
-                }
-                Stage::Staged(seq, changes) => {
-                    core.apply(link, changes, Some(body));
-                    Some((Staging::Staged, Some(seq)))
-                }
-                Stage::Superseded => Some((Staging::Superseded, None)),
-            }
-        });
-        let Ok((outcome, writes)) = decided else { return Some(Ended::Failed { hint: None }) };
-        let (outcome, seq) = outcome.unwrap_or((Staging::Superseded, None));
-        self.note_staged(link, outcome, seq, body);
-        if writes.is_none() {
-            return Some(Ended::Failed { hint: None });
-        }
+    fn stage(&mut self, id: u64, job: &mut Job, force: bool) -> bool {
+        let Some(claim) = job.claim.take() else { return job.ends(NOT_STORED) };
+        let body = Body { id: self.fresh(), link: job.link, version: job.seen };
+        self.seen(body);
+        let (store, digest) = (self.store.clone(), job.digest);
         job.staging = true;
-        self.wait(writes, Waiter::Staged { job: id, outcome });
-        None
+        self.ask(async move {
+            let outcome = store.stage(claim, digest, body.to_bytes().into(), force).await.ok();
+            Done::Staged { job: id, outcome }
+        });
+        false
     }
 
-    /// What the oracle learns: which version the bytes that come, or that are there, stand for.
-    fn note_staged(&mut self, l: L, outcome: Staging, seq: Option<u64>, body: Body) {
-        match (outcome, seq) {
-            (Staging::Staged, Some(seq)) => self.oracle.staged(l, seq, body),
-            (Staging::Unchanged, coming) => {
-                // "Unchanged" is believed only where the bytes that come, or are there, really show the same.
-                let there = self.spaces.objects.get(&l).map(|o| o.body);
-                let bytes = coming.map_or(there, |seq| self.oracle.entry(l, seq));
-                let page = self.page_of(l);
-                if let Some(bytes) = bytes.filter(|b| self.graph.same(page, b.version, body.version)) {
-                    self.oracle.body_stands_for(bytes.id, body.version);
-                }
-            }
-            _ => {}
+    /// What the oracle learns of a read: which bytes, of those that may be taken for the same, really show the same.
+    fn seen(&mut self, body: Body) {
+        let (l, page) = (body.link, self.page_of(body.link));
+        let key = self.keys[l].whole();
+        let on_disk = self.committer().part_on_disk(&key).body.map(|bytes| Body::of(&bytes));
+        let there = self.spaces.objects.get(&l).map(|object| object.body);
+        let known = [on_disk, there].into_iter().flatten().chain(self.oracle.brought_last(l));
+        for bytes in known.filter(|bytes| self.graph.same(page, bytes.version, body.version)) {
+            self.oracle.body_stands_for(bytes.id, body.version);
         }
+        self.oracle.brought(l, body);
     }
 
-    pub fn staged(&mut self, id: u64, outcome: Staging, ok: bool) {
-        let Some(job) = self.jobs.remove(&id) else { return };
-        if !ok {
-            return self.job_ends(job, Ended::Failed { hint: None });
-        }
-        if outcome == Staging::Staged {
-            self.tell_uploader(UploaderMsg::Staged(job.link));
-        }
-        self.job_ends(job, Ended::Stored);
+    pub fn staged(&mut self, id: u64, outcome: Option<StageOutcome>) {
+        let Some(mut job) = self.jobs.remove(&id) else { return };
+        job.ends(match outcome {
+            Some(StageOutcome::Staged | StageOutcome::Unchanged) => ReadEnd::Stored,
+            Some(StageOutcome::Superseded) | None => NOT_STORED,
+        });
+        self.job_ends(job);
     }
 
     pub fn page_panics(&mut self, instance: u64) {
@@ -438,5 +510,15 @@ impl World {
             self.oracle.page_ended(instance);
             self.tell_supervisor(super::world::SupervisorMsg::PageDied(page.link, instance));
         }
+    }
+}
+
+const NOT_STORED: ReadEnd = ReadEnd::NotStored { retry_after: None };
+
+impl Job {
+    /// The read ended so, and the job with it.
+    fn ends(&mut self, end: ReadEnd) -> bool {
+        self.end.read = Some(end);
+        true
     }
 }

@@ -1,29 +1,26 @@
-//! The supervisor: `src/actors/supervisor.rs` and its `boot`, without doors.
+//! The supervisor: `src/actors/supervisor.rs` and its `boot`, without listeners.
 
 use std::time::Duration;
 
-use pagesyncd::core::link::schedule;
 use pagesyncd::core::model::MonoTime;
 use pagesyncd::core::restart::{ActorKind, Verdict};
 
 use super::page::PageMsg;
-use super::store::{Core, L};
-use super::uploader::UploaderMsg;
+use super::store::L;
 use super::world::{Event, Place, SupervisorMsg, World};
 
 impl World {
-    /// The process starts: memory from disk, the uploader, a page for each link.
+    /// The process starts with what lies on disk; the dispatcher finds the links.
     pub fn start(&mut self) {
         self.up = true;
-        self.store.core = Core::load(&self.store.disk);
         self.new_uploader();
-        let links: Vec<L> = self.store.core.records.keys().copied().collect();
-        let spread = schedule::spread(links.len(), self.pace.poll_interval);
-        links.into_iter().for_each(|l| self.spawn_page(l, spread));
+        self.new_cleanups();
+        self.new_dispatcher(0);
+        self.commit_next();
     }
 
     fn spawn_page(&mut self, l: L, spread: Duration) {
-        if !self.store.core.records.contains_key(&l) {
+        if self.store.generation(&self.keys[l]).is_none() {
             self.histories.remove(&l);
             return;
         }
@@ -31,38 +28,32 @@ impl World {
             return;
         }
         let instance = self.new_page(l, spread);
-        self.directory.insert(l, Place { instance, causes: Vec::new() });
+        self.directory.insert(l, Place::new(instance));
         self.tell_page(instance, PageMsg::Look(spread));
     }
 
-    pub fn supervisor_handles(&mut self, message: SupervisorMsg) {
-        match message {
-            SupervisorMsg::Linked(links) => {
-                for l in links {
-                    match self.directory.get(&l).map(|p| p.instance).filter(|i| self.pages.contains_key(i)) {
-                        Some(instance) => self.tell_page(instance, PageMsg::Relinked),
-                        None => self.spawn_page(l, Duration::ZERO),
-                    }
-                }
-            }
-            SupervisorMsg::Unlinked(links) => self.unlinked(links),
-            SupervisorMsg::RespawnPage(l) => self.spawn_page(l, Duration::ZERO),
-            SupervisorMsg::RespawnUploader => self.new_uploader(),
-            SupervisorMsg::PageDied(l, instance) => self.page_died(l, instance),
-            SupervisorMsg::UploaderDied => self.uploader_died(),
-            SupervisorMsg::StoreBack => self.store_back(),
-        }
-    }
-
-    fn unlinked(&mut self, mut links: Vec<L>) {
-        links.retain(|l| !self.store.core.records.contains_key(l));
-        for l in links {
+    /// Fits the page of a link to the store.
+    pub fn fit(&mut self, l: L, spread: Duration, look: bool) {
+        if self.store.generation(&self.keys[l]).is_none() {
             self.histories.remove(&l);
             if let Some(place) = self.directory.remove(&l) {
                 self.stop_page(place.instance);
             }
+            return;
         }
-        self.tell_uploader(UploaderMsg::Refill);
+        match self.directory.get(&l).map(|p| p.instance).filter(|i| self.pages.contains_key(i)) {
+            Some(instance) => self.tell_page(instance, if look { PageMsg::Look(spread) } else { PageMsg::Relinked }),
+            None => self.spawn_page(l, spread),
+        }
+    }
+
+    pub fn supervisor_handles(&mut self, message: SupervisorMsg) {
+        match message {
+            SupervisorMsg::RespawnPage(l) => self.spawn_page(l, Duration::ZERO),
+            SupervisorMsg::RespawnUploader => self.new_uploader(),
+            SupervisorMsg::PageDied(l, instance) => self.page_died(l, instance),
+            SupervisorMsg::UploaderDied => self.uploader_died(),
+        }
     }
 
     fn stop_page(&mut self, instance: u64) {
@@ -102,19 +93,5 @@ impl World {
                 self.crash();
             }
         }
-    }
-
-    fn store_back(&mut self) {
-        let links: Vec<L> = self.store.core.records.keys().copied().collect();
-        let gone: Vec<L> = self.directory.keys().copied().filter(|l| !links.contains(l)).collect();
-        self.unlinked(gone);
-        let spread = schedule::spread(links.len(), self.pace.poll_interval);
-        for l in links {
-            match self.directory.get(&l).map(|p| p.instance) {
-                Some(instance) => self.tell_page(instance, PageMsg::Look(spread)),
-                None => self.spawn_page(l, spread),
-            }
-        }
-        self.tell_uploader(UploaderMsg::Refill);
     }
 }

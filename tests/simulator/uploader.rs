@@ -1,16 +1,16 @@
-//! The uploader and its writes: `src/actors/uploader.rs` without Spaces and tokio.
+//! The uploader and its writes: `src/actors/uploader.rs` without Spaces and tokio. The queue is the daemon's own.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
-use pagesyncd::core::ledger::{ObjectOp, Staged};
+use pagesyncd::core::ledger::ObjectOp;
 use pagesyncd::core::model::{MonoTime, WallTime};
 use pagesyncd::core::upload_queue::{Outcome, Queue};
+use pagesyncd::store::{Left, OutboxItem};
 
 use super::outside::{Answer, Op, SPACES_TIMEOUT};
-use super::page::PageMsg;
-use super::store::{Core, L};
-use super::world::{Event, SupervisorMsg, Waiter, World};
+use super::store::{Body, Done, L};
+use super::world::{Event, SupervisorMsg, World};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum UploaderMsg {
@@ -23,19 +23,31 @@ pub enum UploaderMsg {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ended {
-    pub outcome: Outcome,
-    pub unanswered: bool,
+    outcome: Outcome,
+    unanswered: bool,
+    /// A cleanup was noted for an earlier write that may still land.
+    cleanup: bool,
 }
 
-pub const LOCAL: Ended = Ended { outcome: Outcome::Local, unanswered: false };
+impl Ended {
+    fn of(outcome: Outcome) -> Ended {
+        Ended { outcome, unanswered: false, cleanup: false }
+    }
+}
 
-pub const NOTHING: Ended = Ended { outcome: Outcome::Settled { more: false }, unanswered: false };
+/// A write without an answer may land until then.
+#[derive(Debug, Clone, Copy)]
+struct Straggler {
+    until: MonoTime,
+    /// By this process, and not perhaps by the one before.
+    witnessed: bool,
+}
 
 #[derive(Debug)]
 pub struct Uploader {
     pub queue: Queue,
     alarm: u64,
-    uncertain: HashSet<L>,
+    stragglers: HashMap<L, Straggler>,
 }
 
 /// A write under way; it outlives the uploader that began it.
@@ -44,8 +56,15 @@ pub struct Carry {
     link: L,
     instance: u64,
     permit: bool,
-    staged: Option<Staged>,
-    body: Option<u64>,
+    item: Option<OutboxItem>,
+    straggler: Option<Straggler>,
+    landing: bool,
+}
+
+impl Carry {
+    pub fn is_writing(&self, l: L) -> bool {
+        self.link == l && self.item.is_some()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -56,48 +75,55 @@ pub enum Carried {
 
 impl World {
     pub fn new_uploader(&mut self) {
-        let queue = Queue::new(self.limit);
-        let instance = self.fresh();
-        self.uploader = Some((instance, Uploader { queue, alarm: 0, uncertain: HashSet::new() }));
+        let (queue, instance) = (Queue::new(self.limit), self.fresh());
+        let straggler = Straggler { until: self.straggler_until(), witnessed: false };
+        let stragglers = self.store.outbox_parts().iter().map(|part| (self.number_of(&part.link), straggler)).collect();
+        self.uploader = Some((instance, Uploader { queue, alarm: 0, stragglers }));
         self.refill();
         self.go_on();
     }
 
+    fn straggler_until(&self) -> MonoTime {
+        self.mono().plus(Duration::from_millis(2 * SPACES_TIMEOUT))
+    }
+
     pub fn uploader_handles(&mut self, instance: u64, message: UploaderMsg) {
+        let now = self.mono();
         let Some((alive, uploader)) = &mut self.uploader else { return };
         if *alive != instance {
             return;
         }
         match message {
-            UploaderMsg::Staged(l) => uploader.queue.add(self.keys[l].whole(), MonoTime(self.now.0)),
+            UploaderMsg::Staged(l) => uploader.queue.add(self.keys[l].whole(), now),
             UploaderMsg::Woke(alarm) if alarm != uploader.alarm => return,
             UploaderMsg::Woke(_) => {}
             UploaderMsg::Done(l, ended) => self.upload_done(l, ended),
             UploaderMsg::Refill => self.refill(),
             UploaderMsg::Reloaded => {
                 uploader.queue.set_limit(self.limit);
-                uploader.queue.retry_now(MonoTime(self.now.0));
+                uploader.queue.retry_now(now);
             }
         }
         self.go_on();
     }
 
     fn refill(&mut self) {
+        let (now, parts) = (self.mono(), self.store.outbox_parts());
         let Some((_, uploader)) = &mut self.uploader else { return };
-        for (l, _) in self.store.core.ledger.iter().filter(|(_, e)| e.staged().is_some()) {
-            uploader.queue.add(self.keys[*l].whole(), MonoTime(self.now.0));
-        }
+        parts.into_iter().for_each(|part| uploader.queue.add(part, now));
     }
 
     fn go_on(&mut self) {
-        let now = MonoTime(self.now.0);
+        let now = self.mono();
         loop {
             let Some((instance, uploader)) = &mut self.uploader else { return };
             let (instance, next) = (*instance, uploader.queue.next(now));
             let Some(key) = next else { break };
-            let link = self.keys.iter().position(|k| *k == key.link).expect("a known key");
+            let link = self.numbers[&key.link];
+            let straggler = uploader.stragglers.get(&link).copied();
             let id = self.fresh();
-            self.carrying.insert(id, Carry { link, instance, permit: false, staged: None, body: None });
+            let carry = Carry { link, instance, permit: false, item: None, straggler, landing: false };
+            self.carrying.insert(id, carry);
             let wait = self.chance.below(2);
             self.soon(wait, Event::Carried(id, Carried::Begin));
         }
@@ -111,124 +137,86 @@ impl World {
     }
 
     fn upload_done(&mut self, l: L, ended: Ended) {
-        let (now, jitter) = (MonoTime(self.now.0), self.chance.unit());
+        let (now, jitter, until) = (self.mono(), self.chance.unit(), self.straggler_until());
         let Some((_, uploader)) = &mut self.uploader else { return };
         uploader.queue.done(&self.keys[l].whole(), ended.outcome, now, jitter);
         if ended.unanswered {
-            uploader.uncertain.insert(l);
-        } else if matches!(ended.outcome, Outcome::Settled { .. }) && uploader.uncertain.remove(&l) {
-            let straggler = Duration::from_millis(2 * SPACES_TIMEOUT);
-            if let Some(instance) = self.directory.get(&l).map(|p| p.instance) {
-                self.tell_page(instance, PageMsg::Verify(straggler));
-            }
+            uploader.stragglers.insert(l, Straggler { until, witnessed: true });
+        } else if ended.cleanup {
+            uploader.stragglers.remove(&l);
         }
     }
 
     pub fn carry_goes_on(&mut self, id: u64, step: Carried) {
-        let Some(carry) = self.carrying.get(&id) else { return };
+        let Some(carry) = self.carrying.get_mut(&id) else { return };
         let link = carry.link;
         match step {
-            Carried::Begin if !self.writing.insert(link) => self.carried_out(id, LOCAL),
+            Carried::Begin if !self.writing.insert(link) => self.carried_out(id, Ended::of(Outcome::Local)),
             Carried::Begin => {
-                self.carrying.entry(id).and_modify(|c| c.permit = true);
-                self.load_and_write(id, link);
+                carry.permit = true;
+                let (store, key) = (self.store.clone(), self.keys[link].clone());
+                self.ask(async move {
+                    let item = store.outbox_item(&key).await.map_err(|_| ());
+                    Done::Item { write: id, item }
+                });
             }
             Carried::Answered(answer) => self.spaces_answered(id, answer),
         }
     }
 
-    /// `Store::outbox_item`: an entry whose body is not on disk may still be on its way there.
-    fn load_and_write(&mut self, id: u64, l: L) {
-        let Some(staged) = self.store.core.staged(l).cloned() else { return self.carried_out(id, NOTHING) };
-        let body = self.store.disk.bodies.get(&(l, staged.seq)).copied();
-        let op = match (staged.op, body) {
-            // The engine is gone while the store is being opened again.
-            _ if self.store.core.down => return self.carried_out(id, LOCAL),
-            (ObjectOp::Put(_), Some(body)) => Op::Put(body),
-            _ => return self.wait_for_disk(id, staged.seq),
+    pub fn item_loaded(&mut self, id: u64, item: Result<Option<OutboxItem>, ()>) {
+        let Some(l) = self.carrying.get(&id).map(|carry| carry.link) else { return };
+        let item = match item {
+            Ok(Some(item)) => item,
+            Ok(None) => return self.carried_out(id, Ended::of(Outcome::Settled { more: false })),
+            Err(()) => return self.carried_out(id, Ended::of(Outcome::Local)),
         };
-        self.write(id, l, staged, op);
-    }
-
-    fn wait_for_disk(&mut self, id: u64, seq: u64) {
-        if let Ok(((), writes)) = self.store.decide(Core::wait_for_queue) {
-            self.wait(writes, Waiter::Barrier { write: id, seq });
-        }
-    }
-
-    pub fn barrier_passed(&mut self, id: u64, seq: u64, ok: bool) {
-        let Some(l) = self.carrying.get(&id).map(|c| c.link) else { return };
-        let Some(staged) = self.store.core.staged(l).cloned() else { return self.carried_out(id, NOTHING) };
-        match self.store.disk.bodies.get(&(l, staged.seq)).copied() {
-            _ if !ok || self.store.core.down => self.carried_out(id, LOCAL),
-            _ if staged.seq != seq => self.carried_out(id, LOCAL),
-            _ if staged.op == ObjectOp::Delete => self.write(id, l, staged, Op::Delete),
-            Some(body) => self.write(id, l, staged, Op::Put(body)),
-            None => {
-                let now = self.mono();
-                if let Ok(((), writes)) = self.store.decide(|core| core.drop_staged(l, seq, WallTime(now.0))) {
-                    self.wait(writes, Waiter::Dropped { write: id });
-                }
-            }
-        }
-    }
-
-    /// A damaged entry became a mark; its page learns of it.
-    pub fn dropped(&mut self, id: u64) {
-        let Some(l) = self.carrying.get(&id).map(|c| c.link) else { return };
-        if let Some(mark) = self.store.core.unclaimed_mark(l) {
-            self.tell(&[l], mark.cause);
-        }
-        self.carried_out(id, LOCAL);
-    }
-
-    fn write(&mut self, id: u64, l: L, staged: Staged, op: Op) {
+        let op = match item.staged.op {
+            ObjectOp::Put(_) => Op::Put(Body::of(&item.body)),
+            ObjectOp::Delete => Op::Delete,
+        };
         self.write_begins(l, op);
         let fate = self.spaces.fate(self.now, &mut self.chance);
-        let body = if let Op::Put(body) = op { Some(body.id) } else { None };
-        self.carrying.entry(id).and_modify(|c| (c.staged, c.body) = (Some(staged), body));
+        self.carrying.entry(id).and_modify(|carry| carry.item = Some(item));
         if let Some(after) = fate.applied_after {
-            let at = WallTime(self.mono().0 + after);
-            let life = self.life;
-            self.at(at, Event::Applied { l, op, life, write: id });
+            let (at, life) = (WallTime(self.now.0 + after), self.life);
+            self.at(at, Event::Applied { l, op, life, write: Some(id), late: false });
         }
         self.soon(fate.answered_after, Event::Carried(id, Carried::Answered(fate.answer)));
     }
 
     fn spaces_answered(&mut self, id: u64, answer: Answer) {
-        let Some(carry) = self.carrying.get(&id) else { return };
-        let (link, now) = (carry.link, self.mono());
-        let Some(done) = carry.staged.clone() else { return };
-        let etag = carry.body.map(|b| b.to_string());
-        let failed = |outcome, unanswered| Ended { outcome, unanswered };
+        let now = self.mono();
+        let Some(carry) = self.carrying.get_mut(&id) else { return };
+        let Some(item) = carry.item.clone() else { return };
+        let failed = |outcome, unanswered| Ended { unanswered, ..Ended::of(outcome) };
         match answer {
             Answer::Busy => self.carried_out(id, failed(Outcome::Busy { hint: None }, false)),
             Answer::Misconfigured => self.carried_out(id, failed(Outcome::Misconfigured, false)),
             Answer::Unanswered => self.carried_out(id, failed(Outcome::Busy { hint: None }, true)),
             Answer::Done => {
-                let decided = self.store.decide(|core| {
-                    let entry = core.ledger.get_mut(&link)?;
-                    let changes = entry.complete(done.seq, done.op, etag, WallTime(now.0));
-                    core.apply(link, changes, None);
-                    core.forget_if_complete(link);
-                    core.ledger.get(&link).map(|e| e.staged().is_some())
+                let deletes = item.staged.op == ObjectOp::Delete;
+                let landing = carry.straggler.filter(|s| (s.witnessed || deletes) && s.until > now);
+                carry.landing = landing.is_some();
+                let left = Left { straggler_until: landing.map(|s| WallTime(s.until.0)), ..Left::default() };
+                let etag = (!deletes).then(|| Body::of(&item.body).id.to_string());
+                let (store, key) = (self.store.clone(), self.keys[carry.link].clone());
+                self.ask(async move {
+                    let more = store.complete(&key, &item, etag, left).await.ok();
+                    Done::Completed { write: id, more }
                 });
-                match decided {
-                    Ok((more, writes)) => {
-                        self.wait(writes, Waiter::Settled { write: id, more: more.unwrap_or(false) });
-                    }
-                    Err(()) => self.carried_out(id, LOCAL),
-                }
             }
         }
     }
 
-    pub fn settled(&mut self, id: u64, more: bool, ok: bool) {
-        let ended = Ended { outcome: Outcome::Settled { more }, unanswered: false };
-        self.carried_out(id, if ok { ended } else { LOCAL });
+    pub fn completed(&mut self, id: u64, more: Option<bool>) {
+        let Some(cleanup) = self.carrying.get(&id).map(|carry| carry.landing) else { return };
+        let ended =
+            more.map_or(Ended::of(Outcome::Local), |more| Ended { cleanup, ..Ended::of(Outcome::Settled { more }) });
+        self.carried_out(id, ended);
     }
 
-    pub fn carried_out(&mut self, id: u64, ended: Ended) {
+    fn carried_out(&mut self, id: u64, ended: Ended) {
         let Some(carry) = self.carrying.remove(&id) else { return };
         if carry.permit {
             self.writing.remove(&carry.link);
@@ -243,11 +231,5 @@ impl World {
             self.figures.panics += 1;
             self.tell_supervisor(SupervisorMsg::UploaderDied);
         }
-    }
-}
-
-impl Carry {
-    pub fn is_writing(&self, l: L) -> bool {
-        self.link == l && self.staged.is_some()
     }
 }

@@ -7,73 +7,56 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
-use pagesyncd::core::link::machine::Pace;
-use pagesyncd::core::model::{Cause, LinkKey, MonoTime, UserId, WallTime};
+use pagesyncd::core::link::reads::Pace;
+use pagesyncd::core::model::{Cause, Generation, LinkKey, MonoTime, UserId, WallTime};
 use pagesyncd::core::restart::History;
+use pagesyncd::store::Store;
+use pagesyncd::store::feed::Batch;
+use pagesyncd::store::seal::Keyring;
+use pagesyncd::store::stepped::Committer;
 
 use super::chance::Chance;
 use super::chaos::Flavour;
-use super::logins::{Left, Login, Request as SignedRequest};
+use super::cleanups::{Cleanups, CleanupsMsg};
+use super::logins::{Grant, Login, Request as SignedRequest};
 use super::outside::{Graph, Op, Spaces};
 use super::page::{Job, JobStep, Page, PageMsg};
-use super::store::{Durable, L, Request, Store};
+use super::store::{Done, L, Operation};
 use super::uploader::{Carried, Uploader, UploaderMsg};
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub enum Event {
     // Outside.
     Chaos,
     Change(usize),
     Deliver { page: usize, tries: u32 },
-    Applied { l: L, op: Op, life: u64, write: u64 },
+    Applied { l: L, op: Op, life: u64, write: Option<u64>, late: bool },
     SignedRequest(SignedRequest),
+    PermissionsChanged { person: usize, tries: u32 },
     Start,
     // Inside: these end with the process.
     Page(u64, PageMsg),
     Uploader(u64, UploaderMsg),
     Supervisor(SupervisorMsg),
+    Cleanups(CleanupsMsg),
+    Dispatch(u64, Box<Batch>),
     Job(u64, JobStep),
     AbortLands(u64),
     LoginEnds(Box<Login>),
-    Tried { l: L, token: usize },
+    Tried { l: L, generation: Generation },
     Carried(u64, Carried),
     Committed,
     CommitFailed,
     Reopen,
-    Resume(Waiter, bool),
+    Resume(Done),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum SupervisorMsg {
-    Linked(Vec<L>),
-    Unlinked(Vec<L>),
     RespawnPage(L),
     RespawnUploader,
     PageDied(L, u64),
     UploaderDied,
-    StoreBack,
-}
-
-/// Who waits for a commit, and what they go on with.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Waiter {
-    Delivered { page: usize, version: usize, links: Vec<L>, tries: u32 },
-    Synced { links: Vec<(L, usize)> },
-    Linked { links: Vec<(L, usize)>, tries: Vec<(L, usize)> },
-    Unlink { page: usize, all: Vec<L>, rest: Vec<L>, keep: bool, removed: Option<(L, u64)> },
-    Left(Left),
-    Staged { job: u64, outcome: Staging },
-    Settled { write: u64, more: bool },
-    Barrier { write: u64, seq: u64 },
-    Dropped { write: u64 },
-    Health,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Staging {
-    Staged,
-    Unchanged,
-    Superseded,
 }
 
 /// A page's place in the directory.
@@ -81,6 +64,18 @@ pub enum Staging {
 pub struct Place {
     pub instance: u64,
     pub causes: Vec<Cause>,
+    pub hinted: bool,
+}
+
+impl Place {
+    pub fn new(instance: u64) -> Self {
+        Place { instance, causes: Vec::new(), hinted: false }
+    }
+
+    /// Why the page was woken since the last look.
+    pub fn take_reasons(&mut self) -> (Vec<Cause>, bool) {
+        (std::mem::take(&mut self.causes), std::mem::take(&mut self.hinted))
+    }
 }
 
 /// What the run is made of.
@@ -112,11 +107,16 @@ pub struct Figures {
     pub late: u64,
     pub tampered: u64,
     pub give_ups: u64,
+    pub checks: u64,
+    pub hints: u64,
+    pub drops: u64,
+    pub cleanups: u64,
+    pub repairs: u64,
     pub quiet_ms: u64,
     pub virtual_ms: u64,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 struct Due {
     at: WallTime,
     order: u64,
@@ -124,6 +124,11 @@ struct Due {
     event: Event,
 }
 
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
 impl Eq for Due {}
 impl PartialOrd for Due {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
@@ -147,6 +152,11 @@ pub struct World {
     pub faults_end: WallTime,
     // The outside.
     pub keys: Vec<LinkKey>,
+    pub numbers: HashMap<LinkKey, L>,
+    /// What each token of a link came from.
+    pub grants: BTreeMap<(L, Generation), Grant>,
+    /// Whether the object of a link was to be kept when it was removed last.
+    pub kept: BTreeMap<L, bool>,
     pub graph: Graph,
     pub spaces: Spaces,
     pub disk_bad_until: WallTime,
@@ -154,10 +164,22 @@ pub struct World {
     // The process.
     pub life: u64,
     pub up: bool,
-    pub store: Store<Waiter>,
+    pub store: Store,
+    /// Gone for a moment in a power cut.
+    pub committer: Option<Committer>,
     pub committing: bool,
+    /// Operations of the store that wait for a commit, in the order in which they began.
+    pub operations: Vec<Operation>,
+    pub cleanups: Cleanups,
+    /// The dispatcher that lives, and whether it is passing on a batch.
+    pub dispatcher: u64,
+    pub dispatching: bool,
     pub pace: Pace,
     pub limit: usize,
+    /// The webhook fields that the settings name.
+    pub wanted_fields: u32,
+    /// The latest slot that was given for a check.
+    pub check_slot: MonoTime,
     pub instances: u64,
     pub pages: BTreeMap<u64, Page>,
     pub directory: BTreeMap<L, Place>,
@@ -185,7 +207,8 @@ impl World {
         (0..plan.pages).for_each(|_| graph.new_page());
         let number = |l: usize| (1_000 + l % plan.pages).to_string().parse().expect("digits");
         let user = |l: usize| UserId(uuid::Uuid::from_u128(0x5151 + (l / plan.pages) as u128));
-        let keys = (0..plan.users * plan.pages).map(|l| LinkKey::new(user(l), number(l))).collect();
+        let keys: Vec<LinkKey> = (0..plan.users * plan.pages).map(|l| LinkKey::new(user(l), number(l))).collect();
+        let numbers = keys.iter().cloned().enumerate().map(|(l, key)| (key, l)).collect();
         let now = WallTime(1_795_341_600_000 + chance.below(86_400_000));
         let (debounce, burst, refill) = match plan.flavour {
             Flavour::Racing => (100, 50, 200),
@@ -194,6 +217,7 @@ impl World {
         };
         let (debounce, refill) = (Duration::from_millis(debounce), Duration::from_millis(refill));
         let pace = Pace { debounce, burst, refill, poll_interval: plan.poll };
+        let (store, committer) = Store::in_memory(Keyring::new([7; 32], Vec::new()), now);
         let mut world = World {
             faults_end: now.plus(plan.faults),
             plan,
@@ -204,16 +228,26 @@ impl World {
             order: 0,
             fifo: HashMap::new(),
             keys,
+            numbers,
+            grants: BTreeMap::new(),
+            kept: BTreeMap::new(),
             graph,
             spaces: Spaces::default(),
             disk_bad_until: WallTime(0),
             disk_slow_until: WallTime(0),
             life: 0,
             up: false,
-            store: Store::new(),
+            store,
+            committer: Some(committer),
             committing: false,
+            operations: Vec::new(),
+            cleanups: Cleanups::default(),
+            dispatcher: 0,
+            dispatching: false,
             pace,
             limit: 8,
+            wanted_fields: 1,
+            check_slot: MonoTime(0),
             instances: 0,
             pages: BTreeMap::new(),
             directory: BTreeMap::new(),
@@ -245,8 +279,13 @@ impl World {
         l % self.plan.pages
     }
 
+    pub fn number_of(&self, key: &LinkKey) -> L {
+        self.numbers[key]
+    }
+
     pub fn links_of(&self, page: usize) -> Vec<L> {
-        self.store.core.records.keys().copied().filter(|l| self.page_of(*l) == page).collect()
+        let links = self.store.links_of_page(self.keys[page].page());
+        links.iter().map(|key| self.number_of(key)).collect()
     }
 
     fn push(&mut self, at: WallTime, life: Option<u64>, event: Event) {
@@ -305,13 +344,16 @@ impl World {
             trace.push_back(format!("{} {:?}", due.at.0, due.event));
         }
         let read = matches!(due.event, Event::Job(..) | Event::AbortLands(_) | Event::Resume(..));
-        let durable = matches!(due.event, Event::Committed | Event::Applied { .. } | Event::Resume(..) | Event::Reopen);
+        let durable = matches!(due.event, Event::Committed | Event::Reopen);
+        self.store_time(self.now);
         self.happen(due.event);
-        if durable {
-            self.check_durable();
+        self.read_feed();
+        // Two hundred links are looked at less often.
+        if durable && (self.plan.flavour != Flavour::Calm || self.figures.steps.is_multiple_of(50)) {
+            (0..self.keys.len()).for_each(|l| self.check_durable(l));
             self.check_grants();
         }
-        if read {
+        if read && self.plan.flavour != Flavour::Calm {
             self.check_claims();
         }
         self.check_always();
@@ -325,22 +367,25 @@ impl World {
                 let racing = self.plan.flavour == Flavour::Racing;
                 self.graph.change(page, if racing { 75 } else { 35 }, &mut self.chance);
                 let wait = self.chance.below(if racing { 300 } else { 3_000 });
-                if self.chance.percent(85) {
+                if self.graph.subscribed[page] > 0 && self.chance.percent(85) {
                     self.at(WallTime(self.now.0 + wait), Event::Deliver { page, tries: 0 });
                 }
             }
             Event::Deliver { page, tries } => self.deliver(page, tries),
-            Event::Applied { l, op, life, write } => {
-                let late = life != self.life || !self.carrying.contains_key(&write);
+            Event::Applied { l, op, life, write, late } => {
+                let unheard = write.is_some_and(|write| !self.carrying.contains_key(&write));
+                let late = late || life != self.life || unheard;
                 self.figures.late += u64::from(late);
                 self.spaces.apply(l, op, late);
+                self.check_durable(l);
             }
+            Event::PermissionsChanged { person, tries } => self.permissions_changed(person, tries),
             Event::SignedRequest(request) => self.signed_request(request),
             Event::LoginEnds(login) => {
                 self.figures.logins += 1;
                 self.login_ends(*login);
             }
-            Event::Tried { l, token } => self.tried(l, token),
+            Event::Tried { l, generation } => self.tried(l, generation),
             Event::Start => self.start(),
             Event::Page(instance, message) => self.page_handles(instance, message),
             Event::Uploader(instance, message) => self.uploader_handles(instance, message),
@@ -348,58 +393,14 @@ impl World {
             Event::Job(job, step) => self.job_goes_on(job, step),
             Event::AbortLands(job) => self.abort_lands(job),
             Event::Carried(write, step) => self.carry_goes_on(write, step),
-            Event::Committed => {
-                let waiters = self.store.committed();
-                waiters.into_iter().for_each(|w| self.answer(w, true));
-                self.committing = false;
-                self.commit_next();
-            }
-            Event::CommitFailed => {
-                let reached = self.chance.percent(40);
-                let waiters = self.store.refused(reached);
-                waiters.into_iter().for_each(|w| self.answer(w, false));
-                self.soon(1, Event::Reopen);
-            }
+            Event::Cleanups(message) => self.cleanups_handle(message),
+            Event::Dispatch(dispatcher, batch) => self.dispatch(dispatcher, *batch),
+            Event::Committed => self.committed(),
+            Event::CommitFailed => self.commit_failed(),
             Event::Reopen if self.now < self.disk_bad_until => self.soon(2_000, Event::Reopen),
-            Event::Reopen => {
-                self.figures.reopens += 1;
-                let disk = self.store.disk.clone();
-                self.store.core.replace(&disk);
-                self.committing = false;
-                self.tell_supervisor(SupervisorMsg::StoreBack);
-                self.commit_next();
-            }
-            Event::Resume(waiter, ok) => self.resume(waiter, ok),
+            Event::Reopen => self.reopen(),
+            Event::Resume(done) => self.resume(done),
         }
-    }
-
-    /// Queues what was decided, or goes on at once when nothing needs waiting for.
-    pub fn wait(&mut self, writes: Option<Durable>, waiter: Waiter) {
-        match writes {
-            None => self.resume(waiter, true),
-            Some((writes, notes)) => {
-                self.store.queue.push_back(Request { writes, notes, waiter });
-                self.commit_next();
-            }
-        }
-    }
-
-    fn answer(&mut self, waiter: Waiter, ok: bool) {
-        let ms = self.chance.below(3);
-        self.soon(ms, Event::Resume(waiter, ok));
-    }
-
-    fn commit_next(&mut self) {
-        if self.committing || self.store.queue.is_empty() || self.store.core.down {
-            return;
-        }
-        self.committing = true;
-        let count = self.store.queue.len().min(1 + self.chance.below(40) as usize);
-        self.store.batch = self.store.queue.drain(..count).collect();
-        let bad = self.now < self.disk_bad_until;
-        let slow = self.now < self.disk_slow_until;
-        let took = if slow { self.chance.between(300, 4_000) } else { self.chance.between(1, 25) };
-        self.soon(took, if bad { Event::CommitFailed } else { Event::Committed });
     }
 
     /// Meta tells that a page changed; it tries again a few times when the answer is not 200.
@@ -410,12 +411,11 @@ impl World {
             return self.redeliver(page, tries);
         }
         self.figures.deliveries += 1;
-        let waiter = Waiter::Delivered { page, version, links: links.clone(), tries };
-        let now = self.now;
-        match self.store.decide(|core| links.iter().for_each(|l| core.mark(*l, Cause::Webhook, now))) {
-            Ok(((), writes)) => self.wait(writes, waiter),
-            Err(()) => self.redeliver(page, tries),
-        }
+        let (store, id) = (self.store.clone(), self.keys[page].page().clone());
+        self.ask(async move {
+            let ok = store.mark_pages(&[id], Cause::Webhook).await.is_ok();
+            Done::Delivered { page, version, links, tries, ok }
+        });
     }
 
     fn redeliver(&mut self, page: usize, tries: u32) {
@@ -425,69 +425,59 @@ impl World {
         }
     }
 
-    /// The directory tells the pages of these links.
-    pub fn tell(&mut self, links: &[L], cause: Cause) {
-        for l in links {
-            let Some(place) = self.directory.get_mut(l) else { continue };
-            let first = place.causes.is_empty();
+    /// The page of a link is due.
+    pub fn tell(&mut self, l: L, cause: Cause) {
+        self.wake(l, |place| {
             if !place.causes.contains(&cause) {
                 place.causes.push(cause);
             }
-            let instance = place.instance;
-            if first {
-                self.tell_page(instance, PageMsg::Told);
-            }
-        }
-    }
-
-    fn resume(&mut self, waiter: Waiter, ok: bool) {
-        match waiter {
-            Waiter::Delivered { version, links, .. } if ok => {
-                links.iter().for_each(|l| self.oracle.acknowledged(*l, version));
-                self.tell(&links, Cause::Webhook);
-            }
-            Waiter::Delivered { page, tries, .. } => self.redeliver(page, tries),
-            Waiter::Synced { links } if ok => {
-                links.iter().for_each(|(l, version)| self.oracle.acknowledged(*l, *version));
-                let links: Vec<L> = links.into_iter().map(|(l, _)| l).collect();
-                self.tell(&links, Cause::Manual);
-            }
-            Waiter::Linked { links, tries } if ok => {
-                links.iter().for_each(|(l, version)| self.oracle.acknowledged(*l, *version));
-                let links = links.into_iter().map(|(l, _)| l).collect();
-                self.tell_supervisor(SupervisorMsg::Linked(links));
-                self.try_links(tries);
-            }
-            Waiter::Unlink { page, all, rest, keep, removed } if ok => {
-                removed.into_iter().for_each(|(l, order)| self.oracle.decisions.unlink_answered(l, order));
-                self.unlink_rest(page, all, rest, keep);
-            }
-            Waiter::Left(left) => self.person_left(left, ok),
-            Waiter::Staged { job, outcome } => self.staged(job, outcome, ok),
-            Waiter::Settled { write, more } => self.settled(write, more, ok),
-            Waiter::Dropped { write } => self.dropped(write),
-            Waiter::Barrier { write, seq } => self.barrier_passed(write, seq, ok),
-            Waiter::Synced { .. } | Waiter::Linked { .. } | Waiter::Unlink { .. } | Waiter::Health => {}
-        }
-    }
-
-    /// The admin door's unlink of a page: each of its links in turn, then the supervisor is notified.
-    pub fn unlink_rest(&mut self, page: usize, all: Vec<L>, mut rest: Vec<L>, keep: bool) {
-        let now = self.now;
-        let Some(l) = rest.pop() else { return self.tell_supervisor(SupervisorMsg::Unlinked(all)) };
-        let key = self.keys[l].clone();
-        let decided = self.store.decide(|core| {
-            let number = core.next_seq();
-            core.endings.note_link(number, &key, now);
-            core.wait_for_queue();
-            core.remove_link(l, keep, now)
         });
-        if let Ok((removed, writes)) = decided {
-            if removed {
-                self.check_forgotten(l);
+    }
+
+    pub fn wake(&mut self, l: L, reason: impl Fn(&mut Place)) {
+        let Some(place) = self.directory.get_mut(&l) else { return };
+        let first = place.causes.is_empty() && !place.hinted;
+        reason(place);
+        let instance = place.instance;
+        if first {
+            self.tell_page(instance, PageMsg::Wake);
+        }
+    }
+
+    pub fn tell_page_of(&mut self, l: L, message: PageMsg) {
+        if let Some(instance) = self.directory.get(&l).map(|place| place.instance) {
+            self.tell_page(instance, message);
+        }
+    }
+
+    /// Somebody was told that this version is taken care of.
+    pub fn acknowledged(&mut self, l: L, version: usize) {
+        self.oracle.acknowledged(l, version);
+        self.check_durable(l);
+    }
+
+    fn resume(&mut self, done: Done) {
+        match done {
+            Done::Delivered { version, links, ok: true, .. } => {
+                links.into_iter().for_each(|l| self.acknowledged(l, version));
             }
-            let removed = Some((l, self.oracle.decisions.unlink_decided(l)));
-            self.wait(writes, Waiter::Unlink { page, all, rest, keep, removed });
+            Done::Delivered { page, tries, .. } => self.redeliver(page, tries),
+            Done::Synced { links, ok } => {
+                links.into_iter().filter(|_| ok).for_each(|(l, version)| self.acknowledged(l, version));
+            }
+            Done::Linked(linking, stored) => self.linked(linking, stored),
+            Done::Hinted { dead, ok: true, .. } => self.oracle.doomed.extend(dead),
+            Done::Hinted { person, tries, .. } => self.hint_again(person, tries),
+            Done::Unlinked { orders, ok } => {
+                let answered = orders.into_iter().filter(|_| ok);
+                answered.for_each(|(l, order)| self.oracle.decisions.unlink_answered(l, order));
+            }
+            Done::Left { request, left, ok } => self.person_left(request, &left, ok),
+            Done::Staged { job, outcome } => self.staged(job, outcome),
+            Done::Item { write, item } => self.item_loaded(write, item),
+            Done::Completed { write, more } => self.completed(write, more),
+            Done::Closed { cleanup, seq, ok } => self.cleanup_closed(&cleanup, seq, ok),
+            Done::Noted => {}
         }
     }
 
@@ -497,21 +487,20 @@ impl World {
             return;
         }
         self.figures.crashes += 1;
-        let unanswered = self.store.batch.len() + self.store.queue.len();
-        let survivors = self.chance.below(unanswered as u64 + 1) as usize;
-        self.store.power_cut(survivors);
+        self.jobs.clear();
+        self.power_cut();
         self.life += 1;
         self.up = false;
-        self.committing = false;
+        self.dispatching = false;
         self.fifo.clear();
         self.pages.clear();
         self.directory.clear();
         self.uploader = None;
         self.histories.clear();
         self.uploader_history = History::default();
-        self.jobs.clear();
         self.carrying.clear();
         self.writing.clear();
+        self.check_slot = MonoTime(0);
         self.oracle.process_ended();
         let down = self.chance.between(100, 20_000);
         self.at(WallTime(self.now.0 + down), Event::Start);

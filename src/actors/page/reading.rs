@@ -1,5 +1,5 @@
-//! The jobs of a page: subscribe it, check its token, read it, compare the object in Spaces, stage what is new. Runs in
-//! a task of its own; everything it finds out comes back in one [`JobDone`].
+//! Does the jobs of a page: puts its subscription right, checks its token, reads it, compares the object in Spaces, stages
+//! what is new. Runs in a task of its own; everything it finds out comes back in one [`JobDone`].
 //!
 //! The claim is taken before Graph is asked and after the mark was seen, which is what the ledger's argument rests on.
 //! Staging comes last, so whatever ends this task early leaves the mark standing.
@@ -8,35 +8,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ended, held, priority};
 use crate::config::Config;
 use crate::context::{Context, Setup};
 use crate::core::disposition::Disposition;
-use crate::core::health::ParkReason;
-use crate::core::link::machine::Read;
+use crate::core::link::job::{Job, JobEnd, ReadEnd};
+use crate::core::link::reads::Read;
+use crate::core::link::upkeep::{CheckEnd, SubscriptionEnd};
 use crate::core::model::{Cause, Generation, LinkKey, Secret, WallTime};
+use crate::core::priority::Priority;
 use crate::core::token_check::{self, Checked, End, Warning};
 use crate::sources::SourceClient;
 use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, TokenState};
 use crate::store::{LinkRecord, StageOutcome};
 
 const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
-
-/// What to do.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Job {
-    /// Read the page; with the fallback as cause where no mark names one.
-    Read {
-        /// As the machine decided.
-        read: Read,
-        /// The cause where no mark stands.
-        fallback: Cause,
-    },
-    /// Only put the subscription right.
-    Subscribe,
-    /// Look at the token, and put the subscription right.
-    Check,
-}
 
 /// The link that a job is about, as its page held it when the job began.
 #[derive(Clone, Copy)]
@@ -64,37 +49,13 @@ impl Held<'_> {
     }
 }
 
-/// How a check of the token came out, where it did not park the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CheckEnd {
-    /// Meta answered.
-    Answered,
-    /// It could not be asked; not before the hint.
-    Later(Option<Duration>),
-}
-
-/// How the subscription came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SubscriptionEnd {
-    /// All wanted fields are confirmed.
-    Good,
-    /// The page or the permissions refuse; a person may have to act.
-    Refused,
-    /// Try again by itself.
-    Later,
-}
-
 /// What came of a job.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct JobDone {
-    /// How the read ended; `None` when there was none.
-    pub(super) ended: Option<Ended>,
-    /// Why the page must be parked, when it must.
-    pub(super) why: Option<ParkReason>,
+    /// How it ended.
+    pub(super) end: JobEnd,
     /// The error in words, for lists.
     pub(super) trouble: Option<String>,
-    pub(super) subscribed: Option<SubscriptionEnd>,
-    pub(super) checked: Option<CheckEnd>,
 }
 
 /// The webhook fields to subscribe this page to.
@@ -103,59 +64,43 @@ pub(crate) fn wanted_webhook_fields(config: &Config, record: &LinkRecord) -> BTr
     config.facebook.webhook_fields.iter().filter(|field| !refused.contains(field)).cloned().collect()
 }
 
-/// Does the job. `subscribe` puts the subscription right first, so that a change between it and the read is not missed.
-/// A token that turns out to be dead on the way is not used again.
-pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, subscribe: bool) -> JobDone {
+/// Does the job. A token that turns out to be dead on the way is not used again.
+pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job) -> JobDone {
     let setup = context.setup();
-    let mut done = JobDone { ended: None, why: None, trouble: None, subscribed: None, checked: None };
-    if matches!(job, Job::Check) {
-        match look_at_token(context, &setup, held).await {
-            Ok(end) => done.checked = Some(end),
-            Err(why) => {
-                done.why = Some(why);
-                return done;
-            }
+    let mut done = JobDone::default();
+    let (reads, subscribes) = match job {
+        Job::Read { read, fallback, subscribe } => (Some((read, fallback)), subscribe || read.poll),
+        Job::Subscribe | Job::CheckToken | Job::TakeToken => (None, true),
+    };
+    if job == Job::CheckToken {
+        let end = check_token(context, &setup, held).await;
+        done.end.check = Some(end);
+        if matches!(end, CheckEnd::Dead(_)) {
+            return done;
         }
     }
-    let poll = matches!(job, Job::Read { read, .. } if read.poll);
-    if subscribe || poll || matches!(job, Job::Subscribe | Job::Check) {
-        match subscription(context, &setup, held).await {
-            Ok(end) => done.subscribed = Some(end),
+    if subscribes && let Err(error) = subscription(context, &setup, held, &mut done.end).await {
+        done.end.read = reads.map(|_| ReadEnd::Failed(error.disposition));
+        done.trouble = Some(error.text);
+        return done;
+    }
+    if let Some((read, fallback)) = reads {
+        done.end.read = Some(match read_and_stage(context, &setup, held, read, fallback).await {
+            Ok(end) => end,
             Err(error) => {
-                done.ended = matches!(job, Job::Read { .. }).then_some(Ended::Refused);
-                done.why = error.disposition.park_reason();
                 done.trouble = Some(error.text);
-                return done;
+                ReadEnd::Failed(error.disposition)
             }
-        }
-    }
-    if let Job::Read { read, fallback } = job {
-        match read_and_stage(context, &setup, held, read, fallback).await {
-            Ok(ended) => done.ended = Some(ended),
-            Err(error) => judge(&mut done, &error),
-        }
+        });
     }
     done
 }
 
-/// What an error of the read means for the page. What does not park it heals by itself, or when an operator corrects
-/// the settings: it is tried again, with backoff.
-fn judge(done: &mut JobDone, error: &SourceError) {
-    done.why = error.disposition.park_reason();
-    done.ended = Some(match error.disposition {
-        Disposition::Park(_) => Ended::Refused,
-        Disposition::RateLimited { retry_after } => held(retry_after),
-        Disposition::Retry | Disposition::Misconfigured | Disposition::Rejected => Ended::Failed { hint: None },
-    });
-    done.trouble = Some(error.text.clone());
-}
-
-/// Asks the source how the token is and keeps what was learned. `Err` names why the page must be parked; trouble with
-/// the check itself changes nothing.
-async fn look_at_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> Result<CheckEnd, ParkReason> {
+/// Asks the source how the token is and keeps what was learned. Trouble with the check itself changes nothing.
+async fn check_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> CheckEnd {
     let link = held.link;
     let hint = context.store.claim_hint(link, held.generation);
-    let Some(record) = held.record(context) else { return Ok(CheckEnd::Answered) };
+    let Some(record) = held.record(context) else { return CheckEnd::Answered };
     let answer = held.source(setup).check_token(held.target(&record)).await;
     context.note_source(link.source(), &answer);
     let seen = match answer {
@@ -168,30 +113,27 @@ async fn look_at_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) ->
             }
             seen
         }
-        Ok(TokenState::Dead(why)) => return Err(why),
+        Ok(TokenState::Dead(why)) => return CheckEnd::Dead(why),
         Ok(TokenState::Unclear(error)) => {
             tracing::debug!(
                 %link,
                 error,
                 "page [{link}]: Meta does not say whether the token is valid ({error}), checking again later"
             );
-            return Ok(CheckEnd::Later(None));
+            return CheckEnd::Failed(Disposition::Retry);
         }
-        Err(error) => return Ok(check_failed(link, &error)),
+        Err(error) => return check_failed(link, &error),
     };
-    let Some(record) = held.record(context) else { return Ok(CheckEnd::Answered) };
+    let Some(record) = held.record(context) else { return CheckEnd::Answered };
     let (checked, warnings) = token_check::learned(&seen, &record.checked, WallTime::now());
     warnings.iter().for_each(|warning| warn_ahead(link, &record, warning));
     note_checked(context, held, checked, hint).await;
-    Ok(CheckEnd::Answered)
+    CheckEnd::Answered
 }
 
 fn check_failed(link: &LinkKey, error: &SourceError) -> CheckEnd {
     tracing::debug!(%link, %error, "page [{link}]: the token cannot be checked ({error}), checking again later");
-    match error.disposition {
-        Disposition::RateLimited { retry_after } => CheckEnd::Later(retry_after),
-        _ => CheckEnd::Later(None),
-    }
+    CheckEnd::Failed(error.disposition)
 }
 
 fn warn_ahead(link: &LinkKey, record: &LinkRecord, warning: &Warning) {
@@ -238,36 +180,38 @@ async fn read_and_stage(
     held: Held<'_>,
     read: Read,
     fallback: Cause,
-) -> Result<Ended, SourceError> {
+) -> Result<ReadEnd, SourceError> {
     let Held { link, generation, .. } = held;
     // When the link is gone, or has another token, this page is about to be stopped, or to begin again with that one.
-    let superseded = Ended::Failed { hint: None };
+    let superseded = ReadEnd::NotStored { retry_after: None };
     let Some(record) = held.record(context) else { return Ok(superseded) };
     let Some(claim) = context.store.claim(link, generation) else { return Ok(superseded) };
     let cause = claim.cause().unwrap_or(if read.prompt { fallback } else { Cause::Poll });
     let refused = &record.refused_page_fields;
     let fields: Vec<String> =
         setup.config.facebook.page_fields.iter().filter(|field| !refused.contains(field)).cloned().collect();
-    let answer = held.source(setup).read(held.target(&record), &fields, cause, priority(read)).await;
+    // Somebody may wait for a prompted one.
+    let priority = if read.prompt { Priority::Prompt } else { Priority::Background };
+    let answer = held.source(setup).read(held.target(&record), &fields, cause, priority).await;
     context.note_source(link.source(), &answer);
     let Reading { document: Document { digest, body }, name, refused_fields } = answer?;
     note_what_was_learned(context, held, &record, &refused_fields, name).await;
     let Ok(force) = object_is_wrong(context, setup, link, read, digest).await else {
         // Spaces could not be asked; the read was good, so only the comparison is owed. The retry makes it, at a
         // distance that spares Graph while Spaces is away.
-        return Ok(Ended::Failed { hint: Some(COMPARE_AGAIN) });
+        return Ok(ReadEnd::NotStored { retry_after: Some(COMPARE_AGAIN) });
     };
     match context.store.stage(claim, digest, body, force).await {
         Ok(StageOutcome::Staged) => {}
         Ok(StageOutcome::Unchanged) => context.metrics.object_unchanged(),
         // A living page is superseded only when the store was opened again under its read.
-        Ok(StageOutcome::Superseded) => return Ok(Ended::Failed { hint: None }),
+        Ok(StageOutcome::Superseded) => return Ok(superseded),
         Err(error) => {
             tracing::debug!(%link, %error, "page [{link}]: the object cannot be staged ({error}), reading again");
-            return Ok(Ended::Failed { hint: None });
+            return Ok(superseded);
         }
     }
-    Ok(Ended::Stored)
+    Ok(ReadEnd::Stored)
 }
 
 /// A poll also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.
@@ -339,15 +283,24 @@ async fn note_what_was_learned(
 ///
 /// # Errors
 /// The token is dead.
-async fn subscription(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> Result<SubscriptionEnd, SourceError> {
+async fn subscription(
+    context: &Arc<Context>,
+    setup: &Setup,
+    held: Held<'_>,
+    end: &mut JobEnd,
+) -> Result<(), SourceError> {
     let link = held.link;
-    let Some(record) = held.record(context) else { return Ok(SubscriptionEnd::Good) };
+    end.subscription = Some(SubscriptionEnd::Confirmed);
+    let Some(record) = held.record(context) else { return Ok(()) };
     let wanted = wanted_webhook_fields(&setup.config, &record);
     let answer = held.source(setup).ensure_subscription(held.target(&record), &wanted).await;
     context.note_source(link.source(), &answer);
     let Subscription { standing, confirmed, refused } = match answer {
         Ok(subscription) => subscription,
-        Err(error) => return subscription_failed(link, error),
+        Err(error) => {
+            end.subscription = Some(SubscriptionEnd::Failed(error.disposition));
+            return subscription_failed(link, error);
+        }
     };
     if wanted.iter().any(|field| record.subscribed.contains(field) && !standing.contains(field)) {
         tracing::warn!(%link, "page [{link}]: Meta had dropped the webhook subscription, it is in place again");
@@ -361,15 +314,15 @@ async fn subscription(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> 
         );
     }
     note_subscribed(context, held, &record, &confirmed, &refused).await;
-    Ok(SubscriptionEnd::Good)
+    Ok(())
 }
 
-fn subscription_failed(link: &LinkKey, error: SourceError) -> Result<SubscriptionEnd, SourceError> {
+fn subscription_failed(link: &LinkKey, error: SourceError) -> Result<(), SourceError> {
     match error.disposition {
         Disposition::Park(_) => Err(error),
         Disposition::Retry | Disposition::RateLimited { .. } | Disposition::Misconfigured => {
             tracing::debug!(%link, %error, "page [{link}]: the webhook subscription failed ({error}), retrying later");
-            Ok(SubscriptionEnd::Later)
+            Ok(())
         }
         Disposition::Rejected => {
             tracing::warn!(
@@ -377,7 +330,7 @@ fn subscription_failed(link: &LinkKey, error: SourceError) -> Result<Subscriptio
                 %error,
                 "page [{link}]: the webhook subscription is refused ({error}), changes arrive with the poll"
             );
-            Ok(SubscriptionEnd::Refused)
+            Ok(())
         }
     }
 }

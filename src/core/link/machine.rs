@@ -1,239 +1,461 @@
-//! When a page is read. Pure: `step(now, input, jitter)` returns the next action, and [`Machine::wake_at`] the time of
-//! the next step; no clock, no task, no client.
+//! What a link does next. Pure: [`Machine::step`] takes in what happened and says which job begins, and
+//! [`Machine::wake_at`] the time of the next step; no clock, no task, no client, no token.
 //!
-//! Every cause ends in the same read. A webhook is debounced, so that a burst is one read, and pays from the page's
-//! token bucket; a link or an operator's `sync` is read at once and pays on credit; the poll comes in its slot and
-//! also checks the object in Spaces. There is one read at a time. A read that begins answers for everything that is owed
-//! by then, also for a webhook whose debounce is not over, because it begins later than all of that. A wish that comes
-//! while a read is under way is remembered as one more read, and the durable mark in the store remembers it too. When
-//! the store has no mark left at the end of a read, that read answered for all wishes ([`Machine::nothing_is_owed`]).
+//! ```text
+//! due, woke, look, hint, doubt, parked, relinked, reloaded, verify, took, ended
+//!      │  the link as the store has it (Facts)
+//!      ▼
+//!   Machine ── reads: debounce, token bucket, poll slots, backoff ──▶ Job::Read
+//!      ├────── subscription: repaired when fields are missing ──────▶ Job::Subscribe
+//!      ├────── check: daily, by hints, on doubt ────────────────────▶ Job::CheckToken
+//!      └────── generation: another token in the store ──────────────▶ Job::TakeToken
+//! ```
 //!
-//! A read that failed is tried again with backoff, and what was owed stays owed. A rate limit is no failure:
-//! the machine waits as long as the source asks. A refusal (a dead token, a lost role) parks it: nothing but a new link,
-//! which arrives as [`Input::Revived`], makes it call the source again.
+//! One job is under way at a time. Each has a number; the end of a job that is not under way any more changes nothing.
+//! A read goes before upkeep, also before one that has begun, and puts the subscription right itself. Whatever is
+//! learned of a token is held against the generation of that token alone: no job begins with a token that the link does
+//! not have any more, and a token is taken before anything else is made of a newer one's news.
 //!
-//! Races: the timer is one, and a wake-up that comes early or twice finds nothing due and does nothing. A `ReadEnded`
-//! that the machine does not expect (it was parked meanwhile) changes nothing.
+//! A source's refusal (a dead token, a lost role) parks the link: nothing but another token makes the source be called
+//! again. Where the store could not note that, it holds an active link with a parked machine; such a machine is behind,
+//! and tries the token once more when it looks.
 
 use std::time::Duration;
 
+use super::job::{Job, JobEnd, ReadEnd};
+use super::reads::{Ended, Pace, ReadInput, Reads};
 use super::schedule;
-use super::token_bucket::Bucket;
-use crate::core::backoff::{Backoff, hinted};
-use crate::core::model::{Cause, MonoTime};
+use super::upkeep::{Check, Subscription};
+use crate::core::disposition::Disposition;
+use crate::core::model::{Cause, Generation, MonoTime};
+use crate::core::park_reason::ParkReason;
 
-const RETRY: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(5 * 60) };
+/// A catch-up that is shorter is none: what is owed is debounced like everything else.
+const NO_SPREAD: Duration = Duration::from_millis(100);
+/// How long a limit holds where the source did not say.
+const UNNAMED_LIMIT: Duration = Duration::from_secs(60);
 
-/// The settings that rule the rhythm.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pace {
-    /// From the first mark to the read.
-    pub debounce: Duration,
-    /// Reads in quick succession.
-    pub burst: u32,
-    /// After those, one every so often.
-    pub refill: Duration,
-    /// Between polls.
-    pub poll_interval: Duration,
+/// The link as the store has it at this moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The generation of its token; `None` when it is not linked.
+    pub generation: Option<Generation>,
+    /// Why it waits for a person, where it does.
+    pub parked: Option<ParkReason>,
+    /// A check of its token is owed for a hint.
+    pub hinted: bool,
+    /// The cause of the mark that no read answers for. One that a job holds which was cut short is published when that
+    /// job gives it back.
+    pub unclaimed: Option<Cause>,
+    /// Does a mark stand, whether or not a read answers for it?
+    pub due: bool,
+    /// The process ends: no job begins any more.
+    pub stopping: bool,
+}
+
+/// A token that was taken from the store, and what the store knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Which.
+    pub generation: Generation,
+    /// It was opened. One that is sealed with an unknown key is of no use.
+    pub readable: bool,
+    /// The source may be called with it.
+    pub active: bool,
+    /// Webhook fields are wanted that are not confirmed.
+    pub lacks_fields: bool,
+    /// It was checked before.
+    pub checked: bool,
+}
+
+impl Taken {
+    /// A token that cannot be opened.
+    pub fn unreadable(generation: Generation) -> Self {
+        Taken { generation, readable: false, active: false, lacks_fields: false, checked: false }
+    }
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// A read is owed, for this cause.
-    Due(Cause),
-    /// A read is owed since before this start, or with many others: it may wait this long.
-    DueWithin(Duration),
     /// The moment of [`Machine::wake_at`] may have come.
     Woke,
-    /// The read that was asked for ended.
-    ReadEnded(Ended),
+    /// A mark was made for this cause.
+    Due(Cause),
+    /// A hint was noted that the token is to be checked.
+    Hinted,
+    /// Anything may have changed in the store; many links may be looking at once, so what this causes is spread.
+    Look(Duration),
+    /// The link has another token, unless that was taken already.
+    Relinked,
+    /// The link was parked, if that holds for its present token.
+    Parked,
+    /// The token of this generation may not be good any more.
+    Doubted(Generation),
     /// Other settings hold.
-    Repaced(Pace),
-    /// The page has a new token. The caller has cancelled a read with the old one and does not report its end. A read is
-    /// owed at once.
-    Revived,
-    /// A person must act first, as was found outside of a read.
-    Parked,
-}
-
-/// How a read ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Ended {
-    /// What Graph said is staged, or is what Spaces has.
-    Stored,
-    /// Something that passes by itself.
-    Failed {
-        /// When the other side wants to be asked again, where it said so.
-        hint: Option<Duration>,
+    Reloaded {
+        /// The rhythm.
+        pace: Pace,
+        /// Webhook fields are wanted that are not confirmed.
+        lacks_fields: bool,
+        /// Over how long a repair is spread.
+        spread: Duration,
     },
-    /// A limit holds this page back for so long.
-    Held(Duration),
-    /// A person must act first.
-    Refused,
+    /// Spaces may not hold what was last written: compare by then.
+    Verify(MonoTime),
+    /// [`Job::TakeToken`] was done; `None` when the link is not there.
+    Took(Option<Taken>),
+    /// The job of this number ended.
+    Ended(u64, JobEnd),
 }
 
-/// A read to begin.
+/// The link is parked from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Read {
-    /// The slot came: compare the object in Spaces too.
-    pub poll: bool,
-    /// Somebody waits for it: go before polls.
-    pub prompt: bool,
+pub struct Parking {
+    /// Why.
+    pub why: ParkReason,
+    /// The generation of the token that this was found out about.
+    pub generation: Option<Generation>,
+    /// The store does not know.
+    pub persist: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Idle,
-    Reading(Read, Option<Owed>),
-    Parked,
+/// What follows from a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Step {
+    /// The job that begins, under its number.
+    pub job: Option<(u64, Job)>,
+    /// The link was parked.
+    pub parking: Option<Parking>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Owed {
-    ready_at: MonoTime,
-    /// Not debounced, and on credit.
-    urgent: bool,
+/// The circumstances of a step.
+pub struct Moment<'a> {
+    /// The time.
+    pub now: MonoTime,
+    /// A random number from 0 to 1.
+    pub jitter: f64,
+    /// The link as the store has it.
+    pub facts: &'a Facts,
+    /// Gives the next free slot of the whole daemon for a check that a hint asks for.
+    pub check_slot: &'a mut dyn FnMut() -> MonoTime,
 }
 
-/// One page's rhythm.
+/// One link.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    pace: Pace,
     offset: f64,
-    phase: Phase,
-    owed: Option<Owed>,
-    bucket: Bucket,
-    poll_at: MonoTime,
-    failures: u32,
-    not_before: MonoTime,
+    /// The generation of the token that was taken from the store, readable or not. `None` while the link was not found
+    /// there.
+    generation: Option<Generation>,
+    readable: bool,
+    reads: Reads,
+    subscription: Subscription,
+    check: Check,
+    /// The number of the job that is under way.
+    under_way: Option<u64>,
+    jobs: u64,
+    /// Why the read that is owed is owed, for reads that no mark stands behind.
+    cause: Cause,
+    /// A limit of the source holds the link back until then.
+    throttled_until: Option<MonoTime>,
+    /// A doubt about a token that is to be taken first.
+    doubted: Option<Generation>,
+    stopping: bool,
 }
 
 impl Machine {
-    /// A machine at rest. `offset` is the offset of the link within an interval, `poll_at` its first poll.
-    pub fn new(pace: Pace, offset: f64, poll_at: MonoTime) -> Self {
-        let bucket = Bucket::new(pace.burst, pace.refill);
-        let not_before = MonoTime(0);
-        Machine { pace, offset, phase: Phase::Idle, owed: None, bucket, poll_at, failures: 0, not_before }
+    /// A link at the start of its actor: with the token that the store has. `offset` is the link's offset within an
+    /// interval, `read_at` its last read; what is overdue is spread.
+    pub fn new(
+        pace: Pace,
+        offset: f64,
+        read_at: Option<MonoTime>,
+        spread: Duration,
+        token: Option<&Taken>,
+        now: MonoTime,
+    ) -> Self {
+        let poll_at = schedule::first_poll(offset, pace.poll_interval, read_at, spread, now);
+        let mut machine = Machine {
+            offset,
+            generation: None,
+            readable: false,
+            reads: Reads::new(pace, offset, poll_at),
+            subscription: Subscription::default(),
+            check: Check::new(offset, now),
+            under_way: None,
+            jobs: 0,
+            cause: Cause::Poll,
+            throttled_until: None,
+            doubted: None,
+            stopping: false,
+        };
+        if !machine.hold(token, spread, now) {
+            machine.reads.step(now, ReadInput::Parked, 0.0);
+        }
+        machine
     }
 
-    /// The next poll.
-    pub fn poll_at(&self) -> MonoTime {
-        self.poll_at
+    /// The number of the job that is under way. One with another number was cut short: its end is nobody's.
+    pub fn under_way(&self) -> Option<u64> {
+        self.under_way
     }
 
-    /// The object in Spaces may not be what was written: poll by then at the latest.
-    pub fn verify_by(&mut self, at: MonoTime) {
-        self.poll_at = self.poll_at.min(at);
+    /// The generation of the token that was taken.
+    pub fn generation(&self) -> Option<Generation> {
+        self.generation
     }
 
-    /// The store holds no mark of the link any more: the reads so far have answered for everything.
-    pub fn nothing_is_owed(&mut self) {
-        self.owed = None;
+    /// The next poll; `None` while a person must act first.
+    pub fn next_poll_at(&self) -> Option<MonoTime> {
+        (!self.reads.is_parked()).then_some(self.reads.poll_at())
+    }
+
+    /// A limit of the source holds the link back until then.
+    pub fn throttled_until(&self) -> Option<MonoTime> {
+        self.throttled_until
+    }
+
+    /// The link has a token, and it cannot be opened.
+    pub fn lacks_key(&self) -> bool {
+        self.generation.is_some() && !self.readable
     }
 
     /// Is it waiting for a person?
     pub fn is_parked(&self) -> bool {
-        self.phase == Phase::Parked
+        self.reads.is_parked()
     }
 
-    /// Reads that failed in a row.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    /// Takes in what happened and says whether a read begins now. `jitter` is a random number from 0 to 1.
-    pub fn step(&mut self, now: MonoTime, input: Input, jitter: f64) -> Option<Read> {
-        match input {
-            Input::Due(Cause::Link | Cause::Manual) => self.owe(now, true),
-            Input::Due(Cause::Webhook | Cause::Poll) => self.owe(now.plus(self.pace.debounce), false),
-            Input::DueWithin(spread) => self.owe(now.plus(spread.mul_f64(self.offset)), false),
-            Input::Woke => {}
-            Input::ReadEnded(ended) => self.ended(now, &ended, jitter),
-            Input::Repaced(pace) => self.repace(pace, now),
-            Input::Revived => self.revive(now),
-            Input::Parked => self.phase = Phase::Parked,
-        }
-        self.begin(now)
-    }
-
-    /// When to look again; `None` while a read is under way or a person must act.
+    /// When to step again; `None` while a read is under way, a person must act, or the process ends.
     pub fn wake_at(&self, now: MonoTime) -> Option<MonoTime> {
-        if self.phase != Phase::Idle {
+        if self.stopping {
             return None;
         }
-        let owed = self.owed.map(|o| if o.urgent { o.ready_at } else { o.ready_at.max(self.bucket.ready_at(now)) });
-        let first = owed.map_or(self.poll_at, |at| at.min(self.poll_at));
-        Some(first.max(self.not_before))
+        let idle = self.under_way.is_none() && !self.reads.is_parked();
+        let upkeep = [self.subscription.due_at(), Some(self.check.due_at())];
+        let upkeep = upkeep.into_iter().flatten().filter(|_| idle);
+        upkeep.chain(self.reads.wake_at(now)).min()
     }
 
-    /// A burst is one read after its first mark; an urgent wish makes it sooner.
-    fn owe(&mut self, ready_at: MonoTime, urgent: bool) {
-        let standing = self.owed.get_or_insert(Owed { ready_at, urgent });
-        standing.ready_at = standing.ready_at.min(ready_at);
-        standing.urgent |= urgent;
-    }
-
-    fn begin(&mut self, now: MonoTime) -> Option<Read> {
-        if self.phase != Phase::Idle || self.wake_at(now).is_none_or(|at| at > now) {
-            return None;
+    /// Takes in what happened and says which job begins.
+    pub fn step(&mut self, mut at: Moment<'_>, input: Input) -> Step {
+        self.stopping = at.facts.stopping;
+        let at = &mut at;
+        match input {
+            Input::Look(spread) => self.look(at, spread),
+            Input::Parked => self.parked_elsewhere(at),
+            Input::Took(token) => self.took(at, token.as_ref()),
+            Input::Ended(number, end) if self.under_way == Some(number) => self.ended(at, end),
+            input => Step { job: self.take_in(at, input), parking: None },
         }
-        let owed = self.owed.take();
-        let prompt = owed.is_some_and(|o| o.ready_at <= now && (o.urgent || self.bucket.ready_at(now) <= now));
-        if prompt {
-            self.bucket.take(now);
-        }
-        let read = Read { poll: self.poll_at <= now, prompt };
-        self.phase = Phase::Reading(read, owed);
-        Some(read)
     }
 
-    fn ended(&mut self, now: MonoTime, ended: &Ended, jitter: f64) {
-        let Phase::Reading(read, owed) = self.phase else { return };
-        self.phase = Phase::Idle;
-        match ended {
-            Ended::Stored => {
-                self.failures = 0;
-                if read.poll {
-                    self.poll_at = schedule::next_slot(self.offset, self.pace.poll_interval, now);
+    /// Inputs that park nothing.
+    fn take_in(&mut self, at: &mut Moment<'_>, input: Input) -> Option<(u64, Job)> {
+        match input {
+            Input::Relinked if self.is_superseded(at.facts) => return Some(self.take()),
+            Input::Doubted(generation) if self.generation != Some(generation) && self.is_superseded(at.facts) => {
+                self.doubted = Some(generation);
+                return Some(self.take());
+            }
+            Input::Doubted(generation) if self.generation == Some(generation) => self.check.owe(at.now),
+            Input::Hinted => self.hear_hint(at),
+            Input::Verify(by) => self.reads.verify_by(by),
+            // A read that began after the mark was made answers for it already.
+            Input::Due(cause) if at.facts.unclaimed.is_some() => {
+                self.cause = cause;
+                return self.go_on(at, ReadInput::Due(cause));
+            }
+            Input::Reloaded { pace, lacks_fields, spread } => return self.reloaded(at, pace, lacks_fields, spread),
+            _ => {}
+        }
+        self.go_on(at, ReadInput::Woke)
+    }
+
+    fn look(&mut self, at: &mut Moment<'_>, spread: Duration) -> Step {
+        if self.is_behind(at.facts) {
+            return Step { job: Some(self.take()), parking: None };
+        }
+        if at.facts.parked.is_some() {
+            return self.parked_elsewhere(at);
+        }
+        self.hear_hint(at);
+        let input = match at.facts.unclaimed {
+            None => ReadInput::Woke,
+            Some(cause) => {
+                self.cause = cause;
+                if spread < NO_SPREAD { ReadInput::Due(cause) } else { ReadInput::DueWithin(spread) }
+            }
+        };
+        Step { job: self.go_on(at, input), parking: None }
+    }
+
+    /// Does the link have another token than the one that was taken?
+    fn is_superseded(&self, facts: &Facts) -> bool {
+        facts.generation.is_some() && facts.generation != self.generation
+    }
+
+    /// After the store was away: it holds another token, or could not note that the token is dead. Trying the token once
+    /// more settles both.
+    fn is_behind(&self, facts: &Facts) -> bool {
+        let linked = facts.generation.is_some() && facts.parked.is_none();
+        let unnoted = self.reads.is_parked() && self.readable && linked;
+        unnoted || self.is_superseded(facts)
+    }
+
+    fn hear_hint(&mut self, at: &mut Moment<'_>) {
+        if at.facts.hinted && at.facts.generation == self.generation {
+            self.check.hint(at.now, &mut *at.check_slot);
+        }
+    }
+
+    /// The store has it already.
+    fn parked_elsewhere(&mut self, at: &mut Moment<'_>) -> Step {
+        if self.is_superseded(at.facts) {
+            return Step { job: Some(self.take()), parking: None };
+        }
+        match at.facts.parked.filter(|_| !self.reads.is_parked()) {
+            Some(why) => Step { job: None, parking: Some(self.park(at, why, false)) },
+            None => Step { job: self.go_on(at, ReadInput::Woke), parking: None },
+        }
+    }
+
+    fn park(&mut self, at: &Moment<'_>, why: ParkReason, persist: bool) -> Parking {
+        self.under_way = None;
+        self.reads.step(at.now, ReadInput::Parked, at.jitter);
+        Parking { why, generation: self.generation, persist }
+    }
+
+    fn take(&mut self) -> (u64, Job) {
+        self.under_way = None;
+        (self.next_number(), Job::TakeToken)
+    }
+
+    fn took(&mut self, at: &mut Moment<'_>, token: Option<&Taken>) -> Step {
+        self.under_way = None;
+        // Trouble and limits were those of the earlier token.
+        self.throttled_until = None;
+        let usable = self.hold(token, Duration::ZERO, at.now);
+        if usable {
+            self.hear_hint(at);
+        }
+        if self.doubted.take().is_some_and(|generation| self.generation == Some(generation)) {
+            self.check.owe(at.now);
+        }
+        self.cause = Cause::Link;
+        let input = if usable { ReadInput::Revived } else { ReadInput::Parked };
+        Step { job: self.go_on(at, input), parking: None }
+    }
+
+    /// Holds this token; `false` when the source may not be called.
+    fn hold(&mut self, token: Option<&Taken>, spread: Duration, now: MonoTime) -> bool {
+        self.generation = token.map(|token| token.generation);
+        self.readable = token.is_some_and(|token| token.readable);
+        self.subscription = Subscription::default();
+        let Some(token) = token.filter(|token| token.readable) else { return false };
+        if token.lacks_fields {
+            self.subscription.lacks_fields(now.plus(spread.mul_f64(self.offset)));
+        }
+        self.check.begin_anew(token.checked, spread, now);
+        token.active
+    }
+
+    fn reloaded(
+        &mut self,
+        at: &mut Moment<'_>,
+        pace: Pace,
+        lacks_fields: bool,
+        spread: Duration,
+    ) -> Option<(u64, Job)> {
+        if self.lacks_key() && at.facts.generation.is_some() {
+            // The keys in force may open the token that those before did not.
+            self.reads.step(at.now, ReadInput::Repaced(pace), at.jitter);
+            return Some(self.take());
+        }
+        if lacks_fields {
+            self.subscription.lacks_fields(at.now.plus(spread.mul_f64(self.offset)));
+        }
+        self.go_on(at, ReadInput::Repaced(pace))
+    }
+
+    fn ended(&mut self, at: &mut Moment<'_>, end: JobEnd) -> Step {
+        self.under_way = None;
+        if let Some(end) = end.subscription {
+            self.subscription.ended(end, at.now, at.jitter);
+        }
+        if let Some(end) = end.check {
+            self.check.ended(end, at.now, at.jitter);
+        }
+        if let Some(why) = end.park_reason() {
+            if self.is_superseded(at.facts) {
+                // It was found out about a token that the link does not have any more.
+                return Step { job: Some(self.take()), parking: None };
+            }
+            return Step { job: None, parking: Some(self.park(at, why, true)) };
+        }
+        let input = end.read.map_or(ReadInput::Woke, |end| ReadInput::Ended(self.read_ended(at, end)));
+        Step { job: self.go_on(at, input), parking: None }
+    }
+
+    fn read_ended(&mut self, at: &Moment<'_>, end: ReadEnd) -> Ended {
+        match end {
+            ReadEnd::Stored => {
+                self.throttled_until = None;
+                if !at.facts.due {
+                    // It also answered for marks that were made between the start of the job and its claim.
+                    self.reads.nothing_is_owed();
                 }
+                Ended::Stored
             }
-            Ended::Failed { hint } => {
-                self.not_before = now.plus(RETRY.delay(self.failures, jitter, *hint));
-                self.failures = self.failures.saturating_add(1);
-                self.owe_again(now, read, owed);
+            ReadEnd::NotStored { retry_after } => Ended::Failed { hint: retry_after },
+            ReadEnd::Failed(Disposition::RateLimited { retry_after }) => {
+                let wait = retry_after.unwrap_or(UNNAMED_LIMIT);
+                self.throttled_until = Some(at.now.plus(wait));
+                Ended::Held(wait)
             }
-            Ended::Held(wait) => {
-                // Those who were held together do not come back together.
-                self.not_before = now.plus(hinted(*wait, jitter));
-                self.owe_again(now, read, owed);
-            }
-            Ended::Refused => self.phase = Phase::Parked,
+            // What does not park the link heals by itself, or when an operator corrects the settings.
+            ReadEnd::Failed(_) => Ended::Failed { hint: None },
         }
     }
 
-    /// A try that was paid for is not made dearer by failing. A wish that a poll was to answer for waits as it did before.
-    fn owe_again(&mut self, now: MonoTime, read: Read, owed: Option<Owed>) {
-        match owed {
-            Some(_) if read.prompt => self.owe(now, true),
-            Some(owed) => self.owe(owed.ready_at, owed.urgent),
-            None => {}
+    /// Reads if a read is due, else makes what upkeep is due.
+    fn go_on(&mut self, at: &mut Moment<'_>, input: ReadInput) -> Option<(u64, Job)> {
+        let subscribe = self.subscription.is_due(at.now);
+        if let Some(read) = self.reads.step(at.now, input, at.jitter) {
+            let begun = self.begin(at.facts, Job::Read { read, fallback: self.cause, subscribe });
+            if begun.is_none() {
+                self.reads.step(at.now, ReadInput::Ended(Ended::Failed { hint: None }), at.jitter);
+            }
+            return begun;
         }
+        if self.under_way.is_some() || self.reads.is_parked() || at.facts.stopping {
+            return None;
+        }
+        if subscribe {
+            return self.begin(at.facts, Job::Subscribe);
+        }
+        let checks = self.check.begins(at.now, self.throttled_until);
+        checks.then(|| self.begin(at.facts, Job::CheckToken)).flatten()
     }
 
-    fn repace(&mut self, pace: Pace, now: MonoTime) {
-        self.bucket.reconfigure(pace.burst, pace.refill, now);
-        if pace.poll_interval != self.pace.poll_interval {
-            self.poll_at = schedule::next_slot(self.offset, pace.poll_interval, now);
+    /// Upkeep that is under way ends unheard: the read takes over, and sees to the subscription itself.
+    fn begin(&mut self, facts: &Facts, job: Job) -> Option<(u64, Job)> {
+        if self.is_superseded(facts) {
+            // The source is not called any more with a token that the link does not have.
+            return Some(self.take());
         }
-        self.pace = pace;
+        if facts.stopping || !self.readable {
+            return None;
+        }
+        let number = self.next_number();
+        self.under_way = Some(number);
+        self.subscription.begins();
+        Some((number, job))
     }
 
-    fn revive(&mut self, now: MonoTime) {
-        self.phase = Phase::Idle;
-        self.failures = 0;
-        self.not_before = MonoTime(0);
-        self.owe(now, true);
+    fn next_number(&mut self) -> u64 {
+        self.jobs += 1;
+        self.jobs
     }
 }
 

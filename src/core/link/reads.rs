@@ -1,0 +1,236 @@
+//! When a link is read: one part of the link's [`machine`](super::machine).
+//!
+//! Every cause ends in the same read. A webhook is debounced, so that a burst is one read, and pays from the link's
+//! token bucket; a new token or an operator's `sync` is read at once and pays on credit; the poll comes in its slot and
+//! also checks the object in Spaces. There is one read at a time. A read that begins answers for everything that is owed
+//! by then, also for a webhook whose debounce is not over, because it begins later than all of that. A wish that comes
+//! while a read is under way is remembered as one more read, and the durable mark in the store remembers it too. When
+//! the store has no mark left at the end of a read, that read answered for all wishes ([`Reads::nothing_is_owed`]).
+//!
+//! A read that failed is tried again with backoff, and what was owed stays owed. A rate limit is no failure: the next
+//! read waits as long as the source asks. While the link is parked nothing is read; only a new token, which arrives as
+//! [`ReadInput::Revived`], ends that.
+//!
+//! Races: the timer is one, and a wake-up that comes early or twice finds nothing due and does nothing. An end that is
+//! not expected (the link was parked meanwhile) changes nothing.
+
+use std::time::Duration;
+
+use super::schedule;
+use super::token_bucket::Bucket;
+use crate::core::backoff::{Backoff, hinted};
+use crate::core::model::{Cause, MonoTime};
+
+const RETRY: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(5 * 60) };
+
+/// The settings that rule the rhythm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pace {
+    /// From the first mark to the read.
+    pub debounce: Duration,
+    /// Reads in quick succession.
+    pub burst: u32,
+    /// After those, one every so often.
+    pub refill: Duration,
+    /// Between polls.
+    pub poll_interval: Duration,
+}
+
+/// What happened to the reads.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReadInput {
+    /// A read is owed, for this cause.
+    Due(Cause),
+    /// A read is owed since before this start, or with many others: it may wait this long.
+    DueWithin(Duration),
+    /// The moment of [`Reads::wake_at`] may have come.
+    Woke,
+    /// The read that was asked for ended.
+    Ended(Ended),
+    /// Other settings hold.
+    Repaced(Pace),
+    /// The link has a new token. A read with the old one is cancelled, and its end is not reported. A read is owed at once.
+    Revived,
+    /// A person must act first.
+    Parked,
+}
+
+/// How a read ended that did not park the link.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// What the source said is staged, or is what Spaces has.
+    Stored,
+    /// Something that passes by itself.
+    Failed {
+        /// When the other side wants to be asked again, where it said so.
+        hint: Option<Duration>,
+    },
+    /// A limit holds this link back for so long.
+    Held(Duration),
+}
+
+/// A read to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// The slot came: compare the object in Spaces too.
+    pub poll: bool,
+    /// Somebody waits for it: go before polls.
+    pub prompt: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Reading(Read, Option<Owed>),
+    Parked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owed {
+    ready_at: MonoTime,
+    /// Not debounced, and on credit.
+    urgent: bool,
+}
+
+/// The reads of one link.
+#[derive(Debug, Clone)]
+pub struct Reads {
+    pace: Pace,
+    offset: f64,
+    phase: Phase,
+    owed: Option<Owed>,
+    bucket: Bucket,
+    poll_at: MonoTime,
+    failures: u32,
+    not_before: MonoTime,
+}
+
+impl Reads {
+    /// Nothing is owed. `offset` is the offset of the link within an interval, `poll_at` its first poll.
+    pub fn new(pace: Pace, offset: f64, poll_at: MonoTime) -> Self {
+        let bucket = Bucket::new(pace.burst, pace.refill);
+        let not_before = MonoTime(0);
+        Reads { pace, offset, phase: Phase::Idle, owed: None, bucket, poll_at, failures: 0, not_before }
+    }
+
+    /// The next poll.
+    pub fn poll_at(&self) -> MonoTime {
+        self.poll_at
+    }
+
+    /// The object in Spaces may not be what was written: poll by then at the latest.
+    pub fn verify_by(&mut self, at: MonoTime) {
+        self.poll_at = self.poll_at.min(at);
+    }
+
+    /// The store holds no mark of the link any more: the reads so far have answered for everything.
+    pub fn nothing_is_owed(&mut self) {
+        self.owed = None;
+    }
+
+    /// Is it waiting for a person?
+    pub fn is_parked(&self) -> bool {
+        self.phase == Phase::Parked
+    }
+
+    /// Reads that failed in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Takes in what happened and says whether a read begins now. `jitter` is a random number from 0 to 1.
+    pub fn step(&mut self, now: MonoTime, input: ReadInput, jitter: f64) -> Option<Read> {
+        match input {
+            ReadInput::Due(Cause::Link | Cause::Manual) => self.owe(now, true),
+            ReadInput::Due(Cause::Webhook | Cause::Poll) => self.owe(now.plus(self.pace.debounce), false),
+            ReadInput::DueWithin(spread) => self.owe(now.plus(spread.mul_f64(self.offset)), false),
+            ReadInput::Woke => {}
+            ReadInput::Ended(ended) => self.ended(now, &ended, jitter),
+            ReadInput::Repaced(pace) => self.repace(pace, now),
+            ReadInput::Revived => self.revive(now),
+            ReadInput::Parked => self.phase = Phase::Parked,
+        }
+        self.begin(now)
+    }
+
+    /// When to look again; `None` while a read is under way or a person must act.
+    pub fn wake_at(&self, now: MonoTime) -> Option<MonoTime> {
+        if self.phase != Phase::Idle {
+            return None;
+        }
+        let owed = self.owed.map(|o| if o.urgent { o.ready_at } else { o.ready_at.max(self.bucket.ready_at(now)) });
+        let first = owed.map_or(self.poll_at, |at| at.min(self.poll_at));
+        Some(first.max(self.not_before))
+    }
+
+    /// A burst is one read after its first mark; an urgent wish makes it sooner.
+    fn owe(&mut self, ready_at: MonoTime, urgent: bool) {
+        let standing = self.owed.get_or_insert(Owed { ready_at, urgent });
+        standing.ready_at = standing.ready_at.min(ready_at);
+        standing.urgent |= urgent;
+    }
+
+    fn begin(&mut self, now: MonoTime) -> Option<Read> {
+        if self.phase != Phase::Idle || self.wake_at(now).is_none_or(|at| at > now) {
+            return None;
+        }
+        let owed = self.owed.take();
+        let prompt = owed.is_some_and(|o| o.ready_at <= now && (o.urgent || self.bucket.ready_at(now) <= now));
+        if prompt {
+            self.bucket.take(now);
+        }
+        let read = Read { poll: self.poll_at <= now, prompt };
+        self.phase = Phase::Reading(read, owed);
+        Some(read)
+    }
+
+    fn ended(&mut self, now: MonoTime, ended: &Ended, jitter: f64) {
+        let Phase::Reading(read, owed) = self.phase else { return };
+        self.phase = Phase::Idle;
+        match ended {
+            Ended::Stored => {
+                self.failures = 0;
+                if read.poll {
+                    self.poll_at = schedule::next_slot(self.offset, self.pace.poll_interval, now);
+                }
+            }
+            Ended::Failed { hint } => {
+                self.not_before = now.plus(RETRY.delay(self.failures, jitter, *hint));
+                self.failures = self.failures.saturating_add(1);
+                self.owe_again(now, read, owed);
+            }
+            Ended::Held(wait) => {
+                // Those who were held together do not come back together.
+                self.not_before = now.plus(hinted(*wait, jitter));
+                self.owe_again(now, read, owed);
+            }
+        }
+    }
+
+    /// A try that was paid for is not made dearer by failing. A wish that a poll was to answer for waits as it did before.
+    fn owe_again(&mut self, now: MonoTime, read: Read, owed: Option<Owed>) {
+        match owed {
+            Some(_) if read.prompt => self.owe(now, true),
+            Some(owed) => self.owe(owed.ready_at, owed.urgent),
+            None => {}
+        }
+    }
+
+    fn repace(&mut self, pace: Pace, now: MonoTime) {
+        self.bucket.reconfigure(pace.burst, pace.refill, now);
+        if pace.poll_interval != self.pace.poll_interval {
+            self.poll_at = schedule::next_slot(self.offset, pace.poll_interval, now);
+        }
+        self.pace = pace;
+    }
+
+    fn revive(&mut self, now: MonoTime) {
+        self.phase = Phase::Idle;
+        self.failures = 0;
+        self.not_before = MonoTime(0);
+        self.owe(now, true);
+    }
+}
+
+#[cfg(test)]
+mod tests;
