@@ -79,7 +79,7 @@ impl Actor for Cleanups {
 
     async fn post_start(&self, me: ActorRef<CleanupsMsg>, state: &mut CleanupsState) -> Result<(), ActorProcessingErr> {
         let standing = state.context.store.cleanups();
-        let earlier = state.longest_straggler();
+        let earlier = state.longest_doubt();
         state.list.take_over(standing, earlier, MonoTime::now());
         state.go_on(&me);
         Ok(())
@@ -96,8 +96,8 @@ impl Actor for Cleanups {
             CleanupsMsg::Woke(_) => {}
             CleanupsMsg::Look => state.stale = true,
             CleanupsMsg::TryEnd(cleanup, seq, ended) => {
-                let straggler = state.straggler(&cleanup);
-                state.list.ended(&cleanup, seq, ended, straggler, MonoTime::now(), jitter());
+                let in_doubt = state.in_doubt(&cleanup);
+                state.list.ended(&cleanup, seq, ended, in_doubt, MonoTime::now(), jitter());
                 state.stale = true;
             }
             CleanupsMsg::Closed(cleanup, seq, closed) => {
@@ -125,7 +125,7 @@ impl CleanupsState {
     }
 
     /// How long a try of this cleanup may take effect after nobody waits for its answer any more.
-    fn straggler(&self, cleanup: &Cleanup) -> Duration {
+    fn in_doubt(&self, cleanup: &Cleanup) -> Duration {
         let config = &self.context.setup().config;
         2 * match cleanup {
             Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => config.facebook.request_timeout,
@@ -133,7 +133,7 @@ impl CleanupsState {
         }
     }
 
-    fn longest_straggler(&self) -> Duration {
+    fn longest_doubt(&self) -> Duration {
         let config = &self.context.setup().config;
         2 * config.facebook.request_timeout.max(config.spaces.request_timeout)
     }

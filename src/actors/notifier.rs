@@ -7,7 +7,7 @@
 //! and a receiver that hangs holds up nothing but its own keys, `notify.max_in_flight` of them.
 //!
 //! A receiver that fails is tried for ever, one event at a time once several failed, more and more slowly; it shows in
-//! `status`, in the log when it turns, and not in readiness. What it does not take although it is well (a 400, say) holds
+//! `status`, in the log when it turns, and not in readiness. What it refuses although it works (a 400, say) holds
 //! up that key alone.
 
 use std::panic::AssertUnwindSafe;

@@ -1,15 +1,15 @@
 //! The one writer to Spaces: feeds what happens to the [`queue`](crate::core::upload_queue) and carries out what it
 //! decides.
 //!
-//! The queue holds the keys of parts, never bodies; a write loads its body from the outbox, writes it, and settles, in a task of
-//! its own. Such a task outlives an uploader that dies, and keeps the right to write its object until it ends: the
-//! successor finds that right taken and comes back, so that no object is ever written twice at once.
+//! The queue holds the keys of parts, never bodies; a write loads its body from the outbox, writes it, and completes it,
+//! in a task of its own. Such a task outlives an uploader that dies, and keeps the right to write its object until it
+//! ends: the successor finds that right taken and comes back, so that no object is ever written twice at once.
 //!
-//! A write that ended without an answer may still take effect later, after a newer one. When a later write of that
-//! object succeeds before such a straggler must be through, a [cleanup](crate::core::cleanup) is noted with it, in one
-//! transaction: then the object is compared, or deleted again if the link is gone. What the process before this one
-//! had under way was answered to nobody, so for the same time after a start every delete leaves that cleanup. A put does
-//! not: the poll compares its object anyway, and a start with a full outbox would read every page once more.
+//! A write that ended without an answer is in doubt: it may still take effect later, after a newer one. When a later
+//! write of that object succeeds while it is, a [cleanup](crate::core::cleanup) is noted with it, in one transaction:
+//! then the object is compared, or deleted again if the link is gone. What the process before this one had under way
+//! was answered to nobody, so for the same time after a start every delete leaves that cleanup. A put does not: the poll
+//! compares its object anyway, and a start with a full outbox would read every page once more.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -32,8 +32,8 @@ use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
 use crate::store::{Left, OutboxItem};
 
 /// How often Spaces is asked for a sign of life when nothing else asks.
-const PROBE_WELL: Duration = Duration::from_secs(5 * 60);
-const PROBE_ILL: Duration = Duration::from_secs(15);
+const PROBE_WHILE_UP: Duration = Duration::from_secs(5 * 60);
+const PROBE_WHILE_DOWN: Duration = Duration::from_secs(15);
 /// Failures in a row after which Spaces is asked at once whether it is there at all.
 const PROBE_AFTER: u32 = 3;
 
@@ -54,7 +54,7 @@ pub enum UploaderMsg {
     /// Spaces gave one, or did not.
     Probed {
         /// Did it?
-        well: bool,
+        is_up: bool,
     },
     /// Begin nothing more when what is owed is written, and answer then.
     Drain(RpcReplyPort<()>),
@@ -80,7 +80,7 @@ impl Ended {
 
 /// An earlier write of an object may still take effect.
 #[derive(Debug, Clone, Copy)]
-struct Straggler {
+struct InDoubt {
     until: MonoTime,
     /// This process lost its answer, rather than that an earlier one may have.
     witnessed: bool,
@@ -92,12 +92,12 @@ pub struct UploaderState {
     shared: Arc<Shared>,
     queue: Queue,
     alarm: Alarm,
-    stragglers: HashMap<PartKey, Straggler>,
+    in_doubt: HashMap<PartKey, InDoubt>,
     draining: Option<RpcReplyPort<()>>,
     /// One at a time: a new one takes the place of the one before.
     probe: Option<Owned>,
     /// The last sign of life did not come.
-    ill: bool,
+    is_down: bool,
 }
 
 /// The uploader actor.
@@ -114,14 +114,14 @@ impl Actor for Uploader {
         (context, shared): (Arc<Context>, Arc<Shared>),
     ) -> Result<UploaderState, ActorProcessingErr> {
         let queue = Queue::new(context.setup().config.spaces.max_in_flight);
-        let (alarm, stragglers) = (Alarm::default(), HashMap::new());
-        Ok(UploaderState { context, shared, queue, alarm, stragglers, draining: None, probe: None, ill: false })
+        let (alarm, in_doubt) = (Alarm::default(), HashMap::new());
+        Ok(UploaderState { context, shared, queue, alarm, in_doubt, draining: None, probe: None, is_down: false })
     }
 
     async fn post_start(&self, me: ActorRef<UploaderMsg>, state: &mut UploaderState) -> Result<(), ActorProcessingErr> {
         me.cast(UploaderMsg::Probe)?;
-        let straggler = Straggler { until: state.straggler_until(), witnessed: false };
-        state.stragglers = state.context.store.outbox_parts().into_iter().map(|part| (part, straggler)).collect();
+        let in_doubt = InDoubt { until: state.in_doubt_until(), witnessed: false };
+        state.in_doubt = state.context.store.outbox_parts().into_iter().map(|part| (part, in_doubt)).collect();
         Ok(())
     }
 
@@ -143,10 +143,10 @@ impl Actor for Uploader {
                 me.cast(UploaderMsg::Probe)?;
             }
             UploaderMsg::Probe => {
-                state.stragglers.retain(|_, straggler| straggler.until > MonoTime::now());
+                state.in_doubt.retain(|_, in_doubt| in_doubt.until > MonoTime::now());
                 state.probe(&me);
             }
-            UploaderMsg::Probed { well } => state.probed(well),
+            UploaderMsg::Probed { is_up } => state.probed(is_up),
             UploaderMsg::Drain(reply) => {
                 // What was staged since the dispatcher stopped.
                 state.refill();
@@ -181,11 +181,11 @@ impl UploaderState {
 
     fn write(&mut self, me: &ActorRef<UploaderMsg>, part: PartKey) {
         let (context, shared, me) = (self.context.clone(), self.shared.clone(), me.clone());
-        let straggler = self.stragglers.get(&part).copied();
+        let in_doubt = self.in_doubt.get(&part).copied();
         self.shared.tasks.spawn(async move {
             let ended = match shared.write_permit(&part) {
                 Some(permit) => {
-                    let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &part, straggler))).catch_unwind().await;
+                    let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &part, in_doubt))).catch_unwind().await;
                     drop(permit);
                     // A write that panicked gives its place back like any other that failed.
                     ended.unwrap_or(Ended { unanswered: true, ..Ended::of(Outcome::Busy { hint: None }) })
@@ -204,15 +204,15 @@ impl UploaderState {
             self.probe(me);
         }
         if ended.unanswered {
-            let straggler = Straggler { until: self.straggler_until(), witnessed: true };
-            self.stragglers.insert(part.clone(), straggler);
+            let in_doubt = InDoubt { until: self.in_doubt_until(), witnessed: true };
+            self.in_doubt.insert(part.clone(), in_doubt);
         } else if ended.cleanup {
-            self.stragglers.remove(part);
+            self.in_doubt.remove(part);
         }
     }
 
     /// When a write whose answer is lost now must be through.
-    fn straggler_until(&self) -> MonoTime {
+    fn in_doubt_until(&self) -> MonoTime {
         MonoTime::now().plus(2 * self.context.setup().config.spaces.request_timeout)
     }
 
@@ -223,24 +223,24 @@ impl UploaderState {
             let key = ObjectKey::scratch(crate::random::uuid());
             let answer = context.setup().spaces.get(&key).await;
             context.note_spaces(&answer);
-            let well = answer.is_ok();
-            let _ = me.cast(UploaderMsg::Probed { well });
-            tokio::time::sleep(if well { PROBE_WELL } else { PROBE_ILL }).await;
+            let is_up = answer.is_ok();
+            let _ = me.cast(UploaderMsg::Probed { is_up });
+            tokio::time::sleep(if is_up { PROBE_WHILE_UP } else { PROBE_WHILE_DOWN }).await;
             let _ = me.cast(UploaderMsg::Probe);
         };
         self.probe = Some(Owned(tokio::spawn(task)));
     }
 
     /// A sign of life after none ends the waiting, however far the backoff had grown.
-    fn probed(&mut self, well: bool) {
-        let was_ill = std::mem::replace(&mut self.ill, !well);
-        if well && was_ill {
+    fn probed(&mut self, is_up: bool) {
+        let was_down = std::mem::replace(&mut self.is_down, !is_up);
+        if is_up && was_down {
             self.queue.retry_now(MonoTime::now());
         }
     }
 }
 
-async fn carry_out(context: &Arc<Context>, part: &PartKey, straggler: Option<Straggler>) -> Ended {
+async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDoubt>) -> Ended {
     let local = Ended::of(Outcome::Local);
     let item = match context.store.outbox_item(part).await {
         Ok(Some(item)) => item,
@@ -260,11 +260,11 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, straggler: Option<Str
     match answer {
         Ok(etag) => {
             context.metrics.mark_to_object(WallTime::now().since(item.staged.marked_at));
-            let landing = straggler.filter(|s| s.witnessed || item.staged.op == ObjectOp::Delete);
+            let landing = in_doubt.filter(|s| s.witnessed || item.staged.op == ObjectOp::Delete);
             let landing = landing.filter(|s| s.until > MonoTime::now());
-            let straggler_until = landing.map(|s| s.until.to_wall());
+            let in_doubt_until = landing.map(|s| s.until.to_wall());
             let Ok(fields) = fields_of(part, &item).await else { return local };
-            let left = Left { straggler_until, versions_unknown, fields };
+            let left = Left { in_doubt_until, versions_unknown, fields };
             match context.store.complete(part, &item, etag, left).await {
                 Ok(more) => Ended { cleanup: landing.is_some(), ..Ended::of(Outcome::Settled { more }) },
                 Err(_) => local,

@@ -237,14 +237,14 @@ impl CleanupQueue {
         self.due.first().filter(|_| self.busy < AT_ONCE).map(|(at, _)| *at)
     }
 
-    /// The try of the cleanup with this number ended. Without an answer it may take effect for as long as `straggler`
+    /// The try of the cleanup with this number ended. Without an answer it may take effect for as long as `in_doubt`
     /// still; `jitter` is a random number from 0 to 1.
     pub fn ended(
         &mut self,
         cleanup: &Cleanup,
         seq: u64,
         ended: TryEnd,
-        straggler: Duration,
+        in_doubt: Duration,
         now: MonoTime,
         jitter: f64,
     ) {
@@ -252,7 +252,7 @@ impl CleanupQueue {
         item.busy = false;
         self.busy -= 1;
         if matches!(ended, TryEnd::Later { unanswered: true, .. }) {
-            item.clear_at = item.clear_at.max(now.plus(straggler));
+            item.clear_at = item.clear_at.max(now.plus(in_doubt));
         }
         if item.seq == seq {
             match ended {

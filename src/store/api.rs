@@ -198,7 +198,7 @@ pub(super) struct Before {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left {
     /// An earlier write without an answer may still take effect until then.
-    pub straggler_until: Option<WallTime>,
+    pub in_doubt_until: Option<WallTime>,
     /// The bucket would not say whether it keeps older versions of the object.
     pub versions_unknown: bool,
     /// The fields of the object that was written, where its source knows any.

@@ -1,4 +1,4 @@
-//! What people and misfortune do. Each run has a flavour, that is a bias: what is rare when everything happens is
+//! What persons and misfortune do. Each run has a flavour, that is a bias: what is rare when everything happens is
 //! common where little else does, and where little else happens nothing heals by accident what a fault left behind.
 
 use std::time::Duration;

@@ -56,8 +56,8 @@ impl World {
                     self.writing.remove(&l);
                 }
                 let (now, jitter) = (self.mono(), self.chance.unit());
-                let straggler = Duration::from_millis(2 * SPACES_TIMEOUT);
-                self.cleanups.queue.ended(&cleanup, seq, ended, straggler, now, jitter);
+                let in_doubt = Duration::from_millis(2 * SPACES_TIMEOUT);
+                self.cleanups.queue.ended(&cleanup, seq, ended, in_doubt, now, jitter);
                 self.look_for_cleanups(Duration::ZERO);
             }
         }

@@ -1,4 +1,4 @@
-//! Logins, which take their time, and people who leave meanwhile (`src/services/login.rs` and
+//! Logins, which take their time, and persons who leave meanwhile (`src/services/login.rs` and
 //! `src/http/routes/deletion.rs` in small). What becomes of them is decided by the daemon's own store.
 
 use std::collections::{BTreeMap, BTreeSet};

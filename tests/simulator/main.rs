@@ -4,7 +4,7 @@
 //! queue, the queue of cleanups, the restart policy, schedule, backoff, digests and the verdict on a token. What performs
 //! them in the daemon (page, uploader, cleanups, dispatcher, supervisor) is done here without a runtime. Around them:
 //! pages that change, a Graph and a Spaces that fail in every way known, a disk that forgets what was not flushed,
-//! people who link and unlink, and crashes. The oracle checks after every step, at rest, and once every page was
+//! persons who link and unlink, and crashes. The oracle checks after every step, at rest, and once every page was
 //! polled.
 //!
 //! A seed is a run. `PAGESYNCD_SIM_SEED=7` replays one; `PAGESYNCD_SIM_STEPS` or `PAGESYNCD_SIM_SECONDS` make it long:
@@ -205,7 +205,7 @@ fn what_was_answered_is_in_the_bucket_whatever_dies() {
     }
     println!(
         "simulator: {seeds} seeds, {} steps, {} days of virtual time, {} crashes, {} reopened stores, {} panics, \
-         {} processes given up, {} deliveries, {} logins, {} people left, {} reads, {} writes, {} late writes, \
+         {} processes given up, {} deliveries, {} logins, {} persons left, {} reads, {} writes, {} late writes, \
          {} objects altered by others, {} hints, {} checks, {} dropped subscriptions, {} repairs, {} cleanups, quiet after at most {} s, {:?}",
         sum.steps,
         sum.virtual_ms / 86_400_000,

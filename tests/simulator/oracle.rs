@@ -290,7 +290,7 @@ impl World {
     }
 
     /// When nothing is owed: what was answered is in the bucket. With `polled`, every page's poll has passed too, and
-    /// the bucket is the truth, whatever stragglers did.
+    /// the bucket is the truth, whatever late writes did.
     pub fn check_at_rest(&mut self, polled: bool) {
         for l in 0..self.keys.len() {
             if let Some(wrong) = self.wrong_at_rest(l, polled) {

@@ -37,7 +37,7 @@ impl Ended {
 
 /// A write without an answer may land until then.
 #[derive(Debug, Clone, Copy)]
-struct Straggler {
+struct InDoubt {
     until: MonoTime,
     /// By this process, and not perhaps by the one before.
     witnessed: bool,
@@ -47,7 +47,7 @@ struct Straggler {
 pub struct Uploader {
     pub queue: Queue,
     alarm: u64,
-    stragglers: HashMap<L, Straggler>,
+    in_doubt: HashMap<L, InDoubt>,
 }
 
 /// A write under way; it outlives the uploader that began it.
@@ -57,7 +57,7 @@ pub struct Carry {
     instance: u64,
     permit: bool,
     item: Option<OutboxItem>,
-    straggler: Option<Straggler>,
+    in_doubt: Option<InDoubt>,
     landing: bool,
 }
 
@@ -76,14 +76,14 @@ pub enum Carried {
 impl World {
     pub fn new_uploader(&mut self) {
         let (queue, instance) = (Queue::new(self.limit), self.fresh());
-        let straggler = Straggler { until: self.straggler_until(), witnessed: false };
-        let stragglers = self.store.outbox_parts().iter().map(|part| (self.number_of(&part.link), straggler)).collect();
-        self.uploader = Some((instance, Uploader { queue, alarm: 0, stragglers }));
+        let in_doubt = InDoubt { until: self.in_doubt_until(), witnessed: false };
+        let in_doubt = self.store.outbox_parts().iter().map(|part| (self.number_of(&part.link), in_doubt)).collect();
+        self.uploader = Some((instance, Uploader { queue, alarm: 0, in_doubt }));
         self.refill();
         self.go_on();
     }
 
-    fn straggler_until(&self) -> MonoTime {
+    fn in_doubt_until(&self) -> MonoTime {
         self.mono().plus(Duration::from_millis(2 * SPACES_TIMEOUT))
     }
 
@@ -120,9 +120,9 @@ impl World {
             let (instance, next) = (*instance, uploader.queue.next(now));
             let Some(key) = next else { break };
             let link = self.numbers[&key.link];
-            let straggler = uploader.stragglers.get(&link).copied();
+            let in_doubt = uploader.in_doubt.get(&link).copied();
             let id = self.fresh();
-            let carry = Carry { link, instance, permit: false, item: None, straggler, landing: false };
+            let carry = Carry { link, instance, permit: false, item: None, in_doubt, landing: false };
             self.carrying.insert(id, carry);
             let wait = self.chance.below(2);
             self.soon(wait, Event::Carried(id, Carried::Begin));
@@ -137,13 +137,13 @@ impl World {
     }
 
     fn upload_done(&mut self, l: L, ended: Ended) {
-        let (now, jitter, until) = (self.mono(), self.chance.unit(), self.straggler_until());
+        let (now, jitter, until) = (self.mono(), self.chance.unit(), self.in_doubt_until());
         let Some((_, uploader)) = &mut self.uploader else { return };
         uploader.queue.done(&self.keys[l].whole(), ended.outcome, now, jitter);
         if ended.unanswered {
-            uploader.stragglers.insert(l, Straggler { until, witnessed: true });
+            uploader.in_doubt.insert(l, InDoubt { until, witnessed: true });
         } else if ended.cleanup {
-            uploader.stragglers.remove(&l);
+            uploader.in_doubt.remove(&l);
         }
     }
 
@@ -196,9 +196,9 @@ impl World {
             Answer::Unanswered => self.carried_out(id, failed(Outcome::Busy { hint: None }, true)),
             Answer::Done => {
                 let deletes = item.staged.op == ObjectOp::Delete;
-                let landing = carry.straggler.filter(|s| (s.witnessed || deletes) && s.until > now);
+                let landing = carry.in_doubt.filter(|s| (s.witnessed || deletes) && s.until > now);
                 carry.landing = landing.is_some();
-                let left = Left { straggler_until: landing.map(|s| WallTime(s.until.0)), ..Left::default() };
+                let left = Left { in_doubt_until: landing.map(|s| WallTime(s.until.0)), ..Left::default() };
                 let etag = (!deletes).then(|| Body::of(&item.body).id.to_string());
                 let (store, key) = (self.store.clone(), self.keys[carry.link].clone());
                 self.ask(async move {

@@ -1,7 +1,7 @@
 //! The world: virtual time, everything that is going to happen, and the daemon's life between two crashes.
 //!
 //! What belongs to a life of the process (messages, tasks, timers) ends with it; what belongs to the outside (changes
-//! of pages, writes under way to Spaces, people) does not.
+//! of pages, writes under way to Spaces, persons) does not.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};

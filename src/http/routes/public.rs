@@ -104,9 +104,9 @@ fn ready(context: &Context) -> Answer {
         Condition::Down(reason) => json!({"ok": false, "error": &**reason}),
     };
     let (graph, spaces) = (context.graph.health(), context.spaces.health());
-    let well = store["ok"] == true && graph.ok != Some(false) && spaces.ok != Some(false);
-    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    responses::json(status, &json!({"ready": well, "store": store, "graph": graph, "spaces": spaces}))
+    let is_ready = store["ok"] == true && graph.ok != Some(false) && spaces.ok != Some(false);
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    responses::json(status, &json!({"ready": is_ready, "store": store, "graph": graph, "spaces": spaces}))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl State {
         person: &Option<AppUserId>,
         left: &Left,
     ) {
-        if let Some(not_before) = left.straggler_until {
+        if let Some(not_before) = left.in_doubt_until {
             let (asked_at, seq) = (txn.now(), txn.next_seq());
             let person = person.clone().or_else(|| self.links.get(&part.link)?.facebook_user.clone());
             let record = CleanupRecord { seq, asked_at, not_before, person, ..CleanupRecord::default() };

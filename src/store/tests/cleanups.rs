@@ -160,7 +160,7 @@ async fn a_forgotten_person_leaves_no_token_and_a_deletion_names_nobody_when_it_
     let open = store.deletion("code").unwrap();
     assert_eq!((open.open, open.objects, open.done_at), (1, 2, None));
     let item = store.outbox_item(&links[0]).await.unwrap().unwrap();
-    let left = Left { straggler_until: Some(WallTime::now()), versions_unknown: true, ..Left::default() };
+    let left = Left { in_doubt_until: Some(WallTime::now()), versions_unknown: true, ..Left::default() };
     store.complete(&links[0], &item, None, left).await.unwrap();
     let open = store.deletion("code").unwrap();
     assert_eq!((open.open, open.versions_unknown), (1, true), "a write may still land, and is deleted after that");
@@ -201,7 +201,7 @@ async fn a_deletion_that_is_not_known_any_more_is_not_told_of_either() {
 async fn unlinked_with_a_straggler(store: &Store, link: &LinkKey) -> Cleanup {
     unlink(store, link, Unlinking::default()).await;
     let item = store.outbox_item(link).await.unwrap().unwrap();
-    let left = Left { straggler_until: Some(WallTime::now()), ..Left::default() };
+    let left = Left { in_doubt_until: Some(WallTime::now()), ..Left::default() };
     store.complete(link, &item, None, left).await.unwrap();
     Cleanup::DeleteAgain(link.whole())
 }

@@ -101,7 +101,7 @@ async fn a_deletion_waits_for_the_objects_of_all_parts() {
         assert_eq!(open(), 1, "one part still owes its delete");
     }
     let item = store.outbox_item(&one).await.unwrap().unwrap();
-    let left = Left { straggler_until: Some(WallTime::now()), ..Left::default() };
+    let left = Left { in_doubt_until: Some(WallTime::now()), ..Left::default() };
     store.complete(&one, &item, None, left).await.unwrap();
     assert_eq!(open(), 1, "a write of one part may still land");
     let again = store.cleanups().into_iter().find(|c| c.cleanup == Cleanup::DeleteAgain(one.clone())).unwrap();
