@@ -1,15 +1,15 @@
 //! Soak: webhooks over keep-alive connections as fast as the real daemon takes them, and what that does to its memory
 //! and its store.
 //!
-//! `PAGESYNCD_SOAK_DELIVERIES=4320000 cargo bench --bench soak` sends a day of fifty webhooks a second: so many requests,
-//! each signed and naming one page. Every twentieth comes after an edit of its page, so that marks, staged bodies and
-//! settles churn in the store, not marks alone: 216,000 edits in such a day, where the settings allow a hundred pages
-//! 144,000 reads and writes (one a minute each).
+//! `PAGESYNCD_SOAK_DELIVERIES=4320000 cargo bench --bench soak` sends a day of fifty webhooks a second: so many
+//! requests, each signed and naming one page. Every twentieth comes after an edit of its page, so that marks, staged
+//! bodies and settles churn in the store, not marks alone: 216,000 edits in such a day, where the settings allow a
+//! hundred pages 144,000 reads and writes (one a minute each).
 //!
-//! `PAGESYNCD_SOAK_MINUTES` ends it earlier; without either it lasts a minute. A line of CSV is printed every few seconds
-//! (`PAGESYNCD_SOAK_EVERY_SECS`), and a verdict at the end: the sizes when a tenth was done and when all was, the slope
-//! between, and what was lost. It fails when a delivery is refused, when an object is not true at the end, or when memory
-//! or store grew by more than [`GROWTH`] and [`SLACK`] after the first tenth.
+//! `PAGESYNCD_SOAK_MINUTES` ends it earlier; without either it lasts a minute. A line of CSV is printed every few
+//! seconds (`PAGESYNCD_SOAK_EVERY_SECS`), and a verdict at the end: the sizes when a tenth was done and when all was,
+//! the slope between, and what was lost. It fails when a delivery is refused, when an object is not true at the end, or
+//! when memory or store grew by more than [`GROWTH`] and [`SLACK`] after the first tenth.
 //!
 //! With `PAGESYNCD_SOAK_CHURN=N` the store alone is driven instead, without a daemon: N cycles of mark, read, stage and
 //! settle over three hundred links, eight at a time, and the sizes of its files as it goes.

@@ -12,7 +12,8 @@
 //!
 //! An actor learns of a decision in the store from the dispatcher alone, which reads the store's feed. It begins with a
 //! look into the store, because what was published before it began may have gone to the one before it. An operator's
-//! commands come to the supervisor through the channel of the context. So routes, services and the context know no actor.
+//! commands come to the supervisor through the channel of the context. So routes, services and the context know no
+//! actor.
 //!
 //! Every actor file keeps one order: what it is for, its messages, its state, its handlers. Three rules hold for all:
 //!
@@ -24,9 +25,9 @@
 //!   page that was woken gets no further message before it looked, and actors are sent keys, never bodies.
 //!
 //! Stopping follows the flow of the work: the listeners accept no more and finish their requests, the dispatcher stops,
-//! the pages finish or abandon their reads, the uploader finishes its writes, the notifier what is on its way, the store
-//! makes durable what it has. Each step has a limit, and what is left over lies in the store. ractor kills children whose
-//! parent ends, so the parent ends last.
+//! the pages finish or abandon their reads, the uploader finishes its writes, the notifier what is on its way, the
+//! store makes durable what it has. Each step has a limit, and what is left over lies in the store. ractor kills
+//! children whose parent ends, so the parent ends last.
 
 pub mod cleanups;
 pub mod dispatcher;

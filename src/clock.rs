@@ -26,8 +26,8 @@ impl WallTime {
 }
 
 impl MonoTime {
-    /// This moment. The clock begins with the time of the wall clock at the process's start, so that a log of both
-    /// can be read; it does not follow when the wall clock is set. It is the clock of the runtime's timers, so that a test
+    /// This moment. The clock begins with the time of the wall clock at the process's start, so that a log of both can
+    /// be read; it does not follow when the wall clock is set. It is the clock of the runtime's timers, so that a test
     /// that stops that clock stops this one, too.
     pub fn now() -> Self {
         static START: LazyLock<(Instant, u64)> =

@@ -2,14 +2,14 @@
 //! are kept. `run`, `check` and a reload all come through [`Config::load`], so that what `check` accepts is what runs.
 //!
 //! Loading promises to find *everything* in one go: syntax errors, unknown keys, wrong types, values out of range,
-//! secrets that cannot be read, keys that contradict each other. Each [`Finding`] names its key and says what to do, and
-//! none quotes a secret or a line of the file. Errors stop the program, warnings do not.
+//! secrets that cannot be read, keys that contradict each other. Each [`Finding`] names its key and says what to do,
+//! and none quotes a secret or a line of the file. Errors stop the program, warnings do not.
 //!
 //! `table` declares every key, in the form that `key` defines. `raw` parses the file and matches names, `read` turns it
 //! into typed values, `secret` opens secrets, `rules` checks single values, `validate` and `fields` check across keys,
-//! `diff` compares for a reload, and `load` calls them in turn. An environment variable that is set to nothing counts as
-//! not set. Loading reads the file and the secrets' sources and nothing else; it is safe to call at any time, and holds
-//! nothing open.
+//! `diff` compares for a reload, and `load` calls them in turn. An environment variable that is set to nothing counts
+//! as not set. Loading reads the file and the secrets' sources and nothing else; it is safe to call at any time, and
+//! holds nothing open.
 
 mod certificates;
 mod decode;
@@ -52,7 +52,8 @@ use table::TABLE;
 pub struct Documented {
     /// The dotted name.
     pub name: &'static str,
-    /// The default: `required`, `none`, or the value as the file writes it, without quotes. `None` for a list of values.
+    /// The default: `required`, `none`, or the value as the file writes it, without quotes. `None` for a list of
+    /// values.
     pub default: Option<String>,
     /// May it change in a running process?
     pub reloads: bool,
@@ -96,7 +97,8 @@ pub fn check_session_ttl(ttl: Duration) -> Result<(), String> {
 }
 
 impl Config {
-    /// Where the login dialog sends a person back to: `FACEBOOK_REDIRECT_URI` where set, otherwise under the public URL.
+    /// Where the login dialog sends a person back to: `FACEBOOK_REDIRECT_URI` where set, otherwise under the public
+    /// URL.
     pub fn redirect_uri(&self) -> String {
         let given = self.facebook.redirect_uri.clone();
         given.unwrap_or_else(|| format!("{}/facebook/callback", self.http.public_url))

@@ -75,8 +75,8 @@ pub async fn body(answer: &mut Response, most: usize) -> Result<Bytes, Unread> {
     Ok(bytes.freeze())
 }
 
-/// The first `most` bytes of a body, or fewer when the connection fails: for answers whose status is enough. A body that
-/// fits is read to its end, so that the connection can be used again.
+/// The first `most` bytes of a body, or fewer when the connection fails: for answers whose status is enough. A body
+/// that fits is read to its end, so that the connection can be used again.
 pub async fn beginning(answer: &mut Response, most: usize) -> Bytes {
     let mut bytes = BytesMut::new();
     while let Ok(Some(chunk)) = answer.chunk().await {

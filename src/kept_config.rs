@@ -15,8 +15,8 @@
 //! | bad | the kept configuration | exit code 78 |
 //!
 //! So `systemctl restart` with a bad file shows its mistake at once, and never runs on settings that the file does not
-//! have. An automatic start takes the kept configuration and says so wherever an operator looks: an error in the log for
-//! each finding, `systemctl status`, `config.last_error` and `config.source` of `status`, and the metric
+//! have. An automatic start takes the kept configuration and says so wherever an operator looks: an error in the log
+//! for each finding, `systemctl status`, `config.last_error` and `config.source` of `status`, and the metric
 //! `pagesyncd_config_refused`. A reload of the mended file ends it. A file that is good as such may still have been
 //! refused, for a `store.path` that cannot change or a store key that would be missing: a crash is not the restart that
 //! the refusal asked for, so the earlier settings stay in force over it.

@@ -181,7 +181,8 @@ impl Metrics {
         self.cleanups.set(count as i64);
     }
 
-    /// One webhook delivery was answered: `accepted`, `bad_signature`, `malformed`, `too_large`, `too_slow`, `unavailable`.
+    /// One webhook delivery was answered: `accepted`, `bad_signature`, `malformed`, `too_large`, `too_slow`,
+    /// `unavailable`.
     pub fn delivery(&self, result: &'static str, took: Duration) {
         self.deliveries.get_or_create(&ResultLabel { result }).inc();
         self.ack.observe(took.as_secs_f64());

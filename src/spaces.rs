@@ -88,7 +88,8 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// The object's tag, length and type; `None` when there is no object.
     ///
-    /// An answer to HEAD has no body, so a missing bucket cannot be distinguished from a missing object and is `None` too.
+    /// An answer to HEAD has no body, so a missing bucket cannot be distinguished from a missing object and is `None`
+    /// too.
     fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Option<Head>, SpacesError>>;
 
     /// The object's bytes; `None` when there is no object. More than [`MAX_OBJECT_BYTES`] is an error of kind

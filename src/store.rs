@@ -1,4 +1,4 @@
-//! The daemon's memory on disk: links, what is owed, persons's tokens, browser sessions. sled 0.34 underneath, and
+//! The daemon's memory on disk: links, what is owed, tokens of persons, browser sessions. sled 0.34 underneath, and
 //! nothing outside this module knows.
 //!
 //! # Trees
@@ -34,24 +34,25 @@
 //!
 //! # How a decision is made
 //!
-//! [`state`] is the memory, split by concern. A decision is a function of it and of a [`txn`], which collects the writes,
-//! what it changes for others, and what its caller waits for. The committer publishes the changes in the [`feed`] when
-//! the writes are durable, whether or not the caller still waits. A decision that panics leaves nothing in the queue, and
-//! the memory is read from disk again.
+//! [`state`] is the memory, split by concern. A decision is a function of it and of a [`txn`], which collects the
+//! writes, what it changes for others, and what its caller waits for. The committer publishes the changes in the
+//! [`feed`] when the writes are durable, whether or not the caller still waits. A decision that panics leaves nothing
+//! in the queue, and the memory is read from disk again.
 //!
 //! # From below to above
 //!
-//! [`tree`], [`codec`], [`records`], [`seal`] and [`api`] are words and forms; [`txn`] and [`state`] decide;
-//! [`engine`] is where the trees lie (a [`database`], or [`maps`] in memory); [`order`] and [`inner`] hand decisions to the
-//! [`committer`], which the files in [`backup_log`], [`rebuild`] and [`renewal`] serve. The operations of [`Store`] are above
-//! all of these.
+//! [`tree`], [`codec`], [`records`], [`seal`] and [`api`] are words and forms; [`txn`] and [`state`] decide; [`engine`]
+//! is where the trees lie (a [`database`], or [`maps`] in memory); [`order`] and [`inner`] hand decisions to the
+//! [`committer`], which the files in [`backup_log`], [`rebuild`] and [`renewal`] serve. The operations of [`Store`] are
+//! above all of these.
 //!
 //! # When the disk refuses
 //!
 //! sled's I/O errors stick until it is opened again. The first failed commit therefore takes the store *down*: what
-//! waits is refused (deliveries are answered 503), memory is thrown away, and the committer opens the store again, at first
-//! soon and then every few seconds, until it can. Memory is then read from disk as at start, so what was decided and
-//! not made durable is forgotten, exactly as after a crash; readers that were under way are fenced off by the ledger.
+//! waits is refused (deliveries are answered 503), memory is thrown away, and the committer opens the store again, at
+//! first soon and then every few seconds, until it can. Memory is then read from disk as at start, so what was decided
+//! and not made durable is forgotten, exactly as after a crash; readers that were under way are fenced off by the
+//! ledger.
 //!
 //! [`handle`] is the only module that touches sled's life: its panics are caught there, its destructor's too.
 //! [`folder`] locks the store for this process and asks the disk whether it works; [`committer`] says when the process

@@ -8,11 +8,11 @@
 //!
 //! # The public socket outlives the process
 //!
-//! A daemon that binds its own public socket hands systemd a duplicate of it ([`keep_socket`]), and systemd passes it to
-//! the next process of the unit (`FileDescriptorStoreMax=`). So callers wait in the kernel's queue during a restart and
-//! after a crash, where they would be refused otherwise. systemd closes its duplicate when the service stops for good.
-//! A process that cannot start gives it up itself ([`drop_kept_socket`]), since callers must not wait for a daemon that
-//! fails again and again.
+//! A daemon that binds its own public socket hands systemd a duplicate of it ([`keep_socket`]), and systemd passes it
+//! to the next process of the unit (`FileDescriptorStoreMax=`). So callers wait in the kernel's queue during a restart
+//! and after a crash, where they would be refused otherwise. systemd closes its duplicate when the service stops for
+//! good. A process that cannot start gives it up itself ([`drop_kept_socket`]), since callers must not wait for a
+//! daemon that fails again and again.
 //!
 //! The alternative is a socket unit, which is shipped too, for ports below 1024. It is not the default, for three
 //! reasons: the address would stand in the unit and not in `http.listen`; a caller would start a service that an

@@ -6,11 +6,11 @@
 //!
 //! **What is never written.** The HTTP, TLS and object-store crates print headers, bodies and request lines when they
 //! are asked for detail, and those carry tokens, signatures and secrets; the store's engine prints records. So these
-//! crates are held to warnings, to `info` at level `trace`, and no setting opens them further: a log level must not
-//! be a way to read tokens. `ractor` is merely talkative, and is held to warnings unless the level is `trace` or names it.
+//! crates are held to warnings, to `info` at level `trace`, and no setting opens them further: a log level must not be
+//! a way to read tokens. `ractor` is merely talkative, and is held to warnings unless the level is `trace` or names it.
 //!
-//! Lines that other crates write through the `log` facade arrive here as well. Their level is set once, at
-//! start, to `info`: nothing below it would pass the limits above, and a lower level would cost the store's engine time.
+//! Lines that other crates write through the `log` facade arrive here as well. Their level is set once, at start, to
+//! `info`: nothing below it would pass the limits above, and a lower level would cost the store's engine time.
 
 mod text;
 

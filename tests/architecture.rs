@@ -383,7 +383,8 @@ fn reference_and_man_page_have_every_exit_code() {
     }
 }
 
-/// The words of a command in a text for people: without comments, pipes, redirections and what stands before the program.
+/// The words of a command in a text for people: without comments, pipes, redirections and what stands before the
+/// program.
 fn arguments(line: &str) -> Option<Vec<String>> {
     let ends = ["#", "<", ">", "|", "&&"];
     let words = line.split_whitespace().skip_while(|word| !word.ends_with("pagesyncd"));

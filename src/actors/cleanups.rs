@@ -1,10 +1,10 @@
-//! Does what is left to do after links are gone: feeds the store's cleanups to the [`list`](crate::core::cleanup::CleanupQueue) and
-//! carries out what that decides. Why each step is safe stands there.
+//! Does what is left to do after links are gone: feeds the store's cleanups to the
+//! [`list`](crate::core::cleanup::CleanupQueue) and carries out what that decides. Why each step is safe stands there.
 //!
-//! The list is taken from the store at start, when the cleanups there change, and when the store is back; several times a
-//! second at most, because all of it is taken each time, and thousands of unlinks are as many
-//! reasons to look. A try runs in a task of its own, behind the gate of Graph like every other call; one that outlives this
-//! actor does no harm, because each may be repeated.
+//! The list is taken from the store at start, when the cleanups there change, and when the store is back; several times
+//! a second at most, because all of it is taken each time, and thousands of unlinks are as many reasons to look. A try
+//! runs in a task of its own, behind the gate of Graph like every other call; one that outlives this actor does no
+//! harm, because each may be repeated.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -229,8 +229,8 @@ async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup
     }
 }
 
-/// A cleanup that succeeds shows that the other side answers. One that fails shows nothing: it may be tried for days for
-/// reasons of its own, and readiness is a matter of reads and writes.
+/// A cleanup that succeeds shows that the other side answers. One that fails shows nothing: it may be tried for days
+/// for reasons of its own, and readiness is a matter of reads and writes.
 fn note(dependency: &Dependency, succeeded: bool) {
     if succeeded {
         dependency.answered();

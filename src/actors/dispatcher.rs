@@ -10,9 +10,10 @@
 //!                             └─ Reset   ─▶ all of them look into the store
 //! ```
 //!
-//! Reading goes on in a task of the actor, so that a stop is dealt with at once. A batch is worked off in pieces of some
-//! hundred links, and the supervisor answers for each piece before the next one begins: an import of a hundred thousand
-//! links fills no mailbox, and what is published meanwhile coalesces in the feed. Actors are sent keys and never bodies.
+//! Reading goes on in a task of the actor, so that a stop is dealt with at once. A batch is worked off in pieces of
+//! some hundred links, and the supervisor answers for each piece before the next one begins: an import of a hundred
+//! thousand links fills no mailbox, and what is published meanwhile coalesces in the feed. Actors are sent keys and
+//! never bodies.
 //!
 //! A dispatcher that dies may have taken a batch with it. Its successor therefore begins as after a reset.
 

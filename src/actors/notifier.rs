@@ -1,10 +1,10 @@
-//! Delivers events: feeds the keys in which events wait to a [`queue`](crate::core::upload_queue) and carries out what that
-//! decides.
+//! Delivers events: feeds the keys in which events wait to a [`queue`](crate::core::upload_queue) and carries out what
+//! that decides.
 //!
 //! It knows keys, never events. Each attempt is a task of its own, which takes the first event of its key from the
-//! store, sends it, and settles it there or gives it back. Such a task outlives a notifier that dies and keeps the right
-//! to its key until it ends, as the uploader's do. Nobody waits for the notifier: the store publishes that events wait,
-//! and a receiver that hangs holds up nothing but its own keys, `notify.max_in_flight` of them.
+//! store, sends it, and settles it there or gives it back. Such a task outlives a notifier that dies and keeps the
+//! right to its key until it ends, as the uploader's do. Nobody waits for the notifier: the store publishes that events
+//! wait, and a receiver that hangs holds up nothing but its own keys, `notify.max_in_flight` of them.
 //!
 //! A receiver that fails is tried for ever, one event at a time once several failed, more and more slowly; it shows in
 //! `status`, in the log when it turns, and not in readiness. What it refuses although it works (a 400, say) holds

@@ -2,8 +2,8 @@
 //! [`machine`](crate::core::link::machine) decides what that job is; the page shows it the link as the store has it,
 //! begins the jobs and reports their ends.
 //!
-//! The page works at its own pace. It learns *that* something happened, never what; the read that follows shows it. What
-//! a job had claimed in the store is given back when its task is dropped.
+//! The page works at its own pace. It learns *that* something happened, never what; the read that follows shows it.
+//! What a job had claimed in the store is given back when its task is dropped.
 //!
 //! A page that dies is started again from the store. Its successor is entered in the registry first and looks into the
 //! store second, so that a mark made in between either wakes it or is found.

@@ -1,6 +1,6 @@
 //! The present ones of the actors that the dispatcher wakes and of which there is one each. The supervisor alone writes
-//! it, and casts a look into the store to each new one after that; so a change that the one before did not take is found
-//! by its successor.
+//! it, and casts a look into the store to each new one after that; so a change that the one before did not take is
+//! found by its successor.
 
 use ractor::ActorRef;
 

@@ -1,9 +1,9 @@
 //! The root: boots everything in order, starts again what dies, reloads, and ends everything in order.
 //!
-//! Every child has a restart history, and the pure [`restart`](crate::core::restart) policy answers each death. A page comes
-//! back from the store after a pause, for ever; its neighbours notice nothing. The dispatcher, the uploader, the
-//! subscriptions actor, the notifier, the cleanups actor and the listeners come back at once; when one of them dies too often in a short time the process ends, since a service
-//! manager's fresh start is the better answer then.
+//! Every child has a restart history, and the pure [`restart`](crate::core::restart) policy answers each death. A page
+//! comes back from the store after a pause, for ever; its neighbours notice nothing. The dispatcher, the uploader, the
+//! subscriptions actor, the notifier, the cleanups actor and the listeners come back at once; when one of them dies too
+//! often in a short time the process ends, since a service manager's fresh start is the better answer then.
 //!
 //! The listening sockets live here, so that a listener that dies takes no socket with it.
 //!
@@ -170,7 +170,8 @@ impl Actor for Supervisor {
 }
 
 impl SupervisorState {
-    /// Did something else start it in the meantime? A link may be made anew, and a listener moved, while its restart waits.
+    /// Did something else start it in the meantime? A link may be made anew, and a listener moved, while its restart
+    /// waits.
     fn is_alive(&self, child: &Child) -> bool {
         match child {
             Child::Page(link) => self.shared.pages.find(link).is_some(),

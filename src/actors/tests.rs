@@ -1,8 +1,8 @@
 //! The actors together, in one process: a real supervisor and all that it supervises, a real store in a temporary
 //! folder, a bucket in memory, and a Graph and a receiver of events that answer by script.
 //!
-//! Time stands still unless a test lets it pass ([`clock`]). So a debounce, a backoff and a limit take no real time, and
-//! nothing times out because the machine is slow.
+//! Time stands still unless a test lets it pass ([`clock`]). So a debounce, a backoff and a limit take no real time,
+//! and nothing times out because the machine is slow.
 #![cfg(feature = "sandbox")]
 
 mod clock;

@@ -1,15 +1,15 @@
 //! The one writer to Spaces: feeds what happens to the [`queue`](crate::core::upload_queue) and carries out what it
 //! decides.
 //!
-//! The queue holds the keys of parts, never bodies; a write loads its body from the outbox, writes it, and completes it,
-//! in a task of its own. Such a task outlives an uploader that dies, and keeps the right to write its object until it
-//! ends: the successor finds that right taken and comes back, so that no object is ever written twice at once.
+//! The queue holds the keys of parts, never bodies; a write loads its body from the outbox, writes it, and completes
+//! it, in a task of its own. Such a task outlives an uploader that dies, and keeps the right to write its object until
+//! it ends: the successor finds that right taken and comes back, so that no object is ever written twice at once.
 //!
 //! A write that ended without an answer is in doubt: it may still take effect later, after a newer one. When a later
 //! write of that object succeeds while it is, a [cleanup](crate::core::cleanup) is noted with it, in one transaction:
 //! then the object is compared, or deleted again if the link is gone. What the process before this one had under way
-//! was answered to nobody, so for the same time after a start every delete leaves that cleanup. A put does not: the poll
-//! compares its object anyway, and a start with a full outbox would read every page once more.
+//! was answered to nobody, so for the same time after a start every delete leaves that cleanup. A put does not: the
+//! poll compares its object anyway, and a start with a full outbox would read every page once more.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

@@ -278,9 +278,9 @@ impl Table {
 
 /// Declares sections with their keys.
 ///
-/// A key is `name: type = kind(arguments) => [parts];`, with `env "NAME"` and `advice "..."` before the arrow where there
-/// are such. The kind names a constructor of [`Key`] and the method of the reader that returns the type. A section may
-/// be followed by `@variables`: settings that have an environment variable and no key.
+/// A key is `name: type = kind(arguments) => [parts];`, with `env "NAME"` and `advice "..."` before the arrow where
+/// there are such. The kind names a constructor of [`Key`] and the method of the reader that returns the type. A
+/// section may be followed by `@variables`: settings that have an environment variable and no key.
 macro_rules! settings {
     ($(
         $(#[$about:meta])*

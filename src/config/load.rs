@@ -60,8 +60,8 @@ impl Config {
         Config::judge(&Source { path, name, text: Zeroizing::new(text.to_owned()), open_to_all: true }, env)
     }
 
-    /// The configuration again whose values these bytes hold. Neither its file `path` nor the environment nor any source
-    /// of a secret is asked; the rules are applied as to a file.
+    /// The configuration again whose values these bytes hold. Neither its file `path` nor the environment nor any
+    /// source of a secret is asked; the rules are applied as to a file.
     ///
     /// # Errors
     /// Every finding: another version of the program may have other rules.
@@ -85,8 +85,8 @@ impl Config {
         report.finish().map(|warnings| Loaded { config, warnings, effective })
     }
 
-    /// The store's folder and keys, from a file that may be broken elsewhere, and from the source that the store key had
-    /// before. What cannot be read is left out.
+    /// The store's folder and keys, from a file that may be broken elsewhere, and from the source that the store key
+    /// had before. What cannot be read is left out.
     pub fn store_settings(path: &Path, key_source: Option<&SecretSource>, env: Env<'_>) -> StoreSettings {
         let mut settings = Source::open(path).map_or_else(
             |_| StoreSettings::default(),

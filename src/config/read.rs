@@ -227,7 +227,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The certificates of a file, or none. Their content is part of the values in force, as that of a secret's file is.
+    /// The certificates of a file, or none. Their content is part of the values in force, as that of a secret's file
+    /// is.
     pub(super) fn certificates(&mut self, key: &'static Key) -> Option<CaFile> {
         let file = match self.raw.value(key.name) {
             Some(DeValue::Array(noted)) => {

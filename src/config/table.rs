@@ -194,8 +194,8 @@ settings! {
     notify: Notify {
         /// Where events are posted; `None` when they are off.
         url: Option<String> = url_or_none() => [Notify];
-        /// Signs events; see [`decode_notify_secret`](super::decode_notify_secret), which accepts it. There is one where
-        /// there is a URL.
+        /// Signs events; see [`decode_notify_secret`](super::decode_notify_secret), which accepts it. There is one
+        /// where there is a URL.
         secret: Option<Secret> = secret_or_none() advice "make one with `pagesyncd keygen --notify`" => [Notify];
         /// Signs events as well, while the secret is rotated.
         previous_secret: Option<Secret> = secret_or_none()

@@ -51,8 +51,8 @@ impl Backoff {
     }
 }
 
-/// The wait of one among many callers that a server asked to come back after `hint`: that, and up to a tenth more by `jitter`; up to
-/// [`SPREAD`] more where a tenth is little, though never more than twice the hint.
+/// The wait of one among many callers that a server asked to come back after `hint`: that, and up to a tenth more by
+/// `jitter`; up to [`SPREAD`] more where a tenth is little, though never more than twice the hint.
 pub fn hinted(hint: Duration, jitter: f64) -> Duration {
     let hint = hint.min(LONGEST_HINT);
     let spread = (hint / 10).max(SPREAD.min(hint));

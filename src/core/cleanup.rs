@@ -1,5 +1,5 @@
-//! What is left to do at Facebook, and in Spaces, after a link is gone. Pure: which cleanup comes next, when it is tried
-//! again, and when it ends; no clock, no Graph, no disk.
+//! What is left to do at Facebook, and in Spaces, after a link is gone. Pure: which cleanup comes next, when it is
+//! tried again, and when it ends; no clock, no Graph, no disk.
 //!
 //! | cleanup | asked for when | done when |
 //! |---|---|---|
@@ -12,12 +12,13 @@
 //!
 //! # A page or a person that is linked again
 //!
-//! The linking makes the cleanup **void** in its own transaction, and what is void is never begun. What was begun before
-//! may still be on its way: the call waits for its answer, or nobody knows whether it will take effect. So a void cleanup
-//! is not dropped at once. It stays until nothing of it can land any more ([`CleanupQueue`] keeps that moment, and takes a
-//! start of the process for a call whose answer was lost), and goes then together with what the links believe of their
-//! subscription, in one transaction; each link of the page or person then looks again, after a restart too. Whatever
-//! the call did is found by that look: a subscription that it took away is made again, a token that it ended shows.
+//! The linking makes the cleanup **void** in its own transaction, and what is void is never begun. What was begun
+//! before may still be on its way: the call waits for its answer, or nobody knows whether it will take effect. So a
+//! void cleanup is not dropped at once. It stays until nothing of it can land any more ([`CleanupQueue`] keeps that
+//! moment, and takes a start of the process for a call whose answer was lost), and goes then together with what the
+//! links believe of their subscription, in one transaction; each link of the page or person then looks again, after a
+//! restart too. Whatever the call did is found by that look: a subscription that it took away is made again, a token
+//! that it ended shows.
 //!
 //! A cleanup that is done while an earlier try of it may still land stays as long, for the same reason.
 //!
@@ -28,9 +29,9 @@
 //!
 //! # When it ends without success
 //!
-//! An answer that will not change (a dead token, a lost permission, a page that is gone) ends a cleanup: nothing more can
-//! be done with that token. So does [`GIVE_UP`] of trying, at Facebook. A delete in Spaces is never given up: a deletion
-//! is reported as done when it ends.
+//! An answer that will not change (a dead token, a lost permission, a page that is gone) ends a cleanup: nothing more
+//! can be done with that token. So does [`GIVE_UP`] of trying, at Facebook. A delete in Spaces is never given up: a
+//! deletion is reported as done when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -141,7 +142,7 @@ pub enum CleanupStep {
     Close(Cleanup, u64, CleanupEnd),
 }
 
-/// CleanupEnd a cleanup is over.
+/// Why a cleanup is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CleanupEnd {
     /// It is done.
@@ -218,7 +219,8 @@ impl CleanupQueue {
         self.due = self.items.iter().filter_map(|(cleanup, item)| Some((item.due_at()?, cleanup.clone()))).collect();
     }
 
-    /// What is to be done now, if anything; it is under way from here on, until [`CleanupQueue::ended`] or [`CleanupQueue::closed`].
+    /// What is to be done now, if anything; it is under way from here on, until [`CleanupQueue::ended`] or
+    /// [`CleanupQueue::closed`].
     pub fn next(&mut self, now: MonoTime) -> Option<CleanupStep> {
         let (at, cleanup) = self.due.first().filter(|(at, _)| *at <= now && self.busy < AT_ONCE)?.clone();
         self.due.remove(&(at, cleanup.clone()));

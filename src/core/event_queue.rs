@@ -9,21 +9,21 @@
 //! | `page.linked` | replaces the waiting one; a waiting `page.needs_relink` is removed |
 //! | `page.unlinked` | all waiting events are removed |
 //!
-//! None of these rules reaches across a `page.unlinked`: the events before it belong to an earlier link. A receiver of the
-//! remaining events knows in the end as much as a receiver of all events, and a test holds that.
+//! None of these rules reaches across a `page.unlinked`: the events before it belong to an earlier link. A receiver of
+//! the remaining events knows in the end as much as a receiver of all events, and a test holds that.
 //!
 //! # The bound
 //!
-//! After the last `page.unlinked` at most one event of each other kind waits: three. The `page.unlinked` before them makes
-//! four, and an event that was being delivered when the others came makes five, however long the receiver is away. The
-//! key of a deletion holds one event. So the number of waiting events is bounded by the links that ever existed and by the
-//! deletions.
+//! After the last `page.unlinked` at most one event of each other kind waits: three. The `page.unlinked` before them
+//! makes four, and an event that was being delivered when the others came makes five, however long the receiver is
+//! away. The key of a deletion holds one event. So the number of waiting events is bounded by the links that ever
+//! existed and by the deletions.
 //!
 //! # Ids
 //!
-//! The receiver drops an event whose id it has seen. So an event that was never sent may change and keep its id. An event
-//! that is being delivered never changes. An event that was sent without a good answer may have arrived: when it changes,
-//! it gets a new id. After a start it is unknown which events were sent, so all count as sent.
+//! The receiver drops an event whose id it has seen. So an event that was never sent may change and keep its id. An
+//! event that is being delivered never changes. An event that was sent without a good answer may have arrived: when it
+//! changes, it gets a new id. After a start it is unknown which events were sent, so all count as sent.
 
 use super::event::{Event, EventKind, MOST_FIELDS};
 

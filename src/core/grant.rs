@@ -1,5 +1,5 @@
-//! Grants in order: which of them a request of Meta's or an operator's decision ends, and what a login or an import that
-//! is under way may still store. Pure.
+//! Grants in order: which of them a request of Meta's or an operator's decision ends, and what a login or an import
+//! that is under way may still store. Pure.
 //!
 //! # Logins and imports under way
 //!
@@ -25,10 +25,10 @@
 //! A `signed_request` of Meta's (a deauthorization, a deletion) may arrive late, or a second time, when the person has
 //! long logged in again. It names the moment when Meta wrote it, and ends the grants that were made up to then, each by
 //! its own time: [`Reach`]. Two clocks are compared there, Meta's and this machine's, and the error that matters is a
-//! grant that survives although the person wants to be forgotten. So grants up to [`MARGIN`] after the request are ended
-//! as well: five minutes, as far as a clock may be off that still passes for right elsewhere in this program. The price
-//! is small. A person who logs in again within five minutes, and whose earlier request only then arrives, has to log in
-//! once more.
+//! grant that survives although the person wants to be forgotten. So grants up to [`MARGIN`] after the request are
+//! ended as well: five minutes, as far as a clock may be off that still passes for right elsewhere in this program. The
+//! price is small. A person who logs in again within five minutes, and whose earlier request only then arrives, has to
+//! log in once more.
 //!
 //! A request cannot be about a grant that was made after it arrived, so one that is dated ahead of this machine's clock
 //! counts from its arrival. A grant that is dated ahead of this machine's clock was stamped by a clock that was wrong;
@@ -165,8 +165,8 @@ impl Endings {
         }
     }
 
-    /// Was the person's grant, or the link, ended after this ticket was taken? `None` for the link asks about the person
-    /// alone.
+    /// Was the person's grant, or the link, ended after this ticket was taken? `None` for the link asks about the
+    /// person alone.
     pub fn ended_since(
         &self,
         ticket: Ticket,

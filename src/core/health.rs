@@ -13,8 +13,8 @@
 //! ```
 //!
 //! A parked link makes no Graph call, since a dead token that is tried again and again gets an app blocked; nothing but
-//! a new link ends that. A source's errors park a link through [`Disposition::Park`] alone; all others leave it as it is.
-//! A report of Meta (the person removed the app) overrules the result of a call. Otherwise the first reason stays,
+//! a new link ends that. A source's errors park a link through [`Disposition::Park`] alone; all others leave it as it
+//! is. A report of Meta (the person removed the app) overrules the result of a call. Otherwise the first reason stays,
 //! because later failures follow from it.
 
 use std::time::Duration;

@@ -308,8 +308,8 @@ impl Entry {
     }
 
     /// The staged body cannot be read back: its entry goes, and where it was a put a read is owed in its place. `mark`
-    /// must be a new number. What Spaces holds is not known any more: the lost bytes may have gone out unanswered, and a
-    /// read that brings what was settled before them must not be taken for unchanged.
+    /// must be a new number. What Spaces holds is not known any more: the lost bytes may have gone out unanswered, and
+    /// a read that brings what was settled before them must not be taken for unchanged.
     pub fn discard(&mut self, seq: u64, now: WallTime, mark: u64) -> Vec<Change> {
         let Some(staged) = self.staged.take_if(|s| s.seq == seq) else { return Vec::new() };
         self.synced.digest = None;
@@ -321,8 +321,8 @@ impl Entry {
         changes
     }
 
-    /// The link of this person is gone: no read is owed, whoever reads is fenced off, and the object is to be deleted or
-    /// left. `seq` must be new.
+    /// The link of this person is gone: no read is owed, whoever reads is fenced off, and the object is to be deleted
+    /// or left. `seq` must be new.
     pub fn forget(&mut self, delete: bool, person: Option<AppUserId>, now: WallTime, seq: u64) -> Vec<Change> {
         let mut changes = Vec::new();
         changes.extend(self.mark.take().map(|_| Change::ClearMark));

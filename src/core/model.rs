@@ -46,8 +46,8 @@ impl Cause {
 
 /// Which of its tokens a link has. The store hands out a new number, higher than every one before, whenever a link gets
 /// a token; a link that is removed and linked again never gets an old one. News about a token names the generation, and
-/// is ignored once the link has another: times cannot tell tokens apart, since clocks are set and two logins may fall on
-/// one instant.
+/// is ignored once the link has another: times cannot tell tokens apart, since clocks are set and two logins may fall
+/// on one instant.
 ///
 /// The numbers begin at 1. A link that an earlier version stored has 0 until its next login or import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]

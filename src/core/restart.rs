@@ -1,9 +1,9 @@
 //! What the supervisor answers when an actor dies: start it again after a while, or give up and let the process end.
 //! Pure: the history, the moment and the randomness are arguments.
 //!
-//! A page is one of many and its fault is its own, so it is started again for ever, more and more slowly. The
-//! other actors are one each: they come back at once the first time, since the daemon is not whole without them, then
-//! with backoff. When one dies more often than its budget allows, the process exits and the service manager starts it anew.
+//! A page is one of many and its fault is its own, so it is started again for ever, more and more slowly. The other
+//! actors are one each: they come back at once the first time, since the daemon is not whole without them, then with
+//! backoff. When one dies more often than its budget allows, the process exits and the service manager starts it anew.
 //!
 //! A life that lasted long enough forgives what came before. It counts from the end of the wait that was granted, so
 //! that a long wait is not taken for a healthy life.

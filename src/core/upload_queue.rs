@@ -1,9 +1,9 @@
 //! Which object is written next, and in the same way which event is sent next ([`Queue`] takes any kind of key). Pure:
 //! time and randomness are arguments.
 //!
-//! The queue knows keys, never bodies, so its memory is a function of links and their parts. A key is in flight at most once; what is
-//! staged for it meanwhile makes it wait again when the write ends. Nothing is ever dropped: a key leaves only when
-//! its write settled and nothing newer waits.
+//! The queue knows keys, never bodies, so its memory is a function of links and their parts. A key is in flight at most
+//! once; what is staged for it meanwhile makes it wait again when the write ends. Nothing is ever dropped: a key leaves
+//! only when its write settled and nothing newer waits.
 //!
 //! Each key backs off by itself. When failures come in a row from Spaces as a whole, the whole queue holds: one write
 //! goes out at a time, as a probe, with growing pauses. The first success opens it again, and what waited is spread

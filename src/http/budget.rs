@@ -6,8 +6,8 @@
 //! memory times the time that this memory takes to arrive at the present pace: a sender that stalls or drips is cut
 //! first, and a large body before a small one. A delivery that arrives in one go costs its own size, so no larger body
 //! can displace it. To displace 1 MiB with smaller ones, unsigned senders must send the whole budget within a few
-//! hundred milliseconds, over and over. The sender's address is no measure: behind a proxy all have the same one, and an
-//! attacker has many.
+//! hundred milliseconds, over and over. The sender's address is no measure: behind a proxy all have the same one, and
+//! an attacker has many.
 //!
 //! *Operator.* A client of the admin socket is trusted, and an import may be as large as its budget. An import reserves
 //! once, before its body is read: the length that it announces, or the most that it may have when it announces none. So

@@ -2,8 +2,8 @@
 //!
 //! *A request framed twice.* `Content-Length` beside `Transfer-Encoding` is how requests are smuggled past whoever
 //! stands in front. hyper drops the length and goes by the chunks, and by the time a handler sees the request nothing
-//! shows it. So the lines of each head are looked at as they pass, and the number of the first request that is
-//! framed twice is noted ([`Wire::framed_twice`]). Nothing else is decided here: which bytes are a head follows from the
+//! shows it. So the lines of each head are looked at as they pass, and the number of the first request that is framed
+//! twice is noted ([`Wire::framed_twice`]). Nothing else is decided here: which bytes are a head follows from the
 //! lengths of the requests before it. Where those are not plain (chunks, two lengths, an upgrade) the look ends; hyper
 //! goes on or refuses by itself, and the connection is closed after a chunked request, so no head goes unseen.
 //!

@@ -1,5 +1,5 @@
-//! One listener: accepts connections, limits them, serves HTTP/1 on each, and closes gracefully. What is answered is the
-//! business of whoever opens it.
+//! One listener: accepts connections, limits them, serves HTTP/1 on each, and closes gracefully. What is answered is
+//! the business of whoever opens it.
 //!
 //! Each request is answered in a task of its own, which a client that hangs up does not end. All of these tasks are
 //! tracked in one place, together with what they begin and leave behind ([`Conn::spawn`]), so that a stop can wait for
@@ -10,8 +10,9 @@
 //! silent or dripping clients cannot keep a webhook out. A client that is dripping a body may be closed too, after the
 //! idle ones. Only when every connection is being answered does the newcomer wait in the kernel's backlog.
 //!
-//! What is ambiguous is refused and the connection closed: a request without one `Host`, or framed twice ([`super::framing`]).
-//! After a chunked request the connection closes as well, since nobody who means well keeps one for another.
+//! What is ambiguous is refused and the connection closed: a request without one `Host`, or framed twice
+//! ([`super::framing`]). After a chunked request the connection closes as well, since nobody who means well keeps one
+//! for another.
 //!
 //! When the listener stops, a request may be on its way on an open connection: the client connected a moment ago, or
 //! reuses its connection. Each connection therefore stays open for `LAST_REQUEST`, and the answer to a request that
@@ -92,8 +93,8 @@ impl Socket {
     }
 }
 
-/// Serves the listener until `stop`, then lets requests under way finish for at most `grace`. Dropped before that, it leaves
-/// its connections as they are: each goes on in a task of its own.
+/// Serves the listener until `stop`, then lets requests under way finish for at most `grace`. Dropped before that, it
+/// leaves its connections as they are: each goes on in a task of its own.
 pub async fn serve<S, F>(
     socket: Socket,
     limits: impl Fn() -> Limits,

@@ -1,10 +1,10 @@
-//! Bringing existing links: a JSON object a line, plain or from an [`export`](crate::services::export). Good lines are imported,
-//! bad ones named by number; a line's token never appears in an error about it. A key that no line has is an error
-//! of its line: a misspelt `facebook_user_id` would otherwise be found missing at the person's deletion, and not before.
-//! Of several good lines with the same link the last one counts.
+//! Bringing existing links: a JSON object a line, plain or from an [`export`](crate::services::export). Good lines are
+//! imported, bad ones named by number; a line's token never appears in an error about it. A key that no line has is an
+//! error of its line: a misspelt `facebook_user_id` would otherwise be found missing at the person's deletion, and not
+//! before. Of several good lines with the same link the last one counts.
 //!
-//! A link that works keeps its token, unless that of the line is newer and works as well: see [`grant`](crate::core::grant).
-//! Lines that changed nothing are named by number too, each with its reason.
+//! A link that works keeps its token, unless that of the line is newer and works as well: see
+//! [`grant`](crate::core::grant). Lines that changed nothing are named by number too, each with its reason.
 
 use std::collections::{BTreeMap, HashMap};
 

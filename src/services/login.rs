@@ -135,8 +135,8 @@ impl LinkError {
     }
 }
 
-/// Takes a login in. Not to be dropped half way: a code works once. A decision about the person or the links that is made
-/// while the login is under way is newer than its grant and overrides it: see [`grant`](crate::core::grant).
+/// Takes a login in. Not to be dropped half way: a code works once. A decision about the person or the links that is
+/// made while the login is under way is newer than its grant and overrides it: see [`grant`](crate::core::grant).
 ///
 /// # Errors
 /// [`LinkError`]; nothing was stored then.

@@ -1,9 +1,9 @@
 //! Forgetting persons by a list of ids, as Meta mails it: an app-scoped user id a line, or in a table's first column.
 //! Each person is forgotten exactly as if they had asked for it themselves.
 //!
-//! A list may be applied again at will: who was forgotten is unknown then. A login or an import that is under way stores
-//! nothing of a person on the list, known or not. While no daemon runs there is none under way: the store is open in one
-//! process at a time.
+//! A list may be applied again at will: who was forgotten is unknown then. A login or an import that is under way
+//! stores nothing of a person on the list, known or not. While no daemon runs there is none under way: the store is
+//! open in one process at a time.
 
 use serde_json::{Value, json};
 

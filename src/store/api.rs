@@ -143,7 +143,7 @@ pub struct Unlinking {
     pub revoke: bool,
 }
 
-/// What became of the wish to take the app out of persons's accounts.
+/// What became of the wish to take the app out of the accounts of persons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revoking {
     /// It is being done.

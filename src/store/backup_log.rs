@@ -1,6 +1,6 @@
 //! The backup log: an append-only file beside the database with the records that must survive the loss of it: links,
-//! logins, browser sessions, deletions, cleanups, waiting events, and the deletes still owed to Spaces. And the high-water
-//! mark, a number by which a database that lost its end is found.
+//! logins, browser sessions, deletions, cleanups, waiting events, and the deletes still owed to Spaces. And the
+//! high-water mark, a number by which a database that lost its end is found.
 //!
 //! The committer appends to the backup log with each commit: after the database is durable, before any caller is
 //! answered. So no answer is ahead of it. Marks are not in it: when the database is lost every page is read again,
@@ -18,10 +18,10 @@
 //! and with the removal of an event without a number, which says that events are in the file: one that an earlier
 //! version wrote has none and is no witness of their absence.
 //!
-//! The high-water mark holds the number of the newest transaction, written over itself after each commit and not fsynced: it
-//! survives a kill, and after a power cut it can only be *behind*, which says nothing. A database whose own number is
-//! behind the high-water mark or the backup log has lost its end. A byte after the number says that the process closed the store
-//! in order, so that nothing of the database is in the page cache alone.
+//! The high-water mark holds the number of the newest transaction, written over itself after each commit and not
+//! fsynced: it survives a kill, and after a power cut it can only be *behind*, which says nothing. A database whose own
+//! number is behind the high-water mark or the backup log has lost its end. A byte after the number says that the
+//! process closed the store in order, so that nothing of the database is in the page cache alone.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;

@@ -47,7 +47,8 @@ impl Database {
         Ok(database)
     }
 
-    /// Makes a database that holds only its format and the check of its key. [`Database::rename_into`] puts it in force.
+    /// Makes a database that holds only its format and the check of its key. [`Database::rename_into`] puts it in
+    /// force.
     pub(super) fn create(dir: &Path, keyring: &Keyring) -> Result<Self, Fault> {
         let database = Self::create_bare(dir)?;
         database.commit(&[Self::format_record(FORMAT), check::record(keyring)], 0)?;

@@ -2,12 +2,12 @@
 //!
 //! A deletion is open while one of its objects owes Spaces a delete, or is to be deleted once more because a write may
 //! still land; objects of links that were this person's before count as well. With the last of them it is *cleared*, in
-//! that same transaction. It is done when the next [`erasure`](super::erasure) after that is carried out; from then on its
-//! record names no user and no page, only their number.
+//! that same transaction. It is done when the next [`erasure`](super::erasure) after that is carried out; from then on
+//! its record names no user and no page, only their number.
 //!
 //! The code is known for [`KEPT_FOR`] after that, so that the person or Meta can look it up. Of more than [`MOST`] the
-//! oldest that are done go first, so that a signed request that is sent again and again does not fill the disk; an event
-//! of such a deletion that still waits goes with it.
+//! oldest that are done go first, so that a signed request that is sent again and again does not fill the disk; an
+//! event of such a deletion that still waits goes with it.
 
 use super::inner::Store;
 pub use super::state::deleting::{KEPT_FOR, MOST};

@@ -1,5 +1,5 @@
-//! The keys of format 1 under which an earlier release stored its records, and the keys of today for them. The bytes of a
-//! key show which form it has. See [`migration`](super::migration).
+//! The keys of format 1 under which an earlier release stored its records, and the keys of today for them. The bytes of
+//! a key show which form it has. See [`migration`](super::migration).
 
 use uuid::Uuid;
 

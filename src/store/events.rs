@@ -1,16 +1,16 @@
-//! Events on disk: decided in the transaction of what they tell of, kept until the receiver took them.
+//! Events in the store: decided in the transaction of their cause, kept until the receiver accepted them.
 //!
-//! The tree `notices` (its name since release 0.1) has them by a number that grows, so that those of one key lie in the
-//! order of their delivery; the rules of a key are [`event_queue`](crate::core::event_queue). Nothing is decided while events are switched off, and
-//! switching them off drops what waits. `fields` has a short hash of each field that Spaces holds for a part. It is
-//! kept whether events are on or off, so that the first one after switching them on says the truth; where it is
-//! unknown (a link's first object, a store that was rebuilt) every field counts as changed.
+//! The tree `notices` (its name since release 0.1) has them by a growing number, so that those of one key lie in the
+//! order of their delivery; [`event_queue`](crate::core::event_queue) has the rules of a key. Nothing is decided while
+//! events are switched off, and switching them off drops those that wait. `fields` has a short hash of each field that
+//! Spaces holds for a part. It is kept whether events are on or off, so that the first one after switching them on says
+//! the truth; where it is unknown (a link's first object, a store that was rebuilt) every field counts as changed.
 //!
-//! Events are not in the backup_log. A database that is gone takes them with it; every page is then read again, every
-//! object written, and each write tells of all fields.
+//! Events that wait are in the backup log too; the fields are not. After the loss of the database every page is read
+//! again, every object is written, and each write names all fields.
 //!
-//! An event must not go out before it is durable: a crash would undo its cause. It is the first of its key until it
-//! was taken, and while it is on its way nobody else sends it: [`Sending`] is the right to, and gives it back.
+//! An event must not be sent before it is durable, because a crash would undo its cause. It stays the first of its key
+//! until it is accepted. [`Sending`] is the right to send it, held by one sender at a time and given back when dropped.
 
 use super::api::Unavailable;
 use super::inner::Store;

@@ -9,9 +9,10 @@
 //! A change names a link and carries no state of it. Its reader looks into the store, so that a change that comes late
 //! cannot bring back an earlier state.
 //!
-//! Changes coalesce until they are read: one entry for each link with the parts of it that wait for Spaces, one flag for all cleanups, one entry for each event
-//! key. So the feed is bounded by links, however long its reader is away. There is one reader, the dispatcher;
-//! [`Feed::changed`] is a counter beside it for those who wait until an object is complete or a link is parked.
+//! Changes coalesce until they are read: one entry for each link, with the parts of it that wait for Spaces; one flag
+//! for all cleanups; one entry for each event key. So the feed is bounded by links, however long its reader is away.
+//! There is one reader, the dispatcher; [`Feed::changed`] is a counter beside it for those who wait until an object is
+//! complete or a link is parked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -69,8 +69,8 @@ pub(super) fn tighten(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// How long a lock is waited for. A process that ends holds its lock until it is gone, and a child that it starts shares
-/// the lock until the child has become its program.
+/// How long a lock is waited for. A process that ends holds its lock until it is gone, and a child that it starts
+/// shares the lock until the child has become its program.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Locks the folder for as long as the file is open.

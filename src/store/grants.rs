@@ -1,5 +1,5 @@
-//! Grants in the store: a login, or lines of an import, become links and accounts. [`grant`](crate::core::grant) decides which
-//! of them may still be stored when a newer decision came between.
+//! Grants in the store: a login, or lines of an import, become links and accounts. [`grant`](crate::core::grant)
+//! decides which of them may still be stored when a newer decision came between.
 
 use super::api::Unavailable;
 pub use super::api::{LeftAlone, Stored};
@@ -37,8 +37,9 @@ impl Store {
     }
 
     /// Links pages to a user, or gives links a new token; notes the login; marks every one of them due. One
-    /// transaction: after a crash either all of it is there or nothing. Grants and links that were ended after the ticket
-    /// was taken are left out; without any link of the person's an account that came with links is not stored either.
+    /// transaction: after a crash either all of it is there or nothing. Grants and links that were ended after the
+    /// ticket was taken are left out; without any link of the person's an account that came with links is not stored
+    /// either.
     ///
     /// # Errors
     /// [`Unavailable`].

@@ -116,8 +116,8 @@ impl Store {
         self.lock().state.decision(&keyring, ticket, line, line.offer(None, now), now) == Decision::Try
     }
 
-    /// Makes links of lines, some hundred in a transaction, and marks each due. A link with a better token is left as it
-    /// is, and so is everything that was ended after the ticket was taken.
+    /// Makes links of lines, some hundred in a transaction, and marks each due. A link with a better token is left as
+    /// it is, and so is everything that was ended after the ticket was taken.
     ///
     /// # Errors
     /// [`Unavailable`]; the lines before the failure stay.

@@ -27,8 +27,8 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Makes a decision and hands it to the committer. One that panics leaves nothing behind: nothing of it is written or
-    /// published, and the memory, which may hold half of it, is read from disk again.
+    /// Makes a decision and hands it to the committer. One that panics leaves nothing behind: nothing of it is written
+    /// or published, and the memory, which may hold half of it, is read from disk again.
     pub(super) fn decide<R>(
         &mut self,
         now: WallTime,

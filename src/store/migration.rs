@@ -9,9 +9,9 @@
 //! nothing is sealed anew.
 //!
 //! The database is copied into a new one beside it, record by record under the keys of today. The number of the format
-//! is written last, in the transaction that makes the copy durable. Then the new database replaces the old one. The copy
-//! has the number of the same newest transaction, so a database that lost its end is still found. A start that is cut
-//! off repeats all of it:
+//! is written last, in the transaction that makes the copy durable. Then the new database replaces the old one. The
+//! copy has the number of the same newest transaction, so a database that lost its end is still found. A start that is
+//! cut off repeats all of it:
 //!
 //! | cut after | state of the folder | next start |
 //! |---|---|---|

@@ -7,8 +7,9 @@ use crate::core::health::ParkReason;
 use crate::core::model::{AppUserId, Generation, LinkKey, WallTime};
 
 impl Store {
-    /// Parks every link of a person for what Facebook reported, and forgets the person's logins, also one that is under way.
-    /// Of a request of Meta's, dated so, newer grants are no concern: see [`grant`](crate::core::grant). One transaction.
+    /// Parks every link of a person for what Facebook reported, and forgets the person's logins, also one that is under
+    /// way. Of a request of Meta's, dated so, newer grants are no concern: see [`grant`](crate::core::grant). One
+    /// transaction.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -21,8 +22,9 @@ impl Store {
         self.commit(|state, txn| state.park_person(txn, person, why, issued_at)).await
     }
 
-    /// Facebook reported that these persons' permissions changed: each of their links is owed a check of its token, unless a
-    /// person must act on it first. Costs no write where a check is owed that has not begun. Returns the links.
+    /// Facebook reported that these persons' permissions changed: each of their links is owed a check of its token,
+    /// unless a person must act on it first. Costs no write where a check is owed that has not begun. Returns the
+    /// links.
     ///
     /// # Errors
     /// [`Unavailable`] when it could not be made durable; some of it may be noted all the same.

@@ -15,9 +15,10 @@ impl Store {
         links.with_generations(links.of_person(person))
     }
 
-    /// Forgets a person: every link with a token of theirs, with a delete owed for each object; every login, also one that
-    /// is under way; and notes the deletion under this code. Of a request of Meta's, dated so, newer grants are no
-    /// concern: see [`grant`](crate::core::grant). One transaction: after a crash either all of it holds or Meta got no answer.
+    /// Forgets a person: every link with a token of theirs, with a delete owed for each object; every login, also one
+    /// that is under way; and notes the deletion under this code. Of a request of Meta's, dated so, newer grants are no
+    /// concern: see [`grant`](crate::core::grant). One transaction: after a crash either all of it holds or Meta got no
+    /// answer.
     ///
     /// # Errors
     /// [`Unavailable`].

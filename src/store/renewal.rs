@@ -23,8 +23,8 @@
 //! A renewal costs as much as the store is large. The next one waits until thirty times as long has passed as the last
 //! one took, at least a second and at most ten minutes, and answers for all requests up to its begin. So renewals take
 //! no more than some hundredths of the time, and removed data is gone after ten minutes and the time of two renewals.
-//! One that fails changes nothing, and does not begin on a disk without space for both copies; it is tried again after a
-//! pause that grows to ten minutes.
+//! One that fails changes nothing, and does not begin on a disk without space for both copies; it is tried again after
+//! a pause that grows to ten minutes.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -2,8 +2,8 @@
 //!
 //! It is split by concern. Each concern keeps its records, indexes and counts to itself and turns each change of a
 //! record into a write: [`links`], [`ledger`], [`accounts`], [`nonces`], [`deletions`], [`cleanups`], [`events`],
-//! [`erasures`]. Decisions that concern more than one of them are functions of [`State`] and [`Txn`], in [`work`] (marks
-//! and objects), [`linking`], [`unlinking`], [`cleaning`] and [`deleting`]. No decision reads a disk or a clock.
+//! [`erasures`]. Decisions that concern more than one of them are functions of [`State`] and [`Txn`], in [`work`]
+//! (marks and objects), [`linking`], [`unlinking`], [`cleaning`] and [`deleting`]. No decision reads a disk or a clock.
 
 pub(super) mod accounts;
 pub(super) mod cleaning;

@@ -1,5 +1,6 @@
 //! A store in memory whose committer is stepped by hand: for tests that choose when a commit succeeds, fails or is cut
-//! off. It has the same decisions, queue and operations as a store on disk, and neither a thread nor a clock of its own.
+//! off. It has the same decisions, queue and operations as a store on disk, and neither a thread nor a clock of its
+//! own.
 //!
 //! An operation that waits for a commit is a future that is pending until the test steps the [`Committer`];
 //! [`poll_once`] drives one without a runtime.
@@ -97,8 +98,8 @@ impl Committer {
         self.aside.is_some()
     }
 
-    /// What is in hand becomes durable and is answered. Returns whether it did; where the store is to be opened anew it is
-    /// refused instead, as by [`Committer::fail`].
+    /// What is in hand becomes durable and is answered. Returns whether it did; where the store is to be opened anew it
+    /// is refused instead, as by [`Committer::fail`].
     pub fn commit(&mut self) -> bool {
         if let Some(reason) = self.suspect.take() {
             self.fail(&reason, 0);
@@ -121,8 +122,8 @@ impl Committer {
         self.commit()
     }
 
-    /// The disk refuses: what is in hand and what waits is refused, and the store is down. The first `reached` requests in
-    /// hand came to lie on the disk all the same.
+    /// The disk refuses: what is in hand and what waits is refused, and the store is down. The first `reached` requests
+    /// in hand came to lie on the disk all the same.
     pub fn fail(&mut self, reason: &str, reached: usize) {
         let reason: Arc<str> = reason.into();
         self.keep(reached);
@@ -196,8 +197,8 @@ impl Committer {
         true
     }
 
-    /// The process dies. Of what was not answered, the first `survivors` requests came to lie on the disk. Returns the next
-    /// process.
+    /// The process dies. Of what was not answered, the first `survivors` requests came to lie on the disk. Returns the
+    /// next process.
     pub fn crash(mut self, survivors: usize) -> (Store, Committer) {
         self.gather(usize::MAX);
         self.keep(survivors);

@@ -6,8 +6,8 @@ use super::inner::Store;
 use crate::core::model::LinkKey;
 
 impl Store {
-    /// Drops links: their tokens, their marks, what was staged, also those that a login under way would make. The objects
-    /// are deleted unless they are to be kept; what is left to do at Facebook is noted as
+    /// Drops links: their tokens, their marks, what was staged, also those that a login under way would make. The
+    /// objects are deleted unless they are to be kept; what is left to do at Facebook is noted as
     /// [cleanups](crate::core::cleanup). One transaction.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! The work of one part of a link in the store: marked, claimed by a read, staged for Spaces, completed. Where a link is
-//! given instead of a part, its whole is meant.
+//! The work of one part of a link in the store: marked, claimed by a read, staged for Spaces, completed. Where a link
+//! is given instead of a part, its whole is meant.
 
 use super::api::{Before, Expectation, Left, OutboxItem, StageOutcome, Unavailable};
 use super::codec;
@@ -73,8 +73,8 @@ impl Store {
         self.commit(|state, txn| parts.iter().for_each(|part| state.mark_due(txn, part, cause))).await
     }
 
-    /// A read of this part with the link's token of this generation begins. `None` when it is not linked, or has another token.
-    /// An earlier reader is fenced off.
+    /// A read of this part with the link's token of this generation begins. `None` when it is not linked, or has
+    /// another token. An earlier reader is fenced off.
     pub fn claim(&self, part: impl Into<PartKey>, generation: Generation) -> Option<ReadClaim> {
         let part = part.into();
         let state = &mut self.lock().state;
@@ -187,8 +187,8 @@ impl Store {
         self.commit(|state, txn| state.complete(txn, part, item, etag, &left)).await
     }
 
-    /// The fields that Spaces holds of an object, for an item that is about to be written. Everything decided before must
-    /// be durable.
+    /// The fields that Spaces holds of an object, for an item that is about to be written. Everything decided before
+    /// must be durable.
     async fn before(&self, part: &PartKey, generation: Option<Generation>) -> Result<Option<Before>, Unavailable> {
         let Some(generation) = generation else { return Ok(None) };
         let key = part.to_bytes();

@@ -298,7 +298,8 @@ fn circles(all: &Crate) -> BTreeSet<BTreeSet<Vec<String>>> {
     all.keys().map(circle).filter(|circle| circle.len() > 1).collect()
 }
 
-/// The crate from the texts of its files, by name: `lib.rs`, `core/model.rs`. Files that no module declares are left out.
+/// The crate from the texts of its files, by name: `lib.rs`, `core/model.rs`. Files that no module declares are left
+/// out.
 fn gather(sources: &BTreeMap<String, String>) -> Crate {
     let mut all = Crate::new();
     let mut waiting = vec![(Vec::new(), "lib.rs".to_owned())];

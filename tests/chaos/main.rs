@@ -1,9 +1,9 @@
 //! The real binary under fire: killed, signalled, starved and refused at random while webhooks pour in, and held to
 //! what it acknowledged.
 //!
-//! `PAGESYNCD_CHAOS_ROUNDS` says how many rounds (a few without it), `PAGESYNCD_CHAOS_SEED` replays the choices of a run,
-//! `PAGESYNCD_CHAOS_VERBOSE` prints each round. The daemon's clock is set as well where libfaketime is there, which
-//! `PAGESYNCD_CLOCK_TESTS=require` demands.
+//! `PAGESYNCD_CHAOS_ROUNDS` says how many rounds (a few without it), `PAGESYNCD_CHAOS_SEED` replays the choices of a
+//! run, `PAGESYNCD_CHAOS_VERBOSE` prints each round. The daemon's clock is set as well where libfaketime is there,
+//! which `PAGESYNCD_CLOCK_TESTS=require` demands.
 #![allow(clippy::unwrap_used, reason = "under fire an unmet expectation is a failure")]
 
 mod clock;

@@ -19,8 +19,8 @@ const LINKS: usize = 300;
 const PER_DELIVERY: usize = 10;
 /// Longer than the longest wait that an outage of less than a minute leads to.
 const CATCH_UP: Duration = Duration::from_secs(120);
-/// Requests to one side within any second, once it is back: each page twice. All are announced again in that moment, and how
-/// many of them fall into one second is the machine's affair; more would mean pages that ask over and over.
+/// Requests to one side within any second, once it is back: each page twice. All are announced again in that moment,
+/// and how many of them fall into one second is the machine's affair; more would mean pages that ask over and over.
 const HERD: u64 = 2 * LINKS as u64;
 /// The same while it is gone: each page tries again by itself, the first time within the same second or two.
 const HERD_MEANWHILE: u64 = 2 * LINKS as u64;

@@ -4,16 +4,17 @@
 //! Everything is chosen by the seed; what the threads of two processes make of it is not. A seed replays the choices.
 //!
 //! What is asked after each round, in this order: every edit that was acknowledged is in the bucket, *before* anything
-//! is announced again that might repair a loss; nothing is owed; then the refused changes are announced again, and all objects are
-//! true. The world saw no two writes of an object at once and no object going back, and the log holds no panic but
-//! those asked for.
+//! is announced again that might repair a loss; nothing is owed; then the refused changes are announced again, and all
+//! objects are true. The world saw no two writes of an object at once and no object going back, and the log holds no
+//! panic but those asked for.
 //!
 //! The daemon's wall clock is set back and ahead by minutes to two days, and right again at the end of the round, where
 //! a clock can be set; deaths fall into such times, so that a process starts by a wrong clock and lives on with a right
 //! one. Waits go by the monotonic clock and what was acknowledged by numbers, so nothing may be lost or late. Spaces
 //! refuses what is signed by a clock that is fifteen minutes off, which is one more outage of Spaces; so all has to be
 //! true only when the clock is right again. (What may be lost by such a clock are the sessions and logins that end with
-//! it; no round has any under way.) The world's clock only runs ahead: Facebook's idea of time differs from the daemon's.
+//! it; no round has any under way.) The world's clock only runs ahead: Facebook's idea of time differs from the
+//! daemon's.
 
 use std::fmt;
 use std::sync::Arc;
@@ -183,8 +184,8 @@ impl Fire {
         }
     }
 
-    /// A disk without space shows at the listener. The store's files have some room inside, so that it takes a while; and
-    /// reads must go on meanwhile, since a mark that stands unread is promised already and costs no write.
+    /// A disk without space shows at the listener. The store's files have some room inside, so that it takes a while;
+    /// and reads must go on meanwhile, since a mark that stands unread is promised already and costs no write.
     async fn until_refused(&self, scene: &str) {
         let before = self.book.answers.unavailable.load(Ordering::Relaxed);
         let pages = self.fixture.pages.clone();

@@ -1,11 +1,11 @@
 //! The daemon's decisions under a simulated world: no disk, no network, no clock, one seed.
 //!
 //! The decisions are the daemon's own code: the link's machine, the store with its ledger, grants and feed, the upload
-//! queue, the queue of cleanups, the restart policy, schedule, backoff, digests and the verdict on a token. What performs
-//! them in the daemon (page, uploader, cleanups, dispatcher, supervisor) is done here without a runtime. Around them:
-//! pages that change, a Graph and a Spaces that fail in every way known, a disk that forgets what was not flushed,
-//! persons who link and unlink, and crashes. The oracle checks after every step, at rest, and once every page was
-//! polled.
+//! queue, the queue of cleanups, the restart policy, schedule, backoff, digests and the verdict on a token. What
+//! performs them in the daemon (page, uploader, cleanups, dispatcher, supervisor) is done here without a runtime.
+//! Around them: pages that change, a Graph and a Spaces that fail in every way known, a disk that forgets what was not
+//! flushed, persons who link and unlink, and crashes. The oracle checks after every step, at rest, and once every page
+//! was polled.
 //!
 //! A seed is a run. `PAGESYNCD_SIM_SEED=7` replays one; `PAGESYNCD_SIM_STEPS` or `PAGESYNCD_SIM_SECONDS` make it long:
 //!

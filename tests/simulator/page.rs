@@ -1,5 +1,5 @@
-//! A page and its jobs: the daemon's own [`Machine`] decides, and the jobs are done here without Graph, tokio and tokens
-//! (`src/actors/page.rs`, `src/actors/page/reading.rs`).
+//! A page and its jobs: the daemon's own [`Machine`] decides, and the jobs are done here without Graph, tokio and
+//! tokens (`src/actors/page.rs`, `src/actors/page/reading.rs`).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The sandbox's console in a real browser: readable, within reach, steady across reloads, and with a cause for everything
-//! that is pending.
+//! The sandbox's console in a real browser: readable, within reach, steady across reloads, and with a cause for
+//! everything that is pending.
 
 use serde_json::json;
 

@@ -3,8 +3,8 @@
 //! Nothing here waits by the clock: a story asks for a condition and [`eventually`] looks until it holds. That
 //! something does *not* happen is shown by something later that does.
 //!
-//! [`Harness::finish`] ends each story. It stops the daemon, wants it to end well, and fails the story for what must never
-//! be: a violation seen by the world, a panic or an error in the log that the story did not announce, and any
+//! [`Harness::finish`] ends each story. It stops the daemon, wants it to end well, and fails the story for what must
+//! never be: a violation seen by the world, a panic or an error in the log that the story did not announce, and any
 //! secret of the harness in anything the daemon wrote or said ([`leaks`]).
 
 pub mod leaks;

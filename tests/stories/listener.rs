@@ -1,5 +1,5 @@
-//! The public listener under attack: whatever comes, it is answered rightly or closed, the memory stays within bounds, and
-//! signed webhooks get through.
+//! The public listener under attack: whatever comes, it is answered rightly or closed, the memory stays within bounds,
+//! and signed webhooks get through.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
-//! Stories: the daemon as its persons meet it. Each runs the real program against a world of its own ([`harness`]), says in
-//! its name what holds, and ends with [`harness::Harness::finish`], which looks for what must never be left behind.
+//! Stories: the daemon as its persons meet it. Each runs the real program against a world of its own ([`harness`]),
+//! says in its name what holds, and ends with [`harness::Harness::finish`], which looks for what must never be left
+//! behind.
 #![allow(clippy::unwrap_used, reason = "in a story an unmet expectation is a failure")]
 
 mod actors;

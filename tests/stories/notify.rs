@@ -1,4 +1,5 @@
-//! Events: what the notifications of the platform's own program: their order, and their fate while that program is away.
+//! Events: what the notifications of the platform's own program: their order, and their fate while that program is
+//! away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};

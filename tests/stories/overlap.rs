@@ -53,7 +53,8 @@ async fn news_about_an_old_token_does_not_park_a_page_that_was_ticked_again() {
     harness.finish().await;
 }
 
-/// Begins a login as Ada whose list of pages is kept back, lets `meanwhile` happen, and hands the answer of the login out.
+/// Begins a login as Ada whose list of pages is kept back, lets `meanwhile` happen, and hands the answer of the login
+/// out.
 async fn login_with(harness: &Harness, user: UserId, meanwhile: impl Future<Output = ()>) -> Answer {
     hold(harness, Call::Accounts, None);
     let login = harness.log_in(user, ADA, "all");

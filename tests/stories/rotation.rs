@@ -1,5 +1,5 @@
-//! Every key and secret is rotated while webhooks pour in: no delivery is refused, a login that is under way is finished,
-//! no link is parked, and when all is done nothing needs the earlier secrets.
+//! Every key and secret is rotated while webhooks pour in: no delivery is refused, a login that is under way is
+//! finished, no link is parked, and when all is done nothing needs the earlier secrets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

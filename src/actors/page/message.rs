@@ -21,8 +21,8 @@ pub enum PageMsg {
     Relinked,
     /// Other settings hold; the work this causes may be spread over so long.
     Reloaded(Duration),
-    /// Spaces may not hold what was last written: compare after this long. This is about the object, whichever token the
-    /// link has: a write that was begun under an earlier one may land on the object of a later one.
+    /// Spaces may not hold what was last written: compare after this long. This is about the object, whichever token
+    /// the link has: a write that was begun under an earlier one may land on the object of a later one.
     Verify(Duration),
     /// The link was parked by a decision elsewhere: look whether that holds for the token of this page.
     Parked,

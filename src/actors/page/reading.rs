@@ -1,5 +1,5 @@
-//! Does the jobs of a page: puts its subscription right, checks its token, reads it, compares the object in Spaces, stages
-//! what is new. Runs in a task of its own; everything it finds out comes back in one [`JobDone`].
+//! Does the jobs of a page: puts its subscription right, checks its token, reads it, compares the object in Spaces,
+//! stages what is new. Runs in a task of its own; everything it finds out comes back in one [`JobDone`].
 //!
 //! The claim is taken before Graph is asked and after the mark was seen, which is what the ledger's argument rests on.
 //! Staging comes last, so whatever ends this task early leaves the mark standing.

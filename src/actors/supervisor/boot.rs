@@ -155,9 +155,9 @@ impl SupervisorState {
         }
     }
 
-    /// Fits pages to links: a link without a page gets one, the page of a link that is gone stops at once, and what it had
-    /// under way ends with it. The store decides, so that an unlink that is heard late does not stop the page of a link
-    /// that was made again.
+    /// Fits pages to links: a link without a page gets one, the page of a link that is gone stops at once, and what it
+    /// had under way ends with it. The store decides, so that an unlink that is heard late does not stop the page of a
+    /// link that was made again.
     pub(super) async fn fit(
         &mut self,
         me: &ActorRef<SupervisorMsg>,

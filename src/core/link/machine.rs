@@ -295,8 +295,8 @@ impl Machine {
         facts.generation.is_some() && facts.generation != self.generation
     }
 
-    /// After the store was away: it holds another token, or could not note that the token is dead. Trying the token once
-    /// more settles both.
+    /// After the store was away: it holds another token, or could not note that the token is dead. Trying the token
+    /// once more settles both.
     fn is_behind(&self, facts: &Facts) -> bool {
         let linked = facts.generation.is_some() && facts.parked.is_none();
         let unnoted = self.reads.is_parked() && self.readable && linked;

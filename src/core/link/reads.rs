@@ -2,10 +2,11 @@
 //!
 //! Every cause ends in the same read. A webhook is debounced, so that a burst is one read, and pays from the link's
 //! token bucket; a new token or an operator's `sync` is read at once and pays on credit; the poll comes in its slot and
-//! also checks the object in Spaces. There is one read at a time. A read that begins answers for everything that is owed
-//! by then, also for a webhook whose debounce is not over, because it begins later than all of that. A wish that comes
-//! while a read is under way is remembered as one more read, and the durable mark in the store remembers it too. When
-//! the store has no mark left at the end of a read, that read answered for all wishes ([`Reads::nothing_is_owed`]).
+//! also checks the object in Spaces. There is one read at a time. A read that begins answers for everything that is
+//! owed by then, also for a webhook whose debounce is not over, because it begins later than all of that. A wish that
+//! comes while a read is under way is remembered as one more read, and the durable mark in the store remembers it too.
+//! When the store has no mark left at the end of a read, that read answered for all wishes
+//! ([`Reads::nothing_is_owed`]).
 //!
 //! A read that failed is tried again with backoff, and what was owed stays owed. A rate limit is no failure: the next
 //! read waits as long as the source asks. While the link is parked nothing is read; only a new token, which arrives as
@@ -49,7 +50,8 @@ pub enum ReadInput {
     Ended(Ended),
     /// Other settings hold.
     Repaced(Pace),
-    /// The link has a new token. A read with the old one is cancelled, and its end is not reported. A read is owed at once.
+    /// The link has a new token. A read with the old one is cancelled, and its end is not reported. A read is owed at
+    /// once.
     Revived,
     /// A person must act first.
     Parked,
@@ -207,7 +209,8 @@ impl Reads {
         }
     }
 
-    /// A try that was paid for is not made dearer by failing. A wish that a poll was to answer for waits as it did before.
+    /// A try that was paid for is not made dearer by failing. A wish that a poll was to answer for waits as it did
+    /// before.
     fn owe_again(&mut self, now: MonoTime, read: Read, owed: Option<Owed>) {
         match owed {
             Some(_) if read.prompt => self.owe(now, true),

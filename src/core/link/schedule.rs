@@ -1,7 +1,7 @@
 //! When a link is polled: in its slot of the interval. Pure.
 //!
-//! The slot is a hash of the link, spread over the interval. So a hundred thousand pages are an even trickle, also after
-//! a restart. A link whose slot passed while no daemon ran catches up soon, spread by the same hash.
+//! The slot is a hash of the link, spread over the interval. So a hundred thousand pages are an even trickle, also
+//! after a restart. A link whose slot passed while no daemon ran catches up soon, spread by the same hash.
 
 use std::time::Duration;
 
@@ -39,7 +39,8 @@ pub fn next_slot(offset: f64, interval: Duration, now: MonoTime) -> MonoTime {
 }
 
 /// The first poll of a link after a start: its next slot, or soon (within `spread`) when it was last read before the
-/// slot that has passed. A read in times to come was stamped by a clock that was wrong, and says nothing of when it was.
+/// slot that has passed. A read in times to come was stamped by a clock that was wrong, and says nothing of when it
+/// was.
 pub fn first_poll(
     offset: f64,
     interval: Duration,

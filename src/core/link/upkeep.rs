@@ -25,7 +25,8 @@ const HINTS_REFILL: Duration = Duration::from_secs(5 * 60);
 pub enum SubscriptionEnd {
     /// All wanted fields are confirmed.
     Confirmed,
-    /// It failed. It parks the link only when the token is dead: a subscription that is refused says nothing about reads.
+    /// It failed. It parks the link only when the token is dead: a subscription that is refused says nothing about
+    /// reads.
     Failed(Disposition),
 }
 

@@ -4,14 +4,14 @@
 //! Both come as a `signed_request`. Deauthorizing stops that person's links everywhere: they are parked, durably,
 //! before the answer. A deletion drops the links, the tokens and the login in the store and owes Spaces a delete for
 //! each object, all durable before the confirmation code is handed out; the uploader carries the deletes out, however
-//! long that takes, and the status page counts what is left. When the objects are gone, the store rewrites its own files
-//! without the person's data; only then the page says that the data is deleted.
+//! long that takes, and the status page counts what is left. When the objects are gone, the store rewrites its own
+//! files without the person's data; only then the page says that the data is deleted.
 //!
 //! A request that arrives late, or again, ends the grants that were made before Meta wrote it, and no newer ones:
-//! [`grant`](crate::core::grant) has the rule and its margin. Meta gets its usual answer all the same, because nothing is
-//! left for it to repeat; the status page says to the person what stayed and how to have that deleted too. A
-//! `signed_request` of a login (with a code or a token) is signed in the same way and lies in any browser that logs
-//! in; it expresses no wish to leave, and is refused.
+//! [`grant`](crate::core::grant) has the rule and its margin. Meta gets its usual answer all the same, because nothing
+//! is left for it to repeat; the status page says to the person what stayed and how to have that deleted too. A
+//! `signed_request` of a login (with a code or a token) is signed in the same way and lies in any browser that logs in;
+//! it expresses no wish to leave, and is refused.
 
 use std::sync::Arc;
 

@@ -3,8 +3,8 @@
 //! The user comes from a one-time login link or from the `session_id` cookie. A link that opens nothing is an error,
 //! also beside a valid cookie: a person who follows a link means the link. A link for another user than the browser is
 //! known for asks the person first and names both users. Only the person's answer uses up the link, so a link from a
-//! stranger cannot link Pages unseen. A browser that is not known for any user is redirected at once, and the page after
-//! the login names the user.
+//! stranger cannot link Pages unseen. A browser that is not known for any user is redirected at once, and the page
+//! after the login names the user.
 //!
 //! Where new users are allowed, a browser without a session gets a random cookie and a state that is bound to it.
 //! Nothing is stored until the login comes back.

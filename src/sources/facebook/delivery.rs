@@ -34,7 +34,8 @@ pub(crate) struct Named {
 pub(crate) fn named(body: &[u8]) -> Result<Named, NotJson> {
     let delivery: Delivery = match serde_json::from_slice(body) {
         Ok(delivery) => delivery,
-        // Of another shape, or nested too deep to be one; and then it must still be distinguished from a text that is no JSON.
+        // Of another shape, or nested too deep to be one; and then it must still be distinguished from a text that is
+        // no JSON.
         Err(_) if is_json(body) => Delivery::default(),
         Err(_) => return Err(NotJson),
     };

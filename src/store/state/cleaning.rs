@@ -87,8 +87,9 @@ impl State {
         }
     }
 
-    /// Removes every token that this person granted within the reach, even one that would end a subscription. A call that
-    /// was begun with it may still take effect on links that others make meanwhile, so the record stays and is void.
+    /// Removes every token that this person granted within the reach, even one that would end a subscription. A call
+    /// that was begun with it may still take effect on links that others make meanwhile, so the record stays and is
+    /// void.
     pub(in crate::store) fn drop_cleanups_of(&mut self, txn: &mut Txn, person: &AppUserId, reach: Reach) {
         let theirs = self.cleanups.of_person(person);
         let theirs = theirs.filter(|(_, record)| reach.covers(record.granted_at, txn.now()));
@@ -121,8 +122,8 @@ impl State {
         }
     }
 
-    /// The sealed token of the cleanup with this number, if it may be tried now. The app stays in a person's account until
-    /// the pages of theirs are unsubscribed, because their tokens end with it.
+    /// The sealed token of the cleanup with this number, if it may be tried now. The app stays in a person's account
+    /// until the pages of theirs are unsubscribed, because their tokens end with it.
     pub(in crate::store) fn ready_cleanup(&self, cleanup: &Cleanup, seq: u64) -> Option<Sealed> {
         let record = self.cleanups.get(cleanup).filter(|record| record.seq == seq && !record.void)?;
         let waits = matches!(cleanup, Cleanup::Revoke(_))
@@ -137,8 +138,8 @@ impl State {
         stands && !owes && !self.links.contains(&part.link)
     }
 
-    /// The cleanup with this number is over. Links that were made meanwhile are published, so that they look for themselves
-    /// what the cleanup left of their subscription, token or object.
+    /// The cleanup with this number is over. Links that were made meanwhile are published, so that they look for
+    /// themselves what the cleanup left of their subscription, token or object.
     pub(in crate::store) fn finish_cleanup(&mut self, txn: &mut Txn, cleanup: &Cleanup, seq: u64) {
         if self.cleanups.get(cleanup).is_none_or(|record| record.seq != seq) {
             return;

@@ -50,8 +50,8 @@ impl State {
         }
     }
 
-    /// Is an object of this link still to be deleted? A put that took the place of the delete, because the page was linked
-    /// again, has yet to take that of the object.
+    /// Is an object of this link still to be deleted? A put that took the place of the delete, because the page was
+    /// linked again, has yet to take that of the object.
     pub(in crate::store) fn is_open(&self, link: &LinkKey) -> bool {
         self.ledger.owes_spaces(link) || self.cleanups.deletes_again(link).next().is_some()
     }

@@ -12,7 +12,8 @@ use crate::store::tree::{Pieces, Tree};
 use crate::store::txn::Txn;
 
 impl State {
-    /// Marks a part, for somebody who waits until the mark is durable and whose read is not known to come by other ways.
+    /// Marks a part, for somebody who waits until the mark is durable and whose read is not known to come by other
+    /// ways.
     ///
     /// Nothing is published where a mark stands that no read has claimed: that was published when the mark became
     /// durable. An urgent cause is, because it makes the read come sooner.
@@ -42,8 +43,8 @@ impl State {
         }
     }
 
-    /// These persons' permissions changed: a check is owed to each of their links, unless a person must act on it first.
-    /// Returns the links.
+    /// These persons' permissions changed: a check is owed to each of their links, unless a person must act on it
+    /// first. Returns the links.
     pub(in crate::store) fn hint(&mut self, txn: &mut Txn, persons: &[AppUserId]) -> Vec<LinkKey> {
         let mut links: Vec<LinkKey> = persons.iter().flat_map(|person| self.links.of_person(person)).collect();
         links.retain(|link| self.links.get(link).is_some_and(|record| record.health.is_active()));

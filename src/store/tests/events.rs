@@ -1,4 +1,4 @@
-//! Events: decided with what they tell of, kept over starts, sent one at a time for each event_key.
+//! Events: decided with their cause, kept over starts, sent one at a time for each key.
 
 use super::*;
 use crate::core::event::{EventKey, EventKind};
@@ -40,7 +40,7 @@ async fn begin(store: &Store, event_key: &EventKey) -> Option<Sending> {
     }
 }
 
-/// Delivers all of a event_key.
+/// Delivers all of a key.
 async fn all(store: &Store, event_key: &EventKey) -> Vec<EventKind> {
     let mut delivered = Vec::new();
     while let Some(sending) = begin(store, event_key).await {

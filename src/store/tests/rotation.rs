@@ -42,7 +42,7 @@ async fn after_a_rotation_nothing_needs_the_earlier_key_not_even_without_the_dat
     assert_eq!(opened.user, user);
     store.close().await;
 
-    // Without a start in between, so that the backup_log is as the rotation left it.
+    // Without a start in between, so that the backup log is as the rotation left it.
     let store = reopen(dir.path(), store, 8);
     store.set_keyring(ring(9, &[8]));
     store.reseal().await.unwrap();

@@ -2,8 +2,8 @@
 //!
 //! Half a secret is a leak too, so a secret counts as found by its first sixteen bytes; and so is a secret in another
 //! dress, so these are looked for as they are and in each encoding in which they could slip out: base64 of both
-//! alphabets wherever in the encoded bytes they begin, hexadecimal, percent-encoding, JSON's escapes. All secrets in all
-//! forms are looked for in one pass over each text, and in one more over what its escapes stand for.
+//! alphabets wherever in the encoded bytes they begin, hexadecimal, percent-encoding, JSON's escapes. All secrets in
+//! all forms are looked for in one pass over each text, and in one more over what its escapes stand for.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
