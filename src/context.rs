@@ -153,6 +153,7 @@ impl Context {
         match answer {
             Ok(_) => dependency.answered(),
             Err(error) if error.is_general => dependency.failed(&error.text),
+            Err(error) if error.is_reached => dependency.answered(),
             Err(_) => {}
         }
     }

@@ -28,7 +28,7 @@ use crate::core::link::job::{Job, ReadEnd};
 use crate::core::link::machine::{Facts, Input, Machine, Moment, Parking, Taken};
 use crate::core::link::reads::Pace;
 use crate::core::link::schedule;
-use crate::core::model::{LinkKey, MonoTime, Secret, WallTime};
+use crate::core::model::{Generation, LinkKey, MonoTime, Secret, WallTime};
 use crate::store::LinkRecord;
 pub use message::PageMsg;
 use reading::{JobDone, wanted_webhook_fields};
@@ -80,6 +80,13 @@ impl Actor for Page {
         Ok(PageState::new(args))
     }
 
+    /// The state of an actor that was stopped goes to its supervisor, which may be busy for a while.
+    async fn post_stop(&self, _me: ActorRef<PageMsg>, state: &mut PageState) -> Result<(), ActorProcessingErr> {
+        state.job = None;
+        state.alarm = Alarm::default();
+        Ok(())
+    }
+
     async fn handle(
         &self,
         me: ActorRef<PageMsg>,
@@ -114,7 +121,7 @@ impl PageState {
         let (now, offset) = (MonoTime::now(), schedule::offset(&link));
         let setup = context.setup();
         let read_at = context.store.view(&link).and_then(|view| view.synced.read_at).map(WallTime::to_mono);
-        let (taken, token) = take_token(&context, &link);
+        let (taken, token) = take_token(&context, &link, None);
         let machine = Machine::new(pace(&setup.config), offset, read_at, spread, taken.as_ref(), now);
         PageState { context, shared, link, token, machine, alarm: Alarm::default(), job: None }
     }
@@ -230,7 +237,9 @@ impl PageState {
     fn take_token(&mut self) -> Option<Taken> {
         // Trouble was that of the earlier token.
         self.context.pages.update(&self.link, |status| status.trouble = None);
-        let (taken, token) = take_token(&self.context, &self.link);
+        // A token that could not be opened is reported once.
+        let reported = self.machine.generation().filter(|_| self.machine.lacks_key());
+        let (taken, token) = take_token(&self.context, &self.link, reported);
         self.token = token;
         taken
     }
@@ -254,8 +263,9 @@ impl PageState {
     }
 }
 
-/// The link's token, and what the store knows of it.
-fn take_token(context: &Context, link: &LinkKey) -> (Option<Taken>, Option<Secret>) {
+/// The link's token, and what the store knows of it. One that cannot be opened is logged, unless it is of the generation
+/// that was reported before.
+fn take_token(context: &Context, link: &LinkKey, reported: Option<Generation>) -> (Option<Taken>, Option<Secret>) {
     // Before the token: should the link get another one in between, the page is behind and takes it again.
     let Some(generation) = context.store.generation(link) else { return (None, None) };
     match context.store.link(link) {
@@ -272,11 +282,13 @@ fn take_token(context: &Context, link: &LinkKey) -> (Option<Taken>, Option<Secre
         }
         Ok(None) => (None, None),
         Err(error) => {
-            tracing::error!(
-                %link,
-                %error,
-                "page [{link}]: its token cannot be opened ({error}); link the page again"
-            );
+            if reported != Some(generation) {
+                tracing::error!(
+                    %link,
+                    %error,
+                    "page [{link}]: its token cannot be opened ({error}); link the page again"
+                );
+            }
             (Some(Taken::unreadable(generation)), None)
         }
     }

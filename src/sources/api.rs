@@ -31,6 +31,8 @@ pub struct SourceError {
     pub answered: bool,
     /// It speaks of the source as a whole, and not of one link.
     pub is_general: bool,
+    /// An earlier call of the same operation succeeded, so the source works.
+    pub is_reached: bool,
     /// What went wrong, in words.
     pub text: String,
 }

@@ -167,18 +167,24 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn take_login_of(&self, hash: [u8; 32]) -> Result<Option<Session>, Unavailable> {
+        let opened = self.lock().state.reopened;
         let Some(parent) = self.session_behind(&hash).await? else { return Ok(None) };
         let mut session = Session::made_at(self.now(), parent.user, parent.label, LINK_SESSION)?;
         session.expires_at = session.expires_at.min(parent.expires_at);
         let first = self
             .commit(|state, txn| {
+                // A store that was opened again since the look does not know who took the link in between.
+                if state.reopened != opened {
+                    return None;
+                }
                 let first = state.nonces.take_login(txn, hash);
                 if first {
                     txn.write(session.write());
                 }
-                first
+                Some(first)
             })
             .await?;
+        let first = first.ok_or_else(|| Unavailable::because("it was opened again meanwhile"))?;
         Ok(first.then_some(session))
     }
 

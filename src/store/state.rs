@@ -103,6 +103,8 @@ pub(super) struct State {
     pub base_key: KeyId,
     numbers: Numbers,
     damaged: u64,
+    /// How often the store was opened again.
+    pub(super) reopened: u64,
 }
 
 impl State {
@@ -127,6 +129,7 @@ impl State {
             base_key,
             numbers,
             damaged: records.damaged,
+            reopened: 0,
         }
     }
 
@@ -134,6 +137,8 @@ impl State {
     pub(super) fn replace(&mut self, mut fresh: State) {
         fresh.numbers = Numbers::above(fresh.numbers.newest().max(self.numbers.newest()));
         fresh.events.follow(&self.events);
+        fresh.links.follow(&self.links);
+        fresh.reopened = self.reopened + 1;
         // Logins under way go on, and so does what they must not undo.
         fresh.endings = std::mem::take(&mut self.endings);
         fresh.erasures.follow(&self.erasures);

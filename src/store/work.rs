@@ -143,13 +143,16 @@ impl Store {
         // that was queued by now is damaged.
         self.barrier().await?;
         let before = self.before(part, generation).await?;
+        if !self.is_staged(part, staged.seq) {
+            return Err(Unavailable::because("the entry was replaced meanwhile"));
+        }
         if let (ObjectOp::Put(_), Ok(body)) = (staged.op, body) {
             return Ok(Some(OutboxItem { staged, body, before }));
         }
         match self.look_into_outbox(part).await? {
             None => Ok(None),
-            Some((now, _)) if now.seq != staged.seq => {
-                Err(Unavailable { reason: "the entry was replaced meanwhile".into() })
+            Some((now, _)) if now.seq != staged.seq || !self.is_staged(part, staged.seq) => {
+                Err(Unavailable::because("the entry was replaced meanwhile"))
             }
             Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body, before })),
             Some((staged, Err(damage))) => {
@@ -162,6 +165,12 @@ impl Store {
                 Err(Unavailable { reason: "the staged object was damaged".into() })
             }
         }
+    }
+
+    /// Is the outbox entry of a part still that of this number?
+    fn is_staged(&self, part: &PartKey, seq: u64) -> bool {
+        let memory = self.lock();
+        memory.state.ledger.get(part).and_then(|entry| entry.staged()).is_some_and(|staged| staged.seq == seq)
     }
 
     async fn look_into_outbox(&self, part: &PartKey) -> Result<Option<Looked>, Unavailable> {

@@ -80,12 +80,11 @@ impl Subscription {
                 self.failures = 0;
                 None
             }
-            SubscriptionEnd::Failed(
-                Disposition::Retry | Disposition::RateLimited { .. } | Disposition::Misconfigured,
-            ) => {
-                let wait = RESUBSCRIBE.delay(self.failures, jitter, None);
-                self.failures = self.failures.saturating_add(1);
-                Some(now.plus(wait))
+            SubscriptionEnd::Failed(Disposition::RateLimited { retry_after }) => {
+                Some(self.again_at(now, jitter, retry_after))
+            }
+            SubscriptionEnd::Failed(Disposition::Retry | Disposition::Misconfigured) => {
+                Some(self.again_at(now, jitter, None))
             }
             SubscriptionEnd::Failed(Disposition::Rejected) => Some(now.plus(REFUSED_SUBSCRIPTION)),
             // The link is parked, and its next token begins anew.
@@ -95,6 +94,12 @@ impl Subscription {
         if self.repairs == self.found {
             self.due_at = due_at;
         }
+    }
+
+    fn again_at(&mut self, now: MonoTime, jitter: f64, hint: Option<Duration>) -> MonoTime {
+        let wait = RESUBSCRIBE.delay(self.failures, jitter, hint);
+        self.failures = self.failures.saturating_add(1);
+        now.plus(wait)
     }
 }
 
@@ -109,13 +114,15 @@ pub struct Check {
     hints: Bucket,
     /// The slot of one of those that has not begun.
     hinted: Option<MonoTime>,
+    /// A check is owed at once, and has not begun.
+    owed: bool,
 }
 
 impl Check {
     /// The first check comes in its slot.
     pub fn new(offset: f64, now: MonoTime) -> Self {
         let due_at = schedule::next_check(offset, token_check::EVERY, now);
-        Check { offset, due_at, failures: 0, hints: Bucket::new(HINTS, HINTS_REFILL), hinted: None }
+        Check { offset, due_at, failures: 0, hints: Bucket::new(HINTS, HINTS_REFILL), hinted: None, owed: false }
     }
 
     /// When the token is checked.
@@ -129,11 +136,13 @@ impl Check {
         self.due_at = schedule::first_check(self.offset, token_check::EVERY, checked, spread, now);
         self.failures = 0;
         self.hinted = None;
+        self.owed = false;
     }
 
-    /// A check is to be made now.
+    /// A check is to be made now. One that is under way does not answer for this.
     pub fn owe(&mut self, now: MonoTime) {
         self.due_at = now;
+        self.owed = true;
     }
 
     /// A hint asks for a check: soon, in a slot of the whole daemon, and not too often for this link. One that has not
@@ -158,6 +167,7 @@ impl Check {
             return false;
         }
         self.hinted = None;
+        self.owed = false;
         true
     }
 
@@ -166,8 +176,9 @@ impl Check {
         let retry_after = match end {
             CheckEnd::Answered => {
                 let next = schedule::next_check(self.offset, token_check::EVERY, now);
-                // A hint that came during this check is another's to answer for.
-                self.due_at = self.hinted.map_or(next, |soon| soon.min(next));
+                // A hint or a doubt that came during this check is another's to answer for.
+                let asked_for = if self.owed { Some(now) } else { self.hinted };
+                self.due_at = asked_for.map_or(next, |soon| soon.min(next));
                 self.failures = 0;
                 return;
             }

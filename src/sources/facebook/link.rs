@@ -18,6 +18,7 @@ impl From<&GraphError> for SourceError {
             disposition: error.kind.disposition(),
             answered: error.status.is_some(),
             is_general: error.kind.is_general(),
+            is_reached: false,
             text: error.to_string(),
         }
     }
@@ -56,8 +57,14 @@ pub(in crate::sources) async fn ensure_subscription(
     }
     // A post replaces the set, so what others of this app subscribed goes along.
     let union: Vec<String> = wanted.union(&standing).cloned().collect();
-    let subscribed = graph.subscribe_page(page, target.token, &union).await.map_err(not_subscribed)?;
+    let subscribed = graph.subscribe_page(page, target.token, &union).await;
+    let subscribed = subscribed.map_err(|error| after_another(not_subscribed(error)))?;
     Ok(Subscription { standing, confirmed: subscribed.accepted, refused: subscribed.refused })
+}
+
+/// The error of a call before which another one succeeded.
+fn after_another(error: SourceError) -> SourceError {
+    SourceError { is_reached: true, ..error }
 }
 
 /// A permission that a subscription lacks is not missing for reads: only a dead token parks the link.
@@ -88,7 +95,7 @@ pub(in crate::sources) async fn check_token(
                 Ok(_) => Ok(TokenState::Works { seen, unlisted: true }),
                 Err(error) => match error.kind.park_reason() {
                     Some(found) => Ok(TokenState::Dead(confirmed(suspected, found))),
-                    None => Err(error.into()),
+                    None => Err(after_another(error.into())),
                 },
             }
         }
@@ -155,7 +162,10 @@ mod tests {
         let dead = check(vec![token(&all[..1]), Reply::error(400, 190, "bad token")]).await;
         assert_eq!(dead, Ok(TokenState::Dead(ParkReason::PermissionLost)));
         let away = check(vec![token(&all[..1]), Reply::error(500, 2, "try again")]).await;
-        assert_eq!(away.unwrap_err().disposition, Disposition::Retry);
+        let away = away.unwrap_err();
+        assert_eq!((away.disposition, away.is_reached), (Disposition::Retry, true));
+        let down = check(vec![Reply::error(500, 2, "try again")]).await.unwrap_err();
+        assert_eq!((down.disposition, down.is_reached), (Disposition::Retry, false));
     }
 
     #[tokio::test]

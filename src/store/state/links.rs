@@ -25,12 +25,23 @@ impl Links {
     pub(in crate::store) fn restored(records: impl IntoIterator<Item = (LinkKey, LinkRecord)>) -> Links {
         let mut links = Links::default();
         for (link, record) in records {
-            if record.hint.is_some() {
-                links.hinted.insert(link.clone());
-            }
+            let is_hinted = record.hint.is_some();
             links.insert(&link, Arc::new(record));
+            if is_hinted {
+                links.hinted.insert(link);
+            }
         }
         links
+    }
+
+    /// Takes the place of these after the store was opened again. A check that began before answers for its hint still.
+    pub(in crate::store) fn follow(&mut self, earlier: &Links) {
+        let begun = |link: &LinkKey| {
+            let number = |links: &Links| links.get(link).and_then(|record| record.hint);
+            !earlier.hinted.contains(link) && number(earlier) == number(self)
+        };
+        let begun: Vec<LinkKey> = self.hinted.iter().filter(|link| begun(link)).cloned().collect();
+        begun.iter().for_each(|link| self.unhint(link));
     }
 
     /// A link's record.
@@ -120,6 +131,9 @@ impl Links {
     fn insert(&mut self, link: &LinkKey, record: Arc<LinkRecord>) -> Option<Arc<LinkRecord>> {
         self.by_id.entry(link.id.clone()).or_default().insert(link.user);
         self.healths.add(&record);
+        if record.hint.is_none() {
+            self.hinted.remove(link);
+        }
         let before = self.records.insert(link.clone(), record.clone());
         if let Some(before) = &before {
             self.healths.remove(before);
@@ -173,7 +187,7 @@ impl Links {
         assert_eq!(scanned, self.healths);
         assert_eq!(ids, self.by_id.values().map(BTreeSet::len).sum::<usize>());
         assert_eq!(persons, self.by_person.values().map(BTreeSet::len).sum::<usize>());
-        assert!(self.hinted.iter().all(|link| self.contains(link)));
+        assert!(self.hinted.iter().all(|link| self.get(link).is_some_and(|record| record.hint.is_some())));
     }
 }
 

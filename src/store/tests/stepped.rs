@@ -171,3 +171,37 @@ fn the_counts_follow_a_link_that_waits_for_a_person() {
     assert_eq!(counts.health, [(ParkReason::Expired.word(), 1)].into());
     assert_eq!(committer.crash(0).0.counts(), counts, "and so they are after a start");
 }
+
+#[test]
+fn a_hint_whose_check_meets_a_reopening_does_not_swallow_the_next_one() {
+    let person = cleanups::person(1);
+    // The next hint comes after the check has ended, or while it is still under way.
+    for ended_first in [true, false] {
+        let (store, mut committer) = memory();
+        let link = finish(&mut committer, cleanups::link_as(&store, UserId::random(), 1, &[1])).remove(0);
+        let hint = |committer: &mut Committer| {
+            feed::published(&store);
+            finish(committer, store.hint_persons(std::slice::from_ref(&person))).unwrap();
+            feed::published(&store).links.remove(&link).unwrap_or_default().token_check
+        };
+        let hinted = || store.view(&link).unwrap().record.hint;
+        assert!(hint(&mut committer));
+        let answered = store.claim_hint(&link, held(&store, &link));
+        assert_eq!(answered, hinted());
+        committer.fail("the disk is full", 0);
+        committer.reopen();
+        let end = |committer: &mut Committer| {
+            let change = |record: &mut LinkRecord| record.hint = record.hint.filter(|number| Some(*number) != answered);
+            assert!(finish(committer, store.update_link(&link, held(&store, &link), change)).unwrap());
+        };
+        if ended_first {
+            end(&mut committer);
+            assert_eq!(hinted(), None);
+        }
+        assert!(hint(&mut committer), "it is published");
+        if !ended_first {
+            end(&mut committer);
+        }
+        assert!(hinted().is_some(), "a check is owed for it");
+    }
+}

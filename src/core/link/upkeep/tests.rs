@@ -22,11 +22,7 @@ fn check() -> Check {
 
 #[test]
 fn a_subscription_that_failed_is_tried_again_more_and_more_slowly() {
-    for passing in [
-        Disposition::Retry,
-        Disposition::Misconfigured,
-        Disposition::RateLimited { retry_after: Some(Duration::from_secs(9)) },
-    ] {
+    for passing in [Disposition::Retry, Disposition::Misconfigured, Disposition::RateLimited { retry_after: None }] {
         let mut subscription = Subscription::default();
         subscription.lacks_fields(NOON);
         subscription.begins();
@@ -54,6 +50,28 @@ fn a_refused_subscription_is_left_alone_for_hours_and_keeps_its_backoff() {
     assert_eq!(subscription.due_at(), Some(NOON.plus(6 * HOUR)));
     subscription.ended(SubscriptionEnd::Failed(Disposition::Retry), NOON, 1.0);
     assert_eq!(subscription.due_at(), Some(after(10)));
+}
+
+#[test]
+fn a_subscription_waits_as_long_as_a_limit_asks() {
+    let mut subscription = Subscription::default();
+    subscription.lacks_fields(NOON);
+    subscription.begins();
+    let limited = Disposition::RateLimited { retry_after: Some(HOUR) };
+    subscription.ended(SubscriptionEnd::Failed(limited), NOON, 0.0);
+    assert_eq!(subscription.due_at(), Some(NOON.plus(HOUR)));
+}
+
+#[test]
+fn a_doubt_that_comes_during_a_check_causes_another() {
+    let mut check = check();
+    check.owe(NOON);
+    assert!(check.begins(NOON, None));
+    check.owe(after(5));
+    check.ended(CheckEnd::Answered, after(6), 0.0);
+    assert!(check.begins(after(6), None), "the answer may be older than the doubt");
+    check.ended(CheckEnd::Answered, after(7), 0.0);
+    assert!(check.due_at() > after(7));
 }
 
 #[test]
