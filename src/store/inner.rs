@@ -87,6 +87,8 @@ pub(super) struct Inner {
     pub erased: watch::Sender<u64>,
     pub thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     pub mended: Mutex<Option<String>>,
+    /// Bytes on disk, as they were seen last.
+    pub bytes: AtomicU64,
     pub clock: Clock,
     /// Work that blocks is done on threads for it; a store that is stepped by hand does it at once.
     pub has_threads: bool,
@@ -122,6 +124,7 @@ impl Inner {
             erased: watch::Sender::new(0),
             thread: Mutex::new(None),
             mended: Mutex::new(mended),
+            bytes: AtomicU64::new(0),
             clock,
             has_threads,
         }

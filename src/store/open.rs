@@ -1,6 +1,7 @@
 //! Opening and closing a store, and looking at it as a whole.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -91,9 +92,14 @@ impl Store {
         self.inner.mended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Bytes that the store takes on disk; 0 while it is being opened again.
+    /// Bytes that the store takes on disk; 0 while it is being opened again. While its files are replaced, the bytes that
+    /// were seen last.
     pub fn size_on_disk(&self) -> u64 {
-        self.inner.engine.try_read().map_or(0, |engine| engine.as_ref().map_or(0, Engine::size_on_disk))
+        let bytes = &self.inner.bytes;
+        if let Ok(engine) = self.inner.engine.try_read() {
+            bytes.store(engine.as_ref().map_or(0, Engine::size_on_disk), Ordering::Relaxed);
+        }
+        bytes.load(Ordering::Relaxed)
     }
 
     /// The folder it lies in.
