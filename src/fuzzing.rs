@@ -87,7 +87,7 @@ pub fn webhook_body(bytes: &[u8]) {
             named.pages.iter().for_each(check_page);
             assert!(named.pages.is_sorted_by(|a, b| a < b), "a page is named twice");
             assert!(named.persons.is_sorted_by(|a, b| a < b), "a person is named twice");
-            assert!(named.pages.is_empty() || named.persons.is_empty(), "a delivery is about pages or about people");
+            assert!(named.pages.is_empty() || named.persons.is_empty(), "a delivery is about pages or about persons");
             for person in &named.persons {
                 assert!(
                     (1..=32).contains(&person.as_str().len()) && person.as_str().bytes().all(|b| b.is_ascii_digit())

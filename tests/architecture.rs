@@ -383,7 +383,7 @@ fn reference_and_man_page_have_every_exit_code() {
     }
 }
 
-/// The words of a command in a text for people: without comments, pipes, redirections and what stands before the
+/// The words of a command in a document: without comments, pipes, redirections and what stands before the
 /// program.
 fn arguments(line: &str) -> Option<Vec<String>> {
     let ends = ["#", "<", ">", "|", "&&"];

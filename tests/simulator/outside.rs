@@ -25,7 +25,7 @@ pub struct Graph {
     pub tokens: Vec<bool>,
     /// The person and the page of each.
     given: Vec<(usize, usize)>,
-    /// By page: the webhook fields that are subscribed, the first so many. Without any, nobody is told of a change.
+    /// By page: the webhook fields that are subscribed, the first so many. Without any, nobody hears of a change.
     pub subscribed: Vec<u32>,
     contents: u64,
 }

@@ -450,7 +450,7 @@ impl World {
         }
     }
 
-    /// Somebody was told that this version is taken care of.
+    /// This version was acknowledged to somebody.
     pub fn acknowledged(&mut self, l: L, version: usize) {
         self.oracle.acknowledged(l, version);
         self.check_durable(l);
