@@ -1,6 +1,6 @@
-//! The parts of the webhook bench that can be wrong without anybody seeing it: latencies, CPU times and ratios. A bench
-//! has a `main` of its own, so that its tests run from here.
-#![allow(missing_docs, dead_code, reason = "the bench makes use of the rest")]
+//! Tests of the webhook bench's measuring: latencies, CPU times and ratios. The bench has a `main` of its own, so that
+//! its tests run from here.
+#![allow(clippy::unwrap_used, dead_code, reason = "helpers of tests; the bench uses the rest")]
 
 #[path = "../benches/webhooks/load.rs"]
 mod load;

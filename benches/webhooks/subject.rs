@@ -17,7 +17,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::Outcome;
+use crate::Fallible;
 use crate::process::{Pinning, cpu_time};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
@@ -47,7 +47,7 @@ pub struct Subject {
 
 impl Subject {
     /// A daemon with so many links, all read and stored, and idle. Its store is in a new folder below `dir`.
-    pub fn start(links: usize, pinning: &Pinning, dir: &Path) -> Outcome<Subject> {
+    pub fn start(links: usize, pinning: &Pinning, dir: &Path) -> Fallible<Subject> {
         let began = Instant::now();
         let runtime = Runtime::new()?;
         // The path of a socket is short, whatever `dir` is.
@@ -91,25 +91,25 @@ impl Subject {
         self.dir.path()
     }
 
-    pub fn pid(&self) -> Outcome<u32> {
+    pub fn pid(&self) -> Fallible<u32> {
         self.daemon.pid().ok_or_else(|| format!("the daemon ended: {}", self.daemon.how_it_ended()).into())
     }
 
     /// Starts the daemon again with another debounce, and waits until it is idle.
-    pub fn restart(&mut self, debounce: Duration) -> Outcome<()> {
+    pub fn restart(&mut self, debounce: Duration) -> Fallible<()> {
         self.runtime.block_on(self.daemon.stop());
         self.setup.debounce = debounce;
         self.begin()?;
         self.until_idle()
     }
 
-    fn begin(&self) -> Outcome<()> {
+    fn begin(&self) -> Fallible<()> {
         std::fs::write(self.dir.path().join("config.toml"), self.server.config_toml(&self.setup))?;
         Ok(self.runtime.block_on(self.daemon.start())?)
     }
 
     /// Imports a link for each page, as an operator does.
-    fn link(&self) -> Outcome<()> {
+    fn link(&self) -> Fallible<()> {
         let lines: Vec<String> = self.pages.iter().map(|page| self.line(page)).collect();
         self.world().change(|state| {
             if let Some(person) = state.persons.get_mut(PERSON) {
@@ -142,7 +142,7 @@ impl Subject {
     }
 
     /// Waits until no read and no write is owed, and the daemon uses hardly any CPU.
-    fn until_idle(&self) -> Outcome<()> {
+    fn until_idle(&self) -> Fallible<()> {
         let (began, pause) = (Instant::now(), Duration::from_secs(1));
         let mut status = None;
         while began.elapsed() < REST {
@@ -162,7 +162,7 @@ impl Subject {
 
     /// Edits one page after the other, so many a second, delivers the change, and waits for its object. The times from
     /// the delivery to the stored object, less the debounce, in microseconds.
-    pub fn objects(&self, count: usize, per_second: u32, deliveries: &[Vec<u8>]) -> Outcome<Histogram<u64>> {
+    pub fn objects(&self, count: usize, per_second: u32, deliveries: &[Vec<u8>]) -> Fallible<Histogram<u64>> {
         let mut latencies = Histogram::new(3)?;
         let (mut due, mut open) = (Instant::now(), Vec::new());
         let key = |page: &str| format!("users/{}/facebook/{page}/page_data.json", self.user);
@@ -195,7 +195,7 @@ impl Subject {
 }
 
 /// A port below those that the system gives to outgoing connections, so that it is still free after a restart.
-fn free_address() -> Outcome<SocketAddr> {
+fn free_address() -> Fallible<SocketAddr> {
     let start = (std::process::id() % 9_000) as u16;
     let ports = (0..9_000).map(|n| SocketAddr::from(([127, 0, 0, 1], 10_000 + (start + n) % 9_000)));
     ports.into_iter().find(|address| TcpListener::bind(address).is_ok()).ok_or_else(|| "no port is free".into())
