@@ -15,7 +15,7 @@ mod load_tests {
     use std::thread;
     use std::time::Duration;
 
-    use crate::load::{LONGEST, Plan, Target, head, run};
+    use crate::load::{LONGEST, Plan, Target, head, histogram, run};
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     const REQUEST: &[u8] = b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n";
@@ -67,6 +67,13 @@ mod load_tests {
         let outcome = run(target, &vec![REQUEST.to_vec(); 200], Plan::Each).unwrap();
         assert_eq!((outcome.answered, outcome.latencies.len()), (200, 200));
         assert!(outcome.latencies.max() >= 100_000 && outcome.took >= Duration::from_millis(100));
+    }
+
+    #[test]
+    fn a_histogram_holds_long_latencies() {
+        let mut latencies = histogram();
+        latencies.saturating_record(2_000_000);
+        assert!(latencies.max() >= 2_000_000, "{}", latencies.max());
     }
 
     #[test]

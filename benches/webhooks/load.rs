@@ -58,8 +58,7 @@ pub struct Outcome {
 
 impl Outcome {
     fn new() -> Outcome {
-        let latencies = Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are valid");
-        Outcome { answered: 0, unexpected: 0, took: Duration::ZERO, latencies }
+        Outcome { answered: 0, unexpected: 0, took: Duration::ZERO, latencies: histogram() }
     }
 
     fn add(&mut self, part: &Outcome) {
@@ -68,6 +67,11 @@ impl Outcome {
         self.took = self.took.max(part.took);
         self.latencies.add(&part.latencies).expect("both histograms have the same bounds");
     }
+}
+
+/// An empty histogram of latencies in microseconds.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are valid")
 }
 
 /// Sends the load and waits for the last answer.

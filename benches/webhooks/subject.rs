@@ -17,8 +17,8 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::Fallible;
 use crate::process::{Pinning, cpu_time};
+use crate::{Fallible, load};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
 /// Manages all pages of the sandbox.
@@ -163,17 +163,20 @@ impl Subject {
     /// Edits one page after the other, so many a second, delivers the change, and waits for its object. The times from
     /// the delivery to the stored object, less the debounce, in microseconds.
     pub fn objects(&self, count: usize, per_second: u32, deliveries: &[Vec<u8>]) -> Fallible<Histogram<u64>> {
-        let mut latencies = Histogram::new(3)?;
+        let mut latencies = load::histogram();
         let (mut due, mut open) = (Instant::now(), Vec::new());
         let key = |page: &str| format!("users/{}/facebook/{page}/page_data.json", self.user);
         let mut next = 0;
-        let mut connection = crate::load::Connection::open(self.address)?;
+        let mut connection = load::Connection::open(self.address)?;
         while next < count || !open.is_empty() {
             if next < count && Instant::now() >= due {
                 let page = &self.pages[next];
                 let puts = self.world().puts(&key(page));
                 self.world().edit_page(page, "description", format!("Edit {next}").into())?;
-                connection.exchange(&deliveries[next])?;
+                let status = connection.exchange(&deliveries[next])?;
+                if status != 200 {
+                    return Err(format!("a delivery was answered {status}").into());
+                }
                 open.push((key(page), puts, due));
                 (next, due) = (next + 1, due + Duration::from_secs(1) / per_second);
             }
