@@ -23,7 +23,6 @@ use super::{Alarm, Owned, jitter};
 use crate::config::Config;
 use crate::context::Context;
 use crate::core::disposition::Disposition;
-use crate::core::health::Health;
 use crate::core::link::job::{Job, ReadEnd};
 use crate::core::link::machine::{Facts, Input, Machine, Moment, Parking, Taken};
 use crate::core::link::reads::Pace;
@@ -128,20 +127,7 @@ impl PageState {
 
     /// The link as the store has it.
     fn facts(&self) -> Facts {
-        let store = &self.context.store;
-        let record = store.view(&self.link).map(|view| view.record);
-        let parked = record.as_ref().and_then(|record| match &record.health {
-            Health::Parked(parked) => Some(parked.why),
-            Health::Active => None,
-        });
-        Facts {
-            generation: record.as_ref().map(|record| record.generation),
-            parked,
-            hinted: record.is_some_and(|record| record.hint.is_some()),
-            unclaimed: store.unclaimed_mark(&self.link).map(|mark| mark.cause),
-            due: store.due_mark(&self.link).is_some(),
-            stopping: self.context.is_stopping(),
-        }
+        Facts { stopping: self.context.is_stopping(), ..self.context.store.facts(&self.link) }
     }
 
     /// The machine decides, and what it decided is done.

@@ -6,7 +6,9 @@ use super::codec;
 use super::feed::Change;
 use super::inner::Store;
 use super::tree::{Pieces, Tree};
+use crate::core::health::Health;
 use crate::core::ledger::{Claim, Digest, Entry, Found, Mark, ObjectOp, Staged};
+use crate::core::link::machine::Facts;
 use crate::core::model::{Cause, Generation, LinkKey, PageId, PartKey};
 
 /// A reader's claim on a part of a link; dropping it without staging gives the mark back.
@@ -103,6 +105,25 @@ impl Store {
     /// The mark of a part, whether or not a read answers for it.
     pub fn due_mark(&self, part: impl Into<PartKey>) -> Option<Mark> {
         self.lock().state.ledger.get(&part.into()).and_then(Entry::due).cloned()
+    }
+
+    /// What a link's machine decides on, all of one moment: the token, the health and the marks of its parts.
+    pub fn facts(&self, link: &LinkKey) -> Facts {
+        let state = &self.lock().state;
+        let Some(record) = state.links.get(link) else { return Facts::default() };
+        let parked = match &record.health {
+            Health::Parked(parked) => Some(parked.why),
+            Health::Active => None,
+        };
+        let marks = || state.ledger.of_link(link).filter_map(|(_, entry)| Some((entry, entry.due()?)));
+        Facts {
+            generation: Some(record.generation),
+            parked,
+            hinted: record.hint.is_some(),
+            unclaimed: marks().find(|(entry, _)| entry.wants_reader()).map(|(_, mark)| mark.cause),
+            due: marks().next().is_some(),
+            stopping: false,
+        }
     }
 
     /// A read ended with data: stages `body` for the uploader unless it is what Spaces has, and clears the mark that

@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use pagesyncd::core::disposition::Disposition;
-use pagesyncd::core::health::Health;
 use pagesyncd::core::ledger::Digest;
 use pagesyncd::core::link::job::{self, JobEnd, ReadEnd};
-use pagesyncd::core::link::machine::{Facts, Input, Machine, Moment, Taken};
+use pagesyncd::core::link::machine::{Input, Machine, Moment, Taken};
 use pagesyncd::core::link::reads::Read;
 use pagesyncd::core::link::schedule;
 use pagesyncd::core::link::upkeep::{CheckEnd, SubscriptionEnd};
@@ -137,23 +136,6 @@ impl World {
         record.subscribed.len() < self.wanted_fields as usize
     }
 
-    fn facts(&self, l: L) -> Facts {
-        let (store, key) = (&self.store, &self.keys[l]);
-        let record = store.view(key).map(|view| view.record);
-        let parked = record.as_ref().and_then(|record| match &record.health {
-            Health::Parked(parked) => Some(parked.why),
-            Health::Active => None,
-        });
-        Facts {
-            generation: record.as_ref().map(|record| record.generation),
-            parked,
-            hinted: record.is_some_and(|record| record.hint.is_some()),
-            unclaimed: store.unclaimed_mark(key).map(|mark| mark.cause),
-            due: store.due_mark(key).is_some(),
-            stopping: false,
-        }
-    }
-
     pub fn page_handles(&mut self, instance: u64, message: PageMsg) {
         let Some(page) = self.pages.get(&instance) else { return };
         let link = page.link;
@@ -193,7 +175,7 @@ impl World {
         let (now, link) = (self.mono(), self.pages[&instance].link);
         let mut next = Some(input);
         while let Some(input) = next.take() {
-            let (jitter, facts) = (self.chance.unit(), self.facts(link));
+            let (jitter, facts) = (self.chance.unit(), self.store.facts(&self.keys[link]));
             self.oracle.page_told(instance, &input, &facts, now);
             let slot = &mut self.check_slot;
             let mut check_slot = || {

@@ -110,3 +110,25 @@ async fn a_deletion_waits_for_the_objects_of_all_parts() {
     assert_eq!(open(), 0);
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_link_is_due_while_any_part_of_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = link_one(&store, UserId::random(), 1).await;
+    let [whole, one, _] = parts(&link);
+    stage(&store, &whole, 1, b"whole").await;
+    let read = |store: &Store| {
+        let facts = store.facts(&link);
+        (facts.generation == Some(held(store, &link)), facts.unclaimed, facts.due)
+    };
+    assert_eq!(read(&store), (true, None, false));
+    store.mark_parts(vec![one.clone()], Cause::Webhook).await.unwrap();
+    assert_eq!(read(&store), (true, Some(Cause::Webhook), true));
+    let claim = store.claim(&one, held(&store, &link)).unwrap();
+    assert_eq!(read(&store), (true, None, true), "a read answers for it");
+    drop(claim);
+    unlink(&store, &link, Unlinking::default()).await;
+    assert_eq!(store.facts(&link), Default::default());
+    store.close().await;
+}
