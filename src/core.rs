@@ -8,6 +8,7 @@ pub mod event_queue;
 pub mod fields;
 pub mod grant;
 pub mod health;
+pub mod late_writes;
 pub mod ledger;
 pub mod link;
 pub mod login_limits;

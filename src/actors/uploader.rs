@@ -5,13 +5,9 @@
 //! it, in a task of its own. Such a task outlives an uploader that dies, and keeps the right to write its object until
 //! it ends: the successor finds that right taken and comes back, so that no object is ever written twice at once.
 //!
-//! A write that ended without an answer is in doubt: it may still take effect later, after a newer one. When a later
-//! write of that object succeeds while it is, a [cleanup](crate::core::cleanup) is noted with it, in one transaction:
-//! then the object is compared, or deleted again if the link is gone. What the process before this one had under way
-//! was answered to nobody, so for the same time after a start every delete leaves that cleanup. A put does not: the
-//! poll compares its object anyway, and a start with a full outbox would read every page once more.
+//! A write without an answer may take effect after a newer one; [`late_writes`](crate::core::late_writes) decides what
+//! follows. A cleanup that it asks for is noted in the transaction that completes the newer write.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +20,7 @@ use super::shared::Shared;
 use super::{Alarm, Owned, jitter};
 use crate::context::Context;
 use crate::core::fields::Fields;
+use crate::core::late_writes::{InDoubt, LateWrites, WriteEnd};
 use crate::core::ledger::ObjectOp;
 use crate::core::model::{MonoTime, ObjectKey, PartKey, WallTime};
 use crate::core::upload_queue::{Outcome, Queue};
@@ -44,7 +41,7 @@ pub enum UploaderMsg {
     /// The alarm of this generation rang.
     Woke(u64),
     /// A write ended.
-    Done(PartKey, Ended),
+    Done(PartKey, WriteEnd),
     /// After a start, and when the store is back: take over its outbox.
     Refill,
     /// Other settings hold.
@@ -63,36 +60,13 @@ pub enum UploaderMsg {
     Drill,
 }
 
-/// How a write ended.
-pub struct Ended {
-    outcome: Outcome,
-    /// No answer came: it may or may not have happened.
-    unanswered: bool,
-    /// A cleanup was noted for what may still land.
-    cleanup: bool,
-}
-
-impl Ended {
-    fn of(outcome: Outcome) -> Ended {
-        Ended { outcome, unanswered: false, cleanup: false }
-    }
-}
-
-/// An earlier write of an object may still take effect.
-#[derive(Debug, Clone, Copy)]
-struct InDoubt {
-    until: MonoTime,
-    /// This process lost its answer, rather than that an earlier one may have.
-    witnessed: bool,
-}
-
 /// What the uploader keeps.
 pub struct UploaderState {
     context: Arc<Context>,
     shared: Arc<Shared>,
     queue: Queue,
     alarm: Alarm,
-    in_doubt: HashMap<PartKey, InDoubt>,
+    late_writes: LateWrites,
     draining: Option<RpcReplyPort<()>>,
     /// One at a time: a new one takes the place of the one before.
     probe: Option<Owned>,
@@ -114,14 +88,13 @@ impl Actor for Uploader {
         (context, shared): (Arc<Context>, Arc<Shared>),
     ) -> Result<UploaderState, ActorProcessingErr> {
         let queue = Queue::new(context.setup().config.spaces.max_in_flight);
-        let (alarm, in_doubt) = (Alarm::default(), HashMap::new());
-        Ok(UploaderState { context, shared, queue, alarm, in_doubt, draining: None, probe: None, is_down: false })
+        let (alarm, late_writes) = (Alarm::default(), LateWrites::default());
+        Ok(UploaderState { context, shared, queue, alarm, late_writes, draining: None, probe: None, is_down: false })
     }
 
     async fn post_start(&self, me: ActorRef<UploaderMsg>, state: &mut UploaderState) -> Result<(), ActorProcessingErr> {
         me.cast(UploaderMsg::Probe)?;
-        let in_doubt = InDoubt { until: state.in_doubt_until(), witnessed: false };
-        state.in_doubt = state.context.store.outbox_parts().into_iter().map(|part| (part, in_doubt)).collect();
+        state.late_writes = LateWrites::after_a_start(state.context.store.outbox_parts(), state.in_doubt_until());
         Ok(())
     }
 
@@ -143,7 +116,7 @@ impl Actor for Uploader {
                 me.cast(UploaderMsg::Probe)?;
             }
             UploaderMsg::Probe => {
-                state.in_doubt.retain(|_, in_doubt| in_doubt.until > MonoTime::now());
+                state.late_writes.sweep(MonoTime::now());
                 state.probe(&me);
             }
             UploaderMsg::Probed { is_up } => state.probed(is_up),
@@ -181,34 +154,29 @@ impl UploaderState {
 
     fn write(&mut self, me: &ActorRef<UploaderMsg>, part: PartKey) {
         let (context, shared, me) = (self.context.clone(), self.shared.clone(), me.clone());
-        let in_doubt = self.in_doubt.get(&part).copied();
+        let in_doubt = self.late_writes.get(&part);
         self.shared.tasks.spawn(async move {
             let ended = match shared.write_permit(&part) {
                 Some(permit) => {
                     let ended = AssertUnwindSafe(Box::pin(carry_out(&context, &part, in_doubt))).catch_unwind().await;
                     drop(permit);
                     // A write that panicked gives its place back like any other that failed.
-                    ended.unwrap_or(Ended { unanswered: true, ..Ended::of(Outcome::Busy { hint: None }) })
+                    ended.unwrap_or(WriteEnd { unanswered: true, ..WriteEnd::of(Outcome::Busy { hint: None }) })
                 }
-                None => Ended::of(Outcome::Local),
+                None => WriteEnd::of(Outcome::Local),
             };
             // An uploader that is gone is followed by one that reads the outbox.
             let _ = me.cast(UploaderMsg::Done(part, ended));
         });
     }
 
-    fn done(&mut self, me: &ActorRef<UploaderMsg>, part: &PartKey, ended: &Ended) {
+    fn done(&mut self, me: &ActorRef<UploaderMsg>, part: &PartKey, ended: &WriteEnd) {
         let failures = self.queue.failures_in_row();
         self.queue.done(part, ended.outcome, MonoTime::now(), jitter());
         if self.queue.failures_in_row() > failures && self.queue.failures_in_row() == PROBE_AFTER {
             self.probe(me);
         }
-        if ended.unanswered {
-            let in_doubt = InDoubt { until: self.in_doubt_until(), witnessed: true };
-            self.in_doubt.insert(part.clone(), in_doubt);
-        } else if ended.cleanup {
-            self.in_doubt.remove(part);
-        }
+        self.late_writes.ended(part, ended, self.in_doubt_until());
     }
 
     /// When a write whose answer is lost now must be through.
@@ -240,11 +208,11 @@ impl UploaderState {
     }
 }
 
-async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDoubt>) -> Ended {
-    let local = Ended::of(Outcome::Local);
+async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDoubt>) -> WriteEnd {
+    let local = WriteEnd::of(Outcome::Local);
     let item = match context.store.outbox_item(part).await {
         Ok(Some(item)) => item,
-        Ok(None) => return Ended::of(Outcome::Settled { more: false }),
+        Ok(None) => return WriteEnd::of(Outcome::Settled { more: false }),
         Err(_) => return local,
     };
     let spaces = context.setup().spaces.clone();
@@ -260,13 +228,12 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
     match answer {
         Ok(etag) => {
             context.metrics.mark_to_object(WallTime::now().since(item.staged.marked_at));
-            let landing = in_doubt.filter(|s| s.witnessed || item.staged.op == ObjectOp::Delete);
-            let landing = landing.filter(|s| s.until > MonoTime::now());
-            let in_doubt_until = landing.map(|s| s.until.to_wall());
+            let landing = in_doubt.and_then(|write| write.cleanup_after(item.staged.op, MonoTime::now()));
+            let in_doubt_until = landing.map(MonoTime::to_wall);
             let Ok(fields) = fields_of(part, &item).await else { return local };
             let left = Left { in_doubt_until, versions_unknown, fields };
             match context.store.complete(part, &item, etag, left).await {
-                Ok(more) => Ended { cleanup: landing.is_some(), ..Ended::of(Outcome::Settled { more }) },
+                Ok(more) => WriteEnd { cleanup: landing.is_some(), ..WriteEnd::of(Outcome::Settled { more }) },
                 Err(_) => local,
             }
         }
@@ -283,7 +250,7 @@ async fn fields_of(part: &PartKey, item: &OutboxItem) -> Result<Option<Fields>, 
     tokio::task::spawn_blocking(move || Some(sources::fields_of_object(source, &body))).await
 }
 
-fn failed(part: &PartKey, error: &SpacesError) -> Ended {
+fn failed(part: &PartKey, error: &SpacesError) -> WriteEnd {
     tracing::debug!(link = %part.link, %error, "spaces [{part}]: the write failed ({error}), retrying later");
     let outcome = match error.kind {
         SpacesErrorKind::Misconfigured { .. } | SpacesErrorKind::Clock => Outcome::Misconfigured,
@@ -291,5 +258,5 @@ fn failed(part: &PartKey, error: &SpacesError) -> Ended {
             Outcome::Busy { hint: error.retry_after }
         }
     };
-    Ended { unanswered: error.status.is_none(), ..Ended::of(outcome) }
+    WriteEnd { unanswered: error.status.is_none(), ..WriteEnd::of(outcome) }
 }

@@ -1,8 +1,8 @@
 //! The uploader and its writes: `src/actors/uploader.rs` without Spaces and tokio. The queue is the daemon's own.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
+use pagesyncd::core::late_writes::{InDoubt, LateWrites, WriteEnd};
 use pagesyncd::core::ledger::ObjectOp;
 use pagesyncd::core::model::{MonoTime, WallTime};
 use pagesyncd::core::upload_queue::{Outcome, Queue};
@@ -16,38 +16,16 @@ use super::world::{Event, SupervisorMsg, World};
 pub enum UploaderMsg {
     Staged(L),
     Woke(u64),
-    Done(L, Ended),
+    Done(L, WriteEnd),
     Refill,
     Reloaded,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ended {
-    outcome: Outcome,
-    unanswered: bool,
-    /// A cleanup was noted for an earlier write that may still land.
-    cleanup: bool,
-}
-
-impl Ended {
-    fn of(outcome: Outcome) -> Ended {
-        Ended { outcome, unanswered: false, cleanup: false }
-    }
-}
-
-/// A write without an answer may land until then.
-#[derive(Debug, Clone, Copy)]
-struct InDoubt {
-    until: MonoTime,
-    /// By this process, and not perhaps by the one before.
-    witnessed: bool,
 }
 
 #[derive(Debug)]
 pub struct Uploader {
     pub queue: Queue,
     alarm: u64,
-    in_doubt: HashMap<L, InDoubt>,
+    late_writes: LateWrites,
 }
 
 /// A write under way; it outlives the uploader that began it.
@@ -76,9 +54,8 @@ pub enum Carried {
 impl World {
     pub fn new_uploader(&mut self) {
         let (queue, instance) = (Queue::new(self.limit), self.fresh());
-        let in_doubt = InDoubt { until: self.in_doubt_until(), witnessed: false };
-        let in_doubt = self.store.outbox_parts().iter().map(|part| (self.number_of(&part.link), in_doubt)).collect();
-        self.uploader = Some((instance, Uploader { queue, alarm: 0, in_doubt }));
+        let late_writes = LateWrites::after_a_start(self.store.outbox_parts(), self.in_doubt_until());
+        self.uploader = Some((instance, Uploader { queue, alarm: 0, late_writes }));
         self.refill();
         self.go_on();
     }
@@ -120,7 +97,7 @@ impl World {
             let (instance, next) = (*instance, uploader.queue.next(now));
             let Some(key) = next else { break };
             let link = self.numbers[&key.link];
-            let in_doubt = uploader.in_doubt.get(&link).copied();
+            let in_doubt = uploader.late_writes.get(&key);
             let id = self.fresh();
             let carry = Carry { link, instance, permit: false, item: None, in_doubt, landing: false };
             self.carrying.insert(id, carry);
@@ -136,22 +113,19 @@ impl World {
         }
     }
 
-    fn upload_done(&mut self, l: L, ended: Ended) {
+    fn upload_done(&mut self, l: L, ended: WriteEnd) {
         let (now, jitter, until) = (self.mono(), self.chance.unit(), self.in_doubt_until());
         let Some((_, uploader)) = &mut self.uploader else { return };
-        uploader.queue.done(&self.keys[l].whole(), ended.outcome, now, jitter);
-        if ended.unanswered {
-            uploader.in_doubt.insert(l, InDoubt { until, witnessed: true });
-        } else if ended.cleanup {
-            uploader.in_doubt.remove(&l);
-        }
+        let part = self.keys[l].whole();
+        uploader.queue.done(&part, ended.outcome, now, jitter);
+        uploader.late_writes.ended(&part, &ended, until);
     }
 
     pub fn carry_goes_on(&mut self, id: u64, step: Carried) {
         let Some(carry) = self.carrying.get_mut(&id) else { return };
         let link = carry.link;
         match step {
-            Carried::Begin if !self.writing.insert(link) => self.carried_out(id, Ended::of(Outcome::Local)),
+            Carried::Begin if !self.writing.insert(link) => self.carried_out(id, WriteEnd::of(Outcome::Local)),
             Carried::Begin => {
                 carry.permit = true;
                 let (store, key) = (self.store.clone(), self.keys[link].clone());
@@ -168,8 +142,8 @@ impl World {
         let Some(l) = self.carrying.get(&id).map(|carry| carry.link) else { return };
         let item = match item {
             Ok(Some(item)) => item,
-            Ok(None) => return self.carried_out(id, Ended::of(Outcome::Settled { more: false })),
-            Err(()) => return self.carried_out(id, Ended::of(Outcome::Local)),
+            Ok(None) => return self.carried_out(id, WriteEnd::of(Outcome::Settled { more: false })),
+            Err(()) => return self.carried_out(id, WriteEnd::of(Outcome::Local)),
         };
         let op = match item.staged.op {
             ObjectOp::Put(_) => Op::Put(Body::of(&item.body)),
@@ -189,16 +163,16 @@ impl World {
         let now = self.mono();
         let Some(carry) = self.carrying.get_mut(&id) else { return };
         let Some(item) = carry.item.clone() else { return };
-        let failed = |outcome, unanswered| Ended { unanswered, ..Ended::of(outcome) };
+        let failed = |outcome, unanswered| WriteEnd { unanswered, ..WriteEnd::of(outcome) };
         match answer {
             Answer::Busy => self.carried_out(id, failed(Outcome::Busy { hint: None }, false)),
             Answer::Misconfigured => self.carried_out(id, failed(Outcome::Misconfigured, false)),
             Answer::Unanswered => self.carried_out(id, failed(Outcome::Busy { hint: None }, true)),
             Answer::Done => {
                 let deletes = item.staged.op == ObjectOp::Delete;
-                let landing = carry.in_doubt.filter(|s| (s.witnessed || deletes) && s.until > now);
+                let landing = carry.in_doubt.and_then(|write| write.cleanup_after(item.staged.op, now));
                 carry.landing = landing.is_some();
-                let left = Left { in_doubt_until: landing.map(|s| WallTime(s.until.0)), ..Left::default() };
+                let left = Left { in_doubt_until: landing.map(|at| WallTime(at.0)), ..Left::default() };
                 let etag = (!deletes).then(|| Body::of(&item.body).id.to_string());
                 let (store, key) = (self.store.clone(), self.keys[carry.link].clone());
                 self.ask(async move {
@@ -211,12 +185,14 @@ impl World {
 
     pub fn completed(&mut self, id: u64, more: Option<bool>) {
         let Some(cleanup) = self.carrying.get(&id).map(|carry| carry.landing) else { return };
-        let ended =
-            more.map_or(Ended::of(Outcome::Local), |more| Ended { cleanup, ..Ended::of(Outcome::Settled { more }) });
+        let ended = more.map_or(WriteEnd::of(Outcome::Local), |more| WriteEnd {
+            cleanup,
+            ..WriteEnd::of(Outcome::Settled { more })
+        });
         self.carried_out(id, ended);
     }
 
-    fn carried_out(&mut self, id: u64, ended: Ended) {
+    fn carried_out(&mut self, id: u64, ended: WriteEnd) {
         let Some(carry) = self.carrying.remove(&id) else { return };
         if carry.permit {
             self.writing.remove(&carry.link);
