@@ -2,7 +2,7 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Semaphore, watch};
@@ -68,6 +68,14 @@ impl Clock {
     }
 }
 
+/// Where work that blocks is done.
+pub(super) enum Blocking {
+    /// On threads for it.
+    OnThreads,
+    /// At once, as suits a store that is stepped by hand. The caller is suspended behind it while this is set.
+    AtOnce(AtomicBool),
+}
+
 pub(super) struct Inner {
     pub dir: PathBuf,
     /// The newest number that lay on disk when the process opened the store.
@@ -90,8 +98,7 @@ pub(super) struct Inner {
     /// Bytes on disk, as they were seen last.
     pub bytes: AtomicU64,
     pub clock: Clock,
-    /// Work that blocks is done on threads for it; a store that is stepped by hand does it at once.
-    pub has_threads: bool,
+    pub blocking: Blocking,
 }
 
 /// What a store is made of.
@@ -104,12 +111,12 @@ pub(super) struct Parts {
     pub feed: Feed,
     pub mended: Option<String>,
     pub clock: Clock,
-    pub has_threads: bool,
+    pub blocking: Blocking,
 }
 
 impl Inner {
     pub(super) fn new(parts: Parts) -> Inner {
-        let Parts { dir, state, orders, engine, keyring, feed, mended, clock, has_threads } = parts;
+        let Parts { dir, state, orders, engine, keyring, feed, mended, clock, blocking } = parts;
         Inner {
             dir,
             opened_at: state.newest_seq(),
@@ -126,7 +133,7 @@ impl Inner {
             mended: Mutex::new(mended),
             bytes: AtomicU64::new(0),
             clock,
-            has_threads,
+            blocking,
         }
     }
 
@@ -237,8 +244,12 @@ impl Store {
         &self,
         work: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Unavailable> {
-        if !self.inner.has_threads {
-            return Ok(work(self));
+        if let Blocking::AtOnce(suspends) = &self.inner.blocking {
+            let done = work(self);
+            if suspends.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+            return Ok(done);
         }
         let store = self.clone();
         let working = tokio::task::spawn_blocking(move || work(&store));

@@ -12,7 +12,7 @@ use super::committer;
 use super::engine::Engine;
 use super::feed::Feed;
 use super::folder;
-use super::inner::{Clock, Inner, Parts, Store};
+use super::inner::{Blocking, Clock, Inner, Parts, Store};
 use super::load;
 use super::open_error::OpenError;
 use super::order::{Order, Orders};
@@ -33,8 +33,17 @@ impl Store {
         let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended } = rebuild::open(dir, &keyring)?;
         let state = load::load(&engine, clock.now()).map_err(|fault| OpenError::of(dir, fault))?;
         let (orders, queue) = Orders::new(feed.clone());
-        let parts =
-            Parts { dir: dir.to_owned(), state, orders, engine, keyring, feed, mended, clock, has_threads: true };
+        let parts = Parts {
+            dir: dir.to_owned(),
+            state,
+            orders,
+            engine,
+            keyring,
+            feed,
+            mended,
+            clock,
+            blocking: Blocking::OnThreads,
+        };
         let inner = Arc::new(Inner::new(parts));
         let files = committer::Files { backup_log, high_water_mark, batch, _lock: lock };
         let thread = committer::spawn(inner.clone(), files, queue)

@@ -6,7 +6,7 @@
 //! [`poll_once`] drives one without a runtime.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -18,7 +18,7 @@ use super::check;
 use super::codec;
 use super::engine::Engine;
 use super::feed::Feed;
-use super::inner::{Clock, Inner, Parts, Store};
+use super::inner::{Blocking, Clock, Inner, Parts, Store};
 use super::load;
 use super::maps::Maps;
 use super::order::{Order, Orders, Request, refuse};
@@ -59,8 +59,8 @@ fn start(engine: Engine, keyring: Arc<Keyring>, clock: Arc<AtomicU64>) -> (Store
     let now = Clock::Set(clock.clone());
     let state = load::load(&engine, now.now()).unwrap_or_else(|fault| panic!("maps in memory cannot fail: {fault}"));
     let removed = state.erasures.wanted();
-    let (dir, mended, has_threads) = ("memory".into(), None, false);
-    let parts = Parts { dir, state, orders, engine, keyring, feed, mended, clock: now, has_threads };
+    let (dir, mended, blocking) = ("memory".into(), None, Blocking::AtOnce(AtomicBool::new(false)));
+    let parts = Parts { dir, state, orders, engine, keyring, feed, mended, clock: now, blocking };
     let inner = Arc::new(Inner::new(parts));
     let (gathered, suspect, aside) = (Vec::new(), None, None);
     (Store { inner: inner.clone() }, Committer { inner, queue, gathered, suspect, removed, aside, clock })
@@ -70,6 +70,13 @@ impl Committer {
     /// The store's clock shows this time.
     pub fn set_time(&self, now: WallTime) {
         self.clock.store(now.0, Ordering::Relaxed);
+    }
+
+    /// From here on an operation is suspended behind each piece of work that would block, as it is on a disk.
+    pub fn suspend_behind_blocking_work(&self) {
+        if let Blocking::AtOnce(suspends) = &self.inner.blocking {
+            suspends.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Takes what waits, up to so many requests in hand. Returns how many are in hand. A barrier counts as one.

@@ -205,3 +205,36 @@ fn a_hint_whose_check_meets_a_reopening_does_not_swallow_the_next_one() {
         assert!(hinted().is_some(), "a check is owed for it");
     }
 }
+
+#[test]
+fn a_login_link_is_not_taken_on_what_was_read_before_a_reopening() {
+    let (store, mut committer) = memory();
+    let hour = Duration::from_secs(3600);
+    let session = finish(&mut committer, store.new_session(UserId::random(), hour)).unwrap();
+    let login = finish(&mut committer, store.new_login(&session, hour)).unwrap();
+    committer.suspend_behind_blocking_work();
+    let mut slow = pin!(store.take_login(login.expose()));
+    // It has read the link, and then the session behind it.
+    for _ in 0..2 {
+        assert!(poll_once(slow.as_mut()).is_none());
+    }
+    assert!(finish(&mut committer, store.take_login(login.expose())).unwrap().is_some());
+    committer.fail("the disk is full", 0);
+    committer.reopen();
+    assert!(finish(&mut committer, slow).is_err(), "it would work twice");
+    assert!(finish(&mut committer, store.take_login(login.expose())).unwrap().is_none());
+}
+
+#[test]
+fn an_entry_that_is_replaced_while_its_body_is_read_is_not_handed_out() {
+    let (store, mut committer) = memory();
+    let link = linked(&store, &mut committer);
+    finish(&mut committer, read_and_stage(&store, &link, 1, b"one"));
+    committer.suspend_behind_blocking_work();
+    let mut looking = pin!(store.outbox_item(&link));
+    assert!(poll_once(looking.as_mut()).is_none());
+    finish(&mut committer, read_and_stage(&store, &link, 2, b"two"));
+    assert!(finish(&mut committer, looking).is_err());
+    let item = finish(&mut committer, store.outbox_item(&link)).unwrap().unwrap();
+    assert_eq!((item.body.as_ref(), store.counts().due), (b"two".as_slice(), 0));
+}
