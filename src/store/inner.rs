@@ -72,8 +72,26 @@ impl Clock {
 pub(super) enum Blocking {
     /// On threads for it.
     OnThreads,
-    /// At once, as suits a store that is stepped by hand. The caller is suspended behind it while this is set.
-    AtOnce(AtomicBool),
+    /// At once, as suits a store that is stepped by hand.
+    AtOnce(Stepped),
+}
+
+/// What a test wants to happen at operations that do not wait for the committer.
+#[derive(Default)]
+pub(super) struct Stepped {
+    /// The caller is suspended behind each.
+    pub suspends: AtomicBool,
+    /// Each is refused.
+    pub refuses: AtomicBool,
+}
+
+impl Stepped {
+    async fn meet(&self) -> Result<(), Unavailable> {
+        if self.suspends.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        if self.refuses.load(Ordering::Relaxed) { Err(Unavailable::because("a test refuses it")) } else { Ok(()) }
+    }
 }
 
 pub(super) struct Inner {
@@ -230,6 +248,14 @@ impl Store {
         Ok(answer)
     }
 
+    /// Looks at the memory, or changes what lies in memory alone.
+    pub(super) async fn look<R>(&self, look: impl FnOnce(&mut State) -> R) -> Result<R, Unavailable> {
+        if let Blocking::AtOnce(stepped) = &self.inner.blocking {
+            stepped.meet().await?;
+        }
+        Ok(look(&mut self.lock().state))
+    }
+
     /// Waits until everything that was decided by now is durable.
     pub(super) async fn barrier(&self) -> Result<(), Unavailable> {
         self.commit(|_, txn| txn.wait_for_queue()).await
@@ -244,11 +270,9 @@ impl Store {
         &self,
         work: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Unavailable> {
-        if let Blocking::AtOnce(suspends) = &self.inner.blocking {
+        if let Blocking::AtOnce(stepped) = &self.inner.blocking {
             let done = work(self);
-            if suspends.load(Ordering::Relaxed) {
-                tokio::task::yield_now().await;
-            }
+            stepped.meet().await?;
             return Ok(done);
         }
         let store = self.clone();

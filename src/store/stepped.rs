@@ -6,7 +6,7 @@
 //! [`poll_once`] drives one without a runtime.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -18,7 +18,7 @@ use super::check;
 use super::codec;
 use super::engine::Engine;
 use super::feed::Feed;
-use super::inner::{Blocking, Clock, Inner, Parts, Store};
+use super::inner::{Blocking, Clock, Inner, Parts, Stepped, Store};
 use super::load;
 use super::maps::Maps;
 use super::order::{Order, Orders, Request, refuse};
@@ -59,7 +59,7 @@ fn start(engine: Engine, keyring: Arc<Keyring>, clock: Arc<AtomicU64>) -> (Store
     let now = Clock::Set(clock.clone());
     let state = load::load(&engine, now.now()).unwrap_or_else(|fault| panic!("maps in memory cannot fail: {fault}"));
     let removed = state.erasures.wanted();
-    let (dir, mended, blocking) = ("memory".into(), None, Blocking::AtOnce(AtomicBool::new(false)));
+    let (dir, mended, blocking) = ("memory".into(), None, Blocking::AtOnce(Stepped::default()));
     let parts = Parts { dir, state, orders, engine, keyring, feed, mended, clock: now, blocking };
     let inner = Arc::new(Inner::new(parts));
     let (gathered, suspect, aside) = (Vec::new(), None, None);
@@ -72,10 +72,18 @@ impl Committer {
         self.clock.store(now.0, Ordering::Relaxed);
     }
 
-    /// From here on an operation is suspended behind each piece of work that would block, as it is on a disk.
+    /// From here on an operation is suspended at each piece of work that would block on a disk, and at each look that
+    /// another engine would make somewhere else.
     pub fn suspend_behind_blocking_work(&self) {
-        if let Blocking::AtOnce(suspends) = &self.inner.blocking {
-            suspends.store(true, Ordering::Relaxed);
+        if let Blocking::AtOnce(stepped) = &self.inner.blocking {
+            stepped.suspends.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// From here on, or no longer, each look and each piece of work that would block is refused.
+    pub fn refuse_looks(&self, refuses: bool) {
+        if let Blocking::AtOnce(stepped) = &self.inner.blocking {
+            stepped.refuses.store(refuses, Ordering::Relaxed);
         }
     }
 
@@ -255,4 +263,11 @@ pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Option<F::Output> {
         Poll::Ready(answer) => Some(answer),
         Poll::Pending => None,
     }
+}
+
+/// The answer of a future that waits for nobody, as a look into a store in memory does: it is suspended once at most.
+pub fn at_once<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let answer = poll_once(future.as_mut()).or_else(|| poll_once(future.as_mut()));
+    answer.unwrap_or_else(|| panic!("it waits for the committer"))
 }

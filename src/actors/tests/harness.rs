@@ -28,6 +28,7 @@ use crate::sources::facebook::graph::fake::{APP_ID, APP_SECRET};
 use crate::spaces::memory::MemoryStore;
 use crate::store::Store;
 use crate::store::persons::NewLink;
+use crate::store::stepped::at_once;
 use crate::store::unlink::Unlinking;
 
 /// A daemon, and what is around it.
@@ -67,7 +68,7 @@ pub(super) fn open_store(folder: &Path, config: &Config) -> Store {
 pub(super) async fn put_links(store: &Store, user: UserId, numbers: &[u64]) {
     let new = |n: &u64| NewLink { page: page_id(*n), token: Secret::new("EAAtoken"), name: None, facebook_user: None };
     let links = numbers.iter().map(new).collect();
-    let stored = store.put_links(store.ticket(), user, None, links, Cause::Link).await.unwrap();
+    let stored = store.put_links(store.ticket().await.unwrap(), user, None, links, Cause::Link).await.unwrap();
     assert_eq!(stored.links.len(), numbers.len());
 }
 
@@ -272,15 +273,17 @@ impl Harness {
 
     /// Nothing is owed: no read, no write, no cleanup, no event; and each object equals its page.
     pub(super) fn is_complete(&self) -> bool {
-        let (store, counts) = (self.store(), self.store().counts());
-        let links = store.links();
+        let (store, counts) = (self.store(), at_once(self.store().counts()).unwrap());
+        let links = at_once(store.links()).unwrap();
         let owed = counts.due + counts.due_parked + counts.outbox + counts.cleanups.values().sum::<u64>();
         let is_true = |link: &LinkKey| {
             let n = link.page().as_str().parse::<u64>().unwrap() - 1000;
             self.written(n).is_some() && self.written(n) == self.graph.name(&page(n))
         };
         let objects = self.spaces.objects().len();
-        owed + store.event_counts().waiting == 0 && objects == links.len() && links.iter().all(is_true)
+        owed + at_once(store.event_counts()).unwrap().waiting == 0
+            && objects == links.len()
+            && links.iter().all(is_true)
     }
 
     /// Lets time pass until nothing is owed.
