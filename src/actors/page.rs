@@ -154,7 +154,7 @@ impl PageState {
                     tracing::debug!(
                         link = %self.link,
                         %error,
-                        "page [{}]: {error}, asking again in {STORE_RETRY:?}",
+                        "page [{}]: its link cannot be looked at ({error}), asking again in {STORE_RETRY:?}",
                         self.link
                     );
                     pending.push_front(undone);

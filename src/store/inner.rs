@@ -73,19 +73,19 @@ pub(super) enum Blocking {
     /// On threads for it.
     OnThreads,
     /// At once, as suits a store that is stepped by hand.
-    AtOnce(Stepped),
+    AtOnce,
 }
 
-/// What a test wants to happen at operations that do not wait for the committer.
+/// What a test wants to happen at operations that do not wait for the committer. Nothing sets these but tests.
 #[derive(Default)]
-pub(super) struct Stepped {
-    /// The caller is suspended behind each.
+pub(super) struct Interference {
+    /// The caller is suspended at each look, and behind each piece of work that would block.
     pub suspends: AtomicBool,
     /// Each is refused.
     pub refuses: AtomicBool,
 }
 
-impl Stepped {
+impl Interference {
     async fn meet(&self) -> Result<(), Unavailable> {
         if self.suspends.load(Ordering::Relaxed) {
             tokio::task::yield_now().await;
@@ -117,6 +117,7 @@ pub(super) struct Inner {
     pub bytes: AtomicU64,
     pub clock: Clock,
     pub blocking: Blocking,
+    pub interference: Interference,
 }
 
 /// What a store is made of.
@@ -152,6 +153,7 @@ impl Inner {
             bytes: AtomicU64::new(0),
             clock,
             blocking,
+            interference: Interference::default(),
         }
     }
 
@@ -250,9 +252,7 @@ impl Store {
 
     /// Looks at the memory, or changes what lies in memory alone.
     pub(super) async fn look<R>(&self, look: impl FnOnce(&mut State) -> R) -> Result<R, Unavailable> {
-        if let Blocking::AtOnce(stepped) = &self.inner.blocking {
-            stepped.meet().await?;
-        }
+        self.inner.interference.meet().await?;
         Ok(look(&mut self.lock().state))
     }
 
@@ -270,9 +270,9 @@ impl Store {
         &self,
         work: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Unavailable> {
-        if let Blocking::AtOnce(stepped) = &self.inner.blocking {
+        if matches!(self.inner.blocking, Blocking::AtOnce) {
             let done = work(self);
-            stepped.meet().await?;
+            self.inner.interference.meet().await?;
             return Ok(done);
         }
         let store = self.clone();

@@ -18,7 +18,7 @@ use super::check;
 use super::codec;
 use super::engine::Engine;
 use super::feed::Feed;
-use super::inner::{Blocking, Clock, Inner, Parts, Stepped, Store};
+use super::inner::{Blocking, Clock, Inner, Parts, Store};
 use super::load;
 use super::maps::Maps;
 use super::order::{Order, Orders, Request, refuse};
@@ -44,6 +44,11 @@ pub struct Committer {
 }
 
 impl Store {
+    /// From here on, or no longer, each look into the store is refused, as another engine may refuse it.
+    pub fn refuse_looks(&self, refuses: bool) {
+        self.inner.interference.refuses.store(refuses, Ordering::Relaxed);
+    }
+
     /// An empty store in memory, whose clock shows this time until [`Committer::set_time`].
     pub fn in_memory(keyring: Keyring, now: WallTime) -> (Store, Committer) {
         let mut maps = Box::<Maps>::default();
@@ -59,7 +64,7 @@ fn start(engine: Engine, keyring: Arc<Keyring>, clock: Arc<AtomicU64>) -> (Store
     let now = Clock::Set(clock.clone());
     let state = load::load(&engine, now.now()).unwrap_or_else(|fault| panic!("maps in memory cannot fail: {fault}"));
     let removed = state.erasures.wanted();
-    let (dir, mended, blocking) = ("memory".into(), None, Blocking::AtOnce(Stepped::default()));
+    let (dir, mended, blocking) = ("memory".into(), None, Blocking::AtOnce);
     let parts = Parts { dir, state, orders, engine, keyring, feed, mended, clock: now, blocking };
     let inner = Arc::new(Inner::new(parts));
     let (gathered, suspect, aside) = (Vec::new(), None, None);
@@ -75,16 +80,7 @@ impl Committer {
     /// From here on an operation is suspended at each piece of work that would block on a disk, and at each look that
     /// another engine would make somewhere else.
     pub fn suspend_behind_blocking_work(&self) {
-        if let Blocking::AtOnce(stepped) = &self.inner.blocking {
-            stepped.suspends.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// From here on, or no longer, each look and each piece of work that would block is refused.
-    pub fn refuse_looks(&self, refuses: bool) {
-        if let Blocking::AtOnce(stepped) = &self.inner.blocking {
-            stepped.refuses.store(refuses, Ordering::Relaxed);
-        }
+        self.inner.interference.suspends.store(true, Ordering::Relaxed);
     }
 
     /// Takes what waits, up to so many requests in hand. Returns how many are in hand. A barrier counts as one.

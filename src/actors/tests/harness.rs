@@ -21,6 +21,7 @@ use crate::admin_client;
 use crate::config::{Changes, Config};
 use crate::context::{Context, Setup};
 use crate::control::{Command, Target};
+use crate::core::grant::Ticket;
 use crate::core::model::{Cause, LinkKey, PageId, Secret, UserId};
 use crate::metrics::Metrics;
 use crate::sources::facebook::graph::Gate;
@@ -66,9 +67,14 @@ pub(super) fn open_store(folder: &Path, config: &Config) -> Store {
 
 /// Links these pages to the user, as a login does.
 pub(super) async fn put_links(store: &Store, user: UserId, numbers: &[u64]) {
+    let ticket = store.ticket().await.unwrap();
+    put_links_of(store, ticket, user, numbers).await;
+}
+
+async fn put_links_of(store: &Store, ticket: Ticket, user: UserId, numbers: &[u64]) {
     let new = |n: &u64| NewLink { page: page_id(*n), token: Secret::new("EAAtoken"), name: None, facebook_user: None };
     let links = numbers.iter().map(new).collect();
-    let stored = store.put_links(store.ticket().await.unwrap(), user, None, links, Cause::Link).await.unwrap();
+    let stored = store.put_links(ticket, user, None, links, Cause::Link).await.unwrap();
     assert_eq!(stored.links.len(), numbers.len());
 }
 
@@ -102,7 +108,7 @@ impl Harness {
         self.folder.path().join("store")
     }
 
-    fn admin_socket(&self) -> PathBuf {
+    pub(super) fn admin_socket(&self) -> PathBuf {
         self.folder.path().join("admin.sock")
     }
 
@@ -134,8 +140,14 @@ impl Harness {
 
     /// Starts a daemon on what the one before left.
     pub(super) async fn boot(&mut self) {
+        self.boot_with(|_| {}).await;
+    }
+
+    /// The same, and before anything looks into the store this is done to it.
+    pub(super) async fn boot_with(&mut self, prepare: impl FnOnce(&Store)) {
         let config = self.usual_config();
         let store = open_store(&self.store_folder(), &config);
+        prepare(&store);
         let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(config.facebook.max_in_flight));
         let mut setup = Setup::build(config, &gate, &metrics).unwrap();
         setup.spaces = Arc::new(self.spaces.clone());
@@ -236,6 +248,11 @@ impl Harness {
     pub(super) async fn link(&self, numbers: &[u64]) {
         numbers.iter().for_each(|n| self.graph.rename(&page(*n), &format!("Page {n}")));
         put_links(self.store(), self.user, numbers).await;
+    }
+
+    /// A login that took its ticket earlier links a page again.
+    pub(super) async fn relink(&self, ticket: Ticket, n: u64) {
+        put_links_of(self.store(), ticket, self.user, &[n]).await;
     }
 
     pub(super) async fn unlink(&self, n: u64) {
