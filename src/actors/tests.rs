@@ -7,6 +7,7 @@
 
 mod clock;
 mod deaths;
+mod first_reads;
 mod harness;
 mod lost_answers;
 mod refusals;
