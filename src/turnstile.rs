@@ -118,7 +118,7 @@ impl Turnstile {
     /// The taker whose turn has come; none ends the handing out.
     fn next(&self) -> Option<Taker> {
         let mut state = self.lock();
-        let next = state.turns.next();
+        let next = state.turns.admit();
         state.handing_out = next.is_some();
         next
     }

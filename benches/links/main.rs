@@ -5,6 +5,7 @@
 //! report: no figure makes it fail.
 
 mod outside;
+#[allow(dead_code, reason = "the bench of webhooks uses the rest")]
 #[path = "../webhooks/process.rs"]
 mod process;
 mod subject;

@@ -30,6 +30,8 @@ struct State {
     reads: Vec<(String, Instant)>,
     writes: Vec<(String, Instant)>,
     tags: HashMap<String, String>,
+    /// Of all reads: what the next one brings that none before did.
+    version: usize,
 }
 
 /// Both servers, which live as long as the runtime.
@@ -78,7 +80,8 @@ impl Outside {
             ["debug_token"] => json!({"data": {"app_id": APP_ID, "is_valid": true, "type": "PAGE"}}),
             [page] if is_get => self.look(|state| {
                 state.reads.push((page.to_owned(), Instant::now()));
-                page_data(page, state.reads.len())
+                state.version += 1;
+                page_data(page, state.version)
             }),
             [_, "subscribed_apps"] if is_get => {
                 json!({"data": [{"id": APP_ID, "subscribed_fields": ["name", "description"]}]})

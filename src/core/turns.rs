@@ -85,7 +85,7 @@ impl<W> Turns<W> {
     }
 
     /// Takes a free turn for the next waiter.
-    pub fn next(&mut self) -> Option<W> {
+    pub fn admit(&mut self) -> Option<W> {
         if self.taken >= self.max {
             return None;
         }
@@ -117,10 +117,10 @@ mod tests {
         assert!(turns.take() && !turns.take());
         (0..3).for_each(|n| assert_eq!(turns.wait(Background, n).0, Background));
         (10..22).for_each(|n| assert_eq!(turns.wait(Prompt, n).0, Prompt));
-        assert_eq!((turns.next(), turns.waiting(Prompt), turns.waiting(Background)), (None, 12, 3));
+        assert_eq!((turns.admit(), turns.waiting(Prompt), turns.waiting(Background)), (None, 12, 3));
         let order: Vec<u32> = std::iter::from_fn(|| {
             turns.give_back();
-            turns.next()
+            turns.admit()
         })
         .collect();
         assert_eq!(order, [10, 11, 12, 13, 14, 15, 16, 17, 0, 18, 19, 20, 21, 1, 2]);
@@ -134,7 +134,7 @@ mod tests {
         turns.wait(Prompt, 2);
         assert_eq!((turns.leave(first), turns.leave(first)), (Some(1), None));
         turns.give_back();
-        assert_eq!((turns.next(), turns.taken()), (Some(2), 1));
+        assert_eq!((turns.admit(), turns.taken()), (Some(2), 1));
     }
 
     #[test]
@@ -144,8 +144,8 @@ mod tests {
         turns.wait(Background, 1);
         turns.set_max(0);
         turns.give_back();
-        assert_eq!((turns.max(), turns.next()), (1, None), "one is taken, and there is one");
+        assert_eq!((turns.max(), turns.admit()), (1, None), "one is taken, and there is one");
         turns.set_max(3);
-        assert_eq!((turns.next(), turns.taken()), (Some(1), 2));
+        assert_eq!((turns.admit(), turns.taken()), (Some(1), 2));
     }
 }

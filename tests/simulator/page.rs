@@ -287,7 +287,7 @@ impl World {
             return;
         }
         self.turns.give_back();
-        while let Some(id) = self.turns.next() {
+        while let Some(id) = self.turns.admit() {
             match self.jobs.get_mut(&id) {
                 Some(job) => {
                     job.turn = Turn::Has;

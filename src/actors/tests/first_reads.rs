@@ -6,6 +6,7 @@ use super::clock::{pass, until, until_passing};
 use super::harness::{Harness, page, page_id};
 use crate::core::link::schedule;
 use crate::core::model::{Cause, MonoTime};
+use crate::core::priority::Priority;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -82,7 +83,7 @@ async fn a_burst_of_deliveries_costs_three_reads_and_its_end_is_written_soon() {
 async fn a_read_that_waits_for_its_turn_holds_no_claim() {
     let harness = Harness::with_links(3).await;
     harness.context().gate.set_max_in_flight(1);
-    let turn = harness.context().gate.work().ask(crate::core::priority::Priority::Prompt, drop).ok().unwrap();
+    let turn = harness.context().gate.work().ask(Priority::Prompt, drop).ok().unwrap();
     for n in 0..3 {
         harness.change(n, "Changed").await;
     }
@@ -98,4 +99,23 @@ async fn a_read_that_waits_for_its_turn_holds_no_claim() {
     harness.until_complete().await;
     assert_eq!(harness.written(0).as_deref(), Some("Changed"));
     assert_eq!(harness.context().gate.work().taken(), 0);
+}
+
+/// The disk may be busy for a few more, and Spaces is asked for no more than is allowed.
+#[tokio::test]
+async fn spaces_is_asked_for_as_many_writes_at_once_as_it_may_be() {
+    let harness = Harness::with_links(20).await;
+    let (before, allowed) = (harness.puts(), harness.context().writes.max());
+    assert_eq!(allowed, 8);
+    harness.spaces.hold();
+    for n in 0..20 {
+        harness.change(n, "Changed").await;
+    }
+    until_passing("as many as may be are under way", || harness.puts() == before + allowed).await;
+    until("more are prepared", || harness.context().writes.waiting(Priority::Background) > 0).await;
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(harness.puts(), before + allowed);
+    harness.spaces.release();
+    harness.until_complete().await;
+    assert_eq!(harness.puts(), before + 20);
 }

@@ -92,7 +92,7 @@ impl Ledger {
     pub(in crate::store) fn take_repeated(&mut self, link: &LinkKey) -> bool {
         let repeated = self.of_link(link).filter(|(_, entry)| entry.is_repeated()).map(|(part, _)| part.clone());
         let repeated: Vec<PartKey> = repeated.collect();
-        repeated.iter().fold(false, |any, part| self.change(part, Entry::take_repeated) == Some(true) || any)
+        repeated.iter().filter(|part| self.change(part, Entry::take_repeated) == Some(true)).count() > 0
     }
 
     /// The number of the mark of a part.
