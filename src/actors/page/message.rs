@@ -13,7 +13,7 @@ pub enum PageMsg {
     Wake,
     /// Look into the store for a mark that nobody answers for; many may be looking at once, so spread over this.
     Look(Spread),
-    /// The alarm of this generation rang.
+    /// The page's timer rang, at the setting of this number.
     Woke(u64),
     /// The turn of the job of this number has come.
     Turn(u64, Turn),
