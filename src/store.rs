@@ -121,7 +121,7 @@ pub(crate) use folder::lock_within;
 pub use inner::Store;
 pub use open_error::OpenError;
 pub use records::{AccountRecord, LinkRecord};
-pub use work::ReadClaim;
+pub use work::{ReadClaim, StandingMark};
 
 #[cfg(test)]
 mod tests;
