@@ -39,6 +39,8 @@
 //! [`feed`] when the writes are durable, whether or not the caller still waits. A decision that panics leaves nothing
 //! in the queue, and the memory is read from disk again.
 //!
+//! A delivery about a page whose marks all stand needs no decision, and is answered without that lock ([`absorbing`]).
+//!
 //! # From below to above
 //!
 //! [`tree`], [`codec`], [`records`], [`seal`] and [`api`] are words and forms; [`txn`] and [`state`] decide; [`engine`]
@@ -74,6 +76,7 @@
 //! Both files append. A decision that removes data about a person requests an [`erasure`]: a [`renewal`] writes both
 //! files anew beside the ones in force, between the commits, and replaces them. A deletion is done only after that.
 
+mod absorbing;
 mod api;
 pub(crate) mod backup_log;
 mod check;
