@@ -41,6 +41,13 @@
 //!
 //! A delivery about a page whose marks all stand needs no decision, and is answered without that lock ([`absorbing`]).
 //!
+//! # What callers see
+//!
+//! Every operation is asynchronous and may answer [`Unavailable`], also those that are answered from memory here: another
+//! engine may have to ask a database. Callers take a refusal for a passing one, keep what they wanted, and ask again. What
+//! concerns this process alone is neither: the [`feed`](Store::feed), the [`condition`](Store::condition), the keyring,
+//! whether events are on. The conformance suite in the tests holds what the operations promise, on each engine.
+//!
 //! # From below to above
 //!
 //! [`tree`], [`codec`], [`records`], [`seal`] and [`api`] are words and forms; [`txn`] and [`state`] decide; [`engine`]

@@ -142,8 +142,8 @@ fn a_delivery_keeps_within_its_allocations() {
     let signed = delivery(|body| sign_sha256(body, &Secret::new(APP_SECRET)));
     let forged = delivery(|_| format!("sha256={}", "5a".repeat(32)));
     let cases: [(_, &[u8], &[u8], &[u8], f64); 2] = [
-        ("whose mark stands", &signed, b"HTTP/1.1 200 ", b"success\"}", 14.0),
-        ("with a forged signature", &forged, b"HTTP/1.1 401 ", b"secret\"}}", 13.0),
+        ("whose mark stands", &signed, b"HTTP/1.1 200 ", b"success\"}", 11.0),
+        ("with a forged signature", &forged, b"HTTP/1.1 401 ", b"secret\"}}", 8.8),
     ];
     for (name, delivery, status, end, limit) in cases {
         let count = allocations(address, delivery, status, end);

@@ -58,8 +58,8 @@ pub struct PageState {
     alarm: Alarm,
     /// The task of the job that is under way, under the job's number.
     job: Option<(u64, Owned)>,
-    /// What is still to be decided on, because the store could not say how the link stands; `None` in nearly every page.
-    unanswered: Option<Box<VecDeque<Pending>>>,
+    /// What is still to be decided on, because the store could not say how the link stands.
+    unanswered: VecDeque<Pending>,
 }
 
 /// What a page is to decide on.
@@ -134,13 +134,22 @@ impl PageState {
         let HeldLink { taken, token, read_at } = held;
         let pace = pace(&context.setup().config);
         let machine = Machine::new(pace, offset, read_at.map(WallTime::to_mono), spread, Some(&taken), now);
-        PageState { context, shared, link, token, machine, alarm: Alarm::default(), job: None, unanswered: None }
+        PageState {
+            context,
+            shared,
+            link,
+            token,
+            machine,
+            alarm: Alarm::default(),
+            job: None,
+            unanswered: VecDeque::new(),
+        }
     }
 
     /// The machine decides, and what it decided is done. What cannot be decided without the store waits for it, in its
     /// order.
     async fn step(&mut self, me: &ActorRef<PageMsg>, inputs: impl IntoIterator<Item = Input>) {
-        let mut pending = self.unanswered.take().unwrap_or_default();
+        let mut pending = std::mem::take(&mut self.unanswered);
         pending.extend(inputs.into_iter().map(Pending::Input));
         while let Some(next) = pending.pop_front() {
             let decided = match next {
@@ -158,7 +167,7 @@ impl PageState {
                         self.link
                     );
                     pending.push_front(undone);
-                    self.unanswered = Some(pending);
+                    self.unanswered = pending;
                     break;
                 }
             }
@@ -277,7 +286,7 @@ impl PageState {
 
     fn rearm(&mut self, me: &ActorRef<PageMsg>) {
         let now = MonoTime::now();
-        let again = self.unanswered.is_some().then(|| now.plus(STORE_RETRY));
+        let again = (!self.unanswered.is_empty()).then(|| now.plus(STORE_RETRY));
         self.alarm.set(me, again.or_else(|| self.machine.wake_at(now)), PageMsg::Woke);
         self.context.pages.update(&self.link, |status| {
             status.next_poll_at = self.machine.next_poll_at();

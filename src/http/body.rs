@@ -82,7 +82,8 @@ pub async fn read(
         let gathered = tokio::time::timeout(within, gather(body, first, most, silence, charge)).await;
         gathered.unwrap_or(Err(NoBody::TooSlow))
     };
-    let read = read.await;
+    // Large, and not part of the requests that do not wait.
+    let read = Box::pin(read).await;
     conn.answers();
     read
 }

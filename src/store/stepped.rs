@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use super::api::Unavailable;
 use super::check;
 use super::codec;
 use super::engine::Engine;
@@ -266,4 +267,9 @@ pub fn at_once<F: Future>(future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     let answer = poll_once(future.as_mut()).or_else(|| poll_once(future.as_mut()));
     answer.unwrap_or_else(|| panic!("it waits for the committer"))
+}
+
+/// What a look into a store in memory shows.
+pub fn shown<T>(looking: impl Future<Output = Result<T, Unavailable>>) -> T {
+    at_once(looking).unwrap_or_else(|error| panic!("{error}"))
 }

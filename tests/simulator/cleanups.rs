@@ -5,7 +5,7 @@ use std::time::Duration;
 use pagesyncd::core::cleanup::{Cleanup, CleanupQueue, CleanupStep, TryEnd};
 use pagesyncd::core::model::WallTime;
 use pagesyncd::store::cleanups::Ready;
-use pagesyncd::store::stepped::at_once;
+use pagesyncd::store::stepped::shown;
 
 use super::outside::{Answer, Op, SPACES_TIMEOUT};
 use super::store::Done;
@@ -38,7 +38,7 @@ impl World {
     }
 
     fn look_for_cleanups(&mut self, earlier: Duration) {
-        let (standing, now) = (at_once(self.store.cleanups()).unwrap(), self.mono());
+        let (standing, now) = (shown(self.store.cleanups()), self.mono());
         self.cleanups.queue.take_over(standing, earlier, now);
     }
 
@@ -100,7 +100,7 @@ impl World {
                 let l = self.number_of(&part.link);
                 if !self.writing.insert(l) {
                     (0, LATER, false)
-                } else if !at_once(self.store.is_left_over(part, seq)).unwrap() {
+                } else if !shown(self.store.is_left_over(part, seq)) {
                     (0, TryEnd::Done, true)
                 } else {
                     let fate = self.spaces.fate(self.now, &mut self.chance);
@@ -120,7 +120,7 @@ impl World {
             }
             Cleanup::Unsubscribe(page) => {
                 let page = page.as_str().parse::<usize>().expect("a number") - 1_000;
-                match at_once(self.store.cleanup_token(&cleanup, seq)).unwrap() {
+                match shown(self.store.cleanup_token(&cleanup, seq)) {
                     Ready::NotYet => (0, LATER, false),
                     Ready::Never => (0, TryEnd::Never, false),
                     Ready::Yes(token) => self.unsubscribe(page, super::logins::token_number(&token)),

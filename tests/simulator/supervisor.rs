@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pagesyncd::core::model::MonoTime;
 use pagesyncd::core::restart::{ActorKind, Verdict};
-use pagesyncd::store::stepped::at_once;
+use pagesyncd::store::stepped::shown;
 
 use super::page::PageMsg;
 use super::store::L;
@@ -21,7 +21,7 @@ impl World {
     }
 
     fn spawn_page(&mut self, l: L, spread: Duration) {
-        if at_once(self.store.generation(&self.keys[l])).unwrap().is_none() {
+        if shown(self.store.generation(&self.keys[l])).is_none() {
             self.histories.remove(&l);
             return;
         }
@@ -35,7 +35,7 @@ impl World {
 
     /// Fits the page of a link to the store.
     pub fn fit(&mut self, l: L, spread: Duration, look: bool) {
-        if at_once(self.store.generation(&self.keys[l])).unwrap().is_none() {
+        if shown(self.store.generation(&self.keys[l])).is_none() {
             self.histories.remove(&l);
             if let Some(place) = self.directory.remove(&l) {
                 self.stop_page(place.instance);

@@ -29,7 +29,7 @@ use crate::sources::facebook::graph::fake::{APP_ID, APP_SECRET};
 use crate::spaces::memory::MemoryStore;
 use crate::store::Store;
 use crate::store::persons::NewLink;
-use crate::store::stepped::at_once;
+use crate::store::stepped::shown;
 use crate::store::unlink::Unlinking;
 
 /// A daemon, and what is around it.
@@ -290,17 +290,15 @@ impl Harness {
 
     /// Nothing is owed: no read, no write, no cleanup, no event; and each object equals its page.
     pub(super) fn is_complete(&self) -> bool {
-        let (store, counts) = (self.store(), at_once(self.store().counts()).unwrap());
-        let links = at_once(store.links()).unwrap();
+        let (store, counts) = (self.store(), shown(self.store().counts()));
+        let links = shown(store.links());
         let owed = counts.due + counts.due_parked + counts.outbox + counts.cleanups.values().sum::<u64>();
         let is_true = |link: &LinkKey| {
             let n = link.page().as_str().parse::<u64>().unwrap() - 1000;
             self.written(n).is_some() && self.written(n) == self.graph.name(&page(n))
         };
         let objects = self.spaces.objects().len();
-        owed + at_once(store.event_counts()).unwrap().waiting == 0
-            && objects == links.len()
-            && links.iter().all(is_true)
+        owed + shown(store.event_counts()).waiting == 0 && objects == links.len() && links.iter().all(is_true)
     }
 
     /// Lets time pass until nothing is owed.

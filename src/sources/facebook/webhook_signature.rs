@@ -43,13 +43,38 @@ impl WebhookSignature {
     }
 }
 
-/// The 2 × `N` hex digits behind `prefix`, as bytes.
+/// The 2 × `N` hex digits behind `prefix`, as bytes. Every digit is looked up before any is judged, so that the time does
+/// not depend on them.
 fn tag<const N: usize>(header: &[u8], prefix: &[u8]) -> Option<[u8; N]> {
-    let digits = header.strip_prefix(prefix)?;
-    let mut bytes = [0; N];
-    hex::decode_to_slice(digits, &mut bytes).ok()?;
-    Some(bytes)
+    let (pairs, rest) = header.strip_prefix(prefix)?.as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let (mut bytes, mut seen) = ([0; N], 0);
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let (high, low) = (HEX[usize::from(*high)], HEX[usize::from(*low)]);
+        seen |= high | low;
+        *byte = high << 4 | low & 0x0f;
+    }
+    (seen & NO_DIGIT == 0).then_some(bytes)
 }
+
+/// The value of each byte as a hex digit.
+const HEX: [u8; 256] = {
+    let (mut values, mut at) = ([NO_DIGIT; 256], 0);
+    while at < values.len() {
+        values[at] = match at as u8 {
+            digit @ b'0'..=b'9' => digit - b'0',
+            digit @ b'a'..=b'f' => digit - b'a' + 10,
+            digit @ b'A'..=b'F' => digit - b'A' + 10,
+            _ => NO_DIGIT,
+        };
+        at += 1;
+    }
+    values
+};
+/// No digit has this bit.
+const NO_DIGIT: u8 = 0x80;
 
 /// The app secrets, ready to verify: the current one first, then the previous one.
 pub struct AppKeys(Box<[AppKey]>);
@@ -177,6 +202,15 @@ mod tests {
             assert!(!verify_webhook(Some(&header), None, BODY.as_bytes(), &[&key], true));
         }
         assert!(!verify_webhook(None, None, BODY.as_bytes(), &[&key], true));
+    }
+
+    #[test]
+    fn digits_are_read_as_anywhere() {
+        for byte in 0..=u8::MAX {
+            let digits = [b'a', byte];
+            let expected: Option<[u8; 1]> = hex::decode(digits).ok().and_then(|bytes| bytes.try_into().ok());
+            assert_eq!(tag(&digits, b""), expected, "{byte}");
+        }
     }
 
     #[test]

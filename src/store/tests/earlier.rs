@@ -60,7 +60,7 @@ async fn check_everything(store: &Store) {
     assert_eq!(store.expectation(&link(ADA, 1)).await.unwrap().etag.as_deref(), Some("etag-1"));
     let staged = store.outbox_item(&link(ADA, 2)).await.unwrap().unwrap();
     assert_eq!((&staged.body[..9], staged.staged.op), (&br#"{"data":["#[..], ObjectOp::Put([2; 32])));
-    assert_eq!(due_mark(&store, &link(ADA, 3)).await.map(|mark| mark.cause), Some(Cause::Link));
+    assert_eq!(due_mark(store, &link(ADA, 3)).await.map(|mark| mark.cause), Some(Cause::Link));
     for gone in [link(ADA, 5), link(BRUNO, 7)] {
         assert_eq!(store.outbox_item(&gone).await.unwrap().unwrap().staged.op, ObjectOp::Delete);
     }
