@@ -9,6 +9,8 @@ pub(crate) mod cookies;
 pub mod endpoint;
 mod forms;
 mod framing;
+mod handling;
+mod head_timer;
 mod pages;
 pub mod responses;
 pub mod routes;

@@ -190,6 +190,12 @@ impl Entry {
         self.mark.as_ref().is_some_and(|m| !m.claimed)
     }
 
+    /// Does the mark stand for an event of this moment, without any write? So [`Entry::mark`] would answer
+    /// [`Marked::Standing`].
+    pub fn absorbs(&self) -> bool {
+        self.mark.as_ref().is_some_and(|m| m.durable && !m.claimed)
+    }
+
     /// The outbox entry.
     pub fn staged(&self) -> Option<&Staged> {
         self.staged.as_ref()
@@ -216,7 +222,7 @@ impl Entry {
     /// Somebody says that the page may have changed. `seq` must be new.
     pub fn mark(&mut self, cause: Cause, now: WallTime, seq: u64) -> Marked {
         match &self.mark {
-            Some(standing) if !standing.claimed && standing.durable => Marked::Standing,
+            Some(_) if self.absorbs() => Marked::Standing,
             Some(standing) if !standing.claimed => Marked::Pending,
             earlier => {
                 // What a read in flight may miss has been owed since now; the older mark is that read's to answer,

@@ -15,7 +15,7 @@ use zeroize::Zeroize;
 mod ids;
 mod link;
 
-pub use ids::{AppUserId, BadId, PageId, UserId};
+pub use ids::{AppUserId, BadId, GraphId, PageId, UserId};
 pub use link::{BadPart, LinkKey, ObjectKey, Part, PartKey, Source, SourceId};
 
 /// Why a page is read. Kept in the object as `source`.
@@ -41,6 +41,11 @@ impl Cause {
             Cause::Link => "link",
             Cause::Manual => "manual",
         }
+    }
+
+    /// Somebody waits for the read, so that it comes sooner than one that is due.
+    pub fn is_urgent(self) -> bool {
+        matches!(self, Cause::Link | Cause::Manual)
     }
 }
 

@@ -26,6 +26,11 @@ pub fn json(status: StatusCode, value: &Value) -> Answer {
     answer(status, "application/json", value.to_string())
 }
 
+/// A JSON document that is always the same.
+pub fn fixed_json(status: StatusCode, document: &'static str) -> Answer {
+    answer(status, "application/json", document)
+}
+
 /// Bare text.
 pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     answer(status, "text/plain; charset=utf-8", text)

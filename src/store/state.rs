@@ -138,6 +138,7 @@ impl State {
         fresh.numbers = Numbers::above(fresh.numbers.newest().max(self.numbers.newest()));
         fresh.events.follow(&self.events);
         fresh.links.follow(&self.links);
+        fresh.ledger.follow(&self.ledger);
         fresh.reopened = self.reopened + 1;
         // Logins under way go on, and so does what they must not undo.
         fresh.endings = std::mem::take(&mut self.endings);
@@ -170,6 +171,7 @@ impl State {
     /// Writes a link's record, new or changed.
     pub(super) fn put_link_record(&mut self, txn: &mut Txn, link: &LinkKey, record: LinkRecord) {
         self.ledger.set_parked(link, !record.health.is_active());
+        self.ledger.absorbing().leave(&link.id);
         self.links.put(txn, link, record);
     }
 
@@ -243,5 +245,8 @@ impl State {
             self.ledger.parked().iter().collect::<BTreeSet<_>>()
         );
         assert!(self.links.keys().all(|link| self.ledger.get(&link.whole()).is_some()), "a link without an entry");
+        for page in self.ledger.absorbing().pages() {
+            assert!(self.absorbs(&self.links.of_id(&page.clone().into())), "{page} does not absorb");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The store on a real disk.
 
+mod absorbing;
 mod cleanups;
 mod committer;
 mod damage;
