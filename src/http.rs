@@ -10,6 +10,7 @@ pub mod endpoint;
 mod forms;
 mod framing;
 mod pages;
+pub mod payload;
 pub mod responses;
 pub mod routes;
 pub mod server;

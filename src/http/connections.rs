@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 enum Doing {
     Idle = 0,
     ReadingBody = 1,
-    Answering = 2,
+    ReadingAnswer = 2,
+    Answering = 3,
 }
 
 /// A connection as the handler of its request sees it. The handler reports here what the connection is doing.
@@ -54,6 +55,11 @@ impl Conn {
     /// The body is being read: the client sets the pace.
     pub fn reads_body(&self) {
         self.set(Doing::ReadingBody);
+    }
+
+    /// The answer is being read: the client sets the pace.
+    pub(super) fn is_read(&self) {
+        self.set(Doing::ReadingAnswer);
     }
 
     /// The body is here: the daemon sets the pace, and the connection is not closed for others.
@@ -126,7 +132,8 @@ impl Connections {
             let such = open.iter().filter(|(_, o)| o.conn.doing.load(Ordering::Relaxed) == doing as u8);
             such.min_by_key(|(_, o)| o.conn.since.load(Ordering::Relaxed)).map(|(id, _)| *id)
         };
-        let Some(id) = oldest(Doing::Idle).or_else(|| oldest(Doing::ReadingBody)) else { return false };
+        let by_need = [Doing::Idle, Doing::ReadingBody, Doing::ReadingAnswer];
+        let Some(id) = by_need.into_iter().find_map(oldest) else { return false };
         if let Some(evicted) = open.remove(&id) {
             evicted.cancel.cancel();
         }
