@@ -15,3 +15,4 @@ mod reloads;
 mod resets;
 mod script;
 mod stops;
+mod timers;
