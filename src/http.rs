@@ -12,6 +12,7 @@ mod framing;
 mod handling;
 mod head_timer;
 mod pages;
+pub mod payload;
 pub mod responses;
 pub mod routes;
 pub mod server;

@@ -8,6 +8,7 @@
 mod clock;
 mod deaths;
 mod harness;
+mod lists;
 mod lost_answers;
 mod refusals;
 mod reloads;

@@ -20,7 +20,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 enum Doing {
     Idle = 0,
     ReadingBody = 1,
-    Answering = 2,
+    ReadingAnswer = 2,
+    Answering = 3,
 }
 
 /// What the listener wants of a connection. A later one stands for those before it.
@@ -105,6 +106,11 @@ impl Conn {
         self.set(Doing::ReadingBody);
     }
 
+    /// The answer is being read: the client sets the pace.
+    pub(super) fn is_read(&self) {
+        self.set(Doing::ReadingAnswer);
+    }
+
     /// The body is here: the daemon sets the pace, and the connection is not closed for others.
     pub fn answers(&self) {
         self.set(Doing::Answering);
@@ -176,7 +182,8 @@ impl Connections {
             let such = open.iter().filter(|(_, conn)| conn.0.doing.load(Ordering::Relaxed) == doing as u8);
             such.min_by_key(|(_, conn)| conn.0.since.load(Ordering::Relaxed)).map(|(id, _)| *id)
         };
-        let Some(id) = oldest(Doing::Idle).or_else(|| oldest(Doing::ReadingBody)) else { return false };
+        let by_need = [Doing::Idle, Doing::ReadingBody, Doing::ReadingAnswer];
+        let Some(id) = by_need.into_iter().find_map(oldest) else { return false };
         if let Some(evicted) = open.remove(&id) {
             evicted.give(Signal::Close);
         }

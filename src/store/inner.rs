@@ -201,12 +201,13 @@ impl Inner {
     /// The store was opened again, with this in it. Returns the newest erasure that is asked for.
     pub(super) fn come_up(&self, engine: Engine, fresh: State) -> u64 {
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
-        let erasure = {
+        let (erasure, earlier) = {
             let mut memory = self.lock();
-            memory.state.replace(fresh);
+            let earlier = memory.state.replace(fresh);
             memory.orders.come_up();
-            memory.state.erasures.wanted()
+            (memory.state.erasures.wanted(), earlier)
         };
+        drop(earlier);
         self.condition.send_replace(Condition::Up);
         self.feed.publish(vec![Change::Reset]);
         erasure

@@ -10,6 +10,7 @@ mod events;
 mod feed;
 mod folder;
 mod grants;
+mod lists;
 mod parts;
 mod rotation;
 mod sessions;
