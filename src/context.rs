@@ -24,6 +24,7 @@ use crate::sources::facebook::graph::{Gate, GraphError};
 use crate::spaces::SpacesError;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
+use crate::turnstile::Turnstile;
 pub use dependency::{Dependency, DependencyHealth};
 use logins::Logins;
 pub use page_status::{PageStatus, PageStatusMap};
@@ -37,6 +38,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// What the pages say of themselves.
     pub pages: PageStatusMap,
+    /// Writes to Spaces that are under way.
+    pub writes: Arc<Turnstile>,
     /// Graph's limits.
     pub gate: Arc<Gate>,
     /// The health of Graph.
@@ -72,10 +75,12 @@ impl Context {
     ) -> Arc<Self> {
         store.switch_events(setup.receiver.is_some());
         let (commands, waiting) = mpsc::channel(control::WAITING);
+        let writes = Turnstile::new(setup.config.spaces.max_in_flight);
         Arc::new(Context {
             store,
             metrics,
             pages: PageStatusMap::default(),
+            writes,
             gate,
             graph: Dependency::new("graph"),
             spaces: Dependency::new("spaces"),
@@ -100,6 +105,7 @@ impl Context {
     /// Puts others in force.
     pub fn set_setup(&self, setup: Setup) {
         self.store.switch_events(setup.receiver.is_some());
+        self.writes.set_max(setup.config.spaces.max_in_flight);
         *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
     }
 
@@ -134,6 +140,13 @@ impl Context {
     /// Is the process ending?
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Where the work on links of a source waits for its turn, before it begins.
+    pub fn work(&self, source: Source) -> &Arc<Turnstile> {
+        match source {
+            Source::Facebook => self.gate.work(),
+        }
     }
 
     /// Notes a Graph answer for readiness: only what speaks of Graph as a whole counts, not a page's dead token.

@@ -17,4 +17,5 @@ pub mod park_reason;
 pub mod priority;
 pub mod restart;
 pub mod token_check;
+pub mod turns;
 pub mod upload_queue;

@@ -65,14 +65,25 @@ pub async fn body(answer: &mut Response, most: usize) -> Result<Bytes, Unread> {
     if answer.content_length().is_some_and(|length| length > most as u64) {
         return Err(Unread::TooLarge);
     }
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = answer.chunk().await.map_err(Unread::Broken)? {
-        if bytes.len() + chunk.len() > most {
+    // An answer that comes in one piece is not copied.
+    let Some(first) = answer.chunk().await.map_err(Unread::Broken)? else { return Ok(Bytes::new()) };
+    let mut next = Some(first);
+    let (mut whole, mut bytes) = (Bytes::new(), BytesMut::new());
+    while let Some(chunk) = next {
+        if whole.len().max(bytes.len()) + chunk.len() > most {
             return Err(Unread::TooLarge);
         }
-        bytes.extend_from_slice(&chunk);
+        if whole.is_empty() {
+            whole = chunk;
+        } else {
+            if bytes.is_empty() {
+                bytes.extend_from_slice(&whole);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        next = answer.chunk().await.map_err(Unread::Broken)?;
     }
-    Ok(bytes.freeze())
+    Ok(if bytes.is_empty() { whole } else { bytes.freeze() })
 }
 
 /// The first `most` bytes of a body, or fewer when the connection fails: for answers whose status is enough. A body

@@ -57,12 +57,14 @@
 //!
 //! *Webhook.* [`http`] checks sizes and the signature over the raw bytes before it parses. The content of a delivery is
 //! a hint and is not applied: the pages that it names are marked, the marks are made durable, and then it is answered.
-//! The page's actor waits for `sync.debounce`, takes a token from its bucket, claims the mark and reads.
+//! The page's actor waits for `sync.debounce`, takes a token from its bucket, waits for its turn at Graph, claims the
+//! mark and reads. [`core::link::reads`] says how the bucket is spent.
 //! [`core::ledger`] explains why no order of events, and no crash in between, loses a change.
 //!
 //! *Poll.* Every link has a slot in the interval, a hash of its name, so that polls are spread evenly. A poll also
 //! repairs the page's webhook subscription and compares the object in Spaces with the last write. Polls that were
-//! missed while the daemon was down are made up for, spread over minutes.
+//! missed while the daemon was down are made up for, spread over minutes; marks that were left are read at once, as fast
+//! as the limit on calls allows.
 //!
 //! *Login.* A session, made by an operator, opens `/facebook/login`; a login link opens a short one, and asks first
 //! if the browser is known for another user. The `state` that goes to the dialog is signed, expires, is bound to the
@@ -115,6 +117,7 @@
 //! | [`http`] | the server, the public and the admin routes |
 //! | [`actors`] | the actors |
 //! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
+//! | [`turnstile`] | a limit on how much goes on at once, and an order for the rest |
 //! | [`random`] | secrets and unique ids, also where the system has no randomness |
 //! | [`cli`], [`admin_client`], [`exit`] | the verbs, the admin socket's client, exit codes |
 //! | `sandbox` | a local Facebook, a local Spaces and a console around the real daemon (feature `sandbox`) |
@@ -151,3 +154,4 @@ pub mod spaces;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+pub mod turnstile;

@@ -109,7 +109,7 @@ fn pure_modules_use_no_runtime_no_network_no_disk_and_no_clock() {
 
 /// The layers, the lowest first: a module knows those of its own layer and of the layers below.
 const LAYERS: &[&[&str]] = &[
-    &["core", "clock", "random"],
+    &["core", "clock", "random", "turnstile"],
     &["config", "events", "http_client", "metrics", "sources", "spaces", "store", "systemd", "telemetry"],
     &["context", "control", "kept_config"],
     &["services"],

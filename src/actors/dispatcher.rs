@@ -35,7 +35,7 @@ use super::supervisor::SupervisorMsg;
 use super::uploader::UploaderMsg;
 use super::{Owned, STORE_RETRY};
 use crate::context::Context;
-use crate::core::link::schedule;
+use crate::core::link::schedule::Spread;
 use crate::core::model::{LinkKey, MonoTime, PartKey};
 use crate::store::Unavailable;
 use crate::store::feed::{Batch, LinkChanges, Presence};
@@ -214,7 +214,7 @@ impl Work {
                 Err(error) => self.wait_for_store(&error).await,
             }
         };
-        let spread = schedule::spread(count, self.args.context.setup().config.sync.poll_interval);
+        let spread = Spread::after_a_start(count, self.args.context.setup().config.sync.poll_interval);
         let mut after = None;
         loop {
             let piece = match self.args.context.store.links_after(after.clone(), AT_ONCE).await {
@@ -241,7 +241,7 @@ impl Work {
                 gone.extend((!matches!(generation, Ok(Some(_)))).then(|| link.clone()));
             }
             if !gone.is_empty() {
-                self.fit(gone, Duration::ZERO, false).await?;
+                self.fit(gone, Spread::default(), false).await?;
             }
             tokio::task::yield_now().await;
         }
@@ -250,7 +250,7 @@ impl Work {
 
     /// The supervisor fits the pages of these links to the store. Repeated while the store cannot be read, which does no
     /// harm: a page that is asked to look once more finds nothing new.
-    async fn fit(&self, links: Vec<LinkKey>, spread: Duration, look: bool) -> Option<()> {
+    async fn fit(&self, links: Vec<LinkKey>, spread: Spread, look: bool) -> Option<()> {
         loop {
             let links = links.clone();
             let message = |done| SupervisorMsg::Fit { links, spread, look, done };
@@ -281,13 +281,13 @@ struct Burst {
 
 impl Burst {
     /// So many more are new. Returns over how long the first reads of their pages are spread.
-    fn spread(&mut self, links: usize, now: MonoTime, interval: Duration) -> Duration {
+    fn spread(&mut self, links: usize, now: MonoTime, interval: Duration) -> Spread {
         if self.last.is_none_or(|last| now.since(last) > TOGETHER) {
             self.count = 0;
         }
         self.count += links;
         self.last = Some(now);
-        if self.count > READ_AT_ONCE { schedule::spread(self.count, interval) } else { Duration::ZERO }
+        if self.count > READ_AT_ONCE { Spread::of_an_import(self.count, interval) } else { Spread::default() }
     }
 }
 
@@ -299,11 +299,11 @@ mod tests {
     fn the_pages_of_a_login_are_read_at_once_and_those_of_a_large_import_are_spread() {
         let (mut burst, hour) = (Burst::default(), Duration::from_secs(3600));
         let at = |secs: u64| MonoTime(1_000_000 + secs * 1000);
-        assert_eq!(burst.spread(200, at(0), hour), Duration::ZERO);
-        assert_eq!(burst.spread(200, at(1), hour), Duration::ZERO);
+        assert_eq!(burst.spread(200, at(0), hour), Spread::default());
+        assert_eq!(burst.spread(200, at(1), hour), Spread::default());
         let spread = burst.spread(200, at(2), hour);
-        assert_eq!(spread, schedule::spread(600, hour));
-        assert!(burst.spread(200, at(3), hour) > spread);
-        assert_eq!(burst.spread(200, at(60), hour), Duration::ZERO);
+        assert_eq!(spread, Spread::of_an_import(600, hour));
+        assert!(burst.spread(200, at(3), hour).asked > spread.asked);
+        assert_eq!(burst.spread(200, at(60), hour), Spread::default());
     }
 }

@@ -2,6 +2,11 @@
 //! [`machine`](crate::core::link::machine) decides what that job is; the page shows it the link as the store has it,
 //! begins the jobs and reports their ends.
 //!
+//! A job waits for its turn at the source as a message to its page ([`Turnstile`](crate::turnstile::Turnstile)). Its
+//! task, its token and its claim come into being when the turn has come, and so the claim is taken after the mark was
+//! seen and before the source is asked, however long the wait was. A delivery meanwhile finds the mark unclaimed, and
+//! costs no write.
+//!
 //! The page works at its own pace. It learns *that* something happened, never what; the read that follows shows it.
 //! What a job had claimed in the store is given back when its task is dropped.
 //!
@@ -28,9 +33,10 @@ use crate::core::disposition::Disposition;
 use crate::core::link::job::{Job, ReadEnd};
 use crate::core::link::machine::{Facts, Input, Machine, Moment, Parking, Taken};
 use crate::core::link::reads::Pace;
-use crate::core::link::schedule;
+use crate::core::link::schedule::{self, Spread};
 use crate::core::model::{Generation, LinkKey, MonoTime, Secret, WallTime};
 use crate::store::{Link, LinkRecord, Unavailable};
+use crate::turnstile::{Turn, Waiting};
 pub use message::PageMsg;
 use reading::{JobDone, wanted_webhook_fields};
 
@@ -45,7 +51,7 @@ pub struct PageArgs {
     /// The link as the store had it a moment ago.
     pub held: HeldLink,
     /// Over how long a catch-up after a start is spread.
-    pub spread: Duration,
+    pub spread: Spread,
 }
 
 /// What a page keeps.
@@ -57,10 +63,18 @@ pub struct PageState {
     token: Option<Secret>,
     machine: Machine,
     timer: PageTimer,
-    /// The task of the job that is under way, under the job's number.
-    job: Option<(u64, Owned)>,
+    /// The job that is under way, under its number.
+    job: Option<(u64, Stage)>,
     /// What is still to be decided on, because the store could not say how the link stands.
     unanswered: VecDeque<Pending>,
+}
+
+/// How far a job is.
+enum Stage {
+    /// It waits for its turn. The place in the queue is given up when it is dropped.
+    Waiting { job: Job, _place: Waiting },
+    /// A task does it.
+    Begun { _task: Owned },
 }
 
 /// What a page is to decide on.
@@ -117,7 +131,7 @@ impl PageState {
         let (now, offset) = (MonoTime::now(), schedule::offset(&link));
         let HeldLink { taken, token, read_at } = held;
         let pace = pace(&context.setup().config);
-        let machine = Machine::new(pace, offset, read_at.map(WallTime::to_mono), spread, Some(&taken), now);
+        let machine = Machine::new(pace, offset, read_at.map(WallTime::to_mono), spread.polls, Some(&taken), now);
         let timer = PageTimer::new(&shared.timers);
         PageState { context, shared, link, token, machine, timer, job: None, unanswered: VecDeque::new() }
     }
@@ -128,6 +142,7 @@ impl PageState {
             PageMsg::Look(spread) => self.step(me, [Input::Look(spread)]).await,
             PageMsg::Woke(number) if self.timer.rings(number) => self.step(me, [Input::Woke]).await,
             PageMsg::Woke(_) => {}
+            PageMsg::Turn(number, turn) => self.take_turn(me, number, turn),
             PageMsg::Done(number, done) => self.done(me, number, *done).await,
             // A bug, and the page's own: its successor starts from the store.
             PageMsg::Broke(number) if self.machine.under_way() == Some(number) => {
@@ -202,14 +217,35 @@ impl PageState {
         self.step(me, inputs).await;
     }
 
+    /// The job begins at once, or when its turn has come. An earlier one that waits or goes on has been cut short.
     fn begin(&mut self, me: &ActorRef<PageMsg>, number: u64, job: Job) {
+        self.job = None;
+        let page = me.clone();
+        // A page that is gone leaves the turn to the next.
+        let taker = move |turn| drop(page.cast(PageMsg::Turn(number, turn)));
+        match self.context.work(self.link.source()).ask(job.priority(), taker) {
+            Ok(turn) => self.perform(me, number, job, turn),
+            Err(place) => self.job = Some((number, Stage::Waiting { job, _place: place })),
+        }
+    }
+
+    /// A turn that is not wanted any more goes to the next.
+    fn take_turn(&mut self, me: &ActorRef<PageMsg>, number: u64, turn: Turn) {
+        let waits = self.job.as_ref().filter(|(held, _)| *held == number && !self.context.is_stopping());
+        if let Some((_, Stage::Waiting { job, .. })) = waits {
+            let job = *job;
+            self.perform(me, number, job, turn);
+        }
+    }
+
+    fn perform(&mut self, me: &ActorRef<PageMsg>, number: u64, job: Job, turn: Turn) {
         // The machine begins no job without both.
         let held = self.token.clone().zip(self.machine.generation());
         let Some((token, generation)) = held else { return };
         let (context, link, me) = (self.context.clone(), self.link.clone(), me.clone());
         let task = self.shared.tasks.spawn(async move {
             let held = reading::Held { link: &link, token: &token, generation };
-            let work = AssertUnwindSafe(Box::pin(reading::perform(&context, held, job)));
+            let work = AssertUnwindSafe(Box::pin(reading::perform(&context, held, job, turn)));
             let message = match work.catch_unwind().await {
                 Ok(done) => PageMsg::Done(number, Box::new(done)),
                 Err(_) => PageMsg::Broke(number),
@@ -217,10 +253,10 @@ impl PageState {
             // A page that is gone needs no answer: its successor reads the store.
             let _ = me.cast(message);
         });
-        self.job = Some((number, Owned(task)));
+        self.job = Some((number, Stage::Begun { _task: Owned(task) }));
     }
 
-    /// A task whose job is not under way any more ends unheard.
+    /// A job that is not under way any more gives up its place, and its task ends unheard.
     fn cut_job(&mut self) {
         let under_way = self.machine.under_way();
         self.job.take_if(|(number, _)| Some(*number) != under_way);

@@ -35,6 +35,7 @@ use crate::context::Context;
 use crate::control::Command;
 #[cfg(feature = "sandbox")]
 use crate::control::Target;
+use crate::core::link::schedule::Spread;
 use crate::core::model::{LinkKey, MonoTime, WallTime};
 use crate::core::restart::{History, Verdict};
 use crate::http::endpoint::Endpoint;
@@ -144,7 +145,7 @@ impl Actor for Supervisor {
             #[cfg(feature = "sandbox")]
             SupervisorMsg::Command(Command::Drill(target)) => state.drill(&target),
             SupervisorMsg::Respawn(child) if state.is_alive(&child) => {}
-            SupervisorMsg::Respawn(child) => state.spawn(&me, child, Duration::ZERO).await,
+            SupervisorMsg::Respawn(child) => state.spawn(&me, child, Spread::default()).await,
             SupervisorMsg::Sweep => state.sweep(&me),
             SupervisorMsg::Ping(reply) => {
                 // Whoever asked may have stopped waiting.

@@ -7,6 +7,7 @@
 
 mod clock;
 mod deaths;
+mod first_reads;
 mod harness;
 mod lists;
 mod lost_answers;

@@ -5,6 +5,10 @@
 //! it, in a task of its own. Such a task outlives an uploader that dies, and keeps the right to write its object until
 //! it ends: the successor finds that right taken and comes back, so that no object is ever written twice at once.
 //!
+//! The limit of `spaces.max_in_flight` holds for the requests themselves ([`Context::writes`]). A few keys more are in
+//! flight in the queue ([`AHEAD`]): the disk reads and completes for those while others are on the way to Spaces, so that
+//! Spaces never waits for the disk.
+//!
 //! A write without an answer may take effect after a newer one; [`late_writes`](crate::core::late_writes) decides what
 //! follows. A cleanup that it asks for is noted in the transaction that completes the newer write.
 
@@ -23,6 +27,7 @@ use crate::core::fields::Fields;
 use crate::core::late_writes::{InDoubt, LateWrites, WriteEnd};
 use crate::core::ledger::ObjectOp;
 use crate::core::model::{MonoTime, ObjectKey, PartKey, WallTime};
+use crate::core::priority::Priority;
 use crate::core::upload_queue::{Outcome, Queue};
 use crate::sources;
 use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
@@ -33,6 +38,11 @@ const PROBE_WHILE_UP: Duration = Duration::from_secs(5 * 60);
 const PROBE_WHILE_DOWN: Duration = Duration::from_secs(15);
 /// Failures in a row after which Spaces is asked at once whether it is there at all.
 const PROBE_AFTER: u32 = 3;
+
+/// Writes that are prepared or completed while as many as are allowed are under way.
+const AHEAD: usize = 8;
+/// A body up to this size is parsed where it is; a longer one on a thread for such work.
+const PARSED_IN_PLACE: usize = 64 << 10;
 
 /// Messages to the uploader.
 pub enum UploaderMsg {
@@ -90,7 +100,7 @@ impl Actor for Uploader {
         _me: ActorRef<UploaderMsg>,
         (context, shared): (Arc<Context>, Arc<Shared>),
     ) -> Result<UploaderState, ActorProcessingErr> {
-        let queue = Queue::new(context.setup().config.spaces.max_in_flight);
+        let queue = Queue::new(begun(&context));
         Ok(UploaderState {
             context,
             shared,
@@ -126,7 +136,7 @@ impl Actor for Uploader {
             UploaderMsg::Done(part, ended) => state.done(&me, &part, &ended),
             UploaderMsg::Refill => state.refill().await,
             UploaderMsg::Reloaded => {
-                state.queue.set_limit(state.context.setup().config.spaces.max_in_flight);
+                state.queue.set_limit(begun(&state.context));
                 state.queue.retry_now(MonoTime::now());
                 me.cast(UploaderMsg::Probe)?;
             }
@@ -238,6 +248,11 @@ impl UploaderState {
     }
 }
 
+/// Writes that are begun at a time.
+fn begun(context: &Context) -> usize {
+    context.setup().config.spaces.max_in_flight.saturating_add(AHEAD)
+}
+
 async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDoubt>) -> WriteEnd {
     let local = WriteEnd::of(Outcome::Local);
     let item = match context.store.outbox_item(part).await {
@@ -247,6 +262,7 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
     };
     let spaces = context.setup().spaces.clone();
     let mut versions_unknown = false;
+    let turn = context.writes.enter(Priority::Background).await;
     let answer = match item.staged.op {
         ObjectOp::Put(_) => spaces.put(&part.object_key(), item.body.clone()).await.map(|done| Some(done.etag)),
         ObjectOp::Delete => spaces.erase(&part.object_key()).await.map(|erased| {
@@ -254,6 +270,7 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
             None
         }),
     };
+    drop(turn);
     context.note_spaces(&answer);
     match answer {
         Ok(etag) => {
@@ -277,6 +294,9 @@ async fn fields_of(part: &PartKey, item: &OutboxItem) -> Result<Option<Fields>, 
         return Ok(None);
     }
     let (source, body) = (part.link.source(), item.body.clone());
+    if body.len() <= PARSED_IN_PLACE {
+        return Ok(Some(sources::fields_of_object(source, &body)));
+    }
     tokio::task::spawn_blocking(move || Some(sources::fields_of_object(source, &body))).await
 }
 

@@ -162,6 +162,8 @@ struct LiveMark {
     mark: Mark,
     durable: bool,
     claimed: bool,
+    /// It was made, or absorbed an event, since [`Entry::take_repeated`].
+    repeated: bool,
 }
 
 /// All that is owed to one link.
@@ -176,7 +178,7 @@ pub struct Entry {
 impl Entry {
     /// The state as it lies on disk after a start: what is there is durable and nobody reads.
     pub fn restored(mark: Option<Mark>, staged: Option<Staged>, synced: Synced) -> Self {
-        let mark = mark.map(|mark| LiveMark { mark, durable: true, claimed: false });
+        let mark = mark.map(|mark| LiveMark { mark, durable: true, claimed: false, repeated: false });
         Entry { mark, staged, synced, reader: None }
     }
 
@@ -194,6 +196,16 @@ impl Entry {
     /// [`Marked::Standing`].
     pub fn absorbs(&self) -> bool {
         self.mark.as_ref().is_some_and(|m| m.durable && !m.claimed)
+    }
+
+    /// Did an event come for which the mark stands, since this was asked last?
+    pub fn is_repeated(&self) -> bool {
+        self.mark.as_ref().is_some_and(|m| m.repeated)
+    }
+
+    /// The same, and asks anew from here on.
+    pub fn take_repeated(&mut self) -> bool {
+        self.mark.as_mut().is_some_and(|m| std::mem::take(&mut m.repeated))
     }
 
     /// The outbox entry.
@@ -221,15 +233,17 @@ impl Entry {
 
     /// Somebody says that the page may have changed. `seq` must be new.
     pub fn mark(&mut self, cause: Cause, now: WallTime, seq: u64) -> Marked {
-        match &self.mark {
-            Some(_) if self.absorbs() => Marked::Standing,
-            Some(standing) if !standing.claimed => Marked::Pending,
+        match &mut self.mark {
+            Some(standing) if !standing.claimed => {
+                standing.repeated = true;
+                if standing.durable { Marked::Standing } else { Marked::Pending }
+            }
             earlier => {
                 // What a read in flight may miss has been owed since now; the older mark is that read's to answer,
                 // and if it fails this one stands for both.
                 let since = earlier.as_ref().map_or(now, |e| e.mark.since.min(now));
                 let mark = Mark { seq, cause, since };
-                self.mark = Some(LiveMark { mark: mark.clone(), durable: false, claimed: false });
+                self.mark = Some(LiveMark { mark: mark.clone(), durable: false, claimed: false, repeated: true });
                 Marked::New(Change::PutMark(mark))
             }
         }

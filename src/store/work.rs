@@ -8,7 +8,7 @@ use super::inner::Store;
 use super::state::State;
 use super::tree::{Pieces, Tree};
 use crate::core::health::Health;
-use crate::core::ledger::{Claim, Digest, Entry, Found, Mark, ObjectOp, Staged};
+use crate::core::ledger::{Claim, Digest, Entry, Found, Mark, Staged};
 use crate::core::link::machine::Facts;
 use crate::core::model::{Cause, Generation, GraphId, LinkKey, PageId, PartKey, SourceId};
 
@@ -47,11 +47,15 @@ pub struct StandingMark {
     pub is_claimed: bool,
 }
 
-/// An outbox entry and what lies on disk for it.
-type Looked = (Staged, Result<bytes::Bytes, codec::Damaged>);
+/// A body up to this size is cut and checksummed where it is: that takes less than the way to another thread.
+const CUT_IN_PLACE: usize = 64 << 10;
+
+/// The body of an outbox entry as it lies on disk, and the fields that Spaces holds of its object.
+type Looked = (Result<bytes::Bytes, codec::Damaged>, Option<Before>);
 
 impl State {
-    fn facts(&self, link: &LinkKey) -> Facts {
+    fn facts(&mut self, link: &LinkKey) -> Facts {
+        let repeated = self.ledger.take_repeated(link);
         let Some(record) = self.links.get(link) else { return Facts::default() };
         let parked = match &record.health {
             Health::Parked(parked) => Some(parked.why),
@@ -64,6 +68,7 @@ impl State {
             hinted: record.hint.is_some(),
             unclaimed: marks().find(|(entry, _)| entry.wants_reader()).map(|(_, mark)| mark.cause),
             due: marks().next().is_some(),
+            repeated,
             stopping: false,
         }
     }
@@ -168,7 +173,8 @@ impl Store {
         self.look(|state| state.ledger.get(&part).and_then(standing)).await
     }
 
-    /// What a link's machine decides on, all of one moment: the token, the health and the marks of its parts.
+    /// What a link's machine decides on, all of one moment: the token, the health and the marks of its parts. That a
+    /// mark was asked for again is said once, so the link's machine alone may ask.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -190,7 +196,11 @@ impl Store {
     ) -> Result<StageOutcome, Unavailable> {
         let part = claim.part.clone();
         let found = Found { digest, body_len: u32::try_from(body.len()).unwrap_or(u32::MAX) };
-        let pieces = self.off_worker(move |_| Pieces::of(&body)).await?;
+        let pieces = if body.len() <= CUT_IN_PLACE {
+            Pieces::of(&body)
+        } else {
+            self.off_worker(move |_| Pieces::of(&body)).await?
+        };
         self.commit(move |state, txn| match claim.claim.take() {
             // Taken here: where the decision is not reached, the claim is given back.
             Some(held) => state.stage(txn, &part, &held, &found, pieces, force),
@@ -206,27 +216,20 @@ impl Store {
     /// due, so that it is read anew.
     pub async fn outbox_item(&self, part: impl Into<PartKey>) -> Result<Option<OutboxItem>, Unavailable> {
         let part = &part.into();
-        let Some((staged, body)) = self.look_into_outbox(part).await? else { return Ok(None) };
+        let Some(staged) = self.staged(part) else { return Ok(None) };
         let generation = self.generation(&part.link).await?;
         // An entry that was decided a moment ago is still on its way to disk, though its bytes can be read. It must not
         // reach Spaces before it is durable: a crash would bring back the entry before it, and that would be written
         // over it; or it would undo the unlink whose object was deleted. And only what is missing behind everything
         // that was queued by now is damaged.
         self.barrier().await?;
-        let before = self.before(part, generation).await?;
-        if !self.is_staged(part, staged.seq) {
+        let (body, before) = self.look_into_outbox(part, &staged, generation).await?;
+        if self.staged(part).is_none_or(|now| now.seq != staged.seq) {
             return Err(Unavailable::because("the entry was replaced meanwhile"));
         }
-        if let (ObjectOp::Put(_), Ok(body)) = (staged.op, body) {
-            return Ok(Some(OutboxItem { staged, body, before }));
-        }
-        match self.look_into_outbox(part).await? {
-            None => Ok(None),
-            Some((now, _)) if now.seq != staged.seq || !self.is_staged(part, staged.seq) => {
-                Err(Unavailable::because("the entry was replaced meanwhile"))
-            }
-            Some((staged, Ok(body))) => Ok(Some(OutboxItem { staged, body, before })),
-            Some((staged, Err(damage))) => {
+        match body {
+            Ok(body) => Ok(Some(OutboxItem { staged, body, before })),
+            Err(damage) => {
                 tracing::error!(
                     link = %part.link,
                     %damage,
@@ -238,18 +241,27 @@ impl Store {
         }
     }
 
-    /// Is the outbox entry of a part still that of this number?
-    fn is_staged(&self, part: &PartKey, seq: u64) -> bool {
-        let memory = self.lock();
-        memory.state.ledger.get(part).and_then(|entry| entry.staged()).is_some_and(|staged| staged.seq == seq)
+    /// The outbox entry of a part, without its body.
+    fn staged(&self, part: &PartKey) -> Option<Staged> {
+        self.lock().state.ledger.get(part).and_then(|entry| entry.staged().cloned())
     }
 
-    async fn look_into_outbox(&self, part: &PartKey) -> Result<Option<Looked>, Unavailable> {
-        let staged = self.lock().state.ledger.get(part).and_then(|entry| entry.staged().cloned());
-        let Some(staged) = staged else { return Ok(None) };
-        let (part, wanted) = (part.clone(), staged.clone());
-        let body = self.off_worker(move |store| store.read(|engine| engine.body(&part, &wanted))).await??;
-        Ok(Some((staged, body)))
+    /// The body of an entry, and the fields that Spaces holds of the object. Everything decided before must be durable.
+    async fn look_into_outbox(
+        &self,
+        part: &PartKey,
+        staged: &Staged,
+        generation: Option<Generation>,
+    ) -> Result<Looked, Unavailable> {
+        let (part, staged) = (part.clone(), staged.clone());
+        let look = move |store: &Store| {
+            let body = store.read(|engine| engine.body(&part, &staged))?;
+            let Some(generation) = generation else { return Ok((body, None)) };
+            let fields = store.read(|engine| engine.get(Tree::Fields, &part.to_bytes()))?;
+            let fields = fields.and_then(|value| codec::decode(Tree::Fields.name(), &value).ok());
+            Ok((body, Some(Before { generation, fields })))
+        };
+        self.off_worker(look).await?
     }
 
     /// Spaces has carried out this item, and this is left of it. Returns whether a newer one waits.
@@ -265,15 +277,5 @@ impl Store {
     ) -> Result<bool, Unavailable> {
         let part = &part.into();
         self.commit(|state, txn| state.complete(txn, part, item, etag, &left)).await
-    }
-
-    /// The fields that Spaces holds of an object, for an item that is about to be written. Everything decided before
-    /// must be durable.
-    async fn before(&self, part: &PartKey, generation: Option<Generation>) -> Result<Option<Before>, Unavailable> {
-        let Some(generation) = generation else { return Ok(None) };
-        let key = part.to_bytes();
-        let value = self.off_worker(move |store| store.read(|engine| engine.get(Tree::Fields, &key))).await??;
-        let fields = value.and_then(|value| codec::decode(Tree::Fields.name(), &value).ok());
-        Ok(Some(Before { generation, fields }))
     }
 }

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use pagesyncd::core::link::schedule;
+use pagesyncd::core::link::schedule::Spread;
 use pagesyncd::core::model::LinkKey;
 use pagesyncd::store::feed::{Batch, LinkChanges};
 use pagesyncd::store::stepped::{poll_once, shown};
@@ -63,7 +63,7 @@ impl World {
     fn pass_on(&mut self, key: &LinkKey, changes: &LinkChanges) {
         let l = self.number_of(key);
         if changes.presence.is_some() {
-            self.fit(l, Duration::ZERO, false);
+            self.fit(l, Spread::default(), false);
         }
         if changes.parked {
             self.tell_page_of(l, PageMsg::Parked);
@@ -87,7 +87,7 @@ impl World {
         self.tell_uploader(UploaderMsg::Refill);
         self.soon(0, Event::Cleanups(CleanupsMsg::Look));
         let links = shown(self.store.links());
-        let spread = schedule::spread(links.len(), self.pace.poll_interval);
+        let spread = Spread::after_a_start(links.len(), self.pace.poll_interval);
         let links: Vec<usize> = links.iter().map(|key| self.number_of(key)).collect();
         let gone: Vec<usize> = self.directory.keys().copied().filter(|l| !links.contains(l)).collect();
         links.into_iter().chain(gone).for_each(|l| self.fit(l, spread, true));

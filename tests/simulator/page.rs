@@ -8,11 +8,12 @@ use pagesyncd::core::ledger::Digest;
 use pagesyncd::core::link::job::{self, JobEnd, ReadEnd};
 use pagesyncd::core::link::machine::{Input, Machine, Moment, Taken};
 use pagesyncd::core::link::reads::Read;
-use pagesyncd::core::link::schedule;
+use pagesyncd::core::link::schedule::{self, Spread};
 use pagesyncd::core::link::upkeep::{CheckEnd, SubscriptionEnd};
 use pagesyncd::core::model::{Generation, MonoTime};
 use pagesyncd::core::park_reason::ParkReason;
 use pagesyncd::core::token_check::Verdict;
+use pagesyncd::core::turns::Ticket;
 use pagesyncd::store::stepped::shown;
 use pagesyncd::store::{Expectation, LinkRecord, ReadClaim, StageOutcome};
 
@@ -29,7 +30,7 @@ const CHECKS_APART: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageMsg {
     Wake,
-    Look(Duration),
+    Look(Spread),
     Woke(u64),
     Done(u64, JobEnd),
     Relinked,
@@ -60,13 +61,23 @@ pub enum JobStep {
     HeadAnswers,
 }
 
-/// A job under way, in a task of its own.
+/// The right of a job to call Graph.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Turn {
+    /// Its key waits in the queue.
+    Waits(Ticket),
+    Has,
+    GaveBack,
+}
+
+/// A job under way, in a task of its own once its turn has come.
 pub struct Job {
     link: L,
     instance: u64,
     number: u64,
     token: usize,
     generation: Generation,
+    turn: Turn,
     what: job::Job,
     end: JobEnd,
     hint: Option<u64>,
@@ -106,12 +117,12 @@ impl Page {
 }
 
 impl World {
-    pub fn new_page(&mut self, l: L, spread: Duration) -> u64 {
+    pub fn new_page(&mut self, l: L, spread: Spread) -> u64 {
         let (offset, now) = (schedule::offset(&self.keys[l]), self.mono());
         let read_at =
             shown(self.store.view(&self.keys[l])).and_then(|view| view.synced.read_at).map(|at| MonoTime(at.0));
         let (taken, token) = self.take_token(l);
-        let machine = Machine::new(self.pace.clone(), offset, read_at, spread, taken.as_ref(), now);
+        let machine = Machine::new(self.pace.clone(), offset, read_at, spread.polls, taken.as_ref(), now);
         let instance = self.fresh();
         self.oracle.page_began(instance, &self.pace, now);
         self.pages.insert(instance, Page { link: l, machine, token, alarm: 0, job: None });
@@ -244,12 +255,15 @@ impl World {
         if shown(self.store.generation(&self.keys[link])).is_some_and(|standing| standing != generation) {
             self.fail(format!("link {link}: a job begins with a token that the link does not have any more"));
         }
+        let takes = self.turns.take();
+        let turn = if takes { Turn::Has } else { Turn::Waits(self.turns.wait(what.priority(), id)) };
         let job = Job {
             link,
             instance,
             number,
             token,
             generation,
+            turn,
             what,
             end: JobEnd::default(),
             hint: None,
@@ -261,13 +275,38 @@ impl World {
             head: None,
         };
         self.jobs.insert(id, job);
-        let wait = self.chance.below(2);
-        self.soon(wait, Event::Job(id, JobStep::Begin));
+        if takes {
+            let wait = self.chance.below(2);
+            self.soon(wait, Event::Job(id, JobStep::Begin));
+        }
+    }
+
+    /// The turn of a job ends, and those whose turn has come begin.
+    fn give_back(&mut self, job: &mut Job) {
+        if std::mem::replace(&mut job.turn, Turn::GaveBack) != Turn::Has {
+            return;
+        }
+        self.turns.give_back();
+        while let Some(id) = self.turns.admit() {
+            match self.jobs.get_mut(&id) {
+                Some(job) => {
+                    job.turn = Turn::Has;
+                    let wait = self.chance.below(2);
+                    self.soon(wait, Event::Job(id, JobStep::Begin));
+                }
+                None => self.turns.give_back(),
+            }
+        }
     }
 
     /// An abort is noticed by its task a little later.
     pub fn cut_job(&mut self, instance: u64) {
         if let Some((_, job)) = self.page(instance).job.take() {
+            if let Some(Turn::Waits(ticket)) = self.jobs.get(&job).map(|job| job.turn) {
+                self.turns.leave(ticket);
+                self.jobs.remove(&job);
+                return;
+            }
             let often = if self.plan.flavour == Flavour::Dying { 30 } else { 8 };
             let wait = if self.chance.percent(often) { self.chance.below(5_000) } else { self.chance.below(4) };
             self.soon(wait, Event::AbortLands(job));
@@ -280,7 +319,9 @@ impl World {
             return;
         }
         // With the claim that it holds.
-        self.jobs.remove(&id);
+        if let Some(mut job) = self.jobs.remove(&id) {
+            self.give_back(&mut job);
+        }
     }
 
     pub fn job_goes_on(&mut self, id: u64, step: JobStep) {
@@ -304,7 +345,8 @@ impl World {
         }
     }
 
-    fn job_ends(&mut self, job: Job) {
+    fn job_ends(&mut self, mut job: Job) {
+        self.give_back(&mut job);
         self.tell_page(job.instance, PageMsg::Done(job.number, job.end));
     }
 
@@ -428,6 +470,7 @@ impl World {
     }
 
     fn graph_answers(&mut self, id: u64, job: &mut Job) -> bool {
+        self.give_back(job);
         if let Some(trouble) = self.graph_trouble() {
             return job.ends(ReadEnd::Failed(trouble));
         }

@@ -1,7 +1,6 @@
 //! The supervisor: `src/actors/supervisor.rs` and its `boot`, without listeners.
 
-use std::time::Duration;
-
+use pagesyncd::core::link::schedule::Spread;
 use pagesyncd::core::model::MonoTime;
 use pagesyncd::core::restart::{ActorKind, Verdict};
 use pagesyncd::store::stepped::shown;
@@ -20,7 +19,7 @@ impl World {
         self.commit_next();
     }
 
-    fn spawn_page(&mut self, l: L, spread: Duration) {
+    fn spawn_page(&mut self, l: L, spread: Spread) {
         if shown(self.store.generation(&self.keys[l])).is_none() {
             self.histories.remove(&l);
             return;
@@ -34,7 +33,7 @@ impl World {
     }
 
     /// Fits the page of a link to the store.
-    pub fn fit(&mut self, l: L, spread: Duration, look: bool) {
+    pub fn fit(&mut self, l: L, spread: Spread, look: bool) {
         if shown(self.store.generation(&self.keys[l])).is_none() {
             self.histories.remove(&l);
             if let Some(place) = self.directory.remove(&l) {
@@ -50,7 +49,7 @@ impl World {
 
     pub fn supervisor_handles(&mut self, message: SupervisorMsg) {
         match message {
-            SupervisorMsg::RespawnPage(l) => self.spawn_page(l, Duration::ZERO),
+            SupervisorMsg::RespawnPage(l) => self.spawn_page(l, Spread::default()),
             SupervisorMsg::RespawnUploader => self.new_uploader(),
             SupervisorMsg::PageDied(l, instance) => self.page_died(l, instance),
             SupervisorMsg::UploaderDied => self.uploader_died(),

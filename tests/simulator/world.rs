@@ -10,6 +10,7 @@ use std::time::Duration;
 use pagesyncd::core::link::reads::Pace;
 use pagesyncd::core::model::{Cause, Generation, LinkKey, MonoTime, UserId, WallTime};
 use pagesyncd::core::restart::History;
+use pagesyncd::core::turns::Turns;
 use pagesyncd::store::Store;
 use pagesyncd::store::feed::Batch;
 use pagesyncd::store::seal::Keyring;
@@ -142,6 +143,9 @@ impl Ord for Due {
     }
 }
 
+/// Jobs that may be under way at Graph, as `facebook.max_in_flight` has it by default.
+pub const TURNS: usize = 32;
+
 pub struct World {
     pub plan: Plan,
     pub now: WallTime,
@@ -188,6 +192,8 @@ pub struct World {
     pub histories: BTreeMap<L, History>,
     pub uploader_history: History,
     pub jobs: BTreeMap<u64, Job>,
+    /// The turns of jobs at Graph, and the jobs that wait for one.
+    pub turns: Turns<u64>,
     pub carrying: BTreeMap<u64, super::uploader::Carry>,
     pub writing: BTreeSet<L>,
     // What is known from outside.
@@ -256,6 +262,7 @@ impl World {
             histories: BTreeMap::new(),
             uploader_history: History::default(),
             jobs: BTreeMap::new(),
+            turns: Turns::new(TURNS),
             carrying: BTreeMap::new(),
             writing: BTreeSet::new(),
             oracle: super::oracle::Oracle::default(),
@@ -490,6 +497,7 @@ impl World {
         }
         self.figures.crashes += 1;
         self.jobs.clear();
+        self.turns = Turns::new(TURNS);
         self.power_cut();
         self.life += 1;
         self.up = false;

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use super::reading::JobDone;
+use crate::core::link::schedule::Spread;
 use crate::core::model::Generation;
+use crate::turnstile::Turn;
 
 /// Messages to a page.
 pub enum PageMsg {
     /// Reasons wait in the page's handle: take them and step.
     Wake,
     /// Look into the store for a mark that nobody answers for; many may be looking at once, so spread over this.
-    Look(Duration),
+    Look(Spread),
     /// The page's timer rang, at the setting of this number.
     Woke(u64),
+    /// The turn of the job of this number has come.
+    Turn(u64, Turn),
     /// The job of this number ended.
     Done(u64, Box<JobDone>),
     /// The job of this number panicked.

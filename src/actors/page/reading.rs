@@ -20,6 +20,7 @@ use crate::core::token_check::{self, Checked, End, Warning};
 use crate::sources::SourceClient;
 use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, TokenState};
 use crate::store::{LinkRecord, StageOutcome, Unavailable};
+use crate::turnstile::Turn;
 
 const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
 
@@ -64,8 +65,9 @@ pub(crate) fn wanted_webhook_fields(config: &Config, record: &LinkRecord) -> BTr
     config.facebook.webhook_fields.iter().filter(|field| !refused.contains(field)).cloned().collect()
 }
 
-/// Does the job. A token that turns out to be dead on the way is not used again.
-pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job) -> JobDone {
+/// Does the job in its turn, which ends with the source's last answer. A token that turns out to be dead on the way is
+/// not used again.
+pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, turn: Turn) -> JobDone {
     let setup = context.setup();
     let mut done = JobDone::default();
     let (reads, subscribes) = match job {
@@ -85,7 +87,7 @@ pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job) ->
         return done;
     }
     if let Some((read, fallback)) = reads {
-        done.end.read = Some(match read_and_stage(context, &setup, held, read, fallback).await {
+        done.end.read = Some(match read_and_stage(context, &setup, held, (read, fallback), turn).await {
             Ok(end) => end,
             Err(error) => {
                 done.trouble = Some(error.text);
@@ -186,8 +188,8 @@ async fn read_and_stage(
     context: &Arc<Context>,
     setup: &Setup,
     held: Held<'_>,
-    read: Read,
-    fallback: Cause,
+    (read, fallback): (Read, Cause),
+    turn: Turn,
 ) -> Result<ReadEnd, SourceError> {
     let Held { link, generation, .. } = held;
     // When the link is gone, or has another token, this page is about to be stopped, or to begin again with that one.
@@ -202,6 +204,7 @@ async fn read_and_stage(
     // Somebody may wait for a prompted one.
     let priority = if read.prompt { Priority::Prompt } else { Priority::Background };
     let answer = held.source(setup).read(held.target(&record), &fields, cause, priority).await;
+    drop(turn);
     context.note_source(link.source(), &answer);
     let Reading { document: Document { digest, body }, name, refused_fields } = answer?;
     note_what_was_learned(context, held, &record, &refused_fields, name).await;
@@ -231,8 +234,11 @@ async fn object_is_wrong(
     read: Read,
     digest: crate::core::ledger::Digest,
 ) -> Result<bool, ()> {
+    if !read.poll {
+        return Ok(false);
+    }
     let expected = context.store.expectation(link).await.map_err(|_| ())?;
-    if !read.poll || expected.outbox || expected.digest != Some(digest) {
+    if expected.outbox || expected.digest != Some(digest) {
         return Ok(false);
     }
     let answer = setup.spaces.head(&link.object_key()).await;

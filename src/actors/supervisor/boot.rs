@@ -1,7 +1,6 @@
 //! Starts the first generation of actors, and each child again.
 
 use std::io;
-use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 
@@ -15,6 +14,7 @@ use crate::actors::page::{HeldLink, Page, PageArgs, PageMsg};
 use crate::actors::registry::PageHandle;
 use crate::actors::subscriptions::Subscriptions;
 use crate::actors::uploader::{Uploader, UploaderMsg};
+use crate::core::link::schedule::Spread;
 use crate::core::model::LinkKey;
 use crate::http::endpoint::Endpoint;
 use crate::http::server::Socket;
@@ -29,17 +29,17 @@ impl SupervisorState {
     /// looks into the store when it starts, behind its entry in the registry, and finds the mark there; the dispatcher
     /// wakes a page for what is published after that. It reads the feed behind its first look, which starts the pages.
     pub(super) async fn boot(&mut self, me: &ActorRef<SupervisorMsg>) {
-        self.spawn(me, Child::Notifier, Duration::ZERO).await;
-        self.spawn(me, Child::Uploader, Duration::ZERO).await;
+        self.spawn(me, Child::Notifier, Spread::default()).await;
+        self.spawn(me, Child::Uploader, Spread::default()).await;
         // It has the pages of all links started, some hundred at a time, while the listeners are at work.
-        self.spawn(me, Child::Dispatcher, Duration::ZERO).await;
-        self.spawn(me, Child::Listener(Endpoint::Public), Duration::ZERO).await;
-        self.spawn(me, Child::Listener(Endpoint::Admin), Duration::ZERO).await;
+        self.spawn(me, Child::Dispatcher, Spread::default()).await;
+        self.spawn(me, Child::Listener(Endpoint::Public), Spread::default()).await;
+        self.spawn(me, Child::Listener(Endpoint::Admin), Spread::default()).await;
         if self.sockets.admin_tcp.is_some() {
-            self.spawn(me, Child::Listener(Endpoint::AdminTcp), Duration::ZERO).await;
+            self.spawn(me, Child::Listener(Endpoint::AdminTcp), Spread::default()).await;
         }
-        self.spawn(me, Child::Subscriptions, Duration::ZERO).await;
-        self.spawn(me, Child::Cleanups, Duration::ZERO).await;
+        self.spawn(me, Child::Subscriptions, Spread::default()).await;
+        self.spawn(me, Child::Cleanups, Spread::default()).await;
         self.finish_rotation();
         me.send_after(SWEEP_EVERY, || SupervisorMsg::Sweep);
     }
@@ -54,7 +54,7 @@ impl SupervisorState {
     }
 
     /// The one place where actors are spawned. `spread` is over how long a page may take to catch up.
-    pub(super) async fn spawn(&mut self, me: &ActorRef<SupervisorMsg>, child: Child, spread: Duration) {
+    pub(super) async fn spawn(&mut self, me: &ActorRef<SupervisorMsg>, child: Child, spread: Spread) {
         if self.stopping {
             return;
         }
@@ -134,7 +134,7 @@ impl SupervisorState {
     }
 
     /// The handle comes before the look into the store, so that no mark falls between the two.
-    async fn spawn_page(&mut self, me: &ActorRef<SupervisorMsg>, link: LinkKey, spread: Duration) {
+    async fn spawn_page(&mut self, me: &ActorRef<SupervisorMsg>, link: LinkKey, spread: Spread) {
         // A page that waited to be started again may have been started by a new link meanwhile: one is enough. If the
         // one that stands there is dead, its death is about to be answered.
         if self.shared.pages.find(&link).is_some() {
@@ -175,7 +175,7 @@ impl SupervisorState {
         &mut self,
         me: &ActorRef<SupervisorMsg>,
         links: Vec<LinkKey>,
-        spread: Duration,
+        spread: Spread,
         look: bool,
     ) -> Result<(), Unavailable> {
         for link in links {

@@ -1,11 +1,11 @@
 //! What the supervisor is sent, and what it supervises.
 
 use std::fmt;
-use std::time::Duration;
 
 use ractor::RpcReplyPort;
 
 use crate::control::Command;
+use crate::core::link::schedule::Spread;
 use crate::core::model::LinkKey;
 use crate::core::restart::ActorKind;
 use crate::http::endpoint::Endpoint;
@@ -18,7 +18,7 @@ pub enum SupervisorMsg {
         /// Which.
         links: Vec<LinkKey>,
         /// Over how long the pages may take to catch up.
-        spread: Duration,
+        spread: Spread,
         /// Pages that stand look into the store, rather than for a new token alone.
         look: bool,
         /// Answered when it is done, or when the store cannot be read.

@@ -2,7 +2,6 @@
 //! the actors that they touch get a message. On any error nothing has changed.
 
 use std::net::TcpListener;
-use std::time::Duration;
 
 use ractor::{ActorRef, call_t};
 
@@ -16,7 +15,7 @@ use crate::actors::subscriptions::SubscriptionsMsg;
 use crate::actors::uploader::UploaderMsg;
 use crate::config::{Changes, Config, Part, diff};
 use crate::context::Setup;
-use crate::core::link::schedule;
+use crate::core::link::schedule::{self, Spread};
 use crate::http::endpoint::Endpoint;
 use crate::store::seal::Keyring;
 use crate::systemd;
@@ -128,7 +127,7 @@ impl SupervisorState {
 
     async fn move_listener(&mut self, me: &ActorRef<SupervisorMsg>, endpoint: Endpoint) {
         let old = self.listeners.remove(&endpoint);
-        self.spawn(me, Child::Listener(endpoint), Duration::ZERO).await;
+        self.spawn(me, Child::Listener(endpoint), Spread::default()).await;
         if let Some(old) = old {
             tokio::spawn(async move {
                 // It finishes its requests within its own limit and ends.

@@ -7,6 +7,7 @@ use super::upkeep::{CheckEnd, SubscriptionEnd};
 use crate::core::disposition::Disposition;
 use crate::core::model::Cause;
 use crate::core::park_reason::ParkReason;
+use crate::core::priority::Priority;
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,16 @@ pub enum Job {
     CheckToken,
     /// Take the token from the store, at once; answered by [`Input::Took`](super::machine::Input::Took).
     TakeToken,
+}
+
+impl Job {
+    /// Who waits for it.
+    pub fn priority(&self) -> Priority {
+        match self {
+            Job::Read { read: Read { prompt: true, .. }, .. } => Priority::Prompt,
+            _ => Priority::Background,
+        }
+    }
 }
 
 /// How a read ended.

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use super::job::{Job, JobEnd, ReadEnd};
 use super::reads::{Ended, Pace, ReadInput, Reads};
-use super::schedule;
+use super::schedule::{self, Spread};
 use super::upkeep::{Check, Subscription};
 use crate::core::disposition::Disposition;
 use crate::core::model::{Cause, Generation, MonoTime};
@@ -49,6 +49,8 @@ pub struct Facts {
     pub unclaimed: Option<Cause>,
     /// Does a mark stand, whether or not a read answers for it?
     pub due: bool,
+    /// Somebody asked for the read again, and was answered by the mark that stands, since the facts were taken last.
+    pub repeated: bool,
     /// The process ends: no job begins any more.
     pub stopping: bool,
 }
@@ -85,7 +87,7 @@ pub enum Input {
     /// A hint was noted that the token is to be checked.
     Hinted,
     /// Anything may have changed in the store; many links may be looking at once, so what this causes is spread.
-    Look(Duration),
+    Look(Spread),
     /// The link has another token, unless that was taken already.
     Relinked,
     /// The link was parked, if that holds for its present token.
@@ -180,7 +182,7 @@ impl Machine {
             offset,
             generation: None,
             readable: false,
-            reads: Reads::new(pace, offset, poll_at),
+            reads: Reads::new(pace, offset, poll_at, now),
             subscription: Subscription::default(),
             check: Check::new(offset, now),
             under_way: None,
@@ -241,6 +243,9 @@ impl Machine {
     pub fn step(&mut self, mut at: Moment<'_>, input: Input) -> Step {
         self.stopping = at.facts.stopping;
         let at = &mut at;
+        if at.facts.repeated {
+            self.reads.hear(at.now);
+        }
         match input {
             Input::Look(spread) => self.look(at, spread),
             Input::Parked => self.parked_elsewhere(at),
@@ -272,7 +277,7 @@ impl Machine {
         self.go_on(at, ReadInput::Woke)
     }
 
-    fn look(&mut self, at: &mut Moment<'_>, spread: Duration) -> Step {
+    fn look(&mut self, at: &mut Moment<'_>, spread: Spread) -> Step {
         if self.is_behind(at.facts) {
             return Step { job: Some(self.take()), parking: None };
         }
@@ -284,7 +289,13 @@ impl Machine {
             None => ReadInput::Woke,
             Some(cause) => {
                 self.cause = cause;
-                if spread < NO_SPREAD { ReadInput::Due(cause) } else { ReadInput::DueWithin(spread) }
+                let within = if cause == Cause::Poll { spread.polls } else { spread.asked };
+                match cause {
+                    // A person waits for these.
+                    Cause::Link | Cause::Manual if within < NO_SPREAD => ReadInput::Due(cause),
+                    // The mark has stood for a while, so that nothing is left of its debounce.
+                    _ => ReadInput::DueWithin(within),
+                }
             }
         };
         Step { job: self.go_on(at, input), parking: None }

@@ -8,6 +8,32 @@
 //! When the store has no mark left at the end of a read, that read answered for all wishes
 //! ([`Reads::nothing_is_owed`]).
 //!
+//! A poll that was missed, or that no read has gone before, is not worth a read of its own: a read that is made before it
+//! for another reason does its work, too.
+//!
+//! # How the bucket is spent
+//!
+//! `burst` reads may follow each other quickly; after that there is one every `refill`. A bucket that is spent as fast as
+//! it allows is empty when a person stops editing, and the state that lasts is read up to a `refill` later. So the last
+//! token is kept for the end:
+//!
+//! * While the bucket holds more than one token, a webhook is read when its debounce is over. A single change is seen
+//!   quickly, and so are the first changes of many.
+//! * The last token is spent when the link has been quiet for [`QUIET`]: when nothing asked for the read since then.
+//!
+//! Three promises follow. *Never more than `burst` reads and one a `refill`*, over any stretch of time: each read takes a
+//! token, and when it takes it does not change how many there are. *The last change of a burst is read soon*: the token
+//! is there unless an earlier burst ended within the `refill` before and took it, and the read begins within two times
+//! [`QUIET`] of that change. It is two times because a delivery that finds its mark standing wakes nobody, so that it
+//! costs nothing; the machine looks once in each [`QUIET`] whether there were such deliveries
+//! ([`Facts::repeated`](super::machine::Facts::repeated)), and the last one may have come right after a look. *A link
+//! that never becomes quiet is read once a `refill`*, as it was before: the bucket then goes up and down between one
+//! token and two. When such a burst follows upon another one whose end took the last token, its first read comes when
+//! the bucket holds two.
+//!
+//! With a `burst` of 1 nothing can be kept, and the token is spent at once. Where the `refill` is shorter than [`QUIET`],
+//! the second token comes before the quiet.
+//!
 //! A read that failed is tried again with backoff, and what was owed stays owed. A rate limit is no failure: the next
 //! read waits as long as the source asks. While the link is parked nothing is read; only a new token, which arrives as
 //! [`ReadInput::Revived`], ends that.
@@ -23,6 +49,10 @@ use crate::core::backoff::{Backoff, hinted};
 use crate::core::model::{Cause, MonoTime};
 
 const RETRY: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(5 * 60) };
+/// So long nothing asks for a link before its burst is taken for ended.
+const QUIET: Duration = Duration::from_secs(4);
+/// Tokens that are kept for the end of a burst.
+const KEPT: u32 = 1;
 
 /// The settings that rule the rhythm.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +120,8 @@ enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Owed {
     ready_at: MonoTime,
+    /// When the burst has ended, unless something asks again before.
+    quiet_at: MonoTime,
     /// Not debounced, and on credit.
     urgent: bool,
 }
@@ -103,16 +135,20 @@ pub struct Reads {
     owed: Option<Owed>,
     bucket: Bucket,
     poll_at: MonoTime,
+    /// The poll is none of a slot, but one that was missed.
+    missed: bool,
     failures: u32,
     not_before: MonoTime,
 }
 
 impl Reads {
-    /// Nothing is owed. `offset` is the offset of the link within an interval, `poll_at` its first poll.
-    pub fn new(pace: Pace, offset: f64, poll_at: MonoTime) -> Self {
+    /// Nothing is owed. `offset` is the offset of the link within an interval, `poll_at` its first poll: one that was
+    /// missed where it comes before the next slot.
+    pub fn new(pace: Pace, offset: f64, poll_at: MonoTime, now: MonoTime) -> Self {
         let bucket = Bucket::new(pace.burst, pace.refill);
+        let missed = poll_at < schedule::next_slot(offset, pace.poll_interval, now);
         let not_before = MonoTime(0);
-        Reads { pace, offset, phase: Phase::Idle, owed: None, bucket, poll_at, failures: 0, not_before }
+        Reads { pace, offset, phase: Phase::Idle, owed: None, bucket, poll_at, missed, failures: 0, not_before }
     }
 
     /// The next poll.
@@ -123,6 +159,13 @@ impl Reads {
     /// The object in Spaces may not be what was written: poll by then at the latest.
     pub fn verify_by(&mut self, at: MonoTime) {
         self.poll_at = self.poll_at.min(at);
+    }
+
+    /// Something asked again for the read that is owed.
+    pub fn hear(&mut self, now: MonoTime) {
+        if let Some(owed) = &mut self.owed {
+            owed.quiet_at = now.plus(QUIET);
+        }
     }
 
     /// The store holds no mark of the link any more: the reads so far have answered for everything.
@@ -143,9 +186,15 @@ impl Reads {
     /// Takes in what happened and says whether a read begins now. `jitter` is a random number from 0 to 1.
     pub fn step(&mut self, now: MonoTime, input: ReadInput, jitter: f64) -> Option<Read> {
         match input {
-            ReadInput::Due(Cause::Link | Cause::Manual) => self.owe(now, true),
-            ReadInput::Due(Cause::Webhook | Cause::Poll) => self.owe(now.plus(self.pace.debounce), false),
-            ReadInput::DueWithin(spread) => self.owe(now.plus(spread.mul_f64(self.offset)), false),
+            ReadInput::Due(Cause::Link | Cause::Manual) => self.owe_at_once(now),
+            ReadInput::Due(Cause::Webhook | Cause::Poll) => {
+                let (ready_at, quiet_at) = (now.plus(self.pace.debounce), now.plus(QUIET));
+                self.owe(Owed { ready_at, quiet_at, urgent: false });
+            }
+            ReadInput::DueWithin(spread) => {
+                let ready_at = now.plus(spread.mul_f64(self.offset));
+                self.owe(Owed { ready_at, quiet_at: now, urgent: false });
+            }
             ReadInput::Woke => {}
             ReadInput::Ended(ended) => self.ended(now, &ended, jitter),
             ReadInput::Repaced(pace) => self.repace(pace, now),
@@ -160,16 +209,31 @@ impl Reads {
         if self.phase != Phase::Idle {
             return None;
         }
-        let owed = self.owed.map(|o| if o.urgent { o.ready_at } else { o.ready_at.max(self.bucket.ready_at(now)) });
+        let owed = self.owed.map(|owed| self.payable_at(&owed, now));
         let first = owed.map_or(self.poll_at, |at| at.min(self.poll_at));
         Some(first.max(self.not_before))
     }
 
+    /// When what is owed may be read: on credit where it is urgent, else with a token.
+    fn payable_at(&self, owed: &Owed, now: MonoTime) -> MonoTime {
+        if owed.urgent {
+            return owed.ready_at;
+        }
+        let plenty_at = self.bucket.holds_at(1 + KEPT, now);
+        let last_at = owed.quiet_at.max(self.bucket.ready_at(now));
+        owed.ready_at.max(plenty_at.min(last_at))
+    }
+
     /// A burst is one read after its first mark; an urgent wish makes it sooner.
-    fn owe(&mut self, ready_at: MonoTime, urgent: bool) {
-        let standing = self.owed.get_or_insert(Owed { ready_at, urgent });
-        standing.ready_at = standing.ready_at.min(ready_at);
-        standing.urgent |= urgent;
+    fn owe(&mut self, owed: Owed) {
+        let standing = self.owed.get_or_insert(owed);
+        standing.ready_at = standing.ready_at.min(owed.ready_at);
+        standing.quiet_at = standing.quiet_at.max(owed.quiet_at);
+        standing.urgent |= owed.urgent;
+    }
+
+    fn owe_at_once(&mut self, now: MonoTime) {
+        self.owe(Owed { ready_at: now, quiet_at: now, urgent: true });
     }
 
     fn begin(&mut self, now: MonoTime) -> Option<Read> {
@@ -177,11 +241,11 @@ impl Reads {
             return None;
         }
         let owed = self.owed.take();
-        let prompt = owed.is_some_and(|o| o.ready_at <= now && (o.urgent || self.bucket.ready_at(now) <= now));
+        let prompt = owed.is_some_and(|owed| self.payable_at(&owed, now) <= now);
         if prompt {
             self.bucket.take(now);
         }
-        let read = Read { poll: self.poll_at <= now, prompt };
+        let read = Read { poll: self.missed || self.poll_at <= now, prompt };
         self.phase = Phase::Reading(read, owed);
         Some(read)
     }
@@ -194,6 +258,7 @@ impl Reads {
                 self.failures = 0;
                 if read.poll {
                     self.poll_at = schedule::next_slot(self.offset, self.pace.poll_interval, now);
+                    self.missed = false;
                 }
             }
             Ended::Failed { hint } => {
@@ -213,8 +278,8 @@ impl Reads {
     /// before.
     fn owe_again(&mut self, now: MonoTime, read: Read, owed: Option<Owed>) {
         match owed {
-            Some(_) if read.prompt => self.owe(now, true),
-            Some(owed) => self.owe(owed.ready_at, owed.urgent),
+            Some(_) if read.prompt => self.owe_at_once(now),
+            Some(owed) => self.owe(owed),
             None => {}
         }
     }
@@ -223,6 +288,7 @@ impl Reads {
         self.bucket.reconfigure(pace.burst, pace.refill, now);
         if pace.poll_interval != self.pace.poll_interval {
             self.poll_at = schedule::next_slot(self.offset, pace.poll_interval, now);
+            self.missed = false;
         }
         self.pace = pace;
     }
@@ -231,7 +297,7 @@ impl Reads {
         self.phase = Phase::Idle;
         self.failures = 0;
         self.not_before = MonoTime(0);
-        self.owe(now, true);
+        self.owe_at_once(now);
     }
 }
 

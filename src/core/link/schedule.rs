@@ -71,6 +71,29 @@ pub fn next_check(offset: f64, interval: Duration, now: MonoTime) -> MonoTime {
     next_slot((offset + 0.5).fract(), interval, now)
 }
 
+/// Over how long the reads of many links are spread that come due together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// Reads that nobody waits for: polls that were missed, and marks that the daemon made by itself.
+    pub polls: Duration,
+    /// Reads that a webhook, a login, an import or an operator asked for.
+    pub asked: Duration,
+}
+
+impl Spread {
+    /// For `links` that are found at a start, or when the store was opened again. What was asked for is late already, and
+    /// is read as fast as the limit on calls allows.
+    pub fn after_a_start(links: usize, interval: Duration) -> Spread {
+        Spread { polls: spread(links, interval), asked: Duration::ZERO }
+    }
+
+    /// For `links` that were made together and are more than somebody watches.
+    pub fn of_an_import(links: usize, interval: Duration) -> Spread {
+        let spread = spread(links, interval);
+        Spread { polls: spread, asked: spread }
+    }
+}
+
 /// Over how long `links` reads are spread that all come due at once.
 pub fn spread(links: usize, interval: Duration) -> Duration {
     let even = Duration::from_millis(links as u64 * 1000 / CATCH_UP_PER_SEC);

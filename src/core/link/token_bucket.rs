@@ -30,7 +30,12 @@ impl Bucket {
 
     /// When a token is there: `now` or later.
     pub fn ready_at(&self, now: MonoTime) -> MonoTime {
-        let span = self.refill.saturating_mul(self.burst - 1);
+        self.holds_at(1, now)
+    }
+
+    /// When so many tokens are there, or as many as the bucket can hold: `now` or later.
+    pub fn holds_at(&self, tokens: u32, now: MonoTime) -> MonoTime {
+        let span = self.refill.saturating_mul(self.burst.saturating_sub(tokens.max(1)));
         MonoTime(self.full_at.0.saturating_sub(MonoTime(0).plus(span).0)).max(now)
     }
 
@@ -67,6 +72,8 @@ mod tests {
             bucket.take(start);
         }
         assert_eq!(bucket.ready_at(start), start.plus(Duration::from_secs(60)));
+        assert_eq!(bucket.holds_at(2, start), start.plus(Duration::from_secs(120)));
+        assert_eq!(bucket.holds_at(9, start), bucket.full_at());
         let full = start.plus(Duration::from_secs(180));
         assert_eq!(bucket.ready_at(full), full);
     }

@@ -41,7 +41,7 @@ pub(in crate::sources) async fn read(
     let page = graph.read_page(target.link.page(), target.token, fields, priority).await?;
     let name = page.data.get("name").and_then(|name| name.as_str()).map(str::to_owned);
     let digest = page_data::digest(&page.data);
-    let body = page_data::object(target.link, &page.data, cause, graph.version(), WallTime::now()).into();
+    let body = page_data::object(target.link, page.data, cause, graph.version(), WallTime::now()).into();
     Ok(Reading { document: Document { digest, body }, name, refused_fields: page.refused_fields })
 }
 

@@ -19,18 +19,17 @@ pub type PageData = Map<String, Value>;
 /// The digest of the canonical page data: keys sorted, nulls dropped, rotating picture URLs left out.
 pub fn digest(data: &PageData) -> Digest {
     let mut hash = Sha256::new();
-    feed(&mut hash, &canonical(data));
+    feed_members(&mut hash, data, &ROTATING);
     hash.finalize().into()
 }
 
 /// The fields of page data, each by itself, by the same rules as [`digest`]: two readings with the same digest have
 /// the same fields, and two with different ones differ in a field.
 pub fn fields(data: &PageData) -> Fields {
-    let Value::Object(canonical) = canonical(data) else { return Fields::new() };
-    let present = canonical.iter().filter(|(_, value)| !value.is_null());
+    let present = data.iter().filter(|(_, value)| !value.is_null());
     let hashed = present.map(|(name, value)| {
         let mut hash = Sha256::new();
-        feed(&mut hash, value);
+        feed(&mut hash, value, &below(&ROTATING, name));
         (name.clone(), hex::encode(&hash.finalize()[..8]))
     });
     hashed.collect()
@@ -42,41 +41,36 @@ pub fn fields_of_object(body: &[u8]) -> Fields {
     object["data"][0].as_object().map(fields).unwrap_or_default()
 }
 
-fn canonical(data: &PageData) -> Value {
-    let mut canonical = Value::Object(data.clone());
-    for path in ROTATING {
-        remove(&mut canonical, path);
-    }
-    canonical
-}
+/// What is left out of a value; no key of a path leads into anything but an object.
+type Omitted<'a> = [&'a [&'a str]];
 
-fn remove(value: &mut Value, path: &[&str]) {
-    if let Some((last, folders)) = path.split_last() {
-        let folder = folders.iter().try_fold(value, |v, key| v.get_mut(key));
-        if let Some(object) = folder.and_then(Value::as_object_mut) {
-            object.remove(*last);
-        }
-    }
+/// The rest of those paths that begin with this key.
+fn below<'a>(omitted: &Omitted<'a>, key: &str) -> Vec<&'a [&'a str]> {
+    let rest = omitted.iter().filter_map(|path| path.split_first());
+    rest.filter(|(first, _)| **first == key).map(|(_, rest)| rest).collect()
 }
 
 /// Every token is framed by its kind and length, so that different values never feed the same bytes.
-fn feed(hash: &mut Sha256, value: &Value) {
+fn feed(hash: &mut Sha256, value: &Value, omitted: &Omitted<'_>) {
     match value {
-        Value::Object(object) => {
-            let mut members: Vec<_> = object.iter().filter(|(_, v)| !v.is_null()).collect();
-            members.sort_by(|a, b| a.0.cmp(b.0));
-            frame(hash, b'{', &members.len().to_be_bytes());
-            for (key, member) in members {
-                frame(hash, b'k', key.as_bytes());
-                feed(hash, member);
-            }
-        }
+        Value::Object(object) => feed_members(hash, object, omitted),
         Value::Array(items) => {
             frame(hash, b'[', &items.len().to_be_bytes());
-            items.iter().for_each(|item| feed(hash, item));
+            items.iter().for_each(|item| feed(hash, item, &[]));
         }
         Value::String(text) => frame(hash, b's', text.as_bytes()),
         other => frame(hash, b'v', other.to_string().as_bytes()),
+    }
+}
+
+fn feed_members(hash: &mut Sha256, object: &PageData, omitted: &Omitted<'_>) {
+    let counts = |key: &str, value: &Value| !value.is_null() && !omitted.iter().any(|path| *path == [key]);
+    let mut members: Vec<_> = object.iter().filter(|(key, value)| counts(key, value)).collect();
+    members.sort_by(|a, b| a.0.cmp(b.0));
+    frame(hash, b'{', &members.len().to_be_bytes());
+    for (key, member) in members {
+        frame(hash, b'k', key.as_bytes());
+        feed(hash, member, &below(omitted, key));
     }
 }
 
@@ -86,21 +80,20 @@ fn frame(hash: &mut Sha256, kind: u8, bytes: &[u8]) {
     hash.update(bytes);
 }
 
-/// The object's bytes. `data` must hold no token; the read that brought it sees to that, and the key is dropped here
+/// The object's bytes. `page` must hold no token; the read that brought it sees to that, and the key is dropped here
 /// all the same.
-pub fn object(link: &LinkKey, data: &PageData, cause: Cause, graph_version: &str, now: WallTime) -> Vec<u8> {
-    let mut page = data.clone();
+pub fn object(link: &LinkKey, mut page: PageData, cause: Cause, graph_version: &str, now: WallTime) -> Vec<u8> {
     page.remove("access_token");
-    let object = json!({
+    let mut object = json!({
         "schema": SCHEMA,
         "page_id": link.page(),
         "user": link.user,
         "fetched_at": now.rfc3339(),
         "source": cause.as_str(),
         "graph_version": graph_version,
-        "data": [page],
         "paging": {},
     });
+    object["data"] = Value::Array(vec![Value::Object(page)]);
     object.to_string().into_bytes()
 }
 
@@ -123,6 +116,15 @@ mod tests {
         let b = data(json!({"name":"A","picture":{"data":{"is_silhouette":false,"url":"y?oe=2"}},"id":"1",
                             "cover":{"source":"s2","id":"9"}}));
         assert_eq!(digest(&a), digest(&b));
+    }
+
+    /// What an earlier version noted must be taken for unchanged.
+    #[test]
+    fn a_digest_stays_what_it_is() {
+        let page = data(json!({"id":"1","name":"Café","about":null,"fan_count":7,
+                               "picture":{"data":{"is_silhouette":false,"url":"x"}},"cover":{"id":"9","source":"y"},
+                               "hours":[{"source":"x"},[]],"source":"s"}));
+        assert_eq!(hex::encode(digest(&page)), "31ce6d0b983fb1da929401b65157f13ea85eed70d9b9eccbf37b43c78f447428");
     }
 
     #[test]
@@ -160,7 +162,7 @@ mod tests {
     fn an_objects_fields_are_its_pages() {
         let link = LinkKey::new(UserId::random(), "123".parse().unwrap());
         let page = data(json!({"id":"123","name":"Café","cover":{"source":"x"}}));
-        let body = object(&link, &page, Cause::Poll, "v26.0", WallTime(0));
+        let body = object(&link, page.clone(), Cause::Poll, "v26.0", WallTime(0));
         assert_eq!(fields_of_object(&body), fields(&page));
         for junk in [b"".as_slice(), b"[]", b"{\"data\":7}", b"{\"data\":[]}"] {
             assert_eq!(fields_of_object(junk), Fields::new());
@@ -171,7 +173,7 @@ mod tests {
     fn the_object_is_as_promised() {
         let link = LinkKey::new(UserId::random(), "123".parse().unwrap());
         let page = data(json!({"id":"123","name":"Café","access_token":"EAAB"}));
-        let body = object(&link, &page, Cause::Webhook, "v26.0", WallTime(1_795_341_600_000));
+        let body = object(&link, page, Cause::Webhook, "v26.0", WallTime(1_795_341_600_000));
         let object: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
             object,

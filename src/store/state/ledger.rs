@@ -108,6 +108,13 @@ impl Ledger {
         marked
     }
 
+    /// Did something ask again for a read of this link for which a mark stands, since this was asked last?
+    pub(in crate::store) fn take_repeated(&mut self, link: &LinkKey) -> bool {
+        let repeated = self.of_link(link).filter(|(_, entry)| entry.is_repeated()).map(|(part, _)| part.clone());
+        let repeated: Vec<PartKey> = repeated.collect();
+        repeated.iter().filter(|part| self.change(part, Entry::take_repeated) == Some(true)).count() > 0
+    }
+
     /// The number of the mark of a part.
     pub(in crate::store) fn mark_seq(&self, part: &PartKey) -> Option<u64> {
         self.entries.get(part).and_then(Entry::mark_seq)

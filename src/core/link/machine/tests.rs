@@ -32,6 +32,11 @@ fn is_prompt(job: Option<Job>, cause: Cause) -> bool {
     matches!(job, Some(Job::Read { read: Read { prompt: true, .. }, fallback, .. }) if fallback == cause)
 }
 
+fn spread(ms: u64) -> Spread {
+    let spread = Duration::from_millis(ms);
+    Spread { polls: spread, asked: spread }
+}
+
 /// A machine, and the store before it.
 struct Link {
     machine: Machine,
@@ -178,7 +183,7 @@ fn a_refusal_parks_and_nothing_but_another_token_ends_that() {
         Input::Due(Cause::Manual),
         Input::Hinted,
         Input::Doubted(OLD),
-        Input::Look(Duration::ZERO),
+        Input::Look(Spread::default()),
         Input::Parked,
         Input::Relinked,
         Input::Verify(NOON),
@@ -225,7 +230,7 @@ fn a_refusal_of_an_earlier_token_takes_the_new_one() {
 
 #[test]
 fn a_decision_elsewhere_parks_and_is_not_persisted_again() {
-    for input in [Input::Parked, Input::Look(Duration::ZERO)] {
+    for input in [Input::Parked, Input::Look(Spread::default())] {
         let mut link = Link::active();
         link.syncs();
         link.facts.parked = Some(ParkReason::AppRemoved);
@@ -251,23 +256,23 @@ fn a_parking_that_the_store_does_not_hold_is_tried_once_more_by_a_look() {
     link.reads(ReadEnd::Failed(Disposition::Park(ParkReason::Expired)));
     link.facts.unclaimed = None;
     assert_eq!(link.step(Input::Woke), None);
-    assert_eq!(link.step(Input::Look(Duration::ZERO)), Some(Job::TakeToken));
+    assert_eq!(link.step(Input::Look(Spread::default())), Some(Job::TakeToken));
     assert_eq!(link.step(Input::Took(Some(taken(OLD)))), prompt(Cause::Link));
     // Not where the store knows, where the link is gone, or where the token is of no use anyway.
     for facts in [Facts { parked: Some(ParkReason::Expired), ..link.facts.clone() }, Facts::default()] {
         link.facts = facts;
         link.reads(ReadEnd::Failed(Disposition::Park(ParkReason::Expired)));
-        assert_eq!(link.step(Input::Look(Duration::ZERO)), None);
+        assert_eq!(link.step(Input::Look(Spread::default())), None);
     }
     let mut link = Link::new(Some(Taken::unreadable(OLD)));
-    assert_eq!(link.step(Input::Look(Duration::ZERO)), None);
+    assert_eq!(link.step(Input::Look(Spread::default())), None);
 }
 
 #[test]
 fn no_job_begins_with_a_token_that_the_link_does_not_have() {
     let begin: [fn(&mut Link) -> Option<Job>; 4] = [
         |link| link.syncs(),
-        |link| link.step(Input::Look(Duration::ZERO)),
+        |link| link.step(Input::Look(Spread::default())),
         |link| link.wakes(),
         |link| {
             link.facts.generation = Some(OLD);
@@ -312,16 +317,99 @@ fn another_token_begins_anew() {
 fn a_look_finds_marks_hints_and_other_tokens() {
     let mut link = Link::active();
     link.facts.unclaimed = Some(Cause::Link);
-    assert_eq!(link.step(Input::Look(Duration::from_millis(99))), prompt(Cause::Link));
+    assert_eq!(link.step(Input::Look(spread(99))), prompt(Cause::Link));
     let mut link = Link::active();
     link.facts.unclaimed = Some(Cause::Link);
-    assert_eq!(link.step(Input::Look(Duration::from_secs(10))), None);
+    assert_eq!(link.step(Input::Look(spread(10_000))), None);
     assert_eq!(link.machine.wake_at(NOON), Some(after(5)), "spread by the offset of the link");
     assert_eq!(link.wakes(), prompt(Cause::Link));
     let mut link = Link::active();
     link.facts.hinted = true;
-    assert_eq!(link.step(Input::Look(Duration::ZERO)), None);
+    assert_eq!(link.step(Input::Look(Spread::default())), None);
     assert_eq!((link.wakes(), link.now), (Some(Job::CheckToken), after(1)));
+}
+
+/// After a start: what somebody asked for is read as fast as turns allow, and what nobody waits for is spread.
+#[test]
+fn marks_that_somebody_asked_for_are_not_spread_after_a_start() {
+    let spread = Spread::after_a_start(100_000, DAY);
+    for cause in [Cause::Webhook, Cause::Link, Cause::Manual] {
+        let mut link = Link::active();
+        link.facts.unclaimed = Some(cause);
+        assert_eq!(link.step(Input::Look(spread)), prompt(cause));
+    }
+    let mut link = Link::active();
+    link.facts.unclaimed = Some(Cause::Poll);
+    assert_eq!(link.step(Input::Look(spread)), None);
+    assert_eq!(link.machine.wake_at(NOON), Some(NOON.plus(spread.polls / 2)));
+    // Of an import, all are.
+    let mut link = Link::active();
+    link.facts.unclaimed = Some(Cause::Link);
+    assert_eq!(link.step(Input::Look(Spread::of_an_import(100_000, DAY))), None);
+}
+
+/// The first poll and the look for a mark that stands fall on about the same moment.
+#[test]
+fn a_link_that_is_new_or_was_missed_is_read_once() {
+    for before in [None, Some(MonoTime(NOON.0 - 2 * DAY.as_millis() as u64))] {
+        for asked in [Duration::ZERO, Duration::from_secs(60)] {
+            let polls = Duration::from_secs(60);
+            let mut link = Link::active();
+            link.machine = Machine::new(pace(), 0.5, before, polls, Some(&taken(OLD)), NOON);
+            link.facts.unclaimed = Some(Cause::Link);
+            link.now = MonoTime(NOON.0 + 3);
+            let job = link.step(Input::Look(Spread { polls, asked })).or_else(|| link.wakes());
+            assert!(matches!(job, Some(Job::Read { read: Read { poll: true, .. }, .. })), "{job:?}");
+            // Published while the read sees to the subscription, and has not claimed the mark.
+            assert_eq!(link.step(Input::Due(Cause::Link)), None);
+            assert_eq!(link.step(Input::Look(Spread { polls, asked })), None);
+            link.facts.unclaimed = None;
+            assert_eq!(link.reads(ReadEnd::Stored), None);
+            assert!(link.machine.next_poll_at() > Some(after(3600)), "the poll is done, too");
+            assert!(link.machine.wake_at(link.now) > Some(after(3600)));
+        }
+    }
+}
+
+/// The calls of a day at rest: a poll, which sees to the subscription, and a check of the token.
+#[test]
+fn a_link_at_rest_has_two_jobs_a_day() {
+    let mut link = Link::active();
+    let (mut polls, mut checks_made, end) = (0, 0, NOON.plus(10 * DAY));
+    while link.machine.wake_at(link.now).is_some_and(|at| at <= end) {
+        match link.wakes() {
+            Some(Job::Read { read: Read { poll: true, prompt: false }, .. }) => {
+                polls += 1;
+                link.reads(ReadEnd::Stored);
+            }
+            Some(Job::CheckToken) => {
+                checks_made += 1;
+                link.ends(checks(CheckEnd::Answered));
+            }
+            job => assert_eq!(job, None),
+        }
+    }
+    assert_eq!((polls, checks_made), (10, 10));
+}
+
+/// A delivery that finds its mark standing wakes nobody; the machine hears of it when it looks.
+#[test]
+fn a_link_that_goes_on_changing_is_not_quiet() {
+    let mut link = Link::active();
+    link.facts.unclaimed = Some(Cause::Webhook);
+    for _ in 0..2 {
+        link.step(Input::Due(Cause::Webhook));
+        link.wakes().expect("quick at first");
+        link.reads(ReadEnd::Stored);
+    }
+    assert_eq!((link.step(Input::Due(Cause::Webhook)), link.now), (None, after(4)));
+    link.facts.repeated = true;
+    for _ in 0..4 {
+        assert_eq!(link.wakes(), None);
+    }
+    assert_eq!(link.now, after(20));
+    link.facts.repeated = false;
+    assert_eq!((link.wakes(), link.now), (prompt(Cause::Webhook), after(24)));
 }
 
 #[test]
@@ -454,7 +542,7 @@ fn the_object_is_compared_by_then() {
 fn a_process_that_ends_begins_nothing() {
     let mut link = Link::active();
     link.facts.stopping = true;
-    for input in [Input::Doubted(OLD), Input::Verify(NOON), Input::Look(Duration::ZERO)] {
+    for input in [Input::Doubted(OLD), Input::Verify(NOON), Input::Look(Spread::default())] {
         assert_eq!((link.step(input), link.machine.wake_at(link.now)), (None, None));
     }
     assert_eq!((link.syncs(), link.machine.wake_at(NOON)), (None, None));
@@ -492,7 +580,7 @@ fn inputs() -> impl Strategy<Value = (u64, Input)> {
         Just(Input::Doubted(NEW)),
         Just(Input::Relinked),
         Just(Input::Parked),
-        Just(Input::Look(Duration::ZERO)),
+        Just(Input::Look(Spread::default())),
         Just(Input::Verify(NOON)),
         // The number is that of the job under way.
         ends.prop_map(|end| Input::Ended(0, end)),
@@ -503,12 +591,14 @@ fn inputs() -> impl Strategy<Value = (u64, Input)> {
 fn facts() -> impl Strategy<Value = Facts> {
     let generation = prop_oneof![Just(Some(OLD)), Just(Some(NEW)), Just(None)];
     let parked = prop_oneof![3 => Just(None), 1 => Just(Some(ParkReason::Expired))];
-    (generation, parked, any::<bool>(), any::<bool>()).prop_map(|(generation, parked, hinted, due)| Facts {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    (generation, parked, flags).prop_map(|(generation, parked, (hinted, due, repeated))| Facts {
         generation,
         parked: parked.filter(|_| generation.is_some()),
         hinted,
         unclaimed: due.then_some(Cause::Webhook),
         due,
+        repeated,
         stopping: false,
     })
 }
@@ -545,7 +635,7 @@ proptest! {
             prop_assert_eq!(job.is_some() && link.machine.under_way() != Some(link.number), false);
         }
         link.facts = Facts { generation: Some(Generation(9)), ..Facts::default() };
-        prop_assert_eq!(link.step(Input::Look(Duration::ZERO)), Some(Job::TakeToken));
+        prop_assert_eq!(link.step(Input::Look(Spread::default())), Some(Job::TakeToken));
         prop_assert!(is_prompt(link.step(Input::Took(Some(taken(Generation(9))))), Cause::Link));
         link.reads(ReadEnd::Stored);
         prop_assert!(link.machine.under_way().is_some() || link.machine.wake_at(link.now).is_some());

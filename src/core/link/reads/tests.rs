@@ -15,7 +15,7 @@ fn pace() -> Pace {
 }
 
 fn reads() -> Reads {
-    Reads::new(pace(), 0.5, NOON.plus(Duration::from_secs(40_000)))
+    Reads::new(pace(), 0.5, schedule::next_slot(0.5, pace().poll_interval, NOON), NOON)
 }
 
 fn after(secs: u64) -> MonoTime {
@@ -176,6 +176,109 @@ fn what_the_store_does_not_owe_is_not_read() {
     assert_eq!(m.wake_at(after(1)), Some(m.poll_at()));
 }
 
+/// A link, the mark in its store, and a page that changes.
+struct Changing {
+    m: Reads,
+    now: MonoTime,
+    /// A mark stands that no read has claimed.
+    mark: bool,
+    repeated: bool,
+    ends_at: Option<MonoTime>,
+    began: Vec<MonoTime>,
+}
+
+/// How long a read takes here.
+const READ: Duration = Duration::from_millis(300);
+
+impl Changing {
+    fn new(pace: Pace) -> Changing {
+        let poll_at = schedule::next_slot(0.5, pace.poll_interval, NOON);
+        let m = Reads::new(pace, 0.5, poll_at, NOON);
+        Changing { m, now: NOON, mark: false, repeated: false, ends_at: None, began: Vec::new() }
+    }
+
+    fn step(&mut self, input: ReadInput) {
+        if std::mem::take(&mut self.repeated) {
+            self.m.hear(self.now);
+        }
+        if self.m.step(self.now, input, 0.5).is_some() {
+            self.mark = false;
+            self.ends_at = Some(self.now.plus(READ));
+            self.began.push(self.now);
+        }
+    }
+
+    fn until(&mut self, then: MonoTime) {
+        while let Some(at) = self.ends_at.or(self.m.wake_at(self.now)).filter(|at| *at <= then) {
+            self.now = at.max(self.now);
+            if self.ends_at.take().is_some() {
+                if !self.mark {
+                    self.m.nothing_is_owed();
+                }
+                self.step(ReadInput::Ended(Ended::Stored));
+            } else {
+                self.step(ReadInput::Woke);
+            }
+        }
+        self.now = then;
+    }
+
+    fn deliver(&mut self) {
+        self.repeated = true;
+        if !std::mem::replace(&mut self.mark, true) {
+            self.step(ReadInput::Due(Cause::Webhook));
+        }
+    }
+
+    /// A delivery each `apart` for so long; returns the moment of the last one.
+    fn burst(&mut self, apart: Duration, length: Duration) -> MonoTime {
+        let end = self.now.plus(length);
+        while self.now.plus(apart) <= end {
+            self.deliver();
+            self.until(self.now.plus(apart));
+        }
+        self.deliver();
+        self.now
+    }
+
+    /// When the last delivery was read, from `last` on.
+    fn settles(&mut self, last: MonoTime) -> Duration {
+        self.until(last.plus(Duration::from_secs(600)));
+        assert!(!self.mark, "something is owed for ever");
+        self.began.last().unwrap().since(last)
+    }
+}
+
+#[test]
+fn ten_seconds_of_deliveries_are_three_reads_and_the_last_one_is_read_soon() {
+    let mut page = Changing::new(pace());
+    let last = page.burst(Duration::from_millis(100), Duration::from_secs(10));
+    let late = page.settles(last);
+    assert!(late <= 2 * QUIET, "{late:?}");
+    assert_eq!(page.began.len(), 3);
+    assert_eq!(page.began[0], after(2), "the first change is read after its debounce");
+}
+
+#[test]
+fn a_page_that_goes_on_changing_is_read_once_a_refill() {
+    let mut page = Changing::new(pace());
+    let last = page.burst(Duration::from_millis(100), Duration::from_secs(3600));
+    let reads = page.began.len();
+    assert!((60..=62).contains(&reads), "{reads}");
+    let longest = page.began.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap();
+    assert!(longest <= Duration::from_secs(61), "{longest:?}");
+    assert!(page.settles(last) <= 2 * QUIET, "and the end of it is read as soon as that of a short burst");
+}
+
+#[test]
+fn a_bucket_of_one_token_keeps_nothing() {
+    let mut page = Changing::new(Pace { burst: 1, ..pace() });
+    let last = page.burst(Duration::from_millis(100), Duration::from_secs(10));
+    assert!(page.settles(last) < pace().refill);
+    assert_eq!(page.began.len(), 2);
+    assert_eq!(page.began[0], after(2));
+}
+
 fn inputs() -> impl Strategy<Value = (u64, ReadInput)> {
     let input = prop_oneof![
         Just(ReadInput::Due(Cause::Webhook)),
@@ -192,6 +295,35 @@ fn inputs() -> impl Strategy<Value = (u64, ReadInput)> {
 }
 
 proptest! {
+    /// However a page changes: over no stretch of time are there more reads than a burst and one a refill, and the end
+    /// of a burst is read soon, unless another one ended within the refill before.
+    #[test]
+    fn the_bucket_is_spent_within_its_bounds_and_ends_are_read_soon(
+        bursts in proptest::collection::vec((50u64..3000, 0u64..90_000, 0u64..150_000), 1..8),
+        burst in 2u32..6,
+        refill in 5u64..90,
+    ) {
+        let refill = Duration::from_secs(refill);
+        let mut page = Changing::new(Pace { burst, refill, ..pace() });
+        let mut ended: Option<MonoTime> = None;
+        for (apart, length, pause) in bursts {
+            let last = page.burst(Duration::from_millis(apart), Duration::from_millis(length));
+            page.until(last.plus(Duration::from_millis(pause) + 3 * QUIET));
+            if ended.is_none_or(|ended| last.since(ended) >= refill + 2 * QUIET) {
+                let late = page.began.last().unwrap().since(last);
+                prop_assert!(!page.mark && late <= 2 * QUIET, "{:?} after {:?}", late, length);
+            }
+            ended = Some(last);
+        }
+        page.settles(page.now);
+        for (n, from) in page.began.iter().enumerate() {
+            for (more, to) in page.began[n..].iter().enumerate() {
+                let allowed = burst as usize + (to.since(*from).as_millis() / refill.as_millis()) as usize;
+                prop_assert!(more < allowed, "{} reads where {} are allowed", more + 1, allowed);
+            }
+        }
+    }
+
     /// Whatever happens, an unparked link with something owed is read in the end, and never twice at once.
     #[test]
     fn what_is_owed_is_read_in_the_end(steps in proptest::collection::vec(inputs(), 0..80)) {

@@ -1,20 +1,20 @@
 //! The one gate in front of Graph, shared by every client and kept across reloads.
 //!
 //! It holds two things: the [`Throttle`] (may this be called at all, and when), and a number of slots (how many calls
-//! are under way at once). While blocked, callers get an answer at once instead of waiting, so that nothing
-//! piles up behind an hour-long block. For slots they wait, in two queues: prompt work first, but after eight of
-//! those one of the background queue, so that the poll is delayed and never starved.
+//! are under way at once, a [`Turnstile`]). While blocked, callers get an answer at once instead of waiting, so that
+//! nothing piles up behind an hour-long block. For slots they wait, prompt work first.
 //!
-//! A slot travels through the queue as a value that gives itself back when dropped. So a caller who stops waiting,
-//! even in the moment in which the slot is handed over, leaks nothing. The number of slots may change at any time;
-//! when it shrinks, calls under way finish first.
+//! In front of it the work on links passes a turnstile of its own with as many turns ([`Gate::work`]): a page begins to
+//! work for its link when its turn has come. So no more tasks wait for a slot than there are slots, and what waits
+//! beside them is the keys of links. The work gives its turn back with Graph's last answer, so that the turns are no
+//! narrower than the slots.
+//!
+//! The number of slots may change at any time; when it shrinks, calls under way finish first.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::error::ThrottleScope;
@@ -22,9 +22,7 @@ use super::throttle::{Admission, Held, Throttle};
 use super::usage::Usage;
 use crate::core::model::{AppUserId, MonoTime, PageId};
 use crate::core::priority::Priority;
-
-/// This many prompt calls in succession, then one of the background queue.
-const PROMPT_RUN: u32 = 8;
+use crate::turnstile::{Turn, Turnstile};
 
 /// The gate's state, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,9 +31,9 @@ pub struct GateStatus {
     pub in_flight: usize,
     /// How many may be.
     pub max_in_flight: usize,
-    /// Prompt calls that wait for a slot.
+    /// Prompt work that waits: calls for a slot, and pages for their turn.
     pub waiting_prompt: usize,
-    /// Background calls that wait for a slot.
+    /// Background work that waits.
     pub waiting_background: usize,
     /// The app's usage as Meta last gave it, in percent; 0 when it is below the mark from which it matters.
     pub app_usage_percent: u32,
@@ -47,38 +45,16 @@ pub struct GateStatus {
     pub people_blocked: usize,
 }
 
-#[derive(Debug)]
-struct Slots {
-    max: usize,
-    taken: usize,
-    prompt: VecDeque<oneshot::Sender<Permit>>,
-    background: VecDeque<oneshot::Sender<Permit>>,
-    run: u32,
-}
-
 /// The gate.
 #[derive(Debug)]
 pub struct Gate {
-    slots: Mutex<Slots>,
+    slots: Arc<Turnstile>,
+    work: Arc<Turnstile>,
     throttle: Mutex<Throttle>,
     start: Instant,
 }
 
-/// The right to make one call. Dropping it lets the next in.
-#[derive(Debug)]
-pub struct Permit {
-    gate: Arc<Gate>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut slots = lock(&self.gate.slots);
-        slots.taken -= 1;
-        self.gate.hand_out(slots);
-    }
-}
-
-/// What is behind the locks is plain counting that no panic leaves half done.
+/// What is behind the lock is plain counting that no panic leaves half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -86,23 +62,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Gate {
     /// A gate with so many slots (at least one).
     pub fn new(max_in_flight: usize) -> Arc<Gate> {
-        let slots =
-            Slots { max: max_in_flight.max(1), taken: 0, prompt: VecDeque::new(), background: VecDeque::new(), run: 0 };
-        Arc::new(Gate { slots: Mutex::new(slots), throttle: Mutex::default(), start: Instant::now() })
+        let (slots, work) = (Turnstile::new(max_in_flight), Turnstile::new(max_in_flight));
+        Arc::new(Gate { slots, work, throttle: Mutex::default(), start: Instant::now() })
     }
 
     /// Changes the number of slots, from now on.
     pub fn set_max_in_flight(self: &Arc<Self>, max: usize) {
-        let mut slots = lock(&self.slots);
-        slots.max = max.max(1);
-        self.hand_out(slots);
+        self.slots.set_max(max);
+        self.work.set_max(max);
+    }
+
+    /// Where the work on a link waits for its turn, before it begins.
+    pub fn work(&self) -> &Arc<Turnstile> {
+        &self.work
     }
 
     /// Waits for the right to call. The page is the one that the call is charged to.
     ///
     /// # Errors
     /// [`Held`] while the app or the page is blocked, or paced so much that waiting makes no sense.
-    pub async fn enter(self: &Arc<Self>, page: Option<&PageId>, priority: Priority) -> Result<Permit, Held> {
+    pub async fn enter(self: &Arc<Self>, page: Option<&PageId>, priority: Priority) -> Result<Turn, Held> {
         self.enter_for(page, None, priority).await
     }
 
@@ -115,7 +94,7 @@ impl Gate {
         page: Option<&PageId>,
         person: Option<&AppUserId>,
         priority: Priority,
-    ) -> Result<Permit, Held> {
+    ) -> Result<Turn, Held> {
         let held = |throttle: &Throttle| person.and_then(|person| throttle.held_person(person, self.now()));
         let admission = {
             let mut throttle = lock(&self.throttle);
@@ -126,7 +105,7 @@ impl Gate {
             Admission::After(wait) if !wait.is_zero() => sleep(wait).await,
             Admission::After(_) => {}
         }
-        let permit = self.slot(priority).await;
+        let turn = self.slots.enter(priority).await;
         // Graph may have refused others while this one waited.
         let held = {
             let throttle = lock(&self.throttle);
@@ -134,7 +113,7 @@ impl Gate {
         };
         match held {
             Some(held) => Err(held),
-            None => Ok(permit),
+            None => Ok(turn),
         }
     }
 
@@ -156,14 +135,13 @@ impl Gate {
     /// The calls that wait, and the blocks.
     pub fn status(&self) -> GateStatus {
         let now = self.now();
-        let slots = lock(&self.slots);
         let throttle = lock(&self.throttle);
-        let waiting = |queue: &VecDeque<oneshot::Sender<Permit>>| queue.iter().filter(|w| !w.is_closed()).count();
+        let waiting = |priority| self.slots.waiting(priority) + self.work.waiting(priority);
         GateStatus {
-            in_flight: slots.taken,
-            max_in_flight: slots.max,
-            waiting_prompt: waiting(&slots.prompt),
-            waiting_background: waiting(&slots.background),
+            in_flight: self.slots.taken(),
+            max_in_flight: self.slots.max(),
+            waiting_prompt: waiting(Priority::Prompt),
+            waiting_background: waiting(Priority::Background),
             app_usage_percent: throttle.app_percent(now),
             app_blocked_secs: throttle.held(None, now).map(|held| held.retry_after.as_secs().max(1)),
             pages_blocked: throttle.pages_blocked(now),
@@ -174,61 +152,6 @@ impl Gate {
     /// Time that no clock change moves.
     fn now(&self) -> MonoTime {
         MonoTime(self.start.elapsed().as_millis() as u64)
-    }
-
-    async fn slot(self: &Arc<Self>, priority: Priority) -> Permit {
-        loop {
-            let receiver = {
-                let mut slots = lock(&self.slots);
-                if slots.taken < slots.max {
-                    slots.taken += 1;
-                    return Permit { gate: self.clone() };
-                }
-                let (sender, receiver) = oneshot::channel();
-                match priority {
-                    Priority::Prompt => slots.prompt.push_back(sender),
-                    Priority::Background => slots.background.push_back(sender),
-                }
-                receiver
-            };
-            if let Ok(permit) = receiver.await {
-                return permit;
-            }
-        }
-    }
-
-    /// Gives free slots to those who wait. The guard is let go before any permit changes hands, since one that nobody
-    /// takes is dropped and comes back here.
-    fn hand_out(self: &Arc<Self>, mut slots: MutexGuard<'_, Slots>) {
-        let mut served = Vec::new();
-        while slots.taken < slots.max {
-            let Some(next) = slots.next() else { break };
-            slots.taken += 1;
-            served.push(next);
-        }
-        drop(slots);
-        for waiter in served {
-            // Refused: it is dropped, and with it the slot returns.
-            let _ = waiter.send(Permit { gate: self.clone() });
-        }
-    }
-}
-
-impl Slots {
-    /// The next caller that still waits.
-    fn next(&mut self) -> Option<oneshot::Sender<Permit>> {
-        loop {
-            let background_turn = self.run >= PROMPT_RUN && !self.background.is_empty();
-            let next = if background_turn { None } else { self.prompt.pop_front() };
-            let (next, run) = match next {
-                Some(next) => (next, self.run + 1),
-                None => (self.background.pop_front()?, 0),
-            };
-            if !next.is_closed() {
-                self.run = run;
-                return Some(next);
-            }
-        }
     }
 }
 

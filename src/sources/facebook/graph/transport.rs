@@ -135,7 +135,7 @@ impl Inner {
             return Err(wrong("graph_url is not an http address"));
         }
         let http = http_client::client(settings.request_timeout, &settings.trust)
-            .pool_max_idle_per_host(8)
+            .pool_max_idle_per_host(settings.max_in_flight)
             .build()
             .map_err(|e| wrong(&format!("the http client cannot be built: {}", describe(e))))?;
         gate.set_max_in_flight(settings.max_in_flight);
