@@ -7,6 +7,7 @@ mod common;
 mod export;
 mod import;
 mod output;
+mod pages;
 mod program;
 mod purge;
 mod run;
@@ -160,7 +161,7 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
         #[cfg(feature = "sandbox")]
         Verb::Sandbox(args) => sandbox::sandbox(args, program),
         Verb::Status => show::status(&client()?, json),
-        Verb::Pages => show::pages(&client()?, program, json),
+        Verb::Pages => pages::pages(&client()?, program, json),
         Verb::Sync { page_id, user } => show::sync(&client()?, program, &page_id, user, json),
         Verb::Unlink(args) => unlink::unlink(&client()?, &args, json),
         Verb::Session { user, ttl, label } => show::session(&client()?, user, ttl, label.as_ref(), json),

@@ -26,7 +26,8 @@ use crate::sources::facebook::graph::error::{GraphError, GraphErrorKind, classif
 use crate::sources::facebook::graph::scrub::MAX_MESSAGE;
 use crate::sources::facebook::graph::usage::Usage;
 use crate::sources::facebook::oauth::{Callback, CallbackQuery, StateSigner};
-use crate::sources::facebook::signature::{self, sign_sha256, verify_webhook};
+use crate::sources::facebook::signature::{self, sign_sha256};
+use crate::sources::facebook::webhook_signature::{AppKeys, WebhookSignature};
 use crate::spaces::error::SpacesError;
 use crate::store::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
 use crate::store::{backup_log, codec};
@@ -84,7 +85,7 @@ fn status_and_rest(bytes: &[u8]) -> (u16, &[u8]) {
 pub fn webhook_body(bytes: &[u8]) {
     match named(bytes) {
         Ok(named) => {
-            named.pages.iter().for_each(check_page);
+            named.pages.iter().for_each(|page| check_page(&PageId::from(*page)));
             assert!(named.pages.is_sorted_by(|a, b| a < b), "a page is named twice");
             assert!(named.persons.is_sorted_by(|a, b| a < b), "a person is named twice");
             assert!(named.pages.is_empty() || named.persons.is_empty(), "a delivery is about pages or about persons");
@@ -101,12 +102,15 @@ pub fn webhook_body(bytes: &[u8]) {
     }
     let (key, other) = (key(), Secret::new("another"));
     let header = sign_sha256(bytes, &key);
-    assert!(verify_webhook(Some(&header), None, bytes, &[&other, &key], false));
-    assert!(!verify_webhook(Some(&header), None, bytes, &[&other], true));
-    assert!(!verify_webhook(Some(&header), None, &[bytes, b" "].concat(), &[&key], true));
+    let verify = |sha256: &[u8], sha1, body: &[u8], secrets: &[&Secret], accept_sha1| {
+        let signature = WebhookSignature::read(Some(sha256), sha1, accept_sha1);
+        signature.is_some_and(|signature| AppKeys::new(secrets.iter().copied()).made(&signature, body))
+    };
+    assert!(verify(header.as_bytes(), None, bytes, &[&other, &key], false));
+    assert!(!verify(header.as_bytes(), None, bytes, &[&other], true));
+    assert!(!verify(header.as_bytes(), None, &[bytes, b" "].concat(), &[&key], true));
     // And the bytes as headers themselves.
-    let text = String::from_utf8_lossy(bytes);
-    assert!(!verify_webhook(Some(&text), Some(&text), b"body", &[&other], true));
+    assert!(!verify(bytes, Some(bytes), b"body", &[&other], true));
 }
 
 /// A `signed_request` as it comes, and as the payload of one that is signed right.

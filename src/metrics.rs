@@ -4,6 +4,7 @@
 //! Gauges that describe the store (links, due, due parked, outbox, oldest owed) are set by the admin listener just
 //! before it prints, from the store's own counts, so that they cannot drift from the truth.
 
+mod latencies;
 mod prometheus;
 
 use std::sync::atomic::AtomicU64;
@@ -17,6 +18,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use latencies::Latencies;
 
 /// The content type of [`Metrics::encode`].
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -60,6 +63,61 @@ struct EventLabel {
     outcome: &'static str,
 }
 
+/// How a webhook delivery was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryResult {
+    /// What it names is marked durably.
+    Accepted,
+    /// No app secret made its signature.
+    BadSignature,
+    /// Its body broke off, or is no JSON.
+    Malformed,
+    /// Its body is larger than allowed.
+    TooLarge,
+    /// Its body did not arrive in time.
+    TooSlow,
+    /// It could not be made durable, or there was no memory for it.
+    Unavailable,
+}
+
+impl DeliveryResult {
+    const ALL: [DeliveryResult; 6] = [
+        DeliveryResult::Accepted,
+        DeliveryResult::BadSignature,
+        DeliveryResult::Malformed,
+        DeliveryResult::TooLarge,
+        DeliveryResult::TooSlow,
+        DeliveryResult::Unavailable,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            DeliveryResult::Accepted => "accepted",
+            DeliveryResult::BadSignature => "bad_signature",
+            DeliveryResult::Malformed => "malformed",
+            DeliveryResult::TooLarge => "too_large",
+            DeliveryResult::TooSlow => "too_slow",
+            DeliveryResult::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// The bounds of the buckets of `webhook_ack_seconds`.
+const ACK_BOUNDS: [Duration; 12] = [
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
 /// The instruments.
 pub struct Metrics {
     registry: Registry,
@@ -68,7 +126,7 @@ pub struct Metrics {
     due_parked: Gauge,
     outbox: Gauge,
     oldest_owed: Gauge<f64, AtomicU64>,
-    deliveries: Family<ResultLabel, Counter>,
+    deliveries: [Counter; DeliveryResult::ALL.len()],
     graph: Family<CallLabel, Counter>,
     spaces: Family<OpLabel, Counter>,
     unchanged: Counter,
@@ -81,7 +139,7 @@ pub struct Metrics {
     events: Family<EventLabel, Counter>,
     events_waiting: Gauge,
     cleanups: Gauge,
-    ack: Histogram,
+    ack: Latencies,
     mark_to_object: Histogram,
 }
 
@@ -101,7 +159,7 @@ impl Metrics {
             due_parked: Gauge::default(),
             outbox: Gauge::default(),
             oldest_owed: Gauge::default(),
-            deliveries: Family::default(),
+            deliveries: Default::default(),
             graph: Family::default(),
             spaces: Family::default(),
             unchanged: Counter::default(),
@@ -114,7 +172,7 @@ impl Metrics {
             events: Family::default(),
             events_waiting: Gauge::default(),
             cleanups: Gauge::default(),
-            ack: Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]),
+            ack: Latencies::new(&ACK_BOUNDS),
             mark_to_object: Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0]),
         };
         metrics.register();
@@ -122,6 +180,10 @@ impl Metrics {
     }
 
     fn register(&mut self) {
+        let deliveries = Family::<ResultLabel, Counter>::default();
+        for result in DeliveryResult::ALL {
+            self.deliveries[result as usize] = deliveries.get_or_create_owned(&ResultLabel { result: result.word() });
+        }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let r = &mut self.registry;
         r.register("build", "The version that runs", build);
@@ -134,7 +196,7 @@ impl Metrics {
             "Age of the oldest read or write that the daemon can make",
             self.oldest_owed.clone(),
         );
-        r.register("webhook_deliveries", "Webhook deliveries by what was answered", self.deliveries.clone());
+        r.register("webhook_deliveries", "Webhook deliveries by what was answered", deliveries);
         r.register("graph_requests", "Graph requests by call and outcome", self.graph.clone());
         r.register("spaces_requests", "Spaces requests by operation and outcome", self.spaces.clone());
         r.register("objects_unchanged", "Reads that found the object as it was", self.unchanged.clone());
@@ -181,11 +243,10 @@ impl Metrics {
         self.cleanups.set(count as i64);
     }
 
-    /// One webhook delivery was answered: `accepted`, `bad_signature`, `malformed`, `too_large`, `too_slow`,
-    /// `unavailable`.
-    pub fn delivery(&self, result: &'static str, took: Duration) {
-        self.deliveries.get_or_create(&ResultLabel { result }).inc();
-        self.ack.observe(took.as_secs_f64());
+    /// One webhook delivery was answered. Takes no lock: the counter of each result was made with the inventory.
+    pub fn delivery(&self, result: DeliveryResult, took: Duration) {
+        self.deliveries[result as usize].inc();
+        self.ack.observe(took);
     }
 
     /// One Graph request ended; `outcome` is `ok` or the error kind's word.
@@ -277,7 +338,7 @@ mod tests {
         metrics.set_links([("active".to_owned(), 2)]);
         metrics.set_owed(1, 5, 2, Duration::from_millis(1500));
         metrics.set_cleanups(3);
-        metrics.delivery("accepted", Duration::from_millis(1));
+        metrics.delivery(DeliveryResult::Accepted, Duration::from_millis(1));
         metrics.graph_request("read_page", "ok");
         metrics.spaces_request("put", "ok");
         metrics.object_unchanged();

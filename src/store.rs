@@ -39,6 +39,8 @@
 //! [`feed`] when the writes are durable, whether or not the caller still waits. A decision that panics leaves nothing
 //! in the queue, and the memory is read from disk again.
 //!
+//! A delivery about a page whose marks all stand needs no decision, and is answered without that lock ([`absorbing`]).
+//!
 //! # What callers see
 //!
 //! Every operation is asynchronous and may answer [`Unavailable`], also those that are answered from memory here: another
@@ -81,6 +83,7 @@
 //! Both files append. A decision that removes data about a person requests an [`erasure`]: a [`renewal`] writes both
 //! files anew beside the ones in force, between the commits, and replaces them. A deletion is done only after that.
 
+mod absorbing;
 mod api;
 pub(crate) mod backup_log;
 mod check;

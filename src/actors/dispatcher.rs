@@ -17,7 +17,6 @@
 //!
 //! A dispatcher that dies may have taken a batch with it. Its successor therefore begins as after a reset.
 
-use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,18 +208,42 @@ impl Work {
         peers.upload(UploaderMsg::Refill);
         peers.clean_up(CleanupsMsg::Look);
         peers.notify(NotifierMsg::Refill);
-        let links = loop {
-            match self.args.context.store.links().await {
-                Ok(links) => break links,
+        let count = loop {
+            match self.args.context.store.counts().await {
+                Ok(counts) => break counts.links as usize,
                 Err(error) => self.wait_for_store(&error).await,
             }
         };
-        let spread = Spread::after_a_start(links.len(), self.args.context.setup().config.sync.poll_interval);
-        let standing: HashSet<&LinkKey> = links.iter().collect();
-        let mut gone = self.args.shared.pages.links();
-        gone.retain(|link| !standing.contains(link));
-        for piece in links.chunks(AT_ONCE).chain(gone.chunks(AT_ONCE)) {
-            self.fit(piece.to_vec(), spread, true).await?;
+        let spread = Spread::after_a_start(count, self.args.context.setup().config.sync.poll_interval);
+        let mut after = None;
+        loop {
+            let piece = match self.args.context.store.links_after(after.clone(), AT_ONCE).await {
+                Ok(piece) => piece,
+                Err(error) => {
+                    self.wait_for_store(&error).await;
+                    continue;
+                }
+            };
+            let Some(last) = piece.last().cloned() else { break };
+            self.fit(piece, spread, true).await?;
+            after = Some(last);
+        }
+        self.fit_strays().await
+    }
+
+    /// The pages of links that are gone.
+    async fn fit_strays(&self) -> Option<()> {
+        for links in self.args.shared.pages.links().chunks(AT_ONCE) {
+            let mut gone = Vec::new();
+            for link in links {
+                // One that cannot be looked at is left to the supervisor, which asks again.
+                let generation = self.args.context.store.generation(link).await;
+                gone.extend((!matches!(generation, Ok(Some(_)))).then(|| link.clone()));
+            }
+            if !gone.is_empty() {
+                self.fit(gone, Spread::default(), false).await?;
+            }
+            tokio::task::yield_now().await;
         }
         Some(())
     }

@@ -1,59 +1,147 @@
 //! `export`: all links and logins into a file, tokens sealed; through the socket if a daemon runs, otherwise
-//! from the store.
+//! from the store. Lines are written as they come, and a file that does not become whole is removed.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use http::Method;
 use serde_json::json;
 
-use super::admin::AdminClient;
+use super::admin::{AdminClient, Arriving, broke_off};
 use super::common::{load, small_runtime};
 use super::import::read_passphrase;
 use super::{output, run};
+use crate::core::model::Secret;
 use crate::exit::{self, Failure};
-use crate::services::export::{self as file, ExportError};
+use crate::services::export::{Export, ExportError};
+use crate::store::Store;
+
+const BUFFER: usize = 64 << 10;
 
 pub(super) fn export(config: &Path, to: &Path, passphrase_file: Option<&Path>) -> Result<(), Failure> {
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
     let client = AdminClient::find(config)?;
-    let lines = if client.is_open() {
+    let links = if client.is_open() {
         let wish = passphrase.map_or(json!({}), |p| json!({"passphrase": p.expose()}));
-        client.fetch(Method::POST, "/v1/export", wish.to_string())?.to_vec()
+        let arriving = client.read(Method::POST, "/v1/export", wish.to_string())?;
+        save(to, from_daemon(arriving))?
     } else {
         let store = run::open_store(&load(config)?.config)?;
-        let written = small_runtime()?.block_on(async {
-            let written = file::write(&store, passphrase).await;
-            store.close().await;
-            written
-        });
-        written.map_err(|e| {
-            let code = if matches!(e, ExportError::Unavailable(_)) { exit::IO } else { exit::USAGE };
-            Failure::new(code, e.to_string(), "")
-        })?
+        from_store(&store, passphrase, to)?
     };
-    let links = lines.split(|byte| *byte == b'\n').filter(|line| line.windows(9).any(|w| w == b"\"page_id\"")).count();
-    save(to, &lines)?;
     output::note(format_args!("{links} links exported; keep the file with the care that its tokens deserve"));
     Ok(())
 }
 
-fn save(to: &Path, lines: &[u8]) -> Result<(), Failure> {
-    let failed = |e: std::io::Error| {
+/// Lines, one or more at a time; empty at the end.
+type Lines<'a> = Box<dyn FnMut() -> Result<Vec<u8>, Failure> + 'a>;
+
+fn from_daemon(arriving: Arriving) -> Lines<'static> {
+    let mut arriving = BufReader::with_capacity(BUFFER, arriving);
+    Box::new(move || {
+        let mut line = Vec::new();
+        arriving.read_until(b'\n', &mut line).map_err(|error| broke_off(&error))?;
+        Ok(line)
+    })
+}
+
+fn from_store(store: &Store, passphrase: Option<Secret>, to: &Path) -> Result<usize, Failure> {
+    let failed = |e: ExportError| {
+        let code = if matches!(e, ExportError::Unavailable(_)) { exit::IO } else { exit::USAGE };
+        Failure::new(code, e.to_string(), "")
+    };
+    let runtime = small_runtime()?;
+    let written = runtime.block_on(Export::begin(store, passphrase)).map_err(failed).and_then(|mut export| {
+        let mut next = || runtime.block_on(export.next()).map_err(failed);
+        let lines = Box::new(move || {
+            loop {
+                match next()? {
+                    Some(piece) if piece.is_empty() => {}
+                    piece => return Ok(piece.unwrap_or_default()),
+                }
+            }
+        });
+        save(to, lines)
+    });
+    runtime.block_on(store.close());
+    written
+}
+
+/// Writes the lines. Returns how many are links.
+fn save(to: &Path, lines: Lines) -> Result<usize, Failure> {
+    if to == Path::new("-") {
+        // Half a backup is none: here a closed pipe is an error like any other.
+        let failed = |e: io::Error| {
+            let what = format!("standard output cannot be written: {e}");
+            Failure::new(exit::IO, what, "export again; what arrived is not the whole")
+        };
+        let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
+        let links = copy(lines, &mut out, failed)?;
+        return out.flush().map(|()| links).map_err(failed);
+    }
+    let failed = |e: io::Error| {
         Failure::new(
             exit::IO,
             format!("{} cannot be written: {e}", to.display()),
             "name a new file in a folder with space",
         )
     };
-    if to == Path::new("-") {
-        // Half a backup is none: here a closed pipe is an error like any other.
-        return output::write(lines).map_err(|e| {
-            let what = format!("standard output cannot be written: {e}");
-            Failure::new(exit::IO, what, "export again; what arrived is not the whole")
-        });
+    let file = File::options().write(true).create_new(true).mode(0o600).open(to).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(BUFFER, file);
+    let copied = copy(lines, &mut out, failed);
+    let copied = copied.and_then(|links| {
+        let synced = out.flush().and_then(|()| out.get_ref().sync_all());
+        synced.map(|()| links).map_err(failed)
+    });
+    if copied.is_err() {
+        // It is this verb's own, and not whole. If it cannot be removed, the failure is still reported.
+        let _ = std::fs::remove_file(to);
     }
-    let mut out = std::fs::File::options().write(true).create_new(true).mode(0o600).open(to).map_err(failed)?;
-    out.write_all(lines).and_then(|()| out.sync_all()).map_err(failed)
+    copied
+}
+
+fn copy(mut lines: Lines, out: &mut impl Write, failed: impl Fn(io::Error) -> Failure) -> Result<usize, Failure> {
+    let mut links = 0;
+    loop {
+        let some = lines()?;
+        if some.is_empty() {
+            return Ok(links);
+        }
+        let is_link = |line: &&[u8]| line.windows(9).any(|w| w == b"\"page_id\"");
+        links += some.split(|byte| *byte == b'\n').filter(is_link).count();
+        out.write_all(&some).map_err(&failed)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    fn lines(of: &[&str], then: Option<Failure>) -> Lines<'static> {
+        let mut rest: VecDeque<Vec<u8>> = of.iter().map(|line| line.as_bytes().to_vec()).collect();
+        Box::new(move || match (rest.pop_front(), &then) {
+            (Some(some), _) => Ok(some),
+            (None, Some(failure)) => Err(failure.clone()),
+            (None, None) => Ok(Vec::new()),
+        })
+    }
+
+    #[test]
+    fn half_an_export_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("links");
+        let some = ["{\"schema\":1}\n", "{\"page_id\":\"1\"}\n{\"page_id\":\"2\"}\n", "{\"account\":3}\n"];
+        let cut = Failure::new(exit::UNAVAILABLE, "cut", "");
+        assert_eq!(save(&to, lines(&some, Some(cut.clone()))), Err(cut));
+        assert!(!to.exists());
+        assert_eq!(save(&to, lines(&some, None)), Ok(2));
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), some.concat());
+        // One that stands is neither replaced nor removed.
+        assert!(save(&to, lines(&some[..1], None)).is_err());
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), some.concat());
+    }
 }

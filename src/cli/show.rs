@@ -1,4 +1,4 @@
-//! The verbs that ask a running daemon: `status`, `pages`, `sync`, `session`.
+//! The verbs that ask a running daemon: `status`, `sync`, `session`. [`pages`](super::pages) lists the links.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::admin::AdminClient;
 use super::common::parked_reads;
-use super::output::{line, note};
+use super::output::line;
 use super::program::Program;
 use crate::core::model::{Label, PageId, UserId};
 use crate::exit::Failure;
@@ -102,51 +102,6 @@ fn healths(value: &Value) -> String {
     let others: Vec<String> =
         counts.filter(|(health, _)| *health != "active").map(|(health, n)| format!("{n} {health}")).collect();
     if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) }
-}
-
-pub(super) fn pages(client: &AdminClient, program: &Program, as_json: bool) -> Result<(), Failure> {
-    let value = client.call(Method::GET, "/v1/pages", "")?;
-    if as_json {
-        return print(&value);
-    }
-    let rows: Vec<[String; 7]> = value["pages"].as_array().into_iter().flatten().map(row).collect();
-    if rows.is_empty() {
-        note(program.say("no page is linked; `pagesyncd session --user UUID` prints a login URL to link some"));
-        return Ok(());
-    }
-    let head = ["PAGE", "NAME", "USER", "HEALTH", "OBJECT CHANGED", "NEXT POLL", "WHAT TO DO"].map(str::to_owned);
-    let widths: Vec<usize> =
-        (0..7).map(|n| rows.iter().chain([&head]).map(|r| r[n].chars().count()).max().unwrap_or(0)).collect();
-    let lines = [&head].into_iter().chain(&rows).map(|row| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    });
-    line(lines.collect::<Vec<String>>().join("\n"))
-}
-
-fn row(page: &Value) -> [String; 7] {
-    // A name is outside text: control characters would play with the terminal.
-    let up_to = |key: &str, most: usize| {
-        let text = page[key].as_str().unwrap_or("-");
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect::<String>()
-    };
-    let text = |key: &str| up_to(key, 60);
-    let mut health = text("health");
-    if page["owed"] == true {
-        health.push_str(", owed");
-    }
-    if page["owed_parked"] == true {
-        health.push_str(", read waits for a person");
-    }
-    if let Some(until) = page["until"].as_str() {
-        health.push_str(&format!(" until {until}"));
-    }
-    let note = match (page["reason"].is_string(), page["remedy"].is_string()) {
-        (_, true) => format!("{}: {}", up_to("reason", 300), up_to("remedy", 300)),
-        (true, false) => up_to("reason", 300),
-        (false, false) => String::new(),
-    };
-    [text("page_id"), text("name"), text("user"), health, text("object_changed_at"), text("next_poll_at"), note]
 }
 
 pub(super) fn query(user: Option<UserId>, more: &str) -> String {

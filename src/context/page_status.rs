@@ -1,6 +1,6 @@
 //! What each page says of itself beside what the store knows: plain data, which the pages write and the routes read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::core::model::{LinkKey, MonoTime};
@@ -24,6 +24,9 @@ type Slot = Arc<Mutex<PageStatus>>;
 #[derive(Debug, Default)]
 pub struct PageStatusMap {
     slots: RwLock<HashMap<LinkKey, Slot>>,
+    /// The pages that a limit holds back, by the end of that; so that nobody goes through all pages to find them. Changed
+    /// under the lock of the slots.
+    held: Mutex<BTreeSet<(MonoTime, LinkKey)>>,
 }
 
 fn lock(slot: &Slot) -> MutexGuard<'_, PageStatus> {
@@ -33,19 +36,38 @@ fn lock(slot: &Slot) -> MutexGuard<'_, PageStatus> {
 impl PageStatusMap {
     /// The page of this link starts, with nothing to say yet.
     pub fn begin(&self, link: LinkKey) {
-        self.slots.write().unwrap_or_else(PoisonError::into_inner).insert(link, Slot::default());
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let before = slots.insert(link.clone(), Slot::default());
+        self.note_held(&link, before.and_then(|slot| lock(&slot).throttled_until), None);
     }
 
     /// The page of this link is gone.
     pub fn end(&self, link: &LinkKey) {
-        self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(link);
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let before = slots.remove(link);
+        self.note_held(link, before.and_then(|slot| lock(&slot).throttled_until), None);
+    }
+
+    fn note_held(&self, link: &LinkKey, before: Option<MonoTime>, after: Option<MonoTime>) {
+        if before == after {
+            return;
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = before {
+            held.remove(&(before, link.clone()));
+        }
+        held.extend(after.map(|after| (after, link.clone())));
     }
 
     /// Changes the status of a page. A page that is gone has none.
     pub fn update(&self, link: &LinkKey, change: impl FnOnce(&mut PageStatus)) {
-        if let Some(slot) = self.slot(link) {
-            change(&mut lock(&slot));
-        }
+        // Held until the end: a page that goes meanwhile would leave an entry behind.
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(slot) = slots.get(link) else { return };
+        let mut status = lock(slot);
+        let before = status.throttled_until;
+        change(&mut status);
+        self.note_held(link, before, status.throttled_until);
     }
 
     /// The status of a page; `None` while the link has no page.
@@ -60,9 +82,9 @@ impl PageStatusMap {
 
     /// The links whose pages a limit holds back at this moment.
     pub fn throttled(&self, now: MonoTime) -> Vec<LinkKey> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let held = |slot: &Slot| lock(slot).throttled_until.is_some_and(|until| until > now);
-        slots.iter().filter(|(_, slot)| held(slot)).map(|(link, _)| link.clone()).collect()
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // The latest ends come first; a limit that is over stays behind them until the page has looked.
+        held.iter().rev().take_while(|(until, _)| *until > now).map(|(_, link)| link.clone()).collect()
     }
 
     fn slot(&self, link: &LinkKey) -> Option<Slot> {
@@ -83,7 +105,31 @@ mod tests {
         assert_eq!(map.throttled(MonoTime(10)), std::slice::from_ref(&link));
         assert!(map.throttled(MonoTime(20)).is_empty());
         map.end(&link);
-        map.update(&link, |status| status.reads += 1);
+        map.update(&link, |status| status.throttled_until = Some(MonoTime(30)));
         assert_eq!((map.find(&link), map.count()), (None, 0));
+        assert!(map.throttled(MonoTime(10)).is_empty() && map.held.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_pages_that_a_limit_holds_back_are_those_of_a_scan() {
+        let map = PageStatusMap::default();
+        let links: Vec<LinkKey> =
+            (1..6u64).map(|n| LinkKey::new(UserId::random(), n.to_string().parse().unwrap())).collect();
+        links.iter().for_each(|link| map.begin(link.clone()));
+        for (step, until) in [3u64, 0, 9, 5, 5, 0, 7, 2, 9, 0, 4, 8].into_iter().enumerate() {
+            let link = &links[step % links.len()];
+            match step {
+                7 => map.end(link),
+                8 => map.begin(link.clone()),
+                _ => map.update(link, |status| status.throttled_until = (until > 0).then_some(MonoTime(until))),
+            }
+            for now in (0..10).map(MonoTime) {
+                let is_held = |link: &&LinkKey| {
+                    map.find(link).and_then(|status| status.throttled_until).is_some_and(|until| until > now)
+                };
+                let scanned: BTreeSet<&LinkKey> = links.iter().filter(is_held).collect();
+                assert_eq!(map.throttled(now).iter().collect::<BTreeSet<_>>(), scanned, "{step}");
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::sources::SourceClient;
 use crate::sources::facebook::graph::{Gate, GraphClient, GraphSettings};
 use crate::sources::facebook::oauth::StateSigner;
+use crate::sources::facebook::webhook_signature::AppKeys;
 use crate::spaces::{ObjectStore, S3Store, SpacesSettings};
 
 /// The settings in force and what was made from them.
@@ -22,6 +23,8 @@ pub struct Setup {
     pub spaces: Arc<dyn ObjectStore>,
     /// The receiver of events; `None` when they are off.
     pub receiver: Option<Arc<Receiver>>,
+    /// Verifies the signatures of webhooks.
+    pub app_keys: AppKeys,
     /// Signs OAuth states.
     pub states: StateSigner,
     /// The system's authorities.
@@ -75,7 +78,8 @@ impl Setup {
         let receiver = Receiver::new(n, &trust(&n.ca_file)).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
         let session = &config.session;
         let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
+        let app_keys = AppKeys::new([Some(&f.app_secret), f.previous_app_secret.as_ref()].into_iter().flatten());
         let (spaces, loaded_at) = (Arc::new(spaces), WallTime::now());
-        Ok(Setup { config, graph, spaces, receiver, states, trust: system, loaded_at, kept: false })
+        Ok(Setup { config, graph, spaces, receiver, app_keys, states, trust: system, loaded_at, kept: false })
     }
 }

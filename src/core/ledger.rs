@@ -192,6 +192,12 @@ impl Entry {
         self.mark.as_ref().is_some_and(|m| !m.claimed)
     }
 
+    /// Does the mark stand for an event of this moment, without any write? So [`Entry::mark`] would answer
+    /// [`Marked::Standing`].
+    pub fn absorbs(&self) -> bool {
+        self.mark.as_ref().is_some_and(|m| m.durable && !m.claimed)
+    }
+
     /// Did an event come for which the mark stands, since this was asked last?
     pub fn is_repeated(&self) -> bool {
         self.mark.as_ref().is_some_and(|m| m.repeated)

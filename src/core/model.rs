@@ -15,7 +15,7 @@ use zeroize::Zeroize;
 mod ids;
 mod link;
 
-pub use ids::{AppUserId, BadId, PageId, UserId};
+pub use ids::{AppUserId, BadId, GraphId, PageId, UserId};
 pub use link::{BadPart, LinkKey, ObjectKey, Part, PartKey, Source, SourceId};
 
 /// Why a page is read. Kept in the object as `source`.
@@ -41,6 +41,11 @@ impl Cause {
             Cause::Link => "link",
             Cause::Manual => "manual",
         }
+    }
+
+    /// Somebody waits for the read, so that it comes sooner than one that is due.
+    pub fn is_urgent(self) -> bool {
+        matches!(self, Cause::Link | Cause::Manual)
     }
 }
 
@@ -163,8 +168,17 @@ impl WallTime {
 
     /// RFC 3339 in UTC, to the second, as the object carries it.
     pub fn rfc3339(self) -> String {
+        self.with_rfc3339(str::to_owned)
+    }
+
+    /// Hands over the same text, which takes no memory of its own.
+    pub fn with_rfc3339<R>(self, with: impl FnOnce(&str) -> R) -> R {
         let whole = time::OffsetDateTime::from_unix_timestamp((self.0 / 1000) as i64);
-        whole.ok().and_then(|t| t.format(&time::format_description::well_known::Rfc3339).ok()).unwrap_or_default()
+        let mut text = [0; 32];
+        let mut rest = &mut text[..];
+        let format = &time::format_description::well_known::Rfc3339;
+        let length = whole.ok().and_then(|t| t.format_into(&mut rest, format).ok()).unwrap_or(0);
+        with(text.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default())
     }
 }
 

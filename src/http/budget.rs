@@ -70,6 +70,8 @@ impl Budget {
 
 /// A body's part of its budget; given back when dropped.
 pub(super) enum Charge {
+    /// None: the body is small.
+    Free,
     /// All it may need, reserved at once.
     #[expect(dead_code, reason = "held for its drop")]
     Reserved(OwnedSemaphorePermit),
@@ -88,7 +90,7 @@ impl Charge {
     /// The body is about to allocate `total` bytes beyond those that every body may have.
     pub(super) async fn grow(&mut self, total: usize) -> Result<(), Crowded> {
         match self {
-            Charge::Reserved(_) => Ok(()),
+            Charge::Free | Charge::Reserved(_) => Ok(()),
             Charge::Shared(share) => share.grow(total).await,
         }
     }
@@ -96,7 +98,7 @@ impl Charge {
     /// Waits until the body is cut for others.
     pub(super) async fn cut(&self) {
         match self {
-            Charge::Reserved(_) => std::future::pending().await,
+            Charge::Free | Charge::Reserved(_) => std::future::pending().await,
             Charge::Shared(share) => share.cut.cancelled().await,
         }
     }
@@ -104,7 +106,7 @@ impl Charge {
     /// The body is whole and is cut no more.
     pub(super) fn complete(&mut self) -> Result<(), Crowded> {
         match self {
-            Charge::Reserved(_) => Ok(()),
+            Charge::Free | Charge::Reserved(_) => Ok(()),
             Charge::Shared(share) => share.complete(),
         }
     }

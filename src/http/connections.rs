@@ -1,15 +1,18 @@
 //! The open connections of a listener: how many there are, what each is doing, and which one is closed to make room.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// What a connection is doing; it decides which connection is closed to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,33 +20,80 @@ use tokio_util::task::TaskTracker;
 enum Doing {
     Idle = 0,
     ReadingBody = 1,
-    Answering = 2,
+    ReadingAnswer = 2,
+    Answering = 3,
 }
 
-/// A connection as the handler of its request sees it. The handler reports here what the connection is doing.
+/// What the listener wants of a connection. A later one stands for those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Signal {
+    /// The listener stops: the next answer is the last.
+    Stop = 1,
+    /// Close now.
+    Close = 2,
+}
+
+/// A connection as the handler of its request sees it. The handler reports here what the connection is doing. A clone
+/// costs one reference count, since each request has one.
 #[derive(Clone)]
-pub struct Conn {
-    doing: Arc<AtomicU8>,
-    since: Arc<AtomicU64>,
+pub struct Conn(Arc<Shared>);
+
+struct Shared {
+    doing: AtomicU8,
+    since: AtomicU64,
     clock: Arc<AtomicU64>,
     peer: Option<IpAddr>,
     requests: TaskTracker,
+    /// The strongest [`Signal`]; 0 for none.
+    signal: AtomicU8,
+    /// The connection's task.
+    task: AtomicWaker,
 }
 
 impl Conn {
     /// The address at the other end; `None` for a Unix socket.
     pub fn peer(&self) -> Option<IpAddr> {
-        self.peer
+        self.0.peer
     }
 
     /// Begins something for a request that goes on when the request is answered. A stop waits for it as for requests.
     pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        self.requests.spawn(task)
+        self.0.requests.spawn(task)
+    }
+
+    /// While this is held, a stop waits for the request.
+    pub(super) fn track(&self) -> TaskTrackerToken {
+        self.0.requests.token()
+    }
+
+    /// Was the connection given this signal, or a stronger one?
+    pub(super) fn has(&self, signal: Signal) -> bool {
+        self.0.signal.load(Ordering::Acquire) >= signal as u8
+    }
+
+    fn give(&self, signal: Signal) {
+        self.0.signal.fetch_max(signal as u8, Ordering::AcqRel);
+        self.0.task.wake();
+    }
+
+    /// Goes on with the connection's work until it ends, or, with `None`, until the connection has this signal. A look
+    /// costs one load where nothing was signalled: it is taken whenever the connection is polled.
+    pub(super) async fn until<F: Future>(&self, signal: Signal, mut work: Pin<&mut F>) -> Option<F::Output> {
+        poll_fn(|cx| {
+            // Enlisted before the look, so that no signal falls between the two.
+            self.0.task.register(cx.waker());
+            if self.has(signal) {
+                return Poll::Ready(None);
+            }
+            work.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 
     fn set(&self, doing: Doing) {
-        self.doing.store(doing as u8, Ordering::Relaxed);
-        self.since.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        self.0.doing.store(doing as u8, Ordering::Relaxed);
+        self.0.since.store(self.0.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// No request is under way.
@@ -56,21 +106,21 @@ impl Conn {
         self.set(Doing::ReadingBody);
     }
 
+    /// The answer is being read: the client sets the pace.
+    pub(super) fn is_read(&self) {
+        self.set(Doing::ReadingAnswer);
+    }
+
     /// The body is here: the daemon sets the pace, and the connection is not closed for others.
     pub fn answers(&self) {
         self.set(Doing::Answering);
     }
 }
 
-struct Open {
-    conn: Conn,
-    cancel: CancellationToken,
-}
-
 /// The open connections of a listener.
 #[derive(Default)]
 pub(super) struct Connections {
-    open: Mutex<HashMap<u64, Open>>,
+    open: Mutex<HashMap<u64, Conn>>,
     next: AtomicU64,
     clock: Arc<AtomicU64>,
     freed: Notify,
@@ -83,7 +133,7 @@ impl Connections {
         Connections { requests, ..Connections::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Conn>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,31 +161,38 @@ impl Connections {
     /// Registers a connection.
     pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Entered {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (doing, since, requests) = (Arc::default(), Arc::default(), self.requests.clone());
-        let conn = Conn { doing, since, clock: self.clock.clone(), peer, requests };
+        let conn = Conn(Arc::new(Shared {
+            doing: AtomicU8::new(Doing::Idle as u8),
+            since: AtomicU64::default(),
+            clock: self.clock.clone(),
+            peer,
+            requests: self.requests.clone(),
+            signal: AtomicU8::default(),
+            task: AtomicWaker::new(),
+        }));
         conn.rests();
-        let cancel = CancellationToken::new();
-        self.lock().insert(id, Open { conn: conn.clone(), cancel: cancel.clone() });
-        Entered { connections: self.clone(), id, conn, cancel }
+        self.lock().insert(id, conn.clone());
+        Entered { connections: self.clone(), id, conn }
     }
 
     /// Closes the connection that waited longest for its client; `false` when all are being answered.
     pub(super) fn evict(&self) -> bool {
         let mut open = self.lock();
         let oldest = |doing: Doing| {
-            let such = open.iter().filter(|(_, o)| o.conn.doing.load(Ordering::Relaxed) == doing as u8);
-            such.min_by_key(|(_, o)| o.conn.since.load(Ordering::Relaxed)).map(|(id, _)| *id)
+            let such = open.iter().filter(|(_, conn)| conn.0.doing.load(Ordering::Relaxed) == doing as u8);
+            such.min_by_key(|(_, conn)| conn.0.since.load(Ordering::Relaxed)).map(|(id, _)| *id)
         };
-        let Some(id) = oldest(Doing::Idle).or_else(|| oldest(Doing::ReadingBody)) else { return false };
+        let by_need = [Doing::Idle, Doing::ReadingBody, Doing::ReadingAnswer];
+        let Some(id) = by_need.into_iter().find_map(oldest) else { return false };
         if let Some(evicted) = open.remove(&id) {
-            evicted.cancel.cancel();
+            evicted.give(Signal::Close);
         }
         true
     }
 
-    /// Closes every connection, whatever it is doing.
-    pub(super) fn cut(&self) {
-        self.lock().values().for_each(|open| open.cancel.cancel());
+    /// Gives every connection this signal, whatever it is doing.
+    pub(super) fn give_all(&self, signal: Signal) {
+        self.lock().values().for_each(|conn| conn.give(signal));
     }
 }
 
@@ -144,14 +201,6 @@ pub(super) struct Entered {
     connections: Arc<Connections>,
     id: u64,
     pub(super) conn: Conn,
-    cancel: CancellationToken,
-}
-
-impl Entered {
-    /// Waits until the connection is to be closed.
-    pub(super) async fn closed(&self) {
-        self.cancel.cancelled().await;
-    }
 }
 
 impl Drop for Entered {

@@ -7,6 +7,11 @@
 //! lengths of the requests before it. Where those are not plain (chunks, two lengths, an upgrade) the look ends; hyper
 //! goes on or refuses by itself, and the connection is closed after a chunked request, so no head goes unseen.
 //!
+//! The look is cheap, since every delivery pays for it. A body is skipped by its length. A line of a head that lies whole
+//! in what was read is judged by its first byte: only a line that begins with a blank or with a letter of the two names
+//! can be one of the two headers, and only those are looked at byte by byte. A line that arrives in pieces is looked at
+//! byte by byte in any case. A property holds both ways to the same answer.
+//!
 //! *An answer that must arrive.* Closing a socket with unread bytes in it makes the kernel send a reset, which can
 //! overtake the answer: a client that is answered "too large" half way through its body would see a broken connection.
 //! So after the last answer what still comes is read and thrown away for a moment, bounded in time and bytes.
@@ -18,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -145,10 +151,13 @@ impl Heads {
                     }
                 }
                 At::Start | At::Fields => {
-                    let end = bytes.iter().position(|b| *b == b'\n');
+                    let end = memchr(b'\n', bytes);
                     let (piece, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
-                    piece.iter().for_each(|byte| self.line.pass(*byte));
                     bytes = rest;
+                    if end.is_some() && self.line.is_new() && self.skips(piece) {
+                        continue;
+                    }
+                    piece.iter().for_each(|byte| self.line.pass(*byte));
                     if end.is_some() {
                         self.take_line();
                     }
@@ -157,13 +166,27 @@ impl Heads {
         }
     }
 
+    /// Passes over a whole line that its first byte shows to be no header of interest. Returns whether it is one.
+    fn skips(&mut self, line: &[u8]) -> bool {
+        let Some(first) = line.first().filter(|first| !first.is_ascii_whitespace()) else { return false };
+        match self.at {
+            At::Start => self.begin(),
+            _ if matches!(first, b't' | b'T' | b'c' | b'C') => return false,
+            _ => {}
+        }
+        true
+    }
+
+    /// The line was a request's first.
+    fn begin(&mut self) {
+        (self.count, self.length, self.chunked, self.at) = (self.count + 1, None, false, At::Fields);
+    }
+
     fn take_line(&mut self) {
         let line = std::mem::take(&mut self.line);
         match self.at {
             At::Start if !line.written => {}
-            At::Start => {
-                (self.count, self.length, self.chunked, self.at) = (self.count + 1, None, false, At::Fields);
-            }
+            At::Start => self.begin(),
             _ if line.written => self.take_field(&line),
             _ => {
                 self.at = match (self.twice || self.chunked, self.length) {
@@ -191,9 +214,13 @@ impl Heads {
 /// One line of a head, of any length, as far as its framing goes: the beginning of its name, and its value as a number.
 #[derive(Default)]
 struct Line {
+    /// A byte of it came.
+    begun: bool,
     /// Something other than blanks stands in it.
     written: bool,
-    name: Vec<u8>,
+    /// One byte more tells a longer name from the one that is looked for.
+    name: [u8; LONGEST_NAME + 1],
+    name_len: usize,
     value: Value,
 }
 
@@ -210,15 +237,19 @@ enum Value {
 }
 
 impl Line {
+    fn is_new(&self) -> bool {
+        !self.begun
+    }
+
     fn pass(&mut self, byte: u8) {
         let blank = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        self.begun = true;
         self.written |= !blank;
         self.value = match self.value {
             Value::None if byte == b':' => Value::Blank,
             Value::None => {
-                // One byte more tells a longer name from the one that is looked for.
-                if self.name.len() <= LONGEST_NAME {
-                    self.name.push(byte);
+                if let Some(free) = self.name.get_mut(self.name_len) {
+                    (*free, self.name_len) = (byte, self.name_len + 1);
                 }
                 Value::None
             }
@@ -234,7 +265,8 @@ impl Line {
     }
 
     fn is_named(&self, name: &[u8]) -> bool {
-        !matches!(self.value, Value::None) && self.name.trim_ascii().eq_ignore_ascii_case(name)
+        let begins = &self.name[..self.name_len];
+        !matches!(self.value, Value::None) && begins.trim_ascii().eq_ignore_ascii_case(name)
     }
 
     fn number(&self) -> Option<u64> {

@@ -297,7 +297,7 @@ mod tests {
         };
         let answer = site.page(page);
         let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
-        let text = String::from_utf8(answer.into_body().into_inner().unwrap_or_default().to_vec()).unwrap();
+        let text = String::from_utf8(answer.into_body().into_bytes().unwrap_or_default().to_vec()).unwrap();
         assert!(!text.contains("<b>Fern") && !text.contains("A <title>") && !text.contains("\"y\""), "{text}");
         assert!(text.contains("href=\"https://fern.example/?a=1&amp;b=&quot;2&quot;\""), "{text}");
         let between = |tag: &str| {

@@ -2,17 +2,22 @@
 //! Nothing here can print a secret, because nothing here is given one.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use serde_json::{Value, json};
 
 use super::body::NoBody;
+use super::connections::Conn;
+use super::payload::{Payload, Pieces, gather};
 
 /// What a route answers.
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Payload>;
 
 fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    with_payload(status, content_type, Payload::whole(body))
+}
+
+fn with_payload(status: StatusCode, content_type: &'static str, payload: Payload) -> Answer {
+    let mut answer = Response::new(payload);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -26,6 +31,11 @@ pub fn json(status: StatusCode, value: &Value) -> Answer {
     answer(status, "application/json", value.to_string())
 }
 
+/// A JSON document that is always the same.
+pub fn fixed_json(status: StatusCode, document: &'static str) -> Answer {
+    answer(status, "application/json", document)
+}
+
 /// Bare text.
 pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     answer(status, "text/plain; charset=utf-8", text)
@@ -34,6 +44,17 @@ pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
 /// Text of another type.
 pub fn typed(content_type: &'static str, text: impl Into<Bytes>) -> Answer {
     answer(StatusCode::OK, content_type, text)
+}
+
+/// A document that is made while it is sent, for a client of this version.
+pub async fn in_pieces(version: Version, content_type: &'static str, pieces: Pieces, conn: &Conn) -> Answer {
+    if version >= Version::HTTP_11 {
+        return with_payload(StatusCode::OK, content_type, Payload::InPieces(pieces, conn.clone()));
+    }
+    match gather(pieces).await {
+        Ok(whole) => typed(content_type, whole),
+        Err(cut) => unavailable(&cut.to_string(), 5),
+    }
 }
 
 /// `{"error":{"code","message"}}`.

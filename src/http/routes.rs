@@ -3,9 +3,12 @@
 pub mod admin;
 mod callback;
 mod deletion;
+pub(crate) mod links;
 mod login;
 mod login_report;
 mod login_result;
 pub mod public;
+mod query;
 mod status;
+mod transfer;
 mod webhook;

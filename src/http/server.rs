@@ -1,9 +1,9 @@
 //! One listener: accepts connections, limits them, serves HTTP/1 on each, and closes gracefully. What is answered is
 //! the business of whoever opens it.
 //!
-//! Each request is answered in a task of its own, which a client that hangs up does not end. All of these tasks are
-//! tracked in one place, together with what they begin and leave behind ([`Conn::spawn`]), so that a stop can wait for
-//! them. A handler that panics is a 500, and touches no other request.
+//! A request is handled in the task of its connection ([`super::handling`]); a client that hangs up does not end what its
+//! request began. All requests are tracked in one place, together with what they begin and leave behind
+//! ([`Conn::spawn`]), so that a stop can wait for them. A handler that panics is a 500, and touches no other request.
 //!
 //! The number of open connections is bounded. When the bound is reached and somebody knocks, the connection that has
 //! been *idle* longest is closed to make room; idle means that no request is being answered on it, so a crowd of
@@ -22,7 +22,6 @@
 //! body is read ([`super::body`]).
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -30,21 +29,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{Either, ready};
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::{Connections, Entered};
+use super::connections::{Connections, Entered, Signal};
 use super::framing::Wire;
+use super::handling::Handling;
+use super::head_timer::HeadTimer;
 use super::responses;
 
 pub use super::connections::Conn;
@@ -131,20 +130,16 @@ pub async fn serve<S, F>(
                 () = connections.one_gone() => {}
             }
         }
-        tokio::spawn(converse(stream, limits, connections.enter(peer), service.clone(), stop.clone()));
+        tokio::spawn(converse(stream, limits, connections.enter(peer), service.clone()));
     }
     drop(socket);
+    connections.give_all(Signal::Stop);
     if tokio::time::timeout(grace, connections.all_gone()).await.is_err() {
         let open = connections.len();
         tracing::warn!(open, "http: {open} connections are cut off, their requests took longer than {grace:?}");
-        connections.cut();
+        connections.give_all(Signal::Close);
     }
     on_count(0);
-}
-
-/// The handler panicked; the panic hook has said so.
-fn broke() -> Answer {
-    responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request could not be answered")
 }
 
 const FRAMED_TWICE: &str = "the request has both Content-Length and Transfer-Encoding";
@@ -162,66 +157,61 @@ fn fault<B>(request: &Request<B>) -> Option<&'static str> {
 
 /// A name or an address and perhaps a port; or nothing, as those send who have no name to give.
 fn is_host(host: &[u8]) -> bool {
-    host.is_empty() || http::uri::Authority::try_from(host).is_ok_and(|authority| !authority.as_str().contains('@'))
+    let is_authority = || http::uri::Authority::try_from(host).is_ok_and(|authority| !authority.as_str().contains('@'));
+    host.is_empty() || is_plain_host(host) || is_authority()
 }
 
-async fn converse<S, F>(stream: Box<dyn Stream>, limits: Limits, entered: Entered, service: S, stop: CancellationToken)
+/// Letters, digits, dots and hyphens, and perhaps a port: what nearly every client sends. It is an authority, and found
+/// out without a copy.
+fn is_plain_host(host: &[u8]) -> bool {
+    let colon = host.iter().position(|byte| *byte == b':').unwrap_or(host.len());
+    let (name, port) = host.split_at(colon);
+    let is_name = !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
+    is_name && (port.is_empty() || (2..=6).contains(&port.len()) && port[1..].iter().all(u8::is_ascii_digit))
+}
+
+async fn converse<S, F>(stream: Box<dyn Stream>, limits: Limits, entered: Entered, service: S)
 where
     S: Fn(Request<Incoming>, Conn) -> F + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let conn = entered.conn.clone();
+    let (conn, for_requests) = (&entered.conn, entered.conn.clone());
     let wire = Wire::new(stream);
     let framed_twice = wire.framed_twice();
     let requests = Cell::new(0);
-    let closing = stop.clone();
     let answer = service_fn(move |request: Request<Incoming>| {
+        let conn = for_requests.clone();
         conn.answers();
         requests.set(requests.get() + 1);
         let twice = framed_twice.load(Ordering::Acquire) == requests.get();
-        let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-        let fault = if twice { Some(FRAMED_TWICE) } else { fault(&request) };
-        let answer = match fault {
-            Some(text) => Either::Left(ready(responses::error(StatusCode::BAD_REQUEST, "bad_request", text))),
-            // A client that hangs up does not stop half way what its request began.
+        match if twice { Some(FRAMED_TWICE) } else { fault(&request) } {
+            Some(text) => Handling::refused(conn, responses::error(StatusCode::BAD_REQUEST, "bad_request", text)),
             None => {
-                Either::Right(conn.spawn(service(request, conn.clone())).map(|done| done.unwrap_or_else(|_| broke())))
+                let is_last = request.headers().contains_key(header::TRANSFER_ENCODING);
+                Handling::begin(conn.clone(), service(request, conn), is_last)
             }
-        };
-        let (conn, closing) = (conn.clone(), closing.clone());
-        async move {
-            let mut answer = answer.await;
-            if chunked || fault.is_some() || closing.is_cancelled() {
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            conn.rests();
-            Ok::<_, Infallible>(answer)
         }
     });
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::default())
         .header_read_timeout(limits.header_timeout)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(wire), answer);
     let mut served = pin!(served);
-    let whole = async {
-        // Clients that break off or talk nonsense are everyday events at a public listener.
-        tokio::select! {
-            _ = served.as_mut() => return,
-            () = stop.cancelled() => {}
-        }
+    // Clients that break off or talk nonsense are everyday events at a public listener.
+    if conn.until(Signal::Stop, served.as_mut()).await.is_some() {
+        return;
+    }
+    let last = async {
         // hyper closes a connection at once on which nothing came yet, and one that rests between two requests.
         if tokio::time::timeout(LAST_REQUEST, served.as_mut()).await.is_err() {
             served.as_mut().graceful_shutdown();
             let _ = served.await;
         }
     };
-    tokio::select! {
-        () = whole => {}
-        () = entered.closed() => {}
-    }
+    conn.until(Signal::Close, pin!(last)).await;
 }
 
 #[cfg(test)]
@@ -291,27 +281,26 @@ mod tests {
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
     /// A conversation over a stream in memory, so that time stands still while anybody is at work.
-    fn talk(stop: &CancellationToken) -> tokio::io::DuplexStream {
+    fn talk() -> (tokio::io::DuplexStream, Arc<Connections>) {
         let (client, stream) = tokio::io::duplex(4096);
-        let entered = Arc::new(Connections::default()).enter(None);
+        let connections = Arc::new(Connections::default());
         let service = |_, _| async { responses::json(StatusCode::OK, &serde_json::json!({})) };
-        tokio::spawn(converse(Box::new(stream), LIMITS, entered, service, stop.clone()));
-        client
+        tokio::spawn(converse(Box::new(stream), LIMITS, connections.enter(None), service));
+        (client, connections)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_comes_just_as_the_listener_closes_is_answered() {
         // The client is connected and its request on the way; and the same on a connection that was used before.
         for used in [false, true] {
-            let stop = CancellationToken::new();
-            let mut client = talk(&stop);
+            let (mut client, connections) = talk();
             if used {
                 client.write_all(REQUEST).await.unwrap();
                 let mut bytes = [0; 1024];
                 let length = client.read(&mut bytes).await.unwrap();
                 assert!(bytes[..length].starts_with(b"HTTP/1.1 200 ") && !bytes[..length].ends_with(b"close\r\n"));
             }
-            stop.cancel();
+            connections.give_all(Signal::Stop);
             tokio::time::sleep(LAST_REQUEST / 2).await;
             client.write_all(REQUEST).await.unwrap();
             let mut answer = String::new();
@@ -322,10 +311,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_silent_as_the_listener_closes_is_left_soon() {
-        let stop = CancellationToken::new();
-        let mut client = talk(&stop);
+        let (mut client, connections) = talk();
         let began = tokio::time::Instant::now();
-        stop.cancel();
+        connections.give_all(Signal::Stop);
         assert_eq!(client.read(&mut [0; 16]).await.unwrap(), 0);
         assert!(began.elapsed() <= LAST_REQUEST * 2, "{:?}", began.elapsed());
     }

@@ -77,6 +77,13 @@ pub enum ExportError {
     BrokeOff,
 }
 
+impl ExportError {
+    /// The token of this link cannot be opened.
+    fn of(link: &LinkKey) -> ExportError {
+        ExportError::Record(format!("the token of link {link}"))
+    }
+}
+
 fn derive(passphrase: &Secret, kdf: &Kdf) -> Result<Keyring, ExportError> {
     let bounds = kdf.name == "argon2id" && kdf.memory_kib <= 1 << 20 && kdf.passes <= 16 && kdf.lanes <= 16;
     let salt = STANDARD_NO_PAD.decode(&kdf.salt).map_err(|_| ExportError::Head)?;
@@ -96,77 +103,165 @@ fn fresh_kdf() -> Result<Kdf, ExportError> {
     Ok(Kdf { name: "argon2id".into(), salt, memory_kib: 64 << 10, passes: 3, lanes: 4 })
 }
 
-/// Writes every link and login, a line each, sealed with the passphrase or, without one, with the store key.
-///
-/// # Errors
-/// [`ExportError`].
-pub async fn write(store: &Store, passphrase: Option<Secret>) -> Result<Vec<u8>, ExportError> {
-    let (mut links, mut accounts) = (Vec::new(), Vec::new());
-    for key in store.links().await? {
-        links.extend(store.link(&key).await?);
-    }
-    for (user, person) in store.accounts().await? {
-        if let Some((record, Some(token))) = store.account(user, &person).await? {
-            accounts.push((user, person, record, token));
-        }
-    }
-    let own = store.keyring();
-    // A key is derived slowly on purpose, and there may be very many tokens to seal.
-    let sealing = tokio::task::spawn_blocking(move || seal(own, &links, &accounts, passphrase.as_ref()));
-    sealing.await.unwrap_or(Err(ExportError::BrokeOff))
-}
+/// Links or logins in one piece.
+const AT_ONCE: usize = 256;
 
 /// A login: user, person, record, user token.
 type Login = (UserId, AppUserId, Arc<AccountRecord>, Secret);
 
-fn seal(
-    own: Arc<Keyring>,
-    links: &[Link],
-    accounts: &[Login],
-    passphrase: Option<&Secret>,
-) -> Result<Vec<u8>, ExportError> {
-    let (keyring, kdf) = match passphrase {
-        None => (own, None),
-        Some(passphrase) if passphrase.expose().chars().count() < 12 => return Err(ExportError::WeakPassphrase),
-        Some(passphrase) => {
-            let kdf = fresh_kdf()?;
-            (Arc::new(derive(passphrase, &kdf)?), Some(kdf))
+/// An export that is written a piece at a time: its head, every link, every login, a line each. The links are those that
+/// stand when their piece is made, in the order of their keys.
+pub struct Export {
+    store: Store,
+    sealer: Arc<Sealer>,
+    next: Next,
+}
+
+/// What the next piece holds.
+enum Next {
+    Head,
+    /// Links behind this one.
+    Links(Option<LinkKey>),
+    /// Logins behind this one.
+    Logins(Option<(UserId, AppUserId)>),
+    Nothing,
+}
+
+impl Export {
+    /// Begins an export that is sealed with the passphrase or, without one, with the store key. Every token of a link is
+    /// opened once before the first piece is made, so that a damaged one is an error that names its link, and not the
+    /// end of half a file.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub async fn begin(store: &Store, passphrase: Option<Secret>) -> Result<Export, ExportError> {
+        let own = store.keyring();
+        // A key is derived slowly on purpose.
+        let making = tokio::task::spawn_blocking(move || Sealer::new(own, passphrase.as_ref()));
+        let sealer = Arc::new(making.await.unwrap_or(Err(ExportError::BrokeOff))?);
+        let mut after = None;
+        loop {
+            let links = store.opened_after(after, AT_ONCE).await?;
+            if let Some(damaged) = links.iter().find(|link| link.token.is_err()) {
+                return Err(ExportError::of(&damaged.key));
+            }
+            match links.last().filter(|_| links.len() == AT_ONCE) {
+                Some(last) => after = Some(last.key.clone()),
+                None => break,
+            }
         }
-    };
-    let seal = |context: &[u8], plain: &[u8]| STANDARD_NO_PAD.encode(keyring.seal(context, plain));
-    let sealed_with = if kdf.is_some() { "passphrase" } else { "store-key" }.to_owned();
-    let head = Head { schema: SCHEMA.into(), sealed_with, kdf, check: seal(CHECK, CHECK) };
-    let mut lines = vec![json!(head)];
-    for Link { key, record, token } in links {
-        let token = token.as_ref().map_err(|_| ExportError::Record(format!("the token of link {key}")))?;
-        let sealed = seal(&link_context(key), token.expose().as_bytes());
-        let mut line = json!({"user": key.user, "page_id": key.page(), "sealed_token": sealed});
-        line["linked_at"] = json!(record.linked_at);
-        if let Some(granted_at) = record.granted_at {
-            line["granted_at"] = json!(granted_at);
-        }
-        if let Some(person) = &record.facebook_user {
-            line["facebook_user_id"] = json!(person);
-        }
-        if let Some(name) = &record.name {
-            line["name"] = json!(name);
-        }
-        lines.push(line);
+        Ok(Export { store: store.clone(), sealer, next: Next::Head })
     }
-    for (user, person, record, token) in accounts {
-        let sealed = seal(&account_context(*user, person), token.expose().as_bytes());
-        let mut line = json!({"user": user, "account": person, "sealed_token": sealed, "granted": record.granted});
-        line["logged_in_at"] = json!(record.logged_in_at);
-        if let Some(name) = &record.name {
-            line["name"] = json!(name);
+
+    /// The next lines; `None` at the end.
+    ///
+    /// # Errors
+    /// [`ExportError`]: what was written so far is no export.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ExportError> {
+        match std::mem::replace(&mut self.next, Next::Nothing) {
+            Next::Head => {
+                self.next = Next::Links(None);
+                self.sealed(|sealer| Ok(sealer.head())).await.map(Some)
+            }
+            Next::Links(after) => {
+                let links = self.store.opened_after(after, AT_ONCE).await?;
+                let last = links.last().filter(|_| links.len() == AT_ONCE).map(|link| link.key.clone());
+                self.next = last.map_or(Next::Logins(None), |last| Next::Links(Some(last)));
+                self.sealed(move |sealer| sealer.links(&links)).await.map(Some)
+            }
+            Next::Logins(after) => {
+                let keys = self.store.accounts_after(after, AT_ONCE).await?;
+                if keys.len() == AT_ONCE {
+                    self.next = Next::Logins(keys.last().cloned());
+                }
+                let mut logins = Vec::with_capacity(keys.len());
+                for (user, person) in keys {
+                    if let Some((record, Some(token))) = self.store.account(user, &person).await? {
+                        logins.push((user, person, record, token));
+                    }
+                }
+                self.sealed(move |sealer| Ok(sealer.logins(&logins))).await.map(Some)
+            }
+            Next::Nothing => Ok(None),
         }
-        if let Some(expires_at) = record.expires_at {
-            line["expires_at"] = json!(expires_at);
-        }
-        lines.push(line);
     }
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    Ok(text.into_bytes())
+
+    /// Seals some hundred tokens, away from the async workers.
+    async fn sealed(
+        &self,
+        seal: impl FnOnce(&Sealer) -> Result<Vec<u8>, ExportError> + Send + 'static,
+    ) -> Result<Vec<u8>, ExportError> {
+        let sealer = self.sealer.clone();
+        tokio::task::spawn_blocking(move || seal(&sealer)).await.unwrap_or(Err(ExportError::BrokeOff))
+    }
+}
+
+/// Writes lines whose tokens are sealed.
+struct Sealer {
+    keyring: Arc<Keyring>,
+    kdf: Option<Kdf>,
+}
+
+impl Sealer {
+    fn new(own: Arc<Keyring>, passphrase: Option<&Secret>) -> Result<Sealer, ExportError> {
+        match passphrase {
+            None => Ok(Sealer { keyring: own, kdf: None }),
+            Some(passphrase) if passphrase.expose().chars().count() < 12 => Err(ExportError::WeakPassphrase),
+            Some(passphrase) => {
+                let kdf = fresh_kdf()?;
+                Ok(Sealer { keyring: Arc::new(derive(passphrase, &kdf)?), kdf: Some(kdf) })
+            }
+        }
+    }
+
+    fn seal(&self, context: &[u8], plain: &[u8]) -> String {
+        STANDARD_NO_PAD.encode(self.keyring.seal(context, plain))
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let sealed_with = if self.kdf.is_some() { "passphrase" } else { "store-key" }.to_owned();
+        let check = self.seal(CHECK, CHECK);
+        let head = Head { schema: SCHEMA.into(), sealed_with, kdf: self.kdf.clone(), check };
+        format!("{}\n", json!(head)).into_bytes()
+    }
+
+    fn links(&self, links: &[Link]) -> Result<Vec<u8>, ExportError> {
+        let mut text = String::new();
+        for Link { key, record, token } in links {
+            let token = token.as_ref().map_err(|_| ExportError::of(key))?;
+            let sealed = self.seal(&link_context(key), token.expose().as_bytes());
+            let mut line = json!({"user": key.user, "page_id": key.page(), "sealed_token": sealed});
+            line["linked_at"] = json!(record.linked_at);
+            if let Some(granted_at) = record.granted_at {
+                line["granted_at"] = json!(granted_at);
+            }
+            if let Some(person) = &record.facebook_user {
+                line["facebook_user_id"] = json!(person);
+            }
+            if let Some(name) = &record.name {
+                line["name"] = json!(name);
+            }
+            text.push_str(&format!("{line}\n"));
+        }
+        Ok(text.into_bytes())
+    }
+
+    fn logins(&self, logins: &[Login]) -> Vec<u8> {
+        let mut text = String::new();
+        for (user, person, record, token) in logins {
+            let sealed = self.seal(&account_context(*user, person), token.expose().as_bytes());
+            let mut line = json!({"user": user, "account": person, "sealed_token": sealed, "granted": record.granted});
+            line["logged_in_at"] = json!(record.logged_in_at);
+            if let Some(name) = &record.name {
+                line["name"] = json!(name);
+            }
+            if let Some(expires_at) = record.expires_at {
+                line["expires_at"] = json!(expires_at);
+            }
+            text.push_str(&format!("{line}\n"));
+        }
+        text.into_bytes()
+    }
 }
 
 /// Opens the tokens of an export.

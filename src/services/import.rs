@@ -434,12 +434,21 @@ mod tests {
         (store, user, person)
     }
 
+    async fn exported(store: &Store, passphrase: Option<Secret>) -> Vec<u8> {
+        let mut export = crate::services::export::Export::begin(store, passphrase).await.unwrap();
+        let mut file = Vec::new();
+        while let Some(piece) = export.next().await.unwrap() {
+            file.extend(piece);
+        }
+        file
+    }
+
     #[tokio::test]
     async fn what_is_exported_comes_back_with_a_passphrase_on_another_machine() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (from, user, person) = filled(here.path(), 7).await;
         let passphrase = Secret::new("correct horse battery");
-        let file = crate::services::export::write(&from, Some(passphrase.clone())).await.unwrap();
+        let file = exported(&from, Some(passphrase.clone())).await;
         assert!(!String::from_utf8_lossy(&file).contains("EAAB"));
         let to = Store::open(there.path(), crate::store::seal::Keyring::new([8; 32], Vec::new())).unwrap();
         let head = file.split(|b| *b == b'\n').next().unwrap();
@@ -462,7 +471,7 @@ mod tests {
     async fn an_export_under_the_store_key_needs_that_key_and_lines_cannot_be_swapped() {
         let here = tempfile::tempdir().unwrap();
         let (from, ..) = filled(here.path(), 7).await;
-        let file = crate::services::export::write(&from, None).await.unwrap();
+        let file = exported(&from, None).await;
         let head = file.split(|b| *b == b'\n').next().unwrap();
         let other = std::sync::Arc::new(crate::store::seal::Keyring::new([9; 32], Vec::new()));
         assert!(Opener::from_head(head, || other, None).is_err());

@@ -7,3 +7,4 @@ pub mod oauth;
 pub mod page_data;
 pub mod signature;
 pub mod token_check;
+pub mod webhook_signature;

@@ -426,7 +426,7 @@ impl Committer {
     fn give_up(mut self, reason: &str) {
         let reason: Arc<str> = reason.into();
         tracing::error!(store = %self.inner.dir.display(), "store: {reason}, the process ends");
-        self.inner.lock().orders.close(&reason);
+        self.inner.lock().close(&reason);
         self.inner.condition.send_replace(Condition::Down(reason.clone()));
         while let Ok(order) = self.queue.try_recv() {
             self.take(order);

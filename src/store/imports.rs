@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::FutureExt;
+use futures_util::future::try_join_all;
+
 use super::api::{NewAccount, NewLink, Unavailable};
 use super::inner::Store;
 use super::records::{LinkRecord, account_context, link_context, open_token};
@@ -13,8 +16,11 @@ use super::txn::Txn;
 use crate::core::grant::{Better, Decision, Ended, Granted, Offer, Standing, Ticket, Tried, decide};
 use crate::core::model::{AppUserId, Cause, LinkKey, UserId, WallTime};
 
-/// Lines in one transaction.
+/// Lines in one decision. The store's lock is held for one decision.
 const AT_ONCE: usize = 200;
+/// Lines whose decisions wait for the disk together; the committer writes what waits in one transaction, of whichever
+/// users the links are.
+const TOGETHER: usize = 5 * AT_ONCE;
 
 /// A line with a link.
 #[derive(Debug, Clone)]
@@ -120,11 +126,11 @@ impl Store {
         self.look(|state| state.decision(&keyring, ticket, line, offer, now) == Decision::Try).await
     }
 
-    /// Makes links of lines, some hundred in a transaction, and marks each due. A link with a better token is left as
-    /// it is, and so is everything that was ended after the ticket was taken.
+    /// Makes links of lines and marks each due. A link with a better token is left as it is, and so is everything that
+    /// was ended after the ticket was taken. No two of the lines have the same link.
     ///
     /// # Errors
-    /// [`Unavailable`]; the lines before the failure stay.
+    /// [`Unavailable`]; the lines before the failure stay, and some behind it may.
     pub async fn import_links(
         &self,
         ticket: Ticket,
@@ -132,38 +138,49 @@ impl Store {
         trials: &Trials,
     ) -> Result<Imported, Unavailable> {
         let mut imported = Imported::default();
-        for lines in lines.chunks(AT_ONCE) {
-            let import = |state: &mut State, txn: &mut Txn| {
-                let keyring = self.inner.keyring();
-                let mut some = Imported::default();
-                lines.iter().for_each(|line| state.import_link(txn, &keyring, ticket, line, trials, &mut some));
-                state.void_cleanups(txn, &some.links, None);
-                some
-            };
-            let Imported { links, same, left } = self.commit(import).await?;
-            imported.links.extend(links);
-            imported.same.extend(same);
-            imported.left.extend(left);
+        for lines in lines.chunks(TOGETHER) {
+            let decisions = lines.chunks(AT_ONCE).map(|some| self.import_some(ticket, some, trials).boxed());
+            for Imported { links, same, left } in try_join_all(decisions).await? {
+                imported.links.extend(links);
+                imported.same.extend(same);
+                imported.left.extend(left);
+            }
         }
         Ok(imported)
+    }
+
+    async fn import_some(&self, ticket: Ticket, lines: &[LinkLine], trials: &Trials) -> Result<Imported, Unavailable> {
+        self.commit(|state, txn| {
+            let keyring = self.inner.keyring();
+            let mut some = Imported::default();
+            lines.iter().for_each(|line| state.import_link(txn, &keyring, ticket, line, trials, &mut some));
+            state.void_cleanups(txn, &some.links, None);
+            some
+        })
+        .await
     }
 
     /// Stores logins of lines. Returns the lines that changed nothing.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`]; the lines before the failure stay.
     pub async fn import_accounts(
         &self,
         ticket: Ticket,
         lines: Vec<AccountLine>,
         replace: bool,
     ) -> Result<Vec<LeftLine>, Unavailable> {
-        self.commit(|state, txn| {
-            let keyring = self.inner.keyring();
-            let imported = lines.into_iter().map(|line| state.import_account(txn, &keyring, ticket, line, replace));
-            imported.filter_map(Result::err).collect()
-        })
-        .await
+        let (mut lines, mut left) = (lines.into_iter(), Vec::new());
+        while lines.len() > 0 {
+            let some: Vec<AccountLine> = lines.by_ref().take(AT_ONCE).collect();
+            let import = |state: &mut State, txn: &mut Txn| {
+                let keyring = self.inner.keyring();
+                let imported = some.into_iter().map(|line| state.import_account(txn, &keyring, ticket, line, replace));
+                imported.filter_map(Result::err).collect::<Vec<LeftLine>>()
+            };
+            left.extend(self.commit(import).await?);
+        }
+        Ok(left)
     }
 }
 

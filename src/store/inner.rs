@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Semaphore, watch};
 
+use super::absorbing::Absorbing;
 use super::api::{Condition, Unavailable};
 use super::engine::Engine;
 use super::feed::{Change, Feed};
@@ -27,6 +28,18 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Nothing more is decided until the store is back.
+    pub(super) fn take_down(&mut self, reason: &Arc<str>) {
+        self.orders.take_down(reason.clone());
+        self.state.ledger.absorbing().clear();
+    }
+
+    /// Nothing more is decided.
+    pub(super) fn close(&mut self, reason: &str) {
+        self.orders.close(reason);
+        self.state.ledger.absorbing().clear();
+    }
+
     /// Makes a decision and hands it to the committer. One that panics leaves nothing behind: nothing of it is written
     /// or published, and the memory, which may hold half of it, is read from disk again.
     pub(super) fn decide<R>(
@@ -38,7 +51,7 @@ impl Memory {
         let decided = panic::catch_unwind(AssertUnwindSafe(|| decide(&mut self.state, &mut txn)));
         let answer = decided.map_err(|payload| {
             let reason: Arc<str> = format!("a decision panicked: {}", panic_text(&*payload)).into();
-            self.orders.take_down(reason.clone());
+            self.take_down(&reason);
             self.orders.send(Order::Suspect(reason.clone()));
             Unavailable { reason }
         })?;
@@ -101,6 +114,7 @@ pub(super) struct Inner {
     /// A random number that tells this process's numbers from those of another.
     pub life: u64,
     pub memory: Mutex<Memory>,
+    pub absorbing: Arc<Absorbing>,
     /// `None` while the store is down.
     pub engine: RwLock<Option<Engine>>,
     pub keyring: RwLock<Arc<Keyring>>,
@@ -140,6 +154,7 @@ impl Inner {
             dir,
             opened_at: state.newest_seq(),
             life: crate::random::uuid().as_u64_pair().0,
+            absorbing: state.ledger.absorbing().clone(),
             memory: Mutex::new(Memory { state, orders }),
             engine: RwLock::new(Some(engine)),
             keyring: RwLock::new(keyring),
@@ -179,19 +194,20 @@ impl Inner {
 
     /// Nothing more is decided until the store is back.
     pub(super) fn take_down(&self, reason: &Arc<str>) {
-        self.lock().orders.take_down(reason.clone());
+        self.lock().take_down(reason);
         self.condition.send_replace(Condition::Down(reason.clone()));
     }
 
     /// The store was opened again, with this in it. Returns the newest erasure that is asked for.
     pub(super) fn come_up(&self, engine: Engine, fresh: State) -> u64 {
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
-        let erasure = {
+        let (erasure, earlier) = {
             let mut memory = self.lock();
-            memory.state.replace(fresh);
+            let earlier = memory.state.replace(fresh);
             memory.orders.come_up();
-            memory.state.erasures.wanted()
+            (memory.state.erasures.wanted(), earlier)
         };
+        drop(earlier);
         self.condition.send_replace(Condition::Up);
         self.feed.publish(vec![Change::Reset]);
         erasure

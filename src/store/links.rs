@@ -5,16 +5,51 @@ use std::sync::Arc;
 use super::api::{Counts, Link, LinkView, Unavailable};
 use super::inner::Store;
 use super::records::{self, LinkRecord};
+use super::seal::Keyring;
 use crate::core::health::{Evidence, ParkReason};
 use crate::core::model::{Generation, LinkKey, PageId};
 
+fn opened(keyring: &Keyring, key: LinkKey, record: Arc<LinkRecord>) -> Link {
+    let token = records::open_token(keyring, &records::link_context(&key), &record.token);
+    Link { key, record, token }
+}
+
+/// Links that are looked at in one go.
+const AT_ONCE: usize = 500;
+
 impl Store {
-    /// All links, in the order of their keys.
+    /// So many links, in the order of their keys, from the one behind `after` on. Fewer than `most` are the last ones.
     ///
     /// # Errors
     /// [`Unavailable`].
+    pub async fn links_after(&self, after: Option<LinkKey>, most: usize) -> Result<Vec<LinkKey>, Unavailable> {
+        self.look(|state| state.links.after(after.as_ref()).take(most).map(|(key, _)| key.clone()).collect()).await
+    }
+
+    /// Like [`Store::links_after`], with the tokens, which are opened away from the async workers.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn opened_after(&self, after: Option<LinkKey>, most: usize) -> Result<Vec<Link>, Unavailable> {
+        self.off_worker(move |store| {
+            let records: Vec<(LinkKey, Arc<LinkRecord>)> = {
+                let links = &store.lock().state.links;
+                links.after(after.as_ref()).take(most).map(|(key, record)| (key.clone(), record.clone())).collect()
+            };
+            let keyring = store.inner.keyring();
+            let open = |(key, record)| opened(&keyring, key, record);
+            records.into_iter().map(open).collect()
+        })
+        .await
+    }
+
+    /// All links, in the order of their keys: for tests and tools that have few.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    #[doc(hidden)]
     pub async fn links(&self) -> Result<Vec<LinkKey>, Unavailable> {
-        self.look(|state| state.links.keys().cloned().collect()).await
+        self.links_after(None, usize::MAX).await
     }
 
     /// The links of one page.
@@ -31,10 +66,7 @@ impl Store {
     /// [`Unavailable`].
     pub async fn link(&self, key: &LinkKey) -> Result<Option<Link>, Unavailable> {
         let record = self.look(|state| state.links.get(key).cloned()).await?;
-        Ok(record.map(|record| {
-            let token = records::open_token(&self.inner.keyring(), &records::link_context(key), &record.token);
-            Link { key: key.clone(), record, token }
-        }))
+        Ok(record.map(|record| opened(&self.inner.keyring(), key.clone(), record)))
     }
 
     /// One link as lists show it; `None` when it is not linked.
@@ -50,16 +82,35 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn was_subscribed(&self) -> Result<bool, Unavailable> {
-        let earlier = |link: &Arc<LinkRecord>| self.was_there(link.generation) && !link.subscribed.is_empty();
-        self.look(|state| state.links.records().any(earlier)).await
+        let earlier = |record: &LinkRecord| self.was_there(record.generation) && !record.subscribed.is_empty();
+        let mut after = None;
+        loop {
+            let looked = self.look(|state| {
+                let mut last = None;
+                for (link, record) in state.links.after(after.as_ref()).take(AT_ONCE) {
+                    if earlier(record) {
+                        return Some(None);
+                    }
+                    last = Some(link.clone());
+                }
+                last.map(Some)
+            });
+            match looked.await? {
+                None => return Ok(false),
+                Some(None) => return Ok(true),
+                Some(last) => after = last,
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
-    /// Every link as lists show it, in the order of their keys.
+    /// So many links as lists show them, in the order of their keys, from the one behind `after` on. Fewer than `most`
+    /// are the last ones.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn views(&self) -> Result<Vec<LinkView>, Unavailable> {
-        self.look(|state| state.links.keys().filter_map(|key| state.view(key)).collect()).await
+    pub async fn views_after(&self, after: Option<LinkKey>, most: usize) -> Result<Vec<LinkView>, Unavailable> {
+        self.look(|state| state.links.after(after.as_ref()).take(most).map(|link| state.view_of(link)).collect()).await
     }
 
     /// Counts for `status` and metrics.

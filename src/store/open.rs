@@ -54,7 +54,7 @@ impl Store {
 
     /// Makes everything durable that was decided, and lets go of the files. Further writes are refused.
     pub async fn close(&self) {
-        self.lock().orders.close("it is closed");
+        self.lock().close("it is closed");
         let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A committer that panicked has said so through the panic hook, and nothing is left to wait for.

@@ -36,12 +36,23 @@ impl Store {
         self.commit(|state, txn| state.forget_person(txn, person, code, issued_at)).await
     }
 
-    /// Every login: user and person.
+    /// So many logins, user and person, in that order, from the one behind `after` on. Fewer than `most` are the last
+    /// ones.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn accounts(&self) -> Result<Vec<(UserId, AppUserId)>, Unavailable> {
-        self.look(|state| state.accounts.keys().cloned().collect()).await
+    pub async fn accounts_after(
+        &self,
+        after: Option<(UserId, AppUserId)>,
+        most: usize,
+    ) -> Result<Vec<(UserId, AppUserId)>, Unavailable> {
+        self.look(|state| state.accounts.after(after.as_ref()).take(most).cloned().collect()).await
+    }
+
+    /// Every login: for tests that have few.
+    #[cfg(test)]
+    pub(super) async fn accounts(&self) -> Result<Vec<(UserId, AppUserId)>, Unavailable> {
+        self.accounts_after(None, usize::MAX).await
     }
 
     /// A login's record, with its user token opened where it can be; `None` when the person has none with this user.

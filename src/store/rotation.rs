@@ -16,7 +16,7 @@ use super::records::{
     AccountRecord, CleanupRecord, LinkRecord, LoginRecord, Sealed, account_context, cleanup_context, link_context,
     login_context, open_token, seal_token,
 };
-use super::seal::{Keyring, key_id};
+use super::seal::{KeyId, Keyring, key_id};
 use super::state::State;
 use super::state::accounts::AccountKey;
 use super::tree::Tree;
@@ -51,8 +51,8 @@ impl Store {
         let ids = keyring.ids();
         let count = move |store: &Store| {
             let base = usize::from(!ids.contains(&store.lock().state.base_key));
-            let is_foreign = |sealed: &Sealed| !key_id(&sealed.0).is_ok_and(|id| ids.contains(&id));
-            Ok(store.count_sealed(is_foreign)?.max(base))
+            let is_foreign = |key: Option<KeyId>| !key.is_some_and(|key| ids.contains(&key));
+            Ok(store.count_sealed(&store.live_logins()?, is_foreign).max(base))
         };
         self.off_worker(count).await?
     }
@@ -63,20 +63,20 @@ impl Store {
     /// [`Unavailable`] as for [`Store::unopened_by`].
     pub async fn sealing(&self) -> Result<Sealing, Unavailable> {
         let look = |store: &Store| {
-            let keyring = store.keyring();
-            let current = store.count_sealed(|sealed| keyring.is_current(&sealed.0))?;
-            let earlier = store.count_sealed(|sealed| !keyring.is_current(&sealed.0))?;
+            let (keyring, logins) = (store.keyring(), store.live_logins()?);
+            let is_current = |key| key == Some(keyring.current_id());
+            let current = store.count_sealed(&logins, is_current);
+            let earlier = store.count_sealed(&logins, |key| !is_current(key));
             let done = earlier == 0 && store.lock().state.base_key == keyring.current_id();
             Ok(Sealing { current, earlier, done })
         };
         self.off_worker(look).await?
     }
 
-    fn count_sealed(&self, wanted: impl Fn(&Sealed) -> bool) -> Result<usize, Unavailable> {
-        let logins = self.live_logins()?;
-        let state = &self.lock().state;
-        let tokens = state.sealed_tokens().filter(|sealed| wanted(sealed)).count();
-        Ok(tokens + logins.iter().filter(|(_, record)| wanted(&record.session)).count())
+    /// Tokens and these login links that are sealed with such a key.
+    fn count_sealed(&self, logins: &[Login], wanted: impl Fn(Option<KeyId>) -> bool) -> usize {
+        let tokens = self.lock().state.count_sealed(&wanted);
+        tokens + logins.iter().filter(|(_, record)| wanted(key_id(&record.session.0).ok())).count()
     }
 
     pub(super) fn live_logins(&self) -> Result<Vec<Login>, Unavailable> {
@@ -107,12 +107,20 @@ impl Store {
     pub async fn reseal(&self) -> Result<usize, Unavailable> {
         let aim = self.keyring().current_id();
         let mut count = 0;
-        for links in self.links().await?.chunks(AT_ONCE) {
-            count += self.reseal_some(links, reseal_link).await?;
+        // What is made behind the cursor meanwhile is sealed with the key in force.
+        let mut after = None;
+        loop {
+            let links = self.links_after(after, AT_ONCE).await?;
+            count += self.reseal_some(&links, reseal_link).await?;
+            let Some(last) = links.last() else { break };
+            after = Some(last.clone());
         }
-        let accounts: Vec<_> = self.lock().state.accounts.keys().cloned().collect();
-        for accounts in accounts.chunks(AT_ONCE) {
-            count += self.reseal_some(accounts, reseal_account).await?;
+        let mut after = None;
+        loop {
+            let accounts = self.accounts_after(after, AT_ONCE).await?;
+            count += self.reseal_some(&accounts, reseal_account).await?;
+            let Some(last) = accounts.last() else { break };
+            after = Some(last.clone());
         }
         let cleanups: Vec<_> = self.lock().state.cleanups.iter().map(|(cleanup, _)| cleanup.clone()).collect();
         for cleanups in cleanups.chunks(AT_ONCE) {

@@ -16,14 +16,16 @@ pub(super) mod ledger;
 pub(super) mod linking;
 pub(super) mod links;
 pub(super) mod nonces;
+pub(super) mod seals;
 pub(super) mod unlinking;
 pub(super) mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::api::{Counts, LinkView};
 use super::feed::Change;
-use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, Sealed};
+use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord};
 use super::seal::KeyId;
 use super::txn::{Numbers, Txn};
 use crate::core::cleanup::Cleanup;
@@ -133,17 +135,20 @@ impl State {
         }
     }
 
-    /// The memory of a store that was opened again takes the place of this one; the numbers go on.
-    pub(super) fn replace(&mut self, mut fresh: State) {
+    /// The memory of a store that was opened again takes the place of this one; the numbers go on. Returns the earlier
+    /// one, which takes a while to drop.
+    #[must_use]
+    pub(super) fn replace(&mut self, mut fresh: State) -> State {
         fresh.numbers = Numbers::above(fresh.numbers.newest().max(self.numbers.newest()));
         fresh.events.follow(&self.events);
         fresh.links.follow(&self.links);
+        fresh.ledger.follow(&self.ledger);
         fresh.reopened = self.reopened + 1;
         // Logins under way go on, and so does what they must not undo.
         fresh.endings = std::mem::take(&mut self.endings);
         fresh.erasures.follow(&self.erasures);
         fresh.deletions.wait_for(fresh.erasures.wanted());
-        *self = fresh;
+        std::mem::replace(self, fresh)
     }
 
     /// A decision begins.
@@ -170,6 +175,7 @@ impl State {
     /// Writes a link's record, new or changed.
     pub(super) fn put_link_record(&mut self, txn: &mut Txn, link: &LinkKey, record: LinkRecord) {
         self.ledger.set_parked(link, !record.health.is_active());
+        self.ledger.absorbing().leave(&link.id);
         self.links.put(txn, link, record);
     }
 
@@ -197,22 +203,32 @@ impl State {
         }
     }
 
-    /// Every sealed token.
-    pub(super) fn sealed_tokens(&self) -> impl Iterator<Item = &Sealed> {
-        self.links.tokens().chain(self.accounts.tokens()).chain(self.cleanups.tokens())
+    /// How many tokens are sealed with such a key; `None` stands for what is no seal at all.
+    pub(super) fn count_sealed(&self, wanted: impl Fn(Option<KeyId>) -> bool) -> usize {
+        [self.links.seals(), self.accounts.seals(), self.cleanups.seals()]
+            .map(|seals| seals.count(&wanted))
+            .iter()
+            .sum()
     }
 
     /// One link as lists show it.
     pub(super) fn view(&self, link: &LinkKey) -> Option<LinkView> {
-        let record = self.links.get(link)?.clone();
+        Some(self.view_of((link, self.links.get(link)?)))
+    }
+
+    /// A link with this record as lists show it.
+    pub(super) fn view_of(&self, (link, record): (&LinkKey, &Arc<LinkRecord>)) -> LinkView {
         let parked = !record.health.is_active();
-        Some(LinkView {
-            key: link.clone(),
-            record,
-            synced: self.ledger.get(&link.whole()).map(|entry| entry.synced().clone()).unwrap_or_default(),
-            owed: self.ledger.of_link(link).any(|(_, entry)| entry.doable_since(parked).is_some()),
-            owed_parked: parked && self.ledger.of_link(link).any(|(_, entry)| entry.due().is_some()),
-        })
+        let (mut synced, mut owed, mut due) = (None, false, false);
+        for (part, entry) in self.ledger.of_link(link) {
+            if part.part.is_whole() {
+                synced = Some(entry.synced().clone());
+            }
+            owed |= entry.doable_since(parked).is_some();
+            due |= entry.due().is_some();
+        }
+        let (key, record, synced) = (link.clone(), record.clone(), synced.unwrap_or_default());
+        LinkView { key, record, synced, owed, owed_parked: parked && due }
     }
 
     /// Counts for `status` and metrics.
@@ -233,6 +249,7 @@ impl State {
     #[cfg(test)]
     pub(super) fn check(&self) {
         self.links.check();
+        self.accounts.check();
         self.ledger.check();
         self.cleanups.check();
         self.deletions.check();
@@ -243,5 +260,8 @@ impl State {
             self.ledger.parked().iter().collect::<BTreeSet<_>>()
         );
         assert!(self.links.keys().all(|link| self.ledger.get(&link.whole()).is_some()), "a link without an entry");
+        for page in self.ledger.absorbing().pages() {
+            assert!(self.absorbs(&self.links.of_id(&page.clone().into())), "{page} does not absorb");
+        }
     }
 }

@@ -214,7 +214,7 @@ impl Committer {
     pub fn crash(mut self, survivors: usize) -> (Store, Committer) {
         self.gather(usize::MAX);
         self.keep(survivors);
-        self.inner.lock().orders.close("the process died");
+        self.inner.lock().close("the process died");
         let engine = self.aside.take().or_else(|| self.inner.take_engine());
         start(engine.unwrap_or_else(|| Engine::Maps(Box::default())), self.inner.keyring(), self.clock)
     }

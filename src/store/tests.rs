@@ -1,5 +1,6 @@
 //! The store on a real disk.
 
+mod absorbing;
 mod cleanups;
 mod committer;
 mod damage;
@@ -9,6 +10,7 @@ mod events;
 mod feed;
 mod folder;
 mod grants;
+mod lists;
 mod parts;
 mod rotation;
 mod sessions;

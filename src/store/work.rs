@@ -10,7 +10,7 @@ use super::tree::{Pieces, Tree};
 use crate::core::health::Health;
 use crate::core::ledger::{Claim, Digest, Entry, Found, Mark, Staged};
 use crate::core::link::machine::Facts;
-use crate::core::model::{Cause, Generation, LinkKey, PageId, PartKey};
+use crate::core::model::{Cause, Generation, GraphId, LinkKey, PageId, PartKey, SourceId};
 
 /// A reader's claim on a part of a link; dropping it without staging gives the mark back.
 #[must_use]
@@ -75,18 +75,34 @@ impl State {
 }
 
 impl Store {
+    /// Is a delivery about these pages durable already, whatever it reports? `false` may only mean that nobody has looked
+    /// yet; [`Store::mark_pages`] looks. Takes no lock of the store.
+    pub fn absorbs(&self, pages: &[GraphId]) -> bool {
+        !pages.is_empty() && self.inner.absorbing.has(pages)
+    }
+
     /// Notes durably that these pages may have changed, for every link of each, and returns those links. Pages that
     /// nobody linked are passed over. Costs no write where a mark stands that no read has claimed.
     ///
     /// # Errors
     /// [`Unavailable`] when it could not be made durable; some of the marks may stand all the same.
     pub async fn mark_pages(&self, pages: &[PageId], cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
-        let links: Vec<LinkKey> = {
+        let (mut links, mut is_durable) = (Vec::new(), !cause.is_urgent());
+        {
             let memory = self.lock();
             memory.orders.writable()?;
-            pages.iter().flat_map(|page| memory.state.links.of_id(&page.clone().into())).collect()
-        };
-        self.mark_links(links, cause).await
+            for page in pages {
+                let id = SourceId::from(page.clone());
+                let of_page = memory.state.links.of_id(&id);
+                if memory.state.absorbs(&of_page) {
+                    memory.state.ledger.absorbing().enter(&id);
+                } else {
+                    is_durable &= of_page.is_empty();
+                }
+                links.extend(of_page);
+            }
+        }
+        if is_durable { Ok(links) } else { self.mark_links(links, cause).await }
     }
 
     /// Like [`Store::mark_pages`], for links.

@@ -253,7 +253,7 @@ impl World {
         if let Some(part) = outbox.first() {
             return Some(format!("link {} is owed a write", self.number_of(&part.link)));
         }
-        for view in shown(self.store.views()) {
+        for view in shown(self.store.views_after(None, usize::MAX)) {
             let l = self.number_of(&view.key);
             if view.owed {
                 return Some(format!("link {l} is owed a read: {:?}", shown(self.store.mark(&view.key))));

@@ -23,15 +23,15 @@ use crate::store::Unavailable;
 impl SupervisorState {
     /// The first generation, in the order in which each needs the others: the listeners before the
     /// subscriptions actor, because Meta calls back while the app is being subscribed.
+    ///
+    /// The pages are not among them: the daemon is ready when it takes webhooks, keeps them and answers its operator, and
+    /// none of that needs a page. A mark that is made before its page stands is durable before it is answered. The page
+    /// looks into the store when it starts, behind its entry in the registry, and finds the mark there; the dispatcher
+    /// wakes a page for what is published after that. It reads the feed behind its first look, which starts the pages.
     pub(super) async fn boot(&mut self, me: &ActorRef<SupervisorMsg>) {
         self.spawn(me, Child::Notifier, Spread::default()).await;
         self.spawn(me, Child::Uploader, Spread::default()).await;
-        // Where the store cannot be read, the dispatcher's first look has the pages of all links started.
-        let links = self.context.store.links().await.unwrap_or_default();
-        let spread = Spread::after_a_start(links.len(), self.context.setup().config.sync.poll_interval);
-        for link in links {
-            self.spawn(me, Child::Page(link), spread).await;
-        }
+        // It has the pages of all links started, some hundred at a time, while the listeners are at work.
         self.spawn(me, Child::Dispatcher, Spread::default()).await;
         self.spawn(me, Child::Listener(Endpoint::Public), Spread::default()).await;
         self.spawn(me, Child::Listener(Endpoint::Admin), Spread::default()).await;

@@ -1,8 +1,8 @@
 //! The time before READY: systemd is asked for more time while there is progress.
 //!
-//! The time to open the store grows with its size, and the time to start the pages with the number of links. Each may
-//! exceed the unit's `TimeoutStartSec=`, and then systemd would end a daemon that is about to be ready, again and
-//! again. A start without progress for [`STALL`] ends with an error, without READY.
+//! The time to open the store grows with its size. It may exceed the unit's `TimeoutStartSec=`, and then systemd would
+//! end a daemon that is about to be ready, again and again. A start without progress for [`STALL`] ends with an error,
+//! without READY.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -20,34 +20,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::ACCEPT;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use url::form_urlencoded;
 
-use super::status;
+use super::query::{Query, bad, store_down};
+use super::{links, status, transfer};
 use crate::config::check_session_ttl;
 use crate::context::Context;
-use crate::core::model::{AppUserId, Cause, Label, LinkKey, PageId, Secret, UserId, WallTime};
+use crate::core::model::{Cause, Label, LinkKey, PageId, UserId, WallTime};
 use crate::http::body;
 use crate::http::budget::Budget;
 use crate::http::endpoint::Endpoint;
 use crate::http::forms;
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
-use crate::services::export::{self, ExportError, Opener};
-use crate::services::import;
-use crate::services::purge;
-use crate::services::token_trial;
-use crate::store::imports::Trials;
 use crate::store::sessions::Session;
 use crate::store::unlink::{Revoking, Unlinking};
 
-/// An import arrives in one piece.
-const MAX_IMPORT: usize = 64 << 20;
 const MAX_FORM: usize = 64 << 10;
-const MAX_PURGE: usize = 1 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that a one-time login link works, whatever the session's life.
 const LONGEST_LOGIN_LINK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -62,17 +54,14 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
         (["metrics"], Method::GET) => scrape(&context, request.headers()).await,
         (["healthz"], Method::GET) => responses::json(StatusCode::OK, &json!({"status": "ok"})),
         (["v1", "status"], Method::GET) => responses::json(StatusCode::OK, &status::status_json(&context).await),
-        (["v1", "pages"], Method::GET) => match status::pages_json(&context).await {
-            Ok(pages) => responses::json(StatusCode::OK, &pages),
-            Err(error) => store_down(&error),
-        },
+        (["v1", "pages"], Method::GET) => list(context, request.version(), &conn).await,
         (["v1", "pages", page], Method::GET) => show(&context, page).await,
         (["v1", "pages", page], Method::DELETE) if writes => Box::pin(unlink(&context, page, &request)).await,
         (["v1", "pages", page, "sync"], Method::POST) if writes => Box::pin(sync(&context, page, &request)).await,
         (["v1", "sessions"], Method::POST) if writes => Box::pin(session(&context, request, &conn)).await,
-        (["v1", "export"], Method::POST) if writes => Box::pin(export_lines(&context, request, &conn)).await,
-        (["v1", "import"], Method::POST) if writes => Box::pin(import_lines(&context, request, &conn)).await,
-        (["v1", "purge"], Method::POST) if writes => Box::pin(purge_people(&context, request, &conn)).await,
+        (["v1", "export"], Method::POST) if writes => Box::pin(transfer::export_lines(&context, request, &conn)).await,
+        (["v1", "import"], Method::POST) if writes => Box::pin(transfer::import_lines(&context, request, &conn)).await,
+        (["v1", "purge"], Method::POST) if writes => Box::pin(transfer::purge_people(&context, request, &conn)).await,
         #[cfg(feature = "sandbox")]
         (["v1", "drill", which @ ..], Method::POST) if writes => drill(&context, which).await,
         (["metrics" | "healthz"] | ["v1", "status" | "pages"], _) => responses::method_not_allowed("GET"),
@@ -106,8 +95,11 @@ async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
     responses::typed(content_type, text)
 }
 
-fn bad(message: &str) -> Answer {
-    responses::error(StatusCode::BAD_REQUEST, "bad_request", message)
+async fn list(context: Arc<Context>, version: Version, conn: &Conn) -> Answer {
+    match links::all(context).await {
+        Ok(pieces) => responses::in_pieces(version, "application/json", pieces, conn).await,
+        Err(error) => store_down(&error),
+    }
 }
 
 async fn show(context: &Context, page: &str) -> Answer {
@@ -115,7 +107,7 @@ async fn show(context: &Context, page: &str) -> Answer {
         Ok(page) => page,
         Err(error) => return bad(&error.to_string()),
     };
-    match status::page_json(context, &page).await {
+    match links::of_page(context, &page).await {
         Ok(Some(value)) => responses::json(StatusCode::OK, &value),
         Ok(None) => not_linked(),
         Err(error) => store_down(&error),
@@ -130,48 +122,12 @@ fn not_linked() -> Answer {
     )
 }
 
-/// The parameters of a request, all of them known.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn of(request: &Request<Incoming>, known: &[&str]) -> Result<Self, Box<Answer>> {
-        let query = request.uri().query().unwrap_or_default();
-        let given: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        match given.iter().all(|(name, _)| known.contains(&name.as_str())) {
-            true => Ok(Query(given)),
-            false => Err(Box::new(bad(&format!("a parameter is unknown; known are {}", known.join(", "))))),
-        }
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    fn user(&self) -> Result<Option<UserId>, Box<Answer>> {
-        let user = self.get("user").map(str::parse::<UserId>).transpose();
-        user.map_err(|error| Box::new(bad(&error.to_string())))
-    }
-
-    /// A switch: given as such, or as true.
-    fn is_on(&self, name: &str) -> Result<bool, Box<Answer>> {
-        match self.get(name) {
-            Some("" | "1" | "true") => Ok(true),
-            None | Some("0" | "false") => Ok(false),
-            Some(_) => Err(Box::new(bad(&format!("{name} is neither true nor false")))),
-        }
-    }
-}
-
 /// The links of a page that a request speaks of: all, or one user's.
 async fn links_of(context: &Context, page: &str, user: Option<UserId>) -> Result<Vec<LinkKey>, Box<Answer>> {
     let page: PageId = page.parse().map_err(|e: crate::core::model::BadId| Box::new(bad(&e.to_string())))?;
     let mut links = context.store.links_of_page(&page).await.map_err(|error| Box::new(store_down(&error)))?;
     links.retain(|link| user.is_none_or(|user| link.user == user));
     if links.is_empty() { Err(Box::new(not_linked())) } else { Ok(links) }
-}
-
-fn store_down(error: &crate::store::Unavailable) -> Answer {
-    responses::unavailable(&error.to_string(), 5)
 }
 
 async fn sync(context: &Arc<Context>, page: &str, request: &Request<Incoming>) -> Answer {
@@ -227,7 +183,7 @@ async fn several_users(context: &Context, links: &[LinkKey]) -> Answer {
     let message =
         format!("page {page} is linked by {count} users; name one with user=UUID, or all of them with all=true");
     let mut answer = json!({"error": {"code": "several_users", "message": message}});
-    let listed = status::page_json(context, page).await.ok().flatten();
+    let listed = links::of_page(context, page).await.ok().flatten();
     answer["links"] = listed.map_or(Value::Null, |mut listed| listed["pages"].take());
     responses::json(StatusCode::CONFLICT, &answer)
 }
@@ -314,151 +270,6 @@ async fn mint(
     context.store.put_session(&session).await?;
     let login = context.store.new_login(&session, ttl.min(LONGEST_LOGIN_LINK)).await?;
     Ok((session.id.expose().to_owned(), login.expose().to_owned()))
-}
-
-/// The lines that could be read are imported; the others are named by number. A file that comes in several requests is
-/// one import: the answer to the first names the `run`, and the others bring that name along. Links that keep a better
-/// token are named in `left`; with `replace` there are none.
-async fn import_lines(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let wish = Query::of(&request, &["run", "replace"])
-        .and_then(|query| Ok((query.get("run").map(str::to_owned), query.is_on("replace")?)));
-    let (run, replace) = match wish {
-        Ok(wish) => wish,
-        Err(answer) => return *answer,
-    };
-    let ticket = match run.map(|name| context.store.ticket_named(&name)) {
-        None => context.store.ticket().await,
-        Some(Some(ticket)) => Ok(ticket),
-        Some(None) => {
-            let text = "the daemon was started again while the import was under way; import the file again";
-            return responses::unavailable(text, 1);
-        }
-    };
-    let ticket = match ticket {
-        Ok(ticket) => ticket,
-        Err(error) => return store_down(&error),
-    };
-    let whole = match body::read(request.into_body(), MAX_IMPORT, BODY_TIMEOUT, Budget::Import, conn).await {
-        Ok(whole) => whole,
-        Err(why) => return responses::no_body(why),
-    };
-    // A file that is sealed with a passphrase was opened by whoever sends it; one under the store key is opened here.
-    let first = whole.bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let opener = match Opener::from_head(first, || context.store.keyring(), None) {
-        Ok(opener) => opener,
-        Err(error) => return bad(&error.to_string()),
-    };
-    // Millions of bytes to parse would keep other requests from this thread.
-    let parsing = tokio::task::spawn_blocking(move || import::parse(&whole.bytes, 1, opener.as_ref()));
-    let Ok(mut parsed) = parsing.await else {
-        return responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the import broke off");
-    };
-    let bad_lines = std::mem::take(&mut parsed.bad);
-    let repeated: Vec<Value> = parsed.repeated.iter().map(|r| json!({"line": r.line, "by": r.by})).collect();
-    let trials = if replace {
-        Trials::Replace
-    } else {
-        match token_trial::try_lines(context, ticket, &parsed.good).await {
-            Ok(tried) => Trials::Made(tried),
-            Err(error) => return store_down(&error),
-        }
-    };
-    match import::store(&context.store, ticket, parsed, &trials).await {
-        Ok(imported) => {
-            let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
-            let left: Vec<Value> = imported.left.iter().map(import::left_json).collect();
-            let count = imported.count();
-            let mut answer = json!({"imported": count, "left": left, "bad": bad, "repeated": repeated});
-            answer["run"] = context.store.name_of(ticket).into();
-            responses::json(StatusCode::OK, &answer)
-        }
-        Err(error) => store_down(&error),
-    }
-}
-
-/// What is misspelt is refused: a dry run must not become a real one.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Purge {
-    ids: Vec<PersonId>,
-    #[serde(default)]
-    dry_run: bool,
-}
-
-/// Ids are written as text or as numbers.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum PersonId {
-    Text(String),
-    Number(u64),
-}
-
-async fn purge_people(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let whole = match body::read(request.into_body(), MAX_PURGE, BODY_TIMEOUT, Budget::Operator, conn).await {
-        Ok(whole) => whole,
-        Err(why) => return responses::no_body(why),
-    };
-    let example = "{\"ids\": [\"…\"], \"dry_run\": false}";
-    let wish: Purge = match forms::read(&whole.bytes, &["ids", "dry_run"], example) {
-        Ok(wish) => wish,
-        Err(complaint) => return bad(&complaint),
-    };
-    if wish.ids.len() > purge::MOST {
-        return bad(&format!("a request may name {} persons, this one names {}", purge::MOST, wish.ids.len()));
-    }
-    let ids = wish.ids.into_iter().map(|id| match id {
-        PersonId::Text(text) => text.parse::<AppUserId>(),
-        PersonId::Number(number) => number.to_string().parse(),
-    });
-    let persons = match ids.collect::<Result<Vec<AppUserId>, _>>() {
-        Ok(persons) => persons,
-        Err(error) => return bad(&error.to_string()),
-    };
-    let applied = purge::apply(&context.store, persons, wish.dry_run).await;
-    let (persons, links, dry_run) = (applied.outcomes.len(), applied.links.len(), wish.dry_run);
-    let kind = if dry_run { "a trial that removed nothing" } else { "done" };
-    tracing::info!(persons, links, dry_run, "purge: {persons} persons with {links} links, {kind}");
-    let persons: Vec<Value> = applied.outcomes.iter().map(purge::Outcome::json).collect();
-    let mut answer = json!({"dry_run": wish.dry_run, "people": persons});
-    match applied.stopped {
-        // The answer must say what was done: its codes are given out once.
-        Some(error) if !persons.is_empty() => answer["stopped"] = error.to_string().into(),
-        Some(error) => return store_down(&error),
-        None => {}
-    }
-    responses::json(StatusCode::OK, &answer)
-}
-
-/// A misspelt `passphrase` must not seal with the store key.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Export {
-    passphrase: Option<Secret>,
-}
-
-/// Argon2 takes its time, so this runs where blocking is welcome.
-async fn export_lines(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
-    let whole = match body::read(request.into_body(), MAX_FORM, BODY_TIMEOUT, Budget::Operator, conn).await {
-        Ok(whole) => whole,
-        Err(why) => return responses::no_body(why),
-    };
-    let wish = match &*whole.bytes {
-        // No body is no wish: the store key seals.
-        [] => Ok(Export::default()),
-        body => forms::read(body, &["passphrase"], "{\"passphrase\": \"…\"}, {} or empty"),
-    };
-    let wish: Export = match wish {
-        Ok(wish) => wish,
-        Err(complaint) => return bad(&complaint),
-    };
-    match export::write(&context.store, wish.passphrase).await {
-        Ok(lines) => responses::typed("application/x-ndjson", lines),
-        Err(ExportError::Unavailable(error)) => store_down(&error),
-        Err(error @ ExportError::BrokeOff) => {
-            responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string())
-        }
-        Err(error) => bad(&error.to_string()),
-    }
 }
 
 /// Fault drills for the sandbox and the tests; switched on by the environment of the process, never by a request.

@@ -29,6 +29,9 @@ use crate::http::responses;
 use crate::http::server::{Answer, Conn};
 use crate::store::Condition;
 
+/// The route of nearly all requests: it is looked for first.
+const WEBHOOK: &str = "/facebook/webhook";
+
 #[derive(Clone, Copy)]
 enum Route {
     Login,
@@ -51,7 +54,7 @@ fn routes() -> &'static matchit::Router<Route> {
             ("/facebook/login/confirm", Route::Confirm),
             ("/facebook/login/result/{id}", Route::LoginResult),
             ("/facebook/callback", Route::Callback),
-            ("/facebook/webhook", Route::Webhook),
+            (WEBHOOK, Route::Webhook),
             ("/facebook/deauthorize", Route::Deauthorize),
             ("/facebook/data-deletion", Route::DataDeletion),
             ("/facebook/data-deletion/{code}", Route::DeletionStatus),
@@ -67,13 +70,20 @@ fn routes() -> &'static matchit::Router<Route> {
     &ROUTES
 }
 
-/// Answers a request at the public listener.
+/// Answers a request at the public listener. A delivery has a future of its own size: it is allocated for each.
 pub async fn answer(context: Arc<Context>, request: Request<Incoming>, conn: Conn) -> Answer {
+    if request.method() == Method::POST && request.uri().path() == WEBHOOK {
+        return webhook::deliver(&context, request, &conn).await;
+    }
+    Box::pin(answer_other(context, request, conn)).await
+}
+
+/// Answers what is no delivery.
+async fn answer_other(context: Arc<Context>, request: Request<Incoming>, conn: Conn) -> Answer {
     let path = request.uri().path().to_owned();
     let Ok(found) = routes().at(&path) else { return responses::not_found() };
     let method = request.method().clone();
     match (*found.value, method) {
-        (Route::Webhook, Method::POST) => webhook::deliver(&context, request, &conn).await,
         (Route::Webhook, Method::GET) => webhook::handshake(&context, request.uri().query().unwrap_or_default()),
         (Route::Webhook, _) => responses::method_not_allowed("GET, POST"),
         (Route::Login, Method::GET) => Box::pin(login::begin(&context, &request)).await,

@@ -1,4 +1,4 @@
-//! The state of the daemon as JSON, for `status`, `pages`, the admin listener and the console.
+//! The state of the daemon as JSON, for `status`, the admin listener and the console.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::core::health::HealthInputs;
-use crate::core::model::{MonoTime, PageId, WallTime};
-use crate::store::{Condition, Counts, LinkView, Unavailable};
+use crate::core::model::{MonoTime, WallTime};
+use crate::store::{Condition, Counts, Unavailable};
 
 fn moment(at: Option<WallTime>) -> Value {
     at.filter(|at| at.0 > 0).map_or(Value::Null, |at| at.rfc3339().into())
@@ -20,7 +20,11 @@ fn moment(at: Option<WallTime>) -> Value {
 pub async fn counts(context: &Context) -> Result<Counts, Unavailable> {
     let now = WallTime::now();
     let mut counts = context.store.counts().await?;
-    for link in context.pages.throttled(MonoTime::now()) {
+    for (number, link) in context.pages.throttled(MonoTime::now()).into_iter().enumerate() {
+        // While the app is held back these are all links.
+        if number % 100 == 99 {
+            tokio::task::yield_now().await;
+        }
         let Some(view) = context.store.view(&link).await? else { continue };
         let signs = HealthInputs { expires_at: view.record.checked.expires_at, throttled_until: None };
         let counted = view.record.health.shown(signs, now).word;
@@ -109,67 +113,4 @@ async fn notify_json(context: &Context, now: WallTime) -> Value {
         notify.extend(health);
     }
     notify
-}
-
-/// Every linked page.
-///
-/// # Errors
-/// [`Unavailable`].
-pub async fn pages_json(context: &Context) -> Result<Value, Unavailable> {
-    let views = context.store.views().await?;
-    let pages: Vec<Value> = views.iter().map(|view| link_json(context, view)).collect();
-    Ok(json!({"pages": pages}))
-}
-
-/// The links of one page; `None` when it is not linked.
-///
-/// # Errors
-/// [`Unavailable`].
-pub async fn page_json(context: &Context, page: &PageId) -> Result<Option<Value>, Unavailable> {
-    let mut views = Vec::new();
-    for link in context.store.links_of_page(page).await? {
-        views.extend(context.store.view(&link).await?.map(|view| link_json(context, &view)));
-    }
-    Ok((!views.is_empty()).then(|| json!({"pages": views})))
-}
-
-fn link_json(context: &Context, view: &LinkView) -> Value {
-    let status = context.pages.find(&view.key).unwrap_or_default();
-    let (now, record, checked) = (WallTime::now(), &view.record, &view.record.checked);
-    let throttled_until = status.throttled_until.filter(|until| *until > MonoTime::now()).map(MonoTime::to_wall);
-    let signs = HealthInputs { expires_at: checked.expires_at, throttled_until };
-    let shown = record.health.shown(signs, now);
-    let mut link = json!({
-        "page_id": view.key.page(),
-        "user": view.key.user,
-        "name": record.name,
-        "health": shown.word,
-        "object_changed_at": moment(view.synced.changed_at),
-        "last_read_at": moment(view.synced.read_at),
-        "next_poll_at": moment(status.next_poll_at.map(MonoTime::to_wall)),
-        "owed": view.owed,
-        "owed_parked": view.owed_parked,
-        "linked_at": moment(Some(record.linked_at)),
-        "checked_at": moment(checked.at),
-        "token_expires_at": moment(checked.expires_at),
-        "data_access_expires_at": moment(checked.data_access_expires_at),
-        "webhook_fields": record.subscribed,
-        "refused_webhook_fields": record.refused_webhook_fields,
-    });
-    let mut also = |key: &str, value: Option<String>| {
-        if let Some(value) = value {
-            link[key] = value.into();
-        }
-    };
-    // A passing trouble is worth a reason, and nobody has to do anything about it.
-    also("reason", shown.reason.map(str::to_owned).or(status.trouble));
-    also("remedy", shown.remedy.map(str::to_owned));
-    also("since", shown.since.map(WallTime::rfc3339));
-    also("until", shown.until.map(WallTime::rfc3339));
-    let ends = checked.data_access_ends(now).filter(|_| record.health.is_active());
-    also(
-        "warning",
-        ends.map(|at| format!("access to the person's data ends at {}; a new login renews it", at.rfc3339())),
-    );
-    link
 }

@@ -13,25 +13,27 @@
 //! come, a link that is owed a check is not owed another before that one began.
 //!
 //! What is durable is published by the store, also when the disk was so slow that the delivery was answered 503.
+//!
+//! Most deliveries of a burst name a page whose mark stands already. Such a delivery is answered where it is: it waits for
+//! nothing, arms no timer and takes no lock of the store ([`Store::absorbs`](crate::store::Store::absorbs)).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderName, Request, StatusCode};
 use hyper::body::{Body, Incoming};
-use serde_json::json;
 use subtle::ConstantTimeEq;
 use url::form_urlencoded;
 
-use crate::config::Config;
-use crate::context::Context;
-use crate::core::model::Cause;
+use crate::context::{Context, Setup};
+use crate::core::model::{Cause, PageId};
 use crate::http::body::{self, NoBody};
 use crate::http::budget::Budget;
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
+use crate::metrics::DeliveryResult;
 use crate::sources::facebook::delivery::{Named, NotJson, named};
-use crate::sources::facebook::signature::verify_webhook;
+use crate::sources::facebook::webhook_signature::WebhookSignature;
 use crate::store::Unavailable;
 
 const MAX_CHALLENGE: usize = 256;
@@ -39,6 +41,12 @@ const MAX_CHALLENGE: usize = 256;
 const RETRY_AFTER_SECS: u32 = 5;
 /// How long a delivery waits for the disk.
 const DURABLE_WITHIN: Duration = Duration::from_secs(10);
+const ACCEPTED: &str = r#"{"status":"success"}"#;
+const BAD_SIGNATURE: &str =
+    r#"{"error":{"code":"bad_signature","message":"the delivery is not signed with the app secret"}}"#;
+
+static SHA256: HeaderName = HeaderName::from_static("x-hub-signature-256");
+static SHA1: HeaderName = HeaderName::from_static("x-hub-signature");
 
 /// The GET handshake: the bare challenge, or 403.
 pub(in crate::http) fn handshake(context: &Context, query: &str) -> Answer {
@@ -67,7 +75,7 @@ pub(in crate::http) fn handshake(context: &Context, query: &str) -> Answer {
 pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
     let started = Instant::now();
     let (result, answer) = match accept(context, request, conn).await {
-        Ok(()) => ("accepted", responses::json(StatusCode::OK, &json!({"status": "success"}))),
+        Ok(()) => (DeliveryResult::Accepted, responses::fixed_json(StatusCode::OK, ACCEPTED)),
         Err(refusal) => refusal.answer(),
     };
     context.metrics.delivery(result, started.elapsed());
@@ -82,31 +90,27 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn answer(self) -> (&'static str, Answer) {
+    fn answer(self) -> (DeliveryResult, Answer) {
         match self {
-            Refusal::Signature => (
-                "bad_signature",
-                responses::error(
-                    StatusCode::UNAUTHORIZED,
-                    "bad_signature",
-                    "the delivery is not signed with the app secret",
-                ),
-            ),
+            Refusal::Signature => {
+                (DeliveryResult::BadSignature, responses::fixed_json(StatusCode::UNAUTHORIZED, BAD_SIGNATURE))
+            }
             Refusal::NoBody(why) => {
                 let result = match why {
-                    NoBody::TooLarge => "too_large",
-                    NoBody::TooSlow => "too_slow",
-                    NoBody::Broken => "malformed",
-                    NoBody::Crowded => "unavailable",
+                    NoBody::TooLarge => DeliveryResult::TooLarge,
+                    NoBody::TooSlow => DeliveryResult::TooSlow,
+                    NoBody::Broken => DeliveryResult::Malformed,
+                    NoBody::Crowded => DeliveryResult::Unavailable,
                 };
                 (result, responses::no_body(why))
             }
-            Refusal::NotJson => {
-                ("malformed", responses::error(StatusCode::BAD_REQUEST, "not_json", "the body is not JSON"))
-            }
+            Refusal::NotJson => (
+                DeliveryResult::Malformed,
+                responses::error(StatusCode::BAD_REQUEST, "not_json", "the body is not JSON"),
+            ),
             Refusal::NotDurable => {
                 let text = "the delivery cannot be made durable at the moment; send it again";
-                ("unavailable", responses::unavailable(text, RETRY_AFTER_SECS))
+                (DeliveryResult::Unavailable, responses::unavailable(text, RETRY_AFTER_SECS))
             }
         }
     }
@@ -115,20 +119,31 @@ impl Refusal {
 async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Result<(), Refusal> {
     let setup = context.setup();
     let http = &setup.config.http;
-    let (head, body) = request.into_parts();
-    if body.size_hint().lower() > http.max_body_bytes as u64 {
+    if request.body().size_hint().lower() > http.max_body_bytes as u64 {
         return Err(Refusal::NoBody(NoBody::TooLarge));
     }
-    let signatures = Signatures::of(&head.headers, &setup.config).ok_or(Refusal::Signature)?;
-    let read = body::read(body, http.max_body_bytes, http.body_timeout, Budget::Public, conn);
+    let signature = signature(request.headers(), &setup).ok_or(Refusal::Signature)?;
+    let read = body::read(request.into_body(), http.max_body_bytes, http.body_timeout, Budget::Public, conn);
     let whole = read.await.map_err(Refusal::NoBody)?;
-    if !signatures.cover(&whole.bytes, &setup.config) {
+    if !setup.app_keys.made(&signature, &whole.bytes) {
         return Err(Refusal::Signature);
     }
     let named = named(&whole.bytes).map_err(|NotJson| Refusal::NotJson)?;
     // The disk may be slow; the body's memory is another delivery's from here on.
     drop(whole);
-    mark(context, named).await
+    if context.store.absorbs(&named.pages) {
+        let pages = named.pages.len();
+        tracing::debug!(pages, "webhook: a delivery names {pages} pages, all of them are due already");
+        return Ok(());
+    }
+    // Seldom come by, and large.
+    Box::pin(mark(context, named)).await
+}
+
+/// `None` when no header could ever fit: refused before the body is read.
+fn signature(headers: &HeaderMap, setup: &Setup) -> Option<WebhookSignature> {
+    let value = |name| Some(headers.get(name)?.as_bytes());
+    WebhookSignature::read(value(&SHA256), value(&SHA1), setup.config.facebook.accept_sha1)
 }
 
 /// Everything named is marked durably. The store publishes what became durable, also when the caller gave up before.
@@ -148,6 +163,7 @@ async fn mark(context: &Context, named: Named) -> Result<(), Refusal> {
         );
         return Ok(());
     }
+    let pages: Vec<PageId> = pages.into_iter().map(PageId::from).collect();
     let links = durable(context.store.mark_pages(&pages, Cause::Webhook)).await?;
     let (pages, due) = (pages.len(), links.len());
     tracing::debug!(pages, links = due, "webhook: a delivery names {pages} pages, {due} links are due");
@@ -160,30 +176,16 @@ async fn durable<T>(noting: impl Future<Output = Result<T, Unavailable>>) -> Res
     noted.map_err(|_| Refusal::NotDurable)?.map_err(|_| Refusal::NotDurable)
 }
 
-/// The signature headers of a request, well formed.
-struct Signatures {
-    sha256: Option<String>,
-    sha1: Option<String>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
 
-impl Signatures {
-    /// `None` when no header could ever fit: refused before the body is read.
-    fn of(headers: &HeaderMap, config: &Config) -> Option<Self> {
-        let header = |name: &str, prefix: &str, digits: usize| {
-            let value = headers.get(name)?.to_str().ok()?;
-            let hex = value.strip_prefix(prefix)?;
-            let formed = hex.len() == digits && hex.bytes().all(|b| b.is_ascii_hexdigit());
-            formed.then(|| value.to_owned())
-        };
-        let present = headers.contains_key("x-hub-signature-256");
-        let sha256 = header("x-hub-signature-256", "sha256=", 64);
-        let sha1 = header("x-hub-signature", "sha1=", 40).filter(|_| !present && config.facebook.accept_sha1);
-        (sha256.is_some() || sha1.is_some()).then_some(Signatures { sha256, sha1 })
-    }
-
-    fn cover(&self, body: &[u8], config: &Config) -> bool {
-        let f = &config.facebook;
-        let secrets: Vec<_> = [Some(&f.app_secret), f.previous_app_secret.as_ref()].into_iter().flatten().collect();
-        verify_webhook(self.sha256.as_deref(), self.sha1.as_deref(), body, &secrets, f.accept_sha1)
+    #[test]
+    fn fixed_documents_are_what_they_would_be_made_anew() {
+        let text = "the delivery is not signed with the app secret";
+        let refused = json!({"error": {"code": "bad_signature", "message": text}});
+        assert_eq!(serde_json::from_str::<Value>(BAD_SIGNATURE).unwrap(), refused);
+        assert_eq!(serde_json::from_str::<Value>(ACCEPTED).unwrap(), json!({"status": "success"}));
     }
 }

@@ -3,16 +3,18 @@
 //! Meta's samples differ from its deliveries, and both change. So only `object` and each entry's `id` are read, and the
 //! entry's `uid`, which names the person in deliveries about permissions. Ids may be text or numbers, and a malformed
 //! entry does not affect the others. Everything else is skipped without being kept, at any depth of nesting.
+//!
+//! Names and ids are compared where they lie in the body, and an id is copied into a [`GraphId`]. So a delivery costs one
+//! allocation, for the list of its ids. That is why the types below read themselves: serde's own way to accept several
+//! types in one place keeps a copy of what comes.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
-use std::str::FromStr;
+use std::marker::PhantomData;
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::core::model::{AppUserId, PageId};
+use crate::core::model::{AppUserId, GraphId};
 
 /// The body is not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub(crate) struct NotJson;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Named {
     /// The pages that changed.
-    pub(crate) pages: Vec<PageId>,
+    pub(crate) pages: Vec<GraphId>,
     /// The persons who granted or took back a permission.
     pub(crate) persons: Vec<AppUserId>,
 }
@@ -32,27 +34,27 @@ pub(crate) struct Named {
 /// # Errors
 /// [`NotJson`].
 pub(crate) fn named(body: &[u8]) -> Result<Named, NotJson> {
-    let delivery: Delivery = match serde_json::from_slice(body) {
+    let Delivery { object: Lenient(object), entry } = match serde_json::from_slice(body) {
         Ok(delivery) => delivery,
-        // Of another shape, or nested too deep to be one; and then it must still be distinguished from a text that is
-        // no JSON.
+        // Of another shape; and then it must still be distinguished from a text that is no JSON.
         Err(_) if is_json(body) => Delivery::default(),
         Err(_) => return Err(NotJson),
     };
-    let mut named = Named::default();
-    match delivery.object.as_deref() {
-        Some("page") => named.pages = sorted(delivery.entry.into_iter().filter_map(|entry| entry.id?.read())),
-        Some("permissions") => {
-            let ids = delivery.entry.into_iter().flat_map(|entry| [entry.id, entry.uid]);
-            named.persons = sorted(ids.filter_map(|id| id?.read()));
+    let Entries { mut ids, mut uids } = entry;
+    Ok(match object {
+        Object::Page => Named { pages: sorted(ids), persons: Vec::new() },
+        Object::Permissions => {
+            ids.append(&mut uids);
+            Named { pages: Vec::new(), persons: sorted(ids).into_iter().map(AppUserId::from).collect() }
         }
-        _ => {}
-    }
-    Ok(named)
+        Object::Other => Named::default(),
+    })
 }
 
-fn sorted<T: Ord>(ids: impl Iterator<Item = T>) -> Vec<T> {
-    ids.collect::<BTreeSet<T>>().into_iter().collect()
+fn sorted(mut ids: Vec<GraphId>) -> Vec<GraphId> {
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 fn is_json(body: &[u8]) -> bool {
@@ -60,95 +62,185 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 /// What is read of a delivery; everything else is passed over without being kept.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 struct Delivery {
     #[serde(default)]
-    object: Option<String>,
+    object: Lenient<Object>,
     #[serde(default)]
-    entry: Vec<Entry>,
+    entry: Entries,
 }
 
-/// One entry. It is read by hand so that an odd one does not cost the others: what is no object, or has no id, names
-/// no page.
-#[derive(Debug, Default)]
-struct Entry {
-    id: Option<EntryId>,
-    uid: Option<EntryId>,
+/// The ids of all entries.
+#[derive(Default)]
+struct Entries {
+    ids: Vec<GraphId>,
+    uids: Vec<GraphId>,
 }
 
-impl<'de> Deserialize<'de> for Entry {
+impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EntryVisitor)
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of entries")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
+                let mut entries = Entries::default();
+                while let Some(Lenient(Entry { id, uid })) = list.next_element()? {
+                    entries.ids.extend(id);
+                    entries.uids.extend(uid);
+                }
+                Ok(entries)
+            }
+        }
+
+        deserializer.deserialize_seq(List)
     }
 }
 
-struct EntryVisitor;
+/// Reads any JSON value: as a `T` where it has the right type, and as the default otherwise.
+#[derive(Default)]
+struct Lenient<T>(T);
 
-impl<'de> Visitor<'de> for EntryVisitor {
-    type Value = Entry;
+/// What is read by [`Lenient`].
+trait Part: Default {
+    fn of_text(_: &str) -> Self {
+        Self::default()
+    }
+
+    fn of_number(_: u64) -> Self {
+        Self::default()
+    }
+
+    fn of_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Self::default())
+    }
+}
+
+impl<'de, T: Part> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue(PhantomData)).map(Lenient)
+    }
+}
+
+struct AnyValue<T>(PhantomData<T>);
+
+impl<'de, T: Part> Visitor<'de> for AnyValue<T> {
+    type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an entry")
+        f.write_str("anything")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<T, A::Error> {
+        T::of_object(object)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<T, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(T::default())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<T, E> {
+        Ok(T::of_text(text))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<T, E> {
+        Ok(T::of_number(number))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+}
+
+/// What a delivery is about.
+#[derive(Default)]
+enum Object {
+    Page,
+    Permissions,
+    #[default]
+    Other,
+}
+
+impl Part for Object {
+    fn of_text(word: &str) -> Self {
+        match word {
+            "page" => Object::Page,
+            "permissions" => Object::Permissions,
+            _ => Object::Other,
+        }
+    }
+}
+
+/// One entry. An odd one does not cost the others: what is no object, or has no id, names no page.
+#[derive(Default)]
+struct Entry {
+    id: Option<GraphId>,
+    uid: Option<GraphId>,
+}
+
+impl Part for Entry {
+    fn of_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
         let mut entry = Entry::default();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match &*key {
-                "id" => entry.id = Some(map.next_value()?),
-                "uid" => entry.uid = Some(map.next_value()?),
-                _ => drop(map.next_value::<IgnoredAny>()?),
+        while let Some(Lenient(name)) = object.next_key()? {
+            match name {
+                Name::Id => Lenient(Id(entry.id)) = object.next_value()?,
+                Name::Uid => Lenient(Id(entry.uid)) = object.next_value()?,
+                Name::Other => drop(object.next_value::<IgnoredAny>()?),
             }
         }
         Ok(entry)
     }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entry, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Entry::default())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Entry, E> {
-        Ok(Entry::default())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Entry, E> {
-        Ok(Entry::default())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Entry, E> {
-        Ok(Entry::default())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Entry, E> {
-        Ok(Entry::default())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Entry, E> {
-        Ok(Entry::default())
-    }
-
-    fn visit_unit<E>(self) -> Result<Entry, E> {
-        Ok(Entry::default())
-    }
 }
 
-/// Meta's samples have ids as text and as numbers; anything else is ignored.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum EntryId {
-    Text(String),
-    Number(u64),
-    Other(IgnoredAny),
+/// The names in an entry that are of interest.
+#[derive(Default)]
+enum Name {
+    Id,
+    Uid,
+    #[default]
+    Other,
 }
 
-impl EntryId {
-    fn read<T: FromStr>(self) -> Option<T> {
-        match self {
-            EntryId::Text(text) => text.parse().ok(),
-            EntryId::Number(number) => number.to_string().parse().ok(),
-            EntryId::Other(_) => None,
+impl Part for Name {
+    fn of_text(name: &str) -> Self {
+        match name {
+            "id" => Name::Id,
+            "uid" => Name::Uid,
+            _ => Name::Other,
         }
+    }
+}
+
+/// Meta's samples have ids as text and as numbers; anything else is none.
+#[derive(Default)]
+struct Id(Option<GraphId>);
+
+impl Part for Id {
+    fn of_text(text: &str) -> Self {
+        Id(text.parse().ok())
+    }
+
+    fn of_number(number: u64) -> Self {
+        Id(Some(number.into()))
     }
 }
 
@@ -159,7 +251,7 @@ mod tests {
     fn pages(body: &str) -> Vec<String> {
         let named = named(body.as_bytes()).unwrap();
         assert_eq!(named.persons, []);
-        named.pages.into_iter().map(String::from).collect()
+        named.pages.iter().map(|page| page.as_str().to_owned()).collect()
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The logins in memory, by user and person, with an index by person.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::core::model::{AppUserId, UserId};
-use crate::store::records::{AccountRecord, Sealed, account_key};
+use crate::store::records::{AccountRecord, account_key};
+use crate::store::state::seals::Seals;
 use crate::store::tree::Tree;
 use crate::store::txn::Txn;
 
@@ -16,6 +18,7 @@ pub(in crate::store) type AccountKey = (UserId, AppUserId);
 pub(in crate::store) struct Accounts {
     records: BTreeMap<AccountKey, Arc<AccountRecord>>,
     users: HashMap<AppUserId, BTreeSet<UserId>>,
+    seals: Seals,
 }
 
 impl Accounts {
@@ -37,13 +40,15 @@ impl Accounts {
 
     fn insert(&mut self, key: AccountKey, record: Arc<AccountRecord>) {
         self.users.entry(key.1.clone()).or_default().insert(key.0);
-        self.records.insert(key, record);
+        self.seals.add(&record.token);
+        if let Some(before) = self.records.insert(key, record) {
+            self.seals.remove(&before.token);
+        }
     }
 
     fn remove(&mut self, key: &AccountKey) {
-        if self.records.remove(key).is_none() {
-            return;
-        }
+        let Some(record) = self.records.remove(key) else { return };
+        self.seals.remove(&record.token);
         if let Some(users) = self.users.get_mut(&key.1) {
             users.remove(&key.0);
             if users.is_empty() {
@@ -61,13 +66,26 @@ impl Accounts {
         users.filter_map(move |user| Some((*user, self.records.get(&(*user, person.clone()))?)))
     }
 
+    #[cfg(test)]
     pub(in crate::store) fn keys(&self) -> impl Iterator<Item = &AccountKey> {
         self.records.keys()
     }
 
-    /// The sealed user tokens.
-    pub(in crate::store) fn tokens(&self) -> impl Iterator<Item = &Sealed> {
-        self.records.values().map(|record| &record.token)
+    /// The logins behind this one, or all, in their order.
+    pub(in crate::store) fn after(&self, key: Option<&AccountKey>) -> impl Iterator<Item = &AccountKey> + use<'_> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.records.range::<AccountKey, _>((from, Bound::Unbounded)).map(|(key, _)| key)
+    }
+
+    /// The counts of the sealed user tokens.
+    pub(in crate::store) fn seals(&self) -> &Seals {
+        &self.seals
+    }
+
+    /// Compares the counts with a scan.
+    #[cfg(test)]
+    pub(in crate::store) fn check(&self) {
+        assert_eq!(self.records.values().map(|record| &record.token).collect::<Seals>(), self.seals);
     }
 }
 

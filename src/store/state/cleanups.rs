@@ -7,6 +7,7 @@ use crate::core::cleanup::Cleanup;
 use crate::core::model::{AppUserId, LinkKey};
 use crate::store::feed::Change;
 use crate::store::records::{CleanupRecord, Sealed};
+use crate::store::state::seals::Seals;
 use crate::store::tree::Tree;
 use crate::store::txn::Txn;
 
@@ -16,6 +17,7 @@ pub(in crate::store) struct Cleanups {
     records: BTreeMap<Cleanup, Arc<CleanupRecord>>,
     by_person: HashMap<AppUserId, BTreeSet<Cleanup>>,
     words: BTreeMap<&'static str, u64>,
+    seals: Seals,
 }
 
 impl Cleanups {
@@ -51,9 +53,9 @@ impl Cleanups {
         from.take_while(move |cleanup| matches!(cleanup, Cleanup::DeleteAgain(part) if part.link == *link))
     }
 
-    /// The sealed tokens.
-    pub(in crate::store) fn tokens(&self) -> impl Iterator<Item = &Sealed> {
-        self.records.values().map(|record| &record.token).filter(|token| **token != Sealed::default())
+    /// The counts of the sealed tokens.
+    pub(in crate::store) fn seals(&self) -> &Seals {
+        &self.seals
     }
 
     /// Is a token of this person kept for a cleanup?
@@ -96,6 +98,9 @@ impl Cleanups {
             self.leave_index(&cleanup, before);
         }
         *self.words.entry(cleanup.word()).or_default() += 1;
+        if record.token != Sealed::default() {
+            self.seals.add(&record.token);
+        }
         if let Some(person) = &record.person {
             self.by_person.entry(person.clone()).or_default().insert(cleanup);
         }
@@ -108,6 +113,9 @@ impl Cleanups {
             if *count == 0 {
                 self.words.remove(cleanup.word());
             }
+        }
+        if record.token != Sealed::default() {
+            self.seals.remove(&record.token);
         }
         let Some(person) = &record.person else { return };
         if let Some(theirs) = self.by_person.get_mut(person) {
@@ -126,5 +134,6 @@ impl Cleanups {
             scanned.insert(cleanup.clone(), record.clone());
         }
         assert_eq!((&scanned.words, &scanned.by_person), (&self.words, &self.by_person));
+        assert_eq!(scanned.seals, self.seals);
     }
 }

@@ -1,9 +1,11 @@
 //! What is owed to each part of a link, with the counts and indexes that follow from it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use crate::core::ledger::{Change, Entry, Marked};
 use crate::core::model::{AppUserId, Cause, LinkKey, PartKey, WallTime};
+use crate::store::absorbing::Absorbing;
 use crate::store::tree::{Pieces, Tree, body_keys, body_writes};
 use crate::store::txn::Txn;
 
@@ -15,6 +17,7 @@ pub(in crate::store) struct Ledger {
     /// Links that wait for a person.
     parked: HashSet<LinkKey>,
     totals: Totals,
+    absorbing: Arc<Absorbing>,
 }
 
 impl Ledger {
@@ -23,6 +26,17 @@ impl Ledger {
         let mut ledger = Ledger { entries: entries.into_iter().collect(), ..Ledger::default() };
         ledger.entries.iter().for_each(|(part, entry)| ledger.totals.add(part, Owed::of(entry, false)));
         ledger
+    }
+
+    /// Takes the place of this one after the store was opened again.
+    pub(in crate::store) fn follow(&mut self, earlier: &Ledger) {
+        self.absorbing = earlier.absorbing.clone();
+        self.absorbing.clear();
+    }
+
+    /// The pages that absorb.
+    pub(in crate::store) fn absorbing(&self) -> &Arc<Absorbing> {
+        &self.absorbing
     }
 
     /// The entry of a part.
@@ -47,6 +61,9 @@ impl Ledger {
         let before = Owed::of(entry, parked);
         let answer = work(entry);
         let after = Owed::of(entry, parked);
+        if !entry.absorbs() {
+            self.absorbing.leave(&part.link.id);
+        }
         if before != after {
             self.totals.remove(part, before);
             self.totals.add(part, after);
@@ -56,6 +73,9 @@ impl Ledger {
 
     /// Sees to it that a part has an entry.
     pub(in crate::store) fn create(&mut self, part: &PartKey) {
+        if !self.entries.contains_key(part) {
+            self.absorbing.leave(&part.link.id);
+        }
         self.entries.entry(part.clone()).or_default();
     }
 

@@ -1,11 +1,13 @@
 //! The links in memory: their records, with indexes by id and by person, and counts of their healths.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::core::health::{EXPIRING, Health, HealthInputs};
 use crate::core::model::{AppUserId, Generation, LinkKey, SourceId, UserId, WallTime};
-use crate::store::records::{LinkRecord, Sealed};
+use crate::store::records::LinkRecord;
+use crate::store::state::seals::Seals;
 use crate::store::tree::Tree;
 use crate::store::txn::Txn;
 
@@ -18,6 +20,7 @@ pub(in crate::store) struct Links {
     /// Links owed a check that has not begun.
     hinted: HashSet<LinkKey>,
     healths: Healths,
+    seals: Seals,
 }
 
 impl Links {
@@ -58,17 +61,23 @@ impl Links {
         self.records.len()
     }
 
+    #[cfg(test)]
     pub(in crate::store) fn keys(&self) -> impl Iterator<Item = &LinkKey> {
         self.records.keys()
     }
 
-    pub(in crate::store) fn records(&self) -> impl Iterator<Item = &Arc<LinkRecord>> {
-        self.records.values()
+    /// The links behind this one, or all, in the order of their keys.
+    pub(in crate::store) fn after(
+        &self,
+        link: Option<&LinkKey>,
+    ) -> impl Iterator<Item = (&LinkKey, &Arc<LinkRecord>)> + use<'_> {
+        let from = link.map_or(Bound::Unbounded, Bound::Excluded);
+        self.records.range::<LinkKey, _>((from, Bound::Unbounded))
     }
 
-    /// The sealed page tokens.
-    pub(in crate::store) fn tokens(&self) -> impl Iterator<Item = &Sealed> {
-        self.records.values().map(|record| &record.token)
+    /// The counts of the sealed page tokens.
+    pub(in crate::store) fn seals(&self) -> &Seals {
+        &self.seals
     }
 
     /// The links of this id, of every user.
@@ -116,6 +125,7 @@ impl Links {
     pub(in crate::store) fn remove(&mut self, txn: &mut Txn, link: &LinkKey) -> Option<Arc<LinkRecord>> {
         let record = self.records.remove(link)?;
         self.healths.remove(&record);
+        self.seals.remove(&record.token);
         self.not_of_person(link, &record);
         self.hinted.remove(link);
         if let Some(users) = self.by_id.get_mut(&link.id) {
@@ -131,12 +141,14 @@ impl Links {
     fn insert(&mut self, link: &LinkKey, record: Arc<LinkRecord>) -> Option<Arc<LinkRecord>> {
         self.by_id.entry(link.id.clone()).or_default().insert(link.user);
         self.healths.add(&record);
+        self.seals.add(&record.token);
         if record.hint.is_none() {
             self.hinted.remove(link);
         }
         let before = self.records.insert(link.clone(), record.clone());
         if let Some(before) = &before {
             self.healths.remove(before);
+            self.seals.remove(&before.token);
             self.not_of_person(link, before);
         }
         if let Some(person) = &record.facebook_user {
@@ -185,6 +197,7 @@ impl Links {
             ids += 1;
         }
         assert_eq!(scanned, self.healths);
+        assert_eq!(self.records.values().map(|record| &record.token).collect::<Seals>(), self.seals);
         assert_eq!(ids, self.by_id.values().map(BTreeSet::len).sum::<usize>());
         assert_eq!(persons, self.by_person.values().map(BTreeSet::len).sum::<usize>());
         assert!(self.hinted.iter().all(|link| self.get(link).is_some_and(|record| record.hint.is_some())));
@@ -230,7 +243,7 @@ impl Healths {
 
     fn words(&mut self, now: WallTime) -> BTreeMap<&'static str, u64> {
         let (before, horizon) = (self.horizon, now.plus(EXPIRING));
-        let between = |from, to| (std::ops::Bound::Excluded(from), std::ops::Bound::Included(to));
+        let between = |from, to| (Bound::Excluded(from), Bound::Included(to));
         if horizon > before {
             self.expiring += self.ends.range(between(before, horizon)).map(|(_, count)| count).sum::<u64>();
         } else if horizon < before {

@@ -4,7 +4,7 @@ use super::State;
 use super::ledger::write_changes;
 use crate::core::event::EventKind;
 use crate::core::fields::{self, Fields};
-use crate::core::ledger::{Claim, Found, Marked, ObjectOp, Stage};
+use crate::core::ledger::{Claim, Entry, Found, Marked, ObjectOp, Stage};
 use crate::core::model::{AppUserId, Cause, LinkKey, PartKey};
 use crate::store::api::{Left, OutboxItem, StageOutcome};
 use crate::store::feed::Change;
@@ -28,12 +28,18 @@ impl State {
         if let Some(seq) = self.ledger.mark_seq(part) {
             txn.note_when_durable(part.clone(), seq);
         }
-        if matches!(marked, Marked::New(_)) || matches!(cause, Cause::Link | Cause::Manual) {
+        if matches!(marked, Marked::New(_)) || cause.is_urgent() {
             txn.publish(Change::Due(part.link.clone(), cause));
         }
         if cause == Cause::Manual {
             self.recheck(txn, &part.link);
         }
+    }
+
+    /// Do these links, which are all of a page, have marks that absorb an event of this moment?
+    pub(in crate::store) fn absorbs(&self, links: &[LinkKey]) -> bool {
+        let mut entries = links.iter().map(|link| self.ledger.get(&link.whole()));
+        !links.is_empty() && entries.all(|entry| entry.is_some_and(Entry::absorbs))
     }
 
     /// An operator wants to know the state of the page: after the read, the check finds out the rest.

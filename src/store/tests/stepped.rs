@@ -8,16 +8,16 @@ use crate::core::health::ParkReason;
 use crate::store::events::{Begun, Sending};
 use crate::store::stepped::{Committer, at_once, poll_once};
 
-const START: WallTime = WallTime(1_795_341_600_000);
+pub(super) const START: WallTime = WallTime(1_795_341_600_000);
 
-fn memory() -> (Store, Committer) {
+pub(super) fn memory() -> (Store, Committer) {
     let (store, committer) = Store::in_memory(keyring(), START);
     store.switch_events(true);
     (store, committer)
 }
 
 /// Steps the committer until the operation ends.
-fn finish<R>(committer: &mut Committer, operation: impl Future<Output = R>) -> R {
+pub(super) fn finish<R>(committer: &mut Committer, operation: impl Future<Output = R>) -> R {
     let mut operation = pin!(operation);
     loop {
         if let Some(answer) = poll_once(operation.as_mut()) {
@@ -27,7 +27,7 @@ fn finish<R>(committer: &mut Committer, operation: impl Future<Output = R>) -> R
     }
 }
 
-fn linked(store: &Store, committer: &mut Committer) -> LinkKey {
+pub(super) fn linked(store: &Store, committer: &mut Committer) -> LinkKey {
     finish(committer, link_one(store, UserId::random(), 1))
 }
 

@@ -1,0 +1,196 @@
+//! Links as JSON: the list of all, which is streamed, and the links of one page.
+//!
+//! The list is made a page of the store at a time, in the order of the keys. The store's lock is held for one page, and
+//! nothing is held between two. A link that stands from the beginning to the end of the list is in it exactly once; one
+//! that is made or removed meanwhile may be in it or not. Each link is written straight into the bytes of the answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::context::page_status::PageStatus;
+use crate::core::health::{HealthInputs, HealthView};
+use crate::core::model::{LinkKey, MonoTime, PageId, WallTime};
+use crate::http::payload::{Cut, Pieces};
+use crate::store::{LinkView, Unavailable};
+
+/// Links in one piece of a list. Some ten kilobytes, made in well below a millisecond: deliveries that come meanwhile
+/// are answered between two pieces.
+const AT_ONCE: usize = 64;
+/// Room for a link without reason and remedy.
+const ROOM: usize = 640;
+
+/// Every linked page. The first ones are looked up at once: a store that cannot be read has no list.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn all(context: Arc<Context>) -> Result<Pieces, Unavailable> {
+    let first = context.store.views_after(None, AT_ONCE).await?;
+    let listing = Listing { context, next: Next::Found(first), listed: 0 };
+    Ok(Box::pin(stream::try_unfold(listing, |mut listing| async move {
+        let piece = listing.piece().await.map_err(|error| Cut(error.to_string()))?;
+        Ok(piece.map(|piece| (piece, listing)))
+    })))
+}
+
+/// A list that is being made.
+struct Listing {
+    context: Arc<Context>,
+    next: Next,
+    /// Links that were listed so far.
+    listed: usize,
+}
+
+/// What the next piece holds.
+enum Next {
+    /// These, which were looked up.
+    Found(Vec<LinkView>),
+    /// Those behind this one.
+    Behind(LinkKey),
+    Nothing,
+}
+
+impl Listing {
+    async fn piece(&mut self) -> Result<Option<Bytes>, Unavailable> {
+        let views = match std::mem::replace(&mut self.next, Next::Nothing) {
+            Next::Found(views) => views,
+            Next::Behind(last) => {
+                // A client that takes one piece after the other would otherwise keep this thread for itself.
+                tokio::task::yield_now().await;
+                self.context.store.views_after(Some(last), AT_ONCE).await?
+            }
+            Next::Nothing => return Ok(None),
+        };
+        if let Some(last) = views.last().filter(|_| views.len() == AT_ONCE) {
+            self.next = Next::Behind(last.key.clone());
+        }
+        Ok(Some(self.write(&views)))
+    }
+
+    fn write(&mut self, views: &[LinkView]) -> Bytes {
+        let mut text = Vec::with_capacity(views.len() * ROOM + 16);
+        if self.listed == 0 {
+            text.extend_from_slice(b"{\"pages\":[");
+        }
+        let now = WallTime::now();
+        for view in views {
+            if self.listed > 0 {
+                text.push(b',');
+            }
+            self.listed += 1;
+            let status = self.context.pages.find(&view.key).unwrap_or_default();
+            // Texts, numbers and lists of texts; writing them into memory cannot fail.
+            let _ = serde_json::to_writer(&mut text, &Row::of(view, &status, now));
+        }
+        if matches!(self.next, Next::Nothing) {
+            text.extend_from_slice(b"]}");
+        }
+        text.into()
+    }
+}
+
+/// The links of one page; `None` when it is not linked.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn of_page(context: &Context, page: &PageId) -> Result<Option<Value>, Unavailable> {
+    let mut rows = Vec::new();
+    for link in context.store.links_of_page(page).await? {
+        let view = context.store.view(&link).await?;
+        rows.extend(view.map(|view| row(context, &view)));
+    }
+    Ok((!rows.is_empty()).then(|| json!({"pages": rows})))
+}
+
+fn row(context: &Context, view: &LinkView) -> Value {
+    let status = context.pages.find(&view.key).unwrap_or_default();
+    json!(Row::of(view, &status, WallTime::now()))
+}
+
+/// A moment as RFC 3339 has it; `null` for none.
+struct Moment(Option<WallTime>);
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.filter(|at| at.0 > 0) {
+            Some(at) => at.with_rfc3339(|text| serializer.serialize_str(text)),
+            None => serializer.serialize_none(),
+        }
+    }
+}
+
+impl Moment {
+    fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// A link as lists show it. The keys are in the order in which a document has them.
+#[derive(Serialize)]
+struct Row<'a> {
+    checked_at: Moment,
+    data_access_expires_at: Moment,
+    health: &'static str,
+    last_read_at: Moment,
+    linked_at: Moment,
+    name: Option<&'a str>,
+    next_poll_at: Moment,
+    object_changed_at: Moment,
+    owed: bool,
+    owed_parked: bool,
+    page_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    refused_webhook_fields: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'static str>,
+    #[serde(skip_serializing_if = "Moment::is_none")]
+    since: Moment,
+    token_expires_at: Moment,
+    #[serde(skip_serializing_if = "Moment::is_none")]
+    until: Moment,
+    user: uuid::Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
+    webhook_fields: &'a [String],
+}
+
+impl<'a> Row<'a> {
+    fn of(view: &'a LinkView, status: &'a PageStatus, now: WallTime) -> Row<'a> {
+        let LinkView { key, record, synced, owed, owed_parked } = view;
+        let checked = &record.checked;
+        let throttled_until = status.throttled_until.filter(|until| *until > MonoTime::now()).map(MonoTime::to_wall);
+        let signs = HealthInputs { expires_at: checked.expires_at, throttled_until };
+        let HealthView { word, reason, remedy, since, until } = record.health.shown(signs, now);
+        let ends = checked.data_access_ends(now).filter(|_| record.health.is_active());
+        let warning =
+            |at: WallTime| format!("access to the person's data ends at {}; a new login renews it", at.rfc3339());
+        Row {
+            checked_at: Moment(checked.at),
+            data_access_expires_at: Moment(checked.data_access_expires_at),
+            health: word,
+            last_read_at: Moment(synced.read_at),
+            linked_at: Moment(Some(record.linked_at)),
+            name: record.name.as_deref(),
+            next_poll_at: Moment(status.next_poll_at.map(MonoTime::to_wall)),
+            object_changed_at: Moment(synced.changed_at),
+            owed: *owed,
+            owed_parked: *owed_parked,
+            page_id: key.page().as_str(),
+            // A passing trouble is worth a reason, and nobody has to do anything about it.
+            reason: reason.or(status.trouble.as_deref()),
+            refused_webhook_fields: &record.refused_webhook_fields,
+            remedy,
+            since: Moment(since),
+            token_expires_at: Moment(checked.expires_at),
+            until: Moment(until),
+            user: key.user.0,
+            warning: ends.map(warning),
+            webhook_fields: &record.subscribed,
+        }
+    }
+}
