@@ -2,8 +2,8 @@
 //!
 //! In a burst nearly every delivery names a page that is owed a read already. Such a delivery changes nothing, and the
 //! proof of that should cost nothing: neither the lock under which all decisions are made, nor a wait behind a scan that
-//! holds it. A page *absorbs* while every link of it has a mark that is durable and that no read has claimed, and while the
-//! store is up. This is a set of such pages, not of all of them: a page that is missing is looked for under the lock.
+//! holds it. A page *absorbs* while every link of it has a mark that is durable, that no read has claimed and that is noted
+//! to have been asked for again, and while the store is up. This is a set of such pages, not of all of them: a page that is missing is looked for under the lock.
 //!
 //! # Why an answer from here is as good as one under the lock
 //!
@@ -12,7 +12,9 @@
 //! * A page is entered by a delivery that has found under the lock that the page absorbs ([`State::absorbs`]).
 //! * A page leaves with every change to the ledger that leaves the mark of a link in another state: a read claims it, a
 //!   stage or an unlink clears it, a new one replaces it. It leaves as well whenever a record of one of its links is
-//!   written, since a link that is added has no mark yet.
+//!   written, since a link that is added has no mark yet. And it leaves when the machine of a link takes its facts, which
+//!   begins the note of repeated deliveries anew
+//!   ([`Facts::repeated`](crate::core::link::machine::Facts::repeated)): the next delivery is noted under the lock.
 //! * All pages leave when the store goes down or is closed. None is entered before it is up again.
 //!
 //! So at each moment at which a page is in the set, it absorbs. A delivery that finds its page here has looked at such a

@@ -6,7 +6,7 @@ use std::thread;
 
 use super::stepped::{START, finish, linked, memory};
 use super::*;
-use crate::store::stepped::{Committer, poll_once};
+use crate::store::stepped::{Committer, poll_once, shown};
 
 fn absorbs(store: &Store) -> bool {
     store.absorbs(&[page(1).as_str().parse().unwrap()])
@@ -157,4 +157,18 @@ fn stepped_elsewhere<R>(operation: impl Future<Output = R>) -> R {
         }
         thread::yield_now();
     }
+}
+
+/// The link's machine asks once in a while whether its page still changes.
+#[test]
+fn a_delivery_after_a_look_of_the_machine_is_noted() {
+    let (store, mut committer) = memory();
+    let link = linked(&store, &mut committer);
+    assert!(deliver(&store) && absorbs(&store));
+    assert!(shown(store.facts(&link)).repeated);
+    assert!(!absorbs(&store), "the next delivery is to be noted");
+    assert!(!shown(store.facts(&link)).repeated);
+    assert!(deliver(&store) && !absorbs(&store), "it is answered at once, and noted under the lock");
+    assert!(deliver(&store) && absorbs(&store));
+    assert!(shown(store.facts(&link)).repeated);
 }
