@@ -23,7 +23,7 @@
 //!
 //! Three promises follow. *Never more than `burst` reads and one a `refill`*, over any stretch of time: each read takes a
 //! token, and when it takes it does not change how many there are. *The last change of a burst is read soon*: the token
-//! is there unless an earlier burst ended within the `refill` before and took it, and the read begins within two times
+//! is there unless the end of an earlier burst took it within the `refill` before, and the read begins within two times
 //! [`QUIET`] of that change. It is two times because a delivery that finds its mark standing wakes nobody, so that it
 //! costs nothing; the machine looks once in each [`QUIET`] whether there were such deliveries
 //! ([`Facts::repeated`](super::machine::Facts::repeated)), and the last one may have come right after a look. *A link
