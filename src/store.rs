@@ -95,6 +95,8 @@ mod inner;
 mod links;
 mod load;
 mod maps;
+mod mark_log;
+mod mark_writer;
 mod migration;
 mod open;
 mod open_error;

@@ -9,6 +9,7 @@ mod events;
 mod feed;
 mod folder;
 mod grants;
+mod marks;
 mod parts;
 mod rotation;
 mod sessions;
