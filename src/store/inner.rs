@@ -219,9 +219,11 @@ impl Inner {
     /// These requests are durable: publishes what they changed, and answers them.
     pub(super) fn answer(&self, requests: &mut Vec<Request>) {
         {
-            let ledger = &mut self.lock().state.ledger;
-            let notes = requests.iter().flat_map(|request| &request.notes);
-            notes.for_each(|(part, seq)| ledger.is_durable(part, *seq));
+            let Memory { state, orders } = &mut *self.lock();
+            for request in requests.iter() {
+                request.notes.iter().for_each(|(part, seq)| state.ledger.is_durable(part, *seq));
+                orders.is_durable(request);
+            }
         }
         for request in requests.drain(..) {
             self.feed.publish(request.changes);

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::api::Unavailable;
 use super::feed::{Change, Feed};
 use super::mark_log::LoggedMark;
-use super::tree::Write;
+use super::tree::{Tree, Write};
 use super::txn::{Collected, Waits};
 use crate::core::model::PartKey;
 
@@ -75,6 +75,8 @@ pub(super) struct Request {
     pub changes: Vec<Change>,
     /// The newest erasure that was asked for with it or before it.
     pub erasure: u64,
+    /// It removes a link.
+    pub unlinks: bool,
     pub done: Done,
 }
 
@@ -111,6 +113,8 @@ pub(super) struct Orders {
     down: Option<Arc<str>>,
     /// How often the store was opened again.
     epoch: u64,
+    /// Requests on their way that remove links.
+    unlinking: u64,
     feed: Feed,
 }
 
@@ -118,7 +122,10 @@ impl Orders {
     /// Open queues, and their other ends.
     pub(super) fn new(feed: Feed) -> (Orders, Queues) {
         let ((queue, database), (to_marks, marks)) = (mpsc::channel(), mpsc::channel());
-        (Orders { queues: Some((queue, to_marks)), down: None, epoch: 0, feed }, Queues { database, marks })
+        (
+            Orders { queues: Some((queue, to_marks)), down: None, epoch: 0, unlinking: 0, feed },
+            Queues { database, marks },
+        )
     }
 
     pub(super) fn writable(&self) -> Result<(), Unavailable> {
@@ -146,7 +153,19 @@ impl Orders {
             self.down = None;
         }
         self.epoch += 1;
+        self.unlinking = 0;
         self.epoch
+    }
+
+    /// Is a link gone from memory, and may be back after a power cut?
+    pub(super) fn is_unlinking(&self) -> bool {
+        self.unlinking > 0
+    }
+
+    /// This request is durable.
+    pub(super) fn is_durable(&mut self, request: &Request) {
+        // None is left of those before the store was opened again.
+        self.unlinking = self.unlinking.saturating_sub(u64::from(request.unlinks));
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -176,7 +195,7 @@ impl Orders {
 
     /// Hands a decision's writes to the committer or its marks to the mark writer, and what it publishes with them;
     /// `None` when nothing needs waiting for.
-    pub(super) fn submit(&self, collected: Collected, erasure: u64) -> Option<Answer> {
+    pub(super) fn submit(&mut self, collected: Collected, erasure: u64) -> Option<Answer> {
         let Collected { writes, marks, notes, changes, waits } = collected;
         let to_marks = !marks.is_empty();
         let to_database = !writes.is_empty();
@@ -195,7 +214,9 @@ impl Orders {
         }
         if to_database || waits.database {
             let (done, answered) = oneshot::channel();
-            self.send(Order::Commit(Request { writes, notes, changes: with_writes, erasure, done }));
+            let unlinks = writes.iter().any(|write| write.tree == Tree::Links && write.value.is_none());
+            self.unlinking += u64::from(unlinks);
+            self.send(Order::Commit(Request { writes, notes, changes: with_writes, erasure, unlinks, done }));
             answer.database = Some(answered);
         }
         Some(answer)

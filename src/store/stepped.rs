@@ -208,22 +208,16 @@ impl Committer {
     /// Brings the marks of a list that has grown into the maps.
     fn go_on_cutting(&mut self) {
         let is_durable = |cut: &mut Cut| cut.answer.as_mut().is_none_or(|answer| answer.look() == Some(true));
-        match &mut self.cut {
-            None if self.log.len() >= GROWN => {
-                let write = |state: &mut State, txn: &mut Txn| {
-                    state.ledger.write_marks(txn, None, 0, usize::MAX, usize::MAX);
-                };
-                let decided = self.inner.lock().decide(self.inner.clock.now(), write);
-                let answer = decided.ok().and_then(|((), answer)| answer);
-                self.cut = Some(Cut { count: self.log.len(), answer });
-            }
-            Some(cut) => {
-                if is_durable(cut) {
-                    self.log.drain(..cut.count);
-                    self.cut = None;
-                }
-            }
-            None => {}
+        if let Some(cut) = self.cut.take_if(is_durable) {
+            self.log.drain(..cut.count);
+        }
+        if self.cut.is_none() && self.log.len() >= GROWN {
+            let write = |state: &mut State, txn: &mut Txn| {
+                state.ledger.write_marks(txn, None, 0, usize::MAX, usize::MAX);
+            };
+            let decided = self.inner.lock().decide(self.inner.clock.now(), write);
+            let answer = decided.ok().and_then(|((), answer)| answer);
+            self.cut = Some(Cut { count: self.log.len(), answer });
         }
     }
 

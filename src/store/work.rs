@@ -42,17 +42,23 @@ type Looked = (Staged, Result<bytes::Bytes, codec::Damaged>);
 
 impl Store {
     /// Notes durably that these pages may have changed, for every link of each, and returns those links. Pages that
-    /// nobody linked are passed over. Costs no write where a mark stands that no read has claimed.
+    /// nobody linked are passed over. Costs no write where a mark stands that no read has claimed. Waits for unlinks that
+    /// are on their way to disk: a power cut would bring the link back, and nothing would say that its page changed.
     ///
     /// # Errors
     /// [`Unavailable`] when it could not be made durable; some of the marks may stand all the same.
     pub async fn mark_pages(&self, pages: &[PageId], cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
-        let links: Vec<LinkKey> = {
+        let (links, is_unlinking) = {
             let memory = self.lock();
             memory.orders.writable()?;
-            pages.iter().flat_map(|page| memory.state.links.of_id(&page.clone().into())).collect()
+            let links = pages.iter().flat_map(|page| memory.state.links.of_id(&page.clone().into()));
+            (links.collect::<Vec<LinkKey>>(), memory.orders.is_unlinking())
         };
-        self.mark_links(links, cause).await
+        let links = self.mark_links(links, cause).await?;
+        if is_unlinking {
+            self.barrier().await?;
+        }
+        Ok(links)
     }
 
     /// Like [`Store::mark_pages`], for links.

@@ -182,7 +182,7 @@ async fn marks_are_taken_and_answered_for_while_the_log_is_cut_off() {
             let link = LinkKey::new(user, page(n));
             for round in 0..20 {
                 store.mark_pages(&[page(n)], Cause::Webhook).await.unwrap();
-                if (n + round) % 3 > 0 {
+                if !(n + round).is_multiple_of(3) {
                     read_and_stage(&store, &link, round as u8, b"{}").await;
                 }
             }
@@ -235,6 +235,29 @@ async fn an_interrupted_cut_loses_no_mark() {
         }
         assert!(["marks.log.new", EARLIER].iter().all(|name| !dir.path().join(name).exists()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_takes_no_writes_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, user) = settled(dir.path(), 3).await;
+    let link = |n| LinkKey::new(user, page(n));
+    store.mark_pages(&[page(0)], Cause::Webhook).await.unwrap();
+    for _ in 0..2 {
+        store.inner.mark_log.lock().unwrap().as_mut().unwrap().break_off();
+        let refused = store.mark_pages(&[page(1)], Cause::Webhook).await.unwrap_err();
+        assert!(refused.reason.contains("mark log"), "{refused}");
+        until("it is back", || *store.condition().borrow() == Condition::Up).await;
+        assert_eq!((store.counts().due, store.mended()), (1, None));
+    }
+    read_and_stage(&store, &link(0), 1, b"{}").await;
+    store.mark_pages(&[page(2)], Cause::Webhook).await.unwrap();
+    store.close().await;
+    drop(store);
+    let store = open(dir.path());
+    let due = (0..3).filter(|n| store.unclaimed_mark(&link(*n)).is_some()).collect::<Vec<_>>();
+    assert_eq!((due, store.mended()), (vec![2], None));
+    store.close().await;
 }
 
 fn kept_aside(dir: &Path) -> usize {

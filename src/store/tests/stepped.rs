@@ -270,3 +270,23 @@ fn numbers_tell_a_mark_that_stands_from_one_that_was_answered_for() {
         }
     }
 }
+
+#[test]
+fn a_delivery_for_a_page_whose_unlink_is_not_durable_waits_for_it() {
+    let (store, mut committer) = memory();
+    let link = linked(&store, &mut committer);
+    finish(&mut committer, read_and_stage(&store, &link, 1, b"{}"));
+    let pages = [page(1)];
+    let links = [link.clone()];
+    let mut unlinking = pin!(store.unlink(&links, Unlinking { keep_objects: true, revoke: false }));
+    assert!(poll_once(unlinking.as_mut()).is_none());
+    let mut marking = pin!(store.mark_pages(&pages, Cause::Webhook));
+    assert!(poll_once(marking.as_mut()).is_none(), "a power cut now would bring the link back without a mark");
+    committer.gather(9);
+    committer.fail("the disk is full", 0);
+    assert!(poll_once(marking).unwrap().is_err() && poll_once(unlinking).unwrap().is_err());
+    committer.reopen();
+    assert_eq!(finish(&mut committer, store.mark_pages(&pages, Cause::Webhook)).unwrap(), links);
+    finish(&mut committer, store.unlink(&links, Unlinking { keep_objects: true, revoke: false })).unwrap();
+    assert_eq!(poll_once(pin!(store.mark_pages(&pages, Cause::Webhook))).unwrap().unwrap(), []);
+}
