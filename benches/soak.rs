@@ -111,8 +111,8 @@ fn lost(fixture: &Fixture, book: &Book) -> usize {
 /// One change of one link, all the way through the store.
 async fn cycle(store: &Store, link: &LinkKey, number: u64) {
     store.mark_pages(std::slice::from_ref(link.page()), Cause::Webhook).await.unwrap();
-    let claim = store.generation(link).and_then(|generation| store.claim(link, generation));
-    let Some(claim) = claim else { return };
+    let Some(generation) = store.generation(link).await.unwrap() else { return };
+    let Some(claim) = store.claim(link, generation).await.unwrap() else { return };
     let mut digest = [0; 32];
     digest[..8].copy_from_slice(&number.to_be_bytes());
     let body = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(1500));
@@ -141,8 +141,8 @@ async fn churn(cycles: u64) {
         name: None,
         facebook_user: None,
     };
-    let links =
-        store.put_links(store.ticket(), user, None, (0..LINKS).map(new).collect(), Cause::Link).await.unwrap().links;
+    let ticket = store.ticket().await.unwrap();
+    let links = store.put_links(ticket, user, None, (0..LINKS).map(new).collect(), Cause::Link).await.unwrap().links;
     println!("seconds,cycles,database_bytes,journal_bytes,blobs");
     let began = Instant::now();
     let mut done = 0;

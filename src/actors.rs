@@ -18,8 +18,9 @@
 //! Every actor file keeps one order: what it is for, its messages, its state, its handlers. Three rules hold for all:
 //!
 //! * A handler never waits for the network or the disk. It starts a task and goes on; the answer comes back as a
-//!   message. So a stop, a reload or the panic of a neighbour is dealt with at once. The supervisor is the exception: it
-//!   waits inside a handler while it ends everything.
+//!   message. So a stop, a reload or the panic of a neighbour is dealt with at once. There are two exceptions. The
+//!   supervisor waits inside a handler while it ends everything. A handler awaits what the store knows of a link, which
+//!   the store has in memory; where the store cannot say, the handler keeps what it was asked and asks again soon.
 //! * A handler returns `Err` only to die. Trouble with Graph, Spaces or the store is an outcome, not a failure.
 //! * Mailboxes are unbounded, so senders are bounded: changes coalesce in the feed until the dispatcher takes them, a
 //!   page that was woken gets no further message before it looked, and actors are sent keys, never bodies.
@@ -49,6 +50,9 @@ use ractor::{ActorRef, Message};
 use tokio::task::JoinHandle;
 
 use crate::core::model::MonoTime;
+
+/// How long an actor waits until it asks the store again that could not be read.
+pub(crate) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// One timer of an actor. Setting it again forgets the earlier one; its message carries a generation, since a message
 /// that was already in the mailbox cannot be called back.

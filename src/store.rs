@@ -44,6 +44,13 @@
 //! [`feed`] when the writes are durable, whether or not the caller still waits. A decision that panics leaves nothing
 //! in the queue, and the memory is read from disk again.
 //!
+//! # What callers see
+//!
+//! Every operation is asynchronous and may answer [`Unavailable`], also those that are answered from memory here: another
+//! engine may have to ask a database. Callers take a refusal for a passing one, keep what they wanted, and ask again. What
+//! concerns this process alone is neither: the [`feed`](Store::feed), the [`condition`](Store::condition), the keyring,
+//! whether events are on. The conformance suite in the tests holds what the operations promise, on each engine.
+//!
 //! # From below to above
 //!
 //! [`tree`], [`codec`], [`records`], [`seal`] and [`api`] are words and forms; [`txn`] and [`state`] decide; [`engine`]
@@ -129,7 +136,7 @@ pub(crate) use folder::lock_within;
 pub use inner::Store;
 pub use open_error::OpenError;
 pub use records::{AccountRecord, LinkRecord};
-pub use work::ReadClaim;
+pub use work::{ReadClaim, StandingMark};
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::shared::Shared;
-use super::{Alarm, jitter};
+use super::{Alarm, STORE_RETRY, jitter};
 use crate::context::{Context, Dependency};
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
 use crate::core::model::{MonoTime, PartKey, Source};
@@ -49,7 +49,10 @@ pub struct CleanupsState {
     shared: Arc<Shared>,
     list: CleanupQueue,
     alarm: Alarm,
-    looked_at: MonoTime,
+    /// `None` before the first look.
+    looked_at: Option<MonoTime>,
+    /// The store could not be read then.
+    failed_at: Option<MonoTime>,
     /// The store may have other cleanups than at the last look.
     stale: bool,
 }
@@ -72,16 +75,15 @@ impl Actor for Cleanups {
             shared,
             list: CleanupQueue::default(),
             alarm: Alarm::default(),
-            looked_at: MonoTime::now(),
+            looked_at: None,
+            failed_at: None,
             stale: false,
         })
     }
 
     async fn post_start(&self, me: ActorRef<CleanupsMsg>, state: &mut CleanupsState) -> Result<(), ActorProcessingErr> {
-        let standing = state.context.store.cleanups();
-        let earlier = state.longest_doubt();
-        state.list.take_over(standing, earlier, MonoTime::now());
-        state.go_on(&me);
+        state.stale = true;
+        state.go_on(&me).await;
         Ok(())
     }
 
@@ -106,22 +108,33 @@ impl Actor for Cleanups {
             #[cfg(feature = "sandbox")]
             CleanupsMsg::Drill => panic!("drill: the cleanups actor was asked to panic"),
         }
-        state.go_on(&me);
+        state.go_on(&me).await;
         Ok(())
     }
 }
 
 impl CleanupsState {
     fn look_again_at(&self) -> Option<MonoTime> {
-        self.stale.then(|| self.looked_at.plus(LOOKS_APART))
+        let after_failure = self.failed_at.map(|at| at.plus(STORE_RETRY));
+        let after_look = self.looked_at.map(|at| at.plus(LOOKS_APART));
+        let earliest = after_failure.or(after_look).unwrap_or_else(MonoTime::now);
+        self.stale.then_some(earliest)
     }
 
-    fn look_if_due(&mut self) {
-        let now = MonoTime::now();
-        if self.look_again_at().is_some_and(|at| at <= now) {
-            (self.looked_at, self.stale) = (now, false);
-            self.list.take_over(self.context.store.cleanups(), Duration::ZERO, now);
+    async fn look_if_due(&mut self) {
+        if self.look_again_at().is_none_or(|at| at > MonoTime::now()) {
+            return;
         }
+        let standing = self.context.store.cleanups().await;
+        let now = MonoTime::now();
+        let Ok(standing) = standing else {
+            self.failed_at = Some(now);
+            return;
+        };
+        // Tries of an earlier actor or process may still take effect.
+        let earlier = if self.looked_at.is_none() { self.longest_doubt() } else { Duration::ZERO };
+        (self.looked_at, self.failed_at, self.stale) = (Some(now), None, false);
+        self.list.take_over(standing, earlier, now);
     }
 
     /// How long a try of this cleanup may take effect after nobody waits for its answer any more.
@@ -138,8 +151,8 @@ impl CleanupsState {
         2 * config.facebook.request_timeout.max(config.spaces.request_timeout)
     }
 
-    fn go_on(&mut self, me: &ActorRef<CleanupsMsg>) {
-        self.look_if_due();
+    async fn go_on(&mut self, me: &ActorRef<CleanupsMsg>) {
+        self.look_if_due().await;
         while !self.context.is_stopping()
             && let Some(step) = self.list.next(MonoTime::now())
         {
@@ -209,14 +222,14 @@ fn left(cleanup: &Cleanup) -> &'static str {
 async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup, seq: u64) -> TryEnd {
     match cleanup {
         Cleanup::DeleteAgain(part) => delete_again(context, shared, part, seq).await,
-        Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => match context.store.cleanup_token(cleanup, seq) {
-            Ready::Yes(token) => {
+        Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => match context.store.cleanup_token(cleanup, seq).await {
+            Ok(Ready::Yes(token)) => {
                 let answer = context.setup().source(Source::Facebook).clean_up(cleanup, &token).await;
                 note(&context.graph, answer.is_ok());
                 answer.map_or_else(|error| failed(cleanup, &error), |()| TryEnd::Done)
             }
-            Ready::NotYet => TryEnd::Later { hint: Some(SOON), unanswered: false },
-            Ready::Never => {
+            Ok(Ready::NotYet) | Err(_) => TryEnd::Later { hint: Some(SOON), unanswered: false },
+            Ok(Ready::Never) => {
                 let (word, about, left) = (cleanup.word(), About(cleanup), left(cleanup));
                 tracing::warn!(
                     cleanup = word,
@@ -271,8 +284,10 @@ async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, part: &PartK
     let Some(_permit) = shared.write_permit(part) else {
         return TryEnd::Later { hint: Some(SOON), unanswered: false };
     };
-    if !context.store.is_left_over(part, seq) {
-        return TryEnd::Done;
+    match context.store.is_left_over(part, seq).await {
+        Ok(true) => {}
+        Ok(false) => return TryEnd::Done,
+        Err(_) => return TryEnd::Later { hint: Some(SOON), unanswered: false },
     }
     let answer = context.setup().spaces.erase(&part.object_key()).await;
     note(&context.spaces, answer.is_ok());

@@ -17,6 +17,7 @@
 //!
 //! A dispatcher that dies may have taken a batch with it. Its successor therefore begins as after a reset.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,6 @@ use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 
-use super::Owned;
 use super::cleanups::CleanupsMsg;
 use super::notifier::NotifierMsg;
 use super::page::PageMsg;
@@ -34,9 +34,11 @@ use super::shared::Shared;
 use super::subscriptions::SubscriptionsMsg;
 use super::supervisor::SupervisorMsg;
 use super::uploader::UploaderMsg;
+use super::{Owned, STORE_RETRY};
 use crate::context::Context;
 use crate::core::link::schedule;
 use crate::core::model::{LinkKey, MonoTime, PartKey};
+use crate::store::Unavailable;
 use crate::store::feed::{Batch, LinkChanges, Presence};
 
 /// Links in one piece of work.
@@ -203,28 +205,43 @@ impl Work {
     /// After a start, or after the store refused writes and was opened again: links, marks and outbox may be other ones
     /// than anybody knows. A link or an unlink that was refused may have reached the disk all the same.
     async fn reset(&mut self) -> Option<()> {
-        let context = self.args.context.clone();
         let peers = self.peers();
         peers.upload(UploaderMsg::Refill);
         peers.clean_up(CleanupsMsg::Look);
         peers.notify(NotifierMsg::Refill);
-        let links = context.store.links();
-        let spread = schedule::spread(links.len(), context.setup().config.sync.poll_interval);
+        let links = loop {
+            match self.args.context.store.links().await {
+                Ok(links) => break links,
+                Err(error) => self.wait_for_store(&error).await,
+            }
+        };
+        let spread = schedule::spread(links.len(), self.args.context.setup().config.sync.poll_interval);
+        let standing: HashSet<&LinkKey> = links.iter().collect();
         let mut gone = self.args.shared.pages.links();
-        gone.retain(|link| context.store.generation(link).is_none());
+        gone.retain(|link| !standing.contains(link));
         for piece in links.chunks(AT_ONCE).chain(gone.chunks(AT_ONCE)) {
             self.fit(piece.to_vec(), spread, true).await?;
         }
         Some(())
     }
 
-    /// The supervisor fits the pages of these links to the store.
+    /// The supervisor fits the pages of these links to the store. Repeated while the store cannot be read, which does no
+    /// harm: a page that is asked to look once more finds nothing new.
     async fn fit(&self, links: Vec<LinkKey>, spread: Duration, look: bool) -> Option<()> {
-        let message = |done| SupervisorMsg::Fit { links, spread, look, done };
-        match self.args.supervisor.call(message, None).await {
-            Ok(ractor::rpc::CallResult::Success(())) => Some(()),
-            _ => None,
+        loop {
+            let links = links.clone();
+            let message = |done| SupervisorMsg::Fit { links, spread, look, done };
+            match self.args.supervisor.call(message, None).await {
+                Ok(ractor::rpc::CallResult::Success(Ok(()))) => return Some(()),
+                Ok(ractor::rpc::CallResult::Success(Err(error))) => self.wait_for_store(&error).await,
+                _ => return None,
+            }
         }
+    }
+
+    async fn wait_for_store(&self, error: &Unavailable) {
+        tracing::debug!(%error, "actor [dispatcher]: the links cannot be looked at ({error}), asking again in {STORE_RETRY:?}");
+        tokio::time::sleep(STORE_RETRY).await;
     }
 
     fn peers(&self) -> Peers {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-use super::{Alarm, jitter};
+use super::{Alarm, STORE_RETRY, jitter};
 use crate::context::Context;
 use crate::core::backoff::Backoff;
 use crate::core::event::EventKey;
@@ -56,6 +56,8 @@ pub struct NotifierState {
     context: Arc<Context>,
     queue: Queue<EventKey>,
     alarm: Alarm,
+    /// The store could not be read when everything that waits was to be taken over.
+    is_behind: bool,
     draining: Option<RpcReplyPort<()>>,
 }
 
@@ -73,7 +75,7 @@ impl Actor for Notifier {
         context: Arc<Context>,
     ) -> Result<NotifierState, ActorProcessingErr> {
         let queue = Queue::paced(context.setup().config.notify.max_in_flight, PACE);
-        Ok(NotifierState { context, queue, alarm: Alarm::default(), draining: None })
+        Ok(NotifierState { context, queue, alarm: Alarm::default(), is_behind: false, draining: None })
     }
 
     async fn handle(
@@ -84,13 +86,14 @@ impl Actor for Notifier {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             NotifierMsg::Waiting(keys) => state.waiting(keys),
-            NotifierMsg::Refill => state.take_over(),
+            NotifierMsg::Refill => state.take_over().await,
             NotifierMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
+            NotifierMsg::Woke(_) if state.is_behind => state.take_over().await,
             NotifierMsg::Woke(_) => {}
             NotifierMsg::Done(key, outcome) => state.queue.done(&key, outcome, MonoTime::now(), jitter()),
             NotifierMsg::Reloaded => {
                 state.queue.set_limit(state.context.setup().config.notify.max_in_flight);
-                state.take_over();
+                state.take_over().await;
                 state.queue.retry_now(MonoTime::now());
             }
             NotifierMsg::Drain(reply) => state.draining = Some(reply),
@@ -112,12 +115,14 @@ impl NotifierState {
     }
 
     /// Everything that waits is this notifier's to send; or, when events are off, nobody's.
-    fn take_over(&mut self) {
+    async fn take_over(&mut self) {
         if self.context.setup().receiver.is_some() {
-            let now = MonoTime::now();
-            self.context.store.event_keys().into_iter().for_each(|key| self.queue.add(key, now));
+            let (keys, now) = (self.context.store.event_keys().await, MonoTime::now());
+            self.is_behind = keys.is_err();
+            keys.into_iter().flatten().for_each(|key| self.queue.add(key, now));
             return;
         }
+        self.is_behind = false;
         let context = self.context.clone();
         tokio::spawn(async move {
             match context.store.drop_events().await {
@@ -152,7 +157,9 @@ impl NotifierState {
         while let Some(key) = self.queue.next(now) {
             self.attempt(me, key);
         }
-        self.alarm.set(me, self.queue.wake_at(), NotifierMsg::Woke);
+        let again = self.is_behind.then(|| now.plus(STORE_RETRY));
+        let wake_at = [self.queue.wake_at(), again].into_iter().flatten().min();
+        self.alarm.set(me, wake_at, NotifierMsg::Woke);
     }
 
     fn attempt(&self, me: &ActorRef<NotifierMsg>, key: EventKey) {

@@ -11,6 +11,7 @@
 mod message;
 mod reading;
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::shared::Shared;
-use super::{Alarm, Owned, jitter};
+use super::{Alarm, Owned, STORE_RETRY, jitter};
 use crate::config::Config;
 use crate::context::Context;
 use crate::core::disposition::Disposition;
@@ -28,7 +29,7 @@ use crate::core::link::machine::{Facts, Input, Machine, Moment, Parking, Taken};
 use crate::core::link::reads::Pace;
 use crate::core::link::schedule;
 use crate::core::model::{Generation, LinkKey, MonoTime, Secret, WallTime};
-use crate::store::LinkRecord;
+use crate::store::{Link, LinkRecord, Unavailable};
 pub use message::PageMsg;
 use reading::{JobDone, wanted_webhook_fields};
 
@@ -40,6 +41,8 @@ pub struct PageArgs {
     pub shared: Arc<Shared>,
     /// Which link.
     pub link: LinkKey,
+    /// The link as the store had it a moment ago.
+    pub held: HeldLink,
     /// Over how long a catch-up after a start is spread.
     pub spread: Duration,
 }
@@ -55,6 +58,16 @@ pub struct PageState {
     alarm: Alarm,
     /// The task of the job that is under way, under the job's number.
     job: Option<(u64, Owned)>,
+    /// What is still to be decided on, because the store could not say how the link stands.
+    unanswered: VecDeque<Pending>,
+}
+
+/// What a page is to decide on.
+enum Pending {
+    /// What happened.
+    Input(Input),
+    /// The token is to be taken from the store.
+    TakeToken,
 }
 
 /// The page actor.
@@ -93,21 +106,21 @@ impl Actor for Page {
         state: &mut PageState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PageMsg::Wake => state.woken(&me),
-            PageMsg::Look(spread) => state.step(&me, Input::Look(spread)),
-            PageMsg::Woke(generation) if state.alarm.is_current(generation) => state.step(&me, Input::Woke),
+            PageMsg::Wake => state.woken(&me).await,
+            PageMsg::Look(spread) => state.step(&me, [Input::Look(spread)]).await,
+            PageMsg::Woke(generation) if state.alarm.is_current(generation) => state.step(&me, [Input::Woke]).await,
             PageMsg::Woke(_) => {}
-            PageMsg::Done(number, done) => state.done(&me, number, *done),
+            PageMsg::Done(number, done) => state.done(&me, number, *done).await,
             // A bug, and the page's own: its successor starts from the store.
             PageMsg::Broke(number) if state.machine.under_way() == Some(number) => {
                 return Err("its job panicked".into());
             }
             PageMsg::Broke(_) => {}
-            PageMsg::Relinked => state.step(&me, Input::Relinked),
-            PageMsg::Reloaded(spread) => state.reloaded(&me, spread),
-            PageMsg::Verify(wait) => state.step(&me, Input::Verify(MonoTime::now().plus(wait))),
-            PageMsg::Parked => state.step(&me, Input::Parked),
-            PageMsg::Check(generation) => state.step(&me, Input::Doubted(generation)),
+            PageMsg::Relinked => state.step(&me, [Input::Relinked]).await,
+            PageMsg::Reloaded(spread) => state.reloaded(&me, spread).await,
+            PageMsg::Verify(wait) => state.step(&me, [Input::Verify(MonoTime::now().plus(wait))]).await,
+            PageMsg::Parked => state.step(&me, [Input::Parked]).await,
+            PageMsg::Check(generation) => state.step(&me, [Input::Doubted(generation)]).await,
             #[cfg(feature = "sandbox")]
             PageMsg::Drill => panic!("drill: this page was asked to panic"),
         }
@@ -116,47 +129,78 @@ impl Actor for Page {
 }
 
 impl PageState {
-    fn new(PageArgs { context, shared, link, spread }: PageArgs) -> Self {
+    fn new(PageArgs { context, shared, link, held, spread }: PageArgs) -> Self {
         let (now, offset) = (MonoTime::now(), schedule::offset(&link));
-        let setup = context.setup();
-        let read_at = context.store.view(&link).and_then(|view| view.synced.read_at).map(WallTime::to_mono);
-        let (taken, token) = take_token(&context, &link, None);
-        let machine = Machine::new(pace(&setup.config), offset, read_at, spread, taken.as_ref(), now);
-        PageState { context, shared, link, token, machine, alarm: Alarm::default(), job: None }
+        let HeldLink { taken, token, read_at } = held;
+        let pace = pace(&context.setup().config);
+        let machine = Machine::new(pace, offset, read_at.map(WallTime::to_mono), spread, Some(&taken), now);
+        PageState {
+            context,
+            shared,
+            link,
+            token,
+            machine,
+            alarm: Alarm::default(),
+            job: None,
+            unanswered: VecDeque::new(),
+        }
     }
 
-    /// The link as the store has it.
-    fn facts(&self) -> Facts {
-        Facts { stopping: self.context.is_stopping(), ..self.context.store.facts(&self.link) }
-    }
-
-    /// The machine decides, and what it decided is done.
-    fn step(&mut self, me: &ActorRef<PageMsg>, input: Input) {
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
-            let (facts, shared) = (self.facts(), self.shared.clone());
-            let check_slot = &mut || shared.check_slot();
-            let moment = Moment { now: MonoTime::now(), jitter: jitter(), facts: &facts, check_slot };
-            let step = self.machine.step(moment, input);
-            if let Some(parking) = step.parking {
-                self.note_parked(parking);
-            }
-            match step.job {
-                Some((_, Job::TakeToken)) => next = Some(Input::Took(self.take_token())),
-                Some((number, job)) => self.begin(me, number, job),
-                None => {}
+    /// The machine decides, and what it decided is done. What cannot be decided without the store waits for it, in its
+    /// order.
+    async fn step(&mut self, me: &ActorRef<PageMsg>, inputs: impl IntoIterator<Item = Input>) {
+        let mut pending = std::mem::take(&mut self.unanswered);
+        pending.extend(inputs.into_iter().map(Pending::Input));
+        while let Some(next) = pending.pop_front() {
+            let decided = match next {
+                Pending::Input(input) => self.decide(me, input).await,
+                Pending::TakeToken => self.take_token().await,
+            };
+            match decided {
+                Ok(Some(first)) => pending.push_front(first),
+                Ok(None) => {}
+                Err((undone, error)) => {
+                    tracing::debug!(
+                        link = %self.link,
+                        %error,
+                        "page [{}]: its link cannot be looked at ({error}), asking again in {STORE_RETRY:?}",
+                        self.link
+                    );
+                    pending.push_front(undone);
+                    self.unanswered = pending;
+                    break;
+                }
             }
         }
         self.cut_job();
         self.rearm(me);
     }
 
-    fn woken(&mut self, me: &ActorRef<PageMsg>) {
-        let (causes, hinted) = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
-        if hinted {
-            self.step(me, Input::Hinted);
+    /// Decides on one thing that happened. Returns what is to be done first.
+    async fn decide(&mut self, me: &ActorRef<PageMsg>, input: Input) -> Result<Option<Pending>, Undecided> {
+        let facts = match self.context.store.facts(&self.link).await {
+            Ok(facts) => Facts { stopping: self.context.is_stopping(), ..facts },
+            Err(error) => return Err((Pending::Input(input), error)),
+        };
+        let shared = self.shared.clone();
+        let check_slot = &mut || shared.check_slot();
+        let moment = Moment { now: MonoTime::now(), jitter: jitter(), facts: &facts, check_slot };
+        let step = self.machine.step(moment, input);
+        if let Some(parking) = step.parking {
+            self.note_parked(parking);
         }
-        causes.into_iter().for_each(|cause| self.step(me, Input::Due(cause)));
+        match step.job {
+            Some((_, Job::TakeToken)) => return Ok(Some(Pending::TakeToken)),
+            Some((number, job)) => self.begin(me, number, job),
+            None => {}
+        }
+        Ok(None)
+    }
+
+    async fn woken(&mut self, me: &ActorRef<PageMsg>) {
+        let (causes, hinted) = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
+        let inputs = hinted.then_some(Input::Hinted).into_iter().chain(causes.into_iter().map(Input::Due));
+        self.step(me, inputs).await;
     }
 
     fn begin(&mut self, me: &ActorRef<PageMsg>, number: u64, job: Job) {
@@ -184,7 +228,7 @@ impl PageState {
     }
 
     /// A job that was cut short may have answered just before.
-    fn done(&mut self, me: &ActorRef<PageMsg>, number: u64, done: JobDone) {
+    async fn done(&mut self, me: &ActorRef<PageMsg>, number: u64, done: JobDone) {
         if self.machine.under_way() == Some(number)
             && let Some(read) = done.end.read
         {
@@ -193,7 +237,7 @@ impl PageState {
                 status.trouble = done.trouble;
             });
         }
-        self.step(me, Input::Ended(number, done.end));
+        self.step(me, [Input::Ended(number, done.end)]).await;
     }
 
     /// Persisted in a task; a crash before that only means that the dead token is tried once more.
@@ -220,25 +264,30 @@ impl PageState {
         });
     }
 
-    fn take_token(&mut self) -> Option<Taken> {
-        // Trouble was that of the earlier token.
-        self.context.pages.update(&self.link, |status| status.trouble = None);
+    async fn take_token(&mut self) -> Result<Option<Pending>, Undecided> {
         // A token that could not be opened is reported once.
         let reported = self.machine.generation().filter(|_| self.machine.lacks_key());
-        let (taken, token) = take_token(&self.context, &self.link, reported);
-        self.token = token;
-        taken
+        let held = take_token(&self.context, &self.link, reported).await;
+        let held = held.map_err(|error| (Pending::TakeToken, error))?;
+        // Trouble was that of the earlier token.
+        self.context.pages.update(&self.link, |status| status.trouble = None);
+        let (taken, token) = held.unzip();
+        self.token = token.flatten();
+        Ok(Some(Pending::Input(Input::Took(taken))))
     }
 
-    fn reloaded(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
+    async fn reloaded(&mut self, me: &ActorRef<PageMsg>, spread: Duration) {
         let setup = self.context.setup();
-        let view = self.context.store.view(&self.link);
+        // Where the store cannot be read, the next poll looks at the subscription.
+        let view = self.context.store.view(&self.link).await.ok().flatten();
         let lacks_fields = view.is_some_and(|view| lacks_fields(&setup.config, &view.record));
-        self.step(me, Input::Reloaded { pace: pace(&setup.config), lacks_fields, spread });
+        self.step(me, [Input::Reloaded { pace: pace(&setup.config), lacks_fields, spread }]).await;
     }
 
     fn rearm(&mut self, me: &ActorRef<PageMsg>) {
-        self.alarm.set(me, self.machine.wake_at(MonoTime::now()), PageMsg::Woke);
+        let now = MonoTime::now();
+        let again = (!self.unanswered.is_empty()).then(|| now.plus(STORE_RETRY));
+        self.alarm.set(me, again.or_else(|| self.machine.wake_at(now)), PageMsg::Woke);
         self.context.pages.update(&self.link, |status| {
             status.next_poll_at = self.machine.next_poll_at();
             status.throttled_until = self.machine.throttled_until();
@@ -249,24 +298,48 @@ impl PageState {
     }
 }
 
-/// The link's token, and what the store knows of it. One that cannot be opened is logged, unless it is of the generation
-/// that was reported before.
-fn take_token(context: &Context, link: &LinkKey, reported: Option<Generation>) -> (Option<Taken>, Option<Secret>) {
-    // Before the token: should the link get another one in between, the page is behind and takes it again.
-    let Some(generation) = context.store.generation(link) else { return (None, None) };
-    match context.store.link(link) {
-        Ok(Some(found)) => {
-            let record = &found.record;
+/// What cannot be decided, and why.
+type Undecided = (Pending, Unavailable);
+
+/// A link as the store has it, for a page that is about to begin.
+pub struct HeldLink {
+    taken: Taken,
+    token: Option<Secret>,
+    read_at: Option<WallTime>,
+}
+
+impl HeldLink {
+    /// Takes it from the store; `None` when it is not linked.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn take(context: &Context, link: &LinkKey) -> Result<Option<HeldLink>, Unavailable> {
+        let Some(view) = context.store.view(link).await? else { return Ok(None) };
+        let held = take_token(context, link, None).await?;
+        Ok(held.map(|(taken, token)| HeldLink { taken, token, read_at: view.synced.read_at }))
+    }
+}
+
+/// The link's token, where it can be opened, and what the store knows of it; `None` when it is not linked. A token that
+/// cannot be opened is logged, unless it is of the generation that was reported before.
+async fn take_token(
+    context: &Context,
+    link: &LinkKey,
+    reported: Option<Generation>,
+) -> Result<Option<(Taken, Option<Secret>)>, Unavailable> {
+    let Some(Link { record, token, .. }) = context.store.link(link).await? else { return Ok(None) };
+    let generation = record.generation;
+    match token {
+        Ok(token) => {
             let taken = Taken {
-                generation: record.generation,
+                generation,
                 readable: true,
                 active: record.health.is_active(),
-                lacks_fields: lacks_fields(&context.setup().config, record),
+                lacks_fields: lacks_fields(&context.setup().config, &record),
                 checked: record.checked.at.is_some(),
             };
-            (Some(taken), Some(found.token))
+            Ok(Some((taken, Some(token))))
         }
-        Ok(None) => (None, None),
         Err(error) => {
             if reported != Some(generation) {
                 tracing::error!(
@@ -275,7 +348,7 @@ fn take_token(context: &Context, link: &LinkKey, reported: Option<Generation>) -
                     "page [{link}]: its token cannot be opened ({error}); link the page again"
                 );
             }
-            (Some(Taken::unreadable(generation)), None)
+            Ok(Some((Taken::unreadable(generation), None)))
         }
     }
 }

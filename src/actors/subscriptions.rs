@@ -23,7 +23,6 @@ use crate::core::backoff::Backoff;
 use crate::core::model::MonoTime;
 use crate::http_client::without_query;
 use crate::sources::facebook::graph::{AppSubscription, GraphError, GraphErrorKind, Topic};
-use crate::store::LinkRecord;
 
 /// Between two looks, at most; with shorter polls it looks as often as they come.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
@@ -232,7 +231,7 @@ async fn ensure_topic(
         }
         _ => {}
     }
-    let dropped = topic == Topic::Pages && was_dropped(context, before, standing.as_ref(), &callback, &wanted);
+    let dropped = topic == Topic::Pages && was_dropped(context, before, standing.as_ref(), &callback, &wanted).await;
     let standing = standing.map(|s| s.fields).unwrap_or_default();
     let union: Vec<String> = asked.union(&standing).cloned().collect();
     let subscribed = setup.graph.subscribe_app(topic, &callback, &config.facebook.verify_token, &union).await?;
@@ -256,19 +255,19 @@ async fn ensure_topic(
 
 /// Was it in place before? After a start that is known only where nothing stands: links of an earlier life had
 /// their pages subscribed beside it.
-fn was_dropped(
+async fn was_dropped(
     context: &Context,
     before: Option<&Subscribed>,
     standing: Option<&AppSubscription>,
     callback: &str,
     wanted: &BTreeSet<String>,
 ) -> bool {
-    let earlier = |link: &LinkRecord| context.store.was_there(link.generation) && !link.subscribed.is_empty();
     match (before, standing) {
         (_, Some(standing)) if standing.callback_url != callback => false,
         (_, Some(standing)) if !standing.active => true,
         (Some(before), _) => before.wanted == *wanted,
         (None, Some(_)) => false,
-        (None, None) => context.store.any_link(earlier),
+        // It is a matter of the log and a metric.
+        (None, None) => context.store.was_subscribed().await.unwrap_or(false),
     }
 }

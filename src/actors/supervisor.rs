@@ -128,9 +128,9 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SupervisorMsg::Fit { links, spread, look, done } => {
-                state.fit(&me, links, spread, look).await;
+                let fitted = state.fit(&me, links, spread, look).await;
                 // The dispatcher may be gone.
-                let _ = done.send(());
+                let _ = done.send(fitted);
             }
             SupervisorMsg::Command(Command::Reload(config, reply)) => {
                 let outcome = state.reload(&me, *config).await;

@@ -9,6 +9,7 @@ mod clock;
 mod deaths;
 mod harness;
 mod lost_answers;
+mod refusals;
 mod reloads;
 mod resets;
 mod script;

@@ -17,7 +17,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::task::JoinError;
 
 use super::shared::Shared;
-use super::{Alarm, Owned, jitter};
+use super::{Alarm, Owned, STORE_RETRY, jitter};
 use crate::context::Context;
 use crate::core::fields::Fields;
 use crate::core::late_writes::{InDoubt, LateWrites, WriteEnd};
@@ -66,7 +66,10 @@ pub struct UploaderState {
     shared: Arc<Shared>,
     queue: Queue,
     alarm: Alarm,
-    late_writes: LateWrites,
+    /// `None` before the first look into the store's outbox. Nothing is written before that.
+    late_writes: Option<LateWrites>,
+    /// The outbox could not be read when it was to be taken over.
+    is_behind: bool,
     draining: Option<RpcReplyPort<()>>,
     /// One at a time: a new one takes the place of the one before.
     probe: Option<Owned>,
@@ -88,14 +91,25 @@ impl Actor for Uploader {
         (context, shared): (Arc<Context>, Arc<Shared>),
     ) -> Result<UploaderState, ActorProcessingErr> {
         let queue = Queue::new(context.setup().config.spaces.max_in_flight);
-        let (alarm, late_writes) = (Alarm::default(), LateWrites::default());
-        Ok(UploaderState { context, shared, queue, alarm, late_writes, draining: None, probe: None, is_down: false })
+        Ok(UploaderState {
+            context,
+            shared,
+            queue,
+            alarm: Alarm::default(),
+            late_writes: None,
+            is_behind: false,
+            draining: None,
+            probe: None,
+            is_down: false,
+        })
     }
 
-    async fn post_start(&self, me: ActorRef<UploaderMsg>, state: &mut UploaderState) -> Result<(), ActorProcessingErr> {
-        me.cast(UploaderMsg::Probe)?;
-        state.late_writes = LateWrites::after_a_start(state.context.store.outbox_parts(), state.in_doubt_until());
-        Ok(())
+    async fn post_start(
+        &self,
+        me: ActorRef<UploaderMsg>,
+        _state: &mut UploaderState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(me.cast(UploaderMsg::Probe)?)
     }
 
     async fn handle(
@@ -107,22 +121,25 @@ impl Actor for Uploader {
         match message {
             UploaderMsg::Staged(parts) => parts.into_iter().for_each(|part| state.queue.add(part, MonoTime::now())),
             UploaderMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
+            UploaderMsg::Woke(_) if state.is_behind => state.refill().await,
             UploaderMsg::Woke(_) => {}
             UploaderMsg::Done(part, ended) => state.done(&me, &part, &ended),
-            UploaderMsg::Refill => state.refill(),
+            UploaderMsg::Refill => state.refill().await,
             UploaderMsg::Reloaded => {
                 state.queue.set_limit(state.context.setup().config.spaces.max_in_flight);
                 state.queue.retry_now(MonoTime::now());
                 me.cast(UploaderMsg::Probe)?;
             }
             UploaderMsg::Probe => {
-                state.late_writes.sweep(MonoTime::now());
+                if let Some(late_writes) = &mut state.late_writes {
+                    late_writes.sweep(MonoTime::now());
+                }
                 state.probe(&me);
             }
             UploaderMsg::Probed { is_up } => state.probed(is_up),
             UploaderMsg::Drain(reply) => {
                 // What was staged since the dispatcher stopped.
-                state.refill();
+                state.refill().await;
                 state.draining = Some(reply);
             }
             #[cfg(feature = "sandbox")]
@@ -134,17 +151,27 @@ impl Actor for Uploader {
 }
 
 impl UploaderState {
-    fn refill(&mut self) {
+    async fn refill(&mut self) {
+        let parts = self.context.store.outbox_parts().await;
+        self.is_behind = parts.is_err();
+        let Ok(parts) = parts else { return };
+        if self.late_writes.is_none() {
+            self.late_writes = Some(LateWrites::after_a_start(parts.iter().cloned(), self.in_doubt_until()));
+        }
         let now = MonoTime::now();
-        self.context.store.outbox_parts().into_iter().for_each(|part| self.queue.add(part, now));
+        parts.into_iter().for_each(|part| self.queue.add(part, now));
     }
 
     fn go_on(&mut self, me: &ActorRef<UploaderMsg>) {
         let now = MonoTime::now();
-        while let Some(part) = self.queue.next(now) {
+        while self.late_writes.is_some()
+            && let Some(part) = self.queue.next(now)
+        {
             self.write(me, part);
         }
-        self.alarm.set(me, self.queue.wake_at(), UploaderMsg::Woke);
+        let again = self.is_behind.then(|| now.plus(STORE_RETRY));
+        let wake_at = self.queue.wake_at().filter(|_| self.late_writes.is_some());
+        self.alarm.set(me, [wake_at, again].into_iter().flatten().min(), UploaderMsg::Woke);
         let idle = self.queue.in_flight() == 0 && (self.queue.is_empty() || self.queue.failures_in_row() > 0);
         if let Some(reply) = self.draining.take_if(|_| idle) {
             // The supervisor may have stopped waiting.
@@ -154,7 +181,7 @@ impl UploaderState {
 
     fn write(&mut self, me: &ActorRef<UploaderMsg>, part: PartKey) {
         let (context, shared, me) = (self.context.clone(), self.shared.clone(), me.clone());
-        let in_doubt = self.late_writes.get(&part);
+        let in_doubt = self.late_writes.as_ref().and_then(|writes| writes.get(&part));
         self.shared.tasks.spawn(async move {
             let ended = match shared.write_permit(&part) {
                 Some(permit) => {
@@ -176,7 +203,10 @@ impl UploaderState {
         if self.queue.failures_in_row() > failures && self.queue.failures_in_row() == PROBE_AFTER {
             self.probe(me);
         }
-        self.late_writes.ended(part, ended, self.in_doubt_until());
+        let until = self.in_doubt_until();
+        if let Some(late_writes) = &mut self.late_writes {
+            late_writes.ended(part, ended, until);
+        }
     }
 
     /// When a write whose answer is lost now must be through.

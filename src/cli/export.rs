@@ -13,7 +13,7 @@ use super::common::{load, small_runtime};
 use super::import::read_passphrase;
 use super::{output, run};
 use crate::exit::{self, Failure};
-use crate::services::export as file;
+use crate::services::export::{self as file, ExportError};
 
 pub(super) fn export(config: &Path, to: &Path, passphrase_file: Option<&Path>) -> Result<(), Failure> {
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
@@ -23,9 +23,15 @@ pub(super) fn export(config: &Path, to: &Path, passphrase_file: Option<&Path>) -
         client.fetch(Method::POST, "/v1/export", wish.to_string())?.to_vec()
     } else {
         let store = run::open_store(&load(config)?.config)?;
-        let written = file::write(&store, passphrase.as_ref());
-        small_runtime()?.block_on(store.close());
-        written.map_err(|e| Failure::new(exit::USAGE, e.to_string(), ""))?
+        let written = small_runtime()?.block_on(async {
+            let written = file::write(&store, passphrase).await;
+            store.close().await;
+            written
+        });
+        written.map_err(|e| {
+            let code = if matches!(e, ExportError::Unavailable(_)) { exit::IO } else { exit::USAGE };
+            Failure::new(code, e.to_string(), "")
+        })?
     };
     let links = lines.split(|byte| *byte == b'\n').filter(|line| line.windows(9).any(|w| w == b"\"page_id\"")).count();
     save(to, &lines)?;

@@ -106,8 +106,10 @@ fn open_store(config: &Path) -> Result<Target, Failure> {
     let loaded = load(config)?;
     let store = run::open_store(&loaded.config)?;
     store.switch_events(loaded.config.notify.url.is_some());
-    let ticket = store.ticket();
-    Ok(Target::Store(Box::new(store), small_runtime()?, ticket))
+    let runtime = small_runtime()?;
+    let ticket = runtime.block_on(store.ticket());
+    let ticket = ticket.map_err(|e| Failure::new(exit::IO, e.to_string(), "import the file again"))?;
+    Ok(Target::Store(Box::new(store), runtime, ticket))
 }
 
 fn feed(

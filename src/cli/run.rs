@@ -182,7 +182,8 @@ async fn live(
     }
     if early.end.is_none() {
         if let Some(address) = listening {
-            let (links, version) = (context.store.counts().links, env!("CARGO_PKG_VERSION"));
+            let links = context.store.counts().await.map_or(0, |counts| counts.links);
+            let version = env!("CARGO_PKG_VERSION");
             tracing::info!(%address, links, version, "run: ready on {address} with {links} links, version {version}");
         }
         serving.store(true, Ordering::SeqCst);
@@ -190,7 +191,7 @@ async fn live(
             Some(socket) => systemd::keep_socket(socket),
             None => systemd::drop_kept_socket(),
         }
-        systemd::ready(&status_line(&context));
+        systemd::ready(&status_line(&context).await);
     }
     drop(keep);
     let pulse = tokio::spawn(pulse(context.clone(), supervisor.clone()));
@@ -362,7 +363,7 @@ async fn reload(path: &Path, context: &Arc<Context>, kept: &mut Kept) {
         Ok(changes) => {
             let changed = if changes.keys.is_empty() { "nothing".to_owned() } else { changes.keys.join(", ") };
             tracing::info!(changed = ?changes.keys, "config: reloaded; changed: {changed}");
-            systemd::ready(&status_line(context));
+            systemd::ready(&status_line(context).await);
         }
         Err(error) => {
             tracing::error!(
@@ -372,7 +373,7 @@ async fn reload(path: &Path, context: &Arc<Context>, kept: &mut Kept) {
                 path.display()
             );
             context.note_reload(Some(error));
-            systemd::ready(&status_line(context));
+            systemd::ready(&status_line(context).await);
         }
     }
 }
@@ -408,18 +409,21 @@ async fn pulse(context: Arc<Context>, supervisor: ActorRef<SupervisorMsg>) {
         if supervisor && store && watchdog.is_some() {
             systemd::ping();
         }
-        systemd::status(&status_line(&context));
+        systemd::status(&status_line(&context).await);
     }
 }
 
-fn status_line(context: &Context) -> String {
+async fn status_line(context: &Context) -> String {
     if let Some(error) = context.reload_error() {
         return match context.setup().kept {
             true => format!("configuration file refused, running on the kept one: {error}"),
             false => format!("reload refused: {error}"),
         };
     }
-    let counts = context.store.counts();
+    let counts = match context.store.counts().await {
+        Ok(counts) => counts,
+        Err(error) => return error.to_string(),
+    };
     let parked = parked_reads(counts.due_parked);
     format!("{} links, {} reads and {} writes owed{parked}", counts.links, counts.due, counts.outbox)
 }

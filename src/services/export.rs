@@ -19,9 +19,9 @@ use zeroize::Zeroizing;
 
 use crate::core::model::{AppUserId, LinkKey, Secret, UserId};
 use crate::random;
-use crate::store::Store;
 use crate::store::records::{account_context, link_context};
 use crate::store::seal::Keyring;
+use crate::store::{AccountRecord, Link, Store, Unavailable};
 
 /// The first line's `schema`.
 pub const SCHEMA: &str = "pagesyncd/export/1";
@@ -69,6 +69,12 @@ pub enum ExportError {
     /// The system gave no randomness, or the key cannot be made.
     #[error("the key cannot be made from the passphrase")]
     Kdf,
+    /// The store cannot be read at the moment.
+    #[error("{0}")]
+    Unavailable(#[from] Unavailable),
+    /// The thread that seals panicked.
+    #[error("the export broke off")]
+    BrokeOff,
 }
 
 fn derive(passphrase: &Secret, kdf: &Kdf) -> Result<Keyring, ExportError> {
@@ -94,9 +100,33 @@ fn fresh_kdf() -> Result<Kdf, ExportError> {
 ///
 /// # Errors
 /// [`ExportError`].
-pub fn write(store: &Store, passphrase: Option<&Secret>) -> Result<Vec<u8>, ExportError> {
+pub async fn write(store: &Store, passphrase: Option<Secret>) -> Result<Vec<u8>, ExportError> {
+    let (mut links, mut accounts) = (Vec::new(), Vec::new());
+    for key in store.links().await? {
+        links.extend(store.link(&key).await?);
+    }
+    for (user, person) in store.accounts().await? {
+        if let Some((record, Some(token))) = store.account(user, &person).await? {
+            accounts.push((user, person, record, token));
+        }
+    }
+    let own = store.keyring();
+    // A key is derived slowly on purpose, and there may be very many tokens to seal.
+    let sealing = tokio::task::spawn_blocking(move || seal(own, &links, &accounts, passphrase.as_ref()));
+    sealing.await.unwrap_or(Err(ExportError::BrokeOff))
+}
+
+/// A login: user, person, record, user token.
+type Login = (UserId, AppUserId, Arc<AccountRecord>, Secret);
+
+fn seal(
+    own: Arc<Keyring>,
+    links: &[Link],
+    accounts: &[Login],
+    passphrase: Option<&Secret>,
+) -> Result<Vec<u8>, ExportError> {
     let (keyring, kdf) = match passphrase {
-        None => (store.keyring(), None),
+        None => (own, None),
         Some(passphrase) if passphrase.expose().chars().count() < 12 => return Err(ExportError::WeakPassphrase),
         Some(passphrase) => {
             let kdf = fresh_kdf()?;
@@ -107,26 +137,24 @@ pub fn write(store: &Store, passphrase: Option<&Secret>) -> Result<Vec<u8>, Expo
     let sealed_with = if kdf.is_some() { "passphrase" } else { "store-key" }.to_owned();
     let head = Head { schema: SCHEMA.into(), sealed_with, kdf, check: seal(CHECK, CHECK) };
     let mut lines = vec![json!(head)];
-    for key in store.links() {
-        let link = store.link(&key).map_err(|_| ExportError::Record(format!("the token of link {key}")))?;
-        let Some(link) = link else { continue };
-        let sealed = seal(&link_context(&key), link.token.expose().as_bytes());
+    for Link { key, record, token } in links {
+        let token = token.as_ref().map_err(|_| ExportError::Record(format!("the token of link {key}")))?;
+        let sealed = seal(&link_context(key), token.expose().as_bytes());
         let mut line = json!({"user": key.user, "page_id": key.page(), "sealed_token": sealed});
-        line["linked_at"] = json!(link.record.linked_at);
-        if let Some(granted_at) = link.record.granted_at {
+        line["linked_at"] = json!(record.linked_at);
+        if let Some(granted_at) = record.granted_at {
             line["granted_at"] = json!(granted_at);
         }
-        if let Some(person) = &link.record.facebook_user {
+        if let Some(person) = &record.facebook_user {
             line["facebook_user_id"] = json!(person);
         }
-        if let Some(name) = &link.record.name {
+        if let Some(name) = &record.name {
             line["name"] = json!(name);
         }
         lines.push(line);
     }
-    for (user, person) in store.accounts() {
-        let Some((record, Some(token))) = store.account(user, &person) else { continue };
-        let sealed = seal(&account_context(user, &person), token.expose().as_bytes());
+    for (user, person, record, token) in accounts {
+        let sealed = seal(&account_context(*user, person), token.expose().as_bytes());
         let mut line = json!({"user": user, "account": person, "sealed_token": sealed, "granted": record.granted});
         line["logged_in_at"] = json!(record.logged_in_at);
         if let Some(name) = &record.name {

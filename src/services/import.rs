@@ -428,7 +428,7 @@ mod tests {
             expires_at: Some(WallTime(5)),
         };
         store
-            .put_links(store.ticket(), user, Some(account), vec![link], crate::core::model::Cause::Link)
+            .put_links(store.ticket().await.unwrap(), user, Some(account), vec![link], crate::core::model::Cause::Link)
             .await
             .unwrap();
         (store, user, person)
@@ -439,7 +439,7 @@ mod tests {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (from, user, person) = filled(here.path(), 7).await;
         let passphrase = Secret::new("correct horse battery");
-        let file = crate::services::export::write(&from, Some(&passphrase)).unwrap();
+        let file = crate::services::export::write(&from, Some(passphrase.clone())).await.unwrap();
         assert!(!String::from_utf8_lossy(&file).contains("EAAB"));
         let to = Store::open(there.path(), crate::store::seal::Keyring::new([8; 32], Vec::new())).unwrap();
         let head = file.split(|b| *b == b'\n').next().unwrap();
@@ -449,10 +449,10 @@ mod tests {
         let opener = Opener::from_head(head, || to.keyring(), Some(&passphrase)).unwrap();
         let parsed = parse(&file, 1, opener.as_ref());
         assert_eq!(parsed.bad, []);
-        store(&to, to.ticket(), parsed, &Trials::Impossible).await.unwrap();
-        let link = to.link(&LinkKey::new(user, "123".parse().unwrap())).unwrap().unwrap();
-        assert_eq!((link.token.expose(), link.record.name.as_deref()), ("EAAB-page", Some("Café")));
-        let (account, token) = to.account(user, &person).unwrap();
+        store(&to, to.ticket().await.unwrap(), parsed, &Trials::Impossible).await.unwrap();
+        let link = to.link(&LinkKey::new(user, "123".parse().unwrap())).await.unwrap().unwrap();
+        assert_eq!((link.token.unwrap().expose(), link.record.name.as_deref()), ("EAAB-page", Some("Café")));
+        let (account, token) = to.account(user, &person).await.unwrap().unwrap();
         assert_eq!((token.unwrap().expose(), account.expires_at), ("EAAB-user", Some(WallTime(5))));
         from.close().await;
         to.close().await;
@@ -462,7 +462,7 @@ mod tests {
     async fn an_export_under_the_store_key_needs_that_key_and_lines_cannot_be_swapped() {
         let here = tempfile::tempdir().unwrap();
         let (from, ..) = filled(here.path(), 7).await;
-        let file = crate::services::export::write(&from, None).unwrap();
+        let file = crate::services::export::write(&from, None).await.unwrap();
         let head = file.split(|b| *b == b'\n').next().unwrap();
         let other = std::sync::Arc::new(crate::store::seal::Keyring::new([9; 32], Vec::new()));
         assert!(Opener::from_head(head, || other, None).is_err());

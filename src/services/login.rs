@@ -142,7 +142,7 @@ impl LinkError {
 /// [`LinkError`]; nothing was stored then.
 pub async fn link(context: &Arc<Context>, user: UserId, code: &Secret) -> Result<Linked, LinkError> {
     let setup = context.setup();
-    let ticket = context.store.ticket();
+    let ticket = context.store.ticket().await?;
     let exchanged = setup.graph.exchange_code(code, &setup.config.redirect_uri()).await;
     context.note_graph(&exchanged);
     let long = setup.graph.long_lived(&exchanged?.token).await?;
@@ -160,7 +160,8 @@ pub async fn link(context: &Arc<Context>, user: UserId, code: &Secret) -> Result
         Vec::new()
     });
     let (mut pages, new) = sort(&accounts, &person.id);
-    let before: BTreeMap<LinkKey, Generation> = context.store.links_of_person(&person.id).into_iter().collect();
+    let before = context.store.links_of_person(&person.id).await?;
+    let before: BTreeMap<LinkKey, Generation> = before.into_iter().collect();
     let account = NewAccount {
         person: person.id,
         name: person.name,
@@ -200,7 +201,9 @@ async fn compare(
     // Ticks are the person's, whichever user of the platform they logged in for.
     let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) = absent.partition(|(link, _)| link.user == user);
     let elsewhere = |link: &LinkKey| !now.iter().any(|linked| linked.page() == link.page());
-    others.iter().filter(|(link, _)| elsewhere(link)).for_each(|(link, held)| context.store.doubt_token(link, **held));
+    for (link, held) in others.iter().filter(|(link, _)| elsewhere(link)) {
+        doubt(context, link, **held).await;
+    }
     let mut tries = Vec::new();
     for link in own.keys() {
         tries.push(try_link(context, (*link).clone()).boxed());
@@ -221,17 +224,29 @@ async fn compare(
         match tried.get(link) {
             Some(Tried::Gone) => {}
             Some(Tried::Lost(why)) => {
-                let name = context.store.view(link).and_then(|view| view.record.name.clone());
+                let view = context.store.view(link).await.ok().flatten();
+                let name = view.and_then(|view| view.record.name.clone());
                 changes.lost.push(Lost { page: link.page().clone(), name, why: *why });
             }
             Some(Tried::Good) => changes.kept.push(link.page().clone()),
             Some(Tried::Unknown) | None => {
                 changes.kept.push(link.page().clone());
-                context.store.doubt_token(link, *held);
+                doubt(context, link, *held).await;
             }
         }
     }
     changes
+}
+
+/// The link is to check its token now.
+async fn doubt(context: &Context, link: &LinkKey, held: Generation) {
+    if let Err(error) = context.store.doubt_token(link, held).await {
+        tracing::info!(
+            %link,
+            %error,
+            "login [{link}]: the check of its token cannot be requested ({error}), the next daily check makes it"
+        );
+    }
 }
 
 enum Tried {
@@ -244,16 +259,17 @@ enum Tried {
 
 /// Reads a page that this login did not bring, with the token that it has. A link that is parked is not tried.
 async fn try_link(context: &Arc<Context>, key: LinkKey) -> (LinkKey, Tried) {
-    let link = match context.store.link(&key) {
+    let link = match context.store.link(&key).await {
         Ok(Some(link)) => link,
         Ok(None) => return (key, Tried::Gone),
         Err(_) => return (key, Tried::Unknown),
     };
+    let Ok(token) = &link.token else { return (key, Tried::Unknown) };
     if let Health::Parked(parked) = &link.record.health {
         return (key, Tried::Lost(parked.why));
     }
     let person = link.record.facebook_user.as_ref();
-    let why = match try_token(context, key.page(), &link.token, person, Priority::Prompt).await {
+    let why = match try_token(context, key.page(), token, person, Priority::Prompt).await {
         Ok(()) => return (key, Tried::Good),
         Err(None) => return (key, Tried::Unknown),
         Err(Some(found)) => token_check::confirmed(ParkReason::Unticked, found),
@@ -262,8 +278,14 @@ async fn try_link(context: &Arc<Context>, key: LinkKey) -> (LinkKey, Tried) {
     match context.store.park_link(&key, generation, why).await {
         Ok(true) => {}
         // Meanwhile another login gave the link a token, or it was unlinked.
-        Ok(false) if context.store.generation(&key).is_some() => return (key, Tried::Good),
-        Ok(false) => return (key, Tried::Gone),
+        Ok(false) => {
+            let tried = match context.store.generation(&key).await {
+                Ok(Some(_)) => Tried::Good,
+                Ok(None) => Tried::Gone,
+                Err(_) => Tried::Unknown,
+            };
+            return (key, tried);
+        }
         Err(error) => tracing::warn!(
             link = %key,
             %error,

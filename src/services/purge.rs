@@ -92,11 +92,18 @@ pub struct Applied {
 pub async fn apply(store: &Store, persons: Vec<AppUserId>, dry_run: bool) -> Applied {
     let mut applied = Applied::default();
     for person in persons {
-        let known = store.known_of(&person);
+        let looked = match store.known_of(&person).await {
+            Ok(None) if !dry_run => store.end_grants_under_way(&person).await.map(|()| None),
+            looked => looked,
+        };
+        let known = match looked {
+            Ok(known) => known,
+            Err(error) => {
+                applied.stopped = Some(error);
+                return applied;
+            }
+        };
         let mut code = None;
-        if known.is_none() && !dry_run {
-            store.end_grants_under_way(&person);
-        }
         if known.is_some() && !dry_run {
             let fresh = random::uuid().simple().to_string();
             match store.forget_person(&person, &fresh, None).await {

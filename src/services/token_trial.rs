@@ -14,6 +14,7 @@ use crate::core::health::ParkReason;
 use crate::core::model::{AppUserId, PageId, Secret};
 use crate::core::priority::Priority;
 use crate::sources::facebook::graph::GraphError;
+use crate::store::Unavailable;
 use crate::store::imports::LinkLine;
 
 /// Lines whose tokens are tried at once, and how long all of that may take. An operator waits for it.
@@ -36,8 +37,20 @@ pub async fn try_token(
 }
 
 /// Tries the tokens of those lines of an import that may not replace what stands without it.
-pub async fn try_lines(context: &Arc<Context>, ticket: Ticket, lines: &[LinkLine]) -> BTreeMap<usize, Tried> {
-    let wanted: Vec<LinkLine> = lines.iter().filter(|line| context.store.wants_trial(ticket, line)).cloned().collect();
+///
+/// # Errors
+/// [`Unavailable`]; no token was tried then.
+pub async fn try_lines(
+    context: &Arc<Context>,
+    ticket: Ticket,
+    lines: &[LinkLine],
+) -> Result<BTreeMap<usize, Tried>, Unavailable> {
+    let mut wanted = Vec::new();
+    for line in lines {
+        if context.store.wants_trial(ticket, line).await? {
+            wanted.push(line.clone());
+        }
+    }
     // A try that is not over in time counts as one that Facebook did not answer.
     let mut tried: BTreeMap<usize, Tried> = wanted.iter().map(|line| (line.line, Tried::Unknown)).collect();
     let mut tries = Vec::with_capacity(wanted.len());
@@ -49,7 +62,7 @@ pub async fn try_lines(context: &Arc<Context>, ticket: Ticket, lines: &[LinkLine
         std::future::ready(())
     });
     let _ = timeout(WITHIN, trying).await;
-    tried
+    Ok(tried)
 }
 
 async fn try_line(context: Arc<Context>, line: LinkLine) -> (usize, Tried) {

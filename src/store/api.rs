@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::records::LinkRecord;
+use super::seal::SealError;
 use crate::core::fields::Fields;
 use crate::core::grant::Ended;
 use crate::core::ledger::{Digest, Entry, Staged, Synced};
 use crate::core::model::{AppUserId, Generation, LinkKey, PageId, Secret, WallTime};
 
 /// The store cannot make anything durable at the moment; it recovers by itself.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the store is not available: {reason}")]
 pub struct Unavailable {
     /// What the disk or sled said.
@@ -32,15 +33,15 @@ pub enum Condition {
     Down(Arc<str>),
 }
 
-/// A link with its token opened.
+/// A link with its token.
 #[derive(Debug, Clone)]
 pub struct Link {
     /// Which.
     pub key: LinkKey,
     /// The record.
     pub record: Arc<LinkRecord>,
-    /// The page token.
-    pub token: Secret,
+    /// The page token, or why it cannot be opened: sealed with a key that is not configured, or damaged.
+    pub token: Result<Secret, SealError>,
 }
 
 /// Counts for `status`, metrics and readiness.

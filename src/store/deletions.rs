@@ -9,7 +9,9 @@
 //! oldest that are done go first, so that a signed request that is sent again and again does not fill the disk; an
 //! event of such a deletion that still waits goes with it.
 
+use super::api::Unavailable;
 use super::inner::Store;
+use super::state::State;
 pub use super::state::deleting::{KEPT_FOR, MOST};
 use crate::core::ledger::Entry;
 use crate::core::model::{AppUserId, LinkKey, WallTime};
@@ -40,13 +42,29 @@ pub struct Deletion {
 }
 
 impl Store {
-    /// A deletion by its confirmation code.
-    pub fn deletion(&self, code: &str) -> Option<Deletion> {
-        let state = &self.lock().state;
-        let record = state.deletions.get(code)?;
+    /// A deletion by its confirmation code; `None` when the code is not known, or not any more.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn deletion(&self, code: &str) -> Result<Option<Deletion>, Unavailable> {
+        self.look(|state| state.deletion(code)).await
+    }
+
+    /// What would go with this person: links, and objects that were written for them; `None` for nobody known.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn known_of(&self, person: &AppUserId) -> Result<Option<(usize, usize)>, Unavailable> {
+        self.look(|state| state.known_of(person)).await
+    }
+}
+
+impl State {
+    fn deletion(&self, code: &str) -> Option<Deletion> {
+        let record = self.deletions.get(code)?;
         let erasing = record.cleared_at.is_some() && record.done_at.is_none();
         // A link that was made again since then has nothing to do with it.
-        let open = if erasing { 0 } else { record.links.iter().filter(|link| state.is_open(link)).count() };
+        let open = if erasing { 0 } else { record.links.iter().filter(|link| self.is_open(link)).count() };
         Some(Deletion {
             asked_at: record.asked_at,
             objects: record.count.max(record.links.len()),
@@ -61,15 +79,12 @@ impl Store {
         })
     }
 
-    /// What would go with this person: links, and objects that were written for them; `None` for nobody known.
-    pub fn known_of(&self, person: &AppUserId) -> Option<(usize, usize)> {
-        let state = &self.lock().state;
-        let links = state.links.of_person(person);
+    fn known_of(&self, person: &AppUserId) -> Option<(usize, usize)> {
+        let links = self.links.of_person(person);
         let is_written = |entry: &Entry| entry.staged().is_some() || entry.synced().digest.is_some();
-        let written = |link: &LinkKey| state.ledger.of_link(link).any(|(_, entry)| is_written(entry));
+        let written = |link: &LinkKey| self.ledger.of_link(link).any(|(_, entry)| is_written(entry));
         let (links, objects) = (links.len(), links.into_iter().filter(written).count());
-        let known =
-            links > 0 || state.accounts.of_person(person).next().is_some() || state.cleanups.has_token_of(person);
+        let known = links > 0 || self.accounts.of_person(person).next().is_some() || self.cleanups.has_token_of(person);
         known.then_some((links, objects))
     }
 }

@@ -86,14 +86,19 @@ impl Store {
     }
 
     /// Every key with which something waits.
-    pub fn event_keys(&self) -> Vec<EventKey> {
-        self.lock().state.events.keys().cloned().collect()
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn event_keys(&self) -> Result<Vec<EventKey>, Unavailable> {
+        self.look(|state| state.events.keys().cloned().collect()).await
     }
 
     /// How many wait.
-    pub fn event_counts(&self) -> EventCounts {
-        let events = &self.lock().state.events;
-        EventCounts { waiting: events.waiting(), oldest: events.oldest() }
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn event_counts(&self) -> Result<EventCounts, Unavailable> {
+        self.look(|state| EventCounts { waiting: state.events.waiting(), oldest: state.events.oldest() }).await
     }
 
     /// The first event of a key goes out, once it is durable.

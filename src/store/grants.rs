@@ -11,8 +11,12 @@ use crate::core::model::{AppUserId, Cause, UserId, WallTime};
 
 impl Store {
     /// A login or an import begins. To be taken before Facebook is asked for anything, or before lines are read.
-    pub fn ticket(&self) -> Ticket {
-        Ticket { number: self.lock().state.next_seq(), at: self.now() }
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn ticket(&self) -> Result<Ticket, Unavailable> {
+        let at = self.now();
+        self.look(|state| Ticket { number: state.next_seq(), at }).await
     }
 
     /// A ticket in words, for an import that comes in several requests: all of them are one import. It is good in this
@@ -30,10 +34,16 @@ impl Store {
     }
 
     /// Ends the logins and imports under way of a person of whom nothing is stored yet.
-    pub fn end_grants_under_way(&self, person: &AppUserId) {
-        let (now, state) = (self.now(), &mut self.lock().state);
-        let number = state.next_seq();
-        state.endings.note_person(number, person, &[], Reach::All, now);
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn end_grants_under_way(&self, person: &AppUserId) -> Result<(), Unavailable> {
+        let now = self.now();
+        self.look(|state| {
+            let number = state.next_seq();
+            state.endings.note_person(number, person, &[], Reach::All, now);
+        })
+        .await
     }
 
     /// Links pages to a user, or gives links a new token; notes the login; marks every one of them due. One

@@ -111,9 +111,13 @@ impl Imported {
 
 impl Store {
     /// Must the token of this line be tried before it may replace the one that its link has?
-    pub fn wants_trial(&self, ticket: Ticket, line: &LinkLine) -> bool {
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn wants_trial(&self, ticket: Ticket, line: &LinkLine) -> Result<bool, Unavailable> {
         let (keyring, now) = (self.inner.keyring(), self.now());
-        self.lock().state.decision(&keyring, ticket, line, line.offer(None, now), now) == Decision::Try
+        let offer = line.offer(None, now);
+        self.look(|state| state.decision(&keyring, ticket, line, offer, now) == Decision::Try).await
     }
 
     /// Makes links of lines, some hundred in a transaction, and marks each due. A link with a better token is left as

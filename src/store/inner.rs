@@ -74,8 +74,26 @@ impl Clock {
 pub(super) enum Blocking {
     /// On threads for it.
     OnThreads,
-    /// At once, as suits a store that is stepped by hand. The caller is suspended behind it while this is set.
-    AtOnce(AtomicBool),
+    /// At once, as suits a store that is stepped by hand.
+    AtOnce,
+}
+
+/// What a test wants to happen at operations that do not wait for the committer. Nothing sets these but tests.
+#[derive(Default)]
+pub(super) struct Interference {
+    /// The caller is suspended at each look, and behind each piece of work that would block.
+    pub suspends: AtomicBool,
+    /// Each is refused.
+    pub refuses: AtomicBool,
+}
+
+impl Interference {
+    async fn meet(&self) -> Result<(), Unavailable> {
+        if self.suspends.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        if self.refuses.load(Ordering::Relaxed) { Err(Unavailable::because("a test refuses it")) } else { Ok(()) }
+    }
 }
 
 pub(super) struct Inner {
@@ -113,6 +131,7 @@ pub(super) struct Inner {
     pub bytes: AtomicU64,
     pub clock: Clock,
     pub blocking: Blocking,
+    pub interference: Interference,
 }
 
 /// What a store is made of.
@@ -155,6 +174,7 @@ impl Inner {
             bytes: AtomicU64::new(0),
             clock,
             blocking,
+            interference: Interference::default(),
         }
     }
 
@@ -287,6 +307,12 @@ impl Store {
         Ok(answer)
     }
 
+    /// Looks at the memory, or changes what lies in memory alone.
+    pub(super) async fn look<R>(&self, look: impl FnOnce(&mut State) -> R) -> Result<R, Unavailable> {
+        self.inner.interference.meet().await?;
+        Ok(look(&mut self.lock().state))
+    }
+
     /// Waits until everything that was decided by now is durable, but for marks that were made alone.
     pub(super) async fn barrier(&self) -> Result<(), Unavailable> {
         self.commit(|_, txn| txn.wait_for_queue()).await
@@ -301,11 +327,9 @@ impl Store {
         &self,
         work: impl FnOnce(&Store) -> T + Send + 'static,
     ) -> Result<T, Unavailable> {
-        if let Blocking::AtOnce(suspends) = &self.inner.blocking {
+        if matches!(self.inner.blocking, Blocking::AtOnce) {
             let done = work(self);
-            if suspends.load(Ordering::Relaxed) {
-                tokio::task::yield_now().await;
-            }
+            self.inner.interference.meet().await?;
             return Ok(done);
         }
         let store = self.clone();

@@ -1,58 +1,82 @@
 //! Links in the store: looking at them, and noting what was learned of one.
 
+use std::sync::Arc;
+
 use super::api::{Counts, Link, LinkView, Unavailable};
 use super::inner::Store;
 use super::records::{self, LinkRecord};
-use super::seal;
 use crate::core::health::{Evidence, ParkReason};
 use crate::core::model::{Generation, LinkKey, PageId};
 
 impl Store {
     /// All links, in the order of their keys.
-    pub fn links(&self) -> Vec<LinkKey> {
-        self.lock().state.links.keys().cloned().collect()
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn links(&self) -> Result<Vec<LinkKey>, Unavailable> {
+        self.look(|state| state.links.keys().cloned().collect()).await
     }
 
     /// The links of one page.
-    pub fn links_of_page(&self, page: &PageId) -> Vec<LinkKey> {
-        self.lock().state.links.of_id(&page.clone().into())
-    }
-
-    /// A link with its token opened; `None` when it is not linked.
     ///
     /// # Errors
-    /// The token cannot be opened: sealed with a key that is not configured, or damaged.
-    pub fn link(&self, key: &LinkKey) -> Result<Option<Link>, seal::SealError> {
-        let record = self.lock().state.links.get(key).cloned();
-        let Some(record) = record else { return Ok(None) };
-        let token = records::open_token(&self.inner.keyring(), &records::link_context(key), &record.token)?;
-        Ok(Some(Link { key: key.clone(), record, token }))
+    /// [`Unavailable`].
+    pub async fn links_of_page(&self, page: &PageId) -> Result<Vec<LinkKey>, Unavailable> {
+        self.look(|state| state.links.of_id(&page.clone().into())).await
     }
 
-    /// One link as lists show it.
-    pub fn view(&self, key: &LinkKey) -> Option<LinkView> {
-        self.lock().state.view(key)
+    /// A link with its token; `None` when it is not linked.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn link(&self, key: &LinkKey) -> Result<Option<Link>, Unavailable> {
+        let record = self.look(|state| state.links.get(key).cloned()).await?;
+        Ok(record.map(|record| {
+            let token = records::open_token(&self.inner.keyring(), &records::link_context(key), &record.token);
+            Link { key: key.clone(), record, token }
+        }))
     }
 
-    /// Is there a link of which this holds?
-    pub fn any_link(&self, holds: impl Fn(&LinkRecord) -> bool) -> bool {
-        self.lock().state.links.records().any(|record| holds(record))
+    /// One link as lists show it; `None` when it is not linked.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn view(&self, key: &LinkKey) -> Result<Option<LinkView>, Unavailable> {
+        self.look(|state| state.view(key)).await
+    }
+
+    /// Is there a link whose token was there when the process started, and whose page was subscribed?
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn was_subscribed(&self) -> Result<bool, Unavailable> {
+        let earlier = |link: &Arc<LinkRecord>| self.was_there(link.generation) && !link.subscribed.is_empty();
+        self.look(|state| state.links.records().any(earlier)).await
     }
 
     /// Every link as lists show it, in the order of their keys.
-    pub fn views(&self) -> Vec<LinkView> {
-        let state = &self.lock().state;
-        state.links.keys().filter_map(|key| state.view(key)).collect()
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn views(&self) -> Result<Vec<LinkView>, Unavailable> {
+        self.look(|state| state.links.keys().filter_map(|key| state.view(key)).collect()).await
     }
 
     /// Counts for `status` and metrics.
-    pub fn counts(&self) -> Counts {
-        self.lock().state.counts(self.now())
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn counts(&self) -> Result<Counts, Unavailable> {
+        let now = self.now();
+        self.look(|state| state.counts(now)).await
     }
 
     /// The generation of the token that a link has; `None` when it is not linked.
-    pub fn generation(&self, key: &LinkKey) -> Option<Generation> {
-        self.lock().state.links.generation(key)
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn generation(&self, key: &LinkKey) -> Result<Option<Generation>, Unavailable> {
+        self.look(|state| state.links.generation(key)).await
     }
 
     /// Was a token of this generation there when the process started?

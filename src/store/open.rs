@@ -147,9 +147,4 @@ impl Store {
         }
         bytes.load(Ordering::Relaxed)
     }
-
-    /// The folder it lies in.
-    pub fn dir(&self) -> &Path {
-        &self.inner.dir
-    }
 }

@@ -33,16 +33,24 @@ impl Store {
     }
 
     /// A doubt about the token of this generation that needs no durable note: the link is to check it now.
-    pub fn doubt_token(&self, link: &LinkKey, generation: Generation) {
-        self.feed().publish(vec![Change::Recheck(link.clone(), generation)]);
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn doubt_token(&self, link: &LinkKey, generation: Generation) -> Result<(), Unavailable> {
+        self.look(|_| self.feed().publish(vec![Change::Recheck(link.clone(), generation)])).await
     }
 
     /// A check of this link's token of this generation begins, and answers for the hint of this number: a hint that
     /// comes from here on is another. `None` when no hint stands, or when the link has another token.
-    pub fn claim_hint(&self, link: &LinkKey, generation: Generation) -> Option<u64> {
-        let links = &mut self.lock().state.links;
-        let hint = links.get(link).filter(|record| record.generation == generation)?.hint;
-        links.unhint(link);
-        hint
+    ///
+    /// # Errors
+    /// [`Unavailable`]; the hint then stands.
+    pub async fn claim_hint(&self, link: &LinkKey, generation: Generation) -> Result<Option<u64>, Unavailable> {
+        self.look(|state| {
+            let hint = state.links.get(link).filter(|record| record.generation == generation)?.hint;
+            state.links.unhint(link);
+            hint
+        })
+        .await
     }
 }

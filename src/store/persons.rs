@@ -8,11 +8,16 @@ use super::inner::Store;
 use super::records::{AccountRecord, account_context, open_token};
 use crate::core::model::{AppUserId, Generation, LinkKey, Secret, UserId, WallTime};
 
+/// A login's record and its user token, where that can be opened.
+pub type Account = (Arc<AccountRecord>, Option<Secret>);
+
 impl Store {
     /// The links whose token is this person's, of every user, each with the generation of that token.
-    pub fn links_of_person(&self, person: &AppUserId) -> Vec<(LinkKey, Generation)> {
-        let links = &self.lock().state.links;
-        links.with_generations(links.of_person(person))
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn links_of_person(&self, person: &AppUserId) -> Result<Vec<(LinkKey, Generation)>, Unavailable> {
+        self.look(|state| state.links.with_generations(state.links.of_person(person))).await
     }
 
     /// Forgets a person: every link with a token of theirs, with a delete owed for each object; every login, also one
@@ -32,14 +37,22 @@ impl Store {
     }
 
     /// Every login: user and person.
-    pub fn accounts(&self) -> Vec<(UserId, AppUserId)> {
-        self.lock().state.accounts.keys().cloned().collect()
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn accounts(&self) -> Result<Vec<(UserId, AppUserId)>, Unavailable> {
+        self.look(|state| state.accounts.keys().cloned().collect()).await
     }
 
-    /// A login's record, with its user token opened where it can be.
-    pub fn account(&self, user: UserId, person: &AppUserId) -> Option<(Arc<AccountRecord>, Option<Secret>)> {
-        let record = self.lock().state.accounts.get(&(user, person.clone())).cloned()?;
-        let token = open_token(&self.inner.keyring(), &account_context(user, person), &record.token).ok();
-        Some((record, token))
+    /// A login's record, with its user token opened where it can be; `None` when the person has none with this user.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn account(&self, user: UserId, person: &AppUserId) -> Result<Option<Account>, Unavailable> {
+        let record = self.look(|state| state.accounts.get(&(user, person.clone())).cloned()).await?;
+        Ok(record.map(|record| {
+            let token = open_token(&self.inner.keyring(), &account_context(user, person), &record.token).ok();
+            (record, token)
+        }))
     }
 }

@@ -107,7 +107,7 @@ impl Store {
     pub async fn reseal(&self) -> Result<usize, Unavailable> {
         let aim = self.keyring().current_id();
         let mut count = 0;
-        for links in self.links().chunks(AT_ONCE) {
+        for links in self.links().await?.chunks(AT_ONCE) {
             count += self.reseal_some(links, reseal_link).await?;
         }
         let accounts: Vec<_> = self.lock().state.accounts.keys().cloned().collect();

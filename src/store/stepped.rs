@@ -10,13 +10,14 @@
 //! [`poll_once`] drives one without a runtime.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use super::api::Unavailable;
 use super::check;
 use super::codec;
 use super::engine::Engine;
@@ -79,6 +80,11 @@ pub struct Committer {
 }
 
 impl Store {
+    /// From here on, or no longer, each look into the store is refused, as another engine may refuse it.
+    pub fn refuse_looks(&self, refuses: bool) {
+        self.inner.interference.refuses.store(refuses, Ordering::Relaxed);
+    }
+
     /// An empty store in memory, whose clock shows this time until [`Committer::set_time`].
     pub fn in_memory(keyring: Keyring, now: WallTime) -> (Store, Committer) {
         let mut maps = Box::<Maps>::default();
@@ -94,7 +100,7 @@ fn start(engine: Engine, log: &[LoggedMark], keyring: Arc<Keyring>, clock: Arc<A
     let now = Clock::Set(clock.clone());
     let (state, log) = read(&engine, log, now.now());
     let removed = state.erasures.wanted();
-    let (dir, mended, blocking) = ("memory".into(), None, Blocking::AtOnce(AtomicBool::new(false)));
+    let (dir, mended, blocking) = ("memory".into(), None, Blocking::AtOnce);
     let parts = Parts { dir, state, orders, engine, mark_log: None, keyring, feed, mended, clock: now, blocking };
     let inner = Arc::new(Inner::new(parts));
     let committer = Committer {
@@ -125,11 +131,10 @@ impl Committer {
         self.clock.store(now.0, Ordering::Relaxed);
     }
 
-    /// From here on an operation is suspended behind each piece of work that would block, as it is on a disk.
+    /// From here on an operation is suspended at each piece of work that would block on a disk, and at each look that
+    /// another engine would make somewhere else.
     pub fn suspend_behind_blocking_work(&self) {
-        if let Blocking::AtOnce(suspends) = &self.inner.blocking {
-            suspends.store(true, Ordering::Relaxed);
-        }
+        self.inner.interference.suspends.store(true, Ordering::Relaxed);
     }
 
     /// Takes what waits, up to so many requests in hand. Returns how many are in hand. A barrier counts as one.
@@ -361,4 +366,16 @@ pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Option<F::Output> {
         Poll::Ready(answer) => Some(answer),
         Poll::Pending => None,
     }
+}
+
+/// The answer of a future that waits for nobody, as a look into a store in memory does: it is suspended once at most.
+pub fn at_once<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let answer = poll_once(future.as_mut()).or_else(|| poll_once(future.as_mut()));
+    answer.unwrap_or_else(|| panic!("it waits for the committer"))
+}
+
+/// What a look into a store in memory shows.
+pub fn shown<T>(looking: impl Future<Output = Result<T, Unavailable>>) -> T {
+    at_once(looking).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -28,7 +28,7 @@ use super::tree::{Tree, Write};
 use super::txn::Txn;
 use super::unlink::{Revoking, Unlinking};
 use super::*;
-use crate::core::ledger::ObjectOp;
+use crate::core::ledger::{Mark, ObjectOp};
 use crate::core::model::{AppUserId, Cause, Generation, LinkKey, PageId, PartKey, Secret, UserId, WallTime};
 
 fn keyring() -> Keyring {
@@ -45,7 +45,7 @@ fn page(n: u64) -> PageId {
 
 async fn link_one(store: &Store, user: UserId, n: u64) -> LinkKey {
     let new = NewLink { page: page(n), token: Secret::new("EAAB-token"), name: None, facebook_user: None };
-    store.put_links(store.ticket(), user, None, vec![new], Cause::Link).await.unwrap().links.remove(0)
+    store.put_links(store.ticket().await.unwrap(), user, None, vec![new], Cause::Link).await.unwrap().links.remove(0)
 }
 
 async fn unlink(store: &Store, link: &LinkKey, how: Unlinking) -> Vec<Revoking> {
@@ -55,20 +55,30 @@ async fn unlink(store: &Store, link: &LinkKey, how: Unlinking) -> Vec<Revoking> 
 }
 
 /// The generation of the token that a link has.
-fn held(store: &Store, link: &LinkKey) -> Generation {
-    store.generation(link).unwrap()
+async fn held(store: &Store, link: &LinkKey) -> Generation {
+    store.generation(link).await.unwrap().unwrap()
 }
 
-fn begin_read(store: &Store, link: &LinkKey) -> ReadClaim {
-    store.claim(link, held(store, link)).unwrap()
+async fn begin_read(store: &Store, link: &LinkKey) -> ReadClaim {
+    store.claim(link, held(store, link).await).await.unwrap().unwrap()
+}
+
+/// The mark of a part that no read answers for.
+async fn unclaimed_mark(store: &Store, part: impl Into<PartKey>) -> Option<Mark> {
+    store.mark(part).await.unwrap().filter(|standing| !standing.is_claimed).map(|standing| standing.mark)
+}
+
+/// The mark of a part, whether or not a read answers for it.
+async fn due_mark(store: &Store, part: impl Into<PartKey>) -> Option<Mark> {
+    store.mark(part).await.unwrap().map(|standing| standing.mark)
 }
 
 async fn update(store: &Store, link: &LinkKey, change: impl FnOnce(&mut LinkRecord)) {
-    assert!(store.update_link(link, held(store, link), change).await.unwrap());
+    assert!(store.update_link(link, held(store, link).await, change).await.unwrap());
 }
 
 async fn read_and_stage(store: &Store, link: &LinkKey, digest: u8, body: &'static [u8]) -> StageOutcome {
-    let claim = begin_read(store, link);
+    let claim = begin_read(store, link).await;
     store.stage(claim, [digest; 32], bytes::Bytes::from_static(body), false).await.unwrap()
 }
 
@@ -85,13 +95,13 @@ async fn a_link_and_what_it_owes_survive_reopening() {
         link
     };
     let store = open(dir.path());
-    assert_eq!(store.link(&link).unwrap().unwrap().token.expose(), "EAAB-token");
-    assert_eq!(store.unclaimed_mark(&link).unwrap().cause, Cause::Webhook);
+    assert_eq!(store.link(&link).await.unwrap().unwrap().token.unwrap().expose(), "EAAB-token");
+    assert_eq!(unclaimed_mark(&store, &link).await.unwrap().cause, Cause::Webhook);
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     assert_eq!(item.body.as_ref(), b"{\"body\":1}");
-    assert_eq!(store.counts().due, 1);
+    assert_eq!(store.counts().await.unwrap().due, 1);
     assert!(!store.complete(&link, &item, Some("etag".into()), Left::default()).await.unwrap());
-    assert_eq!(store.expectation(&link).etag.as_deref(), Some("etag"));
+    assert_eq!(store.expectation(&link).await.unwrap().etag.as_deref(), Some("etag"));
     store.close().await;
 }
 
@@ -101,10 +111,10 @@ async fn a_long_body_is_cut_and_put_together() {
     let store = open(dir.path());
     let link = link_one(&store, UserId::random(), 1).await;
     let body: bytes::Bytes = (0..200_000u32).map(|n| n as u8).collect::<Vec<u8>>().into();
-    let claim = begin_read(&store, &link);
+    let claim = begin_read(&store, &link).await;
     store.stage(claim, [1; 32], body.clone(), false).await.unwrap();
     assert_eq!(store.outbox_item(&link).await.unwrap().unwrap().body, body);
-    let claim = begin_read(&store, &link);
+    let claim = begin_read(&store, &link).await;
     store.stage(claim, [2; 32], bytes::Bytes::from_static(b"short"), false).await.unwrap();
     let left = store.read(|engine| Ok(engine.records(Tree::Bodies).count())).unwrap();
     assert_eq!(left, 1, "the pieces of the replaced body must go");
@@ -127,7 +137,7 @@ async fn another_key_is_refused_by_name_and_a_previous_key_opens() {
     store.close().await;
     drop(store);
     let store = Store::open(dir.path(), Keyring::new([8; 32], Vec::new())).unwrap();
-    assert_eq!(store.link(&link).unwrap().unwrap().token.expose(), "EAAB-token");
+    assert_eq!(store.link(&link).await.unwrap().unwrap().token.unwrap().expose(), "EAAB-token");
     store.close().await;
 }
 
@@ -145,12 +155,12 @@ async fn a_dropped_claim_gives_the_mark_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let link = link_one(&store, UserId::random(), 1).await;
-    let claim = begin_read(&store, &link);
-    assert!(store.unclaimed_mark(&link).is_none());
-    assert!(store.due_mark(&link).is_some());
+    let claim = begin_read(&store, &link).await;
+    assert!(unclaimed_mark(&store, &link).await.is_none());
+    assert!(due_mark(&store, &link).await.is_some());
     assert_eq!(claim.cause(), Some(Cause::Link));
     drop(claim);
-    assert!(store.unclaimed_mark(&link).is_some());
+    assert!(unclaimed_mark(&store, &link).await.is_some());
     store.close().await;
 }
 
@@ -167,18 +177,21 @@ async fn unlinking_forgets_the_token_and_owes_a_delete() {
         expires_at: None,
     };
     let new = |n| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
-    store.put_links(store.ticket(), user, Some(account), vec![new(1), new(2)], Cause::Link).await.unwrap();
+    store
+        .put_links(store.ticket().await.unwrap(), user, Some(account), vec![new(1), new(2)], Cause::Link)
+        .await
+        .unwrap();
     let (one, two) = (LinkKey::new(user, page(1)), LinkKey::new(user, page(2)));
     assert_eq!(unlink(&store, &one, Unlinking::default()).await, []);
-    assert!(store.link(&one).unwrap().is_none());
-    assert!(store.account(user, &person).is_some());
-    assert_eq!(store.outbox_parts(), vec![one.whole()]);
+    assert!(store.link(&one).await.unwrap().is_none());
+    assert!(store.account(user, &person).await.unwrap().is_some());
+    assert_eq!(store.outbox_parts().await.unwrap(), vec![one.whole()]);
     let item = store.outbox_item(&one).await.unwrap().unwrap();
     store.complete(&one, &item, None, Left::default()).await.unwrap();
-    assert!(store.outbox_parts().is_empty());
+    assert!(store.outbox_parts().await.unwrap().is_empty());
     unlink(&store, &two, Unlinking { keep_objects: true, revoke: false }).await;
-    assert!(store.account(user, &person).is_none(), "the last link takes the login with it");
-    assert_eq!(store.counts(), Counts { cleanups: [("unsubscribe", 2)].into(), ..Counts::default() });
+    assert!(store.account(user, &person).await.unwrap().is_none(), "the last link takes the login with it");
+    assert_eq!(store.counts().await.unwrap(), Counts { cleanups: [("unsubscribe", 2)].into(), ..Counts::default() });
     store.close().await;
 }
 
@@ -200,7 +213,7 @@ async fn many_deliveries_at_once_are_all_durable() {
     }
     store.close().await;
     drop(store);
-    assert_eq!(open(dir.path()).counts().due, 50);
+    assert_eq!(open(dir.path()).counts().await.unwrap().due, 50);
 }
 
 #[tokio::test]
@@ -220,18 +233,21 @@ async fn news_about_an_old_token_is_not_held_against_a_new_one() {
     let store = open(dir.path());
     let user = UserId::random();
     let link = link_one(&store, user, 1).await;
-    let old = held(&store, &link);
+    let old = held(&store, &link).await;
     link_one(&store, user, 1).await;
-    let new = held(&store, &link);
+    let new = held(&store, &link).await;
     assert!(new > old);
     assert!(!store.park_link(&link, old, ParkReason::Invalid).await.unwrap());
     let learned = |record: &mut LinkRecord| record.refused_page_fields.push("hours".into());
     assert!(!store.update_link(&link, old, learned).await.unwrap());
-    assert!(store.claim(&link, old).is_none(), "the mark of the new token is not answered for with the old one");
-    let record = store.view(&link).unwrap().record;
+    assert!(
+        store.claim(&link, old).await.unwrap().is_none(),
+        "the mark of the new token is not answered for with the old one"
+    );
+    let record = store.view(&link).await.unwrap().unwrap().record;
     assert!(record.health.is_active() && record.refused_page_fields.is_empty());
     assert!(store.park_link(&link, new, ParkReason::Invalid).await.unwrap());
-    assert!(!store.view(&link).unwrap().record.health.is_active());
+    assert!(!store.view(&link).await.unwrap().unwrap().record.health.is_active());
     store.close().await;
 }
 
@@ -248,10 +264,10 @@ async fn a_generation_is_never_handed_out_twice() {
             assert_eq!(read_and_stage(&store, &link, 1, b"{}").await, StageOutcome::Staged);
             let item = store.outbox_item(&link).await.unwrap().unwrap();
             store.complete(&link, &item, None, Left::default()).await.unwrap();
-            assert!(seen.insert(held(&store, &link)), "{seen:?}");
+            assert!(seen.insert(held(&store, &link).await), "{seen:?}");
             unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
             let again = link_one(&store, user, n).await;
-            assert!(seen.insert(held(&store, &again)), "{seen:?}");
+            assert!(seen.insert(held(&store, &again).await), "{seen:?}");
         }
         store.close().await;
     }

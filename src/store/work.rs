@@ -5,6 +5,7 @@ use super::api::{Before, Expectation, Left, OutboxItem, StageOutcome, Unavailabl
 use super::codec;
 use super::feed::Change;
 use super::inner::Store;
+use super::state::State;
 use super::tree::{Pieces, Tree};
 use crate::core::health::Health;
 use crate::core::ledger::{Claim, Digest, Entry, Found, Mark, ObjectOp, Staged};
@@ -37,8 +38,36 @@ impl Drop for ReadClaim {
     }
 }
 
+/// A mark that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingMark {
+    /// The mark.
+    pub mark: Mark,
+    /// A read answers for it already.
+    pub is_claimed: bool,
+}
+
 /// An outbox entry and what lies on disk for it.
 type Looked = (Staged, Result<bytes::Bytes, codec::Damaged>);
+
+impl State {
+    fn facts(&self, link: &LinkKey) -> Facts {
+        let Some(record) = self.links.get(link) else { return Facts::default() };
+        let parked = match &record.health {
+            Health::Parked(parked) => Some(parked.why),
+            Health::Active => None,
+        };
+        let marks = || self.ledger.of_link(link).filter_map(|(_, entry)| Some((entry, entry.due()?)));
+        Facts {
+            generation: Some(record.generation),
+            parked,
+            hinted: record.hint.is_some(),
+            unclaimed: marks().find(|(entry, _)| entry.wants_reader()).map(|(_, mark)| mark.cause),
+            due: marks().next().is_some(),
+            stopping: false,
+        }
+    }
+}
 
 impl Store {
     /// Notes durably that these pages may have changed, for every link of each, and returns those links. Pages that
@@ -83,53 +112,58 @@ impl Store {
 
     /// A read of this part with the link's token of this generation begins. `None` when it is not linked, or has
     /// another token. An earlier reader is fenced off.
-    pub fn claim(&self, part: impl Into<PartKey>, generation: Generation) -> Option<ReadClaim> {
+    ///
+    /// # Errors
+    /// [`Unavailable`]; no read may begin then.
+    pub async fn claim(
+        &self,
+        part: impl Into<PartKey>,
+        generation: Generation,
+    ) -> Result<Option<ReadClaim>, Unavailable> {
         let part = part.into();
-        let state = &mut self.lock().state;
-        let id = state.next_seq();
-        state.links.generation(&part.link).filter(|held| *held == generation)?;
-        let claim = state.ledger.change(&part, |entry| entry.claim(id))?;
-        Some(ReadClaim { store: self.clone(), part, claim: Some(claim) })
+        let claim = self.look(|state| {
+            let id = state.next_seq();
+            state.links.generation(&part.link).filter(|held| *held == generation)?;
+            state.ledger.change(&part, |entry| entry.claim(id))
+        });
+        Ok(claim.await?.map(|claim| ReadClaim { store: self.clone(), part, claim: Some(claim) }))
     }
 
     /// The digest that Spaces has or is about to get, whether an outbox entry waits, and the settled ETag.
-    pub fn expectation(&self, part: impl Into<PartKey>) -> Expectation {
-        self.lock().state.ledger.get(&part.into()).map(Expectation::of).unwrap_or_default()
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn expectation(&self, part: impl Into<PartKey>) -> Result<Expectation, Unavailable> {
+        let part = part.into();
+        self.look(|state| state.ledger.get(&part).map(Expectation::of).unwrap_or_default()).await
     }
 
     /// Parts that owe Spaces something.
-    pub fn outbox_parts(&self) -> Vec<PartKey> {
-        self.lock().state.ledger.outbox_parts()
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn outbox_parts(&self) -> Result<Vec<PartKey>, Unavailable> {
+        self.look(|state| state.ledger.outbox_parts()).await
     }
 
-    /// The mark of a part that no read answers for yet.
-    pub fn unclaimed_mark(&self, part: impl Into<PartKey>) -> Option<Mark> {
-        let state = &self.lock().state;
-        state.ledger.get(&part.into()).filter(|entry| entry.wants_reader()).and_then(Entry::due).cloned()
-    }
-
-    /// The mark of a part, whether or not a read answers for it.
-    pub fn due_mark(&self, part: impl Into<PartKey>) -> Option<Mark> {
-        self.lock().state.ledger.get(&part.into()).and_then(Entry::due).cloned()
+    /// The mark of a part, and whether a read answers for it.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn mark(&self, part: impl Into<PartKey>) -> Result<Option<StandingMark>, Unavailable> {
+        let part = part.into();
+        let standing = |entry: &Entry| {
+            entry.due().map(|mark| StandingMark { mark: mark.clone(), is_claimed: !entry.wants_reader() })
+        };
+        self.look(|state| state.ledger.get(&part).and_then(standing)).await
     }
 
     /// What a link's machine decides on, all of one moment: the token, the health and the marks of its parts.
-    pub fn facts(&self, link: &LinkKey) -> Facts {
-        let state = &self.lock().state;
-        let Some(record) = state.links.get(link) else { return Facts::default() };
-        let parked = match &record.health {
-            Health::Parked(parked) => Some(parked.why),
-            Health::Active => None,
-        };
-        let marks = || state.ledger.of_link(link).filter_map(|(_, entry)| Some((entry, entry.due()?)));
-        Facts {
-            generation: Some(record.generation),
-            parked,
-            hinted: record.hint.is_some(),
-            unclaimed: marks().find(|(entry, _)| entry.wants_reader()).map(|(_, mark)| mark.cause),
-            due: marks().next().is_some(),
-            stopping: false,
-        }
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn facts(&self, link: &LinkKey) -> Result<Facts, Unavailable> {
+        self.look(|state| state.facts(link)).await
     }
 
     /// A read ended with data: stages `body` for the uploader unless it is what Spaces has, and clears the mark that
@@ -163,7 +197,7 @@ impl Store {
     pub async fn outbox_item(&self, part: impl Into<PartKey>) -> Result<Option<OutboxItem>, Unavailable> {
         let part = &part.into();
         let Some((staged, body)) = self.look_into_outbox(part).await? else { return Ok(None) };
-        let generation = self.generation(&part.link);
+        let generation = self.generation(&part.link).await?;
         // An entry that was decided a moment ago is still on its way to disk, though its bytes can be read. It must not
         // reach Spaces before it is durable: a crash would bring back the entry before it, and that would be written
         // over it; or it would undo the unlink whose object was deleted. And only what is missing behind everything

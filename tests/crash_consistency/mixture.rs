@@ -89,7 +89,9 @@ struct State {
 
 impl State {
     async fn of(store: &Store, link: &LinkKey) -> Result<State, String> {
-        let token = store.link(link).map_err(|e| e.to_string())?.map(|l| l.token.expose().to_owned());
+        let found = store.link(link).await.map_err(|e| e.to_string())?;
+        let token = found.map(|found| found.token).transpose().map_err(|e| e.to_string())?;
+        let token = token.map(|token| token.expose().to_owned());
         let owed = match store.outbox_item(link).await.map_err(|e| e.to_string())? {
             None => None,
             Some(item) => Some(match item.staged.op {
@@ -98,12 +100,14 @@ impl State {
                 ObjectOp::Put(digest) => return Err(format!("{link}: another body than {}'s", number(digest))),
             }),
         };
-        let expectation = store.expectation(link);
+        let expectation = store.expectation(link).await.unwrap();
         let synced = expectation.digest.map(number);
         if expectation.etag != synced.map(|n| n.to_string()) {
             return Err(format!("{link}: the etag {:?} does not belong to {synced:?}", expectation.etag));
         }
-        Ok(State { token, mark: store.unclaimed_mark(link).map(|m| m.cause), owed, synced })
+        let mark = store.mark(link).await.map_err(|e| e.to_string())?.filter(|standing| !standing.is_claimed);
+        let mark = mark.map(|standing| standing.mark.cause);
+        Ok(State { token, mark, owed, synced })
     }
 
     fn words(&self) -> String {
@@ -121,8 +125,8 @@ impl State {
     }
 }
 
-fn account_words(store: &Store, user: UserId) -> String {
-    let token = store.account(user, &person(user)).and_then(|(_, token)| token);
+async fn account_words(store: &Store, user: UserId) -> String {
+    let token = store.account(user, &person(user)).await.unwrap().and_then(|(_, token)| token);
     token.map_or(NOTHING.into(), |token| token.expose().to_owned())
 }
 
@@ -134,30 +138,43 @@ pub fn look(dir: &Path, names: &BTreeSet<String>) -> Result<Words, String> {
     let in_renewal = ["sled.new", "sled.old", "links.journal.new"].iter().any(|name| dir.join(name).exists());
     IN_RENEWALS.fetch_add(u64::from(in_renewal), Ordering::Relaxed);
     let store = open(dir).map_err(|e| format!("it does not open: {e}"))?;
-    let found = match (store.mended(), store.counts().damaged) {
-        (Some(mended), _) => Err(format!("it had to be mended: {mended}")),
-        (None, 0) => ask(&store, names).and_then(|words| events_wait(&store, words)),
-        (None, damaged) => Err(format!("{damaged} records were damaged")),
-    };
-    runtime().block_on(store.close());
-    found
+    runtime().block_on(async {
+        let found = match (store.mended(), store.counts().await.unwrap().damaged) {
+            (Some(mended), _) => Err(format!("it had to be mended: {mended}")),
+            (None, 0) => ask_all(&store, names).await,
+            (None, damaged) => Err(format!("{damaged} records were damaged")),
+        };
+        store.close().await;
+        found
+    })
+}
+
+async fn ask_all(store: &Store, names: &BTreeSet<String>) -> Result<Words, String> {
+    let words = ask(store, names).await?;
+    events_wait(store, words).await
 }
 
 /// Nobody takes events here, so there is one of every link that stands: it went to disk with the link.
-fn events_wait(store: &Store, words: Words) -> Result<Words, String> {
-    let lanes: BTreeSet<EventKey> = store.event_keys().into_iter().collect();
-    let untold: Vec<_> =
-        store.links().into_iter().filter(|link| !lanes.contains(&EventKey::Link(link.clone()))).collect();
+async fn events_wait(store: &Store, words: Words) -> Result<Words, String> {
+    let lanes: BTreeSet<EventKey> = store.event_keys().await.unwrap().into_iter().collect();
+    let untold: Vec<_> = store
+        .links()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|link| !lanes.contains(&EventKey::Link(link.clone())))
+        .collect();
     if untold.is_empty() { Ok(words) } else { Err(format!("nothing is notified of {untold:?}")) }
 }
 
-fn ask(store: &Store, names: &BTreeSet<String>) -> Result<Words, String> {
-    let unknown: Vec<_> = store.links().iter().map(link_name).filter(|name| !names.contains(name)).collect();
+async fn ask(store: &Store, names: &BTreeSet<String>) -> Result<Words, String> {
+    let unknown: Vec<_> =
+        store.links().await.unwrap().iter().map(link_name).filter(|name| !names.contains(name)).collect();
     if !unknown.is_empty() {
         return Err(format!("nobody linked {unknown:?}"));
     }
     let asked = names.iter().map(async |name| Ok((name.clone(), look_at(store, name).await?)));
-    runtime().block_on(join_all(asked)).into_iter().collect()
+    join_all(asked).await.into_iter().collect()
 }
 
 /// If the database itself had gone with the power, the journal would have to know what it answers for.
@@ -171,9 +188,13 @@ pub fn without_database(dir: &Path, settled: &Words) -> Result<(), String> {
     fs::create_dir(&alone).unwrap();
     fs::copy(&journal, alone.join("links.journal")).map_err(|e| format!("the journal is not there: {e}"))?;
     let store = open(&alone).map_err(|e| format!("the journal alone does not open: {e}"))?;
-    let names = expected.keys().cloned().chain(store.links().iter().map(link_name)).collect();
-    let found = ask(&store, &names).and_then(|words| events_wait(&store, words));
-    runtime().block_on(store.close());
+    let found = runtime().block_on(async {
+        let links = store.links().await.unwrap();
+        let names = expected.keys().cloned().chain(links.iter().map(link_name)).collect();
+        let found = ask_all(&store, &names).await;
+        store.close().await;
+        found
+    });
     drop(store);
     fs::remove_dir_all(alone).unwrap();
     let found: Words = found?.iter().filter_map(|(name, words)| journaled(name, words)).collect();
@@ -212,10 +233,10 @@ async fn look_at(store: &Store, name: &str) -> Result<String, String> {
             let (user, page) = rest.split_once('/').unwrap();
             State::of(store, &LinkKey::new(user.parse().unwrap(), page.parse().unwrap())).await?.words()
         }
-        "account" => account_words(store, rest.parse().unwrap()),
+        "account" => account_words(store, rest.parse().unwrap()).await,
         "session" => said(store.session(rest).await.map_err(|e| e.to_string())?.is_some(), "open"),
         "login" => said(store.take_login(rest).await.map_err(|e| e.to_string())?.is_some(), "fresh"),
-        "deletion" => said(store.deletion(rest).is_some(), "noted"),
+        "deletion" => said(store.deletion(rest).await.unwrap().is_some(), "noted"),
         "nonce" => {
             let nonce = rest.parse::<Uuid>().unwrap().into_bytes();
             let first = store.use_state(nonce, WallTime::now().plus(DAY)).await.map_err(|e| e.to_string())?;
@@ -338,7 +359,7 @@ impl Task {
         });
         let changed = changed.collect();
         self.begin(changed, Words::from([(account_name(user), token.clone())]));
-        let (ticket, links) = (self.store.ticket(), pages.iter().map(new).collect());
+        let (ticket, links) = (self.store.ticket().await.unwrap(), pages.iter().map(new).collect());
         self.store.put_links(ticket, user, Some(account), links, Cause::Link).await.unwrap();
         self.done();
     }
@@ -367,8 +388,8 @@ impl Task {
     /// Sometimes a webhook comes between the read and its staging; sometimes nothing changed.
     async fn read_a_page(&mut self) {
         let Some((link, mut state)) = self.one_where(|s| s.token.is_some()) else { return };
-        let generation = self.store.generation(&link).unwrap();
-        let claim = self.store.claim(&link, generation).unwrap();
+        let generation = self.store.generation(&link).await.unwrap().unwrap();
+        let claim = self.store.claim(&link, generation).await.unwrap().unwrap();
         let overtaken = self.rng.random_bool(0.2);
         if overtaken {
             state.mark = Some(Cause::Manual);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use pagesyncd::core::model::{Cause, WallTime};
+use pagesyncd::store::stepped::shown;
 
 use super::outside::Op;
 use super::page::PageMsg;
@@ -36,7 +37,7 @@ impl World {
             return self.heal();
         }
         let page = self.chance.below(self.plan.pages as u64) as usize;
-        if self.store.links().is_empty() && self.up {
+        if shown(self.store.links()).is_empty() && self.up {
             // A world without links has nothing to lose.
             self.link_all();
         }
@@ -196,7 +197,7 @@ impl World {
 
     /// A staged body cannot be read back.
     fn damage_a_body(&mut self) {
-        let waiting = self.store.outbox_parts();
+        let waiting = shown(self.store.outbox_parts());
         if !waiting.is_empty() {
             let at = self.chance.below(waiting.len() as u64) as usize;
             self.committer().lose_body(&waiting[at]);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pagesyncd::core::cleanup::{Cleanup, CleanupQueue, CleanupStep, TryEnd};
 use pagesyncd::core::model::WallTime;
 use pagesyncd::store::cleanups::Ready;
+use pagesyncd::store::stepped::shown;
 
 use super::outside::{Answer, Op, SPACES_TIMEOUT};
 use super::store::Done;
@@ -37,7 +38,7 @@ impl World {
     }
 
     fn look_for_cleanups(&mut self, earlier: Duration) {
-        let (standing, now) = (self.store.cleanups(), self.mono());
+        let (standing, now) = (shown(self.store.cleanups()), self.mono());
         self.cleanups.queue.take_over(standing, earlier, now);
     }
 
@@ -99,7 +100,7 @@ impl World {
                 let l = self.number_of(&part.link);
                 if !self.writing.insert(l) {
                     (0, LATER, false)
-                } else if !self.store.is_left_over(part, seq) {
+                } else if !shown(self.store.is_left_over(part, seq)) {
                     (0, TryEnd::Done, true)
                 } else {
                     let fate = self.spaces.fate(self.now, &mut self.chance);
@@ -119,7 +120,7 @@ impl World {
             }
             Cleanup::Unsubscribe(page) => {
                 let page = page.as_str().parse::<usize>().expect("a number") - 1_000;
-                match self.store.cleanup_token(&cleanup, seq) {
+                match shown(self.store.cleanup_token(&cleanup, seq)) {
                     Ready::NotYet => (0, LATER, false),
                     Ready::Never => (0, TryEnd::Never, false),
                     Ready::Yes(token) => self.unsubscribe(page, super::logins::token_number(&token)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pagesyncd::core::link::schedule;
 use pagesyncd::core::model::LinkKey;
 use pagesyncd::store::feed::{Batch, LinkChanges};
-use pagesyncd::store::stepped::poll_once;
+use pagesyncd::store::stepped::{poll_once, shown};
 
 use super::cleanups::CleanupsMsg;
 use super::page::PageMsg;
@@ -86,7 +86,7 @@ impl World {
     fn reset(&mut self) {
         self.tell_uploader(UploaderMsg::Refill);
         self.soon(0, Event::Cleanups(CleanupsMsg::Look));
-        let links = self.store.links();
+        let links = shown(self.store.links());
         let spread = schedule::spread(links.len(), self.pace.poll_interval);
         let links: Vec<usize> = links.iter().map(|key| self.number_of(key)).collect();
         let gone: Vec<usize> = self.directory.keys().copied().filter(|l| !links.contains(l)).collect();

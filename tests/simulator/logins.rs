@@ -9,6 +9,7 @@ use pagesyncd::core::model::{AppUserId, Cause, Generation, LinkKey, Secret, Wall
 use pagesyncd::core::park_reason::ParkReason;
 use pagesyncd::store::grants::{LeftAlone, Stored};
 use pagesyncd::store::persons::{NewAccount, NewLink};
+use pagesyncd::store::stepped::shown;
 use pagesyncd::store::unlink::Unlinking;
 
 use super::page::DEAD;
@@ -151,7 +152,7 @@ impl World {
             return self.hint_again(person, tries);
         }
         self.figures.hints += 1;
-        let theirs = self.store.links_of_person(&id_of(person));
+        let theirs = shown(self.store.links_of_person(&id_of(person)));
         let tokens = theirs.iter().filter_map(|(key, generation)| self.token_of(self.number_of(key), *generation));
         let dead = tokens.filter(|token| !self.graph.tokens[*token]).collect();
         let store = self.store.clone();
@@ -169,7 +170,7 @@ impl World {
     }
 
     pub fn new_login(&mut self, user: usize, person: P, links: Vec<L>) -> Login {
-        let ticket = self.store.ticket();
+        let ticket = shown(self.store.ticket());
         let begun = self.oracle.decisions.next();
         let links = links
             .into_iter()
@@ -219,7 +220,7 @@ impl World {
     }
 
     fn generations(&self, links: &[(L, usize, usize)]) -> Vec<Option<Generation>> {
-        links.iter().map(|(l, ..)| self.store.generation(&self.keys[*l])).collect()
+        links.iter().map(|(l, ..)| shown(self.store.generation(&self.keys[*l]))).collect()
     }
 
     /// What is known of a login at the moment of its decision.
@@ -231,7 +232,7 @@ impl World {
         let ended = all().filter(|l| person_ended || decisions.unlinked_since(*l, *begun)).collect();
         let newer = all().filter(|l| self.grant_of(*l).is_some_and(|grant| grant.begun > *begun)).collect();
         let pages: BTreeSet<usize> = all().map(|l| self.page_of(l)).collect();
-        let earlier = self.store.links_of_person(&id_of(*person));
+        let earlier = shown(self.store.links_of_person(&id_of(*person)));
         let earlier = earlier.into_iter().map(|(key, generation)| (self.number_of(&key), generation));
         let absent = earlier.filter(|(l, _)| !all().any(|new| new == *l));
         let (own, others): (Vec<_>, Vec<_>) = absent.partition(|(l, _)| l / self.plan.pages == *user);
@@ -257,7 +258,7 @@ impl World {
         for (l, version) in linking.versions.into_iter().filter(|(l, _)| put.contains(l)) {
             self.acknowledged(l, version);
         }
-        linking.others.iter().for_each(|(l, generation)| self.store.doubt_token(&self.keys[*l], *generation));
+        linking.others.iter().for_each(|(l, generation)| shown(self.store.doubt_token(&self.keys[*l], *generation)));
         self.try_links(linking.own);
     }
 
@@ -282,12 +283,12 @@ impl World {
 
     /// The grant that a link stands by.
     pub fn grant_of(&self, l: L) -> Option<Grant> {
-        let generation = self.store.generation(&self.keys[l])?;
+        let generation = shown(self.store.generation(&self.keys[l]))?;
         self.grants.get(&(l, generation)).copied()
     }
 
     pub fn is_parked(&self, l: L) -> bool {
-        self.store.view(&self.keys[l]).is_some_and(|view| view.record.health != Health::Active)
+        shown(self.store.view(&self.keys[l])).is_some_and(|view| view.record.health != Health::Active)
     }
 
     /// A person removes the app at Facebook: their tokens die now, and Meta says so soon, late, or very late.
@@ -313,7 +314,8 @@ impl World {
         let order = self.oracle.decisions.next();
         let until = WallTime(issued_at.0.min(self.now.0) + 5 * 60_000);
         self.oracle.decisions.left.entry(person).or_default().push((order, until, leaving, false));
-        let theirs: Vec<LinkKey> = self.store.links_of_person(&id_of(person)).into_iter().map(|(key, _)| key).collect();
+        let theirs: Vec<LinkKey> =
+            shown(self.store.links_of_person(&id_of(person))).into_iter().map(|(key, _)| key).collect();
         let (store, left, code) = (self.store.clone(), Left { order, until }, format!("code-{order}"));
         self.ask(async move {
             let (person, issued_at) = (id_of(person), Some(issued_at));
@@ -324,7 +326,7 @@ impl World {
             Done::Left { request, left, ok }
         });
         for key in theirs {
-            if self.store.generation(&key).is_some() {
+            if shown(self.store.generation(&key)).is_some() {
                 continue;
             }
             let l = self.number_of(&key);

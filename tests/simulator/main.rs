@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 use chance::Chance;
 use chaos::Flavour;
 use pagesyncd::core::model::WallTime;
+use pagesyncd::store::stepped::shown;
 use world::{Event, Figures, Plan, World};
 
 /// Within this much virtual time after the last fault nothing is owed any more.
@@ -259,7 +260,7 @@ fn after(outage: Outage, killed: bool) -> Return {
         flavour: Flavour::Calm,
     };
     let mut world = World::new(plan, 3);
-    while world.store.links().is_empty() {
+    while shown(world.store.links()).is_empty() {
         assert!(world.step());
     }
     assert!(come_to_rest(&mut world), "{:?}", world.violation);

@@ -11,6 +11,7 @@ use pagesyncd::core::link::job::{JobEnd, ReadEnd};
 use pagesyncd::core::link::machine::{Facts, Input};
 use pagesyncd::core::link::reads::Pace;
 use pagesyncd::core::model::{Cause, MonoTime};
+use pagesyncd::store::stepped::shown;
 
 use super::chaos::Flavour;
 use super::logins::Decisions;
@@ -183,7 +184,7 @@ impl World {
         let queue = self.uploader.as_ref().map_or(0, |(_, u)| u.queue.len());
         let flying = self.uploader.as_ref().map_or(0, |(_, u)| u.queue.in_flight());
         let sizes = [
-            ("outbox", self.store.outbox_parts().len(), links),
+            ("outbox", shown(self.store.outbox_parts()).len(), links),
             ("queue", queue, links),
             ("queue's writes", flying, 8),
             ("directory", self.directory.len(), links),
@@ -209,7 +210,7 @@ impl World {
         if self.is_down() {
             return;
         }
-        let claimed = |key| self.store.due_mark(key).is_some() && self.store.unclaimed_mark(key).is_none();
+        let claimed = |key| shown(self.store.mark(key)).is_some_and(|standing| standing.is_claimed);
         let reads = |l: L| self.jobs.values().any(|job| job.claims(l));
         // What is being staged is claimed until that is decided.
         if let Some(l) = (0..self.keys.len()).find(|l| claimed(&self.keys[*l]) && !reads(*l)) {
@@ -248,14 +249,14 @@ impl World {
                 self.carrying.len()
             ));
         }
-        let outbox = self.store.outbox_parts();
+        let outbox = shown(self.store.outbox_parts());
         if let Some(part) = outbox.first() {
             return Some(format!("link {} is owed a write", self.number_of(&part.link)));
         }
-        for view in self.store.views() {
+        for view in shown(self.store.views()) {
             let l = self.number_of(&view.key);
             if view.owed {
-                return Some(format!("link {l} is owed a read: {:?}", self.store.due_mark(&view.key)));
+                return Some(format!("link {l} is owed a read: {:?}", shown(self.store.mark(&view.key))));
             }
             if view.record.hint.is_some() && view.record.health.is_active() {
                 return Some(format!("link {l} is owed a check of its token: {:?}", view.record.hint));
@@ -269,7 +270,7 @@ impl World {
 
     /// Right after an unlink: what was known of the object belongs to the link that is gone.
     pub fn check_forgotten(&mut self, l: L) {
-        let known = self.store.expectation(&self.keys[l]);
+        let known = shown(self.store.expectation(&self.keys[l]));
         if known.digest.is_some() || known.etag.is_some() {
             self.fail(format!("link {l} is gone and what it knew of Spaces is not"));
         }
@@ -279,11 +280,11 @@ impl World {
     fn differs_from_disk(&mut self, l: L) -> Option<String> {
         let key = self.keys[l].whole();
         let disk = self.committer().part_on_disk(&key);
-        let (mark, view) = (self.store.due_mark(&self.keys[l]), self.store.view(&self.keys[l]));
-        let expected = self.store.expectation(&self.keys[l]);
+        let (mark, view) = (shown(self.store.mark(&self.keys[l])), shown(self.store.view(&self.keys[l])));
+        let expected = shown(self.store.expectation(&self.keys[l]));
         let synced = view.as_ref().map_or(Synced::default(), |view| view.synced.clone());
         let same = disk.is_linked == view.is_some()
-            && disk.mark == mark
+            && disk.mark == mark.as_ref().map(|standing| standing.mark.clone())
             && disk.staged.is_some() == expected.outbox
             && disk.synced == synced;
         (!same).then(|| format!("in memory {mark:?}, {expected:?}, {synced:?}, on disk {disk:?}"))
@@ -304,7 +305,7 @@ impl World {
         if zombies > 0 {
             self.fail(format!("{zombies} pages live that nobody knows"));
         }
-        let gone = self.directory.keys().find(|l| self.store.generation(&self.keys[**l]).is_none());
+        let gone = self.directory.keys().find(|l| shown(self.store.generation(&self.keys[**l])).is_none());
         if let Some(l) = gone.copied() {
             self.fail(format!("a page lives for link {l}, which is gone"));
         }
@@ -312,7 +313,7 @@ impl World {
 
     /// A link that is read is subscribed, or about to be.
     fn subscription_at_rest(&self, l: L, polled: bool) -> Option<String> {
-        let (view, page) = (self.store.view(&self.keys[l])?, self.page_of(l));
+        let (view, page) = (shown(self.store.view(&self.keys[l]))?, self.page_of(l));
         let machine = &self.pages.get(&self.directory.get(&l)?.instance)?.machine;
         let lacks_fields = self.lacks_fields(&view.record);
         let soon = self.mono().plus(LONGEST_REPAIR);

@@ -13,6 +13,7 @@ use pagesyncd::core::link::upkeep::{CheckEnd, SubscriptionEnd};
 use pagesyncd::core::model::{Generation, MonoTime};
 use pagesyncd::core::park_reason::ParkReason;
 use pagesyncd::core::token_check::Verdict;
+use pagesyncd::store::stepped::shown;
 use pagesyncd::store::{Expectation, LinkRecord, ReadClaim, StageOutcome};
 
 use super::chaos::Flavour;
@@ -107,7 +108,8 @@ impl Page {
 impl World {
     pub fn new_page(&mut self, l: L, spread: Duration) -> u64 {
         let (offset, now) = (schedule::offset(&self.keys[l]), self.mono());
-        let read_at = self.store.view(&self.keys[l]).and_then(|view| view.synced.read_at).map(|at| MonoTime(at.0));
+        let read_at =
+            shown(self.store.view(&self.keys[l])).and_then(|view| view.synced.read_at).map(|at| MonoTime(at.0));
         let (taken, token) = self.take_token(l);
         let machine = Machine::new(self.pace.clone(), offset, read_at, spread, taken.as_ref(), now);
         let instance = self.fresh();
@@ -117,7 +119,7 @@ impl World {
     }
 
     fn take_token(&mut self, l: L) -> (Option<Taken>, Option<usize>) {
-        let Ok(Some(link)) = self.store.link(&self.keys[l]) else { return (None, None) };
+        let Some(link) = shown(self.store.link(&self.keys[l])) else { return (None, None) };
         let taken = Taken {
             generation: link.record.generation,
             readable: true,
@@ -125,7 +127,10 @@ impl World {
             lacks_fields: self.lacks_fields(&link.record),
             checked: link.record.checked.at.is_some(),
         };
-        let token = token_number(&link.token);
+        let Ok(token) = link.token.as_ref().map(token_number) else {
+            self.fail(format!("link {l}: its token does not open"));
+            return (None, None);
+        };
         if self.token_of(l, taken.generation) != Some(token) {
             self.fail(format!("link {l}: the store has another token than was put there"));
         }
@@ -158,7 +163,7 @@ impl World {
             PageMsg::Check(generation) => Input::Doubted(generation),
             PageMsg::Verify(wait) => Input::Verify(self.mono().plus(wait)),
             PageMsg::Reloaded => {
-                let view = self.store.view(&self.keys[link]);
+                let view = shown(self.store.view(&self.keys[link]));
                 let lacks_fields = view.is_some_and(|view| self.lacks_fields(&view.record));
                 let spread = Duration::from_millis(self.chance.below(2_000));
                 Input::Reloaded { pace: self.pace.clone(), lacks_fields, spread }
@@ -175,7 +180,7 @@ impl World {
         let (now, link) = (self.mono(), self.pages[&instance].link);
         let mut next = Some(input);
         while let Some(input) = next.take() {
-            let (jitter, facts) = (self.chance.unit(), self.store.facts(&self.keys[link]));
+            let (jitter, facts) = (self.chance.unit(), shown(self.store.facts(&self.keys[link])));
             self.oracle.page_told(instance, &input, &facts, now);
             let slot = &mut self.check_slot;
             let mut check_slot = || {
@@ -236,7 +241,7 @@ impl World {
         page.job = Some((number, id));
         let (link, held) = (page.link, page.token.zip(page.machine.generation()));
         let Some((token, generation)) = held else { return self.fail(format!("link {link}: a job without a token")) };
-        if self.store.generation(&self.keys[link]).is_some_and(|standing| standing != generation) {
+        if shown(self.store.generation(&self.keys[link])).is_some_and(|standing| standing != generation) {
             self.fail(format!("link {link}: a job begins with a token that the link does not have any more"));
         }
         let job = Job {
@@ -305,7 +310,7 @@ impl World {
 
     /// Is the link still of the token that the job was begun with?
     fn holds(&self, job: &Job) -> bool {
-        self.store.generation(&self.keys[job.link]) == Some(job.generation)
+        shown(self.store.generation(&self.keys[job.link])) == Some(job.generation)
     }
 
     pub fn graph_takes(&mut self) -> u64 {
@@ -330,7 +335,7 @@ impl World {
             return self.look_at_subscription(id, job);
         }
         self.figures.checks += 1;
-        job.hint = self.store.claim_hint(&self.keys[job.link], job.generation);
+        job.hint = shown(self.store.claim_hint(&self.keys[job.link], job.generation));
         let took = self.graph_takes();
         self.soon(took, Event::Job(id, JobStep::TokenAnswers));
         false
@@ -407,7 +412,7 @@ impl World {
         if job.read().is_none() {
             return true;
         }
-        job.claim = self.store.claim(&self.keys[job.link], job.generation);
+        job.claim = shown(self.store.claim(&self.keys[job.link], job.generation));
         if job.claim.is_none() {
             return job.ends(NOT_STORED);
         }
@@ -432,7 +437,7 @@ impl World {
         let noise = self.chance.next();
         let page = self.page_of(job.link);
         job.digest = self.graph.digest(page, job.seen, noise);
-        job.expected = self.store.expectation(&self.keys[job.link]);
+        job.expected = shown(self.store.expectation(&self.keys[job.link]));
         let polls = job.read().is_some_and(|read| read.poll);
         if polls && !job.expected.outbox && job.expected.digest == Some(job.digest) {
             let wait = self.chance.between(5, 300);
@@ -445,7 +450,7 @@ impl World {
     fn head_answers(&mut self, id: u64, job: &mut Job) -> bool {
         job.head = self.spaces.objects.get(&job.link).map(|o| o.body.id);
         let same = job.head.map(|body| body.to_string()) == job.expected.etag;
-        let wrong = !same && self.store.expectation(&self.keys[job.link]) == job.expected;
+        let wrong = !same && shown(self.store.expectation(&self.keys[job.link])) == job.expected;
         self.stage(id, job, wrong)
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pagesyncd::core::model::MonoTime;
 use pagesyncd::core::restart::{ActorKind, Verdict};
+use pagesyncd::store::stepped::shown;
 
 use super::page::PageMsg;
 use super::store::L;
@@ -20,7 +21,7 @@ impl World {
     }
 
     fn spawn_page(&mut self, l: L, spread: Duration) {
-        if self.store.generation(&self.keys[l]).is_none() {
+        if shown(self.store.generation(&self.keys[l])).is_none() {
             self.histories.remove(&l);
             return;
         }
@@ -34,7 +35,7 @@ impl World {
 
     /// Fits the page of a link to the store.
     pub fn fit(&mut self, l: L, spread: Duration, look: bool) {
-        if self.store.generation(&self.keys[l]).is_none() {
+        if shown(self.store.generation(&self.keys[l])).is_none() {
             self.histories.remove(&l);
             if let Some(place) = self.directory.remove(&l) {
                 self.stop_page(place.instance);

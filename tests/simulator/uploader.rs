@@ -6,6 +6,7 @@ use pagesyncd::core::late_writes::{InDoubt, LateWrites, WriteEnd};
 use pagesyncd::core::ledger::ObjectOp;
 use pagesyncd::core::model::{MonoTime, WallTime};
 use pagesyncd::core::upload_queue::{Outcome, Queue};
+use pagesyncd::store::stepped::shown;
 use pagesyncd::store::{Left, OutboxItem};
 
 use super::outside::{Answer, Op, SPACES_TIMEOUT};
@@ -54,7 +55,7 @@ pub enum Carried {
 impl World {
     pub fn new_uploader(&mut self) {
         let (queue, instance) = (Queue::new(self.limit), self.fresh());
-        let late_writes = LateWrites::after_a_start(self.store.outbox_parts(), self.in_doubt_until());
+        let late_writes = LateWrites::after_a_start(shown(self.store.outbox_parts()), self.in_doubt_until());
         self.uploader = Some((instance, Uploader { queue, alarm: 0, late_writes }));
         self.refill();
         self.go_on();
@@ -85,7 +86,7 @@ impl World {
     }
 
     fn refill(&mut self) {
-        let (now, parts) = (self.mono(), self.store.outbox_parts());
+        let (now, parts) = (self.mono(), shown(self.store.outbox_parts()));
         let Some((_, uploader)) = &mut self.uploader else { return };
         parts.into_iter().for_each(|part| uploader.queue.add(part, now));
     }

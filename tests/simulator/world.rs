@@ -14,6 +14,7 @@ use pagesyncd::store::Store;
 use pagesyncd::store::feed::Batch;
 use pagesyncd::store::seal::Keyring;
 use pagesyncd::store::stepped::Committer;
+use pagesyncd::store::stepped::shown;
 
 use super::chance::Chance;
 use super::chaos::Flavour;
@@ -284,7 +285,7 @@ impl World {
     }
 
     pub fn links_of(&self, page: usize) -> Vec<L> {
-        let links = self.store.links_of_page(self.keys[page].page());
+        let links = shown(self.store.links_of_page(self.keys[page].page()));
         links.iter().map(|key| self.number_of(key)).collect()
     }
 

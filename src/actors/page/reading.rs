@@ -19,7 +19,7 @@ use crate::core::priority::Priority;
 use crate::core::token_check::{self, Checked, End, Warning};
 use crate::sources::SourceClient;
 use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, TokenState};
-use crate::store::{LinkRecord, StageOutcome};
+use crate::store::{LinkRecord, StageOutcome, Unavailable};
 
 const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
 
@@ -43,9 +43,9 @@ impl Held<'_> {
     }
 
     /// The link's record, while it is of this token.
-    fn record(&self, context: &Context) -> Option<Arc<LinkRecord>> {
-        let record = context.store.view(self.link).map(|view| view.record);
-        record.filter(|record| record.generation == self.generation)
+    async fn record(&self, context: &Context) -> Result<Option<Arc<LinkRecord>>, Unavailable> {
+        let record = context.store.view(self.link).await?.map(|view| view.record);
+        Ok(record.filter(|record| record.generation == self.generation))
     }
 }
 
@@ -99,8 +99,12 @@ pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job) ->
 /// Asks the source how the token is and keeps what was learned. Trouble with the check itself changes nothing.
 async fn check_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> CheckEnd {
     let link = held.link;
-    let hint = context.store.claim_hint(link, held.generation);
-    let Some(record) = held.record(context) else { return CheckEnd::Answered };
+    let claimed = context.store.claim_hint(link, held.generation).await;
+    let (hint, record) = match (claimed, held.record(context).await) {
+        (Ok(hint), Ok(Some(record))) => (hint, record),
+        (Ok(_), Ok(None)) => return CheckEnd::Answered,
+        (Err(_), _) | (_, Err(_)) => return CheckEnd::Failed(Disposition::Retry),
+    };
     let answer = held.source(setup).check_token(held.target(&record)).await;
     context.note_source(link.source(), &answer);
     let seen = match answer {
@@ -124,7 +128,11 @@ async fn check_token(context: &Arc<Context>, setup: &Setup, held: Held<'_>) -> C
         }
         Err(error) => return check_failed(link, &error),
     };
-    let Some(record) = held.record(context) else { return CheckEnd::Answered };
+    let record = match held.record(context).await {
+        Ok(Some(record)) => record,
+        Ok(None) => return CheckEnd::Answered,
+        Err(_) => return CheckEnd::Failed(Disposition::Retry),
+    };
     let (checked, warnings) = token_check::learned(&seen, &record.checked, WallTime::now());
     warnings.iter().for_each(|warning| warn_ahead(link, &record, warning));
     note_checked(context, held, checked, hint).await;
@@ -183,9 +191,10 @@ async fn read_and_stage(
 ) -> Result<ReadEnd, SourceError> {
     let Held { link, generation, .. } = held;
     // When the link is gone, or has another token, this page is about to be stopped, or to begin again with that one.
+    // When the store cannot say so, the page reads again.
     let superseded = ReadEnd::NotStored { retry_after: None };
-    let Some(record) = held.record(context) else { return Ok(superseded) };
-    let Some(claim) = context.store.claim(link, generation) else { return Ok(superseded) };
+    let Ok(Some(record)) = held.record(context).await else { return Ok(superseded) };
+    let Ok(Some(claim)) = context.store.claim(link, generation).await else { return Ok(superseded) };
     let cause = claim.cause().unwrap_or(if read.prompt { fallback } else { Cause::Poll });
     let refused = &record.refused_page_fields;
     let fields: Vec<String> =
@@ -222,7 +231,7 @@ async fn object_is_wrong(
     read: Read,
     digest: crate::core::ledger::Digest,
 ) -> Result<bool, ()> {
-    let expected = context.store.expectation(link);
+    let expected = context.store.expectation(link).await.map_err(|_| ())?;
     if !read.poll || expected.outbox || expected.digest != Some(digest) {
         return Ok(false);
     }
@@ -237,7 +246,7 @@ async fn object_is_wrong(
     })?;
     let same = head.map(|h| h.etag) == expected.etag;
     // A write that settled meanwhile makes the comparison void.
-    let wrong = !same && context.store.expectation(link) == expected;
+    let wrong = !same && context.store.expectation(link).await.map_err(|_| ())? == expected;
     if wrong {
         tracing::warn!(%link, "page [{link}]: the object in Spaces is missing or altered, writing it again");
         context.metrics.object_repaired();
@@ -291,7 +300,14 @@ async fn subscription(
 ) -> Result<(), SourceError> {
     let link = held.link;
     end.subscription = Some(SubscriptionEnd::Confirmed);
-    let Some(record) = held.record(context) else { return Ok(()) };
+    let record = match held.record(context).await {
+        Ok(Some(record)) => record,
+        Ok(None) => return Ok(()),
+        Err(_) => {
+            end.subscription = Some(SubscriptionEnd::Failed(Disposition::Retry));
+            return Ok(());
+        }
+    };
     let wanted = wanted_webhook_fields(&setup.config, &record);
     let answer = held.source(setup).ensure_subscription(held.target(&record), &wanted).await;
     context.note_source(link.source(), &answer);

@@ -6,11 +6,12 @@ use std::time::Duration;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 
 use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
+use crate::actors::STORE_RETRY;
 use crate::actors::cleanups::{Cleanups, CleanupsMsg};
 use crate::actors::dispatcher::{Dispatcher, DispatcherArgs};
 use crate::actors::listener::{Listener, ListenerArgs};
 use crate::actors::notifier::{Notifier, NotifierMsg};
-use crate::actors::page::{Page, PageArgs, PageMsg};
+use crate::actors::page::{HeldLink, Page, PageArgs, PageMsg};
 use crate::actors::registry::PageHandle;
 use crate::actors::subscriptions::Subscriptions;
 use crate::actors::uploader::{Uploader, UploaderMsg};
@@ -18,6 +19,7 @@ use crate::core::link::schedule;
 use crate::core::model::LinkKey;
 use crate::http::endpoint::Endpoint;
 use crate::http::server::Socket;
+use crate::store::Unavailable;
 
 impl SupervisorState {
     /// The first generation, in the order in which each needs the others: the listeners before the
@@ -25,7 +27,8 @@ impl SupervisorState {
     pub(super) async fn boot(&mut self, me: &ActorRef<SupervisorMsg>) {
         self.spawn(me, Child::Notifier, Duration::ZERO).await;
         self.spawn(me, Child::Uploader, Duration::ZERO).await;
-        let links = self.context.store.links();
+        // Where the store cannot be read, the dispatcher's first look has the pages of all links started.
+        let links = self.context.store.links().await.unwrap_or_default();
         let spread = schedule::spread(links.len(), self.context.setup().config.sync.poll_interval);
         for link in links {
             self.spawn(me, Child::Page(link), spread).await;
@@ -133,16 +136,24 @@ impl SupervisorState {
 
     /// The handle comes before the look into the store, so that no mark falls between the two.
     async fn spawn_page(&mut self, me: &ActorRef<SupervisorMsg>, link: LinkKey, spread: Duration) {
-        if self.context.store.view(&link).is_none() {
-            self.histories.remove(&Child::Page(link));
-            return;
-        }
         // A page that waited to be started again may have been started by a new link meanwhile: one is enough. If the
         // one that stands there is dead, its death is about to be answered.
         if self.shared.pages.find(&link).is_some() {
             return;
         }
-        let args = PageArgs { context: self.context.clone(), shared: self.shared.clone(), link: link.clone(), spread };
+        let held = match HeldLink::take(&self.context, &link).await {
+            Ok(Some(held)) => held,
+            Ok(None) => {
+                self.histories.remove(&Child::Page(link));
+                return;
+            }
+            Err(_) => {
+                me.send_after(STORE_RETRY, || SupervisorMsg::Respawn(Child::Page(link)));
+                return;
+            }
+        };
+        let (context, shared) = (self.context.clone(), self.shared.clone());
+        let args = PageArgs { context, shared, link: link.clone(), held, spread };
         match Actor::spawn_linked(None, Page, args, me.get_cell()).await {
             Ok((page, _)) => {
                 self.alive.insert(page.get_id(), (Child::Page(link.clone()), page.get_cell()));
@@ -158,15 +169,18 @@ impl SupervisorState {
     /// Fits pages to links: a link without a page gets one, the page of a link that is gone stops at once, and what it
     /// had under way ends with it. The store decides, so that an unlink that is heard late does not stop the page of a
     /// link that was made again.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: some of the links are not looked at.
     pub(super) async fn fit(
         &mut self,
         me: &ActorRef<SupervisorMsg>,
         links: Vec<LinkKey>,
         spread: Duration,
         look: bool,
-    ) {
+    ) -> Result<(), Unavailable> {
         for link in links {
-            if self.context.store.generation(&link).is_none() {
+            if self.context.store.generation(&link).await?.is_none() {
                 self.histories.remove(&Child::Page(link.clone()));
                 if let Some(page) = self.remove_page(&link) {
                     page.actor.stop(Some("unlinked".into()));
@@ -180,5 +194,6 @@ impl SupervisorState {
                 Some(_) | None => self.spawn(me, Child::Page(link), spread).await,
             }
         }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::control::Command;
 use crate::core::model::LinkKey;
 use crate::core::restart::ActorKind;
 use crate::http::endpoint::Endpoint;
+use crate::store::Unavailable;
 
 /// Messages to the supervisor.
 pub enum SupervisorMsg {
@@ -20,8 +21,8 @@ pub enum SupervisorMsg {
         spread: Duration,
         /// Pages that stand look into the store, rather than for a new token alone.
         look: bool,
-        /// Answered when it is done.
-        done: RpcReplyPort<()>,
+        /// Answered when it is done, or when the store cannot be read.
+        done: RpcReplyPort<Result<(), Unavailable>>,
     },
     /// An operator commands something.
     Command(Command),

@@ -21,6 +21,7 @@ use crate::admin_client;
 use crate::config::{Changes, Config};
 use crate::context::{Context, Setup};
 use crate::control::{Command, Target};
+use crate::core::grant::Ticket;
 use crate::core::model::{Cause, LinkKey, PageId, Secret, UserId};
 use crate::metrics::Metrics;
 use crate::sources::facebook::graph::Gate;
@@ -28,6 +29,7 @@ use crate::sources::facebook::graph::fake::{APP_ID, APP_SECRET};
 use crate::spaces::memory::MemoryStore;
 use crate::store::Store;
 use crate::store::persons::NewLink;
+use crate::store::stepped::shown;
 use crate::store::unlink::Unlinking;
 
 /// A daemon, and what is around it.
@@ -65,9 +67,14 @@ pub(super) fn open_store(folder: &Path, config: &Config) -> Store {
 
 /// Links these pages to the user, as a login does.
 pub(super) async fn put_links(store: &Store, user: UserId, numbers: &[u64]) {
+    let ticket = store.ticket().await.unwrap();
+    put_links_of(store, ticket, user, numbers).await;
+}
+
+async fn put_links_of(store: &Store, ticket: Ticket, user: UserId, numbers: &[u64]) {
     let new = |n: &u64| NewLink { page: page_id(*n), token: Secret::new("EAAtoken"), name: None, facebook_user: None };
     let links = numbers.iter().map(new).collect();
-    let stored = store.put_links(store.ticket(), user, None, links, Cause::Link).await.unwrap();
+    let stored = store.put_links(ticket, user, None, links, Cause::Link).await.unwrap();
     assert_eq!(stored.links.len(), numbers.len());
 }
 
@@ -101,7 +108,7 @@ impl Harness {
         self.folder.path().join("store")
     }
 
-    fn admin_socket(&self) -> PathBuf {
+    pub(super) fn admin_socket(&self) -> PathBuf {
         self.folder.path().join("admin.sock")
     }
 
@@ -133,8 +140,14 @@ impl Harness {
 
     /// Starts a daemon on what the one before left.
     pub(super) async fn boot(&mut self) {
+        self.boot_with(|_| {}).await;
+    }
+
+    /// The same, and before anything looks into the store this is done to it.
+    pub(super) async fn boot_with(&mut self, prepare: impl FnOnce(&Store)) {
         let config = self.usual_config();
         let store = open_store(&self.store_folder(), &config);
+        prepare(&store);
         let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(config.facebook.max_in_flight));
         let mut setup = Setup::build(config, &gate, &metrics).unwrap();
         setup.spaces = Arc::new(self.spaces.clone());
@@ -237,6 +250,11 @@ impl Harness {
         put_links(self.store(), self.user, numbers).await;
     }
 
+    /// A login that took its ticket earlier links a page again.
+    pub(super) async fn relink(&self, ticket: Ticket, n: u64) {
+        put_links_of(self.store(), ticket, self.user, &[n]).await;
+    }
+
     pub(super) async fn unlink(&self, n: u64) {
         let links = [self.key(n)];
         assert_eq!(self.store().unlink(&links, Unlinking::default()).await.unwrap().links, links);
@@ -272,15 +290,15 @@ impl Harness {
 
     /// Nothing is owed: no read, no write, no cleanup, no event; and each object equals its page.
     pub(super) fn is_complete(&self) -> bool {
-        let (store, counts) = (self.store(), self.store().counts());
-        let links = store.links();
+        let (store, counts) = (self.store(), shown(self.store().counts()));
+        let links = shown(store.links());
         let owed = counts.due + counts.due_parked + counts.outbox + counts.cleanups.values().sum::<u64>();
         let is_true = |link: &LinkKey| {
             let n = link.page().as_str().parse::<u64>().unwrap() - 1000;
             self.written(n).is_some() && self.written(n) == self.graph.name(&page(n))
         };
         let objects = self.spaces.objects().len();
-        owed + store.event_counts().waiting == 0 && objects == links.len() && links.iter().all(is_true)
+        owed + shown(store.event_counts()).waiting == 0 && objects == links.len() && links.iter().all(is_true)
     }
 
     /// Lets time pass until nothing is owed.

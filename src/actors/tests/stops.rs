@@ -75,7 +75,7 @@ async fn a_stop_waits_for_a_put_no_longer_than_its_limit() {
     let took = harness.stop().await;
     assert!(took > AT_ONCE && took <= stop::DRAIN, "{took:?}");
     harness.boot().await;
-    assert_eq!(harness.store().counts().outbox, 1);
+    assert_eq!(harness.store().counts().await.unwrap().outbox, 1);
     harness.spaces.release();
     harness.until_complete().await;
 }

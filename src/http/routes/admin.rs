@@ -36,7 +36,7 @@ use crate::http::endpoint::Endpoint;
 use crate::http::forms;
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
-use crate::services::export::{self, Opener};
+use crate::services::export::{self, ExportError, Opener};
 use crate::services::import;
 use crate::services::purge;
 use crate::services::token_trial;
@@ -59,11 +59,14 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
     let method = request.method().clone();
     let writes = endpoint == Endpoint::Admin;
     match (segments.as_slice(), method) {
-        (["metrics"], Method::GET) => scrape(&context, request.headers()),
+        (["metrics"], Method::GET) => scrape(&context, request.headers()).await,
         (["healthz"], Method::GET) => responses::json(StatusCode::OK, &json!({"status": "ok"})),
         (["v1", "status"], Method::GET) => responses::json(StatusCode::OK, &status::status_json(&context).await),
-        (["v1", "pages"], Method::GET) => responses::json(StatusCode::OK, &status::pages_json(&context)),
-        (["v1", "pages", page], Method::GET) => show(&context, page),
+        (["v1", "pages"], Method::GET) => match status::pages_json(&context).await {
+            Ok(pages) => responses::json(StatusCode::OK, &pages),
+            Err(error) => store_down(&error),
+        },
+        (["v1", "pages", page], Method::GET) => show(&context, page).await,
         (["v1", "pages", page], Method::DELETE) if writes => Box::pin(unlink(&context, page, &request)).await,
         (["v1", "pages", page, "sync"], Method::POST) if writes => Box::pin(sync(&context, page, &request)).await,
         (["v1", "sessions"], Method::POST) if writes => Box::pin(session(&context, request, &conn)).await,
@@ -85,14 +88,18 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
     }
 }
 
-fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
-    let counts = status::counts(context);
-    let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| WallTime::now().since(since));
-    context.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
-    context.metrics.set_owed(counts.due, counts.due_parked, counts.outbox, oldest);
+async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
+    // While the store cannot be read its figures stay those of the last scrape.
+    if let Ok(counts) = status::counts(context).await {
+        let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| WallTime::now().since(since));
+        context.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
+        context.metrics.set_owed(counts.due, counts.due_parked, counts.outbox, oldest);
+        context.metrics.set_cleanups(counts.cleanups.values().sum());
+    }
+    if let Ok(counts) = context.store.event_counts().await {
+        context.metrics.set_events(counts.waiting);
+    }
     context.metrics.set_config_refused(context.reload_error().is_some());
-    context.metrics.set_cleanups(counts.cleanups.values().sum());
-    context.metrics.set_events(context.store.event_counts().waiting);
     // Several lines of one header are one list.
     let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let (content_type, text) = context.metrics.encode_for(&accept.join(","));
@@ -103,13 +110,15 @@ fn bad(message: &str) -> Answer {
     responses::error(StatusCode::BAD_REQUEST, "bad_request", message)
 }
 
-fn show(context: &Context, page: &str) -> Answer {
-    match page.parse::<PageId>() {
-        Err(error) => bad(&error.to_string()),
-        Ok(page) => match status::page_json(context, &page) {
-            Some(value) => responses::json(StatusCode::OK, &value),
-            None => not_linked(),
-        },
+async fn show(context: &Context, page: &str) -> Answer {
+    let page = match page.parse::<PageId>() {
+        Ok(page) => page,
+        Err(error) => return bad(&error.to_string()),
+    };
+    match status::page_json(context, &page).await {
+        Ok(Some(value)) => responses::json(StatusCode::OK, &value),
+        Ok(None) => not_linked(),
+        Err(error) => store_down(&error),
     }
 }
 
@@ -154,9 +163,9 @@ impl Query {
 }
 
 /// The links of a page that a request speaks of: all, or one user's.
-fn links_of(context: &Context, page: &str, user: Option<UserId>) -> Result<Vec<LinkKey>, Box<Answer>> {
+async fn links_of(context: &Context, page: &str, user: Option<UserId>) -> Result<Vec<LinkKey>, Box<Answer>> {
     let page: PageId = page.parse().map_err(|e: crate::core::model::BadId| Box::new(bad(&e.to_string())))?;
-    let mut links = context.store.links_of_page(&page);
+    let mut links = context.store.links_of_page(&page).await.map_err(|error| Box::new(store_down(&error)))?;
     links.retain(|link| user.is_none_or(|user| link.user == user));
     if links.is_empty() { Err(Box::new(not_linked())) } else { Ok(links) }
 }
@@ -166,17 +175,23 @@ fn store_down(error: &crate::store::Unavailable) -> Answer {
 }
 
 async fn sync(context: &Arc<Context>, page: &str, request: &Request<Incoming>) -> Answer {
-    let links = Query::of(request, &["user"]).and_then(|query| links_of(context, page, query.user()?));
-    let links = match links {
+    let user = Query::of(request, &["user"]).and_then(|query| query.user());
+    let found = match user {
+        Ok(user) => links_of(context, page, user).await,
+        Err(answer) => Err(answer),
+    };
+    let links = match found {
         Ok(links) => links,
         Err(answer) => return *answer,
     };
     match context.store.mark_links(links, Cause::Manual).await {
         Err(error) => store_down(&error),
         Ok(links) => {
-            let parked: Vec<&LinkKey> = links.iter().filter(|l| is_parked(context, l)).collect();
             let users: Vec<UserId> = links.iter().map(|link| link.user).collect();
-            let waiting: Vec<UserId> = parked.iter().map(|link| link.user).collect();
+            let mut waiting: Vec<UserId> = Vec::new();
+            for link in &links {
+                waiting.extend(is_parked(context, link).await.then_some(link.user));
+            }
             responses::json(
                 StatusCode::ACCEPTED,
                 &json!({"page_id": page, "users": users, "waiting_for_a_person": waiting}),
@@ -185,37 +200,40 @@ async fn sync(context: &Arc<Context>, page: &str, request: &Request<Incoming>) -
     }
 }
 
-fn is_parked(context: &Context, link: &LinkKey) -> bool {
-    context.store.view(link).is_some_and(|view| !view.record.health.is_active())
+/// A link that is known to be parked.
+async fn is_parked(context: &Context, link: &LinkKey) -> bool {
+    let view = context.store.view(link).await.ok().flatten();
+    view.is_some_and(|view| !view.record.health.is_active())
 }
 
 /// The links that are to go, and how.
-fn unlinking(
+async fn unlinking(
     context: &Context,
     page: &str,
     request: &Request<Incoming>,
 ) -> Result<(Vec<LinkKey>, Unlinking), Box<Answer>> {
     let query = Query::of(request, &["user", "all", "keep_object", "revoke"])?;
     let (user, all) = (query.user()?, query.is_on("all")?);
-    let links = links_of(context, page, user)?;
+    let links = links_of(context, page, user).await?;
     if links.len() > 1 && !all {
-        return Err(Box::new(several_users(context, &links)));
+        return Err(Box::new(several_users(context, &links).await));
     }
     Ok((links, Unlinking { keep_objects: query.is_on("keep_object")?, revoke: query.is_on("revoke")? }))
 }
 
 /// It is not clear which link is meant, and nothing is changed.
-fn several_users(context: &Context, links: &[LinkKey]) -> Answer {
+async fn several_users(context: &Context, links: &[LinkKey]) -> Answer {
     let (page, count) = (links[0].page(), links.len());
     let message =
         format!("page {page} is linked by {count} users; name one with user=UUID, or all of them with all=true");
     let mut answer = json!({"error": {"code": "several_users", "message": message}});
-    answer["links"] = status::page_json(context, page).map_or(Value::Null, |mut listed| listed["pages"].take());
+    let listed = status::page_json(context, page).await.ok().flatten();
+    answer["links"] = listed.map_or(Value::Null, |mut listed| listed["pages"].take());
     responses::json(StatusCode::CONFLICT, &answer)
 }
 
 async fn unlink(context: &Arc<Context>, page: &str, request: &Request<Incoming>) -> Answer {
-    let (links, how) = match unlinking(context, page, request) {
+    let (links, how) = match unlinking(context, page, request).await {
         Ok(wish) => wish,
         Err(answer) => return *answer,
     };
@@ -309,12 +327,16 @@ async fn import_lines(context: &Arc<Context>, request: Request<Incoming>, conn: 
         Err(answer) => return *answer,
     };
     let ticket = match run.map(|name| context.store.ticket_named(&name)) {
-        None => context.store.ticket(),
-        Some(Some(ticket)) => ticket,
+        None => context.store.ticket().await,
+        Some(Some(ticket)) => Ok(ticket),
         Some(None) => {
             let text = "the daemon was started again while the import was under way; import the file again";
             return responses::unavailable(text, 1);
         }
+    };
+    let ticket = match ticket {
+        Ok(ticket) => ticket,
+        Err(error) => return store_down(&error),
     };
     let whole = match body::read(request.into_body(), MAX_IMPORT, BODY_TIMEOUT, Budget::Import, conn).await {
         Ok(whole) => whole,
@@ -336,7 +358,10 @@ async fn import_lines(context: &Arc<Context>, request: Request<Incoming>, conn: 
     let trials = if replace {
         Trials::Replace
     } else {
-        Trials::Made(token_trial::try_lines(context, ticket, &parsed.good).await)
+        match token_trial::try_lines(context, ticket, &parsed.good).await {
+            Ok(tried) => Trials::Made(tried),
+            Err(error) => return store_down(&error),
+        }
     };
     match import::store(&context.store, ticket, parsed, &trials).await {
         Ok(imported) => {
@@ -426,12 +451,13 @@ async fn export_lines(context: &Arc<Context>, request: Request<Incoming>, conn: 
         Ok(wish) => wish,
         Err(complaint) => return bad(&complaint),
     };
-    let store = context.store.clone();
-    let written = tokio::task::spawn_blocking(move || export::write(&store, wish.passphrase.as_ref())).await;
-    match written {
-        Ok(Ok(lines)) => responses::typed("application/x-ndjson", lines),
-        Ok(Err(error)) => bad(&error.to_string()),
-        Err(_) => responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the export broke off"),
+    match export::write(&context.store, wish.passphrase).await {
+        Ok(lines) => responses::typed("application/x-ndjson", lines),
+        Err(ExportError::Unavailable(error)) => store_down(&error),
+        Err(error @ ExportError::BrokeOff) => {
+            responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string())
+        }
+        Err(error) => bad(&error.to_string()),
     }
 }
 
@@ -455,7 +481,11 @@ async fn drill(context: &Context, which: &[&str]) -> Answer {
         ["listener"] => Some(Target::Listener),
         ["listener", "admin"] => Some(Target::AdminListener),
         ["listener", "admin-tcp"] => Some(Target::AdminTcpListener),
-        ["page", page] => page.parse().ok().and_then(|p| context.store.links_of_page(&p).pop()).map(Target::Page),
+        ["page", page] => match page.parse() {
+            Ok(page) => context.store.links_of_page(&page).await.ok().and_then(|mut links| links.pop()),
+            Err(_) => None,
+        }
+        .map(Target::Page),
         _ => None,
     };
     let Some(target) = target else { return responses::not_found() };

@@ -318,7 +318,7 @@ async fn html_answer(
         let links = report.links(login.user);
         login_report::wait_for_objects(context, &links, until).await;
     }
-    login_result::page(context, site, login)
+    login_result::page(context, site, login).await
 }
 
 /// The JSON for a program, within the budget.

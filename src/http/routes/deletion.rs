@@ -84,11 +84,15 @@ pub(in crate::http) async fn request(context: &Arc<Context>, request: Request<In
 }
 
 /// `GET /facebook/data-deletion/{code}`, for persons.
-pub(in crate::http) fn status(context: &Context, code: &str) -> Answer {
+pub(in crate::http) async fn status(context: &Context, code: &str) -> Answer {
     let setup = context.setup();
     let site = Site::html_only(&setup.config.http);
     let page = |status, title, body| site.page(Page::complete(status, title, body));
-    let Some(deletion) = context.store.deletion(code) else {
+    let found = match context.store.deletion(code).await {
+        Ok(found) => found,
+        Err(error) => return unavailable(&error),
+    };
+    let Some(deletion) = found else {
         let body = html! { p { "This confirmation code is not known here. Check that it is complete." } };
         return page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
     };

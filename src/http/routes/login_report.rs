@@ -27,9 +27,15 @@ pub(in crate::http) enum First {
     Unlinked,
 }
 
+const STORE_AWAY: &str = "the daemon's store cannot be read at the moment";
+
 /// The progress of one link's object.
-pub(in crate::http) fn first_object(context: &Context, link: &LinkKey) -> First {
-    let Some(view) = context.store.view(link) else { return First::Unlinked };
+pub(in crate::http) async fn first_object(context: &Context, link: &LinkKey) -> First {
+    let view = match context.store.view(link).await {
+        Ok(Some(view)) => view,
+        Ok(None) => return First::Unlinked,
+        Err(_) => return First::Pending(Some(STORE_AWAY.to_owned())),
+    };
     if let Health::Parked(parked) = &view.record.health {
         return First::Stopped(parked.why);
     }
@@ -45,7 +51,10 @@ pub(in crate::http) async fn wait_for_objects(context: &Context, links: &[LinkKe
     let mut progress = context.store.feed().changed();
     loop {
         progress.mark_unchanged();
-        let first: Vec<First> = links.iter().map(|link| first_object(context, link)).collect();
+        let mut first = Vec::with_capacity(links.len());
+        for link in links {
+            first.push(first_object(context, link).await);
+        }
         let all_known = !first.iter().any(|f| matches!(f, First::Pending(_)));
         if all_known || !matches!(timeout_at(deadline, progress.changed()).await, Ok(Ok(()))) {
             return first;

@@ -22,12 +22,12 @@ use crate::http::server::Answer;
 use crate::sources::facebook::oauth::LinkedAs;
 
 /// `GET /facebook/login/result/{id}`.
-pub(in crate::http) fn show(context: &Arc<Context>, headers: &HeaderMap, id: &str) -> Answer {
+pub(in crate::http) async fn show(context: &Arc<Context>, headers: &HeaderMap, id: &str) -> Answer {
     let setup = context.setup();
     let site = Site::html_only(&setup.config.http);
     match context.logins.find(id, &cookies::session_hashes(headers), MonoTime::now()) {
         Some(login) => {
-            let mut answer = page(context, &site, &login);
+            let mut answer = page(context, &site, &login).await;
             // The failure of a login is not a failure of this request.
             *answer.status_mut() = StatusCode::OK;
             answer
@@ -47,11 +47,11 @@ pub(in crate::http) fn show(context: &Arc<Context>, headers: &HeaderMap, id: &st
 }
 
 /// The page as things stand at this moment.
-pub(in crate::http) fn page(context: &Context, site: &Site<'_>, login: &Login) -> Answer {
+pub(in crate::http) async fn page(context: &Context, site: &Site<'_>, login: &Login) -> Answer {
     match login.stage() {
         Stage::Working => working(site, login),
         Stage::Failed(failure) => failed(site, failure, ""),
-        Stage::Linked(report) => linked(context, site, login, &report),
+        Stage::Linked(report) => linked(context, site, login, &report).await,
     }
 }
 
@@ -113,7 +113,7 @@ struct Row<'a> {
     stored: bool,
 }
 
-fn linked(context: &Context, site: &Site<'_>, login: &Login, report: &Report) -> Answer {
+async fn linked(context: &Context, site: &Site<'_>, login: &Login, report: &Report) -> Answer {
     let mut stopped: Vec<Stopped> = report.lost.clone();
     let lost: BTreeSet<_> = report.lost.iter().map(|lost| &lost.id).collect();
     let mut rows = Vec::new();
@@ -128,7 +128,7 @@ fn linked(context: &Context, site: &Site<'_>, login: &Login, report: &Report) ->
             }
             continue;
         }
-        match first_object(context, &LinkKey::new(login.user, page.id.clone())) {
+        match first_object(context, &LinkKey::new(login.user, page.id.clone())).await {
             First::Stored => rows.push(Row { page, stored: true }),
             First::Pending(_) => rows.push(Row { page, stored: false }),
             First::Stopped(why) => stopped.push(Stopped { id: page.id.clone(), name: page.name.clone(), why }),

@@ -79,13 +79,13 @@ pub async fn answer(context: Arc<Context>, request: Request<Incoming>, conn: Con
         (Route::Login, Method::GET) => Box::pin(login::begin(&context, &request)).await,
         (Route::Confirm, Method::POST) => Box::pin(login::confirm(&context, request, &conn)).await,
         (Route::LoginResult, Method::GET) => {
-            login_result::show(&context, request.headers(), found.params.get("id").unwrap_or_default())
+            login_result::show(&context, request.headers(), found.params.get("id").unwrap_or_default()).await
         }
         (Route::Callback, Method::GET) => Box::pin(callback::finish(&context, &request, &conn)).await,
         (Route::Deauthorize, Method::POST) => Box::pin(deletion::deauthorize(&context, request, &conn)).await,
         (Route::DataDeletion, Method::POST) => Box::pin(deletion::request(&context, request, &conn)).await,
         (Route::DeletionStatus, Method::GET) => {
-            deletion::status(&context, found.params.get("code").unwrap_or_default())
+            deletion::status(&context, found.params.get("code").unwrap_or_default()).await
         }
         (Route::Healthz, Method::GET | Method::HEAD) => responses::json(StatusCode::OK, &json!({"status": "ok"})),
         (Route::Readyz, Method::GET | Method::HEAD) => ready(&context),

@@ -6,19 +6,22 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::core::health::HealthInputs;
-use crate::core::model::{MonoTime, WallTime};
-use crate::store::{Condition, Counts, LinkView};
+use crate::core::model::{MonoTime, PageId, WallTime};
+use crate::store::{Condition, Counts, LinkView, Unavailable};
 
 fn moment(at: Option<WallTime>) -> Value {
     at.filter(|at| at.0 > 0).map_or(Value::Null, |at| at.rfc3339().into())
 }
 
 /// The store's counts, with the links that are throttled at this moment counted as such, as in the list of pages.
-pub fn counts(context: &Context) -> Counts {
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn counts(context: &Context) -> Result<Counts, Unavailable> {
     let now = WallTime::now();
-    let mut counts = context.store.counts();
+    let mut counts = context.store.counts().await?;
     for link in context.pages.throttled(MonoTime::now()) {
-        let Some(view) = context.store.view(&link) else { continue };
+        let Some(view) = context.store.view(&link).await? else { continue };
         let signs = HealthInputs { expires_at: view.record.checked.expires_at, throttled_until: None };
         let counted = view.record.health.shown(signs, now).word;
         if view.record.health.is_active()
@@ -29,17 +32,14 @@ pub fn counts(context: &Context) -> Counts {
         }
     }
     counts.health.retain(|_, count| *count > 0);
-    counts
+    Ok(counts)
 }
 
-/// The whole daemon.
-pub async fn status_json(context: &Context) -> Value {
-    let now = WallTime::now();
-    let counts = counts(context);
-    let setup = context.setup();
+/// The store: whether it works, and its size.
+async fn store_json(context: &Context, counts: &Result<Counts, Unavailable>) -> Value {
     let sealing = context.store.sealing().await.ok();
-    let store = match &*context.store.condition().borrow() {
-        Condition::Up => {
+    let mut store = match (&*context.store.condition().borrow(), counts) {
+        (Condition::Up, Ok(counts)) => {
             json!({
                 "ok": true,
                 "bytes_on_disk": context.store.size_on_disk(),
@@ -48,12 +48,24 @@ pub async fn status_json(context: &Context) -> Value {
                 "erasing_since": moment(context.store.erasing_since()),
             })
         }
-        Condition::Down(reason) => json!({"ok": false, "error": &**reason}),
+        (Condition::Up, Err(error)) => json!({"ok": false, "error": &*error.reason}),
+        (Condition::Down(reason), _) => json!({"ok": false, "error": &**reason}),
     };
-    let mut store = store;
     if let Some(mended) = context.store.mended() {
         store["mended"] = mended.into();
     }
+    store
+}
+
+/// The whole daemon. What only the store knows is null while it cannot be read.
+pub async fn status_json(context: &Context) -> Value {
+    let now = WallTime::now();
+    let counts = counts(context).await;
+    let setup = context.setup();
+    let store = store_json(context, &counts).await;
+    let counts = counts.ok();
+    let count = |of: fn(&Counts) -> u64| counts.as_ref().map(of);
+    let oldest_owed = counts.as_ref().map(|c| c.oldest_owed.map_or(0, |since| now.since(since).as_secs()));
     let source = if setup.kept { "kept" } else { "file" };
     let mut config = json!({"loaded_at": setup.loaded_at.rfc3339(), "source": source});
     if let Some(error) = context.reload_error() {
@@ -68,28 +80,28 @@ pub async fn status_json(context: &Context) -> Value {
         "pid": std::process::id(),
         "started_at": context.started_at.rfc3339(),
         "uptime_seconds": MonoTime::now().since(context.started).as_secs(),
-        "links": counts.links,
-        "health": counts.health,
-        "due": counts.due,
-        "due_parked": counts.due_parked,
-        "outbox": counts.outbox,
-        "cleanups": counts.cleanups,
-        "oldest_owed_seconds": counts.oldest_owed.map_or(0, |since| now.since(since).as_secs()),
+        "links": count(|c| c.links),
+        "health": counts.as_ref().map(|c| &c.health),
+        "due": count(|c| c.due),
+        "due_parked": count(|c| c.due_parked),
+        "outbox": count(|c| c.outbox),
+        "cleanups": counts.as_ref().map(|c| &c.cleanups),
+        "oldest_owed_seconds": oldest_owed,
         "config": config,
         "store": store,
         "graph": {"health": context.graph.health(), "gate": gate, "version": setup.graph.version()},
         "spaces": context.spaces.health(),
-        "notify": notify_json(context, now),
+        "notify": notify_json(context, now).await,
     })
 }
 
 /// Events: on or off, how many wait, since when the oldest, and how the receiver fares.
-fn notify_json(context: &Context, now: WallTime) -> Value {
-    let counts = context.store.event_counts();
+async fn notify_json(context: &Context, now: WallTime) -> Value {
+    let counts = context.store.event_counts().await.ok();
     let mut notify = json!({
         "on": context.setup().receiver.is_some(),
-        "waiting": counts.waiting,
-        "oldest_seconds": counts.oldest.map_or(0, |since| now.since(since).as_secs()),
+        "waiting": counts.map(|c| c.waiting),
+        "oldest_seconds": counts.map(|c| c.oldest.map_or(0, |since| now.since(since).as_secs())),
     });
     if let (Some(notify), Ok(Value::Object(health))) =
         (notify.as_object_mut(), serde_json::to_value(context.notify.health()))
@@ -100,17 +112,25 @@ fn notify_json(context: &Context, now: WallTime) -> Value {
 }
 
 /// Every linked page.
-pub fn pages_json(context: &Context) -> Value {
-    let pages: Vec<Value> = context.store.views().iter().map(|view| link_json(context, view)).collect();
-    json!({"pages": pages})
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn pages_json(context: &Context) -> Result<Value, Unavailable> {
+    let views = context.store.views().await?;
+    let pages: Vec<Value> = views.iter().map(|view| link_json(context, view)).collect();
+    Ok(json!({"pages": pages}))
 }
 
 /// The links of one page; `None` when it is not linked.
-pub fn page_json(context: &Context, page: &crate::core::model::PageId) -> Option<Value> {
-    let links = context.store.links_of_page(page);
-    let views: Vec<Value> =
-        links.iter().filter_map(|l| context.store.view(l)).map(|view| link_json(context, &view)).collect();
-    (!views.is_empty()).then(|| json!({"pages": views}))
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn page_json(context: &Context, page: &PageId) -> Result<Option<Value>, Unavailable> {
+    let mut views = Vec::new();
+    for link in context.store.links_of_page(page).await? {
+        views.extend(context.store.view(&link).await?.map(|view| link_json(context, &view)));
+    }
+    Ok((!views.is_empty()).then(|| json!({"pages": views})))
 }
 
 fn link_json(context: &Context, view: &LinkView) -> Value {

@@ -34,7 +34,7 @@ async fn a_panic_is_a_failed_commit() {
         assert_eq!(*store.condition().borrow(), Condition::Up);
         link_one(&store, user, 10 + round).await;
     }
-    assert_eq!((store.counts().links, store.mended()), (6, None));
+    assert_eq!((store.counts().await.unwrap().links, store.mended()), (6, None));
     assert!(store.given_up().borrow().is_none());
     store.close().await;
 }
@@ -56,7 +56,7 @@ async fn a_second_panic_without_a_commit_between_gives_up() {
     assert!(refused.to_string().contains("died twice"), "{refused}");
     store.close().await;
     drop(store);
-    assert_eq!(open(dir.path()).counts().links, 1);
+    assert_eq!(open(dir.path()).counts().await.unwrap().links, 1);
 }
 
 #[tokio::test]
@@ -94,13 +94,13 @@ async fn a_decision_that_panics_leaves_nothing_behind() {
     let refused: Result<(), Unavailable> = half.await;
     assert!(refused.unwrap_err().reason.contains("half-way"));
     until("it is back", async || store.mark_pages(&[page(1)], Cause::Webhook).await.is_ok()).await;
-    assert!(store.link(&link).unwrap().is_some() && store.due_mark(&link).is_some());
+    assert!(store.link(&link).await.unwrap().is_some() && due_mark(&store, &link).await.is_some());
     assert_eq!(store.outbox_item(&link).await.unwrap().unwrap().staged.op, ObjectOp::Put([1; 32]));
     // A later decision commits nothing of it either.
     link_one(&store, user, 2).await;
     store.close().await;
     let again = open(dir.path());
-    assert_eq!((again.counts().links, again.counts().due), (2, 2));
+    assert_eq!((again.counts().await.unwrap().links, again.counts().await.unwrap().due), (2, 2));
     again.close().await;
 }
 

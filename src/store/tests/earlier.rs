@@ -32,46 +32,49 @@ fn copy() -> tempfile::TempDir {
     dir
 }
 
-fn check_links(store: &Store) {
+async fn check_links(store: &Store) {
     let ada = [1, 2, 3, 4].map(|n| link(ADA, n));
     let bruno = [1, 6].map(|n| link(BRUNO, n));
-    let mut all = store.links();
+    let mut all = store.links().await.unwrap();
     all.sort();
     let mut wanted = [&ada[..], &bruno[..]].concat();
     wanted.sort();
     assert_eq!(all, wanted);
     for key in &all {
-        let opened = store.link(key).unwrap().unwrap();
-        assert_eq!(opened.token.expose(), format!("page-token-{}", key.page().as_str().parse::<u64>().unwrap() - 1000));
+        let opened = store.link(key).await.unwrap().unwrap();
+        assert_eq!(
+            opened.token.unwrap().expose(),
+            format!("page-token-{}", key.page().as_str().parse::<u64>().unwrap() - 1000)
+        );
     }
-    assert!(matches!(store.view(&ada[3]).unwrap().record.health, Health::Parked(_)));
-    let (account, token) = store.account(ADA.parse().unwrap(), &person(1)).unwrap();
+    assert!(matches!(store.view(&ada[3]).await.unwrap().unwrap().record.health, Health::Parked(_)));
+    let (account, token) = store.account(ADA.parse().unwrap(), &person(1)).await.unwrap().unwrap();
     assert_eq!((account.name.as_deref(), token.unwrap().expose()), (Some("Person 1"), "user-token-1"));
 }
 
 /// Everything that the earlier release wrote.
 async fn check_everything(store: &Store) {
-    assert_eq!((store.mended(), store.counts().damaged), (None, 0));
-    check_links(store);
+    assert_eq!((store.mended(), store.counts().await.unwrap().damaged), (None, 0));
+    check_links(store).await;
     // What Spaces has of page 1, what waits for it of page 2, and what is due.
-    assert_eq!(store.expectation(&link(ADA, 1)).etag.as_deref(), Some("etag-1"));
+    assert_eq!(store.expectation(&link(ADA, 1)).await.unwrap().etag.as_deref(), Some("etag-1"));
     let staged = store.outbox_item(&link(ADA, 2)).await.unwrap().unwrap();
     assert_eq!((&staged.body[..9], staged.staged.op), (&br#"{"data":["#[..], ObjectOp::Put([2; 32])));
-    assert_eq!(store.due_mark(&link(ADA, 3)).map(|mark| mark.cause), Some(Cause::Link));
+    assert_eq!(due_mark(store, &link(ADA, 3)).await.map(|mark| mark.cause), Some(Cause::Link));
     for gone in [link(ADA, 5), link(BRUNO, 7)] {
         assert_eq!(store.outbox_item(&gone).await.unwrap().unwrap().staged.op, ObjectOp::Delete);
     }
-    let deletion = store.deletion("a-code").unwrap();
+    let deletion = store.deletion("a-code").await.unwrap().unwrap();
     assert_eq!((deletion.objects, deletion.open, deletion.done_at), (1, 1, None));
     let hinted = link(BRUNO, 6);
-    assert!(store.view(&hinted).unwrap().record.hint.is_some());
-    let cleanups: Vec<_> = store.cleanups().iter().map(|one| one.cleanup.word()).collect();
+    assert!(store.view(&hinted).await.unwrap().unwrap().record.hint.is_some());
+    let cleanups: Vec<_> = store.cleanups().await.unwrap().iter().map(|one| one.cleanup.word()).collect();
     assert_eq!(cleanups, ["unsubscribe"]);
     assert_eq!(store.session(SESSION).await.unwrap().map(|session| session.user), Some(ADA.parse().unwrap()));
     assert!(!store.use_state([9; 16], WallTime::now().plus(Duration::from_secs(60))).await.unwrap(), "it was used");
     store.switch_events(true);
     let mut waiting = Vec::new();
-    for event_key in store.event_keys() {
+    for event_key in store.event_keys().await.unwrap() {
         if let super::super::events::Begun::Goes(sending) = store.begin_event(&event_key).await.unwrap() {
             waiting.push(sending.event().kind.word());
         }
@@ -135,8 +138,8 @@ async fn what_an_earlier_release_lost_of_its_database_is_restored_under_the_keys
             std::fs::copy(fixture().join(name), dir.path().join(name)).unwrap();
         }
         let store = open(dir.path());
-        check_links(&store);
-        assert_eq!(store.counts().damaged, 0, "after {part} percent");
+        check_links(&store).await;
+        assert_eq!(store.counts().await.unwrap().damaged, 0, "after {part} percent");
         let staged = store.outbox_item(&link(ADA, 2)).await.unwrap();
         assert!(staged.is_none_or(|item| item.staged.op != ObjectOp::Delete), "a page that is linked keeps its object");
         for gone in [link(ADA, 5), link(BRUNO, 7)] {
@@ -174,6 +177,6 @@ async fn its_backup_log_alone_brings_back_links_and_logins() {
     std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
     let store = open(dir.path());
     assert!(store.mended().is_some());
-    check_links(&store);
+    check_links(&store).await;
     store.close().await;
 }

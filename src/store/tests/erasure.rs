@@ -34,7 +34,7 @@ impl Fixture {
             links = log_in(&store, user, ZELDA, NAME, age, 0..3).await;
         }
         log_in(&store, other, BRUNO, "Bruno", "new", 3..4).await;
-        for link in store.links() {
+        for link in store.links().await.unwrap() {
             read_and_stage(&store, &link, 1, b"{\"data\":[]}").await;
             complete(&store, &link.whole()).await;
         }
@@ -78,7 +78,11 @@ async fn log_in(
         name: None,
         facebook_user: Some(person(id)),
     };
-    store.put_links(store.ticket(), user, Some(account), pages.map(new).collect(), Cause::Link).await.unwrap().links
+    store
+        .put_links(store.ticket().await.unwrap(), user, Some(account), pages.map(new).collect(), Cause::Link)
+        .await
+        .unwrap()
+        .links
 }
 
 async fn complete(store: &Store, part: &PartKey) {
@@ -117,20 +121,20 @@ async fn nothing_of_a_person_is_in_any_file_once_the_deletion_is_done() {
     let fixture = Fixture::new().await;
     let store = &fixture.store;
     store.forget_person(&person(ZELDA), "a-code", None).await.unwrap();
-    assert!(store.deletion("a-code").unwrap().done_at.is_none());
-    for part in store.outbox_parts() {
+    assert!(store.deletion("a-code").await.unwrap().unwrap().done_at.is_none());
+    for part in store.outbox_parts().await.unwrap() {
         complete(store, &part).await;
     }
-    until("the deletion is done", async || store.deletion("a-code").unwrap().done_at.is_some()).await;
+    until("the deletion is done", async || store.deletion("a-code").await.unwrap().unwrap().done_at.is_some()).await;
     assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
     assert!(store.size_on_disk() > 0, "the new database is known by its own name");
     // The other person has everything, the daemon goes on, and so it is after a start.
     assert_eq!(fixture.shown(&[BRUNO, "Bruno"]).len(), 2);
-    assert_eq!(store.counts().links, 1);
+    assert_eq!(store.counts().await.unwrap().links, 1);
     store.close().await;
     let again = open(fixture.dir.path());
-    assert_eq!((again.mended(), again.counts().links), (None, 1));
-    assert!(again.deletion("a-code").unwrap().done_at.is_some());
+    assert_eq!((again.mended(), again.counts().await.unwrap().links), (None, 1));
+    assert!(again.deletion("a-code").await.unwrap().unwrap().done_at.is_some());
     assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
     again.close().await;
 }
@@ -143,17 +147,17 @@ async fn a_deletion_is_done_only_when_its_erasure_is() {
     let in_the_way = fixture.dir.path().join("links.journal.new");
     std::fs::create_dir(&in_the_way).unwrap();
     store.forget_person(&person(ZELDA), "a-code", None).await.unwrap();
-    for part in store.outbox_parts() {
+    for part in store.outbox_parts().await.unwrap() {
         complete(store, &part).await;
     }
-    let deletion = store.deletion("a-code").unwrap();
+    let deletion = store.deletion("a-code").await.unwrap().unwrap();
     assert_eq!((deletion.erasing, deletion.done_at, deletion.open), (true, None, 0));
     assert!(store.erasing_since().is_some());
     // A start changes nothing about that.
     store.close().await;
     std::fs::remove_dir(&in_the_way).unwrap();
     let again = open(fixture.dir.path());
-    until("the deletion is done", async || again.deletion("a-code").unwrap().done_at.is_some()).await;
+    until("the deletion is done", async || again.deletion("a-code").await.unwrap().unwrap().done_at.is_some()).await;
     assert_eq!(again.erasing_since(), None);
     assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
     again.close().await;
@@ -167,7 +171,7 @@ async fn a_deauthorization_erases_the_login() {
     until("it is erased", async || store.erasing_since().is_none()).await;
     let login = [NAME, "EAAB-old-user-token-of-2210000000000777", "EAAB-new-user-token-of-2210000000000777"];
     assert_eq!(fixture.shown(&login), Vec::<String>::new());
-    assert_eq!(store.counts().links, 4, "the links wait for a new login");
+    assert_eq!(store.counts().await.unwrap().links, 4, "the links wait for a new login");
     store.close().await;
 }
 
@@ -177,10 +181,10 @@ async fn an_unlink_erases_the_tokens_when_nothing_is_left_to_do_with_them() {
     let store = &fixture.store;
     let how = Unlinking { keep_objects: false, revoke: true };
     store.unlink(&fixture.links, how).await.unwrap();
-    for part in store.outbox_parts() {
+    for part in store.outbox_parts().await.unwrap() {
         complete(store, &part).await;
     }
-    for standing in store.cleanups() {
+    for standing in store.cleanups().await.unwrap() {
         store.finish_cleanup(&standing.cleanup, standing.seq).await.unwrap();
     }
     until("it is erased", async || store.erasing_since().is_none()).await;
@@ -231,7 +235,7 @@ async fn a_renewal_under_load_loses_nothing() {
             for round in 0..40u8 {
                 let link = LinkKey::new(user, page(task));
                 store.mark_links(vec![link.clone()], Cause::Webhook).await.unwrap();
-                let claim = begin_read(&store, &link);
+                let claim = begin_read(&store, &link).await;
                 let body = bytes::Bytes::from(vec![round; 20_000]);
                 store.stage(claim, [round + 1; 32], body, false).await.unwrap();
                 if round % 3 == 0 {
@@ -252,7 +256,7 @@ async fn a_renewal_under_load_loses_nothing() {
     for task in tasks {
         task.await.unwrap();
     }
-    let (counts, views) = (store.counts(), store.views().len());
+    let (counts, views) = (store.counts().await.unwrap(), store.views().await.unwrap().len());
     assert_eq!((counts.links, views), (100, 100));
     let mut bodies = Vec::new();
     for task in 0..10 {
@@ -261,7 +265,7 @@ async fn a_renewal_under_load_loses_nothing() {
     store.close().await;
     drop(store);
     let store = open(dir.path());
-    assert_eq!((store.mended(), store.counts()), (None, counts));
+    assert_eq!((store.mended(), store.counts().await.unwrap()), (None, counts));
     for (task, body) in (0..10).zip(bodies) {
         let item = store.outbox_item(&LinkKey::new(user, page(task))).await.unwrap();
         assert_eq!(item.map(|item| item.body), body);
@@ -271,7 +275,7 @@ async fn a_renewal_under_load_loses_nothing() {
     // The backup log alone has every link.
     std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
     let store = open(dir.path());
-    assert_eq!(store.counts().links, 100);
+    assert_eq!(store.counts().await.unwrap().links, 100);
     store.close().await;
 }
 
@@ -303,7 +307,7 @@ async fn an_interrupted_renewal_is_taken_back_or_kept() {
         let dir = fixture.dir.path();
         state(dir);
         let store = open(dir);
-        assert_eq!((store.mended(), store.counts().links), (None, 4));
+        assert_eq!((store.mended(), store.counts().await.unwrap().links), (None, 4));
         assert!(["sled.new", "sled.old"].iter().all(|name| !dir.join(name).exists()));
         store.close().await;
     }

@@ -26,7 +26,7 @@ fn written(item: &OutboxItem) -> Left {
 }
 
 async fn write(store: &Store, link: &LinkKey, digest: u8, body: bytes::Bytes) {
-    let claim = begin_read(store, link);
+    let claim = begin_read(store, link).await;
     store.stage(claim, [digest; 32], body, true).await.unwrap();
     let item = store.outbox_item(link).await.unwrap().unwrap();
     store.complete(link, &item, None, written(&item)).await.unwrap();
@@ -66,7 +66,7 @@ async fn a_life_of_a_link_is_told_in_order() {
     write(&store, &link, 2, object("B", "1")).await;
     write(&store, &link, 2, object("B", "1")).await;
     assert_eq!(all(&store, &event_key(&link)).await, [updated(&link, &["name"])], "a repair is nothing new");
-    let at = held(&store, &link);
+    let at = held(&store, &link).await;
     store.park_link(&link, at, ParkReason::Expired).await.unwrap();
     store.park_link(&link, at, ParkReason::Invalid).await.unwrap();
     let parked = all(&store, &event_key(&link)).await;
@@ -81,7 +81,7 @@ async fn a_life_of_a_link_is_told_in_order() {
     write(&store, &link, 2, object("B", "1")).await;
     let kept = EventKind::Unlinked { link: link.clone(), kept: true };
     assert_eq!(all(&store, &event_key(&link)).await, [kept, linked(false), updated(&link, &["id", "name", "phone"])]);
-    assert_eq!(store.event_counts(), Default::default());
+    assert_eq!(store.event_counts().await.unwrap(), Default::default());
     store.close().await;
 }
 
@@ -100,8 +100,8 @@ async fn what_waits_survives_a_start_with_its_ids_and_goes_one_at_a_time() {
     store.close().await;
     drop(store);
     let store = open(dir.path());
-    assert_eq!(store.event_keys(), [event_key(&link)]);
-    assert_eq!(store.event_counts().waiting, 2);
+    assert_eq!(store.event_keys().await.unwrap(), [event_key(&link)]);
+    assert_eq!(store.event_counts().await.unwrap().waiting, 2);
     let first = begin(&store, &event_key(&link)).await.unwrap();
     assert_eq!(first.event().id, id);
     assert!(first.delivered().await.unwrap(), "another waits");
@@ -113,7 +113,7 @@ async fn what_waits_survives_a_start_with_its_ids_and_goes_one_at_a_time() {
     assert_eq!(kinds, ["page.unlinked"]);
     store.close().await;
     drop(store);
-    assert_eq!(open(dir.path()).event_counts().waiting, 0);
+    assert_eq!(open(dir.path()).event_counts().await.unwrap().waiting, 0);
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn off_nothing_is_decided_and_what_waits_is_dropped() {
     assert_eq!(store.drop_events().await.unwrap(), 0, "they are on");
     store.switch_events(false);
     write(&store, &link, 1, object("A", "1")).await;
-    assert_eq!(store.event_counts().waiting, 1);
+    assert_eq!(store.event_counts().await.unwrap().waiting, 1);
     assert_eq!(store.drop_events().await.unwrap(), 1);
     assert!(begin(&store, &event_key(&link)).await.is_none());
     write(&store, &link, 2, object("A", "2")).await;
@@ -142,7 +142,7 @@ async fn a_write_that_outlived_its_link_tells_all_fields_of_the_next_one() {
     let link = link_one(&store, user, 1).await;
     write(&store, &link, 1, object("A", "1")).await;
     all(&store, &event_key(&link)).await;
-    let claim = begin_read(&store, &link);
+    let claim = begin_read(&store, &link).await;
     store.stage(claim, [2; 32], object("B", "1"), false).await.unwrap();
     let item = store.outbox_item(&link).await.unwrap().unwrap();
     unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
@@ -161,7 +161,7 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     let store = on(dir.path());
     let (user, person): (_, AppUserId) = (UserId::random(), "77".parse().unwrap());
     let new = |n| NewLink { page: page(n), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
-    store.put_links(store.ticket(), user, None, vec![new(1), new(2)], Cause::Link).await.unwrap();
+    store.put_links(store.ticket().await.unwrap(), user, None, vec![new(1), new(2)], Cause::Link).await.unwrap();
     let gone = store.forget_person(&person, "code", None).await.unwrap();
     let links: Vec<LinkKey> = gone.links.into_iter().map(|(link, _)| link).collect();
     let deletion = EventKey::Deletion("code".into());
@@ -182,9 +182,9 @@ async fn a_deletion_is_told_once_when_no_delete_is_owed() {
     store.erase().await.unwrap();
     store.forget_person(&person, "nothing", None).await.unwrap();
     assert_eq!(all(&store, &EventKey::Deletion("nothing".into())).await.len(), 1);
-    store.put_links(store.ticket(), user, None, vec![new(3)], Cause::Link).await.unwrap();
+    store.put_links(store.ticket().await.unwrap(), user, None, vec![new(3)], Cause::Link).await.unwrap();
     store.forget_person(&person, "overtaken", None).await.unwrap();
-    store.put_links(store.ticket(), user, None, vec![new(3)], Cause::Link).await.unwrap();
+    store.put_links(store.ticket().await.unwrap(), user, None, vec![new(3)], Cause::Link).await.unwrap();
     let overtaken = EventKey::Deletion("overtaken".into());
     assert!(begin(&store, &overtaken).await.is_none());
     write(&store, &LinkKey::new(user, page(3)), 1, object("A", "1")).await;

@@ -40,7 +40,7 @@ async fn a_decision_is_published_when_it_is_durable_and_before_its_answer() {
         published(&store).links[&link],
         LinkChanges { outbox: BTreeSet::from([Part::whole()]), ..LinkChanges::default() }
     );
-    store.park_link(&link, held(&store, &link), ParkReason::Expired).await.unwrap();
+    store.park_link(&link, held(&store, &link).await, ParkReason::Expired).await.unwrap();
     assert_eq!(published(&store).links[&link], LinkChanges { parked: true, ..LinkChanges::default() });
     unlink(&store, &link, Unlinking::default()).await;
     let batch = published(&store);
@@ -64,7 +64,7 @@ async fn what_becomes_durable_after_its_caller_gave_up_is_published() {
     assert!(marking.now_or_never().is_none());
     let batch = tokio::time::timeout(Duration::from_secs(30), store.feed().next()).await.unwrap();
     assert_eq!(batch.links[&link].causes, [Cause::Webhook]);
-    assert_eq!(store.due_mark(&link).map(|mark| mark.cause), Some(Cause::Webhook));
+    assert_eq!(due_mark(&store, &link).await.map(|mark| mark.cause), Some(Cause::Webhook));
     store.close().await;
 }
 
@@ -93,7 +93,8 @@ async fn a_mark_that_stands_is_published_again_for_an_urgent_cause_alone() {
     }
     store.mark_links(vec![link.clone()], Cause::Manual).await.unwrap();
     let changes = published(&store).links.remove(&link).unwrap();
-    let manual = LinkChanges { causes: vec![Cause::Manual], recheck: Some(held(&store, &link)), ..Default::default() };
+    let manual =
+        LinkChanges { causes: vec![Cause::Manual], recheck: Some(held(&store, &link).await), ..Default::default() };
     assert_eq!(changes, manual);
     store.close().await;
 }
@@ -105,16 +106,16 @@ async fn a_mark_whose_read_was_cut_off_is_published_when_the_claim_is_given_back
     let link = read_once(&store).await;
     store.mark_pages(&[page(1)], Cause::Webhook).await.unwrap();
     published(&store);
-    drop(begin_read(&store, &link));
+    drop(begin_read(&store, &link).await);
     assert_eq!(due(&store, &link), [Cause::Webhook]);
     // One that a newer reader fenced off gives nothing back.
-    let (old, new) = (begin_read(&store, &link), begin_read(&store, &link));
+    let (old, new) = (begin_read(&store, &link).await, begin_read(&store, &link).await);
     drop(old);
     assert_eq!(due(&store, &link), []);
     drop(new);
     assert_eq!(due(&store, &link), [Cause::Webhook]);
     // A read that is cut off just before it stages gives its claim back, too.
-    let claim = begin_read(&store, &link);
+    let claim = begin_read(&store, &link).await;
     drop(store.stage(claim, [2; 32], bytes::Bytes::from_static(b"y"), false));
     assert_eq!(due(&store, &link), [Cause::Webhook]);
     store.close().await;

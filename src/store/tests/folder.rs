@@ -49,7 +49,7 @@ async fn folder_and_files_are_the_owners_alone() {
     }
     let store = open(&dir);
     is_private(&dir);
-    assert_eq!(store.counts().links, 2);
+    assert_eq!(store.counts().await.unwrap().links, 2);
     store.close().await;
 }
 

@@ -31,14 +31,17 @@ async fn a_login_under_way_does_not_bring_back_a_forgotten_person() {
     let store = open(dir.path());
     let user = UserId::random();
     link_as(&store, user, 1, &[1]).await;
-    let ticket = store.ticket();
+    let ticket = store.ticket().await.unwrap();
     store.forget_person(&person(1), "code", None).await.unwrap();
     let stored = finish(&store, ticket, user, 1, &[1, 2]).await;
     assert_eq!((stored.links.len(), reasons(&stored)), (0, vec![PERSON; 2]));
-    assert_eq!((store.links(), store.accounts(), store.known_of(&person(1))), (vec![], vec![], None));
+    assert_eq!(
+        (store.links().await.unwrap(), store.accounts().await.unwrap(), store.known_of(&person(1)).await.unwrap()),
+        (vec![], vec![], None)
+    );
     // Somebody else's login for the same user and page is no concern of it, and neither is the person's next one.
     assert_eq!(finish(&store, ticket, user, 2, &[1]).await.links.len(), 1);
-    assert_eq!(finish(&store, store.ticket(), user, 1, &[1, 2]).await.links.len(), 2);
+    assert_eq!(finish(&store, store.ticket().await.unwrap(), user, 1, &[1, 2]).await.links.len(), 2);
     store.close().await;
 }
 
@@ -47,14 +50,14 @@ async fn nor_a_person_who_removed_the_app_or_of_whom_nothing_was_stored_yet() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::random();
-    let ticket = store.ticket();
+    let ticket = store.ticket().await.unwrap();
     store.park_person(&person(1), ParkReason::AppRemoved, None).await.unwrap();
     assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1]).await), [PERSON]);
-    let ticket = store.ticket();
+    let ticket = store.ticket().await.unwrap();
     let purged = crate::services::purge::apply(&store, vec![person(1), person(2)], false).await;
     assert!(purged.outcomes.iter().all(|outcome| outcome.known.is_none()));
     assert_eq!(reasons(&finish(&store, ticket, user, 2, &[2]).await), [PERSON]);
-    assert_eq!((store.links(), store.accounts()), (vec![], vec![]));
+    assert_eq!((store.links().await.unwrap(), store.accounts().await.unwrap()), (vec![], vec![]));
     store.close().await;
 }
 
@@ -64,23 +67,23 @@ async fn a_link_that_was_removed_meanwhile_is_not_made_again_and_the_others_are(
     let store = open(dir.path());
     let user = UserId::random();
     let links = link_as(&store, user, 1, &[1, 2]).await;
-    let ticket = store.ticket();
+    let ticket = store.ticket().await.unwrap();
     unlink(&store, &links[0], Unlinking::default()).await;
     let stored = finish(&store, ticket, user, 1, &[1, 2]).await;
     assert_eq!(stored.links, links[1..]);
     assert_eq!(stored.left, [(links[0].clone(), LeftAlone::Ended(Ended::Link))]);
-    assert_eq!(store.accounts().len(), 1);
+    assert_eq!(store.accounts().await.unwrap().len(), 1);
     // When nothing is left of the login, its user token is not kept either.
-    let ticket = store.ticket();
+    let ticket = store.ticket().await.unwrap();
     unlink(&store, &links[1], Unlinking::default()).await;
     assert_eq!(finish(&store, ticket, user, 1, &[2]).await.links, []);
-    assert_eq!((store.links(), store.accounts()), (vec![], vec![]));
+    assert_eq!((store.links().await.unwrap(), store.accounts().await.unwrap()), (vec![], vec![]));
     // An operator who takes the app out of the account means every page of it.
     let links = link_as(&store, user, 1, &[1]).await;
-    let ticket = store.ticket();
+    let ticket = store.ticket().await.unwrap();
     unlink(&store, &links[0], Unlinking { keep_objects: false, revoke: true }).await;
     assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1, 2]).await), [PERSON; 2]);
-    assert!(store.cleanups().iter().all(|one| !one.void), "the revocation that was asked for is made");
+    assert!(store.cleanups().await.unwrap().iter().all(|one| !one.void), "the revocation that was asked for is made");
     store.close().await;
 }
 
@@ -89,17 +92,17 @@ async fn an_older_login_that_ends_later_does_not_replace_the_tokens_of_a_newer_o
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::random();
-    let (older, newer) = (store.ticket(), store.ticket());
+    let (older, newer) = (store.ticket().await.unwrap(), store.ticket().await.unwrap());
     let links = finish(&store, newer, user, 1, &[1]).await.links;
     let stored = finish(&store, older, user, 1, &[1, 2]).await;
     assert_eq!(stored.left, [(links[0].clone(), LeftAlone::NewerLogin)]);
     assert_eq!(stored.links.len(), 1);
-    let token = store.link(&links[0]).unwrap().unwrap().token;
-    assert_eq!(token.expose(), format!("token-of-login-{}", newer.number));
-    let (account, _) = store.account(user, &person(1)).unwrap();
+    let token = store.link(&links[0]).await.unwrap().unwrap().token;
+    assert_eq!(token.unwrap().expose(), format!("token-of-login-{}", newer.number));
+    let (account, _) = store.account(user, &person(1)).await.unwrap().unwrap();
     assert_eq!((account.login, account.logged_in_at), (newer.number, newer.at));
     // A token that does not work any more is replaced by whatever comes.
-    store.park_link(&links[0], held(&store, &links[0]), ParkReason::Invalid).await.unwrap();
+    store.park_link(&links[0], held(&store, &links[0]).await, ParkReason::Invalid).await.unwrap();
     assert_eq!(finish(&store, older, user, 1, &[1]).await.links, links);
     store.close().await;
 }
@@ -110,7 +113,7 @@ async fn lines_of_an_import_under_way_are_left_out_too() {
     let store = open(dir.path());
     let user = UserId::random();
     let links = link_as(&store, user, 1, &[1, 2]).await;
-    let ticket = store.ticket();
+    let ticket = store.ticket().await.unwrap();
     unlink(&store, &links[1], Unlinking::default()).await;
     store.forget_person(&person(1), "code", None).await.unwrap();
     let line =
@@ -126,7 +129,7 @@ async fn lines_of_an_import_under_way_are_left_out_too() {
     let imported = crate::services::import::store(&store, ticket, parsed, &Trials::Impossible).await.unwrap();
     let left: Vec<usize> = imported.left.iter().map(|left| left.line).collect();
     assert_eq!((left, imported.links.len()), (vec![10, 11, 12, 14], 1));
-    assert_eq!(store.accounts(), []);
+    assert_eq!(store.accounts().await.unwrap(), []);
     // The next request of one file has the same ticket, and another process knows nothing of it.
     let name = store.name_of(ticket);
     assert_eq!(store.ticket_named(&name), Some(ticket));
@@ -142,13 +145,13 @@ async fn it_holds_when_the_store_is_opened_again_in_between() {
     let store = open(dir.path());
     let user = UserId::random();
     link_as(&store, user, 1, &[1]).await;
-    let ticket = store.ticket();
+    let ticket = store.ticket().await.unwrap();
     store.forget_person(&person(1), "code", None).await.unwrap();
     store.lock().orders.suspect();
     let mut condition = store.condition();
     condition.wait_for(|c| matches!(c, Condition::Down(_))).await.unwrap();
     condition.wait_for(|c| *c == Condition::Up).await.unwrap();
-    assert!(store.ticket().number > ticket.number, "the sequence goes on");
+    assert!(store.ticket().await.unwrap().number > ticket.number, "the sequence goes on");
     assert_eq!(reasons(&finish(&store, ticket, user, 1, &[1]).await), [PERSON]);
     store.close().await;
 }
@@ -166,7 +169,9 @@ async fn granted_ago(store: &Store, user: UserId, n: u64, number: u64, minutes: 
     );
     let parsed = crate::services::import::parse(lines.as_bytes(), 1, None);
     assert_eq!(parsed.bad, []);
-    let imported = crate::services::import::store(store, store.ticket(), parsed, &Trials::Impossible).await.unwrap();
+    let imported = crate::services::import::store(store, store.ticket().await.unwrap(), parsed, &Trials::Impossible)
+        .await
+        .unwrap();
     assert_eq!(imported.left, []);
     imported.links[0].clone()
 }
@@ -183,31 +188,37 @@ async fn a_late_request_ends_what_is_older_and_leaves_what_is_newer() {
     let issued_at = Some(WallTime(WallTime::now().0 - 30 * 60_000));
 
     let parked = store.park_person(&person(1), ParkReason::AppRemoved, issued_at).await.unwrap();
-    assert_eq!((parked.links, parked.kept), (vec![(old.clone(), held(&store, &old))], 1));
-    let is_active = |link: &LinkKey| store.view(link).unwrap().record.health.is_active();
-    assert_eq!((is_active(&old), is_active(&new)), (false, true));
-    assert_eq!(store.accounts(), [(second, person(1))]);
+    assert_eq!((parked.links, parked.kept), (vec![(old.clone(), held(&store, &old).await)], 1));
+    let is_active = async |link: &LinkKey| store.view(link).await.unwrap().unwrap().record.health.is_active();
+    assert_eq!((is_active(&old).await, is_active(&new).await), (false, true));
+    assert_eq!(store.accounts().await.unwrap(), [(second, person(1))]);
     assert_eq!(
-        store.cleanups().iter().filter(|one| !one.void).count(),
+        store.cleanups().await.unwrap().iter().filter(|one| !one.void).count(),
         1,
         "the newer token may do what was asked of it"
     );
 
     let forgotten = store.forget_person(&person(1), "code", issued_at).await.unwrap();
     assert_eq!((forgotten.links.len(), forgotten.kept), (1, 1));
-    assert_eq!((store.links(), store.accounts()), (vec![new.clone()], vec![(second, person(1))]));
-    let deletion = store.deletion("code").unwrap();
+    assert_eq!(
+        (store.links().await.unwrap(), store.accounts().await.unwrap()),
+        (vec![new.clone()], vec![(second, person(1))])
+    );
+    let deletion = store.deletion("code").await.unwrap().unwrap();
     assert_eq!((deletion.ended, deletion.kept, deletion.kept_login, deletion.issued_at), (1, 1, true, issued_at));
     let again = store.forget_person(&person(1), "again", issued_at).await.unwrap();
     assert_eq!((again.links.len(), again.kept), (0, 1));
-    assert_eq!(store.deletion("again").unwrap().ended, 0);
+    assert_eq!(store.deletion("again").await.unwrap().unwrap().ended, 0);
     store.close().await;
 
     // Within the margin the wish to be forgotten wins; and it is what was written down that counts, after a start too.
     let store = open(dir.path());
     let issued_at = Some(WallTime(WallTime::now().0 - 14 * 60_000));
     assert_eq!(store.forget_person(&person(1), "last", issued_at).await.unwrap().kept, 0);
-    assert_eq!((store.links(), store.accounts(), store.known_of(&person(1))), (vec![], vec![], None));
+    assert_eq!(
+        (store.links().await.unwrap(), store.accounts().await.unwrap(), store.known_of(&person(1)).await.unwrap()),
+        (vec![], vec![], None)
+    );
     store.close().await;
 }
 
@@ -215,13 +226,13 @@ async fn a_late_request_ends_what_is_older_and_leaves_what_is_newer() {
 async fn a_late_request_does_not_end_a_newer_login_that_is_under_way() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let (user, ticket) = (UserId::random(), store.ticket());
+    let (user, ticket) = (UserId::random(), store.ticket().await.unwrap());
     let hours_ago = Some(WallTime(WallTime::now().0 - 3 * 3_600_000));
     store.park_person(&person(1), ParkReason::AppRemoved, hours_ago).await.unwrap();
     store.forget_person(&person(1), "code", hours_ago).await.unwrap();
     assert_eq!(finish(&store, ticket, user, 1, &[1]).await.links.len(), 1);
     // One that was written just now does.
-    let ticket = store.ticket();
+    let ticket = store.ticket().await.unwrap();
     store.park_person(&person(1), ParkReason::AppRemoved, Some(WallTime::now())).await.unwrap();
     assert_eq!(reasons(&finish(&store, ticket, user, 1, &[2]).await), [PERSON]);
     store.close().await;
@@ -245,7 +256,7 @@ async fn a_link_of_an_earlier_version_counts_from_when_it_was_linked() {
 async fn import_line(store: &Store, line: &serde_json::Value, trials: &Trials) -> Result<(), imports::Reason> {
     let parsed = crate::services::import::parse(line.to_string().as_bytes(), 1, None);
     assert_eq!(parsed.bad, []);
-    let imported = crate::services::import::store(store, store.ticket(), parsed, trials).await.unwrap();
+    let imported = crate::services::import::store(store, store.ticket().await.unwrap(), parsed, trials).await.unwrap();
     imported.left.first().map_or(Ok(()), |left| Err(left.reason))
 }
 
@@ -257,17 +268,17 @@ async fn an_import_leaves_a_link_that_is_better_off_as_it_is() {
     let store = open(dir.path());
     let user = UserId::random();
     let link = granted_ago(&store, user, 1, 1, 60).await;
-    let first = held(&store, &link);
+    let first = held(&store, &link).await;
     let ago = |minutes: u64| WallTime::now().0 - minutes * 60_000;
     let line = |token: &str, granted_at: Option<u64>| serde_json::json!({"user": user, "page_id": page(1), "access_token": token, "granted_at": granted_at});
     let made = |tried| Trials::Made([(1, tried)].into());
     let none = Trials::Made(Default::default());
-    let token = |store: &Store| store.link(&link).unwrap().unwrap().token.expose().to_owned();
+    let token = async |store: &Store| store.link(&link).await.unwrap().unwrap().token.unwrap().expose().to_owned();
 
     // The same token: the link is as the line says, and is read again.
     let _ = read_and_stage(&store, &link, 1, b"{}").await;
     import_line(&store, &line("t", None), &none).await.unwrap();
-    assert_eq!((held(&store, &link), store.due_mark(&link).is_some()), (first, true));
+    assert_eq!((held(&store, &link).await, due_mark(&store, &link).await.is_some()), (first, true));
     let left = |better| Err(Reason::Better(better));
     assert_eq!(import_line(&store, &line("old", Some(ago(61))), &Trials::Impossible).await, left(Better::Newer));
     assert_eq!(import_line(&store, &line("x", None), &Trials::Impossible).await, left(Better::OtherUnknown));
@@ -276,18 +287,21 @@ async fn an_import_leaves_a_link_that_is_better_off_as_it_is() {
     // A time to come says nothing.
     let ahead = WallTime::now().0 + 3_600_000;
     assert_eq!(import_line(&store, &line("x", Some(ahead)), &Trials::Impossible).await, left(Better::OtherUnknown));
-    assert_eq!((token(&store).as_str(), held(&store, &link)), ("t", first));
+    assert_eq!((token(&store).await.as_str(), held(&store, &link).await), ("t", first));
 
     let newer = ago(10);
     import_line(&store, &line("new", Some(newer)), &Trials::Impossible).await.unwrap();
-    assert_eq!((token(&store).as_str(), store.view(&link).unwrap().record.granted_at), ("new", Some(WallTime(newer))));
+    assert_eq!(
+        (token(&store).await.as_str(), store.view(&link).await.unwrap().unwrap().record.granted_at),
+        ("new", Some(WallTime(newer)))
+    );
     import_line(&store, &line("works", None), &made(Tried::Works)).await.unwrap();
-    assert_eq!(token(&store), "works");
+    assert_eq!(token(&store).await, "works");
     import_line(&store, &line("old", Some(ago(90))), &Trials::Replace).await.unwrap();
-    assert_eq!(token(&store), "old");
-    store.park_link(&link, held(&store, &link), ParkReason::Expired).await.unwrap();
+    assert_eq!(token(&store).await, "old");
+    store.park_link(&link, held(&store, &link).await, ParkReason::Expired).await.unwrap();
     import_line(&store, &line("older", Some(ago(99))), &Trials::Impossible).await.unwrap();
-    assert_eq!(token(&store), "older");
+    assert_eq!(token(&store).await, "older");
     store.close().await;
 }
 
@@ -301,15 +315,16 @@ async fn an_import_leaves_a_newer_login_as_it_is() {
     granted_ago(&store, user, 1, 1, 60).await;
     let ago = |minutes: u64| Some(WallTime::now().0 - minutes * 60_000);
     let line = |token: &str, at: Option<u64>| serde_json::json!({"user": user, "account": person(1), "access_token": token, "logged_in_at": at});
-    let token = |store: &Store| store.account(user, &person(1)).unwrap().1.unwrap().expose().to_owned();
+    let token =
+        async |store: &Store| store.account(user, &person(1)).await.unwrap().unwrap().1.unwrap().expose().to_owned();
     let (none, left) = (Trials::Impossible, |better| Err(Reason::Better(better)));
     import_line(&store, &line("t", None), &none).await.unwrap();
     assert_eq!(import_line(&store, &line("old", ago(61)), &none).await, left(Better::Newer));
     assert_eq!(import_line(&store, &line("x", None), &none).await, left(Better::OtherUnknown));
-    assert_eq!(token(&store), "t");
+    assert_eq!(token(&store).await, "t");
     import_line(&store, &line("new", ago(1)), &none).await.unwrap();
-    assert_eq!(token(&store), "new");
+    assert_eq!(token(&store).await, "new");
     import_line(&store, &line("old", ago(61)), &Trials::Replace).await.unwrap();
-    assert_eq!(token(&store), "old");
+    assert_eq!(token(&store).await, "old");
     store.close().await;
 }

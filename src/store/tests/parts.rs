@@ -12,7 +12,7 @@ fn parts(link: &LinkKey) -> [PartKey; 3] {
 }
 
 async fn stage(store: &Store, part: &PartKey, digest: u8, body: &'static [u8]) -> StageOutcome {
-    let claim = store.claim(part, held(store, &part.link)).unwrap();
+    let claim = store.claim(part, held(store, &part.link).await).await.unwrap().unwrap();
     store.stage(claim, [digest; 32], bytes::Bytes::from_static(body), false).await.unwrap()
 }
 
@@ -28,26 +28,30 @@ async fn parts_of_a_link_do_not_touch_each_other() {
     let [whole, one, two] = parts(&link);
     store.mark_parts(vec![one.clone(), two.clone()], Cause::Webhook).await.unwrap();
     assert_eq!(stage(&store, &one, 1, b"one").await, StageOutcome::Staged);
-    let due = |part: &PartKey| store.due_mark(part).is_some();
-    assert_eq!((due(&whole), due(&one), due(&two)), (true, false, true), "one read answers for one part");
+    let due = async |part: &PartKey| due_mark(&store, part).await.is_some();
+    assert_eq!(
+        (due(&whole).await, due(&one).await, due(&two).await),
+        (true, false, true),
+        "one read answers for one part"
+    );
     assert_eq!(stage(&store, &two, 1, b"two").await, StageOutcome::Staged, "another part has the same digest");
     let outbox = feed::published(&store).links.remove(&link).unwrap_or_default().outbox;
     assert_eq!(outbox, [one.part.clone(), two.part.clone()].into(), "each waits for the uploader by itself");
-    assert_eq!(store.outbox_parts(), [one.clone(), two.clone()]);
+    assert_eq!(store.outbox_parts().await.unwrap(), [one.clone(), two.clone()]);
     let item = store.outbox_item(&one).await.unwrap().unwrap();
     store.complete(&one, &item, Some("etag-1".into()), Left::default()).await.unwrap();
-    assert_eq!(store.expectation(&one).etag.as_deref(), Some("etag-1"));
-    assert_eq!(store.expectation(&two).etag, None);
+    assert_eq!(store.expectation(&one).await.unwrap().etag.as_deref(), Some("etag-1"));
+    assert_eq!(store.expectation(&two).await.unwrap().etag, None);
     store.close().await;
 
     let store = open(dir.path());
-    assert_eq!(store.counts().damaged, 0);
+    assert_eq!(store.counts().await.unwrap().damaged, 0);
     assert!(store.outbox_item(&whole).await.unwrap().is_none() && store.outbox_item(&one).await.unwrap().is_none());
     assert_eq!(store.outbox_item(&two).await.unwrap().unwrap().body.as_ref(), b"two");
-    assert_eq!(store.expectation(&one).etag.as_deref(), Some("etag-1"));
+    assert_eq!(store.expectation(&one).await.unwrap().etag.as_deref(), Some("etag-1"));
     assert_eq!(stage(&store, &one, 1, b"one").await, StageOutcome::Unchanged);
-    assert!(store.view(&link).unwrap().owed);
-    assert_eq!(store.outbox_parts(), [two]);
+    assert!(store.view(&link).await.unwrap().unwrap().owed);
+    assert_eq!(store.outbox_parts().await.unwrap(), [two]);
     store.close().await;
 }
 
@@ -80,7 +84,7 @@ async fn a_link_that_goes_takes_all_its_parts_and_owes_a_delete_for_each() {
         assert_eq!(item.staged.op, ObjectOp::Delete, "{part}");
         store.complete(part, &item, None, Left::default()).await.unwrap();
     }
-    assert!(store.outbox_parts().is_empty() && records(&store, Tree::Outbox) == 0);
+    assert!(store.outbox_parts().await.unwrap().is_empty() && records(&store, Tree::Outbox) == 0);
     store.close().await;
 }
 
@@ -90,24 +94,26 @@ async fn a_deletion_waits_for_the_objects_of_all_parts() {
     let store = open(dir.path());
     let person: AppUserId = "77".parse().unwrap();
     let new = NewLink { page: page(1), token: Secret::new("t"), name: None, facebook_user: Some(person.clone()) };
-    let stored = store.put_links(store.ticket(), UserId::random(), None, vec![new], Cause::Link).await.unwrap();
+    let stored =
+        store.put_links(store.ticket().await.unwrap(), UserId::random(), None, vec![new], Cause::Link).await.unwrap();
     let [whole, one, two] = parts(&stored.links[0]);
     store.mark_parts(vec![one.clone(), two.clone()], Cause::Manual).await.unwrap();
     store.forget_person(&person, "code", None).await.unwrap();
-    let open = || store.deletion("code").unwrap().open;
+    let open = async || store.deletion("code").await.unwrap().unwrap().open;
     for part in [&whole, &two] {
         let item = store.outbox_item(part).await.unwrap().unwrap();
         store.complete(part, &item, None, Left::default()).await.unwrap();
-        assert_eq!(open(), 1, "one part still owes its delete");
+        assert_eq!(open().await, 1, "one part still owes its delete");
     }
     let item = store.outbox_item(&one).await.unwrap().unwrap();
     let left = Left { in_doubt_until: Some(WallTime::now()), ..Left::default() };
     store.complete(&one, &item, None, left).await.unwrap();
-    assert_eq!(open(), 1, "a write of one part may still land");
-    let again = store.cleanups().into_iter().find(|c| c.cleanup == Cleanup::DeleteAgain(one.clone())).unwrap();
-    assert!(store.is_left_over(&one, again.seq));
+    assert_eq!(open().await, 1, "a write of one part may still land");
+    let again =
+        store.cleanups().await.unwrap().into_iter().find(|c| c.cleanup == Cleanup::DeleteAgain(one.clone())).unwrap();
+    assert!(store.is_left_over(&one, again.seq).await.unwrap());
     store.finish_cleanup(&again.cleanup, again.seq).await.unwrap();
-    assert_eq!(open(), 0);
+    assert_eq!(open().await, 0);
     store.close().await;
 }
 
@@ -118,17 +124,17 @@ async fn a_link_is_due_while_any_part_of_it_is() {
     let link = link_one(&store, UserId::random(), 1).await;
     let [whole, one, _] = parts(&link);
     stage(&store, &whole, 1, b"whole").await;
-    let read = |store: &Store| {
-        let facts = store.facts(&link);
-        (facts.generation == Some(held(store, &link)), facts.unclaimed, facts.due)
+    let read = async |store: &Store| {
+        let facts = store.facts(&link).await.unwrap();
+        (facts.generation == Some(held(store, &link).await), facts.unclaimed, facts.due)
     };
-    assert_eq!(read(&store), (true, None, false));
+    assert_eq!(read(&store).await, (true, None, false));
     store.mark_parts(vec![one.clone()], Cause::Webhook).await.unwrap();
-    assert_eq!(read(&store), (true, Some(Cause::Webhook), true));
-    let claim = store.claim(&one, held(&store, &link)).unwrap();
-    assert_eq!(read(&store), (true, None, true), "a read answers for it");
+    assert_eq!(read(&store).await, (true, Some(Cause::Webhook), true));
+    let claim = store.claim(&one, held(&store, &link).await).await.unwrap().unwrap();
+    assert_eq!(read(&store).await, (true, None, true), "a read answers for it");
     drop(claim);
     unlink(&store, &link, Unlinking::default()).await;
-    assert_eq!(store.facts(&link), Default::default());
+    assert_eq!(store.facts(&link).await.unwrap(), Default::default());
     store.close().await;
 }

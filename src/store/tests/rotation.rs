@@ -27,7 +27,12 @@ async fn after_a_rotation_nothing_needs_the_earlier_key_not_even_without_the_dat
     let person: AppUserId = "555".parse().unwrap();
     let new =
         NewLink { page: page(2), token: Secret::new("EAAB-of-555"), name: None, facebook_user: Some(person.clone()) };
-    let gone = store.put_links(store.ticket(), user, None, vec![new], Cause::Link).await.unwrap().links.remove(0);
+    let gone = store
+        .put_links(store.ticket().await.unwrap(), user, None, vec![new], Cause::Link)
+        .await
+        .unwrap()
+        .links
+        .remove(0);
     store.forget_person(&person, "a-code", None).await.unwrap();
 
     store.set_keyring(ring(8, &[7]));
@@ -50,10 +55,10 @@ async fn after_a_rotation_nothing_needs_the_earlier_key_not_even_without_the_dat
     store.close().await;
     std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
     let store = reopen(dir.path(), store, 9);
-    assert_eq!(store.link(&link).unwrap().unwrap().token.expose(), "EAAB-token");
+    assert_eq!(store.link(&link).await.unwrap().unwrap().token.unwrap().expose(), "EAAB-token");
     assert_eq!(store.session(session.id.expose()).await.unwrap().map(|s| s.user), Some(user));
-    assert_eq!(store.deletion("a-code").map(|deletion| deletion.open), Some(1));
-    assert_eq!(store.outbox_parts(), [gone.whole()]);
+    assert_eq!(store.deletion("a-code").await.unwrap().map(|deletion| deletion.open), Some(1));
+    assert_eq!(store.outbox_parts().await.unwrap(), [gone.whole()]);
     store.close().await;
 }
 
@@ -89,6 +94,6 @@ async fn a_rotation_that_another_overtakes_leaves_the_end_to_that_one() {
     assert!(store.sealing().await.unwrap().done);
     store.close().await;
     let store = reopen(dir.path(), store, 9);
-    assert_eq!(store.link(&link).unwrap().unwrap().token.expose(), "EAAB-token");
+    assert_eq!(store.link(&link).await.unwrap().unwrap().token.unwrap().expose(), "EAAB-token");
     store.close().await;
 }
