@@ -26,6 +26,13 @@
 //! * *No reopening loses it.* When the store goes down, memory is thrown away, and the mark is read from the disk again.
 //!   While the store is down, the set is empty, and deliveries are refused as by the lock.
 //!
+//! An unlink that is on its way to disk takes a mark with it, and a power cut may bring the link back. So no page is
+//! entered while there is one.
+//!
+//! A delivery that is absorbed is noted beside its page, since a burst that goes on is told from one that has ended by
+//! that ([`Facts::repeated`](crate::core::link::machine::Facts::repeated)). The note goes when its page leaves: a read
+//! of one of its links has begun then, and those of the others may come sooner for it.
+//!
 //! A delivery that names several pages looks at a moment for each. Marks of different pages do not depend on each other.
 //!
 //! The set has a lock of its own. It is held for one look or one change, and never while another lock is waited for. Its
@@ -33,28 +40,43 @@
 //!
 //! [`State::absorbs`]: super::state::State::absorbs
 
-use std::collections::HashSet;
-use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::core::model::{GraphId, PageId, SourceId};
 
 /// The pages.
 #[derive(Default)]
 pub(super) struct Absorbing {
-    pages: RwLock<HashSet<PageId>>,
+    /// Each with whether it absorbed a delivery since this was asked last.
+    pages: RwLock<HashMap<PageId, AtomicBool>>,
 }
 
 impl Absorbing {
-    /// Do all of these absorb? `false` may only mean that nobody has looked under the store's lock yet.
+    /// Do all of these absorb a delivery? `false` may only mean that nobody has looked under the store's lock yet.
     pub(super) fn has(&self, pages: &[GraphId]) -> bool {
-        let held = self.pages.read().unwrap_or_else(PoisonError::into_inner);
-        pages.iter().all(|page| held.contains(page.as_str()))
+        let held = self.read();
+        pages.iter().all(|page| {
+            let absorbed = held.get(page.as_str());
+            // Of many deliveries one writes.
+            if let Some(absorbed) = absorbed.filter(|absorbed| !absorbed.load(Ordering::Relaxed)) {
+                absorbed.store(true, Ordering::Relaxed);
+            }
+            absorbed.is_some()
+        })
     }
 
-    /// The page absorbs.
+    /// The page absorbs, and has just absorbed a delivery.
     pub(super) fn enter(&self, id: &SourceId) {
         let SourceId::Facebook(page) = id;
-        self.write().insert(page.clone());
+        self.write().insert(page.clone(), AtomicBool::new(true));
+    }
+
+    /// Has the page absorbed a delivery since this was asked last?
+    pub(super) fn take_absorbed(&self, id: &SourceId) -> bool {
+        let SourceId::Facebook(page) = id;
+        self.read().get(page).is_some_and(|absorbed| absorbed.swap(false, Ordering::Relaxed))
     }
 
     /// The page may not absorb any more.
@@ -68,13 +90,17 @@ impl Absorbing {
         self.write().clear();
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashSet<PageId>> {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<PageId, AtomicBool>> {
+        self.pages.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<PageId, AtomicBool>> {
         self.pages.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pages, for a comparison.
     #[cfg(test)]
     pub(super) fn pages(&self) -> Vec<PageId> {
-        self.pages.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.read().keys().cloned().collect()
     }
 }
