@@ -158,3 +158,32 @@ fn stepped_elsewhere<R>(operation: impl Future<Output = R>) -> R {
         thread::yield_now();
     }
 }
+
+#[test]
+fn a_page_absorbs_nothing_while_an_unlink_is_on_its_way_to_disk() {
+    let (store, mut committer) = memory();
+    let gone = linked(&store, &mut committer);
+    let stays = finish(&mut committer, link_one(&store, UserId::random(), 1));
+    let how = Unlinking { keep_objects: true, revoke: false };
+    {
+        let mut unlinking = pin!(store.unlink(std::slice::from_ref(&gone), how));
+        assert!(poll_once(unlinking.as_mut()).is_none());
+        assert!(!deliver(&store) && !absorbs(&store), "a power cut would bring the link back without this delivery");
+        assert_eq!(finish(&mut committer, unlinking).unwrap().links, std::slice::from_ref(&gone));
+    }
+    assert!(deliver(&store) && absorbs(&store));
+    assert!(finish(&mut committer, due_mark(&store, &stays)).is_some());
+}
+
+#[test]
+fn what_a_page_absorbs_asks_its_links_again_for_a_read() {
+    let (store, mut committer) = memory();
+    let links = [linked(&store, &mut committer), finish(&mut committer, link_one(&store, UserId::random(), 1))];
+    let repeated = || links.clone().map(|link| poll_once(pin!(store.facts(&link))).unwrap().unwrap().repeated);
+    repeated();
+    assert_eq!(repeated(), [false, false]);
+    assert!(deliver(&store));
+    assert_eq!((repeated(), repeated()), ([true, true], [false, false]), "it is said once to each");
+    assert!(absorbs(&store) && absorbs(&store));
+    assert_eq!((repeated(), repeated()), ([true, true], [false, false]));
+}
