@@ -42,6 +42,7 @@ pub mod subscriptions;
 pub mod supervisor;
 #[cfg(test)]
 mod tests;
+mod timers;
 pub mod uploader;
 
 use std::time::Duration;

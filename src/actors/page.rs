@@ -1,4 +1,4 @@
-//! One linked page: holds its token and its alarm, and the task of the job that is under way. The link's
+//! One linked page: holds its token and its timer, and the task of the job that is under way. The link's
 //! [`machine`](crate::core::link::machine) decides what that job is; the page shows it the link as the store has it,
 //! begins the jobs and reports their ends.
 //!
@@ -20,7 +20,8 @@ use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::shared::Shared;
-use super::{Alarm, Owned, STORE_RETRY, jitter};
+use super::timers::PageTimer;
+use super::{Owned, STORE_RETRY, jitter};
 use crate::config::Config;
 use crate::context::Context;
 use crate::core::disposition::Disposition;
@@ -55,7 +56,7 @@ pub struct PageState {
     /// The one of the machine's generation, where it can be opened.
     token: Option<Secret>,
     machine: Machine,
-    alarm: Alarm,
+    timer: PageTimer,
     /// The task of the job that is under way, under the job's number.
     job: Option<(u64, Owned)>,
     /// What is still to be decided on, because the store could not say how the link stands.
@@ -85,17 +86,18 @@ fn pace(config: &Config) -> Pace {
 impl Actor for Page {
     type Msg = PageMsg;
     type State = PageState;
-    type Arguments = PageArgs;
+    /// In a box, for the size of the task that they are moved through.
+    type Arguments = Box<PageArgs>;
 
     /// Instant, and cannot fail: it runs inside the supervisor's handler.
-    async fn pre_start(&self, _me: ActorRef<PageMsg>, args: PageArgs) -> Result<PageState, ActorProcessingErr> {
-        Ok(PageState::new(args))
+    async fn pre_start(&self, _me: ActorRef<PageMsg>, args: Box<PageArgs>) -> Result<PageState, ActorProcessingErr> {
+        Ok(PageState::new(*args))
     }
 
     /// The state of an actor that was stopped goes to its supervisor, which may be busy for a while.
     async fn post_stop(&self, _me: ActorRef<PageMsg>, state: &mut PageState) -> Result<(), ActorProcessingErr> {
         state.job = None;
-        state.alarm = Alarm::default();
+        state.timer.cancel();
         Ok(())
     }
 
@@ -105,26 +107,8 @@ impl Actor for Page {
         message: PageMsg,
         state: &mut PageState,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            PageMsg::Wake => state.woken(&me).await,
-            PageMsg::Look(spread) => state.step(&me, [Input::Look(spread)]).await,
-            PageMsg::Woke(generation) if state.alarm.is_current(generation) => state.step(&me, [Input::Woke]).await,
-            PageMsg::Woke(_) => {}
-            PageMsg::Done(number, done) => state.done(&me, number, *done).await,
-            // A bug, and the page's own: its successor starts from the store.
-            PageMsg::Broke(number) if state.machine.under_way() == Some(number) => {
-                return Err("its job panicked".into());
-            }
-            PageMsg::Broke(_) => {}
-            PageMsg::Relinked => state.step(&me, [Input::Relinked]).await,
-            PageMsg::Reloaded(spread) => state.reloaded(&me, spread).await,
-            PageMsg::Verify(wait) => state.step(&me, [Input::Verify(MonoTime::now().plus(wait))]).await,
-            PageMsg::Parked => state.step(&me, [Input::Parked]).await,
-            PageMsg::Check(generation) => state.step(&me, [Input::Doubted(generation)]).await,
-            #[cfg(feature = "sandbox")]
-            PageMsg::Drill => panic!("drill: this page was asked to panic"),
-        }
-        Ok(())
+        // In a box, so that the task of a page at rest has no room for it.
+        Box::pin(state.take_in(&me, message)).await
     }
 }
 
@@ -134,16 +118,31 @@ impl PageState {
         let HeldLink { taken, token, read_at } = held;
         let pace = pace(&context.setup().config);
         let machine = Machine::new(pace, offset, read_at.map(WallTime::to_mono), spread, Some(&taken), now);
-        PageState {
-            context,
-            shared,
-            link,
-            token,
-            machine,
-            alarm: Alarm::default(),
-            job: None,
-            unanswered: VecDeque::new(),
+        let timer = PageTimer::new(&shared.timers);
+        PageState { context, shared, link, token, machine, timer, job: None, unanswered: VecDeque::new() }
+    }
+
+    async fn take_in(&mut self, me: &ActorRef<PageMsg>, message: PageMsg) -> Result<(), ActorProcessingErr> {
+        match message {
+            PageMsg::Wake => self.woken(me).await,
+            PageMsg::Look(spread) => self.step(me, [Input::Look(spread)]).await,
+            PageMsg::Woke(number) if self.timer.rings(number) => self.step(me, [Input::Woke]).await,
+            PageMsg::Woke(_) => {}
+            PageMsg::Done(number, done) => self.done(me, number, *done).await,
+            // A bug, and the page's own: its successor starts from the store.
+            PageMsg::Broke(number) if self.machine.under_way() == Some(number) => {
+                return Err("its job panicked".into());
+            }
+            PageMsg::Broke(_) => {}
+            PageMsg::Relinked => self.step(me, [Input::Relinked]).await,
+            PageMsg::Reloaded(spread) => self.reloaded(me, spread).await,
+            PageMsg::Verify(wait) => self.step(me, [Input::Verify(MonoTime::now().plus(wait))]).await,
+            PageMsg::Parked => self.step(me, [Input::Parked]).await,
+            PageMsg::Check(generation) => self.step(me, [Input::Doubted(generation)]).await,
+            #[cfg(feature = "sandbox")]
+            PageMsg::Drill => panic!("drill: this page was asked to panic"),
         }
+        Ok(())
     }
 
     /// The machine decides, and what it decided is done. What cannot be decided without the store waits for it, in its
@@ -287,7 +286,7 @@ impl PageState {
     fn rearm(&mut self, me: &ActorRef<PageMsg>) {
         let now = MonoTime::now();
         let again = (!self.unanswered.is_empty()).then(|| now.plus(STORE_RETRY));
-        self.alarm.set(me, again.or_else(|| self.machine.wake_at(now)), PageMsg::Woke);
+        self.timer.set(me, again.or_else(|| self.machine.wake_at(now)));
         self.context.pages.update(&self.link, |status| {
             status.next_poll_at = self.machine.next_poll_at();
             status.throttled_until = self.machine.throttled_until();

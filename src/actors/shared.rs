@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use super::registry::PageRegistry;
+use super::timers::Timers;
 use crate::core::model::{MonoTime, PartKey};
 
 /// Between two checks of tokens that Facebook's hints cause: however many links are hinted at, and by however many
@@ -19,6 +20,8 @@ const CHECKS_APART: Duration = Duration::from_millis(50);
 pub struct Shared {
     /// The page of each link.
     pub pages: PageRegistry,
+    /// The timer of each page.
+    pub timers: Arc<Timers>,
     /// Reads, writes and cleanups under way, for an orderly end.
     pub tasks: TaskTracker,
     writing: Mutex<HashSet<PartKey>>,

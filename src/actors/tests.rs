@@ -14,3 +14,4 @@ mod reloads;
 mod resets;
 mod script;
 mod stops;
+mod timers;

@@ -11,7 +11,7 @@ pub enum PageMsg {
     Wake,
     /// Look into the store for a mark that nobody answers for; many may be looking at once, so spread over this.
     Look(Duration),
-    /// The alarm of this generation rang.
+    /// The page's timer rang, at the setting of this number.
     Woke(u64),
     /// The job of this number ended.
     Done(u64, Box<JobDone>),

@@ -154,7 +154,7 @@ impl SupervisorState {
         };
         let (context, shared) = (self.context.clone(), self.shared.clone());
         let args = PageArgs { context, shared, link: link.clone(), held, spread };
-        match Actor::spawn_linked(None, Page, args, me.get_cell()).await {
+        match Actor::spawn_linked(None, Page, Box::new(args), me.get_cell()).await {
             Ok((page, _)) => {
                 self.alive.insert(page.get_id(), (Child::Page(link.clone()), page.get_cell()));
                 self.context.pages.begin(link.clone());

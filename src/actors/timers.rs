@@ -1,0 +1,150 @@
+//! The timers of all pages, in one task that sleeps until the earliest of them.
+//!
+//! A page has one timer and sets it after each step. A task for each timer would cost some hundred bytes for each link at
+//! rest, and a spawn for each setting; here a timer is an entry in an ordered map, and setting it to the time that it has
+//! does nothing.
+//!
+//! A message that lies in a mailbox cannot be called back. It carries the number of the setting that sent it, and
+//! counts only while that setting holds ([`PageTimer::rings`]).
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use ractor::ActorRef;
+use tokio::sync::Notify;
+
+use super::Owned;
+use super::page::PageMsg;
+use crate::core::model::MonoTime;
+
+/// Timers that ring in one go, before other tasks have their turn.
+const AT_ONCE: usize = 256;
+
+/// A setting of a timer: when it rings, and its number.
+type Setting = (MonoTime, u64);
+
+/// The timers of all pages.
+#[derive(Default)]
+pub struct Timers {
+    queue: Mutex<Queue>,
+    /// The earliest timer is another one than the task sleeps for.
+    changed: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Queue {
+    pages: BTreeMap<Setting, ActorRef<PageMsg>>,
+    /// The number of the newest setting.
+    newest: u64,
+    task: Option<Owned>,
+}
+
+impl Timers {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(self: &Arc<Self>, at: MonoTime, page: ActorRef<PageMsg>) -> Setting {
+        let mut queue = self.lock();
+        queue.newest += 1;
+        let setting = (at, queue.newest);
+        queue.pages.insert(setting, page);
+        if queue.pages.first_key_value().is_some_and(|(first, _)| *first == setting) {
+            self.changed.notify_one();
+        }
+        if queue.task.is_none() {
+            queue.task = Some(Owned(tokio::spawn(keep_time(Arc::downgrade(self), self.changed.clone()))));
+        }
+        setting
+    }
+
+    fn cancel(&self, setting: Setting) {
+        self.lock().pages.remove(&setting);
+    }
+
+    /// Sends the messages of timers that are due. Returns when the next one is; `None` where there is none.
+    fn ring(&self, now: MonoTime) -> Option<MonoTime> {
+        let mut queue = self.lock();
+        for _ in 0..AT_ONCE {
+            let first = queue.pages.first_entry()?;
+            let (at, number) = *first.key();
+            if at > now {
+                return Some(at);
+            }
+            // A page that is gone has no use for it.
+            let _ = first.remove().cast(PageMsg::Woke(number));
+        }
+        Some(now)
+    }
+}
+
+/// Ends with the timers.
+async fn keep_time(timers: Weak<Timers>, changed: Arc<Notify>) {
+    loop {
+        let ringing = AssertUnwindSafe(ring_on(&timers, &changed)).catch_unwind().await;
+        match ringing {
+            Ok(()) => return,
+            Err(_) => tracing::error!("page: the timers' task panicked, it goes on with the timers that are set"),
+        }
+    }
+}
+
+async fn ring_on(timers: &Weak<Timers>, changed: &Notify) {
+    loop {
+        let next = match timers.upgrade() {
+            Some(timers) => timers.ring(MonoTime::now()),
+            None => return,
+        };
+        let Some(at) = next else {
+            changed.notified().await;
+            continue;
+        };
+        let wait = at.since(MonoTime::now()).max(Duration::from_millis(1));
+        // It does not matter which of the two it was.
+        let _ = tokio::time::timeout(wait, changed.notified()).await;
+    }
+}
+
+/// The timer of one page.
+pub struct PageTimer {
+    timers: Arc<Timers>,
+    setting: Option<Setting>,
+}
+
+impl PageTimer {
+    /// A timer that is not set.
+    pub fn new(timers: &Arc<Timers>) -> PageTimer {
+        PageTimer { timers: timers.clone(), setting: None }
+    }
+
+    /// Sends [`PageMsg::Woke`] at this time; nothing when it is `None`. An earlier setting counts no more.
+    pub fn set(&mut self, page: &ActorRef<PageMsg>, at: Option<MonoTime>) {
+        if self.setting.map(|(at, _)| at) == at {
+            // It will ring, or its message is in the mailbox.
+            return;
+        }
+        self.cancel();
+        self.setting = at.map(|at| self.timers.set(at, page.clone()));
+    }
+
+    /// A message with this number arrived. Does it count? The timer is not set any more then.
+    pub fn rings(&mut self, number: u64) -> bool {
+        self.setting.take_if(|(_, current)| *current == number).is_some()
+    }
+
+    /// The timer is not set any more.
+    pub fn cancel(&mut self) {
+        if let Some(setting) = self.setting.take() {
+            self.timers.cancel(setting);
+        }
+    }
+}
+
+impl Drop for PageTimer {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
