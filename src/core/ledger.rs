@@ -195,7 +195,7 @@ pub struct Entry {
 impl Entry {
     /// The state as it lies on disk after a start: what is there is durable and nobody reads.
     pub fn restored(mark: Option<Mark>, staged: Option<Staged>, synced: Synced) -> Self {
-        let mark = mark.map(|mark| LiveMark { mark, durable: true, claimed: false, repeated: false });
+        let mark = mark.map(|mark| LiveMark { mark, durable: true, claimed: false, repeated: true });
         Entry { mark, staged, synced, reader: None }
     }
 
@@ -209,17 +209,10 @@ impl Entry {
         self.mark.as_ref().is_some_and(|m| !m.claimed)
     }
 
-    /// Does the mark stand for an event of this moment, without any write? So [`Entry::mark`] would answer
-    /// [`Marked::Standing`].
+    /// Does the mark stand for an event of this moment, without any write, and without a note for the link's machine?
+    /// [`Entry::mark`] would answer [`Marked::Standing`], and change nothing.
     pub fn absorbs(&self) -> bool {
-        self.mark.as_ref().is_some_and(|m| m.durable && !m.claimed)
-    }
-
-    /// An event came for which the mark stands.
-    pub fn repeat(&mut self) {
-        if let Some(mark) = &mut self.mark {
-            mark.repeated = true;
-        }
+        self.mark.as_ref().is_some_and(|m| m.durable && !m.claimed && m.repeated)
     }
 
     /// Did an event come for which the mark stands, since this was asked last?

@@ -2,8 +2,9 @@
 //!
 //! In a burst nearly every delivery names a page that is owed a read already. Such a delivery changes nothing, and the
 //! proof of that should cost nothing: neither the lock under which all decisions are made, nor a wait behind a scan that
-//! holds it. A page *absorbs* while every link of it has a mark that is durable and that no read has claimed, and while the
-//! store is up. This is a set of such pages, not of all of them: a page that is missing is looked for under the lock.
+//! holds it. A page *absorbs* while every link of it has a mark that is durable, that no read has claimed and that is noted
+//! to have been asked for again, and while the store is up. This is a set of such pages, not of all of them: a page that
+//! is missing is looked for under the lock.
 //!
 //! # Why an answer from here is as good as one under the lock
 //!
@@ -12,7 +13,9 @@
 //! * A page is entered by a delivery that has found under the lock that the page absorbs ([`State::absorbs`]).
 //! * A page leaves with every change to the ledger that leaves the mark of a link in another state: a read claims it, a
 //!   stage or an unlink clears it, a new one replaces it. It leaves as well whenever a record of one of its links is
-//!   written, since a link that is added has no mark yet.
+//!   written, since a link that is added has no mark yet. And it leaves when the machine of a link takes its facts, which
+//!   begins the note of repeated deliveries anew
+//!   ([`Facts::repeated`](crate::core::link::machine::Facts::repeated)): the next delivery is noted under the lock.
 //! * All pages leave when the store goes down or is closed. None is entered before it is up again.
 //!
 //! So at each moment at which a page is in the set, it absorbs. A delivery that finds its page here has looked at such a
@@ -29,10 +32,6 @@
 //! An unlink that is on its way to disk takes a mark with it, and a power cut may bring the link back. So no page is
 //! entered while there is one.
 //!
-//! A delivery that is absorbed is noted beside its page, since a burst that goes on is told from one that has ended by
-//! that ([`Facts::repeated`](crate::core::link::machine::Facts::repeated)). The note goes when its page leaves: a read
-//! of one of its links has begun then, and those of the others may come sooner for it.
-//!
 //! A delivery that names several pages looks at a moment for each. Marks of different pages do not depend on each other.
 //!
 //! The set has a lock of its own. It is held for one look or one change, and never while another lock is waited for. Its
@@ -40,43 +39,28 @@
 //!
 //! [`State::absorbs`]: super::state::State::absorbs
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::HashSet;
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::core::model::{GraphId, PageId, SourceId};
 
 /// The pages.
 #[derive(Default)]
 pub(super) struct Absorbing {
-    /// Each with whether it absorbed a delivery since this was asked last.
-    pages: RwLock<HashMap<PageId, AtomicBool>>,
+    pages: RwLock<HashSet<PageId>>,
 }
 
 impl Absorbing {
-    /// Do all of these absorb a delivery? `false` may only mean that nobody has looked under the store's lock yet.
+    /// Do all of these absorb? `false` may only mean that nobody has looked under the store's lock yet.
     pub(super) fn has(&self, pages: &[GraphId]) -> bool {
-        let held = self.read();
-        pages.iter().all(|page| {
-            let absorbed = held.get(page.as_str());
-            // Of many deliveries one writes.
-            if let Some(absorbed) = absorbed.filter(|absorbed| !absorbed.load(Ordering::Relaxed)) {
-                absorbed.store(true, Ordering::Relaxed);
-            }
-            absorbed.is_some()
-        })
+        let held = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        pages.iter().all(|page| held.contains(page.as_str()))
     }
 
-    /// The page absorbs, and has just absorbed a delivery.
+    /// The page absorbs.
     pub(super) fn enter(&self, id: &SourceId) {
         let SourceId::Facebook(page) = id;
-        self.write().insert(page.clone(), AtomicBool::new(true));
-    }
-
-    /// Has the page absorbed a delivery since this was asked last?
-    pub(super) fn take_absorbed(&self, id: &SourceId) -> bool {
-        let SourceId::Facebook(page) = id;
-        self.read().get(page).is_some_and(|absorbed| absorbed.swap(false, Ordering::Relaxed))
+        self.write().insert(page.clone());
     }
 
     /// The page may not absorb any more.
@@ -90,17 +74,13 @@ impl Absorbing {
         self.write().clear();
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<PageId, AtomicBool>> {
-        self.pages.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<PageId, AtomicBool>> {
+    fn write(&self) -> RwLockWriteGuard<'_, HashSet<PageId>> {
         self.pages.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pages, for a comparison.
     #[cfg(test)]
     pub(super) fn pages(&self) -> Vec<PageId> {
-        self.read().keys().cloned().collect()
+        self.pages.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }

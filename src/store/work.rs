@@ -54,17 +54,7 @@ const CUT_IN_PLACE: usize = 64 << 10;
 type Looked = (Result<bytes::Bytes, codec::Damaged>, Option<Before>);
 
 impl State {
-    /// Deliveries that the link's page absorbed without the lock ask again for a read of each of its links.
-    fn hear_absorbed(&mut self, link: &LinkKey) {
-        if self.ledger.absorbing().take_absorbed(&link.id) {
-            for link in self.links.of_id(&link.id) {
-                self.ledger.change(&link.whole(), Entry::repeat);
-            }
-        }
-    }
-
     fn facts(&mut self, link: &LinkKey) -> Facts {
-        self.hear_absorbed(link);
         let repeated = self.ledger.take_repeated(link);
         let Some(record) = self.links.get(link) else { return Facts::default() };
         let parked = match &record.health {

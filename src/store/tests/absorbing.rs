@@ -6,7 +6,7 @@ use std::thread;
 
 use super::stepped::{START, finish, linked, memory};
 use super::*;
-use crate::store::stepped::{Committer, poll_once};
+use crate::store::stepped::{Committer, poll_once, shown};
 
 fn absorbs(store: &Store) -> bool {
     store.absorbs(&[page(1).as_str().parse().unwrap()])
@@ -175,15 +175,16 @@ fn a_page_absorbs_nothing_while_an_unlink_is_on_its_way_to_disk() {
     assert!(finish(&mut committer, due_mark(&store, &stays)).is_some());
 }
 
+/// The link's machine asks once in a while whether its page still changes.
 #[test]
-fn what_a_page_absorbs_asks_its_links_again_for_a_read() {
+fn a_delivery_after_a_look_of_the_machine_is_noted() {
     let (store, mut committer) = memory();
-    let links = [linked(&store, &mut committer), finish(&mut committer, link_one(&store, UserId::random(), 1))];
-    let repeated = || links.clone().map(|link| poll_once(pin!(store.facts(&link))).unwrap().unwrap().repeated);
-    repeated();
-    assert_eq!(repeated(), [false, false]);
-    assert!(deliver(&store));
-    assert_eq!((repeated(), repeated()), ([true, true], [false, false]), "it is said once to each");
-    assert!(absorbs(&store) && absorbs(&store));
-    assert_eq!((repeated(), repeated()), ([true, true], [false, false]));
+    let link = linked(&store, &mut committer);
+    assert!(deliver(&store) && absorbs(&store));
+    assert!(shown(store.facts(&link)).repeated);
+    assert!(!absorbs(&store), "the next delivery is to be noted");
+    assert!(!shown(store.facts(&link)).repeated);
+    assert!(deliver(&store) && !absorbs(&store), "it is answered at once, and noted under the lock");
+    assert!(deliver(&store) && absorbs(&store));
+    assert!(shown(store.facts(&link)).repeated);
 }
