@@ -286,7 +286,7 @@ async fn an_error_that_passes_while_the_store_is_opened_is_no_damage() {
 }
 
 /// Marks go to a file of their own. Its failures take the store down like those of the database, and the fresh log that
-/// follows takes the place of one of which nobody knows what is on the disk.
+/// follows replaces one of which nobody knows what is on the disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mark_log_that_cannot_be_written_is_begun_anew() {
     let own = ["fsync marks.log e", "fsync marks.log on", "write marks.log e", "write marks.log on"];

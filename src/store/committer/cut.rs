@@ -1,4 +1,4 @@
-//! Cutting off the mark log: a new file takes its place, and what stands of the old one is written into the database.
+//! Cutting off the mark log: a new file replaces it, and what stands of the old one is written into the database.
 //!
 //! The marks go through the committer's own queue, as decisions that nobody waits for. So a stage or an unlink that was
 //! decided later is committed later, and clears the mark that was written. Each piece is written when the one before it
