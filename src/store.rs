@@ -93,6 +93,7 @@ mod check;
 pub mod cleanups;
 pub mod codec;
 mod committer;
+mod cut;
 mod database;
 pub mod deletions;
 mod earlier_keys;
@@ -128,6 +129,7 @@ pub mod stepped;
 mod tree;
 mod txn;
 pub mod unlink;
+mod whole;
 mod work;
 
 pub use api::{Condition, Counts, Expectation, Left, Link, LinkView, OutboxItem, StageOutcome, Unavailable};

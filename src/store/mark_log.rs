@@ -45,7 +45,7 @@
 //! # How it is cut off
 //!
 //! When the log has grown ([`GROWN`]), and for an erasure, a new file replaces it, and the committer writes the
-//! marks that stand into the database, some hundred at a time, through its queue ([`cut`](super::committer)). A mark
+//! marks that stand into the database, some hundred at a time, through its queue ([`cut`](super::cut)). A mark
 //! whose read was staged meanwhile is never written there. When all of it is durable, the old file is removed. At each
 //! start and after each failure the marks that stand are copied into a fresh file, because the pages of one whose fsync
 //! failed may be in the page cache alone ([`folder`]).
