@@ -96,6 +96,7 @@ mod check;
 pub mod cleanups;
 pub mod codec;
 mod committer;
+mod cut;
 mod database;
 pub mod deletions;
 mod earlier_keys;
@@ -131,6 +132,7 @@ pub mod stepped;
 mod tree;
 mod txn;
 pub mod unlink;
+mod whole;
 mod work;
 
 pub use api::{Condition, Counts, Expectation, Left, Link, LinkView, OutboxItem, StageOutcome, Unavailable};

@@ -24,21 +24,19 @@ use std::time::{Duration, Instant};
 
 use super::api::Condition;
 use super::backup_log::{BackupLog, Draft, HighWaterMark};
+use super::cut::Cuts;
 use super::database::Database;
 use super::engine::Engine;
 use super::handle::{Fault, panic_text};
 use super::inner::{Clock, Inner};
 use super::mark_log::MarkLog;
-use super::open::{Whole, open_whole};
 use super::open_error::OpenError;
 use super::order::{Order, Request, refuse};
 use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
 use super::tree::Write;
+use super::whole::{self, Whole};
 use super::{folder, rebuild};
-use cut::Cuts;
-
-mod cut;
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
 const MAX_BATCH: usize = 512;
@@ -153,7 +151,7 @@ impl Committer {
                 Err(RecvTimeoutError::Disconnected) => return End::Closed,
             }
             if self.down.is_none()
-                && let Err(reason) = self.renew().and_then(|()| self.go_on_cutting())
+                && let Err(reason) = self.renew().and_then(|()| self.cuts.go_on(&self.inner))
             {
                 self.down = Some(reason.into());
             }
@@ -469,7 +467,7 @@ impl Committer {
 }
 
 fn open_again(dir: &Path, keyring: &Keyring, clock: &Clock) -> Result<Whole, OpenError> {
-    let whole = open_whole(dir, keyring, clock)?;
+    let whole = whole::open(dir, keyring, clock)?;
     if let Some(database) = whole.opened.engine.database() {
         database.prove_writable(whole.opened.batch).map_err(|fault| OpenError::of(dir, fault))?;
     }

@@ -30,7 +30,7 @@
 //! | a stage is durable, a mark made during its read is in the log | the mark | its number is higher than the claimed one's |
 //! | an unlink is durable, marks of the link are in the log or come later | nothing | the link is gone |
 //! | the page is linked again | the mark of the new link | it lies in the transaction that makes the link, with a higher number than all before; its read sets `answered` to it |
-//! | a mark is in the log, the link that it was made for is not durable | nothing, or the mark on the link before it | nobody was told that the link is there |
+//! | a mark is in the log, the link that it was made for is not durable | nothing, or the mark on the link before it | nobody got an answer that the link is there |
 //!
 //! No mark is lost: a number that is not above `answered` belongs to a mark that was made before the read began. No mark
 //! comes back: whatever clears or replaces a mark leaves a higher number, or no link. All of that holds only because no
@@ -39,13 +39,13 @@
 //!
 //! A caller waits for both queues when the mark that it relies on is still on its way ([`Txn::wait_for_marks`]). A
 //! decision that writes to the database and relies on such a mark writes the mark, too: a link without its first mark,
-//! or a damaged outbox entry that is gone before the mark in its place, would be lost work after a power cut. The same
+//! or a damaged outbox entry that is gone before the mark that replaces it, would be lost work after a power cut. The same
 //! mark in both files is one mark.
 //!
 //! # How it is cut off
 //!
-//! When the log has grown ([`GROWN`]), and for an erasure, a new file takes its place, and the committer writes the
-//! marks that stand into the database, some hundred at a time, through its queue ([`cut`](super::committer)). A mark
+//! When the log has grown ([`GROWN`]), and for an erasure, a new file replaces it, and the committer writes the
+//! marks that stand into the database, some hundred at a time, through its queue ([`cut`](super::cut)). A mark
 //! whose read was staged meanwhile is never written there. When all of it is durable, the old file is removed. At each
 //! start and after each failure the marks that stand are copied into a fresh file, because the pages of one whose fsync
 //! failed may be in the page cache alone ([`folder`]).
@@ -148,7 +148,7 @@ impl MarkLog {
         Ok(replay)
     }
 
-    /// Puts a log with these marks in place of the files that are there; durable and atomic. It goes on behind the
+    /// Replaces the files that are there by a log with these marks; durable and atomic. It goes on behind the
     /// number of `replay`.
     pub(super) fn create(dir: &Path, replay: &Replay, marks: &[LoggedMark]) -> io::Result<MarkLog> {
         let mut log = Self::begin(dir, replay.number, marks)?;

@@ -13,33 +13,13 @@ use super::engine::Engine;
 use super::feed::Feed;
 use super::folder;
 use super::inner::{Blocking, Clock, Inner, Parts, Store};
-use super::load;
 use super::mark_log::MarkLog;
 use super::mark_writer;
 use super::open_error::OpenError;
 use super::order::{MarkOrder, Order, Orders};
 use super::rebuild;
 use super::seal::Keyring;
-use super::state::State;
-
-/// What lies in a folder that is open.
-pub(super) struct Whole {
-    pub opened: rebuild::Opened,
-    pub state: State,
-    pub mark_log: MarkLog,
-}
-
-/// Opens what lies in `dir`, whose lock is held, mends it where it is damaged, and reads it.
-pub(super) fn open_whole(dir: &Path, keyring: &Keyring, clock: &Clock) -> Result<Whole, OpenError> {
-    let mut opened = rebuild::open(dir, keyring)?;
-    let fault = |fault| OpenError::of(dir, fault);
-    let marks = std::mem::take(&mut opened.marks.marks);
-    let (state, standing) = load::load(&opened.engine, marks, clock.now()).map_err(fault)?;
-    let io = |source| OpenError::Io { path: dir.to_owned(), source };
-    let mark_log = MarkLog::create(dir, &opened.marks, &standing).map_err(io)?;
-    opened.note_mark_log().map_err(fault)?;
-    Ok(Whole { opened, state, mark_log })
-}
+use super::whole::{self, Whole};
 
 impl Store {
     /// Opens the store in `dir`, making it if need be, and reads it into memory. Blocks; call it before the runtime
@@ -52,7 +32,7 @@ impl Store {
         let (keyring, clock, feed) = (Arc::new(keyring), Clock::Wall, Feed::default());
         folder::prepare(dir)?;
         let lock = folder::lock(dir)?;
-        let Whole { opened, state, mark_log } = open_whole(dir, &keyring, &clock)?;
+        let Whole { opened, state, mark_log } = whole::open(dir, &keyring, &clock)?;
         let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended, .. } = opened;
         let (orders, queues) = Orders::new(feed.clone());
         let parts = Parts {

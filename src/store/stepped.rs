@@ -219,6 +219,7 @@ impl Committer {
         if self.cut.is_none() && self.log.len() >= GROWN {
             let write = |state: &mut State, txn: &mut Txn| {
                 state.ledger.write_marks(txn, None, 0, usize::MAX, usize::MAX);
+                txn.wait_for_queue();
             };
             let decided = self.inner.lock().decide(self.inner.clock.now(), write);
             let answer = decided.ok().and_then(|((), answer)| answer);

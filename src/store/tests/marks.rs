@@ -1,4 +1,4 @@
-//! The mark log: its form, damage of every kind, and its place beside the database.
+//! The mark log: its form, damage of every kind, and its relation to the database.
 
 use super::*;
 use crate::store::mark_log::{FILE, LoggedMark, MarkLog};

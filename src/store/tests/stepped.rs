@@ -297,3 +297,37 @@ fn a_delivery_for_a_page_whose_unlink_is_not_durable_waits_for_it() {
     finish(&mut committer, store.unlink(&links, Unlinking { keep_objects: true, revoke: false })).unwrap();
     assert_eq!(poll_once(pin!(store.mark_pages(&pages, Cause::Webhook))).unwrap().unwrap(), []);
 }
+
+#[test]
+fn a_mark_stays_in_its_log_until_the_stage_that_answers_for_it_is_durable() {
+    for turn in [false, true] {
+        let (store, mut committer) = memory();
+        let link = linked(&store, &mut committer);
+        finish(&mut committer, read_and_stage(&store, &link, 0, b"{}"));
+        let pages = [page(1)];
+        // The next mark makes the log long enough for a cut.
+        for round in 1..32 {
+            finish(&mut committer, store.mark_pages(&pages, Cause::Webhook)).unwrap();
+            finish(&mut committer, read_and_stage(&store, &link, round, b"{}"));
+        }
+        if turn {
+            finish(&mut committer, store.new_session(UserId::random(), Duration::from_secs(60))).unwrap();
+        }
+        let mut marking = pin!(store.mark_pages(&pages, Cause::Webhook));
+        assert!(poll_once(marking.as_mut()).is_none());
+        let mut staging = pin!(read_and_stage(&store, &link, 99, b"{}"));
+        assert!(poll_once(staging.as_mut()).is_none());
+        committer.gather(1);
+        committer.commit();
+        let is_acknowledged = poll_once(marking.as_mut()).is_some();
+        committer.commit();
+        let disk = committer.part_on_disk(&link.whole());
+        let is_staged = disk.staged.map(|staged| staged.op) == Some(ObjectOp::Put([99; 32]));
+        assert!(!is_acknowledged || is_staged || disk.mark.is_some(), "a power cut now would lose the mark");
+        while committer.gather(9) > 0 {
+            committer.commit();
+        }
+        assert_eq!(poll_once(staging), Some(StageOutcome::Staged));
+        assert_eq!(poll_once(pin!(due_mark(&committer.crash(0).0, &link))).unwrap(), None);
+    }
+}
