@@ -5,9 +5,9 @@
 //!
 //! | tree | key | value |
 //! |---|---|---|
-//! | `meta` | `format`, `check`, `batch`, `erase` | layout version; a sealed known text that finds a wrong store key; the number of the newest transaction; since when an erasure is owed |
+//! | `meta` | `format`, `check`, `batch`, `erase`, `marks` | layout version; a sealed known text that finds a wrong store key; the number of the newest transaction; since when an erasure is owed; that a mark log was begun |
 //! | `links` | link | [`LinkRecord`]: names, health, subscription, the sealed page token |
-//! | `marks` | part | [`Mark`](crate::core::ledger::Mark): a read is owed |
+//! | `marks` | part | [`Mark`](crate::core::ledger::Mark): a read is owed; newer ones may be in the [`mark_log`] |
 //! | `outbox` | part | [`Staged`](crate::core::ledger::Staged): a write or a delete is owed |
 //! | `bodies` | part, `0`, number, chunk | the bytes of a staged object, 16 KiB a piece |
 //! | `synced` | part | [`Synced`](crate::core::ledger::Synced): digest and ETag of the object in Spaces, last read |
@@ -26,7 +26,12 @@
 //! # How a write becomes durable
 //!
 //! Decisions are made in memory under one lock, and the writes that follow from each are queued under the same lock;
-//! so the queue has them in the order of the decisions. One committer thread takes what waits, applies it as one
+//! so a queue has them in the order of the decisions. There are two queues and two files. A decision that makes marks
+//! and nothing else goes to the [`mark_log`], where a batch costs one write and one `fdatasync`: it is what a delivery
+//! waits for. All others go to the database. Numbers decide between the two files, so their writers do not wait for each
+//! other; the head of [`mark_log`] argues that.
+//!
+//! One committer thread takes what waits for the database, applies it as one
 //! transaction over all trees, flushes, and fsyncs sled's log, and only then answers. sled's own `flush` is not a
 //! durability barrier on Linux, and concurrent asynchronous flushes deadlock it: hence the one thread and the fsync.
 //! Items stay small (bodies are cut) and segments are 2 MiB, because sled puts larger nodes into files that it never
@@ -52,8 +57,8 @@
 //!
 //! [`tree`], [`codec`], [`records`], [`seal`] and [`api`] are words and forms; [`txn`] and [`state`] decide; [`engine`]
 //! is where the trees lie (a [`database`], or [`maps`] in memory); [`order`] and [`inner`] hand decisions to the
-//! [`committer`], which the files in [`backup_log`], [`rebuild`] and [`renewal`] serve. The operations of [`Store`] are
-//! above all of these.
+//! [`mark_writer`] and its [`mark_log`], and to the [`committer`], which the files in [`backup_log`], [`rebuild`] and
+//! [`renewal`] serve. The operations of [`Store`] are above all of these.
 //!
 //! # When the disk refuses
 //!
@@ -69,9 +74,9 @@
 //!
 //! # What a half-done step looks like at start
 //!
-//! Nothing is half done: each transaction holds all the writes of the decisions in it. A mark without a read is read,
-//! an outbox entry without a settle is written again. A body without its entry cannot be, as both go in one
-//! transaction.
+//! Nothing is half done: each transaction holds all the writes of the decisions in it, and a mark that was made alone is
+//! one record. A mark without a read is read, an outbox entry without a settle is written again. A body without its entry
+//! cannot be, as both go in one transaction.
 //!
 //! # When the database itself is damaged or gone
 //!
@@ -80,8 +85,9 @@
 //!
 //! # When something is to be gone
 //!
-//! Both files append. A decision that removes data about a person requests an [`erasure`]: a [`renewal`] writes both
-//! files anew beside the ones in force, between the commits, and replaces them. A deletion is done only after that.
+//! All files append. A decision that removes data about a person requests an [`erasure`]: a [`renewal`] writes the
+//! database and the backup log anew beside the ones in force, between the commits, and replaces them; the mark log, which
+//! names links, is begun anew as well. A deletion is done only after that.
 
 mod absorbing;
 mod api;
@@ -90,6 +96,7 @@ mod check;
 pub mod cleanups;
 pub mod codec;
 mod committer;
+mod cut;
 mod database;
 pub mod deletions;
 mod earlier_keys;
@@ -105,6 +112,8 @@ mod inner;
 mod links;
 mod load;
 mod maps;
+mod mark_log;
+mod mark_writer;
 mod migration;
 mod open;
 mod open_error;
@@ -123,6 +132,7 @@ pub mod stepped;
 mod tree;
 mod txn;
 pub mod unlink;
+mod whole;
 mod work;
 
 pub use api::{Condition, Counts, Expectation, Left, Link, LinkView, OutboxItem, StageOutcome, Unavailable};

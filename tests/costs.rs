@@ -123,30 +123,49 @@ fn exchange(stream: &mut TcpStream, delivery: &[u8], status: &[u8], end: &[u8]) 
     }
 }
 
-/// The allocations of one delivery, and of the answer to it.
-fn allocations(address: SocketAddr, delivery: &[u8], status: &[u8], end: &[u8]) -> f64 {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    stream.set_nodelay(true).unwrap();
-    exchange(&mut stream, delivery, status, end);
-    let region = Region::new(ALLOCATOR);
-    exchange(&mut stream, delivery, status, end);
-    let change = region.change();
-    (change.allocations + change.reallocations) as f64 / DELIVERIES as f64
+/// A delivery, its answer, and the allocations that the two may cost.
+struct Case {
+    name: &'static str,
+    delivery: Vec<u8>,
+    status: &'static [u8],
+    end: &'static [u8],
+    limit: f64,
+}
+
+impl Case {
+    /// The allocations of one delivery, and of the answer to it.
+    fn allocations(&self, address: SocketAddr) -> f64 {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        exchange(&mut stream, &self.delivery, self.status, self.end);
+        let region = Region::new(ALLOCATOR);
+        exchange(&mut stream, &self.delivery, self.status, self.end);
+        let change = region.change();
+        (change.allocations + change.reallocations) as f64 / DELIVERIES as f64
+    }
 }
 
 #[test]
 fn a_delivery_keeps_within_its_allocations() {
     let (store, _committer) = store();
     let address = serve(store);
-    let signed = delivery(|body| sign_sha256(body, &Secret::new(APP_SECRET)));
-    let forged = delivery(|_| format!("sha256={}", "5a".repeat(32)));
-    let cases: [(_, &[u8], &[u8], &[u8], f64); 2] = [
-        ("whose mark stands", &signed, b"HTTP/1.1 200 ", b"success\"}", 11.0),
-        ("with a forged signature", &forged, b"HTTP/1.1 401 ", b"secret\"}}", 8.8),
-    ];
-    for (name, delivery, status, end, limit) in cases {
-        let count = allocations(address, delivery, status, end);
+    let standing = Case {
+        name: "whose mark stands",
+        delivery: delivery(|body| sign_sha256(body, &Secret::new(APP_SECRET))),
+        status: b"HTTP/1.1 200 ",
+        end: b"success\"}",
+        limit: 11.0,
+    };
+    let forged = Case {
+        name: "with a forged signature",
+        delivery: delivery(|_| format!("sha256={}", "5a".repeat(32))),
+        status: b"HTTP/1.1 401 ",
+        end: b"secret\"}}",
+        limit: 8.8,
+    };
+    for case in [standing, forged] {
+        let (name, limit, count) = (case.name, case.limit, case.allocations(address));
         println!("a delivery {name}: {count} allocations");
         assert!(count <= limit, "a delivery {name} allocates {count} times, at most {limit} are allowed");
     }

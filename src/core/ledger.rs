@@ -10,9 +10,10 @@
 //! * **complete**: Spaces has the bytes; the outbox entry goes and the digest is noted.
 //!
 //! [`Entry`] is the state of one link. Each function changes the state in memory and returns the [`Change`]s that
-//! make it durable; the store puts them to disk as one transaction, in the order in which they were decided. Dying
-//! anywhere loses the state in memory and keeps a prefix of those transactions, so every step must leave a prefix
-//! from which the work is done again rather than lost.
+//! make it durable; the store puts them to disk as one transaction, in the order in which they were decided. A mark
+//! that is made alone may come to lie on disk earlier or later than the changes around it; its number decides then
+//! ([`Synced::answered`]). Dying anywhere loses the state in memory and keeps a prefix of the transactions and a prefix
+//! of the marks, so every step must leave a state from which the work is done again rather than lost.
 //!
 //! # The races, and why each is harmless
 //!
@@ -57,6 +58,14 @@ pub struct Mark {
     pub since: WallTime,
 }
 
+impl Mark {
+    /// A mark lies in a file of its own: does it stand beside what the database holds of the part? It does if no read
+    /// has answered for it, and no newer mark is there.
+    pub fn stands_beside(&self, in_database: Option<&Mark>, synced: &Synced) -> bool {
+        self.seq > synced.answered && in_database.is_none_or(|mark| mark.seq < self.seq)
+    }
+}
+
 /// What is to be done to the link's object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,6 +106,14 @@ pub struct Synced {
     pub changed_at: Option<WallTime>,
     /// When the page was last read with success.
     pub read_at: Option<WallTime>,
+    /// The number of the newest mark that a staged read has answered for; 0 before the first. A mark that lies on disk
+    /// in another file than this record is of no concern any more if its number is not above this one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub answered: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// One durable step; the store turns each into writes.
@@ -295,6 +312,8 @@ impl Entry {
             changes.push(Change::ClearMark);
         }
         self.synced.read_at = Some(now);
+        let answered = claim.mark.as_ref().map_or(0, |mark| mark.seq);
+        self.synced.answered = self.synced.answered.max(answered);
         changes.push(Change::PutSynced(self.synced.clone()));
         let coming = match &self.staged {
             Some(staged) => Some(staged.op),
@@ -335,8 +354,11 @@ impl Entry {
         self.synced.digest = None;
         self.synced.etag = None;
         let mut changes = vec![Change::ClearStaged(staged), Change::PutSynced(self.synced.clone())];
-        if let Marked::New(change) = self.mark(Cause::Manual, now, mark) {
-            changes.push(change);
+        match self.mark(Cause::Manual, now, mark) {
+            Marked::New(change) => changes.push(change),
+            // The entry must not go before the mark that stands for it is durable.
+            Marked::Pending => changes.extend(self.due().cloned().map(Change::PutMark)),
+            Marked::Standing => {}
         }
         changes
     }

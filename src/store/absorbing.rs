@@ -3,7 +3,8 @@
 //! In a burst nearly every delivery names a page that is owed a read already. Such a delivery changes nothing, and the
 //! proof of that should cost nothing: neither the lock under which all decisions are made, nor a wait behind a scan that
 //! holds it. A page *absorbs* while every link of it has a mark that is durable, that no read has claimed and that is noted
-//! to have been asked for again, and while the store is up. This is a set of such pages, not of all of them: a page that is missing is looked for under the lock.
+//! to have been asked for again, and while the store is up. This is a set of such pages, not of all of them: a page that
+//! is missing is looked for under the lock.
 //!
 //! # Why an answer from here is as good as one under the lock
 //!
@@ -27,6 +28,9 @@
 //!   has found.
 //! * *No reopening loses it.* When the store goes down, memory is thrown away, and the mark is read from the disk again.
 //!   While the store is down, the set is empty, and deliveries are refused as by the lock.
+//!
+//! An unlink that is on its way to disk takes a mark with it, and a power cut may bring the link back. So no page is
+//! entered while there is one.
 //!
 //! A delivery that names several pages looks at a moment for each. Marks of different pages do not depend on each other.
 //!

@@ -1,5 +1,6 @@
-//! The one thread that writes: gathers waiting requests, makes them durable as one transaction and in the backup log,
-//! answers them; and when the disk refuses, takes the store down and brings it back.
+//! The one thread that writes to the database: gathers waiting requests, makes them durable as one transaction and in
+//! the backup log, answers them; and when the disk refuses, takes the store down and brings it back. Marks that are made
+//! alone do not come here but to the [mark writer](super::mark_writer).
 //!
 //! # Supervision
 //!
@@ -15,6 +16,7 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -22,17 +24,19 @@ use std::time::{Duration, Instant};
 
 use super::api::Condition;
 use super::backup_log::{BackupLog, Draft, HighWaterMark};
+use super::cut::Cuts;
 use super::database::Database;
 use super::engine::Engine;
 use super::handle::{Fault, panic_text};
 use super::inner::{Clock, Inner};
+use super::mark_log::MarkLog;
 use super::open_error::OpenError;
 use super::order::{Order, Request, refuse};
 use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
-use super::state::State;
 use super::tree::Write;
-use super::{folder, load, rebuild};
+use super::whole::{self, Whole};
+use super::{folder, rebuild};
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
 const MAX_BATCH: usize = 512;
@@ -71,15 +75,14 @@ struct Committer {
     batch: Vec<Request>,
     /// Why the store is down.
     down: Option<Arc<str>>,
-    /// Commits that succeeded.
-    commits: u64,
+    /// Why the store cannot go on.
+    given_up: Option<Arc<str>>,
     /// The newest erasure whose removals are committed. A renewal that begins now answers for it; one whose decision
     /// still waits in the queue needs another renewal.
     removed: u64,
     renewal: Option<Renewal>,
     schedule: Schedule,
-    /// Commits that are to panic.
-    drills: u32,
+    cuts: Cuts,
 }
 
 /// How the work ended.
@@ -98,11 +101,11 @@ pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> 
         queue,
         batch: Vec::new(),
         down: None,
-        commits: 0,
+        given_up: None,
         removed,
         renewal: None,
         schedule: Schedule::default(),
-        drills: 0,
+        cuts: Cuts::default(),
     };
     std::thread::Builder::new().name("store-commit".into()).spawn(move || committer.supervise())
 }
@@ -114,11 +117,11 @@ impl Committer {
             match catch_unwind(AssertUnwindSafe(|| self.work())) {
                 Ok(End::Closed) => return self.close(),
                 Ok(End::GaveUp(reason)) => return self.give_up(&reason),
-                Err(_) if panicked_after == Some(self.commits) => {
+                Err(_) if panicked_after == Some(self.commits()) => {
                     return self.give_up("its thread died twice without a commit between");
                 }
                 Err(payload) => {
-                    panicked_after = Some(self.commits);
+                    panicked_after = Some(self.commits());
                     let reason = format!("its thread panicked: {}", panic_text(&*payload));
                     tracing::error!("store: {reason}, the store is opened anew");
                     self.down = Some(reason.into());
@@ -127,8 +130,15 @@ impl Committer {
         }
     }
 
+    fn commits(&self) -> u64 {
+        self.inner.commits.load(Ordering::Relaxed)
+    }
+
     fn work(&mut self) -> End {
         loop {
+            if let Some(reason) = &self.given_up {
+                return End::GaveUp(reason.to_string());
+            }
             if let Some(reason) = self.down.clone() {
                 if let Some(end) = self.recover(&reason) {
                     return end;
@@ -141,7 +151,7 @@ impl Committer {
                 Err(RecvTimeoutError::Disconnected) => return End::Closed,
             }
             if self.down.is_none()
-                && let Err(reason) = self.renew()
+                && let Err(reason) = self.renew().and_then(|()| self.cuts.go_on(&self.inner))
             {
                 self.down = Some(reason.into());
             }
@@ -181,8 +191,8 @@ impl Committer {
         match order {
             Order::Commit(request) => self.batch.push(request),
             Order::Suspect(reason) => self.down = Some(reason),
-            #[cfg(any(test, feature = "sandbox"))]
-            Order::Drill => self.drills += 1,
+            Order::GiveUp(reason) => self.given_up = Some(reason),
+            Order::Cut => self.cuts.want(),
             // The caller may have stopped waiting.
             Order::Pulse(answer) => drop(answer.send(())),
         }
@@ -192,12 +202,11 @@ impl Committer {
         let writes: Vec<Write> =
             self.batch.iter_mut().flat_map(|request| std::mem::take(&mut request.writes)).collect();
         if !writes.is_empty() {
-            if let Some(left) = self.drills.checked_sub(1) {
-                self.drills = left;
+            if self.inner.takes_drill() {
                 panic!("drill: the store's thread was asked to panic");
             }
             self.write(&writes)?;
-            self.commits += 1;
+            self.inner.commits.fetch_add(1, Ordering::Relaxed);
         }
         self.removed = self.batch.iter().map(|request| request.erasure).fold(self.removed, u64::max);
         Ok(())
@@ -245,6 +254,9 @@ impl Committer {
                 renewal.step(database, &self.inner.keyring(), self.files.batch)
             }
             None if due => Renewal::begin(&self.inner.dir, &self.inner.keyring(), self.owed()).map(|renewal| {
+                if renewal.covers.is_some() {
+                    self.cuts.want_for_erasure();
+                }
                 self.renewal = Some(renewal);
                 false
             }),
@@ -252,6 +264,8 @@ impl Committer {
         };
         match copied {
             Ok(false) => Ok(()),
+            // The marks of links that are gone go as well.
+            Ok(true) if self.cuts.hold_up_erasure() => Ok(()),
             Ok(true) => self.finish_renewal(),
             // Damage is mended when the store is opened.
             Err(Fault::Suspect(detail)) => Err(format!("it cannot be copied: {detail}")),
@@ -327,10 +341,12 @@ impl Committer {
             self.take(order);
         }
         self.refuse(reason);
+        self.cuts = Cuts::default();
         if self.renewal.take().is_some() {
             // It may have taken the space that the commit lacked.
             self.schedule.failed();
         }
+        drop(inner.take_mark_log());
         drop(inner.take_engine());
         let (mut said, mut locked_since) = (String::new(), None);
         for pause in REOPEN.iter().chain(std::iter::repeat(&REOPEN[REOPEN.len() - 1])) {
@@ -360,6 +376,9 @@ impl Committer {
             if inner.lock().orders.is_closed() {
                 return Some(End::Closed);
             }
+            if let Some(reason) = self.given_up.take() {
+                return Some(End::GaveUp(reason.to_string()));
+            }
             self.wait(*pause, reason);
         }
         None
@@ -380,7 +399,7 @@ impl Committer {
     }
 
     fn refuse(&mut self, reason: &Arc<str>) {
-        refuse(self.batch.drain(..), reason);
+        refuse(self.batch.drain(..).map(|request| request.done), reason);
     }
 
     /// Opens the store on a thread of its own, so that pulses are answered however long it takes; `None` when it hangs.
@@ -403,18 +422,27 @@ impl Committer {
             let fault = Fault::Suspect(format!("opening it panicked: {}", panic_text(&*payload)));
             Err(OpenError::of(&self.inner.dir, fault))
         });
-        Some(opened.map(|(opened, fresh)| self.put_in_force(opened, fresh)))
+        Some(opened.map(|whole| self.put_in_force(whole)))
     }
 
-    fn put_in_force(&mut self, opened: rebuild::Opened, fresh: State) {
-        let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended } = opened;
+    fn put_in_force(&mut self, whole: Whole) {
+        let Whole { opened, state, mark_log } = whole;
+        let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended, .. } = opened;
         (self.files.backup_log, self.files.high_water_mark, self.files.batch) = (backup_log, high_water_mark, batch);
         self.inner.note_mended(mended);
-        self.removed = self.inner.come_up(engine, fresh);
+        self.removed = self.inner.come_up(engine, Some(mark_log), state);
     }
 
     fn close(mut self) {
         self.renewal = None;
+        let mark_thread = self.inner.mark_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = mark_thread {
+            // It has written its last marks. A panic of it has been reported.
+            let _ = thread.join();
+        }
+        if let Some(Err(error)) = self.inner.take_mark_log().map(MarkLog::close) {
+            tracing::debug!(%error, "store: the mark log is closed, without a note that it was ({error})");
+        }
         if let Some(Engine::Database(database)) = self.inner.take_engine()
             && database.close()
             && let Err(error) = self.files.high_water_mark.close(self.files.batch)
@@ -438,14 +466,12 @@ impl Committer {
     }
 }
 
-fn open_again(dir: &Path, keyring: &Keyring, clock: &Clock) -> Result<(rebuild::Opened, State), OpenError> {
-    let opened = rebuild::open(dir, keyring)?;
-    let fault = |fault| OpenError::of(dir, fault);
-    let fresh = load::load(&opened.engine, clock.now()).map_err(fault)?;
-    if let Some(database) = opened.engine.database() {
-        database.prove_writable(opened.batch).map_err(fault)?;
+fn open_again(dir: &Path, keyring: &Keyring, clock: &Clock) -> Result<Whole, OpenError> {
+    let whole = whole::open(dir, keyring, clock)?;
+    if let Some(database) = whole.opened.engine.database() {
+        database.prove_writable(whole.opened.batch).map_err(|fault| OpenError::of(dir, fault))?;
     }
-    Ok((opened, fresh))
+    Ok(whole)
 }
 
 fn opened(engine: &Option<Engine>) -> Option<&Database> {

@@ -23,8 +23,8 @@ pub(super) const DATABASE: &str = "sled";
 pub(super) const UNFINISHED: &str = "sled.new";
 /// The database that a new one has replaced; goes as soon as the new one is there.
 pub(super) const REPLACED: &str = "sled.old";
-/// How the name of a database begins that was damaged and is kept.
-const DAMAGED: &str = "sled.damaged-";
+/// In the name of a database or a file that was damaged and is kept, between its own name and a time.
+pub(super) const DAMAGED: &str = ".damaged-";
 const LOCK: &str = "lock";
 const OWNER_ALONE: u32 = 0o700;
 const PIECE: usize = 1 << 20;
@@ -201,33 +201,53 @@ pub(super) fn has_room_for_a_copy(dir: &Path, backup_log: &Path) -> io::Result<(
 
 /// Moves a damaged database out of the way, under a name that says when; returns that name.
 pub(super) fn move_aside(dir: &Path, now: u64) -> io::Result<PathBuf> {
-    let aside = dir.join(format!("{DAMAGED}{now}"));
+    let aside = dir.join(format!("{DATABASE}{DAMAGED}{now}"));
     fs::rename(dir.join(DATABASE), &aside)?;
     sync(dir)?;
     Ok(aside)
 }
 
-/// Removes all damaged databases that are kept, but for the newest if that is to stay; and how many they were.
+/// Removes all damaged databases and files that are kept, but for the newest of each name if these are to stay; and how
+/// many they were.
 pub(super) fn remove_damaged(dir: &Path, keep_newest: bool) -> io::Result<usize> {
-    let mut kept = damaged(dir)?;
-    if keep_newest {
-        kept.pop();
+    let mut removed = 0;
+    let mut kept = damaged(dir)?.into_iter().peekable();
+    while let Some((of, _, path)) = kept.next() {
+        let is_newest = kept.peek().is_none_or(|(next, ..)| *next != of);
+        if is_newest && keep_newest {
+            continue;
+        }
+        if path.is_dir() {
+            remove_folder(&path)?
+        } else {
+            remove_file(&path)?
+        }
+        removed += 1;
     }
-    kept.iter().try_for_each(|path| remove_folder(path))?;
-    Ok(kept.len())
+    Ok(removed)
 }
 
-/// The damaged databases that are kept, oldest first.
-fn damaged(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// Removes a file, if it is there.
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) => sync(path.parent().unwrap_or(path)),
+        Err(_) => Ok(()),
+    }
+}
+
+/// What is kept of damaged databases and files: the name that it had, the time, and its path; by name, oldest first.
+fn damaged(dir: &Path) -> io::Result<Vec<(String, u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        let stamp = name.to_str().and_then(|name| name.strip_prefix(DAMAGED)?.parse::<u64>().ok());
-        found.extend(stamp.map(|stamp| (stamp, entry.path())));
+        let parsed = name.to_str().and_then(|name| name.split_once(DAMAGED));
+        let parsed = parsed.and_then(|(of, stamp)| Some((of.to_owned(), stamp.parse::<u64>().ok()?)));
+        found.extend(parsed.map(|(of, stamp)| (of, stamp, entry.path())));
     }
     found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    Ok(found)
 }
 
 /// The files below a path; none where there is no such folder.

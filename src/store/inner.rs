@@ -1,4 +1,5 @@
-//! The store: its memory and the way to the committer under one lock, the trees, and how a decision is made.
+//! The store: its memory and the way to the two threads that write under one lock, the trees, the mark log, and how a
+//! decision is made.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
@@ -12,7 +13,8 @@ use super::api::{Condition, Unavailable};
 use super::engine::Engine;
 use super::feed::{Change, Feed};
 use super::handle::{Fault, guarded, panic_text};
-use super::order::{Answer, Order, Orders, Request};
+use super::mark_log::MarkLog;
+use super::order::{Answer, MarkRequest, Order, Orders, Request};
 use super::seal::Keyring;
 use super::state::State;
 use super::txn::Txn;
@@ -125,7 +127,19 @@ pub(super) struct Inner {
     pub given_up: watch::Sender<Option<Arc<str>>>,
     /// Bumped when an erasure was carried out.
     pub erased: watch::Sender<u64>,
+    /// The thread of the committer.
     pub thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// The thread of the mark writer.
+    pub mark_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// `None` while the store is down. Held while marks are written; no other lock is taken meanwhile.
+    pub mark_log: Mutex<Option<MarkLog>>,
+    /// The mark log has grown, and the committer was asked to cut it.
+    pub cut_wanted: AtomicBool,
+    /// Commits of both threads that succeeded.
+    pub commits: AtomicU64,
+    /// Commits that are to panic.
+    #[cfg(any(test, feature = "sandbox"))]
+    pub drills: AtomicU64,
     pub mended: Mutex<Option<String>>,
     /// Bytes on disk, as they were seen last.
     pub bytes: AtomicU64,
@@ -140,6 +154,7 @@ pub(super) struct Parts {
     pub state: State,
     pub orders: Orders,
     pub engine: Engine,
+    pub mark_log: Option<MarkLog>,
     pub keyring: Arc<Keyring>,
     pub feed: Feed,
     pub mended: Option<String>,
@@ -149,7 +164,7 @@ pub(super) struct Parts {
 
 impl Inner {
     pub(super) fn new(parts: Parts) -> Inner {
-        let Parts { dir, state, orders, engine, keyring, feed, mended, clock, blocking } = parts;
+        let Parts { dir, state, orders, engine, mark_log, keyring, feed, mended, clock, blocking } = parts;
         Inner {
             dir,
             opened_at: state.newest_seq(),
@@ -164,6 +179,12 @@ impl Inner {
             given_up: watch::Sender::new(None),
             erased: watch::Sender::new(0),
             thread: Mutex::new(None),
+            mark_thread: Mutex::new(None),
+            mark_log: Mutex::new(mark_log),
+            cut_wanted: AtomicBool::new(false),
+            commits: AtomicU64::new(0),
+            #[cfg(any(test, feature = "sandbox"))]
+            drills: AtomicU64::new(0),
             mended: Mutex::new(mended),
             bytes: AtomicU64::new(0),
             clock,
@@ -186,6 +207,22 @@ impl Inner {
         self.engine.write().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// The mark log goes; a write to it ends first.
+    pub(super) fn take_mark_log(&self) -> Option<MarkLog> {
+        self.mark_log.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Is this commit to panic?
+    pub(super) fn takes_drill(&self) -> bool {
+        #[cfg(any(test, feature = "sandbox"))]
+        {
+            let fewer = |drills: u64| drills.checked_sub(1);
+            self.drills.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
+        }
+        #[cfg(not(any(test, feature = "sandbox")))]
+        false
+    }
+
     pub(super) fn note_mended(&self, what: Option<String>) {
         if what.is_some() {
             *self.mended.lock().unwrap_or_else(PoisonError::into_inner) = what;
@@ -199,12 +236,14 @@ impl Inner {
     }
 
     /// The store was opened again, with this in it. Returns the newest erasure that is asked for.
-    pub(super) fn come_up(&self, engine: Engine, fresh: State) -> u64 {
+    pub(super) fn come_up(&self, engine: Engine, mark_log: Option<MarkLog>, fresh: State) -> u64 {
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
         let (erasure, earlier) = {
             let mut memory = self.lock();
             let earlier = memory.state.replace(fresh);
-            memory.orders.come_up();
+            let epoch = memory.orders.come_up();
+            *self.mark_log.lock().unwrap_or_else(PoisonError::into_inner) = mark_log.map(|log| log.of_epoch(epoch));
+            self.cut_wanted.store(false, Ordering::Relaxed);
             (memory.state.erasures.wanted(), earlier)
         };
         drop(earlier);
@@ -216,11 +255,29 @@ impl Inner {
     /// These requests are durable: publishes what they changed, and answers them.
     pub(super) fn answer(&self, requests: &mut Vec<Request>) {
         {
-            let ledger = &mut self.lock().state.ledger;
-            requests.iter().for_each(|request| ledger.are_durable(&request.notes));
+            let Memory { state, orders } = &mut *self.lock();
+            for request in requests.iter() {
+                request.notes.iter().for_each(|(part, seq)| state.ledger.is_durable(part, *seq));
+                orders.is_durable(request);
+            }
         }
         for request in requests.drain(..) {
             self.feed.publish(request.changes);
+            // The caller may have stopped waiting.
+            let _ = request.done.send(Ok(()));
+        }
+    }
+
+    /// These marks are durable: publishes what they changed, and answers the requests.
+    pub(super) fn answer_marks(&self, requests: &mut Vec<MarkRequest>) {
+        {
+            let ledger = &mut self.lock().state.ledger;
+            let marks = requests.iter().flat_map(|request| &request.marks);
+            marks.for_each(|(part, mark)| ledger.is_durable(part, mark.seq));
+        }
+        let changes = requests.iter_mut().flat_map(|request| std::mem::take(&mut request.changes));
+        self.feed.publish(changes.collect());
+        for request in requests.drain(..) {
             // The caller may have stopped waiting.
             let _ = request.done.send(Ok(()));
         }
@@ -261,7 +318,7 @@ impl Store {
             memory.decide(self.now(), decide)?
         };
         if let Some(waiting) = waiting {
-            waiting.await.unwrap_or_else(|_| Err(self.closed()))?;
+            waiting.wait().await?;
         }
         Ok(answer)
     }
@@ -272,7 +329,7 @@ impl Store {
         Ok(look(&mut self.lock().state))
     }
 
-    /// Waits until everything that was decided by now is durable.
+    /// Waits until everything that was decided by now is durable, but for marks that were made alone.
     pub(super) async fn barrier(&self) -> Result<(), Unavailable> {
         self.commit(|_, txn| txn.wait_for_queue()).await
     }

@@ -1,24 +1,34 @@
-//! Reads the store's memory from its trees. Records that are damaged are counted, logged and passed over.
+//! Reads the store's memory from its trees and from the marks of the mark log. Records that are damaged are counted,
+//! logged and passed over.
+
+use std::collections::HashMap;
 
 use serde::de::DeserializeOwned;
 
 use super::codec;
 use super::engine::Engine;
 use super::handle::{Fault, guarded};
+use super::mark_log::LoggedMark;
 use super::records::account_of;
 use super::state::erasures;
 use super::state::{Records, State};
 use super::tree::Tree;
 use crate::core::cleanup::Cleanup;
+use crate::core::ledger::Mark;
 use crate::core::model::{LinkKey, PartKey, WallTime};
 
-/// Reads everything.
+/// Reads everything. Returns the marks of the mark log that stand beside it.
 ///
 /// # Errors
 /// [`Fault`] when the disk refuses or the database looks damaged.
-pub(super) fn load(engine: &Engine, now: WallTime) -> Result<State, Fault> {
-    let records = guarded(|| read(engine, now))?;
-    Ok(State::restored(records, engine.check_key()?))
+pub(super) fn load(
+    engine: &Engine,
+    marks: HashMap<PartKey, Mark>,
+    now: WallTime,
+) -> Result<(State, Vec<LoggedMark>), Fault> {
+    let mut records = guarded(|| read(engine, now))?;
+    let standing = records.add_logged(marks);
+    Ok((State::restored(records, engine.check_key()?), standing))
 }
 
 fn read(engine: &Engine, now: WallTime) -> Result<Records, Fault> {

@@ -13,11 +13,13 @@ use super::engine::Engine;
 use super::feed::Feed;
 use super::folder;
 use super::inner::{Blocking, Clock, Inner, Parts, Store};
-use super::load;
+use super::mark_log::MarkLog;
+use super::mark_writer;
 use super::open_error::OpenError;
-use super::order::{Order, Orders};
+use super::order::{MarkOrder, Order, Orders};
 use super::rebuild;
 use super::seal::Keyring;
+use super::whole::{self, Whole};
 
 impl Store {
     /// Opens the store in `dir`, making it if need be, and reads it into memory. Blocks; call it before the runtime
@@ -30,14 +32,15 @@ impl Store {
         let (keyring, clock, feed) = (Arc::new(keyring), Clock::Wall, Feed::default());
         folder::prepare(dir)?;
         let lock = folder::lock(dir)?;
-        let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended } = rebuild::open(dir, &keyring)?;
-        let state = load::load(&engine, clock.now()).map_err(|fault| OpenError::of(dir, fault))?;
-        let (orders, queue) = Orders::new(feed.clone());
+        let Whole { opened, state, mark_log } = whole::open(dir, &keyring, &clock)?;
+        let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended, .. } = opened;
+        let (orders, queues) = Orders::new(feed.clone());
         let parts = Parts {
             dir: dir.to_owned(),
             state,
             orders,
             engine,
+            mark_log: Some(mark_log),
             keyring,
             feed,
             mended,
@@ -46,8 +49,10 @@ impl Store {
         };
         let inner = Arc::new(Inner::new(parts));
         let files = committer::Files { backup_log, high_water_mark, batch, _lock: lock };
-        let thread = committer::spawn(inner.clone(), files, queue)
-            .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        let io = |source| OpenError::Io { path: dir.to_owned(), source };
+        let mark_thread = mark_writer::spawn(inner.clone(), queues.marks).map_err(io)?;
+        *inner.mark_thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(mark_thread);
+        let thread = committer::spawn(inner.clone(), files, queues.database).map_err(io)?;
         *inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(Store { inner })
     }
@@ -62,12 +67,17 @@ impl Store {
         }
     }
 
-    /// Does the committer take orders from its queue within this time? It does so while the disk refuses, too. A thread
-    /// that hangs or is gone does not.
+    /// Do the two threads that write take orders from their queues within this time? They do so while the disk refuses,
+    /// too. A thread that hangs or is gone does not.
     pub async fn has_pulse(&self, within: Duration) -> bool {
-        let (answer, answered) = oneshot::channel();
-        self.lock().orders.send(Order::Pulse(answer));
-        matches!(tokio::time::timeout(within, answered).await, Ok(Ok(())))
+        let ((database, of_database), (marks, of_marks)) = (oneshot::channel(), oneshot::channel());
+        {
+            let orders = &self.lock().orders;
+            orders.send(Order::Pulse(database));
+            orders.send_to_marks(MarkOrder::Pulse(marks));
+        }
+        let both = async { of_database.await.is_ok() && of_marks.await.is_ok() };
+        tokio::time::timeout(within, both).await.unwrap_or(false)
     }
 
     /// Says why once the store cannot go on in this process: it must end then, and be started again.
@@ -75,10 +85,10 @@ impl Store {
         self.inner.given_up.subscribe()
     }
 
-    /// Lets the thread that writes panic over its next commit.
+    /// Lets the thread that writes next panic over its commit.
     #[cfg(any(test, feature = "sandbox"))]
     pub fn drill(&self) {
-        self.lock().orders.send(Order::Drill);
+        self.inner.drills.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What the store publishes when a decision is durable.
@@ -106,7 +116,14 @@ impl Store {
     pub fn size_on_disk(&self) -> u64 {
         let bytes = &self.inner.bytes;
         if let Ok(engine) = self.inner.engine.try_read() {
-            bytes.store(engine.as_ref().map_or(0, Engine::size_on_disk), Ordering::Relaxed);
+            let log = self.inner.mark_log.try_lock().ok().and_then(|log| log.as_ref().map(MarkLog::size_on_disk));
+            let database = engine.as_ref().map(Engine::size_on_disk);
+            match (database, log) {
+                (Some(database), Some(log)) => bytes.store(database + log, Ordering::Relaxed),
+                // The log is being written to.
+                (Some(_), None) => {}
+                (None, _) => bytes.store(0, Ordering::Relaxed),
+            }
         }
         bytes.load(Ordering::Relaxed)
     }

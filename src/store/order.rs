@@ -1,4 +1,4 @@
-//! Orders to the committer, and the queue of them.
+//! Orders to the committer and to the mark writer, and the two queues of them.
 
 use std::sync::{Arc, mpsc};
 
@@ -6,8 +6,9 @@ use tokio::sync::oneshot;
 
 use super::api::Unavailable;
 use super::feed::{Change, Feed};
-use super::tree::Write;
-use super::txn::Collected;
+use super::mark_log::LoggedMark;
+use super::tree::{Tree, Write};
+use super::txn::{Collected, Waits};
 use crate::core::model::PartKey;
 
 /// A request to the committer.
@@ -18,13 +19,52 @@ pub(super) enum Order {
     Pulse(oneshot::Sender<()>),
     /// For this reason the store is opened anew, and mended where it is damaged.
     Suspect(Arc<str>),
-    /// Panic over the next commit.
-    #[cfg(any(test, feature = "sandbox"))]
-    Drill,
+    /// The mark log has grown: bring its marks into the database and begin a new one.
+    Cut,
+    /// For this reason the store cannot go on in this process.
+    GiveUp(Arc<str>),
 }
 
-/// The answer to a request.
-pub(super) type Answer = oneshot::Receiver<Result<(), Unavailable>>;
+/// A request to the mark writer.
+pub(super) enum MarkOrder {
+    /// Make these marks durable.
+    Commit(MarkRequest),
+    /// Show that the thread is at work.
+    Pulse(oneshot::Sender<()>),
+}
+
+/// The end of a request.
+pub(super) type Done = oneshot::Sender<Result<(), Unavailable>>;
+
+/// The answer to a decision, from one queue or from both.
+pub(super) struct Answer {
+    database: Option<oneshot::Receiver<Result<(), Unavailable>>>,
+    marks: Option<oneshot::Receiver<Result<(), Unavailable>>>,
+}
+
+impl Answer {
+    /// Waits until everything is durable.
+    pub(super) async fn wait(self) -> Result<(), Unavailable> {
+        let gone = |_| Err(Unavailable::because("it is closed"));
+        if let Some(marks) = self.marks {
+            marks.await.unwrap_or_else(gone)?;
+        }
+        match self.database {
+            Some(database) => database.await.unwrap_or_else(gone),
+            None => Ok(()),
+        }
+    }
+
+    /// Are the writes to the database durable? `None` while that is not known.
+    pub(super) fn look(&mut self) -> Option<bool> {
+        use oneshot::error::TryRecvError::{Closed, Empty};
+        match self.database.as_mut()?.try_recv() {
+            Ok(result) => Some(result.is_ok()),
+            Err(Empty) => None,
+            Err(Closed) => Some(false),
+        }
+    }
+}
 
 /// Writes that go together, and the waiting caller. Without writes it is a barrier: answered when everything queued
 /// before it is durable.
@@ -35,31 +75,57 @@ pub(super) struct Request {
     pub changes: Vec<Change>,
     /// The newest erasure that was asked for with it or before it.
     pub erasure: u64,
-    pub done: oneshot::Sender<Result<(), Unavailable>>,
+    /// It removes a link.
+    pub unlinks: bool,
+    pub done: Done,
+}
+
+/// Marks that go together, and the waiting caller. Without marks it is a barrier.
+pub(super) struct MarkRequest {
+    pub marks: Vec<LoggedMark>,
+    /// Published when they are durable.
+    pub changes: Vec<Change>,
+    /// How often the store had been opened again when this was decided.
+    pub epoch: u64,
+    pub done: Done,
 }
 
 /// Refuses these requests.
-pub(super) fn refuse(requests: impl IntoIterator<Item = Request>, reason: &Arc<str>) {
-    for request in requests {
+pub(super) fn refuse(requests: impl IntoIterator<Item = Done>, reason: &Arc<str>) {
+    for done in requests {
         // The caller may have stopped waiting.
-        let _ = request.done.send(Err(Unavailable { reason: reason.clone() }));
+        let _ = done.send(Err(Unavailable { reason: reason.clone() }));
     }
 }
 
-/// The way to the committer. Decisions are handed over under the same lock under which they are made.
+/// The other ends of the queues.
+pub(super) struct Queues {
+    pub database: mpsc::Receiver<Order>,
+    pub marks: mpsc::Receiver<MarkOrder>,
+}
+
+/// The way to the committer and to the mark writer. Decisions are handed over under the same lock under which they are
+/// made.
 pub(super) struct Orders {
     /// `None` once the store is closed.
-    queue: Option<mpsc::Sender<Order>>,
+    queues: Option<(mpsc::Sender<Order>, mpsc::Sender<MarkOrder>)>,
     /// Why nothing can be decided.
     down: Option<Arc<str>>,
+    /// How often the store was opened again.
+    epoch: u64,
+    /// Requests on their way that remove links.
+    unlinking: u64,
     feed: Feed,
 }
 
 impl Orders {
-    /// An open queue, and its other end.
-    pub(super) fn new(feed: Feed) -> (Orders, mpsc::Receiver<Order>) {
-        let (queue, orders) = mpsc::channel();
-        (Orders { queue: Some(queue), down: None, feed }, orders)
+    /// Open queues, and their other ends.
+    pub(super) fn new(feed: Feed) -> (Orders, Queues) {
+        let ((queue, database), (to_marks, marks)) = (mpsc::channel(), mpsc::channel());
+        (
+            Orders { queues: Some((queue, to_marks)), down: None, epoch: 0, unlinking: 0, feed },
+            Queues { database, marks },
+        )
     }
 
     pub(super) fn writable(&self) -> Result<(), Unavailable> {
@@ -72,7 +138,7 @@ impl Orders {
     /// Refuses decisions from here on; what is queued is still carried out.
     pub(super) fn close(&mut self, reason: &str) {
         self.down = Some(reason.into());
-        self.queue = None;
+        self.queues = None;
     }
 
     /// Refuses decisions until the store is back.
@@ -80,21 +146,44 @@ impl Orders {
         self.down = Some(reason);
     }
 
-    /// The store is back, unless it was closed meanwhile.
-    pub(super) fn come_up(&mut self) {
-        if self.queue.is_some() {
+    /// The store is back, unless it was closed meanwhile. Marks that were decided before are refused from here on.
+    /// Returns how often it came back.
+    pub(super) fn come_up(&mut self) -> u64 {
+        if self.queues.is_some() {
             self.down = None;
         }
+        self.epoch += 1;
+        self.unlinking = 0;
+        self.epoch
+    }
+
+    /// Is a link gone from memory, and may be back after a power cut?
+    pub(super) fn is_unlinking(&self) -> bool {
+        self.unlinking > 0
+    }
+
+    /// This request is durable.
+    pub(super) fn is_durable(&mut self, request: &Request) {
+        // None is left of those before the store was opened again.
+        self.unlinking = self.unlinking.saturating_sub(u64::from(request.unlinks));
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.queue.is_none()
+        self.queues.is_none()
     }
 
     /// Hands something to the committer.
     pub(super) fn send(&self, order: Order) {
-        if let Some(queue) = &self.queue {
+        if let Some((queue, _)) = &self.queues {
             // A committer that is gone drops the order, and with it the sender that its caller waits for.
+            let _ = queue.send(order);
+        }
+    }
+
+    /// Hands something to the mark writer.
+    pub(super) fn send_to_marks(&self, order: MarkOrder) {
+        if let Some((_, queue)) = &self.queues {
+            // As there.
             let _ = queue.send(order);
         }
     }
@@ -104,16 +193,32 @@ impl Orders {
         self.send(Order::Suspect("a read found what may be damage".into()));
     }
 
-    /// Hands a decision's writes to the committer, and what it publishes with them; `None` when nothing needs waiting
-    /// for.
-    pub(super) fn submit(&self, collected: Collected, erasure: u64) -> Option<Answer> {
-        let Collected { writes, notes, changes, waits } = collected;
-        if writes.is_empty() && !waits {
+    /// Hands a decision's writes to the committer or its marks to the mark writer, and what it publishes with them;
+    /// `None` when nothing needs waiting for.
+    pub(super) fn submit(&mut self, collected: Collected, erasure: u64) -> Option<Answer> {
+        let Collected { writes, marks, notes, changes, waits } = collected;
+        let to_marks = !marks.is_empty();
+        let to_database = !writes.is_empty();
+        if !to_marks && !to_database && waits == Waits::default() {
             self.feed.publish(changes);
             return None;
         }
-        let (done, answer) = oneshot::channel();
-        self.send(Order::Commit(Request { writes, notes, changes, erasure, done }));
+        // The changes go where the writes go.
+        let (with_marks, with_writes) = if to_marks { (changes, Vec::new()) } else { (Vec::new(), changes) };
+        let mut answer = Answer { database: None, marks: None };
+        if to_marks || waits.marks {
+            let (done, answered) = oneshot::channel();
+            let request = MarkRequest { marks, changes: with_marks, epoch: self.epoch, done };
+            self.send_to_marks(MarkOrder::Commit(request));
+            answer.marks = Some(answered);
+        }
+        if to_database || waits.database {
+            let (done, answered) = oneshot::channel();
+            let unlinks = writes.iter().any(|write| write.tree == Tree::Links && write.value.is_none());
+            self.unlinking += u64::from(unlinks);
+            self.send(Order::Commit(Request { writes, notes, changes: with_writes, erasure, unlinks, done }));
+            answer.database = Some(answered);
+        }
         Some(answer)
     }
 }

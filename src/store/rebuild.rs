@@ -10,6 +10,7 @@
 //! | it has an earlier format | its format record | it is brought forward ([`migration`]) |
 //! | a single record is damaged | its checksum | it is taken from the backup log, else passed over |
 //! | the backup log is gone, torn or behind | its number | it is rewritten from the database |
+//! | the mark log is damaged or gone | a sound frame behind one that is not; a record in the database | it is moved aside, every link is due |
 //!
 //! Whenever the database lost anything, every page is marked due: the reads that follow answer for whatever marks and
 //! outbox entries are gone. And nothing is known of the fields that Spaces holds, so that the next event of each object
@@ -36,6 +37,7 @@ use super::database::Database;
 use super::engine::Engine;
 use super::folder;
 use super::handle::{Fault, guarded};
+use super::mark_log::{self, MarkLog};
 use super::migration;
 use super::open_error::OpenError;
 use super::seal::Keyring;
@@ -46,6 +48,9 @@ use crate::core::model::{Cause, LinkKey, PartKey, WallTime};
 
 /// Writes in one transaction of a rebuild.
 const AT_ONCE: usize = 256;
+/// The record in `meta` that says that a mark log was begun.
+const HAS_MARK_LOG: &[u8] = b"marks";
+
 /// A store that is open and whole.
 pub(super) struct Opened {
     pub engine: Engine,
@@ -55,6 +60,22 @@ pub(super) struct Opened {
     pub batch: u64,
     /// A description of the damage that was mended.
     pub mended: Option<String>,
+    /// What the mark log says.
+    pub marks: mark_log::Replay,
+}
+
+impl Opened {
+    /// Notes that there is a mark log from now on.
+    pub(super) fn note_mark_log(&mut self) -> Result<(), Fault> {
+        let Some(database) = self.engine.database() else { return Ok(()) };
+        if database.get(Tree::Meta, HAS_MARK_LOG)?.is_some() {
+            return Ok(());
+        }
+        let note = Write { tree: Tree::Meta, key: HAS_MARK_LOG.to_vec(), value: Some(codec::encode(&true)) };
+        self.batch += 1;
+        database.commit(&[note], self.batch)?;
+        Ok(self.high_water_mark.rise(self.batch)?)
+    }
 }
 
 /// Opens the store in `dir`, whose lock is held, and mends it where it is damaged.
@@ -66,7 +87,9 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     let fault = |fault| OpenError::of(dir, fault);
     folder::write_something(dir).map_err(io)?;
     folder::clear(dir).map_err(io)?;
+    MarkLog::remove_unfinished(dir).map_err(io)?;
     let replay = BackupLog::read(dir, keyring).map_err(io)?;
+    let marks = MarkLog::read(dir).map_err(io)?;
     if replay.live.is_empty() && replay.foreign > 0 {
         return Err(OpenError::WrongKey { path: dir.to_owned() });
     }
@@ -77,7 +100,7 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     let (database, aside) = open_or_set_aside(dir, keyring)?;
     let known = replay.batch.max(last.batch);
     let own = database.batch().map_err(fault)?;
-    let mended = match &aside {
+    let mut mended = match &aside {
         Some((detail, path)) => Some(format!("the database was damaged ({detail}) and is kept in {}", path.display())),
         None if own < known => Some(format!("the database had lost its end (transaction {own} of {known})")),
         None => None,
@@ -101,6 +124,19 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     } else {
         guarded(|| heal_records(&database, &replay, &mut batch)).map_err(fault)?;
     }
+    if let Some(detail) = damage_of_marks(&database, &marks).map_err(fault)? {
+        guarded(|| all_due(&database, &mut batch)).map_err(fault)?;
+        let kept = MarkLog::move_aside(dir, WallTime::now().0).map_err(io)?;
+        let (dir, kept) = (dir.display(), kept.display());
+        tracing::error!(
+            store = %dir,
+            %detail,
+            %kept,
+            "store [{dir}]: the mark log is damaged ({detail}), it is moved aside to [{kept}] and every page is read again"
+        );
+        let text = format!("the mark log was damaged ({detail})");
+        mended = Some(mended.map_or(text.clone(), |before| format!("{before}; {text}")));
+    }
     let live = guarded(|| backed_up(&database)).map_err(fault)?;
     let backup_log = BackupLog::create(dir, keyring, batch, live.iter()).map_err(io)?;
     high_water_mark.rise(batch).map_err(io)?;
@@ -112,7 +148,7 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
             "store: an older damaged database cannot be removed ({error}), next try at the next start"
         );
     }
-    Ok(Opened { engine: Engine::Database(database), backup_log, high_water_mark, batch, mended })
+    Ok(Opened { engine: Engine::Database(database), backup_log, high_water_mark, batch, mended, marks })
 }
 
 /// The database; and if a damaged one was moved aside, the damage and its new path.
@@ -207,6 +243,22 @@ fn restore(database: &Database, replay: &Replay, batch: &mut u64) -> Result<usiz
     writes.extend(links.iter().map(|link| due(&link.whole())));
     commit(database, writes, batch)?;
     Ok(links.len())
+}
+
+/// Is the mark log damaged, or gone? Then nobody knows which marks are.
+fn damage_of_marks(database: &Database, marks: &mark_log::Replay) -> Result<Option<String>, Fault> {
+    let is_gone = !marks.exists && database.get(Tree::Meta, HAS_MARK_LOG)?.is_some();
+    Ok(if is_gone { Some(format!("{} is not there", mark_log::FILE)) } else { marks.damage.clone() })
+}
+
+/// Every link is due.
+fn all_due(database: &Database, batch: &mut u64) -> Result<(), Fault> {
+    let mut writes = Vec::new();
+    for record in database.records(Tree::Links) {
+        let (key, _) = record.map_err(Fault::from)?;
+        writes.extend(LinkKey::from_bytes(&key).map(|link| due(&link.whole())));
+    }
+    commit(database, writes, batch)
 }
 
 /// Numbers only tell entries of one link apart, and what stood before is gone.

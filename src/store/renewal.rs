@@ -15,6 +15,8 @@
 //! | `sled.new` is renamed to `sled` | the fresh database and the old backup log, which it is ahead of | goes on, removes `sled.old` |
 //! | the backup log is renamed | both fresh | goes on, removes `sled.old` |
 //!
+//! For an erasure the mark log is begun anew meanwhile ([`mark_log`](super::mark_log)). The renewal ends after that.
+//!
 //! The fresh database carries a number above that of every commit before it, so it is never taken for one that lost its
 //! end. The erasure counts as carried out only after `sled.old` is removed.
 //!

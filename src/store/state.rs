@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use super::api::{Counts, LinkView};
 use super::feed::Change;
+use super::mark_log::LoggedMark;
 use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord};
 use super::seal::KeyId;
 use super::txn::{Numbers, Txn};
@@ -56,6 +57,8 @@ pub(super) struct Records {
     pub deletions: Vec<(String, DeletionRecord)>,
     pub events: BTreeMap<u64, Event>,
     pub cleanups: BTreeMap<Cleanup, CleanupRecord>,
+    /// The highest number in the mark log.
+    pub highest_logged: u64,
     /// Since when an erasure is owed.
     pub erasure_owed: Option<WallTime>,
     /// Those that could not be decoded.
@@ -63,15 +66,31 @@ pub(super) struct Records {
 }
 
 impl Records {
+    /// Adds the marks of the mark log that stand, and returns them.
+    pub(super) fn add_logged(&mut self, logged: HashMap<PartKey, Mark>) -> Vec<LoggedMark> {
+        let mut standing = Vec::new();
+        for (part, mark) in logged {
+            self.highest_logged = self.highest_logged.max(mark.seq);
+            let never = Synced::default();
+            let synced = self.synced.get(&part).unwrap_or(&never);
+            if self.links.contains_key(&part.link) && mark.stands_beside(self.marks.get(&part), synced) {
+                self.marks.insert(part.clone(), mark.clone());
+                standing.push((part, mark));
+            }
+        }
+        standing
+    }
+
     /// The highest number in any record.
     fn highest_seq(&self) -> u64 {
+        let answered = self.synced.values().map(|synced| synced.answered);
         let marks = self.marks.values().map(|mark| mark.seq);
         let outbox = self.outbox.values().map(|staged| staged.seq);
         let cleanups = self.cleanups.values().map(|cleanup| cleanup.seq);
         let links = self.links.values().flat_map(|link| [link.generation.0, link.login, link.hint.unwrap_or(0)]);
         let logins = self.accounts.iter().map(|(_, account)| account.login);
         let numbers = marks.chain(outbox).chain(cleanups).chain(links).chain(logins).chain(self.events.keys().copied());
-        numbers.max().unwrap_or(0)
+        numbers.chain(answered).fold(self.highest_logged, u64::max)
     }
 
     /// One entry for each link, one for each of its parts, and one for each object of a link that is gone that still

@@ -1,13 +1,16 @@
 //! A store in memory whose committer is stepped by hand: for tests that choose when a commit succeeds, fails or is cut
-//! off. It has the same decisions, queue and operations as a store on disk, and neither a thread nor a clock of its
+//! off. It has the same decisions, queues and operations as a store on disk, and neither a thread nor a clock of its
 //! own.
+//!
+//! The mark log is a list beside the maps. Requests are taken from both queues in turn, so that a decision of one queue
+//! comes to lie on disk before or after one of the other, whichever was decided first. When the list has grown, its
+//! marks are brought into the maps as on disk.
 //!
 //! An operation that waits for a commit is a future that is pending until the test steps the [`Committer`];
 //! [`poll_once`] drives one without a runtime.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -22,19 +25,51 @@ use super::feed::Feed;
 use super::inner::{Blocking, Clock, Inner, Parts, Store};
 use super::load;
 use super::maps::Maps;
-use super::order::{Order, Orders, Request, refuse};
+use super::mark_log::LoggedMark;
+use super::order::{Answer, Done, MarkOrder, MarkRequest, Order, Orders, Queues, Request, refuse};
 use super::seal::Keyring;
-use super::state::erasures;
+use super::state::{State, erasures};
 use super::tree::{Tree, Write, body_keys};
+use super::txn::Txn;
 use crate::core::ledger::{Mark, ObjectOp, Staged, Synced};
 use crate::core::model::{PartKey, WallTime};
+
+/// Marks in the list before they are brought into the maps.
+const GROWN: usize = 32;
+
+/// A request in hand.
+enum Gathered {
+    Database(Request),
+    Marks(MarkRequest),
+}
+
+impl Gathered {
+    fn done(self) -> Done {
+        match self {
+            Gathered::Database(request) => request.done,
+            Gathered::Marks(request) => request.done,
+        }
+    }
+}
+
+/// Marks that are being brought into the maps.
+struct Cut {
+    /// How many of the list are in the maps or answered for afterwards.
+    count: usize,
+    answer: Option<Answer>,
+}
 
 /// The committer of a store in memory.
 pub struct Committer {
     inner: Arc<Inner>,
-    queue: Receiver<Order>,
+    queues: Queues,
     /// Requests in hand.
-    gathered: Vec<Request>,
+    gathered: Vec<Gathered>,
+    /// The mark log.
+    log: Vec<LoggedMark>,
+    cut: Option<Cut>,
+    /// It is the turn of the queue of marks.
+    marks_next: bool,
     /// The store was asked to open anew.
     suspect: Option<Arc<str>>,
     /// The newest erasure whose removals are committed.
@@ -54,22 +89,40 @@ impl Store {
     pub fn in_memory(keyring: Keyring, now: WallTime) -> (Store, Committer) {
         let mut maps = Box::<Maps>::default();
         maps.apply(vec![check::record(&keyring)]);
-        start(Engine::Maps(maps), Arc::new(keyring), Arc::new(AtomicU64::new(now.0)))
+        start(Engine::Maps(maps), &[], Arc::new(keyring), Arc::new(AtomicU64::new(now.0)))
     }
 }
 
-/// A process begins with what lies in the trees.
-fn start(engine: Engine, keyring: Arc<Keyring>, clock: Arc<AtomicU64>) -> (Store, Committer) {
+/// A process begins with what lies in the trees and in the mark log.
+fn start(engine: Engine, log: &[LoggedMark], keyring: Arc<Keyring>, clock: Arc<AtomicU64>) -> (Store, Committer) {
     let feed = Feed::default();
-    let (orders, queue) = Orders::new(feed.clone());
+    let (orders, queues) = Orders::new(feed.clone());
     let now = Clock::Set(clock.clone());
-    let state = load::load(&engine, now.now()).unwrap_or_else(|fault| panic!("maps in memory cannot fail: {fault}"));
+    let (state, log) = read(&engine, log, now.now());
     let removed = state.erasures.wanted();
     let (dir, mended, blocking) = ("memory".into(), None, Blocking::AtOnce);
-    let parts = Parts { dir, state, orders, engine, keyring, feed, mended, clock: now, blocking };
+    let parts = Parts { dir, state, orders, engine, mark_log: None, keyring, feed, mended, clock: now, blocking };
     let inner = Arc::new(Inner::new(parts));
-    let (gathered, suspect, aside) = (Vec::new(), None, None);
-    (Store { inner: inner.clone() }, Committer { inner, queue, gathered, suspect, removed, aside, clock })
+    let committer = Committer {
+        inner: inner.clone(),
+        queues,
+        gathered: Vec::new(),
+        log,
+        cut: None,
+        marks_next: false,
+        suspect: None,
+        removed,
+        aside: None,
+        clock,
+    };
+    (Store { inner }, committer)
+}
+
+/// What lies on disk, and the marks of the log that stand.
+fn read(engine: &Engine, log: &[LoggedMark], now: WallTime) -> (State, Vec<LoggedMark>) {
+    // The newest one of a part comes last.
+    let marks = log.iter().cloned().collect();
+    load::load(engine, marks, now).unwrap_or_else(|fault| panic!("maps in memory cannot fail: {fault}"))
 }
 
 impl Committer {
@@ -86,18 +139,36 @@ impl Committer {
 
     /// Takes what waits, up to so many requests in hand. Returns how many are in hand. A barrier counts as one.
     pub fn gather(&mut self, most: usize) -> usize {
-        while self.gathered.len() < most
-            && let Ok(order) = self.queue.try_recv()
-        {
-            match order {
-                Order::Commit(request) => self.gathered.push(request),
-                Order::Suspect(reason) => self.suspect = Some(reason),
-                #[cfg(any(test, feature = "sandbox"))]
-                Order::Drill => self.suspect = Some("drill: the store's thread was asked to panic".into()),
-                Order::Pulse(answer) => drop(answer.send(())),
+        while self.gathered.len() < most {
+            self.marks_next = !self.marks_next;
+            if !(self.take_next() || {
+                self.marks_next = !self.marks_next;
+                self.take_next()
+            }) {
+                break;
             }
         }
         self.gathered.len()
+    }
+
+    /// Takes an order from the queue whose turn it is. Returns whether there was one.
+    fn take_next(&mut self) -> bool {
+        if self.marks_next {
+            match self.queues.marks.try_recv() {
+                Ok(MarkOrder::Commit(request)) => self.gathered.push(Gathered::Marks(request)),
+                Ok(MarkOrder::Pulse(answer)) => drop(answer.send(())),
+                Err(_) => return false,
+            }
+            return true;
+        }
+        match self.queues.database.try_recv() {
+            Ok(Order::Commit(request)) => self.gathered.push(Gathered::Database(request)),
+            Ok(Order::Suspect(reason) | Order::GiveUp(reason)) => self.suspect = Some(reason),
+            Ok(Order::Pulse(answer)) => drop(answer.send(())),
+            Ok(Order::Cut) => {}
+            Err(_) => return false,
+        }
+        true
     }
 
     /// Is the store to be opened anew, because a decision panicked?
@@ -113,19 +184,51 @@ impl Committer {
     /// What is in hand becomes durable and is answered. Returns whether it did; where the store is to be opened anew it
     /// is refused instead, as by [`Committer::fail`].
     pub fn commit(&mut self) -> bool {
+        if !self.gathered.is_empty() && self.inner.takes_drill() {
+            self.suspect = Some("drill: the store's thread was asked to panic".into());
+        }
         if let Some(reason) = self.suspect.take() {
             self.fail(&reason, 0);
             return false;
         }
         if self.is_down() {
-            refuse(self.gathered.drain(..), &"it is down".into());
+            self.refuse(&"it is down".into());
             return false;
         }
         let count = self.gathered.len();
         self.keep(count);
-        self.removed = self.gathered.iter().map(|request| request.erasure).fold(self.removed, u64::max);
-        self.inner.answer(&mut self.gathered);
+        for gathered in std::mem::take(&mut self.gathered) {
+            match gathered {
+                Gathered::Database(request) => {
+                    self.removed = self.removed.max(request.erasure);
+                    self.inner.answer(&mut vec![request]);
+                }
+                Gathered::Marks(request) => self.inner.answer_marks(&mut vec![request]),
+            }
+        }
+        self.go_on_cutting();
         true
+    }
+
+    /// Brings the marks of a list that has grown into the maps.
+    fn go_on_cutting(&mut self) {
+        let is_durable = |cut: &mut Cut| cut.answer.as_mut().is_none_or(|answer| answer.look() == Some(true));
+        if let Some(cut) = self.cut.take_if(is_durable) {
+            self.log.drain(..cut.count);
+        }
+        if self.cut.is_none() && self.log.len() >= GROWN {
+            let write = |state: &mut State, txn: &mut Txn| {
+                state.ledger.write_marks(txn, None, 0, usize::MAX, usize::MAX);
+                txn.wait_for_queue();
+            };
+            let decided = self.inner.lock().decide(self.inner.clock.now(), write);
+            let answer = decided.ok().and_then(|((), answer)| answer);
+            self.cut = Some(Cut { count: self.log.len(), answer });
+        }
+    }
+
+    fn refuse(&mut self, reason: &Arc<str>) {
+        refuse(self.gathered.drain(..).map(Gathered::done), reason);
     }
 
     /// Takes everything that waits and makes it durable.
@@ -140,22 +243,21 @@ impl Committer {
         let reason: Arc<str> = reason.into();
         self.keep(reached);
         self.gather(usize::MAX);
-        self.suspect = None;
+        (self.suspect, self.cut) = (None, None);
         self.inner.take_down(&reason);
-        refuse(self.gathered.drain(..), &reason);
+        self.refuse(&reason);
         self.aside = self.aside.take().or_else(|| self.inner.take_engine());
     }
 
     /// A store that is down is opened again: its memory is what lies in the trees.
     pub fn reopen(&mut self) {
         self.gather(usize::MAX);
-        refuse(self.gathered.drain(..), &"it is being reopened".into());
+        self.refuse(&"it is being reopened".into());
         self.suspect = None;
         let Some(engine) = self.aside.take() else { return };
-        match load::load(&engine, self.inner.clock.now()) {
-            Ok(fresh) => self.removed = self.inner.come_up(engine, fresh),
-            Err(fault) => panic!("maps in memory cannot fail: {fault}"),
-        }
+        let (fresh, log) = read(&engine, &self.log, self.inner.clock.now());
+        self.log = log;
+        self.removed = self.inner.come_up(engine, None, fresh);
     }
 
     /// Carries out the erasure that is owed. Returns whether one was.
@@ -181,7 +283,7 @@ impl Committer {
             Some(Engine::Maps(maps)) => maps.clone(),
             Some(Engine::Database(_)) | None => Box::default(),
         };
-        start(Engine::Maps(maps), self.inner.keyring(), self.clock.clone()).0
+        start(Engine::Maps(maps), &self.log, self.inner.keyring(), self.clock.clone()).0
     }
 
     /// What a power cut at this moment would leave of a part.
@@ -192,13 +294,12 @@ impl Committer {
         let staged: Option<Staged> = record(engine, Tree::Outbox, &key);
         let put = staged.as_ref().filter(|staged| staged.op != ObjectOp::Delete);
         let body = put.and_then(|staged| engine.body(part, staged).ok()?.ok());
-        OnDisk {
-            is_linked: engine.get(Tree::Links, &part.link.to_bytes()).ok().flatten().is_some(),
-            mark: record(engine, Tree::Marks, &key),
-            staged,
-            body,
-            synced: record(engine, Tree::Synced, &key).unwrap_or_default(),
-        }
+        let is_linked = engine.get(Tree::Links, &part.link.to_bytes()).ok().flatten().is_some();
+        let synced: Synced = record(engine, Tree::Synced, &key).unwrap_or_default();
+        let mark: Option<Mark> = record(engine, Tree::Marks, &key);
+        let logged = self.log.iter().rev().find(|(of, _)| of == part).map(|(_, mark)| mark);
+        let stands = logged.filter(|logged| is_linked && logged.stands_beside(mark.as_ref(), &synced));
+        OnDisk { is_linked, mark: stands.cloned().or(mark), staged, body, synced }
     }
 
     /// The staged body of a part is lost, as it is when the disk damages it. Returns whether there was one.
@@ -216,13 +317,19 @@ impl Committer {
         self.keep(survivors);
         self.inner.lock().close("the process died");
         let engine = self.aside.take().or_else(|| self.inner.take_engine());
-        start(engine.unwrap_or_else(|| Engine::Maps(Box::default())), self.inner.keyring(), self.clock)
+        let engine = engine.unwrap_or_else(|| Engine::Maps(Box::default()));
+        start(engine, &self.log, self.inner.keyring(), self.clock)
     }
 
     /// Applies the writes of the first requests in hand.
     fn keep(&mut self, count: usize) {
-        let requests = self.gathered.iter_mut().take(count);
-        let writes = requests.flat_map(|request| std::mem::take(&mut request.writes)).collect();
+        let mut writes = Vec::new();
+        for gathered in self.gathered.iter_mut().take(count) {
+            match gathered {
+                Gathered::Database(request) => writes.append(&mut request.writes),
+                Gathered::Marks(request) => self.log.extend(request.marks.iter().cloned()),
+            }
+        }
         self.apply(writes);
     }
 

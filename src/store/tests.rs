@@ -11,6 +11,7 @@ mod feed;
 mod folder;
 mod grants;
 mod lists;
+mod marks;
 mod parts;
 mod rotation;
 mod sessions;

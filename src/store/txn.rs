@@ -3,6 +3,9 @@
 //!
 //! A decision is a function of the memory and of a [`Txn`]. The memory changes at once; the [`Txn`] goes to the
 //! committer when the decision is made, and is dropped when it panics.
+//!
+//! A decision that makes marks and writes nothing else goes to the [`mark_log`](super::mark_log) and not into the
+//! database. Marks among other writes stay with them, in one transaction.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +14,9 @@ use serde::Serialize;
 
 use super::codec;
 use super::feed::Change;
+use super::mark_log::LoggedMark;
 use super::tree::{Tree, Write};
+use crate::core::ledger::Mark;
 use crate::core::model::{PartKey, WallTime};
 
 /// Numbers for marks, entries, claims, generations and hints: unique as long as the process lives, and above all that
@@ -41,27 +46,50 @@ pub(super) struct Txn {
     now: WallTime,
     numbers: Numbers,
     writes: Vec<Write>,
+    /// Marks, as long as there is no other write.
+    marks: Vec<LoggedMark>,
     notes: Vec<(PartKey, u64)>,
     changes: Vec<Change>,
-    waits: bool,
+    waits: Waits,
     erases: bool,
+}
+
+/// The decisions of others that a caller waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Waits {
+    /// Those that write to the database.
+    pub database: bool,
+    /// Those that write to the mark log.
+    pub marks: bool,
 }
 
 /// What a decision has collected.
 pub(super) struct Collected {
+    /// For the database.
     pub writes: Vec<Write>,
-    /// Marks that are durable with it.
+    /// For the mark log. Either these or the writes are empty.
+    pub marks: Vec<LoggedMark>,
+    /// Marks among the writes.
     pub notes: Vec<(PartKey, u64)>,
     /// Published when it is durable.
     pub changes: Vec<Change>,
     /// Writes of others must be waited for.
-    pub waits: bool,
+    pub waits: Waits,
 }
 
 impl Txn {
     /// A decision begins now.
     pub(super) fn new(now: WallTime, numbers: Numbers) -> Txn {
-        Txn { now, numbers, writes: Vec::new(), notes: Vec::new(), changes: Vec::new(), waits: false, erases: false }
+        Txn {
+            now,
+            numbers,
+            writes: Vec::new(),
+            marks: Vec::new(),
+            notes: Vec::new(),
+            changes: Vec::new(),
+            waits: Waits::default(),
+            erases: false,
+        }
     }
 
     /// The moment of the decision.
@@ -89,17 +117,36 @@ impl Txn {
         if write.value.is_none() && write.tree.is_about_persons() {
             self.ask_for_erasure();
         }
+        for (part, mark) in std::mem::take(&mut self.marks) {
+            self.put_mark_into_database(&part, &mark);
+        }
         self.writes.push(write);
     }
 
-    /// The caller must wait for the writes of decisions before this one.
-    pub(super) fn wait_for_queue(&mut self) {
-        self.waits = true;
+    /// Writes a mark.
+    pub(super) fn put_mark(&mut self, part: &PartKey, mark: Mark) {
+        if self.writes.is_empty() {
+            self.marks.push((part.clone(), mark));
+        } else {
+            self.put_mark_into_database(part, &mark);
+        }
     }
 
-    /// When this decision is durable, the mark with this number is.
-    pub(super) fn note_when_durable(&mut self, part: PartKey, seq: u64) {
-        self.notes.push((part, seq));
+    /// Writes a mark into the database, whatever else there is to write.
+    pub(super) fn put_mark_into_database(&mut self, part: &PartKey, mark: &Mark) {
+        self.notes.push((part.clone(), mark.seq));
+        let write = Write { tree: Tree::Marks, key: part.to_bytes(), value: Some(codec::encode(mark)) };
+        self.writes.push(write);
+    }
+
+    /// The caller must wait for what decisions before this one write to the database.
+    pub(super) fn wait_for_queue(&mut self) {
+        self.waits.database = true;
+    }
+
+    /// The caller must wait for all marks that were made before this decision, wherever they are written.
+    pub(super) fn wait_for_marks(&mut self) {
+        self.waits = Waits { database: true, marks: true };
     }
 
     /// Publishes this when the decision is durable.
@@ -119,6 +166,7 @@ impl Txn {
 
     /// The decision is made.
     pub(super) fn collected(self) -> Collected {
-        Collected { writes: self.writes, notes: self.notes, changes: self.changes, waits: self.waits }
+        let Txn { writes, marks, notes, changes, waits, .. } = self;
+        Collected { writes, marks, notes, changes, waits }
     }
 }

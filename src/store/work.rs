@@ -82,27 +82,39 @@ impl Store {
     }
 
     /// Notes durably that these pages may have changed, for every link of each, and returns those links. Pages that
-    /// nobody linked are passed over. Costs no write where a mark stands that no read has claimed.
+    /// nobody linked are passed over. Costs no write where a mark stands that no read has claimed. Waits for unlinks that
+    /// are on their way to disk: a power cut would bring the link back, and nothing would say that its page changed.
     ///
     /// # Errors
     /// [`Unavailable`] when it could not be made durable; some of the marks may stand all the same.
     pub async fn mark_pages(&self, pages: &[PageId], cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
         let (mut links, mut is_durable) = (Vec::new(), !cause.is_urgent());
-        {
+        let is_unlinking = {
             let memory = self.lock();
             memory.orders.writable()?;
+            let is_unlinking = memory.orders.is_unlinking();
             for page in pages {
                 let id = SourceId::from(page.clone());
                 let of_page = memory.state.links.of_id(&id);
-                if memory.state.absorbs(&of_page) {
+                if is_unlinking {
+                    is_durable = false;
+                } else if memory.state.absorbs(&of_page) {
                     memory.state.ledger.absorbing().enter(&id);
                 } else {
                     is_durable &= of_page.is_empty();
                 }
                 links.extend(of_page);
             }
+            is_unlinking
+        };
+        if is_durable {
+            return Ok(links);
         }
-        if is_durable { Ok(links) } else { self.mark_links(links, cause).await }
+        let links = self.mark_links(links, cause).await?;
+        if is_unlinking {
+            self.barrier().await?;
+        }
+        Ok(links)
     }
 
     /// Like [`Store::mark_pages`], for links.

@@ -1,5 +1,5 @@
-//! The heart under a model: one link, a page that changes, a disk that keeps a prefix of the writes, a bucket,
-//! and a crash possible after every step.
+//! The heart under a model: one link, a page that changes, a disk that keeps a prefix of the transactions and a prefix of
+//! the marks that are made alone, a bucket, and a crash possible after every step.
 
 use super::*;
 use proptest::prelude::*;
@@ -8,6 +8,8 @@ use proptest::prelude::*;
 #[derive(Debug, Clone, Default)]
 struct Disk {
     mark: Option<Mark>,
+    /// Marks that were made alone.
+    logged: Vec<Mark>,
     staged: Option<(Staged, u64)>,
     synced: Synced,
 }
@@ -16,6 +18,13 @@ struct Disk {
 type Write = (Change, u64);
 
 impl Disk {
+    /// The mark that a start finds.
+    fn found(&self) -> Option<Mark> {
+        let logged = self.logged.iter().max_by_key(|mark| mark.seq);
+        let stands = logged.filter(|mark| mark.stands_beside(self.mark.as_ref(), &self.synced));
+        stands.or(self.mark.as_ref()).cloned()
+    }
+
     fn apply(&mut self, (change, version): &Write) {
         match change {
             Change::PutMark(mark) => self.mark = Some(mark.clone()),
@@ -33,7 +42,12 @@ impl Disk {
 struct Model {
     entry: Entry,
     disk: Disk,
-    queue: Vec<(Vec<Write>, Vec<u64>)>,
+    /// Transactions; and how many of the logged marks go once one is durable.
+    queue: Vec<(Vec<Write>, usize)>,
+    /// Marks that were made alone, and the version of the page that is acknowledged with one. None for a delivery that
+    /// waits behind another.
+    marks: Vec<(Option<Mark>, u64)>,
+    cutting: bool,
     next: u64,
     clock: u64,
     page: u64,
@@ -67,10 +81,12 @@ enum Step {
     EndRead(usize),
     FailRead(usize),
     Commit,
+    CommitMark,
+    Cut,
     BeginUpload,
     EndUpload,
     FailUpload,
-    Crash(usize),
+    Crash(usize, usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -82,10 +98,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0usize..3).prop_map(Step::EndRead),
         1 => (0usize..3).prop_map(Step::FailRead),
         6 => Just(Step::Commit),
+        4 => Just(Step::CommitMark),
+        1 => Just(Step::Cut),
         3 => Just(Step::BeginUpload),
         3 => Just(Step::EndUpload),
         1 => Just(Step::FailUpload),
-        1 => (0usize..4).prop_map(Step::Crash),
+        1 => (0usize..4, 0usize..4).prop_map(|(transactions, marks)| Step::Crash(transactions, marks)),
     ];
     proptest::collection::vec(step, 1..120)
 }
@@ -96,16 +114,17 @@ impl Model {
         self.next
     }
 
-    fn enqueue(&mut self, changes: Vec<Change>, version: u64, acknowledges: Vec<u64>) {
-        self.queue.push((changes.into_iter().map(|c| (c, version)).collect(), acknowledges));
+    fn enqueue(&mut self, changes: Vec<Change>, version: u64) {
+        self.queue.push((changes.into_iter().map(|c| (c, version)).collect(), 0));
     }
 
     fn webhook(&mut self) {
         let (seq, now, page) = (self.fresh(), WallTime(self.clock), self.page);
         match self.entry.mark(Cause::Webhook, now, seq) {
             Marked::Standing => self.acknowledged = self.acknowledged.max(page),
-            Marked::Pending => self.enqueue(Vec::new(), 0, vec![page]),
-            Marked::New(change) => self.enqueue(vec![change], 0, vec![page]),
+            Marked::Pending => self.marks.push((None, page)),
+            Marked::New(Change::PutMark(mark)) => self.marks.push((Some(mark), page)),
+            Marked::New(other) => panic!("a mark is no {other:?}"),
         }
     }
 
@@ -116,28 +135,50 @@ impl Model {
         let (claim, seen) = self.reads.remove(at);
         let (seq, now) = (self.fresh(), WallTime(self.clock));
         match self.entry.stage(&claim, &Found { digest: digest_of(seen), body_len: 1 }, false, now, seq) {
-            Stage::Unchanged(changes) => self.enqueue(changes, seen, Vec::new()),
+            Stage::Unchanged(changes) => self.enqueue(changes, seen),
             Stage::Staged(seq, changes) => {
                 self.bodies.insert(seq, seen);
-                self.enqueue(changes, seen, Vec::new());
+                self.enqueue(changes, seen);
             }
             Stage::Superseded => {}
         }
     }
 
-    /// The committer: one transaction becomes durable, then whoever waited is answered.
+    /// The committer: one transaction becomes durable.
     fn commit(&mut self) {
         if self.queue.is_empty() {
             return;
         }
-        let (writes, acknowledges) = self.queue.remove(0);
+        let (writes, cut) = self.queue.remove(0);
         for write in &writes {
             self.disk.apply(write);
             if let Change::PutMark(mark) = &write.0 {
                 self.entry.mark_is_durable(mark.seq);
             }
         }
-        self.acknowledged = acknowledges.into_iter().fold(self.acknowledged, u64::max);
+        self.disk.logged.drain(..cut);
+        self.cutting &= cut == 0;
+    }
+
+    /// The mark writer: one mark becomes durable, then the delivery is answered.
+    fn commit_mark(&mut self) {
+        if self.marks.is_empty() {
+            return;
+        }
+        let (mark, page) = self.marks.remove(0);
+        mark.iter().for_each(|mark| self.entry.mark_is_durable(mark.seq));
+        self.disk.logged.extend(mark);
+        self.acknowledged = self.acknowledged.max(page);
+    }
+
+    /// The mark that stands goes to the other file, and all that is in the log by now goes after it.
+    fn cut(&mut self) {
+        if self.cutting || self.disk.logged.is_empty() {
+            return;
+        }
+        self.cutting = true;
+        let standing = self.entry.due().cloned().map(|mark| (Change::PutMark(mark), 0));
+        self.queue.push((standing.into_iter().collect(), self.disk.logged.len()));
     }
 
     /// The uploader takes what is durable; one write of the key at a time.
@@ -151,21 +192,23 @@ impl Model {
         if let Some((staged, version)) = self.upload.take() {
             self.bucket = version;
             let changes = self.entry.complete(staged.seq, staged.op, None, WallTime(self.clock));
-            self.enqueue(changes, 0, Vec::new());
+            self.enqueue(changes, 0);
         }
     }
 
     /// Some of what was queued reaches the disk, unanswered; memory is gone.
-    fn crash(&mut self, survivors: usize) {
-        for _ in 0..survivors.min(self.queue.len()) {
+    fn crash(&mut self, transactions: usize, marks: usize) {
+        for _ in 0..transactions.min(self.queue.len()) {
             let (writes, _) = self.queue.remove(0);
             writes.iter().for_each(|w| self.disk.apply(w));
         }
+        self.disk.logged.extend(self.marks.drain(..).take(marks).filter_map(|(mark, _)| mark));
         self.queue.clear();
+        self.cutting = false;
         self.reads.clear();
         self.upload = None;
         let staged = self.disk.staged.as_ref().map(|(s, _)| s.clone());
-        self.entry = Entry::restored(self.disk.mark.clone(), staged, self.disk.synced.clone());
+        self.entry = Entry::restored(self.disk.found(), staged, self.disk.synced.clone());
     }
 
     fn step(&mut self, step: &Step) {
@@ -194,10 +237,12 @@ impl Model {
                 }
             }
             Step::Commit => self.commit(),
+            Step::CommitMark => self.commit_mark(),
+            Step::Cut => self.cut(),
             Step::BeginUpload => self.begin_upload(),
             Step::EndUpload => self.end_upload(),
             Step::FailUpload => self.upload = None,
-            Step::Crash(survivors) => self.crash(survivors),
+            Step::Crash(transactions, marks) => self.crash(transactions, marks),
         }
     }
 
@@ -206,6 +251,9 @@ impl Model {
         for _ in 0..20 {
             while !self.queue.is_empty() {
                 self.commit();
+            }
+            while !self.marks.is_empty() {
+                self.commit_mark();
             }
             while !self.reads.is_empty() {
                 self.end_read(0);
@@ -218,6 +266,7 @@ impl Model {
             self.end_upload();
         }
         assert!(self.entry.due().is_none(), "a mark stands that nobody reads for: {:?}", self.entry);
+        assert_eq!(self.disk.found(), None, "a mark that was answered for comes back");
         assert!(
             self.entry.staged().is_none() && self.disk.staged.is_none(),
             "an entry nobody writes: {:?}",

@@ -1,6 +1,7 @@
 //! What is owed to each part of a link, with the counts and indexes that follow from it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::core::ledger::{Change, Entry, Marked};
@@ -115,16 +116,47 @@ impl Ledger {
         repeated.iter().filter(|part| self.change(part, Entry::take_repeated) == Some(true)).count() > 0
     }
 
-    /// The number of the mark of a part.
-    pub(in crate::store) fn mark_seq(&self, part: &PartKey) -> Option<u64> {
-        self.entries.get(part).and_then(Entry::mark_seq)
+    /// Marks a part, for a decision that writes to the database more than this mark. A mark that is on its way to disk
+    /// goes there with the decision as well, because it might come later than the decision otherwise.
+    pub(in crate::store) fn mark_with_writes(&mut self, txn: &mut Txn, part: &PartKey, cause: Cause) {
+        if self.mark(txn, part, cause) == Marked::Pending
+            && let Some(mark) = self.entries.get(part).and_then(Entry::due)
+        {
+            txn.put_mark_into_database(part, mark);
+        }
     }
 
-    /// The committer made these marks durable.
-    pub(in crate::store) fn are_durable(&mut self, notes: &[(PartKey, u64)]) {
-        for (part, seq) in notes {
-            self.change(part, |entry| entry.mark_is_durable(*seq));
+    /// The mark of this number is durable.
+    pub(in crate::store) fn is_durable(&mut self, part: &PartKey, seq: u64) {
+        // Counts and indexes do not tell marks that are durable from others.
+        if let Some(entry) = self.entries.get_mut(part) {
+            entry.mark_is_durable(seq);
         }
+    }
+
+    /// Writes marks that stand and have a higher number than `above` into the database: no more than `writes`, of no
+    /// more than `looks` entries behind `after`. Returns the last of these entries; `None` when there is none.
+    pub(in crate::store) fn write_marks(
+        &self,
+        txn: &mut Txn,
+        after: Option<&PartKey>,
+        above: u64,
+        looks: usize,
+        mut writes: usize,
+    ) -> Option<PartKey> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        for (part, entry) in self.entries.range((start, Bound::Unbounded)).take(looks) {
+            last = Some(part);
+            if let Some(mark) = entry.due().filter(|mark| mark.seq > above) {
+                txn.put_mark_into_database(part, mark);
+                writes -= 1;
+                if writes == 0 {
+                    break;
+                }
+            }
+        }
+        last.cloned()
     }
 
     /// Parts that owe Spaces something.
@@ -179,7 +211,7 @@ pub(in crate::store) fn write_changes(txn: &mut Txn, part: &PartKey, changes: Ve
     let (key, mut body) = (|| part.to_bytes(), Some(body));
     for change in changes {
         match change {
-            Change::PutMark(mark) => txn.put(Tree::Marks, key(), &mark),
+            Change::PutMark(mark) => txn.put_mark(part, mark),
             Change::ClearMark => txn.remove(Tree::Marks, key()),
             Change::PutSynced(synced) => txn.put(Tree::Synced, key(), &synced),
             Change::ClearSynced => txn.remove(Tree::Synced, key()),

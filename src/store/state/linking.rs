@@ -117,11 +117,7 @@ impl State {
         self.put_link_record(txn, link, record);
         self.events.emit(txn, EventKind::Linked { link: link.clone(), anew: earlier.is_some() });
         self.links.unhint(link);
-        let whole = link.whole();
-        self.ledger.mark(txn, &whole, cause);
-        if let Some(seq) = self.ledger.mark_seq(&whole) {
-            txn.note_when_durable(whole, seq);
-        }
+        self.ledger.mark_with_writes(txn, &link.whole(), cause);
         // The page reads at once, or in its time where many are linked: this says that it is due, too.
         txn.publish(Change::Linked(link.clone()));
     }

@@ -23,10 +23,7 @@ impl State {
         }
         let marked = self.ledger.mark(txn, part, cause);
         if marked == Marked::Pending {
-            txn.wait_for_queue();
-        }
-        if let Some(seq) = self.ledger.mark_seq(part) {
-            txn.note_when_durable(part.clone(), seq);
+            txn.wait_for_marks();
         }
         if matches!(marked, Marked::New(_)) || cause.is_urgent() {
             txn.publish(Change::Due(part.link.clone(), cause));
@@ -139,7 +136,6 @@ impl State {
         }
         let due = self.ledger.get(part).and_then(|entry| entry.due()).filter(|due| due.seq == mark);
         if let Some(cause) = due.map(|due| due.cause) {
-            txn.note_when_durable(part.clone(), mark);
             txn.publish(Change::Due(part.link.clone(), cause));
         }
         self.forget_if_complete(txn, part);

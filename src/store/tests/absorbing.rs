@@ -159,6 +159,22 @@ fn stepped_elsewhere<R>(operation: impl Future<Output = R>) -> R {
     }
 }
 
+#[test]
+fn a_page_absorbs_nothing_while_an_unlink_is_on_its_way_to_disk() {
+    let (store, mut committer) = memory();
+    let gone = linked(&store, &mut committer);
+    let stays = finish(&mut committer, link_one(&store, UserId::random(), 1));
+    let how = Unlinking { keep_objects: true, revoke: false };
+    {
+        let mut unlinking = pin!(store.unlink(std::slice::from_ref(&gone), how));
+        assert!(poll_once(unlinking.as_mut()).is_none());
+        assert!(!deliver(&store) && !absorbs(&store), "a power cut would bring the link back without this delivery");
+        assert_eq!(finish(&mut committer, unlinking).unwrap().links, std::slice::from_ref(&gone));
+    }
+    assert!(deliver(&store) && absorbs(&store));
+    assert!(finish(&mut committer, due_mark(&store, &stays)).is_some());
+}
+
 /// The link's machine asks once in a while whether its page still changes.
 #[test]
 fn a_delivery_after_a_look_of_the_machine_is_noted() {

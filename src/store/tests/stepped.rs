@@ -245,3 +245,89 @@ fn an_entry_that_is_replaced_while_its_body_is_read_is_not_handed_out() {
     let item = finish(&mut committer, store.outbox_item(&link)).unwrap().unwrap();
     assert_eq!((item.body.as_ref(), at_once(store.counts()).unwrap().due), (b"two".as_slice(), 0));
 }
+
+/// Requests of one queue come to lie on disk before or after those of the other, whichever was decided first.
+#[test]
+fn numbers_tell_a_mark_that_stands_from_one_that_was_answered_for() {
+    for survivors in 0..=2 {
+        for turn in [false, true] {
+            let (store, mut committer) = memory();
+            let link = linked(&store, &mut committer);
+            finish(&mut committer, read_and_stage(&store, &link, 1, b"{}"));
+            if turn {
+                // It is the other queue's turn.
+                finish(&mut committer, store.new_session(UserId::random(), Duration::from_secs(60))).unwrap();
+            }
+            let pages = [page(1)];
+            let mut marking = pin!(store.mark_pages(&pages, Cause::Webhook));
+            assert!(poll_once(marking.as_mut()).is_none());
+            let mut staging = pin!(read_and_stage(&store, &link, 2, b"{}"));
+            assert!(poll_once(staging.as_mut()).is_none());
+            assert_eq!(committer.gather(9), 2);
+            let on_disk = |committer: &Committer| {
+                let disk = committer.part_on_disk(&link.whole());
+                (disk.staged.map(|staged| staged.op), disk.mark)
+            };
+            let (next, committer) = committer.crash(survivors);
+            let (staged, mark) = on_disk(&committer);
+            let is_staged = staged == Some(ObjectOp::Put([2; 32]));
+            assert!(mark.is_none() || !is_staged, "the read answered for the mark");
+            assert_eq!(poll_once(pin!(due_mark(&next, &link))).unwrap(), mark);
+            assert!(survivors < 2 || is_staged);
+        }
+    }
+}
+
+#[test]
+fn a_delivery_for_a_page_whose_unlink_is_not_durable_waits_for_it() {
+    let (store, mut committer) = memory();
+    let link = linked(&store, &mut committer);
+    finish(&mut committer, read_and_stage(&store, &link, 1, b"{}"));
+    let pages = [page(1)];
+    let links = [link.clone()];
+    let mut unlinking = pin!(store.unlink(&links, Unlinking { keep_objects: true, revoke: false }));
+    assert!(poll_once(unlinking.as_mut()).is_none());
+    let mut marking = pin!(store.mark_pages(&pages, Cause::Webhook));
+    assert!(poll_once(marking.as_mut()).is_none(), "a power cut now would bring the link back without a mark");
+    committer.gather(9);
+    committer.fail("the disk is full", 0);
+    assert!(poll_once(marking).unwrap().is_err() && poll_once(unlinking).unwrap().is_err());
+    committer.reopen();
+    assert_eq!(finish(&mut committer, store.mark_pages(&pages, Cause::Webhook)).unwrap(), links);
+    finish(&mut committer, store.unlink(&links, Unlinking { keep_objects: true, revoke: false })).unwrap();
+    assert_eq!(poll_once(pin!(store.mark_pages(&pages, Cause::Webhook))).unwrap().unwrap(), []);
+}
+
+#[test]
+fn a_mark_stays_in_its_log_until_the_stage_that_answers_for_it_is_durable() {
+    for turn in [false, true] {
+        let (store, mut committer) = memory();
+        let link = linked(&store, &mut committer);
+        finish(&mut committer, read_and_stage(&store, &link, 0, b"{}"));
+        let pages = [page(1)];
+        // The next mark makes the log long enough for a cut.
+        for round in 1..32 {
+            finish(&mut committer, store.mark_pages(&pages, Cause::Webhook)).unwrap();
+            finish(&mut committer, read_and_stage(&store, &link, round, b"{}"));
+        }
+        if turn {
+            finish(&mut committer, store.new_session(UserId::random(), Duration::from_secs(60))).unwrap();
+        }
+        let mut marking = pin!(store.mark_pages(&pages, Cause::Webhook));
+        assert!(poll_once(marking.as_mut()).is_none());
+        let mut staging = pin!(read_and_stage(&store, &link, 99, b"{}"));
+        assert!(poll_once(staging.as_mut()).is_none());
+        committer.gather(1);
+        committer.commit();
+        let is_acknowledged = poll_once(marking.as_mut()).is_some();
+        committer.commit();
+        let disk = committer.part_on_disk(&link.whole());
+        let is_staged = disk.staged.map(|staged| staged.op) == Some(ObjectOp::Put([99; 32]));
+        assert!(!is_acknowledged || is_staged || disk.mark.is_some(), "a power cut now would lose the mark");
+        while committer.gather(9) > 0 {
+            committer.commit();
+        }
+        assert_eq!(poll_once(staging), Some(StageOutcome::Staged));
+        assert_eq!(poll_once(pin!(due_mark(&committer.crash(0).0, &link))).unwrap(), None);
+    }
+}

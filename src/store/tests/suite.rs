@@ -127,6 +127,37 @@ async fn a_mark_stands_until_a_read_that_began_after_it_is_staged(stand: &mut im
     assert_eq!((due_mark(store, &link).await, store.counts().await.unwrap().due), (None, 0));
 }
 
+async fn a_mark_that_was_answered_for_does_not_come_back(stand: &mut impl Stand) {
+    let user = UserId::random();
+    let link = link_one(stand.store(), user, 1).await;
+    for round in 0..4 {
+        let store = stand.store();
+        read_and_stage(store, &link, round, b"{}").await;
+        store.mark_pages(&[page(1)], Cause::Webhook).await.unwrap();
+        if round % 2 == 0 {
+            stand.restart().await;
+        }
+        assert_eq!(unclaimed_mark(stand.store(), &link).await.unwrap().cause, Cause::Webhook);
+        read_and_stage(stand.store(), &link, round, b"{}").await;
+        stand.restart().await;
+        assert_eq!(due_mark(stand.store(), &link).await, None);
+    }
+    // Nor does one of a link that is gone, also when the page is linked again and read.
+    stand.store().mark_pages(&[page(1)], Cause::Webhook).await.unwrap();
+    unlink(stand.store(), &link, Unlinking { keep_objects: true, revoke: false }).await;
+    stand.restart().await;
+    assert_eq!((due_mark(stand.store(), &link).await, stand.store().counts().await.unwrap().due), (None, 0));
+    link_one(stand.store(), user, 1).await;
+    stand.restart().await;
+    assert_eq!(unclaimed_mark(stand.store(), &link).await.unwrap().cause, Cause::Link);
+    read_and_stage(stand.store(), &link, 9, b"{}").await;
+    stand.restart().await;
+    assert_eq!(due_mark(stand.store(), &link).await, None);
+    stand.store().mark_pages(&[page(1)], Cause::Webhook).await.unwrap();
+    stand.restart().await;
+    assert_eq!(unclaimed_mark(stand.store(), &link).await.unwrap().cause, Cause::Webhook, "numbers go on");
+}
+
 async fn the_newest_reader_wins(stand: &mut impl Stand) {
     let store = stand.store();
     let link = link_one(store, UserId::random(), 1).await;
@@ -377,6 +408,7 @@ macro_rules! hold {
 
 hold! {
     a_mark_stands_until_a_read_that_began_after_it_is_staged,
+    a_mark_that_was_answered_for_does_not_come_back,
     the_newest_reader_wins,
     an_object_is_owed_until_spaces_has_it,
     what_a_link_that_is_gone_leaves_is_the_delete_of_its_object,
