@@ -56,8 +56,8 @@ pub struct NotifierState {
     context: Arc<Context>,
     queue: Queue<EventKey>,
     alarm: Alarm,
-    /// The store could not be read when everything that waits was to be taken over.
-    is_behind: bool,
+    /// The store could not be read when everything that waits was to be taken over; the next try is then.
+    retry_at: Option<MonoTime>,
     draining: Option<RpcReplyPort<()>>,
 }
 
@@ -75,7 +75,7 @@ impl Actor for Notifier {
         context: Arc<Context>,
     ) -> Result<NotifierState, ActorProcessingErr> {
         let queue = Queue::paced(context.setup().config.notify.max_in_flight, PACE);
-        Ok(NotifierState { context, queue, alarm: Alarm::default(), is_behind: false, draining: None })
+        Ok(NotifierState { context, queue, alarm: Alarm::default(), retry_at: None, draining: None })
     }
 
     async fn handle(
@@ -88,7 +88,7 @@ impl Actor for Notifier {
             NotifierMsg::Waiting(keys) => state.waiting(keys),
             NotifierMsg::Refill => state.take_over().await,
             NotifierMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
-            NotifierMsg::Woke(_) if state.is_behind => state.take_over().await,
+            NotifierMsg::Woke(_) if state.is_behind() => state.take_over().await,
             NotifierMsg::Woke(_) => {}
             NotifierMsg::Done(key, outcome) => state.queue.done(&key, outcome, MonoTime::now(), jitter()),
             NotifierMsg::Reloaded => {
@@ -106,6 +106,11 @@ impl Actor for Notifier {
 }
 
 impl NotifierState {
+    /// Is it time to take over what could not be read?
+    fn is_behind(&self) -> bool {
+        self.retry_at.is_some_and(|at| at <= MonoTime::now())
+    }
+
     /// With events off nothing is decided, and what was decided before a reload is dropped by that reload.
     fn waiting(&mut self, keys: Vec<EventKey>) {
         if self.context.setup().receiver.is_some() {
@@ -118,11 +123,11 @@ impl NotifierState {
     async fn take_over(&mut self) {
         if self.context.setup().receiver.is_some() {
             let (keys, now) = (self.context.store.event_keys().await, MonoTime::now());
-            self.is_behind = keys.is_err();
+            self.retry_at = keys.is_err().then(|| now.plus(STORE_RETRY));
             keys.into_iter().flatten().for_each(|key| self.queue.add(key, now));
             return;
         }
-        self.is_behind = false;
+        self.retry_at = None;
         let context = self.context.clone();
         tokio::spawn(async move {
             match context.store.drop_events().await {
@@ -157,8 +162,7 @@ impl NotifierState {
         while let Some(key) = self.queue.next(now) {
             self.attempt(me, key);
         }
-        let again = self.is_behind.then(|| now.plus(STORE_RETRY));
-        let wake_at = [self.queue.wake_at(), again].into_iter().flatten().min();
+        let wake_at = [self.queue.wake_at(), self.retry_at].into_iter().flatten().min();
         self.alarm.set(me, wake_at, NotifierMsg::Woke);
     }
 

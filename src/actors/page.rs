@@ -164,7 +164,14 @@ impl PageState {
     /// order.
     async fn step(&mut self, me: &ActorRef<PageMsg>, inputs: impl IntoIterator<Item = Input>) {
         let mut pending = std::mem::take(&mut self.unanswered);
-        pending.extend(inputs.into_iter().map(Pending::Input));
+        let is_behind = !pending.is_empty();
+        for input in inputs {
+            // What waits already is decided on with the link as it is then, so once is enough.
+            let waits = |known: &Pending| matches!(known, Pending::Input(known) if *known == input);
+            if !is_behind || (input != Input::Woke && !pending.iter().any(waits)) {
+                pending.push_back(Pending::Input(input));
+            }
+        }
         while let Some(next) = pending.pop_front() {
             let decided = match next {
                 Pending::Input(input) => self.decide(me, input).await,

@@ -78,8 +78,8 @@ pub struct UploaderState {
     alarm: Alarm,
     /// `None` before the first look into the store's outbox. Nothing is written before that.
     late_writes: Option<LateWrites>,
-    /// The outbox could not be read when it was to be taken over.
-    is_behind: bool,
+    /// The outbox could not be read when it was to be taken over; the next try is then.
+    retry_at: Option<MonoTime>,
     draining: Option<RpcReplyPort<()>>,
     /// One at a time: a new one takes the place of the one before.
     probe: Option<Owned>,
@@ -107,7 +107,7 @@ impl Actor for Uploader {
             queue,
             alarm: Alarm::default(),
             late_writes: None,
-            is_behind: false,
+            retry_at: None,
             draining: None,
             probe: None,
             is_down: false,
@@ -131,7 +131,7 @@ impl Actor for Uploader {
         match message {
             UploaderMsg::Staged(parts) => parts.into_iter().for_each(|part| state.queue.add(part, MonoTime::now())),
             UploaderMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
-            UploaderMsg::Woke(_) if state.is_behind => state.refill().await,
+            UploaderMsg::Woke(_) if state.is_behind() => state.refill().await,
             UploaderMsg::Woke(_) => {}
             UploaderMsg::Done(part, ended) => state.done(&me, &part, &ended),
             UploaderMsg::Refill => state.refill().await,
@@ -161,9 +161,14 @@ impl Actor for Uploader {
 }
 
 impl UploaderState {
+    /// Is it time to take over what could not be read?
+    fn is_behind(&self) -> bool {
+        self.retry_at.is_some_and(|at| at <= MonoTime::now())
+    }
+
     async fn refill(&mut self) {
         let parts = self.context.store.outbox_parts().await;
-        self.is_behind = parts.is_err();
+        self.retry_at = parts.is_err().then(|| MonoTime::now().plus(STORE_RETRY));
         let Ok(parts) = parts else { return };
         if self.late_writes.is_none() {
             self.late_writes = Some(LateWrites::after_a_start(parts.iter().cloned(), self.in_doubt_until()));
@@ -179,9 +184,8 @@ impl UploaderState {
         {
             self.write(me, part);
         }
-        let again = self.is_behind.then(|| now.plus(STORE_RETRY));
         let wake_at = self.queue.wake_at().filter(|_| self.late_writes.is_some());
-        self.alarm.set(me, [wake_at, again].into_iter().flatten().min(), UploaderMsg::Woke);
+        self.alarm.set(me, [wake_at, self.retry_at].into_iter().flatten().min(), UploaderMsg::Woke);
         let idle = self.queue.in_flight() == 0 && (self.queue.is_empty() || self.queue.failures_in_row() > 0);
         if let Some(reply) = self.draining.take_if(|_| idle) {
             // The supervisor may have stopped waiting.

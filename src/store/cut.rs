@@ -65,6 +65,10 @@ impl Cuts {
 
     /// Goes on with a cut, or begins one that is wanted. An error means that the store must be opened anew.
     pub(super) fn go_on(&mut self, inner: &Inner) -> Result<(), String> {
+        // A store that closes leaves both files; the next start reads them.
+        if inner.lock().orders.is_closed() {
+            return Ok(());
+        }
         if self.under_way.is_none() && self.wanted {
             self.begin(inner).map_err(|e| format!("a new mark log cannot be begun: {e}"))?;
         }

@@ -33,7 +33,9 @@
 //! | a mark is in the log, the link that it was made for is not durable | nothing, or the mark on the link before it | nobody got an answer that the link is there |
 //!
 //! No mark is lost: a number that is not above `answered` belongs to a mark that was made before the read began. No mark
-//! comes back: whatever clears or replaces a mark leaves a higher number, or no link. All of that holds only because no
+//! comes back, but for one that costs a read: a mark of the database that a read has answered for stays there while a newer
+//! one is on its way to the log, and stands after a power cut that takes the newer one. All else that clears or replaces a
+//! mark leaves a higher number, or no link. All of that holds only because no
 //! number is given out twice: a start goes on above every number that lies in either file, `answered` and marks that do
 //! not stand among them.
 //!
@@ -68,8 +70,9 @@
 //! A batch is one frame, and the next one begins when this one is durable. So what is no sound frame at the end may be a
 //! torn batch, for which nobody was answered. In front of a sound frame it is damage: the file is moved aside, its sound
 //! frames count, and every link is due, since nobody knows which marks are gone. After a power cut, damage in the very
-//! last frame cannot be told from a torn one. A store that is closed in order ends with a frame that says so, and the
-//! database knows that a mark log was begun, so that a file that is gone is damage as well.
+//! last frame cannot be told from a torn one. A file ends with a frame that says so when the store is closed in order and
+//! when another file takes its place: in the earlier file, such a last frame that is missing is damage. The database knows
+//! that a mark log was begun, so that a file that is gone is damage as well.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -139,7 +142,8 @@ impl MarkLog {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 read => {
                     replay.exists = true;
-                    if !take(&mut replay, &read?) {
+                    let last = take(&mut replay, &read?);
+                    if last.is_none_or(|kind| name == EARLIER && kind != CLOSED) {
                         replay.damage = Some(format!("{name} does not hold what was written"));
                     }
                 }
@@ -177,6 +181,7 @@ impl MarkLog {
 
     /// Begins a new file. The one in force becomes the earlier one. After an error the store must be opened anew.
     pub(super) fn turn_over(&mut self, dir: &Path) -> io::Result<()> {
+        self.write(CLOSED, [])?;
         let mut fresh = Self::begin(dir, self.number, &[])?;
         std::fs::rename(dir.join(FILE), dir.join(EARLIER))?;
         std::fs::rename(dir.join(UNFINISHED), dir.join(FILE))?;
@@ -308,6 +313,7 @@ fn cause_of(byte: u8) -> Option<Cause> {
 /// A sound frame at the beginning of some bytes.
 struct Frame<'a> {
     number: u64,
+    kind: u8,
     records: &'a [u8],
     length: usize,
 }
@@ -320,22 +326,22 @@ impl Frame<'_> {
         let length = u32::from_be_bytes(*length) as usize;
         let rest = rest.get(..length)?;
         let (number, records) = rest.split_first_chunk::<8>()?;
-        let (_kind, records) = records.split_first()?;
+        let (kind, records) = records.split_first()?;
         let sound = *magic == MAGIC && u32::from_be_bytes(*checksum) == crc32fast::hash(rest);
-        sound.then_some(Frame { number: u64::from_be_bytes(*number), records, length: HEAD + length })
+        sound.then_some(Frame { number: u64::from_be_bytes(*number), kind: *kind, records, length: HEAD + length })
     }
 }
 
-/// Takes the frames of a file. Returns `false` when one is damaged or missing.
-fn take(replay: &mut Replay, bytes: &[u8]) -> bool {
-    let (mut at, mut is_sound, mut last) = (0, true, None);
+/// Takes the frames of a file. Returns the kind of the last one; `None` when one is damaged or missing.
+fn take(replay: &mut Replay, bytes: &[u8]) -> Option<u8> {
+    let (mut at, mut is_sound, mut last, mut kind) = (0, true, None, None);
     while at < bytes.len() {
         let next = |number: u64| last.is_none_or(|last: u64| number > last);
         match Frame::at(&bytes[at..]).filter(|frame| next(frame.number)) {
             Some(frame) => {
                 is_sound &= last.is_none_or(|last| frame.number == last + 1);
                 is_sound &= take_records(&mut replay.marks, frame.records).is_some();
-                last = Some(frame.number);
+                (last, kind) = (Some(frame.number), Some(frame.kind));
                 at += frame.length;
             }
             None => match next_frame(&bytes[at + 1..]) {
@@ -349,7 +355,7 @@ fn take(replay: &mut Replay, bytes: &[u8]) -> bool {
     }
     replay.number = replay.number.max(last.unwrap_or(0));
     // A file begins with a frame that was durable before the file had its name.
-    is_sound && last.is_some()
+    kind.filter(|_| is_sound)
 }
 
 /// How far it is to the next sound frame.

@@ -5,7 +5,7 @@
 //! opens the store anew, and puts a fresh one there; marks that were decided before that are refused. After a failed
 //! write the thread itself takes the log away, so that no later mark is appended behind bytes of which nobody knows
 //! whether they are durable, and asks the committer to open the store anew. A panic is a failed write, as in the
-//! [committer](super::committer), and a second one without a commit between them ends the process.
+//! [committer](super::committer), and a second one without a commit of this thread between them ends the process.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,10 +27,12 @@ struct MarkWriter {
     queue: Receiver<MarkOrder>,
     /// Requests that are being made durable; refused when that fails.
     batch: Vec<MarkRequest>,
+    /// Batches that were made durable.
+    commits: u64,
 }
 
 pub(super) fn spawn(inner: Arc<Inner>, queue: Receiver<MarkOrder>) -> io::Result<JoinHandle<()>> {
-    let writer = MarkWriter { inner, queue, batch: Vec::new() };
+    let writer = MarkWriter { inner, queue, batch: Vec::new(), commits: 0 };
     std::thread::Builder::new().name("store-marks".into()).spawn(move || writer.supervise())
 }
 
@@ -38,15 +40,14 @@ impl MarkWriter {
     fn supervise(mut self) {
         let mut panicked_after = None;
         while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.work())) {
-            let commits = self.inner.commits.load(Ordering::Relaxed);
-            if panicked_after == Some(commits) {
+            if panicked_after == Some(self.commits) {
                 let reason = "its thread for marks died twice without a commit between";
                 self.fail(&reason.into(), Order::GiveUp(reason.into()));
             } else {
                 let reason: Arc<str> = format!("its thread for marks panicked: {}", panic_text(&*payload)).into();
                 self.fail(&reason, Order::Suspect(reason.clone()));
             }
-            panicked_after = Some(commits);
+            panicked_after = Some(self.commits);
         }
     }
 
@@ -100,7 +101,7 @@ impl MarkWriter {
                 *guard = None;
                 return Err(error);
             }
-            self.inner.commits.fetch_add(1, Ordering::Relaxed);
+            self.commits += 1;
         }
         Ok(Some(log.bytes()))
     }

@@ -291,8 +291,8 @@ impl Machine {
                 self.cause = cause;
                 let within = if cause == Cause::Poll { spread.polls } else { spread.asked };
                 match cause {
-                    // A person waits for these.
-                    Cause::Link | Cause::Manual if within < NO_SPREAD => ReadInput::Due(cause),
+                    // A person waits for these, unless many links look at once.
+                    Cause::Link | Cause::Manual if within.max(spread.polls) < NO_SPREAD => ReadInput::Due(cause),
                     // The mark has stood for a while, so that nothing is left of its debounce.
                     _ => ReadInput::DueWithin(within),
                 }

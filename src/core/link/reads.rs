@@ -21,8 +21,9 @@
 //!   quickly, and so are the first changes of many.
 //! * The last token is spent when the link has been quiet for [`QUIET`]: when nothing asked for the read since then.
 //!
-//! Three promises follow. *Never more than `burst` reads and one a `refill`*, over any stretch of time: each read takes a
-//! token, and when it takes it does not change how many there are. *The last change of a burst is read soon*: the token
+//! Three promises follow. *Never more than `burst` reads and one a `refill`* that webhooks cause, over any stretch of time:
+//! each read takes a token, and when it takes it does not change how many there are. What is urgent is read on credit, and
+//! leaves the bucket empty at most. *The last change of a burst is read soon*: the token
 //! is there unless the end of an earlier burst took it within the `refill` before, and the read begins within two times
 //! [`QUIET`] of that change. It is two times because a delivery that finds its mark standing wakes nobody, so that it
 //! costs nothing; the machine looks once in each [`QUIET`] whether there were such deliveries
@@ -124,6 +125,9 @@ struct Owed {
     quiet_at: MonoTime,
     /// Not debounced, and on credit.
     urgent: bool,
+    /// It was found when many links looked at once, and nothing has asked for it since: what somebody waits for at this
+    /// moment goes before it.
+    found: bool,
 }
 
 /// The reads of one link.
@@ -165,6 +169,7 @@ impl Reads {
     pub fn hear(&mut self, now: MonoTime) {
         if let Some(owed) = &mut self.owed {
             owed.quiet_at = now.plus(QUIET);
+            owed.found = false;
         }
     }
 
@@ -189,11 +194,11 @@ impl Reads {
             ReadInput::Due(Cause::Link | Cause::Manual) => self.owe_at_once(now),
             ReadInput::Due(Cause::Webhook | Cause::Poll) => {
                 let (ready_at, quiet_at) = (now.plus(self.pace.debounce), now.plus(QUIET));
-                self.owe(Owed { ready_at, quiet_at, urgent: false });
+                self.owe(Owed { ready_at, quiet_at, urgent: false, found: false });
             }
             ReadInput::DueWithin(spread) => {
                 let ready_at = now.plus(spread.mul_f64(self.offset));
-                self.owe(Owed { ready_at, quiet_at: now, urgent: false });
+                self.owe(Owed { ready_at, quiet_at: now, urgent: false, found: true });
             }
             ReadInput::Woke => {}
             ReadInput::Ended(ended) => self.ended(now, &ended, jitter),
@@ -230,10 +235,11 @@ impl Reads {
         standing.ready_at = standing.ready_at.min(owed.ready_at);
         standing.quiet_at = standing.quiet_at.max(owed.quiet_at);
         standing.urgent |= owed.urgent;
+        standing.found &= owed.found;
     }
 
     fn owe_at_once(&mut self, now: MonoTime) {
-        self.owe(Owed { ready_at: now, quiet_at: now, urgent: true });
+        self.owe(Owed { ready_at: now, quiet_at: now, urgent: true, found: false });
     }
 
     fn begin(&mut self, now: MonoTime) -> Option<Read> {
@@ -241,10 +247,11 @@ impl Reads {
             return None;
         }
         let owed = self.owed.take();
-        let prompt = owed.is_some_and(|owed| self.payable_at(&owed, now) <= now);
-        if prompt {
+        let paid = owed.filter(|owed| self.payable_at(owed, now) <= now);
+        if paid.is_some() {
             self.bucket.take(now);
         }
+        let prompt = paid.is_some_and(|owed| !owed.found);
         let read = Read { poll: self.missed || self.poll_at <= now, prompt };
         self.phase = Phase::Reading(read, owed);
         Some(read)

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::core::model::{LinkKey, MonoTime};
 
-/// Reads a second that a catch-up may cause at most.
+/// Reads a second that a catch-up may cause at most, where nobody asked for them.
 const CATCH_UP_PER_SEC: u64 = 20;
 /// The longest that a catch-up is spread over.
 const LONGEST_CATCH_UP: Duration = Duration::from_secs(30 * 60);

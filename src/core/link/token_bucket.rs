@@ -39,9 +39,11 @@ impl Bucket {
         MonoTime(self.full_at.0.saturating_sub(MonoTime(0).plus(span).0)).max(now)
     }
 
-    /// Takes a token, on credit where none is there.
+    /// Takes a token. Where none is there, what is taken on credit leaves the bucket empty and no emptier: a link that is
+    /// read on credit again and again owes no more than one refill.
     pub fn take(&mut self, now: MonoTime) {
-        self.full_at = self.full_at.max(now).plus(self.refill);
+        let emptied_at = now.plus(self.refill.saturating_mul(self.burst));
+        self.full_at = self.full_at.max(now).plus(self.refill).min(emptied_at);
     }
 
     /// When every token is back.

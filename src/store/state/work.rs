@@ -19,7 +19,8 @@ impl State {
     /// durable. An urgent cause is, because it makes the read come sooner.
     pub(in crate::store) fn mark_due(&mut self, txn: &mut Txn, part: &PartKey, cause: Cause) {
         if !self.links.contains(&part.link) {
-            return;
+            // Its unlink may be on its way to disk, and a power cut would bring the link back without this mark.
+            return txn.wait_for_queue();
         }
         let marked = self.ledger.mark(txn, part, cause);
         if marked == Marked::Pending {
