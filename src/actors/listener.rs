@@ -1,5 +1,5 @@
 //! A listener: on the public address, the admin socket or the admin address on loopback. The actor keeps one accept
-//! loop alive; requests run in tasks of their own.
+//! loop alive; requests run in the tasks of their connections.
 //!
 //! The socket belongs to the supervisor, and each listener serves a duplicate of it. When a listener dies, clients
 //! that connect meanwhile wait in the kernel's backlog, and the next listener serves them: none is refused.

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::Method;
 use serde_json::json;
@@ -88,18 +88,38 @@ fn save(to: &Path, lines: Lines) -> Result<usize, Failure> {
             "name a new file in a folder with space",
         )
     };
-    let file = File::options().write(true).create_new(true).mode(0o600).open(to).map_err(failed)?;
-    let mut out = BufWriter::with_capacity(BUFFER, file);
-    let copied = copy(lines, &mut out, failed);
-    let copied = copied.and_then(|links| {
-        let synced = out.flush().and_then(|()| out.get_ref().sync_all());
-        synced.map(|()| links).map_err(failed)
-    });
-    if copied.is_err() {
-        // It is this verb's own, and not whole. If it cannot be removed, the failure is still reported.
-        let _ = std::fs::remove_file(to);
+    if to.exists() {
+        return Err(failed(io::ErrorKind::AlreadyExists.into()));
     }
+    // Under the name that was asked for there is the whole or nothing, also when this process is killed.
+    let part = part_of(to);
+    let file = File::options().write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(BUFFER, file);
+    let copied = copy(lines, &mut out, failed).and_then(|links| {
+        let synced = out.flush().and_then(|()| out.get_ref().sync_all());
+        synced.and_then(|()| publish(&part, to)).map(|()| links).map_err(failed)
+    });
+    // Whatever came of it. If it cannot be removed, that changes nothing about the export.
+    let _ = std::fs::remove_file(&part);
     copied
+}
+
+/// Gives the whole file its name. Unlike a rename, a link replaces no file that was made meanwhile; some file systems have
+/// none.
+fn publish(part: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::hard_link(part, to) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+            std::fs::rename(part, to)
+        }
+        linked => linked,
+    }
+}
+
+/// Where an export lies while it is written: beside its file, under a name of its own.
+fn part_of(to: &Path) -> PathBuf {
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    to.with_file_name(name)
 }
 
 fn copy(mut lines: Lines, out: &mut impl Write, failed: impl Fn(io::Error) -> Failure) -> Result<usize, Failure> {

@@ -128,7 +128,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// None is open yet. The requests on all of them run as tasks of `requests`.
+    /// None is open yet. Requests that have to wait are tracked by `requests`.
     pub(super) fn new(requests: TaskTracker) -> Self {
         Connections { requests, ..Connections::default() }
     }

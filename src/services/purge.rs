@@ -92,9 +92,11 @@ pub struct Applied {
 pub async fn apply(store: &Store, persons: Vec<AppUserId>, dry_run: bool) -> Applied {
     let mut applied = Applied::default();
     for person in persons {
-        let looked = match store.known_of(&person).await {
-            Ok(None) if !dry_run => store.end_grants_under_way(&person).await.map(|()| None),
-            looked => looked,
+        // Before the look: a login that is stored between the two would make the person known after all.
+        let ended = if dry_run { Ok(()) } else { store.end_grants_under_way(&person).await };
+        let looked = match ended {
+            Ok(()) => store.known_of(&person).await,
+            Err(error) => Err(error),
         };
         let known = match looked {
             Ok(known) => known,

@@ -249,7 +249,7 @@ impl Reads {
         let owed = self.owed.take();
         let paid = owed.filter(|owed| self.payable_at(owed, now) <= now);
         if paid.is_some() {
-            self.bucket.take(now);
+            self.bucket.take_or_empty(now);
         }
         let prompt = paid.is_some_and(|owed| !owed.found);
         let read = Read { poll: self.missed || self.poll_at <= now, prompt };

@@ -39,9 +39,14 @@ impl Bucket {
         MonoTime(self.full_at.0.saturating_sub(MonoTime(0).plus(span).0)).max(now)
     }
 
-    /// Takes a token. Where none is there, what is taken on credit leaves the bucket empty and no emptier: a link that is
-    /// read on credit again and again owes no more than one refill.
+    /// Takes a token, on credit where none is there.
     pub fn take(&mut self, now: MonoTime) {
+        self.full_at = self.full_at.max(now).plus(self.refill);
+    }
+
+    /// Takes a token where one is there, and leaves the bucket empty otherwise: who takes on credit again and again owes
+    /// no more than one refill.
+    pub fn take_or_empty(&mut self, now: MonoTime) {
         let emptied_at = now.plus(self.refill.saturating_mul(self.burst));
         self.full_at = self.full_at.max(now).plus(self.refill).min(emptied_at);
     }
@@ -76,6 +81,9 @@ mod tests {
         assert_eq!(bucket.ready_at(start), start.plus(Duration::from_secs(60)));
         assert_eq!(bucket.holds_at(2, start), start.plus(Duration::from_secs(120)));
         assert_eq!(bucket.holds_at(9, start), bucket.full_at());
+        let mut other = bucket;
+        (0..50).for_each(|_| other.take_or_empty(start));
+        assert_eq!(other, bucket, "credit leaves it empty and no emptier");
         let full = start.plus(Duration::from_secs(180));
         assert_eq!(bucket.ready_at(full), full);
     }

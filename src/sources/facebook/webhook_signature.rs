@@ -7,7 +7,7 @@
 //! An HMAC begins with two hashes over the key alone, and those of a delivery cost as much as the two over its body. So
 //! [`AppKeys`] holds the states behind them, made when the settings come into force, and each delivery begins with a copy.
 //! Nothing here allocates. The states forge signatures as the secret does, although they do not disclose it: they are not
-//! shown, and they are overwritten when the settings are replaced.
+//! shown, and those that are kept are overwritten when the settings are replaced.
 //!
 //! A secret that is empty verifies nothing: an HMAC with an empty key is one that anybody can make, and a missing setting
 //! must refuse everything, not accept it.

@@ -32,6 +32,7 @@ async fn a_panic_is_a_failed_commit() {
         panic_once(&store, round).await;
         until("it takes writes again", async || store.new_session(user, Duration::from_secs(60)).await.is_ok()).await;
         assert_eq!(*store.condition().borrow(), Condition::Up);
+        store.mark_pages(&[page(round)], Cause::Webhook).await.unwrap();
         link_one(&store, user, 10 + round).await;
     }
     assert_eq!((store.counts().await.unwrap().links, store.mended()), (6, None));

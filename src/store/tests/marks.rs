@@ -79,7 +79,7 @@ fn a_flipped_bit_is_found_and_costs_its_own_batch_alone() {
 #[test]
 fn a_log_that_is_read_twice_says_the_same_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    log_of(dir.path(), 5, false);
+    log_of(dir.path(), 5, true);
     let replay = MarkLog::read(dir.path()).unwrap();
     let mut marks: Vec<LoggedMark> = replay.marks.clone().into_iter().collect();
     marks.sort_by_key(|(_, mark)| mark.seq);

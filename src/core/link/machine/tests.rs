@@ -27,6 +27,11 @@ fn prompt(fallback: Cause) -> Option<Job> {
     Some(Job::Read { read: Read { poll: false, prompt: true }, fallback, subscribe: false })
 }
 
+/// A read for this cause that goes behind what somebody waits for.
+fn found(fallback: Cause) -> Option<Job> {
+    Some(Job::Read { read: Read { poll: false, prompt: false }, fallback, subscribe: false })
+}
+
 /// A prompt read for this cause, whether or not the poll is due, too.
 fn is_prompt(job: Option<Job>, cause: Cause) -> bool {
     matches!(job, Some(Job::Read { read: Read { prompt: true, .. }, fallback, .. }) if fallback == cause)
@@ -317,26 +322,27 @@ fn another_token_begins_anew() {
 fn a_look_finds_marks_hints_and_other_tokens() {
     let mut link = Link::active();
     link.facts.unclaimed = Some(Cause::Link);
-    assert_eq!(link.step(Input::Look(spread(99))), prompt(Cause::Link));
+    assert_eq!(link.step(Input::Look(spread(99))), prompt(Cause::Link), "a person waits for it");
     let mut link = Link::active();
     link.facts.unclaimed = Some(Cause::Link);
     assert_eq!(link.step(Input::Look(spread(10_000))), None);
     assert_eq!(link.machine.wake_at(NOON), Some(after(5)), "spread by the offset of the link");
-    assert_eq!(link.wakes(), prompt(Cause::Link));
+    assert_eq!(link.wakes(), found(Cause::Link));
     let mut link = Link::active();
     link.facts.hinted = true;
     assert_eq!(link.step(Input::Look(Spread::default())), None);
     assert_eq!((link.wakes(), link.now), (Some(Job::CheckToken), after(1)));
 }
 
-/// After a start: what somebody asked for is read as fast as turns allow, and what nobody waits for is spread.
+/// After a start: what somebody asked for is read as fast as turns allow, behind what is asked for now. What nobody waits
+/// for is spread.
 #[test]
 fn marks_that_somebody_asked_for_are_not_spread_after_a_start() {
     let spread = Spread::after_a_start(100_000, DAY);
     for cause in [Cause::Webhook, Cause::Link, Cause::Manual] {
         let mut link = Link::active();
         link.facts.unclaimed = Some(cause);
-        assert_eq!(link.step(Input::Look(spread)), prompt(cause));
+        assert_eq!(link.step(Input::Look(spread)), found(cause));
     }
     let mut link = Link::active();
     link.facts.unclaimed = Some(Cause::Poll);

@@ -133,6 +133,15 @@ fn a_shorter_interval_holds_at_once() {
 fn what_was_owed_before_a_start_is_spread() {
     let mut m = reads();
     assert_eq!(m.step(NOON, ReadInput::DueWithin(Duration::from_secs(10)), 0.5), None);
+    let behind_others = Read { poll: false, prompt: false };
+    assert_eq!(m.step(after(5), ReadInput::Woke, 0.5), Some(behind_others));
+}
+
+#[test]
+fn what_was_found_and_is_asked_for_again_is_prompt() {
+    let mut m = reads();
+    assert_eq!(m.step(NOON, ReadInput::DueWithin(Duration::from_secs(10)), 0.5), None);
+    assert_eq!(m.step(after(1), ReadInput::Due(Cause::Webhook), 0.5), None);
     assert_eq!(m.step(after(5), ReadInput::Woke, 0.5), PROMPT);
 }
 
