@@ -16,7 +16,6 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -112,26 +111,20 @@ pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> 
 
 impl Committer {
     fn supervise(mut self) {
-        let mut panicked_after = None;
         loop {
             match catch_unwind(AssertUnwindSafe(|| self.work())) {
                 Ok(End::Closed) => return self.close(),
                 Ok(End::GaveUp(reason)) => return self.give_up(&reason),
-                Err(_) if panicked_after == Some(self.commits()) => {
+                Err(_) if self.inner.commits.is_second_panic_of_database() => {
                     return self.give_up("its thread died twice without a commit between");
                 }
                 Err(payload) => {
-                    panicked_after = Some(self.commits());
                     let reason = format!("its thread panicked: {}", panic_text(&*payload));
                     tracing::error!("store: {reason}, the store is opened anew");
                     self.down = Some(reason.into());
                 }
             }
         }
-    }
-
-    fn commits(&self) -> u64 {
-        self.inner.commits.load(Ordering::Relaxed)
     }
 
     fn work(&mut self) -> End {
@@ -206,7 +199,7 @@ impl Committer {
                 panic!("drill: the store's thread was asked to panic");
             }
             self.write(&writes)?;
-            self.inner.commits.fetch_add(1, Ordering::Relaxed);
+            self.inner.commits.note_database();
         }
         self.removed = self.batch.iter().map(|request| request.erasure).fold(self.removed, u64::max);
         Ok(())

@@ -109,6 +109,44 @@ impl Interference {
     }
 }
 
+/// What the store's two threads made durable, and how that stood when one of them panicked last.
+#[derive(Default)]
+pub(super) struct Commits {
+    database: AtomicU64,
+    marks: AtomicU64,
+    at_last_panic: Mutex<Option<(u64, u64)>>,
+}
+
+impl Commits {
+    /// A transaction of the database is durable.
+    pub(super) fn note_database(&self) {
+        self.database.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A batch of marks is durable.
+    pub(super) fn note_marks(&self) {
+        self.marks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The thread of the database panicked. Has it made nothing durable since one of the two panicked last?
+    pub(super) fn is_second_panic_of_database(&self) -> bool {
+        let (before, now) = self.panicked();
+        before.is_some_and(|(database, _)| database == now.0)
+    }
+
+    /// The same, of the thread of the marks.
+    pub(super) fn is_second_panic_of_marks(&self) -> bool {
+        let (before, now) = self.panicked();
+        before.is_some_and(|(_, marks)| marks == now.1)
+    }
+
+    fn panicked(&self) -> (Option<(u64, u64)>, (u64, u64)) {
+        let now = (self.database.load(Ordering::Relaxed), self.marks.load(Ordering::Relaxed));
+        let mut last = self.at_last_panic.lock().unwrap_or_else(PoisonError::into_inner);
+        (last.replace(now), now)
+    }
+}
+
 pub(super) struct Inner {
     pub dir: PathBuf,
     /// The newest number that lay on disk when the process opened the store.
@@ -136,7 +174,7 @@ pub(super) struct Inner {
     /// The mark log has grown, and the committer was asked to cut it.
     pub cut_wanted: AtomicBool,
     /// Commits of both threads that succeeded.
-    pub commits: AtomicU64,
+    pub commits: Commits,
     /// Commits that are to panic.
     #[cfg(any(test, feature = "sandbox"))]
     pub drills: AtomicU64,
@@ -182,7 +220,7 @@ impl Inner {
             mark_thread: Mutex::new(None),
             mark_log: Mutex::new(mark_log),
             cut_wanted: AtomicBool::new(false),
-            commits: AtomicU64::new(0),
+            commits: Commits::default(),
             #[cfg(any(test, feature = "sandbox"))]
             drills: AtomicU64::new(0),
             mended: Mutex::new(mended),

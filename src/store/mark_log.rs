@@ -35,12 +35,11 @@
 //! No mark is lost: a number that is not above `answered` belongs to a mark that was made before the read began. No mark
 //! comes back, but for one that costs a read: a mark of the database that a read has answered for stays there while a newer
 //! one is on its way to the log, and stands after a power cut that takes the newer one. All else that clears or replaces a
-//! mark leaves a higher number, or no link. All of that holds only because no
-//! number is given out twice: a start goes on above every number that lies in either file, `answered` and marks that do
-//! not stand among them.
+//! mark leaves a higher number, or no link. All of that holds only because no number is given out twice: a start goes on
+//! above every number that lies in either file, `answered` and marks that do not stand among them.
 //!
-//! A caller waits for both queues when the mark that it relies on is still on its way ([`Txn::wait_for_marks`]). A
-//! decision that writes to the database and relies on such a mark writes the mark, too: a link without its first mark,
+//! A caller waits for both queues when the mark that it relies on is still on its way
+//! ([`Txn::wait_for_marks`](super::txn::Txn::wait_for_marks)). A decision that writes to the database and relies on such a mark writes the mark, too: a link without its first mark,
 //! or a damaged outbox entry that is gone before the mark that replaces it, would be lost work after a power cut. The same
 //! mark in both files is one mark.
 //!

@@ -5,7 +5,7 @@
 //! opens the store anew, and puts a fresh one there; marks that were decided before that are refused. After a failed
 //! write the thread itself takes the log away, so that no later mark is appended behind bytes of which nobody knows
 //! whether they are durable, and asks the committer to open the store anew. A panic is a failed write, as in the
-//! [committer](super::committer), and a second one without a commit of this thread between them ends the process.
+//! [committer](super::committer), and one that follows upon another of either thread ends the process unless this thread made something durable between.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,27 +27,23 @@ struct MarkWriter {
     queue: Receiver<MarkOrder>,
     /// Requests that are being made durable; refused when that fails.
     batch: Vec<MarkRequest>,
-    /// Batches that were made durable.
-    commits: u64,
 }
 
 pub(super) fn spawn(inner: Arc<Inner>, queue: Receiver<MarkOrder>) -> io::Result<JoinHandle<()>> {
-    let writer = MarkWriter { inner, queue, batch: Vec::new(), commits: 0 };
+    let writer = MarkWriter { inner, queue, batch: Vec::new() };
     std::thread::Builder::new().name("store-marks".into()).spawn(move || writer.supervise())
 }
 
 impl MarkWriter {
     fn supervise(mut self) {
-        let mut panicked_after = None;
         while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.work())) {
-            if panicked_after == Some(self.commits) {
+            if self.inner.commits.is_second_panic_of_marks() {
                 let reason = "its thread for marks died twice without a commit between";
                 self.fail(&reason.into(), Order::GiveUp(reason.into()));
             } else {
                 let reason: Arc<str> = format!("its thread for marks panicked: {}", panic_text(&*payload)).into();
                 self.fail(&reason, Order::Suspect(reason.clone()));
             }
-            panicked_after = Some(self.commits);
         }
     }
 
@@ -101,7 +97,7 @@ impl MarkWriter {
                 *guard = None;
                 return Err(error);
             }
-            self.commits += 1;
+            self.inner.commits.note_marks();
         }
         Ok(Some(log.bytes()))
     }
