@@ -263,7 +263,10 @@ impl Work {
     }
 
     async fn wait_for_store(&self, error: &Unavailable) {
-        tracing::debug!(%error, "actor [dispatcher]: the links cannot be looked at ({error}), asking again in {STORE_RETRY:?}");
+        tracing::debug!(
+            %error,
+            "actor [dispatcher]: the links cannot be looked at ({error}), asking again in {STORE_RETRY:?}"
+        );
         tokio::time::sleep(STORE_RETRY).await;
     }
 

@@ -121,7 +121,7 @@ impl Actor for Page {
         message: PageMsg,
         state: &mut PageState,
     ) -> Result<(), ActorProcessingErr> {
-        // In a box, so that the task of a page at rest has no room for it.
+        // In a box, so that the task of a page at rest does not contain it.
         Box::pin(state.take_in(&me, message)).await
     }
 }

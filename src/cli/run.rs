@@ -178,7 +178,7 @@ async fn live(
     let mut early = Early { reload: false, end: None };
     tokio::select! {
         () = early.hear(&mut signals) => {}
-        booted = booted(&supervisor, &context) => early.end = booted.err().map(Err),
+        booted = booted(&supervisor) => early.end = booted.err().map(Err),
     }
     if early.end.is_none() {
         if let Some(address) = listening {
@@ -240,15 +240,15 @@ async fn live(
     outcome
 }
 
-/// Waits until everything is started: that is when the supervisor answers for the first time.
-async fn booted(supervisor: &ActorRef<SupervisorMsg>, context: &Context) -> Result<(), Failure> {
+/// Waits until all actors but the pages are started: that is when the supervisor answers for the first time.
+async fn booted(supervisor: &ActorRef<SupervisorMsg>) -> Result<(), Failure> {
     let answer = supervisor.call(SupervisorMsg::Ping, None);
     let failed =
         |what: &str| Failure::new(exit::INTERNAL, what, "the service manager starts the daemon again; see the log");
-    match boot::ended(answer, || context.pages.count(), systemd::extend_start).await {
+    match boot::ended(answer, systemd::extend_start).await {
         Some(Ok(ractor::rpc::CallResult::Success(()))) => Ok(()),
-        Some(_) => Err(failed("the supervisor died before everything was started")),
-        None => Err(failed("the start makes no progress")),
+        Some(_) => Err(failed("the supervisor died before it had started the other actors")),
+        None => Err(failed("the actors do not start")),
     }
 }
 

@@ -5,12 +5,11 @@
 //!
 //! Most bodies are a few hundred bytes that arrive together with their head. Such a body is taken as it lies in hyper's
 //! buffer: nothing is copied, no timer is armed, and the connection is not one that waits for its client. All of that
-//! begins with the first wait. A poll whose waker wakes nobody ([`super::handling`]) is not that wait: a timer that it armed
-//! could not end it, and it is followed by a poll that can wait.
+//! begins with the first wait.
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -107,7 +106,6 @@ impl Piece {
 async fn at_hand(body: &mut Incoming) -> Option<Piece> {
     poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
         Poll::Ready(frame) => Poll::Ready(Some(Piece(frame))),
-        Poll::Pending if cx.waker().will_wake(Waker::noop()) => Poll::Pending,
         Poll::Pending => Poll::Ready(None),
     })
     .await

@@ -6,13 +6,9 @@
 //! *A client that hangs up.* It ends the connection's task, and this future with it. A handler that has begun and has not
 //! ended is moved into a task of its own then, as it is: what a request began is not left half-way.
 //!
-//! *The early turn.* hyper reads a body only after a handler has asked for it, and looks for the answer after it has looked
-//! for bytes. A handler that were polled for the first time when hyper looks for the answer would find no body yet, although
-//! the body lies in hyper's buffer, and every delivery would take a second turn of its connection. So the handler gets one
-//! turn already when hyper hands the request over. There is no task to wake at that moment, and the turn has a waker that
-//! wakes nobody. No wake-up is lost by that: a service's future is polled at least once after it was handed back, and
-//! whatever the handler waits for is asked again then. The handler then finds its body and ends, in most cases.
-//! [`super::body`] arms no timer in an early turn, since that timer could wake nobody.
+//! *One turn.* hyper passes on what it has read of a body before it asks for the answer. So a handler finds a body that came
+//! with its head, and ends in its first turn, in most cases. It begins when hyper can send its answer and not before: no
+//! request is begun that nothing would go on with.
 //!
 //! *A panic* of a handler is caught in the turn in which it happens, and is a 500.
 //!
@@ -23,7 +19,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use http::{HeaderValue, StatusCode, header};
 use tokio::runtime::Handle;
@@ -37,7 +33,7 @@ pub(super) struct Handling<F: Future<Output = Answer> + Send + 'static> {
     conn: Conn,
     /// `None` when it has ended. On the heap, since it may move to another task.
     handler: Option<Pin<Box<F>>>,
-    /// The answer of the early turn.
+    /// The answer to a request that nobody handles.
     answer: Option<Answer>,
     /// The connection closes behind the answer.
     is_last: bool,
@@ -51,14 +47,10 @@ impl<F: Future<Output = Answer> + Send + 'static> Handling<F> {
         Handling { conn, handler: None, answer: Some(answer), is_last: true, tracked: None }
     }
 
-    /// Begins with a request, and gives its handler the early turn. The connection closes behind the answer if that
-    /// `is_last`, or if the listener stops meanwhile.
-    pub(super) fn begin(conn: Conn, handler: F, is_last: bool) -> Self {
-        let mut handling = Handling { conn, handler: Some(Box::pin(handler)), answer: None, is_last, tracked: None };
-        if let Poll::Ready(answer) = handling.turn(&mut Context::from_waker(Waker::noop())) {
-            handling.answer = Some(answer);
-        }
-        handling
+    /// A request and its handler. The connection closes behind the answer if that `is_last`, or if the listener stops
+    /// meanwhile.
+    pub(super) fn new(conn: Conn, handler: F, is_last: bool) -> Self {
+        Handling { conn, handler: Some(Box::pin(handler)), answer: None, is_last, tracked: None }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {

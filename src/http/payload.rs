@@ -5,7 +5,7 @@
 //! A piece is made when hyper asks for it, and hyper asks when the connection takes more. So a client that reads slowly
 //! slows the making down, at most one piece waits in memory beside hyper's buffer, and a client that hangs up ends the
 //! making: hyper drops the body. No task and no queue is in between. While pieces are sent the client sets the pace, and
-//! the connection may be closed to make room for others, after those whose body is being read.
+//! the connection may be closed in favour of another, after those whose body is being read.
 //!
 //! # Half an answer
 //!

@@ -188,7 +188,7 @@ where
             Some(text) => Handling::refused(conn, responses::error(StatusCode::BAD_REQUEST, "bad_request", text)),
             None => {
                 let is_last = request.headers().contains_key(header::TRANSFER_ENCODING);
-                Handling::begin(conn.clone(), service(request, conn), is_last)
+                Handling::new(conn.clone(), service(request, conn), is_last)
             }
         }
     });

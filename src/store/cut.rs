@@ -7,6 +7,9 @@
 //! The old file goes when everything is durable that was decided before the last piece. A mark that a stage has taken
 //! from memory is in the old file alone until the stage is on disk.
 //!
+//! An erasure needs more: a mark that waits for the mark writer when the erasure begins is appended to the new file. The
+//! mark writer leaves it out where its link is gone ([`MarkLog::erased_up_to`]), so that no id stays behind.
+//!
 //! A cut writes only marks with a higher number than the newest one at the begin of the last cut: the others were written
 //! then, or in a transaction of their own.
 
@@ -97,9 +100,16 @@ impl Cuts {
     fn begin(&mut self, inner: &Inner) -> io::Result<()> {
         let for_erasure = std::mem::take(&mut self.for_erasure);
         self.wanted = false;
+        let decided = inner.lock().state.newest_seq();
         {
             let mut guard = inner.mark_log.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(log) = guard.as_mut().filter(|log| !log.is_blank()) else { return Ok(()) };
+            let Some(log) = guard.as_mut() else { return Ok(()) };
+            if for_erasure {
+                log.erased_up_to = decided;
+            }
+            if log.is_blank() {
+                return Ok(());
+            }
             if let Err(error) = log.turn_over(&inner.dir) {
                 *guard = None;
                 return Err(error);

@@ -69,7 +69,7 @@
 //! A batch is one frame, and the next one begins when this one is durable. So what is no sound frame at the end may be a
 //! torn batch, for which nobody was answered. In front of a sound frame it is damage: the file is moved aside, its sound
 //! frames count, and every link is due, since nobody knows which marks are gone. After a power cut, damage in the very
-//! last frame cannot be told from a torn one. A file ends with a frame that says so when the store is closed in order and
+//! last frame cannot be distinguished from a torn one. A file ends with a frame that says so when the store is closed in order and
 //! when another file takes its place: in the earlier file, such a last frame that is missing is damage. The database knows
 //! that a mark log was begun, so that a file that is gone is damage as well.
 
@@ -128,6 +128,9 @@ pub(super) struct MarkLog {
     marks: u64,
     /// How often the store had been opened again when this one was put in force.
     pub epoch: u64,
+    /// Marks up to this number were decided before an erasure that relies on this file. Those of links that are gone must
+    /// not come into it.
+    pub erased_up_to: u64,
     /// Kept for its memory.
     frame: Vec<u8>,
 }
@@ -154,11 +157,10 @@ impl MarkLog {
     /// Replaces the files that are there by a log with these marks; durable and atomic. It goes on behind the
     /// number of `replay`.
     pub(super) fn create(dir: &Path, replay: &Replay, marks: &[LoggedMark]) -> io::Result<MarkLog> {
-        let mut log = Self::begin(dir, replay.number, marks)?;
+        let log = Self::begin(dir, replay.number, marks)?;
         std::fs::rename(dir.join(UNFINISHED), dir.join(FILE))?;
         folder::sync(dir)?;
         Self::remove_earlier(dir)?;
-        log.marks = marks.len() as u64;
         Ok(log)
     }
 
@@ -167,7 +169,8 @@ impl MarkLog {
         let mut options = File::options();
         options.create(true).truncate(true).write(true).mode(0o600);
         let file = options.open(dir.join(UNFINISHED))?;
-        let mut log = MarkLog { file, number, end: 0, reserved: 0, marks: 0, epoch: 0, frame: Vec::new() };
+        let mut log =
+            MarkLog { file, number, end: 0, reserved: 0, marks: 0, epoch: 0, erased_up_to: 0, frame: Vec::new() };
         log.append(marks)?;
         log.file.sync_all()?;
         Ok(log)
@@ -185,7 +188,7 @@ impl MarkLog {
         std::fs::rename(dir.join(FILE), dir.join(EARLIER))?;
         std::fs::rename(dir.join(UNFINISHED), dir.join(FILE))?;
         folder::sync(dir)?;
-        fresh.epoch = self.epoch;
+        (fresh.epoch, fresh.erased_up_to) = (self.epoch, self.erased_up_to);
         *self = fresh;
         Ok(())
     }

@@ -88,6 +88,7 @@ impl MarkWriter {
         let Some(log) = guard.as_mut() else { return Ok(None) };
         let stale = |request: &mut MarkRequest| request.epoch != log.epoch;
         refuse(self.batch.extract_if(.., stale).map(|request| request.done), &"it was reopened".into());
+        leave_out_erased(&self.inner, log.erased_up_to, &mut self.batch);
         let marks = self.batch.iter().flat_map(|request| &request.marks);
         if marks.clone().next().is_some() {
             if self.inner.takes_drill() {
@@ -108,5 +109,24 @@ impl MarkWriter {
         self.inner.take_down(reason);
         self.inner.lock().orders.send(order);
         refuse(self.batch.drain(..).map(|request| request.done), reason);
+    }
+}
+
+/// Takes marks out of a batch whose links an erasure has removed; those who wait for them have nothing to wait for. An
+/// unlink that is not durable may be undone by a power cut, and its marks stay.
+///
+/// The store's lock is taken under that of the mark log here. Elsewhere the order is the other way round only while there is
+/// no mark log, when this is not reached.
+fn leave_out_erased(inner: &Inner, up_to: u64, batch: &mut [MarkRequest]) {
+    let is_before = |request: &MarkRequest| request.marks.iter().any(|(_, mark)| mark.seq <= up_to);
+    if !batch.iter().any(is_before) {
+        return;
+    }
+    let memory = inner.lock();
+    if memory.orders.is_unlinking() {
+        return;
+    }
+    for request in batch {
+        request.marks.retain(|(part, _)| memory.state.links.contains(&part.link));
     }
 }

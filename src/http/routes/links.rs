@@ -21,8 +21,8 @@ use crate::store::{LinkView, Unavailable};
 /// Links in one piece of a list. Some ten kilobytes, made in well below a millisecond: deliveries that come meanwhile
 /// are answered between two pieces.
 const AT_ONCE: usize = 64;
-/// Room for a link without reason and remedy.
-const ROOM: usize = 640;
+/// Bytes of a link without reason and remedy.
+const LINK_BYTES: usize = 640;
 
 /// Every linked page. The first ones are looked up at once: a store that cannot be read has no list.
 ///
@@ -72,7 +72,7 @@ impl Listing {
     }
 
     fn write(&mut self, views: &[LinkView]) -> Bytes {
-        let mut text = Vec::with_capacity(views.len() * ROOM + 16);
+        let mut text = Vec::with_capacity(views.len() * LINK_BYTES + 16);
         if self.listed == 0 {
             text.extend_from_slice(b"{\"pages\":[");
         }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::event::EventKey;
 use crate::store::events::Begun;
+use crate::store::inner::Commits;
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
@@ -38,6 +39,20 @@ async fn a_panic_is_a_failed_commit() {
     assert_eq!((store.counts().await.unwrap().links, store.mended()), (6, None));
     assert!(store.given_up().borrow().is_none());
     store.close().await;
+}
+
+#[test]
+fn a_thread_that_makes_nothing_durable_between_panics_is_not_excused_by_the_other() {
+    let commits = Commits::default();
+    commits.note_database();
+    assert!(!commits.is_second_panic_of_database());
+    commits.note_marks();
+    assert!(commits.is_second_panic_of_database(), "marks alone were made durable");
+    commits.note_database();
+    assert!(!commits.is_second_panic_of_database());
+    assert!(commits.is_second_panic_of_marks(), "nothing was, since the panic of the other thread");
+    commits.note_marks();
+    assert!(!commits.is_second_panic_of_marks());
 }
 
 #[tokio::test]

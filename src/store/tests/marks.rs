@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::mark_log::{FILE, LoggedMark, MarkLog};
-use crate::store::order::Order;
+use crate::store::order::{MarkOrder, MarkRequest, Order};
 
 const EARLIER: &str = "marks.log.old";
 
@@ -246,6 +246,55 @@ async fn an_interrupted_cut_loses_no_mark() {
             store.close().await;
         }
         assert!(["marks.log.new", EARLIER].iter().all(|name| !dir.path().join(name).exists()));
+    }
+}
+
+/// The log before the one in force was durable to its end, so nothing at its end is torn.
+#[test]
+fn an_earlier_log_that_ends_early_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = log_of(dir.path(), 3, true);
+    for end in 1..bytes.len() {
+        std::fs::write(dir.path().join(EARLIER), &bytes[..end]).unwrap();
+        assert!(MarkLog::read(dir.path()).unwrap().damage.is_some(), "after {end} bytes");
+    }
+    std::fs::write(dir.path().join(EARLIER), &bytes).unwrap();
+    assert_eq!(MarkLog::read(dir.path()).unwrap().damage, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_waited_while_its_link_was_erased_does_not_come_into_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, user) = settled(dir.path(), 2).await;
+    let [gone, stays] = [0, 1].map(|n| LinkKey::new(user, page(n)));
+    unlink(&store, &gone, Unlinking::default()).await;
+    until("the link is erased", || store.erasing_since().is_none()).await;
+    let late = |link: &LinkKey| (link.whole(), Mark { seq: 1, cause: Cause::Webhook, since: WallTime(1) });
+    let (done, answered) = tokio::sync::oneshot::channel();
+    let request = MarkRequest { marks: vec![late(&gone), late(&stays)], changes: Vec::new(), epoch: 0, done };
+    store.lock().orders.send_to_marks(MarkOrder::Commit(request));
+    answered.await.unwrap().unwrap();
+    let marks = MarkLog::read(dir.path()).unwrap().marks;
+    assert_eq!(marks.keys().collect::<Vec<_>>(), [&stays.whole()]);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_closes_during_a_cut_is_not_opened_again() {
+    for round in 0..30 {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, user) = settled(dir.path(), 4).await;
+        store.mark_pages(&[page(1), page(3)], Cause::Webhook).await.unwrap();
+        store.lock().orders.send(Order::Cut);
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        store.close().await;
+        assert_eq!(*store.condition().borrow(), Condition::Up, "round {round}");
+        drop(store);
+        let store = open(dir.path());
+        assert_eq!((which_due(&store, user, 4).await, store.mended()), (vec![1, 3], None));
+        store.close().await;
     }
 }
 

@@ -278,6 +278,23 @@ fn numbers_tell_a_mark_that_stands_from_one_that_was_answered_for() {
     }
 }
 
+/// The unlink is decided after the links of the page were looked up and before they are marked.
+#[test]
+fn a_mark_for_a_link_whose_unlink_is_not_durable_waits_for_it() {
+    let (store, mut committer) = memory();
+    let link = linked(&store, &mut committer);
+    let links = [link.clone()];
+    let mut unlinking = pin!(store.unlink(&links, Unlinking { keep_objects: true, revoke: false }));
+    assert!(poll_once(unlinking.as_mut()).is_none());
+    let mut marking = pin!(store.mark_links(vec![link.clone()], Cause::Webhook));
+    assert!(poll_once(marking.as_mut()).is_none(), "a power cut now would bring the link back without a mark");
+    committer.gather(9);
+    committer.fail("the disk is full", 0);
+    assert!(poll_once(marking).unwrap().is_err() && poll_once(unlinking).unwrap().is_err());
+    committer.reopen();
+    assert!(at_once(store.generation(&link)).unwrap().is_some());
+}
+
 #[test]
 fn a_delivery_for_a_page_whose_unlink_is_not_durable_waits_for_it() {
     let (store, mut committer) = memory();
