@@ -41,7 +41,7 @@ pub use key::Part;
 pub use load::{Loaded, StoreSettings};
 pub use log_format::LogFormat;
 pub use secret::Env;
-pub use table::{Admin, Config, Facebook, Http, Log, Notify, Session, Spaces, Store, Sync};
+pub use table::{Admin, Config, Facebook, Http, Log, Notify, Session, Shopify, Spaces, Store, Sync};
 
 use key::{Absent, Kind};
 use rules::span_text;
@@ -108,5 +108,18 @@ impl Config {
     pub fn webhook_url(&self) -> String {
         let given = self.facebook.webhook_address.clone();
         given.unwrap_or_else(|| format!("{}/facebook/webhook", self.http.public_url))
+    }
+
+    /// Where a shop's authorize page sends a person back to: `SHOPIFY_REDIRECT_URI` where set, otherwise under the
+    /// public URL.
+    pub fn shopify_redirect_uri(&self) -> String {
+        let given = self.shopify.redirect_uri.clone();
+        given.unwrap_or_else(|| format!("{}/shopify/callback", self.http.public_url))
+    }
+
+    /// Where Shopify delivers webhooks: `SHOPIFY_WEBHOOK_ADDRESS` where set, otherwise under the public URL.
+    pub fn shopify_webhook_url(&self) -> String {
+        let given = self.shopify.webhook_address.clone();
+        given.unwrap_or_else(|| format!("{}/shopify/webhook", self.http.public_url))
     }
 }

@@ -42,8 +42,12 @@ pub struct Context {
     pub writes: Arc<Turnstile>,
     /// Graph's limits.
     pub gate: Arc<Gate>,
+    /// Where the work on shops waits for its turn.
+    shops: Arc<Turnstile>,
     /// The health of Graph.
     pub graph: Dependency,
+    /// The health of Shopify.
+    pub shopify: Dependency,
     /// The health of Spaces.
     pub spaces: Dependency,
     /// The health of the receiver of events.
@@ -76,13 +80,16 @@ impl Context {
         store.switch_events(setup.receiver.is_some());
         let (commands, waiting) = mpsc::channel(control::WAITING);
         let writes = Turnstile::new(setup.config.spaces.max_in_flight);
+        let shops = Turnstile::new(setup.config.shopify.max_in_flight);
         Arc::new(Context {
             store,
             metrics,
             pages: PageStatusMap::default(),
             writes,
             gate,
+            shops,
             graph: Dependency::new("graph"),
+            shopify: Dependency::new("shopify"),
             spaces: Dependency::new("spaces"),
             notify: Dependency::new("notify"),
             started_at: WallTime::now(),
@@ -106,6 +113,7 @@ impl Context {
     pub fn set_setup(&self, setup: Setup) {
         self.store.switch_events(setup.receiver.is_some());
         self.writes.set_max(setup.config.spaces.max_in_flight);
+        self.shops.set_max(setup.config.shopify.max_in_flight);
         *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
     }
 
@@ -146,6 +154,7 @@ impl Context {
     pub fn work(&self, source: Source) -> &Arc<Turnstile> {
         match source {
             Source::Facebook => self.gate.work(),
+            Source::Shopify => &self.shops,
         }
     }
 
@@ -162,6 +171,7 @@ impl Context {
     pub fn note_source<T>(&self, source: Source, answer: &Result<T, SourceError>) {
         let dependency = match source {
             Source::Facebook => &self.graph,
+            Source::Shopify => &self.shopify,
         };
         match answer {
             Ok(_) => dependency.answered(),

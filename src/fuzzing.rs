@@ -25,9 +25,10 @@ use crate::sources::facebook::delivery::named;
 use crate::sources::facebook::graph::error::{GraphError, GraphErrorKind, classify};
 use crate::sources::facebook::graph::scrub::MAX_MESSAGE;
 use crate::sources::facebook::graph::usage::Usage;
-use crate::sources::facebook::oauth::{Callback, CallbackQuery, StateSigner};
+use crate::sources::facebook::oauth::{Callback, CallbackQuery};
 use crate::sources::facebook::signature::{self, sign_sha256};
 use crate::sources::facebook::webhook_signature::{AppKeys, WebhookSignature};
+use crate::sources::oauth::StateSigner;
 use crate::spaces::error::SpacesError;
 use crate::store::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
 use crate::store::{backup_log, codec};
@@ -257,7 +258,9 @@ pub fn store_records(bytes: &[u8]) {
     }
     if let Some(link) = LinkKey::from_bytes(bytes) {
         assert_eq!(link.to_bytes(), bytes);
-        check_page(link.page());
+        if let Some(page) = link.page() {
+            check_page(page);
+        }
     }
     if let Some(part) = PartKey::from_bytes(bytes) {
         assert_eq!(part.to_bytes(), bytes);

@@ -4,5 +4,7 @@
 pub mod api;
 mod client;
 pub mod facebook;
+pub mod oauth;
+pub mod shopify;
 
 pub use client::{SourceClient, fields_of_object};

@@ -20,6 +20,8 @@ pub enum Part {
     Graph,
     /// The app-level webhook subscription.
     Subscription,
+    /// The Shopify client, and what is read of shops.
+    Shopify,
     /// The pages: intervals, fields read, fields subscribed.
     Pages,
     /// The Spaces client and the uploader's limits.

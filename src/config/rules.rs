@@ -128,6 +128,46 @@ pub(super) fn version_number(text: &str) -> Option<u32> {
     major.parse().ok()
 }
 
+pub(super) fn client_id(text: &str) -> Result<(), Wrong> {
+    if text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Ok(());
+    }
+    wrong("is not a client id, which is letters and digits", "")
+}
+
+/// `YYYY-MM` of a quarter.
+pub(super) fn shopify_version(text: &str) -> Result<(), Wrong> {
+    let sound = text.split_once('-').is_some_and(|(year, month)| {
+        year.len() == 4 && year.bytes().all(|b| b.is_ascii_digit()) && matches!(month, "01" | "04" | "07" | "10")
+    });
+    if sound { Ok(()) } else { wrong("is not a version of Shopify's Admin API", "write something like 2026-10") }
+}
+
+pub(super) fn subscribe(text: &str) -> Result<(), Wrong> {
+    if matches!(text, "app" | "shop") {
+        return Ok(());
+    }
+    wrong(
+        "is neither app nor shop",
+        "write app when the subscriptions stand in the app's TOML, or shop when the daemon is to make them for each shop",
+    )
+}
+
+/// What stands for a shop's name in [`shop_template`].
+pub(super) const SHOP: &str = "{shop}";
+
+/// An address that becomes one of a shop when the name takes the place of `{shop}`.
+pub(super) fn shop_template(text: &str) -> Result<(), Wrong> {
+    if !text.contains(SHOP) {
+        return wrong("does not contain {shop}", "write something like http://127.0.0.1:9000/{shop}, or leave it out");
+    }
+    let example = url(&text.replace(SHOP, "some-shop.myshopify.com"))?;
+    if example.len() == text.replace(SHOP, "some-shop.myshopify.com").len() {
+        return Ok(());
+    }
+    wrong("ends with a slash", "take the slash off")
+}
+
 pub(super) fn region(text: &str) -> Result<(), Wrong> {
     let sound = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if text.len() <= 32 && text.bytes().all(sound) && !text.starts_with('-') && !text.ends_with('-') {

@@ -60,6 +60,10 @@ const PAGE_FIELDS: &[&str] = &[
 const WEBHOOK_FIELDS: &[&str] =
     &["name", "category", "description", "email", "phone", "website", "location", "hours", "picture"];
 
+const SHOPIFY_SCOPES: &[&str] = &["read_products", "read_legal_policies", "read_content"];
+
+const SHOP_FIELDS: &[&str] = &["shop", "policies", "pages"];
+
 settings! {
     /// The public listener.
     http: Http {
@@ -123,6 +127,44 @@ settings! {
         redirect_uri = "FACEBOOK_REDIRECT_URI" => [Routes];
         /// The address of the webhook as it was written; see [`Config::webhook_url`].
         webhook_address = "FACEBOOK_WEBHOOK_ADDRESS" => [Subscription];
+    }
+
+    /// The Shopify app, and what is read of shops.
+    shopify: Shopify {
+        /// The client id of the app; `None` when Shopify is off.
+        client_id: Option<String> = text_or_none(rules::client_id)
+            env "SHOPIFY_API_KEY" advice "copy the client id from the app's settings in the Dev Dashboard"
+            => [Routes, Shopify];
+        /// Signs webhooks and queries, and exchanges codes. There is one where there is a client id.
+        client_secret: Option<Secret> = secret_or_none()
+            env "SHOPIFY_API_SECRET" advice "copy the client secret from the app's settings in the Dev Dashboard"
+            => [Routes, Shopify];
+        /// Still accepted on signatures while the secret is rotated.
+        previous_client_secret: Option<Secret> = secret_or_none() => [Routes];
+        /// `YYYY-MM`
+        api_version: String = text(Text("2026-10"), rules::shopify_version) => [Shopify];
+        /// Access scopes that the app needs.
+        scopes: Vec<String> = list(SHOPIFY_SCOPES) => [Routes, Shopify];
+        /// Who makes the webhook subscriptions: `app` or `shop`.
+        subscribe: String = text(Text("app"), rules::subscribe) => [Shopify];
+        /// Parts of the shop's object: `shop`, `policies`, `pages`.
+        shop_fields: Vec<String> = list(SHOP_FIELDS) => [Shopify];
+        /// Products that changed are asked for at least this often.
+        poll_interval: Duration = span(secs(1), secs(365 * DAY), "1h") => [Shopify];
+        /// All of a shop is read at least this often.
+        sweep_interval: Duration = span(secs(1), secs(365 * DAY), "24h") => [Shopify];
+        /// Requests at a time, to all shops together.
+        max_in_flight: usize = count(1, 1024, 8) => [Shopify];
+        /// One request, from start to last byte.
+        request_timeout: Duration = span(ms(100), secs(600), "20s") => [Shopify];
+        /// Where the shops are, with `{shop}` for the name; `None` for `https://{shop}`. For tests.
+        api_url: Option<String> = text_or_none(rules::shop_template) => [Shopify];
+    }
+    @variables {
+        /// The redirect address as it was written; see [`Config::shopify_redirect_uri`].
+        redirect_uri = "SHOPIFY_REDIRECT_URI" => [Routes];
+        /// The address of the webhook as it was written; see [`Config::shopify_webhook_url`].
+        webhook_address = "SHOPIFY_WEBHOOK_ADDRESS" => [Shopify];
     }
 
     /// When pages are read.

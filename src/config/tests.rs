@@ -176,6 +176,10 @@ fn another(key: &Key) -> String {
     match (key.name, key.kind) {
         ("facebook.app_id", _) => "\"987654321\"".to_owned(),
         ("facebook.graph_version", _) => "\"v27.0\"".to_owned(),
+        ("shopify.api_version", _) => "\"2027-01\"".to_owned(),
+        ("shopify.subscribe", _) => "\"shop\"".to_owned(),
+        ("shopify.api_url", _) => "\"http://127.0.0.1:9/{shop}\"".to_owned(),
+        ("shopify.shop_fields", _) => "[\"shop\"]".to_owned(),
         ("spaces.region", _) => "\"fra1\"".to_owned(),
         ("log.level", _) => "\"debug\"".to_owned(),
         (_, Kind::LogFormat) => "\"json\"".to_owned(),

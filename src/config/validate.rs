@@ -8,10 +8,10 @@ use url::{Host, Url};
 
 use super::decode::{decode_notify_secret, decode_store_key};
 use super::fields;
-use super::findings::Report;
-use super::rules::{called_url, is_loopback, version_number};
+use super::findings::{Report, shown};
+use super::rules::{SHOP, called_url, is_loopback, version_number};
 use super::secret::is_placeholder;
-use super::table::{Config, Facebook, Notify, Session, Store};
+use super::table::{Config, Facebook, Notify, Session, Shopify, Store};
 
 /// Rules across keys.
 pub(super) fn check(config: &Config, report: &mut Report) {
@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     check_secrets(config, report);
     check_store_keys(config, report);
     check_notify(config, report);
+    check_shopify(config, report);
     check_spaces(config, report);
     check_paths(config, report);
     fields::check(&config.facebook, report);
@@ -50,6 +51,8 @@ fn check_addresses(config: &Config, report: &mut Report) {
     for (name, given, path) in [
         (Facebook::redirect_uri.name, &config.facebook.redirect_uri, "/facebook/callback"),
         (Facebook::webhook_address.name, &config.facebook.webhook_address, "/facebook/webhook"),
+        (Shopify::redirect_uri.name, &config.shopify.redirect_uri, "/shopify/callback"),
+        (Shopify::webhook_address.name, &config.shopify.webhook_address, "/shopify/webhook"),
     ] {
         let Some(given) = given else { continue };
         if is_placeholder(given) {
@@ -143,6 +146,52 @@ fn check_store_keys(config: &Config, report: &mut Report) {
             same if same == current => report.warning(&at, "is the same key as store.key", "take it out"),
             Some(_) => {}
         }
+    }
+}
+
+/// The parts that a shop's object can have.
+const SHOP_FIELDS: [&str; 3] = ["shop", "policies", "pages"];
+
+fn check_shopify(config: &Config, report: &mut Report) {
+    let shopify = &config.shopify;
+    if shopify.client_id.is_some() && shopify.client_secret.is_none() {
+        report.error("shopify.client_secret", "is missing", Shopify::client_secret.advice());
+    }
+    if shopify.client_id.is_none() && shopify.client_secret.is_some() {
+        let hint = "give the client id as well, or take the secret out to leave Shopify off";
+        report.error("shopify.client_id", "is missing", hint);
+    }
+    if shopify.previous_client_secret.is_some() && shopify.previous_client_secret == shopify.client_secret {
+        report.warning("shopify.previous_client_secret", "is the same secret as shopify.client_secret", "take it out");
+    }
+    if let Some(template) = &shopify.api_url {
+        let example = template.replace(SHOP, "some-shop.myshopify.com");
+        clear_text("shopify.api_url", &example, "tokens travel in clear text", report);
+    }
+    if shopify.scopes.is_empty() {
+        report.error("shopify.scopes", "is empty", "name at least read_products");
+    }
+    for (n, scope) in shopify.scopes.iter().enumerate() {
+        if scope.is_empty() || !scope.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+            report.error(
+                &format!("shopify.scopes[{n}]"),
+                "is not the name of an access scope",
+                "write it as in read_products",
+            );
+        }
+    }
+    for (n, field) in shopify.shop_fields.iter().enumerate() {
+        if !SHOP_FIELDS.contains(&field.as_str()) {
+            let hint = "choose from shop, policies and pages";
+            report.error(
+                &format!("shopify.shop_fields[{n}]"),
+                format!("names {}, which is no part", shown(field)),
+                hint,
+            );
+        }
+    }
+    if shopify.shop_fields.is_empty() {
+        report.error("shopify.shop_fields", "is empty", "choose from shop, policies and pages");
     }
 }
 

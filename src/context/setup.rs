@@ -9,8 +9,9 @@ use crate::http_client::Trust;
 use crate::metrics::Metrics;
 use crate::sources::SourceClient;
 use crate::sources::facebook::graph::{Gate, GraphClient, GraphSettings};
-use crate::sources::facebook::oauth::StateSigner;
 use crate::sources::facebook::webhook_signature::AppKeys;
+use crate::sources::oauth::StateSigner;
+use crate::sources::shopify::{ShopifyClient, ShopifySettings};
 use crate::spaces::{ObjectStore, S3Store, SpacesSettings};
 
 /// The settings in force and what was made from them.
@@ -19,6 +20,8 @@ pub struct Setup {
     pub config: Config,
     /// Graph.
     pub graph: GraphClient,
+    /// Shopify; `None` when it is off.
+    pub shopify: Option<ShopifyClient>,
     /// Spaces.
     pub spaces: Arc<dyn ObjectStore>,
     /// The receiver of events; `None` when they are off.
@@ -40,6 +43,7 @@ impl Setup {
     pub fn source(&self, source: Source) -> SourceClient {
         match source {
             Source::Facebook => SourceClient::Facebook(self.graph.clone()),
+            Source::Shopify => SourceClient::Shopify(self.shopify.clone()),
         }
     }
 
@@ -61,6 +65,7 @@ impl Setup {
             trust: system.clone(),
         };
         let graph = GraphClient::new(graph, metrics.clone(), gate.clone()).map_err(|e| format!("facebook: {e}"))?;
+        let shopify = shopify(&config, &system, metrics);
         let s = &config.spaces;
         let spaces = SpacesSettings {
             region: s.region.clone(),
@@ -80,6 +85,21 @@ impl Setup {
         let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
         let app_keys = AppKeys::new([Some(&f.app_secret), f.previous_app_secret.as_ref()].into_iter().flatten());
         let (spaces, loaded_at) = (Arc::new(spaces), WallTime::now());
-        Ok(Setup { config, graph, spaces, receiver, app_keys, states, trust: system, loaded_at, kept: false })
+        Ok(Setup { config, graph, shopify, spaces, receiver, app_keys, states, trust: system, loaded_at, kept: false })
     }
+}
+
+fn shopify(config: &Config, trust: &Trust, metrics: &Arc<Metrics>) -> Option<ShopifyClient> {
+    let s = &config.shopify;
+    let settings = ShopifySettings {
+        client_id: s.client_id.clone()?,
+        client_secret: s.client_secret.clone()?,
+        api_version: s.api_version.clone(),
+        api_url: s.api_url.clone(),
+        scopes: s.scopes.clone(),
+        shop_fields: s.shop_fields.clone(),
+        request_timeout: s.request_timeout,
+        trust: trust.clone(),
+    };
+    Some(ShopifyClient::new(settings, metrics.clone()))
 }

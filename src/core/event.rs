@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::core::health::Parked;
-use crate::core::model::{LinkKey, WallTime};
+use crate::core::model::{LinkKey, Source, WallTime};
 
 pub use crate::core::event_queue::{EventQueue, EventStep};
 
@@ -79,11 +79,15 @@ pub enum EventKind {
 impl EventKind {
     /// The word in `type`.
     pub fn word(&self) -> &'static str {
+        let of = |link: &LinkKey, page, shop| match link.source() {
+            Source::Facebook => page,
+            Source::Shopify => shop,
+        };
         match self {
-            EventKind::Linked { .. } => "page.linked",
-            EventKind::Updated { .. } => "page.updated",
-            EventKind::NeedsRelink { .. } => "page.needs_relink",
-            EventKind::Unlinked { .. } => "page.unlinked",
+            EventKind::Linked { link, .. } => of(link, "page.linked", "shop.linked"),
+            EventKind::Updated { link, .. } => of(link, "page.updated", "shop.updated"),
+            EventKind::NeedsRelink { link, .. } => of(link, "page.needs_relink", "shop.needs_relink"),
+            EventKind::Unlinked { link, .. } => of(link, "page.unlinked", "shop.unlinked"),
             EventKind::Deleted { .. } => "deletion.completed",
         }
     }
@@ -122,7 +126,12 @@ impl EventKind {
 
 /// The link's names, and more.
 fn with(link: &LinkKey, more: Value) -> Value {
-    let mut data = json!({"page_id": link.page(), "user": link.user, "object": link.object_key().as_str()});
+    let mut data = json!({"user": link.user, "object": link.object_key().as_str()});
+    let id = match link.source() {
+        Source::Facebook => "page_id",
+        Source::Shopify => "shop",
+    };
+    data[id] = link.id.as_str().into();
     if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
         data.extend(more);
     }

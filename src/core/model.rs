@@ -15,7 +15,7 @@ use zeroize::Zeroize;
 mod ids;
 mod link;
 
-pub use ids::{AppUserId, BadId, GraphId, PageId, UserId};
+pub use ids::{AppUserId, BadId, GraphId, PageId, ShopName, UserId};
 pub use link::{BadPart, LinkKey, ObjectKey, Part, PartKey, Source, SourceId};
 
 /// Why a page is read. Kept in the object as `source`.

@@ -30,6 +30,18 @@ pub enum ParkReason {
     PageGone,
     /// The app was blocked from this for breaking a policy (368).
     Blocked,
+    /// The shop's refresh token is spent or expired.
+    RefreshEnded,
+    /// The app was uninstalled from the shop, or its tokens were revoked (401).
+    Uninstalled,
+    /// The shop does not exist any more, or was closed (404, `SHOP_INACTIVE`).
+    ShopGone,
+    /// The shop has not paid (402).
+    ShopFrozen,
+    /// Shopify locked the shop (423).
+    ShopLocked,
+    /// An access scope was not granted or was taken back.
+    ScopeMissing,
 }
 
 impl ParkReason {
@@ -48,6 +60,12 @@ impl ParkReason {
             ParkReason::AppRemoved => "app_removed",
             ParkReason::PageGone => "page_gone",
             ParkReason::Blocked => "blocked",
+            ParkReason::RefreshEnded => "needs_login",
+            ParkReason::Uninstalled => "uninstalled",
+            ParkReason::ShopGone => "shop_gone",
+            ParkReason::ShopFrozen => "frozen",
+            ParkReason::ShopLocked => "locked",
+            ParkReason::ScopeMissing => "scope_missing",
         }
     }
 
@@ -68,6 +86,12 @@ impl ParkReason {
             ParkReason::AppRemoved => "the person removed the app on Facebook",
             ParkReason::PageGone => "the page does not exist any more, or is out of reach",
             ParkReason::Blocked => "Facebook blocked the app from this page for breaking a policy",
+            ParkReason::RefreshEnded => "the app was not used in the shop for so long that its access ended",
+            ParkReason::Uninstalled => "the app was uninstalled from the shop",
+            ParkReason::ShopGone => "the shop was closed, or does not exist any more",
+            ParkReason::ShopFrozen => "Shopify froze the shop because it has not paid",
+            ParkReason::ShopLocked => "Shopify locked the shop",
+            ParkReason::ScopeMissing => "the shop does not grant the app an access scope that it needs",
         }
     }
 
@@ -88,6 +112,14 @@ impl ParkReason {
             ParkReason::RoleLost => "somebody with a role on the page links it, or unlink it",
             ParkReason::AppRemoved => "unlink the page if that was meant; otherwise the person logs in again",
             ParkReason::PageGone => "unlink the page; if it is back, link it again",
+            ParkReason::RefreshEnded => "the merchant opens the app in the shop's admin",
+            ParkReason::Uninstalled => {
+                "unlink the shop if that was meant; otherwise the merchant installs the app again"
+            }
+            ParkReason::ShopGone => "unlink the shop; if it is back, install the app again",
+            ParkReason::ShopFrozen => "the merchant pays Shopify's bill; the shop is looked at once a day",
+            ParkReason::ShopLocked => "the merchant asks Shopify's support; the shop is looked at once a day",
+            ParkReason::ScopeMissing => "the merchant opens the app and agrees to its access",
             ParkReason::Blocked => "resolve the app's alerts in the Meta dashboard, then link the page again",
         }
     }

@@ -75,7 +75,7 @@ pub(super) fn set_session(answer: &mut Answer, setup: &Setup, session: &Session)
 
 /// Gives the browser of a newcomer a secret that its state is bound to. It is no session.
 pub(super) fn set_newcomer(answer: &mut Answer, setup: &Setup, secret: &Secret) {
-    set(answer, setup, SESSION, secret.expose(), "/", crate::sources::facebook::oauth::STATE_LIFETIME.as_secs());
+    set(answer, setup, SESSION, secret.expose(), "/", crate::sources::oauth::STATE_LIFETIME.as_secs());
 }
 
 /// Notes the user of this login in the browser.

@@ -175,7 +175,7 @@ pub async fn link(context: &Arc<Context>, user: UserId, code: &Secret) -> Result
         match why {
             LeftAlone::Ended(Ended::Person | Ended::TooOld) => return Err(LinkError::Ended),
             LeftAlone::Ended(Ended::Link) => {
-                pages.iter_mut().filter(|p| p.id == *link.page()).for_each(|p| p.refused = Some(UNLINKED));
+                pages.iter_mut().filter(|p| Some(&p.id) == link.page()).for_each(|p| p.refused = Some(UNLINKED));
             }
             // It is linked, with the newer token.
             LeftAlone::NewerLogin => links.push(link),
@@ -218,19 +218,20 @@ async fn compare(
     let mut changes = Changes::default();
     for link in now {
         let list = if before.contains_key(link) { &mut changes.kept } else { &mut changes.added };
-        list.push(link.page().clone());
+        list.extend(link.page().cloned());
     }
     for (link, held) in own {
+        let Some(page) = link.page() else { continue };
         match tried.get(link) {
             Some(Tried::Gone) => {}
             Some(Tried::Lost(why)) => {
                 let view = context.store.view(link).await.ok().flatten();
                 let name = view.and_then(|view| view.record.name.clone());
-                changes.lost.push(Lost { page: link.page().clone(), name, why: *why });
+                changes.lost.push(Lost { page: page.clone(), name, why: *why });
             }
-            Some(Tried::Good) => changes.kept.push(link.page().clone()),
+            Some(Tried::Good) => changes.kept.push(page.clone()),
             Some(Tried::Unknown) | None => {
-                changes.kept.push(link.page().clone());
+                changes.kept.push(page.clone());
                 doubt(context, link, *held).await;
             }
         }
@@ -264,12 +265,12 @@ async fn try_link(context: &Arc<Context>, key: LinkKey) -> (LinkKey, Tried) {
         Ok(None) => return (key, Tried::Gone),
         Err(_) => return (key, Tried::Unknown),
     };
-    let Ok(token) = &link.token else { return (key, Tried::Unknown) };
+    let (Ok(token), Some(page)) = (&link.token, key.page()) else { return (key, Tried::Unknown) };
     if let Health::Parked(parked) = &link.record.health {
         return (key, Tried::Lost(parked.why));
     }
     let person = link.record.facebook_user.as_ref();
-    let why = match try_token(context, key.page(), token, person, Priority::Prompt).await {
+    let why = match try_token(context, page, token, person, Priority::Prompt).await {
         Ok(()) => return (key, Tried::Good),
         Err(None) => return (key, Tried::Unknown),
         Err(Some(found)) => token_check::confirmed(ParkReason::Unticked, found),

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use super::api::{Reading, SourceError, Subscription, Target, TokenState};
 use super::facebook::graph::GraphClient;
 use super::facebook::{link, page_data};
+use super::shopify::ShopifyClient;
 use crate::core::cleanup::Cleanup;
+use crate::core::disposition::Disposition;
 use crate::core::fields::Fields;
 use crate::core::model::{Cause, Secret, Source};
 use crate::core::priority::Priority;
@@ -16,6 +18,19 @@ use crate::core::priority::Priority;
 pub enum SourceClient {
     /// The Graph API.
     Facebook(GraphClient),
+    /// Shopify's Admin API; `None` when Shopify is off.
+    Shopify(Option<ShopifyClient>),
+}
+
+/// Shopify is off, and there are links of shops from a time when it was not.
+fn off() -> SourceError {
+    SourceError {
+        disposition: Disposition::Misconfigured,
+        answered: false,
+        is_general: true,
+        is_reached: false,
+        text: "shopify.client_id is not set".to_owned(),
+    }
 }
 
 impl SourceClient {
@@ -32,6 +47,7 @@ impl SourceClient {
     ) -> Result<Reading, SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::read(graph, target, fields, cause, priority).await,
+            SourceClient::Shopify(_) => Err(off()),
         }
     }
 
@@ -47,6 +63,7 @@ impl SourceClient {
     ) -> Result<Subscription, SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::ensure_subscription(graph, target, wanted).await,
+            SourceClient::Shopify(_) => Err(off()),
         }
     }
 
@@ -57,6 +74,7 @@ impl SourceClient {
     pub async fn check_token(&self, target: Target<'_>) -> Result<TokenState, SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::check_token(graph, target).await,
+            SourceClient::Shopify(_) => Err(off()),
         }
     }
 
@@ -68,6 +86,7 @@ impl SourceClient {
     pub async fn clean_up(&self, cleanup: &Cleanup, token: &Secret) -> Result<(), SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::clean_up(graph, cleanup, token).await,
+            SourceClient::Shopify(_) => Err(off()),
         }
     }
 }
@@ -76,5 +95,6 @@ impl SourceClient {
 pub fn fields_of_object(source: Source, body: &[u8]) -> Fields {
     match source {
         Source::Facebook => page_data::fields_of_object(body),
+        Source::Shopify => Fields::new(),
     }
 }

@@ -57,16 +57,18 @@ impl Absorbing {
         pages.iter().all(|page| held.contains(page.as_str()))
     }
 
-    /// The page absorbs.
+    /// The page absorbs. Other ids are not asked for.
     pub(super) fn enter(&self, id: &SourceId) {
-        let SourceId::Facebook(page) = id;
-        self.write().insert(page.clone());
+        if let SourceId::Facebook(page) = id {
+            self.write().insert(page.clone());
+        }
     }
 
     /// The page may not absorb any more.
     pub(super) fn leave(&self, id: &SourceId) {
-        let SourceId::Facebook(page) = id;
-        self.write().remove(page);
+        if let SourceId::Facebook(page) = id {
+            self.write().remove(page);
+        }
     }
 
     /// No page absorbs any more.

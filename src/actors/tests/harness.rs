@@ -294,7 +294,7 @@ impl Harness {
         let links = shown(store.links());
         let owed = counts.due + counts.due_parked + counts.outbox + counts.cleanups.values().sum::<u64>();
         let is_true = |link: &LinkKey| {
-            let n = link.page().as_str().parse::<u64>().unwrap() - 1000;
+            let n = link.id.as_str().parse::<u64>().unwrap() - 1000;
             self.written(n).is_some() && self.written(n) == self.graph.name(&page(n))
         };
         let objects = self.spaces.objects().len();

@@ -18,6 +18,9 @@ pub enum BadId {
     /// Not a Graph node id.
     #[error("{0} is not a Graph id (expected 1 to 32 decimal digits)")]
     Graph(&'static str),
+    /// Not the permanent name of a Shopify shop.
+    #[error("shop is not the permanent name of a shop (expected something like some-shop.myshopify.com)")]
+    Shop,
 }
 
 /// A user of the platform: the UUID under whose prefix the objects lie.
@@ -184,9 +187,124 @@ graph_id_type!(
     "app-scoped user id"
 );
 
+/// What every permanent name of a shop ends with.
+const SHOP_DOMAIN: &str = ".myshopify.com";
+/// The longest first part of a shop's name, which is a label of a host name. The bound is ours.
+const LONGEST_SHOP: usize = 60;
+
+/// A Shopify shop by its permanent name, such as `some-shop.myshopify.com`, in lower case. The name becomes a part of
+/// host names and of object keys, and it comes from browsers.
+///
+/// Shopify documents a regular expression without an end anchor, which also takes `some-shop.myshopify.com.evil.example`
+/// and `some-shop.myshopify.com@evil.example`. Here the whole text must be a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ShopName(Arc<str>);
+
+impl ShopName {
+    /// The whole name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name that a person may have typed or pasted: with blanks around it, as an address, without the domain, or as
+    /// the address of the shop's admin (`admin.shopify.com/store/some-shop`).
+    ///
+    /// # Errors
+    /// [`BadId::Shop`] for what cannot be read as any of these.
+    pub fn typed(text: &str) -> Result<ShopName, BadId> {
+        let text = text.trim();
+        let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+        let bare = bare.strip_prefix("admin.shopify.com/store/").unwrap_or(bare);
+        let name = bare.split_once('/').map_or(bare, |(name, _)| name);
+        if name.contains('.') { name.parse() } else { format!("{name}{SHOP_DOMAIN}").parse() }
+    }
+}
+
+impl fmt::Display for ShopName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ShopName {
+    type Err = BadId;
+
+    /// Upper case is taken; nothing else than the name is.
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let text = text.to_ascii_lowercase();
+        let label = text.strip_suffix(SHOP_DOMAIN).ok_or(BadId::Shop)?;
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let sound = (1..=LONGEST_SHOP).contains(&label.len())
+            && label.bytes().all(|b| plain(b) || b == b'-')
+            && label.bytes().next().is_some_and(plain);
+        if sound { Ok(ShopName(text.into())) } else { Err(BadId::Shop) }
+    }
+}
+
+impl TryFrom<String> for ShopName {
+    type Error = BadId;
+
+    fn try_from(text: String) -> Result<Self, BadId> {
+        text.parse()
+    }
+}
+
+impl From<ShopName> for String {
+    fn from(shop: ShopName) -> String {
+        shop.0.as_ref().to_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shop_is_a_whole_name_and_nothing_else() {
+        for bad in [
+            "",
+            "some-shop",
+            ".myshopify.com",
+            "-x.myshopify.com",
+            "a.b.myshopify.com",
+            "a_b.myshopify.com",
+            "some-shop.myshopify.com.evil.example",
+            "some-shop.myshopify.com@evil.example",
+            "evil.example/some-shop.myshopify.com",
+            "some-shop.myshopify.com\n",
+            "some-shop.myshopify.com/",
+            " some-shop.myshopify.com",
+            "some-shop.myshopify.io",
+            "some-shop.shopify.com",
+            "https://some-shop.myshopify.com",
+            "..myshopify.com",
+            "ｓhop.myshopify.com",
+            &format!("{}.myshopify.com", "a".repeat(LONGEST_SHOP + 1)),
+        ] {
+            assert_eq!(bad.parse::<ShopName>(), Err(BadId::Shop), "{bad:?} was taken");
+        }
+        for good in ["some-shop.myshopify.com", "a.myshopify.com", "0--1-.myshopify.com"] {
+            assert_eq!(good.parse::<ShopName>().unwrap().as_str(), good);
+        }
+        assert_eq!("Some-Shop.MyShopify.com".parse::<ShopName>().unwrap().as_str(), "some-shop.myshopify.com");
+        assert!(serde_json::from_str::<ShopName>("\"x.myshopify.com@evil.example\"").is_err());
+    }
+
+    #[test]
+    fn a_person_may_paste_an_address() {
+        for typed in [
+            "some-shop",
+            " some-shop.myshopify.com ",
+            "https://some-shop.myshopify.com/admin",
+            "https://admin.shopify.com/store/some-shop/products?selectedView=all",
+        ] {
+            assert_eq!(ShopName::typed(typed).unwrap().as_str(), "some-shop.myshopify.com", "{typed}");
+        }
+        for bad in ["", "https://evil.example/", "some-shop.myshopify.com@evil.example", "a b", "admin.shopify.com"] {
+            assert!(ShopName::typed(bad).is_err(), "{bad:?} was taken");
+        }
+    }
 
     #[test]
     fn ids_refuse_what_could_leave_its_folder() {

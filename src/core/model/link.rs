@@ -18,7 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::ids::{BadId, PageId, UserId};
+use super::ids::{BadId, PageId, ShopName, UserId};
 
 /// Bytes of a user at the beginning of a key.
 const USER_BYTES: usize = 16;
@@ -32,15 +32,19 @@ pub enum Source {
     /// A Facebook Page.
     #[default]
     Facebook,
+    /// A Shopify shop.
+    Shopify,
 }
 
 impl Source {
-    const ALL: [Source; 1] = [Source::Facebook];
+    /// Every source.
+    pub const ALL: [Source; 2] = [Source::Facebook, Source::Shopify];
 
     /// The word in object keys.
     pub fn as_str(self) -> &'static str {
         match self {
             Source::Facebook => "facebook",
+            Source::Shopify => "shopify",
         }
     }
 
@@ -48,6 +52,7 @@ impl Source {
     fn tag(self) -> u8 {
         match self {
             Source::Facebook => b'f',
+            Source::Shopify => b's',
         }
     }
 
@@ -55,6 +60,7 @@ impl Source {
     fn whole_name(self) -> &'static str {
         match self {
             Source::Facebook => "page_data",
+            Source::Shopify => "shop_data",
         }
     }
 
@@ -62,6 +68,7 @@ impl Source {
     fn id(self, text: &str) -> Result<SourceId, BadId> {
         match self {
             Source::Facebook => text.parse().map(SourceId::Facebook),
+            Source::Shopify => text.parse().map(SourceId::Shopify),
         }
     }
 }
@@ -71,6 +78,8 @@ impl Source {
 pub enum SourceId {
     /// A Facebook Page.
     Facebook(PageId),
+    /// A Shopify shop.
+    Shopify(ShopName),
 }
 
 impl SourceId {
@@ -78,6 +87,7 @@ impl SourceId {
     pub fn source(&self) -> Source {
         match self {
             SourceId::Facebook(_) => Source::Facebook,
+            SourceId::Shopify(_) => Source::Shopify,
         }
     }
 
@@ -85,6 +95,7 @@ impl SourceId {
     pub fn as_str(&self) -> &str {
         match self {
             SourceId::Facebook(page) => page.as_str(),
+            SourceId::Shopify(shop) => shop.as_str(),
         }
     }
 }
@@ -98,6 +109,12 @@ impl fmt::Display for SourceId {
 impl From<PageId> for SourceId {
     fn from(page: PageId) -> Self {
         SourceId::Facebook(page)
+    }
+}
+
+impl From<ShopName> for SourceId {
+    fn from(shop: ShopName) -> Self {
+        SourceId::Shopify(shop)
     }
 }
 
@@ -117,15 +134,30 @@ impl LinkKey {
         LinkKey { user, id: page.into() }
     }
 
+    /// The link of a Shopify shop.
+    pub fn of_shop(user: UserId, shop: ShopName) -> Self {
+        LinkKey { user, id: shop.into() }
+    }
+
     /// The source of its data.
     pub fn source(&self) -> Source {
         self.id.source()
     }
 
-    /// The Facebook Page; Facebook is the only source so far.
-    pub fn page(&self) -> &PageId {
-        let SourceId::Facebook(page) = &self.id;
-        page
+    /// The Facebook Page, where it is one.
+    pub fn page(&self) -> Option<&PageId> {
+        match &self.id {
+            SourceId::Facebook(page) => Some(page),
+            SourceId::Shopify(_) => None,
+        }
+    }
+
+    /// The Shopify shop, where it is one.
+    pub fn shop(&self) -> Option<&ShopName> {
+        match &self.id {
+            SourceId::Facebook(_) => None,
+            SourceId::Shopify(shop) => Some(shop),
+        }
     }
 
     /// The part that is the whole link.
@@ -159,6 +191,7 @@ impl LinkKey {
     pub fn bound_bytes(&self) -> Vec<u8> {
         match &self.id {
             SourceId::Facebook(page) => [self.user.0.as_bytes().as_slice(), page.as_str().as_bytes()].concat(),
+            SourceId::Shopify(_) => self.to_bytes(),
         }
     }
 }
@@ -341,8 +374,9 @@ mod tests {
     /// Users and ids that share beginnings, so that keys come close to each other.
     fn links() -> impl Strategy<Value = LinkKey> {
         let user = prop_oneof![0u128..3, any::<u128>()];
-        let page = prop_oneof!["[01]{1,3}", "[0-9]{1,32}"];
-        (user, page).prop_map(|(user, page)| LinkKey::new(UserId(Uuid::from_u128(user)), page.parse().unwrap()))
+        let page = prop_oneof!["[01]{1,3}", "[0-9]{1,32}"].prop_map(|id| SourceId::Facebook(id.parse().unwrap()));
+        let shop = "[a-b0-1][a-b0-1-]{0,3}\\.myshopify\\.com".prop_map(|id| SourceId::Shopify(id.parse().unwrap()));
+        (user, prop_oneof![page, shop]).prop_map(|(user, id)| LinkKey { user: UserId(Uuid::from_u128(user)), id })
     }
 
     fn parts() -> impl Strategy<Value = PartKey> {
@@ -371,12 +405,45 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_shops_have_the_bytes_and_names_that_are_on_disks() {
+        let user: UserId = "6f0a2a52-3c0e-4a42-9a55-0d8f1f4f2b10".parse().unwrap();
+        let link = LinkKey::of_shop(user, "some-shop.myshopify.com".parse().unwrap());
+        let part = PartKey { link: link.clone(), part: "products/9".parse().unwrap() };
+        let after_user = |bytes: Vec<u8>| bytes.strip_prefix(user.0.as_bytes().as_slice()).unwrap().to_vec();
+        assert_eq!(after_user(link.to_bytes()), b"ssome-shop.myshopify.com");
+        assert_eq!(after_user(link.bound_bytes()), b"ssome-shop.myshopify.com");
+        assert_eq!(after_user(part.to_bytes()), b"ssome-shop.myshopify.com\0products/9");
+        let prefix = format!("users/{user}/shopify/some-shop.myshopify.com");
+        assert_eq!(link.object_key().as_str(), format!("{prefix}/shop_data.json"));
+        assert_eq!(part.object_key().as_str(), format!("{prefix}/products/9.json"));
+        let written = format!(r#"{{"user":"{user}","source":"shopify","id":"some-shop.myshopify.com"}}"#);
+        assert_eq!(serde_json::to_string(&link).unwrap(), written);
+        assert_eq!(serde_json::from_str::<LinkKey>(&written).unwrap(), link);
+    }
+
+    #[test]
     fn a_part_cannot_leave_its_link() {
         let long = "a".repeat(MAX_PART + 1);
-        for bad in ["", "/", "a/", "/a", "a//b", "..", "a/../b", "A", "a.b", "a b", "a\0", "ä", "page_data", &long] {
+        for bad in [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "..",
+            "a/../b",
+            "A",
+            "a.b",
+            "a b",
+            "a\0",
+            "ä",
+            "page_data",
+            "shop_data",
+            &long,
+        ] {
             assert_eq!(bad.parse::<Part>(), Err(BadPart), "{bad:?} was taken");
         }
-        for good in ["shop_data", "products/123", "products/index", "a/page_data"] {
+        for good in ["collections", "products/123", "products/index", "a/page_data"] {
             assert_eq!(good.parse::<Part>().unwrap().as_str(), good);
         }
     }
@@ -402,10 +469,12 @@ mod tests {
             prop_assert_eq!(LinkKey::from_bytes(&link.to_bytes()), Some(link.clone()));
             prop_assert_eq!(PartKey::from_bytes(&part.to_bytes()), Some(part.clone()));
             prop_assert_eq!(part.object_key().part(), Some(part.clone()));
-            // Neither reads as the other, nor as a key of an earlier release.
+            // Neither reads as the other, nor a page's as a key of an earlier release.
             prop_assert_eq!(LinkKey::from_bytes(&part.to_bytes()), None);
             prop_assert_eq!(PartKey::from_bytes(&link.to_bytes()), None);
-            prop_assert_eq!(LinkKey::from_bytes(&link.bound_bytes()), None);
+            if link.page().is_some() {
+                prop_assert_eq!(LinkKey::from_bytes(&link.bound_bytes()), None);
+            }
         }
 
         #[test]

@@ -172,18 +172,20 @@ async fn unlinking(
     let (user, all) = (query.user()?, query.is_on("all")?);
     let links = links_of(context, page, user).await?;
     if links.len() > 1 && !all {
-        return Err(Box::new(several_users(context, &links).await));
+        return Err(Box::new(several_users(context, page, links.len()).await));
     }
     Ok((links, Unlinking { keep_objects: query.is_on("keep_object")?, revoke: query.is_on("revoke")? }))
 }
 
 /// It is not clear which link is meant, and nothing is changed.
-async fn several_users(context: &Context, links: &[LinkKey]) -> Answer {
-    let (page, count) = (links[0].page(), links.len());
+async fn several_users(context: &Context, page: &str, count: usize) -> Answer {
     let message =
         format!("page {page} is linked by {count} users; name one with user=UUID, or all of them with all=true");
     let mut answer = json!({"error": {"code": "several_users", "message": message}});
-    let listed = links::of_page(context, page).await.ok().flatten();
+    let listed = match page.parse() {
+        Ok(page) => links::of_page(context, &page).await.ok().flatten(),
+        Err(_) => None,
+    };
     answer["links"] = listed.map_or(Value::Null, |mut listed| listed["pages"].take());
     responses::json(StatusCode::CONFLICT, &answer)
 }

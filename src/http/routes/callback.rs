@@ -29,8 +29,9 @@ use crate::http::responses;
 use crate::http::server::{Answer, Conn};
 use crate::services::login::{LinkError, Linked};
 use crate::sources::facebook::graph::GraphErrorKind;
-use crate::sources::facebook::oauth::{Callback, CallbackQuery, LinkedAs, STATE_LIFETIME, StateClaims};
+use crate::sources::facebook::oauth::{Callback, CallbackQuery, LinkedAs};
 use crate::sources::facebook::signature::sign_sha256;
+use crate::sources::oauth::{STATE_LIFETIME, StateClaims};
 use crate::store::Unavailable;
 use crate::store::sessions::{Session, fresh_secret, secret_hash};
 

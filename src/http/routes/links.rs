@@ -142,7 +142,7 @@ struct Row<'a> {
     object_changed_at: Moment,
     owed: bool,
     owed_parked: bool,
-    page_id: &'a str,
+    page_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     refused_webhook_fields: &'a [String],
@@ -180,7 +180,7 @@ impl<'a> Row<'a> {
             object_changed_at: Moment(synced.changed_at),
             owed: *owed,
             owed_parked: *owed_parked,
-            page_id: key.page().as_str(),
+            page_id: key.page().map(PageId::as_str),
             // A passing trouble is worth a reason, and nobody has to do anything about it.
             reason: reason.or(status.trouble.as_deref()),
             refused_webhook_fields: &record.refused_webhook_fields,

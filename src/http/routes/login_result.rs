@@ -300,6 +300,13 @@ fn words(why: ParkReason) -> &'static str {
         ParkReason::AppRemoved => "you removed the app on Facebook",
         ParkReason::PageGone => "Facebook does not show it any more",
         ParkReason::Blocked => "Facebook has closed access to it for this app",
+        // A Page has none of these.
+        ParkReason::RefreshEnded
+        | ParkReason::Uninstalled
+        | ParkReason::ShopGone
+        | ParkReason::ShopFrozen
+        | ParkReason::ShopLocked
+        | ParkReason::ScopeMissing => why.reason(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::graph::{DeadReason, GraphClient, GraphError, GraphErrorKind};
 use super::{page_data, token_check};
 use crate::core::cleanup::Cleanup;
 use crate::core::disposition::Disposition;
-use crate::core::model::{Cause, Secret, WallTime};
+use crate::core::model::{Cause, PageId, Secret, WallTime};
 use crate::core::priority::Priority;
 use crate::core::token_check::{Verdict, confirmed};
 use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, TokenState};
@@ -30,6 +30,17 @@ impl From<GraphError> for SourceError {
     }
 }
 
+/// The page that a call is about.
+fn page_of<'a>(target: &Target<'a>) -> Result<&'a PageId, SourceError> {
+    target.link.page().ok_or_else(|| SourceError {
+        disposition: Disposition::Rejected,
+        answered: false,
+        is_general: false,
+        is_reached: false,
+        text: format!("{} is not the link of a page", target.link),
+    })
+}
+
 pub(in crate::sources) async fn read(
     graph: &GraphClient,
     target: Target<'_>,
@@ -38,7 +49,7 @@ pub(in crate::sources) async fn read(
     priority: Priority,
 ) -> Result<Reading, SourceError> {
     let graph = graph.in_name_of(target.person);
-    let page = graph.read_page(target.link.page(), target.token, fields, priority).await?;
+    let page = graph.read_page(page_of(&target)?, target.token, fields, priority).await?;
     let name = page.data.get("name").and_then(|name| name.as_str()).map(str::to_owned);
     let digest = page_data::digest(&page.data);
     let body = page_data::object(target.link, page.data, cause, graph.version(), WallTime::now()).into();
@@ -50,7 +61,7 @@ pub(in crate::sources) async fn ensure_subscription(
     target: Target<'_>,
     wanted: &BTreeSet<String>,
 ) -> Result<Subscription, SourceError> {
-    let (graph, page) = (graph.in_name_of(target.person), target.link.page());
+    let (graph, page) = (graph.in_name_of(target.person), page_of(&target)?);
     let standing = graph.subscribed_fields(page, target.token).await.map_err(not_subscribed)?.unwrap_or_default();
     if wanted.is_subset(&standing) {
         return Ok(Subscription { confirmed: standing.clone(), standing, refused: BTreeSet::new() });
@@ -80,9 +91,10 @@ pub(in crate::sources) async fn check_token(
     graph: &GraphClient,
     target: Target<'_>,
 ) -> Result<TokenState, SourceError> {
+    let page = page_of(&target)?;
     let answer = graph.debug_token(target.token, Priority::Background).await?;
     let seen = token_check::seen(&answer);
-    match token_check::judge(&answer, target.link.page()) {
+    match token_check::judge(&answer, page) {
         Verdict::Sound => Ok(TokenState::Works { seen, unlisted: false }),
         Verdict::Dead(why) => Ok(TokenState::Dead(why)),
         Verdict::Unclear => {
@@ -91,7 +103,7 @@ pub(in crate::sources) async fn check_token(
         }
         Verdict::Suspect(suspected) => {
             let graph = graph.in_name_of(target.person);
-            match graph.read_page(target.link.page(), target.token, &[], Priority::Background).await {
+            match graph.read_page(page, target.token, &[], Priority::Background).await {
                 Ok(_) => Ok(TokenState::Works { seen, unlisted: true }),
                 Err(error) => match error.kind.park_reason() {
                     Some(found) => Ok(TokenState::Dead(confirmed(suspected, found))),

@@ -10,12 +10,8 @@
 //! are still text, not HTML: a page that shows them escapes them.
 
 pub mod consent;
-pub mod signer;
-pub mod state;
 
 pub use consent::{Consent, LinkedAs};
-pub use signer::Signer;
-pub use state::{STATE_LIFETIME, StateClaims, StateError, StateSigner};
 
 use url::form_urlencoded;
 
@@ -132,7 +128,7 @@ impl Fields {
 
 impl CallbackQuery {
     /// Reads the query string of the callback's address, without its `?`. Total: what it does not understand is
-    /// [`Callback::Malformed`]. The state is handed on as it came; [`StateSigner::verify`] judges it.
+    /// [`Callback::Malformed`]. The state is handed on as it came; [`StateSigner::verify`](crate::sources::oauth::StateSigner::verify) judges it.
     pub fn parse(query: &str) -> Callback {
         if query.len() > MAX_QUERY {
             return Callback::Malformed { what: "the query is too long" };

@@ -39,12 +39,10 @@ impl State {
         link: &LinkKey,
         record: &LinkRecord,
     ) {
-        if !self.links.of_id(&link.id).is_empty() {
-            return;
-        }
+        let Some(page) = link.page().filter(|_| self.links.of_id(&link.id).is_empty()) else { return };
         match open_token(keyring, &link_context(link), &record.token) {
             Ok(token) => {
-                let cleanup = Cleanup::Unsubscribe(link.page().clone());
+                let cleanup = Cleanup::Unsubscribe(page.clone());
                 let (person, granted_at) = (record.facebook_user.clone(), record.grant_time());
                 self.note_cleanup(txn, keyring, cleanup, Needs { person, token, granted_at });
             }
@@ -76,7 +74,7 @@ impl State {
 
     /// These pages, and this person, are linked: what was left to do about them is void.
     pub(in crate::store) fn void_cleanups(&mut self, txn: &mut Txn, links: &[LinkKey], person: Option<&AppUserId>) {
-        let pages = links.iter().map(|link| Cleanup::Unsubscribe(link.page().clone()));
+        let pages = links.iter().filter_map(|link| link.page().cloned()).map(Cleanup::Unsubscribe);
         let of_links = links.iter().filter_map(|link| self.links.get(link)?.facebook_user.clone());
         let persons: BTreeSet<AppUserId> = of_links.chain(person.cloned()).collect();
         for cleanup in pages.chain(persons.into_iter().map(Cleanup::Revoke)) {

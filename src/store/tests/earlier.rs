@@ -44,7 +44,7 @@ async fn check_links(store: &Store) {
         let opened = store.link(key).await.unwrap().unwrap();
         assert_eq!(
             opened.token.unwrap().expose(),
-            format!("page-token-{}", key.page().as_str().parse::<u64>().unwrap() - 1000)
+            format!("page-token-{}", key.id.as_str().parse::<u64>().unwrap() - 1000)
         );
     }
     assert!(matches!(store.view(&ada[3]).await.unwrap().unwrap().record.health, Health::Parked(_)));

@@ -44,7 +44,8 @@ impl Fixture {
     fn contexts(&self) -> Vec<Vec<u8>> {
         let zelda = person(ZELDA);
         let links = self.links.iter().map(link_context);
-        let cleanups = self.links.iter().map(|link| cleanup_context(&Cleanup::Unsubscribe(link.page().clone())));
+        let cleanups =
+            self.links.iter().map(|link| cleanup_context(&Cleanup::Unsubscribe(link.page().unwrap().clone())));
         let more = [account_context(self.user, &zelda), cleanup_context(&Cleanup::Revoke(zelda.clone()))];
         links.chain(cleanups).chain(more).collect()
     }

@@ -14,8 +14,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
-use super::signer::{Signer, TAG};
 use crate::core::model::{Label, UserId, WallTime};
+use crate::sources::oauth::signer::{Signer, TAG};
 
 /// How long a person may think about a confirmation.
 pub const CONSENT_LIFETIME: Duration = Duration::from_secs(10 * 60);

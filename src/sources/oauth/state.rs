@@ -6,6 +6,9 @@
 //! its signature is right. That a state is used once is kept elsewhere: the store remembers nonces for
 //! [`STATE_LIFETIME`].
 //!
+//! The state of a shop's installation has the same form. Its signature also covers the name of the shop, which the state
+//! does not contain: the callback names it.
+//!
 //! A login that may become a new user has a state of another domain: its user is a random one that is not stored yet,
 //! and its browser hash is that of a random cookie without a session. So nothing is stored before the callback.
 //!
@@ -21,7 +24,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::signer::{Signer, TAG};
-use crate::core::model::{Secret, UserId, WallTime};
+use crate::core::model::{Secret, ShopName, UserId, WallTime};
 
 /// How long a login may take from the redirect to the callback.
 pub const STATE_LIFETIME: Duration = Duration::from_secs(10 * 60);
@@ -32,6 +35,9 @@ const SKEW: Duration = Duration::from_secs(60);
 const DOMAIN: &[u8] = b"pagesyncd oauth state 1\0";
 /// States of logins without a session.
 const NEWCOMER_DOMAIN: &[u8] = b"pagesyncd oauth state of a newcomer 1\0";
+/// States of installations on a shop, begun with and without a session.
+const SHOP_DOMAIN: &[u8] = b"pagesyncd shopify state 1\0";
+const SHOP_NEWCOMER_DOMAIN: &[u8] = b"pagesyncd shopify state of a newcomer 1\0";
 const CLAIMS: usize = 16 + 16 + 32 + 8;
 const WHOLE: usize = CLAIMS + TAG;
 const TEXT: usize = (WHOLE * 4).div_ceil(3);
@@ -99,22 +105,45 @@ impl StateSigner {
     /// A state for a login that `user` begins now, in the browser whose session id hashes to `session_hash`. `nonce`
     /// must come from a random source.
     pub fn mint(&self, user: UserId, session_hash: [u8; 32], now: WallTime, nonce: [u8; 16]) -> String {
-        self.mint_in(DOMAIN, user, session_hash, now, nonce)
+        self.mint_in(DOMAIN, "", user, session_hash, now, nonce)
     }
 
     /// A state for a login without a session, in the browser whose cookie hashes to `cookie_hash`. The random user that
     /// it names begins to exist with the callback.
     pub fn mint_newcomer(&self, user: UserId, cookie_hash: [u8; 32], now: WallTime, nonce: [u8; 16]) -> String {
-        self.mint_in(NEWCOMER_DOMAIN, user, cookie_hash, now, nonce)
+        self.mint_in(NEWCOMER_DOMAIN, "", user, cookie_hash, now, nonce)
     }
 
-    fn mint_in(&self, domain: &[u8], user: UserId, browser: [u8; 32], now: WallTime, nonce: [u8; 16]) -> String {
+    /// A state for an installation on this shop, begun in the browser whose cookie hashes to `browser`. A newcomer has no
+    /// session, and the random user begins to exist with the callback.
+    pub fn mint_shop(
+        &self,
+        shop: &ShopName,
+        (user, newcomer): (UserId, bool),
+        browser: [u8; 32],
+        now: WallTime,
+        nonce: [u8; 16],
+    ) -> String {
+        let domain = if newcomer { SHOP_NEWCOMER_DOMAIN } else { SHOP_DOMAIN };
+        self.mint_in(domain, shop.as_str(), user, browser, now, nonce)
+    }
+
+    /// `about` is signed and not carried.
+    fn mint_in(
+        &self,
+        domain: &[u8],
+        about: &str,
+        user: UserId,
+        browser: [u8; 32],
+        now: WallTime,
+        nonce: [u8; 16],
+    ) -> String {
         let mut bytes = Vec::with_capacity(WHOLE);
         bytes.extend_from_slice(&nonce);
         bytes.extend_from_slice(user.0.as_bytes());
         bytes.extend_from_slice(&browser);
         bytes.extend_from_slice(&now.0.to_be_bytes());
-        let tag = self.signer.sign(domain, &bytes);
+        let tag = self.signer.sign(domain, &[&bytes, about.as_bytes()].concat());
         bytes.extend_from_slice(&tag);
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -124,6 +153,31 @@ impl StateSigner {
     /// # Errors
     /// The first of [`StateError`]'s reasons that holds, in their order.
     pub fn verify(&self, text: &str, session_hash: [u8; 32], now: WallTime) -> Result<StateClaims, StateError> {
+        self.verify_in([DOMAIN, NEWCOMER_DOMAIN], "", text, session_hash, now)
+    }
+
+    /// The same, for a state that [`StateSigner::mint_shop`] made for this shop.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify_shop(
+        &self,
+        shop: &ShopName,
+        text: &str,
+        browser: [u8; 32],
+        now: WallTime,
+    ) -> Result<StateClaims, StateError> {
+        self.verify_in([SHOP_DOMAIN, SHOP_NEWCOMER_DOMAIN], shop.as_str(), text, browser, now)
+    }
+
+    fn verify_in(
+        &self,
+        [known, new]: [&[u8]; 2],
+        about: &str,
+        text: &str,
+        session_hash: [u8; 32],
+        now: WallTime,
+    ) -> Result<StateClaims, StateError> {
         if text.len() != TEXT {
             return Err(StateError::Malformed);
         }
@@ -133,8 +187,9 @@ impl StateSigner {
             return Err(StateError::Malformed);
         }
         let (claims, tag) = bytes.split_at(CLAIMS);
-        let newcomer = self.signer.verifies(NEWCOMER_DOMAIN, claims, tag);
-        if !newcomer && !self.signer.verifies(DOMAIN, claims, tag) {
+        let signed = [claims, about.as_bytes()].concat();
+        let newcomer = self.signer.verifies(new, &signed, tag);
+        if !newcomer && !self.signer.verifies(known, &signed, tag) {
             return Err(StateError::Forged);
         }
         let (nonce, rest) = claims.split_first_chunk::<16>().ok_or(StateError::Malformed)?;
@@ -192,6 +247,21 @@ mod tests {
         assert_eq!(signer().verify(&minted(), [8; 32], NOW), Err(StateError::OtherBrowser));
         let other = StateSigner::new(&Secret::new("other secret"));
         assert_eq!(other.verify(&minted(), BROWSER, NOW), Err(StateError::Forged));
+    }
+
+    #[test]
+    fn the_state_of_a_shop_is_for_that_shop_alone() {
+        let shop: ShopName = "some-shop.myshopify.com".parse().unwrap();
+        let other: ShopName = "other-shop.myshopify.com".parse().unwrap();
+        let user = UserId(Uuid::from_u128(5));
+        for newcomer in [false, true] {
+            let state = signer().mint_shop(&shop, (user, newcomer), BROWSER, NOW, [9; 16]);
+            let claims = StateClaims { nonce: [9; 16], user, issued: NOW, newcomer };
+            assert_eq!(signer().verify_shop(&shop, &state, BROWSER, NOW), Ok(claims));
+            assert_eq!(signer().verify_shop(&other, &state, BROWSER, NOW), Err(StateError::Forged));
+            assert_eq!(signer().verify(&state, BROWSER, NOW), Err(StateError::Forged));
+        }
+        assert_eq!(signer().verify_shop(&shop, &minted(), BROWSER, NOW), Err(StateError::Forged));
     }
 
     #[test]
