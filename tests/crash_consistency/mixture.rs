@@ -254,7 +254,7 @@ pub fn after_looking(words: Words) -> Words {
 }
 
 fn link_name(link: &LinkKey) -> String {
-    format!("link/{}/{}", link.user, link.page())
+    format!("link/{}/{}", link.user, link.id)
 }
 
 fn account_name(user: UserId) -> String {
@@ -369,7 +369,10 @@ impl Task {
         let count = self.rng.random_range(1..=5);
         let numbers = (0..PAGES).choose_multiple(&mut self.rng, count);
         let pages: Vec<PageId> = numbers.into_iter().map(|n| page(self.task, n)).collect();
-        let linked = self.links.iter().filter(|(link, state)| pages.contains(link.page()) && state.token.is_some());
+        let linked = self
+            .links
+            .iter()
+            .filter(|(link, state)| link.page().is_some_and(|page| pages.contains(page)) && state.token.is_some());
         let changed: Vec<(LinkKey, State)> = linked
             .map(|(link, state)| (link.clone(), State { mark: state.mark.or(Some(Cause::Webhook)), ..state.clone() }))
             .collect();
