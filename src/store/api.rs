@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::records::LinkRecord;
+use super::records::{LinkRecord, ShopRecord};
 use super::seal::SealError;
 use crate::core::fields::Fields;
 use crate::core::grant::Ended;
 use crate::core::ledger::{Digest, Entry, Staged, Synced};
-use crate::core::model::{AppUserId, Generation, LinkKey, PageId, Secret, WallTime};
+use crate::core::model::{AppUserId, Generation, LinkKey, PageId, Secret, ShopName, WallTime};
 
 /// The store cannot make anything durable at the moment; it recovers by itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +91,52 @@ pub struct NewLink {
     pub name: Option<String>,
     /// The person whose token it is, where known.
     pub facebook_user: Option<AppUserId>,
+}
+
+/// The tokens of a shop.
+#[derive(Debug, Clone)]
+pub struct ShopPair {
+    /// Lives an hour.
+    pub access: Secret,
+    /// Works once; empty for an old access token, which does not end and is to be exchanged for a pair.
+    pub refresh: Secret,
+}
+
+/// A shop to link, or the pair that a refresh brought.
+#[derive(Debug, Clone)]
+pub struct NewShop {
+    /// The shop.
+    pub shop: ShopName,
+    /// Its tokens.
+    pub pair: ShopPair,
+    /// Until when the access token is good.
+    pub expires_at: WallTime,
+    /// Until when the refresh token is good, where known.
+    pub refresh_expires_at: Option<WallTime>,
+    /// Access scopes that were granted.
+    pub scopes: Vec<String>,
+    /// The name of the shop, where known.
+    pub name: Option<String>,
+}
+
+/// The outcome of storing an installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShopStored {
+    /// The link that was meant.
+    pub link: LinkKey,
+    /// Why it was left as it is, where it was.
+    pub left: Option<LeftAlone>,
+    /// Links of the same shop that got the new pair as well.
+    pub others: Vec<LinkKey>,
+}
+
+/// The token pair of a shop, with what is known of it.
+#[derive(Debug, Clone)]
+pub struct PairState {
+    /// The record.
+    pub record: Arc<ShopRecord>,
+    /// The tokens, or why they cannot be opened.
+    pub pair: Result<ShopPair, SealError>,
 }
 
 /// A login to note beside its links.

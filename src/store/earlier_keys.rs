@@ -25,9 +25,14 @@ pub(super) fn key_of_today(tree: Tree, key: &[u8]) -> Vec<u8> {
             let link = key.strip_prefix(b"d").and_then(link);
             link.map(|link| [b"d".as_slice(), &link.whole().to_bytes()].concat())
         }
-        Tree::Meta | Tree::Accounts | Tree::Sessions | Tree::Logins | Tree::States | Tree::Deletions | Tree::Events => {
-            None
-        }
+        Tree::Meta
+        | Tree::Accounts
+        | Tree::Sessions
+        | Tree::Logins
+        | Tree::States
+        | Tree::Deletions
+        | Tree::Events
+        | Tree::Shops => None,
     };
     today.unwrap_or_else(|| key.to_vec())
 }

@@ -4,13 +4,25 @@ use std::sync::Arc;
 
 use super::api::{Counts, Link, LinkView, Unavailable};
 use super::inner::Store;
-use super::records::{self, LinkRecord};
+use super::records::{self, LinkRecord, ShopRecord};
 use super::seal::Keyring;
+use super::state::State;
 use crate::core::health::{Evidence, ParkReason};
 use crate::core::model::{Generation, LinkKey, PageId};
 
-fn opened(keyring: &Keyring, key: LinkKey, record: Arc<LinkRecord>) -> Link {
-    let token = records::open_token(keyring, &records::link_context(&key), &record.token);
+/// A link as it lies in memory, with the record of its shop where it is one of a shop.
+type Found = (LinkKey, Arc<LinkRecord>, Option<Arc<ShopRecord>>);
+
+fn found(state: &State, key: &LinkKey) -> Option<Found> {
+    let record = state.links.get(key)?.clone();
+    Some((key.clone(), record, key.shop().and_then(|shop| state.shops.get(shop).cloned())))
+}
+
+fn opened(keyring: &Keyring, (key, record, shop): Found) -> Link {
+    let token = match (key.shop(), &shop) {
+        (Some(name), Some(shop)) => records::open_pair(keyring, name, &shop.pair).map(|pair| pair.access),
+        _ => records::open_token(keyring, &records::link_context(&key), &record.token),
+    };
     Link { key, record, token }
 }
 
@@ -32,13 +44,12 @@ impl Store {
     /// [`Unavailable`].
     pub async fn opened_after(&self, after: Option<LinkKey>, most: usize) -> Result<Vec<Link>, Unavailable> {
         self.off_worker(move |store| {
-            let records: Vec<(LinkKey, Arc<LinkRecord>)> = {
-                let links = &store.lock().state.links;
-                links.after(after.as_ref()).take(most).map(|(key, record)| (key.clone(), record.clone())).collect()
+            let links: Vec<Found> = {
+                let state = &store.lock().state;
+                state.links.after(after.as_ref()).take(most).filter_map(|(key, _)| found(state, key)).collect()
             };
             let keyring = store.inner.keyring();
-            let open = |(key, record)| opened(&keyring, key, record);
-            records.into_iter().map(open).collect()
+            links.into_iter().map(|link| opened(&keyring, link)).collect()
         })
         .await
     }
@@ -65,8 +76,8 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn link(&self, key: &LinkKey) -> Result<Option<Link>, Unavailable> {
-        let record = self.look(|state| state.links.get(key).cloned()).await?;
-        Ok(record.map(|record| opened(&self.inner.keyring(), key.clone(), record)))
+        let link = self.look(|state| found(state, key)).await?;
+        Ok(link.map(|link| opened(&self.inner.keyring(), link)))
     }
 
     /// One link as lists show it; `None` when it is not linked.

@@ -15,7 +15,7 @@ use super::state::{Records, State};
 use super::tree::Tree;
 use crate::core::cleanup::Cleanup;
 use crate::core::ledger::Mark;
-use crate::core::model::{LinkKey, PartKey, WallTime};
+use crate::core::model::{LinkKey, PartKey, ShopName, WallTime};
 
 /// Reads everything. Returns the marks of the mark log that stand beside it.
 ///
@@ -42,6 +42,8 @@ fn read(engine: &Engine, now: WallTime) -> Result<Records, Fault> {
     records.deletions = tree(engine, Tree::Deletions, |key| String::from_utf8(key.to_vec()).ok(), damaged)?;
     records.events = tree(engine, Tree::Events, number_of, damaged)?.into_iter().collect();
     records.cleanups = tree(engine, Tree::Cleanups, Cleanup::from_bytes, damaged)?.into_iter().collect();
+    let shop_of = |key: &[u8]| std::str::from_utf8(key).ok()?.parse::<ShopName>().ok();
+    records.shops = tree(engine, Tree::Shops, shop_of, damaged)?;
     records.accounts = tree(engine, Tree::Accounts, account_of, damaged)?;
     records.erasure_owed = erasures::owed_since(engine.get(Tree::Meta, erasures::key())?.as_deref(), now);
     Ok(records)

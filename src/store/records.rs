@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::api::ShopPair;
 use super::seal::{Keyring, SealError};
 use crate::core::cleanup::Cleanup;
 use crate::core::health::Health;
-use crate::core::model::{AppUserId, Generation, LinkKey, Secret, UserId, WallTime};
+use crate::core::model::{AppUserId, Generation, LinkKey, Secret, ShopName, UserId, WallTime};
 use crate::core::token_check::Checked;
 
 /// Bytes that were sealed; printed as base64 in the record, and never in a log.
@@ -53,7 +54,7 @@ pub struct LinkRecord {
     /// When it was linked, or linked again; for a line of an export, when it was linked there. For a person to read:
     /// [`LinkRecord::generation`] tells tokens apart.
     pub linked_at: WallTime,
-    /// The page token.
+    /// The page token. Empty for a shop, whose tokens are in a [`ShopRecord`].
     pub token: Sealed,
     /// May Graph be called?
     pub health: Health,
@@ -94,6 +95,31 @@ pub struct AccountRecord {
     pub logged_in_at: WallTime,
     /// The number of that login, in the order in which logins begin; 0 for an import.
     pub login: u64,
+}
+
+/// The token pair of a shop. The links of the shop share it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShopRecord {
+    /// Both tokens, sealed as one text: they are replaced together.
+    pub pair: Sealed,
+    /// Which pair this is: a number of the store's sequence.
+    pub number: u64,
+    /// Until when the access token is good.
+    pub expires_at: WallTime,
+    /// Until when the refresh token is good, where known.
+    pub refresh_expires_at: Option<WallTime>,
+    /// Access scopes that were granted.
+    pub scopes: Vec<String>,
+    /// The number of the installation that brought the first pair, in the order in which installations begin.
+    pub login: u64,
+    /// When that was.
+    pub granted_at: WallTime,
+    /// When this pair came.
+    pub paired_at: WallTime,
+    /// Since when a refresh of this pair is under way: Shopify may have had the request, and this one was not answered
+    /// or its answer is not stored.
+    pub refreshing_since: Option<WallTime>,
 }
 
 /// A browser session.
@@ -176,6 +202,30 @@ pub fn link_context(key: &LinkKey) -> Vec<u8> {
 /// What an account's token is sealed to.
 pub fn account_context(user: UserId, person: &AppUserId) -> Vec<u8> {
     [b"account\0".as_slice(), &account_key(user, person)].concat()
+}
+
+/// What the pair of a shop is sealed to.
+pub fn shop_context(shop: &ShopName) -> Vec<u8> {
+    [b"shop\0".as_slice(), shop.as_str().as_bytes()].concat()
+}
+
+/// Between the two tokens of a pair. No token contains it.
+const BETWEEN: char = ' ';
+
+/// Seals a pair.
+pub(super) fn seal_pair(keyring: &Keyring, shop: &ShopName, pair: &ShopPair) -> Sealed {
+    let text = Secret::new(format!("{}{BETWEEN}{}", pair.access.expose(), pair.refresh.expose()));
+    seal_token(keyring, &shop_context(shop), &text)
+}
+
+/// Opens a pair.
+///
+/// # Errors
+/// As for [`open_token`].
+pub(super) fn open_pair(keyring: &Keyring, shop: &ShopName, sealed: &Sealed) -> Result<ShopPair, SealError> {
+    let text = open_token(keyring, &shop_context(shop), sealed)?;
+    let (access, refresh) = text.expose().split_once(BETWEEN).unwrap_or((text.expose(), ""));
+    Ok(ShopPair { access: Secret::new(access), refresh: Secret::new(refresh) })
 }
 
 /// What a cleanup's token is sealed to.

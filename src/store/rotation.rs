@@ -13,8 +13,8 @@
 use super::api::Unavailable;
 use super::inner::Store;
 use super::records::{
-    AccountRecord, CleanupRecord, LinkRecord, LoginRecord, Sealed, account_context, cleanup_context, link_context,
-    login_context, open_token, seal_token,
+    AccountRecord, CleanupRecord, LinkRecord, LoginRecord, Sealed, ShopRecord, account_context, cleanup_context,
+    link_context, login_context, open_token, seal_token, shop_context,
 };
 use super::seal::{KeyId, Keyring, key_id};
 use super::state::State;
@@ -23,7 +23,7 @@ use super::tree::Tree;
 use super::txn::Txn;
 use super::{check, codec};
 use crate::core::cleanup::Cleanup;
-use crate::core::model::LinkKey;
+use crate::core::model::{LinkKey, ShopName};
 
 /// Records sealed anew in one transaction.
 const AT_ONCE: usize = 64;
@@ -122,6 +122,13 @@ impl Store {
             let Some(last) = accounts.last() else { break };
             after = Some(last.clone());
         }
+        let mut after = None;
+        loop {
+            let shops = self.shops_after(after, AT_ONCE).await?;
+            count += self.reseal_some(&shops, reseal_shop).await?;
+            let Some(last) = shops.last() else { break };
+            after = Some(last.clone());
+        }
         let cleanups: Vec<_> = self.lock().state.cleanups.iter().map(|(cleanup, _)| cleanup.clone()).collect();
         for cleanups in cleanups.chunks(AT_ONCE) {
             count += self.reseal_some(cleanups, reseal_cleanup).await?;
@@ -176,6 +183,13 @@ fn reseal_account(state: &mut State, txn: &mut Txn, keyring: &Keyring, key: &Acc
     let Some(record) = state.accounts.get(key).cloned() else { return false };
     let Some(token) = resealed(keyring, &account_context(key.0, &key.1), &record.token) else { return false };
     state.accounts.put(txn, key.clone(), AccountRecord { token, ..(*record).clone() });
+    true
+}
+
+fn reseal_shop(state: &mut State, txn: &mut Txn, keyring: &Keyring, shop: &ShopName) -> bool {
+    let Some(record) = state.shops.get(shop).cloned() else { return false };
+    let Some(pair) = resealed(keyring, &shop_context(shop), &record.pair) else { return false };
+    state.shops.put(txn, shop, ShopRecord { pair, ..(*record).clone() });
     true
 }
 

@@ -2,8 +2,8 @@
 //!
 //! It is split by concern. Each concern keeps its records, indexes and counts to itself and turns each change of a
 //! record into a write: [`links`], [`ledger`], [`accounts`], [`nonces`], [`deletions`], [`cleanups`], [`events`],
-//! [`erasures`]. Decisions that concern more than one of them are functions of [`State`] and [`Txn`], in [`work`]
-//! (marks and objects), [`linking`], [`unlinking`], [`cleaning`] and [`deleting`]. No decision reads a disk or a clock.
+//! [`erasures`], [`shops`]. Decisions that concern more than one of them are functions of [`State`] and [`Txn`], in [`work`]
+//! (marks and objects), [`linking`], [`pairs`], [`unlinking`], [`cleaning`] and [`deleting`]. No decision reads a disk or a clock.
 
 pub(super) mod accounts;
 pub(super) mod cleaning;
@@ -16,7 +16,9 @@ pub(super) mod ledger;
 pub(super) mod linking;
 pub(super) mod links;
 pub(super) mod nonces;
+pub(super) mod pairs;
 pub(super) mod seals;
+pub(super) mod shops;
 pub(super) mod unlinking;
 pub(super) mod work;
 
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use super::api::{Counts, LinkView};
 use super::feed::Change;
 use super::mark_log::LoggedMark;
-use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord};
+use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, ShopRecord};
 use super::seal::KeyId;
 use super::txn::{Numbers, Txn};
 use crate::core::cleanup::Cleanup;
@@ -35,7 +37,7 @@ use crate::core::event::EventKind;
 use crate::core::grant::Endings;
 use crate::core::health::Health;
 use crate::core::ledger::{Entry, Mark, Staged, Synced};
-use crate::core::model::{LinkKey, PartKey, WallTime};
+use crate::core::model::{LinkKey, PartKey, ShopName, WallTime};
 use accounts::{AccountKey, Accounts};
 use cleanups::Cleanups;
 use deletions::Deletions;
@@ -44,6 +46,7 @@ use events::EventQueues;
 use ledger::Ledger;
 use links::Links;
 use nonces::{Nonce, Nonces};
+use shops::Shops;
 
 /// The records on disk, decoded.
 #[derive(Default)]
@@ -57,6 +60,7 @@ pub(super) struct Records {
     pub deletions: Vec<(String, DeletionRecord)>,
     pub events: BTreeMap<u64, Event>,
     pub cleanups: BTreeMap<Cleanup, CleanupRecord>,
+    pub shops: Vec<(ShopName, ShopRecord)>,
     /// The highest number in the mark log.
     pub highest_logged: u64,
     /// Since when an erasure is owed.
@@ -90,7 +94,8 @@ impl Records {
         let links = self.links.values().flat_map(|link| [link.generation.0, link.login, link.hint.unwrap_or(0)]);
         let logins = self.accounts.iter().map(|(_, account)| account.login);
         let numbers = marks.chain(outbox).chain(cleanups).chain(links).chain(logins).chain(self.events.keys().copied());
-        numbers.chain(answered).fold(self.highest_logged, u64::max)
+        let shops = self.shops.iter().flat_map(|(_, shop)| [shop.number, shop.login]);
+        numbers.chain(shops).chain(answered).fold(self.highest_logged, u64::max)
     }
 
     /// One entry for each link, one for each of its parts, and one for each object of a link that is gone that still
@@ -113,6 +118,7 @@ pub(super) struct State {
     pub links: Links,
     pub ledger: Ledger,
     pub accounts: Accounts,
+    pub shops: Shops,
     /// The decisions of late that ended grants or links.
     pub endings: Endings,
     pub nonces: Nonces,
@@ -141,6 +147,7 @@ impl State {
             links: Links::restored(records.links),
             ledger,
             accounts: records.accounts.into_iter().collect(),
+            shops: records.shops.into_iter().collect(),
             endings: Endings::default(),
             nonces: Nonces::restored(records.states),
             deletions,
@@ -224,7 +231,7 @@ impl State {
 
     /// How many tokens are sealed with such a key; `None` stands for what is no seal at all.
     pub(super) fn count_sealed(&self, wanted: impl Fn(Option<KeyId>) -> bool) -> usize {
-        [self.links.seals(), self.accounts.seals(), self.cleanups.seals()]
+        [self.links.seals(), self.accounts.seals(), self.cleanups.seals(), self.shops.seals()]
             .map(|seals| seals.count(&wanted))
             .iter()
             .sum()
@@ -269,6 +276,7 @@ impl State {
     pub(super) fn check(&self) {
         self.links.check();
         self.accounts.check();
+        self.shops.check();
         self.ledger.check();
         self.cleanups.check();
         self.deletions.check();

@@ -15,6 +15,7 @@ mod marks;
 mod parts;
 mod rotation;
 mod sessions;
+mod shops;
 mod stepped;
 mod suite;
 mod traces;

@@ -25,18 +25,19 @@ pub(super) enum Tree {
     Events,
     Fields,
     Cleanups,
+    Shops,
 }
 
 impl Tree {
     /// How many there are.
-    pub(super) const COUNT: usize = 14;
+    pub(super) const COUNT: usize = 15;
 
     /// In the order of their numbers.
     pub(super) const ALL: [Tree; Tree::COUNT] = {
         use Tree::*;
         [
             Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Events, Fields,
-            Cleanups,
+            Cleanups, Shops,
         ]
     };
 
@@ -56,11 +57,12 @@ impl Tree {
         "notices",
         "fields",
         "chores",
+        "shops",
     ];
 
     /// The trees that the backup log holds as a whole; of the outbox it holds only the deletes.
-    pub(super) const IN_BACKUP_LOG: [Tree; 6] =
-        [Tree::Links, Tree::Accounts, Tree::Sessions, Tree::Deletions, Tree::Cleanups, Tree::Events];
+    pub(super) const IN_BACKUP_LOG: [Tree; 7] =
+        [Tree::Links, Tree::Accounts, Tree::Sessions, Tree::Deletions, Tree::Cleanups, Tree::Events, Tree::Shops];
 
     pub(super) fn name(self) -> &'static str {
         Tree::NAMES[self as usize]
@@ -73,7 +75,7 @@ impl Tree {
 
     /// Do records of this tree hold a person's token, name or id?
     pub(super) fn is_about_persons(self) -> bool {
-        matches!(self, Tree::Links | Tree::Accounts | Tree::Cleanups)
+        matches!(self, Tree::Links | Tree::Accounts | Tree::Cleanups | Tree::Shops)
     }
 }
 

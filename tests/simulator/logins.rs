@@ -190,7 +190,7 @@ impl World {
         let linking = self.linking(&login);
         let Login { ticket, begun, user, person, links } = login;
         let new = |(l, token, _): &(L, usize, usize)| NewLink {
-            page: self.keys[*l].page().unwrap().clone(),
+            page: self.keys[*l].page().expect("a page").clone(),
             token: token_text(*token),
             name: None,
             facebook_user: Some(id_of(person)),

@@ -292,7 +292,7 @@ impl World {
     }
 
     pub fn links_of(&self, page: usize) -> Vec<L> {
-        let links = shown(self.store.links_of_page(self.keys[page].page()));
+        let links = shown(self.store.links_of_page(self.keys[page].page().expect("a page")));
         links.iter().map(|key| self.number_of(key)).collect()
     }
 
@@ -419,7 +419,7 @@ impl World {
             return self.redeliver(page, tries);
         }
         self.figures.deliveries += 1;
-        let (store, id) = (self.store.clone(), self.keys[page].page().clone());
+        let (store, id) = (self.store.clone(), self.keys[page].page().expect("a page").clone());
         self.ask(async move {
             let named = [id.as_str().parse().expect("a page of this world")];
             let ok = store.absorbs(&named) || store.mark_pages(&[id], Cause::Webhook).await.is_ok();

@@ -125,7 +125,7 @@ impl Links {
     pub(in crate::store) fn remove(&mut self, txn: &mut Txn, link: &LinkKey) -> Option<Arc<LinkRecord>> {
         let record = self.records.remove(link)?;
         self.healths.remove(&record);
-        self.seals.remove(&record.token);
+        self.remove_seal(link, &record);
         self.not_of_person(link, &record);
         self.hinted.remove(link);
         if let Some(users) = self.by_id.get_mut(&link.id) {
@@ -141,20 +141,29 @@ impl Links {
     fn insert(&mut self, link: &LinkKey, record: Arc<LinkRecord>) -> Option<Arc<LinkRecord>> {
         self.by_id.entry(link.id.clone()).or_default().insert(link.user);
         self.healths.add(&record);
-        self.seals.add(&record.token);
+        if link.page().is_some() {
+            self.seals.add(&record.token);
+        }
         if record.hint.is_none() {
             self.hinted.remove(link);
         }
         let before = self.records.insert(link.clone(), record.clone());
         if let Some(before) = &before {
             self.healths.remove(before);
-            self.seals.remove(&before.token);
+            self.remove_seal(link, before);
             self.not_of_person(link, before);
         }
         if let Some(person) = &record.facebook_user {
             self.by_person.entry(person.clone()).or_default().insert(link.clone());
         }
         before
+    }
+
+    /// A shop's link has no token of its own.
+    fn remove_seal(&mut self, link: &LinkKey, record: &LinkRecord) {
+        if link.page().is_some() {
+            self.seals.remove(&record.token);
+        }
     }
 
     fn not_of_person(&mut self, link: &LinkKey, record: &LinkRecord) {
@@ -197,7 +206,8 @@ impl Links {
             ids += 1;
         }
         assert_eq!(scanned, self.healths);
-        assert_eq!(self.records.values().map(|record| &record.token).collect::<Seals>(), self.seals);
+        let pages = self.records.iter().filter(|(link, _)| link.page().is_some());
+        assert_eq!(pages.map(|(_, record)| &record.token).collect::<Seals>(), self.seals);
         assert_eq!(ids, self.by_id.values().map(BTreeSet::len).sum::<usize>());
         assert_eq!(persons, self.by_person.values().map(BTreeSet::len).sum::<usize>());
         assert!(self.hinted.iter().all(|link| self.get(link).is_some_and(|record| record.hint.is_some())));

@@ -1,0 +1,97 @@
+//! Shops in the store: their links, and the one token pair of each.
+//!
+//! # The refresh of a pair
+//!
+//! An access token lives an hour. Its refresh token works once, and the answer to its use has another pair. If that
+//! answer is lost, the same refresh token brings the same answer again, within a short time and only until the new pair
+//! is used. Therefore:
+//!
+//! * [`Store::begin_refresh`] makes the intent durable before Shopify is asked. A start that finds an intent repeats that
+//!   refresh at once.
+//! * [`Store::end_refresh`] makes both halves of the new pair durable before either is used.
+//!
+//! Each pair has a number. What is learned with a pair is not noted against another: a merchant may install the app
+//! again while a refresh is under way, and the pair of that installation stays.
+
+use std::sync::Arc;
+
+use super::api::Unavailable;
+pub use super::api::{NewShop, PairState, ShopPair, ShopStored};
+use super::inner::Store;
+use super::records::{ShopRecord, open_pair};
+use super::seal::SealError;
+use crate::core::grant::Ticket;
+use crate::core::health::ParkReason;
+use crate::core::model::{Cause, LinkKey, ShopName, UserId};
+
+impl Store {
+    /// Links a shop to a user, with the pair of a new installation. Every link of the shop gets a new generation and is
+    /// due, because the pair before it is dead. Left out when the link was removed after the ticket was taken.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn put_shop(
+        &self,
+        ticket: Ticket,
+        user: UserId,
+        new: NewShop,
+        cause: Cause,
+    ) -> Result<ShopStored, Unavailable> {
+        self.commit(|state, txn| state.put_shop(txn, &self.inner.keyring(), ticket, user, &new, cause)).await
+    }
+
+    /// The links of one shop.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn links_of_shop(&self, shop: &ShopName) -> Result<Vec<LinkKey>, Unavailable> {
+        self.look(|state| state.links.of_id(&shop.clone().into())).await
+    }
+
+    /// So many shops, in the order of their names, from the one behind `after` on.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn shops_after(&self, after: Option<ShopName>, most: usize) -> Result<Vec<ShopName>, Unavailable> {
+        self.look(|state| state.shops.after(after.as_ref()).take(most).cloned().collect()).await
+    }
+
+    /// The token pair of a shop; `None` when the shop is not linked.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn shop_pair(&self, shop: &ShopName) -> Result<Option<PairState>, Unavailable> {
+        let record = self.look(|state| state.shops.get(shop).cloned()).await?;
+        Ok(record.map(|record| PairState { pair: self.opened_pair(shop, &record), record }))
+    }
+
+    fn opened_pair(&self, shop: &ShopName, record: &Arc<ShopRecord>) -> Result<ShopPair, SealError> {
+        open_pair(&self.inner.keyring(), shop, &record.pair)
+    }
+
+    /// The pair with this number is about to be refreshed. Returns whether the shop still has it.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn begin_refresh(&self, shop: &ShopName, number: u64) -> Result<bool, Unavailable> {
+        self.commit(|state, txn| state.begin_refresh(txn, shop, number)).await
+    }
+
+    /// Shopify answered with another pair. Returns whether the shop still had the one with this number; otherwise nothing
+    /// is changed.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn end_refresh(&self, shop: &ShopName, number: u64, new: &NewShop) -> Result<bool, Unavailable> {
+        self.commit(|state, txn| state.end_refresh(txn, &self.inner.keyring(), shop, number, new)).await
+    }
+
+    /// Parks every link of a shop for what was found out with the pair with this number. Returns whether the shop still
+    /// has it; otherwise nothing is changed.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn park_shop(&self, shop: &ShopName, number: u64, why: ParkReason) -> Result<bool, Unavailable> {
+        self.commit(|state, txn| state.park_shop(txn, shop, number, why)).await
+    }
+}

@@ -1,0 +1,128 @@
+//! Decisions about shops: their links, and the token pair that these share.
+
+use super::State;
+use crate::core::event::EventKind;
+use crate::core::grant::Ticket;
+use crate::core::health::{Evidence, Health, ParkReason};
+use crate::core::model::{Cause, Generation, LinkKey, ShopName, UserId};
+use crate::store::api::{LeftAlone, NewShop, ShopStored};
+use crate::store::feed::Change;
+use crate::store::records::{LinkRecord, ShopRecord, seal_pair};
+use crate::store::seal::Keyring;
+use crate::store::txn::Txn;
+
+impl State {
+    /// An installation becomes a link, and the pair of its shop.
+    pub(in crate::store) fn put_shop(
+        &mut self,
+        txn: &mut Txn,
+        keyring: &Keyring,
+        ticket: Ticket,
+        user: UserId,
+        new: &NewShop,
+        cause: Cause,
+    ) -> ShopStored {
+        let link = LinkKey::of_shop(user, new.shop.clone());
+        if let Some(ended) = self.endings.ended_since(ticket, None, Some(&link), txn.now()) {
+            return ShopStored { link, left: Some(LeftAlone::Ended(ended)), others: Vec::new() };
+        }
+        if self.shops.get(&new.shop).is_some_and(|standing| standing.login > ticket.number) {
+            return ShopStored { link, left: Some(LeftAlone::NewerLogin), others: Vec::new() };
+        }
+        let number = txn.next_seq();
+        let record = ShopRecord {
+            pair: seal_pair(keyring, &new.shop, &new.pair),
+            number,
+            expires_at: new.expires_at,
+            refresh_expires_at: new.refresh_expires_at,
+            scopes: new.scopes.clone(),
+            login: ticket.number,
+            granted_at: ticket.at,
+            paired_at: txn.now(),
+            refreshing_since: None,
+        };
+        self.shops.put(txn, &new.shop, record);
+        let mut others = self.links.of_id(&new.shop.clone().into());
+        others.retain(|other| *other != link);
+        for each in others.iter().chain([&link]) {
+            self.put_shop_link(txn, ticket, each, new, cause);
+        }
+        ShopStored { link, left: None, others }
+    }
+
+    /// A new pair starts the link afresh.
+    fn put_shop_link(&mut self, txn: &mut Txn, ticket: Ticket, link: &LinkKey, new: &NewShop, cause: Cause) {
+        let earlier = self.links.get(link).cloned();
+        let record = LinkRecord {
+            generation: Generation(txn.next_seq()),
+            login: ticket.number,
+            granted_at: Some(ticket.at),
+            name: new.name.clone().or_else(|| earlier.as_ref().and_then(|record| record.name.clone())),
+            linked_at: earlier.as_ref().map_or(txn.now(), |record| record.linked_at),
+            health: Health::Active,
+            ..LinkRecord::default()
+        };
+        self.put_link_record(txn, link, record);
+        self.events.emit(txn, EventKind::Linked { link: link.clone(), anew: earlier.is_some() });
+        self.links.unhint(link);
+        self.ledger.mark_with_writes(txn, &link.whole(), cause);
+        txn.publish(Change::Linked(link.clone()));
+    }
+
+    /// The intent of a refresh.
+    pub(in crate::store) fn begin_refresh(&mut self, txn: &mut Txn, shop: &ShopName, number: u64) -> bool {
+        let Some(record) = self.shops.get(shop).filter(|record| record.number == number).cloned() else { return false };
+        if record.refreshing_since.is_none() {
+            let refreshing_since = Some(txn.now());
+            self.shops.put(txn, shop, ShopRecord { refreshing_since, ..(*record).clone() });
+        } else {
+            // Somebody else's write, which may be on its way still.
+            txn.wait_for_queue();
+        }
+        true
+    }
+
+    /// Both halves of the pair that a refresh brought.
+    pub(in crate::store) fn end_refresh(
+        &mut self,
+        txn: &mut Txn,
+        keyring: &Keyring,
+        shop: &ShopName,
+        number: u64,
+        new: &NewShop,
+    ) -> bool {
+        let Some(record) = self.shops.get(shop).filter(|record| record.number == number).cloned() else { return false };
+        let record = ShopRecord {
+            pair: seal_pair(keyring, shop, &new.pair),
+            number: txn.next_seq(),
+            expires_at: new.expires_at,
+            refresh_expires_at: new.refresh_expires_at,
+            scopes: new.scopes.clone(),
+            paired_at: txn.now(),
+            refreshing_since: None,
+            ..(*record).clone()
+        };
+        self.shops.put(txn, shop, record);
+        true
+    }
+
+    /// Every link of the shop waits for the merchant.
+    pub(in crate::store) fn park_shop(&mut self, txn: &mut Txn, shop: &ShopName, number: u64, why: ParkReason) -> bool {
+        if self.shops.get(shop).is_none_or(|record| record.number != number) {
+            return false;
+        }
+        let now = txn.now();
+        for link in self.links.of_id(&shop.clone().into()) {
+            self.update_link(txn, &link, |record| record.health = record.health.after(Evidence::Reported(why), now));
+        }
+        txn.wait_for_queue();
+        true
+    }
+
+    /// The last link of a shop went: its tokens go with it.
+    pub(in crate::store) fn forget_shop_without_link(&mut self, txn: &mut Txn, link: &LinkKey) {
+        if let Some(shop) = link.shop().filter(|_| self.links.of_id(&link.id).is_empty()) {
+            self.shops.remove(txn, shop);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Shops: links that share a token pair, and the refresh of the pair.
+
+use super::*;
+use crate::core::grant::{Ended, Ticket};
+use crate::core::health::{Health, ParkReason};
+use crate::core::model::ShopName;
+use crate::store::grants::LeftAlone;
+use crate::store::shops::{NewShop, ShopPair, ShopStored};
+
+fn shop() -> ShopName {
+    "some-shop.myshopify.com".parse().unwrap()
+}
+
+/// The pair number `n`.
+fn pair(n: u32) -> NewShop {
+    NewShop {
+        shop: shop(),
+        pair: ShopPair { access: Secret::new(format!("shpat_{n}")), refresh: Secret::new(format!("shprt_{n}")) },
+        expires_at: WallTime::now().plus(Duration::from_secs(3600)),
+        refresh_expires_at: None,
+        scopes: vec!["read_products".to_owned()],
+        name: Some("Some Shop".to_owned()),
+    }
+}
+
+async fn finish(store: &Store, ticket: Ticket, user: UserId, n: u32) -> ShopStored {
+    store.put_shop(ticket, user, pair(n), Cause::Link).await.unwrap()
+}
+
+async fn install(store: &Store, user: UserId, n: u32) -> LinkKey {
+    let stored = finish(store, store.ticket().await.unwrap(), user, n).await;
+    assert_eq!(stored.left, None);
+    stored.link
+}
+
+/// The tokens of the shop and the number of the pair, `None` when the shop is not known.
+async fn held_pair(store: &Store) -> Option<(String, String, u64)> {
+    let state = store.shop_pair(&shop()).await.unwrap()?;
+    let pair = state.pair.unwrap();
+    Some((pair.access.expose().to_owned(), pair.refresh.expose().to_owned(), state.record.number))
+}
+
+async fn number(store: &Store) -> u64 {
+    held_pair(store).await.unwrap().2
+}
+
+async fn access(store: &Store, link: &LinkKey) -> String {
+    store.link(link).await.unwrap().unwrap().token.unwrap().expose().to_owned()
+}
+
+async fn health(store: &Store, link: &LinkKey) -> Health {
+    store.view(link).await.unwrap().unwrap().record.health.clone()
+}
+
+#[tokio::test]
+async fn the_links_of_a_shop_share_its_pair() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let one = install(&store, UserId::random(), 1).await;
+    let before = held(&store, &one).await;
+    let _claim = begin_read(&store, &one).await;
+    let two = install(&store, UserId::random(), 2).await;
+    // The second installation ended the first pair, so that both links begin again.
+    for link in [&one, &two] {
+        assert_eq!(access(&store, link).await, "shpat_2");
+        assert_eq!(unclaimed_mark(&store, link).await.unwrap().cause, Cause::Link);
+    }
+    assert!(held(&store, &one).await > before);
+    let mut links = store.links_of_shop(&shop()).await.unwrap();
+    links.sort();
+    let mut both = vec![one.clone(), two.clone()];
+    both.sort();
+    assert_eq!(links, both);
+    // The pair stays as long as somebody links the shop.
+    unlink(&store, &one, Unlinking::default()).await;
+    assert_eq!(access(&store, &two).await, "shpat_2");
+    unlink(&store, &two, Unlinking::default()).await;
+    assert_eq!(held_pair(&store).await, None);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_refresh_is_noted_before_it_is_made_and_both_halves_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = {
+        let store = open(dir.path());
+        let link = install(&store, UserId::random(), 1).await;
+        assert!(store.begin_refresh(&shop(), number(&store).await).await.unwrap());
+        store.close().await;
+        link
+    };
+    let store = open(dir.path());
+    let state = store.shop_pair(&shop()).await.unwrap().unwrap();
+    assert!(state.record.refreshing_since.is_some(), "the intent is durable");
+    assert_eq!(state.pair.unwrap().refresh.expose(), "shprt_1", "the same refresh token is to be sent again");
+    let generation = held(&store, &link).await;
+    assert!(store.end_refresh(&shop(), state.record.number, &pair(2)).await.unwrap());
+    assert_eq!(held(&store, &link).await, generation, "the link goes on as it is");
+    store.close().await;
+    let store = open(dir.path());
+    let state = store.shop_pair(&shop()).await.unwrap().unwrap();
+    assert_eq!((state.record.refreshing_since, access(&store, &link).await.as_str()), (None, "shpat_2"));
+    assert_eq!(state.pair.unwrap().refresh.expose(), "shprt_2");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_was_learned_with_a_pair_is_not_noted_against_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    install(&store, user, 1).await;
+    let first = number(&store).await;
+    assert!(store.begin_refresh(&shop(), first).await.unwrap());
+    let link = install(&store, user, 2).await;
+    assert!(!store.begin_refresh(&shop(), first).await.unwrap());
+    assert!(!store.end_refresh(&shop(), first, &pair(9)).await.unwrap());
+    assert!(!store.park_shop(&shop(), first, ParkReason::RefreshEnded).await.unwrap());
+    assert_eq!((access(&store, &link).await.as_str(), health(&store, &link).await), ("shpat_2", Health::Active));
+    let second = number(&store).await;
+    assert!(store.park_shop(&shop(), second, ParkReason::RefreshEnded).await.unwrap());
+    assert!(matches!(health(&store, &link).await, Health::Parked(parked) if parked.why == ParkReason::RefreshEnded));
+    install(&store, user, 3).await;
+    assert_eq!(health(&store, &link).await, Health::Active, "an installation heals it");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_installation_under_way_brings_no_link_back_and_ends_no_newer_pair() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let link = install(&store, user, 1).await;
+    let ticket = store.ticket().await.unwrap();
+    unlink(&store, &link, Unlinking::default()).await;
+    assert_eq!(finish(&store, ticket, user, 2).await.left, Some(LeftAlone::Ended(Ended::Link)));
+    assert_eq!(held_pair(&store).await, None);
+    let ticket = store.ticket().await.unwrap();
+    install(&store, user, 4).await;
+    assert_eq!(finish(&store, ticket, user, 3).await.left, Some(LeftAlone::NewerLogin));
+    assert_eq!(held_pair(&store).await.unwrap().0, "shpat_4");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_pair_outlives_the_database_and_the_key_that_it_was_sealed_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = install(&store, UserId::random(), 1).await;
+    store.end_refresh(&shop(), number(&store).await, &pair(2)).await.unwrap();
+    let other = || Keyring::new([8; 32], Vec::new());
+    assert_eq!(store.unopened_by(&other()).await.unwrap(), 1);
+    store.set_keyring(Keyring::new([8; 32], vec![[7; 32]]));
+    assert_eq!(store.reseal().await.unwrap(), 1);
+    assert_eq!(store.unopened_by(&other()).await.unwrap(), 0);
+    store.close().await;
+    std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    let store = Store::open(dir.path(), other()).unwrap();
+    assert_eq!(access(&store, &link).await, "shpat_2");
+    assert!(due_mark(&store, &link).await.is_some(), "the link is read again");
+    store.close().await;
+}
