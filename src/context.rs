@@ -10,6 +10,7 @@ pub mod dependency;
 pub mod logins;
 pub mod page_status;
 pub mod setup;
+pub mod shop_turns;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -21,6 +22,7 @@ use crate::core::model::{MonoTime, Source, WallTime};
 use crate::metrics::Metrics;
 use crate::sources::api::SourceError;
 use crate::sources::facebook::graph::{Gate, GraphError};
+use crate::sources::shopify::ShopifyError;
 use crate::spaces::SpacesError;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -29,6 +31,7 @@ pub use dependency::{Dependency, DependencyHealth};
 use logins::Logins;
 pub use page_status::{PageStatus, PageStatusMap};
 pub use setup::Setup;
+use shop_turns::ShopTurns;
 
 /// The shared context.
 pub struct Context {
@@ -60,6 +63,8 @@ pub struct Context {
     pub telemetry: Option<Telemetry>,
     /// Logins that came back from the dialog.
     pub logins: Logins,
+    /// Who exchanges the tokens of a shop.
+    pub shop_turns: ShopTurns,
     setup: RwLock<Arc<Setup>>,
     reload_error: Mutex<Option<String>>,
     commands: mpsc::Sender<Command>,
@@ -96,6 +101,7 @@ impl Context {
             started: MonoTime::now(),
             telemetry,
             logins: Logins::default(),
+            shop_turns: ShopTurns::default(),
             setup: RwLock::new(Arc::new(setup)),
             reload_error: Mutex::default(),
             commands,
@@ -163,6 +169,15 @@ impl Context {
         match answer {
             Ok(_) => self.graph.answered(),
             Err(error) if error.kind.is_general() => self.graph.failed(&error.to_string()),
+            Err(_) => {}
+        }
+    }
+
+    /// Notes an answer of Shopify for readiness, in the same way.
+    pub fn note_shopify<T>(&self, answer: &Result<T, ShopifyError>) {
+        match answer {
+            Ok(_) => self.shopify.answered(),
+            Err(error) if error.is_general() => self.shopify.failed(&error.to_string()),
             Err(_) => {}
         }
     }

@@ -128,6 +128,7 @@ pub struct Metrics {
     oldest_owed: Gauge<f64, AtomicU64>,
     deliveries: [Counter; DeliveryResult::ALL.len()],
     graph: Family<CallLabel, Counter>,
+    shopify: Family<CallLabel, Counter>,
     spaces: Family<OpLabel, Counter>,
     unchanged: Counter,
     repaired: Counter,
@@ -161,6 +162,7 @@ impl Metrics {
             oldest_owed: Gauge::default(),
             deliveries: Default::default(),
             graph: Family::default(),
+            shopify: Family::default(),
             spaces: Family::default(),
             unchanged: Counter::default(),
             repaired: Counter::default(),
@@ -198,6 +200,7 @@ impl Metrics {
         );
         r.register("webhook_deliveries", "Webhook deliveries by what was answered", deliveries);
         r.register("graph_requests", "Graph requests by call and outcome", self.graph.clone());
+        r.register("shopify_requests", "Requests to shops by call and outcome", self.shopify.clone());
         r.register("spaces_requests", "Spaces requests by operation and outcome", self.spaces.clone());
         r.register("objects_unchanged", "Reads that found the object as it was", self.unchanged.clone());
         r.register("objects_repaired", "Objects found missing or altered and staged again", self.repaired.clone());
@@ -252,6 +255,11 @@ impl Metrics {
     /// One Graph request ended; `outcome` is `ok` or the error kind's word.
     pub fn graph_request(&self, call: &'static str, outcome: &'static str) {
         self.graph.get_or_create(&CallLabel { call, outcome }).inc();
+    }
+
+    /// One request to a shop ended; `outcome` is `ok` or the error kind's word.
+    pub fn shopify_request(&self, call: &'static str, outcome: &'static str) {
+        self.shopify.get_or_create(&CallLabel { call, outcome }).inc();
     }
 
     /// One Spaces request ended; `outcome` is `ok` or the error kind's word.

@@ -14,6 +14,7 @@ pub mod graph;
 pub mod limits;
 pub mod receiver;
 mod setup;
+pub mod shopify;
 mod sign;
 mod spaces;
 pub mod webhook;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::graph::Graph;
 pub use self::setup::DaemonSetup;
+use self::shopify::Shopify;
 pub use self::spaces::Objects;
 use self::wire::Face;
 pub use self::world::{World, WorldOptions};
@@ -52,6 +54,8 @@ pub struct Options {
     pub graph_listen: SocketAddr,
     /// Spaces' address.
     pub spaces_listen: SocketAddr,
+    /// Shopify's address.
+    pub shopify_listen: SocketAddr,
     /// What a new world looks like; a kept one stays as it is.
     pub world: WorldOptions,
 }
@@ -60,7 +64,13 @@ impl Options {
     /// A small world in `dir`, on free loopback ports.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Options { dir: dir.into(), graph_listen: free, spaces_listen: free, world: WorldOptions::default() }
+        Options {
+            dir: dir.into(),
+            graph_listen: free,
+            spaces_listen: free,
+            shopify_listen: free,
+            world: WorldOptions::default(),
+        }
     }
 
     /// The same with so many pages.
@@ -74,6 +84,8 @@ impl Options {
 pub struct WorldServer {
     /// The state, and all that can be done to it.
     pub world: World,
+    /// The local Shopify.
+    pub shopify: Shopify,
     /// `facebook.graph_url`.
     pub graph_url: String,
     /// `facebook.dialog_url`: the same address.
@@ -100,6 +112,7 @@ pub struct WorldServer {
     pub notify_secret: String,
     graph: Face,
     spaces: Face,
+    shops: Face,
     receiver: Face,
     stop: CancellationToken,
     sender: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -134,6 +147,8 @@ impl WorldServer {
         let gate: wire::Gate = Arc::new(move || !watched.is_fault_on(fault::Fault::EventsRefused));
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let receiver = Face::start(free, receiver::handler(world.clone()), gate, world.watch_faults()).await?;
+        let shopify = Shopify::new(options.world.seed, options.world.shops);
+        let shops = shopify.listen(options.shopify_listen).await?;
         let stop = CancellationToken::new();
         let sender = tokio::spawn(webhook::run(world.clone(), stop.clone()));
         let (app_id, app_secret) = world.look(|s| (s.app.id.clone(), s.app.secret.clone()));
@@ -153,8 +168,10 @@ impl WorldServer {
             app_secret,
             objects,
             world,
+            shopify,
             graph,
             spaces,
+            shops,
             receiver,
             stop,
             sender: Mutex::new(Some(sender)),
@@ -169,6 +186,10 @@ impl WorldServer {
             s.app.redirect_uris.insert(format!("{public_url}/facebook/callback"));
             s.app.deauthorize_url = Some(format!("{public_url}/facebook/deauthorize"));
             s.app.data_deletion_url = Some(format!("{public_url}/facebook/data-deletion"));
+        });
+        self.shopify.change(|state| {
+            state.redirect_uris.insert(format!("{public_url}/shopify/callback"));
+            state.webhook_url = Some(format!("{public_url}/shopify/webhook"));
         });
     }
 
@@ -185,6 +206,7 @@ impl WorldServer {
             "[http]\nlisten = {listen}\npublic_url = {public}\n\n\
              [facebook]\napp_id = {app_id}\napp_secret = {app_secret}\nverify_token = {verify}\n\
              graph_url = {graph}\ndialog_url = {dialog}\n\n\
+             [shopify]\nclient_id = {client_id}\nclient_secret = {client_secret}\napi_url = {api_url}\n\n\
              [sync]\npoll_interval = {poll}\ndebounce = {debounce}\nburst = {burst}\nrefill = {refill}\n\n\
              [spaces]\nregion = {region}\nbucket = {bucket}\nendpoint = {endpoint}\naccess_key = {access}\n\
              secret_key = {secret}\npath_style = true\n\n\
@@ -197,6 +219,9 @@ impl WorldServer {
             public = text(&daemon.public_url),
             app_id = text(&self.app_id),
             app_secret = text(&self.app_secret),
+            client_id = text(&self.shopify.look(|state| state.client_id.clone())),
+            client_secret = text(&self.shopify.look(|state| state.client_secret.clone())),
+            api_url = text(&self.shopify.url()),
             verify = text(&sign::hmac_sha256_hex("verify token", seed)),
             graph = text(&self.graph_url),
             dialog = text(&self.dialog_url),
@@ -234,6 +259,7 @@ impl WorldServer {
         self.stop.cancel();
         self.graph.stop().await;
         self.spaces.stop().await;
+        self.shops.stop().await;
         self.receiver.stop().await;
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {

@@ -2,6 +2,9 @@
 
 pub mod export;
 pub mod import;
+pub mod installation;
 pub mod login;
 pub mod purge;
+pub mod redaction;
+pub mod shop_tokens;
 pub mod token_trial;

@@ -2,6 +2,7 @@
 //! needs of one for its links.
 
 pub mod api;
+pub mod canonical;
 mod client;
 pub mod facebook;
 pub mod oauth;

@@ -15,6 +15,7 @@
 
 mod message;
 mod reading;
+mod shop;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -34,7 +35,7 @@ use crate::core::link::job::{Job, ReadEnd};
 use crate::core::link::machine::{Facts, Input, Machine, Moment, Parking, Taken};
 use crate::core::link::reads::Pace;
 use crate::core::link::schedule::{self, Spread};
-use crate::core::model::{Generation, LinkKey, MonoTime, Secret, WallTime};
+use crate::core::model::{Generation, LinkKey, MonoTime, Secret, Source, WallTime};
 use crate::store::{Link, LinkRecord, Unavailable};
 use crate::turnstile::{Turn, Waiting};
 pub use message::PageMsg;
@@ -88,12 +89,15 @@ enum Pending {
 /// The page actor.
 pub struct Page;
 
-fn pace(config: &Config) -> Pace {
+fn pace(config: &Config, source: Source) -> Pace {
     Pace {
         debounce: config.sync.debounce,
         burst: u32::try_from(config.sync.burst).unwrap_or(u32::MAX),
         refill: config.sync.refill,
-        poll_interval: config.sync.poll_interval,
+        poll_interval: match source {
+            Source::Facebook => config.sync.poll_interval,
+            Source::Shopify => config.shopify.sweep_interval,
+        },
     }
 }
 
@@ -130,7 +134,7 @@ impl PageState {
     fn new(PageArgs { context, shared, link, held, spread }: PageArgs) -> Self {
         let (now, offset) = (MonoTime::now(), schedule::offset(&link));
         let HeldLink { taken, token, read_at } = held;
-        let pace = pace(&context.setup().config);
+        let pace = pace(&context.setup().config, link.source());
         let machine = Machine::new(pace, offset, read_at.map(WallTime::to_mono), spread.polls, Some(&taken), now);
         let timer = PageTimer::new(&shared.timers);
         PageState { context, shared, link, token, machine, timer, job: None, unanswered: VecDeque::new() }
@@ -252,7 +256,7 @@ impl PageState {
         let (context, link, me) = (self.context.clone(), self.link.clone(), me.clone());
         let task = self.shared.tasks.spawn(async move {
             let held = reading::Held { link: &link, token: &token, generation };
-            let work = AssertUnwindSafe(Box::pin(reading::perform(&context, held, job, turn)));
+            let work = AssertUnwindSafe(Box::pin(shop::perform(&context, held, job, turn)));
             let message = match work.catch_unwind().await {
                 Ok(done) => PageMsg::Done(number, Box::new(done)),
                 Err(_) => PageMsg::Broke(number),
@@ -322,8 +326,8 @@ impl PageState {
         let setup = self.context.setup();
         // Where the store cannot be read, the next poll looks at the subscription.
         let view = self.context.store.view(&self.link).await.ok().flatten();
-        let lacks_fields = view.is_some_and(|view| lacks_fields(&setup.config, &view.record));
-        self.step(me, [Input::Reloaded { pace: pace(&setup.config), lacks_fields, spread }]).await;
+        let lacks_fields = view.is_some_and(|view| lacks_fields(&setup.config, self.link.source(), &view.record));
+        self.step(me, [Input::Reloaded { pace: pace(&setup.config, self.link.source()), lacks_fields, spread }]).await;
     }
 
     fn rearm(&mut self, me: &ActorRef<PageMsg>) {
@@ -377,7 +381,7 @@ async fn take_token(
                 generation,
                 readable: true,
                 active: record.health.is_active(),
-                lacks_fields: lacks_fields(&context.setup().config, &record),
+                lacks_fields: lacks_fields(&context.setup().config, link.source(), &record),
                 checked: record.checked.at.is_some(),
             };
             Ok(Some((taken, Some(token))))
@@ -396,8 +400,8 @@ async fn take_token(
 }
 
 /// Are webhook fields wanted that Meta did not confirm?
-fn lacks_fields(config: &Config, record: &LinkRecord) -> bool {
-    let wanted = wanted_webhook_fields(config, record);
+fn lacks_fields(config: &Config, source: Source, record: &LinkRecord) -> bool {
+    let wanted = wanted_webhook_fields(config, source, record);
     !wanted.iter().all(|field| record.subscribed.contains(field))
 }
 

@@ -11,6 +11,7 @@ use crate::sources::SourceClient;
 use crate::sources::facebook::graph::{Gate, GraphClient, GraphSettings};
 use crate::sources::facebook::webhook_signature::AppKeys;
 use crate::sources::oauth::StateSigner;
+use crate::sources::shopify::webhook_signature::ShopKeys;
 use crate::sources::shopify::{ShopifyClient, ShopifySettings};
 use crate::spaces::{ObjectStore, S3Store, SpacesSettings};
 
@@ -28,6 +29,8 @@ pub struct Setup {
     pub receiver: Option<Arc<Receiver>>,
     /// Verifies the signatures of webhooks.
     pub app_keys: AppKeys,
+    /// Verifies the signatures of Shopify's webhooks.
+    pub shop_keys: ShopKeys,
     /// Signs OAuth states.
     pub states: StateSigner,
     /// The system's authorities.
@@ -65,7 +68,9 @@ impl Setup {
             trust: system.clone(),
         };
         let graph = GraphClient::new(graph, metrics.clone(), gate.clone()).map_err(|e| format!("facebook: {e}"))?;
-        let shopify = shopify(&config, &system, metrics);
+        let shopify = shopify(&config, &system, metrics)?;
+        let s = &config.shopify;
+        let shop_keys = ShopKeys::new([&s.client_secret, &s.previous_client_secret].into_iter().flatten());
         let s = &config.spaces;
         let spaces = SpacesSettings {
             region: s.region.clone(),
@@ -85,21 +90,35 @@ impl Setup {
         let states = StateSigner::new(&session.state_secret).also_taking(session.previous_state_secret.as_ref());
         let app_keys = AppKeys::new([Some(&f.app_secret), f.previous_app_secret.as_ref()].into_iter().flatten());
         let (spaces, loaded_at) = (Arc::new(spaces), WallTime::now());
-        Ok(Setup { config, graph, shopify, spaces, receiver, app_keys, states, trust: system, loaded_at, kept: false })
+        Ok(Setup {
+            config,
+            graph,
+            shopify,
+            spaces,
+            receiver,
+            app_keys,
+            shop_keys,
+            states,
+            trust: system,
+            loaded_at,
+            kept: false,
+        })
     }
 }
 
-fn shopify(config: &Config, trust: &Trust, metrics: &Arc<Metrics>) -> Option<ShopifyClient> {
+/// `None` when Shopify is off.
+fn shopify(config: &Config, trust: &Trust, metrics: &Arc<Metrics>) -> Result<Option<ShopifyClient>, String> {
     let s = &config.shopify;
+    let Some((client_id, client_secret)) = s.client_id.clone().zip(s.client_secret.clone()) else { return Ok(None) };
     let settings = ShopifySettings {
-        client_id: s.client_id.clone()?,
-        client_secret: s.client_secret.clone()?,
+        client_id,
+        client_secret,
         api_version: s.api_version.clone(),
         api_url: s.api_url.clone(),
         scopes: s.scopes.clone(),
-        shop_fields: s.shop_fields.clone(),
         request_timeout: s.request_timeout,
+        max_in_flight: s.max_in_flight,
         trust: trust.clone(),
     };
-    Some(ShopifyClient::new(settings, metrics.clone()))
+    ShopifyClient::new(settings, metrics.clone()).map(Some).map_err(|error| format!("shopify: {error}"))
 }

@@ -3,12 +3,14 @@
 pub mod admin;
 mod callback;
 mod deletion;
+mod installation;
 pub(crate) mod links;
 mod login;
 mod login_report;
 mod login_result;
 pub mod public;
 mod query;
+mod shop_webhook;
 mod status;
 mod transfer;
 mod webhook;

@@ -6,7 +6,7 @@
 
 pub mod answer;
 mod ask;
-mod dialog;
+pub(crate) mod dialog;
 mod edges;
 mod hooks;
 mod oauth;

@@ -43,6 +43,8 @@ pub struct WorldOptions {
     pub seed: u64,
     /// How many pages there are. The first person runs all of them.
     pub pages: usize,
+    /// How many shops there are.
+    pub shops: usize,
     /// Entries per answer in listings, whatever `limit` asks for.
     pub listing_size: usize,
     /// Every so many answers of a listing is empty and has a `next`; zero for none.
@@ -51,7 +53,7 @@ pub struct WorldOptions {
 
 impl Default for WorldOptions {
     fn default() -> Self {
-        WorldOptions { seed: 7, pages: 6, listing_size: 25, empty_every: 3 }
+        WorldOptions { seed: 7, pages: 6, shops: 2, listing_size: 25, empty_every: 3 }
     }
 }
 

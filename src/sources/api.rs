@@ -37,6 +37,14 @@ pub struct SourceError {
     pub text: String,
 }
 
+impl SourceError {
+    /// A passing trouble that no answer of the source speaks of.
+    pub fn local(text: impl Into<String>) -> SourceError {
+        let disposition = Disposition::Retry;
+        SourceError { disposition, answered: false, is_general: false, is_reached: false, text: text.into() }
+    }
+}
+
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

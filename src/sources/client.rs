@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::api::{Reading, SourceError, Subscription, Target, TokenState};
 use super::facebook::graph::GraphClient;
 use super::facebook::{link, page_data};
-use super::shopify::ShopifyClient;
+use super::shopify::{ShopifyClient, link as shop, shop_data};
 use crate::core::cleanup::Cleanup;
 use crate::core::disposition::Disposition;
 use crate::core::fields::Fields;
@@ -47,7 +47,7 @@ impl SourceClient {
     ) -> Result<Reading, SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::read(graph, target, fields, cause, priority).await,
-            SourceClient::Shopify(_) => Err(off()),
+            SourceClient::Shopify(client) => shop::read(client.as_ref().ok_or_else(off)?, target, fields, cause).await,
         }
     }
 
@@ -63,7 +63,10 @@ impl SourceClient {
     ) -> Result<Subscription, SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::ensure_subscription(graph, target, wanted).await,
-            SourceClient::Shopify(_) => Err(off()),
+            SourceClient::Shopify(client) => {
+                client.as_ref().ok_or_else(off)?;
+                Ok(shop::ensure_subscription(wanted))
+            }
         }
     }
 
@@ -74,7 +77,7 @@ impl SourceClient {
     pub async fn check_token(&self, target: Target<'_>) -> Result<TokenState, SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::check_token(graph, target).await,
-            SourceClient::Shopify(_) => Err(off()),
+            SourceClient::Shopify(client) => shop::check_token(client.as_ref().ok_or_else(off)?, target).await,
         }
     }
 
@@ -86,7 +89,7 @@ impl SourceClient {
     pub async fn clean_up(&self, cleanup: &Cleanup, token: &Secret) -> Result<(), SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::clean_up(graph, cleanup, token).await,
-            SourceClient::Shopify(_) => Err(off()),
+            SourceClient::Shopify(_) => Ok(()),
         }
     }
 }
@@ -95,6 +98,6 @@ impl SourceClient {
 pub fn fields_of_object(source: Source, body: &[u8]) -> Fields {
     match source {
         Source::Facebook => page_data::fields_of_object(body),
-        Source::Shopify => Fields::new(),
+        Source::Shopify => shop_data::fields_of_object(body),
     }
 }

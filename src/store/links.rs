@@ -8,7 +8,7 @@ use super::records::{self, LinkRecord, ShopRecord};
 use super::seal::Keyring;
 use super::state::State;
 use crate::core::health::{Evidence, ParkReason};
-use crate::core::model::{Generation, LinkKey, PageId};
+use crate::core::model::{Generation, LinkKey, PageId, SourceId};
 
 /// A link as it lies in memory, with the record of its shop where it is one of a shop.
 type Found = (LinkKey, Arc<LinkRecord>, Option<Arc<ShopRecord>>);
@@ -69,6 +69,14 @@ impl Store {
     /// [`Unavailable`].
     pub async fn links_of_page(&self, page: &PageId) -> Result<Vec<LinkKey>, Unavailable> {
         self.look(|state| state.links.of_id(&page.clone().into())).await
+    }
+
+    /// The links of one id, of every user.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn links_of_id(&self, id: &SourceId) -> Result<Vec<LinkKey>, Unavailable> {
+        self.look(|state| state.links.of_id(id)).await
     }
 
     /// A link with its token; `None` when it is not linked.

@@ -3,8 +3,10 @@
 use super::api::{Departure, Unavailable};
 use super::feed::Change;
 use super::inner::Store;
+use super::state::State;
+use super::txn::Txn;
 use crate::core::health::ParkReason;
-use crate::core::model::{AppUserId, Generation, LinkKey, WallTime};
+use crate::core::model::{AppUserId, Generation, LinkKey, ShopName, WallTime};
 
 impl Store {
     /// Parks every link of a person for what Facebook reported, and forgets the person's logins, also one that is under
@@ -30,6 +32,19 @@ impl Store {
     /// [`Unavailable`] when it could not be made durable; some of it may be noted all the same.
     pub async fn hint_persons(&self, persons: &[AppUserId]) -> Result<Vec<LinkKey>, Unavailable> {
         self.commit(|state, txn| state.hint(txn, persons)).await
+    }
+
+    /// Shopify reported that the app was uninstalled from a shop, or that its access scopes changed: each link of the
+    /// shop is owed a check of its token, as after [`Store::hint_persons`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn hint_shop(&self, shop: &ShopName) -> Result<Vec<LinkKey>, Unavailable> {
+        let hint = |state: &mut State, txn: &mut Txn| {
+            let links = state.links.of_id(&shop.clone().into());
+            state.hint_links(txn, links)
+        };
+        self.commit(hint).await
     }
 
     /// A doubt about the token of this generation that needs no durable note: the link is to check it now.

@@ -34,6 +34,7 @@ mod reload;
 mod rotation;
 mod sandbox;
 mod sessions;
+mod shops;
 mod shutdown;
 mod sync;
 #[path = "../../src/store/tests/traces.rs"]

@@ -14,11 +14,12 @@ use crate::core::disposition::Disposition;
 use crate::core::link::job::{Job, JobEnd, ReadEnd};
 use crate::core::link::reads::Read;
 use crate::core::link::upkeep::{CheckEnd, SubscriptionEnd};
-use crate::core::model::{Cause, Generation, LinkKey, Secret, WallTime};
+use crate::core::model::{Cause, Generation, LinkKey, Secret, Source, WallTime};
 use crate::core::priority::Priority;
 use crate::core::token_check::{self, Checked, End, Warning};
 use crate::sources::SourceClient;
 use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, TokenState};
+use crate::sources::shopify::WEBHOOK_TOPICS;
 use crate::store::{LinkRecord, StageOutcome, Unavailable};
 use crate::turnstile::Turn;
 
@@ -59,10 +60,27 @@ pub struct JobDone {
     pub(super) trouble: Option<String>,
 }
 
-/// The webhook fields to subscribe this page to.
-pub(crate) fn wanted_webhook_fields(config: &Config, record: &LinkRecord) -> BTreeSet<String> {
+/// The webhook fields, or topics, to subscribe this link to.
+pub(crate) fn wanted_webhook_fields(config: &Config, source: Source, record: &LinkRecord) -> BTreeSet<String> {
     let refused = &record.refused_webhook_fields;
-    config.facebook.webhook_fields.iter().filter(|field| !refused.contains(field)).cloned().collect()
+    let all = match source {
+        Source::Facebook => config.facebook.webhook_fields.clone(),
+        Source::Shopify if config.shopify.subscribe == "shop" => {
+            WEBHOOK_TOPICS.iter().map(|topic| (*topic).to_owned()).collect()
+        }
+        // They stand in the app's configuration.
+        Source::Shopify => Vec::new(),
+    };
+    all.into_iter().filter(|field| !refused.contains(field)).collect()
+}
+
+/// The fields of the object to ask for.
+fn object_fields(config: &Config, source: Source, record: &LinkRecord) -> Vec<String> {
+    let all = match source {
+        Source::Facebook => &config.facebook.page_fields,
+        Source::Shopify => &config.shopify.shop_fields,
+    };
+    all.iter().filter(|field| !record.refused_page_fields.contains(field)).cloned().collect()
 }
 
 /// Does the job in its turn, which ends with the source's last answer. A token that turns out to be dead on the way is
@@ -198,9 +216,7 @@ async fn read_and_stage(
     let Ok(Some(record)) = held.record(context).await else { return Ok(superseded) };
     let Ok(Some(claim)) = context.store.claim(link, generation).await else { return Ok(superseded) };
     let cause = claim.cause().unwrap_or(if read.prompt { fallback } else { Cause::Poll });
-    let refused = &record.refused_page_fields;
-    let fields: Vec<String> =
-        setup.config.facebook.page_fields.iter().filter(|field| !refused.contains(field)).cloned().collect();
+    let fields = object_fields(&setup.config, link.source(), &record);
     // Somebody may wait for a prompted one.
     let priority = if read.prompt { Priority::Prompt } else { Priority::Background };
     let answer = held.source(setup).read(held.target(&record), &fields, cause, priority).await;
@@ -314,7 +330,7 @@ async fn subscription(
             return Ok(());
         }
     };
-    let wanted = wanted_webhook_fields(&setup.config, &record);
+    let wanted = wanted_webhook_fields(&setup.config, link.source(), &record);
     let answer = held.source(setup).ensure_subscription(held.target(&record), &wanted).await;
     context.note_source(link.source(), &answer);
     let Subscription { standing, confirmed, refused } = match answer {

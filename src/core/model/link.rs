@@ -64,8 +64,16 @@ impl Source {
         }
     }
 
+    /// The source of this word.
+    pub fn of_word(word: &str) -> Option<Source> {
+        Source::ALL.into_iter().find(|source| source.as_str() == word)
+    }
+
     /// Checks an id of this source.
-    fn id(self, text: &str) -> Result<SourceId, BadId> {
+    ///
+    /// # Errors
+    /// [`BadId`] for a text that is no id there.
+    pub fn id(self, text: &str) -> Result<SourceId, BadId> {
         match self {
             Source::Facebook => text.parse().map(SourceId::Facebook),
             Source::Shopify => text.parse().map(SourceId::Shopify),

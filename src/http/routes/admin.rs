@@ -8,6 +8,10 @@
 //! | `/v1/pages`, `/v1/pages/{page_id}` | GET | both |
 //! | `/v1/pages/{page_id}` | DELETE `?user=&all=&keep_object=&revoke=` | socket |
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
+//! | `/v1/links` | GET `?source=` | both |
+//! | `/v1/links/{source}/{id}` | GET | both |
+//! | `/v1/links/{source}/{id}` | DELETE `?user=&all=&keep_object=&revoke=` | socket |
+//! | `/v1/links/{source}/{id}/sync` | POST `?user=` | socket |
 //! | `/v1/sessions` | POST `{"user","ttl"?,"label"?}` | socket |
 //! | `/v1/import` | POST `?run=&replace=`, a JSON object a line | socket |
 //! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
@@ -25,11 +29,13 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::links::Shape;
+use super::query::NO_SOURCE;
 use super::query::{Query, bad, store_down};
 use super::{links, status, transfer};
 use crate::config::check_session_ttl;
 use crate::context::Context;
-use crate::core::model::{Cause, Label, LinkKey, PageId, UserId, WallTime};
+use crate::core::model::{Cause, Label, LinkKey, PageId, Source, SourceId, UserId, WallTime};
 use crate::http::body;
 use crate::http::budget::Budget;
 use crate::http::endpoint::Endpoint;
@@ -56,23 +62,41 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
         (["v1", "status"], Method::GET) => responses::json(StatusCode::OK, &status::status_json(&context).await),
         (["v1", "pages"], Method::GET) => list(context, request.version(), &conn).await,
         (["v1", "pages", page], Method::GET) => show(&context, page).await,
-        (["v1", "pages", page], Method::DELETE) if writes => Box::pin(unlink(&context, page, &request)).await,
-        (["v1", "pages", page, "sync"], Method::POST) if writes => Box::pin(sync(&context, page, &request)).await,
+        (["v1", "pages", page], Method::DELETE) if writes => {
+            Box::pin(unlink(&context, id_of("facebook", page), &request)).await
+        }
+        (["v1", "pages", page, "sync"], Method::POST) if writes => {
+            Box::pin(sync(&context, id_of("facebook", page), &request)).await
+        }
+        (["v1", "links"], Method::GET) => list_links(context, &request, &conn).await,
+        (["v1", "links", source, id], Method::GET) => show_link(&context, source, id).await,
+        (["v1", "links", source, id], Method::DELETE) if writes => {
+            Box::pin(unlink(&context, id_of(source, id), &request)).await
+        }
+        (["v1", "links", source, id, "sync"], Method::POST) if writes => {
+            Box::pin(sync(&context, id_of(source, id), &request)).await
+        }
         (["v1", "sessions"], Method::POST) if writes => Box::pin(session(&context, request, &conn)).await,
         (["v1", "export"], Method::POST) if writes => Box::pin(transfer::export_lines(&context, request, &conn)).await,
         (["v1", "import"], Method::POST) if writes => Box::pin(transfer::import_lines(&context, request, &conn)).await,
         (["v1", "purge"], Method::POST) if writes => Box::pin(transfer::purge_people(&context, request, &conn)).await,
         #[cfg(feature = "sandbox")]
         (["v1", "drill", which @ ..], Method::POST) if writes => drill(&context, which).await,
-        (["metrics" | "healthz"] | ["v1", "status" | "pages"], _) => responses::method_not_allowed("GET"),
-        (["v1", "pages", _], _) if writes => responses::method_not_allowed("GET, DELETE"),
-        (["v1", "pages", _], _) => responses::method_not_allowed("GET"),
-        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export" | "purge"], _) if writes => {
-            responses::method_not_allowed("POST")
-        }
-        (["v1", "pages", _, "sync"] | ["v1", "sessions" | "import" | "export" | "purge"], _) => {
-            responses::error(StatusCode::FORBIDDEN, "read_only", "this listener is read-only; use the admin socket")
-        }
+        (["metrics" | "healthz"] | ["v1", "status" | "pages" | "links"], _) => responses::method_not_allowed("GET"),
+        (["v1", "pages", _] | ["v1", "links", _, _], _) if writes => responses::method_not_allowed("GET, DELETE"),
+        (["v1", "pages", _] | ["v1", "links", _, _], _) => responses::method_not_allowed("GET"),
+        (
+            ["v1", "pages", _, "sync"]
+            | ["v1", "links", _, _, "sync"]
+            | ["v1", "sessions" | "import" | "export" | "purge"],
+            _,
+        ) if writes => responses::method_not_allowed("POST"),
+        (
+            ["v1", "pages", _, "sync"]
+            | ["v1", "links", _, _, "sync"]
+            | ["v1", "sessions" | "import" | "export" | "purge"],
+            _,
+        ) => responses::error(StatusCode::FORBIDDEN, "read_only", "this listener is read-only; use the admin socket"),
         _ => responses::not_found(),
     }
 }
@@ -96,8 +120,38 @@ async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
 }
 
 async fn list(context: Arc<Context>, version: Version, conn: &Conn) -> Answer {
-    match links::all(context).await {
+    in_pieces(context, Shape::Pages, version, conn).await
+}
+
+async fn in_pieces(context: Arc<Context>, shape: Shape, version: Version, conn: &Conn) -> Answer {
+    match links::all(context, shape).await {
         Ok(pieces) => responses::in_pieces(version, "application/json", pieces, conn).await,
+        Err(error) => store_down(&error),
+    }
+}
+
+async fn list_links(context: Arc<Context>, request: &Request<Incoming>, conn: &Conn) -> Answer {
+    let source = match Query::of(request, &["source"]).and_then(|query| query.source()) {
+        Ok(source) => source,
+        Err(answer) => return *answer,
+    };
+    in_pieces(context, Shape::Links(source), request.version(), conn).await
+}
+
+/// The id that a path names, or the answer to one that names none.
+fn id_of(source: &str, id: &str) -> Result<SourceId, Box<Answer>> {
+    let source = Source::of_word(source).ok_or_else(|| Box::new(bad(NO_SOURCE)))?;
+    source.id(id).map_err(|error| Box::new(bad(&error.to_string())))
+}
+
+async fn show_link(context: &Context, source: &str, id: &str) -> Answer {
+    let id = match id_of(source, id) {
+        Ok(id) => id,
+        Err(answer) => return *answer,
+    };
+    match links::of_id(context, &id).await {
+        Ok(Some(value)) => responses::json(StatusCode::OK, &value),
+        Ok(None) => not_linked(),
         Err(error) => store_down(&error),
     }
 }
@@ -118,27 +172,26 @@ fn not_linked() -> Answer {
     responses::error(
         StatusCode::NOT_FOUND,
         "not_linked",
-        "no such page is linked; `pagesyncd pages` lists those that are",
+        "no such page or shop is linked; `pagesyncd links` lists those that are",
     )
 }
 
-/// The links of a page that a request speaks of: all, or one user's.
-async fn links_of(context: &Context, page: &str, user: Option<UserId>) -> Result<Vec<LinkKey>, Box<Answer>> {
-    let page: PageId = page.parse().map_err(|e: crate::core::model::BadId| Box::new(bad(&e.to_string())))?;
-    let mut links = context.store.links_of_page(&page).await.map_err(|error| Box::new(store_down(&error)))?;
+/// The links of an id that a request speaks of: all, or one user's.
+async fn links_of(context: &Context, id: &SourceId, user: Option<UserId>) -> Result<Vec<LinkKey>, Box<Answer>> {
+    let mut links = context.store.links_of_id(id).await.map_err(|error| Box::new(store_down(&error)))?;
     links.retain(|link| user.is_none_or(|user| link.user == user));
     if links.is_empty() { Err(Box::new(not_linked())) } else { Ok(links) }
 }
 
-async fn sync(context: &Arc<Context>, page: &str, request: &Request<Incoming>) -> Answer {
-    let user = Query::of(request, &["user"]).and_then(|query| query.user());
-    let found = match user {
-        Ok(user) => links_of(context, page, user).await,
-        Err(answer) => Err(answer),
+async fn sync(context: &Arc<Context>, id: Result<SourceId, Box<Answer>>, request: &Request<Incoming>) -> Answer {
+    let found = async {
+        let id = id?;
+        let user = Query::of(request, &["user"])?.user()?;
+        Ok((links_of(context, &id, user).await?, id))
     };
-    let links = match found {
-        Ok(links) => links,
-        Err(answer) => return *answer,
+    let (links, id) = match found.await {
+        Ok(found) => found,
+        Err::<_, Box<Answer>>(answer) => return *answer,
     };
     match context.store.mark_links(links, Cause::Manual).await {
         Err(error) => store_down(&error),
@@ -148,10 +201,7 @@ async fn sync(context: &Arc<Context>, page: &str, request: &Request<Incoming>) -
             for link in &links {
                 waiting.extend(is_parked(context, link).await.then_some(link.user));
             }
-            responses::json(
-                StatusCode::ACCEPTED,
-                &json!({"page_id": page, "users": users, "waiting_for_a_person": waiting}),
-            )
+            responses::json(StatusCode::ACCEPTED, &named(&id, json!({"users": users, "waiting_for_a_person": waiting})))
         }
     }
 }
@@ -165,35 +215,49 @@ async fn is_parked(context: &Context, link: &LinkKey) -> bool {
 /// The links that are to go, and how.
 async fn unlinking(
     context: &Context,
-    page: &str,
+    id: &SourceId,
     request: &Request<Incoming>,
 ) -> Result<(Vec<LinkKey>, Unlinking), Box<Answer>> {
     let query = Query::of(request, &["user", "all", "keep_object", "revoke"])?;
     let (user, all) = (query.user()?, query.is_on("all")?);
-    let links = links_of(context, page, user).await?;
+    let links = links_of(context, id, user).await?;
     if links.len() > 1 && !all {
-        return Err(Box::new(several_users(context, page, links.len()).await));
+        return Err(Box::new(several_users(context, id, links.len()).await));
     }
     Ok((links, Unlinking { keep_objects: query.is_on("keep_object")?, revoke: query.is_on("revoke")? }))
 }
 
 /// It is not clear which link is meant, and nothing is changed.
-async fn several_users(context: &Context, page: &str, count: usize) -> Answer {
-    let message =
-        format!("page {page} is linked by {count} users; name one with user=UUID, or all of them with all=true");
-    let mut answer = json!({"error": {"code": "several_users", "message": message}});
-    let listed = match page.parse() {
-        Ok(page) => links::of_page(context, &page).await.ok().flatten(),
-        Err(_) => None,
+async fn several_users(context: &Context, id: &SourceId, count: usize) -> Answer {
+    let (thing, listed) = match id {
+        SourceId::Facebook(page) => ("page", links::of_page(context, page).await),
+        SourceId::Shopify(_) => ("shop", links::of_id(context, id).await),
     };
-    answer["links"] = listed.map_or(Value::Null, |mut listed| listed["pages"].take());
+    let message =
+        format!("{thing} {id} is linked by {count} users; name one with user=UUID, or all of them with all=true");
+    let mut answer = json!({"error": {"code": "several_users", "message": message}});
+    let list = if thing == "page" { "pages" } else { "links" };
+    answer["links"] = listed.ok().flatten().map_or(Value::Null, |mut listed| listed[list].take());
     responses::json(StatusCode::CONFLICT, &answer)
 }
 
-async fn unlink(context: &Arc<Context>, page: &str, request: &Request<Incoming>) -> Answer {
-    let (links, how) = match unlinking(context, page, request).await {
+/// The id under the name that an answer about its source has for it, and more.
+fn named(id: &SourceId, mut more: Value) -> Value {
+    match id {
+        SourceId::Facebook(page) => more["page_id"] = page.as_str().into(),
+        SourceId::Shopify(shop) => more["shop"] = shop.as_str().into(),
+    }
+    more
+}
+
+async fn unlink(context: &Arc<Context>, id: Result<SourceId, Box<Answer>>, request: &Request<Incoming>) -> Answer {
+    let wish = async {
+        let id = id?;
+        Ok((unlinking(context, &id, request).await?, id))
+    };
+    let ((links, how), id) = match wish.await {
         Ok(wish) => wish,
-        Err(answer) => return *answer,
+        Err::<_, Box<Answer>>(answer) => return *answer,
     };
     let unlinked = match context.store.unlink(&links, how).await {
         Ok(unlinked) => unlinked,
@@ -201,7 +265,7 @@ async fn unlink(context: &Arc<Context>, page: &str, request: &Request<Incoming>)
     };
     let users: Vec<UserId> = unlinked.links.iter().map(|link| link.user).collect();
     let object = if how.keep_objects { "kept" } else { "deleted" };
-    let mut answer = json!({"page_id": page, "users": users, "object": object});
+    let mut answer = named(&id, json!({"users": users, "object": object}));
     if how.revoke {
         answer["revoke"] = unlinked.revoking.iter().map(revoking_json).collect();
     }

@@ -1,4 +1,4 @@
-//! Links as JSON: the list of all, which is streamed, and the links of one page.
+//! Links as JSON: the list of all, which is streamed, and the links of one page or shop.
 //!
 //! The list is made a page of the store at a time, in the order of the keys. The store's lock is held for one page, and
 //! nothing is held between two. A link that stands from the beginning to the end of the list is in it exactly once; one
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::context::page_status::PageStatus;
 use crate::core::health::{HealthInputs, HealthView};
-use crate::core::model::{LinkKey, MonoTime, PageId, WallTime};
+use crate::core::model::{LinkKey, MonoTime, PageId, Source, SourceId, WallTime};
 use crate::http::payload::{Cut, Pieces};
 use crate::store::{LinkView, Unavailable};
 
@@ -24,13 +24,38 @@ const AT_ONCE: usize = 64;
 /// Bytes of a link without reason and remedy.
 const LINK_BYTES: usize = 640;
 
-/// Every linked page. The first ones are looked up at once: a store that cannot be read has no list.
+/// Which links a list has, and how it shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Those of Facebook Pages, under `pages`.
+    Pages,
+    /// Those of every source, or of one, under `links`, each with its source and its id there.
+    Links(Option<Source>),
+}
+
+impl Shape {
+    fn takes(self, source: Source) -> bool {
+        match self {
+            Shape::Pages => source == Source::Facebook,
+            Shape::Links(wanted) => wanted.is_none_or(|wanted| wanted == source),
+        }
+    }
+
+    fn begins(self) -> &'static [u8] {
+        match self {
+            Shape::Pages => b"{\"pages\":[",
+            Shape::Links(_) => b"{\"links\":[",
+        }
+    }
+}
+
+/// Every link of this shape. The first ones are looked up at once: a store that cannot be read has no list.
 ///
 /// # Errors
 /// [`Unavailable`].
-pub async fn all(context: Arc<Context>) -> Result<Pieces, Unavailable> {
+pub async fn all(context: Arc<Context>, shape: Shape) -> Result<Pieces, Unavailable> {
     let first = context.store.views_after(None, AT_ONCE).await?;
-    let listing = Listing { context, next: Next::Found(first), listed: 0 };
+    let listing = Listing { context, shape, next: Next::Found(first), begun: false, listed: 0 };
     Ok(Box::pin(stream::try_unfold(listing, |mut listing| async move {
         let piece = listing.piece().await.map_err(|error| Cut(error.to_string()))?;
         Ok(piece.map(|piece| (piece, listing)))
@@ -40,7 +65,10 @@ pub async fn all(context: Arc<Context>) -> Result<Pieces, Unavailable> {
 /// A list that is being made.
 struct Listing {
     context: Arc<Context>,
+    shape: Shape,
     next: Next,
+    /// Its first bytes are written.
+    begun: bool,
     /// Links that were listed so far.
     listed: usize,
 }
@@ -73,18 +101,18 @@ impl Listing {
 
     fn write(&mut self, views: &[LinkView]) -> Bytes {
         let mut text = Vec::with_capacity(views.len() * LINK_BYTES + 16);
-        if self.listed == 0 {
-            text.extend_from_slice(b"{\"pages\":[");
+        if !std::mem::replace(&mut self.begun, true) {
+            text.extend_from_slice(self.shape.begins());
         }
         let now = WallTime::now();
-        for view in views {
+        for view in views.iter().filter(|view| self.shape.takes(view.key.source())) {
             if self.listed > 0 {
                 text.push(b',');
             }
             self.listed += 1;
             let status = self.context.pages.find(&view.key).unwrap_or_default();
             // Texts, numbers and lists of texts; writing them into memory cannot fail.
-            let _ = serde_json::to_writer(&mut text, &Row::of(view, &status, now));
+            let _ = serde_json::to_writer(&mut text, &Row::of(view, &status, now, self.shape));
         }
         if matches!(self.next, Next::Nothing) {
             text.extend_from_slice(b"]}");
@@ -101,14 +129,27 @@ pub async fn of_page(context: &Context, page: &PageId) -> Result<Option<Value>, 
     let mut rows = Vec::new();
     for link in context.store.links_of_page(page).await? {
         let view = context.store.view(&link).await?;
-        rows.extend(view.map(|view| row(context, &view)));
+        rows.extend(view.map(|view| row(context, &view, Shape::Pages)));
     }
     Ok((!rows.is_empty()).then(|| json!({"pages": rows})))
 }
 
-fn row(context: &Context, view: &LinkView) -> Value {
+/// The links of one id, of any source.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn of_id(context: &Context, id: &SourceId) -> Result<Option<Value>, Unavailable> {
+    let mut rows = Vec::new();
+    for link in context.store.links_of_id(id).await? {
+        let view = context.store.view(&link).await?;
+        rows.extend(view.map(|view| row(context, &view, Shape::Links(None))));
+    }
+    Ok((!rows.is_empty()).then(|| json!({"links": rows})))
+}
+
+fn row(context: &Context, view: &LinkView, shape: Shape) -> Value {
     let status = context.pages.find(&view.key).unwrap_or_default();
-    json!(Row::of(view, &status, WallTime::now()))
+    json!(Row::of(view, &status, WallTime::now(), shape))
 }
 
 /// A moment as RFC 3339 has it; `null` for none.
@@ -135,6 +176,8 @@ struct Row<'a> {
     checked_at: Moment,
     data_access_expires_at: Moment,
     health: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     last_read_at: Moment,
     linked_at: Moment,
     name: Option<&'a str>,
@@ -142,6 +185,7 @@ struct Row<'a> {
     object_changed_at: Moment,
     owed: bool,
     owed_parked: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     page_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
@@ -150,6 +194,8 @@ struct Row<'a> {
     remedy: Option<&'static str>,
     #[serde(skip_serializing_if = "Moment::is_none")]
     since: Moment,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
     token_expires_at: Moment,
     #[serde(skip_serializing_if = "Moment::is_none")]
     until: Moment,
@@ -160,7 +206,8 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn of(view: &'a LinkView, status: &'a PageStatus, now: WallTime) -> Row<'a> {
+    fn of(view: &'a LinkView, status: &'a PageStatus, now: WallTime, shape: Shape) -> Row<'a> {
+        let is_link = shape != Shape::Pages;
         let LinkView { key, record, synced, owed, owed_parked } = view;
         let checked = &record.checked;
         let throttled_until = status.throttled_until.filter(|until| *until > MonoTime::now()).map(MonoTime::to_wall);
@@ -173,6 +220,7 @@ impl<'a> Row<'a> {
             checked_at: Moment(checked.at),
             data_access_expires_at: Moment(checked.data_access_expires_at),
             health: word,
+            id: is_link.then(|| key.id.as_str()),
             last_read_at: Moment(synced.read_at),
             linked_at: Moment(Some(record.linked_at)),
             name: record.name.as_deref(),
@@ -180,12 +228,13 @@ impl<'a> Row<'a> {
             object_changed_at: Moment(synced.changed_at),
             owed: *owed,
             owed_parked: *owed_parked,
-            page_id: key.page().map(PageId::as_str),
+            page_id: key.page().filter(|_| !is_link).map(PageId::as_str),
             // A passing trouble is worth a reason, and nobody has to do anything about it.
             reason: reason.or(status.trouble.as_deref()),
             refused_webhook_fields: &record.refused_webhook_fields,
             remedy,
             since: Moment(since),
+            source: is_link.then(|| key.source().as_str()),
             token_expires_at: Moment(checked.expires_at),
             until: Moment(until),
             user: key.user.0,

@@ -27,6 +27,19 @@ pub(in crate::http) enum First {
     Unlinked,
 }
 
+impl First {
+    /// The progress as a program reads it.
+    pub(in crate::http) fn to_json(&self) -> Value {
+        match self {
+            First::Stored => json!({"status": "success"}),
+            First::Pending(None) => json!({"status": "pending", "message": "it finishes by itself"}),
+            First::Pending(Some(why)) => json!({"status": "pending", "message": why}),
+            First::Stopped(why) => json!({"status": "error", "message": why.reason()}),
+            First::Unlinked => json!({"status": "error", "message": "it was unlinked meanwhile"}),
+        }
+    }
+}
+
 const STORE_AWAY: &str = "the daemon's store cannot be read at the moment";
 
 /// The progress of one link's object.
@@ -71,13 +84,9 @@ pub(in crate::http) fn json(login: &Login, linked: &Linked, first: Vec<First>, w
         .pages
         .iter()
         .map(|page| {
-            let result = match (page.refused, of(page).unwrap_or(First::Pending(None))) {
-                (Some(reason), _) => json!({"status": "error", "message": reason}),
-                (None, First::Stored) => json!({"status": "success"}),
-                (None, First::Pending(None)) => json!({"status": "pending", "message": "it finishes by itself"}),
-                (None, First::Pending(Some(why))) => json!({"status": "pending", "message": why}),
-                (None, First::Stopped(why)) => json!({"status": "error", "message": why.reason()}),
-                (None, First::Unlinked) => json!({"status": "error", "message": "it was unlinked meanwhile"}),
+            let result = match page.refused {
+                Some(reason) => json!({"status": "error", "message": reason}),
+                None => of(page).unwrap_or(First::Pending(None)).to_json(),
             };
             json!({"page_id": page.id, "result": result})
         })

@@ -10,6 +10,9 @@
 //! | `/facebook/deauthorize` | POST | [`deletion`] |
 //! | `/facebook/data-deletion` | POST | [`deletion`] |
 //! | `/facebook/data-deletion/{code}` | GET | [`deletion`] |
+//! | `/shopify/install` | GET | [`installation`] |
+//! | `/shopify/callback` | GET | [`installation`] |
+//! | `/shopify/webhook` | POST | [`shop_webhook`] |
 //! | `/healthz`, `/readyz` | GET, HEAD | here |
 
 use std::sync::Arc;
@@ -21,8 +24,10 @@ use serde_json::json;
 
 use super::callback;
 use super::deletion;
+use super::installation;
 use super::login;
 use super::login_result;
+use super::shop_webhook;
 use super::webhook;
 use crate::context::Context;
 use crate::http::responses;
@@ -42,6 +47,9 @@ enum Route {
     Deauthorize,
     DataDeletion,
     DeletionStatus,
+    Install,
+    Installed,
+    ShopWebhook,
     Healthz,
     Readyz,
 }
@@ -58,6 +66,9 @@ fn routes() -> &'static matchit::Router<Route> {
             ("/facebook/deauthorize", Route::Deauthorize),
             ("/facebook/data-deletion", Route::DataDeletion),
             ("/facebook/data-deletion/{code}", Route::DeletionStatus),
+            ("/shopify/install", Route::Install),
+            ("/shopify/callback", Route::Installed),
+            ("/shopify/webhook", Route::ShopWebhook),
             ("/healthz", Route::Healthz),
             ("/readyz", Route::Readyz),
         ];
@@ -97,12 +108,23 @@ async fn answer_other(context: Arc<Context>, request: Request<Incoming>, conn: C
         (Route::DeletionStatus, Method::GET) => {
             deletion::status(&context, found.params.get("code").unwrap_or_default()).await
         }
+        (Route::Install, Method::GET) => Box::pin(installation::begin(&context, &request)).await,
+        (Route::Installed, Method::GET) => Box::pin(installation::finish(&context, &request, &conn)).await,
+        (Route::ShopWebhook, Method::POST) => Box::pin(shop_webhook::deliver(&context, request, &conn)).await,
         (Route::Healthz, Method::GET | Method::HEAD) => responses::json(StatusCode::OK, &json!({"status": "ok"})),
         (Route::Readyz, Method::GET | Method::HEAD) => ready(&context),
-        (Route::Login | Route::LoginResult | Route::Callback | Route::DeletionStatus, _) => {
-            responses::method_not_allowed("GET")
+        (
+            Route::Login
+            | Route::LoginResult
+            | Route::Callback
+            | Route::DeletionStatus
+            | Route::Install
+            | Route::Installed,
+            _,
+        ) => responses::method_not_allowed("GET"),
+        (Route::Confirm | Route::Deauthorize | Route::DataDeletion | Route::ShopWebhook, _) => {
+            responses::method_not_allowed("POST")
         }
-        (Route::Confirm | Route::Deauthorize | Route::DataDeletion, _) => responses::method_not_allowed("POST"),
         (Route::Healthz | Route::Readyz, _) => responses::method_not_allowed("GET, HEAD"),
     }
 }
@@ -134,6 +156,9 @@ mod tests {
             "/facebook/deauthorize",
             "/facebook/data-deletion",
             "/facebook/data-deletion/abc",
+            "/shopify/install",
+            "/shopify/callback",
+            "/shopify/webhook",
             "/healthz",
             "/readyz",
         ] {

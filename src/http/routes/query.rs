@@ -4,7 +4,7 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use url::form_urlencoded;
 
-use crate::core::model::UserId;
+use crate::core::model::{Source, UserId};
 use crate::http::responses::{self, Answer};
 use crate::store::Unavailable;
 
@@ -17,6 +17,9 @@ pub(super) fn bad(message: &str) -> Answer {
 pub(super) fn store_down(error: &Unavailable) -> Answer {
     responses::unavailable(&error.to_string(), 5)
 }
+
+/// What names no source.
+pub(super) const NO_SOURCE: &str = "source is neither facebook nor shopify";
 
 /// The parameters of a request, all of them known.
 pub(super) struct Query(Vec<(String, String)>);
@@ -38,6 +41,11 @@ impl Query {
     pub(super) fn user(&self) -> Result<Option<UserId>, Box<Answer>> {
         let user = self.get("user").map(str::parse::<UserId>).transpose();
         user.map_err(|error| Box::new(bad(&error.to_string())))
+    }
+
+    pub(super) fn source(&self) -> Result<Option<Source>, Box<Answer>> {
+        let Some(word) = self.get("source") else { return Ok(None) };
+        Source::of_word(word).map(Some).ok_or_else(|| Box::new(bad(NO_SOURCE)))
     }
 
     /// A switch: given as such, or as true.

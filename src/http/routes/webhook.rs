@@ -41,7 +41,7 @@ const MAX_CHALLENGE: usize = 256;
 const RETRY_AFTER_SECS: u32 = 5;
 /// How long a delivery waits for the disk.
 const DURABLE_WITHIN: Duration = Duration::from_secs(10);
-const ACCEPTED: &str = r#"{"status":"success"}"#;
+pub(super) const ACCEPTED: &str = r#"{"status":"success"}"#;
 const BAD_SIGNATURE: &str =
     r#"{"error":{"code":"bad_signature","message":"the delivery is not signed with the app secret"}}"#;
 
@@ -82,7 +82,7 @@ pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<In
     answer
 }
 
-enum Refusal {
+pub(super) enum Refusal {
     Signature,
     NoBody(NoBody),
     NotJson,
@@ -90,7 +90,7 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn answer(self) -> (DeliveryResult, Answer) {
+    pub(super) fn answer(self) -> (DeliveryResult, Answer) {
         match self {
             Refusal::Signature => {
                 (DeliveryResult::BadSignature, responses::fixed_json(StatusCode::UNAUTHORIZED, BAD_SIGNATURE))
@@ -171,7 +171,7 @@ async fn mark(context: &Context, named: Named) -> Result<(), Refusal> {
 }
 
 /// A disk that hangs is answered like one that refuses; what becomes durable after all is read like any other.
-async fn durable<T>(noting: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Refusal> {
+pub(super) async fn durable<T>(noting: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Refusal> {
     let noted = tokio::time::timeout(DURABLE_WITHIN, noting).await;
     noted.map_err(|_| Refusal::NotDurable)?.map_err(|_| Refusal::NotDurable)
 }

@@ -50,7 +50,12 @@ impl State {
     /// These persons' permissions changed: a check is owed to each of their links, unless a person must act on it
     /// first. Returns the links.
     pub(in crate::store) fn hint(&mut self, txn: &mut Txn, persons: &[AppUserId]) -> Vec<LinkKey> {
-        let mut links: Vec<LinkKey> = persons.iter().flat_map(|person| self.links.of_person(person)).collect();
+        let links = persons.iter().flat_map(|person| self.links.of_person(person)).collect();
+        self.hint_links(txn, links)
+    }
+
+    /// The same for these links.
+    pub(in crate::store) fn hint_links(&mut self, txn: &mut Txn, mut links: Vec<LinkKey>) -> Vec<LinkKey> {
         links.retain(|link| self.links.get(link).is_some_and(|record| record.health.is_active()));
         for link in &links {
             if self.links.hint(link) {

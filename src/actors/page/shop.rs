@@ -1,0 +1,65 @@
+//! The jobs of a shop's link: those of a page, with a token that is good now.
+//!
+//! The token of a shop is exchanged every hour, so that the one that the link's actor holds may be over. Each job takes
+//! the shop's token of that moment ([`shop_tokens`]). A token that the shop refuses is exchanged once, and the job is
+//! made again; when there is no other, the app was uninstalled, which every link of the shop then knows.
+
+use std::sync::Arc;
+
+use super::reading::{self, Held, JobDone};
+use crate::context::Context;
+use crate::core::link::job::{Job, JobEnd, ReadEnd};
+use crate::core::link::upkeep::{CheckEnd, SubscriptionEnd};
+use crate::core::model::ShopName;
+use crate::core::park_reason::ParkReason;
+use crate::services::shop_tokens::{self, AccessToken};
+use crate::sources::api::SourceError;
+use crate::turnstile::Turn;
+
+/// Does the job of a link, with the token that its source wants.
+pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, turn: Turn) -> JobDone {
+    match held.link.shop() {
+        Some(shop) => of_shop(context, shop, held, job, turn).await,
+        None => reading::perform(context, held, job, turn).await,
+    }
+}
+
+async fn of_shop(context: &Arc<Context>, shop: &ShopName, held: Held<'_>, job: Job, turn: Turn) -> JobDone {
+    let access = match shop_tokens::access_token(context, shop).await {
+        Ok(access) => access,
+        Err(error) => return failed(job, error),
+    };
+    let done = reading::perform(context, Held { token: &access.token, ..held }, job, turn).await;
+    if done.end.park_reason() == Some(ParkReason::Uninstalled) {
+        refused(context, shop, &access, job, done).await
+    } else {
+        done
+    }
+}
+
+/// The shop refused the token.
+async fn refused(context: &Arc<Context>, shop: &ShopName, access: &AccessToken, job: Job, done: JobDone) -> JobDone {
+    match shop_tokens::after_refusal(context, shop, access.pair).await {
+        // Tried again with the new one.
+        Ok(Some(_)) => failed(job, SourceError::local("the token was exchanged for another one")),
+        Ok(None) => {
+            shop_tokens::park(context, shop, access.pair, ParkReason::Uninstalled).await;
+            done
+        }
+        // Neither token is good: the app was uninstalled.
+        Err(error) if error.disposition.park_reason().is_some() => done,
+        Err(error) => failed(job, error),
+    }
+}
+
+/// No part of the job was done.
+fn failed(job: Job, error: SourceError) -> JobDone {
+    let disposition = error.disposition;
+    let (read, check) = match job {
+        Job::Read { .. } => (Some(ReadEnd::Failed(disposition)), None),
+        Job::CheckToken => (None, Some(CheckEnd::Failed(disposition))),
+        Job::Subscribe | Job::TakeToken => (None, None),
+    };
+    let subscription = (job == Job::Subscribe).then_some(SubscriptionEnd::Failed(disposition));
+    JobDone { end: JobEnd { read, subscription, check }, trouble: Some(error.text) }
+}

@@ -1,0 +1,391 @@
+//! The installation of the app on a shop: the redirect to the shop's authorize page, and the callback.
+//!
+//! A request for `/shopify/install` comes from the App Store, signed by Shopify, or from a link of the platform, without
+//! a signature. Either only guards a redirect. The callback proves who it is: it is signed by Shopify, its `state` is
+//! ours, fresh, unused, for this shop and bound to this browser. All of that is checked before the code is exchanged.
+//!
+//! The user is that of the session that began. Without a session it is the shop's user, where exactly one user has
+//! linked the shop; otherwise a new one, where new users are allowed. The browser gets a fresh session and never one
+//! that it had before, so that nobody can have planted it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, StatusCode, header};
+use hyper::body::Incoming;
+use maud::{Markup, html};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout, timeout_at};
+use url::form_urlencoded;
+
+use super::login_report::{First, wait_for_objects};
+use crate::context::{Context, Setup};
+use crate::core::login_limits::{NewUsers, Refused};
+use crate::core::model::{MonoTime, Secret, ShopName, UserId, WallTime};
+use crate::http::address;
+use crate::http::cookies;
+use crate::http::pages::{DeadEnd, Page, Site, Way};
+use crate::http::responses;
+use crate::http::server::{Answer, Conn};
+use crate::random;
+use crate::services::installation::{self, InstallError, Installed};
+use crate::sources::oauth::{STATE_LIFETIME, StateClaims};
+use crate::sources::shopify::query_hmac::{self, Signed};
+use crate::sources::shopify::{oauth, webhook_signature};
+use crate::store::Unavailable;
+use crate::store::sessions::{Session, fresh_secret, secret_hash};
+
+/// The whole answer to a program.
+const BUDGET: Duration = Duration::from_secs(12);
+/// The part of it that is kept for the first object and for writing the answer.
+const FOR_THE_REPORT: Duration = Duration::from_secs(2);
+/// After that time a person gets the page, whether or not the object is there.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The round trip to the own webhook address.
+const SELF_TEST: Duration = Duration::from_secs(4);
+
+/// Why a request is refused.
+enum Refusal {
+    Off,
+    Away(Unavailable),
+    BadShop(String),
+    BadSignature,
+    Malformed(&'static str),
+    NoCode,
+    BadState,
+    UsedState,
+    NoUser,
+    TooMany(Refused),
+    NoRandomness,
+    Failed(InstallError),
+}
+
+impl Refusal {
+    fn answer(self, site: &Site<'_>) -> Answer {
+        const TITLE: &str = "Your shop was not linked";
+        let (status, code, message, words): (_, _, String, Markup) = match self {
+            Refusal::Off => return responses::not_found(),
+            Refusal::Away(error) => return site.unavailable(&error, Way::Reload),
+            Refusal::TooMany(refused) => return too_many(site, refused),
+            Refusal::NoRandomness => {
+                let text = "no randomness from the system";
+                return responses::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", text);
+            }
+            Refusal::BadShop(message) => (
+                StatusCode::BAD_REQUEST,
+                "bad_shop",
+                message,
+                html! { "The address does not name a shop. A shop's name looks like some-shop.myshopify.com." },
+            ),
+            Refusal::BadSignature => (
+                StatusCode::UNAUTHORIZED,
+                "bad_hmac",
+                "the request is not signed by Shopify for this app, or is too old".to_owned(),
+                html! { "The address was not made by Shopify, or is too old. Open the app again in the shop's admin." },
+            ),
+            Refusal::Malformed(what) => (
+                StatusCode::BAD_REQUEST,
+                "malformed",
+                format!("this is not what Shopify sends: {what}; start again"),
+                html! { "This is not an address that Shopify leads to." },
+            ),
+            Refusal::NoCode => (
+                StatusCode::BAD_REQUEST,
+                "cancelled",
+                "the installation was cancelled; nothing was linked".to_owned(),
+                html! { "You left Shopify's page without installing the app. Nothing was changed." },
+            ),
+            Refusal::BadState => (
+                StatusCode::BAD_REQUEST,
+                "bad_state",
+                "the installation is too old or was not started in this browser; start again".to_owned(),
+                html! { "The installation took longer than ten minutes, or was begun in another browser." },
+            ),
+            Refusal::UsedState => (
+                StatusCode::BAD_REQUEST,
+                "used_state",
+                "this installation was finished before; start again if the shop is missing".to_owned(),
+                html! { "An installation can be finished once." },
+            ),
+            Refusal::NoUser => (
+                StatusCode::BAD_REQUEST,
+                "no_session",
+                "this browser has no session here, and the shop does not say whose it is; open the login link that the \
+                 platform gave you first"
+                    .to_owned(),
+                html! { "Open the login link from " (site.platform()) " first, then install the app again." },
+            ),
+            Refusal::Failed(error) => return failed(site, &error),
+        };
+        site.dead_end(DeadEnd { status, code, message: &message, title: TITLE, words, way: Way::NewLink })
+    }
+}
+
+fn failed(site: &Site<'_>, error: &InstallError) -> Answer {
+    let (status, code) = match error {
+        error if error.is_transient() => (StatusCode::BAD_GATEWAY, "shopify_away"),
+        InstallError::Ended => (StatusCode::CONFLICT, "ended_meanwhile"),
+        _ => (StatusCode::BAD_GATEWAY, "shopify_refused"),
+    };
+    tracing::warn!(%error, "shop: no shop was linked ({error}); the person can start again");
+    let message = format!("{error}; start again");
+    let words = html! { "Shopify did not finish the installation. Open the app again in the shop's admin." };
+    site.dead_end(DeadEnd {
+        status,
+        code,
+        message: &message,
+        title: "Your shop was not linked",
+        words,
+        way: Way::NewLink,
+    })
+}
+
+fn too_many(site: &Site<'_>, refused: Refused) -> Answer {
+    let seconds = refused.retry_after.as_secs().max(1);
+    let mut answer = site.dead_end(DeadEnd {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "too_many",
+        message: "too many installations for the moment; start again later",
+        title: "Please try again later",
+        words: html! { "Too many installations came at once. Try again in a while." },
+        way: Way::NewLink,
+    });
+    answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    answer
+}
+
+/// `GET /shopify/install`.
+pub(in crate::http) async fn begin(context: &Arc<Context>, request: &Request<Incoming>) -> Answer {
+    let setup = context.setup();
+    let site = Site::new(&setup.config.http, request.headers());
+    to_shop(context, &setup, request).await.unwrap_or_else(|refusal| refusal.answer(&site))
+}
+
+async fn to_shop(context: &Context, setup: &Setup, request: &Request<Incoming>) -> Result<Answer, Refusal> {
+    let shopify = &setup.config.shopify;
+    let Some(client_id) = &shopify.client_id else { return Err(Refusal::Off) };
+    let query = request.uri().query().unwrap_or_default();
+    let mut shops = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "shop").map(|(_, value)| value);
+    let (shop, another) = (shops.next(), shops.next());
+    let shop = match (shop, another) {
+        (Some(text), None) => ShopName::typed(&text).map_err(|error| Refusal::BadShop(error.to_string()))?,
+        _ => return Err(Refusal::BadShop("name one shop, as in ?shop=some-shop.myshopify.com".to_owned())),
+    };
+    if form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == "hmac") {
+        signed(setup, query)?;
+    }
+    let sessions = cookies::sessions(&context.store, request.headers()).await.map_err(Refusal::Away)?;
+    let nonce: [u8; 16] = random::secret().map_err(|_| Refusal::NoRandomness)?;
+    let now = WallTime::now();
+    let redirect = |state: &str| {
+        let redirect_uri = setup.config.shopify_redirect_uri();
+        let url =
+            oauth::authorize_url(shopify.api_url.as_deref(), &shop, client_id, &shopify.scopes, &redirect_uri, state);
+        responses::redirect(StatusCode::FOUND, &url)
+    };
+    let Some(session) = cookies::newest(sessions) else {
+        let secret = fresh_secret().map_err(Refusal::Away)?;
+        let browser = secret_hash(secret.expose());
+        let state = setup.states.mint_shop(&shop, (UserId::random(), true), browser, now, nonce);
+        let mut answer = redirect(&state);
+        cookies::set_newcomer(&mut answer, setup, &secret);
+        return Ok(answer);
+    };
+    let browser = secret_hash(session.id.expose());
+    let state = setup.states.mint_shop(&shop, (session.user, false), browser, now, nonce);
+    let mut answer = redirect(&state);
+    cookies::set_session(&mut answer, setup, &session);
+    Ok(answer)
+}
+
+fn signed(setup: &Setup, query: &str) -> Result<Signed, Refusal> {
+    let secrets = [setup.config.shopify.client_secret.as_ref(), setup.config.shopify.previous_client_secret.as_ref()];
+    let secrets = secrets.into_iter().flatten();
+    query_hmac::verify(query, secrets, WallTime::now()).map_err(|error| match error {
+        query_hmac::QueryError::Malformed(what) => Refusal::Malformed(what),
+        query_hmac::QueryError::Forged | query_hmac::QueryError::Stale => Refusal::BadSignature,
+    })
+}
+
+/// `GET /shopify/callback`.
+pub(in crate::http) async fn finish(context: &Arc<Context>, request: &Request<Incoming>, conn: &Conn) -> Answer {
+    let began = Instant::now();
+    let setup = context.setup();
+    let site = Site::new(&setup.config.http, request.headers());
+    match linked(context, &setup, request, conn, began).await {
+        Ok((installed, session)) => {
+            let mut answer = report(context, &setup, conn, &site, &installed, began).await;
+            cookies::set_session(&mut answer, &setup, &session);
+            answer
+        }
+        Err(refusal) => refusal.answer(&site),
+    }
+}
+
+async fn linked(
+    context: &Arc<Context>,
+    setup: &Setup,
+    request: &Request<Incoming>,
+    conn: &Conn,
+    began: Instant,
+) -> Result<(Installed, Session), Refusal> {
+    if setup.shopify.is_none() {
+        return Err(Refusal::Off);
+    }
+    let query = signed(setup, request.uri().query().unwrap_or_default())?;
+    let shop: ShopName =
+        query.shop.parse().map_err(|error: crate::core::model::BadId| Refusal::BadShop(error.to_string()))?;
+    let state = query.state.ok_or(Refusal::Malformed("state is missing"))?;
+    let claims = begun(context, setup, request, &shop, &state).await?;
+    let code = query.code.filter(|code| !code.is_empty()).map(Secret::new).ok_or(Refusal::NoCode)?;
+    let (user, label) = user_of(context, setup, request, conn, &shop, &claims).await?;
+    if !context.store.use_state(claims.nonce, claims.issued.plus(STATE_LIFETIME * 2)).await.map_err(Refusal::Away)? {
+        return Err(Refusal::UsedState);
+    }
+    let session = Session::fresh(user, label, setup.config.session.ttl).map_err(Refusal::Away)?;
+    // In a task of its own, so that a browser that goes away does not stop it half way.
+    let (for_task, kept) = (context.clone(), session.clone());
+    let task = conn.spawn(async move {
+        let installed = installation::install(&for_task, user, &shop, &code).await?;
+        for_task.store.put_session(&kept).await?;
+        Ok(installed)
+    });
+    let done = timeout_at(began + BUDGET - FOR_THE_REPORT, task).await;
+    let installed = done.map_err(|_| Refusal::Failed(InstallError::BrokeOff))?;
+    let installed: Result<Installed, InstallError> = installed.unwrap_or(Err(InstallError::BrokeOff));
+    Ok((installed.map_err(Refusal::Failed)?, session))
+}
+
+/// What the state says, if it holds for one of the browser's cookies.
+async fn begun(
+    context: &Context,
+    setup: &Setup,
+    request: &Request<Incoming>,
+    shop: &ShopName,
+    state: &str,
+) -> Result<StateClaims, Refusal> {
+    for id in cookies::session_ids(request.headers()) {
+        let Ok(claims) = setup.states.verify_shop(shop, state, secret_hash(id), WallTime::now()) else { continue };
+        if claims.newcomer {
+            return Ok(claims);
+        }
+        let live = context.store.session(id).await.map_err(Refusal::Away)?;
+        if live.is_some_and(|session| session.user == claims.user) {
+            return Ok(claims);
+        }
+    }
+    Err(Refusal::BadState)
+}
+
+/// The user that the shop is linked for, with the name of the user on pages.
+async fn user_of(
+    context: &Context,
+    setup: &Setup,
+    request: &Request<Incoming>,
+    conn: &Conn,
+    shop: &ShopName,
+    claims: &StateClaims,
+) -> Result<(UserId, Option<crate::core::model::Label>), Refusal> {
+    let now = MonoTime::now();
+    if !claims.newcomer {
+        context.logins.limits().take_user(claims.user, now).map_err(Refusal::TooMany)?;
+        let sessions = cookies::sessions(&context.store, request.headers()).await.map_err(Refusal::Away)?;
+        let label = sessions.into_iter().find(|session| session.user == claims.user).and_then(|session| session.label);
+        return Ok((claims.user, label));
+    }
+    if let Some(user) = installation::sole_user(context, shop).await.map_err(Refusal::Away)? {
+        context.logins.limits().take_user(user, now).map_err(Refusal::TooMany)?;
+        return Ok((user, None));
+    }
+    let session = &setup.config.session;
+    if !session.allow_new {
+        return Err(Refusal::NoUser);
+    }
+    let client = address::of_client(conn.peer(), request.headers(), &setup.config.http.trusted_proxies);
+    let caps = NewUsers { in_total: session.max_new_users, per_address: session.max_new_users_per_address };
+    context.logins.limits().take_newcomer(client, caps, now).map_err(Refusal::TooMany)?;
+    Ok((claims.user, None))
+}
+
+/// The way on for a person, or what was found out for a program.
+async fn report(
+    context: &Arc<Context>,
+    setup: &Setup,
+    conn: &Conn,
+    site: &Site<'_>,
+    installed: &Installed,
+    began: Instant,
+) -> Answer {
+    let links = [installed.link.clone()];
+    if site.wants_page() {
+        let tested = context.clone();
+        conn.spawn(async move { self_test(&tested).await });
+        wait_for_objects(context, &links, began + PATIENCE).await;
+        return page(site, installed);
+    }
+    let (test, first) = tokio::join!(self_test(context), wait_for_objects(context, &links, began + BUDGET));
+    let result = first.into_iter().next().unwrap_or(First::Pending(None)).to_json();
+    let shop = installed.link.id.as_str();
+    let value = json!({
+        "user_uuid": installed.link.user,
+        "shop": {"shop": shop, "object": installed.link.object_key().as_str(), "scopes": installed.scopes,
+            "missing_scopes": installed.missing_scopes},
+        "webhook_test": test,
+        "polling_test": [{"shop": shop, "result": result}],
+        "login_url": format!("{}/facebook/login", setup.config.http.public_url),
+    });
+    responses::json(StatusCode::OK, &value)
+}
+
+fn page(site: &Site<'_>, installed: &Installed) -> Answer {
+    let missing = &installed.missing_scopes;
+    let body = html! {
+        p { strong { bdi { (installed.link.id.as_str()) } } " is linked" (site.at_platform()) "." }
+        @if !missing.is_empty() {
+            p { "The shop did not agree to everything that the app needs. Open the app in the shop's admin and agree to:" }
+            ul { @for scope in missing { li { (scope) } } }
+        }
+        p { "Go on to choose the Facebook Pages that belong to it." }
+        div.ways {
+            a.button href=(site.login_url(false)) { "Go on to Facebook" }
+            (site.way_back(false))
+        }
+    };
+    site.page(Page::complete(StatusCode::OK, "Your shop is linked", body))
+}
+
+/// Posts a signed test delivery, about no shop, to the own public address: the way that Shopify will come.
+async fn self_test(context: &Context) -> Value {
+    match round_trip(context).await {
+        Ok(()) => json!({"status": "success"}),
+        Err(message) => {
+            tracing::warn!(
+                error = message,
+                "webhook: the round trip to the own address for shops failed ({message}); changes arrive with the poll \
+                 until the address can be reached"
+            );
+            json!({"status": "error", "message": message})
+        }
+    }
+}
+
+async fn round_trip(context: &Context) -> Result<(), String> {
+    let setup = context.setup();
+    let Some(secret) = &setup.config.shopify.client_secret else { return Err("shopify is off".to_owned()) };
+    let body = json!({"id": 0, "round_trip": true}).to_string();
+    let client = crate::http_client::client(SELF_TEST, &setup.trust);
+    let client = client.build().map_err(|_| "no client could be made")?;
+    let request = client
+        .post(setup.config.shopify_webhook_url())
+        .header("content-type", "application/json")
+        .header("x-shopify-topic", "pagesyncd/test")
+        .header("x-shopify-shop-domain", "pagesyncd-test.myshopify.com")
+        .header("x-shopify-hmac-sha256", webhook_signature::sign(body.as_bytes(), secret))
+        .body(body);
+    match timeout(SELF_TEST, request.send()).await {
+        Ok(Ok(answer)) if answer.status() == 200 => Ok(()),
+        Ok(Ok(answer)) => Err(format!("the webhook address answers {}", answer.status().as_u16())),
+        Ok(Err(error)) => Err(format!("the webhook address cannot be reached: {}", error.without_url())),
+        Err(_) => Err("the webhook address does not answer in time".into()),
+    }
+}

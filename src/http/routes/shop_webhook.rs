@@ -1,0 +1,116 @@
+//! Webhooks from Shopify.
+//!
+//! The order is that of Meta's ([`webhook`](super::webhook)): limits, the signature over the raw bytes, only then
+//! parsing, and 200 when what follows is durable. A delivery is a hint: what it says is read, not applied.
+//!
+//! The signature covers the body alone. The topic and the name of the shop are in headers, so that somebody who holds one
+//! signed body of this app can send it again with others. For a hint that means a read in vain. Where something would end
+//! or be deleted, the shop is taken from the body, and Shopify is asked:
+//!
+//! * `app/uninstalled` leads to a check of the token. A late one, after the app was installed again, finds a token that
+//!   works and changes nothing.
+//! * `shop/redact` deletes the links of a shop whose tokens are dead, with their objects. It deletes nothing of a shop
+//!   whose token works.
+//!
+//! The topics about customers are answered. Nothing of a customer is stored here, and such a body is neither kept nor
+//! logged.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, StatusCode};
+use hyper::body::{Body, Incoming};
+
+use super::webhook::{ACCEPTED, Refusal, durable};
+use crate::context::Context;
+use crate::core::model::{Cause, ShopName};
+use crate::http::body::{self, NoBody};
+use crate::http::budget::Budget;
+use crate::http::responses;
+use crate::http::server::{Answer, Conn};
+use crate::metrics::DeliveryResult;
+use crate::services::redaction::{self, Redacted};
+use crate::sources::shopify::delivery::{self, Delivery, Headers, What};
+
+/// How long Shopify may take to say whether a token works. Shopify waits for five seconds in all.
+const ASK_WITHIN: Duration = Duration::from_secs(3);
+
+/// `POST /shopify/webhook`.
+pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
+    if context.setup().shopify.is_none() {
+        return responses::not_found();
+    }
+    let started = Instant::now();
+    let (result, answer) = match accept(context, request, conn).await {
+        Ok(()) => (DeliveryResult::Accepted, responses::fixed_json(StatusCode::OK, ACCEPTED)),
+        Err(refusal) => refusal.answer(),
+    };
+    context.metrics.delivery(result, started.elapsed());
+    answer
+}
+
+async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Result<(), Refusal> {
+    let setup = context.setup();
+    let http = &setup.config.http;
+    if request.body().size_hint().lower() > http.max_body_bytes as u64 {
+        return Err(Refusal::NoBody(NoBody::TooLarge));
+    }
+    let headers = Headers::read(request.headers()).ok_or(Refusal::Signature)?;
+    let read = body::read(request.into_body(), http.max_body_bytes, http.body_timeout, Budget::Public, conn);
+    let whole = read.await.map_err(Refusal::NoBody)?;
+    if !setup.shop_keys.made(&headers.signature, &whole.bytes) {
+        return Err(Refusal::Signature);
+    }
+    let delivery = delivery::read(&headers, &whole.bytes).map_err(|_| Refusal::NotJson)?;
+    drop(whole);
+    Box::pin(note(context, delivery)).await
+}
+
+/// What follows from a delivery is durable when this ends.
+async fn note(context: &Arc<Context>, delivery: Delivery) -> Result<(), Refusal> {
+    let Delivery { shop, what, .. } = delivery;
+    match what {
+        What::ShopChanged => mark(context, &shop).await,
+        What::Uninstalled | What::ScopesChanged => {
+            let links = durable(context.store.hint_shop(&shop)).await?.len();
+            tracing::info!(%shop, links, "webhook: the app's access to {shop} changed, the tokens of {links} links are checked");
+            Ok(())
+        }
+        What::Redact => redact(context, &shop).await,
+        What::Product(_) | What::ProductGone(_) | What::Collections | What::BulkFinished(_) => {
+            tracing::debug!(%shop, "webhook: a delivery about the catalogue of {shop}, of which nothing is kept");
+            Ok(())
+        }
+        What::Customers => {
+            tracing::info!(%shop, "webhook: {shop} asks about a customer, of whom nothing is stored");
+            Ok(())
+        }
+        What::Ignored => {
+            tracing::debug!(%shop, "webhook: a delivery of {shop} is about nothing that is kept");
+            Ok(())
+        }
+    }
+}
+
+async fn mark(context: &Context, shop: &ShopName) -> Result<(), Refusal> {
+    let links = durable(context.store.links_of_shop(shop)).await?;
+    let due = durable(context.store.mark_links(links, Cause::Webhook)).await?.len();
+    tracing::debug!(%shop, links = due, "webhook: {shop} changed, {due} links are due");
+    Ok(())
+}
+
+async fn redact(context: &Arc<Context>, shop: &ShopName) -> Result<(), Refusal> {
+    let redacting = redaction::redact(context, shop);
+    match tokio::time::timeout(ASK_WITHIN, redacting).await {
+        Ok(Ok(Redacted::Kept)) => {
+            tracing::info!(%shop, "webhook: {shop} is to be deleted, but its token works; nothing is deleted");
+            Ok(())
+        }
+        Ok(Ok(Redacted::Deleted(links))) => {
+            tracing::info!(%shop, links, "webhook: {shop} is deleted, with {links} links and their objects");
+            Ok(())
+        }
+        // Shopify sends it again.
+        Ok(Err(_)) | Err(_) => Err(Refusal::NotDurable),
+    }
+}

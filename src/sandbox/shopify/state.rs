@@ -1,0 +1,261 @@
+//! The state of the local Shopify.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::core::model::{ShopName, WallTime};
+
+/// A way in which Shopify fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ShopFault {
+    /// No connection is taken.
+    Refused,
+    /// Every answer is an error of the edge, in HTML.
+    Unavailable,
+    /// Queries find the bucket empty.
+    Throttled,
+    /// The connection breaks.
+    Reset,
+    /// A refresh is carried out, and its answer is a 520 of the edge.
+    RefreshLost,
+    /// A refresh is not carried out, and its answer is a 520 of the edge.
+    RefreshFailed,
+    /// The answer to a code has no refresh token, as if `expiring=1` had been forgotten.
+    NotExpiring,
+    /// Policies cannot be read: the scope is not granted.
+    PoliciesDenied,
+    /// The shop has not paid.
+    Frozen,
+    /// The shop is locked.
+    Locked,
+    /// An answer is cut off.
+    Truncated,
+    /// An answer is empty.
+    Empty,
+    /// Webhooks are not sent.
+    WebhooksLost,
+    /// Webhooks are sent twice.
+    WebhooksDuplicated,
+    /// The file of a bulk operation breaks off.
+    BulkCut,
+    /// A line of the file of a bulk operation is no JSON.
+    BulkBroken,
+    /// The file of a bulk operation lies on a host that is not allowed.
+    BulkForeign,
+}
+
+/// A pair of tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The access token.
+    pub access: String,
+    /// The refresh token.
+    pub refresh: String,
+    /// When the access token ends.
+    pub expires_at: WallTime,
+}
+
+/// The app on one shop.
+#[derive(Debug, Clone, Default)]
+pub struct Installation {
+    /// Is it installed?
+    pub installed: bool,
+    /// Codes that can be exchanged.
+    pub codes: BTreeSet<String>,
+    /// The newest pair.
+    pub pair: Option<Pair>,
+    /// Access tokens that are good, and when each ends.
+    pub access: BTreeMap<String, WallTime>,
+    /// The refresh token that was used last, and the pair that it brought, until that is used.
+    pub retry: Option<(String, Pair)>,
+    /// Access scopes that were granted.
+    pub scopes: BTreeSet<String>,
+    /// How often tokens were refreshed with success.
+    pub refreshes: u64,
+    /// Subscriptions made by API: topic and address.
+    pub subscriptions: BTreeMap<String, String>,
+}
+
+/// A shop.
+#[derive(Debug, Clone)]
+pub struct Shop {
+    /// Its numeric id.
+    pub id: u64,
+    /// The app on it.
+    pub app: Installation,
+    /// The fields of `shop`, without policies.
+    pub data: Value,
+    /// Its policies.
+    pub policies: Vec<Value>,
+    /// The pages of its online store.
+    pub pages: Vec<Value>,
+    /// Its products by id.
+    pub products: BTreeMap<u64, Value>,
+    /// Its collections by id.
+    pub collections: BTreeMap<u64, Value>,
+    /// The ids of the products in each collection.
+    pub members: BTreeMap<u64, BTreeSet<u64>>,
+    /// Points in its bucket, and when that was so.
+    pub points: (f64, WallTime),
+    /// Bulk operations: the status, and the lines.
+    pub bulk: BTreeMap<u64, String>,
+    /// Queries by operation.
+    pub queries: BTreeMap<String, u64>,
+}
+
+/// All of it.
+#[derive(Debug, Clone)]
+pub struct ShopifyState {
+    /// The app's client id.
+    pub client_id: String,
+    /// Its client secret.
+    pub client_secret: String,
+    /// The version that answers.
+    pub version: String,
+    /// Redirect addresses that the app allows.
+    pub redirect_uris: BTreeSet<String>,
+    /// Where webhooks of the app's configuration go.
+    pub webhook_url: Option<String>,
+    /// How long access tokens live.
+    pub token_life: std::time::Duration,
+    /// The shops.
+    pub shops: BTreeMap<ShopName, Shop>,
+    /// Ways in which it fails at the moment.
+    pub faults: BTreeSet<ShopFault>,
+    /// Secrets and tokens grow from it.
+    seed: u64,
+    minted: u64,
+}
+
+/// The points of a full bucket.
+pub(super) const FULL: f64 = 2000.0;
+/// Points that come back in a second.
+pub(super) const RESTORE: f64 = 100.0;
+
+impl ShopifyState {
+    pub(super) fn build(seed: u64, shops: usize) -> ShopifyState {
+        let mut state = ShopifyState {
+            client_id: hex::encode(&Sha256::digest(format!("client {seed}"))[..16]),
+            client_secret: format!("shpss_{}", hex::encode(&Sha256::digest(format!("secret {seed}"))[..16])),
+            version: "2026-10".to_owned(),
+            redirect_uris: BTreeSet::new(),
+            webhook_url: None,
+            token_life: std::time::Duration::from_secs(3600),
+            shops: BTreeMap::new(),
+            faults: BTreeSet::new(),
+            seed,
+            minted: 0,
+        };
+        for n in 1..=shops {
+            let name = format!("sandbox-{n}.myshopify.com");
+            if let Ok(name) = name.parse::<ShopName>() {
+                let shop = build_shop(&name, n as u64);
+                state.shops.insert(name, shop);
+            }
+        }
+        state
+    }
+
+    /// A text that nobody guesses, the same for the same world and the same number of texts before it.
+    pub(super) fn mint(&mut self, prefix: &str) -> String {
+        self.minted += 1;
+        format!("{prefix}{}", hex::encode(&Sha256::digest(format!("{} {} {prefix}", self.seed, self.minted))[..16]))
+    }
+
+    /// A new pair for a shop, which begins now.
+    pub(super) fn mint_pair(&mut self) -> Pair {
+        let expires_at = WallTime::now().plus(self.token_life);
+        Pair { access: self.mint("shpat_"), refresh: self.mint("shprt_"), expires_at }
+    }
+}
+
+fn moment() -> String {
+    WallTime::now().rfc3339()
+}
+
+fn build_shop(name: &ShopName, n: u64) -> Shop {
+    let id = 950_000_000 + n;
+    let data = json!({
+        "id": format!("gid://shopify/Shop/{id}"),
+        "name": format!("Sandbox Shop {n}"),
+        "description": "Things that nobody needs",
+        "email": "owner@example.com",
+        "contactEmail": "hello@example.com",
+        "myshopifyDomain": name.as_str(),
+        "url": format!("https://{name}"),
+        "primaryDomain": {"host": name.as_str(), "url": format!("https://{name}"), "sslEnabled": true},
+        "currencyCode": "EUR",
+        "enabledPresentmentCurrencies": ["EUR", "USD"],
+        "ianaTimezone": "Europe/Berlin",
+        "unitSystem": "METRIC_SYSTEM",
+        "weightUnit": "KILOGRAMS",
+        "taxesIncluded": true,
+        "taxShipping": false,
+        "shipsToCountries": ["DE", "AT"],
+        "updatedAt": moment(),
+        "setupRequired": false,
+        "plan": {"publicDisplayName": "Basic", "shopifyPlus": false, "partnerDevelopment": true},
+        "shopAddress": {"address1": "Hauptstr. 1", "city": "Berlin", "zip": "10115", "countryCodeV2": "DE"},
+        "currencyFormats": {"moneyFormat": "€{{amount_with_comma_separator}}"},
+    });
+    let policies = ["REFUND_POLICY", "SHIPPING_POLICY", "PRIVACY_POLICY"].iter().enumerate().map(|(at, kind)| {
+        let kind_id = id * 10 + at as u64;
+        json!({"id": format!("gid://shopify/ShopPolicy/{kind_id}"), "type": kind, "title": kind,
+            "body": format!("<p>The {kind} of shop {n}.</p>"), "url": format!("https://{name}/policies/{kind_id}"),
+            "updatedAt": moment()})
+    });
+    let pages = (1..=2).map(|page| {
+        json!({"id": format!("gid://shopify/Page/{}", id * 10 + page), "title": format!("Page {page}"),
+            "handle": format!("page-{page}"), "body": format!("<p>Page {page} of shop {n}.</p>"),
+            "isPublished": true, "updatedAt": moment()})
+    });
+    let products: BTreeMap<u64, Value> =
+        (1..=5).map(|product| (id * 1000 + product, build_product(id * 1000 + product, product))).collect();
+    let collection = id * 100 + 1;
+    let collections = BTreeMap::from([(
+        collection,
+        json!({"id": format!("gid://shopify/Collection/{collection}"), "title": "All", "handle": "all",
+            "description": "Everything", "updatedAt": moment(), "sortOrder": "BEST_SELLING"}),
+    )]);
+    let members = BTreeMap::from([(collection, products.keys().copied().collect())]);
+    Shop {
+        id,
+        app: Installation::default(),
+        data,
+        policies: policies.collect(),
+        pages: pages.collect(),
+        products,
+        collections,
+        members,
+        points: (FULL, WallTime::now()),
+        bulk: BTreeMap::new(),
+        queries: BTreeMap::new(),
+    }
+}
+
+/// A product with two variants.
+pub(super) fn build_product(id: u64, n: u64) -> Value {
+    let variant = |at: u64, size: &str| {
+        json!({"id": format!("gid://shopify/ProductVariant/{}", id * 10 + at), "title": size,
+            "sku": format!("SKU-{n}-{at}"), "barcode": null, "position": at, "price": format!("{n}9.90"),
+            "compareAtPrice": null, "availableForSale": true, "inventoryQuantity": 10 * n,
+            "selectedOptions": [{"name": "Size", "value": size}], "updatedAt": moment()})
+    };
+    json!({
+        "id": format!("gid://shopify/Product/{id}"), "title": format!("Product {n}"), "handle": format!("product-{n}"),
+        "status": "ACTIVE", "description": format!("Product number {n}"),
+        "descriptionHtml": format!("<p>Product number {n}</p>"), "vendor": "Sandbox", "productType": "Thing",
+        "tags": ["new"], "category": null, "onlineStoreUrl": format!("https://example.com/products/product-{n}"),
+        "publishedAt": moment(), "createdAt": moment(), "updatedAt": moment(), "totalInventory": 20 * n,
+        "tracksInventory": true, "isGiftCard": false,
+        "options": [{"name": "Size", "position": 1, "optionValues": [{"name": "S"}, {"name": "L"}]}],
+        "priceRangeV2": {"minVariantPrice": {"amount": format!("{n}9.9"), "currencyCode": "EUR"},
+            "maxVariantPrice": {"amount": format!("{n}9.9"), "currencyCode": "EUR"}},
+        "compareAtPriceRange": null, "seo": {"title": null, "description": null},
+        "media": [{"alt": null, "mediaContentType": "IMAGE",
+            "image": {"url": format!("https://cdn.example.com/{id}.jpg?v=1"), "width": 800, "height": 600}}],
+        "variants": [variant(1, "S"), variant(2, "L")],
+    })
+}
