@@ -6,13 +6,14 @@ mod check;
 mod common;
 mod export;
 mod import;
+mod links;
 mod output;
-mod pages;
 mod program;
 mod purge;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod shopify_toml;
 mod show;
 mod unlink;
 
@@ -23,8 +24,9 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::links::List;
 use self::program::Program;
-use crate::core::model::{Label, PageId, UserId};
+use crate::core::model::{Label, Source, UserId};
 use crate::exit::{self, Failure};
 
 /// Keeps the public metadata of linked Facebook Pages true in DigitalOcean Spaces.
@@ -56,12 +58,22 @@ enum Verb {
     Sandbox(sandbox::Args),
     /// What the running daemon says of itself
     Status,
-    /// One line per linked page
+    /// One line per link: Facebook Pages and Shopify shops
+    Links {
+        /// Only links of this source
+        #[arg(long, value_name = "SOURCE", value_parser = source)]
+        source: Option<Source>,
+    },
+    /// One line per linked Facebook Page
     Pages,
-    /// Read a page again now
+    /// Read a page or a shop again now
     Sync {
-        /// The page
-        page_id: PageId,
+        /// The page, or the shop with `--source shopify`
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Where it is
+        #[arg(long, value_name = "SOURCE", value_parser = source, default_value = "facebook")]
+        source: Source,
         /// Only this user's link
         #[arg(long, value_name = "UUID")]
         user: Option<UserId>,
@@ -107,6 +119,8 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Print the configuration of the Shopify app, for `shopify app deploy`
+    ShopifyToml,
     /// Print a fresh store key
     Keygen {
         /// Print a fresh secret for events instead (`notify.secret`)
@@ -139,6 +153,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit::finish(dispatch(cli, &program, private).map_err(|failure| program.say_failure(failure)))
 }
 
+/// The name of a source.
+fn source(text: &str) -> Result<Source, String> {
+    Source::of_word(text).ok_or_else(|| "is neither facebook nor shopify".to_owned())
+}
+
 /// The life of a session, within the bounds of `session.ttl`.
 fn ttl(text: &str) -> Result<Duration, String> {
     const LIKE: &str = "is not a duration; write a number and a unit, such as 1h or 30d";
@@ -161,8 +180,12 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
         #[cfg(feature = "sandbox")]
         Verb::Sandbox(args) => sandbox::sandbox(args, program),
         Verb::Status => show::status(&client()?, json),
-        Verb::Pages => pages::pages(&client()?, program, json),
-        Verb::Sync { page_id, user } => show::sync(&client()?, program, &page_id, user, json),
+        Verb::Links { source } => links::links(&client()?, program, List::Links(source), json),
+        Verb::Pages => links::links(&client()?, program, List::Pages, json),
+        Verb::Sync { id, source, user } => {
+            let id = common::id_of(source, &id)?;
+            show::sync(&client()?, program, &id, user, json)
+        }
         Verb::Unlink(args) => unlink::unlink(&client()?, &args, json),
         Verb::Session { user, ttl, label } => show::session(&client()?, user, ttl, label.as_ref(), json),
         Verb::Import { file, passphrase_file, replace } => {
@@ -170,6 +193,7 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
         }
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
+        Verb::ShopifyToml => shopify_toml::shopify_toml(&config, json),
         Verb::Keygen { notify } => {
             let none = |e| Failure::new(exit::TRY_AGAIN, format!("no key can be made: {e}"), "");
             let key = crate::store::seal::generate_key().map_err(none)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, Findings, Loaded};
+use crate::core::model::{Source, SourceId};
 use crate::exit::{self, Failure};
 
 /// The process's environment, as the configuration reads it.
@@ -35,4 +36,13 @@ pub(super) fn load(path: &Path) -> Result<Loaded, Failure> {
 pub(super) fn small_runtime() -> Result<Runtime, Failure> {
     let built = Builder::new_current_thread().enable_all().build();
     built.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))
+}
+
+/// The id of this text at a source.
+pub(super) fn id_of(source: Source, text: &str) -> Result<SourceId, Failure> {
+    let hint = match source {
+        Source::Facebook => "give the page's id, or say --source shopify for a shop",
+        Source::Shopify => "give the shop's name, such as some-shop.myshopify.com",
+    };
+    source.id(text).map_err(|error| Failure::new(exit::USAGE, format!("{text:?}: {error}"), hint))
 }

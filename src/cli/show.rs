@@ -1,4 +1,4 @@
-//! The verbs that ask a running daemon: `status`, `sync`, `session`. [`pages`](super::pages) lists the links.
+//! The verbs that ask a running daemon: `status`, `sync`, `session`. [`links`](super::links) lists the links.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::admin::AdminClient;
 use super::common::parked_reads;
 use super::output::line;
 use super::program::Program;
-use crate::core::model::{Label, PageId, UserId};
+use crate::core::model::{Label, Source, SourceId, UserId};
 use crate::exit::Failure;
 
 fn print(value: &Value) -> Result<(), Failure> {
@@ -104,6 +104,19 @@ fn healths(value: &Value) -> String {
     if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) }
 }
 
+/// The address of the links of an id.
+pub(super) fn path(id: &SourceId) -> String {
+    format!("/v1/links/{}/{id}", id.source().as_str())
+}
+
+/// What a person calls it.
+pub(super) fn word(id: &SourceId) -> &'static str {
+    match id.source() {
+        Source::Facebook => "page",
+        Source::Shopify => "shop",
+    }
+}
+
 pub(super) fn query(user: Option<UserId>, more: &str) -> String {
     let user = user.map(|user| format!("user={user}"));
     let parts: Vec<String> = user.into_iter().chain((!more.is_empty()).then(|| more.to_owned())).collect();
@@ -113,18 +126,18 @@ pub(super) fn query(user: Option<UserId>, more: &str) -> String {
 pub(super) fn sync(
     client: &AdminClient,
     program: &Program,
-    page: &PageId,
+    id: &SourceId,
     user: Option<UserId>,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let value = client.call(Method::POST, &format!("/v1/pages/{page}/sync{}", query(user, "")), "")?;
+    let value = client.call(Method::POST, &format!("{}/sync{}", path(id), query(user, "")), "")?;
     if as_json {
         return print(&value);
     }
     let waiting = value["waiting_for_a_person"].as_array().map_or(0, Vec::len);
-    let mut text = format!("page {page} is being read again");
+    let mut text = format!("{} {id} is being read again", word(id));
     if waiting > 0 {
-        let why = format!("\n{waiting} of its links wait for a person and are not read; `pagesyncd pages` says why");
+        let why = format!("\n{waiting} of its links wait for a person and are not read; `pagesyncd links` says why");
         text.push_str(&program.say(&why));
     }
     line(text)

@@ -7,16 +7,21 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::admin::AdminClient;
+use super::common::id_of;
 use super::output::{line, note, part};
-use super::show::query;
-use crate::core::model::{PageId, UserId};
+use super::show::{path, query, word};
+use crate::core::model::{Source, SourceId, UserId};
 use crate::exit::{self, Failure};
 
 /// The verb's flags.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The page
-    page_id: PageId,
+    /// The page, or the shop with `--source shopify`
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Where it is
+    #[arg(long, value_name = "SOURCE", value_parser = super::source, default_value = "facebook")]
+    source: Source,
     /// Only this user's link
     #[arg(long, value_name = "UUID", conflicts_with = "all")]
     user: Option<UserId>,
@@ -35,16 +40,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn unlink(client: &AdminClient, args: &Args, as_json: bool) -> Result<(), Failure> {
-    let page = &args.page_id;
-    let listed = client.call(Method::GET, &format!("/v1/pages/{page}"), "")?;
-    let links: Vec<&Value> = listed["pages"].as_array().into_iter().flatten().collect();
+    let id = &id_of(args.source, &args.id)?;
+    let listed = client.call(Method::GET, &path(id), "")?;
+    let links: Vec<&Value> = listed["links"].as_array().into_iter().flatten().collect();
     let mine = |link: &&Value| args.user.is_none_or(|user| link["user"] == user.to_string());
     let links: Vec<&Value> = links.into_iter().filter(mine).collect();
     if links.len() > 1 && !args.all {
-        return Err(several(page, &links, as_json)?);
+        return Err(several(id, &links, as_json)?);
     }
-    if !args.yes && !links.is_empty() && std::io::stdin().is_terminal() && !confirmed(page, &links, args)? {
-        return Err(Failure::new(exit::USAGE, format!("page {page} stays linked"), ""));
+    if !args.yes && !links.is_empty() && std::io::stdin().is_terminal() && !confirmed(id, &links, args)? {
+        return Err(Failure::new(exit::USAGE, format!("{} {id} stays linked", word(id)), ""));
     }
     // A link that was shown is named, so that no other is taken for it.
     let shown = match links.as_slice() {
@@ -54,7 +59,7 @@ pub(super) fn unlink(client: &AdminClient, args: &Args, as_json: bool) -> Result
     let switches = [("all=true", args.all), ("keep_object=true", args.keep_object), ("revoke=true", args.revoke)];
     let more: Vec<&str> = switches.into_iter().filter(|(_, on)| *on).map(|(text, _)| text).collect();
     let query = query(args.user.or(shown), &more.join("&"));
-    let value = client.call(Method::DELETE, &format!("/v1/pages/{page}{query}"), "")?;
+    let value = client.call(Method::DELETE, &format!("{}{query}", path(id)), "")?;
     if as_json {
         return line(format_args!("{value:#}"));
     }
@@ -62,7 +67,7 @@ pub(super) fn unlink(client: &AdminClient, args: &Args, as_json: bool) -> Result
     let object = if args.keep_object { "kept in Spaces" } else { "being deleted from Spaces" };
     let revoked = value["revoke"].as_array().into_iter().flatten().map(revoked);
     let lines: Vec<String> =
-        [format!("page {page}: {gone} unlinked, object {object}")].into_iter().chain(revoked).collect();
+        [format!("{} {id}: {gone} unlinked, object {object}", word(id))].into_iter().chain(revoked).collect();
     line(lines.join("\n"))
 }
 
@@ -76,25 +81,26 @@ fn shown(link: &Value) -> String {
 }
 
 /// Lists the links, of which it is not clear which one is meant.
-fn several(page: &PageId, links: &[&Value], as_json: bool) -> Result<Failure, Failure> {
+fn several(id: &SourceId, links: &[&Value], as_json: bool) -> Result<Failure, Failure> {
     if as_json {
         let links: Vec<Value> = links
             .iter()
             .map(|link| json!({"user": link["user"], "name": link["name"], "health": link["health"]}))
             .collect();
-        line(format_args!("{:#}", json!({"page_id": page, "changed": false, "links": links})))?;
+        let key = if id.source() == Source::Facebook { "page_id" } else { "shop" };
+        line(format_args!("{:#}", json!({key: id.as_str(), "changed": false, "links": links})))?;
     } else {
         links.iter().for_each(|link| note(shown(link)));
     }
-    let what = format!("page {page} is linked by {} users; nothing was changed", links.len());
+    let what = format!("{} {id} is linked by {} users; nothing was changed", word(id), links.len());
     Ok(Failure::new(exit::USAGE, what, "name one of them with --user UUID, or all of them with --all"))
 }
 
 /// Asks the person at the terminal.
-fn confirmed(page: &PageId, links: &[&Value], args: &Args) -> Result<bool, Failure> {
+fn confirmed(id: &SourceId, links: &[&Value], args: &Args) -> Result<bool, Failure> {
     let object = if args.keep_object { "the object stays in Spaces" } else { "the object is deleted from Spaces" };
     let mut question: String = links.iter().map(|link| format!("{}\n", shown(link))).collect();
-    question.push_str(&format!("Unlink page {page} of the above? The token is forgotten, {object}. [y/N] "));
+    question.push_str(&format!("Unlink {} {id} of the above? The token is forgotten, {object}. [y/N] ", word(id)));
     // Standard error may lead elsewhere while a person sits at the terminal.
     let asked = OpenOptions::new().write(true).open("/dev/tty").and_then(|mut tty| tty.write_all(question.as_bytes()));
     if asked.is_err() {

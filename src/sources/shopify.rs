@@ -1,5 +1,6 @@
 //! Shopify shops: the client of the Admin API, tokens, what Shopify sends, and the data of objects.
 
+pub mod app_toml;
 mod budget;
 pub mod client;
 pub mod delivery;

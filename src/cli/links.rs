@@ -1,4 +1,4 @@
-//! `pages`: the links of a running daemon, printed as they arrive. The memory that this takes does not grow with their
+//! `links` and `pages`: the links of a running daemon, printed as they arrive. The memory that this takes does not grow with their
 //! number.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::admin::{AdminClient, broke_off};
 use super::output::{self, note};
 use super::program::Program;
+use crate::core::model::Source;
 use crate::exit::{self, Failure};
 
 /// The columns of the table are as wide as the first rows need; longer cells further down push the rest of their row to
@@ -17,18 +18,60 @@ use crate::exit::{self, Failure};
 const MEASURED: usize = 1000;
 const BUFFER: usize = 64 << 10;
 
-pub(super) fn pages(client: &AdminClient, program: &Program, as_json: bool) -> Result<(), Failure> {
-    let arriving = client.read(Method::GET, "/v1/pages", "")?;
+/// Which list it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum List {
+    /// Facebook Pages.
+    Pages,
+    /// Links of every source, or of one.
+    Links(Option<Source>),
+}
+
+impl List {
+    /// The list's name in its document.
+    fn name(self) -> &'static str {
+        match self {
+            List::Pages => "pages",
+            List::Links(_) => "links",
+        }
+    }
+
+    fn path(self) -> String {
+        match self {
+            List::Links(Some(source)) => format!("/v1/links?source={}", source.as_str()),
+            _ => format!("/v1/{}", self.name()),
+        }
+    }
+
+    /// The heads of the columns that name a link.
+    fn heads(self) -> &'static [&'static str] {
+        match self {
+            List::Pages => &["PAGE"],
+            List::Links(_) => &["SOURCE", "ID"],
+        }
+    }
+
+    /// The keys of the same columns.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            List::Pages => &["page_id"],
+            List::Links(_) => &["source", "id"],
+        }
+    }
+}
+
+pub(super) fn links(client: &AdminClient, program: &Program, list: List, as_json: bool) -> Result<(), Failure> {
+    let arriving = client.read(Method::GET, &list.path(), "")?;
     let out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
     let outcome = if as_json {
-        let mut list = JsonList { out, is_empty: true };
-        list.begin().and_then(|()| each(arriving, |page| list.add(&page))).and_then(|()| list.end())
+        let mut json = JsonList { out, name: list.name(), is_empty: true };
+        json.begin().and_then(|()| each(arriving, list.name(), |link| json.add(&link))).and_then(|()| json.end())
     } else {
-        let mut table = Table { out, held: Vec::new(), widths: None };
-        let listed = each(arriving, |page| table.add(row(&page))).and_then(|()| table.end());
+        let mut table = Table { out, list, held: Vec::new(), widths: None };
+        let listed = each(arriving, list.name(), |link| table.add(row(list, &link))).and_then(|()| table.end());
         listed.map(|is_empty| {
             if is_empty {
-                note(program.say("no page is linked; `pagesyncd session --user UUID` prints a login URL to link some"));
+                note(program.say("nothing is linked; `pagesyncd session --user UUID` prints a login URL to link some"));
             }
         })
     };
@@ -53,12 +96,12 @@ impl From<io::Error> for Broken {
     }
 }
 
-/// Hands over each page of `{"pages":[…]}` as soon as it has arrived, and ends with the first that is not taken.
-fn each(arriving: impl Read, mut take: impl FnMut(Value) -> io::Result<()>) -> Result<(), Broken> {
+/// Hands over each link of `{"links":[…]}`, or whatever the list's name is, as soon as it has arrived, and ends with the first that is not taken.
+fn each(arriving: impl Read, name: &'static str, mut take: impl FnMut(Value) -> io::Result<()>) -> Result<(), Broken> {
     let mut refused = None;
     let mut pass_on = |page| take(page).map_err(|error| refused = Some(error)).is_ok();
     let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(BUFFER, arriving));
-    let read = json.deserialize_map(Document(&mut pass_on)).and_then(|()| json.end());
+    let read = json.deserialize_map(Document(name, &mut pass_on)).and_then(|()| json.end());
     match (refused, read) {
         (Some(error), _) => Err(Broken::Output(error)),
         (None, Err(error)) if error.is_io() || error.is_eof() => Err(Broken::Answer(broke_off(&error))),
@@ -71,19 +114,19 @@ fn each(arriving: impl Read, mut take: impl FnMut(Value) -> io::Result<()>) -> R
 }
 
 /// Reads the document.
-struct Document<'a, F>(&'a mut F);
+struct Document<'a, F>(&'static str, &'a mut F);
 
 impl<'de, F: FnMut(Value) -> bool> Visitor<'de> for Document<'_, F> {
     type Value = ();
 
     fn expecting(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        text.write_str("a document with a list of pages")
+        text.write_str("a document with a list of links")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
-            if key == "pages" {
-                map.next_value_seed(Pages(self.0))?;
+            if key == self.0 {
+                map.next_value_seed(Links(self.1))?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -93,13 +136,13 @@ impl<'de, F: FnMut(Value) -> bool> Visitor<'de> for Document<'_, F> {
 }
 
 /// Reads the list in it.
-struct Pages<'a, F>(&'a mut F);
+struct Links<'a, F>(&'a mut F);
 
-impl<'de, F: FnMut(Value) -> bool> Visitor<'de> for Pages<'_, F> {
+impl<'de, F: FnMut(Value) -> bool> Visitor<'de> for Links<'_, F> {
     type Value = ();
 
     fn expecting(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        text.write_str("a list of pages")
+        text.write_str("a list of links")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut pages: A) -> Result<(), A::Error> {
@@ -112,7 +155,7 @@ impl<'de, F: FnMut(Value) -> bool> Visitor<'de> for Pages<'_, F> {
     }
 }
 
-impl<'de, F: FnMut(Value) -> bool> DeserializeSeed<'de> for Pages<'_, F> {
+impl<'de, F: FnMut(Value) -> bool> DeserializeSeed<'de> for Links<'_, F> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, list: D) -> Result<(), D::Error> {
@@ -123,12 +166,13 @@ impl<'de, F: FnMut(Value) -> bool> DeserializeSeed<'de> for Pages<'_, F> {
 /// The list as a document, as `{:#}` of a whole one prints it.
 struct JsonList<W> {
     out: W,
+    name: &'static str,
     is_empty: bool,
 }
 
 impl<W: Write> JsonList<W> {
     fn begin(&mut self) -> Result<(), Broken> {
-        Ok(self.out.write_all(b"{\n  \"pages\": [")?)
+        Ok(write!(self.out, "{{\n  \"{}\": [", self.name)?)
     }
 
     fn add(&mut self, page: &Value) -> io::Result<()> {
@@ -143,20 +187,21 @@ impl<W: Write> JsonList<W> {
     }
 }
 
-type Row = [String; 7];
+type Row = Vec<String>;
 
 /// The list for a person.
 struct Table<W> {
     out: W,
+    list: List,
     /// Rows that wait until the widths are known.
     held: Vec<Row>,
-    widths: Option<[usize; 7]>,
+    widths: Option<Vec<usize>>,
 }
 
 impl<W: Write> Table<W> {
     fn add(&mut self, row: Row) -> io::Result<()> {
-        match self.widths {
-            Some(widths) => self.print(&row, widths),
+        match self.widths.clone() {
+            Some(widths) => self.print(&row, &widths),
             None => {
                 self.held.push(row);
                 if self.held.len() == MEASURED { self.measure() } else { Ok(()) }
@@ -166,16 +211,18 @@ impl<W: Write> Table<W> {
 
     /// Prints the head and what waits.
     fn measure(&mut self) -> io::Result<()> {
-        let head = ["PAGE", "NAME", "USER", "HEALTH", "OBJECT CHANGED", "NEXT POLL", "WHAT TO DO"].map(str::to_owned);
+        let rest = ["NAME", "USER", "HEALTH", "OBJECT CHANGED", "NEXT POLL", "WHAT TO DO"];
+        let head: Row = self.list.heads().iter().chain(&rest).map(|head| (*head).to_owned()).collect();
         let held = std::mem::take(&mut self.held);
         let all = || std::iter::once(&head).chain(&held);
-        let widths = std::array::from_fn(|n| all().map(|row| row[n].chars().count()).max().unwrap_or(0));
-        self.widths = Some(widths);
-        all().try_for_each(|row| self.print(row, widths))
+        let width = |n: usize| all().map(|row| row[n].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..head.len()).map(width).collect();
+        self.widths = Some(widths.clone());
+        all().try_for_each(|row| self.print(row, &widths))
     }
 
-    fn print(&mut self, row: &Row, widths: [usize; 7]) -> io::Result<()> {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+    fn print(&mut self, row: &Row, widths: &[usize]) -> io::Result<()> {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}", width = *width));
         let line = cells.collect::<Vec<String>>().join("  ");
         writeln!(self.out, "{}", line.trim_end())
     }
@@ -190,7 +237,7 @@ impl<W: Write> Table<W> {
     }
 }
 
-fn row(page: &Value) -> Row {
+fn row(list: List, page: &Value) -> Row {
     // A name is outside text: control characters would play with the terminal.
     let up_to = |key: &str, most: usize| {
         let text = page[key].as_str().unwrap_or("-");
@@ -212,7 +259,8 @@ fn row(page: &Value) -> Row {
         (true, false) => up_to("reason", 300),
         (false, false) => String::new(),
     };
-    [text("page_id"), text("name"), text("user"), health, text("object_changed_at"), text("next_poll_at"), note]
+    let rest = [text("name"), text("user"), health, text("object_changed_at"), text("next_poll_at"), note];
+    list.keys().iter().map(|key| text(key)).chain(rest).collect()
 }
 
 #[cfg(test)]
@@ -222,8 +270,8 @@ mod tests {
     use super::*;
 
     fn printed(document: &str) -> (String, Result<(), Broken>) {
-        let mut list = JsonList { out: Vec::new(), is_empty: true };
-        let listed = list.begin().and_then(|()| each(document.as_bytes(), |page| list.add(&page)));
+        let mut list = JsonList { out: Vec::new(), name: "pages", is_empty: true };
+        let listed = list.begin().and_then(|()| each(document.as_bytes(), "pages", |page| list.add(&page)));
         let ended = listed.and_then(|()| list.end());
         (String::from_utf8(list.out).unwrap(), ended)
     }
@@ -254,7 +302,7 @@ mod tests {
     #[test]
     fn a_reader_who_has_seen_enough_ends_the_list() {
         let mut taken = 0;
-        let ended = each(&b"{\"pages\":[{},{},{}]}"[..], |_| {
+        let ended = each(&b"{\"pages\":[{},{},{}]}"[..], "pages", |_| {
             taken += 1;
             Err(io::ErrorKind::BrokenPipe.into())
         });
