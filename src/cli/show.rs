@@ -49,6 +49,9 @@ pub(super) fn status(client: &AdminClient, as_json: bool) -> Result<(), Failure>
     }
     lines.push(format!("store    {}{}", health("/store"), sealing(&value["store"]["sealing"])));
     lines.push(format!("graph    {}{}", health("/graph/health"), limits(&value["graph"]["gate"])));
+    if value.pointer("/shopify/on") == Some(&Value::Bool(true)) {
+        lines.push(format!("shopify  {}", health("/shopify")));
+    }
     lines.push(format!("spaces   {}", health("/spaces")));
     if value.pointer("/notify/on") == Some(&Value::Bool(true)) {
         let (waiting, oldest) = (text("/notify/waiting"), text("/notify/oldest_seconds"));

@@ -117,8 +117,8 @@ impl ParkReason {
                 "unlink the shop if that was meant; otherwise the merchant installs the app again"
             }
             ParkReason::ShopGone => "unlink the shop; if it is back, install the app again",
-            ParkReason::ShopFrozen => "the merchant pays Shopify's bill; the shop is looked at once a day",
-            ParkReason::ShopLocked => "the merchant asks Shopify's support; the shop is looked at once a day",
+            ParkReason::ShopFrozen => "the merchant pays Shopify and opens the app again",
+            ParkReason::ShopLocked => "the merchant asks Shopify's support and opens the app again",
             ParkReason::ScopeMissing => "the merchant opens the app and agrees to its access",
             ParkReason::Blocked => "resolve the app's alerts in the Meta dashboard, then link the page again",
         }

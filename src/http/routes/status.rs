@@ -94,9 +94,17 @@ pub async fn status_json(context: &Context) -> Value {
         "config": config,
         "store": store,
         "graph": {"health": context.graph.health(), "gate": gate, "version": setup.graph.version()},
+        "shopify": shopify_json(context),
         "spaces": context.spaces.health(),
         "notify": notify_json(context, now).await,
     })
+}
+
+/// Shopify: on or off, and how it fares.
+fn shopify_json(context: &Context) -> Value {
+    let mut shopify = json!(context.shopify.health());
+    shopify["on"] = context.setup().shopify.is_some().into();
+    shopify
 }
 
 /// Events: on or off, how many wait, since when the oldest, and how the receiver fares.

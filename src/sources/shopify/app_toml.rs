@@ -31,7 +31,8 @@ pub struct App<'a> {
 /// The file.
 pub fn app_toml(app: &App<'_>) -> String {
     let text = |text: &str| Value::from(text).to_string();
-    let list = |texts: &[&str]| Value::from(texts.iter().map(|text| Value::from(*text)).collect::<Vec<_>>()).to_string();
+    let list =
+        |texts: &[&str]| Value::from(texts.iter().map(|text| Value::from(*text)).collect::<Vec<_>>()).to_string();
     let uri = text(app.webhook_url);
     let mut file = format!(
         "client_id = {client_id}\napplication_url = {install}\nembedded = false\n\n\
