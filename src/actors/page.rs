@@ -67,6 +67,8 @@ pub struct PageState {
     job: Option<(u64, Stage)>,
     /// What is still to be decided on, because the store could not say how the link stands.
     unanswered: VecDeque<Pending>,
+    /// It has written its status.
+    is_shown: bool,
 }
 
 /// How far a job is.
@@ -133,7 +135,17 @@ impl PageState {
         let pace = pace(&context.setup().config);
         let machine = Machine::new(pace, offset, read_at.map(WallTime::to_mono), spread.polls, Some(&taken), now);
         let timer = PageTimer::new(&shared.timers);
-        PageState { context, shared, link, token, machine, timer, job: None, unanswered: VecDeque::new() }
+        PageState {
+            context,
+            shared,
+            link,
+            token,
+            machine,
+            timer,
+            job: None,
+            unanswered: VecDeque::new(),
+            is_shown: false,
+        }
     }
 
     async fn take_in(&mut self, me: &ActorRef<PageMsg>, message: PageMsg) -> Result<(), ActorProcessingErr> {
@@ -163,23 +175,28 @@ impl PageState {
     /// The machine decides, and what it decided is done. What cannot be decided without the store waits for it, in its
     /// order.
     async fn step(&mut self, me: &ActorRef<PageMsg>, inputs: impl IntoIterator<Item = Input>) {
+        let shown = self.shown();
         let mut pending = std::mem::take(&mut self.unanswered);
-        let is_behind = !pending.is_empty();
-        for input in inputs {
-            // What waits already is decided on with the link as it is then, so once is enough.
-            let waits = |known: &Pending| matches!(known, Pending::Input(known) if *known == input);
-            if !is_behind || (input != Input::Woke && !pending.iter().any(waits)) {
-                pending.push_back(Pending::Input(input));
+        let mut inputs = inputs.into_iter();
+        if !pending.is_empty() {
+            for input in inputs.by_ref() {
+                // What waits already is decided on with the link as it is then, so once is enough.
+                let waits = |known: &Pending| matches!(known, Pending::Input(known) if *known == input);
+                if input != Input::Woke && !pending.iter().any(waits) {
+                    pending.push_back(Pending::Input(input));
+                }
             }
         }
-        while let Some(next) = pending.pop_front() {
+        let mut first = None;
+        loop {
+            let next = first.take().or_else(|| pending.pop_front()).or_else(|| inputs.next().map(Pending::Input));
+            let Some(next) = next else { break };
             let decided = match next {
                 Pending::Input(input) => self.decide(me, input).await,
                 Pending::TakeToken => self.take_token().await,
             };
             match decided {
-                Ok(Some(first)) => pending.push_front(first),
-                Ok(None) => {}
+                Ok(then) => first = then,
                 Err((undone, error)) => {
                     tracing::debug!(
                         link = %self.link,
@@ -188,6 +205,7 @@ impl PageState {
                         self.link
                     );
                     pending.push_front(undone);
+                    pending.extend(inputs.by_ref().map(Pending::Input));
                     self.unanswered = pending;
                     break;
                 }
@@ -195,6 +213,7 @@ impl PageState {
         }
         self.cut_job();
         self.rearm(me);
+        self.show(shown);
     }
 
     /// Decides on one thing that happened. Returns what is to be done first.
@@ -203,7 +222,7 @@ impl PageState {
             Ok(facts) => Facts { stopping: self.context.is_stopping(), ..facts },
             Err(error) => return Err((Pending::Input(input), error)),
         };
-        let shared = self.shared.clone();
+        let shared = &self.shared;
         let check_slot = &mut || shared.check_slot();
         let moment = Moment { now: MonoTime::now(), jitter: jitter(), facts: &facts, check_slot };
         let step = self.machine.step(moment, input);
@@ -219,8 +238,9 @@ impl PageState {
     }
 
     async fn woken(&mut self, me: &ActorRef<PageMsg>) {
-        let (causes, hinted) = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
-        let inputs = hinted.then_some(Input::Hinted).into_iter().chain(causes.into_iter().map(Input::Due));
+        let reasons = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
+        let hint = reasons.is_hinted().then_some(Input::Hinted);
+        let inputs = hint.into_iter().chain(reasons.causes().map(Input::Due));
         self.step(me, inputs).await;
     }
 
@@ -330,15 +350,31 @@ impl PageState {
         let now = MonoTime::now();
         let again = (!self.unanswered.is_empty()).then(|| now.plus(STORE_RETRY));
         self.timer.set(me, again.or_else(|| self.machine.wake_at(now)));
+    }
+
+    /// What its status says of its machine.
+    fn shown(&self) -> Shown {
+        (self.machine.next_poll_at(), self.machine.throttled_until())
+    }
+
+    /// Corrects its status after a step before which it said this. Most steps change nothing of it.
+    fn show(&mut self, before: Shown) {
+        let (next_poll_at, throttled_until) = self.shown();
+        let is_known = std::mem::replace(&mut self.is_shown, true) && before == (next_poll_at, throttled_until);
+        if is_known && !self.machine.lacks_key() {
+            return;
+        }
         self.context.pages.update(&self.link, |status| {
-            status.next_poll_at = self.machine.next_poll_at();
-            status.throttled_until = self.machine.throttled_until();
+            (status.next_poll_at, status.throttled_until) = (next_poll_at, throttled_until);
             if self.machine.lacks_key() {
                 status.trouble = Some(UNREADABLE.to_owned());
             }
         });
     }
 }
+
+/// The next poll, and until when a limit holds the page back.
+type Shown = (Option<MonoTime>, Option<MonoTime>);
 
 /// What cannot be decided, and why.
 type Undecided = (Pending, Unavailable);

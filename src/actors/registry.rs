@@ -57,11 +57,26 @@ impl PageHandle {
         }
     }
 
-    /// Why the page was woken since the last look: the causes, and whether a check is owed.
-    pub fn take_reasons(&self) -> (Vec<Cause>, bool) {
-        let reasons = self.reasons.swap(0, Ordering::AcqRel);
+    /// Why the page was woken since the last look.
+    pub fn take_reasons(&self) -> Reasons {
+        Reasons(self.reasons.swap(0, Ordering::AcqRel))
+    }
+}
+
+/// Why a page was woken.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reasons(u8);
+
+impl Reasons {
+    /// It is due, for these causes.
+    pub fn causes(self) -> impl Iterator<Item = Cause> {
         let all = [Cause::Webhook, Cause::Poll, Cause::Link, Cause::Manual];
-        (all.into_iter().filter(|cause| reasons & bit(*cause) != 0).collect(), reasons & HINT != 0)
+        all.into_iter().filter(move |cause| self.0 & bit(*cause) != 0)
+    }
+
+    /// A check of its token is owed.
+    pub fn is_hinted(self) -> bool {
+        self.0 & HINT != 0
     }
 }
 

@@ -47,8 +47,10 @@ impl Timers {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(self: &Arc<Self>, at: MonoTime, page: ActorRef<PageMsg>) -> Setting {
+    /// Sets a timer, in place of an earlier setting.
+    fn set(self: &Arc<Self>, earlier: Option<Setting>, at: MonoTime, page: &ActorRef<PageMsg>) -> Setting {
         let mut queue = self.lock();
+        let page = earlier.and_then(|earlier| queue.pages.remove(&earlier)).unwrap_or_else(|| page.clone());
         queue.newest += 1;
         let setting = (at, queue.newest);
         queue.pages.insert(setting, page);
@@ -126,8 +128,10 @@ impl PageTimer {
             // It will ring, or its message is in the mailbox.
             return;
         }
-        self.cancel();
-        self.setting = at.map(|at| self.timers.set(at, page.clone()));
+        match at {
+            Some(at) => self.setting = Some(self.timers.set(self.setting, at, page)),
+            None => self.cancel(),
+        }
     }
 
     /// A message with this number arrived. Does it count? The timer is not set any more then.

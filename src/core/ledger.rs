@@ -216,11 +216,6 @@ impl Entry {
     }
 
     /// Did an event come for which the mark stands, since this was asked last?
-    pub fn is_repeated(&self) -> bool {
-        self.mark.as_ref().is_some_and(|m| m.repeated)
-    }
-
-    /// The same, and asks anew from here on.
     pub fn take_repeated(&mut self) -> bool {
         self.mark.as_mut().is_some_and(|m| std::mem::take(&mut m.repeated))
     }
