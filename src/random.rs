@@ -44,7 +44,8 @@ pub fn uuid() -> Uuid {
 
 /// A number from 0 to 1.
 ///
-/// Every step of a page takes one. So the system is asked for the first alone, and the others follow from it (SplitMix64).
+/// Every step of a page takes one. So the system is asked for the first alone, and the others follow from it
+/// (SplitMix64).
 pub fn fraction() -> f64 {
     static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(u64::from_le_bytes(unique())));
     let mut bits = NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);

@@ -36,7 +36,7 @@ use super::uploader::UploaderMsg;
 use super::{Owned, STORE_RETRY};
 use crate::context::Context;
 use crate::core::link::schedule::Spread;
-use crate::core::model::{LinkKey, MonoTime, PartKey};
+use crate::core::model::{Cause, LinkKey, MonoTime, PartKey};
 use crate::store::Unavailable;
 use crate::store::feed::{Batch, LinkChanges, Presence};
 
@@ -172,7 +172,8 @@ impl Work {
             changes.outbox.clone().into_iter().map(move |part| PartKey::new(link.clone(), part))
         };
         let outbox: Vec<PartKey> = piece.iter().flat_map(staged).collect();
-        piece.into_iter().for_each(|(link, changes)| self.wake_page(&link, changes));
+        let debounce = self.args.context.setup().config.sync.debounce;
+        piece.into_iter().for_each(|(link, changes)| self.wake_page(&link, changes, debounce));
         let peers = self.peers();
         if linked > 0 {
             peers.subscribe(SubscriptionsMsg::Ensure);
@@ -184,12 +185,17 @@ impl Work {
     }
 
     /// A page that died looks into the store when it is back.
-    fn wake_page(&self, link: &LinkKey, changes: LinkChanges) {
+    fn wake_page(&self, link: &LinkKey, changes: LinkChanges, debounce: Duration) {
         let Some(page) = self.args.shared.pages.find(link) else { return };
         if changes.parked {
             let _ = page.actor.cast(PageMsg::Parked);
         }
-        changes.causes.into_iter().for_each(|cause| page.due(cause));
+        for cause in changes.causes {
+            match cause {
+                Cause::Webhook => self.args.shared.hear_webhook(&page, debounce),
+                Cause::Poll | Cause::Link | Cause::Manual => page.due(cause),
+            }
+        }
         if changes.token_check {
             page.check_token();
         }

@@ -67,7 +67,7 @@ pub struct PageState {
     job: Option<(u64, Stage)>,
     /// What is still to be decided on, because the store could not say how the link stands.
     unanswered: VecDeque<Pending>,
-    /// It has written its status.
+    /// Others have seen its machine.
     is_shown: bool,
 }
 
@@ -240,7 +240,8 @@ impl PageState {
     async fn woken(&mut self, me: &ActorRef<PageMsg>) {
         let reasons = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
         let hint = reasons.is_hinted().then_some(Input::Hinted);
-        let inputs = hint.into_iter().chain(reasons.causes().map(Input::Due));
+        let heard = reasons.heard_at.map(Input::DueSince);
+        let inputs = hint.into_iter().chain(reasons.causes().map(Input::Due)).chain(heard);
         self.step(me, inputs).await;
     }
 
@@ -352,20 +353,28 @@ impl PageState {
         self.timer.set(me, again.or_else(|| self.machine.wake_at(now)));
     }
 
-    /// What its status says of its machine.
+    /// What others see of its machine.
     fn shown(&self) -> Shown {
-        (self.machine.next_poll_at(), self.machine.throttled_until())
+        let Self { machine, .. } = self;
+        Shown {
+            next_poll_at: machine.next_poll_at(),
+            throttled_until: machine.throttled_until(),
+            plenty_at: machine.plenty_at(),
+        }
     }
 
-    /// Corrects its status after a step before which it said this. Most steps change nothing of it.
+    /// Shows others its machine after a step before which they saw this. Most steps change nothing of it.
     fn show(&mut self, before: Shown) {
-        let (next_poll_at, throttled_until) = self.shown();
-        let is_known = std::mem::replace(&mut self.is_shown, true) && before == (next_poll_at, throttled_until);
+        let shown = self.shown();
+        let is_known = std::mem::replace(&mut self.is_shown, true) && before == shown;
         if is_known && !self.machine.lacks_key() {
             return;
         }
+        if let Some(page) = self.shared.pages.find(&self.link) {
+            page.set_plenty_at(shown.plenty_at);
+        }
         self.context.pages.update(&self.link, |status| {
-            (status.next_poll_at, status.throttled_until) = (next_poll_at, throttled_until);
+            (status.next_poll_at, status.throttled_until) = (shown.next_poll_at, shown.throttled_until);
             if self.machine.lacks_key() {
                 status.trouble = Some(UNREADABLE.to_owned());
             }
@@ -373,8 +382,13 @@ impl PageState {
     }
 }
 
-/// The next poll, and until when a limit holds the page back.
-type Shown = (Option<MonoTime>, Option<MonoTime>);
+/// What others see of a page's machine.
+#[derive(PartialEq, Eq)]
+struct Shown {
+    next_poll_at: Option<MonoTime>,
+    throttled_until: Option<MonoTime>,
+    plenty_at: MonoTime,
+}
 
 /// What cannot be decided, and why.
 type Undecided = (Pending, Unavailable);

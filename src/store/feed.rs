@@ -159,7 +159,8 @@ impl Feed {
         self.inner.wake.notify_one();
     }
 
-    /// The same as [`Feed::publish`], and leaves it to the caller to wake the reader. Returns whether it is to be woken.
+    /// The same as [`Feed::publish`], and leaves it to the caller to wake the reader. Returns whether there is something
+    /// for it.
     #[must_use]
     pub(super) fn publish_quietly(&self, changes: Vec<Change>) -> bool {
         if changes.is_empty() {

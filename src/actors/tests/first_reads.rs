@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::clock::{pass, until, until_passing};
+use super::clock::{moment, pass, until, until_passing};
 use super::harness::{Harness, page, page_id};
 use crate::core::link::schedule;
 use crate::core::model::{Cause, MonoTime};
@@ -76,6 +76,24 @@ async fn a_burst_of_deliveries_costs_three_reads_and_its_end_is_written_soon() {
     pass(Duration::from_secs(600)).await;
     let spent = (harness.graph.count("read") - reads, harness.puts() - puts);
     assert!(spent.0 <= 3 && spent.1 <= 3, "{spent:?}");
+}
+
+/// A page looks once for a delivery, when its debounce is over. Until then the mark absorbs what is repeated.
+#[tokio::test]
+async fn a_page_rests_until_the_debounce_of_a_delivery_is_over() {
+    let harness = Harness::with_links(1).await;
+    pass(Duration::from_secs(600)).await;
+    harness.change(0, "Changed").await;
+    moment().await;
+    harness.change(0, "Changed again").await;
+    let absorbs = || harness.store().absorbs(&[page(0).parse().unwrap()]);
+    for _ in 0..20 {
+        moment().await;
+        assert!(absorbs());
+    }
+    until_passing("the page looks", || !absorbs()).await;
+    harness.until_complete().await;
+    assert_eq!(harness.written(0).as_deref(), Some("Changed again"));
 }
 
 /// While the source takes as many calls as it may, the reads behind them hold nothing: no claim, no task.

@@ -84,6 +84,8 @@ pub enum Input {
     Woke,
     /// A mark was made for this cause.
     Due(Cause),
+    /// A mark was made for a webhook at this time, and the link was left alone since.
+    DueSince(MonoTime),
     /// A hint was noted that the token is to be checked.
     Hinted,
     /// Anything may have changed in the store; many links may be looking at once, so what this causes is spread.
@@ -213,6 +215,12 @@ impl Machine {
         (!self.reads.is_parked()).then_some(self.reads.poll_at())
     }
 
+    /// From here on, and until a read begins, the link has nothing to decide before the debounce of a webhook is over
+    /// ([`Input::DueSince`]).
+    pub fn plenty_at(&self) -> MonoTime {
+        self.reads.plenty_at()
+    }
+
     /// A limit of the source holds the link back until then.
     pub fn throttled_until(&self) -> Option<MonoTime> {
         self.throttled_until
@@ -270,6 +278,10 @@ impl Machine {
             Input::Due(cause) if at.facts.unclaimed.is_some() => {
                 self.cause = cause;
                 return self.go_on(at, ReadInput::Due(cause));
+            }
+            Input::DueSince(heard_at) if at.facts.unclaimed.is_some() => {
+                self.cause = Cause::Webhook;
+                return self.go_on(at, ReadInput::DueSince(heard_at));
             }
             Input::Reloaded { pace, lacks_fields, spread } => return self.reloaded(at, pace, lacks_fields, spread),
             _ => {}

@@ -647,3 +647,13 @@ proptest! {
         prop_assert!(link.machine.under_way().is_some() || link.machine.wake_at(link.now).is_some());
     }
 }
+
+#[test]
+fn a_webhook_that_a_read_has_answered_meanwhile_begins_none() {
+    let mut link = Link::new(Some(taken(OLD)));
+    link.facts.unclaimed = None;
+    assert_eq!(link.step(Input::DueSince(NOON)), None);
+    link.now = after(2);
+    (link.facts.unclaimed, link.facts.due) = (Some(Cause::Webhook), true);
+    assert_eq!(link.step(Input::DueSince(NOON)), prompt(Cause::Webhook));
+}
