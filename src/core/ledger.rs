@@ -187,7 +187,8 @@ struct LiveMark {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     mark: Option<LiveMark>,
-    staged: Option<Staged>,
+    /// In a box, because few links have one at a time.
+    staged: Option<Box<Staged>>,
     synced: Synced,
     reader: Option<u64>,
 }
@@ -196,7 +197,7 @@ impl Entry {
     /// The state as it lies on disk after a start: what is there is durable and nobody reads.
     pub fn restored(mark: Option<Mark>, staged: Option<Staged>, synced: Synced) -> Self {
         let mark = mark.map(|mark| LiveMark { mark, durable: true, claimed: false, repeated: true });
-        Entry { mark, staged, synced, reader: None }
+        Entry { mark, staged: staged.map(Box::new), synced, reader: None }
     }
 
     /// The mark that stands, durable or not.
@@ -222,7 +223,7 @@ impl Entry {
 
     /// The outbox entry.
     pub fn staged(&self) -> Option<&Staged> {
-        self.staged.as_ref()
+        self.staged.as_deref()
     }
 
     /// What is known of Spaces.
@@ -322,7 +323,7 @@ impl Entry {
         let marked_at = self.staged.as_ref().map_or(marked, |s| s.marked_at.min(marked));
         let (op, body_len) = (ObjectOp::Put(found.digest), found.body_len);
         let staged = Staged { seq, op, since: now, marked_at, body_len, person: None };
-        changes.extend(self.staged.replace(staged.clone()).map(Change::ClearStaged));
+        changes.extend(self.staged.replace(Box::new(staged.clone())).map(|before| Change::ClearStaged(*before)));
         changes.push(Change::PutStaged(staged));
         Stage::Staged(seq, changes)
     }
@@ -330,7 +331,7 @@ impl Entry {
     /// Spaces has carried out the entry with this number, which was `op`.
     pub fn complete(&mut self, seq: u64, op: ObjectOp, etag: Option<String>, now: WallTime) -> Vec<Change> {
         let mut changes = Vec::new();
-        changes.extend(self.staged.take_if(|s| s.seq == seq).map(Change::ClearStaged));
+        changes.extend(self.staged.take_if(|s| s.seq == seq).map(|done| Change::ClearStaged(*done)));
         self.synced.digest = match op {
             ObjectOp::Put(digest) => Some(digest),
             ObjectOp::Delete => None,
@@ -348,7 +349,7 @@ impl Entry {
         let Some(staged) = self.staged.take_if(|s| s.seq == seq) else { return Vec::new() };
         self.synced.digest = None;
         self.synced.etag = None;
-        let mut changes = vec![Change::ClearStaged(staged), Change::PutSynced(self.synced.clone())];
+        let mut changes = vec![Change::ClearStaged(*staged), Change::PutSynced(self.synced.clone())];
         match self.mark(Cause::Manual, now, mark) {
             Marked::New(change) => changes.push(change),
             // The entry must not go before the mark that stands for it is durable.
@@ -363,13 +364,13 @@ impl Entry {
     pub fn forget(&mut self, delete: bool, person: Option<AppUserId>, now: WallTime, seq: u64) -> Vec<Change> {
         let mut changes = Vec::new();
         changes.extend(self.mark.take().map(|_| Change::ClearMark));
-        changes.extend(self.staged.take().map(Change::ClearStaged));
+        changes.extend(self.staged.take().map(|staged| Change::ClearStaged(*staged)));
         self.reader = None;
         self.synced = Synced::default();
         changes.push(Change::ClearSynced);
         if delete {
             let staged = Staged { seq, op: ObjectOp::Delete, since: now, marked_at: now, body_len: 0, person };
-            self.staged = Some(staged.clone());
+            self.staged = Some(Box::new(staged.clone()));
             changes.push(Change::PutStaged(staged));
         }
         changes

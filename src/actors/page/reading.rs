@@ -19,18 +19,18 @@ use crate::core::priority::Priority;
 use crate::core::token_check::{self, Checked, End, Warning};
 use crate::sources::SourceClient;
 use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, TokenState};
-use crate::store::{LinkRecord, StageOutcome, Unavailable};
+use crate::store::{Link, LinkRecord, StageOutcome, Unavailable};
 use crate::turnstile::Turn;
 
 const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
 
-/// The link that a job is about, as its page held it when the job began.
+/// The link that a job is about, with the token of the generation for which the job began.
 #[derive(Clone, Copy)]
-pub(super) struct Held<'a> {
-    pub(super) link: &'a LinkKey,
-    pub(super) token: &'a Secret,
+struct Held<'a> {
+    link: &'a LinkKey,
+    token: &'a Secret,
     /// The generation of the token: nothing that is learned with it is noted against another.
-    pub(super) generation: Generation,
+    generation: Generation,
 }
 
 impl Held<'_> {
@@ -59,15 +59,48 @@ pub struct JobDone {
     pub(super) trouble: Option<String>,
 }
 
+impl JobDone {
+    /// The job was not begun, and is to be tried again.
+    fn not_begun(job: Job) -> JobDone {
+        let retry = Disposition::Retry;
+        let end = match job {
+            Job::Read { .. } => JobEnd { read: Some(ReadEnd::NotStored { retry_after: None }), ..JobEnd::default() },
+            Job::CheckToken => JobEnd { check: Some(CheckEnd::Failed(retry)), ..JobEnd::default() },
+            Job::Subscribe | Job::TakeToken => {
+                JobEnd { subscription: Some(SubscriptionEnd::Failed(retry)), ..JobEnd::default() }
+            }
+        };
+        JobDone { end, trouble: None }
+    }
+}
+
 /// The webhook fields to subscribe this page to.
 pub(crate) fn wanted_webhook_fields(config: &Config, record: &LinkRecord) -> BTreeSet<String> {
     let refused = &record.refused_webhook_fields;
     config.facebook.webhook_fields.iter().filter(|field| !refused.contains(field)).cloned().collect()
 }
 
-/// Does the job in its turn, which ends with the source's last answer. A token that turns out to be dead on the way is
-/// not used again.
-pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, turn: Turn) -> JobDone {
+/// Does the job in its turn, with the token of this generation. The token is opened for the job alone: at rest it lies
+/// sealed in the store, once. When the link has another one by now, or is gone, its page is about to begin again with
+/// that one, or to be stopped.
+pub(super) async fn perform(
+    context: &Arc<Context>,
+    link: &LinkKey,
+    generation: Generation,
+    job: Job,
+    turn: Turn,
+) -> JobDone {
+    match context.store.link(link).await {
+        Ok(Some(Link { record, token: Ok(token), .. })) if record.generation == generation => {
+            drop(record);
+            perform_with(context, Held { link, token: &token, generation }, job, turn).await
+        }
+        _ => JobDone::not_begun(job),
+    }
+}
+
+/// The turn ends with the source's last answer. A token that turns out to be dead on the way is not used again.
+async fn perform_with(context: &Arc<Context>, held: Held<'_>, job: Job, turn: Turn) -> JobDone {
     let setup = context.setup();
     let mut done = JobDone::default();
     let (reads, subscribes) = match job {
@@ -280,9 +313,7 @@ async fn note_what_was_learned(
         );
     }
     let update = context.store.update_link(link, held.generation, |record| {
-        record.refused_page_fields.extend(refused.iter().cloned());
-        record.refused_page_fields.sort();
-        record.refused_page_fields.dedup();
+        record.refused_page_fields.add(refused);
         record.name = name.or(record.name.take());
     });
     if let Err(error) = update.await {
@@ -364,14 +395,12 @@ async fn note_subscribed(
     confirmed: &BTreeSet<String>,
     refused: &BTreeSet<String>,
 ) {
-    if refused.is_empty() && confirmed.iter().eq(&record.subscribed) {
+    if refused.is_empty() && confirmed.iter().eq(record.subscribed.iter()) {
         return;
     }
     let update = context.store.update_link(held.link, held.generation, |record| {
         record.subscribed = confirmed.iter().cloned().collect();
-        record.refused_webhook_fields.extend(refused.iter().cloned());
-        record.refused_webhook_fields.sort();
-        record.refused_webhook_fields.dedup();
+        record.refused_webhook_fields.add(refused);
     });
     if let Err(error) = update.await {
         tracing::debug!(
