@@ -67,6 +67,7 @@ impl State {
             parked,
             hinted: record.hint.is_some(),
             unclaimed: marks().find(|(entry, _)| entry.wants_reader()).map(|(_, mark)| mark.cause),
+            hastened: marks().find_map(|(entry, _)| entry.hastened()),
             due: marks().next().is_some(),
             repeated,
             stopping: false,

@@ -101,6 +101,27 @@ async fn a_read_that_waits_for_its_turn_holds_no_claim() {
     assert_eq!(harness.context().gate.work().taken(), 0);
 }
 
+/// A poll lets everything go before it that somebody waits for, but not when its own page changed.
+#[tokio::test]
+async fn a_poll_that_waits_for_its_turn_goes_with_prompt_reads_once_its_page_changed() {
+    let harness = Harness::with_links(1).await;
+    // The checks of new tokens are over.
+    pass(Duration::from_secs(120)).await;
+    harness.reload(harness.config("poll_interval = \"60s\"\ndebounce = \"2s\"")).await.unwrap();
+    let gate = &harness.context().gate;
+    let waiting = || (gate.status().waiting_prompt, gate.status().waiting_background);
+    gate.set_max_in_flight(1);
+    let turn = gate.work().ask(Priority::Prompt, drop).ok().unwrap();
+    until_passing("the poll waits", || waiting() == (0, 1)).await;
+    let reads = harness.graph.count("read");
+    harness.change(0, "Changed").await;
+    until("the read is prompt", || waiting() == (1, 0)).await;
+    drop(turn);
+    harness.until_complete().await;
+    pass(Duration::from_secs(10)).await;
+    assert_eq!((harness.written(0).as_deref(), harness.graph.count("read")), (Some("Changed"), reads + 1));
+}
+
 /// The disk may be busy for a few more, and Spaces is asked for no more than is allowed.
 #[tokio::test]
 async fn spaces_is_asked_for_as_many_writes_at_once_as_it_may_be() {
