@@ -103,6 +103,7 @@ fn a_store_that_is_down_or_closed_absorbs_nothing() {
     assert!(broken.is_err() && !absorbs(&store) && !deliver(&store));
     committer.step();
     committer.reopen();
+    assert!(deliver(&store) && !absorbs(&store), "the first one wakes the page");
     assert!(deliver(&store) && absorbs(&store));
 
     committer.set_time(WallTime(START.0 + 1));
