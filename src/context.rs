@@ -106,6 +106,7 @@ impl Context {
     pub fn set_setup(&self, setup: Setup) {
         self.store.switch_events(setup.receiver.is_some());
         self.writes.set_max(setup.config.spaces.max_in_flight);
+        self.gate.set_max_in_flight(setup.config.facebook.max_in_flight);
         *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
     }
 

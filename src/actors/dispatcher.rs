@@ -42,8 +42,9 @@ use crate::store::feed::{Batch, LinkChanges, Presence};
 
 /// Links in one piece of work.
 const AT_ONCE: usize = 250;
-/// The pages of so many new links are read at once, since a person may wait for them; more are spread.
-const READ_AT_ONCE: usize = 500;
+/// The pages of so many new links are read at once, since a person may wait for them; more are spread. Fewer in tests, for
+/// which hundreds of reads take long.
+const READ_AT_ONCE: usize = if cfg!(test) { 50 } else { 500 };
 /// Links that come closer together than this come from one login or one import.
 const TOGETHER: Duration = Duration::from_secs(5);
 

@@ -73,7 +73,7 @@ pub struct PageState {
 /// How far a job is.
 enum Stage {
     /// It waits for its turn. The place in the queue is given up when it is dropped.
-    Waiting { job: Job, _place: Waiting },
+    Waiting { job: Job, place: Waiting },
     /// A task does it.
     Begun { _task: Owned },
 }
@@ -229,6 +229,9 @@ impl PageState {
         if let Some(parking) = step.parking {
             self.note_parked(parking);
         }
+        if let Some(number) = step.raised {
+            self.raise(number);
+        }
         match step.job {
             Some((_, Job::TakeToken)) => return Ok(Some(Pending::TakeToken)),
             Some((number, job)) => self.begin(me, number, job),
@@ -253,7 +256,17 @@ impl PageState {
         let taker = move |turn| drop(page.cast(PageMsg::Turn(number, turn)));
         match self.context.work(self.link.source()).ask(job.priority(), taker) {
             Ok(turn) => self.perform(me, number, job, turn),
-            Err(place) => self.job = Some(Box::new((number, Stage::Waiting { job, _place: place }))),
+            Err(place) => self.job = Some(Box::new((number, Stage::Waiting { job, place }))),
+        }
+    }
+
+    /// A job that has begun, or whose turn is on its way, stays as it is.
+    fn raise(&mut self, number: u64) {
+        if let Some((held, Stage::Waiting { job, place })) = self.job.as_deref_mut()
+            && *held == number
+        {
+            job.raise();
+            place.raise();
         }
     }
 

@@ -181,6 +181,9 @@ struct LiveMark {
     claimed: bool,
     /// It was made, or absorbed an event, since [`Entry::take_repeated`].
     repeated: bool,
+    /// Somebody but the daemon itself asked for the read, and its page was woken for that. Until then the read may be
+    /// one of many that are spread.
+    heard: Option<Cause>,
 }
 
 /// All that is owed to one link.
@@ -196,7 +199,7 @@ pub struct Entry {
 impl Entry {
     /// The state as it lies on disk after a start: what is there is durable and nobody reads.
     pub fn restored(mark: Option<Mark>, staged: Option<Staged>, synced: Synced) -> Self {
-        let mark = mark.map(|mark| LiveMark { mark, durable: true, claimed: false, repeated: true });
+        let mark = mark.map(|mark| LiveMark { mark, durable: true, claimed: false, repeated: true, heard: None });
         Entry { mark, staged: staged.map(Box::new), synced, reader: None }
     }
 
@@ -213,7 +216,18 @@ impl Entry {
     /// Does the mark stand for an event of this moment, without any write, and without a note for the link's machine?
     /// [`Entry::mark`] would answer [`Marked::Standing`], and change nothing.
     pub fn absorbs(&self) -> bool {
-        self.mark.as_ref().is_some_and(|m| m.durable && !m.claimed && m.repeated)
+        self.mark.as_ref().is_some_and(|m| m.durable && !m.claimed && m.repeated && m.heard.is_some())
+    }
+
+    /// Would this be the first to ask for a read that is owed already, and that may be spread over a long time? Its page
+    /// must be woken then, although nothing is to be written.
+    pub fn hastens(&self, cause: Cause) -> bool {
+        cause != Cause::Poll && self.mark.as_ref().is_some_and(|m| !m.claimed && m.heard.is_none())
+    }
+
+    /// What has asked for a read that is owed for another cause.
+    pub fn hastened(&self) -> Option<Cause> {
+        self.mark.as_ref().and_then(|m| m.heard.filter(|heard| *heard != m.mark.cause))
     }
 
     /// Did an event come for which the mark stands, since this was asked last?
@@ -249,6 +263,7 @@ impl Entry {
         match &mut self.mark {
             Some(standing) if !standing.claimed => {
                 standing.repeated = true;
+                standing.heard = standing.heard.or((cause != Cause::Poll).then_some(cause));
                 if standing.durable { Marked::Standing } else { Marked::Pending }
             }
             earlier => {
@@ -256,7 +271,10 @@ impl Entry {
                 // and if it fails this one stands for both.
                 let since = earlier.as_ref().map_or(now, |e| e.mark.since.min(now));
                 let mark = Mark { seq, cause, since };
-                self.mark = Some(LiveMark { mark: mark.clone(), durable: false, claimed: false, repeated: true });
+                // The pages of an import are spread.
+                let heard = matches!(cause, Cause::Webhook | Cause::Manual).then_some(cause);
+                self.mark =
+                    Some(LiveMark { mark: mark.clone(), durable: false, claimed: false, repeated: true, heard });
                 Marked::New(Change::PutMark(mark))
             }
         }

@@ -57,7 +57,7 @@ type Looked = (Result<bytes::Bytes, codec::Damaged>, Option<Before>);
 
 impl State {
     fn facts(&mut self, link: &LinkKey) -> Facts {
-        let LinkMarks { unclaimed, due, repeated } = self.ledger.take_marks(link);
+        let LinkMarks { unclaimed, hastened, due, repeated } = self.ledger.take_marks(link);
         let Some(record) = self.links.get(link) else { return Facts::default() };
         let parked = match &record.health {
             Health::Parked(parked) => Some(parked.why),
@@ -68,6 +68,7 @@ impl State {
             parked,
             hinted: record.hint.is_some(),
             unclaimed,
+            hastened,
             due,
             repeated,
             stopping: false,

@@ -102,7 +102,7 @@ pub(super) async fn perform(
 /// The turn ends with the source's last answer. A token that turns out to be dead on the way is not used again.
 async fn perform_with(context: &Arc<Context>, held: Held<'_>, job: Job, turn: Turn) -> JobDone {
     let setup = context.setup();
-    let mut done = JobDone::default();
+    let (mut done, mut turn) = (JobDone::default(), Some(turn));
     let (reads, subscribes) = match job {
         Job::Read { read, fallback, subscribe } => (Some((read, fallback)), subscribe || read.poll),
         Job::Subscribe | Job::CheckToken | Job::TakeToken => (None, true),
@@ -114,7 +114,9 @@ async fn perform_with(context: &Arc<Context>, held: Held<'_>, job: Job, turn: Tu
             return done;
         }
     }
-    if subscribes && let Err(error) = subscription(context, &setup, held, &mut done.end).await {
+    // Where a read follows, the turn is that read's.
+    let ending = turn.take_if(|_| reads.is_none());
+    if subscribes && let Err(error) = subscription(context, &setup, held, &mut done.end, ending).await {
         done.end.read = reads.map(|_| ReadEnd::Failed(error.disposition));
         done.trouble = Some(error.text);
         return done;
@@ -222,7 +224,7 @@ async fn read_and_stage(
     setup: &Setup,
     held: Held<'_>,
     (read, fallback): (Read, Cause),
-    turn: Turn,
+    turn: Option<Turn>,
 ) -> Result<ReadEnd, SourceError> {
     let Held { link, generation, .. } = held;
     // When the link is gone, or has another token, this page is about to be stopped, or to begin again with that one.
@@ -325,7 +327,7 @@ async fn note_what_was_learned(
     }
 }
 
-/// Puts the page-level subscription right.
+/// Puts the page-level subscription right. The turn, where it is given, ends with the source's answer.
 ///
 /// # Errors
 /// The token is dead.
@@ -334,6 +336,7 @@ async fn subscription(
     setup: &Setup,
     held: Held<'_>,
     end: &mut JobEnd,
+    turn: Option<Turn>,
 ) -> Result<(), SourceError> {
     let link = held.link;
     end.subscription = Some(SubscriptionEnd::Confirmed);
@@ -347,6 +350,7 @@ async fn subscription(
     };
     let wanted = wanted_webhook_fields(&setup.config, &record);
     let answer = held.source(setup).ensure_subscription(held.target(&record), &wanted).await;
+    drop(turn);
     context.note_source(link.source(), &answer);
     let Subscription { standing, confirmed, refused } = match answer {
         Ok(subscription) => subscription,

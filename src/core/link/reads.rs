@@ -185,6 +185,11 @@ impl Reads {
         self.owed = None;
     }
 
+    /// Is a read under way that lets prompt ones go first?
+    pub fn is_behind(&self) -> bool {
+        matches!(self.phase, Phase::Reading(read, _) if !read.prompt)
+    }
+
     /// Is it waiting for a person?
     pub fn is_parked(&self) -> bool {
         self.phase == Phase::Parked

@@ -119,6 +119,7 @@ impl Ledger {
         for (_, entry) in self.entries.range_mut(link.whole()..).take_while(|(part, _)| part.link == *link) {
             let Some(cause) = entry.due().map(|mark| mark.cause) else { continue };
             marks.due = true;
+            marks.hastened = marks.hastened.or_else(|| entry.hastened());
             if entry.wants_reader() {
                 marks.unclaimed = marks.unclaimed.or(Some(cause));
             }
@@ -255,6 +256,8 @@ pub(in crate::store) fn write_changes(
 pub(in crate::store) struct LinkMarks {
     /// The cause of the first one that no read answers for.
     pub unclaimed: Option<Cause>,
+    /// What asked for the read of such a mark after it was made for another cause.
+    pub hastened: Option<Cause>,
     /// There is one.
     pub due: bool,
     /// Something asked again for a read for which a mark stands, since the marks were taken last.
