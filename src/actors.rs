@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! supervisor ─┬─ dispatcher       reads the store's feed, wakes those whom a change concerns
-//!             ├─ page × links     token, webhook state and poll timer of one link
+//!             ├─ page × links     reads, webhook state and poll timer of one link
 //!             ├─ uploader         serialises writes to Spaces: one at a time per key
 //!             ├─ subscriptions    the app-level webhook subscriptions
 //!             ├─ cleanups         what is left to do after links are gone

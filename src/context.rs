@@ -120,6 +120,7 @@ impl Context {
         self.store.switch_events(setup.receiver.is_some());
         self.writes.set_max(setup.config.spaces.max_in_flight);
         self.shops.set_max(setup.config.shopify.max_in_flight);
+        self.gate.set_max_in_flight(setup.config.facebook.max_in_flight);
         *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
     }
 

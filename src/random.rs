@@ -5,6 +5,7 @@
 //! system refuses, they are made of the time, the process and a count, so that a token can still be sealed and a person
 //! still be forgotten.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -42,9 +43,16 @@ pub fn uuid() -> Uuid {
 }
 
 /// A number from 0 to 1.
+///
+/// Every step of a page takes one. So the system is asked for the first alone, and the others follow from it
+/// (SplitMix64).
 pub fn fraction() -> f64 {
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(u64::from_le_bytes(unique())));
+    let mut bits = NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     // As many bits as the number can hold.
-    (u64::from_le_bytes(unique()) >> 11) as f64 / (1u64 << 53) as f64
+    ((bits ^ (bits >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 fn fill(bytes: &mut [u8]) -> Result<(), NoRandomness> {

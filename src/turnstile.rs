@@ -36,6 +36,12 @@ pub struct Turn {
     turnstile: Arc<Turnstile>,
 }
 
+/// One more turn than there are. Dropping it takes that turn back; one who took it goes on to its end.
+#[must_use]
+pub struct Loan {
+    turnstile: Arc<Turnstile>,
+}
+
 /// A place in the queue. Dropping it leaves the queue.
 pub struct Waiting {
     turnstile: Arc<Turnstile>,
@@ -87,6 +93,14 @@ impl Turnstile {
         Err(Waiting { turnstile: self.clone(), ticket })
     }
 
+    /// Lets one more through, for as long as one who is through can do nothing.
+    pub fn lend(self: &Arc<Self>) -> Loan {
+        self.lock().turns.lend();
+        let loan = Loan { turnstile: self.clone() };
+        self.hand_out();
+        loan
+    }
+
     /// Waits for a turn.
     pub async fn enter(self: &Arc<Self>, priority: Priority) -> Turn {
         loop {
@@ -133,6 +147,19 @@ impl Drop for Turn {
     fn drop(&mut self) {
         self.turnstile.lock().turns.give_back();
         self.turnstile.hand_out();
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.turnstile.lock().turns.end_loan();
+    }
+}
+
+impl Waiting {
+    /// Goes to the end of the prompt queue, if it waits in the background one.
+    pub fn raise(&mut self) {
+        self.ticket = self.turnstile.lock().turns.raise(self.ticket);
     }
 }
 

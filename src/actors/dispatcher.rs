@@ -36,14 +36,15 @@ use super::uploader::UploaderMsg;
 use super::{Owned, STORE_RETRY};
 use crate::context::Context;
 use crate::core::link::schedule::Spread;
-use crate::core::model::{LinkKey, MonoTime, PartKey};
+use crate::core::model::{Cause, LinkKey, MonoTime, PartKey};
 use crate::store::Unavailable;
 use crate::store::feed::{Batch, LinkChanges, Presence};
 
 /// Links in one piece of work.
 const AT_ONCE: usize = 250;
-/// The pages of so many new links are read at once, since a person may wait for them; more are spread.
-const READ_AT_ONCE: usize = 500;
+/// The pages of so many new links are read at once, since a person may wait for them; more are spread. Fewer in tests, for
+/// which hundreds of reads take long.
+const READ_AT_ONCE: usize = if cfg!(test) { 50 } else { 500 };
 /// Links that come closer together than this come from one login or one import.
 const TOGETHER: Duration = Duration::from_secs(5);
 
@@ -172,7 +173,8 @@ impl Work {
             changes.outbox.clone().into_iter().map(move |part| PartKey::new(link.clone(), part))
         };
         let outbox: Vec<PartKey> = piece.iter().flat_map(staged).collect();
-        piece.into_iter().for_each(|(link, changes)| self.wake_page(&link, changes));
+        let debounce = self.args.context.setup().config.sync.debounce;
+        piece.into_iter().for_each(|(link, changes)| self.wake_page(&link, changes, debounce));
         let peers = self.peers();
         if linked > 0 {
             peers.subscribe(SubscriptionsMsg::Ensure);
@@ -184,12 +186,17 @@ impl Work {
     }
 
     /// A page that died looks into the store when it is back.
-    fn wake_page(&self, link: &LinkKey, changes: LinkChanges) {
+    fn wake_page(&self, link: &LinkKey, changes: LinkChanges, debounce: Duration) {
         let Some(page) = self.args.shared.pages.find(link) else { return };
         if changes.parked {
             let _ = page.actor.cast(PageMsg::Parked);
         }
-        changes.causes.into_iter().for_each(|cause| page.due(cause));
+        for cause in changes.causes {
+            match cause {
+                Cause::Webhook => self.args.shared.hear_webhook(&page, debounce),
+                Cause::Poll | Cause::Link | Cause::Manual => page.due(cause),
+            }
+        }
         if changes.token_check {
             page.check_token();
         }
@@ -300,13 +307,15 @@ mod tests {
 
     #[test]
     fn the_pages_of_a_login_are_read_at_once_and_those_of_a_large_import_are_spread() {
+        // Two of them are read at once, three are not.
+        const SOME: usize = READ_AT_ONCE * 2 / 5;
         let (mut burst, hour) = (Burst::default(), Duration::from_secs(3600));
         let at = |secs: u64| MonoTime(1_000_000 + secs * 1000);
-        assert_eq!(burst.spread(200, at(0), hour), Spread::default());
-        assert_eq!(burst.spread(200, at(1), hour), Spread::default());
-        let spread = burst.spread(200, at(2), hour);
-        assert_eq!(spread, Spread::of_an_import(600, hour));
-        assert!(burst.spread(200, at(3), hour).asked > spread.asked);
-        assert_eq!(burst.spread(200, at(60), hour), Spread::default());
+        assert_eq!(burst.spread(SOME, at(0), hour), Spread::default());
+        assert_eq!(burst.spread(SOME, at(1), hour), Spread::default());
+        let spread = burst.spread(SOME, at(2), hour);
+        assert_eq!(spread, Spread::of_an_import(3 * SOME, hour));
+        assert!(burst.spread(SOME, at(3), hour).asked > spread.asked);
+        assert_eq!(burst.spread(SOME, at(60), hour), Spread::default());
     }
 }

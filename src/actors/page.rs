@@ -1,4 +1,4 @@
-//! One linked page: holds its token and its timer, and the task of the job that is under way. The link's
+//! One linked page: holds its timer, and the task of the job that is under way. The link's
 //! [`machine`](crate::core::link::machine) decides what that job is; the page shows it the link as the store has it,
 //! begins the jobs and reports their ends.
 //!
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::shared::Shared;
 use super::timers::PageTimer;
@@ -35,7 +35,7 @@ use crate::core::link::job::{Job, ReadEnd};
 use crate::core::link::machine::{Facts, Input, Machine, Moment, Parking, Taken};
 use crate::core::link::reads::Pace;
 use crate::core::link::schedule::{self, Spread};
-use crate::core::model::{Generation, LinkKey, MonoTime, Secret, Source, WallTime};
+use crate::core::model::{Generation, LinkKey, MonoTime, Source, WallTime};
 use crate::store::{Link, LinkRecord, Unavailable};
 use crate::turnstile::{Turn, Waiting};
 pub use message::PageMsg;
@@ -60,20 +60,21 @@ pub struct PageState {
     context: Arc<Context>,
     shared: Arc<Shared>,
     link: LinkKey,
-    /// The one of the machine's generation, where it can be opened.
-    token: Option<Secret>,
     machine: Machine,
     timer: PageTimer,
-    /// The job that is under way, under its number.
-    job: Option<(u64, Stage)>,
+    /// The job that is under way, under its number. In a box like the next one, because a page at rest has neither.
+    job: Option<Box<(u64, Stage)>>,
     /// What is still to be decided on, because the store could not say how the link stands.
-    unanswered: VecDeque<Pending>,
+    #[expect(clippy::box_collection, reason = "a queue without elements is four times as large as no box")]
+    unanswered: Option<Box<VecDeque<Pending>>>,
+    /// Others have seen its machine.
+    is_shown: bool,
 }
 
 /// How far a job is.
 enum Stage {
     /// It waits for its turn. The place in the queue is given up when it is dropped.
-    Waiting { job: Job, _place: Waiting },
+    Waiting { job: Job, place: Waiting },
     /// A task does it.
     Begun { _task: Owned },
 }
@@ -119,25 +120,36 @@ impl Actor for Page {
         Ok(())
     }
 
-    async fn handle(
+    /// In a box from the first moment on: the task of a page at rest then holds the place of a pointer, in which neither
+    /// the message nor what becomes of it has to fit.
+    fn handle(
         &self,
         me: ActorRef<PageMsg>,
         message: PageMsg,
         state: &mut PageState,
-    ) -> Result<(), ActorProcessingErr> {
-        // In a box, so that the task of a page at rest does not contain it.
-        Box::pin(state.take_in(&me, message)).await
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        Box::pin(async move { state.take_in(&me, message).await })
+    }
+
+    /// A page supervises nobody. The future of the trait's own answer would take its place in the task of every page.
+    fn handle_supervisor_evt(
+        &self,
+        _me: ActorRef<PageMsg>,
+        _event: SupervisionEvent,
+        _state: &mut PageState,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        std::future::ready(Ok(()))
     }
 }
 
 impl PageState {
     fn new(PageArgs { context, shared, link, held, spread }: PageArgs) -> Self {
         let (now, offset) = (MonoTime::now(), schedule::offset(&link));
-        let HeldLink { taken, token, read_at } = held;
+        let HeldLink { taken, read_at } = held;
         let pace = pace(&context.setup().config, link.source());
         let machine = Machine::new(pace, offset, read_at.map(WallTime::to_mono), spread.polls, Some(&taken), now);
         let timer = PageTimer::new(&shared.timers);
-        PageState { context, shared, link, token, machine, timer, job: None, unanswered: VecDeque::new() }
+        PageState { context, shared, link, machine, timer, job: None, unanswered: None, is_shown: false }
     }
 
     async fn take_in(&mut self, me: &ActorRef<PageMsg>, message: PageMsg) -> Result<(), ActorProcessingErr> {
@@ -167,23 +179,28 @@ impl PageState {
     /// The machine decides, and what it decided is done. What cannot be decided without the store waits for it, in its
     /// order.
     async fn step(&mut self, me: &ActorRef<PageMsg>, inputs: impl IntoIterator<Item = Input>) {
-        let mut pending = std::mem::take(&mut self.unanswered);
-        let is_behind = !pending.is_empty();
-        for input in inputs {
-            // What waits already is decided on with the link as it is then, so once is enough.
-            let waits = |known: &Pending| matches!(known, Pending::Input(known) if *known == input);
-            if !is_behind || (input != Input::Woke && !pending.iter().any(waits)) {
-                pending.push_back(Pending::Input(input));
+        let shown = self.shown();
+        let mut pending = self.unanswered.take().map(|waiting| *waiting).unwrap_or_default();
+        let mut inputs = inputs.into_iter();
+        if !pending.is_empty() {
+            for input in inputs.by_ref() {
+                // What waits already is decided on with the link as it is then, so once is enough.
+                let waits = |known: &Pending| matches!(known, Pending::Input(known) if *known == input);
+                if input != Input::Woke && !pending.iter().any(waits) {
+                    pending.push_back(Pending::Input(input));
+                }
             }
         }
-        while let Some(next) = pending.pop_front() {
+        let mut first = None;
+        loop {
+            let next = first.take().or_else(|| pending.pop_front()).or_else(|| inputs.next().map(Pending::Input));
+            let Some(next) = next else { break };
             let decided = match next {
                 Pending::Input(input) => self.decide(me, input).await,
                 Pending::TakeToken => self.take_token().await,
             };
             match decided {
-                Ok(Some(first)) => pending.push_front(first),
-                Ok(None) => {}
+                Ok(then) => first = then,
                 Err((undone, error)) => {
                     tracing::debug!(
                         link = %self.link,
@@ -192,13 +209,15 @@ impl PageState {
                         self.link
                     );
                     pending.push_front(undone);
-                    self.unanswered = pending;
+                    pending.extend(inputs.by_ref().map(Pending::Input));
+                    self.unanswered = Some(Box::new(pending));
                     break;
                 }
             }
         }
         self.cut_job();
         self.rearm(me);
+        self.show(shown);
     }
 
     /// Decides on one thing that happened. Returns what is to be done first.
@@ -207,12 +226,15 @@ impl PageState {
             Ok(facts) => Facts { stopping: self.context.is_stopping(), ..facts },
             Err(error) => return Err((Pending::Input(input), error)),
         };
-        let shared = self.shared.clone();
+        let shared = &self.shared;
         let check_slot = &mut || shared.check_slot();
         let moment = Moment { now: MonoTime::now(), jitter: jitter(), facts: &facts, check_slot };
         let step = self.machine.step(moment, input);
         if let Some(parking) = step.parking {
             self.note_parked(parking);
+        }
+        if let Some(number) = step.raised {
+            self.raise(number);
         }
         match step.job {
             Some((_, Job::TakeToken)) => return Ok(Some(Pending::TakeToken)),
@@ -223,8 +245,10 @@ impl PageState {
     }
 
     async fn woken(&mut self, me: &ActorRef<PageMsg>) {
-        let (causes, hinted) = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
-        let inputs = hinted.then_some(Input::Hinted).into_iter().chain(causes.into_iter().map(Input::Due));
+        let reasons = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
+        let hint = reasons.is_hinted().then_some(Input::Hinted);
+        let heard = reasons.heard_at.map(Input::DueSince);
+        let inputs = hint.into_iter().chain(reasons.causes().map(Input::Due)).chain(heard);
         self.step(me, inputs).await;
     }
 
@@ -236,13 +260,23 @@ impl PageState {
         let taker = move |turn| drop(page.cast(PageMsg::Turn(number, turn)));
         match self.context.work(self.link.source()).ask(job.priority(), taker) {
             Ok(turn) => self.perform(me, number, job, turn),
-            Err(place) => self.job = Some((number, Stage::Waiting { job, _place: place })),
+            Err(place) => self.job = Some(Box::new((number, Stage::Waiting { job, place }))),
+        }
+    }
+
+    /// A job that has begun, or whose turn is on its way, stays as it is.
+    fn raise(&mut self, number: u64) {
+        if let Some((held, Stage::Waiting { job, place })) = self.job.as_deref_mut()
+            && *held == number
+        {
+            job.raise();
+            place.raise();
         }
     }
 
     /// A turn that is not wanted any more goes to the next.
     fn take_turn(&mut self, me: &ActorRef<PageMsg>, number: u64, turn: Turn) {
-        let waits = self.job.as_ref().filter(|(held, _)| *held == number && !self.context.is_stopping());
+        let waits = self.job.as_deref().filter(|(held, _)| *held == number && !self.context.is_stopping());
         if let Some((_, Stage::Waiting { job, .. })) = waits {
             let job = *job;
             self.perform(me, number, job, turn);
@@ -250,13 +284,11 @@ impl PageState {
     }
 
     fn perform(&mut self, me: &ActorRef<PageMsg>, number: u64, job: Job, turn: Turn) {
-        // The machine begins no job without both.
-        let held = self.token.clone().zip(self.machine.generation());
-        let Some((token, generation)) = held else { return };
+        // The machine begins no job without one.
+        let Some(generation) = self.machine.generation() else { return };
         let (context, link, me) = (self.context.clone(), self.link.clone(), me.clone());
         let task = self.shared.tasks.spawn(async move {
-            let held = reading::Held { link: &link, token: &token, generation };
-            let work = AssertUnwindSafe(Box::pin(shop::perform(&context, held, job, turn)));
+            let work = AssertUnwindSafe(Box::pin(shop::perform(&context, &link, generation, job, turn)));
             let message = match work.catch_unwind().await {
                 Ok(done) => PageMsg::Done(number, Box::new(done)),
                 Err(_) => PageMsg::Broke(number),
@@ -264,13 +296,13 @@ impl PageState {
             // A page that is gone needs no answer: its successor reads the store.
             let _ = me.cast(message);
         });
-        self.job = Some((number, Stage::Begun { _task: Owned(task) }));
+        self.job = Some(Box::new((number, Stage::Begun { _task: Owned(task) })));
     }
 
     /// A job that is not under way any more gives up its place, and its task ends unheard.
     fn cut_job(&mut self) {
         let under_way = self.machine.under_way();
-        self.job.take_if(|(number, _)| Some(*number) != under_way);
+        self.job.take_if(|job| Some(job.0) != under_way);
     }
 
     /// A job that was cut short may have answered just before.
@@ -313,12 +345,10 @@ impl PageState {
     async fn take_token(&mut self) -> Result<Option<Pending>, Undecided> {
         // A token that could not be opened is reported once.
         let reported = self.machine.generation().filter(|_| self.machine.lacks_key());
-        let held = take_token(&self.context, &self.link, reported).await;
-        let held = held.map_err(|error| (Pending::TakeToken, error))?;
+        let taken = take_token(&self.context, &self.link, reported).await;
+        let taken = taken.map_err(|error| (Pending::TakeToken, error))?;
         // Trouble was that of the earlier token.
         self.context.pages.update(&self.link, |status| status.trouble = None);
-        let (taken, token) = held.unzip();
-        self.token = token.flatten();
         Ok(Some(Pending::Input(Input::Took(taken))))
     }
 
@@ -332,16 +362,45 @@ impl PageState {
 
     fn rearm(&mut self, me: &ActorRef<PageMsg>) {
         let now = MonoTime::now();
-        let again = (!self.unanswered.is_empty()).then(|| now.plus(STORE_RETRY));
+        let again = self.unanswered.is_some().then(|| now.plus(STORE_RETRY));
         self.timer.set(me, again.or_else(|| self.machine.wake_at(now)));
+    }
+
+    /// What others see of its machine.
+    fn shown(&self) -> Shown {
+        let Self { machine, .. } = self;
+        Shown {
+            next_poll_at: machine.next_poll_at(),
+            throttled_until: machine.throttled_until(),
+            plenty_at: machine.plenty_at(),
+        }
+    }
+
+    /// Shows others its machine after a step before which they saw this. Most steps change nothing of it.
+    fn show(&mut self, before: Shown) {
+        let shown = self.shown();
+        let is_known = std::mem::replace(&mut self.is_shown, true) && before == shown;
+        if is_known && !self.machine.lacks_key() {
+            return;
+        }
+        if let Some(page) = self.shared.pages.find(&self.link) {
+            page.set_plenty_at(shown.plenty_at);
+        }
         self.context.pages.update(&self.link, |status| {
-            status.next_poll_at = self.machine.next_poll_at();
-            status.throttled_until = self.machine.throttled_until();
+            (status.next_poll_at, status.throttled_until) = (shown.next_poll_at, shown.throttled_until);
             if self.machine.lacks_key() {
                 status.trouble = Some(UNREADABLE.to_owned());
             }
         });
     }
+}
+
+/// What others see of a page's machine.
+#[derive(PartialEq, Eq)]
+struct Shown {
+    next_poll_at: Option<MonoTime>,
+    throttled_until: Option<MonoTime>,
+    plenty_at: MonoTime,
 }
 
 /// What cannot be decided, and why.
@@ -350,7 +409,6 @@ type Undecided = (Pending, Unavailable);
 /// A link as the store has it, for a page that is about to begin.
 pub struct HeldLink {
     taken: Taken,
-    token: Option<Secret>,
     read_at: Option<WallTime>,
 }
 
@@ -361,31 +419,29 @@ impl HeldLink {
     /// [`Unavailable`].
     pub async fn take(context: &Context, link: &LinkKey) -> Result<Option<HeldLink>, Unavailable> {
         let Some(view) = context.store.view(link).await? else { return Ok(None) };
-        let held = take_token(context, link, None).await?;
-        Ok(held.map(|(taken, token)| HeldLink { taken, token, read_at: view.synced.read_at }))
+        let taken = take_token(context, link, None).await?;
+        Ok(taken.map(|taken| HeldLink { taken, read_at: view.synced.read_at }))
     }
 }
 
-/// The link's token, where it can be opened, and what the store knows of it; `None` when it is not linked. A token that
-/// cannot be opened is logged, unless it is of the generation that was reported before.
+/// What the store knows of the link's token, and whether it can be opened; `None` when it is not linked. The token itself
+/// is left there, sealed, for the jobs. One that cannot be opened is logged, unless it is of the generation that was
+/// reported before.
 async fn take_token(
     context: &Context,
     link: &LinkKey,
     reported: Option<Generation>,
-) -> Result<Option<(Taken, Option<Secret>)>, Unavailable> {
+) -> Result<Option<Taken>, Unavailable> {
     let Some(Link { record, token, .. }) = context.store.link(link).await? else { return Ok(None) };
     let generation = record.generation;
     match token {
-        Ok(token) => {
-            let taken = Taken {
-                generation,
-                readable: true,
-                active: record.health.is_active(),
-                lacks_fields: lacks_fields(&context.setup().config, link.source(), &record),
-                checked: record.checked.at.is_some(),
-            };
-            Ok(Some((taken, Some(token))))
-        }
+        Ok(_) => Ok(Some(Taken {
+            generation,
+            readable: true,
+            active: record.health.is_active(),
+            lacks_fields: lacks_fields(&context.setup().config, link.source(), &record),
+            checked: record.checked.at.is_some(),
+        })),
         Err(error) => {
             if reported != Some(generation) {
                 tracing::error!(
@@ -394,7 +450,7 @@ async fn take_token(
                     "page [{link}]: its token cannot be opened ({error}); link the page again"
                 );
             }
-            Ok(Some((Taken::unreadable(generation), None)))
+            Ok(Some(Taken::unreadable(generation)))
         }
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use super::registry::PageRegistry;
+use super::registry::{PageHandle, PageRegistry, Rest};
 use super::timers::Timers;
-use crate::core::model::{MonoTime, PartKey};
+use crate::core::model::{Cause, MonoTime, PartKey};
 
 /// Between two checks of tokens that Facebook's hints cause: however many links are hinted at, and by however many
 /// deliveries, Graph is asked no faster than that.
@@ -42,6 +42,19 @@ impl Drop for WritePermit {
 }
 
 impl Shared {
+    /// A webhook came for a page. It wakes the page when the debounce is over, or at once where the page may have to decide
+    /// something before.
+    pub(super) fn hear_webhook(&self, page: &Arc<PageHandle>, debounce: Duration) {
+        let now = MonoTime::now();
+        let until = now.plus(debounce);
+        match page.rest(now, until) {
+            Rest::Goes => {}
+            Rest::Begins if self.timers.end_rest_at(until, page.clone()) => {}
+            Rest::Begins => page.end_rest(),
+            Rest::Never => page.due(Cause::Webhook),
+        }
+    }
+
     /// The right to write a part's object: one holder at a time, also across a restart of the uploader.
     pub(super) fn write_permit(self: &Arc<Self>, part: &PartKey) -> Option<WritePermit> {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);

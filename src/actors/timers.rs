@@ -4,10 +4,13 @@
 //! rest, and a spawn for each setting; here a timer is an entry in an ordered map, and setting it to the time that it has
 //! does nothing.
 //!
+//! Pages that rest until the debounce of a webhook is over wait beside the timers. The debounce is the same for all, so
+//! that they wait in the order in which they came.
+//!
 //! A message that lies in a mailbox cannot be called back. It carries the number of the setting that sent it, and
 //! counts only while that setting holds ([`PageTimer::rings`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -18,6 +21,7 @@ use tokio::sync::Notify;
 
 use super::Owned;
 use super::page::PageMsg;
+use super::registry::PageHandle;
 use crate::core::model::MonoTime;
 
 /// Timers that ring in one go, before other tasks have their turn.
@@ -37,6 +41,8 @@ pub struct Timers {
 #[derive(Default)]
 struct Queue {
     pages: BTreeMap<Setting, ActorRef<PageMsg>>,
+    /// Pages that rest, and until when, in this order.
+    resting: VecDeque<(MonoTime, Arc<PageHandle>)>,
     /// The number of the newest setting.
     newest: u64,
     task: Option<Owned>,
@@ -47,18 +53,40 @@ impl Timers {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(self: &Arc<Self>, at: MonoTime, page: ActorRef<PageMsg>) -> Setting {
+    /// Sets a timer, in place of an earlier setting.
+    fn set(self: &Arc<Self>, earlier: Option<Setting>, at: MonoTime, page: &ActorRef<PageMsg>) -> Setting {
         let mut queue = self.lock();
+        let page = earlier.and_then(|earlier| queue.pages.remove(&earlier)).unwrap_or_else(|| page.clone());
         queue.newest += 1;
         let setting = (at, queue.newest);
         queue.pages.insert(setting, page);
         if queue.pages.first_key_value().is_some_and(|(first, _)| *first == setting) {
             self.changed.notify_one();
         }
+        self.keep_time(&mut queue);
+        setting
+    }
+
+    /// Ends the rest of this page at this time. Returns `false` where others rest longer, as they do when the debounce was
+    /// made shorter: nobody ends it then.
+    #[must_use]
+    pub(super) fn end_rest_at(self: &Arc<Self>, at: MonoTime, page: Arc<PageHandle>) -> bool {
+        let mut queue = self.lock();
+        if queue.resting.back().is_some_and(|(last, _)| *last > at) {
+            return false;
+        }
+        if queue.resting.is_empty() {
+            self.changed.notify_one();
+        }
+        queue.resting.push_back((at, page));
+        self.keep_time(&mut queue);
+        true
+    }
+
+    fn keep_time(self: &Arc<Self>, queue: &mut Queue) {
         if queue.task.is_none() {
             queue.task = Some(Owned(tokio::spawn(keep_time(Arc::downgrade(self), self.changed.clone()))));
         }
-        setting
     }
 
     fn cancel(&self, setting: Setting) {
@@ -69,15 +97,23 @@ impl Timers {
     fn ring(&self, now: MonoTime) -> Option<MonoTime> {
         let mut queue = self.lock();
         for _ in 0..AT_ONCE {
-            let first = queue.pages.first_entry()?;
-            let (at, number) = *first.key();
+            let timer = queue.pages.first_key_value().map(|((at, _), _)| *at);
+            let rest = queue.resting.front().map(|(at, _)| *at);
+            let Some(at) = timer.into_iter().chain(rest).min() else { break };
             if at > now {
                 return Some(at);
             }
-            // A page that is gone has no use for it.
-            let _ = first.remove().cast(PageMsg::Woke(number));
+            if rest == Some(at) {
+                queue.resting.pop_front().iter().for_each(|(_, page)| page.end_rest());
+                if queue.resting.is_empty() {
+                    queue.resting.shrink_to(AT_ONCE);
+                }
+            } else if let Some(((_, number), page)) = queue.pages.pop_first() {
+                // A page that is gone has no use for it.
+                let _ = page.cast(PageMsg::Woke(number));
+            }
         }
-        Some(now)
+        (!queue.pages.is_empty() || !queue.resting.is_empty()).then_some(now)
     }
 }
 
@@ -126,8 +162,10 @@ impl PageTimer {
             // It will ring, or its message is in the mailbox.
             return;
         }
-        self.cancel();
-        self.setting = at.map(|at| self.timers.set(at, page.clone()));
+        match at {
+            Some(at) => self.setting = Some(self.timers.set(self.setting, at, page)),
+            None => self.cancel(),
+        }
     }
 
     /// A message with this number arrived. Does it count? The timer is not set any more then.

@@ -312,10 +312,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_the_first_rows_need() {
-        let mut table = Table { out: Vec::new(), held: Vec::new(), widths: None };
+        let mut table = Table { out: Vec::new(), list: List::Pages, held: Vec::new(), widths: None };
         for n in 0..MEASURED + 1 {
             let name = if n == MEASURED { "a name that is longer than the others".to_owned() } else { "x".to_owned() };
-            table.add(row(&json!({"page_id": "1", "name": name, "user": "u"}))).unwrap();
+            table.add(row(List::Pages, &json!({"page_id": "1", "name": name, "user": "u"}))).unwrap();
         }
         assert!(matches!(table.end(), Ok(false)));
         let text = String::from_utf8(table.out).unwrap();
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(lines[0], "PAGE  NAME  USER  HEALTH  OBJECT CHANGED  NEXT POLL  WHAT TO DO");
         assert_eq!(lines[1], "1     x     u     -       -               -");
         assert_eq!(lines[MEASURED + 1], "1     a name that is longer than the others  u     -       -               -");
-        let mut none = Table { out: Vec::new(), held: Vec::new(), widths: None };
+        let mut none = Table { out: Vec::new(), list: List::Pages, held: Vec::new(), widths: None };
         assert!(matches!(none.end(), Ok(true)));
     }
 }

@@ -181,13 +181,17 @@ struct LiveMark {
     claimed: bool,
     /// It was made, or absorbed an event, since [`Entry::take_repeated`].
     repeated: bool,
+    /// Somebody but the daemon itself asked for the read, and its page was woken for that. Until then the read may be
+    /// one of many that are spread.
+    heard: Option<Cause>,
 }
 
 /// All that is owed to one link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     mark: Option<LiveMark>,
-    staged: Option<Staged>,
+    /// In a box, because few links have one at a time.
+    staged: Option<Box<Staged>>,
     synced: Synced,
     reader: Option<u64>,
 }
@@ -195,8 +199,8 @@ pub struct Entry {
 impl Entry {
     /// The state as it lies on disk after a start: what is there is durable and nobody reads.
     pub fn restored(mark: Option<Mark>, staged: Option<Staged>, synced: Synced) -> Self {
-        let mark = mark.map(|mark| LiveMark { mark, durable: true, claimed: false, repeated: true });
-        Entry { mark, staged, synced, reader: None }
+        let mark = mark.map(|mark| LiveMark { mark, durable: true, claimed: false, repeated: true, heard: None });
+        Entry { mark, staged: staged.map(Box::new), synced, reader: None }
     }
 
     /// The mark that stands, durable or not.
@@ -212,22 +216,28 @@ impl Entry {
     /// Does the mark stand for an event of this moment, without any write, and without a note for the link's machine?
     /// [`Entry::mark`] would answer [`Marked::Standing`], and change nothing.
     pub fn absorbs(&self) -> bool {
-        self.mark.as_ref().is_some_and(|m| m.durable && !m.claimed && m.repeated)
+        self.mark.as_ref().is_some_and(|m| m.durable && !m.claimed && m.repeated && m.heard.is_some())
+    }
+
+    /// Would this be the first to ask for a read that is owed already, and that may be spread over a long time? Its page
+    /// must be woken then, although nothing is to be written.
+    pub fn hastens(&self, cause: Cause) -> bool {
+        cause != Cause::Poll && self.mark.as_ref().is_some_and(|m| !m.claimed && m.heard.is_none())
+    }
+
+    /// What has asked for a read that is owed for another cause.
+    pub fn hastened(&self) -> Option<Cause> {
+        self.mark.as_ref().and_then(|m| m.heard.filter(|heard| *heard != m.mark.cause))
     }
 
     /// Did an event come for which the mark stands, since this was asked last?
-    pub fn is_repeated(&self) -> bool {
-        self.mark.as_ref().is_some_and(|m| m.repeated)
-    }
-
-    /// The same, and asks anew from here on.
     pub fn take_repeated(&mut self) -> bool {
         self.mark.as_mut().is_some_and(|m| std::mem::take(&mut m.repeated))
     }
 
     /// The outbox entry.
     pub fn staged(&self) -> Option<&Staged> {
-        self.staged.as_ref()
+        self.staged.as_deref()
     }
 
     /// What is known of Spaces.
@@ -253,6 +263,7 @@ impl Entry {
         match &mut self.mark {
             Some(standing) if !standing.claimed => {
                 standing.repeated = true;
+                standing.heard = standing.heard.or((cause != Cause::Poll).then_some(cause));
                 if standing.durable { Marked::Standing } else { Marked::Pending }
             }
             earlier => {
@@ -260,7 +271,10 @@ impl Entry {
                 // and if it fails this one stands for both.
                 let since = earlier.as_ref().map_or(now, |e| e.mark.since.min(now));
                 let mark = Mark { seq, cause, since };
-                self.mark = Some(LiveMark { mark: mark.clone(), durable: false, claimed: false, repeated: true });
+                // The pages of an import are spread.
+                let heard = matches!(cause, Cause::Webhook | Cause::Manual).then_some(cause);
+                self.mark =
+                    Some(LiveMark { mark: mark.clone(), durable: false, claimed: false, repeated: true, heard });
                 Marked::New(Change::PutMark(mark))
             }
         }
@@ -327,7 +341,7 @@ impl Entry {
         let marked_at = self.staged.as_ref().map_or(marked, |s| s.marked_at.min(marked));
         let (op, body_len) = (ObjectOp::Put(found.digest), found.body_len);
         let staged = Staged { seq, op, since: now, marked_at, body_len, person: None };
-        changes.extend(self.staged.replace(staged.clone()).map(Change::ClearStaged));
+        changes.extend(self.staged.replace(Box::new(staged.clone())).map(|before| Change::ClearStaged(*before)));
         changes.push(Change::PutStaged(staged));
         Stage::Staged(seq, changes)
     }
@@ -335,7 +349,7 @@ impl Entry {
     /// Spaces has carried out the entry with this number, which was `op`.
     pub fn complete(&mut self, seq: u64, op: ObjectOp, etag: Option<String>, now: WallTime) -> Vec<Change> {
         let mut changes = Vec::new();
-        changes.extend(self.staged.take_if(|s| s.seq == seq).map(Change::ClearStaged));
+        changes.extend(self.staged.take_if(|s| s.seq == seq).map(|done| Change::ClearStaged(*done)));
         self.synced.digest = match op {
             ObjectOp::Put(digest) => Some(digest),
             ObjectOp::Delete => None,
@@ -353,7 +367,7 @@ impl Entry {
         let Some(staged) = self.staged.take_if(|s| s.seq == seq) else { return Vec::new() };
         self.synced.digest = None;
         self.synced.etag = None;
-        let mut changes = vec![Change::ClearStaged(staged), Change::PutSynced(self.synced.clone())];
+        let mut changes = vec![Change::ClearStaged(*staged), Change::PutSynced(self.synced.clone())];
         match self.mark(Cause::Manual, now, mark) {
             Marked::New(change) => changes.push(change),
             // The entry must not go before the mark that stands for it is durable.
@@ -368,13 +382,13 @@ impl Entry {
     pub fn forget(&mut self, delete: bool, person: Option<AppUserId>, now: WallTime, seq: u64) -> Vec<Change> {
         let mut changes = Vec::new();
         changes.extend(self.mark.take().map(|_| Change::ClearMark));
-        changes.extend(self.staged.take().map(Change::ClearStaged));
+        changes.extend(self.staged.take().map(|staged| Change::ClearStaged(*staged)));
         self.reader = None;
         self.synced = Synced::default();
         changes.push(Change::ClearSynced);
         if delete {
             let staged = Staged { seq, op: ObjectOp::Delete, since: now, marked_at: now, body_len: 0, person };
-            self.staged = Some(staged.clone());
+            self.staged = Some(Box::new(staged.clone()));
             changes.push(Change::PutStaged(staged));
         }
         changes

@@ -14,9 +14,11 @@ use zeroize::Zeroize;
 
 mod ids;
 mod link;
+mod names;
 
 pub use ids::{AppUserId, BadId, GraphId, PageId, ShopName, UserId};
 pub use link::{BadPart, LinkKey, ObjectKey, Part, PartKey, Source, SourceId};
+pub use names::Names;
 
 /// Why a page is read. Kept in the object as `source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::health::{EXPIRING, ParkReason, URGENT};
-use crate::core::model::WallTime;
+use crate::core::model::{Names, WallTime};
 
 /// Between two checks of a link.
 pub const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -23,7 +23,7 @@ pub struct Checked {
     /// When the app's access to the person's data ends, unless they log in again. A warning, no more.
     pub data_access_expires_at: Option<WallTime>,
     /// The permissions that the token carries.
-    pub scopes: Vec<String>,
+    pub scopes: Names,
     /// Days ahead (14, then 3) for which the token's end was said in the log.
     pub warned_expiry: Option<u8>,
     /// The same for the end of data access.
@@ -92,7 +92,7 @@ pub fn learned(seen: &Seen, before: &Checked, now: WallTime) -> (Checked, Vec<Wa
     let Seen { expires_at, data_access_expires_at, .. } = *seen;
     let warned_expiry = warn(End::Token, expires_at, before.warned_expiry);
     let warned_data_access = warn(End::DataAccess, data_access_expires_at, before.warned_data_access);
-    let scopes = seen.scopes.clone();
+    let scopes = seen.scopes.clone().into();
     let checked =
         Checked { at: Some(now), expires_at, data_access_expires_at, scopes, warned_expiry, warned_data_access };
     (checked, warnings)

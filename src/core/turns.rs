@@ -21,6 +21,8 @@ pub struct Ticket(Priority, u64);
 #[derive(Debug)]
 pub struct Turns<W> {
     max: usize,
+    /// Turns that are lent for a while, beside those.
+    lent: usize,
     taken: usize,
     prompt: BTreeMap<u64, W>,
     background: BTreeMap<u64, W>,
@@ -33,7 +35,7 @@ impl<W> Turns<W> {
     /// So many turns (at least one), all of them free.
     pub fn new(max: usize) -> Self {
         let (prompt, background) = (BTreeMap::new(), BTreeMap::new());
-        Turns { max: max.max(1), taken: 0, prompt, background, run: 0, tickets: 0 }
+        Turns { max: max.max(1), lent: 0, taken: 0, prompt, background, run: 0, tickets: 0 }
     }
 
     /// Changes how many there are. When there are fewer, those that are taken are not disturbed.
@@ -44,6 +46,16 @@ impl<W> Turns<W> {
     /// How many there are.
     pub fn max(&self) -> usize {
         self.max
+    }
+
+    /// One more may be taken, until [`Turns::end_loan`].
+    pub fn lend(&mut self) {
+        self.lent += 1;
+    }
+
+    /// What was lent is not taken again, once it is given back.
+    pub fn end_loan(&mut self) {
+        self.lent = self.lent.saturating_sub(1);
     }
 
     /// How many are taken.
@@ -61,7 +73,7 @@ impl<W> Turns<W> {
 
     /// Takes a turn, if one is free.
     pub fn take(&mut self) -> bool {
-        let free = self.taken < self.max;
+        let free = self.taken < self.max + self.lent;
         self.taken += usize::from(free);
         free
     }
@@ -79,6 +91,15 @@ impl<W> Turns<W> {
         self.queue(priority).remove(&number)
     }
 
+    /// A waiter of the background queue goes to the end of the prompt one. One whose turn has come, or who is prompt,
+    /// stays as it is.
+    pub fn raise(&mut self, ticket: Ticket) -> Ticket {
+        if ticket.0 == Priority::Prompt {
+            return ticket;
+        }
+        self.leave(ticket).map_or(ticket, |waiter| self.wait(Priority::Prompt, waiter))
+    }
+
     /// A turn ended.
     pub fn give_back(&mut self) {
         self.taken = self.taken.saturating_sub(1);
@@ -86,7 +107,7 @@ impl<W> Turns<W> {
 
     /// Takes a free turn for the next waiter.
     pub fn admit(&mut self) -> Option<W> {
-        if self.taken >= self.max {
+        if self.taken >= self.max + self.lent {
             return None;
         }
         let is_background = self.prompt.is_empty() || self.run >= PROMPT_RUN && !self.background.is_empty();
@@ -135,6 +156,39 @@ mod tests {
         assert_eq!((turns.leave(first), turns.leave(first)), (Some(1), None));
         turns.give_back();
         assert_eq!((turns.admit(), turns.taken()), (Some(2), 1));
+    }
+
+    #[test]
+    fn a_waiter_who_is_raised_goes_behind_those_who_are_prompt() {
+        let mut turns = Turns::new(1);
+        turns.take();
+        let (first, second) = (turns.wait(Background, 1), turns.wait(Background, 2));
+        turns.wait(Background, 3);
+        let prompt = turns.wait(Prompt, 4);
+        let raised = turns.raise(second);
+        assert_eq!((raised.0, turns.waiting(Prompt), turns.waiting(Background)), (Prompt, 2, 2));
+        turns.wait(Prompt, 5);
+        assert_eq!((turns.raise(raised), turns.raise(prompt)), (raised, prompt));
+        let next = |turns: &mut Turns<u32>| {
+            turns.give_back();
+            turns.admit()
+        };
+        let order: Vec<_> = (0..4).map_while(|_| next(&mut turns)).collect();
+        assert_eq!(order, [4, 2, 5, 1]);
+        assert_eq!((turns.raise(first), next(&mut turns), next(&mut turns)), (first, Some(3), None));
+    }
+
+    #[test]
+    fn a_turn_that_is_lent_is_one_more_until_it_is_given_back() {
+        let mut turns = Turns::new(1);
+        turns.lend();
+        assert!(turns.take() && turns.take() && !turns.take());
+        turns.end_loan();
+        turns.wait(Prompt, 1);
+        turns.give_back();
+        assert_eq!((turns.admit(), turns.taken()), (None, 1));
+        turns.give_back();
+        assert_eq!(turns.admit(), Some(1));
     }
 
     #[test]

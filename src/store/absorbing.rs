@@ -2,9 +2,9 @@
 //!
 //! In a burst nearly every delivery names a page that is owed a read already. Such a delivery changes nothing, and the
 //! proof of that should cost nothing: neither the lock under which all decisions are made, nor a wait behind a scan that
-//! holds it. A page *absorbs* while every link of it has a mark that is durable, that no read has claimed and that is noted
-//! to have been asked for again, and while the store is up. This is a set of such pages, not of all of them: a page that
-//! is missing is looked for under the lock.
+//! holds it. A page *absorbs* while every link of it has a mark that is durable, that no read has claimed, that is noted
+//! to have been asked for again and that a person or a webhook asked for, and while the store is up. This is a set of such
+//! pages, not of all of them: a page that is missing is looked for under the lock.
 //!
 //! # Why an answer from here is as good as one under the lock
 //!

@@ -149,8 +149,22 @@ struct Inner {
 impl Feed {
     /// Publishes changes that are durable.
     pub(super) fn publish(&self, changes: Vec<Change>) {
+        if self.publish_quietly(changes) {
+            self.wake();
+        }
+    }
+
+    /// The reader finds what was published.
+    pub(super) fn wake(&self) {
+        self.inner.wake.notify_one();
+    }
+
+    /// The same as [`Feed::publish`], and leaves it to the caller to wake the reader. Returns whether there is something
+    /// for it.
+    #[must_use]
+    pub(super) fn publish_quietly(&self, changes: Vec<Change>) -> bool {
         if changes.is_empty() {
-            return;
+            return false;
         }
         let awaited = |change: &Change| {
             matches!(change, Change::Completed(_) | Change::Parked(_) | Change::Unlinked(_) | Change::Reset)
@@ -161,12 +175,10 @@ impl Feed {
             changes.into_iter().for_each(|change| pending.add(change));
             !pending.is_empty()
         };
-        if has_work {
-            self.inner.wake.notify_one();
-        }
         if is_awaited {
             self.inner.changed.send_modify(|n| *n += 1);
         }
+        has_work
     }
 
     /// Everything that changed since the last batch; waits while that is nothing. For one reader at a time: what a

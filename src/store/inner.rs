@@ -306,7 +306,8 @@ impl Inner {
         }
     }
 
-    /// These marks are durable: publishes what they changed, and answers the requests.
+    /// These marks are durable: publishes what they changed, and answers the requests. The reader of the feed is woken
+    /// last, because it begins work for each mark, and somebody waits for each answer.
     pub(super) fn answer_marks(&self, requests: &mut Vec<MarkRequest>) {
         {
             let ledger = &mut self.lock().state.ledger;
@@ -314,10 +315,13 @@ impl Inner {
             marks.for_each(|(part, mark)| ledger.is_durable(part, mark.seq));
         }
         let changes = requests.iter_mut().flat_map(|request| std::mem::take(&mut request.changes));
-        self.feed.publish(changes.collect());
+        let has_work = self.feed.publish_quietly(changes.collect());
         for request in requests.drain(..) {
             // The caller may have stopped waiting.
             let _ = request.done.send(Ok(()));
+        }
+        if has_work {
+            self.feed.wake();
         }
     }
 

@@ -203,12 +203,14 @@ impl MarkLog {
         folder::remove_file(&dir.join(UNFINISHED))
     }
 
-    /// The files of a damaged log go out of the way, under names that say when. Returns the first of the new names.
-    pub(super) fn move_aside(dir: &Path, now: u64) -> io::Result<PathBuf> {
-        let mut kept = PathBuf::new();
+    /// The files of a damaged log go out of the way, under names that say when. Returns the last of the new names; `None`
+    /// where no file was left.
+    pub(super) fn move_aside(dir: &Path, now: u64) -> io::Result<Option<PathBuf>> {
+        let mut kept = None;
         for name in [EARLIER, FILE].into_iter().filter(|name| dir.join(name).exists()) {
-            kept = dir.join(format!("{name}{}{now}", folder::DAMAGED));
-            std::fs::rename(dir.join(name), &kept)?;
+            let path = dir.join(format!("{name}{}{now}", folder::DAMAGED));
+            std::fs::rename(dir.join(name), &path)?;
+            kept = Some(path);
         }
         folder::sync(dir)?;
         Ok(kept)

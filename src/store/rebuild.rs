@@ -127,13 +127,7 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     if let Some(detail) = damage_of_marks(&database, &marks).map_err(fault)? {
         guarded(|| all_due(&database, &mut batch)).map_err(fault)?;
         let kept = MarkLog::move_aside(dir, WallTime::now().0).map_err(io)?;
-        let (dir, kept) = (dir.display(), kept.display());
-        tracing::error!(
-            store = %dir,
-            %detail,
-            %kept,
-            "store [{dir}]: the mark log is damaged ({detail}), it is moved aside to [{kept}] and every page is read again"
-        );
+        report_damage(dir, "the mark log is damaged", &detail, kept.as_deref(), "every page is read again");
         let text = format!("the mark log was damaged ({detail})");
         mended = Some(mended.map_or(text.clone(), |before| format!("{before}; {text}")));
     }
@@ -183,14 +177,19 @@ fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Database, Option<
     };
     works().map_err(io)?;
     let path = folder::move_aside(dir, WallTime::now().0).map_err(io)?;
-    let (name, kept) = (dir.display(), path.display());
-    tracing::error!(
-        store = %name,
-        %detail,
-        %kept,
-        "store [{name}]: is damaged ({detail}), it is moved aside to {kept} and rebuilt from the backup log"
-    );
+    report_damage(dir, "is damaged", &detail, Some(&path), "rebuilt from the backup log");
     Ok((create().map_err(fault)?, Some((detail, path))))
+}
+
+/// `what` is damaged, as `detail` says. It is kept in a file of this name, unless nothing was left of it.
+fn report_damage(dir: &Path, what: &str, detail: &str, kept: Option<&Path>, next: &str) {
+    let (store, fate) = (dir.display(), fate(kept));
+    let kept = kept.map(|kept| tracing::field::display(kept.display()));
+    tracing::error!(%store, %detail, kept, "store [{store}]: {what} ({detail}), {fate} and {next}");
+}
+
+fn fate(kept: Option<&Path>) -> String {
+    kept.map_or_else(|| "nothing is left to keep".to_owned(), |kept| format!("it is moved aside to {}", kept.display()))
 }
 
 /// At least one transaction, so that the database's number is above every other afterwards.
@@ -310,4 +309,20 @@ fn backed_up(database: &Database) -> Result<BTreeMap<Place, Vec<u8>>, Fault> {
         }
     }
     Ok(live)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_is_not_said_to_be_kept() {
+        assert_eq!(
+            fate(Some(Path::new("/store/marks.log.damaged-1"))),
+            "it is moved aside to /store/marks.log.damaged-1"
+        );
+        assert_eq!(fate(None), "nothing is left to keep");
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(MarkLog::move_aside(dir.path(), 1).unwrap(), None);
+    }
 }

@@ -6,13 +6,13 @@ use super::api::ShopPair;
 use super::seal::{Keyring, SealError};
 use crate::core::cleanup::Cleanup;
 use crate::core::health::Health;
-use crate::core::model::{AppUserId, Generation, LinkKey, Secret, ShopName, UserId, WallTime};
+use crate::core::model::{AppUserId, Generation, LinkKey, Names, Secret, ShopName, UserId, WallTime};
 use crate::core::token_check::Checked;
 
 /// Bytes that were sealed; printed as base64 in the record, and never in a log.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Sealed(pub Vec<u8>);
+pub struct Sealed(pub Box<[u8]>);
 
 impl std::fmt::Debug for Sealed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -25,7 +25,7 @@ impl TryFrom<String> for Sealed {
 
     fn try_from(text: String) -> Result<Self, base64::DecodeError> {
         use base64::Engine as _;
-        base64::engine::general_purpose::STANDARD_NO_PAD.decode(text).map(Sealed)
+        base64::engine::general_purpose::STANDARD_NO_PAD.decode(text).map(|bytes| Sealed(bytes.into()))
     }
 }
 
@@ -59,11 +59,11 @@ pub struct LinkRecord {
     /// May Graph be called?
     pub health: Health,
     /// The page-level webhook fields that Meta confirmed.
-    pub subscribed: Vec<String>,
+    pub subscribed: Names,
     /// Webhook fields that Meta refused for this page; not asked for again until it is linked anew.
-    pub refused_webhook_fields: Vec<String>,
+    pub refused_webhook_fields: Names,
     /// Node fields that Graph refused for this page.
-    pub refused_page_fields: Vec<String>,
+    pub refused_page_fields: Names,
     /// What the checks of this token have learned.
     pub checked: Checked,
     /// The number of the newest hint that the person's permissions changed; `None` once a check that began after it has
@@ -263,5 +263,5 @@ pub fn open_token(keyring: &Keyring, context: &[u8], sealed: &Sealed) -> Result<
 
 /// Seals a token.
 pub fn seal_token(keyring: &Keyring, context: &[u8], token: &Secret) -> Sealed {
-    Sealed(keyring.seal(context, token.expose().as_bytes()))
+    Sealed(keyring.seal(context, token.expose().as_bytes()).into())
 }

@@ -15,10 +15,12 @@ pub(super) mod events;
 pub(super) mod ledger;
 pub(super) mod linking;
 pub(super) mod links;
+pub(super) mod name_pool;
 pub(super) mod nonces;
 pub(super) mod pairs;
 pub(super) mod seals;
 pub(super) mod shops;
+pub(super) mod small_set;
 pub(super) mod unlinking;
 pub(super) mod work;
 
@@ -102,8 +104,9 @@ impl Records {
     /// owes Spaces a delete.
     fn entries(&mut self) -> Vec<(PartKey, Entry)> {
         let parts = self.marks.keys().chain(self.synced.keys()).filter(|part| self.links.contains_key(&part.link));
+        // The links' own keys come last: of equal ones the last one stays, and shares its id with the link's record.
         let wholes = self.links.keys().map(LinkKey::whole);
-        let keys: BTreeSet<PartKey> = wholes.chain(parts.chain(self.outbox.keys()).cloned()).collect();
+        let keys: BTreeSet<PartKey> = parts.chain(self.outbox.keys()).cloned().chain(wholes).collect();
         let entry = |key: PartKey| {
             let (mark, staged) = (self.marks.remove(&key), self.outbox.remove(&key));
             let synced = self.synced.remove(&key).unwrap_or_default();

@@ -241,7 +241,7 @@ async fn news_about_an_old_token_is_not_held_against_a_new_one() {
     let new = held(&store, &link).await;
     assert!(new > old);
     assert!(!store.park_link(&link, old, ParkReason::Invalid).await.unwrap());
-    let learned = |record: &mut LinkRecord| record.refused_page_fields.push("hours".into());
+    let learned = |record: &mut LinkRecord| record.refused_page_fields.add(&["hours".to_owned()]);
     assert!(!store.update_link(&link, old, learned).await.unwrap());
     assert!(
         store.claim(&link, old).await.unwrap().is_none(),

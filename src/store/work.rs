@@ -6,7 +6,9 @@ use super::codec;
 use super::feed::Change;
 use super::inner::Store;
 use super::state::State;
+use super::state::ledger::LinkMarks;
 use super::tree::{Pieces, Tree};
+use super::txn::Txn;
 use crate::core::health::Health;
 use crate::core::ledger::{Claim, Digest, Entry, Found, Mark, Staged};
 use crate::core::link::machine::Facts;
@@ -55,19 +57,19 @@ type Looked = (Result<bytes::Bytes, codec::Damaged>, Option<Before>);
 
 impl State {
     fn facts(&mut self, link: &LinkKey) -> Facts {
-        let repeated = self.ledger.take_repeated(link);
+        let LinkMarks { unclaimed, hastened, due, repeated } = self.ledger.take_marks(link);
         let Some(record) = self.links.get(link) else { return Facts::default() };
         let parked = match &record.health {
             Health::Parked(parked) => Some(parked.why),
             Health::Active => None,
         };
-        let marks = || self.ledger.of_link(link).filter_map(|(_, entry)| Some((entry, entry.due()?)));
         Facts {
             generation: Some(record.generation),
             parked,
             hinted: record.hint.is_some(),
-            unclaimed: marks().find(|(entry, _)| entry.wants_reader()).map(|(_, mark)| mark.cause),
-            due: marks().next().is_some(),
+            unclaimed,
+            hastened,
+            due,
             repeated,
             stopping: false,
         }
@@ -89,8 +91,10 @@ impl Store {
     /// [`Unavailable`] when it could not be made durable; some of the marks may stand all the same.
     pub async fn mark_pages(&self, pages: &[PageId], cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
         let (mut links, mut is_durable) = (Vec::new(), !cause.is_urgent());
-        let is_unlinking = {
-            let memory = self.lock();
+        // Where the committer has as much to do as it may have, the marks are decided on when it has less.
+        let slot = self.inner.slots.try_acquire().ok();
+        let (is_unlinking, decided) = {
+            let mut memory = self.lock();
             memory.orders.writable()?;
             let is_unlinking = memory.orders.is_unlinking();
             for page in pages {
@@ -105,12 +109,21 @@ impl Store {
                 }
                 links.extend(of_page);
             }
-            is_unlinking
+            if is_durable {
+                return Ok(links);
+            }
+            let mark = |state: &mut State, txn: &mut Txn| {
+                links.iter().for_each(|link| state.mark_due(txn, &link.whole(), cause));
+            };
+            let decided = slot.is_some().then(|| memory.decide(self.now(), mark)).transpose()?;
+            (is_unlinking, decided)
         };
-        if is_durable {
-            return Ok(links);
+        match decided {
+            Some(((), Some(answer))) => answer.wait().await?,
+            Some(((), None)) => {}
+            None => links = self.mark_links(links, cause).await?,
         }
-        let links = self.mark_links(links, cause).await?;
+        drop(slot);
         if is_unlinking {
             self.barrier().await?;
         }

@@ -158,11 +158,14 @@ impl World {
         let input = match message {
             PageMsg::Wake => {
                 let reasons = self.directory.get_mut(&link).map(|place| place.take_reasons());
-                let (causes, hinted) = reasons.unwrap_or_default();
+                let (causes, hinted, heard_at) = reasons.unwrap_or_default();
                 if hinted {
                     self.step_page(instance, Input::Hinted);
                 }
                 causes.into_iter().for_each(|cause| self.step_page(instance, Input::Due(cause)));
+                if let Some(heard_at) = heard_at {
+                    self.step_page(instance, Input::DueSince(heard_at));
+                }
                 return;
             }
             PageMsg::Woke(alarm) if alarm != page.alarm => return,
@@ -219,6 +222,10 @@ impl World {
         let under_way = self.page(instance).machine.under_way();
         if self.page(instance).job.is_some_and(|(number, _)| Some(number) != under_way) {
             self.cut_job(instance);
+        }
+        let plenty_at = self.page(instance).machine.plenty_at();
+        if let Some(place) = self.directory.get_mut(&link).filter(|place| place.instance == instance) {
+            place.plenty_at = Some(plenty_at);
         }
         let page = self.page(instance);
         page.alarm += 1;

@@ -67,16 +67,20 @@ pub struct Place {
     pub instance: u64,
     pub causes: Vec<Cause>,
     pub hinted: bool,
+    /// When the first webhook came that the page has not looked for.
+    pub heard_at: Option<MonoTime>,
+    /// From here on the page need not look before a debounce is over; `None` before its first step.
+    pub plenty_at: Option<MonoTime>,
 }
 
 impl Place {
     pub fn new(instance: u64) -> Self {
-        Place { instance, causes: Vec::new(), hinted: false }
+        Place { instance, causes: Vec::new(), hinted: false, heard_at: None, plenty_at: None }
     }
 
     /// Why the page was woken since the last look.
-    pub fn take_reasons(&mut self) -> (Vec<Cause>, bool) {
-        (std::mem::take(&mut self.causes), std::mem::take(&mut self.hinted))
+    pub fn take_reasons(&mut self) -> (Vec<Cause>, bool, Option<MonoTime>) {
+        (std::mem::take(&mut self.causes), std::mem::take(&mut self.hinted), self.heard_at.take())
     }
 }
 
@@ -434,8 +438,21 @@ impl World {
         }
     }
 
-    /// The page of a link is due.
+    /// The page of a link is due. For a webhook it rests until the debounce is over, where it may.
     pub fn tell(&mut self, l: L, cause: Cause) {
+        let (now, debounce) = (self.mono(), self.pace.debounce);
+        if let Some(place) = self.directory.get_mut(&l)
+            && cause == Cause::Webhook
+            && place.plenty_at.is_some_and(|at| at <= now.plus(debounce))
+        {
+            let instance = place.instance;
+            if place.heard_at.is_none() {
+                place.heard_at = Some(now);
+                let wait = (debounce.as_millis() as u64).max(1);
+                self.soon(wait, Event::Page(instance, PageMsg::Wake));
+            }
+            return;
+        }
         self.wake(l, |place| {
             if !place.causes.contains(&cause) {
                 place.causes.push(cause);

@@ -20,12 +20,12 @@ use crate::core::token_check::{self, Checked, End, Warning};
 use crate::sources::SourceClient;
 use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, TokenState};
 use crate::sources::shopify::WEBHOOK_TOPICS;
-use crate::store::{LinkRecord, StageOutcome, Unavailable};
+use crate::store::{Link, LinkRecord, StageOutcome, Unavailable};
 use crate::turnstile::Turn;
 
 const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
 
-/// The link that a job is about, as its page held it when the job began.
+/// The link that a job is about, with the token of the generation for which the job began.
 #[derive(Clone, Copy)]
 pub(super) struct Held<'a> {
     pub(super) link: &'a LinkKey,
@@ -60,6 +60,21 @@ pub struct JobDone {
     pub(super) trouble: Option<String>,
 }
 
+impl JobDone {
+    /// The job was not begun, and is to be tried again.
+    fn not_begun(job: Job) -> JobDone {
+        let retry = Disposition::Retry;
+        let end = match job {
+            Job::Read { .. } => JobEnd { read: Some(ReadEnd::NotStored { retry_after: None }), ..JobEnd::default() },
+            Job::CheckToken => JobEnd { check: Some(CheckEnd::Failed(retry)), ..JobEnd::default() },
+            Job::Subscribe | Job::TakeToken => {
+                JobEnd { subscription: Some(SubscriptionEnd::Failed(retry)), ..JobEnd::default() }
+            }
+        };
+        JobDone { end, trouble: None }
+    }
+}
+
 /// The webhook fields, or topics, to subscribe this link to.
 pub(crate) fn wanted_webhook_fields(config: &Config, source: Source, record: &LinkRecord) -> BTreeSet<String> {
     let refused = &record.refused_webhook_fields;
@@ -83,11 +98,29 @@ fn object_fields(config: &Config, source: Source, record: &LinkRecord) -> Vec<St
     all.iter().filter(|field| !record.refused_page_fields.contains(field)).cloned().collect()
 }
 
-/// Does the job in its turn, which ends with the source's last answer. A token that turns out to be dead on the way is
-/// not used again.
-pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, turn: Turn) -> JobDone {
+/// Does the job in its turn, with the token of this generation. The token is opened for the job alone: at rest it lies
+/// sealed in the store, once. When the link has another one by now, or is gone, its page is about to begin again with
+/// that one, or to be stopped.
+pub(super) async fn perform(
+    context: &Arc<Context>,
+    link: &LinkKey,
+    generation: Generation,
+    job: Job,
+    turn: Turn,
+) -> JobDone {
+    match context.store.link(link).await {
+        Ok(Some(Link { record, token: Ok(token), .. })) if record.generation == generation => {
+            drop(record);
+            perform_with(context, Held { link, token: &token, generation }, job, turn).await
+        }
+        _ => JobDone::not_begun(job),
+    }
+}
+
+/// The turn ends with the source's last answer. A token that turns out to be dead on the way is not used again.
+pub(super) async fn perform_with(context: &Arc<Context>, held: Held<'_>, job: Job, turn: Turn) -> JobDone {
     let setup = context.setup();
-    let mut done = JobDone::default();
+    let (mut done, mut turn) = (JobDone::default(), Some(turn));
     let (reads, subscribes) = match job {
         Job::Read { read, fallback, subscribe } => (Some((read, fallback)), subscribe || read.poll),
         Job::Subscribe | Job::CheckToken | Job::TakeToken => (None, true),
@@ -99,7 +132,9 @@ pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, tu
             return done;
         }
     }
-    if subscribes && let Err(error) = subscription(context, &setup, held, &mut done.end).await {
+    // Where a read follows, the turn is that read's.
+    let ending = turn.take_if(|_| reads.is_none());
+    if subscribes && let Err(error) = subscription(context, &setup, held, &mut done.end, ending).await {
         done.end.read = reads.map(|_| ReadEnd::Failed(error.disposition));
         done.trouble = Some(error.text);
         return done;
@@ -207,7 +242,7 @@ async fn read_and_stage(
     setup: &Setup,
     held: Held<'_>,
     (read, fallback): (Read, Cause),
-    turn: Turn,
+    turn: Option<Turn>,
 ) -> Result<ReadEnd, SourceError> {
     let Held { link, generation, .. } = held;
     // When the link is gone, or has another token, this page is about to be stopped, or to begin again with that one.
@@ -296,9 +331,7 @@ async fn note_what_was_learned(
         );
     }
     let update = context.store.update_link(link, held.generation, |record| {
-        record.refused_page_fields.extend(refused.iter().cloned());
-        record.refused_page_fields.sort();
-        record.refused_page_fields.dedup();
+        record.refused_page_fields.add(refused);
         record.name = name.or(record.name.take());
     });
     if let Err(error) = update.await {
@@ -310,7 +343,7 @@ async fn note_what_was_learned(
     }
 }
 
-/// Puts the page-level subscription right.
+/// Puts the page-level subscription right. The turn, where it is given, ends with the source's answer.
 ///
 /// # Errors
 /// The token is dead.
@@ -319,6 +352,7 @@ async fn subscription(
     setup: &Setup,
     held: Held<'_>,
     end: &mut JobEnd,
+    turn: Option<Turn>,
 ) -> Result<(), SourceError> {
     let link = held.link;
     end.subscription = Some(SubscriptionEnd::Confirmed);
@@ -332,6 +366,7 @@ async fn subscription(
     };
     let wanted = wanted_webhook_fields(&setup.config, link.source(), &record);
     let answer = held.source(setup).ensure_subscription(held.target(&record), &wanted).await;
+    drop(turn);
     context.note_source(link.source(), &answer);
     let Subscription { standing, confirmed, refused } = match answer {
         Ok(subscription) => subscription,
@@ -380,14 +415,12 @@ async fn note_subscribed(
     confirmed: &BTreeSet<String>,
     refused: &BTreeSet<String>,
 ) {
-    if refused.is_empty() && confirmed.iter().eq(&record.subscribed) {
+    if refused.is_empty() && confirmed.iter().eq(record.subscribed.iter()) {
         return;
     }
     let update = context.store.update_link(held.link, held.generation, |record| {
         record.subscribed = confirmed.iter().cloned().collect();
-        record.refused_webhook_fields.extend(refused.iter().cloned());
-        record.refused_webhook_fields.sort();
-        record.refused_webhook_fields.dedup();
+        record.refused_webhook_fields.add(refused);
     });
     if let Err(error) = update.await {
         tracing::debug!(

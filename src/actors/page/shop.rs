@@ -1,7 +1,6 @@
 //! The jobs of a shop's link: those of a page, with a token that is good now.
 //!
-//! The token of a shop is exchanged every hour, so that the one that the link's actor holds may be over. Each job takes
-//! the shop's token of that moment ([`shop_tokens`]). A token that the shop refuses is exchanged once, and the job is
+//! The token of a shop is exchanged every hour, so that each job takes the shop's token of that moment ([`shop_tokens`]). A token that the shop refuses is exchanged once, and the job is
 //! made again; when there is no other, the app was uninstalled, which every link of the shop then knows.
 
 use std::sync::Arc;
@@ -10,30 +9,31 @@ use super::reading::{self, Held, JobDone};
 use crate::context::Context;
 use crate::core::link::job::{Job, JobEnd, ReadEnd};
 use crate::core::link::upkeep::{CheckEnd, SubscriptionEnd};
-use crate::core::model::ShopName;
+use crate::core::model::{Generation, LinkKey, ShopName};
 use crate::core::park_reason::ParkReason;
 use crate::services::shop_tokens::{self, AccessToken};
 use crate::sources::api::SourceError;
 use crate::turnstile::Turn;
 
 /// Does the job of a link, with the token that its source wants.
-pub(super) async fn perform(context: &Arc<Context>, held: Held<'_>, job: Job, turn: Turn) -> JobDone {
-    match held.link.shop() {
-        Some(shop) => of_shop(context, shop, held, job, turn).await,
-        None => reading::perform(context, held, job, turn).await,
-    }
-}
-
-async fn of_shop(context: &Arc<Context>, shop: &ShopName, held: Held<'_>, job: Job, turn: Turn) -> JobDone {
+pub(super) async fn perform(
+    context: &Arc<Context>,
+    link: &LinkKey,
+    generation: Generation,
+    job: Job,
+    turn: Turn,
+) -> JobDone {
+    let Some(shop) = link.shop() else { return reading::perform(context, link, generation, job, turn).await };
     let access = match shop_tokens::access_token(context, shop).await {
         Ok(access) => access,
         Err(error) => return failed(job, error),
     };
-    let done = reading::perform(context, Held { token: &access.token, ..held }, job, turn).await;
-    if done.end.park_reason() == Some(ParkReason::Uninstalled) {
-        refused(context, shop, &access, job, done).await
-    } else {
-        done
+    // With another generation by now the link is about to begin again: nothing that is learned is noted.
+    let held = Held { link, token: &access.token, generation };
+    let done = reading::perform_with(context, held, job, turn).await;
+    match done.end.park_reason() {
+        Some(ParkReason::Uninstalled) => refused(context, shop, &access, job, done).await,
+        _ => done,
     }
 }
 

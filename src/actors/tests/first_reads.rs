@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::clock::{pass, until, until_passing};
+use super::clock::{moment, pass, until, until_passing};
 use super::harness::{Harness, page, page_id};
 use crate::core::link::schedule;
 use crate::core::model::{Cause, MonoTime};
@@ -23,9 +23,9 @@ impl Harness {
 async fn the_links_of_a_large_import_are_read_and_written_once() {
     let harness = Harness::start().await;
     // More than are read at once.
-    let numbers = harness.between_slots(0..700);
+    let numbers = harness.between_slots(0..100);
     let count = numbers.len();
-    assert!(count > 510);
+    assert!(count > 60);
     harness.link(&numbers).await;
     until_passing("all objects are written", || harness.puts() >= count).await;
     harness.until_complete().await;
@@ -78,6 +78,24 @@ async fn a_burst_of_deliveries_costs_three_reads_and_its_end_is_written_soon() {
     assert!(spent.0 <= 3 && spent.1 <= 3, "{spent:?}");
 }
 
+/// A page looks once for a delivery, when its debounce is over. Until then the mark absorbs what is repeated.
+#[tokio::test]
+async fn a_page_rests_until_the_debounce_of_a_delivery_is_over() {
+    let harness = Harness::with_links(1).await;
+    pass(Duration::from_secs(600)).await;
+    harness.change(0, "Changed").await;
+    moment().await;
+    harness.change(0, "Changed again").await;
+    let absorbs = || harness.store().absorbs(&[page(0).parse().unwrap()]);
+    for _ in 0..20 {
+        moment().await;
+        assert!(absorbs());
+    }
+    until_passing("the page looks", || !absorbs()).await;
+    harness.until_complete().await;
+    assert_eq!(harness.written(0).as_deref(), Some("Changed again"));
+}
+
 /// While the source takes as many calls as it may, the reads behind them hold nothing: no claim, no task.
 #[tokio::test]
 async fn a_read_that_waits_for_its_turn_holds_no_claim() {
@@ -99,6 +117,27 @@ async fn a_read_that_waits_for_its_turn_holds_no_claim() {
     harness.until_complete().await;
     assert_eq!(harness.written(0).as_deref(), Some("Changed"));
     assert_eq!(harness.context().gate.work().taken(), 0);
+}
+
+/// A poll lets everything go before it that somebody waits for, but not when its own page changed.
+#[tokio::test]
+async fn a_poll_that_waits_for_its_turn_goes_with_prompt_reads_once_its_page_changed() {
+    let harness = Harness::with_links(1).await;
+    // The checks of new tokens are over.
+    pass(Duration::from_secs(120)).await;
+    harness.reload(harness.config("poll_interval = \"60s\"\ndebounce = \"2s\"")).await.unwrap();
+    let gate = &harness.context().gate;
+    let waiting = || (gate.status().waiting_prompt, gate.status().waiting_background);
+    gate.set_max_in_flight(1);
+    let turn = gate.work().ask(Priority::Prompt, drop).ok().unwrap();
+    until_passing("the poll waits", || waiting() == (0, 1)).await;
+    let reads = harness.graph.count("read");
+    harness.change(0, "Changed").await;
+    until_passing("the read is prompt", || waiting() == (1, 0)).await;
+    drop(turn);
+    harness.until_complete().await;
+    pass(Duration::from_secs(10)).await;
+    assert_eq!((harness.written(0).as_deref(), harness.graph.count("read")), (Some("Changed"), reads + 1));
 }
 
 /// The disk may be busy for a few more, and Spaces is asked for no more than is allowed.

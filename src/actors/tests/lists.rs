@@ -53,7 +53,7 @@ async fn the_list_has_every_link_once_and_says_of_each_what_its_own_page_says() 
 #[tokio::test]
 async fn a_list_is_cut_off_when_the_store_refuses_in_the_middle_and_refused_when_it_does_before() {
     let harness = linked(130).await;
-    let all = || links::all(harness.context().clone());
+    let all = || links::all(harness.context().clone(), links::Shape::Pages);
     let mut list = all().await.unwrap();
     let first = list.next().await.unwrap().unwrap();
     assert!(first.starts_with(b"{\"pages\":[{") && first.len() < 64 << 10);

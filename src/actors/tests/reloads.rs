@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::clock::{pass, until_passing};
 use super::harness::{Harness, page};
+use crate::context::Setup;
 use crate::core::model::MonoTime;
 
 #[tokio::test]
@@ -51,4 +52,18 @@ async fn a_reload_that_is_refused_changes_nothing() {
     harness.until_complete().await;
     let after = harness.context().pages.find(&harness.key(0)).and_then(|status| status.next_poll_at);
     assert_eq!((before, harness.context().reload_error()), (after, Some(error)));
+}
+
+/// The clients are made before it is known that everything else can be put in force, too.
+#[tokio::test]
+async fn the_limit_of_calls_changes_when_its_setup_is_put_in_force() {
+    let harness = Harness::with_links(1).await;
+    let context = harness.context();
+    let before = context.gate.status().max_in_flight;
+    let mut config = harness.usual_config();
+    config.facebook.max_in_flight = before + 3;
+    let setup = Setup::build(config, &context.gate, &context.metrics).unwrap();
+    assert_eq!(context.gate.status().max_in_flight, before);
+    context.set_setup(setup);
+    assert_eq!(context.gate.status().max_in_flight, before + 3);
 }

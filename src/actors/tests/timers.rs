@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use super::clock;
 use crate::actors::page::PageMsg;
+use crate::actors::registry::PageHandle;
+use crate::actors::shared::Shared;
 use crate::actors::timers::{PageTimer, Timers};
-use crate::core::model::MonoTime;
+use crate::core::model::{Cause, MonoTime};
 
 /// Passes on the numbers that ring.
 struct Ear;
@@ -36,6 +38,35 @@ impl Actor for Ear {
     ) -> Result<(), ActorProcessingErr> {
         if let PageMsg::Woke(number) = message {
             heard.send(number)?;
+        }
+        Ok(())
+    }
+}
+
+/// Passes on that it was woken.
+struct Wakes;
+
+impl Actor for Wakes {
+    type Msg = PageMsg;
+    type State = mpsc::UnboundedSender<()>;
+    type Arguments = mpsc::UnboundedSender<()>;
+
+    async fn pre_start(
+        &self,
+        _me: ActorRef<PageMsg>,
+        heard: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(heard)
+    }
+
+    async fn handle(
+        &self,
+        _me: ActorRef<PageMsg>,
+        message: PageMsg,
+        heard: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let PageMsg::Wake = message {
+            heard.send(())?;
         }
         Ok(())
     }
@@ -118,4 +149,38 @@ async fn thousands_of_timers_ring_in_the_order_of_their_times() {
     // The n-th setting has the number n + 1.
     let second = |number: u64| ((number - 1) * 7) % 10;
     assert!(numbers.is_sorted_by_key(|number| second(*number)));
+}
+
+#[tokio::test]
+async fn a_page_that_rests_is_woken_once_when_the_debounce_of_its_first_webhook_is_over() {
+    let _clock = clock::stop();
+    let shared = Arc::<Shared>::default();
+    let (sender, mut heard) = mpsc::unbounded_channel();
+    let page = PageHandle::new(Actor::spawn(None, Wakes, sender).await.unwrap().0);
+    let debounce = Duration::from_secs(10);
+    // A page that has not looked yet is woken at once.
+    shared.hear_webhook(&page, debounce);
+    clock::passing(heard.recv()).await.unwrap();
+    assert!(page.take_reasons().causes().eq([Cause::Webhook]));
+    page.set_plenty_at(MonoTime(0));
+    for _ in 0..3 {
+        let began = MonoTime::now();
+        shared.hear_webhook(&page, debounce);
+        clock::pass(Duration::from_secs(5)).await;
+        shared.hear_webhook(&page, debounce);
+        assert!(heard.try_recv().is_err());
+        clock::passing(heard.recv()).await.unwrap();
+        assert!(MonoTime::now().since(began) >= debounce);
+        let reasons = page.take_reasons();
+        assert!(reasons.heard_at.is_some_and(|at| at >= began && at.since(began) < Duration::from_secs(1)));
+        assert_eq!(reasons.causes().count(), 0);
+    }
+    // One that has looked for another reason is left alone, and one whose debounce was made shorter is not forgotten.
+    shared.hear_webhook(&page, debounce);
+    assert!(page.take_reasons().heard_at.is_some());
+    shared.hear_webhook(&page, debounce / 5);
+    clock::passing(heard.recv()).await.unwrap();
+    assert!(page.take_reasons().heard_at.is_some());
+    clock::pass(Duration::from_secs(30)).await;
+    assert!(heard.try_recv().is_err());
 }

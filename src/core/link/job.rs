@@ -37,6 +37,13 @@ impl Job {
             _ => Priority::Background,
         }
     }
+
+    /// Somebody waits for it from now on.
+    pub fn raise(&mut self) {
+        if let Job::Read { read, .. } = self {
+            read.prompt = true;
+        }
+    }
 }
 
 /// How a read ended.

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! One job is under way at a time. Each has a number; the end of a job that is not under way any more changes nothing.
-//! A read goes before upkeep, also before one that has begun, and puts the subscription right itself. Whatever is
+//! A read goes before upkeep, also before one that has begun, and puts the subscription right itself. A read that lets
+//! others go first, and whose link somebody asks for meanwhile, goes with prompt ones from then on. Whatever is
 //! learned of a token is held against the generation of that token alone: no job begins with a token that the link does
 //! not have any more, and a token is taken before anything else is made of a newer one's news.
 //!
@@ -47,6 +48,8 @@ pub struct Facts {
     /// The cause of the mark that no read answers for. One that a job holds which was cut short is published when that
     /// job gives it back.
     pub unclaimed: Option<Cause>,
+    /// What asked for the read of such a mark after it was made for another cause.
+    pub hastened: Option<Cause>,
     /// Does a mark stand, whether or not a read answers for it?
     pub due: bool,
     /// Somebody asked for the read again, and was answered by the mark that stands, since the facts were taken last.
@@ -84,6 +87,8 @@ pub enum Input {
     Woke,
     /// A mark was made for this cause.
     Due(Cause),
+    /// A mark was made for a webhook at this time, and the link was left alone since.
+    DueSince(MonoTime),
     /// A hint was noted that the token is to be checked.
     Hinted,
     /// Anything may have changed in the store; many links may be looking at once, so what this causes is spread.
@@ -129,6 +134,8 @@ pub struct Step {
     pub job: Option<(u64, Job)>,
     /// The link was parked.
     pub parking: Option<Parking>,
+    /// The job of this number goes with prompt ones now, if it has not begun.
+    pub raised: Option<u64>,
 }
 
 /// The circumstances of a step.
@@ -213,6 +220,12 @@ impl Machine {
         (!self.reads.is_parked()).then_some(self.reads.poll_at())
     }
 
+    /// From here on, and until a read begins, the link has nothing to decide before the debounce of a webhook is over
+    /// ([`Input::DueSince`]).
+    pub fn plenty_at(&self) -> MonoTime {
+        self.reads.plenty_at()
+    }
+
     /// A limit of the source holds the link back until then.
     pub fn throttled_until(&self) -> Option<MonoTime> {
         self.throttled_until
@@ -246,13 +259,20 @@ impl Machine {
         if at.facts.repeated {
             self.reads.hear(at.now);
         }
-        match input {
+        let asks = match input {
+            Input::Due(cause) => cause != Cause::Poll && at.facts.unclaimed.is_some(),
+            Input::DueSince(_) => at.facts.unclaimed.is_some(),
+            _ => at.facts.hastened.is_some(),
+        };
+        let behind = self.under_way.filter(|_| asks && self.reads.is_behind());
+        let step = match input {
             Input::Look(spread) => self.look(at, spread),
             Input::Parked => self.parked_elsewhere(at),
             Input::Took(token) => self.took(at, token.as_ref()),
             Input::Ended(number, end) if self.under_way == Some(number) => self.ended(at, end),
-            input => Step { job: self.take_in(at, input), parking: None },
-        }
+            input => Step { job: self.take_in(at, input), ..Step::default() },
+        };
+        Step { raised: behind.filter(|number| self.under_way == Some(*number)), ..step }
     }
 
     /// Inputs that park nothing.
@@ -271,6 +291,10 @@ impl Machine {
                 self.cause = cause;
                 return self.go_on(at, ReadInput::Due(cause));
             }
+            Input::DueSince(heard_at) if at.facts.unclaimed.is_some() => {
+                self.cause = Cause::Webhook;
+                return self.go_on(at, ReadInput::DueSince(heard_at));
+            }
             Input::Reloaded { pace, lacks_fields, spread } => return self.reloaded(at, pace, lacks_fields, spread),
             _ => {}
         }
@@ -279,15 +303,19 @@ impl Machine {
 
     fn look(&mut self, at: &mut Moment<'_>, spread: Spread) -> Step {
         if self.is_behind(at.facts) {
-            return Step { job: Some(self.take()), parking: None };
+            return Step { job: Some(self.take()), ..Step::default() };
         }
         if at.facts.parked.is_some() {
             return self.parked_elsewhere(at);
         }
         self.hear_hint(at);
-        let input = match at.facts.unclaimed {
-            None => ReadInput::Woke,
-            Some(cause) => {
+        let input = match (at.facts.unclaimed, at.facts.hastened) {
+            (None, _) => ReadInput::Woke,
+            (Some(_), Some(cause)) => {
+                self.cause = cause;
+                ReadInput::Due(cause)
+            }
+            (Some(cause), None) => {
                 self.cause = cause;
                 let within = if cause == Cause::Poll { spread.polls } else { spread.asked };
                 match cause {
@@ -298,7 +326,7 @@ impl Machine {
                 }
             }
         };
-        Step { job: self.go_on(at, input), parking: None }
+        Step { job: self.go_on(at, input), ..Step::default() }
     }
 
     /// Does the link have another token than the one that was taken?
@@ -323,11 +351,11 @@ impl Machine {
     /// The store has it already.
     fn parked_elsewhere(&mut self, at: &mut Moment<'_>) -> Step {
         if self.is_superseded(at.facts) {
-            return Step { job: Some(self.take()), parking: None };
+            return Step { job: Some(self.take()), ..Step::default() };
         }
         match at.facts.parked.filter(|_| !self.reads.is_parked()) {
-            Some(why) => Step { job: None, parking: Some(self.park(at, why, false)) },
-            None => Step { job: self.go_on(at, ReadInput::Woke), parking: None },
+            Some(why) => Step { parking: Some(self.park(at, why, false)), ..Step::default() },
+            None => Step { job: self.go_on(at, ReadInput::Woke), ..Step::default() },
         }
     }
 
@@ -355,7 +383,7 @@ impl Machine {
         }
         self.cause = Cause::Link;
         let input = if usable { ReadInput::Revived } else { ReadInput::Parked };
-        Step { job: self.go_on(at, input), parking: None }
+        Step { job: self.go_on(at, input), ..Step::default() }
     }
 
     /// Holds this token; `false` when the source may not be called.
@@ -400,12 +428,12 @@ impl Machine {
         if let Some(why) = end.park_reason() {
             if self.is_superseded(at.facts) {
                 // It was found out about a token that the link does not have any more.
-                return Step { job: Some(self.take()), parking: None };
+                return Step { job: Some(self.take()), ..Step::default() };
             }
-            return Step { job: None, parking: Some(self.park(at, why, true)) };
+            return Step { parking: Some(self.park(at, why, true)), ..Step::default() };
         }
         let input = end.read.map_or(ReadInput::Woke, |end| ReadInput::Ended(self.read_ended(at, end)));
-        Step { job: self.go_on(at, input), parking: None }
+        Step { job: self.go_on(at, input), ..Step::default() }
     }
 
     fn read_ended(&mut self, at: &Moment<'_>, end: ReadEnd) -> Ended {

@@ -73,6 +73,8 @@ pub struct Pace {
 pub enum ReadInput {
     /// A read is owed, for this cause.
     Due(Cause),
+    /// A read is owed for webhooks, the first of which came at this time.
+    DueSince(MonoTime),
     /// A read is owed since before this start, or with many others: it may wait this long.
     DueWithin(Duration),
     /// The moment of [`Reads::wake_at`] may have come.
@@ -160,6 +162,11 @@ impl Reads {
         self.poll_at
     }
 
+    /// From here on, and until a read takes a token, a webhook is read when its debounce is over, whatever follows it.
+    pub fn plenty_at(&self) -> MonoTime {
+        self.bucket.holds_at(1 + KEPT, MonoTime(0))
+    }
+
     /// The object in Spaces may not be what was written: poll by then at the latest.
     pub fn verify_by(&mut self, at: MonoTime) {
         self.poll_at = self.poll_at.min(at);
@@ -178,6 +185,11 @@ impl Reads {
         self.owed = None;
     }
 
+    /// Is a read under way that lets prompt ones go first?
+    pub fn is_behind(&self) -> bool {
+        matches!(self.phase, Phase::Reading(read, _) if !read.prompt)
+    }
+
     /// Is it waiting for a person?
     pub fn is_parked(&self) -> bool {
         self.phase == Phase::Parked
@@ -194,6 +206,11 @@ impl Reads {
             ReadInput::Due(Cause::Link | Cause::Manual) => self.owe_at_once(now),
             ReadInput::Due(Cause::Webhook | Cause::Poll) => {
                 let (ready_at, quiet_at) = (now.plus(self.pace.debounce), now.plus(QUIET));
+                self.owe(Owed { ready_at, quiet_at, urgent: false, found: false });
+            }
+            ReadInput::DueSince(heard_at) => {
+                // Others may have come up to now.
+                let (ready_at, quiet_at) = (heard_at.plus(self.pace.debounce), now.plus(QUIET));
                 self.owe(Owed { ready_at, quiet_at, urgent: false, found: false });
             }
             ReadInput::DueWithin(spread) => {

@@ -7,6 +7,9 @@
 //! Names and ids are compared where they lie in the body, and an id is copied into a [`GraphId`]. So a delivery costs one
 //! allocation, for the list of its ids. That is why the types below read themselves: serde's own way to accept several
 //! types in one place keeps a copy of what comes.
+//!
+//! An escape of half a surrogate pair is JSON, but no text, and serde refuses it where text is asked for. A body that is
+//! refused is therefore read once more from a copy, in which another character that no id has stands for each half.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -34,7 +37,11 @@ pub(crate) struct Named {
 /// # Errors
 /// [`NotJson`].
 pub(crate) fn named(body: &[u8]) -> Result<Named, NotJson> {
-    let Delivery { object: Lenient(object), entry } = match serde_json::from_slice(body) {
+    let read = serde_json::from_slice(body).or_else(|error| {
+        let mended = without_halves(body).ok_or(error)?;
+        serde_json::from_slice(&mended)
+    });
+    let Delivery { object: Lenient(object), entry } = match read {
         Ok(delivery) => delivery,
         // Of another shape; and then it must still be distinguished from a text that is no JSON.
         Err(_) if is_json(body) => Delivery::default(),
@@ -55,6 +62,32 @@ fn sorted(mut ids: Vec<GraphId>) -> Vec<GraphId> {
     ids.sort_unstable();
     ids.dedup();
     ids
+}
+
+/// A copy in which U+FFFD is escaped in place of each half of a surrogate pair; `None` where there is none.
+fn without_halves(body: &[u8]) -> Option<Vec<u8>> {
+    let (mut mended, mut at) = (None, 0);
+    while let Some(rest) = body.get(at..).filter(|rest| !rest.is_empty()) {
+        at += match (rest, escaped(rest)) {
+            (_, Some(0xD800..=0xDBFF)) if matches!(rest.get(6..).and_then(escaped), Some(0xDC00..=0xDFFF)) => 12,
+            (_, Some(0xD800..=0xDFFF)) => {
+                let copy: &mut Vec<u8> = mended.get_or_insert_with(|| body.to_vec());
+                copy.splice(at + 2..at + 6, *b"fffd");
+                6
+            }
+            // What is escaped may be a backslash itself.
+            ([b'\\', ..], _) => 2,
+            _ => 1,
+        };
+    }
+    mended
+}
+
+/// The code unit whose escape stands at the beginning.
+fn escaped(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 fn is_json(body: &[u8]) -> bool {
@@ -309,9 +342,31 @@ mod tests {
             r#"{"id":"../x"}"#,
             r#"{"id":-5}"#,
             r#"{"id":"3","id":[]}"#,
+            r#""\ud800""#,
+            r#"{"id":"\udc00"}"#,
+            r#"{"id":"3\ud800"}"#,
+            r#"{"id\ud800":"3"}"#,
         ] {
             let body = format!(r#"{{"object":"page","entry":[{odd},{{"id":"7"}},{odd}]}}"#);
             assert_eq!(pages(&body), ["7"], "{body}");
+        }
+    }
+
+    /// It stands for no character, so that serde refuses it wherever text is asked for.
+    #[test]
+    fn half_a_surrogate_pair_costs_no_entry_whose_id_is_readable() {
+        for body in [
+            r#"{"object":"page","entry":[{"\ud800":[],"id":"7"}]}"#,
+            r#"{"object":"page","entry":[{"id":"7","\udfff\ud800":"\ud800"}]}"#,
+            r#"{"object":"page","entry":[{"id":"7"}],"\uD83D":"\\ud800"}"#,
+            r#"{"object":"page","entry":["\ud800",{"\uD83d\uDE00":"\\","id":"\u0037"}]}"#,
+        ] {
+            assert_eq!(pages(body), ["7"], "{body}");
+        }
+        assert!(pages(r#"{"object":"\ud800","entry":[{"id":"7"}]}"#).is_empty());
+        assert!(pages(r#""\ud800""#).is_empty());
+        for body in [r#"{"object":"page","entry":["\ud80"]}"#, r#"["\ud800"#, r#"["\ud800\"]"#] {
+            assert_eq!(named(body.as_bytes()), Err(NotJson), "{body}");
         }
     }
 

@@ -62,8 +62,8 @@ impl std::fmt::Debug for GraphClient {
 }
 
 impl GraphClient {
-    /// A client for these settings behind this gate, whose number of slots it sets. A reload makes a new client and
-    /// keeps the gate, so that blocks outlive it.
+    /// A client for these settings behind this gate. A reload makes a new client and keeps the gate, so that blocks
+    /// outlive it.
     ///
     /// # Errors
     /// [`GraphErrorKind::Misconfigured`] when `graph_url` is no http address or TLS cannot be set up.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::State;
 use crate::core::cleanup::Cleanup;
 use crate::core::grant::Reach;
-use crate::core::model::{AppUserId, LinkKey, PartKey, Secret, WallTime};
+use crate::core::model::{AppUserId, LinkKey, Names, PartKey, Secret, WallTime};
 use crate::store::api::Left;
 use crate::store::feed::Change;
 use crate::store::records::{CleanupRecord, LinkRecord, Sealed, cleanup_context, link_context, open_token, seal_token};
@@ -145,7 +145,9 @@ impl State {
         self.cleanups.remove(txn, cleanup);
         let concerned = self.concerned(cleanup);
         if let Cleanup::Unsubscribe(_) = cleanup {
-            concerned.iter().for_each(|link| self.update_link(txn, link, |record| record.subscribed.clear()));
+            concerned
+                .iter()
+                .for_each(|link| self.update_link(txn, link, |record| record.subscribed = Names::default()));
         }
         if let Cleanup::DeleteAgain(part) = cleanup {
             self.object_is_settled(txn, &part.link, false);

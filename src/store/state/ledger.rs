@@ -76,8 +76,8 @@ impl Ledger {
     pub(in crate::store) fn create(&mut self, part: &PartKey) {
         if !self.entries.contains_key(part) {
             self.absorbing.leave(&part.link.id);
+            self.entries.insert(part.clone(), Entry::default());
         }
-        self.entries.entry(part.clone()).or_default();
     }
 
     /// Removes the entry of a part, unless something is owed. Returns whether it was removed.
@@ -100,20 +100,36 @@ impl Ledger {
 
     /// Marks a part.
     pub(in crate::store) fn mark(&mut self, txn: &mut Txn, part: &PartKey, cause: Cause) -> Marked {
-        self.create(part);
         let (now, seq) = (txn.now(), txn.next_seq());
-        let marked = self.change(part, |entry| entry.mark(cause, now, seq)).unwrap_or(Marked::Standing);
+        let mark = |entry: &mut Entry| entry.mark(cause, now, seq);
+        let marked = self.change(part, mark).or_else(|| {
+            self.create(part);
+            self.change(part, mark)
+        });
+        let marked = marked.unwrap_or(Marked::Standing);
         if let Marked::New(change) = &marked {
-            write_changes(txn, part, vec![change.clone()], Pieces::default());
+            write_changes(txn, part, [change.clone()], Pieces::default());
         }
         marked
     }
 
-    /// Did something ask again for a read of this link for which a mark stands, since this was asked last?
-    pub(in crate::store) fn take_repeated(&mut self, link: &LinkKey) -> bool {
-        let repeated = self.of_link(link).filter(|(_, entry)| entry.is_repeated()).map(|(part, _)| part.clone());
-        let repeated: Vec<PartKey> = repeated.collect();
-        repeated.iter().filter(|part| self.change(part, Entry::take_repeated) == Some(true)).count() > 0
+    /// The marks of a link's parts, as the machine of the link sees them. That one was asked for again is said once.
+    pub(in crate::store) fn take_marks(&mut self, link: &LinkKey) -> LinkMarks {
+        let mut marks = LinkMarks::default();
+        for (_, entry) in self.entries.range_mut(link.whole()..).take_while(|(part, _)| part.link == *link) {
+            let Some(cause) = entry.due().map(|mark| mark.cause) else { continue };
+            marks.due = true;
+            marks.hastened = marks.hastened.or_else(|| entry.hastened());
+            if entry.wants_reader() {
+                marks.unclaimed = marks.unclaimed.or(Some(cause));
+            }
+            // Counts and indexes do not tell marks that were asked for again from others.
+            marks.repeated |= entry.take_repeated();
+        }
+        if marks.repeated {
+            self.absorbing.leave(&link.id);
+        }
+        marks
     }
 
     /// Marks a part, for a decision that writes to the database more than this mark. A mark that is on its way to disk
@@ -207,7 +223,12 @@ impl Ledger {
 }
 
 /// Turns the ledger's changes into writes; `body` belongs to a [`Change::PutStaged`] among them.
-pub(in crate::store) fn write_changes(txn: &mut Txn, part: &PartKey, changes: Vec<Change>, body: Pieces) {
+pub(in crate::store) fn write_changes(
+    txn: &mut Txn,
+    part: &PartKey,
+    changes: impl IntoIterator<Item = Change>,
+    body: Pieces,
+) {
     let (key, mut body) = (|| part.to_bytes(), Some(body));
     for change in changes {
         match change {
@@ -228,6 +249,19 @@ pub(in crate::store) fn write_changes(txn: &mut Txn, part: &PartKey, changes: Ve
             }
         }
     }
+}
+
+/// The marks of a link's parts.
+#[derive(Debug, Default)]
+pub(in crate::store) struct LinkMarks {
+    /// The cause of the first one that no read answers for.
+    pub unclaimed: Option<Cause>,
+    /// What asked for the read of such a mark after it was made for another cause.
+    pub hastened: Option<Cause>,
+    /// There is one.
+    pub due: bool,
+    /// Something asked again for a read for which a mark stands, since the marks were taken last.
+    pub repeated: bool,
 }
 
 /// What an entry adds to the totals.

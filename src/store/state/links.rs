@@ -1,13 +1,17 @@
 //! The links in memory: their records, with indexes by id and by person, and counts of their healths.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::core::health::{EXPIRING, Health, HealthInputs};
 use crate::core::model::{AppUserId, Generation, LinkKey, SourceId, UserId, WallTime};
 use crate::store::records::LinkRecord;
+use crate::store::state::name_pool::NamePool;
 use crate::store::state::seals::Seals;
+use crate::store::state::small_set::SmallSet;
 use crate::store::tree::Tree;
 use crate::store::txn::Txn;
 
@@ -15,12 +19,13 @@ use crate::store::txn::Txn;
 #[derive(Default)]
 pub(in crate::store) struct Links {
     records: BTreeMap<LinkKey, Arc<LinkRecord>>,
-    by_id: HashMap<SourceId, BTreeSet<UserId>>,
-    by_person: HashMap<AppUserId, BTreeSet<LinkKey>>,
+    by_id: HashMap<SourceId, SmallSet<UserId>>,
+    by_person: HashMap<AppUserId, SmallSet<LinkKey>>,
     /// Links owed a check that has not begun.
     hinted: HashSet<LinkKey>,
     healths: Healths,
     seals: Seals,
+    names: NamePool,
 }
 
 impl Links {
@@ -29,7 +34,7 @@ impl Links {
         let mut links = Links::default();
         for (link, record) in records {
             let is_hinted = record.hint.is_some();
-            links.insert(&link, Arc::new(record));
+            links.insert(&link, record);
             if is_hinted {
                 links.hinted.insert(link);
             }
@@ -82,18 +87,18 @@ impl Links {
 
     /// The links of this id, of every user.
     pub(in crate::store) fn of_id(&self, id: &SourceId) -> Vec<LinkKey> {
-        let users = self.by_id.get(id).into_iter().flatten();
+        let users = self.by_id.get(id).into_iter().flat_map(SmallSet::iter);
         users.map(|user| LinkKey { user: *user, id: id.clone() }).collect()
     }
 
     /// Links whose token is this person's.
     pub(in crate::store) fn of_person(&self, person: &AppUserId) -> Vec<LinkKey> {
-        self.by_person.get(person).into_iter().flatten().cloned().collect()
+        self.by_person.get(person).into_iter().flat_map(SmallSet::iter).cloned().collect()
     }
 
     /// How many these are.
     pub(in crate::store) fn count_of_person(&self, person: &AppUserId) -> usize {
-        self.by_person.get(person).map_or(0, BTreeSet::len)
+        self.by_person.get(person).map_or(0, SmallSet::len)
     }
 
     /// Is one of the user's links this person's?
@@ -115,7 +120,7 @@ impl Links {
     pub(in crate::store) fn put(&mut self, txn: &mut Txn, link: &LinkKey, record: LinkRecord) {
         txn.put(Tree::Links, link.to_bytes(), &record);
         let person = record.facebook_user.clone();
-        let before = self.insert(link, Arc::new(record)).and_then(|before| before.facebook_user.clone());
+        let before = self.insert(link, record).and_then(|before| before.facebook_user.clone());
         if before.is_some() && before != person {
             txn.ask_for_erasure();
         }
@@ -128,18 +133,15 @@ impl Links {
         self.remove_seal(link, &record);
         self.not_of_person(link, &record);
         self.hinted.remove(link);
-        if let Some(users) = self.by_id.get_mut(&link.id) {
-            users.remove(&link.user);
-            if users.is_empty() {
-                self.by_id.remove(&link.id);
-            }
-        }
+        remove_from(&mut self.by_id, &link.id, &link.user);
         txn.remove(Tree::Links, link.to_bytes());
         Some(record)
     }
 
-    fn insert(&mut self, link: &LinkKey, record: Arc<LinkRecord>) -> Option<Arc<LinkRecord>> {
-        self.by_id.entry(link.id.clone()).or_default().insert(link.user);
+    fn insert(&mut self, link: &LinkKey, mut record: LinkRecord) -> Option<Arc<LinkRecord>> {
+        self.names.share(&mut record);
+        let record = Arc::new(record);
+        insert_into(&mut self.by_id, &link.id, link.user);
         self.healths.add(&record);
         if link.page().is_some() {
             self.seals.add(&record.token);
@@ -154,7 +156,7 @@ impl Links {
             self.not_of_person(link, before);
         }
         if let Some(person) = &record.facebook_user {
-            self.by_person.entry(person.clone()).or_default().insert(link.clone());
+            insert_into(&mut self.by_person, person, link.clone());
         }
         before
     }
@@ -167,12 +169,8 @@ impl Links {
     }
 
     fn not_of_person(&mut self, link: &LinkKey, record: &LinkRecord) {
-        let Some(person) = &record.facebook_user else { return };
-        if let Some(links) = self.by_person.get_mut(person) {
-            links.remove(link);
-            if links.is_empty() {
-                self.by_person.remove(person);
-            }
+        if let Some(person) = &record.facebook_user {
+            remove_from(&mut self.by_person, person, link);
         }
     }
 
@@ -198,9 +196,9 @@ impl Links {
         let (mut ids, mut persons) = (0, 0);
         for (link, record) in &self.records {
             scanned.add(record);
-            assert!(self.by_id[&link.id].contains(&link.user));
+            assert!(self.by_id[&link.id].iter().any(|user| *user == link.user));
             if let Some(person) = &record.facebook_user {
-                assert!(self.by_person[person].contains(link));
+                assert!(self.by_person[person].iter().any(|known| known == link));
                 persons += 1;
             }
             ids += 1;
@@ -208,9 +206,22 @@ impl Links {
         assert_eq!(scanned, self.healths);
         let pages = self.records.iter().filter(|(link, _)| link.page().is_some());
         assert_eq!(pages.map(|(_, record)| &record.token).collect::<Seals>(), self.seals);
-        assert_eq!(ids, self.by_id.values().map(BTreeSet::len).sum::<usize>());
-        assert_eq!(persons, self.by_person.values().map(BTreeSet::len).sum::<usize>());
+        assert_eq!(ids, self.by_id.values().map(SmallSet::len).sum::<usize>());
+        assert_eq!(persons, self.by_person.values().map(SmallSet::len).sum::<usize>());
         assert!(self.hinted.iter().all(|link| self.get(link).is_some_and(|record| record.hint.is_some())));
+    }
+}
+
+fn insert_into<K: Hash + Eq + Clone, T: Ord + Clone>(sets: &mut HashMap<K, SmallSet<T>>, key: &K, element: T) {
+    match sets.entry(key.clone()) {
+        Entry::Occupied(set) => set.into_mut().insert(element),
+        Entry::Vacant(place) => drop(place.insert(SmallSet::One(element))),
+    }
+}
+
+fn remove_from<K: Hash + Eq, T: Ord + Clone>(sets: &mut HashMap<K, SmallSet<T>>, key: &K, element: &T) {
+    if sets.get_mut(key).is_some_and(|set| set.remove(element)) {
+        sets.remove(key);
     }
 }
 

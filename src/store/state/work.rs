@@ -22,11 +22,12 @@ impl State {
             // Its unlink may be on its way to disk, and a power cut would bring the link back without this mark.
             return txn.wait_for_queue();
         }
+        let hastens = self.ledger.get(part).is_some_and(|entry| entry.hastens(cause));
         let marked = self.ledger.mark(txn, part, cause);
         if marked == Marked::Pending {
             txn.wait_for_marks();
         }
-        if matches!(marked, Marked::New(_)) || cause.is_urgent() {
+        if matches!(marked, Marked::New(_)) || cause.is_urgent() || hastens {
             txn.publish(Change::Due(part.link.clone(), cause));
         }
         if cause == Cause::Manual {

@@ -33,6 +33,7 @@ fn a_page_absorbs_while_its_mark_is_durable_and_no_read_has_claimed_it() {
     assert!(deliver(&store) && !absorbs(&store), "nobody has linked it");
     let link = linked(&store, &mut committer);
     assert!(!absorbs(&store), "nobody has looked");
+    assert!(deliver(&store) && !absorbs(&store), "the first one wakes the page");
     assert!(deliver(&store) && absorbs(&store));
     assert!(!store.absorbs(&[]), "nothing is named");
     assert!(!store.absorbs(&["1001", "7"].map(|id| id.parse().unwrap())), "the other page is not linked");
@@ -60,6 +61,7 @@ fn a_page_absorbs_while_its_mark_is_durable_and_no_read_has_claimed_it() {
 fn each_link_of_a_page_needs_a_mark() {
     let (store, mut committer) = memory();
     let link = linked(&store, &mut committer);
+    assert!(deliver(&store) && !absorbs(&store), "the first one wakes the page");
     assert!(deliver(&store) && absorbs(&store));
     let other = {
         let mut linking = pin!(link_one(&store, UserId::random(), 1));
@@ -87,23 +89,27 @@ fn each_link_of_a_page_needs_a_mark() {
 fn a_store_that_is_down_or_closed_absorbs_nothing() {
     let (store, mut committer) = memory();
     let link = linked(&store, &mut committer);
+    assert!(deliver(&store) && !absorbs(&store), "the first one wakes the page");
     assert!(deliver(&store) && absorbs(&store));
     committer.fail("the disk is full", 0);
     assert!(!absorbs(&store) && !deliver(&store));
     committer.reopen();
     assert!(!absorbs(&store), "nobody has looked since it is up");
     assert!(committer.part_on_disk(&link.whole()).mark.is_some(), "the mark that absorbed is on the disk");
+    assert!(deliver(&store) && !absorbs(&store), "the first one wakes the page");
     assert!(deliver(&store) && absorbs(&store));
 
     let broken = poll_once(pin!(store.commit(|_, _| panic!("drill: a decision"))).as_mut()).unwrap();
     assert!(broken.is_err() && !absorbs(&store) && !deliver(&store));
     committer.step();
     committer.reopen();
+    assert!(deliver(&store) && !absorbs(&store), "the first one wakes the page");
     assert!(deliver(&store) && absorbs(&store));
 
     committer.set_time(WallTime(START.0 + 1));
     let (next, _committer) = committer.crash(0);
     assert!(!absorbs(&store) && !deliver(&store));
+    assert!(deliver(&next) && !absorbs(&next), "the first one wakes the page");
     assert!(deliver(&next) && absorbs(&next));
 }
 
@@ -180,6 +186,7 @@ fn a_page_absorbs_nothing_while_an_unlink_is_on_its_way_to_disk() {
 fn a_delivery_after_a_look_of_the_machine_is_noted() {
     let (store, mut committer) = memory();
     let link = linked(&store, &mut committer);
+    assert!(deliver(&store) && !absorbs(&store), "the first one wakes the page");
     assert!(deliver(&store) && absorbs(&store));
     assert!(shown(store.facts(&link)).repeated);
     assert!(!absorbs(&store), "the next delivery is to be noted");

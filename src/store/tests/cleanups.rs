@@ -107,11 +107,10 @@ async fn a_login_again_makes_them_void_and_the_links_look_for_themselves() {
     link_as(&store, user, 1, &[1]).await;
     assert_eq!(words(&store).await, [("unsubscribe", true), ("revoke", true)]);
     assert_eq!(store.cleanup_token(&unsubscribe, first).await.unwrap(), Ready::NotYet);
-    update(&store, &links[0], |record| record.subscribed = vec!["name".into()]).await;
+    update(&store, &links[0], |record| record.subscribed = vec!["name".to_owned()].into()).await;
     assert_eq!(finish(&store, &unsubscribe, first).await, with_tokens(&store, &links).await);
-    assert_eq!(
-        store.view(&links[0]).await.unwrap().unwrap().record.subscribed,
-        [""; 0],
+    assert!(
+        store.view(&links[0]).await.unwrap().unwrap().record.subscribed.is_empty(),
         "it is asked for again, after a restart too"
     );
     assert_eq!(finish(&store, &revoke, seq(&store, &revoke).await).await, with_tokens(&store, &links).await);
@@ -292,7 +291,7 @@ async fn an_unsubscription_under_way_leaves_its_mark_although_its_token_is_forgo
     assert_eq!((words(&store).await, store.known_of(&person(1)).await.unwrap()), (vec![("unsubscribe", true)], None));
     assert_eq!(store.lock().state.count_sealed(|_| true), 0);
     let anew = link_as(&store, UserId::random(), 2, &[1]).await;
-    update(&store, &anew[0], |record| record.subscribed = vec!["name".into()]).await;
+    update(&store, &anew[0], |record| record.subscribed = vec!["name".to_owned()].into()).await;
     let concerned = finish(&store, &cleanup, first).await;
     assert_eq!(concerned, with_tokens(&store, &anew).await, "they look whether it took effect");
     store.close().await;

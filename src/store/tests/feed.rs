@@ -82,6 +82,34 @@ async fn a_commit_that_fails_publishes_nothing_but_the_reset_after_it() {
     store.close().await;
 }
 
+/// The reads of such marks may be spread over a long time.
+#[tokio::test]
+async fn a_webhook_is_published_once_where_a_mark_of_another_cause_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = read_once(&store).await;
+    store.mark_links(vec![link.clone()], Cause::Poll).await.unwrap();
+    assert_eq!(due(&store, &link), [Cause::Poll]);
+    store.mark_links(vec![link.clone()], Cause::Poll).await.unwrap();
+    assert_eq!(due(&store, &link), []);
+    for causes in [vec![Cause::Webhook], vec![], vec![]] {
+        store.mark_pages(&[page(1)], Cause::Webhook).await.unwrap();
+        assert_eq!(due(&store, &link), causes);
+    }
+    let imported = link_one(&store, UserId::random(), 2).await;
+    published(&store);
+    for causes in [vec![Cause::Webhook], vec![]] {
+        store.mark_pages(&[page(2)], Cause::Webhook).await.unwrap();
+        assert_eq!(due(&store, &imported), causes);
+    }
+    store.close().await;
+    // A mark that a start finds is read with all others that are found.
+    let store = open(dir.path());
+    store.mark_pages(&[page(1)], Cause::Webhook).await.unwrap();
+    assert_eq!(due(&store, &link), [Cause::Webhook]);
+    store.close().await;
+}
+
 #[tokio::test]
 async fn a_mark_that_stands_is_published_again_for_an_urgent_cause_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -49,6 +49,7 @@ struct Link {
     now: MonoTime,
     slots: u64,
     parking: Option<Parking>,
+    raised: Option<u64>,
     /// The job that began last.
     number: u64,
 }
@@ -59,7 +60,7 @@ impl Link {
         let offset = 0.5;
         let machine = Machine::new(pace(), offset, Some(NOON), Duration::ZERO, token.as_ref(), NOON);
         let facts = Facts { generation: token.map(|token| token.generation), ..Facts::default() };
-        Link { machine, facts, now: NOON, slots: 0, parking: None, number: 0 }
+        Link { machine, facts, now: NOON, slots: 0, parking: None, raised: None, number: 0 }
     }
 
     fn active() -> Link {
@@ -73,8 +74,9 @@ impl Link {
             NOON.plus(Duration::from_secs(*slots))
         };
         let moment = Moment { now: self.now, jitter: 1.0, facts: &self.facts, check_slot: &mut check_slot };
-        let Step { job, parking } = self.machine.step(moment, input);
+        let Step { job, parking, raised } = self.machine.step(moment, input);
         self.parking = parking;
+        self.raised = raised;
         self.number = job.map_or(self.number, |(number, _)| number);
         job.map(|(_, job)| job)
     }
@@ -597,12 +599,13 @@ fn inputs() -> impl Strategy<Value = (u64, Input)> {
 fn facts() -> impl Strategy<Value = Facts> {
     let generation = prop_oneof![Just(Some(OLD)), Just(Some(NEW)), Just(None)];
     let parked = prop_oneof![3 => Just(None), 1 => Just(Some(ParkReason::Expired))];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    (generation, parked, flags).prop_map(|(generation, parked, (hinted, due, repeated))| Facts {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (generation, parked, flags).prop_map(|(generation, parked, (hinted, due, hastened, repeated))| Facts {
         generation,
         parked: parked.filter(|_| generation.is_some()),
         hinted,
-        unclaimed: due.then_some(Cause::Webhook),
+        unclaimed: due.then_some(Cause::Poll),
+        hastened: (due && hastened).then_some(Cause::Webhook),
         due,
         repeated,
         stopping: false,
@@ -645,5 +648,61 @@ proptest! {
         prop_assert!(is_prompt(link.step(Input::Took(Some(taken(Generation(9))))), Cause::Link));
         link.reads(ReadEnd::Stored);
         prop_assert!(link.machine.under_way().is_some() || link.machine.wake_at(link.now).is_some());
+    }
+}
+
+#[test]
+fn a_webhook_that_a_read_has_answered_meanwhile_begins_none() {
+    let mut link = Link::new(Some(taken(OLD)));
+    link.facts.unclaimed = None;
+    assert_eq!(link.step(Input::DueSince(NOON)), None);
+    link.now = after(2);
+    (link.facts.unclaimed, link.facts.due) = (Some(Cause::Webhook), true);
+    assert_eq!(link.step(Input::DueSince(NOON)), prompt(Cause::Webhook));
+}
+
+#[test]
+fn a_read_that_lets_others_go_first_is_raised_once_somebody_asks_for_it() {
+    let mut link = Link::active();
+    (link.facts.unclaimed, link.facts.due) = (Some(Cause::Poll), true);
+    assert_eq!(link.step(Input::Look(spread(0))), found(Cause::Poll));
+    assert_eq!((link.step(Input::Due(Cause::Poll)), link.raised), (None, None));
+    let number = link.number;
+    for cause in [Cause::Webhook, Cause::Manual] {
+        assert_eq!((link.step(Input::Due(cause)), link.raised), (None, Some(number)));
+    }
+    // It began after all of that.
+    (link.facts.unclaimed, link.facts.due) = (None, false);
+    let end = JobEnd { read: Some(ReadEnd::Stored), ..JobEnd::default() };
+    assert_eq!((link.step(Input::Ended(number, end)), link.raised), (None, None));
+    link.now = after(60);
+    assert_eq!(link.step(Input::Woke), None);
+}
+
+#[test]
+fn a_prompt_read_is_not_raised() {
+    let mut link = Link::active();
+    (link.facts.unclaimed, link.facts.due) = (Some(Cause::Link), true);
+    assert!(is_prompt(link.step(Input::Due(Cause::Link)), Cause::Link));
+    assert_eq!((link.step(Input::Due(Cause::Webhook)), link.raised), (None, None));
+}
+
+#[test]
+fn a_webhook_for_a_mark_whose_read_is_spread_is_read_after_the_debounce() {
+    let half_an_hour = spread(1_800_000);
+    for cause in [Cause::Poll, Cause::Link] {
+        let mut link = Link::active();
+        (link.facts.unclaimed, link.facts.due) = (Some(cause), true);
+        assert_eq!(link.step(Input::Look(half_an_hour)), None);
+        assert_eq!(link.machine.wake_at(NOON), Some(after(900)));
+        assert_eq!(link.step(Input::Due(Cause::Webhook)), None);
+        assert_eq!(link.machine.wake_at(NOON), Some(after(2)));
+        // It came before the page was there, or before a store that was opened again was looked into.
+        let mut link = Link::active();
+        (link.facts.unclaimed, link.facts.due, link.facts.hastened) = (Some(cause), true, Some(Cause::Webhook));
+        assert_eq!(link.step(Input::Look(half_an_hour)), None);
+        assert_eq!(link.machine.wake_at(NOON), Some(after(2)));
+        link.now = after(2);
+        assert_eq!(link.step(Input::Woke), prompt(Cause::Webhook));
     }
 }

@@ -361,3 +361,19 @@ proptest! {
         prop_assert!(began);
     }
 }
+
+#[test]
+fn a_webhook_that_was_heard_earlier_is_read_when_its_debounce_is_over() {
+    let mut m = reads();
+    assert_eq!(m.step(after(1), ReadInput::DueSince(NOON), 0.5), None);
+    assert_eq!(m.wake_at(after(1)), Some(after(2)));
+    assert_eq!(m.step(after(2), ReadInput::Woke, 0.5), PROMPT);
+    m.step(after(3), ReadInput::Ended(Ended::Stored), 0.5);
+    assert!(m.plenty_at() <= after(3), "two tokens are left");
+    assert_eq!(m.step(after(7), ReadInput::DueSince(after(5)), 0.5), PROMPT);
+    m.step(after(8), ReadInput::Ended(Ended::Stored), 0.5);
+    // The last token waits for the quiet, which counts from now: others may have come meanwhile.
+    assert!(m.plenty_at() > after(12));
+    assert_eq!(m.step(after(12), ReadInput::DueSince(after(10)), 0.5), None);
+    assert_eq!(m.wake_at(after(12)), Some(after(16)));
+}

@@ -7,7 +7,8 @@
 //! In front of it the work on links passes a turnstile of its own with as many turns ([`Gate::work`]): a page begins to
 //! work for its link when its turn has come. So no more tasks wait for a slot than there are slots, and what waits
 //! beside them is the keys of links. The work gives its turn back with Graph's last answer, so that the turns are no
-//! narrower than the slots.
+//! narrower than the slots. While a call waits because its page is paced, its turn is lent to another page's work. The
+//! pace of the app lends no turn: it makes every call wait, so that more work could only wait as well.
 //!
 //! The number of slots may change at any time; when it shrinks, calls under way finish first.
 
@@ -96,13 +97,19 @@ impl Gate {
         priority: Priority,
     ) -> Result<Turn, Held> {
         let held = |throttle: &Throttle| person.and_then(|person| throttle.held_person(person, self.now()));
-        let admission = {
+        let (admission, app_wait) = {
             let mut throttle = lock(&self.throttle);
-            held(&throttle).map_or_else(|| throttle.admit(page, priority, self.now()), Admission::Refused)
+            let app_wait = throttle.app_wait(self.now());
+            let held = held(&throttle);
+            let admission = held.map_or_else(|| throttle.admit(page, priority, self.now()), Admission::Refused);
+            (admission, app_wait)
         };
         match admission {
             Admission::Refused(held) => return Err(held),
-            Admission::After(wait) if !wait.is_zero() => sleep(wait).await,
+            Admission::After(wait) if !wait.is_zero() => {
+                let _loan = (wait > app_wait).then(|| self.work.lend());
+                sleep(wait).await;
+            }
             Admission::After(_) => {}
         }
         let turn = self.slots.enter(priority).await;
@@ -158,6 +165,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::facebook::graph::usage::PageUsage;
     use futures_util::FutureExt;
     use tokio::task::yield_now;
 
@@ -282,5 +290,34 @@ mod tests {
             drop(gate.enter(None, Priority::Prompt).await.unwrap());
         }
         assert_eq!(start.elapsed(), Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_whose_page_is_paced_keeps_no_other_from_working() {
+        let (gate, page) = (Gate::new(1), "1001".parse::<PageId>().unwrap());
+        let percent = PageUsage { percent: 83, regain: Duration::ZERO };
+        gate.observe(Some(&page), &Usage { app: None, page: Some(percent) }, true);
+        let turn = gate.work().ask(Priority::Prompt, drop).ok().unwrap();
+        drop(gate.enter(Some(&page), Priority::Prompt).await.unwrap());
+        let mut paced = Box::pin(gate.enter(Some(&page), Priority::Prompt));
+        assert!(paced.as_mut().now_or_never().is_none());
+        let other = gate.work().ask(Priority::Background, drop).ok().expect("another job works meanwhile");
+        drop(paced.await.unwrap());
+        drop(other);
+        assert!(gate.work().ask(Priority::Background, drop).is_err(), "the job that was paced has its turn");
+        drop(turn);
+        assert_eq!(gate.work().taken(), 0);
+    }
+
+    /// What keeps every call waiting makes no more jobs begin.
+    #[tokio::test(start_paused = true)]
+    async fn the_pace_of_the_app_lends_no_turn() {
+        let gate = Gate::new(1);
+        gate.observe(None, &Usage { app: Some(83), page: None }, true);
+        let _turn = gate.work().ask(Priority::Prompt, drop).ok().unwrap();
+        drop(gate.enter(None, Priority::Prompt).await.unwrap());
+        let mut paced = Box::pin(gate.enter(None, Priority::Prompt));
+        assert!(paced.as_mut().now_or_never().is_none());
+        assert!(gate.work().ask(Priority::Background, drop).is_err());
     }
 }

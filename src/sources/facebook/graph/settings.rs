@@ -18,7 +18,7 @@ pub struct GraphSettings {
     pub app_secret: Secret,
     /// From the first byte out to the last byte in.
     pub request_timeout: Duration,
-    /// Calls at a time; given to the gate when the client is made.
+    /// Calls at a time. The gate gets it when these settings are put in force.
     pub max_in_flight: usize,
     /// Authorities that may sign Graph's certificate, beside the built-in ones.
     pub trust: Trust,

@@ -170,6 +170,11 @@ impl Throttle {
         Admission::After(wait)
     }
 
+    /// How long the pace of the app makes the next call wait.
+    pub fn app_wait(&self, now: MonoTime) -> Duration {
+        self.app.wait(now)
+    }
+
     /// What blocks a call now, the longer of two blocks.
     pub fn held(&self, page: Option<&PageId>, now: MonoTime) -> Option<Held> {
         let limiter = page.and_then(|page| self.pages.by_id.get(page));

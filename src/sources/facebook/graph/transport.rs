@@ -138,7 +138,6 @@ impl Inner {
             .pool_max_idle_per_host(settings.max_in_flight)
             .build()
             .map_err(|e| wrong(&format!("the http client cannot be built: {}", describe(e))))?;
-        gate.set_max_in_flight(settings.max_in_flight);
         let app_token = Secret::new(format!("{}|{}", settings.app_id, settings.app_secret.expose()));
         Ok(Inner { settings, gate, metrics, http, base, app_token, drifts: Mutex::default() })
     }
