@@ -2,9 +2,11 @@
 //! needs of one for its links.
 
 pub mod api;
+pub mod canonical;
 mod client;
 pub mod facebook;
 pub mod oauth;
+pub mod scrub;
 pub mod shopify;
 
 pub use client::{SourceClient, fields_of_object};

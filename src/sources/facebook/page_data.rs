@@ -1,11 +1,11 @@
 //! The part of a page that becomes the object, and the comparison of two reads. Pure.
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::core::fields::Fields;
 use crate::core::ledger::Digest;
 use crate::core::model::{Cause, LinkKey, WallTime};
+use crate::sources::canonical;
 
 /// The object's `schema`.
 pub const SCHEMA: &str = "pagesyncd/page_data/1";
@@ -18,66 +18,19 @@ pub type PageData = Map<String, Value>;
 
 /// The digest of the canonical page data: keys sorted, nulls dropped, rotating picture URLs left out.
 pub fn digest(data: &PageData) -> Digest {
-    let mut hash = Sha256::new();
-    feed_members(&mut hash, data, &ROTATING);
-    hash.finalize().into()
+    canonical::digest(data, &ROTATING)
 }
 
 /// The fields of page data, each by itself, by the same rules as [`digest`]: two readings with the same digest have
 /// the same fields, and two with different ones differ in a field.
 pub fn fields(data: &PageData) -> Fields {
-    let present = data.iter().filter(|(_, value)| !value.is_null());
-    let hashed = present.map(|(name, value)| {
-        let mut hash = Sha256::new();
-        feed(&mut hash, value, &below(&ROTATING, name));
-        (name.clone(), hex::encode(&hash.finalize()[..8]))
-    });
-    hashed.collect()
+    canonical::fields(data, &ROTATING)
 }
 
 /// The fields of the page in an object's bytes; none for bytes that are no object of ours.
 pub fn fields_of_object(body: &[u8]) -> Fields {
     let object: Value = serde_json::from_slice(body).unwrap_or_default();
     object["data"][0].as_object().map(fields).unwrap_or_default()
-}
-
-/// What is left out of a value; no key of a path leads into anything but an object.
-type Omitted<'a> = [&'a [&'a str]];
-
-/// The rest of those paths that begin with this key.
-fn below<'a>(omitted: &Omitted<'a>, key: &str) -> Vec<&'a [&'a str]> {
-    let rest = omitted.iter().filter_map(|path| path.split_first());
-    rest.filter(|(first, _)| **first == key).map(|(_, rest)| rest).collect()
-}
-
-/// Every token is framed by its kind and length, so that different values never feed the same bytes.
-fn feed(hash: &mut Sha256, value: &Value, omitted: &Omitted<'_>) {
-    match value {
-        Value::Object(object) => feed_members(hash, object, omitted),
-        Value::Array(items) => {
-            frame(hash, b'[', &items.len().to_be_bytes());
-            items.iter().for_each(|item| feed(hash, item, &[]));
-        }
-        Value::String(text) => frame(hash, b's', text.as_bytes()),
-        other => frame(hash, b'v', other.to_string().as_bytes()),
-    }
-}
-
-fn feed_members(hash: &mut Sha256, object: &PageData, omitted: &Omitted<'_>) {
-    let counts = |key: &str, value: &Value| !value.is_null() && !omitted.iter().any(|path| *path == [key]);
-    let mut members: Vec<_> = object.iter().filter(|(key, value)| counts(key, value)).collect();
-    members.sort_by(|a, b| a.0.cmp(b.0));
-    frame(hash, b'{', &members.len().to_be_bytes());
-    for (key, member) in members {
-        frame(hash, b'k', key.as_bytes());
-        feed(hash, member, &below(omitted, key));
-    }
-}
-
-fn frame(hash: &mut Sha256, kind: u8, bytes: &[u8]) {
-    hash.update([kind]);
-    hash.update((bytes.len() as u64).to_be_bytes());
-    hash.update(bytes);
 }
 
 /// The object's bytes. `page` must hold no token; the read that brought it sees to that, and the key is dropped here
