@@ -65,7 +65,7 @@ impl Setup {
             trust: system.clone(),
         };
         let graph = GraphClient::new(graph, metrics.clone(), gate.clone()).map_err(|e| format!("facebook: {e}"))?;
-        let shopify = shopify(&config, &system, metrics);
+        let shopify = shopify(&config, &system, metrics)?;
         let s = &config.spaces;
         let spaces = SpacesSettings {
             region: s.region.clone(),
@@ -89,17 +89,21 @@ impl Setup {
     }
 }
 
-fn shopify(config: &Config, trust: &Trust, metrics: &Arc<Metrics>) -> Option<ShopifyClient> {
+fn shopify(config: &Config, trust: &Trust, metrics: &Arc<Metrics>) -> Result<Option<ShopifyClient>, String> {
     let s = &config.shopify;
+    let (Some(client_id), Some(client_secret)) = (s.client_id.clone(), s.client_secret.clone()) else {
+        return Ok(None);
+    };
     let settings = ShopifySettings {
-        client_id: s.client_id.clone()?,
-        client_secret: s.client_secret.clone()?,
+        client_id,
+        client_secret,
         api_version: s.api_version.clone(),
         api_url: s.api_url.clone(),
         scopes: s.scopes.clone(),
         shop_fields: s.shop_fields.clone(),
+        subscribe_at: (s.subscribe == "shop").then(|| config.shopify_webhook_url()),
         request_timeout: s.request_timeout,
         trust: trust.clone(),
     };
-    Some(ShopifyClient::new(settings, metrics.clone()))
+    ShopifyClient::new(settings, metrics.clone()).map(Some).map_err(|e| format!("shopify: {e}"))
 }

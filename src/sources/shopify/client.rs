@@ -1,52 +1,68 @@
-//! The client of Shopify's Admin API.
+//! The client of Shopify's Admin API: every call that the daemon makes to a shop, and nothing else.
+//!
+//! - **No secret leaves by accident.** A token travels in its header, the client secret, codes and refresh tokens in form
+//!   bodies. Errors print no address, and their texts are scrubbed. A bulk file lies on another host and is fetched
+//!   without a token.
+//! - **An error says what to do** ([`super::error`]), and an answer that is not Shopify's parks no shop.
+//! - **No retry inside.** What is repeated is only ever a different request: with a part less, or the next page.
+//! - **Everything is bounded**: time, the size of an answer, pages followed, the wait for a budget.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::core::model::Secret;
-use crate::http_client::Trust;
+use serde_json::Value;
+
+use super::error::ShopifyError;
+use super::queries::Operation;
+pub use super::settings::ShopifySettings;
+use super::transport::Inner;
+use crate::core::model::{Secret, ShopName};
 use crate::metrics::Metrics;
 
-/// What the client needs.
+/// A client. Cloning is cheap, and clones share connections and budgets.
 #[derive(Clone)]
-pub struct ShopifySettings {
-    /// The app's client id.
-    pub client_id: String,
-    /// The app's client secret.
-    pub client_secret: Secret,
-    /// `YYYY-MM`
-    pub api_version: String,
-    /// Where the shops are, with `{shop}` for the name; `None` for `https://{shop}`.
-    pub api_url: Option<String>,
-    /// Access scopes that the app needs.
-    pub scopes: Vec<String>,
-    /// Parts of the shop's object.
-    pub shop_fields: Vec<String>,
-    /// One request, from start to last byte.
-    pub request_timeout: Duration,
-    /// Authorities that are trusted.
-    pub trust: Trust,
+pub struct ShopifyClient {
+    pub(super) inner: Arc<Inner>,
 }
-
-struct Inner {
-    settings: ShopifySettings,
-    metrics: Arc<Metrics>,
-}
-
-/// A client. Cloning is cheap, and clones share connections.
-#[derive(Clone)]
-pub struct ShopifyClient(Arc<Inner>);
 
 impl fmt::Debug for ShopifyClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ShopifyClient")
+        f.debug_struct("ShopifyClient").field("settings", &self.inner.settings).finish_non_exhaustive()
     }
 }
 
 impl ShopifyClient {
     /// A client with these settings.
-    pub fn new(settings: ShopifySettings, metrics: Arc<Metrics>) -> Self {
-        ShopifyClient(Arc::new(Inner { settings, metrics }))
+    ///
+    /// # Errors
+    /// [`super::error::ShopifyErrorKind::Misconfigured`] when TLS cannot be set up.
+    pub fn new(settings: ShopifySettings, metrics: Arc<Metrics>) -> Result<ShopifyClient, ShopifyError> {
+        Ok(ShopifyClient { inner: Arc::new(Inner::new(settings, metrics)?) })
+    }
+
+    /// The version that is asked for.
+    pub fn version(&self) -> &str {
+        &self.inner.settings.api_version
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &ShopifySettings {
+        &self.inner.settings
+    }
+
+    /// Forgets the budgets of shops that were not called lately. To be called now and then.
+    pub fn tidy(&self) {
+        self.inner.forget_full_budgets();
+    }
+
+    /// Makes one call; its `data`.
+    pub(super) async fn call(
+        &self,
+        shop: &ShopName,
+        token: &Secret,
+        operation: &Operation,
+        variables: Value,
+    ) -> Result<Value, ShopifyError> {
+        self.inner.send(shop, token, operation, variables).await
     }
 }

@@ -80,8 +80,8 @@ pub const SHOP_READ_WITHOUT_POLICIES: Operation = operation!("shop_read", 60,
     "query" "ShopRead", "{ shop { ", shop_fields!(), " } }");
 
 /// One page of the pages of the online store, by `$after`. Needs `read_content`.
-pub const SHOP_PAGES: Operation = operation!("shop_pages", 110,
-    "query" "ShopPages", "($after: String) { pages(first: 50, after: $after, sortKey: ID) { \
+pub const SHOP_PAGES: Operation = operation!("shop_pages", 50,
+    "query" "ShopPages", "($after: String) { pages(first: 20, after: $after, sortKey: ID) { \
      pageInfo { hasNextPage endCursor } \
      nodes { id title handle body isPublished publishedAt updatedAt } } }");
 
@@ -143,9 +143,10 @@ pub const BULK_PRODUCTS: Operation = operation!("bulk_products", 0,
      collections { edges { node { id handle title } } } \
      variants { edges { node { ", variant_fields!(), " } } } } } } }");
 
-/// Starts a bulk operation with the text `$query`.
+/// Starts a bulk operation with the text `$query`. Only a grouped file has the variants of a product directly behind it,
+/// so that products can be taken from it one by one. Grouping takes Shopify longer.
 pub const BULK_START: Operation = operation!("bulk_start", 20,
-    "mutation" "BulkStart", "($query: String!) { bulkOperationRunQuery(query: $query, groupObjects: false) { \
+    "mutation" "BulkStart", "($query: String!) { bulkOperationRunQuery(query: $query, groupObjects: true) { \
      bulkOperation { id status } userErrors { code field message } } }");
 
 /// The state of the bulk operation `$id`.
