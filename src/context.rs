@@ -178,7 +178,7 @@ impl Context {
     pub fn note_shopify<T>(&self, answer: &Result<T, ShopifyError>) {
         match answer {
             Ok(_) => self.shopify.answered(),
-            Err(error) if error.is_general() => self.shopify.failed(&error.to_string()),
+            Err(error) if error.kind.is_general() => self.shopify.failed(&error.to_string()),
             Err(_) => {}
         }
     }

@@ -43,6 +43,14 @@ struct CallLabel {
     outcome: &'static str,
 }
 
+/// `{source,call,outcome}`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceCallLabel {
+    source: &'static str,
+    call: &'static str,
+    outcome: &'static str,
+}
+
 /// `{op,outcome}`
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OpLabel {
@@ -128,7 +136,7 @@ pub struct Metrics {
     oldest_owed: Gauge<f64, AtomicU64>,
     deliveries: [Counter; DeliveryResult::ALL.len()],
     graph: Family<CallLabel, Counter>,
-    shopify: Family<CallLabel, Counter>,
+    source_requests: Family<SourceCallLabel, Counter>,
     spaces: Family<OpLabel, Counter>,
     unchanged: Counter,
     repaired: Counter,
@@ -162,7 +170,7 @@ impl Metrics {
             oldest_owed: Gauge::default(),
             deliveries: Default::default(),
             graph: Family::default(),
-            shopify: Family::default(),
+            source_requests: Family::default(),
             spaces: Family::default(),
             unchanged: Counter::default(),
             repaired: Counter::default(),
@@ -200,7 +208,11 @@ impl Metrics {
         );
         r.register("webhook_deliveries", "Webhook deliveries by what was answered", deliveries);
         r.register("graph_requests", "Graph requests by call and outcome", self.graph.clone());
-        r.register("shopify_requests", "Requests to shops by call and outcome", self.shopify.clone());
+        r.register(
+            "source_requests",
+            "Requests to sources other than Facebook by source, call and outcome",
+            self.source_requests.clone(),
+        );
         r.register("spaces_requests", "Spaces requests by operation and outcome", self.spaces.clone());
         r.register("objects_unchanged", "Reads that found the object as it was", self.unchanged.clone());
         r.register("objects_repaired", "Objects found missing or altered and staged again", self.repaired.clone());
@@ -257,9 +269,9 @@ impl Metrics {
         self.graph.get_or_create(&CallLabel { call, outcome }).inc();
     }
 
-    /// One request to a shop ended; `outcome` is `ok` or the error kind's word.
-    pub fn shopify_request(&self, call: &'static str, outcome: &'static str) {
-        self.shopify.get_or_create(&CallLabel { call, outcome }).inc();
+    /// One request to a source other than Facebook ended; `outcome` is `ok` or the error kind's word.
+    pub fn source_request(&self, source: &'static str, call: &'static str, outcome: &'static str) {
+        self.source_requests.get_or_create(&SourceCallLabel { source, call, outcome }).inc();
     }
 
     /// One Spaces request ended; `outcome` is `ok` or the error kind's word.

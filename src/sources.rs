@@ -6,6 +6,7 @@ pub mod canonical;
 mod client;
 pub mod facebook;
 pub mod oauth;
+pub mod scrub;
 pub mod shopify;
 
 pub use client::{SourceClient, fields_of_object};

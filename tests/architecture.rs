@@ -90,13 +90,22 @@ fn offences(modules: &[&str], forbidden: &[&str]) -> Vec<String> {
 const PURE: &[&str] = &[
     "core",
     "config/diff",
+    "sources/canonical",
+    "sources/scrub",
     "sources/facebook/page_data",
     "sources/facebook/token_check",
     "sources/facebook/graph/error",
     "sources/facebook/graph/throttle",
     "sources/facebook/graph/usage",
-    "sources/facebook/graph/scrub",
     "sources/facebook/graph/json",
+    "sources/shopify/budget",
+    "sources/shopify/delivery",
+    "sources/shopify/error",
+    "sources/shopify/ids",
+    "sources/shopify/object",
+    "sources/shopify/queries",
+    "sources/shopify/query_hmac",
+    "sources/shopify/webhook_signature",
 ];
 
 #[test]
@@ -218,6 +227,7 @@ const COMPONENTS: &[&str] = &[
     "process",
     "purge",
     "run",
+    "shopify",
     "spaces",
     "store",
     "subscription",

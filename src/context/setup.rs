@@ -11,7 +11,7 @@ use crate::sources::SourceClient;
 use crate::sources::facebook::graph::{Gate, GraphClient, GraphSettings};
 use crate::sources::facebook::webhook_signature::AppKeys;
 use crate::sources::oauth::StateSigner;
-use crate::sources::shopify::webhook_signature::ShopKeys;
+use crate::sources::shopify::webhook_signature::ClientKeys;
 use crate::sources::shopify::{ShopifyClient, ShopifySettings};
 use crate::spaces::{ObjectStore, S3Store, SpacesSettings};
 
@@ -30,7 +30,7 @@ pub struct Setup {
     /// Verifies the signatures of webhooks.
     pub app_keys: AppKeys,
     /// Verifies the signatures of Shopify's webhooks.
-    pub shop_keys: ShopKeys,
+    pub shop_keys: ClientKeys,
     /// Signs OAuth states.
     pub states: StateSigner,
     /// The system's authorities.
@@ -70,7 +70,7 @@ impl Setup {
         let graph = GraphClient::new(graph, metrics.clone(), gate.clone()).map_err(|e| format!("facebook: {e}"))?;
         let shopify = shopify(&config, &system, metrics)?;
         let s = &config.shopify;
-        let shop_keys = ShopKeys::new([&s.client_secret, &s.previous_client_secret].into_iter().flatten());
+        let shop_keys = ClientKeys::new([&s.client_secret, &s.previous_client_secret].into_iter().flatten());
         let s = &config.spaces;
         let spaces = SpacesSettings {
             region: s.region.clone(),
@@ -109,16 +109,19 @@ impl Setup {
 /// `None` when Shopify is off.
 fn shopify(config: &Config, trust: &Trust, metrics: &Arc<Metrics>) -> Result<Option<ShopifyClient>, String> {
     let s = &config.shopify;
-    let Some((client_id, client_secret)) = s.client_id.clone().zip(s.client_secret.clone()) else { return Ok(None) };
+    let (Some(client_id), Some(client_secret)) = (s.client_id.clone(), s.client_secret.clone()) else {
+        return Ok(None);
+    };
     let settings = ShopifySettings {
         client_id,
         client_secret,
         api_version: s.api_version.clone(),
         api_url: s.api_url.clone(),
         scopes: s.scopes.clone(),
+        shop_fields: s.shop_fields.clone(),
+        subscribe_at: (s.subscribe == "shop").then(|| config.shopify_webhook_url()),
         request_timeout: s.request_timeout,
-        max_in_flight: s.max_in_flight,
         trust: trust.clone(),
     };
-    ShopifyClient::new(settings, metrics.clone()).map(Some).map_err(|error| format!("shopify: {error}"))
+    ShopifyClient::new(settings, metrics.clone()).map(Some).map_err(|e| format!("shopify: {e}"))
 }

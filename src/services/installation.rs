@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::shop_tokens::{self, new_shop};
 use crate::context::Context;
+use crate::core::disposition::Disposition;
 use crate::core::health::ParkReason;
 use crate::core::model::{Cause, LinkKey, Secret, ShopName, UserId};
-use crate::sources::shopify::ShopifyError;
-use crate::sources::shopify::oauth::missing_scopes;
+use crate::sources::shopify::{ShopifyError, missing_scopes};
 use crate::store::Unavailable;
 
 /// A shop that is linked.
@@ -19,7 +19,7 @@ pub struct Installed {
     /// Access scopes that were granted.
     pub scopes: BTreeSet<String>,
     /// Access scopes that the app needs and that were not granted.
-    pub missing_scopes: BTreeSet<String>,
+    pub missing_scopes: Vec<String>,
 }
 
 /// Why a shop was not linked. Safe to print.
@@ -46,7 +46,9 @@ impl InstallError {
     /// Does it pass by itself?
     pub fn is_transient(&self) -> bool {
         match self {
-            InstallError::Shopify(error) => error.is_transient(),
+            InstallError::Shopify(error) => {
+                matches!(error.disposition(), Disposition::Retry | Disposition::RateLimited { .. })
+            }
             InstallError::Store(_) | InstallError::BrokeOff => true,
             InstallError::Ended | InstallError::Off => false,
         }

@@ -15,8 +15,7 @@ use crate::core::disposition::Disposition;
 use crate::core::health::ParkReason;
 use crate::core::model::{Secret, ShopName, WallTime};
 use crate::sources::api::SourceError;
-use crate::sources::shopify::oauth::TokenPair;
-use crate::sources::shopify::{ShopifyClient, ShopifyError};
+use crate::sources::shopify::{ShopifyClient, ShopifyError, TokenPair};
 use crate::store::Unavailable;
 use crate::store::shops::{NewShop, PairState, ShopPair};
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::api::{Reading, SourceError, Subscription, Target, TokenState};
 use super::facebook::graph::GraphClient;
 use super::facebook::{link, page_data};
-use super::shopify::{ShopifyClient, link as shop, shop_data};
+use super::shopify::{self, ShopifyClient};
 use crate::core::cleanup::Cleanup;
 use crate::core::disposition::Disposition;
 use crate::core::fields::Fields;
@@ -33,8 +33,12 @@ fn off() -> SourceError {
     }
 }
 
+fn on(client: &Option<ShopifyClient>) -> Result<&ShopifyClient, SourceError> {
+    client.as_ref().ok_or_else(off)
+}
+
 impl SourceClient {
-    /// Reads the object of a link. Of its data only `fields` are asked for; `cause` is noted in the object.
+    /// Reads the object of a link. Of its data only `fields` are asked for: the fields of a page, the parts of a shop; `cause` is noted in the object.
     ///
     /// # Errors
     /// [`SourceError`] when the read did not bring all of it.
@@ -47,7 +51,7 @@ impl SourceClient {
     ) -> Result<Reading, SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::read(graph, target, fields, cause, priority).await,
-            SourceClient::Shopify(client) => shop::read(client.as_ref().ok_or_else(off)?, target, fields, cause).await,
+            SourceClient::Shopify(client) => shopify::link::read(on(client)?, target, fields, cause).await,
         }
     }
 
@@ -63,10 +67,7 @@ impl SourceClient {
     ) -> Result<Subscription, SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::ensure_subscription(graph, target, wanted).await,
-            SourceClient::Shopify(client) => {
-                client.as_ref().ok_or_else(off)?;
-                Ok(shop::ensure_subscription(wanted))
-            }
+            SourceClient::Shopify(client) => shopify::link::ensure_subscription(on(client)?, target, wanted).await,
         }
     }
 
@@ -77,7 +78,7 @@ impl SourceClient {
     pub async fn check_token(&self, target: Target<'_>) -> Result<TokenState, SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::check_token(graph, target).await,
-            SourceClient::Shopify(client) => shop::check_token(client.as_ref().ok_or_else(off)?, target).await,
+            SourceClient::Shopify(client) => shopify::link::check_token(on(client)?, target).await,
         }
     }
 
@@ -89,6 +90,7 @@ impl SourceClient {
     pub async fn clean_up(&self, cleanup: &Cleanup, token: &Secret) -> Result<(), SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::clean_up(graph, cleanup, token).await,
+            // Every cleanup that there is concerns Facebook or Spaces.
             SourceClient::Shopify(_) => Ok(()),
         }
     }
@@ -98,6 +100,6 @@ impl SourceClient {
 pub fn fields_of_object(source: Source, body: &[u8]) -> Fields {
     match source {
         Source::Facebook => page_data::fields_of_object(body),
-        Source::Shopify => shop_data::fields_of_object(body),
+        Source::Shopify => Fields::new(),
     }
 }

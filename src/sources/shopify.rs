@@ -1,17 +1,24 @@
 //! Shopify shops: the client of the Admin API, tokens, what Shopify sends, and the data of objects.
 
 pub mod app_toml;
-mod budget;
+pub mod budget;
 pub mod client;
 pub mod delivery;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod ids;
 pub(in crate::sources) mod link;
 pub mod oauth;
-mod queries;
+pub mod object;
+pub mod queries;
 pub mod query_hmac;
-pub mod shop_data;
+mod settings;
+pub mod shop;
+mod transport;
 pub mod webhook_signature;
+pub mod webhooks;
 
 pub use client::{ShopifyClient, ShopifySettings};
-pub use delivery::WEBHOOK_TOPICS;
 pub use error::{ShopifyError, ShopifyErrorKind};
+pub use oauth::{TokenPair, missing_scopes};

@@ -19,7 +19,7 @@ use crate::core::priority::Priority;
 use crate::core::token_check::{self, Checked, End, Warning};
 use crate::sources::SourceClient;
 use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, TokenState};
-use crate::sources::shopify::WEBHOOK_TOPICS;
+use crate::sources::shopify::webhooks::TOPICS;
 use crate::store::{Link, LinkRecord, StageOutcome, Unavailable};
 use crate::turnstile::Turn;
 
@@ -81,7 +81,7 @@ pub(crate) fn wanted_webhook_fields(config: &Config, source: Source, record: &Li
     let all = match source {
         Source::Facebook => config.facebook.webhook_fields.clone(),
         Source::Shopify if config.shopify.subscribe == "shop" => {
-            WEBHOOK_TOPICS.iter().map(|topic| (*topic).to_owned()).collect()
+            TOPICS.iter().map(|topic| (*topic).to_owned()).collect()
         }
         // They stand in the app's configuration.
         Source::Shopify => Vec::new(),

@@ -16,7 +16,6 @@ use hyper::body::Incoming;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout, timeout_at};
-use url::form_urlencoded;
 
 use super::login_report::{First, wait_for_objects};
 use crate::context::{Context, Setup};
@@ -30,8 +29,8 @@ use crate::http::server::{Answer, Conn};
 use crate::random;
 use crate::services::installation::{self, InstallError, Installed};
 use crate::sources::oauth::{STATE_LIFETIME, StateClaims};
-use crate::sources::shopify::query_hmac::{self, Signed};
-use crate::sources::shopify::{oauth, webhook_signature};
+use crate::sources::shopify::query_hmac::{Query, QueryError};
+use crate::sources::shopify::webhook_signature;
 use crate::store::Unavailable;
 use crate::store::sessions::{Session, fresh_secret, secret_hash};
 
@@ -50,7 +49,7 @@ enum Refusal {
     Away(Unavailable),
     BadShop(String),
     BadSignature,
-    Malformed(&'static str),
+    Malformed(String),
     NoCode,
     BadState,
     UsedState,
@@ -162,25 +161,20 @@ pub(in crate::http) async fn begin(context: &Arc<Context>, request: &Request<Inc
 }
 
 async fn to_shop(context: &Context, setup: &Setup, request: &Request<Incoming>) -> Result<Answer, Refusal> {
-    let shopify = &setup.config.shopify;
-    let Some(client_id) = &shopify.client_id else { return Err(Refusal::Off) };
-    let query = request.uri().query().unwrap_or_default();
-    let mut shops = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "shop").map(|(_, value)| value);
-    let (shop, another) = (shops.next(), shops.next());
-    let shop = match (shop, another) {
-        (Some(text), None) => ShopName::typed(&text).map_err(|error| Refusal::BadShop(error.to_string()))?,
-        _ => return Err(Refusal::BadShop("name one shop, as in ?shop=some-shop.myshopify.com".to_owned())),
+    let Some(client) = &setup.shopify else { return Err(Refusal::Off) };
+    let query = Query::parse(request.uri().query().unwrap_or_default()).map_err(refused)?;
+    let shop = match query.param("shop") {
+        Some(text) => ShopName::typed(text).map_err(|error| Refusal::BadShop(error.to_string()))?,
+        None => return Err(Refusal::BadShop("name a shop, as in ?shop=some-shop.myshopify.com".to_owned())),
     };
-    if form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == "hmac") {
-        signed(setup, query)?;
+    if query.has_hmac() {
+        query.verify(&setup.shop_keys).and_then(|()| query.check_fresh(WallTime::now())).map_err(refused)?;
     }
     let sessions = cookies::sessions(&context.store, request.headers()).await.map_err(Refusal::Away)?;
     let nonce: [u8; 16] = random::secret().map_err(|_| Refusal::NoRandomness)?;
     let now = WallTime::now();
     let redirect = |state: &str| {
-        let redirect_uri = setup.config.shopify_redirect_uri();
-        let url =
-            oauth::authorize_url(shopify.api_url.as_deref(), &shop, client_id, &shopify.scopes, &redirect_uri, state);
+        let url = client.authorize_url(&shop, &setup.config.shopify_redirect_uri(), state);
         responses::redirect(StatusCode::FOUND, &url)
     };
     let Some(session) = cookies::newest(sessions) else {
@@ -198,13 +192,14 @@ async fn to_shop(context: &Context, setup: &Setup, request: &Request<Incoming>) 
     Ok(answer)
 }
 
-fn signed(setup: &Setup, query: &str) -> Result<Signed, Refusal> {
-    let secrets = [setup.config.shopify.client_secret.as_ref(), setup.config.shopify.previous_client_secret.as_ref()];
-    let secrets = secrets.into_iter().flatten();
-    query_hmac::verify(query, secrets, WallTime::now()).map_err(|error| match error {
-        query_hmac::QueryError::Malformed(what) => Refusal::Malformed(what),
-        query_hmac::QueryError::Forged | query_hmac::QueryError::Stale => Refusal::BadSignature,
-    })
+fn refused(error: QueryError) -> Refusal {
+    match error {
+        QueryError::Unsigned | QueryError::Forged | QueryError::Stale => Refusal::BadSignature,
+        QueryError::Repeated("shop") => {
+            Refusal::BadShop("name one shop, as in ?shop=some-shop.myshopify.com".to_owned())
+        }
+        QueryError::TooLong | QueryError::Repeated(_) => Refusal::Malformed(error.to_string()),
+    }
 }
 
 /// `GET /shopify/callback`.
@@ -232,12 +227,14 @@ async fn linked(
     if setup.shopify.is_none() {
         return Err(Refusal::Off);
     }
-    let query = signed(setup, request.uri().query().unwrap_or_default())?;
+    let query = Query::parse(request.uri().query().unwrap_or_default()).map_err(refused)?;
+    query.verify(&setup.shop_keys).and_then(|()| query.check_fresh(WallTime::now())).map_err(refused)?;
+    let shop = query.param("shop").unwrap_or_default();
     let shop: ShopName =
-        query.shop.parse().map_err(|error: crate::core::model::BadId| Refusal::BadShop(error.to_string()))?;
-    let state = query.state.ok_or(Refusal::Malformed("state is missing"))?;
-    let claims = begun(context, setup, request, &shop, &state).await?;
-    let code = query.code.filter(|code| !code.is_empty()).map(Secret::new).ok_or(Refusal::NoCode)?;
+        shop.parse().map_err(|error: crate::core::model::BadId| Refusal::BadShop(error.to_string()))?;
+    let state = query.param("state").ok_or_else(|| Refusal::Malformed("state is missing".to_owned()))?;
+    let claims = begun(context, setup, request, &shop, state).await?;
+    let code = query.param("code").map(Secret::new).ok_or(Refusal::NoCode)?;
     let (user, label) = user_of(context, setup, request, conn, &shop, &claims).await?;
     if !context.store.use_state(claims.nonce, claims.issued.plus(STATE_LIFETIME * 2)).await.map_err(Refusal::Away)? {
         return Err(Refusal::UsedState);

@@ -30,7 +30,7 @@ use crate::http::responses;
 use crate::http::server::{Answer, Conn};
 use crate::metrics::DeliveryResult;
 use crate::services::redaction::{self, Redacted};
-use crate::sources::shopify::delivery::{self, Delivery, Headers, What};
+use crate::sources::shopify::delivery::{Action, Headers};
 
 /// How long Shopify may take to say whether a token works. Shopify waits for five seconds in all.
 const ASK_WITHIN: Duration = Duration::from_secs(3);
@@ -55,41 +55,43 @@ async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn)
     if request.body().size_hint().lower() > http.max_body_bytes as u64 {
         return Err(Refusal::NoBody(NoBody::TooLarge));
     }
-    let headers = Headers::read(request.headers()).ok_or(Refusal::Signature)?;
+    let headers = Headers::read(request.headers()).map_err(|_| Refusal::Signature)?;
     let read = body::read(request.into_body(), http.max_body_bytes, http.body_timeout, Budget::Public, conn);
     let whole = read.await.map_err(Refusal::NoBody)?;
     if !setup.shop_keys.made(&headers.signature, &whole.bytes) {
         return Err(Refusal::Signature);
     }
-    let delivery = delivery::read(&headers, &whole.bytes).map_err(|_| Refusal::NotJson)?;
+    let action = headers.action(&whole.bytes).map_err(|_| Refusal::NotJson)?;
     drop(whole);
-    Box::pin(note(context, delivery)).await
+    Box::pin(note(context, headers.shop, action)).await
 }
 
-/// What follows from a delivery is durable when this ends.
-async fn note(context: &Arc<Context>, delivery: Delivery) -> Result<(), Refusal> {
-    let Delivery { shop, what, .. } = delivery;
-    match what {
-        What::ShopChanged => mark(context, &shop).await,
-        What::Uninstalled | What::ScopesChanged => {
-            let links = durable(context.store.hint_shop(&shop)).await?.len();
-            tracing::info!(%shop, links, "webhook: the app's access to {shop} changed, the tokens of {links} links are checked");
-            Ok(())
-        }
-        What::Redact => redact(context, &shop).await,
-        What::Product(_) | What::ProductGone(_) | What::Collections | What::BulkFinished(_) => {
+/// What follows from a delivery is durable when this ends. `shop` is what the headers say.
+async fn note(context: &Arc<Context>, shop: ShopName, action: Action) -> Result<(), Refusal> {
+    match action {
+        Action::ShopChanged => mark(context, &shop).await,
+        Action::Uninstalled { shop } => check(context, &shop).await,
+        Action::ScopesChanged => check(context, &shop).await,
+        Action::Redact { shop } => redact(context, &shop).await,
+        Action::Product(_) | Action::ProductGone(_) | Action::Collections | Action::BulkFinished(_) => {
             tracing::debug!(%shop, "webhook: a delivery about the catalogue of {shop}, of which nothing is kept");
             Ok(())
         }
-        What::Customers => {
+        Action::Customers => {
             tracing::info!(%shop, "webhook: {shop} asks about a customer, of whom nothing is stored");
             Ok(())
         }
-        What::Ignored => {
+        Action::Ignored => {
             tracing::debug!(%shop, "webhook: a delivery of {shop} is about nothing that is kept");
             Ok(())
         }
     }
+}
+
+async fn check(context: &Context, shop: &ShopName) -> Result<(), Refusal> {
+    let links = durable(context.store.hint_shop(shop)).await?.len();
+    tracing::info!(%shop, links, "webhook: the app's access to {shop} changed, the tokens of {links} links are checked");
+    Ok(())
 }
 
 async fn mark(context: &Context, shop: &ShopName) -> Result<(), Refusal> {

@@ -15,7 +15,7 @@
 //! - **No redirect and no proxy** from the environment is followed: a token goes to `graph_url` and nowhere else.
 //!   `paging.next` is therefore never called either; addresses are rebuilt from its cursor.
 //!
-//! `classify`, `throttle`, `usage` and `scrub` are pure; `gate` waits; `transport` sends; the other files are the
+//! `classify`, `throttle` and `usage` are pure; `gate` waits; `transport` sends; the other files are the
 //! calls, and `list` follows the listings among them.
 
 pub mod accounts;
@@ -27,7 +27,6 @@ mod json;
 mod list;
 pub mod login;
 mod pages;
-pub mod scrub;
 mod settings;
 pub mod throttle;
 mod transport;
@@ -101,7 +100,6 @@ mod tests {
         for (name, source) in [
             ("error", include_str!("graph/error.rs")),
             ("json", include_str!("graph/json.rs")),
-            ("scrub", include_str!("graph/scrub.rs")),
             ("throttle", include_str!("graph/throttle.rs")),
             ("usage", include_str!("graph/usage.rs")),
         ] {

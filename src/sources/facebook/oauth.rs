@@ -16,7 +16,7 @@ pub use consent::{Consent, LinkedAs};
 use url::form_urlencoded;
 
 use crate::core::model::Secret;
-use crate::sources::facebook::graph::scrub::scrub;
+use crate::sources::scrub::scrub;
 
 /// The longest query string that is looked at, in bytes.
 pub const MAX_QUERY: usize = 16 * 1024;

@@ -1,129 +1,322 @@
-//! What queries to one shop may cost. Pure: the moment is an argument.
+//! The budget of calls that Shopify gives the app in each shop, in points. Pure: time is an argument.
 //!
-//! Shopify gives the app a bucket of points for each shop, which fills at a constant rate. A query must find its requested
-//! cost in the bucket, and is given back what it did not use. Each answer tells what is left, and what the query cost. The
-//! requested cost of an operation is the same each time, so that it is known after the first one; until then a query is
-//! sent, since the answer to one that cannot be paid costs nothing.
+//! Shopify has a bucket for each app and shop, which fills at a steady rate. A call may begin when the points that it
+//! *asks* for are free; those that it did not need are given back with the answer. Every answer says what is left. So a
+//! call that waits until its points must be there is never refused, and one that waits no longer wastes nothing.
 //!
-//! Source: Shopify's page on rate limits.
+//! What a call asks for depends on its document alone, since no document has a page size that varies. The last answer
+//! is therefore the best guess for the next call, and the document brings a first one.
+//!
+//! An answer may have been overtaken: with several calls under way it tells of a bucket from which the others were not
+//! taken yet. Its number then counts only where it is lower than the own one.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::core::model::MonoTime;
+use super::queries::Operation;
+use crate::core::model::{MonoTime, ShopName};
 
-/// Points are not waited for any longer than this: Shopify's answer tells more.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Shops that are remembered at a time.
+const MAX_SHOPS: usize = 4096;
+/// Points below this are none: sums of fractions are not exact.
+const ROUNDING: f64 = 1e-6;
+/// A bucket before its first answer: the smallest that Shopify has had.
+const FIRST: Told = Told { maximum: 1000.0, available: 1000.0, restore: 50.0 };
 
-/// The bucket of one shop.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Budget {
-    left: f64,
+/// The bucket as an answer has it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Told {
+    /// Its size.
+    pub maximum: f64,
+    /// What is in it.
+    pub available: f64,
+    /// What comes in each second.
+    pub restore: f64,
+}
+
+/// `extensions.cost` of an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// What the call asked for.
+    pub requested: f64,
+    /// What it needed; `None` when it was refused.
+    pub actual: Option<f64>,
+    /// The bucket afterwards.
+    pub told: Told,
+}
+
+impl Cost {
+    /// Reads an answer. `None` when it has no cost, or one that cannot be.
+    pub fn read(answer: &Value) -> Option<Cost> {
+        let cost = answer.get("extensions")?.get("cost")?;
+        let number = |value: &Value, key: &str| value.get(key)?.as_f64().filter(|n| n.is_finite() && *n >= 0.0);
+        let status = cost.get("throttleStatus")?;
+        let told = Told {
+            maximum: number(status, "maximumAvailable").filter(|n| *n >= 1.0)?,
+            available: number(status, "currentlyAvailable")?,
+            restore: number(status, "restoreRate").filter(|n| *n > 0.0)?,
+        };
+        Some(Cost { requested: number(cost, "requestedQueryCost")?, actual: number(cost, "actualQueryCost"), told })
+    }
+
+    /// How long a call that was refused must wait at least.
+    pub fn wait(&self) -> Duration {
+        span((self.requested.min(self.told.maximum) - self.told.available) / self.told.restore)
+    }
+}
+
+/// The right to make one call, to be given back by [`Budgets::settle`].
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct Reserved {
+    call: &'static str,
+    points: f64,
+    /// Answers that had come when the call began.
+    answers: u64,
+}
+
+/// One shop.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    told: Told,
     at: MonoTime,
-    most: f64,
-    rate: f64,
-    /// The requested cost of each operation.
+    /// Points of calls under way, which are still in `told`.
+    reserved: f64,
+    under_way: u32,
+    answers: u64,
+}
+
+impl Bucket {
+    fn new(now: MonoTime) -> Bucket {
+        Bucket { told: FIRST, at: now, reserved: 0.0, under_way: 0, answers: 0 }
+    }
+
+    fn fill(&mut self, now: MonoTime) {
+        let came = now.since(self.at).as_secs_f64() * self.told.restore;
+        self.told.available = (self.told.available + came).min(self.told.maximum);
+        self.at = self.at.max(now);
+    }
+
+    fn is_full(&self) -> bool {
+        self.under_way == 0 && self.told.available >= self.told.maximum
+    }
+}
+
+/// The budgets of all shops.
+#[derive(Debug, Default)]
+pub struct Budgets {
+    shops: HashMap<ShopName, Bucket>,
     costs: HashMap<&'static str, f64>,
 }
 
-impl Budget {
-    /// An answer told this cost.
-    pub fn note(&mut self, operation: &'static str, cost: &Value, now: MonoTime) {
-        let status = &cost["throttleStatus"];
-        let number = |value: &Value| value.as_f64().filter(|number| number.is_finite() && *number >= 0.0);
-        if let (Some(left), Some(most), Some(rate)) = (
-            number(&status["currentlyAvailable"]),
-            number(&status["maximumAvailable"]),
-            number(&status["restoreRate"]).filter(|rate| *rate > 0.0),
-        ) {
-            (self.left, self.most, self.rate, self.at) = (left, most, rate, now);
+impl Budgets {
+    /// Reserves the points of a call.
+    ///
+    /// # Errors
+    /// How long to wait before asking again, never nothing.
+    pub fn reserve(&mut self, shop: &ShopName, operation: &Operation, now: MonoTime) -> Result<Reserved, Duration> {
+        let asked = self.costs.get(operation.name).copied().unwrap_or(f64::from(operation.first_guess));
+        if !self.shops.contains_key(shop) {
+            self.make_room(now);
         }
-        if let Some(requested) = number(&cost["requestedQueryCost"]) {
-            self.costs.insert(operation, requested);
+        let bucket = self.shops.entry(shop.clone()).or_insert_with(|| Bucket::new(now));
+        bucket.fill(now);
+        // A bucket smaller than the call would never hold enough; then a full one must do.
+        let points = asked.min(bucket.told.maximum);
+        let lacking = points - (bucket.told.available - bucket.reserved);
+        if lacking > ROUNDING {
+            return Err(span(lacking / bucket.told.restore));
         }
+        bucket.reserved += points;
+        bucket.under_way += 1;
+        Ok(Reserved { call: operation.name, points, answers: bucket.answers })
     }
 
-    fn points(&self, now: MonoTime) -> f64 {
-        (self.left + now.since(self.at).as_secs_f64() * self.rate).min(self.most)
-    }
-
-    /// How long until this operation can be paid; `None` when it can be now, or when that is not known.
-    pub fn wait(&self, operation: &str, now: MonoTime) -> Option<Duration> {
-        // One that costs more than the bucket holds would wait for ever; Shopify is to say so.
-        let cost = self.costs.get(operation).filter(|cost| **cost <= self.most)?;
-        let missing = cost - self.points(now);
-        if missing <= 0.0 || self.rate <= 0.0 {
-            return None;
+    /// The call is over. Without a cost, which is so when no answer came, all its points count as spent.
+    pub fn settle(&mut self, shop: &ShopName, reserved: Reserved, cost: Option<&Cost>, now: MonoTime) {
+        if let Some(cost) = cost {
+            self.costs.insert(reserved.call, cost.requested);
         }
-        Some(Duration::try_from_secs_f64(missing / self.rate).unwrap_or(LONGEST).min(LONGEST))
+        let Some(bucket) = self.shops.get_mut(shop) else { return };
+        bucket.fill(now);
+        bucket.under_way = bucket.under_way.saturating_sub(1);
+        bucket.reserved = if bucket.under_way == 0 { 0.0 } else { (bucket.reserved - reserved.points).max(0.0) };
+        let spent = cost.map_or(reserved.points, |cost| cost.actual.unwrap_or(0.0));
+        let own = (bucket.told.available - spent).max(0.0);
+        let Some(Cost { told, .. }) = cost else {
+            bucket.told.available = own;
+            return;
+        };
+        let is_newest = bucket.answers == reserved.answers;
+        let available = if is_newest { told.available } else { told.available.min(own) };
+        bucket.told = Told { available: available.min(told.maximum), ..*told };
+        bucket.answers += 1;
     }
 
-    /// Is the bucket full again? What is known of it then is worth nothing but the costs.
-    pub fn is_full(&self, now: MonoTime) -> bool {
-        self.points(now) >= self.most
+    /// Forgets the shops whose bucket is full again: a new bucket would behave in the same way.
+    pub fn forget_full(&mut self, now: MonoTime) {
+        self.shops.retain(|_, bucket| {
+            bucket.fill(now);
+            !bucket.is_full()
+        });
     }
+
+    /// Shops that are remembered.
+    pub fn len(&self) -> usize {
+        self.shops.len()
+    }
+
+    /// None is.
+    pub fn is_empty(&self) -> bool {
+        self.shops.is_empty()
+    }
+
+    fn make_room(&mut self, now: MonoTime) {
+        if self.shops.len() < MAX_SHOPS {
+            return;
+        }
+        self.forget_full(now);
+        // Should none be full, the one that lacks least is forgotten, so that room is made and little is lost.
+        let lacks = |bucket: &Bucket| (bucket.told.maximum - bucket.told.available) / bucket.told.restore;
+        while self.shops.len() >= MAX_SHOPS {
+            let idle = self.shops.iter().filter(|(_, bucket)| bucket.under_way == 0);
+            let Some((shop, _)) = idle.min_by(|a, b| lacks(a.1).total_cmp(&lacks(b.1))) else { return };
+            let shop = shop.clone();
+            self.shops.remove(&shop);
+        }
+    }
+}
+
+/// Whole milliseconds, rounded up, and at least one.
+fn span(seconds: f64) -> Duration {
+    let millis = (seconds * 1000.0 - ROUNDING).ceil().clamp(1.0, 86_400_000.0);
+    Duration::from_millis(millis as u64)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::queries::{GRANTED_SCOPES, PRODUCT_READ};
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
 
-    const START: MonoTime = MonoTime(1_000_000);
+    const NOW: MonoTime = MonoTime(1_000_000);
 
-    fn cost(requested: f64, left: f64) -> Value {
-        json!({"requestedQueryCost": requested, "actualQueryCost": 1,
-            "throttleStatus": {"maximumAvailable": 2000.0, "currentlyAvailable": left, "restoreRate": 100.0}})
+    fn shop(number: usize) -> ShopName {
+        format!("s{number}.myshopify.com").parse().unwrap()
+    }
+
+    fn cost(requested: f64, actual: f64, available: f64) -> Cost {
+        Cost { requested, actual: Some(actual), told: Told { maximum: 2000.0, available, restore: 100.0 } }
     }
 
     #[test]
-    fn a_query_waits_exactly_until_it_can_be_paid() {
-        let mut budget = Budget::default();
-        assert_eq!(budget.wait("Shop", START), None, "nothing is known yet");
-        budget.note("Shop", &cost(500.0, 200.0), START);
-        assert_eq!(budget.wait("Shop", START), Some(Duration::from_secs(3)));
-        assert_eq!(budget.wait("Other", START), None);
-        assert_eq!(budget.wait("Shop", START.plus(Duration::from_millis(2999))), Some(Duration::from_millis(1)));
-        assert_eq!(budget.wait("Shop", START.plus(Duration::from_secs(3))), None);
-        assert!(!budget.is_full(START.plus(Duration::from_secs(17))));
-        assert!(budget.is_full(START.plus(Duration::from_secs(18))));
-        budget.note("Huge", &cost(2500.0, 0.0), START);
-        assert_eq!(budget.wait("Huge", START), None);
-    }
-
-    #[test]
-    fn an_odd_cost_changes_nothing() {
-        let mut budget = Budget::default();
-        budget.note("Shop", &cost(500.0, 200.0), START);
-        let before = budget.clone();
+    fn the_cost_of_an_answer_is_read() {
+        let answer = json!({"extensions": {"cost": {"requestedQueryCost": 101, "actualQueryCost": 46,
+            "throttleStatus": {"maximumAvailable": 2000.0, "currentlyAvailable": 1954, "restoreRate": 100.0}}}});
+        assert_eq!(Cost::read(&answer), Some(cost(101.0, 46.0, 1954.0)));
         for odd in [
             json!({}),
-            json!({"throttleStatus": {"currentlyAvailable": -1, "maximumAvailable": 1, "restoreRate": 1}}),
-            json!({"requestedQueryCost": "x", "throttleStatus": {"currentlyAvailable": 1, "maximumAvailable": 1, "restoreRate": 0}}),
+            json!({"extensions": {"cost": {"requestedQueryCost": 1}}}),
+            json!({"extensions": {"cost": {"requestedQueryCost": 1, "throttleStatus":
+                {"maximumAvailable": 2000.0, "currentlyAvailable": 1954, "restoreRate": 0}}}}),
+            json!({"extensions": {"cost": {"requestedQueryCost": -1, "throttleStatus":
+                {"maximumAvailable": 2000.0, "currentlyAvailable": 1954, "restoreRate": 50}}}}),
         ] {
-            budget.note("Shop", &odd, START);
-            assert_eq!(budget, before, "{odd}");
+            assert_eq!(Cost::read(&odd), None, "{odd}");
         }
     }
 
+    #[test]
+    fn a_call_waits_exactly_until_its_points_are_there() {
+        let (mut budgets, shop) = (Budgets::default(), shop(1));
+        let first = budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap();
+        budgets.settle(&shop, first, Some(&cost(333.0, 40.0, 3.0)), NOW);
+        let wait = budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap_err();
+        assert_eq!(wait, Duration::from_millis(3300));
+        let early = NOW.plus(wait - Duration::from_millis(1));
+        assert_eq!(budgets.reserve(&shop, &PRODUCT_READ, early).unwrap_err(), Duration::from_millis(1));
+        assert!(budgets.reserve(&shop, &PRODUCT_READ, NOW.plus(wait)).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_says_how_long_to_wait() {
+        let mut refused = cost(500.0, 0.0, 150.0);
+        assert_eq!(refused.wait(), Duration::from_millis(3500));
+        refused.told.available = 600.0;
+        assert_eq!(refused.wait(), Duration::from_millis(1));
+        let (mut budgets, shop) = (Budgets::default(), shop(1));
+        let call = budgets.reserve(&shop, &GRANTED_SCOPES, NOW).unwrap();
+        let throttled = Cost { actual: None, ..cost(500.0, 0.0, 150.0) };
+        budgets.settle(&shop, call, Some(&throttled), NOW);
+        assert_eq!(budgets.reserve(&shop, &GRANTED_SCOPES, NOW).unwrap_err(), throttled.wait());
+    }
+
+    #[test]
+    fn a_call_that_is_larger_than_the_bucket_waits_for_a_full_one() {
+        let (mut budgets, shop) = (Budgets::default(), shop(1));
+        let call = budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap();
+        let small = Told { maximum: 100.0, available: 50.0, restore: 10.0 };
+        budgets.settle(&shop, call, Some(&Cost { requested: 333.0, actual: None, told: small }), NOW);
+        assert_eq!(budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap_err(), Duration::from_secs(5));
+        assert!(budgets.reserve(&shop, &PRODUCT_READ, NOW.plus(Duration::from_secs(5))).is_ok());
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_raises_nothing() {
+        let (mut budgets, shop) = (Budgets::default(), shop(1));
+        let [a, b] = [(); 2].map(|()| budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap());
+        budgets.settle(&shop, b, Some(&cost(450.0, 450.0, 100.0)), NOW);
+        budgets.settle(&shop, a, Some(&cost(450.0, 450.0, 550.0)), NOW);
+        let wait = budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap_err();
+        assert!(wait >= Duration::from_millis(3500), "{wait:?}");
+    }
+
+    #[test]
+    fn shops_do_not_disturb_each_other_and_full_ones_are_forgotten() {
+        let mut budgets = Budgets::default();
+        for number in 0..MAX_SHOPS + 10 {
+            let call = budgets.reserve(&shop(number), &GRANTED_SCOPES, NOW).unwrap();
+            budgets.settle(&shop(number), call, Some(&cost(3.0, 2.0, 10.0)), NOW);
+        }
+        assert_eq!(budgets.len(), MAX_SHOPS);
+        budgets.forget_full(NOW.plus(Duration::from_secs(19)));
+        assert_eq!(budgets.len(), MAX_SHOPS);
+        budgets.forget_full(NOW.plus(Duration::from_secs(20)));
+        assert!(budgets.is_empty());
+    }
+
     proptest! {
-        /// Whoever waits as told never overdraws the bucket, and waits no longer than it takes.
+        /// Shopify's bucket, played beside ours: each call begins when ours says so, and ends in any order.
         #[test]
-        fn who_waits_as_told_is_never_over_budget(costs in prop::collection::vec(1.0f64..1000.0, 1..40)) {
-            let (mut budget, mut now, mut left) = (Budget::default(), START, 2000.0f64);
-            for requested in costs {
-                budget.note("Q", &cost(requested, left), now);
-                let wait = budget.wait("Q", now).unwrap_or_default();
-                // The clock counts whole milliseconds.
-                let wait = wait + Duration::from_millis(1);
-                now = now.plus(wait);
-                left = (left + wait.as_secs_f64() * 100.0).min(2000.0);
-                prop_assert!(left + 1e-6 >= requested, "{} of {}", left, requested);
-                prop_assert!(wait.as_secs_f64() <= (requested / 100.0) + 0.01);
-                left -= requested;
+        fn no_call_is_ever_refused(steps in proptest::collection::vec((0u64..3000, 1u32..450, any::<bool>()), 1..60)) {
+            let (mut budgets, shop) = (Budgets::default(), shop(1));
+            let (mut theirs, mut at, mut now) = (1000.0f64, NOW, NOW);
+            let mut open = Vec::new();
+            for (pause, actual, ends_newest) in steps {
+                now = now.plus(Duration::from_millis(pause));
+                theirs = (theirs + now.since(at).as_secs_f64() * 50.0).min(1000.0);
+                at = now;
+                match budgets.reserve(&shop, &PRODUCT_READ, now) {
+                    Ok(call) => {
+                        prop_assert!(theirs >= 449.999, "{theirs}");
+                        theirs -= 450.0;
+                        open.push((call, f64::from(actual)));
+                    }
+                    Err(wait) => prop_assert!(wait <= Duration::from_secs(20), "{wait:?}"),
+                }
+                if open.len() > 1 || pause % 2 == 0 {
+                    let place = if ends_newest { open.len().checked_sub(1) } else { (!open.is_empty()).then_some(0) };
+                    if let Some(place) = place {
+                        let (call, actual) = open.remove(place);
+                        theirs = (theirs + 450.0 - actual).min(1000.0);
+                        let told = Told { maximum: 1000.0, available: theirs, restore: 50.0 };
+                        let cost = Cost { requested: 450.0, actual: Some(actual), told };
+                        budgets.settle(&shop, call, Some(&cost), now);
+                    }
+                }
             }
         }
     }

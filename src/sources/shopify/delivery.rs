@@ -1,143 +1,306 @@
-//! A webhook of Shopify's: its headers and what is to be done.
+//! What a webhook delivery of Shopify asks the daemon to do.
 //!
-//! The names of the headers come with and without `X-`: the successor of webhooks leaves it out. Only topic, signature and
-//! shop must be there. The body is signed and the headers are not, so that what ends or deletes something takes the shop
-//! from the body; a header that names another shop is refused then.
+//! A delivery is a hint: its content is never applied, and most of it is passed over without being kept. Read are ids,
+//! and for what would delete something the name of the shop.
+//!
+//! # What the signature does not cover
+//!
+//! It covers the body alone. Whoever holds one signed body can send it again under another topic and for another shop.
+//! For a hint that costs a needless read. A topic that deletes takes the shop from the body and refuses one that is not
+//! the header's, and `shop/redact` refuses the body of another privacy topic, which names the shop in the same way. The
+//! body of `app/uninstalled` is the one of `shop/update`, so a delivery of it proves nothing: a call with the shop's
+//! token does. The time in the headers is not signed either.
+
+use std::fmt;
 
 use http::HeaderMap;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::webhook_signature::{self, Tag};
-use crate::core::model::ShopName;
+use super::ids::{ProductId, split};
+use super::webhook_signature::{TAG, read};
+use crate::core::model::{ShopName, WallTime};
 
-/// The topics that the daemon follows, as the API names them. Those of the app's life and those of privacy are not among
-/// them: Shopify takes the latter from the app's configuration alone.
-pub const WEBHOOK_TOPICS: [&str; 9] = [
-    "APP_UNINSTALLED",
-    "APP_SCOPES_UPDATE",
-    "SHOP_UPDATE",
-    "PRODUCTS_CREATE",
-    "PRODUCTS_UPDATE",
-    "PRODUCTS_DELETE",
-    "COLLECTIONS_CREATE",
-    "COLLECTIONS_UPDATE",
-    "COLLECTIONS_DELETE",
-];
+/// The longest name of a topic that is kept.
+const MAX_TOPIC: usize = 64;
 
-/// The headers of a delivery.
+/// Why a delivery was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DeliveryError {
+    /// A header that every delivery has is missing, or is not what it should be.
+    #[error("the header {0} is missing or malformed")]
+    Header(&'static str),
+    /// The signature's header is missing, or no secret could ever have made it.
+    #[error("the signature is missing or malformed")]
+    Signature,
+    /// The body is not JSON.
+    #[error("the body is not JSON")]
+    NotJson,
+    /// A topic that deletes, with a body that names another shop than the header, or none.
+    #[error("the body does not name the shop of the header")]
+    OtherShop,
+    /// A topic that deletes, with the body of another topic.
+    #[error("the body belongs to another topic")]
+    OtherTopic,
+}
+
+/// The topic of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topic {
+    /// `app/uninstalled`
+    AppUninstalled,
+    /// `app/scopes_update`
+    AppScopesUpdate,
+    /// `shop/update`
+    ShopUpdate,
+    /// `products/create`
+    ProductsCreate,
+    /// `products/update`
+    ProductsUpdate,
+    /// `products/delete`
+    ProductsDelete,
+    /// `collections/create`
+    CollectionsCreate,
+    /// `collections/update`
+    CollectionsUpdate,
+    /// `collections/delete`
+    CollectionsDelete,
+    /// `variants/in_stock`
+    VariantsInStock,
+    /// `variants/out_of_stock`
+    VariantsOutOfStock,
+    /// `product_publications/*`
+    ProductPublications,
+    /// `locations/*`
+    Locations,
+    /// `discounts/*`
+    Discounts,
+    /// `markets/*`
+    Markets,
+    /// `bulk_operations/finish`
+    BulkOperationsFinish,
+    /// `domains/*`
+    Domains,
+    /// `locales/*`
+    Locales,
+    /// `customers/data_request`
+    CustomersDataRequest,
+    /// `customers/redact`
+    CustomersRedact,
+    /// `shop/redact`
+    ShopRedact,
+    /// Any other one.
+    Other(Box<str>),
+}
+
+impl Topic {
+    fn of(text: &str) -> Topic {
+        match text {
+            "app/uninstalled" => Topic::AppUninstalled,
+            "app/scopes_update" => Topic::AppScopesUpdate,
+            "shop/update" => Topic::ShopUpdate,
+            "products/create" => Topic::ProductsCreate,
+            "products/update" => Topic::ProductsUpdate,
+            "products/delete" => Topic::ProductsDelete,
+            "collections/create" => Topic::CollectionsCreate,
+            "collections/update" => Topic::CollectionsUpdate,
+            "collections/delete" => Topic::CollectionsDelete,
+            "variants/in_stock" => Topic::VariantsInStock,
+            "variants/out_of_stock" => Topic::VariantsOutOfStock,
+            "bulk_operations/finish" => Topic::BulkOperationsFinish,
+            "customers/data_request" => Topic::CustomersDataRequest,
+            "customers/redact" => Topic::CustomersRedact,
+            "shop/redact" => Topic::ShopRedact,
+            other => match other.split_once('/').map(|(family, _)| family) {
+                Some("product_publications") => Topic::ProductPublications,
+                Some("locations") => Topic::Locations,
+                Some("discounts") => Topic::Discounts,
+                Some("markets") => Topic::Markets,
+                Some("domains") => Topic::Domains,
+                Some("locales") => Topic::Locales,
+                _ => Topic::Other(other.into()),
+            },
+        }
+    }
+}
+
+/// The headers of a delivery. None of them is signed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Headers {
-    /// The signature of the body.
-    pub signature: Tag,
-    topic: String,
-    shop: String,
-}
-
-/// A delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
-    /// The shop that it is about.
+    /// The topic.
+    pub topic: Topic,
+    /// The shop.
     pub shop: ShopName,
-    /// What is to be done.
-    pub what: What,
+    /// The signature of the body.
+    pub signature: [u8; TAG],
+    /// When it happened, where that is said.
+    pub triggered_at: Option<WallTime>,
 }
 
-/// What is to be done about a delivery.
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Headers");
+        shown.field("topic", &self.topic).field("shop", &self.shop).field("triggered_at", &self.triggered_at);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl Headers {
+    /// Reads the headers in either spelling: `X-Shopify-Topic`, and `shopify-topic` of a newer kind of delivery.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Header`], [`DeliveryError::Signature`].
+    pub fn read(headers: &HeaderMap) -> Result<Headers, DeliveryError> {
+        let bytes =
+            |name: &'static str| headers.get(name).or_else(|| headers.get(&name["x-".len()..])).map(|v| v.as_bytes());
+        let text = |name| bytes(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
+        let signature = bytes("x-shopify-hmac-sha256").and_then(read).ok_or(DeliveryError::Signature)?;
+        let plain = |text: &&str| {
+            let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_/-.".contains(&b);
+            (1..=MAX_TOPIC).contains(&text.len()) && text.bytes().all(is_plain)
+        };
+        let topic = text("x-shopify-topic").filter(plain).ok_or(DeliveryError::Header("X-Shopify-Topic"))?;
+        let shop = text("x-shopify-shop-domain").and_then(|shop| shop.parse().ok());
+        let shop = shop.ok_or(DeliveryError::Header("X-Shopify-Shop-Domain"))?;
+        let triggered_at = text("x-shopify-triggered-at").and_then(moment);
+        Ok(Headers { topic: Topic::of(topic), shop, signature, triggered_at })
+    }
+
+    /// What is to be done. Call it once the signature of the body was verified.
+    ///
+    /// # Errors
+    /// [`DeliveryError::NotJson`], and for topics that delete [`DeliveryError::OtherShop`] and
+    /// [`DeliveryError::OtherTopic`].
+    pub fn action(&self, body: &[u8]) -> Result<Action, DeliveryError> {
+        let read = Body::read(body)?;
+        Ok(match &self.topic {
+            Topic::AppUninstalled => Action::Uninstalled { shop: self.confirmed(read.myshopify_domain)? },
+            Topic::ShopRedact if read.customer.is_some() || read.orders_to_redact.is_some() => {
+                return Err(DeliveryError::OtherTopic);
+            }
+            Topic::ShopRedact => Action::Redact { shop: self.confirmed(read.shop_domain)? },
+            Topic::CustomersDataRequest | Topic::CustomersRedact => Action::Customers,
+            Topic::AppScopesUpdate => Action::ScopesChanged,
+            Topic::ShopUpdate | Topic::Domains => Action::ShopChanged,
+            Topic::ProductsCreate | Topic::ProductsUpdate => read.product().map_or(Action::Ignored, Action::Product),
+            Topic::ProductsDelete => read.product().map_or(Action::Ignored, Action::ProductGone),
+            Topic::VariantsInStock | Topic::VariantsOutOfStock | Topic::ProductPublications => {
+                read.product_id.0.map_or(Action::Ignored, |number| Action::Product(ProductId(number)))
+            }
+            Topic::CollectionsCreate | Topic::CollectionsUpdate | Topic::CollectionsDelete => Action::Collections,
+            Topic::BulkOperationsFinish => {
+                let gid =
+                    read.admin_graphql_api_id.filter(|gid| split(gid).is_some_and(|(kind, _)| kind == "BulkOperation"));
+                gid.map_or(Action::Ignored, Action::BulkFinished)
+            }
+            Topic::Locations | Topic::Discounts | Topic::Markets | Topic::Locales | Topic::Other(_) => Action::Ignored,
+        })
+    }
+
+    /// The shop of the body, which must be the header's.
+    fn confirmed(&self, of_body: Option<String>) -> Result<ShopName, DeliveryError> {
+        let shop = of_body.and_then(|shop| shop.parse().ok());
+        shop.filter(|shop| *shop == self.shop).ok_or(DeliveryError::OtherShop)
+    }
+}
+
+/// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
-    /// The shop is to be read.
+pub enum Action {
+    /// The shop may have changed.
     ShopChanged,
-    /// This product is to be read.
-    Product(u64),
-    /// This product may be gone.
-    ProductGone(u64),
-    /// The collections are to be read.
+    /// A product may be new or may have changed.
+    Product(ProductId),
+    /// A product was deleted.
+    ProductGone(ProductId),
+    /// A collection is new, changed or gone.
     Collections,
-    /// The bulk operation with this global id ended.
+    /// This bulk operation ended.
     BulkFinished(String),
-    /// The app may be uninstalled.
-    Uninstalled,
-    /// The access scopes may have changed.
+    /// The app may have been uninstalled from this shop. A call with its token decides.
+    Uninstalled {
+        /// From the body.
+        shop: ShopName,
+    },
+    /// The granted scopes may have changed.
     ScopesChanged,
-    /// What is stored of the shop is to be deleted.
-    Redact,
-    /// It is about a customer, of whom nothing is stored.
+    /// The data of this shop is to be deleted.
+    Redact {
+        /// From the body.
+        shop: ShopName,
+    },
+    /// It concerns a customer. Nothing of customers is kept, and neither is the body.
     Customers,
     /// Nothing.
     Ignored,
 }
 
-/// Why a delivery was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the body is not what the topic says")]
-pub struct BadDelivery;
-
-impl Headers {
-    /// Reads them. `None` when one that must be there is missing, or is of no use.
-    pub fn read(headers: &HeaderMap) -> Option<Headers> {
-        let value = |name: &str| {
-            let prefixed = headers.get(format!("x-{name}"));
-            prefixed.or_else(|| headers.get(name))?.to_str().ok()
-        };
-        Some(Headers {
-            signature: webhook_signature::read(value("shopify-hmac-sha256")?.as_bytes())?,
-            topic: value("shopify-topic")?.to_owned(),
-            shop: value("shopify-shop-domain")?.to_owned(),
-        })
-    }
-}
-
-/// What is read of a body. Everything else stays where it is.
-#[derive(Debug, Default, Deserialize)]
+/// What is read of a body. A member of another type counts as missing.
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body {
-    id: Option<serde_json::Value>,
+    id: Number,
+    product_id: Number,
+    #[serde(deserialize_with = "text")]
     admin_graphql_api_id: Option<String>,
+    #[serde(deserialize_with = "text")]
     myshopify_domain: Option<String>,
+    #[serde(deserialize_with = "text")]
     shop_domain: Option<String>,
+    customer: Option<IgnoredAny>,
+    orders_to_redact: Option<IgnoredAny>,
 }
 
 impl Body {
-    fn number(&self) -> Result<u64, BadDelivery> {
-        let plain = self.id.as_ref().and_then(serde_json::Value::as_u64);
-        let global = || self.admin_graphql_api_id.as_ref()?.rsplit('/').next()?.parse().ok();
-        plain.or_else(global).ok_or(BadDelivery)
+    fn read(body: &[u8]) -> Result<Body, DeliveryError> {
+        let text = std::str::from_utf8(body).map_err(|_| DeliveryError::NotJson)?;
+        match serde_json::from_str(text) {
+            Ok(body) => Ok(body),
+            Err(_) if serde_json::from_str::<IgnoredAny>(text).is_ok() => Ok(Body::default()),
+            Err(_) => Err(DeliveryError::NotJson),
+        }
+    }
+
+    fn product(&self) -> Option<ProductId> {
+        let of_gid = self.admin_graphql_api_id.as_deref().and_then(ProductId::from_gid);
+        of_gid.or(self.id.0.map(ProductId))
     }
 }
 
-/// Reads a delivery whose signature was verified.
-///
-/// # Errors
-/// [`BadDelivery`]: the body is not JSON, names no shop, or names another one than the headers.
-pub fn read(headers: &Headers, body: &[u8]) -> Result<Delivery, BadDelivery> {
-    let shop: ShopName = headers.shop.parse().map_err(|_| BadDelivery)?;
-    let topic = headers.topic.as_str();
-    // Of a body about a customer nothing is looked at.
-    let body: Body = if topic.starts_with("customers/") {
-        serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(|_| BadDelivery)?;
-        Body::default()
-    } else {
-        serde_json::from_slice(body).map_err(|_| BadDelivery)?
-    };
-    let what = match topic {
-        "shop/update" => What::ShopChanged,
-        "products/create" | "products/update" => What::Product(body.number()?),
-        "products/delete" => What::ProductGone(body.number()?),
-        "collections/create" | "collections/update" | "collections/delete" => What::Collections,
-        "bulk_operations/finish" => What::BulkFinished(body.admin_graphql_api_id.clone().ok_or(BadDelivery)?),
-        "app/scopes_update" => What::ScopesChanged,
-        "app/uninstalled" => same(&shop, body.myshopify_domain.as_deref(), What::Uninstalled)?,
-        "shop/redact" => same(&shop, body.shop_domain.as_deref(), What::Redact)?,
-        "customers/data_request" | "customers/redact" => What::Customers,
-        _ => What::Ignored,
-    };
-    Ok(Delivery { shop, what })
+/// An id: a number, or a text of digits.
+#[derive(Default)]
+struct Number(Option<u64>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Any {
+    Number(u64),
+    Text(String),
+    Other(IgnoredAny),
 }
 
-/// The signed body must name the shop that the headers name.
-fn same(shop: &ShopName, in_body: Option<&str>, what: What) -> Result<What, BadDelivery> {
-    let in_body: Option<ShopName> = in_body.and_then(|name| name.parse().ok());
-    if in_body.as_ref() == Some(shop) { Ok(what) } else { Err(BadDelivery) }
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Number(match Any::deserialize(deserializer)? {
+            Any::Number(number) => Some(number),
+            Any::Text(text) => text.parse().ok(),
+            Any::Other(IgnoredAny) => None,
+        }))
+    }
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Any::deserialize(deserializer)? {
+        Any::Text(text) => Some(text),
+        Any::Number(_) | Any::Other(IgnoredAny) => None,
+    })
+}
+
+fn moment(text: &str) -> Option<WallTime> {
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok().map(WallTime)
 }
 
 #[cfg(test)]
@@ -146,90 +309,155 @@ mod tests {
     use proptest::prelude::*;
 
     const SHOP: &str = "some-shop.myshopify.com";
+    const SIGNATURE: &str = "jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu8=";
 
-    fn headers(prefix: &str, topic: &str) -> Headers {
-        let mut map = HeaderMap::new();
-        let mut put = |name: &str, value: &str| {
-            let name: http::HeaderName = format!("{prefix}shopify-{name}").parse().unwrap();
-            map.insert(name, value.parse().unwrap());
-        };
-        put("topic", topic);
-        put("shop-domain", SHOP);
-        put("hmac-sha256", "jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu8=");
+    fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn headers(topic: &str) -> Headers {
+        let map =
+            map(&[("x-shopify-topic", topic), ("x-shopify-shop-domain", SHOP), ("x-shopify-hmac-sha256", SIGNATURE)]);
         Headers::read(&map).unwrap()
     }
 
-    fn what(topic: &str, body: &str) -> Result<What, BadDelivery> {
-        let one = read(&headers("X-", topic), body.as_bytes());
-        assert_eq!(read(&headers("", topic), body.as_bytes()), one, "either spelling of the headers");
-        one.map(|delivery| delivery.what)
+    fn action(topic: &str, body: &str) -> Result<Action, DeliveryError> {
+        headers(topic).action(body.as_bytes())
     }
 
     #[test]
-    fn every_topic_says_what_is_to_be_done() {
-        let product = r#"{"id":9554194432293,"title":"x","variants":[{"id":1}]}"#;
+    fn headers_are_read_in_both_spellings() {
+        let old = map(&[
+            ("X-Shopify-Topic", "products/update"),
+            ("X-Shopify-Hmac-Sha256", SIGNATURE),
+            ("X-Shopify-Shop-Domain", "Some-Shop.myshopify.com"),
+            ("X-Shopify-Triggered-At", "2026-11-22T10:00:00.877041743Z"),
+        ]);
+        let new = map(&[
+            ("shopify-topic", "products/update"),
+            ("shopify-hmac-sha256", SIGNATURE),
+            ("shopify-shop-domain", SHOP),
+            ("shopify-triggered-at", "2026-11-22T11:00:00.877+01:00"),
+        ]);
+        for map in [old, new] {
+            let read = Headers::read(&map).unwrap();
+            assert_eq!((&read.topic, read.shop.as_str()), (&Topic::ProductsUpdate, SHOP));
+            assert_eq!(read.triggered_at, Some(WallTime(1_795_341_600_877)));
+            assert!(!format!("{read:?}").contains("signature"));
+        }
+    }
+
+    #[test]
+    fn three_headers_are_demanded_and_the_rest_may_be_missing_or_odd() {
+        let all =
+            [("x-shopify-topic", "shop/update"), ("x-shopify-shop-domain", SHOP), ("x-shopify-hmac-sha256", SIGNATURE)];
+        for missing in 0..all.len() {
+            let some: Vec<_> = all.iter().enumerate().filter(|(n, _)| *n != missing).map(|(_, pair)| *pair).collect();
+            assert!(Headers::read(&map(&some)).is_err(), "without {}", all[missing].0);
+        }
+        for (name, value) in [
+            ("x-shopify-topic", ""),
+            ("x-shopify-topic", "products/update\u{e9}"),
+            ("x-shopify-topic", &"x".repeat(65)),
+            ("x-shopify-shop-domain", "some-shop.myshopify.com.evil.example"),
+            ("x-shopify-hmac-sha256", "AAAA"),
+        ] {
+            let mut odd = map(&all);
+            odd.insert(name, value.parse().unwrap());
+            assert!(Headers::read(&odd).is_err(), "{name}: {value}");
+        }
+        for odd in ["", "yesterday", "0000-01-01T00:00:00Z", "2026-11-22"] {
+            let mut map = map(&all);
+            map.insert("x-shopify-triggered-at", odd.parse().unwrap());
+            assert_eq!(Headers::read(&map).unwrap().triggered_at, None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn every_topic_has_its_action() {
+        let product =
+            r#"{"id":9554194432293,"admin_graphql_api_id":"gid://shopify/Product/9554194432293","title":"Café"}"#;
+        let id = ProductId(9_554_194_432_293);
         for (topic, body, wanted) in [
-            ("shop/update", r#"{"id":1}"#, What::ShopChanged),
-            ("products/create", product, What::Product(9_554_194_432_293)),
-            ("products/update", product, What::Product(9_554_194_432_293)),
-            ("products/update", r#"{"id":"x","admin_graphql_api_id":"gid://shopify/Product/7"}"#, What::Product(7)),
-            ("products/delete", r#"{"id":18446744073709551615}"#, What::ProductGone(u64::MAX)),
-            ("collections/update", r#"{"id":1}"#, What::Collections),
+            ("products/create", product, Action::Product(id)),
+            ("products/update", product, Action::Product(id)),
+            ("products/update", r#"{"id":"9554194432293"}"#, Action::Product(id)),
+            ("products/update", r#"{"id":-1}"#, Action::Ignored),
+            ("products/update", "[]", Action::Ignored),
+            ("products/delete", r#"{"id":9554194432293}"#, Action::ProductGone(id)),
+            ("variants/in_stock", r#"{"id":1,"product_id":9554194432293}"#, Action::Product(id)),
+            ("variants/out_of_stock", r#"{"id":1}"#, Action::Ignored),
+            ("product_publications/delete", r#"{"id":1,"product_id":9554194432293}"#, Action::Product(id)),
+            ("collections/create", r#"{"id":1}"#, Action::Collections),
+            ("collections/update", "7", Action::Collections),
+            ("collections/delete", r#"{"id":1}"#, Action::Collections),
+            ("shop/update", r#"{"id":1}"#, Action::ShopChanged),
+            ("domains/update", "{}", Action::ShopChanged),
+            ("app/scopes_update", "{}", Action::ScopesChanged),
             (
                 "bulk_operations/finish",
-                r#"{"admin_graphql_api_id":"gid://shopify/BulkOperation/1","status":"completed"}"#,
-                What::BulkFinished("gid://shopify/BulkOperation/1".to_owned()),
+                r#"{"admin_graphql_api_id":"gid://shopify/BulkOperation/7","status":"completed"}"#,
+                Action::BulkFinished("gid://shopify/BulkOperation/7".to_owned()),
             ),
-            ("app/scopes_update", r#"{"id":1}"#, What::ScopesChanged),
-            ("app/uninstalled", r#"{"id":1,"myshopify_domain":"some-shop.myshopify.com"}"#, What::Uninstalled),
-            ("shop/redact", r#"{"shop_id":1,"shop_domain":"some-shop.myshopify.com"}"#, What::Redact),
-            ("customers/redact", r#"{"customer":{"email":"a@example.com"}}"#, What::Customers),
-            ("orders/create", "{}", What::Ignored),
+            ("bulk_operations/finish", r#"{"admin_graphql_api_id":"gid://shopify/Product/7"}"#, Action::Ignored),
+            (
+                "customers/data_request",
+                r#"{"shop_domain":"other.myshopify.com","customer":{"id":1}}"#,
+                Action::Customers,
+            ),
+            ("customers/redact", "{}", Action::Customers),
+            ("locations/create", "{}", Action::Ignored),
+            ("discounts/update", "{}", Action::Ignored),
+            ("markets/update", "{}", Action::Ignored),
+            ("locales/create", "{}", Action::Ignored),
+            ("orders/create", product, Action::Ignored),
         ] {
-            assert_eq!(what(topic, body), Ok(wanted), "{topic} {body}");
+            assert_eq!(action(topic, body), Ok(wanted), "{topic}: {body}");
         }
+        assert_eq!(headers("orders/create").topic, Topic::Other("orders/create".into()));
     }
 
     #[test]
-    fn the_shop_of_what_ends_something_is_the_signed_one() {
+    fn what_deletes_takes_the_shop_from_the_body_and_refuses_another() {
+        let shop: ShopName = SHOP.parse().unwrap();
+        let gone = format!(r#"{{"id":1,"domain":"shop.example","myshopify_domain":"{SHOP}"}}"#);
+        assert_eq!(action("app/uninstalled", &gone), Ok(Action::Uninstalled { shop: shop.clone() }));
+        let redact = format!(r#"{{"shop_id":954889,"shop_domain":"{SHOP}"}}"#);
+        assert_eq!(action("shop/redact", &redact), Ok(Action::Redact { shop }));
         for (topic, body) in [
-            ("app/uninstalled", r#"{"myshopify_domain":"other-shop.myshopify.com"}"#),
+            ("app/uninstalled", r#"{"myshopify_domain":"other.myshopify.com"}"#),
+            ("app/uninstalled", &redact),
             ("app/uninstalled", r#"{"id":1}"#),
-            ("shop/redact", r#"{"shop_domain":"other-shop.myshopify.com"}"#),
-            ("shop/redact", r#"{"myshopify_domain":"some-shop.myshopify.com"}"#),
-            ("products/update", r#"{"title":"no id"}"#),
-            ("products/update", "[]"),
-            ("shop/update", "no json"),
-            ("customers/redact", "{"),
+            ("app/uninstalled", "[]"),
+            ("shop/redact", r#"{"shop_domain":"other.myshopify.com"}"#),
+            ("shop/redact", r#"{"shop_domain":["some-shop.myshopify.com"]}"#),
+            ("shop/redact", &gone),
+            ("shop/redact", "{}"),
         ] {
-            assert_eq!(what(topic, body), Err(BadDelivery), "{topic} {body}");
+            assert_eq!(action(topic, body), Err(DeliveryError::OtherShop), "{topic}: {body}");
+        }
+        for customer in [r#""customer":{"id":1}"#, r#""orders_to_redact":[]"#] {
+            let body = format!(r#"{{"shop_id":954889,"shop_domain":"{SHOP}",{customer}}}"#);
+            assert_eq!(action("shop/redact", &body), Err(DeliveryError::OtherTopic));
         }
     }
 
     #[test]
-    fn headers_that_must_be_there() {
-        for missing in ["topic", "shop-domain", "hmac-sha256"] {
-            let mut map = HeaderMap::new();
-            for (name, value) in [
-                ("topic", "shop/update"),
-                ("shop-domain", SHOP),
-                ("hmac-sha256", "jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu8="),
-            ] {
-                if name != missing {
-                    map.insert(
-                        format!("x-shopify-{name}").parse::<http::HeaderName>().unwrap(),
-                        value.parse().unwrap(),
-                    );
-                }
+    fn what_is_no_json_is_refused_for_every_topic() {
+        for topic in ["products/update", "shop/redact", "customers/redact", "orders/create"] {
+            for body in ["", "{", "{}x", "id=1"] {
+                assert_eq!(action(topic, body), Err(DeliveryError::NotJson), "{topic}: {body}");
             }
-            assert_eq!(Headers::read(&map), None, "{missing}");
+            assert_eq!(headers(topic).action(b"\"\xff\""), Err(DeliveryError::NotJson));
         }
     }
 
     proptest! {
         #[test]
-        fn any_body_has_an_answer(body: Vec<u8>, topic in "(shop/update|products/update|app/uninstalled|x)") {
-            let _ = read(&headers("X-", &topic), &body);
+        fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for topic in ["products/update", "shop/redact", "app/uninstalled"] {
+                let _ = headers(topic).action(&body);
+            }
         }
     }
 }

@@ -1,333 +1,421 @@
-//! Shopify's errors, and what follows from each.
+//! What went wrong with a call of Shopify, as a *kind* that decides what to do about it. Pure.
 //!
-//! Admin API answers bring errors as an array (GraphQL, with a status of 200), or as a text or an object; the token
-//! endpoint uses `error` and `error_description`; and the edge answers in HTML.
+//! The Admin API answers 200 to most failures: what counts is `errors[].extensions.code`. The body of another status has
+//! `errors` as a text, an object or a list, and the token endpoint has `error` and `error_description` instead.
+//!
+//! An answer that is not Shopify's (HTML of something in between, an empty or cut body) is *transient*, whatever its
+//! status: a shop is parked only on Shopify's own word. Two statuses are that word by themselves, 402 and 423, because
+//! nothing else on the way answers with them.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::budget::Cost;
 use crate::core::disposition::Disposition;
 use crate::core::park_reason::ParkReason;
 use crate::sources::api::SourceError;
-use crate::sources::facebook::graph::scrub::scrub;
+use crate::sources::scrub::scrub;
 
-/// What a failure means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// After Shopify's "security rejection".
+const REJECTED_FOR: Duration = Duration::from_secs(60 * 60);
+/// The most errors of one answer whose texts are kept.
+const MAX_TEXTS: usize = 3;
+
+/// What to do about an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShopifyErrorKind {
-    /// It passes: the network, the edge, an answer that cannot be read.
+    /// Network, timeout, 5xx, or an answer that is not Shopify's: try again later, with backoff.
     Transient,
-    /// The bucket of the shop is empty, or the endpoint limits how often it is called.
+    /// The shop's budget is spent (`THROTTLED`, 429).
     Throttled {
-        /// When to try again, where that is known.
+        /// When it is there again, where that is known.
         retry_after: Option<Duration>,
     },
-    /// The access token is dead (401).
-    TokenDead,
-    /// The refresh token is spent or expired.
-    RefreshDead,
-    /// The code was used before, or is not one of this app.
-    CodeSpent,
-    /// An access scope is missing for something that was asked for.
+    /// 430: Shopify takes the calls for an attack.
+    SecurityRejection,
+    /// The query asks for more than 1000 points.
+    TooCostly,
+    /// A scope is missing, or protected data is not approved (`ACCESS_DENIED`, 403).
     AccessDenied,
+    /// The shop is closed or flagged (`SHOP_INACTIVE`, 403).
+    ShopInactive,
+    /// The version does not have a field that was asked for.
+    UndefinedField {
+        /// Which, where Shopify says it.
+        field: Option<Box<str>>,
+    },
+    /// The token is dead (401). When its hour is over that is no surprise; a fresh one was revoked by an uninstall.
+    TokenRefused,
+    /// The token is of the old kind, which does not expire and is not taken any more (403).
+    NonExpiringToken,
+    /// The refresh token is spent or expired.
+    RefreshEnded,
+    /// The code of a login was used before, or is none of ours.
+    CodeSpent,
     /// The shop has not paid (402).
     Frozen,
     /// The shop is locked (423).
     Locked,
-    /// There is no such shop, or it was closed (404, `SHOP_INACTIVE`).
-    Gone,
-    /// Shopify suspects an attack (430).
-    SecurityRejection,
-    /// The client id, the client secret or the kind of token is not the app's.
+    /// No such shop (404).
+    NotFound,
+    /// The app's own settings are wrong.
     Misconfigured,
-    /// Shopify refuses this query, and would refuse it again.
-    Rejected,
+    /// Shopify refused what was sent, and would refuse it again.
+    BadRequest,
 }
 
 impl ShopifyErrorKind {
-    /// The word in metrics.
-    pub fn word(self) -> &'static str {
+    /// What follows for the link whose call failed with this kind.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            ShopifyErrorKind::Transient => Disposition::Retry,
+            ShopifyErrorKind::Throttled { retry_after } => Disposition::RateLimited { retry_after: *retry_after },
+            ShopifyErrorKind::SecurityRejection => Disposition::RateLimited { retry_after: Some(REJECTED_FOR) },
+            ShopifyErrorKind::Misconfigured => Disposition::Misconfigured,
+            ShopifyErrorKind::AccessDenied => Disposition::Park(ParkReason::ScopeMissing),
+            ShopifyErrorKind::ShopInactive | ShopifyErrorKind::NotFound => Disposition::Park(ParkReason::ShopGone),
+            ShopifyErrorKind::TokenRefused => Disposition::Park(ParkReason::Uninstalled),
+            ShopifyErrorKind::NonExpiringToken | ShopifyErrorKind::RefreshEnded => {
+                Disposition::Park(ParkReason::RefreshEnded)
+            }
+            ShopifyErrorKind::Frozen => Disposition::Park(ParkReason::ShopFrozen),
+            ShopifyErrorKind::Locked => Disposition::Park(ParkReason::ShopLocked),
+            ShopifyErrorKind::TooCostly
+            | ShopifyErrorKind::UndefinedField { .. }
+            | ShopifyErrorKind::CodeSpent
+            | ShopifyErrorKind::BadRequest => Disposition::Rejected,
+        }
+    }
+
+    /// Does it speak of Shopify as a whole? Budgets are each shop's own, so a spent one does not.
+    pub fn is_general(&self) -> bool {
+        matches!(
+            self,
+            ShopifyErrorKind::Transient | ShopifyErrorKind::Misconfigured | ShopifyErrorKind::SecurityRejection
+        )
+    }
+
+    /// Its name in metrics and logs.
+    pub fn word(&self) -> &'static str {
         match self {
             ShopifyErrorKind::Transient => "transient",
             ShopifyErrorKind::Throttled { .. } => "throttled",
-            ShopifyErrorKind::TokenDead => "token_dead",
-            ShopifyErrorKind::RefreshDead => "refresh_dead",
-            ShopifyErrorKind::CodeSpent => "code_spent",
+            ShopifyErrorKind::SecurityRejection => "security_rejection",
+            ShopifyErrorKind::TooCostly => "too_costly",
             ShopifyErrorKind::AccessDenied => "access_denied",
+            ShopifyErrorKind::ShopInactive => "shop_inactive",
+            ShopifyErrorKind::UndefinedField { .. } => "undefined_field",
+            ShopifyErrorKind::TokenRefused => "token_refused",
+            ShopifyErrorKind::NonExpiringToken => "non_expiring_token",
+            ShopifyErrorKind::RefreshEnded => "refresh_ended",
+            ShopifyErrorKind::CodeSpent => "code_spent",
             ShopifyErrorKind::Frozen => "frozen",
             ShopifyErrorKind::Locked => "locked",
-            ShopifyErrorKind::Gone => "gone",
-            ShopifyErrorKind::SecurityRejection => "security_rejection",
+            ShopifyErrorKind::NotFound => "not_found",
             ShopifyErrorKind::Misconfigured => "misconfigured",
-            ShopifyErrorKind::Rejected => "rejected",
+            ShopifyErrorKind::BadRequest => "bad_request",
         }
     }
 }
 
-/// A call that did not succeed. Safe to print.
+/// A call that did not succeed. Safe to print: its text holds no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShopifyError {
-    /// What it means.
+    /// What to do about it.
     pub kind: ShopifyErrorKind,
-    /// The call.
+    /// Which call.
     pub call: &'static str,
-    /// The status, where an answer came.
+    /// The HTTP status, when there was an answer.
     pub status: Option<u16>,
-    /// What Shopify said, without secrets.
-    pub message: String,
-    /// Shopify's name for the request, for their support.
-    pub request_id: Option<String>,
+    /// Shopify's name for the answer, to quote to their support.
+    pub request_id: Option<Box<str>>,
+    /// Shopify's words, scrubbed and bounded.
+    pub text: String,
+}
+
+impl ShopifyError {
+    /// An error without an answer of Shopify. The text must hold nothing secret.
+    pub(super) fn local(call: &'static str, kind: ShopifyErrorKind, text: impl Into<String>) -> ShopifyError {
+        ShopifyError { kind, call, status: None, request_id: None, text: text.into() }
+    }
+
+    /// An answer that has not the shape that was promised.
+    pub(super) fn odd(call: &'static str, what: &str) -> ShopifyError {
+        ShopifyError { status: Some(200), ..ShopifyError::local(call, ShopifyErrorKind::Transient, what) }
+    }
+
+    /// Shopify's error in answer to `call`, without `secrets`.
+    pub fn from_failure(call: &'static str, status: u16, failure: Failure, secrets: &[&str]) -> ShopifyError {
+        ShopifyError {
+            kind: failure.kind,
+            call,
+            status: Some(status),
+            request_id: failure.request_id.and_then(|id| request_id(&id)),
+            text: scrub(&failure.text, secrets),
+        }
+    }
+
+    /// What follows for the link.
+    pub fn disposition(&self) -> Disposition {
+        self.kind.disposition()
+    }
 }
 
 impl fmt::Display for ShopifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.call, self.message)?;
+        write!(f, "shopify call {} failed ({})", self.call, self.kind.word())?;
+        if !self.text.is_empty() {
+            write!(f, ": {}", self.text)?;
+        }
         if let Some(status) = self.status {
-            write!(f, " (status {status})")?;
+            write!(f, " [http {status}]")?;
         }
-        if let Some(id) = &self.request_id {
-            write!(f, " [request {id}]")?;
+        match &self.request_id {
+            Some(id) => write!(f, " [request {id}]"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl std::error::Error for ShopifyError {}
-
-/// A locked shop is looked at again after this time, and so is one that Shopify suspects.
-const LONG: Duration = Duration::from_secs(60 * 60);
-
-impl ShopifyError {
-    /// An error that no answer speaks of.
-    pub(super) fn local(call: &'static str, kind: ShopifyErrorKind, message: impl Into<String>) -> Self {
-        ShopifyError { kind, call, status: None, message: message.into(), request_id: None }
-    }
-
-    /// What follows from it.
-    pub fn disposition(&self) -> Disposition {
-        match self.kind {
-            ShopifyErrorKind::Transient => Disposition::Retry,
-            ShopifyErrorKind::Throttled { retry_after } => Disposition::RateLimited { retry_after },
-            ShopifyErrorKind::SecurityRejection => Disposition::RateLimited { retry_after: Some(LONG) },
-            ShopifyErrorKind::TokenDead => Disposition::Park(ParkReason::Uninstalled),
-            ShopifyErrorKind::RefreshDead => Disposition::Park(ParkReason::RefreshEnded),
-            ShopifyErrorKind::AccessDenied => Disposition::Park(ParkReason::ScopeMissing),
-            ShopifyErrorKind::Frozen => Disposition::Park(ParkReason::ShopFrozen),
-            ShopifyErrorKind::Locked => Disposition::Park(ParkReason::ShopLocked),
-            ShopifyErrorKind::Gone => Disposition::Park(ParkReason::ShopGone),
-            ShopifyErrorKind::Misconfigured => Disposition::Misconfigured,
-            ShopifyErrorKind::CodeSpent | ShopifyErrorKind::Rejected => Disposition::Rejected,
-        }
-    }
-
-    /// Does it pass by itself?
-    pub fn is_transient(&self) -> bool {
-        matches!(self.disposition(), Disposition::Retry | Disposition::RateLimited { .. })
-    }
-
-    /// Does it speak of Shopify as a whole, and not of one shop?
-    pub fn is_general(&self) -> bool {
-        matches!(self.kind, ShopifyErrorKind::Transient | ShopifyErrorKind::Misconfigured)
-    }
-}
 
 impl From<ShopifyError> for SourceError {
     fn from(error: ShopifyError) -> Self {
         SourceError {
             disposition: error.disposition(),
             answered: error.status.is_some(),
-            is_general: error.is_general(),
+            is_general: error.kind.is_general(),
             is_reached: false,
             text: error.to_string(),
         }
     }
 }
 
-/// What the text of a 403 says about tokens that do not expire.
-const NOT_EXPIRING: &str = "Non-expiring access tokens";
+/// A request id, if it looks like one: a UUID, often with a moment behind it. It is checked instead of scrubbed, since it
+/// is as long and random as a token.
+pub fn request_id(id: &str) -> Option<Box<str>> {
+    let is_sound = |b: u8| b.is_ascii_hexdigit() || b == b'-';
+    ((16..=64).contains(&id.len()) && id.bytes().all(is_sound)).then(|| id.into())
+}
 
-/// The kind and the text of an answer of the Admin API that is not a good one; `None` for a good one.
-pub(super) fn of_api(status: u16, body: &[u8], retry_after: Option<Duration>) -> Option<(ShopifyErrorKind, String)> {
-    use ShopifyErrorKind as Kind;
-    let value: Option<Value> = serde_json::from_slice(body).ok();
-    let text = value.as_ref().and_then(text_of).unwrap_or_else(|| match body {
-        [] => "the answer is empty".to_owned(),
-        _ if value.is_none() => "the answer is not JSON".to_owned(),
-        _ => "the answer has no data".to_owned(),
-    });
-    let kind = match status {
-        200 => match &value {
-            Some(value) if value["errors"].is_array() => of_graphql(value),
-            Some(value) if value["data"].is_object() => return None,
-            _ => Kind::Transient,
+/// What was found in an answer. The text is as Shopify wrote it and may hold a token: it goes through [`scrub`] first.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What to do about it.
+    pub kind: ShopifyErrorKind,
+    text: String,
+    request_id: Option<String>,
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Failure({:?})", self.kind)
+    }
+}
+
+fn failure(kind: ShopifyErrorKind, text: impl Into<String>) -> Failure {
+    Failure { kind, text: text.into(), request_id: None }
+}
+
+/// An answer of the Admin API: what it brought, and what it cost.
+#[derive(Debug)]
+pub struct Parsed {
+    /// `data`, without any error beside it.
+    pub result: Result<Value, Failure>,
+    /// What the answer says of the budget, whether the call succeeded or not.
+    pub cost: Option<Cost>,
+}
+
+/// Reads an answer of the Admin API. Data beside errors is no success: a part of a shop must not pass for all of it.
+pub fn parse(status: u16, body: &[u8]) -> Parsed {
+    let Ok(mut value) = serde_json::from_slice::<Value>(body) else {
+        return Parsed { result: Err(not_json(status, body)), cost: None };
+    };
+    let cost = Cost::read(&value);
+    let errors = value.get("errors").filter(|errors| !is_nothing(errors));
+    let result = match errors {
+        Some(errors) => Err(read_errors(status, errors, cost.as_ref())),
+        None if !(200..300).contains(&status) => Err(failure(by_status(status, None), "the answer has no errors")),
+        None => match value.get_mut("data").map(Value::take) {
+            Some(data) if data.is_object() => Ok(data),
+            _ => Err(failure(ShopifyErrorKind::Transient, "the answer has no data")),
         },
-        400 => Kind::Rejected,
-        401 => Kind::TokenDead,
-        402 => Kind::Frozen,
-        403 if text.contains(NOT_EXPIRING) => Kind::Misconfigured,
-        403 => Kind::AccessDenied,
-        404 => Kind::Gone,
-        423 => Kind::Locked,
-        429 => Kind::Throttled { retry_after },
-        430 => Kind::SecurityRejection,
-        _ => Kind::Transient,
     };
-    Some((kind, scrub(&text, &[])))
+    Parsed { result, cost }
 }
 
-fn of_graphql(value: &Value) -> ShopifyErrorKind {
-    use ShopifyErrorKind as Kind;
-    let code = value["errors"][0]["extensions"]["code"].as_str().unwrap_or_default();
-    match code {
-        "THROTTLED" => Kind::Throttled { retry_after: time_to_fill(value) },
-        "ACCESS_DENIED" => Kind::AccessDenied,
-        "SHOP_INACTIVE" => Kind::Gone,
-        "INTERNAL_SERVER_ERROR" => Kind::Transient,
-        _ => Kind::Rejected,
+fn is_nothing(errors: &Value) -> bool {
+    errors.is_null() || errors.as_array().is_some_and(Vec::is_empty)
+}
+
+fn not_json(status: u16, body: &[u8]) -> Failure {
+    let what = if body.is_empty() { "the answer is empty" } else { "the answer is not JSON" };
+    failure(by_status(status, None), what)
+}
+
+fn read_errors(status: u16, errors: &Value, cost: Option<&Cost>) -> Failure {
+    let list = match errors {
+        Value::Array(list) => list.as_slice(),
+        other => {
+            let text = texts(std::slice::from_ref(other));
+            return failure(by_status(status, Some(&text)), text);
+        }
+    };
+    let kinds: Vec<ShopifyErrorKind> = list.iter().filter_map(|error| by_code(error, cost)).collect();
+    // A budget that is spent says nothing of the rest, and of the rest the first one decides.
+    let throttled = kinds.iter().find(|kind| matches!(kind, ShopifyErrorKind::Throttled { .. }));
+    let text = texts(list);
+    let kind = throttled.or(kinds.first()).cloned();
+    let kind = kind.unwrap_or_else(|| match status {
+        200..300 => ShopifyErrorKind::BadRequest,
+        _ => by_status(status, Some(&text)),
+    });
+    let request_id = list.iter().find_map(|error| {
+        let id = error.get("extensions").and_then(|e| e.get("requestId")).or_else(|| error.get("requestId"));
+        id.and_then(Value::as_str).map(str::to_owned)
+    });
+    Failure { kind, text, request_id }
+}
+
+/// The kind of one error of GraphQL; `None` for one that says too little.
+fn by_code(error: &Value, cost: Option<&Cost>) -> Option<ShopifyErrorKind> {
+    let extensions = error.get("extensions");
+    let of = |key: &str| extensions.and_then(|e| e.get(key)).and_then(Value::as_str);
+    Some(match of("code") {
+        Some("THROTTLED") => ShopifyErrorKind::Throttled { retry_after: cost.map(Cost::wait) },
+        Some("MAX_COST_EXCEEDED") => ShopifyErrorKind::TooCostly,
+        Some("ACCESS_DENIED") => ShopifyErrorKind::AccessDenied,
+        Some("SHOP_INACTIVE") => ShopifyErrorKind::ShopInactive,
+        Some("INTERNAL_SERVER_ERROR" | "TIMEOUT" | "SERVICE_UNAVAILABLE") => ShopifyErrorKind::Transient,
+        Some("undefinedField") => ShopifyErrorKind::UndefinedField { field: of("fieldName").and_then(field_name) },
+        Some(_) => ShopifyErrorKind::BadRequest,
+        None => {
+            let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
+            let named = message.split_once("Field '").and_then(|(_, rest)| rest.split_once('\''));
+            match named {
+                Some((name, rest)) if rest.contains("doesn't exist") => {
+                    ShopifyErrorKind::UndefinedField { field: field_name(name) }
+                }
+                _ if message == "Throttled" => ShopifyErrorKind::Throttled { retry_after: cost.map(Cost::wait) },
+                _ if message.starts_with("Internal error") => ShopifyErrorKind::Transient,
+                _ => return None,
+            }
+        }
+    })
+}
+
+fn field_name(name: &str) -> Option<Box<str>> {
+    let is_sound = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    is_sound.then(|| name.into())
+}
+
+/// What a status means; `text` when Shopify's own words came with it.
+fn by_status(status: u16, text: Option<&str>) -> ShopifyErrorKind {
+    match (status, text) {
+        (402, _) => ShopifyErrorKind::Frozen,
+        (423, _) => ShopifyErrorKind::Locked,
+        (429, _) => ShopifyErrorKind::Throttled { retry_after: None },
+        (430, _) => ShopifyErrorKind::SecurityRejection,
+        (401, Some(_)) => ShopifyErrorKind::TokenRefused,
+        (403, Some(text)) => forbidden(&text.to_lowercase()),
+        (404, Some(_)) => ShopifyErrorKind::NotFound,
+        (400 | 405 | 406 | 413 | 414 | 415 | 422, Some(_)) => ShopifyErrorKind::BadRequest,
+        _ => ShopifyErrorKind::Transient,
     }
 }
 
-/// How long the bucket takes until the query that was refused can be paid. At least a second, as Shopify advises.
-fn time_to_fill(value: &Value) -> Option<Duration> {
-    let cost = &value["extensions"]["cost"];
-    let needed = cost["requestedQueryCost"].as_f64()?;
-    let left = cost["throttleStatus"]["currentlyAvailable"].as_f64()?;
-    let rate = cost["throttleStatus"]["restoreRate"].as_f64().filter(|rate| *rate > 0.0)?;
-    let seconds = ((needed - left) / rate).clamp(1.0, 3600.0);
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
-/// The kind and the text of an answer of the token endpoint that is not a good one.
-pub(super) fn of_tokens(
-    status: u16,
-    body: &[u8],
-    is_refresh: bool,
-    retry_after: Option<Duration>,
-) -> (ShopifyErrorKind, String) {
-    use ShopifyErrorKind as Kind;
-    let value: Option<Value> = serde_json::from_slice(body).ok();
-    let word = value.as_ref().and_then(|value| value["error"].as_str()).unwrap_or_default().to_owned();
-    let text = value.as_ref().and_then(text_of).unwrap_or_else(|| "the answer is not JSON".to_owned());
-    let kind = match (status, word.as_str()) {
-        (429, _) => Kind::Throttled { retry_after },
-        (_, "invalid_client") => Kind::Misconfigured,
-        // Seen for a refresh token that is spent: 400 `invalid_grant`, and 401 `invalid_request`.
-        (400 | 401 | 403, "invalid_grant" | "invalid_request" | "invalid_subject_token") if is_refresh => {
-            Kind::RefreshDead
-        }
-        (400, _) => Kind::CodeSpent,
-        (402, _) => Kind::Frozen,
-        (404, _) => Kind::Gone,
-        (423, _) => Kind::Locked,
-        (401 | 403, _) => Kind::Rejected,
-        _ => Kind::Transient,
-    };
-    (kind, scrub(&text, &[]))
-}
-
-/// What an answer says in words, whatever its form.
-fn text_of(value: &Value) -> Option<String> {
-    if let Some(text) = value["error_description"].as_str().or(value["error"].as_str()) {
-        return Some(text.to_owned());
+/// A 403 is told apart by its text alone.
+fn forbidden(text: &str) -> ShopifyErrorKind {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if says(&["non-expiring access token"]) {
+        ShopifyErrorKind::NonExpiringToken
+    } else if says(&["scope", "access denied", "approval", "permission", "not approved"]) {
+        ShopifyErrorKind::AccessDenied
+    } else if says(&["shop is", "store is", "inactive", "flagged", "unavailable"]) {
+        ShopifyErrorKind::ShopInactive
+    } else {
+        ShopifyErrorKind::Transient
     }
-    match &value["errors"] {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(errors) => {
-            let messages: Vec<&str> = errors.iter().filter_map(|error| error["message"].as_str()).collect();
-            (!messages.is_empty()).then(|| messages.join("; "))
+}
+
+/// The words of errors, whatever their shape.
+fn texts(errors: &[Value]) -> String {
+    let mut found = Vec::new();
+    errors.iter().for_each(|error| collect(error, &mut found));
+    found.truncate(MAX_TEXTS);
+    found.join("; ")
+}
+
+fn collect(error: &Value, found: &mut Vec<String>) {
+    match error {
+        _ if found.len() > MAX_TEXTS => {}
+        Value::String(text) => found.push(text.clone()),
+        Value::Array(list) => list.iter().for_each(|error| collect(error, found)),
+        Value::Object(object) => match object.get("message") {
+            Some(message) => collect(message, found),
+            None => object.iter().for_each(|(name, what)| {
+                let before = found.len();
+                collect(what, found);
+                found[before..].iter_mut().for_each(|text| *text = format!("{name}: {text}"));
+            }),
+        },
+        _ => {}
+    }
+}
+
+/// What is asked of the token endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// A code for a pair of tokens.
+    Code,
+    /// A refresh token for a new pair.
+    Refresh,
+    /// A token of the old kind for a pair.
+    Migration,
+}
+
+/// The JSON of a good answer of the token endpoint, or what a bad one means.
+///
+/// A refresh that fails in any other way than by Shopify saying that the refresh token is dead is to be repeated with the
+/// same token: its answer may have been lost.
+///
+/// # Errors
+/// A [`Failure`] for everything but a 2xx answer in JSON without `error`.
+pub fn parse_grant(grant: Grant, status: u16, body: &[u8]) -> Result<Value, Failure> {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return Err(not_json(status, body)) };
+    let Some(error) = value.get("error").and_then(Value::as_str) else {
+        return match value.get("errors").filter(|errors| !is_nothing(errors)) {
+            Some(errors) => {
+                let text = texts(std::slice::from_ref(errors));
+                Err(failure(grant_by_status(grant, status, &text), text))
+            }
+            None if (200..300).contains(&status) => Ok(value),
+            None => Err(failure(by_status(status, None), "the answer has no error")),
+        };
+    };
+    let more = value.get("error_description").and_then(Value::as_str).unwrap_or_default();
+    let text = if more.is_empty() { error.to_owned() } else { format!("{error}: {more}") };
+    let is_dead = error == "invalid_grant" || more.contains("active refresh_token");
+    let kind = match (error, grant) {
+        ("invalid_client" | "unauthorized_client" | "application_cannot_be_found", _) => {
+            ShopifyErrorKind::Misconfigured
         }
-        Value::Object(object) => Some(Value::Object(object.clone()).to_string()),
-        _ => None,
+        (_, Grant::Refresh) if is_dead && (400..500).contains(&status) => ShopifyErrorKind::RefreshEnded,
+        _ => grant_by_status(grant, status, &text),
+    };
+    Err(failure(kind, text))
+}
+
+fn grant_by_status(grant: Grant, status: u16, text: &str) -> ShopifyErrorKind {
+    match (grant, status) {
+        (Grant::Code, 400 | 401 | 403) => ShopifyErrorKind::CodeSpent,
+        (Grant::Migration, 400 | 401 | 403) => ShopifyErrorKind::TokenRefused,
+        (Grant::Refresh, 400 | 401 | 403) => ShopifyErrorKind::Transient,
+        _ => by_status(status, Some(text)),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ShopifyErrorKind as Kind;
-    use serde_json::json;
-
-    fn api(status: u16, body: &str) -> Option<Kind> {
-        of_api(status, body.as_bytes(), Some(Duration::from_secs(2))).map(|(kind, _)| kind)
-    }
-
-    #[test]
-    fn every_shape_of_an_answer_has_its_meaning() {
-        let graphql = |code: &str| json!({"errors": [{"message": "m", "extensions": {"code": code}}]}).to_string();
-        for (status, body, wanted) in [
-            (200, r#"{"data":{"shop":{}}}"#.to_owned(), None),
-            (200, graphql("ACCESS_DENIED"), Some(Kind::AccessDenied)),
-            (200, graphql("SHOP_INACTIVE"), Some(Kind::Gone)),
-            (200, graphql("INTERNAL_SERVER_ERROR"), Some(Kind::Transient)),
-            (200, graphql("MAX_COST_EXCEEDED"), Some(Kind::Rejected)),
-            (
-                200,
-                r#"{"errors":[{"message":"Field 'x' doesn't exist","path":["query"]}]}"#.to_owned(),
-                Some(Kind::Rejected),
-            ),
-            (200, graphql("THROTTLED"), Some(Kind::Throttled { retry_after: None })),
-            (200, String::new(), Some(Kind::Transient)),
-            (200, "<html>".to_owned(), Some(Kind::Transient)),
-            (200, r#"{"data":{"shop""#.to_owned(), Some(Kind::Transient)),
-            (200, r#"{"data":null}"#.to_owned(), Some(Kind::Transient)),
-            (200, "[]".to_owned(), Some(Kind::Transient)),
-            (400, r#"{"errors":{"query":"Required"}}"#.to_owned(), Some(Kind::Rejected)),
-            (401, r#"{"errors":"[API] Invalid API key or access token"}"#.to_owned(), Some(Kind::TokenDead)),
-            (402, r#"{"errors":"Unavailable Shop"}"#.to_owned(), Some(Kind::Frozen)),
-            (
-                403,
-                r#"{"errors":"[API] Non-expiring access tokens are no longer accepted"}"#.to_owned(),
-                Some(Kind::Misconfigured),
-            ),
-            (403, r#"{"errors":"This action requires merchant approval"}"#.to_owned(), Some(Kind::AccessDenied)),
-            (404, r#"{"errors":"Not Found"}"#.to_owned(), Some(Kind::Gone)),
-            (423, "{}".to_owned(), Some(Kind::Locked)),
-            (429, String::new(), Some(Kind::Throttled { retry_after: Some(Duration::from_secs(2)) })),
-            (430, String::new(), Some(Kind::SecurityRejection)),
-            (503, "<html>".to_owned(), Some(Kind::Transient)),
-            (520, String::new(), Some(Kind::Transient)),
-        ] {
-            assert_eq!(api(status, &body), wanted, "{status} {body}");
-        }
-    }
-
-    #[test]
-    fn a_throttled_query_waits_until_it_can_be_paid() {
-        let body = |needed: f64, left: f64| {
-            let status = json!({"maximumAvailable": 2000.0, "currentlyAvailable": left, "restoreRate": 100.0});
-            json!({"errors": [{"message": "Throttled", "extensions": {"code": "THROTTLED"}}],
-                "extensions": {"cost": {"requestedQueryCost": needed, "throttleStatus": status}}})
-            .to_string()
-        };
-        let wait = |needed, left| match api(200, &body(needed, left)) {
-            Some(Kind::Throttled { retry_after }) => retry_after,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(wait(700.0, 200.0), Some(Duration::from_secs(5)));
-        assert_eq!(wait(10.0, 200.0), Some(Duration::from_secs(1)));
-    }
-
-    #[test]
-    fn a_refresh_is_dead_only_when_shopify_says_so() {
-        let refresh = |status, body: &str| of_tokens(status, body.as_bytes(), true, None).0;
-        assert_eq!(refresh(400, r#"{"error":"invalid_grant"}"#), Kind::RefreshDead);
-        let text = r#"{"error":"invalid_request","error_description":"This request requires an active refresh_token"}"#;
-        assert_eq!(refresh(401, text), Kind::RefreshDead);
-        for (status, body) in [(520, "<html>"), (500, "{}"), (200, ""), (503, r#"{"error":"invalid_grant"}"#)] {
-            assert_eq!(refresh(status, body), Kind::Transient, "{status} {body}");
-        }
-        assert_eq!(refresh(401, r#"{"error":"invalid_client"}"#), Kind::Misconfigured);
-        assert_eq!(of_tokens(400, br#"{"error":"invalid_request"}"#, false, None).0, Kind::CodeSpent);
-    }
-
-    #[test]
-    fn no_text_shows_a_token() {
-        let token = "shpat_0123456789abcdef0123456789abcdef";
-        for body in [json!({"errors": token}), json!({"errors": [{"message": token}]}), json!({"errors": {"a": token}})]
-        {
-            let (_, text) = of_api(401, body.to_string().as_bytes(), None).unwrap();
-            assert!(!text.contains("0123456789abcdef"), "{text}");
-        }
-    }
-}
+mod tests;

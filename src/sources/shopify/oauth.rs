@@ -1,174 +1,253 @@
-//! The authorization code grant and the refresh of tokens.
+//! The authorization code grant, and the tokens that live an hour.
 //!
-//! Source: Shopify's pages on the authorization code grant and on offline access tokens. `expiring=1` must be sent: a
-//! token without an end is refused by the Admin API. An answer to it without a refresh token is therefore no success.
+//! A shop has one pair of tokens for the app, whoever links it. The refresh token is used once: the answer brings a new
+//! one, and asking again with the old one works for a short time only. So nothing here repeats a request; the caller
+//! stores its intent first and the answer before anything else.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_json::Value;
 use url::form_urlencoded;
 
-use super::client::{ShopifyClient, base_of};
-use super::error::{ShopifyError, ShopifyErrorKind};
+use super::client::ShopifyClient;
+use super::error::{Grant, ShopifyError, ShopifyErrorKind};
+use super::settings::ShopifySettings;
 use crate::core::model::{Secret, ShopName, WallTime};
 
-/// Taken off the life of an access token, beside the time that the answer took.
+/// Subtracted from what an answer says of a token's life, beside the time that the answer took.
 const MARGIN: Duration = Duration::from_secs(60);
-/// The kind of a token that works while nobody sits at a browser.
 const OFFLINE: &str = "urn:shopify:params:oauth:token-type:offline-access-token";
-const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// The tokens that a grant or a refresh brought.
-#[derive(Debug, Clone)]
+/// A shop's tokens.
+#[derive(Clone, PartialEq, Eq)]
 pub struct TokenPair {
     /// Lives an hour.
     pub access: Secret,
-    /// Works once.
+    /// Brings the next pair, once.
     pub refresh: Secret,
-    /// Access scopes that were granted.
+    /// The granted scopes.
     pub scopes: BTreeSet<String>,
-    /// Until when the access token is good.
+    /// When the access token ends, a minute early.
     pub expires_at: WallTime,
-    /// Until when the refresh token is good, where Shopify said so.
+    /// When the refresh token ends, where that is said.
     pub refresh_expires_at: Option<WallTime>,
 }
 
-/// Where to send the browser, so that the merchant installs the app.
-pub fn authorize_url(
-    api_url: Option<&str>,
-    shop: &ShopName,
-    client_id: &str,
-    scopes: &[String],
-    redirect_uri: &str,
-    state: &str,
-) -> String {
-    let base = format!("{}/admin/oauth/authorize?", base_of(api_url, shop));
-    let start = base.len();
-    let mut query = form_urlencoded::Serializer::for_suffix(base, start);
-    query.append_pair("client_id", client_id);
-    query.append_pair("scope", &scopes.join(","));
-    query.append_pair("redirect_uri", redirect_uri);
-    query.append_pair("state", state);
-    query.finish()
+impl fmt::Debug for TokenPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("TokenPair");
+        shown.field("scopes", &self.scopes).field("expires_at", &self.expires_at);
+        shown.field("refresh_expires_at", &self.refresh_expires_at).finish_non_exhaustive()
+    }
 }
 
-/// Scopes that are wanted and were not granted. A scope to write includes the one to read.
-pub fn missing_scopes<'a>(
-    wanted: impl IntoIterator<Item = &'a String>,
-    granted: &BTreeSet<String>,
-) -> BTreeSet<String> {
-    let covered = |scope: &str| {
-        let write = scope.strip_prefix("read_").map(|rest| format!("write_{rest}"));
-        granted.contains(scope) || write.is_some_and(|write| granted.contains(&write))
+/// The wanted scopes that are not granted. A scope to write includes the one to read.
+pub fn missing_scopes(wanted: &[String], granted: &BTreeSet<String>) -> Vec<String> {
+    let is_granted = |scope: &String| {
+        let writing = scope.strip_prefix("read_").map(|rest| format!("write_{rest}"));
+        let writing = writing.or_else(|| {
+            scope.strip_prefix("unauthenticated_read_").map(|rest| format!("unauthenticated_write_{rest}"))
+        });
+        granted.contains(scope) || writing.is_some_and(|writing| granted.contains(&writing))
     };
-    wanted.into_iter().filter(|scope| !covered(scope)).cloned().collect()
+    wanted.iter().filter(|scope| !is_granted(scope)).cloned().collect()
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    access_token: Option<Secret>,
-    #[serde(default)]
-    scope: String,
-    expires_in: Option<u64>,
-    refresh_token: Option<Secret>,
-    refresh_token_expires_in: Option<u64>,
+/// Where a person grants the app access to a shop. An offline token is asked for, which is the kind without options.
+pub fn authorize_url(settings: &ShopifySettings, shop: &ShopName, redirect_uri: &str, state: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("client_id", &settings.client_id).append_pair("scope", &settings.scopes.join(","));
+    query.append_pair("redirect_uri", redirect_uri).append_pair("state", state);
+    format!("{}/admin/oauth/authorize?{}", settings.shop_url(shop), query.finish())
 }
 
 impl ShopifyClient {
-    /// Exchanges a code for tokens, once.
-    ///
-    /// # Errors
-    /// [`ShopifyError`].
-    pub async fn exchange_code(&self, shop: &ShopName, code: &Secret) -> Result<TokenPair, ShopifyError> {
-        self.grant("exchange_code", shop, &[("code", code.expose()), ("expiring", "1")], false).await
+    /// Where a person grants the app access to a shop.
+    pub fn authorize_url(&self, shop: &ShopName, redirect_uri: &str, state: &str) -> String {
+        authorize_url(self.settings(), shop, redirect_uri, state)
     }
 
-    /// Exchanges a refresh token for another pair. May be repeated when the answer is lost, with the same token.
+    /// Exchanges the code of a callback for the shop's tokens. A code works once.
     ///
     /// # Errors
-    /// [`ShopifyError`]; [`ShopifyErrorKind::RefreshDead`] when the merchant must act.
+    /// [`ShopifyErrorKind::CodeSpent`], and every other kind. An answer without a refresh token is
+    /// [`ShopifyErrorKind::Misconfigured`]: such a token is refused everywhere.
+    pub async fn exchange_code(&self, shop: &ShopName, code: &Secret) -> Result<TokenPair, ShopifyError> {
+        let form = [("code", code.expose()), ("expiring", "1")];
+        self.pair(shop, "exchange_code", Grant::Code, &form, code).await
+    }
+
+    /// Exchanges a refresh token for a new pair. Where it is not known whether an answer was lost, the same request is
+    /// to be repeated at once.
+    ///
+    /// # Errors
+    /// [`ShopifyErrorKind::RefreshEnded`] when a person must open the app again; with every other kind the refresh token
+    /// may still work.
     pub async fn refresh(&self, shop: &ShopName, refresh: &Secret) -> Result<TokenPair, ShopifyError> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
-        self.grant("refresh_token", shop, &form, true).await
+        self.pair(shop, "refresh", Grant::Refresh, &form, refresh).await
     }
 
-    /// Exchanges an old token, which does not end, for a pair. It is dead from then on.
+    /// Exchanges a token of the old kind, which does not expire, for a pair. The old one is revoked at once.
     ///
     /// # Errors
-    /// As for [`ShopifyClient::refresh`].
+    /// [`ShopifyErrorKind::TokenRefused`] when the old token is dead, and every other kind.
     pub async fn migrate(&self, shop: &ShopName, old: &Secret) -> Result<TokenPair, ShopifyError> {
         let form = [
-            ("grant_type", TOKEN_EXCHANGE),
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
             ("subject_token", old.expose()),
             ("subject_token_type", OFFLINE),
             ("requested_token_type", OFFLINE),
             ("expiring", "1"),
         ];
-        self.grant("migrate_token", shop, &form, true).await
+        self.pair(shop, "migrate", Grant::Migration, &form, old).await
     }
 
-    async fn grant(
+    async fn pair(
         &self,
-        call: &'static str,
         shop: &ShopName,
+        call: &'static str,
+        grant: Grant,
         form: &[(&str, &str)],
-        is_refresh: bool,
+        secret: &Secret,
     ) -> Result<TokenPair, ShopifyError> {
-        // Life counts from the answer, which is not before the question.
+        let settings = self.settings();
+        let app = [("client_id", settings.client_id.as_str()), ("client_secret", settings.client_secret.expose())];
+        let form = [&app, form].concat();
+        // Lives are counted from before the call, so that the time that it took is not counted on.
         let asked_at = WallTime::now();
-        let body = self.post_token(call, shop, form, is_refresh).await?;
-        let odd = |what: &str| ShopifyError::local(call, ShopifyErrorKind::Transient, what);
-        let answer: Answer =
-            serde_json::from_slice(&body).map_err(|_| odd("the answer is not what a token endpoint sends"))?;
-        let access = answer
-            .access_token
-            .filter(|token| !token.is_empty())
-            .ok_or_else(|| odd("the answer has no access token"))?;
-        let (refresh, expires_in) = match (answer.refresh_token.filter(|token| !token.is_empty()), answer.expires_in) {
-            (Some(refresh), Some(expires_in)) => (refresh, expires_in),
-            _ => {
-                let text = "the answer has no refresh_token or no expires_in, although expiring tokens were asked for";
-                return Err(ShopifyError::local(call, ShopifyErrorKind::Rejected, text));
-            }
-        };
-        let life = Duration::from_secs(expires_in).saturating_sub(MARGIN);
-        let scopes = answer.scope.split(',').map(str::trim).filter(|scope| !scope.is_empty()).map(str::to_owned);
-        let refresh_expires_at = answer.refresh_token_expires_in.map(|life| asked_at.plus(Duration::from_secs(life)));
-        Ok(TokenPair { access, refresh, scopes: scopes.collect(), expires_at: asked_at.plus(life), refresh_expires_at })
+        let secrets = [secret.expose(), settings.client_secret.expose()];
+        let answer = self.inner.grant(shop, call, grant, &form, &secrets).await?;
+        read_pair(call, grant, &answer, asked_at)
     }
+}
+
+fn read_pair(call: &'static str, grant: Grant, answer: &Value, asked_at: WallTime) -> Result<TokenPair, ShopifyError> {
+    let secret = |key: &str| answer.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(Secret::new);
+    let seconds = |key: &str| {
+        let value = answer.get(key)?;
+        let seconds = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+        Some(Duration::from_secs(seconds)).filter(|life| !life.is_zero())
+    };
+    let ends = |life: Duration| asked_at.plus(life.saturating_sub(MARGIN));
+    let access = secret("access_token").ok_or_else(|| ShopifyError::odd(call, "the answer has no access token"))?;
+    let (Some(refresh), Some(life)) = (secret("refresh_token"), seconds("expires_in")) else {
+        // The app asks for a token that expires. What came instead would be refused at every call.
+        let text =
+            "the answer has no refresh_token or no expires_in, so its token is not of the kind that was asked for";
+        let kind = if grant == Grant::Refresh { ShopifyErrorKind::Transient } else { ShopifyErrorKind::Misconfigured };
+        return Err(ShopifyError { kind, ..ShopifyError::odd(call, text) });
+    };
+    let scopes = answer.get("scope").and_then(Value::as_str).unwrap_or_default();
+    let scopes = scopes.split([',', ' ']).map(str::trim).filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+    let refresh_expires_at = seconds("refresh_token_expires_in").map(ends);
+    Ok(TokenPair { access, refresh, scopes, expires_at: ends(life), refresh_expires_at })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::{Fake, Reply, SECRET, shop};
     use super::*;
+    use crate::core::disposition::Disposition;
+    use serde_json::json;
 
-    fn set(scopes: &[&str]) -> BTreeSet<String> {
-        scopes.iter().map(|scope| (*scope).to_owned()).collect()
+    fn good() -> Value {
+        json!({"access_token": "shpat_a", "scope": "read_products,write_legal_policies", "expires_in": 3600,
+               "refresh_token": "shprt_r", "refresh_token_expires_in": 7_776_000})
     }
 
     #[test]
-    fn the_authorize_address_is_encoded_and_complete() {
-        let shop = "some-shop.myshopify.com".parse().unwrap();
-        let scopes = ["read_products".to_owned(), "read_content".to_owned()];
-        let url = authorize_url(None, &shop, "abc", &scopes, "https://example.org/shopify/callback", "s-1");
+    fn scopes_are_compared_as_sets_and_writing_includes_reading() {
+        let wanted = ["read_products", "read_content", "write_files"].map(str::to_owned);
+        let granted = |scopes: &[&str]| scopes.iter().map(|scope| (*scope).to_owned()).collect::<BTreeSet<_>>();
+        let missing = |scopes: &[&str]| missing_scopes(&wanted, &granted(scopes)).join(" ");
+        assert_eq!(missing(&["write_files", "write_content", "read_products"]), "");
+        assert_eq!(missing(&["read_files", "read_content"]), "read_products write_files");
         assert_eq!(
-            url,
-            "https://some-shop.myshopify.com/admin/oauth/authorize?client_id=abc&scope=read_products%2Cread_content\
-             &redirect_uri=https%3A%2F%2Fexample.org%2Fshopify%2Fcallback&state=s-1"
+            missing(&["read_product", "unauthenticated_read_products"]),
+            "read_products read_content write_files"
         );
-        let url = authorize_url(Some("http://127.0.0.1:9/{shop}"), &shop, "abc", &[], "r", "s");
-        assert!(url.starts_with("http://127.0.0.1:9/some-shop.myshopify.com/admin/oauth/authorize?"), "{url}");
     }
 
-    #[test]
-    fn a_scope_to_write_includes_the_one_to_read() {
-        let wanted: Vec<String> = ["read_products", "read_content"].map(str::to_owned).into();
-        assert_eq!(missing_scopes(&wanted, &set(&["write_products", "read_content"])), set(&[]));
-        assert_eq!(missing_scopes(&wanted, &set(&["read_content"])), set(&["read_products"]));
+    #[tokio::test]
+    async fn the_authorize_address_has_what_was_wanted() {
+        let fake = Fake::script([]).await;
+        let url = fake.client().authorize_url(&shop(), "https://pages.example.com/shopify/callback", "st_-1");
+        let (start, query) = url.split_once('?').unwrap();
+        assert!(start.ends_with("/some-shop.myshopify.com/admin/oauth/authorize"), "{start}");
+        let wanted = "client_id=app-id&scope=read_products%2Cread_legal_policies%2Cread_content\
+                      &redirect_uri=https%3A%2F%2Fpages.example.com%2Fshopify%2Fcallback&state=st_-1";
+        assert_eq!(query, wanted);
+    }
+
+    #[tokio::test]
+    async fn a_code_brings_a_pair_whose_life_is_counted_early() {
+        let fake = Fake::script([Reply::Json(200, good())]).await;
+        let before = WallTime::now();
+        let pair = fake.client().exchange_code(&shop(), &Secret::new("c0de")).await.unwrap();
+        let after = WallTime::now();
+        let hour = Duration::from_secs(3540);
+        assert!((before.plus(hour)..=after.plus(hour)).contains(&pair.expires_at));
+        let quarter = Duration::from_secs(7_776_000 - 60);
+        assert!((before.plus(quarter)..=after.plus(quarter)).contains(&pair.refresh_expires_at.unwrap()));
+        assert_eq!((pair.access.expose(), pair.refresh.expose()), ("shpat_a", "shprt_r"));
         assert_eq!(
-            missing_scopes(&wanted, &set(&["read_product", "write_content_x"])),
-            set(&["read_products", "read_content"])
+            pair.scopes.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["read_products", "write_legal_policies"]
         );
+        assert!(!format!("{pair:?}").contains("shp"));
+        let seen = &fake.seen()[0];
+        assert_eq!(seen.path, "/some-shop.myshopify.com/admin/oauth/access_token");
+        for (key, value) in [("client_id", "app-id"), ("client_secret", SECRET), ("code", "c0de"), ("expiring", "1")] {
+            assert_eq!(seen.form[key], value);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refresh_and_a_migration_send_what_they_must() {
+        let fake = Fake::script([Reply::Json(200, good()), Reply::Json(200, good())]).await;
+        fake.client().refresh(&shop(), &Secret::new("shprt_old")).await.unwrap();
+        fake.client().migrate(&shop(), &Secret::new("shpat_old")).await.unwrap();
+        let seen = fake.seen();
+        assert_eq!((&*seen[0].form["grant_type"], &*seen[0].form["refresh_token"]), ("refresh_token", "shprt_old"));
+        assert!(!seen[0].form.contains_key("expiring"));
+        assert_eq!((&*seen[1].form["subject_token"], &*seen[1].form["expiring"]), ("shpat_old", "1"));
+        assert_eq!((&*seen[1].form["subject_token_type"], &*seen[1].form["requested_token_type"]), (OFFLINE, OFFLINE));
+        assert!(seen.iter().all(|seen| seen.token.is_none()));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_both_halves_is_refused() {
+        for missing in ["access_token", "refresh_token", "expires_in"] {
+            let mut answer = good();
+            answer.as_object_mut().unwrap().remove(missing);
+            let fake = Fake::script([Reply::Json(200, answer.clone()), Reply::Json(200, answer)]).await;
+            let error = fake.client().exchange_code(&shop(), &Secret::new("c")).await.unwrap_err();
+            assert!(!error.to_string().contains("shp"), "{error}");
+            // A refresh may be repeated with the token that is stored.
+            let error = fake.client().refresh(&shop(), &Secret::new("r")).await.unwrap_err();
+            assert_eq!(error.disposition(), Disposition::Retry);
+        }
+        for odd in [json!(0), json!(-1), json!("x"), json!(null)] {
+            let mut answer = good();
+            answer["expires_in"] = odd;
+            let fake = Fake::script([Reply::Json(200, answer)]).await;
+            let error = fake.client().exchange_code(&shop(), &Secret::new("c")).await.unwrap_err();
+            assert_eq!(error.kind, ShopifyErrorKind::Misconfigured);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_fails_shows_no_secret() {
+        let echo = json!({"error": "invalid_grant", "error_description": format!("sesame-code {SECRET} shprt_xyz")});
+        for reply in [Reply::Json(400, echo), Reply::Text(520, "<html>".into()), Reply::Reset, Reply::Truncated(good())]
+        {
+            let fake = Fake::script([reply]).await;
+            let error = fake.client().refresh(&shop(), &Secret::new("sesame-code")).await.unwrap_err();
+            let text = error.to_string();
+            assert!(!["sesame", SECRET, "shprt_xyz"].iter().any(|secret| text.contains(secret)), "{text}");
+        }
     }
 }

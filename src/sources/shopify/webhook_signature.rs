@@ -1,63 +1,65 @@
-//! The signature of Shopify's webhooks: base64 of an HMAC-SHA256 over the raw body, keyed with the client secret.
+//! The signature of a webhook, and the secrets that verify it and the signature of a query.
 //!
-//! As with Meta's, the bytes received are verified before they are parsed, the comparison is constant in time, and the
-//! states of the HMAC are prepared with the settings. After a rotation of the secret Shopify signs with the one before
-//! for up to an hour, so that both are tried.
+//! A signature covers the *bytes received* and nothing else: neither the topic nor the shop in the headers is signed
+//! ([`super::delivery`] says what follows). Verify first, parse afterwards. Comparison is constant in time, and a header
+//! of the wrong length is refused before anything is hashed.
+//!
+//! As for Facebook's deliveries, the states behind an HMAC are made once. They forge signatures as the secret does: they
+//! are not shown, and those that are kept are overwritten when the settings are replaced. An empty secret verifies
+//! nothing.
 
 use std::fmt;
 use std::hint::black_box;
 
-use base64::Engine as _;
+use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use crate::core::model::Secret;
 
-/// A signature of the right form.
-pub type Tag = [u8; 32];
+/// Bytes of a signature.
+pub const TAG: usize = 32;
+/// Characters of a signature in base64, padding included.
+const TEXT: usize = 44;
 
-/// Reads the value of the header. `None` when no secret could ever have made it.
-pub fn read(header: &[u8]) -> Option<Tag> {
-    let mut tag = [0; 33];
-    let read = STANDARD.decode_slice(header, &mut tag).ok()?;
-    tag.first_chunk().filter(|_| read == 32).copied()
+/// The value of `X-Shopify-Hmac-Sha256` as bytes; `None` when no secret could ever have made it.
+pub fn read(header: &[u8]) -> Option<[u8; TAG]> {
+    if header.len() != TEXT {
+        return None;
+    }
+    // The decoder wants room for all that so much text may hold.
+    let mut bytes = [0; TEXT / 4 * 3];
+    let length = STANDARD.decode_slice(header, &mut bytes).ok()?;
+    bytes[..length].try_into().ok()
 }
 
-/// The client secrets, ready to verify.
-pub struct ShopKeys(Box<[Key]>);
+/// The client secrets, ready to verify: the current one first, then the previous one. Shopify signs with the old one for
+/// up to an hour after a rotation.
+pub struct ClientKeys(Box<[ClientKey]>);
 
-struct Key(Hmac<Sha256>);
+struct ClientKey(Hmac<Sha256>);
 
-impl ShopKeys {
-    /// Prepares these secrets. An empty one is none.
-    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> ShopKeys {
+impl ClientKeys {
+    /// Prepares these secrets.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> ClientKeys {
         let usable = secrets.into_iter().filter(|secret| !secret.is_empty());
-        ShopKeys(usable.map(|secret| Key(keyed(secret.expose()))).collect())
+        ClientKeys(usable.map(|secret| ClientKey(keyed(secret.expose()))).collect())
     }
 
-    /// Did one of the secrets make this signature of this body?
-    pub fn made(&self, tag: &Tag, body: &[u8]) -> bool {
-        self.0.iter().any(|key| key.0.clone().chain_update(body).verify_slice(tag).is_ok())
+    /// Did one of the secrets make this signature of these bytes?
+    pub fn made(&self, tag: &[u8; TAG], bytes: &[u8]) -> bool {
+        self.0.iter().any(|key| key.0.clone().chain_update(bytes).verify_slice(tag).is_ok())
     }
 }
 
-/// The header of a body.
-pub fn sign(body: &[u8], secret: &Secret) -> String {
-    STANDARD.encode(keyed(secret.expose()).chain_update(body).finalize().into_bytes())
-}
-
-fn keyed(secret: &str) -> Hmac<Sha256> {
-    Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("hmac takes a key of any length")
-}
-
-impl fmt::Debug for ShopKeys {
+impl fmt::Debug for ClientKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
 }
 
-impl Drop for Key {
+impl Drop for ClientKey {
     fn drop(&mut self) {
         self.0 = keyed("");
         // Somebody may look, as far as the compiler knows, so that the state is in fact overwritten.
@@ -65,49 +67,88 @@ impl Drop for Key {
     }
 }
 
+/// The value of `X-Shopify-Hmac-Sha256` for a body.
+pub fn sign(body: &[u8], secret: &Secret) -> String {
+    STANDARD.encode(keyed(secret.expose()).chain_update(body).finalize().into_bytes())
+}
+
+fn keyed(secret: &str) -> Hmac<Sha256> {
+    <Hmac<Sha256> as Mac>::new_from_slice(secret.as_bytes()).expect("hmac takes a key of any length")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    const SECRET: &str = "0123456789abcdef0123456789abcdef";
-    const PRODUCT: &str = r#"{"id":9554194432293,"title":"Café АБ","handle":"cafe","updated_at":"2026-11-22T10:00:00-05:00","variants":[{"id":123456789,"price":"29.99"}]}"#;
-    const ESCAPED: &str = r#"{"id":9554194432293,"title":"Caf\u00e9 \u0410\u0411","handle":"cafe","updated_at":"2026-11-22T10:00:00-05:00","variants":[{"id":123456789,"price":"29.99"}]}"#;
-    const REDACT: &str = r#"{"shop_id":954889,"shop_domain":"some-shop.myshopify.com"}"#;
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+    const BODY: &str = r#"{"id":9554194432293,"title":"Café АБ","handle":"cafe","updated_at":"2026-11-22T10:00:00-05:00","variants":[{"id":123456789,"price":"29.99"}]}"#;
+    const TAG_OF_BODY: &str = "jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu8=";
 
-    fn verify(header: &str, body: &str, secrets: &[&str]) -> bool {
+    fn verified(header: &str, body: &str, secrets: &[&str]) -> bool {
         let secrets: Vec<Secret> = secrets.iter().map(|secret| Secret::new(*secret)).collect();
-        read(header.as_bytes()).is_some_and(|tag| ShopKeys::new(&secrets).made(&tag, body.as_bytes()))
+        read(header.as_bytes()).is_some_and(|tag| ClientKeys::new(&secrets).made(&tag, body.as_bytes()))
     }
 
     #[test]
     fn the_vectors_hold() {
-        assert_eq!((PRODUCT.len(), ESCAPED.len()), (144, 156));
-        let vectors = [
-            (PRODUCT, "jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu8="),
-            (ESCAPED, "FGQ+fsJ+UCuAEtVqEIIxv+G5yMSWlFI6kKtp8aFM8Mg="),
-            (REDACT, "Jchc36IC+2kvK8ZHIZz3vKsuquA8Ngq9+SXo0kulv60="),
-        ];
-        for (body, header) in vectors {
-            assert_eq!(sign(body.as_bytes(), &Secret::new(SECRET)), header);
-            assert!(verify(header, body, &[SECRET]) && verify(header, body, &["new", SECRET]));
-            assert!(!verify(header, body, &["new"]) && !verify(header, body, &[""]) && !verify(header, body, &[]));
-            for (other, _) in vectors.iter().filter(|(other, _)| *other != body) {
-                assert!(!verify(header, other, &[SECRET]));
-            }
+        assert_eq!(BODY.len(), 144);
+        let escaped = BODY.replace('é', r"\u00e9").replace("АБ", r"\u0410\u0411");
+        assert_eq!(escaped.len(), 156);
+        let redact = r#"{"shop_id":954889,"shop_domain":"some-shop.myshopify.com"}"#;
+        for (body, tag) in [
+            (BODY, TAG_OF_BODY),
+            (escaped.as_str(), "FGQ+fsJ+UCuAEtVqEIIxv+G5yMSWlFI6kKtp8aFM8Mg="),
+            (redact, "Jchc36IC+2kvK8ZHIZz3vKsuquA8Ngq9+SXo0kulv60="),
+        ] {
+            assert!(verified(tag, body, &[KEY]), "{body}");
+            assert_eq!(sign(body.as_bytes(), &Secret::new(KEY)), tag);
+        }
+        assert!(
+            !verified(TAG_OF_BODY, &escaped, &[KEY])
+                && !verified("FGQ+fsJ+UCuAEtVqEIIxv+G5yMSWlFI6kKtp8aFM8Mg=", BODY, &[KEY])
+        );
+    }
+
+    #[test]
+    fn the_previous_secret_still_counts_and_an_empty_one_never() {
+        assert!(verified(TAG_OF_BODY, BODY, &["new", KEY]));
+        assert!(!verified(TAG_OF_BODY, BODY, &["new"]));
+        assert!(!verified(TAG_OF_BODY, BODY, &[]));
+        let anyone = sign(BODY.as_bytes(), &Secret::new(""));
+        assert!(!verified(&anyone, BODY, &[""]));
+    }
+
+    #[test]
+    fn headers_of_the_wrong_shape_are_refused() {
+        for header in [
+            "",
+            "8d2f3e393a26e458ee52f1413097a3b454d8512200a19dcff88b6e6822d4baef",
+            "jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu8",
+            "jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu9=",
+            "jS8-OTom5FjuUvFBMJejtFTYUSIAoZ3P-ItuaCLUuu8=",
+            " jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu8=",
+            "jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu8=\n",
+            &"A".repeat(44),
+            &"é".repeat(22),
+            &"A".repeat(1 << 20),
+        ] {
+            assert_eq!(read(header.as_bytes()), None, "{header:.60}");
         }
     }
 
     #[test]
-    fn headers_of_another_form_are_refused_before_anything_is_hashed() {
-        let hex = "8d2f3e393a26e458ee52f1413097a3b454d8512200a19dcff88b6e6822d4baef";
-        for bad in [
-            hex,
-            "",
-            "jS8+",
-            "jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu8",
-            "jS8+OTom5FjuUvFBMJejtFTYUSIAoZ3P+ItuaCLUuu8AAA==",
-        ] {
-            assert_eq!(read(bad.as_bytes()), None, "{bad}");
+    fn keys_do_not_show() {
+        assert_eq!(format!("{:?}", ClientKeys::new([&Secret::new(KEY)])), "[redacted]");
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_byte_breaks_the_signature(at in 0..BODY.len(), bit in 0..8u8) {
+            let mut body = BODY.as_bytes().to_vec();
+            body[at] ^= 1 << bit;
+            let tag = read(TAG_OF_BODY.as_bytes()).unwrap();
+            prop_assert!(!ClientKeys::new([&Secret::new(KEY)]).made(&tag, &body));
         }
     }
 }

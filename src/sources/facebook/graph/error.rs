@@ -15,9 +15,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::json;
-use super::scrub::scrub;
 use crate::core::disposition::Disposition;
 use crate::core::health::ParkReason;
+use crate::sources::scrub::scrub;
 
 /// Whose budget is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::error::{DeadReason, GraphError};
 use super::json;
-use super::scrub::scrub;
 use super::transport::{Bearer, Call};
 use super::{GraphClient, webhooks};
 use crate::core::model::{AppUserId, PageId, Secret, WallTime};
 use crate::core::priority::Priority;
+use crate::sources::scrub::scrub;
 
 /// How often the exchange of a code is tried while no connection can be made.
 const CONNECT_TRIES: u32 = 3;

@@ -12,7 +12,6 @@ use tracing::{debug, warn};
 
 use super::error::{DeadReason, GraphError, GraphErrorKind, ThrottleScope, classify, trace_id};
 use super::gate::Gate;
-use super::scrub::scrub;
 use super::settings::GraphSettings;
 use super::throttle::Held;
 use super::usage::Usage;
@@ -21,6 +20,7 @@ use crate::core::priority::Priority;
 use crate::http_client::{self, TlsFault, Unread};
 use crate::metrics::Metrics;
 use crate::sources::facebook::signature::appsecret_proof;
+use crate::sources::scrub::scrub;
 
 /// The largest answer that is read, in bytes.
 pub(super) const MAX_ANSWER: usize = 4 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! Makes text from Graph safe for a log message.
+//! Makes text from a source safe for a log message.
 //!
 //! Graph really does echo what it was sent ("Malformed access token EAAB…"), and its texts may hold anything else. So
 //! the secrets of the call are taken out by name, then every long unbroken run that could be a token, a code, a
@@ -12,7 +12,9 @@ pub const REDACTED: &str = "[redacted]";
 pub const MAX_MESSAGE: usize = 300;
 /// The most bytes that are looked at.
 const MAX_INPUT: usize = 4 * 1024;
-/// Runs shorter than this hold no token.
+/// What a token of Facebook begins with, and the tokens and secrets of Shopify.
+const MARKS: [&str; 5] = ["EAA", "shpat_", "shprt_", "shpss_", "shpca_"];
+/// Runs shorter than this hold no token without a mark.
 const SHORTEST_TOKEN: usize = 20;
 
 /// The text without `secrets`, without anything that looks like one, on one line, at most [`MAX_MESSAGE`] characters.
@@ -62,7 +64,8 @@ fn in_token(c: char) -> bool {
 }
 
 fn looks_secret(run: &str) -> bool {
-    if run.split_once("EAA").is_some_and(|(_, rest)| rest.len() > 1) {
+    let is_marked = |mark: &&str| run.split_once(*mark).is_some_and(|(_, rest)| rest.len() > 1);
+    if MARKS.iter().any(|mark| is_marked(&mark)) {
         return true;
     }
     let word = |b: u8| b.is_ascii_lowercase() || b"_-.".contains(&b);
@@ -99,6 +102,8 @@ mod tests {
             ("see https://developers.facebook.com/docs/x", "see https://developers.facebook.com/docs/x"),
             ("a\r\n\tb\u{202e}c\0", "a b c"),
             ("?token=EAAB1&x", "?[redacted]&x"),
+            ("token shpat_0a1b, refresh shprt_zz", "token [redacted], refresh [redacted]"),
+            ("secret=shpss_ab; custom \"shpca_ab\"", "[redacted]; custom \"[redacted]\""),
         ] {
             assert_eq!(scrub(text, &[]), wanted);
         }
@@ -118,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_never_survives(before in ".{0,40}", token in "EAA[A-Za-z0-9]{30,200}", after in "[^A-Za-z0-9]{0,3}.{0,40}") {
+        fn a_token_never_survives(before in ".{0,40}", token in "(EAA|shp(at|rt|ss|ca)_)[A-Za-z0-9]{30,200}", after in "[^A-Za-z0-9]{0,3}.{0,40}") {
             let text = format!("{before} {token}{after}");
             prop_assert!(!scrub(&text, &[]).contains(&token[..12]));
             prop_assert!(!scrub(&text, &[&token]).contains(&token[..12]));
