@@ -61,7 +61,7 @@ enum Verb {
     /// One line per link: Facebook Pages and Shopify shops
     Links {
         /// Only links of this source
-        #[arg(long, value_name = "SOURCE", value_parser = source)]
+        #[arg(long, value_name = "SOURCE", value_parser = common::source)]
         source: Option<Source>,
     },
     /// One line per linked Facebook Page
@@ -72,7 +72,7 @@ enum Verb {
         #[arg(value_name = "ID")]
         id: String,
         /// Where it is
-        #[arg(long, value_name = "SOURCE", value_parser = source, default_value = "facebook")]
+        #[arg(long, value_name = "SOURCE", value_parser = common::source, default_value = "facebook")]
         source: Source,
         /// Only this user's link
         #[arg(long, value_name = "UUID")]
@@ -151,11 +151,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let private = keep_memory_private();
     let program = Program::new(arguments.first().map(OsString::as_os_str), &cli.config);
     exit::finish(dispatch(cli, &program, private).map_err(|failure| program.say_failure(failure)))
-}
-
-/// The name of a source.
-fn source(text: &str) -> Result<Source, String> {
-    Source::of_word(text).ok_or_else(|| "is neither facebook nor shopify".to_owned())
 }
 
 /// The life of a session, within the bounds of `session.ttl`.

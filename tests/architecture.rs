@@ -227,6 +227,7 @@ const COMPONENTS: &[&str] = &[
     "process",
     "purge",
     "run",
+    "shop",
     "shopify",
     "spaces",
     "store",

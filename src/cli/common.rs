@@ -46,3 +46,8 @@ pub(super) fn id_of(source: Source, text: &str) -> Result<SourceId, Failure> {
     };
     source.id(text).map_err(|error| Failure::new(exit::USAGE, format!("{text:?}: {error}"), hint))
 }
+
+/// The name of a source.
+pub(super) fn source(text: &str) -> Result<Source, String> {
+    Source::of_word(text).ok_or_else(|| "is neither facebook nor shopify".to_owned())
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::records::{LinkRecord, ShopRecord};
+use super::records::{LinkRecord, ShopPair, ShopRecord};
 use super::seal::SealError;
 use crate::core::fields::Fields;
 use crate::core::grant::Ended;
@@ -91,15 +91,6 @@ pub struct NewLink {
     pub name: Option<String>,
     /// The person whose token it is, where known.
     pub facebook_user: Option<AppUserId>,
-}
-
-/// The tokens of a shop.
-#[derive(Debug, Clone)]
-pub struct ShopPair {
-    /// Lives an hour.
-    pub access: Secret,
-    /// Works once; empty for an old access token, which does not end and is to be exchanged for a pair.
-    pub refresh: Secret,
 }
 
 /// A shop to link, or the pair that a refresh brought.

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::api::ShopPair;
 use super::seal::{Keyring, SealError};
 use crate::core::cleanup::Cleanup;
 use crate::core::health::Health;
@@ -120,6 +119,15 @@ pub struct ShopRecord {
     /// Since when a refresh of this pair is under way: Shopify may have had the request, and this one was not answered
     /// or its answer is not stored.
     pub refreshing_since: Option<WallTime>,
+}
+
+/// The tokens of a shop.
+#[derive(Debug, Clone)]
+pub struct ShopPair {
+    /// Lives an hour.
+    pub access: Secret,
+    /// Works once; empty for an old access token, which does not end and is to be exchanged for a pair.
+    pub refresh: Secret,
 }
 
 /// A browser session.

@@ -16,8 +16,9 @@
 use std::sync::Arc;
 
 use super::api::Unavailable;
-pub use super::api::{NewShop, PairState, ShopPair, ShopStored};
+pub use super::api::{NewShop, PairState, ShopStored};
 use super::inner::Store;
+pub use super::records::ShopPair;
 use super::records::{ShopRecord, open_pair};
 use super::seal::SealError;
 use crate::core::grant::Ticket;

@@ -6,7 +6,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use url::form_urlencoded;
 
-use super::{ShopAnswer, ShopAsk, Shopify};
+use super::handle::{ShopAnswer, ShopAsk, Shopify};
 use crate::core::model::WallTime;
 use crate::sandbox::graph::dialog::escape;
 

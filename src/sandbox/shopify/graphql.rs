@@ -5,8 +5,8 @@
 use http::request::Parts;
 use serde_json::{Value, json};
 
+use super::handle::{ShopAnswer, ShopAsk, Shopify};
 use super::state::{FULL, RESTORE, Shop, ShopFault};
-use super::{ShopAnswer, ShopAsk, Shopify};
 use crate::core::model::WallTime;
 use crate::sandbox::wire::Broken;
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::handle::{ShopAnswer, ShopAsk, Shopify};
 use super::state::{Installation, Pair, ShopFault};
-use super::{ShopAnswer, ShopAsk, Shopify};
 use crate::core::model::WallTime;
 use crate::sandbox::wire::Broken;
 

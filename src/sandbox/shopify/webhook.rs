@@ -8,7 +8,7 @@ use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::Shopify;
+use super::handle::Shopify;
 use super::state::{Installation, Shop, ShopFault, build_product};
 use crate::core::model::{ShopName, WallTime};
 
@@ -81,8 +81,7 @@ impl Shopify {
         })?;
         let body = body.to_string();
         let request = self
-            .0
-            .http
+            .http()
             .post(url)
             .timeout(ANSWER_WITHIN)
             .header("content-type", "application/json")
