@@ -65,7 +65,7 @@ fn in_token(c: char) -> bool {
 
 fn looks_secret(run: &str) -> bool {
     let is_marked = |mark: &&str| run.split_once(*mark).is_some_and(|(_, rest)| rest.len() > 1);
-    if MARKS.iter().any(|mark| is_marked(mark)) {
+    if MARKS.iter().any(is_marked) {
         return true;
     }
     let word = |b: u8| b.is_ascii_lowercase() || b"_-.".contains(&b);
