@@ -110,7 +110,7 @@ fn lost(fixture: &Fixture, book: &Book) -> usize {
 
 /// One change of one link, all the way through the store.
 async fn cycle(store: &Store, link: &LinkKey, number: u64) {
-    store.mark_pages(std::slice::from_ref(link.page()), Cause::Webhook).await.unwrap();
+    store.mark_pages(std::slice::from_ref(link.page().unwrap()), Cause::Webhook).await.unwrap();
     let Some(generation) = store.generation(link).await.unwrap() else { return };
     let Some(claim) = store.claim(link, generation).await.unwrap() else { return };
     let mut digest = [0; 32];

@@ -156,8 +156,11 @@ pub(super) fn subscribe(text: &str) -> Result<(), Wrong> {
 /// What stands for a shop's name in [`shop_template`].
 pub(super) const SHOP: &str = "{shop}";
 
-/// An address that becomes one of a shop when the name takes the place of `{shop}`.
+/// An address that becomes one of a shop when the name takes the place of `{shop}`, or nothing.
 pub(super) fn shop_template(text: &str) -> Result<(), Wrong> {
+    if text.is_empty() {
+        return Ok(());
+    }
     if !text.contains(SHOP) {
         return wrong("does not contain {shop}", "write something like http://127.0.0.1:9000/{shop}, or leave it out");
     }

@@ -129,6 +129,18 @@ settings! {
         webhook_address = "FACEBOOK_WEBHOOK_ADDRESS" => [Subscription];
     }
 
+    /// When pages are read.
+    sync: Sync {
+        /// Each page is read at least this often.
+        poll_interval: Duration = span(secs(1), secs(365 * DAY), "24h") => [Pages];
+        /// From the first mark to the read.
+        debounce: Duration = span(ms(0), secs(3600), "2s") => [Pages];
+        /// Reads of one page in quick succession.
+        burst: usize = count(1, 1000, 3) => [Pages];
+        /// After a burst, one read in this time.
+        refill: Duration = span(ms(10), secs(DAY), "1m") => [Pages];
+    }
+
     /// The Shopify app, and what is read of shops.
     shopify: Shopify {
         /// The client id of the app; `None` when Shopify is off.
@@ -165,18 +177,6 @@ settings! {
         redirect_uri = "SHOPIFY_REDIRECT_URI" => [Routes];
         /// The address of the webhook as it was written; see [`Config::shopify_webhook_url`].
         webhook_address = "SHOPIFY_WEBHOOK_ADDRESS" => [Shopify];
-    }
-
-    /// When pages are read.
-    sync: Sync {
-        /// Each page is read at least this often.
-        poll_interval: Duration = span(secs(1), secs(365 * DAY), "24h") => [Pages];
-        /// From the first mark to the read.
-        debounce: Duration = span(ms(0), secs(3600), "2s") => [Pages];
-        /// Reads of one page in quick succession.
-        burst: usize = count(1, 1000, 3) => [Pages];
-        /// After a burst, one read in this time.
-        refill: Duration = span(ms(10), secs(DAY), "1m") => [Pages];
     }
 
     /// Where objects go.

@@ -205,6 +205,7 @@ fn each_key_of_the_list_is_read_and_compared() {
     // The endpoint stands, so that a change of region is one change.
     let base = || {
         let base = Case::least().with("spaces.endpoint", "\"https://nyc3.digitaloceanspaces.com\"");
+        let base = base.with("shopify.client_id", "\"aclient\"").with("shopify.client_secret", "\"a-client-secret\"");
         base.with("notify.secret", &format!("\"whsec_{KEY}\"")).file("another.pem", certificate(), 0o644)
     };
     let old = base().config();
@@ -276,6 +277,7 @@ fn each_configuration_can_be_made_again_from_its_values_alone() {
     let mut digests = vec![again(Case::least())];
     for key in TABLE.keys {
         let case = Case::least().with("notify.secret", &format!("\"whsec_{KEY}\""));
+        let case = case.with("shopify.client_id", "\"aclient\"").with("shopify.client_secret", "\"a-client-secret\"");
         let case = case.file("another.pem", certificate(), 0o644);
         digests.push(again(case.with(key.name, &another(key))));
     }
@@ -373,7 +375,7 @@ fn addresses_from_the_environment_are_compared() {
 #[test]
 fn the_environment_wins_over_the_file() {
     let names: Vec<_> = TABLE.keys.iter().filter_map(|key| key.env).collect();
-    assert_eq!(names.len(), 9);
+    assert_eq!(names.len(), 11);
     let mut case = Case::least().with("spaces.secret_key", "{ file = \"not there\" }");
     for (name, value) in [
         ("FACEBOOK_APP_ID", "42"),
@@ -384,6 +386,8 @@ fn the_environment_wins_over_the_file() {
         ("SPACES_REGION", "ams3"),
         ("SPACES_BUCKET", "env-bucket"),
         ("STATE_TOKEN_SECRET", "env-state-token-secret-of-some-length"),
+        ("SHOPIFY_API_KEY", "envclientid"),
+        ("SHOPIFY_API_SECRET", "env-client-secret"),
     ] {
         case = case.env(name, value);
     }
@@ -392,6 +396,8 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(loaded.warnings, []);
     assert_eq!((config.facebook.app_id.as_str(), config.spaces.bucket.as_str()), ("42", "env-bucket"));
     assert_eq!(config.facebook.app_secret.expose(), "env-app-secret");
+    assert_eq!(config.shopify.client_id.as_deref(), Some("envclientid"));
+    assert_eq!(config.shopify.client_secret.as_ref().map(Secret::expose), Some("env-client-secret"));
     assert_eq!(config.facebook.verify_token.expose(), "env-verify-token-of-length");
     assert_eq!(
         (config.spaces.access_key.expose(), config.spaces.secret_key.expose()),
