@@ -12,7 +12,7 @@
 //! | `bodies` | part, `0`, number, chunk | the bytes of a staged object, 16 KiB a piece |
 //! | `synced` | part | [`Synced`](crate::core::ledger::Synced): digest and ETag of the object in Spaces, last read |
 //! | `accounts` | user, app-scoped person | [`AccountRecord`]: the sealed user token |
-//! | `shops` | name of the shop | [`ShopRecord`]: the sealed token pair that the links of the shop share |
+//! | `shops` | name of the shop | [`ShopRecord`](records::ShopRecord): the sealed token pair that the links of the shop share |
 //! | `sessions`, `logins` | SHA-256 of the secret half | browser sessions; one-time login links |
 //! | `states` | nonce | OAuth states that were used, until they expire anyway |
 //! | `deletions` | confirmation code | data deletions and how far they are |

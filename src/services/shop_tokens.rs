@@ -2,8 +2,9 @@
 //!
 //! An access token lives an hour. It is exchanged for another one when little of the hour is left, by whoever needs it
 //! next; a shop that nobody asks for keeps its pair, since the refresh token lives for months. Two refreshes of one shop
-//! at once would each end the token of the other, so that they wait for each other ([`ShopTurns`]). The refresh goes on
-//! when its caller is gone: its answer must not be lost.
+//! at once would each end the token of the other, so that they wait for each other
+//! ([`ShopTurns`](crate::context::shop_turns::ShopTurns)). The refresh goes on when its caller is gone: its answer must
+//! not be lost.
 //!
 //! The store has the rules that make a lost answer harmless ([`shops`](crate::store::shops)).
 
