@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::core::disposition::Disposition;
 use crate::core::health::ParkReason;
 use crate::core::model::{Cause, LinkKey, Secret, ShopName, UserId};
-use crate::sources::shopify::{ShopifyError, missing_scopes};
+use crate::sources::shopify::{PRODUCTS_SCOPE, ShopifyError, missing_scopes};
 use crate::store::Unavailable;
 
 /// A shop that is linked.
@@ -94,7 +94,7 @@ pub async fn install(
     }
     let others = stored.others.len();
     tracing::info!(%user, %shop, others, "shop [{shop}]: linked for user {user}");
-    if !missing.is_empty()
+    if missing.iter().any(|scope| scope == PRODUCTS_SCOPE)
         && let Some(state) = context.store.shop_pair(shop).await?
     {
         shop_tokens::park(context, shop, state.record.number, ParkReason::ScopeMissing).await;

@@ -21,4 +21,5 @@ pub mod webhooks;
 
 pub use client::{ShopifyClient, ShopifySettings};
 pub use error::{ShopifyError, ShopifyErrorKind};
+pub use link::PRODUCTS_SCOPE;
 pub use oauth::{TokenPair, missing_scopes};

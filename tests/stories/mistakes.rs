@@ -263,6 +263,6 @@ async fn hints_name_the_program_that_runs_and_its_configuration() {
     let output = harness.run(&["pages"]).await;
     assert!(err(&output).contains(&call("session --user UUID")), "{}", err(&output));
     let output = harness.run(&["sync", "4711"]).await;
-    assert!(err(&output).contains(&call("pages")), "{}", err(&output));
+    assert!(err(&output).contains(&call("links")), "{}", err(&output));
     harness.finish().await;
 }

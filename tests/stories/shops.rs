@@ -335,6 +335,22 @@ async fn a_scope_that_is_missing_for_a_part_leaves_that_part_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shop_without_the_scope_for_products_waits_for_its_merchant() {
+    let harness = Harness::plan().start().await;
+    let shop = shop(1);
+    let mut browser = harness.browser(UserId::random()).await;
+    // A person can edit the scopes in the address.
+    let page = to_shop(&harness, &mut browser, &shop).await.replace("read_products%2C", "");
+    let back = decide(&harness, &page, "install").await;
+    let answer = harness.browse(&mut browser, &back, "*/*").await;
+    assert_eq!((answer.status, &answer.json()["shop"]["missing_scopes"]), (200, &json!(["read_products"])));
+    until_health(&harness, &shop, "scope_missing").await;
+    assert_eq!(install(&harness, &mut browser, &shop).await.status, 200);
+    until_health(&harness, &shop, "active").await;
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shopify_may_be_away_throttle_and_answer_with_junk_and_the_object_stays() {
     let harness = Harness::plan().start().await;
     let shop = shop(1);

@@ -17,7 +17,7 @@ use crate::sources::api::{Reading, SourceError, Subscription, Target, TokenState
 use crate::sources::scrub::scrub;
 
 /// The scope without which there is nothing to read but the shop itself.
-const PRODUCTS: &str = "read_products";
+pub const PRODUCTS_SCOPE: &str = "read_products";
 
 /// The shop that a call is about.
 fn shop_of<'a>(target: &Target<'a>) -> Result<&'a ShopName, SourceError> {
@@ -76,7 +76,7 @@ pub(in crate::sources) async fn check_token(
         },
     };
     let missing = missing_scopes(&client.settings().scopes, &granted);
-    if missing.iter().any(|scope| scope == PRODUCTS) {
+    if missing.iter().any(|scope| scope == PRODUCTS_SCOPE) {
         return Ok(TokenState::Dead(ParkReason::ScopeMissing));
     }
     let seen = Seen { scopes: granted.into_iter().collect(), ..Seen::default() };
