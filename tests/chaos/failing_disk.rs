@@ -29,7 +29,9 @@ use crate::wish;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a script is set until its calls have failed.
-const TRIES: u32 = 6;
+const TRIES: u32 = 15;
+/// How long one of them takes.
+const TRY: Duration = Duration::from_secs(20);
 const PAGE: u64 = 4096;
 const PAGES: u64 = 65536;
 const CONTROL_BYTES: u64 = PAGE + PAGES;
@@ -248,7 +250,7 @@ async fn survives(sets: impl IntoIterator<Item = Vec<String>>, reached: u64) {
         // sled syncs its file twice a second as well, and passes over an error then: the script is tried again.
         for tries_left in (0..TRIES).rev() {
             site.shim.set(&rules.join("\n"));
-            let failed = within(PATIENCE / TRIES, async || {
+            let failed = within(TRY, async || {
                 site.deliver().await;
                 site.shim.faults() >= reached
             });
