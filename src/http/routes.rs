@@ -1,6 +1,7 @@
 //! The routes: what each address of the public listener and of the admin listeners does.
 
 pub mod admin;
+mod admission;
 mod callback;
 mod deletion;
 mod installation;
@@ -10,6 +11,7 @@ mod login_report;
 mod login_result;
 pub mod public;
 mod query;
+mod self_test;
 mod shop_webhook;
 mod status;
 mod transfer;

@@ -1,9 +1,8 @@
 //! The local Shopify: shops with their authorize pages, token endpoints, Admin APIs and webhooks.
 //!
 //! It stands beside the local Facebook and has its own state. A request's path begins with the name of the shop, so that
-//! `shopify.api_url` is `http://127.0.0.1:PORT/{shop}`. Files of bulk operations are served under another host name
-//! (`localhost`), as Shopify serves them from Google's. GraphQL is answered by the name of the operation; there is no
-//! GraphQL engine here.
+//! `shopify.api_url` is `http://127.0.0.1:PORT/{shop}`. GraphQL is answered by the name of the
+//! operation; there is no GraphQL engine here.
 //!
 //! Tokens behave as Shopify's do: an access token lives an hour, a refresh token works once and brings the same answer
 //! again for a short time, and a new grant ends the pair before it.
@@ -72,9 +71,6 @@ impl Shopify {
 
     fn route(&self, head: &Parts, body: &[u8]) -> Option<Result<ShopAnswer, Broken>> {
         let path = head.uri.path().trim_start_matches('/');
-        if let Some(file) = path.strip_prefix("bulk/") {
-            return Some(Ok(graphql::bulk_file(self, head, file)));
-        }
         let (shop, path) = path.split_once('/')?;
         let ask = ShopAsk { shop: shop.parse().ok()?, head, body, path };
         if !self.look(|state| state.shops.contains_key(&ask.shop)) {

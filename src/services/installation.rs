@@ -60,7 +60,7 @@ impl InstallError {
 /// # Errors
 /// [`Unavailable`].
 pub async fn sole_user(context: &Context, shop: &ShopName) -> Result<Option<UserId>, Unavailable> {
-    let links = context.store.links_of_shop(shop).await?;
+    let links = context.store.links_of_id(&shop.clone().into()).await?;
     Ok(match links.as_slice() {
         [only] => Some(only.user),
         _ => None,
@@ -94,10 +94,8 @@ pub async fn install(
     }
     let others = stored.others.len();
     tracing::info!(%user, %shop, others, "shop [{shop}]: linked for user {user}");
-    if missing.iter().any(|scope| scope == PRODUCTS_SCOPE)
-        && let Some(state) = context.store.shop_pair(shop).await?
-    {
-        shop_tokens::park(context, shop, state.record.number, ParkReason::ScopeMissing).await;
+    if missing.iter().any(|scope| scope == PRODUCTS_SCOPE) {
+        shop_tokens::park(context, shop, stored.pair, ParkReason::ScopeMissing).await;
     }
     Ok(Installed { link: stored.link, scopes, missing_scopes: missing })
 }

@@ -11,7 +11,7 @@ use crate::core::disposition::Disposition;
 use crate::core::health::{Health, ParkReason};
 use crate::core::model::{LinkKey, ShopName, Source};
 use crate::sources::api::{SourceError, Target, TokenState};
-use crate::store::unlink::Unlinking;
+use crate::store::Unavailable;
 
 /// What became of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,41 +22,50 @@ pub enum Redacted {
     Deleted(usize),
 }
 
-/// Deletes what is stored of a shop, unless its token works.
+/// Deletes what is stored of a shop, unless its token works. What was found out about one pair deletes nothing of a shop
+/// that has another by then.
 ///
 /// # Errors
 /// [`SourceError`]: whether the token works is not known, or the store cannot be written. Nothing was deleted.
 pub async fn redact(context: &Arc<Context>, shop: &ShopName) -> Result<Redacted, SourceError> {
-    let links = context.store.links_of_shop(shop).await.map_err(|error| SourceError::local(error.to_string()))?;
-    let Some(link) = links.first() else { return Ok(Redacted::Deleted(0)) };
-    if works(context, shop, link).await? {
-        return Ok(Redacted::Kept);
-    }
-    let unlinked = context.store.unlink(&links, Unlinking::default()).await;
-    let unlinked = unlinked.map_err(|error| SourceError::local(error.to_string()))?;
-    Ok(Redacted::Deleted(unlinked.links.len()))
+    let links = context.store.links_of_id(&shop.clone().into()).await.map_err(store_away)?;
+    let (Some(link), Some(pair)) = (links.first(), context.store.shop_pair(shop).await.map_err(store_away)?) else {
+        return Ok(Redacted::Deleted(0));
+    };
+    let Some(dead) = dead_pair(context, shop, link, pair.record.number).await? else { return Ok(Redacted::Kept) };
+    let deleted = context.store.unlink_shop(shop, dead).await.map_err(store_away)?;
+    Ok(deleted.map_or(Redacted::Kept, Redacted::Deleted))
 }
 
-/// Does the shop's token work?
-async fn works(context: &Arc<Context>, shop: &ShopName, link: &LinkKey) -> Result<bool, SourceError> {
-    let view = context.store.view(link).await.map_err(|error| SourceError::local(error.to_string()))?;
+fn store_away(error: Unavailable) -> SourceError {
+    SourceError::local(error.to_string())
+}
+
+/// The number of the shop's pair, which was `held` before anything was asked, if it is dead.
+async fn dead_pair(
+    context: &Arc<Context>,
+    shop: &ShopName,
+    link: &LinkKey,
+    held: u64,
+) -> Result<Option<u64>, SourceError> {
+    let view = context.store.view(link).await.map_err(store_away)?;
     if view.is_some_and(|view| is_uninstalled(&view.record.health)) {
-        return Ok(false);
+        return Ok(Some(held));
     }
     let access = match shop_tokens::access_token(context, shop).await {
         Ok(access) => access,
-        Err(error) => return ended(error),
+        Err(error) => return ended(error, held),
     };
     match check(context, link, &access).await {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(None),
         Err(error) if error.disposition == Disposition::Park(ParkReason::Uninstalled) => {
             match shop_tokens::after_refusal(context, shop, access.pair).await {
-                Ok(None) => Ok(false),
-                Ok(Some(_)) => Ok(true),
-                Err(error) => ended(error),
+                Ok(None) => Ok(Some(access.pair)),
+                Ok(Some(_)) => Ok(None),
+                Err(error) => ended(error, access.pair),
             }
         }
-        Err(error) => ended(error),
+        Err(error) => ended(error, access.pair),
     }
 }
 
@@ -64,10 +73,10 @@ fn is_uninstalled(health: &Health) -> bool {
     matches!(health, Health::Parked(parked) if matches!(parked.why, ParkReason::Uninstalled | ParkReason::ShopGone))
 }
 
-/// `false` for an error which says that the token is dead.
-fn ended(error: SourceError) -> Result<bool, SourceError> {
+/// This pair, for an error which says that it is dead.
+fn ended(error: SourceError, pair: u64) -> Result<Option<u64>, SourceError> {
     match error.disposition {
-        Disposition::Park(ParkReason::Uninstalled | ParkReason::RefreshEnded | ParkReason::ShopGone) => Ok(false),
+        Disposition::Park(ParkReason::Uninstalled | ParkReason::RefreshEnded | ParkReason::ShopGone) => Ok(Some(pair)),
         _ => Err(error),
     }
 }

@@ -153,7 +153,6 @@ async fn exchange(
     state: &PairState,
     refused: Option<u64>,
 ) -> Result<AccessToken, SourceError> {
-    opened(state)?;
     let (Ok(pair), number) = (&state.pair, state.record.number) else { return opened(state) };
     if !context.store.begin_refresh(shop, number).await.map_err(store_away)? {
         return Err(SourceError::local("the app was installed on the shop again meanwhile"));
@@ -170,12 +169,11 @@ async fn exchange(
         }
     };
     let access = new.pair.access.clone();
-    if !context.store.end_refresh(shop, number, &new).await.map_err(store_away)? {
+    let Some(pair) = context.store.end_refresh(shop, number, &new).await.map_err(store_away)? else {
         return Err(SourceError::local("the app was installed on the shop again meanwhile"));
-    }
+    };
     let ends = new.expires_at.rfc3339();
     tracing::debug!(%shop, ends, "shop [{shop}]: its token is refreshed and ends at {ends}");
-    let pair = context.store.shop_pair(shop).await.map_err(store_away)?.map_or(number, |state| state.record.number);
     Ok(AccessToken { token: access, pair })
 }
 

@@ -115,6 +115,8 @@ pub struct NewShop {
 pub struct ShopStored {
     /// The link that was meant.
     pub link: LinkKey,
+    /// The number of the pair that was stored; 0 when none was.
+    pub pair: u64,
     /// Why it was left as it is, where it was.
     pub left: Option<LeftAlone>,
     /// Links of the same shop that got the new pair as well.

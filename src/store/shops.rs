@@ -21,9 +21,11 @@ use super::inner::Store;
 pub use super::records::ShopPair;
 use super::records::{ShopRecord, open_pair};
 use super::seal::SealError;
+use super::state::State;
+use super::txn::Txn;
 use crate::core::grant::Ticket;
 use crate::core::health::ParkReason;
-use crate::core::model::{Cause, LinkKey, ShopName, UserId};
+use crate::core::model::{Cause, ShopName, UserId};
 
 impl Store {
     /// Links a shop to a user, with the pair of a new installation. Every link of the shop gets a new generation and is
@@ -39,14 +41,6 @@ impl Store {
         cause: Cause,
     ) -> Result<ShopStored, Unavailable> {
         self.commit(|state, txn| state.put_shop(txn, &self.inner.keyring(), ticket, user, &new, cause)).await
-    }
-
-    /// The links of one shop.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn links_of_shop(&self, shop: &ShopName) -> Result<Vec<LinkKey>, Unavailable> {
-        self.look(|state| state.links.of_id(&shop.clone().into())).await
     }
 
     /// So many shops, in the order of their names, from the one behind `after` on.
@@ -78,13 +72,23 @@ impl Store {
         self.commit(|state, txn| state.begin_refresh(txn, shop, number)).await
     }
 
-    /// Shopify answered with another pair. Returns whether the shop still had the one with this number; otherwise nothing
-    /// is changed.
+    /// Shopify answered with another pair. Returns its number; `None`, and nothing is changed, when the shop does not have
+    /// the one with this number any more.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn end_refresh(&self, shop: &ShopName, number: u64, new: &NewShop) -> Result<bool, Unavailable> {
+    pub async fn end_refresh(&self, shop: &ShopName, number: u64, new: &NewShop) -> Result<Option<u64>, Unavailable> {
         self.commit(|state, txn| state.end_refresh(txn, &self.inner.keyring(), shop, number, new)).await
+    }
+
+    /// Removes every link of a shop, with their objects, for what was found out with the pair with this number. Returns how
+    /// many these were; `None`, and nothing is changed, when the shop has another pair by now.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn unlink_shop(&self, shop: &ShopName, number: u64) -> Result<Option<usize>, Unavailable> {
+        let unlink = |state: &mut State, txn: &mut Txn| state.unlink_shop(txn, &self.inner.keyring(), shop, number);
+        Ok(self.commit(unlink).await?.map(|unlinked| unlinked.links.len()))
     }
 
     /// Parks every link of a shop for what was found out with the pair with this number. Returns whether the shop still

@@ -351,6 +351,53 @@ async fn a_shop_without_the_scope_for_products_waits_for_its_merchant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_does_not_end_is_not_stored() {
+    let harness = Harness::plan().start().await;
+    let shop = shop(1);
+    let mut browser = harness.browser(UserId::random()).await;
+    shopify(&harness).set_fault(ShopFault::NotExpiring, true);
+    let answer = install(&harness, &mut browser, &shop).await;
+    assert_eq!((answer.status, answer.code().as_str()), (502, "shopify_refused"));
+    assert_eq!(health(&harness, &shop).await, "not linked");
+    shopify(&harness).set_fault(ShopFault::NotExpiring, false);
+    assert_eq!(install(&harness, &mut browser, &shop).await.status, 200);
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shop_that_is_frozen_or_locked_waits_for_its_merchant() {
+    let harness = Harness::plan().start().await;
+    let shop = shop(1);
+    let user = installed(&harness, &shop).await;
+    for (fault, wanted) in [(ShopFault::Frozen, "frozen"), (ShopFault::Locked, "locked")] {
+        shopify(&harness).set_fault(fault, true);
+        shopify(&harness).edit_shop(&shop, "name", wanted);
+        until_health(&harness, &shop, wanted).await;
+        shopify(&harness).set_fault(fault, false);
+        assert_eq!(install(&harness, &mut harness.browser(user).await, &shop).await.status, 200);
+        until_named(&harness, user, &shop, wanted).await;
+    }
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_are_made_for_each_shop_where_the_app_has_none() {
+    let harness = Harness::plan().set("shopify.subscribe", "shop").start().await;
+    let shop = shop(1);
+    installed(&harness, &shop).await;
+    let wanted = format!("{}/shopify/webhook", harness.base);
+    let topics = ["APP_SCOPES_UPDATE", "APP_UNINSTALLED", "SHOP_UPDATE"];
+    until("the shop has every subscription", async || {
+        shopify(&harness).look(|state| {
+            let made = &state.shops[&shop].app.subscriptions;
+            topics.iter().all(|topic| made.get(*topic) == Some(&wanted))
+        })
+    })
+    .await;
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shopify_may_be_away_throttle_and_answer_with_junk_and_the_object_stays() {
     let harness = Harness::plan().start().await;
     let shop = shop(1);

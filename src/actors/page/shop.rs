@@ -1,7 +1,8 @@
 //! The jobs of a shop's link: those of a page, with a token that is good now.
 //!
-//! The token of a shop is exchanged every hour, so that each job takes the shop's token of that moment ([`shop_tokens`]). A token that the shop refuses is exchanged once, and the job is
-//! made again; when there is no other, the app was uninstalled, which every link of the shop then knows.
+//! The token of a shop is exchanged every hour, so that each job takes the shop's token of that moment ([`shop_tokens`]).
+//! A token that the shop refuses is exchanged once, and the job is made again. If there is no other, the app was
+//! uninstalled, and every link of the shop is parked.
 
 use std::sync::Arc;
 

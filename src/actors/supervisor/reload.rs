@@ -102,7 +102,7 @@ impl SupervisorState {
         if changes.touches(Part::Subscription) || changes.touches(Part::Graph) {
             peers.subscribe(SubscriptionsMsg::Ensure);
         }
-        if [Part::Pages, Part::Graph, Part::StoreKeys].iter().any(|part| changes.touches(*part)) {
+        if [Part::Pages, Part::Graph, Part::Shopify, Part::StoreKeys].iter().any(|part| changes.touches(*part)) {
             let pages = self.shared.pages.all();
             let spread = schedule::spread(pages.len(), self.context.setup().config.sync.poll_interval);
             for page in pages {

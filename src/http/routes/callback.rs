@@ -14,15 +14,16 @@ use hyper::body::Incoming;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
+use super::admission::admit;
 use super::login_report;
 use super::login_result;
+use super::self_test;
 use crate::context::logins::{Failure, Login, Report, Reported, Stage, Stopped};
 use crate::context::{Context, Setup};
-use crate::core::login_limits::{NewUsers, Refused};
+use crate::core::login_limits::Refused;
 use crate::core::model::{MonoTime, Secret, WallTime};
-use crate::http::address;
 use crate::http::cookies;
 use crate::http::pages::{DeadEnd, Site, Way};
 use crate::http::responses;
@@ -41,8 +42,6 @@ const BUDGET: Duration = Duration::from_secs(12);
 const FOR_THE_REPORT: Duration = Duration::from_secs(2);
 /// After that time a person gets a page that fills in.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The round trip to the own webhook address.
-const SELF_TEST: Duration = Duration::from_secs(4);
 
 /// `GET /facebook/callback`.
 pub(in crate::http) async fn finish(context: &Arc<Context>, request: &Request<Incoming>, conn: &Conn) -> Answer {
@@ -194,16 +193,8 @@ async fn check(
         Callback::Malformed { .. } => return Err(Refusal::Malformed),
     };
     let (begun, claims) = begun(context, setup, request, state).await?;
-    let now = MonoTime::now();
-    let admitted = if begun.newcomer {
-        let client = address::of_client(conn.peer(), request.headers(), &setup.config.http.trusted_proxies);
-        let session = &setup.config.session;
-        let caps = NewUsers { in_total: session.max_new_users, per_address: session.max_new_users_per_address };
-        context.logins.limits().take_newcomer(client, caps, now)
-    } else {
-        context.logins.limits().take_user(claims.user, now)
-    };
-    admitted.map_err(Refusal::TooMany)?;
+    let user = (!begun.newcomer).then_some(claims.user);
+    admit(context, setup, request, conn, user).map_err(Refusal::TooMany)?;
     let until = claims.issued.plus(STATE_LIFETIME * 2);
     match context.store.use_state(claims.nonce, until).await {
         Ok(true) => Ok(begun),
@@ -356,38 +347,12 @@ fn still_working(login: &Login) -> Answer {
     responses::json(StatusCode::ACCEPTED, &value)
 }
 
-/// Posts a signed test delivery, about no page, to the own public address: the way that Meta will come.
+/// Posts a signed test delivery, about no page, to the own public address.
 async fn self_test(context: &Context) -> Value {
-    match round_trip(context).await {
-        Ok(()) => json!({"status": "success"}),
-        Err(message) => {
-            tracing::warn!(
-                error = message,
-                "webhook: the round trip to the own address failed ({message}); changes arrive with the poll until \
-                 the address can be reached"
-            );
-            json!({"status": "error", "message": message})
-        }
-    }
-}
-
-async fn round_trip(context: &Context) -> Result<(), String> {
     let setup = context.setup();
     let body = json!({"object": "page", "entry": [{"id": "0", "time": WallTime::now().0 / 1000,
         "changes": [{"field": "name", "value": "round trip"}]}]})
     .to_string();
     let signature = sign_sha256(body.as_bytes(), &setup.config.facebook.app_secret);
-    let client = crate::http_client::client(SELF_TEST, &setup.trust);
-    let client = client.build().map_err(|_| "no client could be made")?;
-    let request = client
-        .post(setup.config.webhook_url())
-        .header("content-type", "application/json")
-        .header("x-hub-signature-256", signature)
-        .body(body);
-    match timeout(SELF_TEST, request.send()).await {
-        Ok(Ok(answer)) if answer.status() == 200 => Ok(()),
-        Ok(Ok(answer)) => Err(format!("the webhook address answers {}", answer.status().as_u16())),
-        Ok(Err(error)) => Err(format!("the webhook address cannot be reached: {}", error.without_url())),
-        Err(_) => Err("the webhook address does not answer in time".into()),
-    }
+    self_test::post(&setup.trust, &setup.config.webhook_url(), &[("x-hub-signature-256", signature)], body).await
 }

@@ -15,13 +15,14 @@ use http::{Request, StatusCode, header};
 use hyper::body::Incoming;
 use maud::{Markup, html};
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
+use super::admission::admit;
 use super::login_report::{First, wait_for_objects};
+use super::self_test;
 use crate::context::{Context, Setup};
-use crate::core::login_limits::{NewUsers, Refused};
-use crate::core::model::{MonoTime, Secret, ShopName, UserId, WallTime};
-use crate::http::address;
+use crate::core::login_limits::Refused;
+use crate::core::model::{Secret, ShopName, UserId, WallTime};
 use crate::http::cookies;
 use crate::http::pages::{DeadEnd, Page, Site, Way};
 use crate::http::responses;
@@ -40,8 +41,6 @@ const BUDGET: Duration = Duration::from_secs(12);
 const FOR_THE_REPORT: Duration = Duration::from_secs(2);
 /// After that time a person gets the page, whether or not the object is there.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The round trip to the own webhook address.
-const SELF_TEST: Duration = Duration::from_secs(4);
 
 /// Why a request is refused.
 enum Refusal {
@@ -283,24 +282,21 @@ async fn user_of(
     shop: &ShopName,
     claims: &StateClaims,
 ) -> Result<(UserId, Option<crate::core::model::Label>), Refusal> {
-    let now = MonoTime::now();
+    let admit = |user| admit(context, setup, request, conn, user).map_err(Refusal::TooMany);
     if !claims.newcomer {
-        context.logins.limits().take_user(claims.user, now).map_err(Refusal::TooMany)?;
+        admit(Some(claims.user))?;
         let sessions = cookies::sessions(&context.store, request.headers()).await.map_err(Refusal::Away)?;
         let label = sessions.into_iter().find(|session| session.user == claims.user).and_then(|session| session.label);
         return Ok((claims.user, label));
     }
     if let Some(user) = installation::sole_user(context, shop).await.map_err(Refusal::Away)? {
-        context.logins.limits().take_user(user, now).map_err(Refusal::TooMany)?;
+        admit(Some(user))?;
         return Ok((user, None));
     }
-    let session = &setup.config.session;
-    if !session.allow_new {
+    if !setup.config.session.allow_new {
         return Err(Refusal::NoUser);
     }
-    let client = address::of_client(conn.peer(), request.headers(), &setup.config.http.trusted_proxies);
-    let caps = NewUsers { in_total: session.max_new_users, per_address: session.max_new_users_per_address };
-    context.logins.limits().take_newcomer(client, caps, now).map_err(Refusal::TooMany)?;
+    admit(None)?;
     Ok((claims.user, None))
 }
 
@@ -351,38 +347,15 @@ fn page(site: &Site<'_>, installed: &Installed) -> Answer {
     site.page(Page::complete(StatusCode::OK, "Your shop is linked", body))
 }
 
-/// Posts a signed test delivery, about no shop, to the own public address: the way that Shopify will come.
+/// Posts a signed test delivery, about no shop, to the own public address.
 async fn self_test(context: &Context) -> Value {
-    match round_trip(context).await {
-        Ok(()) => json!({"status": "success"}),
-        Err(message) => {
-            tracing::warn!(
-                error = message,
-                "webhook: the round trip to the own address for shops failed ({message}); changes arrive with the poll \
-                 until the address can be reached"
-            );
-            json!({"status": "error", "message": message})
-        }
-    }
-}
-
-async fn round_trip(context: &Context) -> Result<(), String> {
     let setup = context.setup();
-    let Some(secret) = &setup.config.shopify.client_secret else { return Err("shopify is off".to_owned()) };
     let body = json!({"id": 0, "round_trip": true}).to_string();
-    let client = crate::http_client::client(SELF_TEST, &setup.trust);
-    let client = client.build().map_err(|_| "no client could be made")?;
-    let request = client
-        .post(setup.config.shopify_webhook_url())
-        .header("content-type", "application/json")
-        .header("x-shopify-topic", "pagesyncd/test")
-        .header("x-shopify-shop-domain", "pagesyncd-test.myshopify.com")
-        .header("x-shopify-hmac-sha256", webhook_signature::sign(body.as_bytes(), secret))
-        .body(body);
-    match timeout(SELF_TEST, request.send()).await {
-        Ok(Ok(answer)) if answer.status() == 200 => Ok(()),
-        Ok(Ok(answer)) => Err(format!("the webhook address answers {}", answer.status().as_u16())),
-        Ok(Err(error)) => Err(format!("the webhook address cannot be reached: {}", error.without_url())),
-        Err(_) => Err("the webhook address does not answer in time".into()),
-    }
+    let secret = setup.config.shopify.client_secret.clone().unwrap_or_default();
+    let headers = [
+        ("x-shopify-topic", "pagesyncd/test".to_owned()),
+        ("x-shopify-shop-domain", "pagesyncd-test.myshopify.com".to_owned()),
+        ("x-shopify-hmac-sha256", webhook_signature::sign(body.as_bytes(), &secret)),
+    ];
+    self_test::post(&setup.trust, &setup.config.shopify_webhook_url(), &headers, body).await
 }

@@ -95,7 +95,7 @@ async fn check(context: &Context, shop: &ShopName) -> Result<(), Refusal> {
 }
 
 async fn mark(context: &Context, shop: &ShopName) -> Result<(), Refusal> {
-    let links = durable(context.store.links_of_shop(shop)).await?;
+    let links = durable(context.store.links_of_id(&shop.clone().into())).await?;
     let due = durable(context.store.mark_links(links, Cause::Webhook)).await?.len();
     tracing::debug!(%shop, links = due, "webhook: {shop} changed, {due} links are due");
     Ok(())

@@ -100,7 +100,7 @@ pub async fn status_json(context: &Context) -> Value {
     })
 }
 
-/// Shopify: on or off, and how it fares.
+/// Shopify: on or off, and its health.
 fn shopify_json(context: &Context) -> Value {
     let mut shopify = json!(context.shopify.health());
     shopify["on"] = context.setup().shopify.is_some().into();

@@ -2,16 +2,12 @@
 //!
 //! An answer has every field that the local shop knows, whether or not the query asked for it.
 
-use http::request::Parts;
 use serde_json::{Value, json};
 
 use super::handle::{ShopAnswer, ShopAsk, Shopify};
 use super::state::{FULL, RESTORE, Shop, ShopFault};
 use crate::core::model::WallTime;
 use crate::sandbox::wire::Broken;
-
-/// Products in one answer of a list.
-const LISTED: usize = 250;
 
 /// A query, or a mutation.
 struct Operation {
@@ -32,15 +28,6 @@ impl Operation {
         })?;
         Some(Operation { name, variables: value["variables"].clone(), text })
     }
-
-    /// The number at the end of a global id.
-    fn id(&self) -> u64 {
-        self.variables["id"].as_str().and_then(number).unwrap_or_default()
-    }
-}
-
-fn number(gid: &str) -> Option<u64> {
-    gid.rsplit('/').next()?.parse().ok()
 }
 
 pub(super) fn answer(shopify: &Shopify, ask: &ShopAsk<'_>) -> Result<ShopAnswer, Broken> {
@@ -65,11 +52,7 @@ pub(super) fn answer(shopify: &Shopify, ask: &ShopAsk<'_>) -> Result<ShopAnswer,
         let denied = state.faults.contains(&ShopFault::PoliciesDenied);
         let shop = state.shops.get_mut(&ask.shop)?;
         *shop.queries.entry(operation.name.clone()).or_default() += 1;
-        let cost = if operation.name.starts_with("Products") || operation.name.starts_with("Collection") {
-            60.0
-        } else {
-            12.0
-        };
+        let cost = 12.0;
         let points = points(shop);
         if throttled || points < cost {
             return Some(with_cost(
@@ -151,16 +134,6 @@ fn result(shop: &mut Shop, operation: &Operation, denied: bool) -> Result<Value,
         "ShopPages" => {
             Ok(json!({"pages": {"nodes": shop.pages, "pageInfo": {"hasNextPage": false, "endCursor": null}}}))
         }
-        "ProductRead" => Ok(json!({"product": shop.products.get(&operation.id()).map(whole_product)})),
-        "ProductVariants" => Ok(json!({"product": shop.products.get(&operation.id()).map(whole_product)})),
-        "ProductsChanged" => Ok(json!({"products": listed(shop.products.values(), operation)})),
-        "CollectionsList" => Ok(json!({"collections": listed(shop.collections.values(), operation)})),
-        "CollectionProducts" => {
-            let members = shop.members.get(&operation.id()).into_iter().flatten();
-            let nodes: Vec<Value> = members.map(|id| json!({"id": format!("gid://shopify/Product/{id}")})).collect();
-            Ok(json!({"collection": {"products": {"nodes": nodes,
-                "pageInfo": {"hasNextPage": false, "endCursor": null}}}}))
-        }
         "GrantedScopes" => {
             let scopes: Vec<Value> = shop.app.scopes.iter().map(|scope| json!({"handle": scope})).collect();
             Ok(json!({"currentAppInstallation": {"accessScopes": scopes}}))
@@ -183,52 +156,7 @@ fn result(shop: &mut Shop, operation: &Operation, denied: bool) -> Result<Value,
                 {"id": format!("gid://shopify/WebhookSubscription/{}", topic.len())}, "userErrors": []}}))
         }
         "WebhookUnsubscribe" => Ok(json!({"webhookSubscriptionDelete": {"userErrors": []}})),
-        "AppUninstall" => {
-            shop.app = super::state::Installation::default();
-            Ok(json!({"appUninstall": {"userErrors": []}}))
-        }
         other => Err(json!({"message": format!("No such operation in the sandbox: {other}"),
             "locations": [{"line": 1, "column": 1}], "extensions": {"code": "undefinedField"}})),
-    }
-}
-
-fn connection(nodes: &Value) -> Value {
-    json!({"nodes": nodes, "pageInfo": {"hasNextPage": false, "endCursor": null}})
-}
-
-fn whole_product(product: &Value) -> Value {
-    let mut product = product.clone();
-    product["variantsCount"] =
-        json!({"count": product["variants"].as_array().map_or(0, Vec::len), "precision": "EXACT"});
-    for field in ["variants", "media"] {
-        product[field] = connection(&product[field]);
-    }
-    product["collections"] = connection(&json!([]));
-    product
-}
-
-/// A page of a list, ordered by when its members changed; cursors are numbers.
-fn listed<'a>(all: impl Iterator<Item = &'a Value>, operation: &Operation) -> Value {
-    let since = operation.variables["query"]
-        .as_str()
-        .and_then(|query| Some(query.split('\'').nth(1)?.to_owned()).filter(|_| query.contains("updated_at:>=")));
-    let mut nodes: Vec<&Value> =
-        all.filter(|node| since.as_deref().is_none_or(|since| node["updatedAt"].as_str() >= Some(since))).collect();
-    nodes.sort_by_key(|node| node["updatedAt"].as_str().unwrap_or_default().to_owned());
-    let from: usize = operation.variables["after"].as_str().and_then(|after| after.parse().ok()).unwrap_or(0);
-    let to = (from + LISTED).min(nodes.len());
-    let shown: Vec<Value> = nodes[from.min(to)..to].iter().map(|node| (*node).clone()).collect();
-    json!({"nodes": shown, "pageInfo": {"hasNextPage": to < nodes.len(), "endCursor": to.to_string()}})
-}
-
-/// The file of a bulk operation.
-pub(super) fn bulk_file(shopify: &Shopify, head: &Parts, file: &str) -> ShopAnswer {
-    // Nobody who downloads a file may show a token.
-    let shows_token = head.headers.contains_key("x-shopify-access-token") || head.headers.contains_key("authorization");
-    let id = file.strip_suffix(".jsonl").and_then(|id| id.parse::<u64>().ok());
-    let text = shopify.look(|state| state.shops.values().find_map(|shop| shop.bulk.get(&id?).cloned()));
-    match text.filter(|_| !shows_token) {
-        Some(text) => ShopAnswer { content_type: "application/jsonl", ..ShopAnswer::html(200, text) },
-        None => ShopAnswer::html(403, "AccessDenied".to_owned()),
     }
 }

@@ -38,12 +38,6 @@ pub enum ShopFault {
     WebhooksLost,
     /// Webhooks are sent twice.
     WebhooksDuplicated,
-    /// The file of a bulk operation breaks off.
-    BulkCut,
-    /// A line of the file of a bulk operation is no JSON.
-    BulkBroken,
-    /// The file of a bulk operation lies on a host that is not allowed.
-    BulkForeign,
 }
 
 /// A pair of tokens.
@@ -91,16 +85,8 @@ pub struct Shop {
     pub policies: Vec<Value>,
     /// The pages of its online store.
     pub pages: Vec<Value>,
-    /// Its products by id.
-    pub products: BTreeMap<u64, Value>,
-    /// Its collections by id.
-    pub collections: BTreeMap<u64, Value>,
-    /// The ids of the products in each collection.
-    pub members: BTreeMap<u64, BTreeSet<u64>>,
     /// Points in its bucket, and when that was so.
     pub points: (f64, WallTime),
-    /// Bulk operations: the status, and the lines.
-    pub bulk: BTreeMap<u64, String>,
     /// Queries by operation.
     pub queries: BTreeMap<String, u64>,
 }
@@ -211,51 +197,13 @@ fn build_shop(name: &ShopName, n: u64) -> Shop {
             "handle": format!("page-{page}"), "body": format!("<p>Page {page} of shop {n}.</p>"),
             "isPublished": true, "updatedAt": moment()})
     });
-    let products: BTreeMap<u64, Value> =
-        (1..=5).map(|product| (id * 1000 + product, build_product(id * 1000 + product, product))).collect();
-    let collection = id * 100 + 1;
-    let collections = BTreeMap::from([(
-        collection,
-        json!({"id": format!("gid://shopify/Collection/{collection}"), "title": "All", "handle": "all",
-            "description": "Everything", "updatedAt": moment(), "sortOrder": "BEST_SELLING"}),
-    )]);
-    let members = BTreeMap::from([(collection, products.keys().copied().collect())]);
     Shop {
         id,
         app: Installation::default(),
         data,
         policies: policies.collect(),
         pages: pages.collect(),
-        products,
-        collections,
-        members,
         points: (FULL, WallTime::now()),
-        bulk: BTreeMap::new(),
         queries: BTreeMap::new(),
     }
-}
-
-/// A product with two variants.
-pub(super) fn build_product(id: u64, n: u64) -> Value {
-    let variant = |at: u64, size: &str| {
-        json!({"id": format!("gid://shopify/ProductVariant/{}", id * 10 + at), "title": size,
-            "sku": format!("SKU-{n}-{at}"), "barcode": null, "position": at, "price": format!("{n}9.90"),
-            "compareAtPrice": null, "availableForSale": true, "inventoryQuantity": 10 * n,
-            "selectedOptions": [{"name": "Size", "value": size}], "updatedAt": moment()})
-    };
-    json!({
-        "id": format!("gid://shopify/Product/{id}"), "title": format!("Product {n}"), "handle": format!("product-{n}"),
-        "status": "ACTIVE", "description": format!("Product number {n}"),
-        "descriptionHtml": format!("<p>Product number {n}</p>"), "vendor": "Sandbox", "productType": "Thing",
-        "tags": ["new"], "category": null, "onlineStoreUrl": format!("https://example.com/products/product-{n}"),
-        "publishedAt": moment(), "createdAt": moment(), "updatedAt": moment(), "totalInventory": 20 * n,
-        "tracksInventory": true, "isGiftCard": false,
-        "options": [{"name": "Size", "position": 1, "optionValues": [{"name": "S"}, {"name": "L"}]}],
-        "priceRangeV2": {"minVariantPrice": {"amount": format!("{n}9.9"), "currencyCode": "EUR"},
-            "maxVariantPrice": {"amount": format!("{n}9.9"), "currencyCode": "EUR"}},
-        "compareAtPriceRange": null, "seo": {"title": null, "description": null},
-        "media": [{"alt": null, "mediaContentType": "IMAGE",
-            "image": {"url": format!("https://cdn.example.com/{id}.jpg?v=1"), "width": 800, "height": 600}}],
-        "variants": [variant(1, "S"), variant(2, "L")],
-    })
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::handle::Shopify;
-use super::state::{Installation, Shop, ShopFault, build_product};
+use super::state::{Installation, Shop, ShopFault};
 use crate::core::model::{ShopName, WallTime};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -21,18 +21,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub enum ShopTopic {
     /// `shop/update`
     ShopUpdate,
-    /// `products/create`
-    ProductCreate,
-    /// `products/update`
-    ProductUpdate,
-    /// `products/delete`
-    ProductDelete,
-    /// `collections/update`
-    CollectionUpdate,
     /// `app/uninstalled`
     Uninstalled,
-    /// `app/scopes_update`
-    ScopesUpdate,
     /// `customers/data_request`
     CustomersDataRequest,
     /// `customers/redact`
@@ -46,12 +36,7 @@ impl ShopTopic {
     pub fn as_str(self) -> &'static str {
         match self {
             ShopTopic::ShopUpdate => "shop/update",
-            ShopTopic::ProductCreate => "products/create",
-            ShopTopic::ProductUpdate => "products/update",
-            ShopTopic::ProductDelete => "products/delete",
-            ShopTopic::CollectionUpdate => "collections/update",
             ShopTopic::Uninstalled => "app/uninstalled",
-            ShopTopic::ScopesUpdate => "app/scopes_update",
             ShopTopic::CustomersDataRequest => "customers/data_request",
             ShopTopic::CustomersRedact => "customers/redact",
             ShopTopic::ShopRedact => "shop/redact",
@@ -132,45 +117,6 @@ impl Shopify {
         }
     }
 
-    /// Changes a field of a product, and sends `products/update`.
-    pub fn edit_product(&self, shop: &ShopName, id: u64, field: &str, value: impl Into<Value>) {
-        let changed = self.edit(shop, |it| {
-            let product = it.products.get_mut(&id)?;
-            product[field] = value.into();
-            product["updatedAt"] = WallTime::now().rfc3339().into();
-            Some(hint(id, product))
-        });
-        if let Some(payload) = changed.flatten() {
-            self.tell(shop, ShopTopic::ProductUpdate, payload);
-        }
-    }
-
-    /// Adds a product, and sends `products/create`. Returns its id.
-    pub fn add_product(&self, shop: &ShopName) -> Option<u64> {
-        let (id, payload) = self.edit(shop, |it| {
-            let id = it.products.keys().next_back().map_or(it.id * 1000, |last| last + 1);
-            let product = build_product(id, id % 1000);
-            let payload = hint(id, &product);
-            it.products.insert(id, product);
-            (id, payload)
-        })?;
-        self.tell(shop, ShopTopic::ProductCreate, payload);
-        Some(id)
-    }
-
-    /// Removes a product, and sends `products/delete`.
-    pub fn remove_product(&self, shop: &ShopName, id: u64) {
-        let gone = self.edit(shop, |it| {
-            it.members.values_mut().for_each(|members| {
-                members.remove(&id);
-            });
-            it.products.remove(&id).is_some()
-        });
-        if gone == Some(true) {
-            self.tell(shop, ShopTopic::ProductDelete, json!({"id": id}));
-        }
-    }
-
     /// The merchant uninstalls the app: every token is dead, and `app/uninstalled` is sent.
     pub fn uninstall(&self, shop: &ShopName) {
         let payload = self.edit(shop, |it| {
@@ -188,8 +134,4 @@ impl Shopify {
             self.tell(shop, ShopTopic::ShopRedact, json!({"shop_id": id, "shop_domain": shop}));
         }
     }
-}
-
-fn hint(id: u64, product: &Value) -> Value {
-    json!({"id": id, "admin_graphql_api_id": product["id"], "updated_at": product["updatedAt"]})
 }

@@ -12,7 +12,7 @@ use crate::random;
 /// The length of a signature.
 pub const TAG: usize = 32;
 
-/// HealthInputs with one secret, and verifies signatures of this one and of the one before.
+/// Signs with one secret, and verifies signatures of this one and of the one before.
 #[derive(Clone)]
 pub struct Signer {
     keyed: Hmac<Sha256>,

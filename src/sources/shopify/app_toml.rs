@@ -4,8 +4,8 @@
 
 use toml::Value;
 
-/// Topics of which the daemon makes something.
-const TOPICS: [&str; 3] = ["app/uninstalled", "app/scopes_update", "shop/update"];
+use super::webhooks::TOPICS;
+
 /// Topics that every app in the App Store must take.
 const COMPLIANCE_TOPICS: [&str; 3] = ["customers/data_request", "customers/redact", "shop/redact"];
 

@@ -23,11 +23,11 @@ const MAX_SHOPS: usize = 4096;
 /// Points below this are none: sums of fractions are not exact.
 const ROUNDING: f64 = 1e-6;
 /// A bucket before its first answer: the smallest that Shopify has had.
-const FIRST: Told = Told { maximum: 1000.0, available: 1000.0, restore: 50.0 };
+const FIRST: ThrottleStatus = ThrottleStatus { maximum: 1000.0, available: 1000.0, restore: 50.0 };
 
 /// The bucket as an answer has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Told {
+pub struct ThrottleStatus {
     /// Its size.
     pub maximum: f64,
     /// What is in it.
@@ -44,7 +44,7 @@ pub struct Cost {
     /// What it needed; `None` when it was refused.
     pub actual: Option<f64>,
     /// The bucket afterwards.
-    pub told: Told,
+    pub throttle: ThrottleStatus,
 }
 
 impl Cost {
@@ -53,17 +53,17 @@ impl Cost {
         let cost = answer.get("extensions")?.get("cost")?;
         let number = |value: &Value, key: &str| value.get(key)?.as_f64().filter(|n| n.is_finite() && *n >= 0.0);
         let status = cost.get("throttleStatus")?;
-        let told = Told {
+        let throttle = ThrottleStatus {
             maximum: number(status, "maximumAvailable").filter(|n| *n >= 1.0)?,
             available: number(status, "currentlyAvailable")?,
             restore: number(status, "restoreRate").filter(|n| *n > 0.0)?,
         };
-        Some(Cost { requested: number(cost, "requestedQueryCost")?, actual: number(cost, "actualQueryCost"), told })
+        Some(Cost { requested: number(cost, "requestedQueryCost")?, actual: number(cost, "actualQueryCost"), throttle })
     }
 
     /// How long a call that was refused must wait at least.
     pub fn wait(&self) -> Duration {
-        span((self.requested.min(self.told.maximum) - self.told.available) / self.told.restore)
+        span((self.requested.min(self.throttle.maximum) - self.throttle.available) / self.throttle.restore)
     }
 }
 
@@ -80,9 +80,9 @@ pub struct Reserved {
 /// One shop.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
-    told: Told,
+    throttle: ThrottleStatus,
     at: MonoTime,
-    /// Points of calls under way, which are still in `told`.
+    /// Points of calls under way, which are still in `throttle`.
     reserved: f64,
     under_way: u32,
     answers: u64,
@@ -90,17 +90,17 @@ struct Bucket {
 
 impl Bucket {
     fn new(now: MonoTime) -> Bucket {
-        Bucket { told: FIRST, at: now, reserved: 0.0, under_way: 0, answers: 0 }
+        Bucket { throttle: FIRST, at: now, reserved: 0.0, under_way: 0, answers: 0 }
     }
 
     fn fill(&mut self, now: MonoTime) {
-        let came = now.since(self.at).as_secs_f64() * self.told.restore;
-        self.told.available = (self.told.available + came).min(self.told.maximum);
+        let came = now.since(self.at).as_secs_f64() * self.throttle.restore;
+        self.throttle.available = (self.throttle.available + came).min(self.throttle.maximum);
         self.at = self.at.max(now);
     }
 
     fn is_full(&self) -> bool {
-        self.under_way == 0 && self.told.available >= self.told.maximum
+        self.under_way == 0 && self.throttle.available >= self.throttle.maximum
     }
 }
 
@@ -119,15 +119,15 @@ impl Budgets {
     pub fn reserve(&mut self, shop: &ShopName, operation: &Operation, now: MonoTime) -> Result<Reserved, Duration> {
         let asked = self.costs.get(operation.name).copied().unwrap_or(f64::from(operation.first_guess));
         if !self.shops.contains_key(shop) {
-            self.make_room(now);
+            self.make_space(now);
         }
         let bucket = self.shops.entry(shop.clone()).or_insert_with(|| Bucket::new(now));
         bucket.fill(now);
         // A bucket smaller than the call would never hold enough; then a full one must do.
-        let points = asked.min(bucket.told.maximum);
-        let lacking = points - (bucket.told.available - bucket.reserved);
+        let points = asked.min(bucket.throttle.maximum);
+        let lacking = points - (bucket.throttle.available - bucket.reserved);
         if lacking > ROUNDING {
-            return Err(span(lacking / bucket.told.restore));
+            return Err(span(lacking / bucket.throttle.restore));
         }
         bucket.reserved += points;
         bucket.under_way += 1;
@@ -144,14 +144,14 @@ impl Budgets {
         bucket.under_way = bucket.under_way.saturating_sub(1);
         bucket.reserved = if bucket.under_way == 0 { 0.0 } else { (bucket.reserved - reserved.points).max(0.0) };
         let spent = cost.map_or(reserved.points, |cost| cost.actual.unwrap_or(0.0));
-        let own = (bucket.told.available - spent).max(0.0);
-        let Some(Cost { told, .. }) = cost else {
-            bucket.told.available = own;
+        let own = (bucket.throttle.available - spent).max(0.0);
+        let Some(Cost { throttle, .. }) = cost else {
+            bucket.throttle.available = own;
             return;
         };
         let is_newest = bucket.answers == reserved.answers;
-        let available = if is_newest { told.available } else { told.available.min(own) };
-        bucket.told = Told { available: available.min(told.maximum), ..*told };
+        let available = if is_newest { throttle.available } else { throttle.available.min(own) };
+        bucket.throttle = ThrottleStatus { available: available.min(throttle.maximum), ..*throttle };
         bucket.answers += 1;
     }
 
@@ -173,13 +173,13 @@ impl Budgets {
         self.shops.is_empty()
     }
 
-    fn make_room(&mut self, now: MonoTime) {
+    fn make_space(&mut self, now: MonoTime) {
         if self.shops.len() < MAX_SHOPS {
             return;
         }
         self.forget_full(now);
-        // Should none be full, the one that lacks least is forgotten, so that room is made and little is lost.
-        let lacks = |bucket: &Bucket| (bucket.told.maximum - bucket.told.available) / bucket.told.restore;
+        // Should none be full, the one that lacks least is forgotten, so that space is made and little is lost.
+        let lacks = |bucket: &Bucket| (bucket.throttle.maximum - bucket.throttle.available) / bucket.throttle.restore;
         while self.shops.len() >= MAX_SHOPS {
             let idle = self.shops.iter().filter(|(_, bucket)| bucket.under_way == 0);
             let Some((shop, _)) = idle.min_by(|a, b| lacks(a.1).total_cmp(&lacks(b.1))) else { return };
@@ -197,10 +197,14 @@ fn span(seconds: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::queries::{GRANTED_SCOPES, PRODUCT_READ};
+    use super::super::queries::{GRANTED_SCOPES, Operation};
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+
+    /// An operation that asks for many points.
+    const LARGE: Operation =
+        Operation { name: "Large", call: "large", text: "query Large { shop { id } }", first_guess: 450 };
 
     const NOW: MonoTime = MonoTime(1_000_000);
 
@@ -209,7 +213,11 @@ mod tests {
     }
 
     fn cost(requested: f64, actual: f64, available: f64) -> Cost {
-        Cost { requested, actual: Some(actual), told: Told { maximum: 2000.0, available, restore: 100.0 } }
+        Cost {
+            requested,
+            actual: Some(actual),
+            throttle: ThrottleStatus { maximum: 2000.0, available, restore: 100.0 },
+        }
     }
 
     #[test]
@@ -232,20 +240,20 @@ mod tests {
     #[test]
     fn a_call_waits_exactly_until_its_points_are_there() {
         let (mut budgets, shop) = (Budgets::default(), shop(1));
-        let first = budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap();
+        let first = budgets.reserve(&shop, &LARGE, NOW).unwrap();
         budgets.settle(&shop, first, Some(&cost(333.0, 40.0, 3.0)), NOW);
-        let wait = budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap_err();
+        let wait = budgets.reserve(&shop, &LARGE, NOW).unwrap_err();
         assert_eq!(wait, Duration::from_millis(3300));
         let early = NOW.plus(wait - Duration::from_millis(1));
-        assert_eq!(budgets.reserve(&shop, &PRODUCT_READ, early).unwrap_err(), Duration::from_millis(1));
-        assert!(budgets.reserve(&shop, &PRODUCT_READ, NOW.plus(wait)).is_ok());
+        assert_eq!(budgets.reserve(&shop, &LARGE, early).unwrap_err(), Duration::from_millis(1));
+        assert!(budgets.reserve(&shop, &LARGE, NOW.plus(wait)).is_ok());
     }
 
     #[test]
     fn a_refusal_says_how_long_to_wait() {
         let mut refused = cost(500.0, 0.0, 150.0);
         assert_eq!(refused.wait(), Duration::from_millis(3500));
-        refused.told.available = 600.0;
+        refused.throttle.available = 600.0;
         assert_eq!(refused.wait(), Duration::from_millis(1));
         let (mut budgets, shop) = (Budgets::default(), shop(1));
         let call = budgets.reserve(&shop, &GRANTED_SCOPES, NOW).unwrap();
@@ -257,20 +265,20 @@ mod tests {
     #[test]
     fn a_call_that_is_larger_than_the_bucket_waits_for_a_full_one() {
         let (mut budgets, shop) = (Budgets::default(), shop(1));
-        let call = budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap();
-        let small = Told { maximum: 100.0, available: 50.0, restore: 10.0 };
-        budgets.settle(&shop, call, Some(&Cost { requested: 333.0, actual: None, told: small }), NOW);
-        assert_eq!(budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap_err(), Duration::from_secs(5));
-        assert!(budgets.reserve(&shop, &PRODUCT_READ, NOW.plus(Duration::from_secs(5))).is_ok());
+        let call = budgets.reserve(&shop, &LARGE, NOW).unwrap();
+        let small = ThrottleStatus { maximum: 100.0, available: 50.0, restore: 10.0 };
+        budgets.settle(&shop, call, Some(&Cost { requested: 333.0, actual: None, throttle: small }), NOW);
+        assert_eq!(budgets.reserve(&shop, &LARGE, NOW).unwrap_err(), Duration::from_secs(5));
+        assert!(budgets.reserve(&shop, &LARGE, NOW.plus(Duration::from_secs(5))).is_ok());
     }
 
     #[test]
     fn an_answer_that_was_overtaken_raises_nothing() {
         let (mut budgets, shop) = (Budgets::default(), shop(1));
-        let [a, b] = [(); 2].map(|()| budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap());
+        let [a, b] = [(); 2].map(|()| budgets.reserve(&shop, &LARGE, NOW).unwrap());
         budgets.settle(&shop, b, Some(&cost(450.0, 450.0, 100.0)), NOW);
         budgets.settle(&shop, a, Some(&cost(450.0, 450.0, 550.0)), NOW);
-        let wait = budgets.reserve(&shop, &PRODUCT_READ, NOW).unwrap_err();
+        let wait = budgets.reserve(&shop, &LARGE, NOW).unwrap_err();
         assert!(wait >= Duration::from_millis(3500), "{wait:?}");
     }
 
@@ -299,7 +307,7 @@ mod tests {
                 now = now.plus(Duration::from_millis(pause));
                 theirs = (theirs + now.since(at).as_secs_f64() * 50.0).min(1000.0);
                 at = now;
-                match budgets.reserve(&shop, &PRODUCT_READ, now) {
+                match budgets.reserve(&shop, &LARGE, now) {
                     Ok(call) => {
                         prop_assert!(theirs >= 449.999, "{theirs}");
                         theirs -= 450.0;
@@ -312,8 +320,8 @@ mod tests {
                     if let Some(place) = place {
                         let (call, actual) = open.remove(place);
                         theirs = (theirs + 450.0 - actual).min(1000.0);
-                        let told = Told { maximum: 1000.0, available: theirs, restore: 50.0 };
-                        let cost = Cost { requested: 450.0, actual: Some(actual), told };
+                        let throttle = ThrottleStatus { maximum: 1000.0, available: theirs, restore: 50.0 };
+                        let cost = Cost { requested: 450.0, actual: Some(actual), throttle };
                         budgets.settle(&shop, call, Some(&cost), now);
                     }
                 }

@@ -1,8 +1,7 @@
 //! The client of Shopify's Admin API: every call that the daemon makes to a shop, and nothing else.
 //!
 //! - **No secret leaves by accident.** A token travels in its header, the client secret, codes and refresh tokens in form
-//!   bodies. Errors print no address, and their texts are scrubbed. A bulk file lies on another host and is fetched
-//!   without a token.
+//!   bodies. Errors print no address, and their texts are scrubbed.
 //! - **An error says what to do** ([`super::error`]), and an answer that is not Shopify's parks no shop.
 //! - **No retry inside.** What is repeated is only ever a different request: with a part less, or the next page.
 //! - **Everything is bounded**: time, the size of an answer, pages followed, the wait for a budget.
@@ -48,11 +47,6 @@ impl ShopifyClient {
     /// Its settings.
     pub fn settings(&self) -> &ShopifySettings {
         &self.inner.settings
-    }
-
-    /// Forgets the budgets of shops that were not called lately. To be called now and then.
-    pub fn tidy(&self) {
-        self.inner.forget_full_budgets();
     }
 
     /// Makes one call; its `data`.

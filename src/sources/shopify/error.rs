@@ -326,7 +326,7 @@ fn by_status(status: u16, text: Option<&str>) -> ShopifyErrorKind {
     }
 }
 
-/// A 403 is told apart by its text alone.
+/// The text alone says what a 403 means.
 fn forbidden(text: &str) -> ShopifyErrorKind {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if says(&["non-expiring access token"]) {

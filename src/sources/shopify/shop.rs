@@ -144,8 +144,8 @@ fn document(mut read: Parts, envelope: Envelope<'_>) -> Document {
     let has_bodies = bodies(&read.policies) + bodies(&read.pages) > 0;
     let mut truncated = std::mem::take(&mut read.truncated);
     let whole = data_of(&read).to_string().len();
-    let room = MAX_OBJECT - 4096;
-    if whole > room && has_bodies {
+    let limit = MAX_OBJECT - 4096;
+    if whole > limit && has_bodies {
         let named = |kind: &str, one: &Map<String, Value>| {
             let id = one.get("id").and_then(Value::as_str).and_then(ids::split);
             let name = one.get("type").and_then(Value::as_str).map(str::to_owned);
@@ -158,7 +158,7 @@ fn document(mut read: Parts, envelope: Envelope<'_>) -> Document {
             .map(|(kind, owner)| Cuttable { name: named(kind, owner), owner, key: "body" })
             .collect();
         let of_bodies: usize = texts.iter().map(Cuttable::length).sum();
-        let most = room.saturating_sub(whole - of_bodies);
+        let most = limit.saturating_sub(whole - of_bodies);
         truncated.extend(cut_to(&mut texts, most));
     }
     if !truncated.is_empty() {

@@ -179,17 +179,12 @@ impl Inner {
         self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the budgets that are full again.
-    pub(super) fn forget_full_budgets(&self) {
-        self.budgets().forget_full(MonoTime::now());
-    }
-
     #[cfg(test)]
     pub(super) fn budgets_kept(&self) -> usize {
         self.budgets().len()
     }
 
-    /// A retired version is not refused but answered by another one, and a deprecation is told in a header. Each is
+    /// A retired version is not refused but answered by another one, and a deprecation stands in a header. Each is
     /// logged once.
     fn note_version(&self, headers: &HeaderMap) {
         let asked = self.settings.api_version.as_str();

@@ -28,7 +28,7 @@ pub fn read(header: &[u8]) -> Option<[u8; TAG]> {
     if header.len() != TEXT {
         return None;
     }
-    // The decoder wants room for all that so much text may hold.
+    // The decoder wants a buffer for all that so much text may hold.
     let mut bytes = [0; TEXT / 4 * 3];
     let length = STANDARD.decode_slice(header, &mut bytes).ok()?;
     bytes[..length].try_into().ok()

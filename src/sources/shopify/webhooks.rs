@@ -16,18 +16,7 @@ use crate::sources::api::Subscription;
 use crate::sources::scrub::scrub;
 
 /// The topics that the daemon listens to. Those about privacy can be subscribed in the app's configuration alone.
-pub const TOPICS: [&str; 10] = [
-    "app/uninstalled",
-    "app/scopes_update",
-    "shop/update",
-    "products/create",
-    "products/update",
-    "products/delete",
-    "collections/create",
-    "collections/update",
-    "collections/delete",
-    "bulk_operations/finish",
-];
+pub const TOPICS: [&str; 3] = ["app/uninstalled", "app/scopes_update", "shop/update"];
 /// Requests for subscriptions, of 100 each.
 const MAX_REQUESTS: usize = 10;
 

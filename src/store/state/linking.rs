@@ -114,8 +114,14 @@ impl State {
             health: Health::Active,
             ..LinkRecord::default()
         };
+        self.begin_link(txn, link, record, cause);
+    }
+
+    /// Writes the record of a link that begins, or begins again with another token.
+    pub(in crate::store) fn begin_link(&mut self, txn: &mut Txn, link: &LinkKey, record: LinkRecord, cause: Cause) {
+        let anew = self.links.contains(link);
         self.put_link_record(txn, link, record);
-        self.events.emit(txn, EventKind::Linked { link: link.clone(), anew: earlier.is_some() });
+        self.events.emit(txn, EventKind::Linked { link: link.clone(), anew });
         self.links.unhint(link);
         self.ledger.mark_with_writes(txn, &link.whole(), cause);
         // The page reads at once, or in its time where many are linked: this says that it is due, too.

@@ -6,7 +6,7 @@ use crate::core::model::Names;
 use crate::store::records::LinkRecord;
 
 /// As many lists are kept before those are looked for that no link has any more.
-const ROOM: usize = 64;
+const SLACK: usize = 64;
 
 /// The lists.
 #[derive(Default)]
@@ -33,7 +33,7 @@ impl NamePool {
             *names = known.clone();
             return;
         }
-        if self.known.len() >= ROOM + 2 * self.used {
+        if self.known.len() >= SLACK + 2 * self.used {
             self.known.retain(Names::is_shared);
             self.used = self.known.len();
         }
@@ -56,8 +56,8 @@ mod tests {
         let names = ["about".to_owned(), "name".to_owned()];
         let (one, two) = (record(&names), record(&names));
         assert!(std::ptr::eq(one.subscribed.as_ptr(), two.subscribed.as_ptr()));
-        (0..10 * ROOM).for_each(|n| drop(record(&[n.to_string()])));
+        (0..10 * SLACK).for_each(|n| drop(record(&[n.to_string()])));
         assert_eq!(record(&names).subscribed.as_ptr(), one.subscribed.as_ptr());
-        assert!(pool.known.len() <= ROOM + 2);
+        assert!(pool.known.len() <= SLACK + 2);
     }
 }

@@ -1,12 +1,10 @@
 //! Decisions about shops: their links, and the token pair that these share.
 
 use super::State;
-use crate::core::event::EventKind;
 use crate::core::grant::Ticket;
 use crate::core::health::{Evidence, Health, ParkReason};
 use crate::core::model::{Cause, Generation, LinkKey, ShopName, UserId};
-use crate::store::api::{LeftAlone, NewShop, ShopStored};
-use crate::store::feed::Change;
+use crate::store::api::{LeftAlone, NewShop, ShopStored, Unlinked, Unlinking};
 use crate::store::records::{LinkRecord, ShopRecord, seal_pair};
 use crate::store::seal::Keyring;
 use crate::store::txn::Txn;
@@ -23,11 +21,13 @@ impl State {
         cause: Cause,
     ) -> ShopStored {
         let link = LinkKey::of_shop(user, new.shop.clone());
-        if let Some(ended) = self.endings.ended_since(ticket, None, Some(&link), txn.now()) {
-            return ShopStored { link, left: Some(LeftAlone::Ended(ended)), others: Vec::new() };
-        }
-        if self.shops.get(&new.shop).is_some_and(|standing| standing.login > ticket.number) {
-            return ShopStored { link, left: Some(LeftAlone::NewerLogin), others: Vec::new() };
+        let mut others = self.links.of_id(&new.shop.clone().into());
+        others.retain(|other| *other != link);
+        let ended = self.endings.ended_since(ticket, None, Some(&link), txn.now());
+        let is_newer = self.shops.get(&new.shop).is_some_and(|standing| standing.login > ticket.number);
+        if is_newer || (ended.is_some() && others.is_empty()) {
+            let left = Some(ended.map_or(LeftAlone::NewerLogin, LeftAlone::Ended));
+            return ShopStored { link, pair: 0, left, others: Vec::new() };
         }
         let number = txn.next_seq();
         let record = ShopRecord {
@@ -42,12 +42,12 @@ impl State {
             refreshing_since: None,
         };
         self.shops.put(txn, &new.shop, record);
-        let mut others = self.links.of_id(&new.shop.clone().into());
-        others.retain(|other| *other != link);
-        for each in others.iter().chain([&link]) {
+        // The pair before it is dead at Shopify, so that the links of others get this one, even if the link that was meant
+        // was removed meanwhile.
+        for each in others.iter().chain(ended.is_none().then_some(&link)) {
             self.put_shop_link(txn, ticket, each, new, cause);
         }
-        ShopStored { link, left: None, others }
+        ShopStored { link, pair: number, left: ended.map(LeftAlone::Ended), others }
     }
 
     /// A new pair starts the link afresh.
@@ -62,11 +62,7 @@ impl State {
             health: Health::Active,
             ..LinkRecord::default()
         };
-        self.put_link_record(txn, link, record);
-        self.events.emit(txn, EventKind::Linked { link: link.clone(), anew: earlier.is_some() });
-        self.links.unhint(link);
-        self.ledger.mark_with_writes(txn, &link.whole(), cause);
-        txn.publish(Change::Linked(link.clone()));
+        self.begin_link(txn, link, record, cause);
     }
 
     /// The intent of a refresh.
@@ -82,7 +78,7 @@ impl State {
         true
     }
 
-    /// Both halves of the pair that a refresh brought.
+    /// Both halves of the pair that a refresh brought. Returns its number.
     pub(in crate::store) fn end_refresh(
         &mut self,
         txn: &mut Txn,
@@ -90,11 +86,12 @@ impl State {
         shop: &ShopName,
         number: u64,
         new: &NewShop,
-    ) -> bool {
-        let Some(record) = self.shops.get(shop).filter(|record| record.number == number).cloned() else { return false };
+    ) -> Option<u64> {
+        let record = self.shops.get(shop).filter(|record| record.number == number).cloned()?;
+        let next = txn.next_seq();
         let record = ShopRecord {
             pair: seal_pair(keyring, shop, &new.pair),
-            number: txn.next_seq(),
+            number: next,
             expires_at: new.expires_at,
             refresh_expires_at: new.refresh_expires_at,
             scopes: new.scopes.clone(),
@@ -103,7 +100,7 @@ impl State {
             ..(*record).clone()
         };
         self.shops.put(txn, shop, record);
-        true
+        Some(next)
     }
 
     /// Every link of the shop waits for the merchant.
@@ -117,6 +114,19 @@ impl State {
         }
         txn.wait_for_queue();
         true
+    }
+
+    /// Removes every link of a shop whose pair with this number is dead. `None` when the shop has another one by now.
+    pub(in crate::store) fn unlink_shop(
+        &mut self,
+        txn: &mut Txn,
+        keyring: &Keyring,
+        shop: &ShopName,
+        number: u64,
+    ) -> Option<Unlinked> {
+        self.shops.get(shop).filter(|record| record.number == number)?;
+        let links = self.links.of_id(&shop.clone().into());
+        Some(self.unlink(txn, keyring, &links, Unlinking::default()))
     }
 
     /// The last link of a shop went: its tokens go with it.

@@ -26,10 +26,8 @@ impl Shops {
     /// Writes a shop's record, new or changed.
     pub(in crate::store) fn put(&mut self, txn: &mut Txn, shop: &ShopName, record: ShopRecord) {
         txn.put(Tree::Shops, shop.as_str().as_bytes().to_vec(), &record);
-        // The pair before it may be good for a while.
-        if self.insert(shop.clone(), Arc::new(record)) {
-            txn.ask_for_erasure();
-        }
+        // The pair before it needs no erasure: its halves die within the hour.
+        self.insert(shop.clone(), Arc::new(record));
     }
 
     /// Forgets a shop and its tokens.
@@ -40,13 +38,11 @@ impl Shops {
         }
     }
 
-    /// Returns whether another pair was there.
-    fn insert(&mut self, shop: ShopName, record: Arc<ShopRecord>) -> bool {
+    fn insert(&mut self, shop: ShopName, record: Arc<ShopRecord>) {
         self.seals.add(&record.pair);
-        let pair = record.pair.clone();
-        let Some(before) = self.records.insert(shop, record) else { return false };
-        self.seals.remove(&before.pair);
-        before.pair != pair
+        if let Some(before) = self.records.insert(shop, record) {
+            self.seals.remove(&before.pair);
+        }
     }
 
     /// The shops behind this one, or all, in their order.

@@ -66,7 +66,7 @@ async fn the_links_of_a_shop_share_its_pair() {
         assert_eq!(unclaimed_mark(&store, link).await.unwrap().cause, Cause::Link);
     }
     assert!(held(&store, &one).await > before);
-    let mut links = store.links_of_shop(&shop()).await.unwrap();
+    let mut links = store.links_of_id(&shop().into()).await.unwrap();
     links.sort();
     let mut both = vec![one.clone(), two.clone()];
     both.sort();
@@ -94,7 +94,8 @@ async fn a_refresh_is_noted_before_it_is_made_and_both_halves_are_kept() {
     assert!(state.record.refreshing_since.is_some(), "the intent is durable");
     assert_eq!(state.pair.unwrap().refresh.expose(), "shprt_1", "the same refresh token is to be sent again");
     let generation = held(&store, &link).await;
-    assert!(store.end_refresh(&shop(), state.record.number, &pair(2)).await.unwrap());
+    let number = store.end_refresh(&shop(), state.record.number, &pair(2)).await.unwrap();
+    assert!(number > Some(state.record.number));
     assert_eq!(held(&store, &link).await, generation, "the link goes on as it is");
     store.close().await;
     let store = open(dir.path());
@@ -114,7 +115,8 @@ async fn what_was_learned_with_a_pair_is_not_noted_against_another() {
     assert!(store.begin_refresh(&shop(), first).await.unwrap());
     let link = install(&store, user, 2).await;
     assert!(!store.begin_refresh(&shop(), first).await.unwrap());
-    assert!(!store.end_refresh(&shop(), first, &pair(9)).await.unwrap());
+    assert_eq!(store.end_refresh(&shop(), first, &pair(9)).await.unwrap(), None);
+    assert_eq!(store.unlink_shop(&shop(), first).await.unwrap(), None);
     assert!(!store.park_shop(&shop(), first, ParkReason::RefreshEnded).await.unwrap());
     assert_eq!((access(&store, &link).await.as_str(), health(&store, &link).await), ("shpat_2", Health::Active));
     let second = number(&store).await;
@@ -135,6 +137,14 @@ async fn an_installation_under_way_brings_no_link_back_and_ends_no_newer_pair() 
     unlink(&store, &link, Unlinking::default()).await;
     assert_eq!(finish(&store, ticket, user, 2).await.left, Some(LeftAlone::Ended(Ended::Link)));
     assert_eq!(held_pair(&store).await, None);
+    // The links of others get the pair all the same, because theirs died with it.
+    let other = install(&store, UserId::random(), 5).await;
+    let link = install(&store, user, 6).await;
+    let ticket = store.ticket().await.unwrap();
+    unlink(&store, &link, Unlinking::default()).await;
+    assert_eq!(finish(&store, ticket, user, 7).await.left, Some(LeftAlone::Ended(Ended::Link)));
+    assert_eq!((access(&store, &other).await.as_str(), store.view(&link).await.unwrap().is_none()), ("shpat_7", true));
+    assert_eq!(store.unlink_shop(&shop(), number(&store).await).await.unwrap(), Some(1));
     let ticket = store.ticket().await.unwrap();
     install(&store, user, 4).await;
     assert_eq!(finish(&store, ticket, user, 3).await.left, Some(LeftAlone::NewerLogin));

@@ -1,13 +1,17 @@
 use super::super::fake::{Fake, Reply, SECRET, shop};
-use super::super::queries::{GRANTED_SCOPES, PRODUCT_READ};
+use super::super::queries::{GRANTED_SCOPES, Operation};
 use super::*;
 use crate::core::disposition::Disposition;
+
+/// An operation that asks for many points.
+const LARGE: Operation =
+    Operation { name: "Large", call: "large", text: "query Large { shop { id } }", first_guess: 450 };
 
 const TOKEN_TEXT: &str = "shpat_0123456789";
 
 async fn one(reply: Reply) -> (Fake, Result<Value, ShopifyError>) {
     let fake = Fake::script([reply]).await;
-    let answer = fake.client().call(&shop(), &Secret::new(TOKEN_TEXT), &PRODUCT_READ, json!({"id": "gid"})).await;
+    let answer = fake.client().call(&shop(), &Secret::new(TOKEN_TEXT), &LARGE, json!({"id": "gid"})).await;
     (fake, answer)
 }
 
@@ -22,11 +26,11 @@ async fn a_call_is_one_post_with_its_name_and_the_token_in_its_header() {
     assert_eq!(answer.unwrap(), json!({"product": null}));
     let seen = &fake.seen()[0];
     assert_eq!(seen.path, "/some-shop.myshopify.com/admin/api/2026-10/graphql.json");
-    assert_eq!((seen.token.as_deref(), seen.operation()), (Some(TOKEN_TEXT), "ProductRead"));
-    assert_eq!(seen.json["query"], PRODUCT_READ.text);
+    assert_eq!((seen.token.as_deref(), seen.operation()), (Some(TOKEN_TEXT), "Large"));
+    assert_eq!(seen.json["query"], LARGE.text);
     assert_eq!(seen.json["variables"], json!({"id": "gid"}));
     assert_eq!(seen.headers["content-type"], "application/json");
-    let counted = "pagesyncd_source_requests_total{source=\"shopify\",call=\"product_read\",outcome=\"ok\"} 1";
+    let counted = "pagesyncd_source_requests_total{source=\"shopify\",call=\"large\",outcome=\"ok\"} 1";
     assert!(fake.metrics.encode().contains(counted));
 }
 
@@ -105,11 +109,11 @@ async fn a_call_waits_for_its_shops_budget_and_for_no_others() {
     let answer = |available| Reply::Json(200, json!({"data": {}, "extensions": {"cost": spent(available)}}));
     let fake = Fake::script([answer(295.0), answer(900.0), answer(900.0)]).await;
     let (client, token) = (fake.client(), Secret::new("t"));
-    client.call(&shop(), &token, &PRODUCT_READ, json!({})).await.unwrap();
+    client.call(&shop(), &token, &LARGE, json!({})).await.unwrap();
     let start = std::time::Instant::now();
     let other = "other.myshopify.com".parse().unwrap();
-    client.call(&other, &token, &PRODUCT_READ, json!({})).await.unwrap();
-    client.call(&shop(), &token, &PRODUCT_READ, json!({})).await.unwrap();
+    client.call(&other, &token, &LARGE, json!({})).await.unwrap();
+    client.call(&shop(), &token, &LARGE, json!({})).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(50), "five points come in a tenth of a second");
     assert_eq!(client.inner.budgets_kept(), 2);
 }
@@ -120,8 +124,8 @@ async fn a_wait_that_is_too_long_is_the_callers() {
         "throttleStatus": {"maximumAvailable": 1000.0, "currentlyAvailable": 0, "restoreRate": 10.0}});
     let fake = Fake::script([Reply::Json(200, json!({"data": {}, "extensions": {"cost": cost}}))]).await;
     let (client, token) = (fake.client(), Secret::new("t"));
-    client.call(&shop(), &token, &PRODUCT_READ, json!({})).await.unwrap();
-    let error = client.call(&shop(), &token, &PRODUCT_READ, json!({})).await.unwrap_err();
+    client.call(&shop(), &token, &LARGE, json!({})).await.unwrap();
+    let error = client.call(&shop(), &token, &LARGE, json!({})).await.unwrap_err();
     let ShopifyErrorKind::Throttled { retry_after: Some(wait) } = error.kind else { panic!("{error}") };
     assert!((90..=99).contains(&wait.as_secs()), "{wait:?}");
     assert_eq!(fake.seen().len(), 1);

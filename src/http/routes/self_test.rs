@@ -1,0 +1,38 @@
+//! The round trip to an own webhook address: a signed test delivery, sent the way that a source will come.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::http_client::{self, Trust};
+
+/// How long it may take.
+const WITHIN: Duration = Duration::from_secs(4);
+
+/// Posts the delivery to the address; what a program is told of it.
+pub(super) async fn post(trust: &Trust, url: &str, headers: &[(&'static str, String)], body: String) -> Value {
+    match round_trip(trust, url, headers, body).await {
+        Ok(()) => json!({"status": "success"}),
+        Err(message) => {
+            tracing::warn!(
+                error = message,
+                "webhook: the round trip to the own address failed ({message}); changes arrive with the poll until \
+                 the address can be reached"
+            );
+            json!({"status": "error", "message": message})
+        }
+    }
+}
+
+async fn round_trip(trust: &Trust, url: &str, headers: &[(&'static str, String)], body: String) -> Result<(), String> {
+    let client = http_client::client(WITHIN, trust).build().map_err(|_| "no client could be made")?;
+    let request = client.post(url).header("content-type", "application/json").body(body);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+    match timeout(WITHIN, request.send()).await {
+        Ok(Ok(answer)) if answer.status() == 200 => Ok(()),
+        Ok(Ok(answer)) => Err(format!("the webhook address answers {}", answer.status().as_u16())),
+        Ok(Err(error)) => Err(format!("the webhook address cannot be reached: {}", error.without_url())),
+        Err(_) => Err("the webhook address does not answer in time".into()),
+    }
+}
