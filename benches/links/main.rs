@@ -36,6 +36,8 @@ fn limit() -> f64 {
 struct Bench {
     outside: Outside,
     subject: Subject,
+    /// Resident memory of a daemon without a link, in bytes.
+    empty: u64,
     rows: Vec<[String; 5]>,
 }
 
@@ -69,12 +71,22 @@ impl Bench {
     async fn first_reads(&mut self) -> Fallible<()> {
         let links = self.links();
         self.subject.start("2s").await?;
+        self.empty = self.subject.memory()?;
         self.subject.import()?;
         self.until_written(links, STILL).await?;
         let done = self.outside.take();
         let figure = format!("{} reads, {} writes", done.reads.len(), done.writes.len());
         let ratio = format!("{:.3}", done.writes.len() as f64 / links as f64);
         self.row("first reads", figure, format!("{links} links"), ratio, "1.000");
+        self.resident("first reads")
+    }
+
+    /// The memory of a link that has worked. It contains what the allocator has not given back.
+    fn resident(&mut self, case: &str) -> Fallible<()> {
+        let resident = self.subject.memory()?;
+        let each = resident.saturating_sub(self.empty) as f64 / self.links() as f64;
+        let (figure, whole) = (format!("{each:.0} B a link"), format!("{:.0} MB in all", resident as f64 / 1e6));
+        self.row(&format!("{case}: memory"), figure, whole, String::new(), "≤ 8,000 B");
         Ok(())
     }
 
@@ -101,7 +113,8 @@ impl Bench {
     async fn due(&mut self) -> Fallible<()> {
         let before = self.subject.cpu()?;
         self.subject.deliver(&self.subject.pages).await?;
-        self.rate("due", before).await
+        self.rate("due", before).await?;
+        self.resident("due")
     }
 
     /// All links have a mark when the daemon is killed.
@@ -172,7 +185,7 @@ async fn run(pinning: Pinning) -> Fallible<()> {
     let outside = Outside::start().await?;
     outside.takes(GRAPH, SPACES);
     let subject = Subject::new(links, outside.clone(), &pinning, &dir)?;
-    let mut bench = Bench { outside, subject, rows: Vec::new() };
+    let mut bench = Bench { outside, subject, empty: 0, rows: Vec::new() };
     bench.first_reads().await?;
     if want("due") {
         bench.due().await?;

@@ -32,6 +32,9 @@ use crate::store::persons::NewLink;
 use crate::store::stepped::shown;
 use crate::store::unlink::Unlinking;
 
+/// A stop has this long, on the clock of the machine, before the timers' clock moves on.
+const UNHURRIED: Duration = Duration::from_secs(3);
+
 /// A daemon, and what is around it.
 pub(super) struct Harness {
     folder: TempDir,
@@ -196,12 +199,11 @@ impl Harness {
     pub(super) async fn stopped(&mut self, mut ended: oneshot::Receiver<()>) -> Duration {
         let Daemon { context, supervisor, .. } = self.daemon.take().expect("a daemon runs");
         let began = Instant::now();
-        let mut moments = 0;
+        let patient = std::time::Instant::now();
         while ended.try_recv().is_err() {
             moment().await;
-            moments += 1;
-            // First comes what needs no time.
-            if moments > 20 {
+            // First comes what needs no time of the timers, even if the disk is slow.
+            if patient.elapsed() > UNHURRIED {
                 tokio::time::advance(Duration::from_millis(10)).await;
             }
             assert!(began.elapsed() <= stop::DRAIN, "the stop has no end");
