@@ -100,6 +100,6 @@ impl SourceClient {
 pub fn fields_of_object(source: Source, body: &[u8]) -> Fields {
     match source {
         Source::Facebook => page_data::fields_of_object(body),
-        Source::Shopify => Fields::new(),
+        Source::Shopify => shopify::fields_of_object(body),
     }
 }

@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::client::ShopifyClient;
-use super::error::ShopifyError;
+use super::error::{ShopifyError, ShopifyErrorKind};
 use super::oauth::missing_scopes;
-use super::queries::GRANTED_SCOPES;
+use super::queries::{APP_UNINSTALL, GRANTED_SCOPES};
 use crate::core::disposition::Disposition;
 use crate::core::model::{Cause, Secret, ShopName};
 use crate::core::park_reason::ParkReason;
 use crate::core::token_check::Seen;
 use crate::sources::api::{Reading, SourceError, Subscription, Target, TokenState};
+use crate::sources::scrub::scrub;
 
 /// The scope without which there is nothing to read but the shop itself.
 pub const PRODUCTS_SCOPE: &str = "read_products";
@@ -86,12 +87,32 @@ impl ShopifyClient {
     /// The scopes that the shop grants.
     ///
     /// # Errors
-    /// [`ShopifyError`]. A token that was revoked is [`TokenRefused`](super::error::ShopifyErrorKind::TokenRefused).
+    /// [`ShopifyError`]. A token that was revoked is [`ShopifyErrorKind::TokenRefused`].
     pub async fn granted_scopes(&self, shop: &ShopName, token: &Secret) -> Result<BTreeSet<String>, ShopifyError> {
         let data = self.call(shop, token, &GRANTED_SCOPES, json!({})).await?;
         let list = data["currentAppInstallation"]["accessScopes"].as_array();
         let list = list.ok_or_else(|| ShopifyError::odd(GRANTED_SCOPES.call, "the answer has no scopes"))?;
         Ok(list.iter().filter_map(|scope| scope["handle"].as_str()).map(str::to_owned).collect())
+    }
+
+    /// Uninstalls the app from the shop, which ends its tokens and subscriptions. A token that is dead already means
+    /// that this was done.
+    ///
+    /// # Errors
+    /// [`ShopifyError`] when it is not known to be done.
+    pub async fn uninstall(&self, shop: &ShopName, token: &Secret) -> Result<(), ShopifyError> {
+        let data = match self.call(shop, token, &APP_UNINSTALL, json!({})).await {
+            Err(error) if error.kind == ShopifyErrorKind::TokenRefused => return Ok(()),
+            data => data?,
+        };
+        match data["appUninstall"]["userErrors"].as_array() {
+            Some(errors) if errors.is_empty() => Ok(()),
+            Some(errors) => {
+                let why = errors[0]["message"].as_str().unwrap_or_default();
+                Err(ShopifyError::local(APP_UNINSTALL.call, ShopifyErrorKind::BadRequest, scrub(why, &[])))
+            }
+            None => Err(ShopifyError::odd(APP_UNINSTALL.call, "the answer does not say whether it is done")),
+        }
     }
 }
 
@@ -147,5 +168,22 @@ mod tests {
         let target = Target { link: &link, token: &token, person: None };
         let error = read(&fake.client(), target, &[], Cause::Poll).await.unwrap_err();
         assert_eq!(error.disposition, Disposition::Rejected);
+    }
+
+    #[tokio::test]
+    async fn an_uninstall_is_done_when_the_token_is_dead() {
+        let end = |errors: Value| Reply::data(json!({"appUninstall": {"app": null, "userErrors": errors}}));
+        let bad = end(json!([{"message": "no"}]));
+        for (reply, is_done) in [
+            (end(json!([])), true),
+            (refused(401), true),
+            (bad, false),
+            (refused(500), false),
+            (Reply::data(json!({})), false),
+        ] {
+            let (_fake, answer) =
+                with(vec![reply], async |client, target| client.uninstall(&shop(), target.token).await).await;
+            assert_eq!(answer.is_ok(), is_done, "{answer:?}");
+        }
     }
 }

@@ -16,7 +16,17 @@ use crate::sources::api::Subscription;
 use crate::sources::scrub::scrub;
 
 /// The topics that the daemon listens to. Those about privacy can be subscribed in the app's configuration alone.
-pub const TOPICS: [&str; 3] = ["app/uninstalled", "app/scopes_update", "shop/update"];
+pub const TOPICS: [&str; 9] = [
+    "app/uninstalled",
+    "app/scopes_update",
+    "shop/update",
+    "products/create",
+    "products/update",
+    "products/delete",
+    "collections/create",
+    "collections/update",
+    "collections/delete",
+];
 /// Requests for subscriptions, of 100 each.
 const MAX_REQUESTS: usize = 10;
 

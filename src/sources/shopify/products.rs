@@ -1,0 +1,212 @@
+//! The object of one product with all its variants, made from one product of the Admin API or of a bulk file. The digest
+//! is the same whichever way the product came.
+//!
+//! An order moves the stock of a variant and the time of its product's last change. So counts become in or out of stock,
+//! and the time does not count for the digest: a day of orders that empties no shelf writes nothing. Money stays the text
+//! that Shopify wrote.
+
+use serde_json::{Map, Value, json};
+
+use super::client::ShopifyClient;
+use super::error::ShopifyError;
+use super::ids::{self, ProductId};
+use super::index::Entry;
+use super::object::{Cuttable, Envelope, MAX_OBJECT, cut_to};
+use super::queries::{COLLECTIONS, MEDIA, PRODUCT_READ, PRODUCT_VARIANTS, PRODUCTS_CHANGED};
+use super::shop::page_of;
+use crate::core::fields::Fields;
+use crate::core::model::{Secret, ShopName};
+use crate::sources::api::Document;
+use crate::sources::canonical::{self, Omitted};
+
+/// The object's `schema`.
+pub const SCHEMA: &str = "pagesyncd/product/1";
+/// Requests for the variants of one product, of 250 each: a product has 2,048 at most.
+const MAX_REQUESTS: usize = 12;
+/// Beyond so many products of one query Shopify's paging ends, at 25,000; a later query goes on from there.
+const MAX_PAGED: usize = 20_000;
+const OMITTED: &Omitted<'_> = &[&["updatedAt"]];
+/// What counts stock, and what becomes of it.
+const IN_STOCK: &str = "inStock";
+
+/// A product in the form of its object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product {
+    /// Its number.
+    pub id: ProductId,
+    data: Map<String, Value>,
+    truncated: Vec<String>,
+}
+
+impl Product {
+    /// A product from its fields and the lists that belong to it; `None` without an id.
+    pub fn new(
+        mut fields: Map<String, Value>,
+        mut variants: Vec<Value>,
+        mut media: Vec<Value>,
+        mut collections: Vec<Value>,
+    ) -> Option<Product> {
+        let id = fields.get("id").and_then(Value::as_str).and_then(ProductId::from_gid)?;
+        for list in ["variants", "media", "collections"] {
+            fields.remove(list);
+        }
+        let is_tracked = fields.get("tracksInventory").and_then(Value::as_bool).unwrap_or(false);
+        if let Some(total) = fields.remove("totalInventory") {
+            let stands = !is_tracked || total.as_i64().is_some_and(|count| count > 0);
+            fields.insert(IN_STOCK.to_owned(), Value::Bool(stands));
+        }
+        variants.iter_mut().filter_map(Value::as_object_mut).for_each(|variant| {
+            // Without a count of its own, what may be sold is in stock.
+            let count = variant.remove("inventoryQuantity").and_then(|count| count.as_i64());
+            let is_sold = variant.get("availableForSale").and_then(Value::as_bool).unwrap_or(false);
+            let stands = count.filter(|_| is_tracked).map_or(is_sold, |count| count > 0);
+            variant.insert(IN_STOCK.to_owned(), Value::Bool(stands));
+            variant.remove("updatedAt");
+        });
+        let number = |value: &Value| value["id"].as_str().and_then(ids::split).map_or(u64::MAX, |(_, number)| number);
+        variants.sort_by_key(|variant| (variant["position"].as_u64().unwrap_or(u64::MAX), number(variant)));
+        collections.sort_by_key(number);
+        let mut truncated = Vec::new();
+        for (name, list, most) in [("media", &mut media, MEDIA), ("collections", &mut collections, COLLECTIONS)] {
+            if list.len() > most {
+                list.truncate(most);
+            }
+            // A list that is as long as the document asks for may have been longer.
+            if list.len() == most {
+                truncated.push(name.to_owned());
+            }
+        }
+        fields.insert("variants".to_owned(), Value::Array(variants));
+        fields.insert("media".to_owned(), Value::Array(media));
+        fields.insert("collections".to_owned(), Value::Array(collections));
+        Some(Product { id, data: fields, truncated })
+    }
+
+    /// Its entry in the index.
+    pub fn entry(&self) -> Entry {
+        let text = |key: &str| self.data.get(key).and_then(Value::as_str).map(str::to_owned);
+        Entry {
+            id: self.id,
+            title: text("title").unwrap_or_default(),
+            handle: text("handle").unwrap_or_default(),
+            status: text("status").unwrap_or_default(),
+            updated_at: text("updatedAt").unwrap_or_default(),
+            url: text("onlineStoreUrl"),
+        }
+    }
+
+    /// Its object. Descriptions that are too long for one are cut.
+    pub fn document(mut self, envelope: Envelope<'_>) -> Document {
+        let digest = canonical::digest(&self.data, OMITTED);
+        let whole = serde_json::to_string(&self.data).map_or(0, |text| text.len());
+        let room = MAX_OBJECT - 4096;
+        if whole > room {
+            for key in ["descriptionHtml", "description"] {
+                let mut text = [Cuttable { name: key.to_owned(), owner: &mut self.data, key }];
+                let length = text[0].length();
+                let now = serde_json::to_string(&*text[0].owner).map_or(0, |text| text.len());
+                let most = length.saturating_sub(now.saturating_sub(room));
+                self.truncated.extend(cut_to(&mut text, most));
+            }
+            tracing::warn!("shopify: product {} of {} is too long for an object and was cut", self.id, envelope.shop);
+        }
+        envelope.document(SCHEMA, Value::Object(self.data), &self.truncated, digest)
+    }
+}
+
+/// The fields of a product in its object.
+pub fn fields_of_object(object: &Value) -> Fields {
+    object["data"].as_object().map(|data| canonical::fields(data, OMITTED)).unwrap_or_default()
+}
+
+/// Where a walk over changed products stands. It is not stored: a new walk begins at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedSince {
+    since: Option<String>,
+    after: Option<String>,
+    paged: usize,
+}
+
+impl ChangedSince {
+    /// All products that changed at or after this moment (RFC 3339); all products without one. Deletions do not show, and
+    /// a change that is being saved may show late: let the moments of two walks overlap by some minutes.
+    pub fn new(since: Option<String>) -> ChangedSince {
+        ChangedSince { since, after: None, paged: 0 }
+    }
+}
+
+impl ShopifyClient {
+    /// Reads one product with all its variants; `None` when the shop has no such product.
+    ///
+    /// # Errors
+    /// [`ShopifyError`] when not all of it could be read.
+    pub async fn read_product(
+        &self,
+        shop: &ShopName,
+        token: &Secret,
+        id: ProductId,
+    ) -> Result<Option<Product>, ShopifyError> {
+        let call = PRODUCT_READ.call;
+        let mut data = self.call(shop, token, &PRODUCT_READ, json!({"id": id.gid()})).await?;
+        let mut fields = match data.get_mut("product").map(Value::take) {
+            Some(Value::Object(fields)) => fields,
+            Some(Value::Null) => return Ok(None),
+            _ => return Err(ShopifyError::odd(call, "the answer has no product")),
+        };
+        let mut first = fields.remove("variants").unwrap_or_default();
+        let (mut variants, mut next) = page_of(call, &mut first)?;
+        for _ in 0..MAX_REQUESTS {
+            let Some(after) = next.take() else { break };
+            let variables = json!({"id": id.gid(), "after": after});
+            let mut data = self.call(shop, token, &PRODUCT_VARIANTS, variables).await?;
+            if data["product"].is_null() {
+                return Ok(None);
+            }
+            let (more, cursor) = page_of(PRODUCT_VARIANTS.call, &mut data["product"]["variants"])?;
+            variants.extend(more);
+            next = cursor;
+        }
+        if next.is_some() {
+            return Err(ShopifyError::odd(call, "the product has more variants than Shopify allows"));
+        }
+        let mut nodes = |key: &str| match fields.remove(key).map(|mut list| list["nodes"].take()) {
+            Some(Value::Array(nodes)) => Ok(nodes),
+            _ => Err(ShopifyError::odd(call, "the answer has no list")),
+        };
+        let (media, collections) = (nodes("media")?, nodes("collections")?);
+        let product = Product::new(fields, variants, media, collections).filter(|product| product.id == id);
+        product.map(Some).ok_or_else(|| ShopifyError::odd(call, "the answer is another product"))
+    }
+
+    /// The next page of products that changed, those that changed first in front, and the rest of the walk where there is
+    /// one. A product that changes during the walk comes again.
+    ///
+    /// # Errors
+    /// [`ShopifyError`]; the same step may be repeated.
+    pub async fn changed_products(
+        &self,
+        shop: &ShopName,
+        token: &Secret,
+        step: &ChangedSince,
+    ) -> Result<(Vec<Entry>, Option<ChangedSince>), ShopifyError> {
+        let query = step.since.as_ref().map(|since| format!("updated_at:>='{since}'"));
+        let variables = json!({"query": query, "after": step.after});
+        let mut data = self.call(shop, token, &PRODUCTS_CHANGED, variables).await?;
+        let (nodes, next) = page_of(PRODUCTS_CHANGED.call, &mut data["products"])?;
+        let odd = || ShopifyError::odd(PRODUCTS_CHANGED.call, "the answer has a product without an id");
+        let entries: Option<Vec<Entry>> = nodes.iter().map(Entry::read).collect();
+        let entries = entries.ok_or_else(odd)?;
+        let paged = step.paged + entries.len();
+        let rest = next.map(|after| {
+            let last = entries.last().map(|entry| entry.updated_at.clone()).filter(|last| !last.is_empty());
+            match last {
+                Some(last) if paged >= MAX_PAGED && step.since.as_ref() != Some(&last) => ChangedSince::new(Some(last)),
+                _ => ChangedSince { since: step.since.clone(), after: Some(after), paged },
+            }
+        });
+        Ok((entries, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests;
