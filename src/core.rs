@@ -1,6 +1,7 @@
 //! Pure decisions: plain types, with time and randomness as arguments, and no runtime, network, disk or clock.
 
 pub mod backoff;
+pub mod catalogue;
 pub mod cleanup;
 pub mod disposition;
 pub mod event;

@@ -10,3 +10,4 @@ pub mod scrub;
 pub mod shopify;
 
 pub use client::{SourceClient, fields_of_object};
+pub use shopify::row_of_object;

@@ -94,6 +94,7 @@ mod absorbing;
 mod api;
 pub(crate) mod backup_log;
 mod check;
+pub mod catalogue;
 pub mod cleanups;
 pub mod codec;
 mod committer;

@@ -17,13 +17,18 @@ use super::shared::Shared;
 use super::{Alarm, STORE_RETRY, jitter};
 use crate::context::{Context, Dependency};
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
-use crate::core::model::{MonoTime, PartKey, Source};
+use crate::core::model::{LinkKey, MonoTime, PartKey, Source};
 use crate::sources::api::SourceError;
 use crate::store::Unavailable;
 use crate::store::cleanups::Ready;
 
 /// How long a try waits that cannot be made at this moment, for no fault of anybody's.
 const SOON: Duration = Duration::from_secs(1);
+
+/// Parts of a link that are forgotten in one go.
+const PARTS_AT_ONCE: usize = 200;
+/// No more are forgotten while so many wait for Spaces.
+const PARTS_WAITING: usize = 1000;
 
 /// Between two looks into the store.
 const LOOKS_APART: Duration = Duration::from_millis(250);
@@ -143,6 +148,8 @@ impl CleanupsState {
         2 * match cleanup {
             Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => config.facebook.request_timeout,
             Cleanup::DeleteAgain(_) => config.spaces.request_timeout,
+            // It asks nobody.
+            Cleanup::ForgetParts(_) => Duration::ZERO,
         }
     }
 
@@ -206,6 +213,7 @@ impl std::fmt::Display for About<'_> {
             Cleanup::Unsubscribe(page) => page.fmt(f),
             Cleanup::Revoke(person) => person.fmt(f),
             Cleanup::DeleteAgain(part) => part.fmt(f),
+            Cleanup::ForgetParts(link) => link.fmt(f),
         }
     }
 }
@@ -215,13 +223,16 @@ fn left(cleanup: &Cleanup) -> &'static str {
     match cleanup {
         Cleanup::Unsubscribe(_) => "deliveries about the page go on and are dropped",
         Cleanup::Revoke(_) => "the person can remove the app in the settings on facebook.com",
-        Cleanup::DeleteAgain(_) => "see whether the object is still in the bucket, and delete it there",
+        Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) => {
+            "see whether the object is still in the bucket, and delete it there"
+        }
     }
 }
 
 async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup, seq: u64) -> TryEnd {
     match cleanup {
         Cleanup::DeleteAgain(part) => delete_again(context, shared, part, seq).await,
+        Cleanup::ForgetParts(link) => forget_parts(context, link, seq).await,
         Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => match context.store.cleanup_token(cleanup, seq).await {
             Ok(Ready::Yes(token)) => {
                 let answer = context.setup().source(Source::Facebook).clean_up(cleanup, &token).await;
@@ -277,6 +288,26 @@ fn failed(cleanup: &Cleanup, error: &SourceError) -> TryEnd {
         }
     }
     ended
+}
+
+/// The deletes are staged as the uploader carries them out, so that memory does not grow with the parts.
+async fn forget_parts(context: &Context, link: &LinkKey, seq: u64) -> TryEnd {
+    let later = TryEnd::Later { hint: Some(SOON), unanswered: false };
+    loop {
+        match context.store.outbox_of(link).await {
+            Ok(waiting) if waiting < PARTS_WAITING => {}
+            Ok(_) => {
+                tokio::time::sleep(SOON).await;
+                continue;
+            }
+            Err(_) => return later,
+        }
+        match context.store.forget_parts(link, seq, PARTS_AT_ONCE).await {
+            Ok(true) => {}
+            Ok(false) => return TryEnd::Done,
+            Err(_) => return later,
+        }
+    }
 }
 
 /// The right to write the object is held from before the look until the delete was answered.

@@ -13,6 +13,7 @@
 //! A page that dies is started again from the store. Its successor is entered in the registry first and looks into the
 //! store second, so that a mark made in between either wakes it or is found.
 
+mod catalogue;
 mod message;
 mod reading;
 mod shop;
@@ -35,9 +36,10 @@ use crate::core::link::job::{Job, ReadEnd};
 use crate::core::link::machine::{Facts, Input, Machine, Moment, Parking, Taken};
 use crate::core::link::reads::Pace;
 use crate::core::link::schedule::{self, Spread};
-use crate::core::model::{Generation, LinkKey, MonoTime, Source, WallTime};
+use crate::core::model::{Cause, Generation, LinkKey, MonoTime, Source, WallTime};
 use crate::store::{Link, LinkRecord, Unavailable};
 use crate::turnstile::{Turn, Waiting};
+use catalogue::Follower;
 pub use message::PageMsg;
 use reading::{JobDone, wanted_webhook_fields};
 
@@ -69,6 +71,8 @@ pub struct PageState {
     unanswered: Option<Box<VecDeque<Pending>>>,
     /// Others have seen its machine.
     is_shown: bool,
+    /// Follows the catalogue of a shop. In a box, because a page has none.
+    catalogue: Option<Box<Follower>>,
 }
 
 /// How far a job is.
@@ -115,7 +119,7 @@ impl Actor for Page {
 
     /// The state of an actor that was stopped goes to its supervisor, which may be busy for a while.
     async fn post_stop(&self, _me: ActorRef<PageMsg>, state: &mut PageState) -> Result<(), ActorProcessingErr> {
-        state.job = None;
+        (state.job, state.catalogue) = (None, None);
         state.timer.cancel();
         Ok(())
     }
@@ -149,7 +153,17 @@ impl PageState {
         let pace = pace(&context.setup().config, link.source());
         let machine = Machine::new(pace, offset, read_at.map(WallTime::to_mono), spread.polls, Some(&taken), now);
         let timer = PageTimer::new(&shared.timers);
-        PageState { context, shared, link, machine, timer, job: None, unanswered: None, is_shown: false }
+        PageState {
+            context,
+            shared,
+            link,
+            machine,
+            timer,
+            job: None,
+            unanswered: None,
+            is_shown: false,
+            catalogue: None,
+        }
     }
 
     async fn take_in(&mut self, me: &ActorRef<PageMsg>, message: PageMsg) -> Result<(), ActorProcessingErr> {
@@ -165,6 +179,10 @@ impl PageState {
                 return Err("its job panicked".into());
             }
             PageMsg::Broke(_) => {}
+            PageMsg::CatalogueBroke(generation) if self.machine.generation() == Some(generation) => {
+                return Err("the task of its catalogue panicked".into());
+            }
+            PageMsg::CatalogueBroke(_) => {}
             PageMsg::Relinked => self.step(me, [Input::Relinked]).await,
             PageMsg::Reloaded(spread) => self.reloaded(me, spread).await,
             PageMsg::Verify(wait) => self.step(me, [Input::Verify(MonoTime::now().plus(wait))]).await,
@@ -216,6 +234,7 @@ impl PageState {
             }
         }
         self.cut_job();
+        self.fit_catalogue(me);
         self.rearm(me);
         self.show(shown);
     }
@@ -246,6 +265,12 @@ impl PageState {
 
     async fn woken(&mut self, me: &ActorRef<PageMsg>) {
         let reasons = self.shared.pages.find(&self.link).map(|page| page.take_reasons()).unwrap_or_default();
+        if let Some(catalogue) = &self.catalogue {
+            catalogue.wake();
+            if reasons.causes().any(|cause| cause == Cause::Manual) {
+                catalogue.hurry();
+            }
+        }
         let hint = reasons.is_hinted().then_some(Input::Hinted);
         let heard = reasons.heard_at.map(Input::DueSince);
         let inputs = hint.into_iter().chain(reasons.causes().map(Input::Due)).chain(heard);
@@ -303,6 +328,19 @@ impl PageState {
     fn cut_job(&mut self) {
         let under_way = self.machine.under_way();
         self.job.take_if(|job| Some(job.0) != under_way);
+    }
+
+    /// The catalogue of a shop is followed while the link has a token that may be used.
+    fn fit_catalogue(&mut self, me: &ActorRef<PageMsg>) {
+        if self.link.shop().is_none() {
+            return;
+        }
+        let is_usable = !self.machine.is_parked() && !self.machine.lacks_key() && !self.context.is_stopping();
+        let wanted = self.machine.generation().filter(|_| is_usable);
+        if self.catalogue.as_ref().map(|catalogue| catalogue.generation) != wanted {
+            let begin = |generation| Follower::begin(&self.context, &self.link, generation, me);
+            self.catalogue = wanted.and_then(begin).map(Box::new);
+        }
     }
 
     /// A job that was cut short may have answered just before.

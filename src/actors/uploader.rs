@@ -23,6 +23,7 @@ use tokio::task::JoinError;
 use super::shared::Shared;
 use super::{Alarm, Owned, STORE_RETRY, jitter};
 use crate::context::Context;
+use crate::core::catalogue::{Piece, Row};
 use crate::core::fields::Fields;
 use crate::core::late_writes::{InDoubt, LateWrites, WriteEnd};
 use crate::core::ledger::ObjectOp;
@@ -281,8 +282,8 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
             context.metrics.mark_to_object(WallTime::now().since(item.staged.marked_at));
             let landing = in_doubt.and_then(|write| write.cleanup_after(item.staged.op, MonoTime::now()));
             let in_doubt_until = landing.map(MonoTime::to_wall);
-            let Ok(fields) = fields_of(part, &item).await else { return local };
-            let left = Left { in_doubt_until, versions_unknown, fields };
+            let Ok((fields, row)) = looked_at(part, &item).await else { return local };
+            let left = Left { in_doubt_until, versions_unknown, fields, row };
             match context.store.complete(part, &item, etag, left).await {
                 Ok(more) => WriteEnd { cleanup: landing.is_some(), ..WriteEnd::of(Outcome::Settled { more }) },
                 Err(_) => local,
@@ -292,16 +293,19 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
     }
 }
 
-/// The fields of an object that was written. A body may have tens of megabytes, which no async worker should parse.
-async fn fields_of(part: &PartKey, item: &OutboxItem) -> Result<Option<Fields>, JoinError> {
+/// The fields of an object that was written, or its row in an index. A body may have tens of megabytes, which no async
+/// worker should parse.
+async fn looked_at(part: &PartKey, item: &OutboxItem) -> Result<(Option<Fields>, Option<Row>), JoinError> {
     if item.staged.op == ObjectOp::Delete {
-        return Ok(None);
+        return Ok((None, None));
     }
-    let (source, body) = (part.link.source(), item.body.clone());
-    if body.len() <= PARSED_IN_PLACE {
-        return Ok(Some(sources::fields_of_object(source, &body)));
-    }
-    tokio::task::spawn_blocking(move || Some(sources::fields_of_object(source, &body))).await
+    let (source, piece, body) = (part.link.source(), Piece::of(&part.part), item.body.clone());
+    let is_whole = part.part.is_whole();
+    let look = move || match piece {
+        Some(Piece::Product(_)) => (None, sources::row_of_object(&body)),
+        _ => (is_whole.then(|| sources::fields_of_object(source, &body)), None),
+    };
+    if item.body.len() <= PARSED_IN_PLACE { Ok(look()) } else { tokio::task::spawn_blocking(look).await }
 }
 
 fn failed(part: &PartKey, error: &SpacesError) -> WriteEnd {

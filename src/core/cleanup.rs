@@ -6,6 +6,7 @@
 //! | [`Cleanup::Unsubscribe`] | the last link of a page goes | Meta says that the page is no longer subscribed |
 //! | [`Cleanup::Revoke`] | the last link of a person goes, and it is wished | Meta says that the app is removed for them |
 //! | [`Cleanup::DeleteAgain`] | a write without an answer may still land after a later one | the object was deleted, or compared, after that |
+//! | [`Cleanup::ForgetParts`] | a link with parts goes | the delete of each part's object is staged, or the link is back |
 //!
 //! A cleanup is decided in the transaction of the unlink or of the settle that needs it, and lies in the store until it
 //! is done, void, or given up. So a kill at any moment repeats it, and each of the three may be repeated at will.
@@ -38,7 +39,7 @@ use std::time::Duration;
 
 use super::disposition::Disposition;
 use crate::core::backoff::Backoff;
-use crate::core::model::{AppUserId, MonoTime, PageId, PartKey};
+use crate::core::model::{AppUserId, LinkKey, MonoTime, PageId, PartKey};
 
 /// After so long nothing is tried any more at Facebook.
 pub const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -55,6 +56,8 @@ pub enum Cleanup {
     Revoke(AppUserId),
     /// Delete an object of a link that is gone once more; compare it if the link is back.
     DeleteAgain(PartKey),
+    /// Forget the parts of a link that is gone, and see to their objects.
+    ForgetParts(LinkKey),
 }
 
 impl Cleanup {
@@ -64,6 +67,7 @@ impl Cleanup {
             Cleanup::Unsubscribe(_) => "unsubscribe",
             Cleanup::Revoke(_) => "revoke",
             Cleanup::DeleteAgain(_) => "delete_again",
+            Cleanup::ForgetParts(_) => "forget_parts",
         }
     }
 
@@ -73,6 +77,7 @@ impl Cleanup {
             Cleanup::Unsubscribe(page) => [b"u", page.as_str().as_bytes()].concat(),
             Cleanup::Revoke(person) => [b"r", person.as_str().as_bytes()].concat(),
             Cleanup::DeleteAgain(part) => [b"d".as_slice(), &part.to_bytes()].concat(),
+            Cleanup::ForgetParts(link) => [b"p".as_slice(), &link.to_bytes()].concat(),
         }
     }
 
@@ -84,6 +89,7 @@ impl Cleanup {
             b'u' => text()?.parse().ok().map(Cleanup::Unsubscribe),
             b'r' => text()?.parse().ok().map(Cleanup::Revoke),
             b'd' => PartKey::from_bytes(rest).map(Cleanup::DeleteAgain),
+            b'p' => LinkKey::from_bytes(rest).map(Cleanup::ForgetParts),
             _ => None,
         };
         // Ids are read with blanks around them; a key has one spelling.
@@ -194,7 +200,7 @@ impl CleanupQueue {
         self.items.retain(|cleanup, item| item.busy || kept.contains(cleanup));
         for one in standing {
             let give_up_at = match one.cleanup {
-                Cleanup::DeleteAgain(_) => MonoTime(u64::MAX),
+                Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) => MonoTime(u64::MAX),
                 Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => now.plus(one.left),
             };
             let clear_at = self.items.get(&one.cleanup).map_or(now.plus(earlier), |item| item.clear_at);

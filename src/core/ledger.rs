@@ -194,13 +194,37 @@ pub struct Entry {
     staged: Option<Box<Staged>>,
     synced: Synced,
     reader: Option<u64>,
+    /// What is known of Spaces lies on disk and was not looked at.
+    is_unread: bool,
 }
 
 impl Entry {
+    /// The state of a part that rests: nothing is owed, and what is known of Spaces lies on disk.
+    pub fn unread() -> Self {
+        Entry { is_unread: true, ..Entry::default() }
+    }
+
+    /// Is what is known of Spaces still to be taken from disk? No read can be staged before.
+    pub fn is_unread(&self) -> bool {
+        self.is_unread
+    }
+
+    /// What is known of Spaces was taken from disk.
+    pub fn learn(&mut self, synced: Synced) {
+        if std::mem::take(&mut self.is_unread) {
+            self.synced = synced;
+        }
+    }
+
+    /// May it be forgotten, because the disk has all of it?
+    pub fn rests(&self) -> bool {
+        self.mark.is_none() && self.staged.is_none() && self.reader.is_none()
+    }
+
     /// The state as it lies on disk after a start: what is there is durable and nobody reads.
     pub fn restored(mark: Option<Mark>, staged: Option<Staged>, synced: Synced) -> Self {
         let mark = mark.map(|mark| LiveMark { mark, durable: true, claimed: false, repeated: true, heard: None });
-        Entry { mark, staged: staged.map(Box::new), synced, reader: None }
+        Entry { mark, staged: staged.map(Box::new), synced, reader: None, is_unread: false }
     }
 
     /// The mark that stands, durable or not.
@@ -316,15 +340,7 @@ impl Entry {
     /// The read ended with data of this digest. `force` writes although it is the same, because the object was found
     /// missing or altered. `seq` must be new.
     pub fn stage(&mut self, claim: &Claim, found: &Found, force: bool, now: WallTime, seq: u64) -> Stage {
-        if self.reader != Some(claim.id) {
-            return Stage::Superseded;
-        }
-        self.reader = None;
-        let mut changes = Vec::new();
-        if self.mark.as_ref().is_some_and(|m| Some(m.mark.seq) == claim.mark.as_ref().map(|c| c.seq)) {
-            self.mark = None;
-            changes.push(Change::ClearMark);
-        }
+        let Some(mut changes) = self.answered(claim) else { return Stage::Superseded };
         self.synced.read_at = Some(now);
         let answered = claim.mark.as_ref().map_or(0, |mark| mark.seq);
         self.synced.answered = self.synced.answered.max(answered);
@@ -344,6 +360,33 @@ impl Entry {
         changes.extend(self.staged.replace(Box::new(staged.clone())).map(|before| Change::ClearStaged(*before)));
         changes.push(Change::PutStaged(staged));
         Stage::Staged(seq, changes)
+    }
+
+    /// A read of this claim has ended: its mark goes. `None` when a newer reader took over.
+    fn answered(&mut self, claim: &Claim) -> Option<Vec<Change>> {
+        self.reader.take_if(|reader| *reader == claim.id && !self.is_unread)?;
+        let mut changes = Vec::new();
+        if self.mark.as_ref().is_some_and(|m| Some(m.mark.seq) == claim.mark.as_ref().map(|c| c.seq)) {
+            self.mark = None;
+            changes.push(Change::ClearMark);
+        }
+        Some(changes)
+    }
+
+    /// The read ended without what it looked for: the source has it no more, and the object is to be deleted. `seq` must be
+    /// new. `None` when a newer reader took over.
+    pub fn retire(&mut self, claim: &Claim, now: WallTime, seq: u64) -> Option<Vec<Change>> {
+        let mut changes = self.answered(claim)?;
+        let staged = Staged { seq, op: ObjectOp::Delete, since: now, marked_at: now, body_len: 0, person: None };
+        changes.extend(self.staged.replace(Box::new(staged.clone())).map(|before| Change::ClearStaged(*before)));
+        changes.push(Change::PutStaged(staged));
+        Some(changes)
+    }
+
+    /// What Spaces holds is not known any more, so that the next read is written whatever it brings.
+    pub fn distrust(&mut self) -> Vec<Change> {
+        (self.synced.digest, self.synced.etag) = (None, None);
+        if self.is_unread { vec![Change::ClearSynced] } else { vec![Change::PutSynced(self.synced.clone())] }
     }
 
     /// Spaces has carried out the entry with this number, which was `op`.
@@ -384,7 +427,7 @@ impl Entry {
         changes.extend(self.mark.take().map(|_| Change::ClearMark));
         changes.extend(self.staged.take().map(|staged| Change::ClearStaged(*staged)));
         self.reader = None;
-        self.synced = Synced::default();
+        (self.synced, self.is_unread) = (Synced::default(), false);
         changes.push(Change::ClearSynced);
         if delete {
             let staged = Staged { seq, op: ObjectOp::Delete, since: now, marked_at: now, body_len: 0, person };

@@ -30,6 +30,7 @@ pub use client::{ShopifyClient, ShopifySettings};
 pub use error::{ShopifyError, ShopifyErrorKind};
 pub use link::PRODUCTS_SCOPE;
 pub use oauth::{TokenPair, missing_scopes};
+pub use products::row_of_object;
 
 use crate::core::fields::Fields;
 

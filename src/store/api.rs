@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::records::{LinkRecord, ShopPair, ShopRecord};
 use super::seal::SealError;
+use crate::core::catalogue::Row;
 use crate::core::fields::Fields;
 use crate::core::grant::Ended;
 use crate::core::ledger::{Digest, Entry, Staged, Synced};
@@ -243,6 +244,8 @@ pub struct Left {
     pub versions_unknown: bool,
     /// The fields of the object that was written, where its source knows any.
     pub fields: Option<Fields>,
+    /// The row in the index of a product that was written.
+    pub row: Option<Row>,
 }
 
 /// What Spaces is expected to hold.
@@ -254,11 +257,14 @@ pub struct Expectation {
     pub etag: Option<String>,
     /// An entry waits in the outbox, so a look at Spaces says nothing.
     pub outbox: bool,
+    /// When the source was last read with success.
+    pub read_at: Option<WallTime>,
 }
 
 impl Expectation {
     pub(super) fn of(entry: &Entry) -> Self {
         let synced = entry.synced();
-        Expectation { digest: synced.digest, etag: synced.etag.clone(), outbox: entry.staged().is_some() }
+        let outbox = entry.staged().is_some();
+        Expectation { digest: synced.digest, etag: synced.etag.clone(), outbox, read_at: synced.read_at }
     }
 }

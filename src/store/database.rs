@@ -187,6 +187,15 @@ impl Database {
         self.handle.trees()[tree as usize].range::<&[u8], _>((start, Bound::Unbounded))
     }
 
+    /// Every record of a tree from this key on.
+    pub(super) fn records_from(
+        &self,
+        tree: Tree,
+        key: &[u8],
+    ) -> impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>> + use<> {
+        self.handle.trees()[tree as usize].range(key.to_vec()..)
+    }
+
     /// One value.
     pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<sled::IVec>, Fault> {
         guarded(|| self.handle.trees()[tree as usize].get(key))

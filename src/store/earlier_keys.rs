@@ -32,7 +32,9 @@ pub(super) fn key_of_today(tree: Tree, key: &[u8]) -> Vec<u8> {
         | Tree::States
         | Tree::Deletions
         | Tree::Events
-        | Tree::Shops => None,
+        | Tree::Shops
+        | Tree::Products
+        | Tree::Catalogues => None,
     };
     today.unwrap_or_else(|| key.to_vec())
 }

@@ -51,6 +51,24 @@ impl Engine {
         }
     }
 
+    /// The records of a tree whose keys begin with `prefix`, from `from` on. sled may panic over one: read them behind
+    /// [`guarded`].
+    pub(super) fn records_under<'a>(
+        &'a self,
+        tree: Tree,
+        prefix: &'a [u8],
+        from: &[u8],
+    ) -> Box<dyn Iterator<Item = Result<Record, Fault>> + 'a> {
+        let records: Box<dyn Iterator<Item = Result<Record, Fault>> + 'a> = match self {
+            Engine::Database(database) => {
+                let records = database.records_from(tree, from);
+                Box::new(records.map(|r| r.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(Fault::from)))
+            }
+            Engine::Maps(maps) => Box::new(maps.records_from(tree, from).map(Ok)),
+        };
+        Box::new(records.take_while(|record| record.as_ref().map_or(true, |(key, _)| key.starts_with(prefix))))
+    }
+
     /// The key that sealed the record by which a wrong key is found.
     pub(super) fn check_key(&self) -> Result<KeyId, Fault> {
         check::key(&self.get(Tree::Meta, check::KEY)?.unwrap_or_default()).map_err(Fault::Suspect)

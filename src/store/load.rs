@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 
 use super::codec;
-use super::engine::Engine;
+use super::engine::{Engine, Record};
 use super::handle::{Fault, guarded};
 use super::mark_log::LoggedMark;
 use super::records::account_of;
@@ -14,7 +14,7 @@ use super::state::erasures;
 use super::state::{Records, State};
 use super::tree::Tree;
 use crate::core::cleanup::Cleanup;
-use crate::core::ledger::Mark;
+use crate::core::ledger::{Mark, Synced};
 use crate::core::model::{LinkKey, PartKey, ShopName, WallTime};
 
 /// Reads everything. Returns the marks of the mark log that stand beside it.
@@ -26,18 +26,21 @@ pub(super) fn load(
     marks: HashMap<PartKey, Mark>,
     now: WallTime,
 ) -> Result<(State, Vec<LoggedMark>), Fault> {
-    let mut records = guarded(|| read(engine, now))?;
+    let mut records = guarded(|| read(engine, &marks, now))?;
     let standing = records.add_logged(marks);
     Ok((State::restored(records, engine.check_key()?), standing))
 }
 
-fn read(engine: &Engine, now: WallTime) -> Result<Records, Fault> {
+fn read(engine: &Engine, marks: &HashMap<PartKey, Mark>, now: WallTime) -> Result<Records, Fault> {
     let mut records = Records::default();
     let damaged = &mut records.damaged;
     records.links = tree(engine, Tree::Links, LinkKey::from_bytes, damaged)?.into_iter().collect();
     records.marks = tree(engine, Tree::Marks, PartKey::from_bytes, damaged)?.into_iter().collect();
     records.outbox = tree(engine, Tree::Outbox, PartKey::from_bytes, damaged)?.into_iter().collect();
-    records.synced = tree(engine, Tree::Synced, PartKey::from_bytes, damaged)?.into_iter().collect();
+    for record in engine.records(Tree::Synced) {
+        read_synced(&mut records, &record?, marks);
+    }
+    let damaged = &mut records.damaged;
     records.states = tree(engine, Tree::States, |key| key.try_into().ok(), damaged)?;
     records.deletions = tree(engine, Tree::Deletions, |key| String::from_utf8(key.to_vec()).ok(), damaged)?;
     records.events = tree(engine, Tree::Events, number_of, damaged)?.into_iter().collect();
@@ -54,6 +57,35 @@ fn number_of(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
 }
 
+/// Takes over what is known of Spaces for one part, unless the part rests.
+fn read_synced(records: &mut Records, (key, value): &Record, marks: &HashMap<PartKey, Mark>) {
+    match (PartKey::from_bytes(key), codec::decode::<Synced>(Tree::Synced.name(), value)) {
+        (Some(part), Ok(synced)) => {
+            records.highest_answered = records.highest_answered.max(synced.answered);
+            let is_wanted = part.part.is_whole()
+                || marks.contains_key(&part)
+                || records.marks.contains_key(&part)
+                || records.outbox.contains_key(&part);
+            if is_wanted {
+                records.synced.insert(part, synced);
+            }
+        }
+        (key, value) => passed_over(Tree::Synced, key.is_some(), value.err(), &mut records.damaged),
+    }
+}
+
+/// Counts and logs a damaged record.
+fn passed_over(tree: Tree, known_key: bool, damage: Option<codec::Damaged>, damaged: &mut u64) {
+    *damaged += 1;
+    let (name, detail) = (tree.name(), damage.map_or("its key is damaged".to_owned(), |damage| damage.to_string()));
+    tracing::error!(
+        tree = name,
+        known_key,
+        %detail,
+        "store [{name}]: a record is passed over ({detail}); if a link is missing, link it again"
+    );
+}
+
 fn tree<K, V: DeserializeOwned>(
     engine: &Engine,
     tree: Tree,
@@ -65,17 +97,7 @@ fn tree<K, V: DeserializeOwned>(
         let (key, value) = record?;
         match (key_of(&key), codec::decode(tree.name(), &value)) {
             (Some(key), Ok(value)) => found.push((key, value)),
-            (key, value) => {
-                *damaged += 1;
-                let detail = value.err().map_or("its key is damaged".to_owned(), |damage| damage.to_string());
-                let (name, known) = (tree.name(), key.is_some());
-                tracing::error!(
-                    tree = name,
-                    known_key = known,
-                    %detail,
-                    "store [{name}]: a record is passed over ({detail}); if a link is missing, link it again"
-                );
-            }
+            (key, value) => passed_over(tree, key.is_some(), value.err(), damaged),
         }
     }
     Ok(found)

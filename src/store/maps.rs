@@ -21,6 +21,11 @@ impl Maps {
         self.trees[tree as usize].iter().map(|(key, value)| (key.clone(), value.clone()))
     }
 
+    /// The records of a tree from this key on.
+    pub(super) fn records_from(&self, tree: Tree, key: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + use<'_> {
+        self.trees[tree as usize].range(key.to_vec()..).map(|(key, value)| (key.clone(), value.clone()))
+    }
+
     /// Applies writes, all of them or none.
     pub(super) fn apply(&mut self, writes: Vec<Write>) {
         for Write { tree, key, value } in writes {

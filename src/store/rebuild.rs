@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::backup_log::{BackupLog, HighWaterMark, Place, Replay, is_delete};
+use super::catalogue;
 use super::codec;
 use super::database::Database;
 use super::engine::Engine;
@@ -43,7 +44,7 @@ use super::open_error::OpenError;
 use super::seal::Keyring;
 use super::state::erasures;
 use super::tree::{Tree, Write};
-use crate::core::ledger::{Mark, ObjectOp, Staged};
+use crate::core::ledger::{Mark, ObjectOp, Staged, Synced};
 use crate::core::model::{Cause, LinkKey, PartKey, WallTime};
 
 /// Writes in one transaction of a rebuild.
@@ -230,6 +231,14 @@ fn restore(database: &Database, replay: &Replay, batch: &mut u64) -> Result<usiz
         let (key, _) = record.map_err(Fault::from)?;
         writes.push(Write { tree: Tree::Fields, key: key.to_vec(), value: None });
     }
+    // The parts of links are read again by a sweep, and each is written then, whatever was known of it.
+    writes.extend(walks_begin_anew(database)?);
+    for record in database.records(Tree::Synced) {
+        let (key, _) = record.map_err(Fault::from)?;
+        if PartKey::from_bytes(&key).is_some_and(|part| !part.part.is_whole()) {
+            writes.push(Write { tree: Tree::Synced, key: key.to_vec(), value: Some(codec::encode(&Synced::default())) });
+        }
+    }
     for ((tree, key), value) in &replay.live {
         writes.push(Write { tree: *tree, key: key.clone(), value: Some(value.clone()) });
     }
@@ -250,9 +259,18 @@ fn damage_of_marks(database: &Database, marks: &mark_log::Replay) -> Result<Opti
     Ok(if is_gone { Some(format!("{} is not there", mark_log::FILE)) } else { marks.damage.clone() })
 }
 
+/// Nothing is known of the walks over the products of shops, so that each is swept.
+fn walks_begin_anew(database: &Database) -> Result<Vec<Write>, Fault> {
+    let removed = |record: sled::Result<(sled::IVec, sled::IVec)>| {
+        let (key, _) = record.map_err(Fault::from)?;
+        Ok(Write { tree: Tree::Catalogues, key: key.to_vec(), value: None })
+    };
+    database.records(Tree::Catalogues).map(removed).collect()
+}
+
 /// Every link is due.
 fn all_due(database: &Database, batch: &mut u64) -> Result<(), Fault> {
-    let mut writes = Vec::new();
+    let mut writes = walks_begin_anew(database)?;
     for record in database.records(Tree::Links) {
         let (key, _) = record.map_err(Fault::from)?;
         writes.extend(LinkKey::from_bytes(&key).map(|link| due(&link.whole())));
@@ -274,7 +292,8 @@ fn owed_delete() -> Staged {
 /// A damaged record is taken from the backup log, or removed; a part that it touches is due.
 fn heal_records(database: &Database, replay: &Replay, batch: &mut u64) -> Result<(), Fault> {
     let mut writes = Vec::new();
-    const MORE: [Tree; 4] = [Tree::Marks, Tree::Outbox, Tree::Synced, Tree::Fields];
+    const MORE: [Tree; 6] =
+        [Tree::Marks, Tree::Outbox, Tree::Synced, Tree::Fields, Tree::Products, Tree::Catalogues];
     for tree in MORE.into_iter().chain(Tree::IN_BACKUP_LOG) {
         for record in database.records(tree) {
             let (key, value) = record.map_err(Fault::from)?;
@@ -289,6 +308,7 @@ fn heal_records(database: &Database, replay: &Replay, batch: &mut u64) -> Result
             let part = match tree {
                 Tree::Links => LinkKey::from_bytes(&key).map(|link| link.whole()),
                 Tree::Marks | Tree::Outbox | Tree::Synced => PartKey::from_bytes(&key),
+                Tree::Products => catalogue::part_of_row(&key),
                 _ => None,
             };
             writes.extend(part.as_ref().map(due));

@@ -200,6 +200,9 @@ pub struct CleanupRecord {
     pub token: Sealed,
     /// A linking overtook it.
     pub void: bool,
+    /// Objects are left where they are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_objects: bool,
 }
 
 /// The context that a link's token is sealed to. It does not change when the key of the link's record does.

@@ -3,9 +3,10 @@
 //! It is split by concern. Each concern keeps its records, indexes and counts to itself and turns each change of a
 //! record into a write: [`links`], [`ledger`], [`accounts`], [`nonces`], [`deletions`], [`cleanups`], [`events`],
 //! [`erasures`], [`shops`]. Decisions that concern more than one of them are functions of [`State`] and [`Txn`], in [`work`]
-//! (marks and objects), [`linking`], [`pairs`], [`unlinking`], [`cleaning`] and [`deleting`]. No decision reads a disk or a clock.
+//! (marks and objects), [`catalogue`], [`linking`], [`pairs`], [`unlinking`], [`cleaning`] and [`deleting`]. No decision reads a disk or a clock.
 
 pub(super) mod accounts;
+pub(super) mod catalogue;
 pub(super) mod cleaning;
 pub(super) mod cleanups;
 pub(super) mod deleting;
@@ -65,6 +66,8 @@ pub(super) struct Records {
     pub shops: Vec<(ShopName, ShopRecord)>,
     /// The highest number in the mark log.
     pub highest_logged: u64,
+    /// The highest number of a mark that a read has answered for, of parts that rest as well.
+    pub highest_answered: u64,
     /// Since when an erasure is owed.
     pub erasure_owed: Option<WallTime>,
     /// Those that could not be decoded.
@@ -89,7 +92,6 @@ impl Records {
 
     /// The highest number in any record.
     fn highest_seq(&self) -> u64 {
-        let answered = self.synced.values().map(|synced| synced.answered);
         let marks = self.marks.values().map(|mark| mark.seq);
         let outbox = self.outbox.values().map(|staged| staged.seq);
         let cleanups = self.cleanups.values().map(|cleanup| cleanup.seq);
@@ -97,13 +99,13 @@ impl Records {
         let logins = self.accounts.iter().map(|(_, account)| account.login);
         let numbers = marks.chain(outbox).chain(cleanups).chain(links).chain(logins).chain(self.events.keys().copied());
         let shops = self.shops.iter().flat_map(|(_, shop)| [shop.number, shop.login]);
-        numbers.chain(shops).chain(answered).fold(self.highest_logged, u64::max)
+        numbers.chain(shops).fold(self.highest_logged.max(self.highest_answered), u64::max)
     }
 
-    /// One entry for each link, one for each of its parts, and one for each object of a link that is gone that still
-    /// owes Spaces a delete.
+    /// One entry for each link, one for each of its parts that owes something, and one for each object of a link that is
+    /// gone that still owes Spaces a delete.
     fn entries(&mut self) -> Vec<(PartKey, Entry)> {
-        let parts = self.marks.keys().chain(self.synced.keys()).filter(|part| self.links.contains_key(&part.link));
+        let parts = self.marks.keys().filter(|part| self.links.contains_key(&part.link));
         // The links' own keys come last: of equal ones the last one stays, and shares its id with the link's record.
         let wholes = self.links.keys().map(LinkKey::whole);
         let keys: BTreeSet<PartKey> = parts.chain(self.outbox.keys()).cloned().chain(wholes).collect();

@@ -1,6 +1,7 @@
 //! The store on a real disk.
 
 mod absorbing;
+mod catalogue;
 mod cleanups;
 mod committer;
 mod damage;

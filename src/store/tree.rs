@@ -26,18 +26,20 @@ pub(super) enum Tree {
     Fields,
     Cleanups,
     Shops,
+    Products,
+    Catalogues,
 }
 
 impl Tree {
     /// How many there are.
-    pub(super) const COUNT: usize = 15;
+    pub(super) const COUNT: usize = 17;
 
     /// In the order of their numbers.
     pub(super) const ALL: [Tree; Tree::COUNT] = {
         use Tree::*;
         [
             Meta, Links, Marks, Outbox, Bodies, Synced, Accounts, Sessions, Logins, States, Deletions, Events, Fields,
-            Cleanups, Shops,
+            Cleanups, Shops, Products, Catalogues,
         ]
     };
 
@@ -58,6 +60,8 @@ impl Tree {
         "fields",
         "chores",
         "shops",
+        "products",
+        "catalogues",
     ];
 
     /// The trees that the backup log holds as a whole; of the outbox it holds only the deletes.

@@ -10,7 +10,7 @@ use super::state::ledger::LinkMarks;
 use super::tree::{Pieces, Tree};
 use super::txn::Txn;
 use crate::core::health::Health;
-use crate::core::ledger::{Claim, Digest, Entry, Found, Mark, Staged};
+use crate::core::ledger::{Claim, Digest, Entry, Found, Mark, Staged, Synced};
 use crate::core::link::machine::Facts;
 use crate::core::model::{Cause, Generation, GraphId, LinkKey, PageId, PartKey, SourceId};
 
@@ -23,6 +23,16 @@ pub struct ReadClaim {
 }
 
 impl ReadClaim {
+    /// The part that is read.
+    pub fn part(&self) -> &PartKey {
+        &self.part
+    }
+
+    /// The claim itself, which is then not given back.
+    pub(super) fn take(&mut self) -> Option<Claim> {
+        self.claim.take()
+    }
+
     /// What asked for this read: the mark's cause, if a mark stands.
     pub fn cause(&self) -> Option<Cause> {
         self.claim.as_ref().and_then(|c| c.mark.as_ref()).map(|m| m.cause)
@@ -32,7 +42,12 @@ impl ReadClaim {
 impl Drop for ReadClaim {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            let released = self.store.lock().state.ledger.change(&self.part, |entry| entry.release(&claim));
+            let released = {
+                let ledger = &mut self.store.lock().state.ledger;
+                let released = ledger.change(&self.part, |entry| entry.release(&claim));
+                ledger.rest(&self.part);
+                released
+            };
             if let Some(cause) = released.flatten() {
                 self.store.feed().publish(vec![Change::Due(self.part.link.clone(), cause)]);
             }
@@ -164,9 +179,16 @@ impl Store {
         let claim = self.look(|state| {
             let id = state.next_seq();
             state.links.generation(&part.link).filter(|held| *held == generation)?;
+            state.ledger.create(&part);
             state.ledger.change(&part, |entry| entry.claim(id))
         });
-        Ok(claim.await?.map(|claim| ReadClaim { store: self.clone(), part, claim: Some(claim) }))
+        let Some(claim) = claim.await? else { return Ok(None) };
+        let claim = ReadClaim { store: self.clone(), part, claim: Some(claim) };
+        if !claim.part.part.is_whole() {
+            // It does not rest while the claim is held.
+            self.learn(&claim.part).await?;
+        }
+        Ok(Some(claim))
     }
 
     /// The digest that Spaces has or is about to get, whether an outbox entry waits, and the settled ETag.
@@ -175,7 +197,12 @@ impl Store {
     /// [`Unavailable`].
     pub async fn expectation(&self, part: impl Into<PartKey>) -> Result<Expectation, Unavailable> {
         let part = part.into();
-        self.look(|state| state.ledger.get(&part).map(Expectation::of).unwrap_or_default()).await
+        let known = |state: &mut State| state.ledger.get(&part).filter(|entry| !entry.is_unread()).map(Expectation::of);
+        if let Some(known) = self.look(known).await? {
+            return Ok(known);
+        }
+        let synced = if part.part.is_whole() { Synced::default() } else { self.synced_on_disk(&part).await? };
+        Ok(Expectation { read_at: synced.read_at, digest: synced.digest, etag: synced.etag, outbox: false })
     }
 
     /// Parts that owe Spaces something.

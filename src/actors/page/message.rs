@@ -21,6 +21,8 @@ pub enum PageMsg {
     Done(u64, Box<JobDone>),
     /// The job of this number panicked.
     Broke(u64),
+    /// The task that follows the catalogue of this generation panicked.
+    CatalogueBroke(Generation),
     /// The link has a new token: take it from the store, unless that was done already.
     Relinked,
     /// Other settings hold; the work this causes may be spread over so long.

@@ -23,7 +23,8 @@ use hyper::body::{Body, Incoming};
 
 use super::webhook::{ACCEPTED, Refusal, durable};
 use crate::context::Context;
-use crate::core::model::{Cause, ShopName};
+use crate::core::catalogue::Piece;
+use crate::core::model::{Cause, Part, PartKey, ShopName};
 use crate::http::body::{self, NoBody};
 use crate::http::budget::Budget;
 use crate::http::responses;
@@ -69,14 +70,12 @@ async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn)
 /// What follows from a delivery is durable when this ends. `shop` is what the headers say.
 async fn note(context: &Arc<Context>, shop: ShopName, action: Action) -> Result<(), Refusal> {
     match action {
-        Action::ShopChanged => mark(context, &shop).await,
+        Action::ShopChanged => mark(context, &shop, None).await,
         Action::Uninstalled { shop } => check(context, &shop).await,
         Action::ScopesChanged => check(context, &shop).await,
         Action::Redact { shop } => redact(context, &shop).await,
-        Action::Product(_) | Action::ProductGone(_) | Action::Collections | Action::BulkFinished(_) => {
-            tracing::debug!(%shop, "webhook: a delivery about the catalogue of {shop}, of which nothing is kept");
-            Ok(())
-        }
+        Action::Product(id) => mark(context, &shop, Some(Piece::Product(id.0))).await,
+        Action::Collections => mark(context, &shop, Some(Piece::Collections)).await,
         Action::Customers => {
             tracing::info!(%shop, "webhook: {shop} asks about a customer, of whom nothing is stored");
             Ok(())
@@ -94,9 +93,13 @@ async fn check(context: &Context, shop: &ShopName) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn mark(context: &Context, shop: &ShopName) -> Result<(), Refusal> {
+/// The whole of each link of the shop, or this piece of its catalogue, is due.
+async fn mark(context: &Context, shop: &ShopName, piece: Option<Piece>) -> Result<(), Refusal> {
     let links = durable(context.store.links_of_id(&shop.clone().into())).await?;
-    let due = durable(context.store.mark_links(links, Cause::Webhook)).await?.len();
+    let due = links.len();
+    let part = piece.map_or_else(Part::whole, Piece::part);
+    let parts = links.into_iter().map(|link| PartKey::new(link, part.clone())).collect();
+    durable(context.store.mark_parts(parts, Cause::Webhook)).await?;
     tracing::debug!(%shop, links = due, "webhook: {shop} changed, {due} links are due");
     Ok(())
 }

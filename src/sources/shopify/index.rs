@@ -4,14 +4,13 @@
 //! by one. Its digest leaves the times of last changes out, which orders move. It has no fields of its own: what changed
 //! in a product is said of the product.
 
-use std::cmp::Ordering;
-
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::ids::ProductId;
 use super::object::Envelope;
+use crate::core::catalogue::Row;
 use crate::sources::api::Document;
 use crate::sources::canonical;
 
@@ -19,53 +18,38 @@ use crate::sources::canonical;
 pub const SCHEMA: &str = "pagesyncd/products/1";
 /// The most bytes of an index: some 130,000 products.
 const MAX_INDEX: usize = 32 * 1024 * 1024;
-/// The name of the part.
-pub const PART: &str = "products/index";
-
 /// One product in the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its number.
     pub id: ProductId,
-    /// Its title.
-    pub title: String,
-    /// Its handle.
-    pub handle: String,
-    /// `ACTIVE`, `ARCHIVED`, `DRAFT` or `UNLISTED`.
-    pub status: String,
-    /// When it last changed, as Shopify writes it.
-    pub updated_at: String,
-    /// Its address in the online store, where it has one.
-    pub url: Option<String>,
+    /// What is said of it.
+    pub row: Row,
 }
 
 impl Entry {
-    /// Reads a node of a list of products.
+    /// Reads a product as Shopify sends it.
     pub fn read(node: &Value) -> Option<Entry> {
         let text = |key: &str| node[key].as_str().map(str::to_owned);
-        Some(Entry {
-            id: ProductId::from_gid(node["id"].as_str()?)?,
+        let row = Row {
             title: text("title").unwrap_or_default(),
             handle: text("handle").unwrap_or_default(),
             status: text("status").unwrap_or_default(),
             updated_at: text("updatedAt").unwrap_or_default(),
             url: text("onlineStoreUrl"),
-        })
+        };
+        Some(Entry { id: ProductId::from_gid(node["id"].as_str()?)?, row })
     }
 
     /// The entry in an object.
     fn json(&self) -> Map<String, Value> {
-        let json = json!({"id": self.id.0, "title": self.title, "handle": self.handle, "status": self.status,
-            "updatedAt": self.updated_at, "url": self.url});
+        let Row { title, handle, status, updated_at, url } = &self.row;
+        let json = json!({"id": self.id.0, "title": title, "handle": handle, "status": status,
+            "updatedAt": updated_at, "url": url});
         match json {
             Value::Object(entry) => entry,
             _ => Map::new(),
         }
-    }
-
-    /// Two entries in the order of the index.
-    pub fn order(&self, other: &Entry) -> Ordering {
-        self.id.cmp(&other.id)
     }
 }
 
@@ -147,11 +131,16 @@ mod tests {
     #[test]
     fn the_time_of_a_change_does_not_count_and_all_else_does() {
         let (document, _) = of(vec![entry(1), entry(2)]);
-        let touched = Entry { updated_at: "later".into(), ..entry(2) };
+        let with = |change: fn(&mut Row)| {
+            let mut entry = entry(2);
+            change(&mut entry.row);
+            entry
+        };
+        let touched = with(|row| row.updated_at = "later".into());
         assert_eq!(of(vec![entry(1), touched]).0.digest, document.digest);
         for entries in [
             vec![entry(1)],
-            vec![entry(1), Entry { status: "DRAFT".into(), ..entry(2) }],
+            vec![entry(1), with(|row| row.status = "DRAFT".into())],
             vec![entry(1), entry(2), entry(3)],
         ] {
             assert_ne!(of(entries).0.digest, document.digest);
@@ -160,7 +149,7 @@ mod tests {
 
     #[test]
     fn an_index_that_is_too_long_says_so() {
-        let long = |id| Entry { title: "x".repeat(3_000), ..entry(id) };
+        let long = |id| Entry { row: Row { title: "x".repeat(3_000), ..entry(id).row }, id: ProductId(id) };
         let (document, object) = of((1..=50).map(long).collect());
         assert!(document.body.len() <= 100_000);
         let kept = object["data"].as_array().unwrap().len();

@@ -14,6 +14,7 @@ use super::index::Entry;
 use super::object::{Cuttable, Envelope, MAX_OBJECT, cut_to};
 use super::queries::{COLLECTIONS, MEDIA, PRODUCT_READ, PRODUCT_VARIANTS, PRODUCTS_CHANGED};
 use super::shop::page_of;
+use crate::core::catalogue::Row;
 use crate::core::fields::Fields;
 use crate::core::model::{Secret, ShopName};
 use crate::sources::api::Document;
@@ -82,17 +83,9 @@ impl Product {
         Some(Product { id, data: fields, truncated })
     }
 
-    /// Its entry in the index.
-    pub fn entry(&self) -> Entry {
-        let text = |key: &str| self.data.get(key).and_then(Value::as_str).map(str::to_owned);
-        Entry {
-            id: self.id,
-            title: text("title").unwrap_or_default(),
-            handle: text("handle").unwrap_or_default(),
-            status: text("status").unwrap_or_default(),
-            updated_at: text("updatedAt").unwrap_or_default(),
-            url: text("onlineStoreUrl"),
-        }
+    /// When it last changed, as Shopify writes it.
+    pub fn updated_at(&self) -> &str {
+        self.data.get("updatedAt").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Its object. Descriptions that are too long for one are cut.
@@ -117,6 +110,12 @@ impl Product {
 /// The fields of a product in its object.
 pub fn fields_of_object(object: &Value) -> Fields {
     object["data"].as_object().map(|data| canonical::fields(data, OMITTED)).unwrap_or_default()
+}
+
+/// The row in the index of the product that this object holds; `None` for bytes that are no such object.
+pub fn row_of_object(body: &[u8]) -> Option<Row> {
+    let object: Value = serde_json::from_slice(body).ok()?;
+    (object["schema"] == SCHEMA).then(|| Entry::read(&object["data"])).flatten().map(|entry| entry.row)
 }
 
 /// Where a walk over changed products stands. It is not stored: a new walk begins at a moment.
@@ -198,7 +197,7 @@ impl ShopifyClient {
         let entries = entries.ok_or_else(odd)?;
         let paged = step.paged + entries.len();
         let rest = next.map(|after| {
-            let last = entries.last().map(|entry| entry.updated_at.clone()).filter(|last| !last.is_empty());
+            let last = entries.last().map(|entry| entry.row.updated_at.clone()).filter(|last| !last.is_empty());
             match last {
                 Some(last) if paged >= MAX_PAGED && step.since.as_ref() != Some(&last) => ChangedSince::new(Some(last)),
                 _ => ChangedSince { since: step.since.clone(), after: Some(after), paged },

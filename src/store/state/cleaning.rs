@@ -26,7 +26,7 @@ impl State {
         let (now, seq) = (txn.now(), txn.next_seq());
         let Needs { person, token, granted_at } = needs;
         let token = seal_token(keyring, &cleanup_context(&cleanup), &token);
-        let record = CleanupRecord { seq, asked_at: now, not_before: now, person, granted_at, token, void: false };
+        let record = CleanupRecord { seq, asked_at: now, not_before: now, person, granted_at, token, ..CleanupRecord::default() };
         self.cleanups.put(txn, cleanup, record);
     }
 
@@ -98,8 +98,8 @@ impl State {
                     self.cleanups.put(txn, cleanup, CleanupRecord { seq, void: true, ..Default::default() });
                 }
                 Cleanup::Revoke(_) => self.cleanups.remove(txn, &cleanup),
-                // It needs no token, and a deletion waits for it.
-                Cleanup::DeleteAgain(_) => {}
+                // They need no token, and a deletion waits for them.
+                Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) => {}
             }
         }
     }
@@ -117,6 +117,7 @@ impl State {
             Cleanup::Unsubscribe(page) => self.links.of_id(&page.clone().into()),
             Cleanup::Revoke(person) => self.links.of_person(person),
             Cleanup::DeleteAgain(part) => self.links.get(&part.link).map(|_| part.link.clone()).into_iter().collect(),
+            Cleanup::ForgetParts(_) => Vec::new(),
         }
     }
 
@@ -151,11 +152,14 @@ impl State {
         }
         if let Cleanup::DeleteAgain(part) = cleanup {
             self.object_is_settled(txn, &part.link, false);
+            if !part.part.is_whole() {
+                return self.distrust(txn, part);
+            }
         }
         for (link, generation) in self.links.with_generations(concerned) {
             txn.publish(match cleanup {
                 Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => Change::Recheck(link, generation),
-                Cleanup::DeleteAgain(_) => Change::Verify(link),
+                Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) => Change::Verify(link),
             });
         }
     }

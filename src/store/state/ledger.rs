@@ -10,8 +10,9 @@ use crate::store::absorbing::Absorbing;
 use crate::store::tree::{Pieces, Tree, body_keys, body_writes};
 use crate::store::txn::Txn;
 
-/// The ledger. Each link has at least the entry of its whole; a part that is not linked any more has one while it owes
-/// Spaces something.
+/// The ledger. Each link has at least the entry of its whole. Another part has one while it owes something or is being
+/// read; at rest it lies on disk alone, so that memory does not grow with the parts of a link. A part that is not linked any
+/// more has an entry while it owes Spaces something.
 #[derive(Default)]
 pub(in crate::store) struct Ledger {
     entries: BTreeMap<PartKey, Entry>,
@@ -76,7 +77,8 @@ impl Ledger {
     pub(in crate::store) fn create(&mut self, part: &PartKey) {
         if !self.entries.contains_key(part) {
             self.absorbing.leave(&part.link.id);
-            self.entries.insert(part.clone(), Entry::default());
+            let entry = if part.part.is_whole() { Entry::default() } else { Entry::unread() };
+            self.entries.insert(part.clone(), entry);
         }
     }
 
@@ -84,6 +86,23 @@ impl Ledger {
     pub(in crate::store) fn forget_if_complete(&mut self, part: &PartKey) -> bool {
         let is_complete = self.entries.get(part).is_some_and(|entry| entry.owed_since().is_none());
         is_complete && self.entries.remove(part).is_some()
+    }
+
+    /// Forgets a part that rests. What was decided about it must be on its way to disk.
+    pub(in crate::store) fn rest(&mut self, part: &PartKey) {
+        if !part.part.is_whole() && self.entries.get(part).is_some_and(Entry::rests) {
+            self.entries.remove(part);
+        }
+    }
+
+    /// Parts of a link, its whole left out, with a mark that no read answers for: so many of them, each with the time of its
+    /// mark.
+    pub(in crate::store) fn due_parts(&self, link: &LinkKey, most: usize) -> Vec<(PartKey, WallTime)> {
+        let due = |(part, entry): (&PartKey, &Entry)| {
+            let mark = entry.due().filter(|_| !part.part.is_whole() && entry.wants_reader())?;
+            Some((part.clone(), mark.since))
+        };
+        self.of_link(link).filter_map(due).take(most).collect()
     }
 
     /// Does this link wait for a person?
@@ -113,18 +132,16 @@ impl Ledger {
         marked
     }
 
-    /// The marks of a link's parts, as the machine of the link sees them. That one was asked for again is said once.
+    /// The mark of a link's whole, as the machine of the link sees it. That it was asked for again is said once.
     pub(in crate::store) fn take_marks(&mut self, link: &LinkKey) -> LinkMarks {
         let mut marks = LinkMarks::default();
-        for (_, entry) in self.entries.range_mut(link.whole()..).take_while(|(part, _)| part.link == *link) {
-            let Some(cause) = entry.due().map(|mark| mark.cause) else { continue };
+        let whole = self.entries.get_mut(&link.whole());
+        if let Some((entry, cause)) = whole.and_then(|entry| entry.due().map(|mark| mark.cause).map(|cause| (entry, cause))) {
             marks.due = true;
-            marks.hastened = marks.hastened.or_else(|| entry.hastened());
-            if entry.wants_reader() {
-                marks.unclaimed = marks.unclaimed.or(Some(cause));
-            }
+            marks.hastened = entry.hastened();
+            marks.unclaimed = entry.wants_reader().then_some(cause);
             // Counts and indexes do not tell marks that were asked for again from others.
-            marks.repeated |= entry.take_repeated();
+            marks.repeated = entry.take_repeated();
         }
         if marks.repeated {
             self.absorbing.leave(&link.id);
@@ -251,16 +268,16 @@ pub(in crate::store) fn write_changes(
     }
 }
 
-/// The marks of a link's parts.
+/// The mark of a link's whole.
 #[derive(Debug, Default)]
 pub(in crate::store) struct LinkMarks {
-    /// The cause of the first one that no read answers for.
+    /// Its cause, if no read answers for it.
     pub unclaimed: Option<Cause>,
-    /// What asked for the read of such a mark after it was made for another cause.
+    /// What asked for the read after the mark was made for another cause.
     pub hastened: Option<Cause>,
     /// There is one.
     pub due: bool,
-    /// Something asked again for a read for which a mark stands, since the marks were taken last.
+    /// Something asked again for a read for which it stands, since it was taken last.
     pub repeated: bool,
 }
 

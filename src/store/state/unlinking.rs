@@ -28,6 +28,7 @@ impl State {
     ) -> Option<Arc<LinkRecord>> {
         let record = self.links.remove(txn, link)?;
         self.forget_shop_without_link(txn, link);
+        self.note_parts_left(txn, link, !delete_object);
         self.ledger.set_parked(link, false);
         self.ledger.create(&link.whole());
         let parts: Vec<PartKey> = self.ledger.of_link(link).map(|(part, _)| part.clone()).collect();

@@ -85,6 +85,7 @@ impl State {
         match self.ledger.change(part, |entry| entry.stage(claim, found, force, now, seq)) {
             Some(Stage::Unchanged(changes)) => {
                 write_changes(txn, part, changes, Pieces::default());
+                self.ledger.rest(part);
                 txn.publish(Change::Completed(part.link.clone()));
                 StageOutcome::Unchanged
             }
@@ -107,15 +108,19 @@ impl State {
         left: &Left,
     ) -> bool {
         let (done, now) = (&item.staged, txn.now());
+        let before = self.ledger.get(part).and_then(|entry| entry.synced().digest).map(ObjectOp::Put);
         let Some(changes) = self.ledger.change(part, |entry| entry.complete(done.seq, done.op, etag, now)) else {
             return false;
         };
         write_changes(txn, part, changes, Pieces::default());
-        if let Some(fields) = left.fields.as_ref().filter(|_| matches!(done.op, ObjectOp::Put(_))) {
+        if !part.part.is_whole() {
+            self.note_piece(txn, part, item, left, before != Some(done.op));
+        } else if let Some(fields) = left.fields.as_ref().filter(|_| matches!(done.op, ObjectOp::Put(_))) {
             self.note_fields(txn, part, item, fields);
         }
         self.note_left(txn, part, &done.person, left);
         self.forget_if_complete(txn, part);
+        self.ledger.rest(part);
         txn.publish(Change::Completed(part.link.clone()));
         self.ledger.get(part).is_some_and(|entry| entry.staged().is_some())
     }

@@ -65,10 +65,6 @@ async fn a_link_that_goes_takes_all_its_parts_and_owes_a_delete_for_each() {
     for part in &parts[1..] {
         stage(&store, part, 1, b"{}").await;
     }
-    let item = store.outbox_item(&parts[1]).await.unwrap().unwrap();
-    let left = Left { fields: Some([("title".to_owned(), "1".to_owned())].into()), ..Left::default() };
-    store.complete(&parts[1], &item, None, left).await.unwrap();
-    assert_eq!(records(&store, Tree::Fields), 1);
     feed::published(&store);
     unlink(&store, &link, Unlinking::default()).await;
     let outbox = feed::published(&store).links.remove(&link).unwrap_or_default().outbox;
@@ -118,7 +114,7 @@ async fn a_deletion_waits_for_the_objects_of_all_parts() {
 }
 
 #[tokio::test]
-async fn a_link_is_due_while_any_part_of_it_is() {
+async fn the_machine_of_a_link_sees_its_whole_alone_and_parts_are_listed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let link = link_one(&store, UserId::random(), 1).await;
@@ -130,10 +126,14 @@ async fn a_link_is_due_while_any_part_of_it_is() {
     };
     assert_eq!(read(&store).await, (true, None, false));
     store.mark_parts(vec![one.clone()], Cause::Webhook).await.unwrap();
-    assert_eq!(read(&store).await, (true, Some(Cause::Webhook), true));
+    assert_eq!(read(&store).await, (true, None, false));
+    let due = async || store.due_parts(&link, 9).await.unwrap().into_iter().map(|(part, _)| part).collect::<Vec<_>>();
+    assert_eq!(due().await, [one.clone()]);
+    assert!(store.view(&link).await.unwrap().unwrap().owed);
     let claim = store.claim(&one, held(&store, &link).await).await.unwrap().unwrap();
-    assert_eq!(read(&store).await, (true, None, true), "a read answers for it");
+    assert_eq!(due().await, [], "a read answers for it");
     drop(claim);
+    assert_eq!(due().await, [one]);
     unlink(&store, &link, Unlinking::default()).await;
     assert_eq!(store.facts(&link).await.unwrap(), Default::default());
     store.close().await;

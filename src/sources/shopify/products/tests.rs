@@ -56,8 +56,10 @@ async fn a_product_has_all_its_variants_and_no_counts() {
         |n: usize, next| Reply::data(json!({"product": {"id": ID.gid(), "variants": connection(&pages[n], next)}}));
     let (fake, product) = read(vec![answer(&pages[0], Some("a")), more(1, Some("b")), more(2, None)]).await;
     let product = product.unwrap().unwrap();
-    assert_eq!(product.entry().url.as_deref(), Some("https://shop.example/products/cafe"));
-    let (_, object) = object(product);
+    let (document, object) = object(product);
+    let row = row_of_object(&document.body).unwrap();
+    assert_eq!(row.url.as_deref(), Some("https://shop.example/products/cafe"));
+    assert_eq!(row_of_object(b"{}"), None);
     let data = &object["data"];
     assert_eq!((&object["schema"], data["variants"].as_array().unwrap().len()), (&json!(SCHEMA), 600));
     assert_eq!((&data["variants"][599]["price"], &data["variants"][599]["inStock"]), (&json!("29.90"), &json!(true)));

@@ -1,0 +1,344 @@
+//! Walks over the products of a shop. A poll asks for those that changed since the last walk. A sweep takes all of them
+//! from a bulk operation; it is the first load, and it finds what no webhook and no poll has shown, deletions above all.
+//!
+//! A walk ends before its marks are answered: the marks are durable, and so is how far it came. A sweep stages the products
+//! that it finds in the file; one that was read by itself since the operation began, or is marked, is passed over, because
+//! the file may be older. A product that Spaces has and the file has not is marked, so that its own read decides: a file
+//! that is wrong deletes nothing.
+//!
+//! A bulk operation goes on at Shopify when the daemon ends. Its id is noted when it is known. One that was begun and not
+//! noted makes Shopify refuse another one until it is over.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::changes::stage;
+use super::{Catalogue, MUCH_LATER, Retry};
+use crate::core::backoff::Backoff;
+use crate::core::catalogue::{Bulk, Pace, Piece, Progress, Walk};
+use crate::core::model::{Cause, MonoTime, PartKey, Source, WallTime};
+use crate::core::priority::Priority;
+use crate::sources::api::SourceError;
+use crate::sources::shopify::bulk::{self, BulkFile, Start};
+use crate::sources::shopify::bulk_lines::Found;
+use crate::sources::shopify::products::{ChangedSince, Product};
+
+/// Between two looks at the settings.
+const LOOK: Duration = Duration::from_secs(60);
+/// Between two questions after a bulk operation: soon at first, since most are over soon.
+const ASK: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(15) };
+/// While as many operations as the shop allows go on.
+const BUSY: Duration = Duration::from_secs(30);
+/// After a sweep that was not complete.
+const SWEEP_AGAIN: Backoff = Backoff { base: Duration::from_secs(30), cap: Duration::from_secs(6 * 60 * 60) };
+/// How often the address of a file is asked for once more after the file broke off.
+const FILES: u32 = 4;
+/// Products of a file that are staged at the same time.
+const STAGED_AT_ONCE: usize = 16;
+/// No more are staged while so many wait for Spaces.
+const MOST_WAITING: usize = 256;
+/// Parts that are marked in one go.
+const MARKED_AT_ONCE: usize = 256;
+
+pub(super) async fn follow(catalogue: &Catalogue) {
+    let (mut woken, mut failures, mut not_before) = (catalogue.woken(), 0, MonoTime(0));
+    loop {
+        let held_back = not_before.since(MonoTime::now());
+        let wait = match next(catalogue).await {
+            Ok((walk, wait)) => {
+                let is_hurried = catalogue.hurry.swap(false, Ordering::Relaxed);
+                let wait = if is_hurried { Duration::ZERO } else { wait }.max(held_back);
+                if wait.is_zero() && !catalogue.context.is_stopping() {
+                    match take(catalogue, walk).await {
+                        Ok(()) => failures = 0,
+                        Err(retry) => {
+                            not_before = MonoTime::now().plus(retry.wait(failures));
+                            failures = failures.saturating_add(1);
+                        }
+                    }
+                    continue;
+                }
+                wait
+            }
+            Err(retry) => retry.wait(0),
+        };
+        catalogue.wait(&mut woken, wait.min(LOOK)).await;
+    }
+}
+
+async fn next(catalogue: &Catalogue) -> Result<(Walk, Duration), Retry> {
+    let setup = catalogue.context.setup();
+    let config = &setup.config.shopify;
+    let pace = Pace { poll_interval: config.poll_interval, sweep_interval: config.sweep_interval };
+    Ok(catalogue.context.store.progress(&catalogue.link).await?.next(pace, WallTime::now()))
+}
+
+async fn take(catalogue: &Catalogue, walk: Walk) -> Result<(), Retry> {
+    let progress = catalogue.context.store.progress(&catalogue.link).await?;
+    match walk {
+        Walk::Poll => poll(catalogue, progress).await,
+        Walk::Sweep => {
+            catalogue.is_sweeping.store(true, Ordering::Relaxed);
+            let done = sweep(catalogue, progress).await;
+            catalogue.is_sweeping.store(false, Ordering::Relaxed);
+            done
+        }
+    }
+}
+
+/// Notes how far a walk has come. A link that has another token by now is about to be followed anew.
+async fn note(catalogue: &Catalogue, progress: &Progress) -> Result<(), Retry> {
+    catalogue.context.store.note_progress(&catalogue.link, catalogue.generation, progress).await?;
+    Ok(())
+}
+
+async fn mark(catalogue: &Catalogue, pieces: impl IntoIterator<Item = Piece>) -> Result<(), Retry> {
+    let parts: Vec<PartKey> =
+        pieces.into_iter().map(|piece| PartKey::new(catalogue.link.clone(), piece.part())).collect();
+    for parts in parts.chunks(MARKED_AT_ONCE) {
+        catalogue.context.store.mark_parts(parts.to_vec(), Cause::Poll).await?;
+    }
+    catalogue.wake();
+    Ok(())
+}
+
+/// Marks the products that changed.
+async fn poll(catalogue: &Catalogue, mut progress: Progress) -> Result<(), Retry> {
+    let began = WallTime::now();
+    let mut step = Some(ChangedSince::new(progress.changed_since()));
+    while let Some(this) = step {
+        let turn = catalogue.context.work(Source::Shopify).enter(Priority::Background).await;
+        let shop = &catalogue.shop;
+        let page = catalogue.call(async |client, token| client.changed_products(shop, token, &this).await).await;
+        drop(turn);
+        let (entries, rest) = page?;
+        let mut changed = Vec::new();
+        for entry in entries {
+            progress.saw(&entry.row.updated_at);
+            let known = catalogue.context.store.row(&catalogue.link, entry.id.0).await?;
+            if known.is_none_or(|row| row.updated_at != entry.row.updated_at) {
+                changed.push(Piece::Product(entry.id.0));
+            }
+        }
+        mark(catalogue, changed).await?;
+        step = rest;
+    }
+    progress.polled_at = Some(began);
+    note(catalogue, &progress).await
+}
+
+/// Takes all products from a bulk operation.
+async fn sweep(catalogue: &Catalogue, mut progress: Progress) -> Result<(), Retry> {
+    mark(catalogue, [Piece::Collections]).await?;
+    let bulk = match progress.bulk.clone() {
+        Some(bulk) => bulk,
+        None => begin(catalogue, &mut progress).await?,
+    };
+    let mut swept = Err(Retry::Soon);
+    for _ in 0..FILES {
+        swept = match file_of(catalogue, &bulk).await {
+            Ok(file) => take_file(catalogue, file, bulk.started_at).await.map_err(Unfinished::Later),
+            Err(unfinished) => Err(unfinished),
+        }
+        .or_else(|unfinished| match unfinished {
+            Unfinished::Later(retry) => Err(retry),
+            Unfinished::Never => Ok(Swept { is_complete: false, ..Swept::default() }),
+        });
+        if swept.is_ok() {
+            break;
+        }
+    }
+    let swept = swept?;
+    (progress.bulk, progress.polled_at) = (None, Some(bulk.started_at));
+    swept.newest.iter().for_each(|newest| progress.saw(newest));
+    let link = &catalogue.link;
+    if swept.is_complete {
+        (progress.swept_at, progress.failures) = (Some(bulk.started_at), 0);
+        tracing::info!(%link, products = swept.products, "shop [{}]: swept, {} products", catalogue.shop, swept.products);
+        return note(catalogue, &progress).await;
+    }
+    progress.failures = progress.failures.saturating_add(1);
+    note(catalogue, &progress).await?;
+    Err(Retry::After(SWEEP_AGAIN.ceiling(progress.failures - 1)))
+}
+
+/// Why there is no file yet.
+enum Unfinished {
+    /// Ask again.
+    Later(Retry),
+    /// The operation will have none: another one is needed.
+    Never,
+}
+
+/// What a file brought.
+#[derive(Default)]
+struct Swept {
+    products: usize,
+    newest: Option<String>,
+    /// Nothing was missing from it.
+    is_complete: bool,
+}
+
+async fn begin(catalogue: &Catalogue, progress: &mut Progress) -> Result<Bulk, Retry> {
+    let started_at = WallTime::now();
+    let shop = &catalogue.shop;
+    match catalogue.call(async |client, token| client.start_bulk(shop, token).await).await? {
+        Start::Started(id) => {
+            let bulk = Bulk { id, started_at };
+            progress.bulk = Some(bulk.clone());
+            note(catalogue, progress).await?;
+            Ok(bulk)
+        }
+        Start::Busy => Err(Retry::After(BUSY)),
+    }
+}
+
+/// Waits until the operation is complete, and opens its file; `None` when there is nothing in it.
+async fn file_of(catalogue: &Catalogue, bulk: &Bulk) -> Result<Option<BulkFile>, Unfinished> {
+    let (link, shop) = (&catalogue.link, &catalogue.shop);
+    for asked in 0.. {
+        if catalogue.context.is_stopping() {
+            std::future::pending::<()>().await;
+        }
+        let state = catalogue.call(async |client, token| client.bulk_status(shop, token, &bulk.id).await).await;
+        match state.map_err(Unfinished::Later)? {
+            bulk::Bulk::Running { .. } => tokio::time::sleep(ASK.ceiling(asked)).await,
+            bulk::Bulk::Done { url: None, .. } => return Ok(None),
+            bulk::Bulk::Done { url: Some(url), objects } => {
+                let Some(client) = catalogue.context.setup().shopify.clone() else {
+                    return Err(Unfinished::Later(Retry::After(MUCH_LATER)));
+                };
+                let opened = client.open_bulk(&url, objects).await.map_err(SourceError::from);
+                return opened.map(Some).map_err(|error| Unfinished::Later(catalogue.failed(&error)));
+            }
+            bulk::Bulk::Failed { why, is_denied } => {
+                let next = if is_denied { "grant the scope read_products" } else { "it is begun anew" };
+                tracing::warn!(%link, "shop [{shop}]: the bulk operation for the sweep failed ({why}); {next}");
+                return Err(Unfinished::Never);
+            }
+            bulk::Bulk::Unknown => return Err(Unfinished::Never),
+        }
+    }
+    Err(Unfinished::Never)
+}
+
+async fn take_file(catalogue: &Catalogue, file: Option<BulkFile>, started_at: WallTime) -> Result<Swept, Retry> {
+    let mut walk = FileWalk { catalogue, started_at, seen: Vec::new(), swept: Swept::default() };
+    walk.swept.is_complete = true;
+    if let Some(mut file) = file
+        && let Err(retry) = walk.through(&mut file).await
+    {
+        // The product that was being read has no line that says so.
+        mark(catalogue, file.unfinished().map(|id| Piece::Product(id.0))).await?;
+        return Err(retry);
+    }
+    walk.mark_missing().await?;
+    walk.swept.products = walk.seen.len();
+    Ok(walk.swept)
+}
+
+/// A walk through one file.
+struct FileWalk<'a> {
+    catalogue: &'a Catalogue,
+    started_at: WallTime,
+    /// The numbers of the products in it: eight bytes each, for as long as the sweep goes on.
+    seen: Vec<u64>,
+    swept: Swept,
+}
+
+impl FileWalk<'_> {
+    async fn through(&mut self, file: &mut BulkFile) -> Result<(), Retry> {
+        let catalogue = self.catalogue;
+        let mut staging = FuturesUnordered::new();
+        loop {
+            let found = file.next().await.map_err(SourceError::from).map_err(|error| catalogue.failed(&error))?;
+            match found {
+                Some(Found::Product(product)) => {
+                    self.saw(&product);
+                    staging.push(keep(catalogue, *product, self.started_at));
+                }
+                Some(Found::Incomplete(id)) => {
+                    self.seen.push(id.0);
+                    mark(catalogue, [Piece::Product(id.0)]).await?;
+                }
+                Some(Found::Broken { line, why }) => {
+                    self.swept.is_complete = false;
+                    let (link, shop) = (&catalogue.link, &catalogue.shop);
+                    tracing::warn!(
+                        %link,
+                        line,
+                        "shop [{shop}]: line {line} of the file of the sweep cannot be used ({why}); the others are kept, and \
+                         the sweep is repeated"
+                    );
+                }
+                None => break,
+            }
+            if staging.len() >= STAGED_AT_ONCE
+                && let Some(staged) = staging.next().await
+            {
+                staged?;
+            }
+            if self.seen.len().is_multiple_of(MOST_WAITING) {
+                self.let_spaces_catch_up().await?;
+            }
+        }
+        while let Some(staged) = staging.next().await {
+            staged?;
+        }
+        Ok(())
+    }
+
+    fn saw(&mut self, product: &Product) {
+        self.seen.push(product.id.0);
+        let newest = self.swept.newest.get_or_insert_default();
+        if newest.as_str() < product.updated_at() {
+            *newest = product.updated_at().to_owned();
+        }
+    }
+
+    async fn let_spaces_catch_up(&self) -> Result<(), Retry> {
+        while self.catalogue.context.store.outbox_of(&self.catalogue.link).await? > MOST_WAITING {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Products that Spaces has and the file has not.
+    async fn mark_missing(&mut self) -> Result<(), Retry> {
+        self.seen.sort_unstable();
+        let seen = std::mem::take(&mut self.seen);
+        let missing = move |rows: &mut dyn Iterator<Item = (u64, crate::core::catalogue::Row)>| {
+            let missing: Vec<u64> = rows.map(|(id, _)| id).filter(|id| seen.binary_search(id).is_err()).collect();
+            (seen, missing)
+        };
+        let (seen, missing) = self.catalogue.context.store.with_rows(&self.catalogue.link, missing).await?;
+        self.seen = seen;
+        mark(self.catalogue, missing.into_iter().map(Piece::Product)).await
+    }
+}
+
+/// Stages a product of the file, unless something newer is known of it or about to be.
+async fn keep(catalogue: &Catalogue, product: Product, started_at: WallTime) -> Result<(), Retry> {
+    let store = &catalogue.context.store;
+    let part = PartKey::new(catalogue.link.clone(), product.id.part());
+    if store.mark(&part).await?.is_some() {
+        return Ok(());
+    }
+    let Some(claim) = store.claim(&part, catalogue.generation).await? else { return Err(Retry::Soon) };
+    if claim.cause().is_some() {
+        return Ok(());
+    }
+    let known = store.expectation(&part).await?;
+    if known.read_at.is_some_and(|read_at| read_at >= started_at) {
+        return Ok(());
+    }
+    let version = catalogue.context.setup().config.shopify.api_version.clone();
+    let document = product.document(catalogue.envelope(&version, Cause::Poll));
+    if !known.outbox && known.digest == Some(document.digest) {
+        return Ok(());
+    }
+    stage(catalogue, claim, document).await
+}

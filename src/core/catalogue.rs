@@ -1,0 +1,194 @@
+//! The catalogue of a shop, as far as it concerns more than its source: which parts of a link belong to it, the row of a
+//! product in the index, and how far the walks over the products have come. Pure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::model::{Part, WallTime};
+
+/// Walks over changes overlap by so much.
+const OVERLAP: time::Duration = time::Duration::minutes(5);
+
+/// The part with all collections.
+pub const COLLECTIONS: &str = "collections";
+/// The part that lists all products.
+pub const INDEX: &str = "products/index";
+const PRODUCT: &str = "products/";
+
+/// A part of a shop's link beside its whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// All collections.
+    Collections,
+    /// The list of all products.
+    Index,
+    /// The product of this number.
+    Product(u64),
+}
+
+impl Piece {
+    /// The piece that a part is.
+    pub fn of(part: &Part) -> Option<Piece> {
+        match part.as_str() {
+            COLLECTIONS => Some(Piece::Collections),
+            INDEX => Some(Piece::Index),
+            other => {
+                let number = other.strip_prefix(PRODUCT)?;
+                // A number has one spelling.
+                number.parse().ok().filter(|id: &u64| id.to_string() == number).map(Piece::Product)
+            }
+        }
+    }
+
+    /// Its part.
+    pub fn part(self) -> Part {
+        match self {
+            Piece::Collections => COLLECTIONS.parse(),
+            Piece::Index => INDEX.parse(),
+            Piece::Product(id) => format!("{PRODUCT}{id}").parse(),
+        }
+        .unwrap_or_default()
+    }
+
+    /// What an event calls a change of it; `None` for the index, whose changes are those of its products.
+    pub fn field(self) -> Option<&'static str> {
+        match self {
+            Piece::Collections => Some("collections"),
+            Piece::Index => None,
+            Piece::Product(_) => Some("products"),
+        }
+    }
+}
+
+/// A product in the index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its title.
+    pub title: String,
+    /// Its handle.
+    pub handle: String,
+    /// `ACTIVE`, `ARCHIVED`, `DRAFT` or `UNLISTED`.
+    pub status: String,
+    /// When it last changed, as Shopify writes it.
+    pub updated_at: String,
+    /// Its address in the online store, where it has one.
+    pub url: Option<String>,
+}
+
+/// How far the walks over the products of a link have come.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// The newest time of a change that a walk has seen, as Shopify writes it.
+    pub changed_until: Option<String>,
+    /// When the products that changed were asked for last.
+    pub polled_at: Option<WallTime>,
+    /// When a sweep over all products was complete.
+    pub swept_at: Option<WallTime>,
+    /// The bulk operation that goes on.
+    pub bulk: Option<Bulk>,
+    /// Sweeps in a row that were not complete.
+    pub failures: u32,
+}
+
+/// A bulk operation at Shopify.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bulk {
+    /// Its id.
+    pub id: String,
+    /// When it was asked for.
+    pub started_at: WallTime,
+}
+
+/// A walk over the products of a shop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walk {
+    /// Over those that changed.
+    Poll,
+    /// Over all of them.
+    Sweep,
+}
+
+/// How often a shop is walked over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Between two polls.
+    pub poll_interval: Duration,
+    /// Between two sweeps.
+    pub sweep_interval: Duration,
+}
+
+impl Progress {
+    /// The next walk, and how long until then. A shop that was never swept has no polls; a sweep that was begun goes on.
+    pub fn next(&self, pace: Pace, now: WallTime) -> (Walk, Duration) {
+        let Some(swept_at) = self.swept_at.filter(|_| self.bulk.is_none()) else { return (Walk::Sweep, Duration::ZERO) };
+        // A clock that was set back makes no interval longer.
+        let left = |last: WallTime, interval: Duration| last.plus(interval).since(now).min(interval);
+        let sweep = left(swept_at, pace.sweep_interval);
+        let poll = left(self.polled_at.unwrap_or(swept_at), pace.poll_interval);
+        if sweep <= poll { (Walk::Sweep, sweep) } else { (Walk::Poll, poll) }
+    }
+
+    /// The moment from which on changes are asked for, in Shopify's time. Walks overlap, because a change that is being
+    /// saved may show late. `None` for all products.
+    pub fn changed_since(&self) -> Option<String> {
+        let newest = OffsetDateTime::parse(self.changed_until.as_deref()?, &Rfc3339).ok()?;
+        newest.saturating_sub(OVERLAP).format(&Rfc3339).ok()
+    }
+
+    /// A walk has seen a product that changed at this moment, as Shopify writes it.
+    pub fn saw(&mut self, updated_at: &str) {
+        // Shopify writes all of them in the same form, in UTC.
+        if self.changed_until.as_deref().is_none_or(|newest| newest < updated_at) && !updated_at.is_empty() {
+            self.changed_until = Some(updated_at.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_has_one_part() {
+        for piece in [Piece::Collections, Piece::Index, Piece::Product(7), Piece::Product(u64::MAX)] {
+            assert_eq!(Piece::of(&piece.part()), Some(piece));
+            assert!(!piece.part().is_whole());
+        }
+        for other in ["products/07", "products/x", "products", "products/1/2", "pages"] {
+            assert_eq!(Piece::of(&other.parse().unwrap()), None, "{other}");
+        }
+        assert_eq!(Piece::of(&Part::whole()), None);
+    }
+
+    #[test]
+    fn a_shop_is_swept_first_and_polled_between_two_sweeps() {
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+        let pace = Pace { poll_interval: hour, sweep_interval: day };
+        let mut progress = Progress::default();
+        let at = |hours: u64| WallTime(1_000_000).plus(hour * hours as u32);
+        assert_eq!(progress.next(pace, at(0)), (Walk::Sweep, Duration::ZERO));
+        progress.swept_at = Some(at(0));
+        assert_eq!(progress.next(pace, at(0)), (Walk::Poll, hour));
+        progress.polled_at = Some(at(5));
+        assert_eq!(progress.next(pace, at(7)), (Walk::Poll, Duration::ZERO));
+        progress.polled_at = Some(at(23));
+        assert_eq!(progress.next(pace, at(23)), (Walk::Sweep, hour));
+        assert_eq!(progress.next(pace, WallTime(0)), (Walk::Poll, hour), "a clock that was set back");
+        progress.bulk = Some(Bulk { id: "gid".into(), started_at: at(23) });
+        assert_eq!(progress.next(pace, at(23)), (Walk::Sweep, Duration::ZERO));
+    }
+
+    #[test]
+    fn walks_overlap() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.changed_since(), None);
+        ["2026-11-22T10:02:00Z", "2026-11-22T09:00:00Z", ""].into_iter().for_each(|at| progress.saw(at));
+        assert_eq!(progress.changed_since().as_deref(), Some("2026-11-22T09:57:00Z"));
+        progress.changed_until = Some("noon".into());
+        assert_eq!(progress.changed_since(), None, "all products, where the moment is not known");
+    }
+}

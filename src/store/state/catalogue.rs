@@ -1,0 +1,139 @@
+//! Decisions about the catalogue of a shop: a product that was written has a row in the index, one that is gone loses it,
+//! and parts that rest go with their link.
+
+use std::collections::BTreeSet;
+
+use super::State;
+use super::ledger::write_changes;
+use crate::core::catalogue::{Piece, Progress};
+use crate::core::cleanup::Cleanup;
+use crate::core::event::EventKind;
+use crate::core::ledger::{Claim, ObjectOp};
+use crate::core::model::{Cause, Generation, LinkKey, PartKey};
+use crate::store::api::{Left, OutboxItem, StageOutcome};
+use crate::store::catalogue::row_key;
+use crate::store::feed::Change;
+use crate::store::records::CleanupRecord;
+use crate::store::tree::{Pieces, Tree};
+use crate::store::txn::Txn;
+
+impl State {
+    /// Spaces has carried out this item of a part that is not a whole. `changed` says that the object is another one than
+    /// before.
+    pub(super) fn note_piece(&mut self, txn: &mut Txn, part: &PartKey, item: &OutboxItem, left: &Left, changed: bool) {
+        let Some(piece) = Piece::of(&part.part).filter(|_| self.links.contains(&part.link)) else { return };
+        let is_put = matches!(item.staged.op, ObjectOp::Put(_));
+        if let (Piece::Product(id), true, Some(row)) = (piece, is_put, &left.row) {
+            txn.put(Tree::Products, row_key(&part.link, id), row);
+            self.mark_index(txn, &part.link);
+        }
+        if let Some(field) = piece.field().filter(|_| changed) {
+            let changed = BTreeSet::from([field.to_owned()]);
+            self.events.emit(txn, EventKind::Updated { link: part.link.clone(), changed });
+        }
+        // A delete that nothing follows leaves nothing to know.
+        if !is_put && self.ledger.get(part).is_some_and(|entry| entry.rests()) {
+            txn.remove(Tree::Synced, part.to_bytes());
+        }
+    }
+
+    /// The index is to be written.
+    fn mark_index(&mut self, txn: &mut Txn, link: &LinkKey) {
+        self.ledger.mark_with_writes(txn, &PartKey::new(link.clone(), Piece::Index.part()), Cause::Poll);
+        txn.publish(Change::Due(link.clone(), Cause::Poll));
+    }
+
+    /// The shop has this product no more: it leaves the index. Returns whether the link still has a token of this
+    /// generation.
+    pub(in crate::store) fn drop_row(
+        &mut self,
+        txn: &mut Txn,
+        part: &PartKey,
+        id: u64,
+        generation: Generation,
+    ) -> bool {
+        let stands = self.links.generation(&part.link) == Some(generation);
+        if stands {
+            txn.remove(Tree::Products, row_key(&part.link, id));
+            self.mark_index(txn, &part.link);
+        }
+        stands
+    }
+
+    /// A read found that the source has this part no more: its object is to be deleted.
+    pub(in crate::store) fn retire(&mut self, txn: &mut Txn, part: &PartKey, claim: &Claim) -> StageOutcome {
+        let (now, seq) = (txn.now(), txn.next_seq());
+        let Some(changes) = self.ledger.change(part, |entry| entry.retire(claim, now, seq)).flatten() else {
+            return StageOutcome::Superseded;
+        };
+        write_changes(txn, part, changes, Pieces::default());
+        txn.publish(Change::Outbox(part.clone()));
+        StageOutcome::Staged
+    }
+
+    /// Spaces may not hold what was last written for this part of a link: it is read and written again.
+    pub(in crate::store) fn distrust(&mut self, txn: &mut Txn, part: &PartKey) {
+        if !self.links.contains(&part.link) {
+            return;
+        }
+        self.ledger.create(part);
+        let changes = self.ledger.change(part, |entry| entry.distrust()).unwrap_or_default();
+        write_changes(txn, part, changes, Pieces::default());
+        self.ledger.mark_with_writes(txn, part, Cause::Poll);
+        txn.publish(Change::Due(part.link.clone(), Cause::Poll));
+    }
+
+    /// Notes how far the walks have come. Returns whether the link still has a token of this generation.
+    pub(in crate::store) fn note_progress(
+        &mut self,
+        txn: &mut Txn,
+        link: &LinkKey,
+        generation: Generation,
+        progress: &Progress,
+    ) -> bool {
+        let stands = self.links.generation(link) == Some(generation);
+        if stands {
+            txn.put(Tree::Catalogues, link.to_bytes(), progress);
+        }
+        stands
+    }
+
+    /// A link goes, whose parts may rest on disk: they are left to a cleanup.
+    pub(super) fn note_parts_left(&mut self, txn: &mut Txn, link: &LinkKey, keep_objects: bool) {
+        if link.shop().is_none() {
+            return;
+        }
+        txn.remove(Tree::Catalogues, link.to_bytes());
+        let (seq, now) = (txn.next_seq(), txn.now());
+        let record = CleanupRecord { seq, asked_at: now, not_before: now, keep_objects, ..CleanupRecord::default() };
+        self.cleanups.put(txn, Cleanup::ForgetParts(link.clone()), record);
+    }
+
+    /// These parts of a link that is gone, and the rows of these keys, are forgotten for the cleanup with this number; the
+    /// objects are deleted or left. Returns whether the cleanup still stands, and the link is still gone.
+    pub(in crate::store) fn forget_parts(
+        &mut self,
+        txn: &mut Txn,
+        link: &LinkKey,
+        seq: u64,
+        parts: &[PartKey],
+        rows: Vec<Vec<u8>>,
+    ) -> bool {
+        let record = self.cleanups.get(&Cleanup::ForgetParts(link.clone())).filter(|record| record.seq == seq);
+        let Some(keep_objects) = record.map(|record| record.keep_objects).filter(|_| !self.links.contains(link)) else {
+            return false;
+        };
+        rows.into_iter().for_each(|row| txn.remove(Tree::Products, row));
+        for part in parts {
+            self.ledger.create(part);
+            let (now, seq) = (txn.now(), txn.next_seq());
+            let changes = self.ledger.change(part, |entry| entry.forget(!keep_objects, None, now, seq));
+            write_changes(txn, part, changes.unwrap_or_default(), Pieces::default());
+            self.forget_if_complete(txn, part);
+            if !keep_objects {
+                txn.publish(Change::Outbox(part.clone()));
+            }
+        }
+        true
+    }
+}
