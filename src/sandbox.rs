@@ -206,7 +206,8 @@ impl WorldServer {
             "[http]\nlisten = {listen}\npublic_url = {public}\n\n\
              [facebook]\napp_id = {app_id}\napp_secret = {app_secret}\nverify_token = {verify}\n\
              graph_url = {graph}\ndialog_url = {dialog}\n\n\
-             [shopify]\nclient_id = {client_id}\nclient_secret = {client_secret}\napi_url = {api_url}\n\n\
+             [shopify]\nclient_id = {client_id}\nclient_secret = {client_secret}\napi_url = {api_url}\n\
+             poll_interval = {shop_poll}\nsweep_interval = {shop_sweep}\n\n\
              [sync]\npoll_interval = {poll}\ndebounce = {debounce}\nburst = {burst}\nrefill = {refill}\n\n\
              [spaces]\nregion = {region}\nbucket = {bucket}\nendpoint = {endpoint}\naccess_key = {access}\n\
              secret_key = {secret}\npath_style = true\n\n\
@@ -225,6 +226,8 @@ impl WorldServer {
             verify = text(&sign::hmac_sha256_hex("verify token", seed)),
             graph = text(&self.graph_url),
             dialog = text(&self.dialog_url),
+            shop_poll = time(daemon.shop_poll_interval),
+            shop_sweep = time(daemon.shop_sweep_interval),
             poll = time(daemon.poll_interval),
             debounce = time(daemon.debounce),
             burst = daemon.burst,

@@ -18,6 +18,10 @@ pub struct DaemonSetup {
     pub admin_listen: String,
     /// `sync.poll_interval`.
     pub poll_interval: Duration,
+    /// `shopify.poll_interval`.
+    pub shop_poll_interval: Duration,
+    /// `shopify.sweep_interval`.
+    pub shop_sweep_interval: Duration,
     /// `sync.debounce`.
     pub debounce: Duration,
     /// `sync.burst`.
@@ -41,6 +45,8 @@ impl DaemonSetup {
             admin_socket: dir.join("admin.sock"),
             admin_listen: String::new(),
             poll_interval: Duration::from_secs(24 * 3600),
+            shop_poll_interval: Duration::from_secs(3600),
+            shop_sweep_interval: Duration::from_secs(24 * 3600),
             debounce: Duration::from_millis(200),
             burst: 100,
             refill: Duration::from_millis(100),

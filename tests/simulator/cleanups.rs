@@ -126,7 +126,8 @@ impl World {
                     Ready::Yes(token) => self.unsubscribe(page, super::logins::token_number(&token)),
                 }
             }
-            Cleanup::Revoke(_) => (0, TryEnd::Never, false),
+            // The simulator has no shops.
+            Cleanup::Revoke(_) | Cleanup::ForgetParts(_) => (0, TryEnd::Never, false),
         };
         self.soon(took, Event::Cleanups(CleanupsMsg::Ended(cleanup, seq, ended, permit)));
     }

@@ -7,6 +7,7 @@ mod actors;
 mod addresses;
 mod bodies;
 mod browser;
+mod catalogue;
 mod cli;
 #[path = "../chaos/clock.rs"]
 mod clock;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{ADA, Answer, Browser, Harness, eventually, until};
 
-fn shop(n: usize) -> ShopName {
+pub fn shop(n: usize) -> ShopName {
     format!("sandbox-{n}.myshopify.com").parse().unwrap()
 }
 
@@ -17,7 +17,7 @@ fn key(user: UserId, shop: &ShopName) -> String {
     format!("users/{user}/shopify/{shop}/shop_data.json")
 }
 
-fn shopify(harness: &Harness) -> &Shopify {
+pub fn shopify(harness: &Harness) -> &Shopify {
     &harness.server.shopify
 }
 
@@ -55,7 +55,7 @@ async fn decide(harness: &Harness, page: &str, decision: &str) -> String {
 }
 
 /// A whole installation, and the answer to its last step.
-async fn install(harness: &Harness, browser: &mut Browser, shop: &ShopName) -> Answer {
+pub async fn install(harness: &Harness, browser: &mut Browser, shop: &ShopName) -> Answer {
     let page = to_shop(harness, browser, shop).await;
     let back = decide(harness, &page, "install").await;
     let answer = harness.browse(browser, &back, "*/*").await;
@@ -74,7 +74,7 @@ fn keep_tokens(harness: &Harness) {
 }
 
 /// The shop is linked for a new user and stored.
-async fn installed(harness: &Harness, shop: &ShopName) -> UserId {
+pub async fn installed(harness: &Harness, shop: &ShopName) -> UserId {
     let user = UserId::random();
     let answer = install(harness, &mut harness.browser(user).await, shop).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -90,7 +90,7 @@ async fn health(harness: &Harness, shop: &ShopName) -> String {
     link.map_or("not linked".to_owned(), |link| link["health"].as_str().unwrap().to_owned())
 }
 
-async fn until_health(harness: &Harness, shop: &ShopName, wanted: &str) {
+pub async fn until_health(harness: &Harness, shop: &ShopName, wanted: &str) {
     until(&format!("the shop is {wanted}"), async || health(harness, shop).await == wanted).await;
 }
 
