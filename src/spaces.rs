@@ -19,6 +19,7 @@
 
 pub mod error;
 mod exchange;
+mod listing;
 #[cfg(any(test, feature = "sandbox"))]
 pub mod memory;
 pub mod s3;
@@ -31,7 +32,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::error::{SpacesError, SpacesErrorKind, classify};
 pub use self::s3::{S3Store, SpacesSettings};
-use crate::core::model::ObjectKey;
+use crate::core::model::{LinkKey, ObjectKey};
 use crate::random;
 
 /// The one content type that is stored.
@@ -56,6 +57,15 @@ pub struct Head {
     pub content_length: u64,
     /// The content type, if the store sends one.
     pub content_type: Option<String>,
+}
+
+/// Some of the objects of a link.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Each with its entity tag, without quotes.
+    pub objects: Vec<(ObjectKey, String)>,
+    /// The last name that was looked at, if more may follow it.
+    pub next: Option<String>,
 }
 
 /// Does the bucket keep older versions of its objects?
@@ -101,6 +111,10 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// Removes the object, every older version of it and every marker of a deletion. There being none is a success.
     fn erase<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Erased, SpacesError>>;
+
+    /// Some of the objects of a link, in the order of their keys, from the one behind `after` on; none when there are no
+    /// more. Names that are none of this daemon's are left out.
+    fn list<'a>(&'a self, link: &'a LinkKey, after: Option<&'a str>) -> BoxFuture<'a, Result<Listing, SpacesError>>;
 
     /// Whether the bucket keeps older versions. What was learned is believed for some minutes.
     fn versioning<'a>(&'a self) -> BoxFuture<'a, Result<Versioning, SpacesError>>;

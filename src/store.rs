@@ -93,8 +93,8 @@
 mod absorbing;
 mod api;
 pub(crate) mod backup_log;
-mod check;
 pub mod catalogue;
+mod check;
 pub mod cleanups;
 pub mod codec;
 mod committer;

@@ -29,7 +29,7 @@ use pagesyncd::core::model::{Cause, LinkKey, ObjectKey, PageId, Secret, Source, 
 use pagesyncd::core::priority::Priority;
 use pagesyncd::metrics::Metrics;
 use pagesyncd::sources::facebook::graph::Gate;
-use pagesyncd::spaces::{Erased, Head, ObjectStore, PutDone, SpacesError, Versioning, plain_etag};
+use pagesyncd::spaces::{Erased, Head, Listing, ObjectStore, PutDone, SpacesError, Versioning, plain_etag};
 use pagesyncd::store::Store;
 use pagesyncd::store::persons::NewLink;
 use ractor::Actor;
@@ -116,6 +116,10 @@ impl ObjectStore for Bucket {
 
     fn erase<'a>(&'a self, _: &'a ObjectKey) -> BoxFuture<'a, Result<Erased, SpacesError>> {
         future::ready(Ok(Erased::Whole)).boxed()
+    }
+
+    fn list<'a>(&'a self, _: &'a LinkKey, _: Option<&'a str>) -> BoxFuture<'a, Result<Listing, SpacesError>> {
+        future::ready(Ok(Listing::default())).boxed()
     }
 
     fn versioning<'a>(&'a self) -> BoxFuture<'a, Result<Versioning, SpacesError>> {

@@ -124,7 +124,9 @@ pub struct Pace {
 impl Progress {
     /// The next walk, and how long until then. A shop that was never swept has no polls; a sweep that was begun goes on.
     pub fn next(&self, pace: Pace, now: WallTime) -> (Walk, Duration) {
-        let Some(swept_at) = self.swept_at.filter(|_| self.bulk.is_none()) else { return (Walk::Sweep, Duration::ZERO) };
+        let Some(swept_at) = self.swept_at.filter(|_| self.bulk.is_none()) else {
+            return (Walk::Sweep, Duration::ZERO);
+        };
         // A clock that was set back makes no interval longer.
         let left = |last: WallTime, interval: Duration| last.plus(interval).since(now).min(interval);
         let sweep = left(swept_at, pace.sweep_interval);

@@ -12,10 +12,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    CONTENT_TYPE, Erased, Head, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind, Versioning,
-    plain_etag,
+    CONTENT_TYPE, Erased, Head, Listing, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind,
+    Versioning, plain_etag,
 };
-use crate::core::model::ObjectKey;
+use crate::core::model::{LinkKey, ObjectKey};
 
 /// One failure to come.
 #[derive(Debug, Clone, Copy)]
@@ -246,6 +246,22 @@ impl ObjectStore for MemoryStore {
 
     fn erase<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Erased, SpacesError>> {
         Box::pin(async move { self.perform("delete", key, |state| state.erase(key)).await })
+    }
+
+    /// Two at a time, so that lists have several pieces.
+    fn list<'a>(&'a self, link: &'a LinkKey, after: Option<&'a str>) -> BoxFuture<'a, Result<Listing, SpacesError>> {
+        Box::pin(async move {
+            let (prefix, behind) = (ObjectKey::prefix(link), after.unwrap_or_default());
+            let found = |state: &mut State| {
+                let names = state.objects.iter().filter(|(key, _)| key.as_str().starts_with(&prefix));
+                let mut names = names.filter(|(key, _)| key.as_str() > behind);
+                let objects: Vec<_> =
+                    names.by_ref().take(2).map(|(key, body)| (key.clone(), plain_etag(body))).collect();
+                let last = objects.last().map(|(key, _)| key.as_str().to_owned());
+                Listing { objects, next: last.filter(|_| names.next().is_some()) }
+            };
+            self.perform("list", &link.object_key(), found).await
+        })
     }
 
     fn versioning<'a>(&'a self) -> BoxFuture<'a, Result<Versioning, SpacesError>> {

@@ -38,10 +38,10 @@ use s3::{Bucket, Region};
 
 use super::exchange::{self, Answer, Question};
 use super::{
-    CONTENT_TYPE, Erased, Head, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind, Versioning,
-    plain_etag, versions,
+    CONTENT_TYPE, Erased, Head, Listing, MAX_OBJECT_BYTES, ObjectStore, PutDone, SpacesError, SpacesErrorKind,
+    Versioning, listing, plain_etag, versions,
 };
-use crate::core::model::{MonoTime, ObjectKey, Secret};
+use crate::core::model::{LinkKey, MonoTime, ObjectKey, Secret};
 use crate::http_client::{self, Trust};
 use crate::metrics::Metrics;
 
@@ -72,6 +72,8 @@ pub struct SpacesSettings {
 pub const BELIEVED: Duration = Duration::from_secs(10 * 60);
 /// Listings of one object's versions that are worked through in one go; what is left is a matter of another.
 const ROUNDS: usize = 20;
+/// Objects in one list, the most that S3 allows.
+const LISTED_AT_ONCE: &str = "1000";
 const ACL: header::HeaderName = header::HeaderName::from_static("x-amz-acl");
 /// The longest body of an answer that needs none. A proxy may put one there; read, it leaves the connection usable.
 const NO_BODY: usize = 16 << 10;
@@ -224,6 +226,15 @@ impl S3Store {
         Ok(versioning)
     }
 
+    async fn send_list(&self, link: &LinkKey, after: Option<&str>) -> Result<Listing, SpacesError> {
+        let prefix = ObjectKey::prefix(link);
+        let mut query = vec![("list-type", "2"), ("max-keys", LISTED_AT_ONCE), ("prefix", prefix.as_str())];
+        query.extend(after.map(|after| ("start-after", after)));
+        let document = self.send_question("list", &query).await?;
+        let not_understood = || SpacesError::new("list", SpacesErrorKind::Corrupt, "the list cannot be read");
+        listing::read(&document).ok_or_else(not_understood)
+    }
+
     async fn plain_delete(&self, key: &ObjectKey) -> Result<bool, SpacesError> {
         self.bounded("delete", self.send_delete(&self.bucket, key)).await
     }
@@ -292,6 +303,10 @@ impl ObjectStore for S3Store {
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<(), SpacesError>> {
         Box::pin(async move { self.plain_delete(key).await.map(drop) })
+    }
+
+    fn list<'a>(&'a self, link: &'a LinkKey, after: Option<&'a str>) -> BoxFuture<'a, Result<Listing, SpacesError>> {
+        Box::pin(self.bounded("list", self.send_list(link, after)))
     }
 
     fn erase<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Erased, SpacesError>> {

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::memory::MemoryStore;
-use super::{CONTENT_TYPE, Erased, MAX_OBJECT_BYTES, ObjectStore, SpacesErrorKind, Versioning, plain_etag, probe};
-use crate::core::model::{LinkKey, ObjectKey, UserId};
+use super::{
+    CONTENT_TYPE, Erased, Listing, MAX_OBJECT_BYTES, ObjectStore, SpacesErrorKind, Versioning, plain_etag, probe,
+};
+use crate::core::model::{LinkKey, ObjectKey, PartKey, UserId};
 
 /// Holds `store` to every promise. Leaves nothing behind.
 async fn conforms(store: &dyn ObjectStore) {
@@ -31,6 +33,8 @@ async fn conforms(store: &dyn ObjectStore) {
     store.put(&two, Bytes::from(vec![b'x'; MAX_OBJECT_BYTES + 1])).await.unwrap();
     assert_eq!(store.get(&two).await.unwrap_err().kind, SpacesErrorKind::Corrupt, "reading is capped");
 
+    lists_what_is_there(store).await;
+
     store.delete(&one).await.unwrap();
     store.erase(&two).await.unwrap();
     store.erase(&two).await.unwrap();
@@ -39,6 +43,35 @@ async fn conforms(store: &dyn ObjectStore) {
         assert_eq!(store.get(key).await, Ok(None));
     }
     probe(store).await.unwrap();
+}
+
+/// The objects of one link, and of no other, in their order.
+async fn lists_what_is_there(store: &dyn ObjectStore) {
+    let (user, shop) = (UserId::random(), "some-shop.myshopify.com".parse().unwrap());
+    let (link, other) = (LinkKey::of_shop(user, shop), LinkKey::new(user, "100".parse().unwrap()));
+    let part = |name: &str| PartKey::new(link.clone(), name.parse().unwrap()).object_key();
+    let mut keys: Vec<ObjectKey> = ["products/1", "products/10", "products/index"].map(part).into();
+    keys.push(link.object_key());
+    let mut written = Vec::new();
+    for key in &keys {
+        let done = store.put(key, Bytes::from(key.as_str().to_owned())).await.unwrap();
+        written.push((key.clone(), done.etag));
+    }
+    store.put(&other.object_key(), Bytes::from_static(b"{}")).await.unwrap();
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let piece = store.list(&link, after.as_deref()).await.unwrap();
+        listed.extend(piece.objects);
+        after = piece.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, written);
+    for key in keys.iter().chain([&other.object_key()]) {
+        store.erase(key).await.unwrap();
+    }
+    assert_eq!(store.list(&link, None).await.unwrap(), Listing::default());
 }
 
 /// Holds a store whose bucket keeps versions to what is promised of erasing. `kept` counts what it has under a key.

@@ -7,7 +7,7 @@
 use super::Versioning;
 
 /// The text of the first element of this name, and what follows it.
-fn element<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>"))
 }

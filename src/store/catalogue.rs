@@ -185,6 +185,27 @@ impl Store {
         self.commit(|state, txn| state.drop_row(txn, part, id, generation)).await
     }
 
+    /// What the disk knows of Spaces for each of these parts; nothing for one that was never written.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn synced_of(&self, parts: Vec<PartKey>) -> Result<Vec<(PartKey, Option<Synced>)>, Unavailable> {
+        self.barrier().await?;
+        let look = move |engine: &Engine| {
+            let known = |part: PartKey| Ok((record(engine, Tree::Synced, &part.to_bytes())?, part));
+            parts.into_iter().map(known).map(|found| found.map(|(synced, part)| (part, synced))).collect()
+        };
+        self.off_worker(move |store| store.read(look)).await?
+    }
+
+    /// Spaces may not hold what was last written for these parts: they are read and written again.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn distrust(&self, parts: &[PartKey]) -> Result<(), Unavailable> {
+        self.commit(|state, txn| parts.iter().for_each(|part| state.distrust(txn, part))).await
+    }
+
     /// A read found that the source has this part no more: its object is to be deleted.
     ///
     /// # Errors

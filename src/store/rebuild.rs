@@ -236,7 +236,11 @@ fn restore(database: &Database, replay: &Replay, batch: &mut u64) -> Result<usiz
     for record in database.records(Tree::Synced) {
         let (key, _) = record.map_err(Fault::from)?;
         if PartKey::from_bytes(&key).is_some_and(|part| !part.part.is_whole()) {
-            writes.push(Write { tree: Tree::Synced, key: key.to_vec(), value: Some(codec::encode(&Synced::default())) });
+            writes.push(Write {
+                tree: Tree::Synced,
+                key: key.to_vec(),
+                value: Some(codec::encode(&Synced::default())),
+            });
         }
     }
     for ((tree, key), value) in &replay.live {
@@ -292,8 +296,7 @@ fn owed_delete() -> Staged {
 /// A damaged record is taken from the backup log, or removed; a part that it touches is due.
 fn heal_records(database: &Database, replay: &Replay, batch: &mut u64) -> Result<(), Fault> {
     let mut writes = Vec::new();
-    const MORE: [Tree; 6] =
-        [Tree::Marks, Tree::Outbox, Tree::Synced, Tree::Fields, Tree::Products, Tree::Catalogues];
+    const MORE: [Tree; 6] = [Tree::Marks, Tree::Outbox, Tree::Synced, Tree::Fields, Tree::Products, Tree::Catalogues];
     for tree in MORE.into_iter().chain(Tree::IN_BACKUP_LOG) {
         for record in database.records(tree) {
             let (key, value) = record.map_err(Fault::from)?;

@@ -149,8 +149,7 @@ async fn a_file_that_is_wrong_deletes_nothing_and_is_fetched_again() {
         ShopFault::BulkFailed,
         ShopFault::BulkBusy,
     ] {
-        let harness =
-            Harness::plan().daemon(|setup| setup.shop_sweep_interval = Duration::from_secs(2)).start().await;
+        let harness = Harness::plan().daemon(|setup| setup.shop_sweep_interval = Duration::from_secs(2)).start().await;
         let shop = shop(1);
         let user = installed(&harness, &shop).await;
         until_true(&harness, user, &shop).await;
@@ -197,7 +196,10 @@ async fn an_unlink_deletes_every_object_of_the_catalogue() {
     let unlinked = harness.run(&["unlink", shop.as_str(), "--source", "shopify"]).await;
     assert!(unlinked.status.success(), "{}", String::from_utf8_lossy(&unlinked.stderr));
     let prefix = format!("users/{user}/");
-    until("nothing of the shop is left", async || !harness.server.objects.list().iter().any(|key| key.starts_with(&prefix))).await;
+    until("nothing of the shop is left", async || {
+        !harness.server.objects.list().iter().any(|key| key.starts_with(&prefix))
+    })
+    .await;
     // What it had is not taken for known when it is back.
     let again = crate::shops::install(&harness, &mut harness.browser(user).await, &shop).await;
     assert_eq!(again.status, 200);

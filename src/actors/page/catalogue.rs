@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`changes`] | reads the parts that are marked, and stages what is new |
 //! | [`walks`] | asks which products changed, and sweeps over all of them by bulk operation; marks what it finds |
+//! | [`objects`] | at the end of a sweep, compares the objects in Spaces with what was written there |
 //! | [`listing`] | writes the index when its products are written, and deletes the object of a product that is gone when the index does not name it any more |
 //!
 //! A mark is durable, and stands until a read has answered for it. So each loop may end at any moment and begin again: what
@@ -15,6 +16,7 @@
 
 mod changes;
 mod listing;
+mod objects;
 mod walks;
 
 use std::panic::AssertUnwindSafe;

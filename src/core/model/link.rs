@@ -362,6 +362,17 @@ impl ObjectKey {
         Some(PartKey { link: LinkKey { user: user.parse().ok()?, id: source.id(id).ok()? }, part })
     }
 
+    /// The key of this text, if it is the name of a part's object.
+    pub fn parse(text: &str) -> Option<ObjectKey> {
+        let part = ObjectKey(text.to_owned()).part()?;
+        Some(part.object_key()).filter(|key| key.0 == text)
+    }
+
+    /// What the keys of all objects of a link begin with, and no other.
+    pub fn prefix(link: &LinkKey) -> String {
+        format!("users/{}/{}/{}/", link.user, link.source().as_str(), link.id)
+    }
+
     /// A key for probes, outside every user's prefix.
     pub fn scratch(name: Uuid) -> Self {
         ObjectKey(format!("pagesyncd-probe/{}", name.as_hyphenated()))

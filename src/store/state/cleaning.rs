@@ -26,7 +26,15 @@ impl State {
         let (now, seq) = (txn.now(), txn.next_seq());
         let Needs { person, token, granted_at } = needs;
         let token = seal_token(keyring, &cleanup_context(&cleanup), &token);
-        let record = CleanupRecord { seq, asked_at: now, not_before: now, person, granted_at, token, ..CleanupRecord::default() };
+        let record = CleanupRecord {
+            seq,
+            asked_at: now,
+            not_before: now,
+            person,
+            granted_at,
+            token,
+            ..CleanupRecord::default()
+        };
         self.cleanups.put(txn, cleanup, record);
     }
 

@@ -136,7 +136,9 @@ impl Ledger {
     pub(in crate::store) fn take_marks(&mut self, link: &LinkKey) -> LinkMarks {
         let mut marks = LinkMarks::default();
         let whole = self.entries.get_mut(&link.whole());
-        if let Some((entry, cause)) = whole.and_then(|entry| entry.due().map(|mark| mark.cause).map(|cause| (entry, cause))) {
+        if let Some((entry, cause)) =
+            whole.and_then(|entry| entry.due().map(|mark| mark.cause).map(|cause| (entry, cause)))
+        {
             marks.due = true;
             marks.hastened = entry.hastened();
             marks.unclaimed = entry.wants_reader().then_some(cause);

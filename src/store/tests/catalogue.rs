@@ -145,7 +145,10 @@ async fn parts_that_rest_go_with_their_link_and_stay_when_it_is_back() {
         stage(&store, &product(&link, id), 1).await;
         complete(&store, &product(&link, id), "p").await;
     }
-    store.note_progress(&link, held(&store, &link).await, &Progress { failures: 3, ..Progress::default() }).await.unwrap();
+    store
+        .note_progress(&link, held(&store, &link).await, &Progress { failures: 3, ..Progress::default() })
+        .await
+        .unwrap();
     let forget = async |store: &Store| {
         let all = store.cleanups().await.unwrap();
         let standing = all.into_iter().find(|one| matches!(one.cleanup, Cleanup::ForgetParts(_))).unwrap();

@@ -16,9 +16,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::changes::stage;
-use super::{Catalogue, MUCH_LATER, Retry};
+use super::{Catalogue, MUCH_LATER, Retry, objects};
 use crate::core::backoff::Backoff;
-use crate::core::catalogue::{Bulk, Pace, Piece, Progress, Walk};
+use crate::core::catalogue::{Bulk, Pace, Piece, Progress, Row, Walk};
 use crate::core::model::{Cause, MonoTime, PartKey, Source, WallTime};
 use crate::core::priority::Priority;
 use crate::sources::api::SourceError;
@@ -50,6 +50,10 @@ pub(super) async fn follow(catalogue: &Catalogue) {
         let wait = match next(catalogue).await {
             Ok((walk, wait)) => {
                 let is_hurried = catalogue.hurry.swap(false, Ordering::Relaxed);
+                if is_hurried {
+                    // Whatever comes of the mark: the walk finds the rest.
+                    let _ = mark(catalogue, [Piece::Collections]).await;
+                }
                 let wait = if is_hurried { Duration::ZERO } else { wait }.max(held_back);
                 if wait.is_zero() && !catalogue.context.is_stopping() {
                     match take(catalogue, walk).await {
@@ -156,6 +160,7 @@ async fn sweep(catalogue: &Catalogue, mut progress: Progress) -> Result<(), Retr
     swept.newest.iter().for_each(|newest| progress.saw(newest));
     let link = &catalogue.link;
     if swept.is_complete {
+        objects::compare(catalogue).await?;
         (progress.swept_at, progress.failures) = (Some(bulk.started_at), 0);
         tracing::info!(%link, products = swept.products, "shop [{}]: swept, {} products", catalogue.shop, swept.products);
         return note(catalogue, &progress).await;
@@ -235,8 +240,8 @@ async fn take_file(catalogue: &Catalogue, file: Option<BulkFile>, started_at: Wa
         mark(catalogue, file.unfinished().map(|id| Piece::Product(id.0))).await?;
         return Err(retry);
     }
-    walk.mark_missing().await?;
     walk.swept.products = walk.seen.len();
+    walk.mark_missing().await?;
     Ok(walk.swept)
 }
 
@@ -310,13 +315,11 @@ impl FileWalk<'_> {
     async fn mark_missing(&mut self) -> Result<(), Retry> {
         self.seen.sort_unstable();
         let seen = std::mem::take(&mut self.seen);
-        let missing = move |rows: &mut dyn Iterator<Item = (u64, crate::core::catalogue::Row)>| {
-            let missing: Vec<u64> = rows.map(|(id, _)| id).filter(|id| seen.binary_search(id).is_err()).collect();
-            (seen, missing)
+        let missing = move |rows: &mut dyn Iterator<Item = (u64, Row)>| {
+            rows.map(|(id, _)| id).filter(|id| seen.binary_search(id).is_err()).map(Piece::Product).collect::<Vec<_>>()
         };
-        let (seen, missing) = self.catalogue.context.store.with_rows(&self.catalogue.link, missing).await?;
-        self.seen = seen;
-        mark(self.catalogue, missing.into_iter().map(Piece::Product)).await
+        let missing = self.catalogue.context.store.with_rows(&self.catalogue.link, missing).await?;
+        mark(self.catalogue, missing).await
     }
 }
 

@@ -1,0 +1,129 @@
+//! Compares the objects in Spaces with what was written there: at the end of each sweep, by lists of a thousand. An object
+//! that is missing or altered is read and written again; one of which nothing is known is read, and deleted if the shop has
+//! it no more.
+//!
+//! A list may be older than what is written meanwhile. So an object that looks wrong is asked for once more by itself.
+
+use super::Catalogue;
+use super::Retry;
+use crate::core::catalogue::{Piece, Row};
+use crate::core::model::{Cause, ObjectKey, PartKey};
+use crate::spaces::Listing;
+
+/// Parts that are marked in one go.
+const AT_ONCE: usize = 256;
+
+/// What the lists show.
+#[derive(Default)]
+struct Seen {
+    /// Numbers of products.
+    products: Vec<u64>,
+    has_collections: bool,
+    has_index: bool,
+    /// Missing or altered.
+    wrong: usize,
+}
+
+pub(super) async fn compare(catalogue: &Catalogue) -> Result<(), Retry> {
+    let mut seen = Seen::default();
+    let mut after: Option<String> = None;
+    loop {
+        let spaces = catalogue.context.setup().spaces.clone();
+        let listed = spaces.list(&catalogue.link, after.as_deref()).await;
+        catalogue.context.note_spaces(&listed);
+        let Listing { objects, next } = match listed {
+            Ok(listing) => listing,
+            Err(error) => {
+                let (link, shop) = (&catalogue.link, &catalogue.shop);
+                tracing::warn!(
+                    %link,
+                    %error,
+                    "shop [{shop}]: the objects in Spaces cannot be listed ({error}), they are compared after the next sweep; \
+                     the access key needs the right to list the bucket"
+                );
+                return Ok(());
+            }
+        };
+        take(catalogue, objects, &mut seen).await?;
+        if next.is_none() || next <= after {
+            break;
+        }
+        after = next;
+    }
+    missing(catalogue, seen).await
+}
+
+async fn take(catalogue: &Catalogue, objects: Vec<(ObjectKey, String)>, seen: &mut Seen) -> Result<(), Retry> {
+    let store = &catalogue.context.store;
+    let parts = objects.into_iter().filter_map(|(key, etag)| Some((key.part()?, etag)));
+    let pieces = parts.filter_map(|(part, etag)| Some((Piece::of(&part.part)?, part, etag)));
+    let (mut etags, mut parts) = (Vec::new(), Vec::new());
+    for (piece, part, etag) in pieces.filter(|(_, part, _)| part.link == catalogue.link) {
+        match piece {
+            Piece::Product(id) => seen.products.push(id),
+            Piece::Collections => seen.has_collections = true,
+            Piece::Index => seen.has_index = true,
+        }
+        etags.push(etag);
+        parts.push(part);
+    }
+    let (mut altered, mut unknown) = (Vec::new(), Vec::new());
+    for ((part, synced), etag) in store.synced_of(parts).await?.into_iter().zip(etags) {
+        match synced {
+            Some(synced) if synced.etag.as_ref() == Some(&etag) => {}
+            Some(_) => altered.push(part),
+            None => unknown.push(part),
+        }
+    }
+    seen.wrong += repair(catalogue, altered).await?;
+    for parts in unknown.chunks(AT_ONCE) {
+        store.mark_parts(parts.to_vec(), Cause::Poll).await?;
+    }
+    Ok(())
+}
+
+/// Objects that were written, and that no list has.
+async fn missing(catalogue: &Catalogue, mut seen: Seen) -> Result<(), Retry> {
+    let store = &catalogue.context.store;
+    seen.products.sort_unstable();
+    let products = std::mem::take(&mut seen.products);
+    let missing = move |rows: &mut dyn Iterator<Item = (u64, Row)>| {
+        rows.map(|(id, _)| id).filter(|id| products.binary_search(id).is_err()).map(Piece::Product).collect()
+    };
+    let mut missing: Vec<Piece> = store.with_rows(&catalogue.link, missing).await?;
+    missing.extend((!seen.has_collections).then_some(Piece::Collections));
+    missing.extend((!seen.has_index).then_some(Piece::Index));
+    let missing = missing.into_iter().map(|piece| PartKey::new(catalogue.link.clone(), piece.part())).collect();
+    let wrong = seen.wrong + repair(catalogue, missing).await?;
+    let (link, shop) = (&catalogue.link, &catalogue.shop);
+    if wrong > 0 {
+        (0..wrong).for_each(|_| catalogue.context.metrics.object_repaired());
+        tracing::warn!(%link, wrong, "shop [{shop}]: {wrong} objects in Spaces are missing or altered, writing them again");
+    }
+    catalogue.wake();
+    Ok(())
+}
+
+/// Has those of these parts written again whose objects are wrong. Returns how many these are.
+async fn repair(catalogue: &Catalogue, parts: Vec<PartKey>) -> Result<usize, Retry> {
+    let (store, mut wrong) = (&catalogue.context.store, Vec::new());
+    for part in parts {
+        let expected = store.expectation(&part).await?;
+        // One that was never written, or is on its way, is not missed.
+        if expected.digest.is_none() || expected.outbox {
+            continue;
+        }
+        let head = catalogue.context.setup().spaces.head(&part.object_key()).await;
+        catalogue.context.note_spaces(&head);
+        let Ok(head) = head else { return Err(Retry::Soon) };
+        let is_same = head.map(|head| head.etag) == expected.etag;
+        // A write that was completed meanwhile makes the comparison void.
+        if !is_same && store.expectation(&part).await? == expected {
+            wrong.push(part);
+        }
+    }
+    for parts in wrong.chunks(AT_ONCE) {
+        store.distrust(parts).await?;
+    }
+    Ok(wrong.len())
+}

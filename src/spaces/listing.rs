@@ -1,0 +1,65 @@
+//! Reading S3's lists of objects. Pure.
+//!
+//! Of a list only keys and entity tags are read. The names of this daemon's objects have no character that XML escapes, so
+//! a document is searched for its elements rather than parsed, and other names are left out.
+
+use super::Listing;
+use super::versions::element;
+use crate::core::model::ObjectKey;
+
+/// What ListObjectsV2 answered; `None` when it is no such answer.
+pub(super) fn read(document: &str) -> Option<Listing> {
+    if !document.contains("<ListBucketResult") {
+        return None;
+    }
+    let is_cut = element(document, "IsTruncated").is_some_and(|(cut, _)| cut.trim() == "true");
+    let (mut objects, mut last, mut rest) = (Vec::new(), None, document);
+    while let Some((entry, after)) = element(rest, "Contents") {
+        rest = after;
+        let (name, etag) = (element(entry, "Key")?.0, element(entry, "ETag")?.0);
+        let etag = etag.replace("&quot;", "").replace("&#34;", "").replace('"', "");
+        objects.extend(ObjectKey::parse(name).map(|key| (key, etag)));
+        last = Some(name.to_owned());
+    }
+    Some(Listing { objects, next: last.filter(|_| is_cut) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PREFIX: &str = "users/6f0a2a52-3c0e-4a42-9a55-0d8f1f4f2b10/shopify/some-shop.myshopify.com";
+
+    fn list(names: &[&str], is_cut: bool) -> String {
+        let entries: String = names
+            .iter()
+            .map(|name| format!("<Contents><Key>{name}</Key><ETag>&quot;ab&quot;</ETag><Size>2</Size></Contents>"))
+            .collect();
+        format!(
+            "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"x\"><IsTruncated>{is_cut}</IsTruncated>{entries}</ListBucketResult>"
+        )
+    }
+
+    #[test]
+    fn a_list_has_the_names_and_tags_of_objects() {
+        let names = [format!("{PREFIX}/products/1.json"), format!("{PREFIX}/shop_data.json")];
+        let read = read(&list(&[&names[0], &names[1]], false)).unwrap();
+        let found: Vec<_> = read.objects.iter().map(|(key, etag)| (key.as_str(), etag.as_str())).collect();
+        assert_eq!(found, [(names[0].as_str(), "ab"), (names[1].as_str(), "ab")]);
+        assert_eq!(read.next, None);
+    }
+
+    #[test]
+    fn a_list_that_is_cut_goes_on_behind_its_last_name() {
+        let read = read(&list(&["a", "users/x/../../b.json"], true)).unwrap();
+        assert_eq!((read.objects.len(), read.next.as_deref()), (0, Some("users/x/../../b.json")));
+        assert_eq!(super::read(&list(&[], true)).unwrap(), Listing::default());
+    }
+
+    #[test]
+    fn what_is_no_list_is_none() {
+        for junk in ["", "<Error/>", "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>"] {
+            assert_eq!(read(junk), None, "{junk}");
+        }
+    }
+}
