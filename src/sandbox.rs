@@ -48,7 +48,7 @@ pub const SECRET_KEY: &str = "sandbox-secret-key-of-this-machine";
 /// Where a world lives and listens.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Holds `spaces/`, and `world.json` when the world is kept.
+    /// Holds `spaces/`, and `world.json` and `shopify.json` when the world is kept.
     pub dir: PathBuf,
     /// Facebook's address.
     pub graph_listen: SocketAddr,
@@ -112,11 +112,12 @@ pub struct WorldServer {
     pub notify_secret: String,
     graph: Face,
     spaces: Face,
-    shops: Face,
+    shops: [Face; 2],
     receiver: Face,
     stop: CancellationToken,
     sender: Mutex<Option<tokio::task::JoinHandle<()>>>,
     kept: PathBuf,
+    kept_shops: PathBuf,
 }
 
 impl WorldServer {
@@ -147,7 +148,12 @@ impl WorldServer {
         let gate: wire::Gate = Arc::new(move || !watched.is_fault_on(fault::Fault::EventsRefused));
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let receiver = Face::start(free, receiver::handler(world.clone()), gate, world.watch_faults()).await?;
-        let shopify = Shopify::new(options.world.seed, options.world.shops);
+        let kept_shops = options.dir.join("shopify.json");
+        let shopify = match kept_shops.exists() {
+            true => Shopify::load(&kept_shops)?,
+            false => Shopify::new(options.world.seed, options.world.shops),
+        };
+        world.set_shopify(shopify.clone());
         let shops = shopify.listen(options.shopify_listen).await?;
         let stop = CancellationToken::new();
         let sender = tokio::spawn(webhook::run(world.clone(), stop.clone()));
@@ -176,6 +182,7 @@ impl WorldServer {
             stop,
             sender: Mutex::new(Some(sender)),
             kept,
+            kept_shops,
         })
     }
 
@@ -252,9 +259,10 @@ impl WorldServer {
     /// Keeps the world beside its objects, so that the next [`WorldServer::start`] in this folder goes on with it.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// A file cannot be written.
     pub fn keep(&self) -> io::Result<()> {
-        self.world.save(&self.kept)
+        self.world.save(&self.kept)?;
+        self.shopify.save(&self.kept_shops)
     }
 
     /// Ends all connections and the sender of webhooks.
@@ -262,7 +270,9 @@ impl WorldServer {
         self.stop.cancel();
         self.graph.stop().await;
         self.spaces.stop().await;
-        self.shops.stop().await;
+        for face in &self.shops {
+            face.stop().await;
+        }
         self.receiver.stop().await;
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {

@@ -21,7 +21,8 @@ pub const MARKER: &str = ".pagesyncd-sandbox";
 
 /// The entries that a sandbox makes in its folder, apart from the marker.
 const FOLDERS: [&str; 2] = ["spaces", "store"];
-const FILES: [&str; 5] = ["config.toml", "daemon.log", "world.json", "world.draft", "admin.sock"];
+const FILES: [&str; 7] =
+    ["config.toml", "daemon.log", "world.json", "world.draft", "shopify.json", "shopify.draft", "admin.sock"];
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -5,17 +5,25 @@
 //! operation; there is no GraphQL engine here.
 //!
 //! Tokens behave as Shopify's do: an access token lives an hour, a refresh token works once and brings the same answer
-//! again for a short time, and a new grant ends the pair before it.
+//! again for a short time, and a new grant ends the pair before it. The files of bulk operations lie on a host of their
+//! own.
 
 mod authorize;
+mod bulk;
+pub mod catalogue;
+mod catalogue_queries;
+mod edits;
+mod fault;
 mod graphql;
 mod handle;
+mod operation;
+mod selection;
 pub mod state;
 mod tokens;
 mod webhook;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -24,23 +32,39 @@ use hyper::{Request, Response};
 use serde_json::json;
 
 use self::handle::{ShopAnswer, ShopAsk};
-use self::state::ShopFault;
 use super::wire::{self, Body, Broken, Face, Handler, collect, full};
 use crate::core::model::WallTime;
 
+pub use self::fault::{ShopFault, UnknownShopFault};
 pub use self::handle::Shopify;
 pub use self::webhook::ShopTopic;
 
 const BODY_LIMIT: usize = 4 << 20;
+/// The host of the files of bulk operations.
+const FILE_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 impl Shopify {
-    /// Listens.
-    pub(crate) async fn listen(&self, at: SocketAddr) -> io::Result<Face> {
+    /// Listens: the shops, and the host of the files.
+    pub(crate) async fn listen(&self, at: SocketAddr) -> io::Result<[Face; 2]> {
         let watched = self.clone();
         let gate: wire::Gate = Arc::new(move || !watched.has(ShopFault::Refused));
-        let face = Face::start(at, self.clone().handler(), gate, self.watch_faults()).await?;
-        self.set_addr(face.addr);
-        Ok(face)
+        let api = Face::start(at, self.clone().handler(), gate.clone(), self.watch_faults()).await?;
+        let start =
+            |host: IpAddr| Face::start((host, 0).into(), self.clone().files(), gate.clone(), self.watch_faults());
+        let files = match start(FILE_HOST.into()).await {
+            // Not every system has more than one loopback address. Another port is another host, too.
+            Err(_) => start(at.ip()).await?,
+            Ok(files) => files,
+        };
+        self.set_addrs(api.addr, files.addr);
+        Ok([api, files])
+    }
+
+    fn files(self) -> Handler {
+        Arc::new(move |request| {
+            let shopify = self.clone();
+            Box::pin(async move { shopify.file(&request.into_parts().0) })
+        })
     }
 
     fn handler(self) -> Handler {

@@ -3,6 +3,7 @@
 mod config;
 mod console;
 mod graph;
+mod shopify;
 mod spaces;
 mod versions;
 mod webhook;

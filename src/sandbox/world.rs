@@ -24,6 +24,7 @@ use super::DaemonSetup;
 use super::activity::{Activity, ActivityKind, Edited, PutRecord, Request, WorldEvent};
 use super::fault::{Call, Fault, Scope, Side, Switches};
 use super::receiver::Memory;
+use super::shopify::Shopify;
 use super::spaces::Objects;
 use super::webhook::WebhookChange;
 use crate::core::model::{UserId, WallTime};
@@ -83,6 +84,7 @@ struct Shared {
     held: AtomicU64,
     http: reqwest::Client,
     objects: OnceLock<Objects>,
+    shopify: OnceLock<Shopify>,
 }
 
 /// A handle on the one world.
@@ -118,6 +120,7 @@ impl World {
             held: AtomicU64::new(0),
             http: client(),
             objects: OnceLock::new(),
+            shopify: OnceLock::new(),
         }))
     }
 
@@ -359,6 +362,24 @@ impl World {
     pub(crate) fn set_objects(&self, objects: Objects) {
         // A world has one Spaces; the first stays.
         let _ = self.0.objects.set(objects);
+    }
+
+    /// The local Shopify, once it is set up.
+    pub fn shopify(&self) -> Option<&Shopify> {
+        self.0.shopify.get()
+    }
+
+    /// What happens at Shopify goes into the activity from here on.
+    pub(crate) fn set_shopify(&self, shopify: Shopify) {
+        // Each holding the other, neither would ever be dropped.
+        let world = Arc::downgrade(&self.0);
+        shopify.watch(Box::new(move |kind, ok, text| {
+            if let Some(shared) = world.upgrade() {
+                World(shared).tell(kind, None, ok, text);
+            }
+        }));
+        // A world has one Shopify; the first stays.
+        let _ = self.0.shopify.set(shopify);
     }
 
     /// The same few users of the platform for the same world, for whom the console logs in.

@@ -1,44 +1,51 @@
 //! The Admin API: answers to the operations that the daemon uses, by their names, with costs and throttling.
 //!
-//! An answer has every field that the local shop knows, whether or not the query asked for it.
+//! Answers about products and collections have the fields that a query asks for; the other ones have every field that the
+//! local shop knows.
 
 use serde_json::{Value, json};
 
 use super::handle::{ShopAnswer, ShopAsk, Shopify};
-use super::state::{FULL, RESTORE, Shop, ShopFault};
-use crate::core::model::WallTime;
+use super::operation::Operation;
+use super::state::{FULL, Shop, ShopFault, ShopifyState};
+use super::{bulk, catalogue_queries};
+use crate::core::model::{ShopName, WallTime};
+use crate::sandbox::activity::ActivityKind;
 use crate::sandbox::wire::Broken;
 
-/// A query, or a mutation.
-struct Operation {
-    name: String,
-    variables: Value,
-    text: String,
-}
+/// The mutation with which an app uninstalls itself.
+const UNINSTALL: &str = "AppUninstall";
 
-impl Operation {
-    fn of(body: &[u8]) -> Option<Operation> {
-        let value: Value = serde_json::from_slice(body).ok()?;
-        let text = value["query"].as_str()?.to_owned();
-        let named = value["operationName"].as_str().map(str::to_owned);
-        let name = named.or_else(|| {
-            let rest =
-                text.trim_start().strip_prefix("query ").or_else(|| text.trim_start().strip_prefix("mutation "))?;
-            Some(rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()?.to_owned())
-        })?;
-        Some(Operation { name, variables: value["variables"].clone(), text })
+/// The points that an operation asks for. The daemon learns them from the answers.
+fn cost(operation: &str) -> f64 {
+    match operation {
+        "ProductRead" => 20.0,
+        "ProductVariants" | "ProductsChanged" | "CollectionsList" | "CollectionProducts" => 30.0,
+        _ => 12.0,
     }
 }
 
 pub(super) fn answer(shopify: &Shopify, ask: &ShopAsk<'_>) -> Result<ShopAnswer, Broken> {
-    let faulty = |fault| shopify.has(fault);
-    if faulty(ShopFault::Reset) {
+    let name = Operation::of(ask.body).map_or_else(|| "a query".to_owned(), |operation| operation.name);
+    let answer = answer_with_faults(shopify, ask);
+    let ok = answer.as_ref().is_ok_and(|answer| answer.status == 200 && !answer.is_refusal);
+    let text = if ok { format!("{}: {name}", ask.shop) } else { format!("{}: {name} failed", ask.shop) };
+    shopify.note(ActivityKind::Graph, ok, text);
+    answer
+}
+
+fn answer_with_faults(shopify: &Shopify, ask: &ShopAsk<'_>) -> Result<ShopAnswer, Broken> {
+    let strikes = |fault| shopify.strikes(&ask.shop, fault);
+    if strikes(ShopFault::Reset) {
         return Err(Broken);
     }
-    if faulty(ShopFault::Unavailable) {
+    if strikes(ShopFault::Unavailable) {
         return Ok(ShopAnswer::html(503, "<html><body>Service unavailable</body></html>".to_owned()));
     }
-    if faulty(ShopFault::Empty) {
+    if strikes(ShopFault::Html) {
+        return Ok(ShopAnswer::html(200, "<html><body>One moment, please</body></html>".to_owned()));
+    }
+    if strikes(ShopFault::Empty) {
         return Ok(ShopAnswer::html(200, String::new()));
     }
     if let Some(refusal) = refused(shopify, ask) {
@@ -47,43 +54,52 @@ pub(super) fn answer(shopify: &Shopify, ask: &ShopAsk<'_>) -> Result<ShopAnswer,
     let Some(operation) = Operation::of(ask.body) else {
         return Ok(ShopAnswer::json(400, &json!({"errors": {"query": "Required parameter missing or invalid"}})));
     };
-    let mut answer = shopify.change(|state| {
-        let throttled = state.faults.contains(&ShopFault::Throttled);
-        let denied = state.faults.contains(&ShopFault::PoliciesDenied);
-        let shop = state.shops.get_mut(&ask.shop)?;
-        *shop.queries.entry(operation.name.clone()).or_default() += 1;
-        let cost = 12.0;
-        let points = points(shop);
-        if throttled || points < cost {
-            return Some(with_cost(
-                json!({"errors": [{"message": "Throttled", "extensions": {"code": "THROTTLED"}}]}),
-                cost,
-                None,
-                if throttled { 0.0 } else { points },
-            ));
-        }
-        let actual = cost / 2.0;
-        shop.points = (points - actual, WallTime::now());
-        Some(match result(shop, &operation, denied) {
-            Ok(data) => with_cost(json!({"data": data}), cost, Some(actual), points - actual),
-            Err(error) => with_cost(json!({"errors": [error], "data": null}), cost, Some(actual), points - actual),
-        })
-    });
-    let answer = answer.take().unwrap_or(Value::Null);
-    let mut answer = ShopAnswer::json(200, &answer);
-    if faulty(ShopFault::Truncated) {
+    let files = shopify.files_url();
+    let answer = shopify.change(|state| answer_of(state, &ask.shop, &operation, &files)).unwrap_or(Value::Null);
+    if operation.name == UNINSTALL && answer["data"].is_object() {
+        shopify.uninstall(&ask.shop);
+    }
+    let mut answer = ShopAnswer { is_refusal: answer["errors"].is_array(), ..ShopAnswer::json(200, &answer) };
+    if strikes(ShopFault::Truncated) {
         answer.body.truncate(answer.body.len() / 2);
+        answer.is_refusal = true;
     }
     Ok(answer)
+}
+
+/// The answer to an operation, with its cost.
+fn answer_of(state: &mut ShopifyState, name: &ShopName, operation: &Operation, files: &str) -> Option<Value> {
+    let is_throttled = state.strikes(name, ShopFault::Throttled);
+    let is_denied = state.strikes(name, ShopFault::PoliciesDenied);
+    let (cost, restore) = (cost(&operation.name), state.restore);
+    let shop = state.shops.get_mut(name)?;
+    *shop.queries.entry(operation.name.clone()).or_default() += 1;
+    let points = if is_throttled { 0.0 } else { points(shop, restore) };
+    if points < cost {
+        let answer = json!({"errors": [{"message": "Throttled", "extensions": {"code": "THROTTLED"}}]});
+        return Some(with_cost(answer, cost, None, points, restore));
+    }
+    let actual = cost / 2.0;
+    shop.points = (points - actual, WallTime::now());
+    let of_products = catalogue_queries::answer(shop, operation);
+    let answer = match of_products.or_else(|| bulk::answer(state, name, operation, files)) {
+        Some(answer) => answer,
+        None => result(state.shops.get_mut(name)?, operation, is_denied),
+    };
+    let answer = match answer {
+        Ok(data) => json!({"data": data}),
+        Err(error) => json!({"errors": [error], "data": null}),
+    };
+    Some(with_cost(answer, cost, Some(actual), points - actual, restore))
 }
 
 /// The refusals that come before the query is looked at.
 fn refused(shopify: &Shopify, ask: &ShopAsk<'_>) -> Option<ShopAnswer> {
     let error = |status, text: &str| Some(ShopAnswer::json(status, &json!({"errors": text})));
-    if shopify.has(ShopFault::Frozen) {
+    if shopify.strikes(&ask.shop, ShopFault::Frozen) {
         return error(402, "Unavailable Shop");
     }
-    if shopify.has(ShopFault::Locked) {
+    if shopify.strikes(&ask.shop, ShopFault::Locked) {
         return error(423, "Locked");
     }
     let token = ask.header("x-shopify-access-token").unwrap_or_default().to_owned();
@@ -102,14 +118,14 @@ fn refused(shopify: &Shopify, ask: &ShopAsk<'_>) -> Option<ShopAnswer> {
 }
 
 /// The points that the bucket of a shop has now.
-fn points(shop: &Shop) -> f64 {
+fn points(shop: &Shop, restore: f64) -> f64 {
     let (points, at) = shop.points;
-    (points + WallTime::now().since(at).as_secs_f64() * RESTORE).min(FULL)
+    (points + WallTime::now().since(at).as_secs_f64() * restore).min(FULL)
 }
 
-fn with_cost(mut answer: Value, requested: f64, actual: Option<f64>, left: f64) -> Value {
+fn with_cost(mut answer: Value, requested: f64, actual: Option<f64>, left: f64, restore: f64) -> Value {
     answer["extensions"] = json!({"cost": {"requestedQueryCost": requested, "actualQueryCost": actual,
-        "throttleStatus": {"maximumAvailable": FULL, "currentlyAvailable": left.floor(), "restoreRate": RESTORE}}});
+        "throttleStatus": {"maximumAvailable": FULL, "currentlyAvailable": left.floor(), "restoreRate": restore}}});
     answer
 }
 
@@ -155,6 +171,8 @@ fn result(shop: &mut Shop, operation: &Operation, denied: bool) -> Result<Value,
             Ok(json!({"webhookSubscriptionCreate": {"webhookSubscription":
                 {"id": format!("gid://shopify/WebhookSubscription/{}", topic.len())}, "userErrors": []}}))
         }
+        // The app goes once the answer is made.
+        UNINSTALL => Ok(json!({"appUninstall": {"app": {"id": "gid://shopify/App/1"}, "userErrors": []}})),
         "WebhookUnsubscribe" => Ok(json!({"webhookSubscriptionDelete": {"userErrors": []}})),
         other => Err(json!({"message": format!("No such operation in the sandbox: {other}"),
             "locations": [{"line": 1, "column": 1}], "extensions": {"code": "undefinedField"}})),

@@ -1,7 +1,10 @@
 //! The handle on the local Shopify, and a request to it.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -11,17 +14,28 @@ use url::form_urlencoded;
 
 use super::state::{ShopFault, ShopifyState};
 use crate::core::model::ShopName;
+use crate::sandbox::activity::ActivityKind;
 
 /// A handle on the local Shopify.
 #[derive(Clone)]
 pub struct Shopify(Arc<Shared>);
 
+/// Takes what happens, for the console: its kind, whether it succeeded, and the text.
+pub(crate) type Watcher = Box<dyn Fn(ActivityKind, bool, String) + Send + Sync>;
+
+/// Where it listens, once it does.
+#[derive(Debug, Clone, Copy, Default)]
+struct Addresses {
+    api: Option<SocketAddr>,
+    files: Option<SocketAddr>,
+}
+
 struct Shared {
     state: Mutex<ShopifyState>,
     faults: watch::Sender<u64>,
     http: reqwest::Client,
-    /// Where it listens, once it does.
-    addr: Mutex<Option<SocketAddr>>,
+    addresses: Mutex<Addresses>,
+    watcher: OnceLock<Watcher>,
 }
 
 /// What one request answers.
@@ -30,20 +44,23 @@ pub(crate) struct ShopAnswer {
     pub(super) content_type: &'static str,
     pub(super) location: Option<String>,
     pub(super) body: Bytes,
+    /// Says no, whatever the status.
+    pub(super) is_refusal: bool,
 }
 
 impl ShopAnswer {
     pub(super) fn json(status: u16, value: &Value) -> ShopAnswer {
         let (content_type, body) = ("application/json; charset=utf-8", value.to_string().into());
-        ShopAnswer { status, content_type, location: None, body }
+        ShopAnswer { status, content_type, location: None, body, is_refusal: status >= 400 }
     }
 
     pub(super) fn html(status: u16, text: String) -> ShopAnswer {
-        ShopAnswer { status, content_type: "text/html; charset=utf-8", location: None, body: text.into() }
+        let content_type = "text/html; charset=utf-8";
+        ShopAnswer { status, content_type, location: None, body: text.into(), is_refusal: true }
     }
 
     pub(super) fn redirect(location: String) -> ShopAnswer {
-        ShopAnswer { location: Some(location), ..ShopAnswer::html(302, String::new()) }
+        ShopAnswer { location: Some(location), is_refusal: false, ..ShopAnswer::html(302, String::new()) }
     }
 }
 
@@ -83,8 +100,28 @@ impl Shopify {
             state: Mutex::new(state),
             faults: watch::Sender::new(0),
             http: reqwest::Client::builder().no_proxy().build().unwrap_or_default(),
-            addr: Mutex::default(),
+            addresses: Mutex::default(),
+            watcher: OnceLock::new(),
         }))
+    }
+
+    /// Writes the state to a file, whole or not at all. Faults, counters and bulk operations are not part of it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(&*self.lock())?;
+        let draft = path.with_extension("draft");
+        std::fs::write(&draft, text)?;
+        std::fs::rename(&draft, path)
+    }
+
+    /// The Shopify that [`Shopify::save`] wrote.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn load(path: &Path) -> io::Result<Shopify> {
+        Ok(Shopify::from_state(serde_json::from_slice(&std::fs::read(path)?)?))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, ShopifyState> {
@@ -102,25 +139,74 @@ impl Shopify {
         change(&mut self.lock())
     }
 
-    /// Switches a fault on or off.
+    /// Switches a fault on or off, for all shops.
     pub fn set_fault(&self, fault: ShopFault, on: bool) {
-        self.change(|state| if on { state.faults.insert(fault) } else { state.faults.remove(&fault) });
+        self.change(|state| switch(&mut state.faults, fault, on));
+        self.faults_changed(on, fault.title().to_owned());
+    }
+
+    /// Switches a fault on or off for one shop.
+    pub fn set_shop_fault(&self, shop: &ShopName, fault: ShopFault, on: bool) {
+        self.change(|state| {
+            if let Some(shop) = state.shops.get_mut(shop) {
+                switch(&mut shop.faults, fault, on);
+            }
+        });
+        self.faults_changed(on, format!("{} ({shop})", fault.title()));
+    }
+
+    /// Switches all faults off, those of single shops too.
+    pub fn clear_faults(&self) {
+        self.change(|state| {
+            state.faults.clear();
+            state.shops.values_mut().for_each(|shop| shop.faults.clear());
+        });
         self.0.faults.send_modify(|count| *count += 1);
+    }
+
+    fn faults_changed(&self, on: bool, title: String) {
+        self.0.faults.send_modify(|count| *count += 1);
+        self.note(ActivityKind::Fault, !on, format!("{}: {title}", if on { "on" } else { "off" }));
     }
 
     pub(super) fn has(&self, fault: ShopFault) -> bool {
         self.look(|state| state.faults.contains(&fault))
     }
 
+    /// Does the fault strike this shop?
+    pub(super) fn strikes(&self, shop: &ShopName, fault: ShopFault) -> bool {
+        self.look(|state| state.strikes(shop, fault))
+    }
+
+    /// From here on the watcher takes what happens.
+    pub(crate) fn watch(&self, watcher: Watcher) {
+        // There is one console at most; the first watcher stays.
+        let _ = self.0.watcher.set(watcher);
+    }
+
+    pub(super) fn note(&self, kind: ActivityKind, ok: bool, text: String) {
+        if let Some(watcher) = self.0.watcher.get() {
+            watcher(kind, ok, text);
+        }
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, Addresses> {
+        self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// `shopify.api_url`.
     pub fn url(&self) -> String {
-        let addr = *self.0.addr.lock().unwrap_or_else(PoisonError::into_inner);
-        addr.map_or_else(String::new, |addr| format!("http://{addr}/{{shop}}"))
+        self.addresses().api.map_or_else(String::new, |addr| format!("http://{addr}/{{shop}}"))
+    }
+
+    /// The address of the files of bulk operations.
+    pub fn files_url(&self) -> String {
+        self.addresses().files.map_or_else(String::new, |addr| format!("http://{addr}"))
     }
 
     /// It listens there.
-    pub(super) fn set_addr(&self, addr: SocketAddr) {
-        *self.0.addr.lock().unwrap_or_else(PoisonError::into_inner) = Some(addr);
+    pub(super) fn set_addrs(&self, api: SocketAddr, files: SocketAddr) {
+        *self.addresses() = Addresses { api: Some(api), files: Some(files) };
     }
 
     /// A change of the switches.
@@ -131,5 +217,13 @@ impl Shopify {
     /// The client that sends webhooks.
     pub(super) fn http(&self) -> &reqwest::Client {
         &self.0.http
+    }
+}
+
+fn switch(faults: &mut BTreeSet<ShopFault>, fault: ShopFault, on: bool) {
+    if on {
+        faults.insert(fault);
+    } else {
+        faults.remove(&fault);
     }
 }

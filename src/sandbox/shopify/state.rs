@@ -1,47 +1,38 @@
 //! The state of the local Shopify.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::catalogue::Catalogue;
+use super::catalogue::json::Place;
+pub use super::fault::ShopFault;
+use super::selection::Selection;
 use crate::core::model::{ShopName, WallTime};
 
-/// A way in which Shopify fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ShopFault {
-    /// No connection is taken.
-    Refused,
-    /// Every answer is an error of the edge, in HTML.
-    Unavailable,
-    /// Queries find the bucket empty.
-    Throttled,
-    /// The connection breaks.
-    Reset,
-    /// A refresh is carried out, and its answer is a 520 of the edge.
-    RefreshLost,
-    /// A refresh is not carried out, and its answer is a 520 of the edge.
-    RefreshFailed,
-    /// The answer to a code has no refresh token, as if `expiring=1` had been forgotten.
-    NotExpiring,
-    /// Policies cannot be read: the scope is not granted.
-    PoliciesDenied,
-    /// The shop has not paid.
-    Frozen,
-    /// The shop is locked.
-    Locked,
-    /// An answer is cut off.
-    Truncated,
-    /// An answer is empty.
-    Empty,
-    /// Webhooks are not sent.
-    WebhooksLost,
-    /// Webhooks are sent twice.
-    WebhooksDuplicated,
+/// A bulk operation that lists all products.
+#[derive(Debug, Clone)]
+pub struct Bulk {
+    /// Its number.
+    pub id: u64,
+    /// When it was started.
+    pub started_at: WallTime,
+    /// The products as they were then.
+    pub(super) snapshot: Arc<Catalogue>,
+    /// The fields that its query asks for.
+    pub(super) wanted: Selection,
+    /// Lines in its file.
+    pub(super) lines: u64,
+    /// Without this text nobody gets its file.
+    pub(super) signature: String,
 }
 
 /// A pair of tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
     /// The access token.
     pub access: String,
@@ -52,7 +43,7 @@ pub struct Pair {
 }
 
 /// The app on one shop.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Installation {
     /// Is it installed?
     pub installed: bool,
@@ -73,7 +64,7 @@ pub struct Installation {
 }
 
 /// A shop.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shop {
     /// Its numeric id.
     pub id: u64,
@@ -87,12 +78,21 @@ pub struct Shop {
     pub pages: Vec<Value>,
     /// Points in its bucket, and when that was so.
     pub points: (f64, WallTime),
+    /// Its products and collections.
+    pub catalogue: Catalogue,
+    /// Bulk operations, the oldest first.
+    #[serde(skip)]
+    pub bulks: Vec<Bulk>,
     /// Queries by operation.
+    #[serde(skip)]
     pub queries: BTreeMap<String, u64>,
+    /// Ways in which Shopify fails for this shop at the moment.
+    #[serde(skip)]
+    pub faults: BTreeSet<ShopFault>,
 }
 
 /// All of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShopifyState {
     /// The app's client id.
     pub client_id: String,
@@ -105,20 +105,45 @@ pub struct ShopifyState {
     /// Where webhooks of the app's configuration go.
     pub webhook_url: Option<String>,
     /// How long access tokens live.
-    pub token_life: std::time::Duration,
+    pub token_life: Duration,
+    /// How long a bulk operation takes.
+    pub bulk_time: Duration,
+    /// Points that come back into the bucket of a shop in a second.
+    pub restore: f64,
     /// The shops.
     pub shops: BTreeMap<ShopName, Shop>,
-    /// Ways in which it fails at the moment.
+    /// Ways in which it fails for all shops at the moment.
+    #[serde(skip)]
     pub faults: BTreeSet<ShopFault>,
+    /// Requests for a file that brought a token, which belongs to no file.
+    #[serde(skip)]
+    pub tokens_at_files: u64,
     /// Secrets and tokens grow from it.
     seed: u64,
     minted: u64,
 }
 
+/// The products of a new shop.
+const FIRST_PRODUCTS: u64 = 8;
+/// Ids of shops are their numbers and this.
+const FIRST_SHOP: u64 = 950_000_000;
 /// The points of a full bucket.
 pub(super) const FULL: f64 = 2000.0;
 /// Points that come back in a second.
-pub(super) const RESTORE: f64 = 100.0;
+const RESTORE: f64 = 100.0;
+
+impl Shop {
+    /// Replaces all products and collections: so many generated products, each with so many variants (0: one to three).
+    pub fn set_catalogue(&mut self, products: u64, variants: u64) {
+        self.catalogue = Catalogue::new(self.id - FIRST_SHOP, products, variants);
+    }
+
+    /// What its products have from it.
+    pub(super) fn place(&self) -> Place {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Place { host: text(&self.data["myshopifyDomain"]), currency: text(&self.data["currencyCode"]) }
+    }
+}
 
 impl ShopifyState {
     pub(super) fn build(seed: u64, shops: usize) -> ShopifyState {
@@ -128,9 +153,12 @@ impl ShopifyState {
             version: "2026-10".to_owned(),
             redirect_uris: BTreeSet::new(),
             webhook_url: None,
-            token_life: std::time::Duration::from_secs(3600),
+            token_life: Duration::from_secs(3600),
+            bulk_time: Duration::from_millis(300),
+            restore: RESTORE,
             shops: BTreeMap::new(),
             faults: BTreeSet::new(),
+            tokens_at_files: 0,
             seed,
             minted: 0,
         };
@@ -142,6 +170,11 @@ impl ShopifyState {
             }
         }
         state
+    }
+
+    /// Does the fault strike this shop?
+    pub fn strikes(&self, shop: &ShopName, fault: ShopFault) -> bool {
+        self.faults.contains(&fault) || self.shops.get(shop).is_some_and(|shop| shop.faults.contains(&fault))
     }
 
     /// A text that nobody guesses, the same for the same world and the same number of texts before it.
@@ -162,7 +195,7 @@ fn moment() -> String {
 }
 
 fn build_shop(name: &ShopName, n: u64) -> Shop {
-    let id = 950_000_000 + n;
+    let id = FIRST_SHOP + n;
     let data = json!({
         "id": format!("gid://shopify/Shop/{id}"),
         "name": format!("Sandbox Shop {n}"),
@@ -204,6 +237,9 @@ fn build_shop(name: &ShopName, n: u64) -> Shop {
         policies: policies.collect(),
         pages: pages.collect(),
         points: (FULL, WallTime::now()),
+        catalogue: Catalogue::new(n, FIRST_PRODUCTS, 0),
+        bulks: Vec::new(),
         queries: BTreeMap::new(),
+        faults: BTreeSet::new(),
     }
 }

@@ -12,10 +12,11 @@ const REFRESH_LIFE: u64 = 7_776_000;
 const EDGE: &str = "<html><head><title>520</title></head><body>Web server is returning an unknown error</body></html>";
 
 pub(super) fn answer(shopify: &Shopify, ask: &ShopAsk<'_>) -> Result<ShopAnswer, Broken> {
-    if shopify.has(ShopFault::Reset) {
+    let strikes = |fault| shopify.strikes(&ask.shop, fault);
+    if strikes(ShopFault::Reset) {
         return Err(Broken);
     }
-    if shopify.has(ShopFault::Unavailable) {
+    if strikes(ShopFault::Unavailable) {
         return Ok(ShopAnswer::html(503, EDGE.to_owned()));
     }
     let (id, secret) = shopify.look(|state| (state.client_id.clone(), state.client_secret.clone()));
@@ -23,7 +24,7 @@ pub(super) fn answer(shopify: &Shopify, ask: &ShopAsk<'_>) -> Result<ShopAnswer,
         return Ok(error(401, "invalid_client", "client_id or client_secret is wrong"));
     }
     let refreshing = ask.param("grant_type").as_deref() == Some("refresh_token");
-    if refreshing && shopify.has(ShopFault::RefreshFailed) {
+    if refreshing && strikes(ShopFault::RefreshFailed) {
         return Ok(ShopAnswer::html(520, EDGE.to_owned()));
     }
     let answer = match ask.param("grant_type").as_deref() {
@@ -31,7 +32,7 @@ pub(super) fn answer(shopify: &Shopify, ask: &ShopAsk<'_>) -> Result<ShopAnswer,
         Some("urn:ietf:params:oauth:grant-type:token-exchange") => migrate(shopify, ask),
         _ => exchange(shopify, ask),
     };
-    if refreshing && shopify.has(ShopFault::RefreshLost) {
+    if refreshing && strikes(ShopFault::RefreshLost) {
         return Ok(ShopAnswer::html(520, EDGE.to_owned()));
     }
     Ok(answer)
@@ -76,7 +77,7 @@ fn exchange(shopify: &Shopify, ask: &ShopAsk<'_>) -> ShopAnswer {
     let Some(mut answer) = answer.flatten() else {
         return error(400, "invalid_request", "The authorization code was not found or was already used");
     };
-    if !expiring || shopify.has(ShopFault::NotExpiring) {
+    if !expiring || shopify.strikes(&ask.shop, ShopFault::NotExpiring) {
         for field in ["expires_in", "refresh_token", "refresh_token_expires_in"] {
             answer.as_object_mut().map(|answer| answer.remove(field));
         }

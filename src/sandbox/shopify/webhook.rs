@@ -1,16 +1,17 @@
-//! What Shopify sends, and the edits and events that make it do so.
+//! Deliveries: their signatures, their retries, and the faults that lose, double or delay them.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::Sha256;
 
 use super::handle::Shopify;
-use super::state::{Installation, Shop, ShopFault};
+use super::state::ShopFault;
 use crate::core::model::{ShopName, WallTime};
+use crate::sandbox::activity::ActivityKind;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const TRIES: u32 = 9;
@@ -21,6 +22,18 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub enum ShopTopic {
     /// `shop/update`
     ShopUpdate,
+    /// `products/create`
+    ProductsCreate,
+    /// `products/update`
+    ProductsUpdate,
+    /// `products/delete`
+    ProductsDelete,
+    /// `collections/create`
+    CollectionsCreate,
+    /// `collections/update`
+    CollectionsUpdate,
+    /// `collections/delete`
+    CollectionsDelete,
     /// `app/uninstalled`
     Uninstalled,
     /// `customers/data_request`
@@ -36,6 +49,12 @@ impl ShopTopic {
     pub fn as_str(self) -> &'static str {
         match self {
             ShopTopic::ShopUpdate => "shop/update",
+            ShopTopic::ProductsCreate => "products/create",
+            ShopTopic::ProductsUpdate => "products/update",
+            ShopTopic::ProductsDelete => "products/delete",
+            ShopTopic::CollectionsCreate => "collections/create",
+            ShopTopic::CollectionsUpdate => "collections/update",
+            ShopTopic::CollectionsDelete => "collections/delete",
             ShopTopic::Uninstalled => "app/uninstalled",
             ShopTopic::CustomersDataRequest => "customers/data_request",
             ShopTopic::CustomersRedact => "customers/redact",
@@ -80,58 +99,38 @@ impl Shopify {
         request.send().await.ok().map(|answer| answer.status().as_u16())
     }
 
-    /// Sends a delivery as Shopify does: again until it is answered with 200, a limited number of times.
-    fn tell(&self, shop: &ShopName, topic: ShopTopic, body: Value) {
-        if self.has(ShopFault::WebhooksLost) {
+    /// Sends a delivery as Shopify does: again until it is answered with 200, a limited number of times. A shop without
+    /// the app sends nothing but what follows from the end of the app.
+    pub(super) fn deliver(&self, shop: &ShopName, topic: ShopTopic, body: Value) {
+        let is_installed = self.look(|state| state.shops.get(shop).is_some_and(|shop| shop.app.installed));
+        let is_of_the_end = topic == ShopTopic::Uninstalled || topic.is_compliance();
+        if (!is_installed && !is_of_the_end) || self.strikes(shop, ShopFault::WebhooksLost) {
             return;
         }
-        let copies = if self.has(ShopFault::WebhooksDuplicated) { 2 } else { 1 };
+        let copies = if self.strikes(shop, ShopFault::WebhooksDuplicated) { 2 } else { 1 };
         for _ in 0..copies {
             let (shopify, shop, body) = (self.clone(), shop.clone(), body.clone());
-            tokio::spawn(async move {
-                let mut pause = FIRST_PAUSE;
-                for _ in 0..TRIES {
-                    if shopify.send(&shop, topic, &body).await == Some(200) {
-                        return;
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-            });
+            tokio::spawn(async move { shopify.deliver_until_taken(&shop, topic, &body).await });
         }
     }
 
-    fn edit<T>(&self, shop: &ShopName, edit: impl FnOnce(&mut Shop) -> T) -> Option<T> {
-        self.change(|state| state.shops.get_mut(shop).map(edit))
-    }
-
-    /// Changes a field of the shop, and sends `shop/update`.
-    pub fn edit_shop(&self, shop: &ShopName, field: &str, value: impl Into<Value>) {
-        let payload = self.edit(shop, |it| {
-            it.data[field] = value.into();
-            it.data["updatedAt"] = WallTime::now().rfc3339().into();
-            json!({"id": it.id, "myshopify_domain": shop, "updated_at": it.data["updatedAt"]})
-        });
-        if let Some(payload) = payload {
-            self.tell(shop, ShopTopic::ShopUpdate, payload);
+    async fn deliver_until_taken(&self, shop: &ShopName, topic: ShopTopic, body: &Value) {
+        let mut faults = self.watch_faults();
+        // The delivery goes as soon as the fault does.
+        while self.strikes(shop, ShopFault::WebhooksLate) && faults.changed().await.is_ok() {}
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..TRIES {
+            let status = self.send(shop, topic, body).await;
+            let ok = status == Some(200);
+            let end = status.map_or_else(|| "not answered".to_owned(), |status| format!("answered {status}"));
+            let end = if ok { "delivered".to_owned() } else { end };
+            self.note(ActivityKind::Webhook, ok, format!("{shop}: webhook {} {end}", topic.as_str()));
+            if ok {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
-    }
-
-    /// The merchant uninstalls the app: every token is dead, and `app/uninstalled` is sent.
-    pub fn uninstall(&self, shop: &ShopName) {
-        let payload = self.edit(shop, |it| {
-            it.app = Installation::default();
-            json!({"id": it.id, "myshopify_domain": shop, "domain": shop, "name": it.data["name"]})
-        });
-        if let Some(payload) = payload {
-            self.tell(shop, ShopTopic::Uninstalled, payload);
-        }
-    }
-
-    /// 48 hours after an uninstall.
-    pub fn redact(&self, shop: &ShopName) {
-        if let Some(id) = self.look(|state| state.shops.get(shop).map(|it| it.id)) {
-            self.tell(shop, ShopTopic::ShopRedact, json!({"shop_id": id, "shop_domain": shop}));
-        }
+        self.note(ActivityKind::Webhook, false, format!("{shop}: webhook {} given up", topic.as_str()));
     }
 }
