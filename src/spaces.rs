@@ -62,8 +62,8 @@ pub struct Head {
 /// Some of the objects of a link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Each with its entity tag, without quotes.
-    pub objects: Vec<(ObjectKey, String)>,
+    /// Each with its entity tag, without quotes, where the store says it.
+    pub objects: Vec<(ObjectKey, Option<String>)>,
     /// The last name that was looked at, if more may follow it.
     pub next: Option<String>,
 }

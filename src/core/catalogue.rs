@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::model::{Part, WallTime};
+use super::model::{Generation, Part, WallTime};
 
 /// Walks over changes overlap by so much.
 const OVERLAP: time::Duration = time::Duration::minutes(5);
@@ -82,6 +82,8 @@ pub struct Row {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Progress {
+    /// The generation of the link's token for which the rest holds. With another one the shop may have changed unseen.
+    pub generation: Generation,
     /// The newest time of a change that a walk has seen, as Shopify writes it.
     pub changed_until: Option<String>,
     /// When the products that changed were asked for last.
@@ -122,6 +124,11 @@ pub struct Pace {
 }
 
 impl Progress {
+    /// What is known with a token of this generation: nothing, if it was learned with another one.
+    pub fn of(self, generation: Generation) -> Progress {
+        if self.generation == generation { self } else { Progress { generation, ..Progress::default() } }
+    }
+
     /// The next walk, and how long until then. A shop that was never swept has no polls; a sweep that was begun goes on.
     pub fn next(&self, pace: Pace, now: WallTime) -> (Walk, Duration) {
         let Some(swept_at) = self.swept_at.filter(|_| self.bulk.is_none()) else {

@@ -30,7 +30,7 @@ use super::fault::{Call, Fault, Side};
 use super::wire::{Body, Broken, Handler, collect, full};
 use super::world::World;
 use crate::core::model::WallTime;
-use crate::spaces::Versioning;
+use crate::spaces::{Versioning, plain_etag};
 
 pub use self::objects::Objects;
 
@@ -171,6 +171,11 @@ impl Spaces {
         if let Some(answer) = self.about_versions(call, &query, head.status.as_u16()) {
             return Ok(answer);
         }
+        if call == Call::Bucket && query.list {
+            let text = body.collect().await.map_err(|_| Broken)?.to_bytes();
+            let tagged = self.tagged(&String::from_utf8_lossy(&text));
+            return Ok(xml(head.status.as_u16(), "application/xml", tagged));
+        }
         let status = head.status.as_u16();
         self.keep_versions(key, call, &query, &bytes, &mut head);
         let mut inner = self.world.lock();
@@ -196,11 +201,13 @@ impl Spaces {
     }
 }
 
-/// What of a request's query is about versions.
+/// What of a request's query is about versions and lists.
 #[derive(Debug, Default)]
 struct Query {
     versioning: bool,
     versions: bool,
+    /// It asks for a list of objects.
+    list: bool,
     prefix: String,
     version: Option<String>,
 }
@@ -212,6 +219,7 @@ impl Query {
             match name.as_ref() {
                 "versioning" => query.versioning = true,
                 "versions" => query.versions = true,
+                "list-type" => query.list = true,
                 "prefix" => query.prefix = value.into_owned(),
                 "versionId" => query.version = Some(value.into_owned()),
                 _ => {}
@@ -235,6 +243,19 @@ impl Spaces {
         let document =
             if query.versioning { versions.status_document() } else { versions.list_document(&query.prefix, LISTED) };
         Some(xml(200, "application/xml", document))
+    }
+
+    /// A list of objects with their entity tags, which the store leaves out.
+    fn tagged(&self, list: &str) -> String {
+        let mut tagged = String::with_capacity(list.len());
+        for piece in list.split_inclusive("</Key>") {
+            tagged.push_str(piece);
+            let key = piece.strip_suffix("</Key>").and_then(|piece| piece.rsplit_once("<Key>"));
+            if let Some(body) = key.and_then(|(_, key)| self.objects.get(key)) {
+                tagged.push_str(&format!("<ETag>&quot;{}&quot;</ETag>", plain_etag(&body)));
+            }
+        }
+        tagged
     }
 
     /// Remembers what a put or a delete that the store carried out means for the object's versions.

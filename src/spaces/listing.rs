@@ -16,8 +16,9 @@ pub(super) fn read(document: &str) -> Option<Listing> {
     let (mut objects, mut last, mut rest) = (Vec::new(), None, document);
     while let Some((entry, after)) = element(rest, "Contents") {
         rest = after;
-        let (name, etag) = (element(entry, "Key")?.0, element(entry, "ETag")?.0);
-        let etag = etag.replace("&quot;", "").replace("&#34;", "").replace('"', "");
+        let name = element(entry, "Key")?.0;
+        let etag =
+            element(entry, "ETag").map(|(tag, _)| tag.replace("&quot;", "").replace("&#34;", "").replace('"', ""));
         objects.extend(ObjectKey::parse(name).map(|key| (key, etag)));
         last = Some(name.to_owned());
     }
@@ -44,8 +45,8 @@ mod tests {
     fn a_list_has_the_names_and_tags_of_objects() {
         let names = [format!("{PREFIX}/products/1.json"), format!("{PREFIX}/shop_data.json")];
         let read = read(&list(&[&names[0], &names[1]], false)).unwrap();
-        let found: Vec<_> = read.objects.iter().map(|(key, etag)| (key.as_str(), etag.as_str())).collect();
-        assert_eq!(found, [(names[0].as_str(), "ab"), (names[1].as_str(), "ab")]);
+        let found: Vec<_> = read.objects.iter().map(|(key, etag)| (key.as_str(), etag.as_deref())).collect();
+        assert_eq!(found, [(names[0].as_str(), Some("ab")), (names[1].as_str(), Some("ab"))]);
         assert_eq!(read.next, None);
     }
 
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_none() {
-        for junk in ["", "<Error/>", "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>"] {
+        for junk in ["", "<Error/>", "<ListBucketResult><Contents><Name>a</Name></Contents></ListBucketResult>"] {
             assert_eq!(read(junk), None, "{junk}");
         }
     }

@@ -256,7 +256,7 @@ impl ObjectStore for MemoryStore {
                 let names = state.objects.iter().filter(|(key, _)| key.as_str().starts_with(&prefix));
                 let mut names = names.filter(|(key, _)| key.as_str() > behind);
                 let objects: Vec<_> =
-                    names.by_ref().take(2).map(|(key, body)| (key.clone(), plain_etag(body))).collect();
+                    names.by_ref().take(2).map(|(key, body)| (key.clone(), Some(plain_etag(body)))).collect();
                 let last = objects.last().map(|(key, _)| key.as_str().to_owned());
                 Listing { objects, next: last.filter(|_| names.next().is_some()) }
             };

@@ -226,3 +226,23 @@ async fn a_catalogue_is_followed_again_after_an_uninstallation() {
     until("the deleted one is gone", async || product(&harness, user, &shop, ids[0]).is_none()).await;
     harness.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_are_missing_or_altered_are_written_again_by_the_sweep() {
+    let harness = Harness::plan().daemon(|setup| setup.shop_sweep_interval = Duration::from_secs(3)).start().await;
+    let shop = shop(1);
+    let user = installed(&harness, &shop).await;
+    until_true(&harness, user, &shop).await;
+    harness.complete().await;
+    let ids = shopify(&harness).products(&shop);
+    let name = |id: u64| key(user, &shop, &format!("products/{id}"));
+    let bucket = &harness.server.objects;
+    assert!(bucket.delete(&name(ids[0])) && bucket.delete(&key(user, &shop, "products/index")));
+    bucket.land(&name(ids[1]), b"{\"data\":{}}");
+    bucket.land(&name(999_999), b"{}");
+    until("all of them are right again", async || {
+        is_true(&harness, user, &shop) && product(&harness, user, &shop, 999_999).is_none()
+    })
+    .await;
+    harness.finish().await;
+}

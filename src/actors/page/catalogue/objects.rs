@@ -53,7 +53,7 @@ pub(super) async fn compare(catalogue: &Catalogue) -> Result<(), Retry> {
     missing(catalogue, seen).await
 }
 
-async fn take(catalogue: &Catalogue, objects: Vec<(ObjectKey, String)>, seen: &mut Seen) -> Result<(), Retry> {
+async fn take(catalogue: &Catalogue, objects: Vec<(ObjectKey, Option<String>)>, seen: &mut Seen) -> Result<(), Retry> {
     let store = &catalogue.context.store;
     let parts = objects.into_iter().filter_map(|(key, etag)| Some((key.part()?, etag)));
     let pieces = parts.filter_map(|(part, etag)| Some((Piece::of(&part.part)?, part, etag)));
@@ -70,7 +70,7 @@ async fn take(catalogue: &Catalogue, objects: Vec<(ObjectKey, String)>, seen: &m
     let (mut altered, mut unknown) = (Vec::new(), Vec::new());
     for ((part, synced), etag) in store.synced_of(parts).await?.into_iter().zip(etags) {
         match synced {
-            Some(synced) if synced.etag.as_ref() == Some(&etag) => {}
+            Some(synced) if etag.is_none() || synced.etag == etag => {}
             Some(_) => altered.push(part),
             None => unknown.push(part),
         }

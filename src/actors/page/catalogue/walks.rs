@@ -77,11 +77,15 @@ async fn next(catalogue: &Catalogue) -> Result<(Walk, Duration), Retry> {
     let setup = catalogue.context.setup();
     let config = &setup.config.shopify;
     let pace = Pace { poll_interval: config.poll_interval, sweep_interval: config.sweep_interval };
-    Ok(catalogue.context.store.progress(&catalogue.link).await?.next(pace, WallTime::now()))
+    Ok(progress(catalogue).await?.next(pace, WallTime::now()))
+}
+
+async fn progress(catalogue: &Catalogue) -> Result<Progress, Retry> {
+    Ok(catalogue.context.store.progress(&catalogue.link).await?.of(catalogue.generation))
 }
 
 async fn take(catalogue: &Catalogue, walk: Walk) -> Result<(), Retry> {
-    let progress = catalogue.context.store.progress(&catalogue.link).await?;
+    let progress = progress(catalogue).await?;
     match walk {
         Walk::Poll => poll(catalogue, progress).await,
         Walk::Sweep => {
