@@ -11,6 +11,7 @@ mod cli;
 #[path = "../chaos/clock.rs"]
 mod clock;
 mod console;
+mod console_shops;
 mod deletion;
 mod disaster;
 mod durability;
