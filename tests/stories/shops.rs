@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{ADA, Answer, Browser, Harness, eventually, until};
 
-fn shop(n: usize) -> ShopName {
+pub fn shop(n: usize) -> ShopName {
     format!("sandbox-{n}.myshopify.com").parse().unwrap()
 }
 
@@ -17,17 +17,17 @@ fn key(user: UserId, shop: &ShopName) -> String {
     format!("users/{user}/shopify/{shop}/shop_data.json")
 }
 
-fn shopify(harness: &Harness) -> &Shopify {
+pub fn shopify(harness: &Harness) -> &Shopify {
     &harness.server.shopify
 }
 
 /// The object of a shop, where there is one.
-fn object(harness: &Harness, user: UserId, shop: &ShopName) -> Option<Value> {
+pub fn object(harness: &Harness, user: UserId, shop: &ShopName) -> Option<Value> {
     let stored = harness.server.objects.get(&key(user, shop))?;
     Some(serde_json::from_slice(&stored).unwrap())
 }
 
-async fn until_named(harness: &Harness, user: UserId, shop: &ShopName, name: &str) {
+pub async fn until_named(harness: &Harness, user: UserId, shop: &ShopName, name: &str) {
     until(&format!("the object says {name}"), async || {
         object(harness, user, shop).is_some_and(|object| object["data"]["shop"]["name"] == name)
     })
@@ -55,7 +55,7 @@ async fn decide(harness: &Harness, page: &str, decision: &str) -> String {
 }
 
 /// A whole installation, and the answer to its last step.
-async fn install(harness: &Harness, browser: &mut Browser, shop: &ShopName) -> Answer {
+pub async fn install(harness: &Harness, browser: &mut Browser, shop: &ShopName) -> Answer {
     let page = to_shop(harness, browser, shop).await;
     let back = decide(harness, &page, "install").await;
     let answer = harness.browse(browser, &back, "*/*").await;
@@ -64,7 +64,7 @@ async fn install(harness: &Harness, browser: &mut Browser, shop: &ShopName) -> A
 }
 
 /// No token of a shop may appear anywhere.
-fn keep_tokens(harness: &Harness) {
+pub fn keep_tokens(harness: &Harness) {
     shopify(harness).look(|state| {
         for shop in state.shops.values() {
             shop.app.access.keys().for_each(|token| harness.keep_secret(token));
@@ -74,7 +74,7 @@ fn keep_tokens(harness: &Harness) {
 }
 
 /// The shop is linked for a new user and stored.
-async fn installed(harness: &Harness, shop: &ShopName) -> UserId {
+pub async fn installed(harness: &Harness, shop: &ShopName) -> UserId {
     let user = UserId::random();
     let answer = install(harness, &mut harness.browser(user).await, shop).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -83,14 +83,14 @@ async fn installed(harness: &Harness, shop: &ShopName) -> UserId {
     user
 }
 
-async fn health(harness: &Harness, shop: &ShopName) -> String {
+pub async fn health(harness: &Harness, shop: &ShopName) -> String {
     let (_, value) = harness.admin(http::Method::GET, "/v1/links?source=shopify", "").await;
     let links = value["links"].as_array().unwrap();
     let link = links.iter().find(|link| link["id"] == shop.as_str());
     link.map_or("not linked".to_owned(), |link| link["health"].as_str().unwrap().to_owned())
 }
 
-async fn until_health(harness: &Harness, shop: &ShopName, wanted: &str) {
+pub async fn until_health(harness: &Harness, shop: &ShopName, wanted: &str) {
     until(&format!("the shop is {wanted}"), async || health(harness, shop).await == wanted).await;
 }
 
