@@ -17,6 +17,7 @@ pub mod model;
 pub mod park_reason;
 pub mod priority;
 pub mod restart;
+pub mod shop_pair;
 pub mod token_check;
 pub mod turns;
 pub mod upload_queue;

@@ -129,10 +129,15 @@ fn copy(mut lines: Lines, out: &mut impl Write, failed: impl Fn(io::Error) -> Fa
         if some.is_empty() {
             return Ok(links);
         }
-        let is_link = |line: &&[u8]| line.windows(9).any(|w| w == b"\"page_id\"");
-        links += some.split(|byte| *byte == b'\n').filter(is_link).count();
+        links += some.split(|byte| *byte == b'\n').filter(|line| is_link(line)).count();
         out.write_all(&some).map_err(&failed)?;
     }
+}
+
+/// Is this the line of a link, of a page or of a shop? In a name the quotes would be escaped.
+fn is_link(line: &[u8]) -> bool {
+    let has = |key: &[u8]| line.windows(key.len()).any(|part| part == key);
+    has(b"\"page_id\":") || has(b"\"shop\":")
 }
 
 #[cfg(test)]
@@ -154,7 +159,7 @@ mod tests {
     fn half_an_export_leaves_no_file() {
         let dir = tempfile::tempdir().unwrap();
         let to = dir.path().join("links");
-        let some = ["{\"schema\":1}\n", "{\"page_id\":\"1\"}\n{\"page_id\":\"2\"}\n", "{\"account\":3}\n"];
+        let some = ["{\"schema\":1}\n", "{\"page_id\":\"1\"}\n{\"shop\":\"2\"}\n", "{\"account\":\"shop\"}\n"];
         let cut = Failure::new(exit::UNAVAILABLE, "cut", "");
         assert_eq!(save(&to, lines(&some, Some(cut.clone()))), Err(cut));
         let files = || std::fs::read_dir(dir.path()).unwrap().count();

@@ -18,7 +18,7 @@ use crate::exit::{self, Failure};
 use crate::services::export::{ExportError, Opener};
 use crate::services::import::{self as lines, BadLine, Repeated};
 use crate::store::Store;
-use crate::store::imports::Trials;
+use crate::store::imports::{LeftLine, Trials};
 use crate::store::seal::Keyring;
 
 /// Lines sent at a time.
@@ -37,6 +37,8 @@ struct Tally {
     imported: usize,
     /// Lines whose links were left as they are: number and reason.
     left: Vec<BadLine>,
+    /// Lines whose links were made with the pair that their shop has: number and reason.
+    kept: Vec<BadLine>,
     bad: Vec<BadLine>,
     repeated: Vec<Repeated>,
     /// Lines with something in them.
@@ -77,6 +79,7 @@ pub(super) fn import(
     }
     tally.bad.sort_by_key(|bad| bad.line);
     tally.left.sort_by_key(|left| left.line);
+    tally.kept.sort_by_key(|kept| kept.line);
     // A failure half-way leaves links imported and lines bad: both are reported.
     let reported = if outcome.is_ok() || tally.lines > 0 { report(&tally, as_json) } else { Ok(()) };
     outcome.and(reported)?;
@@ -232,8 +235,9 @@ fn send(target: &Target, source: &Source, batch: &Batch, tally: &mut Tally) -> R
             let stored = runtime.block_on(lines::store(store, *ticket, parsed, &trials));
             let stored = stored.map_err(|e| Failure::new(exit::IO, e.to_string(), "see that the disk has space"))?;
             tally.imported += stored.count();
-            let left = stored.left.iter();
-            tally.left.extend(left.map(|l| BadLine { line: l.line, error: lines::reason_text(l).to_owned() }));
+            let named = |l: &LeftLine| BadLine { line: l.line, error: lines::reason_text(l).to_owned() };
+            tally.left.extend(stored.left.iter().map(named));
+            tally.kept.extend(stored.kept.iter().map(named));
             Ok(())
         }
     }
@@ -255,7 +259,9 @@ fn send_to_daemon(client: &AdminClient, source: &Source, batch: &Batch, tally: &
     let answer = client.call(Method::POST, &path, body)?;
     tally.imported += answer["imported"].as_u64().unwrap_or_default() as usize;
     tally.run = answer["run"].as_str().map(str::to_owned);
-    for (list, text, lines) in [("left", "reason", &mut tally.left), ("bad", "error", &mut tally.bad)] {
+    let lists =
+        [("left", "reason", &mut tally.left), ("kept", "reason", &mut tally.kept), ("bad", "error", &mut tally.bad)];
+    for (list, text, lines) in lists {
         for named in answer[list].as_array().into_iter().flatten() {
             let line = named["line"].as_u64().unwrap_or_default() as usize + shift;
             lines.push(BadLine { line, error: named[text].as_str().unwrap_or_default().to_owned() });
@@ -280,13 +286,19 @@ pub(super) fn read_passphrase(path: &Path) -> Result<Secret, Failure> {
 fn report(tally: &Tally, as_json: bool) -> Result<(), Failure> {
     if as_json {
         let bad: Vec<Value> = tally.bad.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
-        let left: Vec<Value> = tally.left.iter().map(|l| json!({"line": l.line, "reason": l.error})).collect();
+        let reasons = |lines: &[BadLine]| -> Vec<Value> {
+            lines.iter().map(|l| json!({"line": l.line, "reason": l.error})).collect()
+        };
+        let (left, kept) = (reasons(&tally.left), reasons(&tally.kept));
         let repeated: Vec<Value> = tally.repeated.iter().map(|r| json!({"line": r.line, "by": r.by})).collect();
-        let all = json!({"imported": tally.imported, "left": left, "bad": bad, "repeated": repeated});
+        let all = json!({"imported": tally.imported, "left": left, "kept": kept, "bad": bad, "repeated": repeated});
         return line(format_args!("{all:#}"));
     }
     for left in &tally.left {
         note(format_args!("line {}: left as it is: {}", left.line, left.error));
+    }
+    for kept in &tally.kept {
+        note(format_args!("line {}: linked with the token pair that the shop has: {}", kept.line, kept.error));
     }
     for bad in &tally.bad {
         note(format_args!("line {}: {}", bad.line, bad.error));
@@ -298,9 +310,13 @@ fn report(tally: &Tally, as_json: bool) -> Result<(), Failure> {
         0 => String::new(),
         count => format!(", {count} left as they are (--replace replaces them all the same)"),
     };
+    let kept = match tally.kept.len() {
+        0 => String::new(),
+        count => format!(", {count} of them with the token pair that their shop has"),
+    };
     let repeated = match tally.repeated.len() {
         0 => String::new(),
         count => format!(", {count} lines with a link that a later line has"),
     };
-    line(format_args!("{} links imported{left}, {} bad lines{repeated}", tally.imported, tally.bad.len()))
+    line(format_args!("{} links imported{kept}{left}, {} bad lines{repeated}", tally.imported, tally.bad.len()))
 }

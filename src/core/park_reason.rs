@@ -32,6 +32,8 @@ pub enum ParkReason {
     Blocked,
     /// The shop's refresh token is spent or expired.
     RefreshEnded,
+    /// The shop's old token, which did not expire, was exchanged for a pair, and the answer with the pair was lost.
+    OldTokenEnded,
     /// The app was uninstalled from the shop, or its tokens were revoked (401).
     Uninstalled,
     /// The shop does not exist any more, or was closed (404, `SHOP_INACTIVE`).
@@ -60,7 +62,7 @@ impl ParkReason {
             ParkReason::AppRemoved => "app_removed",
             ParkReason::PageGone => "page_gone",
             ParkReason::Blocked => "blocked",
-            ParkReason::RefreshEnded => "needs_login",
+            ParkReason::RefreshEnded | ParkReason::OldTokenEnded => "needs_login",
             ParkReason::Uninstalled => "uninstalled",
             ParkReason::ShopGone => "shop_gone",
             ParkReason::ShopFrozen => "frozen",
@@ -87,6 +89,10 @@ impl ParkReason {
             ParkReason::PageGone => "the page does not exist any more, or is out of reach",
             ParkReason::Blocked => "Facebook blocked the app from this page for breaking a policy",
             ParkReason::RefreshEnded => "the app was not used in the shop for so long that its access ended",
+            ParkReason::OldTokenEnded => {
+                "the imported token of the shop ended when it was exchanged for one that expires, and Shopify's answer \
+                 was lost"
+            }
             ParkReason::Uninstalled => "the app was uninstalled from the shop",
             ParkReason::ShopGone => "the shop was closed, or does not exist any more",
             ParkReason::ShopFrozen => "Shopify froze the shop because it has not paid",
@@ -112,7 +118,7 @@ impl ParkReason {
             ParkReason::RoleLost => "somebody with a role on the page links it, or unlink it",
             ParkReason::AppRemoved => "unlink the page if that was meant; otherwise the person logs in again",
             ParkReason::PageGone => "unlink the page; if it is back, link it again",
-            ParkReason::RefreshEnded => "the merchant opens the app in the shop's admin",
+            ParkReason::RefreshEnded | ParkReason::OldTokenEnded => "the merchant opens the app in the shop's admin",
             ParkReason::Uninstalled => {
                 "unlink the shop if that was meant; otherwise the merchant installs the app again"
             }

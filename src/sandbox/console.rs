@@ -9,10 +9,12 @@
 //! and the scroll position. So a reload changes nothing.
 //!
 //! Routes: `GET /`, `/console.css`, and the scripts; `GET /api/state`, `/api/feed`, `/api/pages`, `/api/pages/{id}`,
-//! `/api/events`; `POST /api/{edit,shuffle,fault,calm,person,page,daemon,login}`.
+//! `/api/shops/{shop}`, `/api/events`;
+//! `POST /api/{edit,shuffle,fault,calm,person,page,shop,product,shop_fault,daemon,login}`.
 
 mod actions;
 mod acts;
+mod shops;
 mod view;
 
 use std::io;
@@ -40,12 +42,13 @@ use crate::core::model::{PageId, UserId, WallTime};
 const HTML: &str = include_str!("console/console.html");
 const CSS: &str = include_str!("console/console.css");
 /// The scripts, by their paths.
-const SCRIPTS: [(&str, &str); 5] = [
+const SCRIPTS: [(&str, &str); 6] = [
     ("/console.js", include_str!("console/console.js")),
     ("/base.js", include_str!("console/base.js")),
     ("/feed.js", include_str!("console/feed.js")),
     ("/pages.js", include_str!("console/pages.js")),
     ("/panels.js", include_str!("console/panels.js")),
+    ("/shops.js", include_str!("console/shops.js")),
 ];
 
 const BODY_LIMIT: usize = 1 << 20;
@@ -82,6 +85,8 @@ pub trait DaemonControl: Send + Sync {
     fn status_json(&self) -> BoxFuture<'_, Option<Value>>;
     /// What `pages --json` prints; `None` when it cannot be asked.
     fn pages_json(&self) -> BoxFuture<'_, Option<Value>>;
+    /// What `links --source shopify --json` prints; `None` when it cannot be asked.
+    fn shops_json(&self) -> BoxFuture<'_, Option<Value>>;
     /// A one-time login URL for this user of the platform.
     fn mint_login(&self, user: UserId) -> BoxFuture<'_, Result<String, String>>;
     /// Has the page read again, as `sync` does.
@@ -95,14 +100,17 @@ pub(crate) struct Pulse {
     status: Value,
     /// Its links. One that does not answer keeps those that it had.
     pages: Value,
-    /// When it was asked for them.
+    /// Its links of shops, likewise.
+    shops: Value,
+    /// When it was asked for the pages.
     asked_at: WallTime,
 }
 
 impl Pulse {
     /// Is this the same but for the moment?
     fn is_like(&self, other: &Pulse) -> bool {
-        (&self.daemon, &self.status, &self.pages) == (&other.daemon, &other.status, &other.pages)
+        (&self.daemon, &self.status, &self.pages, &self.shops)
+            == (&other.daemon, &other.status, &other.pages, &other.shops)
     }
 }
 
@@ -196,9 +204,10 @@ impl Console {
                 Some(pages) => (pages, asked_at),
                 None => (last.pages.clone(), last.asked_at),
             };
+            let shops = self.control.shops_json().await.unwrap_or_else(|| last.shops.clone());
             let daemon = serde_json::to_value(self.control.state()).unwrap_or_default();
             self.report_needs(&last.status, &status);
-            let pulse = Pulse { daemon, status, pages, asked_at };
+            let pulse = Pulse { daemon, status, pages, shops, asked_at };
             self.pulse.send_if_modified(|last| {
                 let changed = !last.is_like(&pulse);
                 *last = Arc::new(pulse);
@@ -249,6 +258,9 @@ impl Console {
             ("GET", "/api/state") => answered(Ok(self.state())),
             ("GET", "/api/pages") => answered(Ok(self.pages(&query))),
             ("GET", path) if path.starts_with("/api/pages/") => answered(self.page(&path["/api/pages/".len()..])),
+            ("GET", path) if path.starts_with("/api/shops/") => {
+                answered(self.shop(&path["/api/shops/".len()..], &query))
+            }
             ("POST", path) if path.starts_with("/api/") => {
                 let body = collect(request.into_body(), BODY_LIMIT).await;
                 let body = body.and_then(|bytes| serde_json::from_slice(&bytes).ok());

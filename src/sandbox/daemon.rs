@@ -317,6 +317,10 @@ impl DaemonControl for Daemon {
         Box::pin(self.ask(Method::GET, "/v1/pages", ""))
     }
 
+    fn shops_json(&self) -> BoxFuture<'_, Option<Value>> {
+        Box::pin(self.ask(Method::GET, "/v1/links?source=shopify", ""))
+    }
+
     fn mint_login(&self, user: UserId) -> BoxFuture<'_, Result<String, String>> {
         Box::pin(async move {
             let wish = json!({ "user": user }).to_string();

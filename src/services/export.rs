@@ -3,24 +3,32 @@
 //!
 //! The first line says how the rest is sealed:
 //! `{"schema":"pagesyncd/export/1","sealed_with":"store-key"|"passphrase","kdf"?:{…},"check":"…"}`. Each further line
-//! is a link (`{"user","page_id","facebook_user_id"?,"name"?,"sealed_token","linked_at","granted_at"?}`) or a login
-//! (`{"user","account","name"?,"sealed_token","granted","expires_at"?,"logged_in_at"}`). Times are in milliseconds; an
-//! import tells by them which of two tokens is the newer. A passphrase becomes a key by Argon2id with
-//! the parameters that the first line names; `check` tells a wrong key or passphrase before anything is imported.
+//! is one of these:
+//!
+//! * the link of a page: `{"user","page_id","facebook_user_id"?,"name"?,"sealed_token","linked_at","granted_at"?}`;
+//! * the link of a shop, with the pair of the shop, which all links of the shop share: `{"source":"shopify","user",
+//!   "shop","name"?,"sealed_token","sealed_refresh_token"?,"expires_at"?,"linked_at","granted_at"?}`;
+//! * a login: `{"user","account","name"?,"sealed_token","granted","expires_at"?,"logged_in_at"}`.
+//!
+//! Times are in milliseconds, but for the `expires_at` of a shop, which is RFC 3339; an import tells by them which of two
+//! tokens is the newer. A passphrase becomes a key by Argon2id with the parameters that the first line names; `check`
+//! tells a wrong key or passphrase before anything is imported.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::core::model::{AppUserId, LinkKey, Secret, UserId};
+use crate::core::model::{AppUserId, LinkKey, Secret, ShopName, Source, UserId, WallTime};
 use crate::random;
 use crate::store::records::{account_context, link_context};
 use crate::store::seal::Keyring;
+use crate::store::shops::PairState;
 use crate::store::{AccountRecord, Link, Store, Unavailable};
 
 /// The first line's `schema`.
@@ -109,6 +117,14 @@ const AT_ONCE: usize = 256;
 /// A login: user, person, record, user token.
 type Login = (UserId, AppUserId, Arc<AccountRecord>, Secret);
 
+/// The pairs of shops.
+type Pairs = BTreeMap<ShopName, PairState>;
+
+/// The context that the refresh token in the line of a link is sealed to; the access token has that of a page token.
+fn refresh_context(link: &LinkKey) -> Vec<u8> {
+    [b"refresh\0".as_slice(), &link.bound_bytes()].concat()
+}
+
 /// An export that is written a piece at a time: its head, every link, every login, a line each. The links are those that
 /// stand when their piece is made, in the order of their keys.
 pub struct Export {
@@ -167,7 +183,8 @@ impl Export {
                 let links = self.store.opened_after(after, AT_ONCE).await?;
                 let last = links.last().filter(|_| links.len() == AT_ONCE).map(|link| link.key.clone());
                 self.next = last.map_or(Next::Logins(None), |last| Next::Links(Some(last)));
-                self.sealed(move |sealer| sealer.links(&links)).await.map(Some)
+                let pairs = self.pairs_of(&links).await?;
+                self.sealed(move |sealer| sealer.links(&links, &pairs)).await.map(Some)
             }
             Next::Logins(after) => {
                 let keys = self.store.accounts_after(after, AT_ONCE).await?;
@@ -184,6 +201,18 @@ impl Export {
             }
             Next::Nothing => Ok(None),
         }
+    }
+
+    /// The pairs of the shops among these links, both halves of each as they are at one moment.
+    async fn pairs_of(&self, links: &[Link]) -> Result<Pairs, ExportError> {
+        let mut pairs = Pairs::new();
+        for shop in links.iter().filter_map(|link| link.key.shop()) {
+            // A shop that is gone by now has none.
+            if let Some(pair) = self.store.shop_pair(shop).await? {
+                pairs.insert(shop.clone(), pair);
+            }
+        }
+        Ok(pairs)
     }
 
     /// Seals some hundred tokens, away from the async workers.
@@ -225,26 +254,50 @@ impl Sealer {
         format!("{}\n", json!(head)).into_bytes()
     }
 
-    fn links(&self, links: &[Link]) -> Result<Vec<u8>, ExportError> {
+    fn links(&self, links: &[Link], pairs: &Pairs) -> Result<Vec<u8>, ExportError> {
         let mut text = String::new();
-        // A line says nothing of shops yet.
-        for Link { key, record, token } in links.iter().filter(|link| link.key.page().is_some()) {
-            let token = token.as_ref().map_err(|_| ExportError::of(key))?;
-            let sealed = self.seal(&link_context(key), token.expose().as_bytes());
-            let mut line = json!({"user": key.user, "page_id": key.page(), "sealed_token": sealed});
-            line["linked_at"] = json!(record.linked_at);
-            if let Some(granted_at) = record.granted_at {
+        for link in links {
+            let mut line = match link.key.shop().map(|shop| pairs.get(shop)) {
+                None => self.page_line(link)?,
+                Some(Some(pair)) => self.shop_line(link, pair)?,
+                Some(None) => continue,
+            };
+            line["linked_at"] = json!(link.record.linked_at);
+            if let Some(granted_at) = link.record.granted_at {
                 line["granted_at"] = json!(granted_at);
             }
-            if let Some(person) = &record.facebook_user {
-                line["facebook_user_id"] = json!(person);
-            }
-            if let Some(name) = &record.name {
+            if let Some(name) = &link.record.name {
                 line["name"] = json!(name);
             }
             text.push_str(&format!("{line}\n"));
         }
         Ok(text.into_bytes())
+    }
+
+    fn page_line(&self, Link { key, record, token }: &Link) -> Result<Value, ExportError> {
+        let token = token.as_ref().map_err(|_| ExportError::of(key))?;
+        let sealed = self.seal(&link_context(key), token.expose().as_bytes());
+        let mut line = json!({"user": key.user, "page_id": key.page(), "sealed_token": sealed});
+        if let Some(person) = &record.facebook_user {
+            line["facebook_user_id"] = json!(person);
+        }
+        Ok(line)
+    }
+
+    /// An old token has no refresh token, and does not end.
+    fn shop_line(&self, Link { key, .. }: &Link, state: &PairState) -> Result<Value, ExportError> {
+        let pair = state.pair.as_ref().map_err(|_| ExportError::of(key))?;
+        let sealed = self.seal(&link_context(key), pair.access.expose().as_bytes());
+        let mut line = json!({"source": Source::Shopify.as_str(), "user": key.user, "shop": key.shop()});
+        line["sealed_token"] = sealed.into();
+        if !pair.refresh.is_empty() {
+            let refresh = self.seal(&refresh_context(key), pair.refresh.expose().as_bytes());
+            line["sealed_refresh_token"] = refresh.into();
+        }
+        if !pair.refresh.is_empty() && state.record.expires_at != WallTime::default() {
+            line["expires_at"] = state.record.expires_at.rfc3339().into();
+        }
+        Ok(line)
     }
 
     fn logins(&self, logins: &[Login]) -> Vec<u8> {
@@ -280,7 +333,7 @@ impl Opener {
         store_key: impl FnOnce() -> Arc<Keyring>,
         passphrase: Option<&Secret>,
     ) -> Result<Option<Opener>, ExportError> {
-        let value: serde_json::Value = match serde_json::from_slice(first_line) {
+        let value: Value = match serde_json::from_slice(first_line) {
             Ok(value) => value,
             Err(_) => return Ok(None),
         };
@@ -303,6 +356,11 @@ impl Opener {
     /// The token of a link.
     pub fn link_token(&self, link: &LinkKey, sealed: &str) -> Option<Secret> {
         self.open(&link_context(link), sealed)
+    }
+
+    /// The refresh token in the line of a shop's link.
+    pub fn refresh_token(&self, link: &LinkKey, sealed: &str) -> Option<Secret> {
+        self.open(&refresh_context(link), sealed)
     }
 
     /// The token of a login.

@@ -5,29 +5,32 @@
 //!
 //! A link that works keeps its token, unless that of the line is newer and works as well: see
 //! [`grant`](crate::core::grant). Lines that changed nothing are named by number too, each with its reason.
+//!
+//! A shop has one token pair, which its links share. A pair that works is replaced by a newer one alone
+//! ([`shop_pair`](crate::core::shop_pair)). Where the link of a line is new and the shop keeps its pair, the link is made
+//! with that pair, and the line is named.
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::core::grant::{Better, Ended, Granted, Ticket};
-use crate::core::model::{AppUserId, LinkKey, PageId, Secret, UserId, WallTime};
-use crate::services::export::{Opener, SCHEMA};
-use crate::store::imports::{AccountLine, Imported, LeftLine, LinkLine, Reason, Subject, Trials};
-use crate::store::persons::{NewAccount, NewLink};
+use crate::core::grant::{Better, Ended, Ticket};
+use crate::core::model::{LinkKey, Source};
+use crate::services::export::Opener;
+use crate::store::imports::{AccountLine, Imported, LeftLine, LinkLine, Reason, ShopLine, Subject, Trials};
 use crate::store::{Store, Unavailable};
+use line::Good;
+pub use line::link_of;
 
-/// A token longer than this is no token.
-const MAX_TOKEN: usize = 4096;
-const MAX_NAME: usize = 1024;
+mod line;
 
 /// What was read of the lines.
 #[derive(Debug, Default)]
 pub struct Parsed {
-    /// Links to make.
+    /// Links of pages to make.
     pub good: Vec<LinkLine>,
+    /// Links of shops to make.
+    pub shops: Vec<ShopLine>,
     /// Logins to note.
     pub accounts: Vec<AccountLine>,
     /// Lines that cannot be imported.
@@ -54,213 +57,54 @@ pub struct BadLine {
     pub error: String,
 }
 
-/// Any line: a link has `page_id`, a login has `account`, the head of an export has `schema`.
-#[derive(Deserialize)]
-struct Line {
-    schema: Option<String>,
-    user: Option<String>,
-    page_id: Option<Text>,
-    account: Option<Text>,
-    access_token: Option<Secret>,
-    sealed_token: Option<String>,
-    facebook_user_id: Option<Text>,
-    name: Option<String>,
-    granted: Option<Vec<String>>,
-    expires_at: Option<WallTime>,
-    granted_at: Option<Moment>,
-    linked_at: Option<Moment>,
-    logged_in_at: Option<Moment>,
-    #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
-}
-
-/// The keys of a line with a link.
-const LINK_KEYS: [&str; 8] =
-    ["user", "page_id", "access_token", "sealed_token", "facebook_user_id", "name", "granted_at", "linked_at"];
-/// The keys of a line with a login.
-const LOGIN_KEYS: [&str; 8] =
-    ["user", "account", "access_token", "sealed_token", "name", "granted", "expires_at", "logged_in_at"];
-/// A longer key may be a value by mistake, even a token, and is not shown.
-const LONGEST_KEY: usize = 24;
-/// The last moment of the year 9999.
-const LAST_MOMENT: WallTime = WallTime(253_402_300_799_999);
-
-impl Line {
-    /// Refuses a key that this kind of line does not have.
-    fn keys(&self) -> Result<(), String> {
-        let is_login = self.account.is_some();
-        let stray = match is_login {
-            true => [
-                ("page_id", self.page_id.is_some()),
-                ("facebook_user_id", self.facebook_user_id.is_some()),
-                ("granted_at", self.granted_at.is_some()),
-                ("linked_at", self.linked_at.is_some()),
-            ],
-            false => [
-                ("account", false),
-                ("granted", self.granted.is_some()),
-                ("expires_at", self.expires_at.is_some()),
-                ("logged_in_at", self.logged_in_at.is_some()),
-            ],
-        };
-        let stray = stray.into_iter().find(|(_, given)| *given).map(|(key, _)| key);
-        let Some(key) = self.unknown.keys().map(String::as_str).next().or(stray) else { return Ok(()) };
-        let known = if is_login { &LOGIN_KEYS[..] } else { &LINK_KEYS[..] };
-        let word = key.len() <= LONGEST_KEY && key.bytes().all(|b| b.is_ascii_alphabetic() || b"_-".contains(&b));
-        let close = known.iter().map(|known| (strsim::jaro_winkler(key, known), known));
-        let close = close.filter(|_| word).max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.7);
-        // Tokens have capitals and digits. A key that is like none of the known ones is shown where it has neither.
-        let shown = word && (close.is_some() || !key.bytes().any(|b| b.is_ascii_uppercase()));
-        let named = if shown { format!("unknown key {key}") } else { "unknown key".to_owned() };
-        Err(match close {
-            Some((_, near)) => format!("{named}; is {near} meant?"),
-            None => format!("{named}; known are {}", known.join(", ")),
-        })
-    }
-}
-
-enum Good {
-    Head,
-    Link(UserId, NewLink, Granted),
-    Account(UserId, NewAccount, Option<WallTime>),
-}
-
-/// Ids are written as text or as numbers.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Text {
-    Text(String),
-    Number(u64),
-}
-
-/// A moment is written in milliseconds since 1970, or as RFC 3339 has it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Moment {
-    WallTime(u64),
-    Text(String),
-}
-
-impl Moment {
-    fn millis(self) -> Result<WallTime, String> {
-        let text = match self {
-            Moment::WallTime(millis) if WallTime(millis) <= LAST_MOMENT => return Ok(WallTime(millis)),
-            Moment::WallTime(_) => String::new(),
-            Moment::Text(text) => text,
-        };
-        let moment = time::OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339);
-        let millis = moment.ok().and_then(|at| u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok());
-        millis.map(WallTime).ok_or_else(|| "a time is neither RFC 3339 nor milliseconds since 1970".to_owned())
-    }
-}
-
-impl Text {
-    fn into_text(self) -> String {
-        match self {
-            Text::Text(text) => text,
-            Text::Number(number) => number.to_string(),
-        }
-    }
-}
-
-const FORM: &str = "not of the form {\"user\",\"page_id\",\"access_token\",\"facebook_user_id\"?,\"name\"?}";
-
 /// Reads lines, the first of which has this number. Empty lines are passed over. Sealed tokens need an `opener`.
 pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed {
     let mut parsed = Parsed::default();
     let mut positions: HashMap<LinkKey, (usize, usize)> = HashMap::new();
-    for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let line = line.trim_ascii();
-        if line.is_empty() {
+    for (at, text) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let (text, line) = (text.trim_ascii(), first_line + at);
+        if text.is_empty() {
             continue;
         }
-        match parse_line(line, opener) {
+        match line::read(text, opener) {
             Ok(Good::Head) => {}
             Ok(Good::Link(user, link, granted)) => {
-                let good = LinkLine { line: first_line + at, user, link, granted };
-                match positions.get_mut(&good.key()) {
-                    Some((position, earlier)) => {
-                        let by = good.line;
-                        parsed.repeated.push(Repeated { line: std::mem::replace(earlier, by), by });
-                        parsed.good[*position] = good;
-                    }
-                    None => {
-                        positions.insert(good.key(), (parsed.good.len(), good.line));
-                        parsed.good.push(good);
-                    }
-                }
+                let good = LinkLine { line, user, link, granted };
+                let key = good.key();
+                put_last(&mut parsed.good, &mut positions, &mut parsed.repeated, (key, line), good);
+            }
+            Ok(Good::Shop(shop)) => {
+                let line::GoodShop { user, shop, pair, expires_at, name, granted } = *shop;
+                let good = ShopLine { line, user, shop, pair, expires_at, name, granted };
+                let key = good.key();
+                put_last(&mut parsed.shops, &mut positions, &mut parsed.repeated, (key, line), good);
             }
             Ok(Good::Account(user, account, logged_in_at)) => {
-                parsed.accounts.push(AccountLine { line: first_line + at, user, account, logged_in_at });
+                parsed.accounts.push(AccountLine { line, user, account, logged_in_at });
             }
-            Err(error) => parsed.bad.push(BadLine { line: first_line + at, error }),
+            Err(error) => parsed.bad.push(BadLine { line, error }),
         }
     }
     parsed
 }
 
-fn parse_line(line: &[u8], opener: Option<&Opener>) -> Result<Good, String> {
-    // serde's texts can quote values, and a value may be a token: only the kind and the position are shown.
-    let line: Line = serde_json::from_slice(line).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => FORM.to_owned(),
-        _ => format!("not a JSON object (column {})", error.column()),
-    })?;
-    if line.schema.as_deref() == Some(SCHEMA) {
-        return Ok(Good::Head);
-    }
-    line.keys()?;
-    let bad = |e: crate::core::model::BadId| e.to_string();
-    let user: UserId = line.user.as_deref().ok_or(FORM)?.parse().map_err(bad)?;
-    let name = line.name.filter(|name| !name.is_empty());
-    if name.as_ref().is_some_and(|name| name.len() > MAX_NAME) {
-        return Err("name is too long".to_owned());
-    }
-    let sealed = line.sealed_token.as_deref();
-    let unsealed = |open: &dyn Fn(&Opener, &str) -> Option<Secret>| match (&line.access_token, sealed, opener) {
-        (Some(token), _, _) => Ok(token.clone()),
-        (None, Some(sealed), Some(opener)) => open(opener, sealed)
-            .ok_or_else(|| "sealed_token does not open; it is damaged or of another line".to_owned()),
-        (None, Some(_), None) => Err("sealed_token needs the first line of its export".to_owned()),
-        (None, None, _) => Err(FORM.to_owned()),
-    };
-    if let Some(person) = line.account {
-        let person: AppUserId = person.into_text().parse().map_err(bad)?;
-        let token = sound(unsealed(&|opener, sealed| opener.account_token(user, &person, sealed))?)?;
-        let (granted, expires_at) = (line.granted.unwrap_or_default(), line.expires_at);
-        if expires_at.is_some_and(|at| at > LAST_MOMENT) {
-            return Err("expires_at is no moment in milliseconds".to_owned());
+/// Adds a good line. It takes the place of an earlier one with the same link.
+fn put_last<L>(
+    good: &mut Vec<L>,
+    positions: &mut HashMap<LinkKey, (usize, usize)>,
+    repeated: &mut Vec<Repeated>,
+    (key, by): (LinkKey, usize),
+    line: L,
+) {
+    match positions.get_mut(&key) {
+        Some((position, earlier)) => {
+            repeated.push(Repeated { line: std::mem::replace(earlier, by), by });
+            good[*position] = line;
         }
-        let logged_in_at = line.logged_in_at.map(Moment::millis).transpose()?;
-        return Ok(Good::Account(user, NewAccount { person, name, token, granted, expires_at }, logged_in_at));
-    }
-    let page: PageId = line.page_id.ok_or(FORM)?.into_text().parse().map_err(bad)?;
-    let link = LinkKey::new(user, page.clone());
-    let token = sound(unsealed(&|opener, sealed| opener.link_token(&link, sealed))?)?;
-    let person = line.facebook_user_id.map(|id| id.into_text().parse::<AppUserId>());
-    let facebook_user = person.transpose().map_err(bad)?;
-    let at = line.granted_at.map(Moment::millis).transpose()?;
-    // A link that was imported itself has no time of a grant; it was granted before it was linked.
-    let by = line.linked_at.map(Moment::millis).transpose()?;
-    Ok(Good::Link(user, NewLink { page, token, name, facebook_user }, Granted { at, by }))
-}
-
-/// The link that a line is about, whether or not the rest of the line is good.
-pub fn link_of(line: &[u8]) -> Option<LinkKey> {
-    #[derive(Deserialize)]
-    struct About {
-        user: UserId,
-        page_id: Text,
-    }
-    let about: About = serde_json::from_slice(line).ok()?;
-    Some(LinkKey::new(about.user, about.page_id.into_text().parse().ok()?))
-}
-
-fn sound(token: Secret) -> Result<Secret, String> {
-    let text = token.expose();
-    if (1..=MAX_TOKEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
-        Ok(token)
-    } else {
-        Err("access_token is empty, too long, or has characters that no token has".to_owned())
+        None => {
+            positions.insert(key, (good.len(), by));
+            good.push(line);
+        }
     }
 }
 
@@ -279,7 +123,14 @@ pub fn plain(parsed: &Parsed, first_line: usize) -> Vec<u8> {
             "logged_in_at": logged_in_at});
         (*line, value)
     });
-    let lines: BTreeMap<usize, Value> = links.chain(accounts).collect();
+    let shops = parsed.shops.iter().map(|ShopLine { line, user, shop, pair, expires_at, name, granted }| {
+        let refresh = Some(pair.refresh.expose()).filter(|refresh| !refresh.is_empty());
+        let value = json!({"source": Source::Shopify.as_str(), "user": user, "shop": shop,
+            "access_token": pair.access.expose(), "refresh_token": refresh, "expires_at": expires_at, "name": name,
+            "granted_at": granted.at, "linked_at": granted.by});
+        (*line, value)
+    });
+    let lines: BTreeMap<usize, Value> = links.chain(shops).chain(accounts).collect();
     let (mut text, mut next) = (String::new(), first_line);
     for (line, value) in lines {
         text.push_str(&"\n".repeat(line.saturating_sub(next)));
@@ -298,6 +149,12 @@ pub fn reason_text(left: &LeftLine) -> &'static str {
         Reason::Ended(Ended::TooOld) => "the import has been under way for too long; import this line again",
         Reason::Overtaken => "the link got a token while the import was under way; import this line again",
         Reason::Better(better) => match (better, subject) {
+            (Better::Newer, Subject::Link(link)) if link.shop().is_some() => {
+                "the shop has a token pair that works and is not older"
+            }
+            (_, Subject::Link(link)) if link.shop().is_some() => {
+                "the shop has a token pair that works, and nothing says that this one is newer (expires_at, granted_at)"
+            }
             (Better::Newer, Subject::Link(_)) => "the link has a token that works and is not older",
             (Better::OtherRefused, Subject::Link(_)) => "Facebook refuses this token, and the link has one that works",
             (Better::OtherUnknown, Subject::Link(_)) => {
@@ -316,9 +173,13 @@ pub fn reason_text(left: &LeftLine) -> &'static str {
 pub fn left_json(left: &LeftLine) -> Value {
     let reason = reason_text(left);
     match &left.subject {
-        Subject::Link(link) => {
-            json!({"line": left.line, "user": link.user, "page_id": link.page(), "reason": reason})
-        }
+        Subject::Link(link) => match link.shop() {
+            None => json!({"line": left.line, "user": link.user, "page_id": link.page(), "reason": reason}),
+            Some(shop) => {
+                let source = Source::Shopify.as_str();
+                json!({"line": left.line, "source": source, "user": link.user, "shop": shop, "reason": reason})
+            }
+        },
         Subject::Account(user, person) => {
             json!({"line": left.line, "user": user, "account": person, "reason": reason})
         }
@@ -333,6 +194,7 @@ pub fn left_json(left: &LeftLine) -> Value {
 pub async fn store(store: &Store, ticket: Ticket, parsed: Parsed, trials: &Trials) -> Result<Imported, Unavailable> {
     let mut imported = store.import_links(ticket, &parsed.good, trials).await?;
     let replace = matches!(trials, Trials::Replace);
+    imported.add(store.import_shops(ticket, &parsed.shops, replace).await?);
     imported.left.extend(store.import_accounts(ticket, parsed.accounts, replace).await?);
     imported.left.sort_by_key(|left| left.line);
     Ok(imported)
@@ -341,6 +203,11 @@ pub async fn store(store: &Store, ticket: Ticket, parsed: Parsed, trials: &Trial
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::model::{AppUserId, Secret, ShopName, UserId, WallTime};
+    use crate::store::persons::{NewAccount, NewLink};
+    use crate::store::shops::{NewShop, ShopPair};
+
+    const FORM: &str = "not of the form";
 
     #[test]
     fn good_lines_pass_and_bad_lines_are_named_without_their_tokens() {
@@ -380,7 +247,7 @@ mod tests {
             (link(",\"comment\":1"), "unknown key comment; known are user, page_id"),
             (link(",\"\\u001b[2J\":1"), "unknown key; known are"),
             (login(",\"facebook_user_id\":\"7\""), "unknown key facebook_user_id; known are user, account"),
-            (login(",\"expires_at\":18446744073709551615"), "expires_at is no moment"),
+            (login(",\"expires_at\":18446744073709551615"), "expires_at is no time"),
             (link(",\"name\":\"x\",\"name\":\"y\""), FORM),
         ] {
             let parsed = parse(line.as_bytes(), 4, None);
@@ -409,6 +276,49 @@ mod tests {
         assert_eq!(parsed.bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [14]);
         let links: Vec<_> = lines.lines().map(|line| link_of(line.as_bytes()).unwrap()).collect();
         assert!(links[0] == links[2] && links[2] == links[3] && links[0] != links[1]);
+    }
+
+    #[test]
+    fn lines_with_shops_are_checked_as_strictly_and_show_no_token() {
+        let user = "6f0a2a52-3c0e-4a42-9a55-0d8f1f4f2b10";
+        let line = |more: &str| format!("{{\"user\":\"{user}\",\"source\":\"shopify\",{more}}}");
+        let with =
+            |more: &str| line(&format!("\"shop\":\"Some-Shop.myshopify.com\",\"access_token\":\"shpat_secret\"{more}"));
+        for (line, said) in [
+            (line("\"access_token\":\"shpat_secret\""), "shop is missing: not of the form {\"source\":\"shopify\""),
+            (line("\"shop\":\"some-shop.myshopify.com\""), "access_token is missing: not of the form"),
+            (with("").replace("myshopify.com", "myshopify.com.evil.example"), "shop is not the permanent name"),
+            (with("").replace("shpat_secret", "shpat secret"), "access_token is empty, too long, or has characters"),
+            (with(",\"refresh_token\":\"\""), "refresh_token is empty, too long, or has characters"),
+            (with(",\"expires_at\":\"soon-secret\""), "expires_at is no time; write it as 2026-11-22T10:00:00Z"),
+            (with(",\"page_id\":\"1\""), "unknown key page_id; known are source, user, shop"),
+            (with(",\"refreshtoken\":\"shprt_secret\""), "unknown key refreshtoken; is refresh_token meant?"),
+            (with(",\"sealed_refresh_token\":\"secret\""), "sealed_refresh_token needs the first line"),
+            (with(",\"expires_at\":[\"secret\"]"), "not of the form {\"source\":\"shopify\""),
+            (with("").replace("\"shopify\"", "\"etsy-secret\""), "source is unknown; known are facebook and shopify"),
+            (with("").replace("\"source\":\"shopify\",", ""), "shop needs a source; add \"source\":\"shopify\""),
+            (with("").replace("\"shopify\"", "\"facebook\""), "unknown key shop; known are user, page_id"),
+        ] {
+            let parsed = parse(line.as_bytes(), 4, None);
+            assert_eq!((parsed.good.len(), parsed.shops.len(), parsed.bad.len()), (0, 0, 1), "{line}");
+            assert!(parsed.bad[0].error.starts_with(said), "{:?}", parsed.bad);
+            assert!(!format!("{:?}", parsed.bad).contains("secret"), "{:?}", parsed.bad);
+        }
+        let good = [
+            with(""),
+            with(",\"refresh_token\":\"shprt_a\",\"expires_at\":\"2026-11-22T10:00:00Z\",\"name\":\"\""),
+            with(",\"refresh_token\":\"shprt_b\",\"expires_at\":null").replace("Some", "other"),
+        ];
+        let parsed = parse(good.join("\n").as_bytes(), 1, None);
+        assert_eq!((parsed.bad, parsed.repeated), (Vec::new(), vec![Repeated { line: 1, by: 2 }]));
+        let [first, second] = parsed.shops.as_slice() else { panic!("two shops") };
+        assert_eq!((first.shop.as_str(), first.pair.refresh.expose()), ("some-shop.myshopify.com", "shprt_a"));
+        assert_eq!((first.expires_at, &first.name), (Some(WallTime(1_795_341_600_000)), &None));
+        assert_eq!((second.expires_at, second.pair.refresh.expose()), (None, "shprt_b"));
+        assert_eq!(link_of(good[0].as_bytes()), Some(first.key()));
+        // A token that does not expire has no end, whatever the line says.
+        let old = parse(with(",\"expires_at\":\"2026-11-22T10:00:00Z\"").as_bytes(), 1, None).shops.remove(0);
+        assert_eq!((old.expires_at, old.pair.refresh.is_empty()), (None, true));
     }
 
     async fn filled(dir: &std::path::Path, key: u8) -> (Store, UserId, AppUserId) {
@@ -463,6 +373,50 @@ mod tests {
         assert_eq!((link.token.unwrap().expose(), link.record.name.as_deref()), ("EAAB-page", Some("Café")));
         let (account, token) = to.account(user, &person).await.unwrap().unwrap();
         assert_eq!((token.unwrap().expose(), account.expires_at), ("EAAB-user", Some(WallTime(5))));
+        from.close().await;
+        to.close().await;
+    }
+
+    fn pair_of(shop: &str) -> NewShop {
+        NewShop {
+            shop: shop.parse().unwrap(),
+            pair: ShopPair { access: Secret::new("shpat_a"), refresh: Secret::new("shprt_r") },
+            expires_at: WallTime::now().plus(std::time::Duration::from_secs(3600)),
+            refresh_expires_at: None,
+            scopes: Vec::new(),
+            name: Some("Some Shop".to_owned()),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_links_of_a_shop_come_back_with_its_pair() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (from, user, _) = filled(here.path(), 7).await;
+        let shop: ShopName = "some-shop.myshopify.com".parse().unwrap();
+        for user in [user, UserId::random()] {
+            let ticket = from.ticket().await.unwrap();
+            from.put_shop(ticket, user, pair_of(shop.as_str()), crate::core::model::Cause::Link).await.unwrap();
+        }
+        let passphrase = Secret::new("correct horse battery");
+        let file = exported(&from, Some(passphrase.clone())).await;
+        let text = String::from_utf8_lossy(&file).into_owned();
+        assert!(!text.contains("shpat_a") && !text.contains("shprt_r"));
+        assert_eq!(text.matches("\"source\":\"shopify\"").count(), 2);
+        let to = Store::open(there.path(), crate::store::seal::Keyring::new([8; 32], Vec::new())).unwrap();
+        let opener = Opener::from_head(text.lines().next().unwrap().as_bytes(), || to.keyring(), Some(&passphrase));
+        let parsed = parse(&file, 1, opener.unwrap().as_ref());
+        assert_eq!((&parsed.bad, parsed.shops.len()), (&Vec::new(), 2));
+        // As it goes to a daemon on this machine.
+        let parsed = parse(&plain(&parsed, 1), 1, None);
+        let imported = store(&to, to.ticket().await.unwrap(), parsed, &Trials::Impossible).await.unwrap();
+        assert_eq!((imported.links.len(), imported.left.len(), imported.kept.len()), (3, 0, 0));
+        let (standing, brought) = (from.shop_pair(&shop).await.unwrap(), to.shop_pair(&shop).await.unwrap());
+        let (standing, brought) = (standing.unwrap(), brought.unwrap());
+        let pair = brought.pair.unwrap();
+        assert_eq!((pair.access.expose(), pair.refresh.expose()), ("shpat_a", "shprt_r"));
+        assert_eq!(brought.record.expires_at.0 / 1000, standing.record.expires_at.0 / 1000);
+        let link = to.link(&LinkKey::of_shop(user, shop)).await.unwrap().unwrap();
+        assert_eq!((link.token.unwrap().expose(), link.record.name.as_deref()), ("shpat_a", Some("Some Shop")));
         from.close().await;
         to.close().await;
     }

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::core::disposition::Disposition;
 use crate::core::health::{Health, ParkReason};
 use crate::core::model::{LinkKey, ShopName, Source};
+use crate::core::shop_pair::ends_pair;
 use crate::sources::api::{SourceError, Target, TokenState};
 use crate::store::Unavailable;
 
@@ -76,7 +77,7 @@ fn is_uninstalled(health: &Health) -> bool {
 /// This pair, for an error which says that it is dead.
 fn ended(error: SourceError, pair: u64) -> Result<Option<u64>, SourceError> {
     match error.disposition {
-        Disposition::Park(ParkReason::Uninstalled | ParkReason::RefreshEnded | ParkReason::ShopGone) => Ok(Some(pair)),
+        Disposition::Park(why) if ends_pair(why) || why == ParkReason::ShopGone => Ok(Some(pair)),
         _ => Err(error),
     }
 }

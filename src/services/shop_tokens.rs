@@ -7,9 +7,18 @@
 //! not be lost.
 //!
 //! The store has the rules that make a lost answer harmless ([`shops`](crate::store::shops)).
+//!
+//! # Old tokens
+//!
+//! An import may bring an old token, which has no refresh token and does not expire. Shopify does not take such tokens
+//! any more. Its first refresh is a *migration*: the token is exchanged for a pair. Shopify ends the old token at once,
+//! and does not give its answer again. So the intent is durable before, and the pair is stored with patience: it is
+//! nowhere else. If the answer is lost all the same, the next try is refused, and the intent of the earlier try tells
+//! why: the links are parked with the reason [`ParkReason::OldTokenEnded`], whose remedy is that the merchant opens the
+//! app.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::core::disposition::Disposition;
@@ -23,9 +32,12 @@ use crate::store::shops::{NewShop, PairState, ShopPair};
 /// An access token with less time than this is exchanged before it is used.
 const REFRESH_BEFORE: Duration = Duration::from_secs(12 * 60);
 /// An access token with less time than this is not used: a call may take so long.
-const TOO_LATE: Duration = Duration::from_secs(60);
+pub(super) const TOO_LATE: Duration = Duration::from_secs(60);
 /// A token that was refused although it is younger than this is not exchanged: the app was uninstalled.
 const FRESH: Duration = Duration::from_secs(5 * 60);
+/// How long a pair is stored with patience that a migration brought, and how long it is between two tries.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// An access token, and the number of the pair that it is of.
 #[derive(Debug, Clone)]
@@ -157,24 +169,54 @@ async fn exchange(
     if !context.store.begin_refresh(shop, number).await.map_err(store_away)? {
         return Err(SourceError::local("the app was installed on the shop again meanwhile"));
     }
-    // An old token has no refresh token; it is exchanged for a pair once.
     let is_old = pair.refresh.is_empty();
-    let answer =
-        if is_old { client.migrate(shop, &pair.access).await } else { client.refresh(shop, &pair.refresh).await };
-    let new = match answer {
+    let new = match renewed(client, shop, pair).await {
         Ok(new) => new_shop(shop, new),
         Err(error) => {
-            let is_refused = refused == Some(number);
-            return Err(dead(context, shop, number, is_refused, error).await);
+            // What `state` says of the intent is of an earlier try, whose answer never came.
+            let is_lost = is_old && state.record.refreshing_since.is_some();
+            let known = Known { is_refused: refused == Some(number), is_lost };
+            return Err(dead(context, shop, number, known, error).await);
         }
     };
     let access = new.pair.access.clone();
-    let Some(pair) = context.store.end_refresh(shop, number, &new).await.map_err(store_away)? else {
+    let patience = if is_old { PATIENCE } else { Duration::ZERO };
+    let Some(pair) = stored(context, shop, number, &new, patience).await.map_err(store_away)? else {
         return Err(SourceError::local("the app was installed on the shop again meanwhile"));
     };
     let ends = new.expires_at.rfc3339();
     tracing::debug!(%shop, ends, "shop [{shop}]: its token is refreshed and ends at {ends}");
     Ok(AccessToken { token: access, pair })
+}
+
+/// Another pair in exchange for this one, by a refresh, or by a migration of an old token.
+pub(super) async fn renewed(
+    client: &ShopifyClient,
+    shop: &ShopName,
+    pair: &ShopPair,
+) -> Result<TokenPair, ShopifyError> {
+    if pair.refresh.is_empty() {
+        client.migrate(shop, &pair.access).await
+    } else {
+        client.refresh(shop, &pair.refresh).await
+    }
+}
+
+/// Makes the pair durable that a refresh brought, also where the store is away for a while.
+async fn stored(
+    context: &Context,
+    shop: &ShopName,
+    number: u64,
+    new: &NewShop,
+    patience: Duration,
+) -> Result<Option<u64>, Unavailable> {
+    let until = Instant::now() + patience;
+    loop {
+        match context.store.end_refresh(shop, number, new).await {
+            Err(_) if Instant::now() < until && !context.is_stopping() => tokio::time::sleep(STORE_RETRY).await,
+            ended => return ended,
+        }
+    }
 }
 
 /// What the refresh brought, for the store.
@@ -189,12 +231,24 @@ pub(super) fn new_shop(shop: &ShopName, pair: TokenPair) -> NewShop {
     }
 }
 
-/// A pair that is dead parks every link of the shop. If the access token had been refused before (`is_refused`), neither
-/// half is good: the app was uninstalled.
-async fn dead(context: &Context, shop: &ShopName, number: u64, is_refused: bool, error: ShopifyError) -> SourceError {
+/// What is known of a pair whose refresh failed.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Its access token was refused before: if the refresh token is refused too, the app was uninstalled.
+    is_refused: bool,
+    /// It is an old token, and the answer to an earlier exchange of it was lost.
+    is_lost: bool,
+}
+
+/// A pair that is dead parks every link of the shop.
+async fn dead(context: &Context, shop: &ShopName, number: u64, known: Known, error: ShopifyError) -> SourceError {
     let mut error = SourceError::from(error);
     if let Disposition::Park(found) = error.disposition {
-        let why = if is_refused && found == ParkReason::RefreshEnded { ParkReason::Uninstalled } else { found };
+        let why = match found {
+            ParkReason::RefreshEnded if known.is_refused => ParkReason::Uninstalled,
+            ParkReason::Uninstalled if known.is_lost => ParkReason::OldTokenEnded,
+            found => found,
+        };
         error.disposition = Disposition::Park(why);
         park(context, shop, number, why).await;
     }

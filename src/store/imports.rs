@@ -16,6 +16,10 @@ use super::txn::Txn;
 use crate::core::grant::{Better, Decision, Ended, Granted, Offer, Standing, Ticket, Tried, decide};
 use crate::core::model::{AppUserId, Cause, LinkKey, UserId, WallTime};
 
+mod shops;
+
+pub use shops::ShopLine;
+
 /// Lines in one decision. The store's lock is held for one decision.
 const AT_ONCE: usize = 200;
 /// Lines whose decisions wait for the disk together; the committer writes what waits in one transaction, of whichever
@@ -106,9 +110,20 @@ pub struct Imported {
     pub same: Vec<LinkKey>,
     /// Lines that changed nothing.
     pub left: Vec<LeftLine>,
+    /// Lines whose links were made with the token pair that their shop has, and why that pair stays.
+    pub kept: Vec<LeftLine>,
 }
 
 impl Imported {
+    /// Adds the outcome of other lines.
+    pub fn add(&mut self, other: Imported) {
+        let Imported { links, same, left, kept } = other;
+        self.links.extend(links);
+        self.same.extend(same);
+        self.left.extend(left);
+        self.kept.extend(kept);
+    }
+
     /// Lines with links that are as they say.
     pub fn count(&self) -> usize {
         self.links.len() + self.same.len()
@@ -140,11 +155,7 @@ impl Store {
         let mut imported = Imported::default();
         for lines in lines.chunks(TOGETHER) {
             let decisions = lines.chunks(AT_ONCE).map(|some| self.import_some(ticket, some, trials).boxed());
-            for Imported { links, same, left } in try_join_all(decisions).await? {
-                imported.links.extend(links);
-                imported.same.extend(same);
-                imported.left.extend(left);
-            }
+            try_join_all(decisions).await?.into_iter().for_each(|some| imported.add(some));
         }
         Ok(imported)
     }

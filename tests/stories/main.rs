@@ -12,6 +12,7 @@ mod cli;
 #[path = "../chaos/clock.rs"]
 mod clock;
 mod console;
+mod console_shops;
 mod deletion;
 mod disaster;
 mod durability;
@@ -35,6 +36,7 @@ mod reload;
 mod rotation;
 mod sandbox;
 mod sessions;
+mod shop_imports;
 mod shops;
 mod shutdown;
 mod sync;

@@ -22,12 +22,12 @@ pub fn shopify(harness: &Harness) -> &Shopify {
 }
 
 /// The object of a shop, where there is one.
-fn object(harness: &Harness, user: UserId, shop: &ShopName) -> Option<Value> {
+pub fn object(harness: &Harness, user: UserId, shop: &ShopName) -> Option<Value> {
     let stored = harness.server.objects.get(&key(user, shop))?;
     Some(serde_json::from_slice(&stored).unwrap())
 }
 
-async fn until_named(harness: &Harness, user: UserId, shop: &ShopName, name: &str) {
+pub async fn until_named(harness: &Harness, user: UserId, shop: &ShopName, name: &str) {
     until(&format!("the object says {name}"), async || {
         object(harness, user, shop).is_some_and(|object| object["data"]["shop"]["name"] == name)
     })
@@ -64,7 +64,7 @@ pub async fn install(harness: &Harness, browser: &mut Browser, shop: &ShopName) 
 }
 
 /// No token of a shop may appear anywhere.
-fn keep_tokens(harness: &Harness) {
+pub fn keep_tokens(harness: &Harness) {
     shopify(harness).look(|state| {
         for shop in state.shops.values() {
             shop.app.access.keys().for_each(|token| harness.keep_secret(token));
@@ -83,7 +83,7 @@ pub async fn installed(harness: &Harness, shop: &ShopName) -> UserId {
     user
 }
 
-async fn health(harness: &Harness, shop: &ShopName) -> String {
+pub async fn health(harness: &Harness, shop: &ShopName) -> String {
     let (_, value) = harness.admin(http::Method::GET, "/v1/links?source=shopify", "").await;
     let links = value["links"].as_array().unwrap();
     let link = links.iter().find(|link| link["id"] == shop.as_str());

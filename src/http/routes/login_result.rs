@@ -302,6 +302,7 @@ fn words(why: ParkReason) -> &'static str {
         ParkReason::Blocked => "Facebook has closed access to it for this app",
         // A Page has none of these.
         ParkReason::RefreshEnded
+        | ParkReason::OldTokenEnded
         | ParkReason::Uninstalled
         | ParkReason::ShopGone
         | ParkReason::ShopFrozen

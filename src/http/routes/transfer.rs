@@ -32,7 +32,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The lines that could be read are imported; the others are named by number. A file that comes in several requests is
 /// one import: the answer to the first names the `run`, and the others bring that name along. Links that keep a better
-/// token are named in `left`; with `replace` there are none.
+/// token are named in `left`, and new links of a shop that keeps a better pair in `kept`; with `replace` there are none.
 pub(super) async fn import_lines(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
     let wish = Query::of(&request, &["run", "replace"])
         .and_then(|query| Ok((query.get("run").map(str::to_owned), query.is_on("replace")?)));
@@ -81,8 +81,9 @@ pub(super) async fn import_lines(context: &Arc<Context>, request: Request<Incomi
         Ok(imported) => {
             let bad: Vec<Value> = bad_lines.iter().map(|b| json!({"line": b.line, "error": b.error})).collect();
             let left: Vec<Value> = imported.left.iter().map(import::left_json).collect();
+            let kept: Vec<Value> = imported.kept.iter().map(import::left_json).collect();
             let count = imported.count();
-            let mut answer = json!({"imported": count, "left": left, "bad": bad, "repeated": repeated});
+            let mut answer = json!({"imported": count, "left": left, "kept": kept, "bad": bad, "repeated": repeated});
             answer["run"] = context.store.name_of(ticket).into();
             responses::json(StatusCode::OK, &answer)
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Answer, Console, bad};
 use crate::core::model::{PageId, UserId};
 use crate::sandbox::fault::Fault;
+use crate::sandbox::shopify::ShopFault;
 
 /// At most so many pages are edited by one press of a button.
 const MOST_SHUFFLED: usize = 2000;
@@ -26,7 +27,8 @@ struct Shuffle {
 
 #[derive(Deserialize)]
 struct Switch {
-    fault: Fault,
+    /// The name of a fault of any side.
+    fault: String,
     on: bool,
 }
 
@@ -90,6 +92,9 @@ fn read<T: for<'a> Deserialize<'a>>(body: Value) -> Result<T, (http::StatusCode,
 
 impl Console {
     pub(super) async fn action(&self, name: &str, body: Value) -> Answer {
+        if let Some(answer) = self.shop_action(name, &body) {
+            return answer;
+        }
         match name {
             "edit" => {
                 let Edit { page, field, value } = read(body)?;
@@ -99,11 +104,17 @@ impl Console {
             "shuffle" => self.shuffle(read::<Shuffle>(body)?.count.min(MOST_SHUFFLED)),
             "fault" => {
                 let Switch { fault, on } = read(body)?;
-                self.world.set_fault(fault, on);
+                match (fault.parse::<ShopFault>(), self.world.shopify()) {
+                    (Ok(fault), Some(shopify)) => shopify.set_fault(fault, on),
+                    _ => self.world.set_fault(fault.parse::<Fault>().map_err(bad)?, on),
+                }
                 Ok(json!({"on": on}))
             }
             "calm" => {
                 self.world.clear_faults();
+                if let Some(shopify) = self.world.shopify() {
+                    shopify.clear_faults();
+                }
                 Ok(json!({}))
             }
             "person" => self.person_action(read(body)?).await,

@@ -5,6 +5,7 @@ import { act, ask, at, lazily, make, onRefresh, address, refresh } from './base.
 import { catchUp, happened, showLatency } from './feed.js';
 import { isSelected, pageSoon, select, showPage, showPageActs, showRows } from './pages.js';
 import { onSelect, showDaemon, showDifferences, showFaults, showEvents, showPersons, showTab } from './panels.js';
+import { showShop, showShops } from './shops.js';
 
 let users = '';
 
@@ -15,7 +16,8 @@ async function showState() {
   at('flow-spaces').textContent = `${state.objects} object${state.objects === 1 ? '' : 's'}, ${state.puts} writes`;
   at('step-link').classList.toggle('done', state.objects > 0);
   at('shuffle-count').textContent = Math.min(Math.max(state.objects, 5), 1000);
-  showFaults(state.faults);
+  showFaults(state.faults, state.shops.reduce((sum, shop) => sum + shop.faults, 0));
+  showShops(state.shops);
   showPersons(state);
   showPageActs(state.acts.page);
   showEvents(state.events, state.status);
@@ -101,6 +103,7 @@ onSelect(page => { if (document.body.dataset.tab !== 'pages' && matchMedia('(max
 onRefresh(showState);
 onRefresh(showRows);
 onRefresh(showPage);
+onRefresh(showShop);
 showTab(address.get('tab', 'pages'));
 keepScroll();
 connect();

@@ -41,7 +41,8 @@ export function happened(events) {
 function wireOf(event) {
   if (event.kind === 'webhook' && /^webhook /.test(event.text)) return 'webhook';
   if (event.kind === 'spaces') return 'write';
-  return event.kind === 'graph' ? 'read' : null;
+  // What shops are asked has no wire here.
+  return event.kind === 'graph' && event.call ? 'read' : null;
 }
 
 let flying = 0;

@@ -44,7 +44,7 @@ at('tabs').onkeydown = event => {
 };
 narrow.onchange = () => showTab(document.body.dataset.tab);
 
-function count(tab, number, words) {
+export function count(tab, number, words) {
   const badge = at(tab);
   badge.textContent = number || '';
   badge.title = number ? words : '';
@@ -54,18 +54,25 @@ function count(tab, number, words) {
 // Faults. The ones to try first come first.
 
 const common = ['spaces_refused', 'spaces_slow_down', 'graph_reset', 'graph_slow', 'throttle_app', 'webhooks_duplicated', 'webhooks_lost'];
-const sides = { common: 'Try these first', graph: 'Graph', webhooks: 'Webhooks', spaces: 'Spaces', events: 'Receiver of events', codes: 'Graph answers with an error' };
+const sides = { common: 'Try these first', graph: 'Graph', webhooks: 'Webhooks', spaces: 'Spaces', events: 'Receiver of events', codes: 'Graph answers with an error', shopify: 'Shopify, all shops' };
 
 // A switch of a fault: shown as it is on the server, and pressed by mouse, Enter or Space.
+export function faultSwitch(fault, flip) {
+  const button = make('button', { type: 'button', className: 'switch', data: { fault: fault.name, key: fault.name } }, make('span', { textContent: fault.title }));
+  button.setAttribute('role', 'switch');
+  turn(button, fault.on);
+  button.onclick = () => flip(button);
+  return button;
+}
 function press(button) { act('fault', { fault: button.dataset.fault, on: !isOn(button) }); }
 for (const button of document.querySelectorAll('#panel-events [data-fault]')) button.onclick = () => press(button);
 
-export function showFaults(faults) {
-  const on = faults.filter(fault => fault.on);
-  count('fault-count', on.length, `${on.length} on`);
-  at('calm').disabled = !on.length;
+export function showFaults(faults, ofShops) {
+  const on = faults.filter(fault => fault.on), all = on.length + ofShops;
+  count('fault-count', all, ofShops ? `${all} on, ${ofShops} of them for one shop` : `${all} on`);
+  at('calm').disabled = !all;
   for (const [side, node] of [['graph', 'node-facebook'], ['spaces', 'node-spaces']]) {
-    const faulty = on.some(f => f.side === side || (side === 'graph' && f.side !== 'spaces' && f.side !== 'events'));
+    const faulty = on.some(f => f.side === side || (side === 'graph' && !['spaces', 'events', 'shopify'].includes(f.side)));
     at(node).classList.toggle('faulty', faulty);
   }
   for (const button of document.querySelectorAll('#panel-events [data-fault]'))
@@ -75,13 +82,7 @@ export function showFaults(faults) {
   fill(at('faults'), Object.entries(sides).map(([side, title]) => {
     const mine = faults.filter(fault => (common.includes(fault.name) ? 'common' : fault.side) === side);
     const active = mine.filter(fault => fault.on).length;
-    const switches = mine.map(fault => {
-      const button = make('button', { type: 'button', className: 'switch', data: { fault: fault.name, key: fault.name } }, make('span', { textContent: fault.title }));
-      button.setAttribute('role', 'switch');
-      turn(button, fault.on);
-      button.onclick = () => press(button);
-      return button;
-    });
+    const switches = mine.map(fault => faultSwitch(fault, press));
     const group = make('details', { open: open.has(side), data: { side } },
       make('summary', { textContent: title, data: { key: `side-${side}` } }, active ? make('span', { textContent: `${active} on` }) : null), ...switches);
     group.ontoggle = () => {

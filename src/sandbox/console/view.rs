@@ -109,12 +109,12 @@ impl Console {
         (links.parted(self.world.objects(), key).unwrap_or(standing), differing)
     }
 
-    fn object(&self, key: &str) -> Value {
+    pub(super) fn object(&self, key: &str) -> Value {
         let bytes = self.world.objects().and_then(|objects| objects.get(key));
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
-    fn keys(&self) -> BTreeMap<String, Vec<String>> {
+    pub(super) fn keys(&self) -> BTreeMap<String, Vec<String>> {
         keys_by_page(self.world.objects().map(|objects| objects.list()).unwrap_or_default())
     }
 
@@ -166,6 +166,7 @@ impl Console {
                 let is_on = on.iter().any(|(f, _)| *f == fault);
                 json!({"name": fault.to_string(), "title": fault.title(), "side": side, "on": is_on})
             })
+            .chain(self.shop_faults())
             .collect();
         let (persons, pages, subscription) = self.world.look(|s| {
             let persons: Vec<Value> = s
@@ -187,6 +188,7 @@ impl Console {
             "persons": persons,
             "users": self.world.demo_users(),
             "pages": pages,
+            "shops": self.shops(),
             "objects": objects,
             "faults": faults,
             "subscription": subscription,

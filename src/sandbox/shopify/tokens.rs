@@ -9,6 +9,8 @@ use crate::sandbox::wire::Broken;
 
 /// The refresh tokens' own life, in seconds.
 const REFRESH_LIFE: u64 = 7_776_000;
+/// The grant that exchanges an old token for a pair.
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const EDGE: &str = "<html><head><title>520</title></head><body>Web server is returning an unknown error</body></html>";
 
 pub(super) fn answer(shopify: &Shopify, ask: &ShopAsk<'_>) -> Result<ShopAnswer, Broken> {
@@ -23,16 +25,17 @@ pub(super) fn answer(shopify: &Shopify, ask: &ShopAsk<'_>) -> Result<ShopAnswer,
     if ask.param("client_id") != Some(id) || ask.param("client_secret") != Some(secret) {
         return Ok(error(401, "invalid_client", "client_id or client_secret is wrong"));
     }
-    let refreshing = ask.param("grant_type").as_deref() == Some("refresh_token");
-    if refreshing && strikes(ShopFault::RefreshFailed) {
+    // A migration is the first refresh of an old token.
+    let renews = ask.param("grant_type").is_some_and(|grant| grant == "refresh_token" || grant == EXCHANGE);
+    if renews && strikes(ShopFault::RefreshFailed) {
         return Ok(ShopAnswer::html(520, EDGE.to_owned()));
     }
     let answer = match ask.param("grant_type").as_deref() {
         Some("refresh_token") => refresh(shopify, ask),
-        Some("urn:ietf:params:oauth:grant-type:token-exchange") => migrate(shopify, ask),
+        Some(EXCHANGE) => migrate(shopify, ask),
         _ => exchange(shopify, ask),
     };
-    if refreshing && strikes(ShopFault::RefreshLost) {
+    if renews && strikes(ShopFault::RefreshLost) {
         return Ok(ShopAnswer::html(520, EDGE.to_owned()));
     }
     Ok(answer)

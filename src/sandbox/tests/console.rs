@@ -48,6 +48,11 @@ impl DaemonControl for Stub {
         async { Some(json!({"pages": []})) }.boxed()
     }
 
+    fn shops_json(&self) -> BoxFuture<'_, Option<Value>> {
+        let link = json!({"source": "shopify", "id": "sandbox-1.myshopify.com", "health": "uninstalled"});
+        async move { Some(json!({"links": [link]})) }.boxed()
+    }
+
     fn mint_login(&self, user: UserId) -> BoxFuture<'_, Result<String, String>> {
         async move { Ok(format!("http://127.0.0.1:5000/login/{user}")) }.boxed()
     }
@@ -210,4 +215,52 @@ async fn the_feed_is_there_for_those_who_come_later_and_names_what_the_daemon_ca
     );
     let actions = state["acts"]["person"].as_array().unwrap().len();
     assert_eq!(actions, 7);
+}
+
+#[tokio::test]
+async fn a_shop_shows_its_products_and_its_buttons_do_what_they_say() {
+    let console = Console::new(1).await;
+    let shopify = &console.bench.server.shopify;
+    let shop = "sandbox-1.myshopify.com";
+    let name = shop.parse().unwrap();
+    shopify.change(|state| state.shops.get_mut(&name).unwrap().app.installed = true);
+    while console.see("api/state").await["shops"][0]["health"] != "uninstalled" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let state = console.see("api/state").await;
+    assert_eq!((&state["shops"][0]["products"], &state["shops"][1]["health"]), (&json!(8), &Value::Null));
+    let see = async |query: &str| console.see(&format!("api/shops/{shop}?{query}")).await;
+    let first = see("").await["rows"][0].clone();
+    assert_eq!((&first["title"], &first["standing"]), (&json!("Blue Lamp"), &json!("none")));
+    let id = first["id"].as_u64().unwrap();
+    let press = async |more: Value| {
+        let mut body = json!({"shop": shop, "product": id});
+        more.as_object().unwrap().iter().for_each(|(key, value)| body[key] = value.clone());
+        console.press("product", body).await
+    };
+    let edit = |title: &str, price: &str| json!({"action": "edit", "title": title, "price": price, "stock": 3});
+    assert_eq!(press(edit("Zebra", "7.5")).await, (200, json!({"changed": true})));
+    assert_eq!(press(edit("Zebra", "7.50")).await, (200, json!({"changed": false})));
+    assert_eq!(press(json!({"action": "sell"})).await.0, 200);
+    let found = see("search=zeb").await;
+    assert_eq!((&found["total"], &found["rows"][0]["price"]), (&json!(1), &json!("7.50")));
+    assert_eq!(see(&format!("product={id}")).await["selected"]["stock"], 2);
+    assert_eq!((press(edit("Zebra", "dear")).await.0, press(edit(" ", "1")).await.0), (400, 400));
+    let created = press(json!({"action": "create", "title": "Brand new"})).await.1["product"].as_u64().unwrap();
+    assert_eq!(see(&format!("product={created}")).await["selected"]["title"], "Brand new");
+    assert_eq!((press(json!({"action": "delete"})).await.0, press(json!({"action": "delete"})).await.0), (200, 400));
+    let switch = |fault: &str| json!({"shop": shop, "fault": fault, "on": true});
+    assert_eq!(console.press("shop_fault", switch("shopify_throttled")).await.0, 200);
+    assert_eq!(console.press("shop_fault", switch("shopify_refused")).await.0, 400);
+    assert_eq!(console.press("fault", json!({"fault": "shopify_html", "on": true})).await.0, 200);
+    let state = console.see("api/state").await;
+    let on: Vec<&Value> = state["faults"].as_array().unwrap().iter().filter(|fault| fault["on"] == true).collect();
+    assert_eq!((on.len(), &on[0]["name"], &state["shops"][0]["faults"]), (1, &json!("shopify_html"), &json!(1)));
+    console.press("calm", json!({})).await;
+    assert!(shopify.look(|state| state.faults.is_empty() && state.shops[&name].faults.is_empty()));
+    assert_eq!(console.press("shop", json!({"shop": shop, "action": "uninstall"})).await.0, 200);
+    assert_eq!(console.see("api/state").await["shops"][0]["installed"], false);
+    assert_eq!(console.bench.http.get(console.url("api/shops/nobody")).send().await.unwrap().status(), 404);
+    let feed = console.see("api/feed").await.to_string();
+    assert!(feed.contains("Zebra was edited") && feed.contains("the app was uninstalled"), "{feed}");
 }

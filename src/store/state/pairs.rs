@@ -1,7 +1,8 @@
 //! Decisions about shops: their links, and the token pair that these share.
 
 use super::State;
-use crate::core::grant::Ticket;
+use super::linking::Origin;
+use crate::core::grant::{Granted, Ticket};
 use crate::core::health::{Evidence, Health, ParkReason};
 use crate::core::model::{Cause, Generation, LinkKey, ShopName, UserId};
 use crate::store::api::{LeftAlone, NewShop, ShopStored, Unlinked, Unlinking};
@@ -44,21 +45,29 @@ impl State {
         self.shops.put(txn, &new.shop, record);
         // The pair before it is dead at Shopify, so that the links of others get this one, even if the link that was meant
         // was removed meanwhile.
+        let origin = Origin { login: ticket.number, granted: Granted { at: Some(ticket.at), by: None } };
         for each in others.iter().chain(ended.is_none().then_some(&link)) {
-            self.put_shop_link(txn, ticket, each, new, cause);
+            self.restart_shop_link(txn, origin, each, new.name.clone(), cause);
         }
         ShopStored { link, pair: number, left: ended.map(LeftAlone::Ended), others }
     }
 
     /// A new pair starts the link afresh.
-    fn put_shop_link(&mut self, txn: &mut Txn, ticket: Ticket, link: &LinkKey, new: &NewShop, cause: Cause) {
+    pub(in crate::store) fn restart_shop_link(
+        &mut self,
+        txn: &mut Txn,
+        origin: Origin,
+        link: &LinkKey,
+        name: Option<String>,
+        cause: Cause,
+    ) {
         let earlier = self.links.get(link).cloned();
         let record = LinkRecord {
             generation: Generation(txn.next_seq()),
-            login: ticket.number,
-            granted_at: Some(ticket.at),
-            name: new.name.clone().or_else(|| earlier.as_ref().and_then(|record| record.name.clone())),
-            linked_at: earlier.as_ref().map_or(txn.now(), |record| record.linked_at),
+            login: origin.login,
+            granted_at: origin.granted.at,
+            name: name.or_else(|| earlier.as_ref().and_then(|record| record.name.clone())),
+            linked_at: origin.granted.by.or(earlier.map(|record| record.linked_at)).unwrap_or(txn.now()),
             health: Health::Active,
             ..LinkRecord::default()
         };

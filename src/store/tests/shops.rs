@@ -1,10 +1,12 @@
 //! Shops: links that share a token pair, and the refresh of the pair.
 
 use super::*;
+use crate::core::grant::{Better, Granted};
 use crate::core::grant::{Ended, Ticket};
 use crate::core::health::{Health, ParkReason};
 use crate::core::model::ShopName;
 use crate::store::grants::LeftAlone;
+use crate::store::imports::{Imported, Reason, ShopLine};
 use crate::store::shops::{NewShop, ShopPair, ShopStored};
 
 fn shop() -> ShopName {
@@ -168,5 +170,107 @@ async fn a_pair_outlives_the_database_and_the_key_that_it_was_sealed_with() {
     let store = Store::open(dir.path(), other()).unwrap();
     assert_eq!(access(&store, &link).await, "shpat_2");
     assert!(due_mark(&store, &link).await.is_some(), "the link is read again");
+    store.close().await;
+}
+
+/// A line with the pair number `n`, whose access token ends in so many minutes.
+fn line(user: UserId, n: u32, minutes: Option<u64>) -> ShopLine {
+    let NewShop { shop, pair, .. } = pair(n);
+    let expires_at = minutes.map(|minutes| WallTime::now().plus(Duration::from_secs(60 * minutes)));
+    ShopLine { line: 1, user, shop, pair, expires_at, name: None, granted: Granted::default() }
+}
+
+fn old_token(line: ShopLine) -> ShopLine {
+    ShopLine { pair: ShopPair { refresh: Secret::new(""), ..line.pair }, ..line }
+}
+
+async fn import(store: &Store, line: &ShopLine, replace: bool) -> Imported {
+    let ticket = store.ticket().await.unwrap();
+    store.import_shops(ticket, std::slice::from_ref(line), replace).await.unwrap()
+}
+
+/// How many links were made, had it, kept the shop's pair, were left.
+fn counts(imported: &Imported) -> [usize; 4] {
+    [imported.links.len(), imported.same.len(), imported.kept.len(), imported.left.len()]
+}
+
+#[tokio::test]
+async fn an_import_replaces_no_pair_that_works_by_an_older_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (one, two) = (UserId::random(), UserId::random());
+    assert_eq!(counts(&import(&store, &line(one, 1, Some(50)), false).await), [1, 0, 0, 0]);
+    let first = number(&store).await;
+    // Another user of the same shop shares the pair.
+    assert_eq!(counts(&import(&store, &line(two, 1, None), false).await), [1, 0, 0, 0]);
+    assert_eq!(counts(&import(&store, &line(two, 1, None), false).await), [0, 1, 0, 0]);
+    for older in [line(one, 2, Some(40)), line(one, 2, None), old_token(line(one, 2, None))] {
+        let imported = import(&store, &older, false).await;
+        assert_eq!(counts(&imported), [0, 0, 0, 1]);
+        let why = if older.pair.refresh.is_empty() || older.expires_at.is_some() {
+            Better::Newer
+        } else {
+            Better::OtherUnknown
+        };
+        assert_eq!(imported.left[0].reason, Reason::Better(why));
+        // A new link gets the pair that the shop has.
+        let other = ShopLine { user: UserId::random(), ..older };
+        assert_eq!(counts(&import(&store, &other, false).await), [1, 0, 1, 0]);
+        assert_eq!(access(&store, &other.key()).await, "shpat_1");
+    }
+    assert_eq!(number(&store).await, first);
+    // A moment in times to come is one of a wrong clock.
+    assert_eq!(counts(&import(&store, &line(one, 3, Some(60 * 48)), false).await), [0, 0, 0, 1]);
+    let generation = held(&store, &line(two, 1, None).key()).await;
+    assert_eq!(counts(&import(&store, &line(one, 4, Some(55)), false).await), [1, 0, 0, 0]);
+    assert_eq!(held_pair(&store).await.unwrap().0, "shpat_4");
+    assert!(held(&store, &line(two, 1, None).key()).await > generation, "every link begins again");
+    // An operator may insist, and a pair that is dead is no better than any.
+    assert_eq!(counts(&import(&store, &line(one, 5, None), true).await), [1, 0, 0, 0]);
+    assert_eq!(held_pair(&store).await.unwrap().0, "shpat_5");
+    assert!(store.park_shop(&shop(), number(&store).await, ParkReason::RefreshEnded).await.unwrap());
+    assert_eq!(counts(&import(&store, &line(two, 6, None), false).await), [1, 0, 0, 0]);
+    assert_eq!(health(&store, &line(one, 1, None).key()).await, Health::Active);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_import_under_way_undoes_neither_an_unlink_nor_an_installation() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let link = install(&store, user, 1).await;
+    let ticket = store.ticket().await.unwrap();
+    unlink(&store, &link, Unlinking::default()).await;
+    let imported = store.import_shops(ticket, &[line(user, 2, None)], true).await.unwrap();
+    assert_eq!((counts(&imported), imported.left[0].reason), ([0, 0, 0, 1], Reason::Ended(Ended::Link)));
+    assert_eq!(held_pair(&store).await, None);
+    let ticket = store.ticket().await.unwrap();
+    install(&store, user, 3).await;
+    let granted = Granted { at: Some(WallTime(5)), by: None };
+    let earlier = ShopLine { granted, ..line(user, 2, Some(600)) };
+    let imported = store.import_shops(ticket, &[earlier], false).await.unwrap();
+    assert_eq!(counts(&imported), [0, 0, 0, 1]);
+    assert_eq!(held_pair(&store).await.unwrap().0, "shpat_3");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn of_the_lines_of_one_import_the_last_counts_until_the_pair_was_refreshed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (user, ticket) = (UserId::random(), store.ticket().await.unwrap());
+    let import = async |line: ShopLine| counts(&store.import_shops(ticket, &[line], false).await.unwrap());
+    assert_eq!(import(old_token(line(user, 1, None))).await, [1, 0, 0, 0]);
+    assert_eq!(import(old_token(line(user, 2, None))).await, [1, 0, 0, 0]);
+    let state = store.shop_pair(&shop()).await.unwrap().unwrap();
+    assert_eq!((state.record.expires_at, state.record.paired_at), (WallTime(0), WallTime(0)));
+    assert_eq!(state.pair.unwrap().access.expose(), "shpat_2");
+    // It was exchanged for a pair, and an old token does not take its place.
+    let number = state.record.number;
+    assert!(store.begin_refresh(&shop(), number).await.unwrap());
+    store.end_refresh(&shop(), number, &pair(9)).await.unwrap();
+    assert_eq!(import(old_token(line(user, 2, None))).await, [0, 0, 0, 1]);
+    assert_eq!(held_pair(&store).await.unwrap().0, "shpat_9");
     store.close().await;
 }

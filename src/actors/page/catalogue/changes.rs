@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::{Catalogue, Retry};
+use super::subject::{Catalogue, Retry};
 use crate::core::catalogue::Piece;
 use crate::core::model::{Cause, MonoTime, PartKey, Source, WallTime};
 use crate::core::priority::Priority;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::changes::stage;
-use super::{Catalogue, Retry};
+use super::subject::{Catalogue, Retry};
 use crate::core::catalogue::Piece;
 use crate::core::model::{Cause, MonoTime, PartKey};
 use crate::sources::shopify::ids::ProductId;

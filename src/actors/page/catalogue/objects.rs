@@ -4,8 +4,7 @@
 //!
 //! A list may be older than what is written meanwhile. So an object that looks wrong is asked for once more by itself.
 
-use super::Catalogue;
-use super::Retry;
+use super::subject::{Catalogue, Retry};
 use crate::core::catalogue::{Piece, Row};
 use crate::core::model::{Cause, ObjectKey, PartKey};
 use crate::spaces::Listing;

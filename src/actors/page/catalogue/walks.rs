@@ -16,7 +16,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::changes::stage;
-use super::{Catalogue, MUCH_LATER, Retry, objects};
+use super::objects;
+use super::subject::{Catalogue, MUCH_LATER, Retry};
 use crate::core::backoff::Backoff;
 use crate::core::catalogue::{Bulk, Pace, Piece, Progress, Row, Walk};
 use crate::core::model::{Cause, MonoTime, PartKey, Source, WallTime};
