@@ -23,7 +23,7 @@ use hyper::body::{Body, Incoming};
 
 use super::webhook::{ACCEPTED, Refusal, durable};
 use crate::context::Context;
-use crate::core::model::{Cause, ShopName};
+use crate::core::model::{Cause, ShopName, Source};
 use crate::http::body::{self, NoBody};
 use crate::http::budget::Budget;
 use crate::http::responses;
@@ -45,7 +45,7 @@ pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<In
         Ok(()) => (DeliveryResult::Accepted, responses::fixed_json(StatusCode::OK, ACCEPTED)),
         Err(refusal) => refusal.answer(),
     };
-    context.metrics.delivery(result, started.elapsed());
+    context.metrics.delivery(Source::Shopify, result, started.elapsed());
     answer
 }
 
