@@ -6,6 +6,9 @@
 //! keys is well formed, what is said about a refusal is bounded, on one line and without the input's secrets.
 //! [`CANARY`] stands for those in the corpora.
 
+mod common;
+mod shopify;
+
 use std::path::Path;
 
 use base64::Engine;
@@ -33,8 +36,9 @@ use crate::spaces::error::SpacesError;
 use crate::store::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, LoginRecord, SessionRecord};
 use crate::store::{backup_log, codec};
 
-/// What no text about a failure may repeat.
-pub const CANARY: &str = "EAACanary0123456789Zw";
+pub use self::common::CANARY;
+use self::common::{check_said, key, status_and_rest};
+pub use self::shopify::{shopify_answer, shopify_bulk, shopify_query, shopify_webhook};
 
 /// A target: takes any bytes, panics on a broken promise.
 pub type Target = fn(&[u8]);
@@ -53,18 +57,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("graph_error", graph_error),
     ("usage_headers", usage_headers),
     ("spaces_error", spaces_error),
+    ("shopify_webhook", shopify_webhook),
+    ("shopify_query", shopify_query),
+    ("shopify_answer", shopify_answer),
+    ("shopify_bulk", shopify_bulk),
 ];
-
-fn key() -> Secret {
-    Secret::new("0123456789abcdef0123456789abcdef")
-}
-
-/// A text fit for a log line.
-fn check_said(text: &str, max_chars: usize) {
-    assert!(text.chars().count() <= max_chars, "{} characters are said", text.chars().count());
-    assert!(!text.contains(char::is_control), "control characters are said: {text:?}");
-    assert!(!text.contains(CANARY), "a secret is said");
-}
 
 fn check_page(page: &PageId) {
     let id = page.as_str();
@@ -72,14 +69,6 @@ fn check_page(page: &PageId) {
     let link = LinkKey::new(UserId::random(), page.clone());
     assert_eq!(LinkKey::from_bytes(&link.to_bytes()).as_ref(), Some(&link));
     assert_eq!(link.object_key().part(), Some(link.whole()));
-}
-
-/// A number from the first two bytes, and the rest.
-fn status_and_rest(bytes: &[u8]) -> (u16, &[u8]) {
-    match bytes.split_first_chunk::<2>() {
-        Some((status, rest)) => (u16::from_be_bytes(*status) % 1000, rest),
-        None => (0, bytes),
-    }
 }
 
 /// A webhook's body, and its signature.

@@ -7,11 +7,12 @@
 mod latencies;
 mod prometheus;
 
+use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,10 +20,29 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::core::model::Source;
 use latencies::Latencies;
 
 /// The content type of [`Metrics::encode`].
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Labels, and behind them the source of what is counted. Facebook is not named: its series are those that there were
+/// before there was another source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Sourced<L> {
+    labels: L,
+    source: Source,
+}
+
+impl<L: EncodeLabelSet> EncodeLabelSet for Sourced<L> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        self.labels.encode(encoder)?;
+        match self.source {
+            Source::Facebook => Ok(()),
+            other => ("source", other.as_str()).encode(encoder.encode_label()),
+        }
+    }
+}
 
 /// `{health}`
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -129,12 +149,14 @@ const ACK_BOUNDS: [Duration; 12] = [
 /// The instruments.
 pub struct Metrics {
     registry: Registry,
-    links: Family<HealthLabel, Gauge>,
+    links: Family<Sourced<HealthLabel>, Gauge>,
     due: Gauge,
     due_parked: Gauge,
     outbox: Gauge,
     oldest_owed: Gauge<f64, AtomicU64>,
-    deliveries: [Counter; DeliveryResult::ALL.len()],
+    deliveries: Family<Sourced<ResultLabel>, Counter>,
+    /// Those of Facebook by their results.
+    facebook_deliveries: [Counter; DeliveryResult::ALL.len()],
     graph: Family<CallLabel, Counter>,
     source_requests: Family<SourceCallLabel, Counter>,
     spaces: Family<OpLabel, Counter>,
@@ -168,7 +190,8 @@ impl Metrics {
             due_parked: Gauge::default(),
             outbox: Gauge::default(),
             oldest_owed: Gauge::default(),
-            deliveries: Default::default(),
+            deliveries: Family::default(),
+            facebook_deliveries: Default::default(),
             graph: Family::default(),
             source_requests: Family::default(),
             spaces: Family::default(),
@@ -190,29 +213,29 @@ impl Metrics {
     }
 
     fn register(&mut self) {
-        let deliveries = Family::<ResultLabel, Counter>::default();
         for result in DeliveryResult::ALL {
-            self.deliveries[result as usize] = deliveries.get_or_create_owned(&ResultLabel { result: result.word() });
+            let label = Sourced { labels: ResultLabel { result: result.word() }, source: Source::Facebook };
+            self.facebook_deliveries[result as usize] = self.deliveries.get_or_create_owned(&label);
         }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let r = &mut self.registry;
         r.register("build", "The version that runs", build);
-        r.register("links", "Linked pages by health", self.links.clone());
-        r.register("due", "Linked pages owed a read that the daemon can make", self.due.clone());
-        r.register("due_parked", "Linked pages owed a read that waits for a person", self.due_parked.clone());
+        r.register("links", "Links by health and source", self.links.clone());
+        r.register("due", "Links owed a read that the daemon can make", self.due.clone());
+        r.register("due_parked", "Links owed a read that waits for a person", self.due_parked.clone());
         r.register("outbox", "Objects owed a write", self.outbox.clone());
         r.register(
             "oldest_owed_seconds",
             "Age of the oldest read or write that the daemon can make",
             self.oldest_owed.clone(),
         );
-        r.register("webhook_deliveries", "Webhook deliveries by what was answered", deliveries);
-        r.register("graph_requests", "Graph requests by call and outcome", self.graph.clone());
         r.register(
-            "source_requests",
-            "Requests to sources other than Facebook by source, call and outcome",
-            self.source_requests.clone(),
+            "webhook_deliveries",
+            "Webhook deliveries by what was answered, and source",
+            self.deliveries.clone(),
         );
+        r.register("graph_requests", "Graph requests by call and outcome", self.graph.clone());
+        r.register("source_requests", "Requests to sources by source, call and outcome", self.source_requests.clone());
         r.register("spaces_requests", "Spaces requests by operation and outcome", self.spaces.clone());
         r.register("objects_unchanged", "Reads that found the object as it was", self.unchanged.clone());
         r.register("objects_repaired", "Objects found missing or altered and staged again", self.repaired.clone());
@@ -236,11 +259,12 @@ impl Metrics {
         r.register("mark_to_object_seconds", "From a due mark to the object in Spaces", self.mark_to_object.clone());
     }
 
-    /// Sets the gauge of links for exactly these healths; a health with no link left goes.
-    pub fn set_links(&self, counts: impl IntoIterator<Item = (String, u64)>) {
+    /// Sets the gauge of links for exactly these sources and healths; one with no link left goes.
+    pub fn set_links(&self, counts: impl IntoIterator<Item = (Source, String, u64)>) {
         self.links.clear();
-        for (health, count) in counts {
-            self.links.get_or_create(&HealthLabel { health }).set(count as i64);
+        for (source, health, count) in counts {
+            let label = Sourced { labels: HealthLabel { health }, source };
+            self.links.get_or_create(&label).set(count as i64);
         }
     }
 
@@ -258,19 +282,26 @@ impl Metrics {
         self.cleanups.set(count as i64);
     }
 
-    /// One webhook delivery was answered. Takes no lock: the counter of each result was made with the inventory.
-    pub fn delivery(&self, result: DeliveryResult, took: Duration) {
-        self.deliveries[result as usize].inc();
+    /// One webhook delivery of this source was answered. For Facebook it takes no lock: the counter of each result was
+    /// made with the inventory.
+    pub fn delivery(&self, source: Source, result: DeliveryResult, took: Duration) {
+        match source {
+            Source::Facebook => self.facebook_deliveries[result as usize].inc(),
+            other => {
+                let label = Sourced { labels: ResultLabel { result: result.word() }, source: other };
+                self.deliveries.get_or_create(&label).inc()
+            }
+        };
         self.ack.observe(took);
     }
 
-    /// One Graph request ended; `outcome` is `ok` or the error kind's word.
-    pub fn graph_request(&self, call: &'static str, outcome: &'static str) {
-        self.graph.get_or_create(&CallLabel { call, outcome }).inc();
-    }
-
-    /// One request to a source other than Facebook ended; `outcome` is `ok` or the error kind's word.
-    pub fn source_request(&self, source: &'static str, call: &'static str, outcome: &'static str) {
+    /// One request to this source ended; `outcome` is `ok` or the error kind's word. Those to Graph are counted under their
+    /// own name as well.
+    pub fn source_request(&self, source: Source, call: &'static str, outcome: &'static str) {
+        if source == Source::Facebook {
+            self.graph.get_or_create(&CallLabel { call, outcome }).inc();
+        }
+        let source = source.as_str();
         self.source_requests.get_or_create(&SourceCallLabel { source, call, outcome }).inc();
     }
 
@@ -355,11 +386,11 @@ mod tests {
     #[test]
     fn dashboards_find_their_names() {
         let metrics = Metrics::new();
-        metrics.set_links([("active".to_owned(), 2)]);
+        metrics.set_links([(Source::Facebook, "active".to_owned(), 2), (Source::Shopify, "active".to_owned(), 3)]);
         metrics.set_owed(1, 5, 2, Duration::from_millis(1500));
         metrics.set_cleanups(3);
-        metrics.delivery(DeliveryResult::Accepted, Duration::from_millis(1));
-        metrics.graph_request("read_page", "ok");
+        metrics.delivery(Source::Facebook, DeliveryResult::Accepted, Duration::from_millis(1));
+        metrics.source_request(Source::Facebook, "read_page", "ok");
         metrics.spaces_request("put", "ok");
         metrics.object_unchanged();
         metrics.mark_to_object(Duration::from_secs(3));
@@ -386,5 +417,31 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn another_source_is_named_and_facebook_is_not() {
+        let metrics = Metrics::new();
+        assert!(!metrics.encode().contains("source="), "a source that is not used is named");
+        metrics.set_links([(Source::Facebook, "active".to_owned(), 2), (Source::Shopify, "active".to_owned(), 3)]);
+        for (source, call) in [(Source::Facebook, "read_page"), (Source::Shopify, "shop_read")] {
+            metrics.delivery(source, DeliveryResult::Accepted, Duration::from_millis(1));
+            metrics.source_request(source, call, "ok");
+        }
+        let text = metrics.encode();
+        let lines: Vec<&str> = text.lines().collect();
+        for line in [
+            "pagesyncd_links{health=\"active\"} 2",
+            "pagesyncd_links{health=\"active\",source=\"shopify\"} 3",
+            "pagesyncd_webhook_deliveries_total{result=\"accepted\"} 1",
+            "pagesyncd_webhook_deliveries_total{result=\"accepted\",source=\"shopify\"} 1",
+            "pagesyncd_graph_requests_total{call=\"read_page\",outcome=\"ok\"} 1",
+            "pagesyncd_source_requests_total{source=\"facebook\",call=\"read_page\",outcome=\"ok\"} 1",
+            "pagesyncd_source_requests_total{source=\"shopify\",call=\"shop_read\",outcome=\"ok\"} 1",
+            "pagesyncd_webhook_ack_seconds_count 2",
+        ] {
+            assert!(lines.contains(&line), "{line} is missing in:\n{text}");
+        }
+        assert_eq!(text.matches("pagesyncd_graph_requests_total").count(), 1, "{text}");
     }
 }

@@ -347,12 +347,37 @@ fn the_search_for_log_messages_finds_them() {
     }
 }
 
+/// The metrics with a label `source` whose row in the reference does not have it.
+fn unsourced(metrics: &str, reference: &str) -> Vec<String> {
+    let fields = metrics.lines().filter_map(|line| line.trim().split_once(": Family<Source"));
+    let fields: Vec<String> = fields.map(|(field, _)| format!("self.{field}.clone()")).collect();
+    assert!(fields.len() >= 3, "{fields:?}");
+    let calls = metrics.split("r.register(").skip(1).filter_map(|rest| rest.split(");").next());
+    let sourced = calls.filter(|call| fields.iter().any(|field| call.contains(field.as_str())));
+    let rows = sourced.map(|call| format!("| `pagesyncd_{}", quoted(call)[0]));
+    let has_label = |row: &String| {
+        let found = reference.lines().find(|line| line.starts_with(row.as_str()));
+        found.and_then(|line| line.split('`').nth(1)).is_some_and(|name| names(name, "source"))
+    };
+    rows.filter(|row| !has_label(row)).collect()
+}
+
+#[test]
+fn the_search_for_metrics_without_a_source_finds_them() {
+    let metrics = "a: Family<Sourced<A>, Gauge>,\nb: Family<SourceCallLabel, Counter>,\nc: Family<Sourced<A>, Gauge>,\n\
+                   d: Gauge,\nr.register(\"aa\", \"A\", self.a.clone());\nr.register(\"bb\", \"B\", self.b.clone());\n\
+                   r.register(\"cc\", \"C\", self.c.clone());\nr.register(\"dd\", \"D\", self.d.clone());";
+    let reference = "| `pagesyncd_aa{x,source}` | y |\n| `pagesyncd_bb{x}` | source |\n| `pagesyncd_dd` | z |";
+    assert_eq!(unsourced(metrics, reference), ["| `pagesyncd_bb", "| `pagesyncd_cc"]);
+}
+
 #[test]
 fn the_documents_have_every_metric_route_and_health() {
     let metrics = read("src/metrics.rs");
     let registered: Vec<String> =
         metrics.split("r.register(").skip(1).map(|call| format!("`pagesyncd_{}", quoted(call)[0])).collect();
     assert!(registered.len() >= 16, "{registered:?}");
+    assert_eq!(unsourced(&metrics, &read(REFERENCE)), Vec::<String>::new(), "{REFERENCE} has these without `source`");
     let public = read("src/http/routes/public.rs");
     let routes: Vec<String> = public.lines().filter(|l| l.contains(", Route::")).flat_map(quoted).collect();
     assert!(routes.len() >= 8, "{routes:?}");

@@ -50,6 +50,10 @@ const MORSELS: &[&[u8]] = &[
     b"\"id\":",
     b"[[[[[[[[",
     b"{\"a\":",
+    b"gid://shopify/Product/7",
+    b"\"__parentId\":",
+    b"\"nodes\":7,",
+    b"hmac=",
 ];
 
 fn corpora() -> PathBuf {
@@ -162,7 +166,15 @@ fn every_corpus_has_its_target_and_every_target_its_program() {
 /// A check that never sees the secret would pass whatever is said.
 #[test]
 fn the_canary_sings_in_the_corpora() {
-    for target in ["callback_query", "import_lines", "graph_error", "spaces_error", "config_text", "signed_request"] {
+    for target in [
+        "callback_query",
+        "import_lines",
+        "graph_error",
+        "spaces_error",
+        "config_text",
+        "signed_request",
+        "shopify_answer",
+    ] {
         let heard = |bytes: &[u8]| bytes.windows(CANARY.len()).any(|w| w == CANARY.as_bytes());
         assert!(inputs(target).iter().any(|(_, bytes)| heard(bytes)), "{target} has no canary");
     }

@@ -23,6 +23,7 @@ pub mod shop;
 mod transport;
 pub mod webhook_signature;
 pub mod webhooks;
+pub(crate) mod withstands;
 
 use serde::Deserialize;
 

@@ -9,7 +9,7 @@ use crate::core::catalogue::Row;
 use crate::core::fields::Fields;
 use crate::core::grant::Ended;
 use crate::core::ledger::{Digest, Entry, Staged, Synced};
-use crate::core::model::{AppUserId, Generation, LinkKey, PageId, Secret, ShopName, WallTime};
+use crate::core::model::{AppUserId, Generation, LinkKey, PageId, Secret, ShopName, Source, WallTime};
 
 /// The store cannot make anything durable at the moment; it recovers by itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,8 +50,8 @@ pub struct Link {
 pub struct Counts {
     /// Links.
     pub links: u64,
-    /// Links by the word of their health, as far as the store knows: of throttling it does not.
-    pub health: BTreeMap<&'static str, u64>,
+    /// Links by their source and the word of their health, as far as the store knows: of throttling it does not.
+    pub health: BTreeMap<(Source, &'static str), u64>,
     /// Links owed a read that the daemon can make, now or when a limit or a backoff ends.
     pub due: u64,
     /// Links owed a read that waits for a person.
@@ -64,6 +64,17 @@ pub struct Counts {
     pub cleanups: BTreeMap<&'static str, u64>,
     /// Records that could not be decoded when the store was opened.
     pub damaged: u64,
+}
+
+impl Counts {
+    /// Links of all sources by the word of their health.
+    pub fn healths(&self) -> BTreeMap<&'static str, u64> {
+        let mut healths = BTreeMap::new();
+        for ((_, word), count) in &self.health {
+            *healths.entry(*word).or_default() += count;
+        }
+        healths
+    }
 }
 
 /// A link as lists show it.

@@ -105,7 +105,8 @@ async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
     // While the store cannot be read its figures stay those of the last scrape.
     if let Ok(counts) = status::counts(context).await {
         let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| WallTime::now().since(since));
-        context.metrics.set_links(counts.health.iter().map(|(health, count)| ((*health).to_owned(), *count)));
+        let links = counts.health.iter();
+        context.metrics.set_links(links.map(|((source, health), count)| (*source, (*health).to_owned(), *count)));
         context.metrics.set_owed(counts.due, counts.due_parked, counts.outbox, oldest);
         context.metrics.set_cleanups(counts.cleanups.values().sum());
     }

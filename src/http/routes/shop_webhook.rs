@@ -24,7 +24,7 @@ use hyper::body::{Body, Incoming};
 use super::webhook::{ACCEPTED, Refusal, durable};
 use crate::context::Context;
 use crate::core::catalogue::Piece;
-use crate::core::model::{Cause, Part, PartKey, ShopName};
+use crate::core::model::{Cause, Part, PartKey, ShopName, Source};
 use crate::http::body::{self, NoBody};
 use crate::http::budget::Budget;
 use crate::http::responses;
@@ -46,7 +46,7 @@ pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<In
         Ok(()) => (DeliveryResult::Accepted, responses::fixed_json(StatusCode::OK, ACCEPTED)),
         Err(refusal) => refusal.answer(),
     };
-    context.metrics.delivery(result, started.elapsed());
+    context.metrics.delivery(Source::Shopify, result, started.elapsed());
     answer
 }
 

@@ -29,10 +29,10 @@ pub async fn counts(context: &Context) -> Result<Counts, Unavailable> {
         let signs = HealthInputs { expires_at: view.record.checked.expires_at, throttled_until: None };
         let counted = view.record.health.shown(signs, now).word;
         if view.record.health.is_active()
-            && let Some(count) = counts.health.get_mut(counted)
+            && let Some(count) = counts.health.get_mut(&(link.id.source(), counted))
         {
             *count = count.saturating_sub(1);
-            *counts.health.entry("throttled").or_default() += 1;
+            *counts.health.entry((link.id.source(), "throttled")).or_default() += 1;
         }
     }
     counts.health.retain(|_, count| *count > 0);
@@ -85,7 +85,7 @@ pub async fn status_json(context: &Context) -> Value {
         "started_at": context.started_at.rfc3339(),
         "uptime_seconds": MonoTime::now().since(context.started).as_secs(),
         "links": count(|c| c.links),
-        "health": counts.as_ref().map(|c| &c.health),
+        "health": counts.as_ref().map(Counts::healths),
         "due": count(|c| c.due),
         "due_parked": count(|c| c.due_parked),
         "outbox": count(|c| c.outbox),

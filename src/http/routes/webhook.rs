@@ -26,7 +26,7 @@ use subtle::ConstantTimeEq;
 use url::form_urlencoded;
 
 use crate::context::{Context, Setup};
-use crate::core::model::{Cause, PageId};
+use crate::core::model::{Cause, PageId, Source};
 use crate::http::body::{self, NoBody};
 use crate::http::budget::Budget;
 use crate::http::responses;
@@ -78,7 +78,7 @@ pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<In
         Ok(()) => (DeliveryResult::Accepted, responses::fixed_json(StatusCode::OK, ACCEPTED)),
         Err(refusal) => refusal.answer(),
     };
-    context.metrics.delivery(result, started.elapsed());
+    context.metrics.delivery(Source::Facebook, result, started.elapsed());
     answer
 }
 

@@ -82,26 +82,7 @@ impl ShopifyClient {
     pub async fn start_bulk(&self, shop: &ShopName, token: &Secret) -> Result<Start, ShopifyError> {
         let variables = json!({"query": BULK_PRODUCTS.text});
         let data = self.call(shop, token, &BULK_START, variables).await?;
-        let end = &data["bulkOperationRunQuery"];
-        let errors = end["userErrors"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let is_busy = |error: &Value| {
-            let text = error["message"].as_str().unwrap_or_default();
-            matches!(error["code"].as_str(), Some("OPERATION_IN_PROGRESS" | "LIMIT_REACHED"))
-                || text.contains("already in progress")
-        };
-        if errors.iter().any(is_busy) {
-            return Ok(Start::Busy);
-        }
-        if let Some(error) = errors.first() {
-            let text = scrub(error["message"].as_str().unwrap_or_default(), &[]);
-            return Err(ShopifyError {
-                kind: ShopifyErrorKind::BadRequest,
-                ..ShopifyError::odd(BULK_START.call, &text)
-            });
-        }
-        let id = end["bulkOperation"]["id"].as_str().filter(|id| is_operation(id));
-        let id = id.ok_or_else(|| ShopifyError::odd(BULK_START.call, "the answer has no operation"))?;
-        Ok(Start::Started(id.to_owned()))
+        started(&data)
     }
 
     /// Asks how an operation is.
@@ -110,24 +91,7 @@ impl ShopifyClient {
     /// [`ShopifyError`].
     pub async fn bulk_status(&self, shop: &ShopName, token: &Secret, id: &str) -> Result<Bulk, ShopifyError> {
         let data = self.call(shop, token, &BULK_STATUS, json!({"id": id})).await?;
-        let operation = match data.get("bulkOperation") {
-            Some(Value::Null) => return Ok(Bulk::Unknown),
-            Some(operation) if operation.is_object() => operation,
-            _ => return Err(ShopifyError::odd(BULK_STATUS.call, "the answer has no operation")),
-        };
-        // Large numbers come as text.
-        let count = &operation["objectCount"];
-        let objects = count.as_u64().or_else(|| count.as_str()?.parse().ok());
-        let code = operation["errorCode"].as_str().unwrap_or_default();
-        let status = operation["status"].as_str().unwrap_or_default();
-        Ok(match status {
-            "CREATED" | "RUNNING" | "CANCELING" => Bulk::Running { objects: objects.unwrap_or(0) },
-            "COMPLETED" => Bulk::Done { url: operation["url"].as_str().map(str::to_owned), objects },
-            "FAILED" | "CANCELED" | "EXPIRED" => {
-                Bulk::Failed { why: scrub(format!("{status} {code}").trim(), &[]), is_denied: code == "ACCESS_DENIED" }
-            }
-            _ => return Err(ShopifyError::odd(BULK_STATUS.call, "the operation has a state that is not known")),
-        })
+        state_of(&data)
     }
 
     /// Opens the file of an operation. `objects` is the number of its lines, where that was said.
@@ -155,6 +119,49 @@ impl ShopifyClient {
         }
         Ok(BulkFile { answer: Some(answer), reader: Some(Reader::default()), waiting: VecDeque::new(), objects })
     }
+}
+
+/// What became of a wish to start, from the `data` of the answer.
+pub(super) fn started(data: &Value) -> Result<Start, ShopifyError> {
+    let end = &data["bulkOperationRunQuery"];
+    let errors = end["userErrors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_busy = |error: &Value| {
+        let text = error["message"].as_str().unwrap_or_default();
+        matches!(error["code"].as_str(), Some("OPERATION_IN_PROGRESS" | "LIMIT_REACHED"))
+            || text.contains("already in progress")
+    };
+    if errors.iter().any(is_busy) {
+        return Ok(Start::Busy);
+    }
+    if let Some(error) = errors.first() {
+        let text = scrub(error["message"].as_str().unwrap_or_default(), &[]);
+        return Err(ShopifyError { kind: ShopifyErrorKind::BadRequest, ..ShopifyError::odd(BULK_START.call, &text) });
+    }
+    let id = end["bulkOperation"]["id"].as_str().filter(|id| is_operation(id));
+    let id = id.ok_or_else(|| ShopifyError::odd(BULK_START.call, "the answer has no operation"))?;
+    Ok(Start::Started(id.to_owned()))
+}
+
+/// How an operation is, from the `data` of an answer.
+pub(super) fn state_of(data: &Value) -> Result<Bulk, ShopifyError> {
+    let operation = match data.get("bulkOperation") {
+        Some(Value::Null) => return Ok(Bulk::Unknown),
+        Some(operation) if operation.is_object() => operation,
+        _ => return Err(ShopifyError::odd(BULK_STATUS.call, "the answer has no operation")),
+    };
+    // Large numbers come as text.
+    let count = &operation["objectCount"];
+    let objects = count.as_u64().or_else(|| count.as_str()?.parse().ok());
+    let code = operation["errorCode"].as_str().unwrap_or_default();
+    let status = operation["status"].as_str().unwrap_or_default();
+    Ok(match status {
+        "CREATED" | "RUNNING" | "CANCELING" => Bulk::Running { objects: objects.unwrap_or(0) },
+        "COMPLETED" => Bulk::Done { url: operation["url"].as_str().map(str::to_owned), objects },
+        "FAILED" | "CANCELED" | "EXPIRED" => {
+            Bulk::Failed { why: scrub(format!("{status} {code}").trim(), &[]), is_denied: code == "ACCESS_DENIED" }
+        }
+        _ => return Err(ShopifyError::odd(BULK_STATUS.call, "the operation has a state that is not known")),
+    })
 }
 
 fn is_operation(id: &str) -> bool {

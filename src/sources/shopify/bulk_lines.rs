@@ -42,9 +42,22 @@ struct Building {
     is_incomplete: bool,
 }
 
+impl Building {
+    fn children(&self) -> usize {
+        self.variants.len() + self.media.len() + self.collections.len()
+    }
+}
+
+/// How much of a file is held at a time.
+#[derive(Clone, Copy)]
+struct Limits {
+    line: usize,
+    children: usize,
+}
+
 /// Reads a file piece by piece.
-#[derive(Default)]
 pub struct Reader {
+    limits: Limits,
     /// The beginning of a line whose end has not come.
     rest: Vec<u8>,
     /// The line at hand is too long, and passed over.
@@ -53,13 +66,23 @@ pub struct Reader {
     building: Option<Building>,
 }
 
+impl Default for Reader {
+    fn default() -> Self {
+        Reader::limited(Limits { line: MAX_LINE, children: MAX_CHILDREN })
+    }
+}
+
 impl Reader {
+    fn limited(limits: Limits) -> Reader {
+        Reader { limits, rest: Vec::new(), is_skipping: false, lines: 0, building: None }
+    }
+
     /// The next bytes of the file; what they complete is appended to `found`.
     pub fn feed(&mut self, mut bytes: &[u8], found: &mut Vec<Found>) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, after) = bytes.split_at(end);
             bytes = &after[1..];
-            if self.is_skipping || self.rest.len() + line.len() > MAX_LINE {
+            if self.is_skipping || self.rest.len() + line.len() > self.limits.line {
                 self.give_up(found);
                 self.is_skipping = false;
             } else if self.rest.is_empty() {
@@ -70,7 +93,7 @@ impl Reader {
                 self.line(&whole, found);
             }
         }
-        if self.is_skipping || self.rest.len() + bytes.len() > MAX_LINE {
+        if self.is_skipping || self.rest.len() + bytes.len() > self.limits.line {
             (self.rest, self.is_skipping) = (Vec::new(), true);
         } else {
             self.rest.extend_from_slice(bytes);
@@ -148,7 +171,7 @@ impl Reader {
             found.push(Found::Broken { line: self.lines, why: "the line does not follow its product" });
             return;
         };
-        if building.variants.len() + building.media.len() + building.collections.len() >= MAX_CHILDREN {
+        if building.children() >= self.limits.children {
             building.is_incomplete = true;
             return;
         }
@@ -166,6 +189,52 @@ impl Reader {
         let product = Product::new(fields, variants, media, collections).filter(|_| !is_incomplete);
         found.push(product.map_or(Found::Incomplete(id), |product| Found::Product(Box::new(product))));
     }
+}
+
+/// Reads a file, its first byte left out, in pieces of sizes that follow from that byte. Panics when they make a
+/// difference, when more than the limits is held, and when a product in front of the file is lost or wrong.
+pub(crate) fn withstands(bytes: &[u8]) {
+    let (seed, file) = bytes.split_first().map_or((0, bytes), |(seed, file)| (*seed, file));
+    let small = Limits { line: 200, children: 2 };
+    for limits in [small, Limits { line: MAX_LINE, children: MAX_CHILDREN }] {
+        let whole = read_in_pieces(limits, file, |_| file.len());
+        assert_eq!(read_in_pieces(limits, file, |_| 1), whole, "single bytes make a difference");
+        // Empty ones among them.
+        let sizes =
+            |number: usize| number.wrapping_mul(usize::from(seed)) % 97 + usize::from(!number.is_multiple_of(3));
+        assert_eq!(read_in_pieces(limits, file, sizes), whole, "pieces make a difference");
+        let (found, lines, _) = whole;
+        let broken = found.iter().filter_map(|one| match one {
+            Found::Broken { line, .. } => Some(*line),
+            _ => None,
+        });
+        assert!(broken.is_sorted_by(|a, b| a < b), "a line is named twice");
+        let most = file.split(|byte| *byte == b'\n').count() as u64;
+        assert!(lines <= most, "{lines} lines of {most}");
+    }
+    let first = format!("{{\"id\":\"{}\"}}\n", ProductId(7).gid());
+    let second = first.replace('7', "8");
+    let (found, ..) = read_in_pieces(small, &[first.as_bytes(), second.as_bytes(), file].concat(), |_| 64);
+    assert!(matches!(&found[..], [Found::Product(product), ..] if product.id == ProductId(7)), "a product is lost");
+}
+
+/// What is found, the number of lines, and the product that would be unfinished had the file broken off at its end.
+fn read_in_pieces(limits: Limits, file: &[u8], size: impl Fn(usize) -> usize) -> (Vec<Found>, u64, Option<ProductId>) {
+    let (mut reader, mut found, mut rest) = (Reader::limited(limits), Vec::new(), file);
+    for number in 1.. {
+        let (piece, after) = rest.split_at(size(number).min(rest.len()));
+        reader.feed(piece, &mut found);
+        assert!(reader.rest.len() <= limits.line, "more than a line is held");
+        let children = reader.building.as_ref().map_or(0, Building::children);
+        assert!(children <= limits.children, "more children than allowed are held");
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let unfinished = reader.building.as_ref().map(|building| building.id);
+    let lines = reader.finish(&mut found);
+    (found, lines, unfinished)
 }
 
 #[cfg(test)]

@@ -43,19 +43,11 @@ impl ShopifyClient {
     pub async fn read_collections(&self, shop: &ShopName, token: &Secret) -> Result<Collections, ShopifyError> {
         let (mut all, mut after) = (Collections::default(), Value::Null);
         for request in 1.. {
-            let mut data = self.call(shop, token, &COLLECTIONS_LIST, json!({"after": after})).await?;
-            let (nodes, next) = page_of(COLLECTIONS_LIST.call, &mut data["collections"])?;
-            for node in nodes {
-                let Value::Object(mut collection) = node else { continue };
-                let Some(id) = collection.get("id").and_then(Value::as_str).map(str::to_owned) else {
-                    return Err(ShopifyError::odd(COLLECTIONS_LIST.call, "the answer has a collection without an id"));
-                };
+            let data = self.call(shop, token, &COLLECTIONS_LIST, json!({"after": after})).await?;
+            let (listed, next) = listed(data)?;
+            for (id, collection) in listed {
                 let Some((members, is_cut)) = self.members(shop, token, &id).await? else { continue };
-                collection.insert("products".to_owned(), json!(members));
-                if is_cut {
-                    all.truncated.push(products_of(&id));
-                }
-                all.list.push(collection);
+                all.push(&id, collection, &members, is_cut);
             }
             let Some(cursor) = next else { break };
             if request == MAX_REQUESTS {
@@ -77,13 +69,9 @@ impl ShopifyClient {
         let (mut members, mut after, mut is_cut) = (Vec::new(), Value::Null, false);
         for request in 1.. {
             let variables = json!({"id": id, "after": after});
-            let mut data = self.call(shop, token, &COLLECTION_PRODUCTS, variables).await?;
-            if data["collection"].is_null() {
-                return Ok(None);
-            }
-            let (nodes, next) = page_of(COLLECTION_PRODUCTS.call, &mut data["collection"]["products"])?;
-            let ids = nodes.iter().filter_map(|node| node["id"].as_str().and_then(ProductId::from_gid));
-            members.extend(ids.map(|id| id.0));
+            let data = self.call(shop, token, &COLLECTION_PRODUCTS, variables).await?;
+            let Some((more, next)) = products_in(data)? else { return Ok(None) };
+            members.extend(more);
             let Some(cursor) = next else { break };
             if request == MAX_MEMBERS {
                 is_cut = true;
@@ -97,7 +85,40 @@ impl ShopifyClient {
     }
 }
 
+/// The collections of an answer by their ids, and the cursor of more.
+pub(super) fn listed(mut data: Value) -> Result<(Vec<(String, Map<String, Value>)>, Option<String>), ShopifyError> {
+    let (nodes, next) = page_of(COLLECTIONS_LIST.call, data.get_mut("collections"))?;
+    let odd = || ShopifyError::odd(COLLECTIONS_LIST.call, "the answer has a collection without an id");
+    let named = |node: Value| match node {
+        Value::Object(collection) => {
+            let id = collection.get("id").and_then(Value::as_str).map(str::to_owned);
+            Some(id.map(|id| (id, collection)).ok_or_else(odd))
+        }
+        _ => None,
+    };
+    Ok((nodes.into_iter().filter_map(named).collect::<Result<_, _>>()?, next))
+}
+
+/// The numbers of a collection's products in an answer, and the cursor of more; `None` when the collection is gone.
+pub(super) fn products_in(mut data: Value) -> Result<Option<(Vec<u64>, Option<String>)>, ShopifyError> {
+    if data["collection"].is_null() {
+        return Ok(None);
+    }
+    let (nodes, next) = page_of(COLLECTION_PRODUCTS.call, data.pointer_mut("/collection/products"))?;
+    let ids = nodes.iter().filter_map(|node| node["id"].as_str().and_then(ProductId::from_gid));
+    Ok(Some((ids.map(|id| id.0).collect(), next)))
+}
+
 impl Collections {
+    /// One more, with the numbers of its products; `is_cut` when there are more of them.
+    pub(super) fn push(&mut self, gid: &str, mut collection: Map<String, Value>, products: &[u64], is_cut: bool) {
+        collection.insert("products".to_owned(), json!(products));
+        self.list.push(collection);
+        if is_cut {
+            self.truncated.push(products_of(gid));
+        }
+    }
+
     /// The object. Descriptions, and then the longest lists of products, are cut until it is short enough.
     pub fn document(mut self, envelope: Envelope<'_>) -> Document {
         let digest = canonical::digest(&counted(&self.list), OMITTED);

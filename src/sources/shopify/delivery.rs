@@ -254,7 +254,9 @@ impl Body {
     fn read(body: &[u8]) -> Result<Body, DeliveryError> {
         let text = std::str::from_utf8(body).map_err(|_| DeliveryError::NotJson)?;
         match serde_json::from_str(text) {
-            Ok(body) => Ok(body),
+            Ok(body) if text.trim_ascii_start().starts_with('{') => Ok(body),
+            // The reader of objects would take a list for the members in their order.
+            Ok(_) => Ok(Body::default()),
             Err(_) if serde_json::from_str::<IgnoredAny>(text).is_ok() => Ok(Body::default()),
             Err(_) => Err(DeliveryError::NotJson),
         }
@@ -425,6 +427,7 @@ mod tests {
             ("shop/redact", r#"{"shop_domain":["some-shop.myshopify.com"]}"#),
             ("shop/redact", &gone),
             ("shop/redact", "{}"),
+            ("shop/redact", r#"[null,null,null,null,"some-shop.myshopify.com",null,null]"#),
         ] {
             assert_eq!(action(topic, body), Err(DeliveryError::OtherShop), "{topic}: {body}");
         }

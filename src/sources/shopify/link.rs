@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::ShopifyClient;
 use super::error::{ShopifyError, ShopifyErrorKind};
@@ -83,6 +83,13 @@ pub(in crate::sources) async fn check_token(
     Ok(TokenState::Works { seen, unlisted: false })
 }
 
+/// The scopes in the `data` of an answer.
+pub(super) fn scopes_in(data: &Value) -> Result<BTreeSet<String>, ShopifyError> {
+    let list = data["currentAppInstallation"]["accessScopes"].as_array();
+    let list = list.ok_or_else(|| ShopifyError::odd(GRANTED_SCOPES.call, "the answer has no scopes"))?;
+    Ok(list.iter().filter_map(|scope| scope["handle"].as_str()).map(str::to_owned).collect())
+}
+
 impl ShopifyClient {
     /// The scopes that the shop grants.
     ///
@@ -90,9 +97,7 @@ impl ShopifyClient {
     /// [`ShopifyError`]. A token that was revoked is [`ShopifyErrorKind::TokenRefused`].
     pub async fn granted_scopes(&self, shop: &ShopName, token: &Secret) -> Result<BTreeSet<String>, ShopifyError> {
         let data = self.call(shop, token, &GRANTED_SCOPES, json!({})).await?;
-        let list = data["currentAppInstallation"]["accessScopes"].as_array();
-        let list = list.ok_or_else(|| ShopifyError::odd(GRANTED_SCOPES.call, "the answer has no scopes"))?;
-        Ok(list.iter().filter_map(|scope| scope["handle"].as_str()).map(str::to_owned).collect())
+        scopes_in(&data)
     }
 
     /// Uninstalls the app from the shop, which ends its tokens and subscriptions. A token that is dead already means
@@ -121,7 +126,6 @@ mod tests {
     use super::super::fake::{Fake, Reply, SECRET, shop};
     use super::*;
     use crate::core::model::{LinkKey, UserId};
-    use serde_json::Value;
 
     async fn with<T>(replies: Vec<Reply>, call: impl AsyncFnOnce(&ShopifyClient, Target<'_>) -> T) -> (Fake, T) {
         let fake = Fake::script(replies).await;

@@ -124,7 +124,13 @@ impl ShopifyClient {
     }
 }
 
-fn read_pair(call: &'static str, grant: Grant, answer: &Value, asked_at: WallTime) -> Result<TokenPair, ShopifyError> {
+/// The pair of a good answer of the token endpoint, which was asked at this moment.
+pub(super) fn read_pair(
+    call: &'static str,
+    grant: Grant,
+    answer: &Value,
+    asked_at: WallTime,
+) -> Result<TokenPair, ShopifyError> {
     let secret = |key: &str| answer.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(Secret::new);
     let seconds = |key: &str| {
         let value = answer.get(key)?;

@@ -145,36 +145,17 @@ impl ShopifyClient {
         token: &Secret,
         id: ProductId,
     ) -> Result<Option<Product>, ShopifyError> {
-        let call = PRODUCT_READ.call;
-        let mut data = self.call(shop, token, &PRODUCT_READ, json!({"id": id.gid()})).await?;
-        let mut fields = match data.get_mut("product").map(Value::take) {
-            Some(Value::Object(fields)) => fields,
-            Some(Value::Null) => return Ok(None),
-            _ => return Err(ShopifyError::odd(call, "the answer has no product")),
-        };
-        let mut first = fields.remove("variants").unwrap_or_default();
-        let (mut variants, mut next) = page_of(call, &mut first)?;
+        let data = self.call(shop, token, &PRODUCT_READ, json!({"id": id.gid()})).await?;
+        let Some(mut begun) = Begun::read(data)? else { return Ok(None) };
         for _ in 0..MAX_REQUESTS {
-            let Some(after) = next.take() else { break };
+            let Some(after) = begun.next.take() else { break };
             let variables = json!({"id": id.gid(), "after": after});
-            let mut data = self.call(shop, token, &PRODUCT_VARIANTS, variables).await?;
-            if data["product"].is_null() {
+            let data = self.call(shop, token, &PRODUCT_VARIANTS, variables).await?;
+            if !begun.read_on(data)? {
                 return Ok(None);
             }
-            let (more, cursor) = page_of(PRODUCT_VARIANTS.call, &mut data["product"]["variants"])?;
-            variants.extend(more);
-            next = cursor;
         }
-        if next.is_some() {
-            return Err(ShopifyError::odd(call, "the product has more variants than Shopify allows"));
-        }
-        let mut nodes = |key: &str| match fields.remove(key).map(|mut list| list["nodes"].take()) {
-            Some(Value::Array(nodes)) => Ok(nodes),
-            _ => Err(ShopifyError::odd(call, "the answer has no list")),
-        };
-        let (media, collections) = (nodes("media")?, nodes("collections")?);
-        let product = Product::new(fields, variants, media, collections).filter(|product| product.id == id);
-        product.map(Some).ok_or_else(|| ShopifyError::odd(call, "the answer is another product"))
+        begun.end(id).map(Some)
     }
 
     /// The next page of products that changed, those that changed first in front, and the rest of the walk where there is
@@ -190,17 +171,71 @@ impl ShopifyClient {
     ) -> Result<(Vec<Entry>, Option<ChangedSince>), ShopifyError> {
         let query = step.since.as_ref().map(|since| format!("updated_at:>='{since}'"));
         let variables = json!({"query": query, "after": step.after});
-        let mut data = self.call(shop, token, &PRODUCTS_CHANGED, variables).await?;
-        let (nodes, next) = page_of(PRODUCTS_CHANGED.call, &mut data["products"])?;
+        step.read(self.call(shop, token, &PRODUCTS_CHANGED, variables).await?)
+    }
+}
+
+/// A product whose variants are being read.
+pub(super) struct Begun {
+    fields: Map<String, Value>,
+    variants: Vec<Value>,
+    /// The cursor of more variants, where there are more.
+    next: Option<String>,
+}
+
+impl Begun {
+    /// From the first answer; `None` when the shop has no such product.
+    pub(super) fn read(mut data: Value) -> Result<Option<Begun>, ShopifyError> {
+        let mut fields = match data.get_mut("product").map(Value::take) {
+            Some(Value::Object(fields)) => fields,
+            Some(Value::Null) => return Ok(None),
+            _ => return Err(ShopifyError::odd(PRODUCT_READ.call, "the answer has no product")),
+        };
+        let mut first = fields.remove("variants");
+        let (variants, next) = page_of(PRODUCT_READ.call, first.as_mut())?;
+        Ok(Some(Begun { fields, variants, next }))
+    }
+
+    /// Goes on with an answer that has more variants; `false` when the product is gone.
+    pub(super) fn read_on(&mut self, mut data: Value) -> Result<bool, ShopifyError> {
+        if data["product"].is_null() {
+            return Ok(false);
+        }
+        let (more, next) = page_of(PRODUCT_VARIANTS.call, data.pointer_mut("/product/variants"))?;
+        self.variants.extend(more);
+        self.next = next;
+        Ok(true)
+    }
+
+    /// The product, which must be this one and complete.
+    pub(super) fn end(mut self, id: ProductId) -> Result<Product, ShopifyError> {
+        let odd = |what| ShopifyError::odd(PRODUCT_READ.call, what);
+        if self.next.is_some() {
+            return Err(odd("the product has more variants than Shopify allows"));
+        }
+        let mut nodes = |key: &str| match self.fields.remove(key).as_mut().and_then(|list| list.get_mut("nodes")) {
+            Some(Value::Array(nodes)) => Ok(std::mem::take(nodes)),
+            _ => Err(odd("the answer has no list")),
+        };
+        let (media, collections) = (nodes("media")?, nodes("collections")?);
+        let product = Product::new(self.fields, self.variants, media, collections);
+        product.filter(|product| product.id == id).ok_or_else(|| odd("the answer is another product"))
+    }
+}
+
+impl ChangedSince {
+    /// The products of the answer to this step, and the rest of the walk where there is one.
+    pub(super) fn read(&self, mut data: Value) -> Result<(Vec<Entry>, Option<ChangedSince>), ShopifyError> {
+        let (nodes, next) = page_of(PRODUCTS_CHANGED.call, data.get_mut("products"))?;
         let odd = || ShopifyError::odd(PRODUCTS_CHANGED.call, "the answer has a product without an id");
         let entries: Option<Vec<Entry>> = nodes.iter().map(Entry::read).collect();
         let entries = entries.ok_or_else(odd)?;
-        let paged = step.paged + entries.len();
+        let paged = self.paged + entries.len();
         let rest = next.map(|after| {
             let last = entries.last().map(|entry| entry.row.updated_at.clone()).filter(|last| !last.is_empty());
             match last {
-                Some(last) if paged >= MAX_PAGED && step.since.as_ref() != Some(&last) => ChangedSince::new(Some(last)),
-                _ => ChangedSince { since: step.since.clone(), after: Some(after), paged },
+                Some(last) if paged >= MAX_PAGED && self.since.as_ref() != Some(&last) => ChangedSince::new(Some(last)),
+                _ => ChangedSince { since: self.since.clone(), after: Some(after), paged },
             }
         });
         Ok((entries, rest))

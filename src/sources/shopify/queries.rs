@@ -180,7 +180,9 @@ pub const ALL: &[Operation] = &[
 
 #[cfg(test)]
 mod tests {
+    use super::super::webhooks::TOPICS;
     use super::*;
+    use serde_json::json;
     use std::collections::HashMap;
 
     #[test]
@@ -229,6 +231,20 @@ mod tests {
         for word in ["first", "pageInfo", "cursor", "nodes"] {
             assert!(!text.contains(word), "{word}");
         }
+    }
+
+    /// For `scripts/shopify-schema`, which names the file.
+    #[test]
+    #[ignore = "writes the documents for the check against Shopify's schema"]
+    fn the_documents_are_written_for_the_check_against_the_schema() {
+        let file = std::env::var("PAGESYNCD_SHOPIFY_DOCUMENTS").unwrap();
+        let documents: Vec<_> =
+            ALL.iter().map(|operation| json!({"name": operation.name, "text": operation.text})).collect();
+        let example: toml::Table = include_str!("../../../config.toml.example").parse().unwrap();
+        let shopify = &example["shopify"];
+        let (version, scopes) = (&shopify["api_version"], &shopify["scopes"]);
+        let written = json!({"api_version": version, "scopes": scopes, "topics": TOPICS, "documents": documents});
+        std::fs::write(file, written.to_string()).unwrap();
     }
 
     #[test]

@@ -29,10 +29,10 @@ const OMITTED: &Omitted<'_> = &[&["updatedAt"]];
 
 /// What was read of a shop.
 #[derive(Debug, Default)]
-struct Parts {
+pub(super) struct Parts {
     shop: Map<String, Value>,
     policies: Option<Vec<Value>>,
-    pages: Option<Vec<Value>>,
+    pub(super) pages: Option<Vec<Value>>,
     truncated: Vec<String>,
     refused: Vec<String>,
 }
@@ -78,25 +78,11 @@ impl ShopifyClient {
                 Err(error) => return Err(error),
             }
         }
-        let mut data = match data {
+        let data = match data {
             Some(data) => data,
             None => self.call(shop, token, &SHOP_READ_WITHOUT_POLICIES, json!({})).await?,
         };
-        let odd = || ShopifyError::odd(SHOP_READ.call, "the answer has no shop");
-        let Value::Object(mut found) = data["shop"].take() else { return Err(odd()) };
-        if !found.get("id").is_some_and(Value::is_string) {
-            return Err(odd());
-        }
-        if let Some(policies) = found.remove("shopPolicies") {
-            let Value::Array(list) = policies else { return Err(odd()) };
-            read.policies = Some(list);
-        }
-        // The owner's name and address are not asked for, and dropped all the same.
-        for personal in ["email", "shopOwnerName", "accountOwner"] {
-            found.remove(personal);
-        }
-        read.shop = found;
-        Ok(())
+        read.take_shop(data)
     }
 
     async fn read_pages(&self, shop: &ShopName, token: &Secret, read: &mut Parts) -> Result<(), ShopifyError> {
@@ -110,7 +96,7 @@ impl ShopifyClient {
                 }
                 Err(error) => return Err(error),
             };
-            let (list, next) = page_of(SHOP_PAGES.call, &mut data["pages"])?;
+            let (list, next) = page_of(SHOP_PAGES.call, data.get_mut("pages"))?;
             bytes += list.iter().filter_map(|page| page["body"].as_str()).map(str::len).sum::<usize>();
             pages.extend(list);
             let Some(cursor) = next else { break };
@@ -125,10 +111,35 @@ impl ShopifyClient {
     }
 }
 
+impl Parts {
+    /// The shop and, where they were asked for, its policies from the `data` of an answer.
+    pub(super) fn take_shop(&mut self, mut data: Value) -> Result<(), ShopifyError> {
+        let odd = || ShopifyError::odd(SHOP_READ.call, "the answer has no shop");
+        let Some(Value::Object(mut found)) = data.get_mut("shop").map(Value::take) else { return Err(odd()) };
+        if !found.get("id").is_some_and(Value::is_string) {
+            return Err(odd());
+        }
+        if let Some(policies) = found.remove("shopPolicies") {
+            let Value::Array(list) = policies else { return Err(odd()) };
+            self.policies = Some(list);
+        }
+        // The owner's name and address are not asked for, and dropped all the same.
+        for personal in ["email", "shopOwnerName", "accountOwner"] {
+            found.remove(personal);
+        }
+        self.shop = found;
+        Ok(())
+    }
+}
+
 /// The nodes of a connection and the cursor of the next page, where there is one.
-pub(super) fn page_of(call: &'static str, page: &mut Value) -> Result<(Vec<Value>, Option<String>), ShopifyError> {
+pub(super) fn page_of(
+    call: &'static str,
+    connection: Option<&mut Value>,
+) -> Result<(Vec<Value>, Option<String>), ShopifyError> {
     let odd = || ShopifyError::odd(call, "the answer has no list");
-    let Value::Array(nodes) = page["nodes"].take() else { return Err(odd()) };
+    let page = connection.ok_or_else(odd)?;
+    let Some(Value::Array(nodes)) = page.get_mut("nodes").map(Value::take) else { return Err(odd()) };
     let more = page["pageInfo"]["hasNextPage"].as_bool().ok_or_else(odd)?;
     let cursor = page["pageInfo"]["endCursor"].as_str().map(str::to_owned);
     match (more, cursor) {
@@ -138,7 +149,8 @@ pub(super) fn page_of(call: &'static str, page: &mut Value) -> Result<(Vec<Value
     }
 }
 
-fn document(mut read: Parts, envelope: Envelope<'_>) -> Document {
+/// The object.
+pub(super) fn document(mut read: Parts, envelope: Envelope<'_>) -> Document {
     let digest = digest(&read);
     let bodies = |list: &Option<Vec<Value>>| list.iter().flatten().filter_map(|one| one["body"].as_str()).count();
     let has_bodies = bodies(&read.policies) + bodies(&read.pages) > 0;

@@ -15,7 +15,7 @@ use super::error::{Failure, Grant, ShopifyError, ShopifyErrorKind, parse, parse_
 use super::queries::Operation;
 use super::settings::ShopifySettings;
 use crate::core::backoff::LONGEST_HINT;
-use crate::core::model::{MonoTime, Secret, ShopName};
+use crate::core::model::{MonoTime, Secret, ShopName, Source};
 use crate::http_client::{self, TlsFault, Unread};
 use crate::metrics::Metrics;
 use crate::sources::scrub::scrub;
@@ -172,7 +172,7 @@ impl Inner {
     }
 
     pub(super) fn count(&self, call: &'static str, error: Option<&ShopifyError>) {
-        self.metrics.source_request("shopify", call, error.map_or("ok", |error| error.kind.word()));
+        self.metrics.source_request(Source::Shopify, call, error.map_or("ok", |error| error.kind.word()));
     }
 
     fn budgets(&self) -> MutexGuard<'_, Budgets> {

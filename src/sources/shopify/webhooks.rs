@@ -30,7 +30,8 @@ pub const TOPICS: [&str; 9] = [
 /// Requests for subscriptions, of 100 each.
 const MAX_REQUESTS: usize = 10;
 
-struct Standing {
+/// A subscription that there is.
+pub(super) struct Standing {
     id: String,
     topic: String,
     uri: String,
@@ -66,13 +67,9 @@ impl ShopifyClient {
     async fn subscriptions(&self, shop: &ShopName, token: &Secret) -> Result<Vec<Standing>, ShopifyError> {
         let (mut all, mut after) = (Vec::new(), Value::Null);
         for _ in 0..MAX_REQUESTS {
-            let mut data = self.call(shop, token, &WEBHOOK_SUBSCRIPTIONS, json!({"after": after})).await?;
-            let (nodes, next) = page_of(WEBHOOK_SUBSCRIPTIONS.call, &mut data["webhookSubscriptions"])?;
-            let text = |node: &Value, key: &str| node[key].as_str().map(str::to_owned);
-            all.extend(nodes.iter().filter_map(|node| {
-                let topic = topic_of(node["topic"].as_str()?)?;
-                Some(Standing { id: text(node, "id")?, topic, uri: text(node, "uri")? })
-            }));
+            let data = self.call(shop, token, &WEBHOOK_SUBSCRIPTIONS, json!({"after": after})).await?;
+            let (some, next) = standing(data)?;
+            all.extend(some);
             let Some(cursor) = next else { break };
             after = Value::String(cursor);
         }
@@ -100,6 +97,17 @@ impl ShopifyClient {
         tracing::warn!("shopify: {shop} refuses the webhook topic {topic} ({why}); changes are found by polling");
         Ok(false)
     }
+}
+
+/// The subscriptions of an answer, and the cursor of more. One with a topic that the daemon does not know is left out.
+pub(super) fn standing(mut data: Value) -> Result<(Vec<Standing>, Option<String>), ShopifyError> {
+    let (nodes, next) = page_of(WEBHOOK_SUBSCRIPTIONS.call, data.get_mut("webhookSubscriptions"))?;
+    let text = |node: &Value, key: &str| node[key].as_str().map(str::to_owned);
+    let known = nodes.iter().filter_map(|node| {
+        let topic = topic_of(node["topic"].as_str()?)?;
+        Some(Standing { id: text(node, "id")?, topic, uri: text(node, "uri")? })
+    });
+    Ok((known.collect(), next))
 }
 
 /// The topic in an enum of GraphQL: `APP_SCOPES_UPDATE` for `app/scopes_update`.

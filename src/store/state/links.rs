@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::core::health::{EXPIRING, Health, HealthInputs};
-use crate::core::model::{AppUserId, Generation, LinkKey, SourceId, UserId, WallTime};
+use crate::core::model::{AppUserId, Generation, LinkKey, Source, SourceId, UserId, WallTime};
 use crate::store::records::LinkRecord;
 use crate::store::state::name_pool::NamePool;
 use crate::store::state::seals::Seals;
@@ -23,7 +23,7 @@ pub(in crate::store) struct Links {
     by_person: HashMap<AppUserId, SmallSet<LinkKey>>,
     /// Links owed a check that has not begun.
     hinted: HashSet<LinkKey>,
-    healths: Healths,
+    healths: BTreeMap<Source, Healths>,
     seals: Seals,
     names: NamePool,
 }
@@ -129,7 +129,7 @@ impl Links {
     /// Removes a link.
     pub(in crate::store) fn remove(&mut self, txn: &mut Txn, link: &LinkKey) -> Option<Arc<LinkRecord>> {
         let record = self.records.remove(link)?;
-        self.healths.remove(&record);
+        self.not_of_health(link, &record);
         self.remove_seal(link, &record);
         self.not_of_person(link, &record);
         self.hinted.remove(link);
@@ -142,7 +142,7 @@ impl Links {
         self.names.share(&mut record);
         let record = Arc::new(record);
         insert_into(&mut self.by_id, &link.id, link.user);
-        self.healths.add(&record);
+        self.healths.entry(link.id.source()).or_default().add(&record);
         if link.page().is_some() {
             self.seals.add(&record.token);
         }
@@ -151,7 +151,7 @@ impl Links {
         }
         let before = self.records.insert(link.clone(), record.clone());
         if let Some(before) = &before {
-            self.healths.remove(before);
+            self.not_of_health(link, before);
             self.remove_seal(link, before);
             self.not_of_person(link, before);
         }
@@ -159,6 +159,12 @@ impl Links {
             insert_into(&mut self.by_person, person, link.clone());
         }
         before
+    }
+
+    fn not_of_health(&mut self, link: &LinkKey, record: &LinkRecord) {
+        if let Some(healths) = self.healths.get_mut(&link.id.source()) {
+            healths.remove(record);
+        }
     }
 
     /// A shop's link has no token of its own.
@@ -184,18 +190,24 @@ impl Links {
         self.hinted.remove(link);
     }
 
-    /// How many links have each health, by its word, as far as the store knows.
-    pub(in crate::store) fn healths(&mut self, now: WallTime) -> BTreeMap<&'static str, u64> {
-        self.healths.words(now)
+    /// How many links of each source have each health, by its word, as far as the store knows.
+    pub(in crate::store) fn healths(&mut self, now: WallTime) -> BTreeMap<(Source, &'static str), u64> {
+        let of = |(source, healths): (&Source, &mut Healths)| {
+            let source = *source;
+            healths.words(now).into_iter().map(move |(word, count)| ((source, word), count))
+        };
+        self.healths.iter_mut().flat_map(of).collect()
     }
 
     /// Compares indexes and counts with a scan.
     #[cfg(test)]
     pub(in crate::store) fn check(&self) {
-        let mut scanned = Healths { horizon: self.healths.horizon, ..Healths::default() };
+        let empty = |healths: &Healths| Healths { horizon: healths.horizon, ..Healths::default() };
+        let mut scanned: BTreeMap<Source, Healths> =
+            self.healths.iter().map(|(source, healths)| (*source, empty(healths))).collect();
         let (mut ids, mut persons) = (0, 0);
         for (link, record) in &self.records {
-            scanned.add(record);
+            scanned.entry(link.id.source()).or_default().add(record);
             assert!(self.by_id[&link.id].iter().any(|user| *user == link.user));
             if let Some(person) = &record.facebook_user {
                 assert!(self.by_person[person].iter().any(|known| known == link));

@@ -175,7 +175,7 @@ fn the_counts_follow_a_link_that_waits_for_a_person() {
     finish(&mut committer, store.park_link(&link, at_once(held(&store, &link)), ParkReason::Expired)).unwrap();
     let counts = at_once(store.counts()).unwrap();
     assert_eq!((counts.due, counts.due_parked, counts.oldest_owed), (0, 1, None));
-    assert_eq!(counts.health, [(ParkReason::Expired.word(), 1)].into());
+    assert_eq!(counts.healths(), [(ParkReason::Expired.word(), 1)].into());
     assert_eq!(at_once(committer.crash(0).0.counts()).unwrap(), counts, "and so they are after a start");
 }
 

@@ -232,7 +232,7 @@ async fn news_of_a_token_is_not_held_against_the_next(stand: &mut impl Stand) {
     stand.restart().await;
     let store = stand.store();
     let counts = store.counts().await.unwrap();
-    assert_eq!((counts.health, counts.due, counts.due_parked), ([(ParkReason::Expired.word(), 1)].into(), 0, 1));
+    assert_eq!((counts.healths(), counts.due, counts.due_parked), ([(ParkReason::Expired.word(), 1)].into(), 0, 1));
     assert_eq!(store.link(&link).await.unwrap().unwrap().token.unwrap().expose(), "EAAB-token");
 }
 

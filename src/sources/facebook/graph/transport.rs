@@ -15,7 +15,7 @@ use super::gate::Gate;
 use super::settings::GraphSettings;
 use super::throttle::Held;
 use super::usage::Usage;
-use crate::core::model::{AppUserId, PageId, Secret};
+use crate::core::model::{AppUserId, PageId, Secret, Source};
 use crate::core::priority::Priority;
 use crate::http_client::{self, TlsFault, Unread};
 use crate::metrics::Metrics;
@@ -153,7 +153,7 @@ impl Inner {
         let _permit = permit.map_err(|held| held_back(call.name, held))?;
         let result = self.exchange(call).await;
         let outcome = result.as_ref().map_or_else(|failed| failed.error.kind.word(), |_| "ok");
-        self.metrics.graph_request(call.name, outcome);
+        self.metrics.source_request(Source::Facebook, call.name, outcome);
         result
     }
 
