@@ -15,7 +15,7 @@ use crate::sources::facebook::signature::sign_sha256;
 use crate::sources::scrub::MAX_MESSAGE;
 use crate::sources::shopify::delivery::{Action, DeliveryError, Headers};
 use crate::sources::shopify::error::{Failure, Grant, ShopifyError, ShopifyErrorKind, parse, parse_grant};
-use crate::sources::shopify::ids::{ProductId, split};
+use crate::sources::shopify::ids::ProductId;
 use crate::sources::shopify::query_hmac::{CLOCK_SKEW, LIFETIME, Query};
 use crate::sources::shopify::webhook_signature::{self, ClientKeys};
 use crate::sources::shopify::webhooks::TOPICS;
@@ -79,12 +79,9 @@ fn verified(headers: &Headers, body: &[u8], secrets: &[&Secret]) -> bool {
 /// What is asked for is well formed; what deletes was said by the body.
 fn check_action(action: &Action, body: &[u8]) {
     match action {
-        Action::Product(id) | Action::ProductGone(id) => {
+        Action::Product(id) => {
             assert_eq!(ProductId::from_gid(&id.gid()), Some(*id));
             assert_eq!(ProductId::from_part(&id.part()), Some(*id));
-        }
-        Action::BulkFinished(gid) => {
-            assert_eq!(split(gid).map(|(kind, _)| kind), Some("BulkOperation"));
         }
         Action::Uninstalled { shop } | Action::Redact { shop } => {
             assert_eq!(shop.as_str(), SHOP);
