@@ -11,6 +11,8 @@
 //! | `outbox` | part | [`Staged`](crate::core::ledger::Staged): a write or a delete is owed |
 //! | `bodies` | part, `0`, number, chunk | the bytes of a staged object, 16 KiB a piece |
 //! | `synced` | part | [`Synced`](crate::core::ledger::Synced): digest and ETag of the object in Spaces, last read |
+//! | `products` | link, `0`, number | [`Row`](crate::core::catalogue::Row): a product that Spaces has, as the index names it |
+//! | `catalogues` | link | [`Progress`](crate::core::catalogue::Progress): how far the walks over the products of a shop are |
 //! | `accounts` | user, app-scoped person | [`AccountRecord`]: the sealed user token |
 //! | `shops` | name of the shop | [`ShopRecord`](records::ShopRecord): the sealed token pair that the links of the shop share |
 //! | `sessions`, `logins` | SHA-256 of the secret half | browser sessions; one-time login links |
@@ -18,7 +20,7 @@
 //! | `deletions` | confirmation code | data deletions and how far they are |
 //! | `notices` | number | [`Event`](crate::core::event::Event): an event that waits for its delivery |
 //! | `fields` | part | a short hash of each field that Spaces holds |
-//! | `chores` | kind; page, person or part | a cleanup that is left after an unlink, with the sealed token for it |
+//! | `chores` | kind; page, person or part | a cleanup that is left after an unlink, with the sealed token for it, if any |
 //!
 //! The bytes of links and parts stand in [`core::model`](crate::core::model::LinkKey); [`migration`] brings the keys of
 //! an earlier format forward. Every value is a version byte, a CRC-32 and the
@@ -44,6 +46,9 @@
 //! writes, what it changes for others, and what its caller waits for. The committer publishes the changes in the
 //! [`feed`] when the writes are durable, whether or not the caller still waits. A decision that panics leaves nothing
 //! in the queue, and the memory is read from disk again.
+//!
+//! Of a link's parts the memory has those that owe something or are being read. What is known of the others lies in `synced`
+//! alone, and is read from there before a decision that needs it ([`catalogue`]).
 //!
 //! A delivery about a page whose marks all stand needs no decision, and is answered without that lock ([`absorbing`]).
 //!

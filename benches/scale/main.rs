@@ -11,6 +11,7 @@ mod deliveries;
 #[allow(dead_code)]
 #[path = "../webhooks/load.rs"]
 mod load;
+mod memory;
 #[allow(dead_code)]
 #[path = "../webhooks/process.rs"]
 mod process;
@@ -22,8 +23,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use load::{Plan, Target};
+use memory::{Memory, memory};
 use process::{Pinning, cpu_time};
-use subject::{Listed, Memory, Subject, memory};
+use subject::{Listed, Subject};
 
 /// The result of a step of the bench. An error ends the bench.
 pub type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
@@ -45,7 +47,7 @@ struct Step {
 /// Measures a step of a daemon that runs.
 fn step(name: &'static str, pid: u32, work: impl FnOnce() -> Fallible<String>) -> Fallible<Step> {
     eprintln!("{name}");
-    subject::forget_peak(pid);
+    memory::forget_peak(pid);
     let (before, cpu, began) = (memory(pid)?, cpu_time(pid)?, Instant::now());
     let note = work()?;
     let took = began.elapsed();

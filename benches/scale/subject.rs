@@ -14,6 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::memory::memory;
 use crate::process::{Pinning, cpu_time};
 use crate::{Fallible, deliveries};
 
@@ -22,29 +23,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The daemon is idle when it uses less than this share of a core.
 const IDLE: f64 = 0.03;
-
-/// The memory of a process, in bytes.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Memory {
-    pub resident: u64,
-    /// The most since the peak was forgotten.
-    pub peak: u64,
-}
-
-/// What `/proc/PID/status` says.
-pub fn memory(pid: u32) -> Fallible<Memory> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix(" kB"));
-        line.and_then(|text| text.trim().parse::<u64>().ok()).map_or(0, |kilobytes| kilobytes * 1024)
-    };
-    Ok(Memory { resident: field("VmRSS:"), peak: field("VmHWM:") })
-}
-
-/// The peak counts from here. A kernel that refuses goes on with the earlier one.
-pub fn forget_peak(pid: u32) {
-    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
-}
 
 /// An answer that was read to its end.
 pub struct Listed {
