@@ -274,3 +274,23 @@ async fn of_the_lines_of_one_import_the_last_counts_until_the_pair_was_refreshed
     assert_eq!(held_pair(&store).await.unwrap().0, "shpat_9");
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_shop_that_answers_again_is_active_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = install(&store, UserId::random(), 1).await;
+    let number = number(&store).await;
+    let park = async |why| store.park_shop(&shop(), number, why).await.unwrap();
+    assert_eq!(store.revive_shop(&shop(), number).await.unwrap(), 0);
+    assert!(park(ParkReason::ShopFrozen).await);
+    assert!(!park(ParkReason::ShopFrozen).await, "that is no news");
+    let generation = held(&store, &link).await;
+    assert_eq!(store.revive_shop(&shop(), number + 1).await.unwrap(), 0, "another pair says nothing");
+    assert_eq!(store.revive_shop(&shop(), number).await.unwrap(), 1);
+    assert_eq!(health(&store, &link).await, Health::Active);
+    assert!(held(&store, &link).await > generation && due_mark(&store, &link).await.is_some());
+    assert!(park(ParkReason::Uninstalled).await);
+    assert_eq!(store.revive_shop(&shop(), number).await.unwrap(), 0, "that does not pass");
+    store.close().await;
+}
