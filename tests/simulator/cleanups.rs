@@ -126,7 +126,7 @@ impl World {
                     Ready::Yes(token) => self.unsubscribe(page, super::logins::token_number(&token)),
                 }
             }
-            Cleanup::Revoke(_) => (0, TryEnd::Never, false),
+            Cleanup::Revoke(_) | Cleanup::Uninstall(_) | Cleanup::Redact(_) => (0, TryEnd::Never, false),
         };
         self.soon(took, Event::Cleanups(CleanupsMsg::Ended(cleanup, seq, ended, permit)));
     }

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::handle::{ShopAnswer, ShopAsk, Shopify};
-use super::state::{FULL, RESTORE, Shop, ShopFault};
+use super::state::{FULL, Installation, RESTORE, Shop, ShopFault};
 use crate::core::model::WallTime;
 use crate::sandbox::wire::Broken;
 
@@ -154,6 +154,10 @@ fn result(shop: &mut Shop, operation: &Operation, denied: bool) -> Result<Value,
             shop.app.subscriptions.insert(topic.clone(), uri.unwrap_or_default());
             Ok(json!({"webhookSubscriptionCreate": {"webhookSubscription":
                 {"id": format!("gid://shopify/WebhookSubscription/{}", topic.len())}, "userErrors": []}}))
+        }
+        "AppUninstall" => {
+            shop.app = Installation::default();
+            Ok(json!({"appUninstall": {"app": {"id": "gid://shopify/App/1"}, "userErrors": []}}))
         }
         "WebhookUnsubscribe" => Ok(json!({"webhookSubscriptionDelete": {"userErrors": []}})),
         other => Err(json!({"message": format!("No such operation in the sandbox: {other}"),

@@ -49,6 +49,8 @@ impl State {
         for each in others.iter().chain(ended.is_none().then_some(&link)) {
             self.restart_shop_link(txn, origin, each, new.name.clone(), cause);
         }
+        self.void_cleanups(txn, std::slice::from_ref(&link), None);
+        self.end_owed_redact(txn, &new.shop);
         ShopStored { link, pair: number, left: ended.map(LeftAlone::Ended), others }
     }
 
