@@ -8,3 +8,4 @@ pub mod purge;
 pub mod redaction;
 pub mod shop_tokens;
 pub mod token_trial;
+pub mod uninstall;

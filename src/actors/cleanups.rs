@@ -18,6 +18,8 @@ use super::{Alarm, STORE_RETRY, jitter};
 use crate::context::{Context, Dependency};
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
 use crate::core::model::{LinkKey, MonoTime, PartKey, Source};
+use crate::services::redaction;
+use crate::services::uninstall::{self, Undone};
 use crate::sources::api::SourceError;
 use crate::store::Unavailable;
 use crate::store::cleanups::Ready;
@@ -147,6 +149,7 @@ impl CleanupsState {
         let config = &self.context.setup().config;
         2 * match cleanup {
             Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => config.facebook.request_timeout,
+            Cleanup::Uninstall(_) | Cleanup::Redact(_) => config.shopify.request_timeout,
             Cleanup::DeleteAgain(_) => config.spaces.request_timeout,
             // It asks nobody.
             Cleanup::ForgetParts(_) => Duration::ZERO,
@@ -155,7 +158,8 @@ impl CleanupsState {
 
     fn longest_doubt(&self) -> Duration {
         let config = &self.context.setup().config;
-        2 * config.facebook.request_timeout.max(config.spaces.request_timeout)
+        let sources = config.facebook.request_timeout.max(config.shopify.request_timeout);
+        2 * sources.max(config.spaces.request_timeout)
     }
 
     async fn go_on(&mut self, me: &ActorRef<CleanupsMsg>) {
@@ -214,6 +218,7 @@ impl std::fmt::Display for About<'_> {
             Cleanup::Revoke(person) => person.fmt(f),
             Cleanup::DeleteAgain(part) => part.fmt(f),
             Cleanup::ForgetParts(link) => link.fmt(f),
+            Cleanup::Uninstall(shop) | Cleanup::Redact(shop) => shop.fmt(f),
         }
     }
 }
@@ -226,6 +231,8 @@ fn left(cleanup: &Cleanup) -> &'static str {
         Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) => {
             "see whether the object is still in the bucket, and delete it there"
         }
+        Cleanup::Uninstall(_) => "the merchant can uninstall the app in the shop's admin",
+        Cleanup::Redact(_) => "unlink the shop",
     }
 }
 
@@ -233,6 +240,16 @@ async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup
     match cleanup {
         Cleanup::DeleteAgain(part) => delete_again(context, shared, part, seq).await,
         Cleanup::ForgetParts(link) => forget_parts(context, link, seq).await,
+        Cleanup::Uninstall(shop) => match uninstall::uninstall(context, shop, seq).await {
+            Ok(()) => TryEnd::Done,
+            Err(Undone::NotYet) => TryEnd::Later { hint: Some(SOON), unanswered: false },
+            Err(Undone::Unreadable) => unreadable(cleanup),
+            Err(Undone::Failed(error)) => failed(cleanup, &error),
+        },
+        Cleanup::Redact(shop) => match redaction::try_again(context, shop, seq).await {
+            Ok(()) => TryEnd::Done,
+            Err(error) => redact_failed(cleanup, &error),
+        },
         Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => match context.store.cleanup_token(cleanup, seq).await {
             Ok(Ready::Yes(token)) => {
                 let answer = context.setup().source(Source::Facebook).clean_up(cleanup, &token).await;
@@ -240,16 +257,28 @@ async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup
                 answer.map_or_else(|error| failed(cleanup, &error), |()| TryEnd::Done)
             }
             Ok(Ready::NotYet) | Err(_) => TryEnd::Later { hint: Some(SOON), unanswered: false },
-            Ok(Ready::Never) => {
-                let (word, about, left) = (cleanup.word(), About(cleanup), left(cleanup));
-                tracing::warn!(
-                    cleanup = word,
-                    %about,
-                    "cleanup [{word} {about}]: left undone, the token for it cannot be opened; {left}"
-                );
-                TryEnd::Never
-            }
+            Ok(Ready::Never) => unreadable(cleanup),
         },
+    }
+}
+
+fn unreadable(cleanup: &Cleanup) -> TryEnd {
+    let (word, about, left) = (cleanup.word(), About(cleanup), left(cleanup));
+    tracing::warn!(
+        cleanup = word,
+        %about,
+        "cleanup [{word} {about}]: left undone, the token for it cannot be opened; {left}"
+    );
+    TryEnd::Never
+}
+
+/// A redact is owed until Shopify can say whether the token works, whatever it says until then.
+fn redact_failed(cleanup: &Cleanup, error: &SourceError) -> TryEnd {
+    let (word, about) = (cleanup.word(), About(cleanup));
+    tracing::debug!(cleanup = word, %about, %error, "cleanup [{word} {about}]: failed ({error}), retrying later");
+    match TryEnd::of(error.disposition, error.answered) {
+        TryEnd::Never => TryEnd::Later { hint: None, unanswered: false },
+        ended => ended,
     }
 }
 
@@ -271,6 +300,15 @@ fn failed(cleanup: &Cleanup, error: &SourceError) -> TryEnd {
                 %about,
                 %error,
                 "cleanup [{word} {about}]: the page cannot be unsubscribed with the token it had ({error}); {}",
+                left(cleanup)
+            );
+        }
+        (TryEnd::Never, Cleanup::Uninstall(_)) => {
+            tracing::warn!(
+                cleanup = word,
+                %about,
+                %error,
+                "cleanup [{word} {about}]: the app cannot be uninstalled from the shop ({error}); {}",
                 left(cleanup)
             );
         }

@@ -31,7 +31,8 @@ pub(super) struct Args {
     /// Leave the object in Spaces
     #[arg(long)]
     keep_object: bool,
-    /// Also take the app out of the Facebook account of the person who linked it, if this was their last link
+    /// Also take the app out of the Facebook account of the person who linked it, if this was their last link; with
+    /// `--source shopify` uninstall it from the shop, if this was its last link
     #[arg(long)]
     revoke: bool,
     /// Do not ask, even at a terminal
@@ -112,7 +113,25 @@ fn confirmed(id: &SourceId, links: &[&Value], args: &Args) -> Result<bool, Failu
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-fn revoked(person: &Value) -> String {
+fn revoked(about: &Value) -> String {
+    match about["shop"].as_str() {
+        Some(shop) => uninstalled(shop, about),
+        None => revoked_by(about),
+    }
+}
+
+fn uninstalled(shop: &str, about: &Value) -> String {
+    match about["outcome"].as_str() {
+        Some("asked") => format!("{shop}: the app is being uninstalled"),
+        Some("still_linked") => format!("{shop}: still has {} links, so the app stays installed", about["links"]),
+        _ => format!(
+            "{shop}: its tokens cannot be opened, so the app stays installed; the merchant can uninstall it in the \
+             shop's admin"
+        ),
+    }
+}
+
+fn revoked_by(person: &Value) -> String {
     let who = person["facebook_user_id"].as_str().map_or("its person".to_owned(), |id| format!("person {id}"));
     match person["outcome"].as_str() {
         Some("asked") => format!("{who}: the app is being taken out of their Facebook account"),

@@ -1,17 +1,20 @@
-//! What is left to do at Facebook, and in Spaces, after a link is gone. Pure: which cleanup comes next, when it is
-//! tried again, and when it ends; no clock, no Graph, no disk.
+//! What is left to do at a source, and in Spaces, after a link is gone. Pure: which cleanup comes next, when it is
+//! tried again, and when it ends; no clock, no source, no disk.
 //!
 //! | cleanup | asked for when | done when |
 //! |---|---|---|
 //! | [`Cleanup::Unsubscribe`] | the last link of a page goes | Meta says that the page is no longer subscribed |
 //! | [`Cleanup::Revoke`] | the last link of a person goes, and it is wished | Meta says that the app is removed for them |
+//! | [`Cleanup::Uninstall`] | the last link of a shop goes, and it is wished | Shopify says that the app is uninstalled, or that its token is dead |
+//! | [`Cleanup::Redact`] | Shopify wants a shop to be deleted, and cannot say whether its token works | Shopify said so, and the shop is deleted or stays |
 //! | [`Cleanup::DeleteAgain`] | a write without an answer may still land after a later one | the object was deleted, or compared, after that |
 //! | [`Cleanup::ForgetParts`] | a link with parts goes | the delete of each part's object is staged, or the link is back |
 //!
 //! A cleanup is decided in the transaction of the unlink or of the settle that needs it, and lies in the store until it
-//! is done, void, or given up. So a kill at any moment repeats it, and each of the three may be repeated at will.
+//! is done, void, or given up. So a kill at any moment repeats it, and each of them may be repeated at will. A redact is
+//! owed while its shop is linked; an installation of the app ends it.
 //!
-//! # A page or a person that is linked again
+//! # A page, a shop or a person that is linked again
 //!
 //! The linking makes the cleanup **void** in its own transaction, and what is void is never begun. What was begun
 //! before may still be on its way: the call waits for its answer, or nobody knows whether it will take effect. So a
@@ -31,17 +34,17 @@
 //! # When it ends without success
 //!
 //! An answer that will not change (a dead token, a lost permission, a page that is gone) ends a cleanup: nothing more
-//! can be done with that token. So does [`GIVE_UP`] of trying, at Facebook. A delete in Spaces is never given up: a
-//! deletion is reported as done when it ends.
+//! can be done with that token. So does [`GIVE_UP`] of trying, at a source. A delete in Spaces is never given up: a
+//! deletion is reported as done when it ends. Nor is a redact, which is owed to the merchant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::disposition::Disposition;
 use crate::core::backoff::Backoff;
-use crate::core::model::{AppUserId, LinkKey, MonoTime, PageId, PartKey};
+use crate::core::model::{AppUserId, LinkKey, MonoTime, PageId, PartKey, ShopName};
 
-/// After so long nothing is tried any more at Facebook.
+/// After so long nothing is tried any more at a source.
 pub const GIVE_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const RETRY: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(60 * 60) };
 /// Cleanups under way at a time.
@@ -58,6 +61,10 @@ pub enum Cleanup {
     DeleteAgain(PartKey),
     /// Forget the parts of a link that is gone, and see to their objects.
     ForgetParts(LinkKey),
+    /// Uninstall the app from the shop.
+    Uninstall(ShopName),
+    /// Delete what is stored of the shop, unless its token works.
+    Redact(ShopName),
 }
 
 impl Cleanup {
@@ -68,6 +75,8 @@ impl Cleanup {
             Cleanup::Revoke(_) => "revoke",
             Cleanup::DeleteAgain(_) => "delete_again",
             Cleanup::ForgetParts(_) => "forget_parts",
+            Cleanup::Uninstall(_) => "uninstall",
+            Cleanup::Redact(_) => "redact",
         }
     }
 
@@ -78,6 +87,8 @@ impl Cleanup {
             Cleanup::Revoke(person) => [b"r", person.as_str().as_bytes()].concat(),
             Cleanup::DeleteAgain(part) => [b"d".as_slice(), &part.to_bytes()].concat(),
             Cleanup::ForgetParts(link) => [b"p".as_slice(), &link.to_bytes()].concat(),
+            Cleanup::Uninstall(shop) => [b"i", shop.as_str().as_bytes()].concat(),
+            Cleanup::Redact(shop) => [b"x", shop.as_str().as_bytes()].concat(),
         }
     }
 
@@ -90,6 +101,8 @@ impl Cleanup {
             b'r' => text()?.parse().ok().map(Cleanup::Revoke),
             b'd' => PartKey::from_bytes(rest).map(Cleanup::DeleteAgain),
             b'p' => LinkKey::from_bytes(rest).map(Cleanup::ForgetParts),
+            b'i' => text()?.parse().ok().map(Cleanup::Uninstall),
+            b'x' => text()?.parse().ok().map(Cleanup::Redact),
             _ => None,
         };
         // Ids are read with blanks around them; a key has one spelling.
@@ -200,8 +213,8 @@ impl CleanupQueue {
         self.items.retain(|cleanup, item| item.busy || kept.contains(cleanup));
         for one in standing {
             let give_up_at = match one.cleanup {
-                Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) => MonoTime(u64::MAX),
-                Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => now.plus(one.left),
+                Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) | Cleanup::Redact(_) => MonoTime(u64::MAX),
+                Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) | Cleanup::Uninstall(_) => now.plus(one.left),
             };
             let clear_at = self.items.get(&one.cleanup).map_or(now.plus(earlier), |item| item.clear_at);
             let fresh = Item {

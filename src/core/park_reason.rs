@@ -71,6 +71,11 @@ impl ParkReason {
         }
     }
 
+    /// It may end without a new token, so that the source is asked once a day.
+    pub fn may_pass(self) -> bool {
+        matches!(self, ParkReason::ShopFrozen | ParkReason::ShopLocked)
+    }
+
     /// The cause, in one sentence for a person.
     pub fn reason(self) -> &'static str {
         match self {
@@ -123,8 +128,13 @@ impl ParkReason {
                 "unlink the shop if that was meant; otherwise the merchant installs the app again"
             }
             ParkReason::ShopGone => "unlink the shop; if it is back, install the app again",
-            ParkReason::ShopFrozen => "the merchant pays Shopify and opens the app again",
-            ParkReason::ShopLocked => "the merchant asks Shopify's support and opens the app again",
+            ParkReason::ShopFrozen => {
+                "the merchant pays Shopify; the shop is asked once a day, or at once when the merchant opens the app"
+            }
+            ParkReason::ShopLocked => {
+                "the merchant asks Shopify's support; the shop is asked once a day, or at once when the merchant opens \
+                 the app"
+            }
             ParkReason::ScopeMissing => "the merchant opens the app and agrees to its access",
             ParkReason::Blocked => "resolve the app's alerts in the Meta dashboard, then link the page again",
         }

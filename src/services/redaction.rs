@@ -1,9 +1,11 @@
 //! The end of a shop's data, 48 hours after the app was uninstalled.
 //!
 //! The request may be late: the app may have been installed again since. So it is carried out only when Shopify refuses
-//! the shop's tokens.
+//! the shop's tokens. Where Shopify cannot say, the request is owed: it lies in the store as a
+//! [cleanup](crate::core::cleanup), and is carried out when Shopify can say. An installation meanwhile ends it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::shop_tokens::{self, AccessToken};
 use crate::context::Context;
@@ -14,13 +16,62 @@ use crate::core::shop_pair::ends_pair;
 use crate::sources::api::{SourceError, Target, TokenState};
 use crate::store::Unavailable;
 
+/// How long Shopify may take to say whether a token works. Shopify waits for five seconds in all.
+const ASK_WITHIN: Duration = Duration::from_secs(3);
+
 /// What became of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redacted {
+enum Redacted {
     /// The token works: nothing was deleted.
     Kept,
     /// So many links went, with their objects. None, where the shop was not linked.
     Deleted(usize),
+}
+
+/// Shopify wants a shop to be deleted. That is done, or owed durably, when this ends.
+///
+/// # Errors
+/// [`Unavailable`]: Shopify is to send the request again.
+pub async fn requested(context: &Arc<Context>, shop: &ShopName) -> Result<(), Unavailable> {
+    let login = context.store.shop_pair(shop).await?.map(|state| state.record.login);
+    let asking = tokio::time::timeout(ASK_WITHIN, carry_out(context, shop)).await;
+    let error = match asking {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error,
+        Err(_) => SourceError::local("Shopify does not answer"),
+    };
+    if let Some(login) = login {
+        context.store.owe_redact(shop, login).await?;
+        tracing::info!(
+            %shop,
+            %error,
+            "shop [{shop}]: it is to be deleted, but whether its token works is not known ({error}); asking again later"
+        );
+    }
+    Ok(())
+}
+
+/// Carries out the request that is owed under this number.
+///
+/// # Errors
+/// [`SourceError`]: it is still owed.
+pub async fn try_again(context: &Arc<Context>, shop: &ShopName, seq: u64) -> Result<(), SourceError> {
+    if !context.store.is_redact_owed(shop, seq).await.map_err(store_away)? {
+        return Err(SourceError::local("the app was installed on the shop again meanwhile"));
+    }
+    carry_out(context, shop).await
+}
+
+async fn carry_out(context: &Arc<Context>, shop: &ShopName) -> Result<(), SourceError> {
+    match redact(context, shop).await? {
+        Redacted::Kept => {
+            tracing::info!(%shop, "shop [{shop}]: it is to be deleted, but its token works; nothing is deleted");
+        }
+        Redacted::Deleted(links) => {
+            tracing::info!(%shop, links, "shop [{shop}]: it is deleted, with {links} links and their objects");
+        }
+    }
+    Ok(())
 }
 
 /// Deletes what is stored of a shop, unless its token works. What was found out about one pair deletes nothing of a shop
@@ -28,7 +79,7 @@ pub enum Redacted {
 ///
 /// # Errors
 /// [`SourceError`]: whether the token works is not known, or the store cannot be written. Nothing was deleted.
-pub async fn redact(context: &Arc<Context>, shop: &ShopName) -> Result<Redacted, SourceError> {
+async fn redact(context: &Arc<Context>, shop: &ShopName) -> Result<Redacted, SourceError> {
     let links = context.store.links_of_id(&shop.clone().into()).await.map_err(store_away)?;
     let (Some(link), Some(pair)) = (links.first(), context.store.shop_pair(shop).await.map_err(store_away)?) else {
         return Ok(Redacted::Deleted(0));

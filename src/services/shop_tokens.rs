@@ -275,3 +275,17 @@ pub async fn park(context: &Context, shop: &ShopName, pair: u64, why: ParkReason
         ),
     }
 }
+
+/// A check found that the token of this pair works. Links of the shop that were parked for a reason that passed by itself
+/// are active again.
+pub async fn works(context: &Context, shop: &ShopName, pair: u64) {
+    match context.store.revive_shop(shop, pair).await {
+        Ok(0) => {}
+        Ok(links) => tracing::info!(%shop, links, "shop [{shop}]: answers again, {links} links are active"),
+        Err(error) => tracing::warn!(
+            %shop,
+            %error,
+            "shop [{shop}]: answers again, but this cannot be persisted ({error}), asking again tomorrow"
+        ),
+    }
+}

@@ -90,7 +90,7 @@ impl SourceClient {
     pub async fn clean_up(&self, cleanup: &Cleanup, token: &Secret) -> Result<(), SourceError> {
         match self {
             SourceClient::Facebook(graph) => link::clean_up(graph, cleanup, token).await,
-            // Every cleanup that there is concerns Facebook or Spaces.
+            // What is left to do at Shopify is done by services of its own.
             SourceClient::Shopify(_) => Ok(()),
         }
     }

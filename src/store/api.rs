@@ -191,11 +191,11 @@ pub enum LeftAlone {
 pub struct Unlinking {
     /// Leave the objects in Spaces.
     pub keep_objects: bool,
-    /// Take the app out of the account of each person who has no link left.
+    /// Take the app out of the account of each person, and uninstall it from each shop, that has no link left.
     pub revoke: bool,
 }
 
-/// What became of the wish to take the app out of the accounts of persons.
+/// What became of the wish to take the app out of the account of a person, or out of a shop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revoking {
     /// It is being done.
@@ -206,6 +206,12 @@ pub enum Revoking {
     NoToken(AppUserId),
     /// It is not known whose the links were.
     NobodyKnown,
+    /// The app is being uninstalled from the shop.
+    Uninstalling(ShopName),
+    /// The shop still has so many links, of whichever user: the app stays.
+    ShopStillLinked(ShopName, usize),
+    /// The tokens of the shop cannot be opened.
+    NoPair(ShopName),
 }
 
 /// Links that were removed.
@@ -213,7 +219,7 @@ pub enum Revoking {
 pub struct Unlinked {
     /// Which.
     pub links: Vec<LinkKey>,
-    /// What became of the wish to revoke, for each person.
+    /// What became of the wish to revoke, for each person and each shop.
     pub revoking: Vec<Revoking>,
 }
 

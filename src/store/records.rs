@@ -196,8 +196,10 @@ pub struct CleanupRecord {
     pub person: Option<AppUserId>,
     /// When that person granted it; 0 for unknown, which is older than everything.
     pub granted_at: WallTime,
-    /// That token; nothing where none is needed.
+    /// That token; nothing where none is needed. For the uninstall from a shop both halves of the shop's pair.
     pub token: Sealed,
+    /// Until when the access token of that pair is good.
+    pub expires_at: WallTime,
     /// A linking overtook it.
     pub void: bool,
     /// Objects are left where they are.
@@ -225,8 +227,20 @@ const BETWEEN: char = ' ';
 
 /// Seals a pair.
 pub(super) fn seal_pair(keyring: &Keyring, shop: &ShopName, pair: &ShopPair) -> Sealed {
-    let text = Secret::new(format!("{}{BETWEEN}{}", pair.access.expose(), pair.refresh.expose()));
-    seal_token(keyring, &shop_context(shop), &text)
+    seal_token(keyring, &shop_context(shop), &pair.to_text())
+}
+
+/// Seals a pair for the cleanup that needs it.
+pub(super) fn seal_pair_for(keyring: &Keyring, cleanup: &Cleanup, pair: &ShopPair) -> Sealed {
+    seal_token(keyring, &cleanup_context(cleanup), &pair.to_text())
+}
+
+/// Opens the pair of a cleanup.
+///
+/// # Errors
+/// As for [`open_token`].
+pub(super) fn open_pair_of(keyring: &Keyring, cleanup: &Cleanup, sealed: &Sealed) -> Result<ShopPair, SealError> {
+    Ok(ShopPair::of_text(&open_token(keyring, &cleanup_context(cleanup), sealed)?))
 }
 
 /// Opens a pair.
@@ -234,9 +248,18 @@ pub(super) fn seal_pair(keyring: &Keyring, shop: &ShopName, pair: &ShopPair) -> 
 /// # Errors
 /// As for [`open_token`].
 pub(super) fn open_pair(keyring: &Keyring, shop: &ShopName, sealed: &Sealed) -> Result<ShopPair, SealError> {
-    let text = open_token(keyring, &shop_context(shop), sealed)?;
-    let (access, refresh) = text.expose().split_once(BETWEEN).unwrap_or((text.expose(), ""));
-    Ok(ShopPair { access: Secret::new(access), refresh: Secret::new(refresh) })
+    Ok(ShopPair::of_text(&open_token(keyring, &shop_context(shop), sealed)?))
+}
+
+impl ShopPair {
+    fn to_text(&self) -> Secret {
+        Secret::new(format!("{}{BETWEEN}{}", self.access.expose(), self.refresh.expose()))
+    }
+
+    fn of_text(text: &Secret) -> ShopPair {
+        let (access, refresh) = text.expose().split_once(BETWEEN).unwrap_or((text.expose(), ""));
+        ShopPair { access: Secret::new(access), refresh: Secret::new(refresh) }
+    }
 }
 
 /// What a cleanup's token is sealed to.

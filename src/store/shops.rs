@@ -91,12 +91,21 @@ impl Store {
         Ok(self.commit(unlink).await?.map(|unlinked| unlinked.links.len()))
     }
 
-    /// Parks every link of a shop for what was found out with the pair with this number. Returns whether the shop still
-    /// has it; otherwise nothing is changed.
+    /// Parks every link of a shop for what was found out with the pair with this number. Returns whether that changed
+    /// anything; nothing is changed when the shop has another pair.
     ///
     /// # Errors
     /// [`Unavailable`].
     pub async fn park_shop(&self, shop: &ShopName, number: u64, why: ParkReason) -> Result<bool, Unavailable> {
         self.commit(|state, txn| state.park_shop(txn, shop, number, why)).await
+    }
+
+    /// A check found that the pair with this number works: the links of the shop that are parked for a reason that passes
+    /// by itself are active again, and due. Returns how many these are.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn revive_shop(&self, shop: &ShopName, number: u64) -> Result<usize, Unavailable> {
+        self.commit(|state, txn| state.revive_shop(txn, shop, number)).await
     }
 }

@@ -127,7 +127,9 @@ impl World {
                 }
             }
             // The simulator has no shops.
-            Cleanup::Revoke(_) | Cleanup::ForgetParts(_) => (0, TryEnd::Never, false),
+            Cleanup::Revoke(_) | Cleanup::ForgetParts(_) | Cleanup::Uninstall(_) | Cleanup::Redact(_) => {
+                (0, TryEnd::Never, false)
+            }
         };
         self.soon(took, Event::Cleanups(CleanupsMsg::Ended(cleanup, seq, ended, permit)));
     }

@@ -36,6 +36,7 @@ mod reload;
 mod rotation;
 mod sandbox;
 mod sessions;
+mod shop_ends;
 mod shop_imports;
 mod shops;
 mod shutdown;

@@ -32,6 +32,9 @@ pub(super) async fn perform(
     // With another generation by now the link is about to begin again: nothing that is learned is noted.
     let held = Held { link, token: &access.token, generation };
     let done = reading::perform_with(context, held, job, turn).await;
+    if done.end.check == Some(CheckEnd::Answered) {
+        shop_tokens::works(context, shop, access.pair).await;
+    }
     match done.end.park_reason() {
         Some(ParkReason::Uninstalled) => refused(context, shop, &access, job, done).await,
         _ => done,

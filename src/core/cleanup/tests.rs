@@ -151,7 +151,10 @@ fn many_go_a_few_at_a_time_and_a_wait_is_kept() {
 #[test]
 fn a_key_is_read_back() {
     let link = LinkKey::new(UserId::random(), "5".parse().unwrap());
-    for cleanup in [page(12), Cleanup::Revoke("77".parse().unwrap()), Cleanup::DeleteAgain(link.whole())] {
+    let shop: ShopName = "some-shop.myshopify.com".parse().unwrap();
+    let of_shop = [Cleanup::Uninstall(shop.clone()), Cleanup::Redact(shop)];
+    let others = [page(12), Cleanup::Revoke("77".parse().unwrap()), Cleanup::DeleteAgain(link.whole())];
+    for cleanup in others.into_iter().chain(of_shop) {
         assert_eq!(Cleanup::from_bytes(&cleanup.to_bytes()), Some(cleanup));
     }
     for bytes in [b"".as_slice(), b"u", b"x1", b"u../x", b"d123"] {

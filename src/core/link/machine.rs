@@ -18,15 +18,17 @@
 //! not have any more, and a token is taken before anything else is made of a newer one's news.
 //!
 //! A source's refusal (a dead token, a lost role) parks the link: nothing but another token makes the source be called
-//! again. Where the store could not note that, it holds an active link with a parked machine; such a machine is behind,
-//! and tries the token once more when it looks.
+//! again. A reason that may pass by itself ([`ParkReason::may_pass`]) is the exception: the token is checked in its daily
+//! slot, and nothing else is done. The store makes the link active again when that check succeeds. Where the store could
+//! not note that a link is parked, it holds an active link with a parked machine; such a machine is behind, and tries the
+//! token once more when it looks.
 
 use std::time::Duration;
 
 use super::job::{Job, JobEnd, ReadEnd};
 use super::reads::{Ended, Pace, ReadInput, Reads};
 use super::schedule::{self, Spread};
-use super::upkeep::{Check, Subscription};
+use super::upkeep::{Check, CheckEnd, Subscription};
 use crate::core::disposition::Disposition;
 use crate::core::model::{Cause, Generation, MonoTime};
 use crate::core::park_reason::ParkReason;
@@ -170,6 +172,8 @@ pub struct Machine {
     throttled_until: Option<MonoTime>,
     /// A doubt about a token that is to be taken first.
     doubted: Option<Generation>,
+    /// It is parked for a reason that may pass by itself.
+    may_pass: bool,
     stopping: bool,
 }
 
@@ -197,6 +201,7 @@ impl Machine {
             cause: Cause::Poll,
             throttled_until: None,
             doubted: None,
+            may_pass: false,
             stopping: false,
         };
         if !machine.hold(token, spread, now) {
@@ -241,20 +246,29 @@ impl Machine {
         self.reads.is_parked()
     }
 
+    /// Is the token checked although the link is parked?
+    fn checks_parked(&self) -> bool {
+        self.may_pass && self.readable
+    }
+
     /// When to step again; `None` while a read is under way, a person must act, or the process ends.
     pub fn wake_at(&self, now: MonoTime) -> Option<MonoTime> {
         if self.stopping {
             return None;
         }
-        let idle = self.under_way.is_none() && !self.reads.is_parked();
-        let upkeep = [self.subscription.due_at(), Some(self.check.due_at())];
-        let upkeep = upkeep.into_iter().flatten().filter(|_| idle);
+        let parked = self.reads.is_parked();
+        let subscription = self.subscription.due_at().filter(|_| !parked);
+        let check = Some(self.check.due_at()).filter(|_| !parked || self.checks_parked());
+        let upkeep = [subscription, check].into_iter().flatten().filter(|_| self.under_way.is_none());
         upkeep.chain(self.reads.wake_at(now)).min()
     }
 
     /// Takes in what happened and says which job begins.
     pub fn step(&mut self, mut at: Moment<'_>, input: Input) -> Step {
         self.stopping = at.facts.stopping;
+        if let Some(why) = at.facts.parked {
+            self.may_pass = why.may_pass();
+        }
         let at = &mut at;
         if at.facts.repeated {
             self.reads.hear(at.now);
@@ -361,6 +375,10 @@ impl Machine {
 
     fn park(&mut self, at: &Moment<'_>, why: ParkReason, persist: bool) -> Parking {
         self.under_way = None;
+        self.may_pass = why.may_pass();
+        if self.may_pass {
+            self.check.wait_for_slot(at.now);
+        }
         self.reads.step(at.now, ReadInput::Parked, at.jitter);
         Parking { why, generation: self.generation, persist }
     }
@@ -423,14 +441,22 @@ impl Machine {
             self.subscription.ended(end, at.now, at.jitter);
         }
         if let Some(end) = end.check {
-            self.check.ended(end, at.now, at.jitter);
+            match end {
+                // The shop is frozen still.
+                CheckEnd::Dead(_) | CheckEnd::Failed(Disposition::Park(_)) if self.reads.is_parked() => {
+                    self.check.wait_for_slot(at.now);
+                }
+                end => self.check.ended(end, at.now, at.jitter),
+            }
         }
         if let Some(why) = end.park_reason() {
             if self.is_superseded(at.facts) {
                 // It was found out about a token that the link does not have any more.
                 return Step { job: Some(self.take()), ..Step::default() };
             }
-            return Step { parking: Some(self.park(at, why, true)), ..Step::default() };
+            if !self.reads.is_parked() {
+                return Step { parking: Some(self.park(at, why, true)), ..Step::default() };
+            }
         }
         let input = end.read.map_or(ReadInput::Woke, |end| ReadInput::Ended(self.read_ended(at, end)));
         Step { job: self.go_on(at, input), ..Step::default() }
@@ -467,10 +493,11 @@ impl Machine {
             }
             return begun;
         }
-        if self.under_way.is_some() || self.reads.is_parked() || at.facts.stopping {
+        let parked = self.reads.is_parked();
+        if self.under_way.is_some() || at.facts.stopping || (parked && !self.checks_parked()) {
             return None;
         }
-        if subscribe {
+        if subscribe && !parked {
             return self.begin(at.facts, Job::Subscribe);
         }
         let checks = self.check.begins(at.now, self.throttled_until);

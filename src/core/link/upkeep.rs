@@ -139,6 +139,11 @@ impl Check {
         self.owed = false;
     }
 
+    /// The link is parked for a reason that may pass until the next slot.
+    pub fn wait_for_slot(&mut self, now: MonoTime) {
+        self.begin_anew(true, Duration::ZERO, now);
+    }
+
     /// A check is to be made now. One that is under way does not answer for this.
     pub fn owe(&mut self, now: MonoTime) {
         self.due_at = now;

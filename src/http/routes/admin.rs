@@ -280,6 +280,9 @@ fn revoking_json(revoking: &Revoking) -> Value {
             json!({"facebook_user_id": person, "outcome": "still_linked", "links": links})
         }
         Revoking::NoToken(person) => json!({"facebook_user_id": person, "outcome": "no_token"}),
+        Revoking::Uninstalling(shop) => json!({"shop": shop, "outcome": "asked"}),
+        Revoking::ShopStillLinked(shop, links) => json!({"shop": shop, "outcome": "still_linked", "links": links}),
+        Revoking::NoPair(shop) => json!({"shop": shop, "outcome": "no_token"}),
         Revoking::NobodyKnown => json!({"facebook_user_id": Value::Null, "outcome": "no_token"}),
     }
 }

@@ -10,13 +10,14 @@
 //! * `app/uninstalled` leads to a check of the token. A late one, after the app was installed again, finds a token that
 //!   works and changes nothing.
 //! * `shop/redact` deletes the links of a shop whose tokens are dead, with their objects. It deletes nothing of a shop
-//!   whose token works.
+//!   whose token works. Where Shopify cannot say whether it works, the deletion is owed, durably, until it can
+//!   ([`redaction`]).
 //!
 //! The topics about customers are answered. Nothing of a customer is stored here, and such a body is neither kept nor
 //! logged.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{Request, StatusCode};
 use hyper::body::{Body, Incoming};
@@ -30,11 +31,8 @@ use crate::http::budget::Budget;
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
 use crate::metrics::DeliveryResult;
-use crate::services::redaction::{self, Redacted};
+use crate::services::redaction;
 use crate::sources::shopify::delivery::{Action, Headers};
-
-/// How long Shopify may take to say whether a token works. Shopify waits for five seconds in all.
-const ASK_WITHIN: Duration = Duration::from_secs(3);
 
 /// `POST /shopify/webhook`.
 pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
@@ -73,7 +71,7 @@ async fn note(context: &Arc<Context>, shop: ShopName, action: Action) -> Result<
         Action::ShopChanged => mark(context, &shop, None).await,
         Action::Uninstalled { shop } => check(context, &shop).await,
         Action::ScopesChanged => check(context, &shop).await,
-        Action::Redact { shop } => redact(context, &shop).await,
+        Action::Redact { shop } => durable(redaction::requested(context, &shop)).await,
         Action::Product(id) => mark(context, &shop, Some(Piece::Product(id.0))).await,
         Action::Collections => mark(context, &shop, Some(Piece::Collections)).await,
         Action::Customers => {
@@ -102,20 +100,4 @@ async fn mark(context: &Context, shop: &ShopName, piece: Option<Piece>) -> Resul
     durable(context.store.mark_parts(parts, Cause::Webhook)).await?;
     tracing::debug!(%shop, links = due, "webhook: {shop} changed, {due} links are due");
     Ok(())
-}
-
-async fn redact(context: &Arc<Context>, shop: &ShopName) -> Result<(), Refusal> {
-    let redacting = redaction::redact(context, shop);
-    match tokio::time::timeout(ASK_WITHIN, redacting).await {
-        Ok(Ok(Redacted::Kept)) => {
-            tracing::info!(%shop, "webhook: {shop} is to be deleted, but its token works; nothing is deleted");
-            Ok(())
-        }
-        Ok(Ok(Redacted::Deleted(links))) => {
-            tracing::info!(%shop, links, "webhook: {shop} is deleted, with {links} links and their objects");
-            Ok(())
-        }
-        // Shopify sends it again.
-        Ok(Err(_)) | Err(_) => Err(Refusal::NotDurable),
-    }
 }

@@ -122,7 +122,7 @@ pub(in crate::sources) async fn clean_up(
     let answer = match cleanup {
         Cleanup::Unsubscribe(page) => graph.unsubscribe_page(page, token).await,
         Cleanup::Revoke(person) => graph.revoke(person, token).await,
-        Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) => Ok(()),
+        Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) | Cleanup::Uninstall(_) | Cleanup::Redact(_) => Ok(()),
     };
     match answer {
         // With the app removed from the account Facebook has ended both, the tokens and the subscription.

@@ -6,10 +6,13 @@ use std::collections::BTreeSet;
 use super::State;
 use crate::core::cleanup::Cleanup;
 use crate::core::grant::Reach;
-use crate::core::model::{AppUserId, LinkKey, Names, PartKey, Secret, WallTime};
-use crate::store::api::Left;
+use crate::core::model::{AppUserId, LinkKey, Names, PartKey, Secret, ShopName, WallTime};
+use crate::store::api::{Left, NewShop, Revoking};
 use crate::store::feed::Change;
-use crate::store::records::{CleanupRecord, LinkRecord, Sealed, cleanup_context, link_context, open_token, seal_token};
+use crate::store::records::{
+    CleanupRecord, LinkRecord, Sealed, ShopRecord, cleanup_context, link_context, open_pair, open_token, seal_pair_for,
+    seal_token,
+};
 use crate::store::seal::Keyring;
 use crate::store::txn::Txn;
 
@@ -36,6 +39,69 @@ impl State {
             ..CleanupRecord::default()
         };
         self.cleanups.put(txn, cleanup, record);
+    }
+
+    /// A link of a shop went, with this record of the shop: the app is to be uninstalled, if that was the last one.
+    pub(in crate::store) fn note_uninstall(
+        &mut self,
+        txn: &mut Txn,
+        keyring: &Keyring,
+        shop: &ShopName,
+        record: &ShopRecord,
+    ) -> Revoking {
+        let left = self.links.of_id(&shop.clone().into()).len();
+        if left > 0 {
+            return Revoking::ShopStillLinked(shop.clone(), left);
+        }
+        let Ok(pair) = open_pair(keyring, shop, &record.pair) else { return Revoking::NoPair(shop.clone()) };
+        let cleanup = Cleanup::Uninstall(shop.clone());
+        let (now, seq, token) = (txn.now(), txn.next_seq(), seal_pair_for(keyring, &cleanup, &pair));
+        let expires_at = record.expires_at;
+        let record =
+            CleanupRecord { seq, asked_at: now, not_before: now, token, expires_at, ..CleanupRecord::default() };
+        self.cleanups.put(txn, cleanup, record);
+        Revoking::Uninstalling(shop.clone())
+    }
+
+    /// The uninstall with this number has another pair. Returns whether it still stands.
+    pub(in crate::store) fn renew_uninstall(
+        &mut self,
+        txn: &mut Txn,
+        keyring: &Keyring,
+        (shop, seq): (&ShopName, u64),
+        new: &NewShop,
+    ) -> bool {
+        let cleanup = Cleanup::Uninstall(shop.clone());
+        let Some(record) = self.cleanups.get(&cleanup).filter(|record| record.seq == seq).cloned() else {
+            return false;
+        };
+        let token = seal_pair_for(keyring, &cleanup, &new.pair);
+        self.cleanups.put(txn, cleanup, CleanupRecord { token, expires_at: new.expires_at, ..(*record).clone() });
+        true
+    }
+
+    /// A shop is to be deleted, and Shopify could not say whether its token works. Nothing is owed where the shop is not
+    /// linked, or where the app was installed again after the installation with this number.
+    pub(in crate::store) fn owe_redact(&mut self, txn: &mut Txn, shop: &ShopName, login: u64) {
+        let cleanup = Cleanup::Redact(shop.clone());
+        let is_owed = self.cleanups.get(&cleanup).is_some_and(|record| !record.void);
+        if is_owed {
+            // By a delivery before this one, which may be on its way to disk still.
+            return txn.wait_for_queue();
+        }
+        if self.shops.get(shop).is_some_and(|record| record.login == login) {
+            let (now, seq) = (txn.now(), txn.next_seq());
+            let record = CleanupRecord { seq, asked_at: now, not_before: now, ..CleanupRecord::default() };
+            self.cleanups.put(txn, cleanup, record);
+        }
+    }
+
+    /// The app was installed on a shop: what was owed to the installation before it is void.
+    pub(in crate::store) fn end_owed_redact(&mut self, txn: &mut Txn, shop: &ShopName) {
+        let cleanup = Cleanup::Redact(shop.clone());
+        if let Some(record) = self.cleanups.get(&cleanup).filter(|record| !record.void).cloned() {
+            self.cleanups.put(txn, cleanup, CleanupRecord { void: true, ..(*record).clone() });
+        }
     }
 
     /// The last link of a page went, and this was its record: the page is to be unsubscribed. A token that cannot be
@@ -80,12 +146,13 @@ impl State {
         self.object_is_settled(txn, &part.link, left.versions_unknown);
     }
 
-    /// These pages, and this person, are linked: what was left to do about them is void.
+    /// These pages and shops, and this person, are linked: what was left to do about them is void.
     pub(in crate::store) fn void_cleanups(&mut self, txn: &mut Txn, links: &[LinkKey], person: Option<&AppUserId>) {
         let pages = links.iter().filter_map(|link| link.page().cloned()).map(Cleanup::Unsubscribe);
+        let shops = links.iter().filter_map(|link| link.shop().cloned()).map(Cleanup::Uninstall);
         let of_links = links.iter().filter_map(|link| self.links.get(link)?.facebook_user.clone());
         let persons: BTreeSet<AppUserId> = of_links.chain(person.cloned()).collect();
-        for cleanup in pages.chain(persons.into_iter().map(Cleanup::Revoke)) {
+        for cleanup in pages.chain(shops).chain(persons.into_iter().map(Cleanup::Revoke)) {
             let standing = self.cleanups.get(&cleanup).filter(|record| !record.void).cloned();
             if let Some(record) = standing {
                 self.cleanups.put(txn, cleanup, CleanupRecord { void: true, ..(*record).clone() });
@@ -108,6 +175,8 @@ impl State {
                 Cleanup::Revoke(_) => self.cleanups.remove(txn, &cleanup),
                 // They need no token, and a deletion waits for them.
                 Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) => {}
+                // They are no person's.
+                Cleanup::Uninstall(_) | Cleanup::Redact(_) => {}
             }
         }
     }
@@ -125,7 +194,9 @@ impl State {
             Cleanup::Unsubscribe(page) => self.links.of_id(&page.clone().into()),
             Cleanup::Revoke(person) => self.links.of_person(person),
             Cleanup::DeleteAgain(part) => self.links.get(&part.link).map(|_| part.link.clone()).into_iter().collect(),
-            Cleanup::ForgetParts(_) => Vec::new(),
+            Cleanup::Uninstall(shop) => self.links.of_id(&shop.clone().into()),
+            // They ask before they delete.
+            Cleanup::Redact(_) | Cleanup::ForgetParts(_) => Vec::new(),
         }
     }
 
@@ -166,8 +237,10 @@ impl State {
         }
         for (link, generation) in self.links.with_generations(concerned) {
             txn.publish(match cleanup {
-                Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) => Change::Recheck(link, generation),
                 Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) => Change::Verify(link),
+                Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) | Cleanup::Uninstall(_) | Cleanup::Redact(_) => {
+                    Change::Recheck(link, generation)
+                }
             });
         }
     }

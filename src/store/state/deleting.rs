@@ -37,7 +37,11 @@ impl State {
     fn deletes_owed_to(&self, person: &AppUserId) -> Vec<LinkKey> {
         let again = self.cleanups.of_person(person).filter_map(|(cleanup, _)| match cleanup {
             Cleanup::DeleteAgain(part) => Some(part.link.clone()),
-            Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) | Cleanup::ForgetParts(_) => None,
+            Cleanup::Unsubscribe(_)
+            | Cleanup::Revoke(_)
+            | Cleanup::ForgetParts(_)
+            | Cleanup::Uninstall(_)
+            | Cleanup::Redact(_) => None,
         });
         let mut links: BTreeSet<LinkKey> = self.ledger.deletes_of(person).cloned().collect();
         links.extend(again.filter(|link| !self.links.contains(link)));

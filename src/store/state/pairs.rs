@@ -4,7 +4,7 @@ use super::State;
 use super::linking::Origin;
 use crate::core::grant::{Granted, Ticket};
 use crate::core::health::{Evidence, Health, ParkReason};
-use crate::core::model::{Cause, Generation, LinkKey, ShopName, UserId};
+use crate::core::model::{Cause, Generation, LinkKey, ShopName, UserId, WallTime};
 use crate::store::api::{LeftAlone, NewShop, ShopStored, Unlinked, Unlinking};
 use crate::store::records::{LinkRecord, ShopRecord, seal_pair};
 use crate::store::seal::Keyring;
@@ -49,6 +49,8 @@ impl State {
         for each in others.iter().chain(ended.is_none().then_some(&link)) {
             self.restart_shop_link(txn, origin, each, new.name.clone(), cause);
         }
+        self.void_cleanups(txn, std::slice::from_ref(&link), None);
+        self.end_owed_redact(txn, &new.shop);
         ShopStored { link, pair: number, left: ended.map(LeftAlone::Ended), others }
     }
 
@@ -112,17 +114,34 @@ impl State {
         Some(next)
     }
 
-    /// Every link of the shop waits for the merchant.
+    /// Every link of the shop waits for the merchant. Returns whether that is news.
     pub(in crate::store) fn park_shop(&mut self, txn: &mut Txn, shop: &ShopName, number: u64, why: ParkReason) -> bool {
         if self.shops.get(shop).is_none_or(|record| record.number != number) {
             return false;
         }
-        let now = txn.now();
+        let (now, mut is_news) = (txn.now(), false);
         for link in self.links.of_id(&shop.clone().into()) {
-            self.update_link(txn, &link, |record| record.health = record.health.after(Evidence::Reported(why), now));
+            self.update_link(txn, &link, |record| {
+                let health = record.health.after(Evidence::Reported(why), now);
+                is_news |= health != record.health;
+                record.health = health;
+            });
         }
         txn.wait_for_queue();
-        true
+        is_news
+    }
+
+    /// The pair with this number works: links that wait for a reason that passed by itself begin again. Returns how many
+    /// these are.
+    pub(in crate::store) fn revive_shop(&mut self, txn: &mut Txn, shop: &ShopName, number: u64) -> usize {
+        let Some(record) = self.shops.get(shop).filter(|record| record.number == number).cloned() else { return 0 };
+        let passed = |health: &Health| matches!(health, Health::Parked(parked) if parked.why.may_pass());
+        let mut links = self.links.of_id(&shop.clone().into());
+        links.retain(|link| self.links.get(link).is_some_and(|link| passed(&link.health)));
+        let granted_at = Some(record.granted_at).filter(|at| *at != WallTime(0));
+        let origin = Origin { login: record.login, granted: Granted { at: granted_at, by: None } };
+        links.iter().for_each(|link| self.restart_shop_link(txn, origin, link, None, Cause::Poll));
+        links.len()
     }
 
     /// Removes every link of a shop whose pair with this number is dead. `None` when the shop has another one by now.

@@ -59,12 +59,18 @@ impl State {
         how: Unlinking,
     ) -> Unlinked {
         let mut persons: BTreeMap<Option<AppUserId>, Option<(Secret, WallTime)>> = BTreeMap::new();
-        let mut unlinked = Unlinked::default();
+        let (mut unlinked, mut shops) = (Unlinked::default(), BTreeMap::new());
         // They may be gone by a decision before this one, which is still on its way to disk.
         txn.wait_for_queue();
         for link in links {
             self.endings.note_link(txn.next_seq(), link, txn.now());
+            let of_shop = link.shop().and_then(|shop| Some((shop.clone(), self.shops.get(shop)?.clone())));
             let Some(record) = self.remove_link(txn, link, !how.keep_objects) else { continue };
+            unlinked.links.push(link.clone());
+            if link.shop().is_some() {
+                shops.extend(of_shop);
+                continue;
+            }
             self.note_unsubscribe(txn, keyring, link, &record);
             let person = record.facebook_user.clone();
             let token = person.as_ref().and_then(|person| self.newest_token(keyring, person));
@@ -72,7 +78,9 @@ impl State {
             if let Some(person) = person.filter(|person| !self.links.has_link_of(link.user, person)) {
                 self.accounts.forget(txn, link.user, &person);
             }
-            unlinked.links.push(link.clone());
+        }
+        for (shop, record) in shops.into_iter().filter(|_| how.revoke) {
+            unlinked.revoking.push(self.note_uninstall(txn, keyring, &shop, &record));
         }
         for (person, token) in persons.into_iter().filter(|_| how.revoke) {
             unlinked.revoking.push(self.revoke(txn, keyring, person, token));

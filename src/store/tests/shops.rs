@@ -1,10 +1,13 @@
 //! Shops: links that share a token pair, and the refresh of the pair.
 
+use super::feed::published;
 use super::*;
+use crate::core::cleanup::Cleanup;
 use crate::core::grant::{Better, Granted};
 use crate::core::grant::{Ended, Ticket};
 use crate::core::health::{Health, ParkReason};
 use crate::core::model::ShopName;
+use crate::store::cleanups::ReadyPair;
 use crate::store::grants::LeftAlone;
 use crate::store::imports::{Imported, Reason, ShopLine};
 use crate::store::shops::{NewShop, ShopPair, ShopStored};
@@ -272,5 +275,96 @@ async fn of_the_lines_of_one_import_the_last_counts_until_the_pair_was_refreshed
     store.end_refresh(&shop(), number, &pair(9)).await.unwrap();
     assert_eq!(import(old_token(line(user, 2, None))).await, [0, 0, 0, 1]);
     assert_eq!(held_pair(&store).await.unwrap().0, "shpat_9");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_shop_that_answers_again_is_active_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = install(&store, UserId::random(), 1).await;
+    let number = number(&store).await;
+    let park = async |why| store.park_shop(&shop(), number, why).await.unwrap();
+    assert_eq!(store.revive_shop(&shop(), number).await.unwrap(), 0);
+    assert!(park(ParkReason::ShopFrozen).await);
+    assert!(!park(ParkReason::ShopFrozen).await, "that is no news");
+    let generation = held(&store, &link).await;
+    assert_eq!(store.revive_shop(&shop(), number + 1).await.unwrap(), 0, "another pair says nothing");
+    assert_eq!(store.revive_shop(&shop(), number).await.unwrap(), 1);
+    assert_eq!(health(&store, &link).await, Health::Active);
+    assert!(held(&store, &link).await > generation && due_mark(&store, &link).await.is_some());
+    assert!(park(ParkReason::Uninstalled).await);
+    assert_eq!(store.revive_shop(&shop(), number).await.unwrap(), 0, "that does not pass");
+    store.close().await;
+}
+
+const REVOKE: Unlinking = Unlinking { keep_objects: false, revoke: true };
+
+async fn cleanups(store: &Store) -> Vec<(Cleanup, u64, bool)> {
+    store.cleanups().await.unwrap().into_iter().map(|one| (one.cleanup, one.seq, one.void)).collect()
+}
+
+#[tokio::test]
+async fn the_last_link_of_a_shop_leaves_the_uninstall_with_its_pair() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    let (one, two) = (install(&store, UserId::random(), 1).await, install(&store, user, 2).await);
+    assert_eq!(unlink(&store, &one, REVOKE).await, [Revoking::ShopStillLinked(shop(), 1)]);
+    assert_eq!(cleanups(&store).await, []);
+    assert_eq!(unlink(&store, &two, REVOKE).await, [Revoking::Uninstalling(shop())]);
+    assert_eq!(held_pair(&store).await, None);
+    store.close().await;
+    let store = open(dir.path());
+    let [(Cleanup::Uninstall(_), seq, false)] = cleanups(&store).await[..] else { panic!("an uninstall is owed") };
+    let tokens = async || match store.uninstall_pair(&shop(), seq).await.unwrap() {
+        ReadyPair::Yes(pair, until) => Some((pair.access.expose().to_owned(), pair.refresh.expose().to_owned(), until)),
+        ReadyPair::NotYet => None,
+        ReadyPair::Never => panic!("it opens"),
+    };
+    let before = tokens().await.unwrap();
+    assert_eq!((before.0.as_str(), before.1.as_str()), ("shpat_2", "shprt_2"));
+    // The pair goes on with the refreshes that the uninstall needs.
+    let renewed = NewShop { expires_at: before.2.plus(Duration::from_secs(9)), ..pair(3) };
+    assert!(store.renew_uninstall(&shop(), seq, &renewed).await.unwrap());
+    assert!(!store.renew_uninstall(&shop(), seq + 1, &pair(4)).await.unwrap());
+    assert_eq!(tokens().await.unwrap(), ("shpat_3".to_owned(), "shprt_3".to_owned(), renewed.expires_at));
+    // An installation makes it void, and the link looks for itself when nothing of it can land any more.
+    let link = install(&store, user, 5).await;
+    assert_eq!((cleanups(&store).await[0].2, tokens().await), (true, None));
+    published(&store);
+    store.finish_cleanup(&Cleanup::Uninstall(shop()), seq).await.unwrap();
+    assert!(published(&store).links[&link].recheck.is_some());
+    // Without the wish nothing is left.
+    unlink(&store, &link, Unlinking::default()).await;
+    assert_eq!(cleanups(&store).await, []);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_redact_is_owed_until_it_is_done_or_the_app_is_installed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::random();
+    store.owe_redact(&shop(), 0).await.unwrap();
+    assert_eq!(cleanups(&store).await, [], "nothing is stored of the shop");
+    let link = install(&store, user, 1).await;
+    let first = store.shop_pair(&shop()).await.unwrap().unwrap().record.login;
+    store.owe_redact(&shop(), first).await.unwrap();
+    store.owe_redact(&shop(), first).await.unwrap();
+    store.close().await;
+    let store = open(dir.path());
+    let [(Cleanup::Redact(_), seq, false)] = cleanups(&store).await[..] else { panic!("a redact is owed") };
+    assert!(store.is_redact_owed(&shop(), seq).await.unwrap());
+    // A refresh is no installation.
+    store.end_refresh(&shop(), number(&store).await, &pair(2)).await.unwrap();
+    assert!(store.is_redact_owed(&shop(), seq).await.unwrap());
+    install(&store, user, 3).await;
+    assert!(!store.is_redact_owed(&shop(), seq).await.unwrap());
+    // What was asked about the installation before is owed to no later one.
+    store.finish_cleanup(&Cleanup::Redact(shop()), seq).await.unwrap();
+    store.owe_redact(&shop(), first).await.unwrap();
+    assert_eq!(cleanups(&store).await, []);
+    assert!(store.view(&link).await.unwrap().is_some());
     store.close().await;
 }

@@ -706,3 +706,46 @@ fn a_webhook_for_a_mark_whose_read_is_spread_is_read_after_the_debounce() {
         assert_eq!(link.step(Input::Woke), prompt(Cause::Webhook));
     }
 }
+
+#[test]
+fn a_shop_that_is_frozen_is_asked_once_a_day_and_nothing_else_is_done_meanwhile() {
+    let mut link = Link::active();
+    link.syncs();
+    link.reads(ReadEnd::Failed(Disposition::Park(ParkReason::ShopFrozen)));
+    assert_eq!(link.parking.map(|parking| parking.why), Some(ParkReason::ShopFrozen));
+    link.facts = Facts { parked: Some(ParkReason::ShopFrozen), unclaimed: Some(Cause::Manual), ..link.facts.clone() };
+    let mut asked = Vec::new();
+    for end in [
+        CheckEnd::Dead(ParkReason::ShopFrozen),
+        CheckEnd::Failed(Disposition::Park(ParkReason::ShopLocked)),
+        CheckEnd::Dead(ParkReason::ShopFrozen),
+    ] {
+        assert_eq!(link.wakes(), Some(Job::CheckToken));
+        asked.push(link.now);
+        assert_eq!(link.syncs(), None, "no read begins");
+        assert_eq!(link.ends(checks(end)), None);
+        assert_eq!(link.parking, None, "it is said once");
+    }
+    assert!(asked.windows(2).all(|two| two[1].since(two[0]) == DAY), "{asked:?}");
+    // Where Shopify does not say, it is asked sooner.
+    assert_eq!(link.wakes(), Some(Job::CheckToken));
+    link.ends(checks(CheckEnd::Failed(Disposition::Retry)));
+    assert!(link.machine.wake_at(link.now).unwrap().since(link.now) < DAY / 12);
+    assert_eq!(link.wakes(), Some(Job::CheckToken));
+    assert_eq!(link.ends(checks(CheckEnd::Answered)), None);
+    // The store answers that with another generation.
+    link.facts = Facts { generation: Some(NEW), parked: None, ..link.facts.clone() };
+    assert_eq!(link.step(Input::Relinked), Some(Job::TakeToken));
+    assert!(is_prompt(link.step(Input::Took(Some(taken(NEW)))), Cause::Link));
+}
+
+#[test]
+fn a_reason_that_does_not_pass_makes_no_check() {
+    for why in [ParkReason::Uninstalled, ParkReason::ScopeMissing, ParkReason::Expired] {
+        let mut link = Link::active();
+        link.syncs();
+        link.reads(ReadEnd::Failed(Disposition::Park(why)));
+        link.facts.parked = Some(why);
+        assert_eq!((link.step(Input::Woke), link.machine.wake_at(link.now)), (None, None));
+    }
+}
