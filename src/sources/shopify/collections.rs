@@ -85,8 +85,11 @@ impl ShopifyClient {
     }
 }
 
+/// Nodes of a list, and the cursor of more.
+type Page<T> = (Vec<T>, Option<String>);
+
 /// The collections of an answer by their ids, and the cursor of more.
-pub(super) fn listed(mut data: Value) -> Result<(Vec<(String, Map<String, Value>)>, Option<String>), ShopifyError> {
+pub(super) fn listed(mut data: Value) -> Result<Page<(String, Map<String, Value>)>, ShopifyError> {
     let (nodes, next) = page_of(COLLECTIONS_LIST.call, data.get_mut("collections"))?;
     let odd = || ShopifyError::odd(COLLECTIONS_LIST.call, "the answer has a collection without an id");
     let named = |node: Value| match node {
@@ -100,7 +103,7 @@ pub(super) fn listed(mut data: Value) -> Result<(Vec<(String, Map<String, Value>
 }
 
 /// The numbers of a collection's products in an answer, and the cursor of more; `None` when the collection is gone.
-pub(super) fn products_in(mut data: Value) -> Result<Option<(Vec<u64>, Option<String>)>, ShopifyError> {
+pub(super) fn products_in(mut data: Value) -> Result<Option<Page<u64>>, ShopifyError> {
     if data["collection"].is_null() {
         return Ok(None);
     }
