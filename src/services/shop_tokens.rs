@@ -98,11 +98,16 @@ pub async fn after_refusal(
     pair: u64,
 ) -> Result<Option<AccessToken>, SourceError> {
     let state = held(context, shop).await?;
-    let is_fresh = WallTime::now().since(state.record.paired_at) < FRESH;
-    if state.record.number == pair && is_fresh {
+    if state.record.number == pair && is_fresh(state.record.paired_at, WallTime::now()) {
         return Ok(None);
     }
     token(context, shop, Some(pair)).await.map(Some)
+}
+
+/// Is a pair of this age so young that its token can have been refused for an uninstall alone? Not when it is from a moment
+/// that lies ahead: the clock was set back, and nobody knows how old the pair is.
+fn is_fresh(paired_at: WallTime, now: WallTime) -> bool {
+    paired_at <= now && now.since(paired_at) < FRESH
 }
 
 async fn held(context: &Context, shop: &ShopName) -> Result<PairState, SourceError> {
@@ -287,5 +292,18 @@ pub async fn works(context: &Context, shop: &ShopName, pair: u64) {
             %error,
             "shop [{shop}]: answers again, but this cannot be persisted ({error}), asking again tomorrow"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_from_a_moment_that_lies_ahead_is_not_fresh() {
+        let at = WallTime(1_763_769_600_000);
+        assert!(is_fresh(at, at) && is_fresh(at, at.plus(FRESH - Duration::from_millis(1))));
+        assert!(!is_fresh(at, at.plus(FRESH)));
+        assert!(!is_fresh(at.plus(Duration::from_secs(1)), at), "the clock was set back");
     }
 }
