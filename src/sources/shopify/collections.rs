@@ -85,11 +85,13 @@ impl ShopifyClient {
     }
 }
 
+/// A collection by its id.
+type Named = (String, Map<String, Value>);
 /// Nodes of a list, and the cursor of more.
 type Page<T> = (Vec<T>, Option<String>);
 
 /// The collections of an answer by their ids, and the cursor of more.
-pub(super) fn listed(mut data: Value) -> Result<Page<(String, Map<String, Value>)>, ShopifyError> {
+pub(super) fn listed(mut data: Value) -> Result<Page<Named>, ShopifyError> {
     let (nodes, next) = page_of(COLLECTIONS_LIST.call, data.get_mut("collections"))?;
     let odd = || ShopifyError::odd(COLLECTIONS_LIST.call, "the answer has a collection without an id");
     let named = |node: Value| match node {
