@@ -21,6 +21,8 @@ mod disk;
 mod fixture;
 #[path = "../tests/chaos/senders.rs"]
 mod senders;
+#[path = "../tests/chaos/things.rs"]
+mod things;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use pagesyncd::store::{Left, Store};
 
 use fixture::{Fixture, within};
 use senders::{Book, client};
+use things::Thing;
 
 const PAGES: usize = 100;
 const SENDERS: usize = 8;
@@ -67,13 +70,13 @@ impl Goal {
     }
 }
 
-async fn send(book: Arc<Book>, pages: Vec<String>, goal: Arc<Goal>) {
+async fn send(book: Arc<Book>, things: Vec<Thing>, goal: Arc<Goal>) {
     let http = client();
     while let Some(turn) = goal.take() {
-        // Seven is prime to the number of pages, so that all have their turn; so has each with an edit.
-        let page = std::slice::from_ref(&pages[(turn * 7 + turn / EDIT_EVERY) as usize % pages.len()]);
-        let numbers = if turn.is_multiple_of(EDIT_EVERY) { book.edit(page) } else { vec![0] };
-        if !book.tell(&http, page, &numbers).await {
+        // Seven is prime to the number of things, so that all have their turn; so has each with an edit.
+        let thing = std::slice::from_ref(&things[(turn * 7 + turn / EDIT_EVERY) as usize % things.len()]);
+        let numbers = if turn.is_multiple_of(EDIT_EVERY) { book.edit(thing) } else { vec![0] };
+        if !book.tell(&http, thing, &numbers).await {
             goal.over.store(true, Ordering::Relaxed);
             panic!("a delivery was not acknowledged: {:?}", book.answers);
         }
@@ -104,7 +107,7 @@ fn slope(samples: &[Sample], of: impl Fn(&Sample) -> u64) -> f64 {
 
 /// The links whose objects do not show what was acknowledged, or are not true.
 fn lost(fixture: &Fixture, book: &Book) -> usize {
-    let kept = |link: &&fixture::Link| fixture.shown(link) >= Some(book.promise(&link.page).acknowledged);
+    let kept = |link: &&fixture::Link| fixture.shown(link) >= Some(book.promise(&link.thing).acknowledged);
     fixture.links.len() - fixture.links.iter().filter(kept).count() + fixture.untrue().len()
 }
 
@@ -230,7 +233,7 @@ async fn main() {
     let book = Book::of(&fixture);
     let goal = Arc::new(Goal { deliveries, begun: 0.into(), sent: 0.into(), over: false.into() });
     let began = Instant::now();
-    let sender = |_| tokio::spawn(send(book.clone(), fixture.pages.clone(), goal.clone()));
+    let sender = |_| tokio::spawn(send(book.clone(), fixture.things(), goal.clone()));
     let senders: Vec<_> = (0..SENDERS).map(sender).collect();
     let mut samples = watch(&fixture, &goal, Duration::from_secs(minutes * 60)).await;
     for sender in senders {

@@ -267,17 +267,19 @@ fn welcome(args: &Args, dir: &Path, console: &str, world: &WorldServer, (keep, s
     let (pages, shown) = (world.world.look(|s| s.pages.len()), dir.display());
     let end = if keep { "Ctrl-C ends it and keeps the folder." } else { "Ctrl-C ends it and removes what it made." };
     [
-        format!("pagesyncd sandbox: a local Facebook with {pages} pages, a local Spaces, and the real daemon\n"),
+        format!("pagesyncd sandbox: a local Facebook with {pages} pages, a local Shopify, a local Spaces, and the real daemon\n"),
         format!("  console    {console}"),
         format!("  daemon     http://{}", args.http),
         format!("  facebook   {}", world.graph_url),
+        format!("  shopify    {}", world.shopify.url()),
         format!("  spaces     {}   objects in {shown}/spaces", world.spaces_endpoint),
         format!("  events    {}", world.notify_url),
         format!("  daemon log {shown}/daemon.log\n"),
-        "Three things to do:".to_owned(),
+        "Four things to do:".to_owned(),
         format!("  1. open {console} and press “Log in with Facebook”"),
         "  2. edit a page's name there, and watch the webhook arrive and the object change".to_owned(),
-        "  3. switch a fault on, edit again, switch it off, and watch it recover; kill the daemon in between\n"
+        "  3. under Shops, install the app on a shop, edit a product, and watch its object and the index change".to_owned(),
+        "  4. switch a fault on, edit again, switch it off, and watch it recover; kill the daemon in between\n"
             .to_owned(),
         format!("Ask the daemon yourself: {status}"),
         end.to_owned(),

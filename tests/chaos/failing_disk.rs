@@ -25,6 +25,7 @@ use tempfile::TempDir;
 
 use crate::fixture::{Fixture, within};
 use crate::senders::{Book, Senders, client};
+use crate::things::Thing;
 use crate::wish;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -145,7 +146,7 @@ impl Site {
 
     /// Edits a page and delivers its webhook; was it acknowledged?
     async fn deliver(&self) -> bool {
-        let pages = [self.fixture.pages[0].clone()];
+        let pages = [Thing::Page(self.fixture.pages[0].clone())];
         let numbers = self.book.edit(&pages);
         self.book.tell(&self.http, &pages, &numbers).await
     }
@@ -155,9 +156,10 @@ impl Site {
     async fn come_and_go(&self) -> bool {
         let mut taken = true;
         for link in self.fixture.links.iter().skip(self.fixture.pages.len()) {
+            let Thing::Page(page) = &link.thing else { continue };
             let token = self.fixture.token(link);
-            let path = format!("/v1/pages/{}?user={}", link.page, link.user);
-            let row = json!({"user": link.user, "page_id": link.page, "access_token": token}).to_string();
+            let path = format!("/v1/pages/{page}?user={}", link.user);
+            let row = json!({"user": link.user, "page_id": page, "access_token": token}).to_string();
             let dropped = self.fixture.admin(Method::DELETE, &path, "").await;
             let imported = self.fixture.admin(Method::POST, "/v1/import", &row).await;
             taken &= dropped.is_some_and(|(status, _)| matches!(status, 200 | 404));
@@ -202,7 +204,7 @@ impl Site {
         assert!(linked.is_some(), "{scene}: links cannot be made\n{}", self.fixture.account().await);
         let missing = || -> Vec<String> {
             let behind = |link: &&crate::fixture::Link| {
-                self.fixture.shown(link).is_none_or(|shown| shown < self.book.promise(&link.page).acknowledged)
+                self.fixture.shown(link).is_none_or(|shown| shown < self.book.promise(&link.thing).acknowledged)
             };
             self.fixture.links.iter().filter(behind).map(|link| format!("{link:?}")).collect()
         };
@@ -427,7 +429,8 @@ async fn the_watchdog_is_fed_while_the_disk_refuses_and_not_while_the_store_hang
     assert!(within(PATIENCE, async || site.deliver().await).await.is_some(), "the store does not come back");
     // An fsync that does not return is.
     site.shim.set("script fsync sled/db hhhh");
-    let (http, book, page) = (site.http.clone(), site.book.clone(), site.fixture.pages[0].clone());
+    let (http, book) = (site.http.clone(), site.book.clone());
+    let page = Thing::Page(site.fixture.pages[0].clone());
     let delivering = tokio::spawn(async move {
         let numbers = book.edit(std::slice::from_ref(&page));
         book.tell(&http, &[page], &numbers).await

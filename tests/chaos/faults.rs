@@ -1,6 +1,11 @@
 //! What a round is made of: faults that stand for a while, and incidents.
 
+use std::time::Duration;
+
 use pagesyncd::sandbox::fault::Fault;
+use pagesyncd::sandbox::shopify::state::ShopFault;
+
+use crate::fixture::MINUTES_TO_LIVE;
 
 pub const GRAPH: &[Fault] = &[
     Fault::GraphReset,
@@ -30,11 +35,29 @@ pub const SPACES: &[Fault] = &[
     Fault::SpacesLostAnswer,
 ];
 
+pub const SHOPIFY: &[ShopFault] = &[
+    ShopFault::Refused,
+    ShopFault::Reset,
+    ShopFault::Unavailable,
+    ShopFault::Throttled,
+    ShopFault::Truncated,
+    ShopFault::Empty,
+    ShopFault::RefreshFailed,
+    ShopFault::RefreshLost,
+    ShopFault::RefreshLost,
+];
+
+/// How long the access tokens of shops live that are given out from now on: so long that each is exchanged before its
+/// use and would do without, and so short that each must be exchanged.
+pub const TOKEN_LIVES: &[Duration] = &[MINUTES_TO_LIVE, SECONDS_TO_LIVE];
+pub const SECONDS_TO_LIVE: Duration = Duration::from_secs(20);
+
 /// Something that stands for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     Graph(Fault),
     Throttle(Fault),
+    Shopify(ShopFault),
     Spaces(Fault),
     /// Spaces takes other keys than the daemon has, until the daemon is given them.
     Keys,
@@ -53,6 +76,7 @@ pub enum Incident {
     ReloadGood,
     ReloadBad,
     DrillPage,
+    DrillShop,
     DrillUploader,
     DrillListener,
     WorldClock,
@@ -69,6 +93,7 @@ pub const INCIDENTS: &[Incident] = &[
     Incident::ReloadGood,
     Incident::ReloadBad,
     Incident::DrillPage,
+    Incident::DrillShop,
     Incident::DrillUploader,
     Incident::DrillListener,
     Incident::WorldClock,

@@ -1,6 +1,7 @@
 //! The fixture that a fire burns on: a world, the real daemon in it with its store on a disk of its own, and what can
 //! be read off both.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::io::Seek as _;
 use std::net::TcpListener;
@@ -11,19 +12,26 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use pagesyncd::admin_client;
-use pagesyncd::core::model::UserId;
+use pagesyncd::core::model::{ShopName, UserId};
 use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
 use pagesyncd::sandbox::fault::Fault;
+use pagesyncd::sandbox::shopify::Shopify;
+use pagesyncd::sandbox::shopify::state::ShopFault;
 use pagesyncd::sandbox::{DaemonSetup, Options, World, WorldServer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::disk::Disk;
+use crate::things::{Sources, Thing};
 
 /// Runs all pages.
 const ADA: &str = "2210000000000101";
 /// Runs the first pages, as many as are asked for.
 const BRUNO: &str = "2210000000000102";
+/// A life of an access token: each is exchanged before its use, and would do without.
+pub const MINUTES_TO_LIVE: Duration = Duration::from_secs(600);
+/// Shops of the world.
+const SHOPS: usize = 5;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
 const GLANCE: Duration = Duration::from_millis(25);
@@ -52,16 +60,21 @@ fn free_port() -> u16 {
     }
 }
 
-/// A link of the fixture.
+/// Where an answer leads.
+fn to(answer: &reqwest::Response) -> String {
+    answer.headers()["location"].to_str().unwrap().to_owned()
+}
+
+/// What a user has linked. A shop is one link, however many of its things there are.
 #[derive(Debug, Clone)]
 pub struct Link {
     pub user: UserId,
-    pub page: String,
+    pub thing: Thing,
 }
 
 impl Link {
     pub fn object_key(&self) -> String {
-        format!("users/{}/facebook/{}/page_data.json", self.user, self.page)
+        self.thing.object_key(self.user)
     }
 }
 
@@ -80,6 +93,7 @@ pub struct Fixture {
     pub base: String,
     pub links: Vec<Link>,
     pub pages: Vec<String>,
+    pub shops: Vec<ShopName>,
     /// Why the store has no disk of its own, or the disk.
     pub disk: Result<Disk, String>,
     store: PathBuf,
@@ -100,6 +114,7 @@ impl Fixture {
         let mut options = Options::new(dir.path().join("world")).pages(pages);
         options.world.seed = seed;
         options.world.listing_size = 100;
+        options.world.shops = SHOPS;
         let server = WorldServer::start(options).await.unwrap();
         let mut setup = DaemonSetup::new(format!("127.0.0.1:{}", free_port()), dir.path());
         setup.store_path = store.clone();
@@ -122,6 +137,7 @@ impl Fixture {
             base,
             links: Vec::new(),
             pages: Vec::new(),
+            shops: Vec::new(),
             disk,
             store,
             config,
@@ -134,6 +150,7 @@ impl Fixture {
         // What hangs is to be given up within the patience of a test.
         fixture.set("facebook.request_timeout", "2s");
         fixture.set("spaces.request_timeout", "2s");
+        fixture.set("shopify.request_timeout", "2s");
         fixture.daemon.start().await.unwrap();
         fixture.persons(shared).await;
         fixture
@@ -154,7 +171,7 @@ impl Fixture {
             if !pages.is_empty() {
                 let user = UserId::random();
                 self.log_in(user, person, &pages).await;
-                self.links.extend(pages.into_iter().map(|page| Link { user, page }));
+                self.links.extend(pages.into_iter().map(|page| Link { user, thing: Thing::Page(page) }));
             }
         }
         self.world().set_fault(Fault::WebhooksLost, true);
@@ -163,10 +180,7 @@ impl Fixture {
     }
 
     async fn log_in(&self, user: UserId, person: &str, pages: &[String]) {
-        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        let (_, minted) = self.admin(Method::POST, "/v1/sessions", &json!({"user": user}).to_string()).await.unwrap();
-        let cookie = format!("session_id={}", minted["session_id"].as_str().unwrap());
-        let to = |answer: &reqwest::Response| answer.headers()["location"].to_str().unwrap().to_owned();
+        let (http, cookie) = self.browser(user).await;
         let login = http.get(format!("{}/facebook/login", self.base)).header("cookie", &cookie).send().await.unwrap();
         let form = [("person", person), ("pages", &pages.join(",")), ("decision", "continue")];
         let decided = http.post(to(&login)).form(&form).send().await.unwrap();
@@ -175,8 +189,56 @@ impl Fixture {
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
     }
 
+    /// Installs the app on every shop, for one user on all of them and for another one on the first `shared`, and takes the
+    /// telling of changes into the test's own hands.
+    pub async fn open_shops(&mut self, shared: usize) {
+        self.shops = self.shopify().look(|state| state.shops.keys().cloned().collect());
+        self.shopify().change(|state| state.token_life = MINUTES_TO_LIVE);
+        let both = self.shops[..shared].to_vec();
+        for shops in [self.shops.clone(), both] {
+            let user = UserId::random();
+            for shop in shops {
+                self.install(user, &shop).await;
+                self.links.push(Link { user, thing: Thing::Shop(shop) });
+            }
+        }
+        self.shopify().set_fault(ShopFault::WebhooksLost, true);
+        let linked = within(Duration::from_secs(120), async || self.untrue().is_empty() && self.at_rest().await).await;
+        assert!(linked.is_some(), "the shops were not linked: {}", self.account().await);
+    }
+
+    async fn install(&self, user: UserId, shop: &ShopName) {
+        let (http, cookie) = self.browser(user).await;
+        let install = format!("{}/shopify/install?shop={shop}", self.base);
+        let page = http.get(install).header("cookie", &cookie).send().await.unwrap();
+        let decided = http.post(to(&page)).form(&[("decision", "install")]).send().await.unwrap();
+        let answer = http.get(to(&decided)).header("cookie", &cookie).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
+    /// A client that follows no redirects, and the cookie of a session of this user.
+    async fn browser(&self, user: UserId) -> (reqwest::Client, String) {
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let (_, minted) = self.admin(Method::POST, "/v1/sessions", &json!({"user": user}).to_string()).await.unwrap();
+        (http, format!("session_id={}", minted["session_id"].as_str().unwrap()))
+    }
+
     pub fn world(&self) -> &World {
         &self.server.world
+    }
+
+    pub fn shopify(&self) -> &Shopify {
+        &self.server.shopify
+    }
+
+    pub fn sources(&self) -> Sources {
+        Sources { world: self.world().clone(), shopify: self.shopify().clone() }
+    }
+
+    /// All things that have objects.
+    pub fn things(&self) -> Vec<Thing> {
+        let pages = self.pages.iter().cloned().map(Thing::Page);
+        pages.chain(self.shops.iter().cloned().map(Thing::Shop)).collect()
     }
 
     // The configuration.
@@ -217,18 +279,34 @@ impl Fixture {
     /// Is nothing owed and every link well?
     pub async fn at_rest(&self) -> bool {
         let Some(status) = self.status().await else { return false };
-        status["due"] == 0 && status["outbox"] == 0 && status["links"] == self.links.len()
+        let links = self.links.len();
+        status["due"] == 0 && status["outbox"] == 0 && status["links"] == links && self.shops_are_well().await
+    }
+
+    /// Is every shop's link active? One whose tokens are lost is not.
+    async fn shops_are_well(&self) -> bool {
+        if self.shops.is_empty() {
+            return true;
+        }
+        let Some((_, shops)) = self.admin(Method::GET, "/v1/links?source=shopify", "").await else { return false };
+        shops["links"].as_array().is_some_and(|links| links.iter().all(|link| link["health"] == "active"))
     }
 
     /// A token of the link's page for the person who linked it.
     pub fn token(&self, link: &Link) -> String {
+        let Thing::Page(page) = &link.thing else { panic!("{link:?} is no page") };
         let person = if self.links.iter().position(|l| l.user == link.user) == Some(0) { ADA } else { BRUNO };
         self.world().look(|s| {
             let fits = |t: &pagesyncd::sandbox::world::state::Token| {
-                t.person == person && t.page.as_deref() == Some(&link.page) && t.refused.is_none()
+                t.person == person && t.page.as_ref() == Some(page) && t.refused.is_none()
             };
             s.tokens.iter().find(|(_, token)| fits(token)).map(|(text, _)| text.clone()).unwrap()
         })
+    }
+
+    /// How often the tokens of each shop were exchanged.
+    pub fn refreshes(&self) -> BTreeMap<ShopName, u64> {
+        self.shopify().look(|state| state.shops.iter().map(|(name, shop)| (name.clone(), shop.app.refreshes)).collect())
     }
 
     /// Resident memory of the daemon, in bytes.
@@ -296,9 +374,9 @@ impl Fixture {
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(60)..].join("\n");
-        let pages = self.admin(Method::GET, "/v1/pages", "").await.map(|(_, pages)| pages).unwrap_or_default();
-        let troubled = |page: &&Value| page["owed"] == true || page["health"] != "active";
-        let troubled: Vec<&Value> = pages["pages"].as_array().into_iter().flatten().filter(troubled).take(5).collect();
+        let links = self.admin(Method::GET, "/v1/links", "").await.map(|(_, links)| links).unwrap_or_default();
+        let troubled = |link: &&Value| link["owed"] == true || link["health"] != "active";
+        let troubled: Vec<&Value> = links["links"].as_array().into_iter().flatten().filter(troubled).take(5).collect();
         let ended = self.daemon.how_it_ended();
         format!("{:?}\nlast end: {ended}\ntroubled: {troubled:#?}\n{last}", self.status().await)
     }
@@ -311,9 +389,7 @@ impl Fixture {
 
     /// The number of the edit that the object shows.
     pub fn shown(&self, link: &Link) -> Option<u64> {
-        let object = self.object(link)?;
-        let text = object["data"][0]["description"].as_str()?;
-        Some(text.strip_prefix("Edit ").map_or(0, |number| number.parse().unwrap()))
+        link.thing.shown(&self.object(link)?)
     }
 
     /// The links whose objects do not say what their pages are at this moment.
@@ -322,15 +398,7 @@ impl Fixture {
     }
 
     fn is_true(&self, link: &Link) -> bool {
-        let Some(object) = self.object(link) else { return false };
-        let mut data = object["data"][0].as_object().cloned().unwrap_or_default();
-        let mut node = self.world().look(|s| s.pages[&link.page].node.clone());
-        // What the daemon does not ask for, and what differs each time.
-        for field in ["picture", "is_verified", "has_transitioned_to_new_page_experience"] {
-            data.remove(field);
-            node.remove(field);
-        }
-        data == node
+        self.object(link).is_some_and(|object| link.thing.is_true(&self.sources(), &object))
     }
 }
 

@@ -14,6 +14,7 @@ mod fixture;
 mod outage;
 mod rounds;
 mod senders;
+mod things;
 
 use rand::Rng;
 

@@ -96,7 +96,7 @@ async fn outage(name: &str, gone: Gone) {
         return;
     }
     let (pid, book, http) = (fixture.daemon.pid(), Book::of(&fixture), client());
-    let pages = fixture.pages.clone();
+    let pages = fixture.things();
     fixture.listen();
     let pulse = Pulse::feel(fixture.world());
     switch(&fixture, &gone, true);

@@ -1,4 +1,4 @@
-//! Rounds of fire. In each, senders pour webhooks in while faults stand (Graph, Spaces, the disk) and incidents fall
+//! Rounds of fire. In each, senders pour webhooks in while faults stand (Graph, Shopify, Spaces, the disk) and incidents fall
 //! (kills, signals, reloads, panics); then everything is well again, and what was promised must be kept.
 //!
 //! Everything is chosen by the seed; what the threads of two processes make of it is not. A seed replays the choices.
@@ -7,6 +7,10 @@
 //! is announced again that might repair a loss; nothing is owed; then the refused changes are announced again, and all
 //! objects are true. The world saw no two writes of an object at once and no object going back, and the log holds no
 //! panic but those asked for.
+//!
+//! The tokens of shops live for minutes or for seconds, so that they are exchanged while all this happens.
+//! A pair that is lost would park its shop, so every shop must be active after each round; at the end every shop is
+//! changed and read once more with tokens that live for seconds.
 //!
 //! The daemon's wall clock is set back and ahead by minutes to two days, and right again at the end of the round, where
 //! a clock can be set; deaths fall into such times, so that a process starts by a wrong clock and lives on with a right
@@ -22,6 +26,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::Method;
+use pagesyncd::core::model::ShopName;
 use pagesyncd::sandbox::fault::Scope;
 use pagesyncd::sandbox::{ACCESS_KEY, SECRET_KEY};
 use rand::rngs::StdRng;
@@ -30,9 +35,12 @@ use rand::{Rng, SeedableRng};
 use signal_hook::consts::SIGHUP;
 
 use crate::clock::Clock;
-use crate::faults::{DAY, GRAPH, INCIDENTS, Incident, MINUTE, SPACES, THROTTLES, Trouble};
+use crate::faults::{
+    DAY, GRAPH, INCIDENTS, Incident, MINUTE, SECONDS_TO_LIVE, SHOPIFY, SPACES, THROTTLES, TOKEN_LIVES, Trouble,
+};
 use crate::fixture::{Fixture, within};
 use crate::senders::{Book, Senders, client};
+use crate::things::Thing;
 
 /// The most that a round may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,7 +81,8 @@ impl Fire {
     pub async fn light(seed: u64) -> Fire {
         let clock = Clock::find();
         let env = clock.as_ref().map(Clock::env).unwrap_or_default();
-        let fixture = Fixture::lay(20, 10, seed % 1_000_000, env).await;
+        let mut fixture = Fixture::lay(20, 10, seed % 1_000_000, env).await;
+        fixture.open_shops(2).await;
         if let Err(reason) = &fixture.disk {
             println!("fire: the disk is never filled, since the store has no disk of its own ({reason})");
         }
@@ -94,6 +103,9 @@ impl Fire {
             faults.push(Trouble::Graph(*GRAPH.choose(dice).unwrap()));
         } else if dice.random_bool(0.12) {
             faults.push(Trouble::Throttle(*THROTTLES.choose(dice).unwrap()));
+        }
+        if dice.random_bool(0.45) {
+            faults.push(Trouble::Shopify(*SHOPIFY.choose(dice).unwrap()));
         }
         if dice.random_bool(0.45) {
             faults.push(Trouble::Spaces(*SPACES.choose(dice).unwrap()));
@@ -120,7 +132,9 @@ impl Fire {
         let faults = self.faults();
         let incidents: Vec<Incident> =
             (0..self.dice.random_range(0..=2)).map(|_| *INCIDENTS.choose(&mut self.dice).unwrap()).collect();
-        let scene = format!("round {} {faults:?} {incidents:?}", self.tally.rounds);
+        let life = *TOKEN_LIVES.choose(&mut self.dice).unwrap();
+        self.fixture.shopify().change(|state| state.token_life = life);
+        let scene = format!("round {} {faults:?} {incidents:?}, tokens live {life:?}", self.tally.rounds);
         let (senders, seed) = (self.dice.random_range(2..=5), self.dice.random());
         let senders = Senders::begin(&self.book, senders, Duration::from_millis(60), seed);
         self.pause(400).await;
@@ -163,6 +177,7 @@ impl Fire {
         self.fixture.world().set_latency(latency);
         match trouble {
             Trouble::Graph(fault) | Trouble::Spaces(fault) => self.fixture.world().set_fault(fault, true),
+            Trouble::Shopify(fault) => self.fixture.shopify().set_fault(fault, true),
             Trouble::Throttle(fault) => {
                 let scope = Scope::default().times(self.dice.random_range(1..=5));
                 self.fixture.world().set_fault_for(fault, scope);
@@ -188,7 +203,7 @@ impl Fire {
     /// and reads must go on meanwhile, since a mark that stands unread is promised already and costs no write.
     async fn until_refused(&self, scene: &str) {
         let before = self.book.answers.unavailable.load(Ordering::Relaxed);
-        let pages = self.fixture.pages.clone();
+        let pages: Vec<Thing> = self.fixture.pages.iter().cloned().map(Thing::Page).collect();
         let refused = within(Duration::from_secs(60), async || {
             let numbers = self.book.edit(&pages);
             self.book.tell(&self.http, &pages, &numbers).await;
@@ -202,6 +217,7 @@ impl Fire {
     async fn end(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Graph(fault) | Trouble::Spaces(fault) => self.fixture.world().set_fault(fault, false),
+            Trouble::Shopify(fault) => self.fixture.shopify().set_fault(fault, false),
             Trouble::Throttle(fault) => {
                 self.fixture.world().set_fault(fault, false);
                 // What Graph asked to wait for is forgotten with the process; waiting it out takes minutes.
@@ -274,6 +290,10 @@ impl Fire {
             Incident::DrillPage => {
                 let page = self.fixture.pages.choose(&mut self.dice).unwrap().clone();
                 self.drill(&format!("page/{page}")).await;
+            }
+            Incident::DrillShop => {
+                let shop = self.fixture.shops.choose(&mut self.dice).unwrap().clone();
+                self.drill(&format!("shop/{shop}")).await;
             }
             Incident::DrillUploader => self.drill("uploader").await,
             Incident::DrillListener => self.drill("listener").await,
@@ -364,9 +384,9 @@ impl Fire {
 
     fn missing(&self) -> Vec<String> {
         let missing = |link: &crate::fixture::Link| {
-            let promised = self.book.promise(&link.page).acknowledged;
+            let promised = self.book.promise(&link.thing).acknowledged;
             let shown = self.fixture.shown(link);
-            (shown < Some(promised)).then(|| format!("{} of {}: {shown:?} < {promised}", link.page, link.user))
+            (shown < Some(promised)).then(|| format!("{:?} of {}: {shown:?} < {promised}", link.thing, link.user))
         };
         self.fixture.links.iter().filter_map(missing).collect()
     }
@@ -392,7 +412,24 @@ impl Fire {
         panic!("seed {}, {scene}: {what}\n{}\n{account}", self.seed, self);
     }
 
+    /// The tokens of every shop are good for one more change of everything, after a start.
+    async fn prove_tokens(&mut self) {
+        let scene = "the proof of the tokens";
+        self.fixture.shopify().change(|state| state.token_life = SECONDS_TO_LIVE);
+        self.kill().await;
+        let before = self.fixture.refreshes();
+        self.book.edit(&self.fixture.things());
+        self.judge(scene).await;
+        let after = self.fixture.refreshes();
+        // A pair from a time when the clock was ahead is taken for good until it is refused.
+        let is_owed = |shop: &&ShopName| before[*shop] == after[*shop] && self.tally.clock_steps == 0;
+        if let Some(shop) = self.fixture.shops.iter().find(is_owed) {
+            self.fail(scene, &format!("{shop} was read without a fresh token")).await;
+        }
+    }
+
     pub async fn put_out(mut self) {
+        self.prove_tokens().await;
         println!("{self}");
         self.stop("the end").await;
         self.fixture.daemon.kill_now().await;
@@ -411,7 +448,7 @@ impl fmt::Display for Fire {
         write!(
             f,
             "fire: seed {} rounds {} acknowledged {} (503: {}, unanswered: {}) kills {} stops {} outages {} \
-             (disk full: {}) clock {} lost {} max_rss {} store {} slowest_recovery {:.1}s took {:.0}s",
+             (disk full: {}) clock {} refreshes {} lost {} max_rss {} store {} slowest_recovery {:.1}s took {:.0}s",
             self.seed,
             tally.rounds,
             count(&answers.acknowledged),
@@ -422,6 +459,7 @@ impl fmt::Display for Fire {
             tally.outages,
             tally.full_disks,
             self.clock.as_ref().map_or("never set".into(), |_| format!("set {} times", tally.clock_steps)),
+            self.fixture.refreshes().values().sum::<u64>(),
             tally.lost,
             tally.max_resident,
             tally.max_store,

@@ -1,4 +1,4 @@
-//! Those who pour webhooks in, and the book of what was promised: for each page the number of its latest edit, and
+//! Those who pour webhooks in, and the book of what was promised: for each thing the number of its latest edit, and
 //! the number of the latest edit whose webhook was answered 200. An edit always comes before its webhook, so that an
 //! answer of 200 to edit `n` promises an object that shows `n` or a later edit.
 
@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use pagesyncd::sandbox::World;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
+use crate::things::{Delivery, Sources, Thing, deliveries};
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Promise {
@@ -34,10 +33,10 @@ pub struct Answers {
 }
 
 pub struct Book {
-    world: World,
-    address: String,
-    promises: BTreeMap<String, Mutex<Promise>>,
-    pages: Vec<String>,
+    sources: Sources,
+    base: String,
+    promises: BTreeMap<Thing, Mutex<Promise>>,
+    things: Vec<Thing>,
     pub answers: Answers,
 }
 
@@ -45,87 +44,88 @@ pub fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap()
 }
 
-/// A delivery that names these pages.
-pub fn delivery(pages: &[String]) -> String {
-    let entry = |page: &String| json!({"id": page, "time": 1_763_769_600, "changed_fields": ["description"]});
-    let entries: Vec<Value> = pages.iter().map(entry).collect();
-    json!({"object": "page", "entry": entries}).to_string()
-}
-
 impl Book {
     pub fn of(fixture: &Fixture) -> Arc<Book> {
+        let things = fixture.things();
         Arc::new(Book {
-            world: fixture.world().clone(),
-            address: format!("{}/facebook/webhook", fixture.base),
-            promises: fixture.pages.iter().map(|page| (page.clone(), Mutex::default())).collect(),
-            pages: fixture.pages.clone(),
+            sources: fixture.sources(),
+            base: fixture.base.clone(),
+            promises: things.iter().map(|thing| (thing.clone(), Mutex::default())).collect(),
+            things,
             answers: Answers::default(),
         })
     }
 
-    fn promise_mut(&self, page: &str) -> MutexGuard<'_, Promise> {
-        self.promises[page].lock().unwrap()
+    fn promise_mut(&self, thing: &Thing) -> MutexGuard<'_, Promise> {
+        self.promises[thing].lock().unwrap()
     }
 
-    pub fn promise(&self, page: &str) -> Promise {
-        *self.promise_mut(page)
+    pub fn promise(&self, thing: &Thing) -> Promise {
+        *self.promise_mut(thing)
     }
 
-    /// The pages whose latest edit nobody acknowledged.
-    pub fn unacknowledged(&self) -> Vec<String> {
-        let open = |page: &&String| {
-            let promise = self.promise(page);
+    /// The things whose latest edit nobody acknowledged.
+    pub fn unacknowledged(&self) -> Vec<Thing> {
+        let open = |thing: &&Thing| {
+            let promise = self.promise(thing);
             promise.edited > promise.acknowledged
         };
-        self.pages.iter().filter(open).cloned().collect()
+        self.things.iter().filter(open).cloned().collect()
     }
 
-    /// Edits the pages; the edits' numbers.
-    pub fn edit(&self, pages: &[String]) -> Vec<u64> {
-        let edit = |page: &String| {
-            // Held over the edit, so that numbers and states of a page go together.
-            let mut promise = self.promise_mut(page);
+    /// Edits the things; the edits' numbers.
+    pub fn edit(&self, things: &[Thing]) -> Vec<u64> {
+        let edit = |thing: &Thing| {
+            // Held over the edit, so that numbers and states of a thing go together.
+            let mut promise = self.promise_mut(thing);
             promise.edited += 1;
-            let text = format!("Edit {}", promise.edited);
-            self.world.edit_page(page, "description", text.into()).unwrap();
+            thing.edit(&self.sources, promise.edited);
             promise.edited
         };
-        pages.iter().map(edit).collect()
+        things.iter().map(edit).collect()
     }
 
-    /// Tells of edits that were made; was it acknowledged?
-    pub async fn tell(&self, http: &reqwest::Client, pages: &[String], numbers: &[u64]) -> bool {
-        let body = delivery(pages);
-        let signature = self.world.sign(body.as_bytes());
-        let sent = http.post(&self.address).header("x-hub-signature-256", signature).body(body).send().await;
-        let status = match sent {
-            Ok(answer) => answer.status().as_u16(),
-            Err(_) => {
-                self.answers.unanswered.fetch_add(1, Ordering::Relaxed);
-                return false;
+    /// Tells of edits that were made; was all of it acknowledged?
+    pub async fn tell(&self, http: &reqwest::Client, things: &[Thing], numbers: &[u64]) -> bool {
+        let mut is_taken = true;
+        for delivery in deliveries(&self.sources, things) {
+            let names = delivery.names.clone();
+            if !self.post(http, delivery).await {
+                is_taken = false;
+                continue;
             }
-        };
-        match status {
-            200 => {
-                self.answers.acknowledged.fetch_add(1, Ordering::Relaxed);
-                for (page, number) in pages.iter().zip(numbers) {
-                    let mut promise = self.promise_mut(page);
-                    promise.acknowledged = promise.acknowledged.max(*number);
-                }
+            for place in names {
+                let mut promise = self.promise_mut(&things[place]);
+                promise.acknowledged = promise.acknowledged.max(numbers[place]);
             }
-            503 => {
-                self.answers.unavailable.fetch_add(1, Ordering::Relaxed);
-            }
-            other => self.answers.wrong.lock().unwrap().push(format!("a delivery was answered {other}")),
         }
-        status == 200
+        is_taken
+    }
+
+    async fn post(&self, http: &reqwest::Client, delivery: Delivery) -> bool {
+        let mut request = http.post(format!("{}{}", self.base, delivery.path)).body(delivery.body);
+        for (name, value) in delivery.headers {
+            request = request.header(name, value);
+        }
+        let Ok(answer) = request.send().await else {
+            self.answers.unanswered.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        match answer.status().as_u16() {
+            200 => drop(self.answers.acknowledged.fetch_add(1, Ordering::Relaxed)),
+            503 => drop(self.answers.unavailable.fetch_add(1, Ordering::Relaxed)),
+            other => {
+                self.answers.wrong.lock().unwrap().push(format!("{} answered {other}", delivery.path));
+            }
+        }
+        answer.status() == 200
     }
 
     /// Tells of all that nobody acknowledged so far.
     pub async fn tell_again(&self, http: &reqwest::Client) {
-        for pages in self.unacknowledged().chunks(10) {
-            let numbers: Vec<u64> = pages.iter().map(|page| self.promise(page).edited).collect();
-            self.tell(http, pages, &numbers).await;
+        for things in self.unacknowledged().chunks(10) {
+            let numbers: Vec<u64> = things.iter().map(|thing| self.promise(thing).edited).collect();
+            self.tell(http, things, &numbers).await;
         }
     }
 }
@@ -147,9 +147,9 @@ impl Senders {
                 let http = client();
                 while go.load(Ordering::Relaxed) {
                     let count = dice.random_range(1..=4);
-                    let pages: Vec<String> = book.pages.choose_multiple(&mut dice, count).cloned().collect();
-                    let numbers = book.edit(&pages);
-                    book.tell(&http, &pages, &numbers).await;
+                    let things: Vec<Thing> = book.things.choose_multiple(&mut dice, count).cloned().collect();
+                    let numbers = book.edit(&things);
+                    book.tell(&http, &things, &numbers).await;
                     tokio::time::sleep(pause.mul_f64(dice.random())).await;
                 }
             })

@@ -342,6 +342,12 @@ async fn mint(
     Ok((session.id.expose().to_owned(), login.expose().to_owned()))
 }
 
+/// A link of this id.
+#[cfg(feature = "sandbox")]
+async fn linked<E>(context: &Context, id: Result<SourceId, E>) -> Option<LinkKey> {
+    context.store.links_of_id(&id.ok()?).await.ok()?.pop()
+}
+
 /// Fault drills for the sandbox and the tests; switched on by the environment of the process, never by a request.
 #[cfg(feature = "sandbox")]
 async fn drill(context: &Context, which: &[&str]) -> Answer {
@@ -362,11 +368,8 @@ async fn drill(context: &Context, which: &[&str]) -> Answer {
         ["listener"] => Some(Target::Listener),
         ["listener", "admin"] => Some(Target::AdminListener),
         ["listener", "admin-tcp"] => Some(Target::AdminTcpListener),
-        ["page", page] => match page.parse() {
-            Ok(page) => context.store.links_of_page(&page).await.ok().and_then(|mut links| links.pop()),
-            Err(_) => None,
-        }
-        .map(Target::Page),
+        ["page", page] => linked(context, page.parse().map(SourceId::Facebook)).await.map(Target::Page),
+        ["shop", shop] => linked(context, shop.parse().map(SourceId::Shopify)).await.map(Target::Page),
         _ => None,
     };
     let Some(target) = target else { return responses::not_found() };
