@@ -26,7 +26,7 @@ const SPACES: Duration = Duration::from_millis(30);
 const IN_FLIGHT: (f64, f64) = (32.0, 8.0);
 /// Nothing happens for this long: it has ended.
 const STILL: Duration = Duration::from_secs(8);
-const REST: Duration = Duration::from_secs(1800);
+const REST: Duration = Duration::from_secs(2 * 3600);
 
 /// The yardstick: links a second that the limits allow.
 fn limit() -> f64 {

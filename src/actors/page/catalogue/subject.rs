@@ -35,6 +35,7 @@ pub(super) struct Catalogue {
     pub(super) page: ActorRef<PageMsg>,
     pub(super) wake: watch::Sender<u64>,
     pub(super) hurry: Arc<AtomicBool>,
+    /// Products are taken from the file of a bulk operation.
     pub(super) is_sweeping: AtomicBool,
     /// Products that the shop has no more, and which have left the rows of the index: each with its claim, whose mark stands
     /// until the delete is staged.

@@ -89,12 +89,7 @@ async fn take(catalogue: &Catalogue, walk: Walk) -> Result<(), Retry> {
     let progress = progress(catalogue).await?;
     match walk {
         Walk::Poll => poll(catalogue, progress).await,
-        Walk::Sweep => {
-            catalogue.is_sweeping.store(true, Ordering::Relaxed);
-            let done = sweep(catalogue, progress).await;
-            catalogue.is_sweeping.store(false, Ordering::Relaxed);
-            done
-        }
+        Walk::Sweep => sweep(catalogue, progress).await,
     }
 }
 
@@ -149,7 +144,12 @@ async fn sweep(catalogue: &Catalogue, mut progress: Progress) -> Result<(), Retr
     let mut swept = Err(Retry::Soon);
     for _ in 0..FILES {
         swept = match file_of(catalogue, &bulk).await {
-            Ok(file) => take_file(catalogue, file, bulk.started_at).await.map_err(Unfinished::Later),
+            Ok(file) => {
+                catalogue.is_sweeping.store(true, Ordering::Relaxed);
+                let taken = take_file(catalogue, file, bulk.started_at).await;
+                catalogue.is_sweeping.store(false, Ordering::Relaxed);
+                taken.map_err(Unfinished::Later)
+            }
             Err(unfinished) => Err(unfinished),
         }
         .or_else(|unfinished| match unfinished {
