@@ -21,6 +21,7 @@ mod logins;
 mod oracle;
 mod outside;
 mod page;
+mod shops;
 mod store;
 mod supervisor;
 mod uploader;

@@ -1,0 +1,210 @@
+//! The token of a shop: the steps of `src/services/shop_tokens.rs` without HTTP, around the store's own decisions.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use pagesyncd::core::model::{Secret, WallTime};
+use pagesyncd::core::park_reason::ParkReason;
+use pagesyncd::store::shops::{NewShop, PairState, ShopPair};
+use pagesyncd::store::stepped::shown;
+use tokio::sync::oneshot;
+
+use super::process::Process;
+use super::shopify::{Failed, Tokens};
+use super::world::World;
+
+const REFRESH_BEFORE: Duration = Duration::from_secs(12 * 60);
+const TOO_LATE: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_secs(5 * 60);
+
+/// An access token by its number at Shopify, and the number of its pair in the store.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    pub token: u64,
+    pub pair: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Need {
+    None,
+    Soon,
+    Now,
+}
+
+fn need(state: &PairState, refused: Option<u64>, now: WallTime) -> Need {
+    let record = &state.record;
+    let left = record.expires_at.since(now);
+    if refused == Some(record.number) || left < TOO_LATE {
+        Need::Now
+    } else if left < REFRESH_BEFORE || record.refreshing_since.is_some() {
+        Need::Soon
+    } else {
+        Need::None
+    }
+}
+
+/// The number at Shopify of a pair.
+fn number(state: &PairState) -> u64 {
+    let pair = state.pair.as_ref().expect("it opens");
+    pair.refresh.expose()[1..].parse().expect("a number")
+}
+
+pub fn new_shop(world: &World, shop: usize, tokens: Tokens) -> NewShop {
+    NewShop {
+        shop: world.names[shop].clone(),
+        pair: ShopPair {
+            access: Secret::new(format!("a{}", tokens.number)),
+            refresh: Secret::new(format!("r{}", tokens.number)),
+        },
+        expires_at: WallTime(tokens.ends_at),
+        refresh_expires_at: None,
+        scopes: Vec::new(),
+        name: None,
+    }
+}
+
+impl Process {
+    async fn held(&self, world: &World, shop: usize) -> Result<PairState, Failed> {
+        let state = self.store.shop_pair(&world.names[shop]).await.map_err(|_| Failed::Local)?;
+        state.ok_or(Failed::Local)
+    }
+
+    /// A token for a call.
+    pub async fn access_token(self: &Rc<Self>, world: &Rc<World>, shop: usize) -> Result<Access, Failed> {
+        self.token(world, shop, None).await
+    }
+
+    /// Another token, after the one of this pair was refused.
+    pub async fn after_refusal(
+        self: &Rc<Self>,
+        world: &Rc<World>,
+        shop: usize,
+        pair: u64,
+    ) -> Result<Option<Access>, Failed> {
+        let state = self.held(world, shop).await?;
+        let (paired_at, now) = (state.record.paired_at, world.wall());
+        if state.record.number == pair && paired_at <= now && now.since(paired_at) < FRESH {
+            return Ok(None);
+        }
+        self.token(world, shop, Some(pair)).await.map(Some)
+    }
+
+    async fn token(
+        self: &Rc<Self>,
+        world: &Rc<World>,
+        shop: usize,
+        refused: Option<u64>,
+    ) -> Result<Access, Failed> {
+        let state = self.held(world, shop).await?;
+        if need(&state, refused, world.wall()) == Need::None {
+            return Ok(Access { token: number(&state), pair: state.record.number });
+        }
+        // In a task of its own, which ends whether or not the caller still waits.
+        let (answer, answered) = oneshot::channel();
+        let (process, world) = (self.clone(), world.clone());
+        world.executor.spawn(self.life, {
+            let world = world.clone();
+            async move {
+                // The caller may have stopped waiting.
+                let _ = answer.send(process.refreshed(&world, shop, refused).await);
+            }
+        });
+        answered.await.unwrap_or(Err(Failed::Local))
+    }
+
+    async fn refreshed(
+        self: &Rc<Self>,
+        world: &Rc<World>,
+        shop: usize,
+        refused: Option<u64>,
+    ) -> Result<Access, Failed> {
+        let turn = self.turn(shop);
+        let _turn = turn.lock().await;
+        // Somebody may have refreshed it meanwhile.
+        let state = self.held(world, shop).await?;
+        let need = need(&state, refused, world.wall());
+        let standing = Access { token: number(&state), pair: state.record.number };
+        if need == Need::None {
+            return Ok(standing);
+        }
+        match self.exchange(world, shop, &state, refused).await {
+            Err(Failed::Retry | Failed::Throttled(_) | Failed::Local) if need == Need::Soon => Ok(standing),
+            answer => answer,
+        }
+    }
+
+    async fn exchange(
+        self: &Rc<Self>,
+        world: &Rc<World>,
+        shop: usize,
+        state: &PairState,
+        refused: Option<u64>,
+    ) -> Result<Access, Failed> {
+        let (name, stored) = (world.names[shop].clone(), state.record.number);
+        if !self.store.begin_refresh(&name, stored).await.map_err(|_| Failed::Local)? {
+            return Err(Failed::Local);
+        }
+        let tokens = match world.refresh(shop, number(state)).await {
+            Ok(tokens) => tokens,
+            Err(Failed::RefreshEnded) => {
+                let is_refused = refused == Some(stored);
+                let why = if is_refused { ParkReason::Uninstalled } else { ParkReason::RefreshEnded };
+                self.park(world, shop, stored, why).await;
+                return Err(Failed::RefreshEnded);
+            }
+            Err(failed) => return Err(failed),
+        };
+        world.note(|| format!("shop {shop}: refreshed, {tokens:?}"));
+        let new = new_shop(world, shop, tokens);
+        let pair = self.store.end_refresh(&name, stored, &new).await.map_err(|_| Failed::Local)?;
+        Ok(Access { token: tokens.number, pair: pair.ok_or(Failed::Local)? })
+    }
+
+    /// Parks every link of a shop. A pair that Shopify would still exchange must not be parked for.
+    async fn park(&self, world: &World, shop: usize, pair: u64, why: ParkReason) {
+        let name = &world.names[shop];
+        let state = shown(self.store.shop_pair(name)).filter(|state| state.record.number == pair);
+        world.note(|| format!("shop {shop}: parked for {why:?}"));
+        if let Some(state) = state {
+            let shops = world.shops.borrow();
+            let app = &shops[shop].app;
+            if app.exchanges(number(&state)) {
+                world.fail(format!("shop {shop}: parked for {why:?}, and its refresh token works"));
+            }
+        }
+        world.figures.borrow_mut().parked += 1;
+        // If that cannot be persisted, the token is tried once more later.
+        let _ = self.store.park_shop(name, pair, why).await;
+    }
+
+    /// The token of a link is checked, as the page does when a loop was refused.
+    pub async fn check(self: Rc<Self>, world: Rc<World>, l: usize) {
+        let shop = world.shop_of(l);
+        let Ok(access) = self.access_token(&world, shop).await else { return };
+        if world.ask_shop(shop, access.token).await != Err(Failed::Refused) {
+            return;
+        }
+        if let Ok(None) = self.after_refusal(&world, shop, access.pair).await {
+            self.park(&world, shop, access.pair, ParkReason::Uninstalled).await;
+        }
+    }
+}
+
+impl World {
+    /// The pair that the store has, and the one that a power cut at this moment would leave, bring another one.
+    pub fn check_pairs(&self) {
+        let store = self.store.borrow().clone();
+        let on_disk = self.committer.borrow().as_ref().map(|committer| committer.on_disk());
+        for (shop, name) in self.names.iter().enumerate() {
+            for (store, place) in [(Some(&store), "in memory"), (on_disk.as_ref(), "on disk")] {
+                let Some(state) = store.and_then(|store| shown(store.shop_pair(name))) else { continue };
+                let shops = self.shops.borrow();
+                let app = &shops[shop].app;
+                if app.installed && !app.orphaned && !app.exchanges(number(&state)) {
+                    let what = format!("pair {} is stored {place}, Shopify has {app:?}", number(&state));
+                    self.fail(format!("shop {shop}: {what}"));
+                }
+            }
+        }
+    }
+}
