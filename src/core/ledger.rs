@@ -209,9 +209,10 @@ impl Entry {
         self.is_unread
     }
 
-    /// What is known of Spaces was taken from disk.
-    pub fn learn(&mut self, synced: Synced) {
-        if std::mem::take(&mut self.is_unread) {
+    /// What is known of Spaces was taken from disk for the reader with this number. Where another one took over, that one
+    /// looks for itself: the part may have changed in between.
+    pub fn learn(&mut self, reader: u64, synced: Synced) {
+        if self.reader == Some(reader) && std::mem::take(&mut self.is_unread) {
             self.synced = synced;
         }
     }
@@ -383,10 +384,25 @@ impl Entry {
         Some(changes)
     }
 
-    /// What Spaces holds is not known any more, so that the next read is written whatever it brings.
+    /// The read of this claim goes on without what it looked for: the source has it no more. What is staged is not written
+    /// any more, and a read that finds it again is written whatever it brings. The mark stands until [`Entry::retire`].
+    /// `None` when a newer reader took over.
+    pub fn withdraw(&mut self, claim: &Claim) -> Option<Vec<Change>> {
+        self.reader.filter(|reader| *reader == claim.id && !self.is_unread)?;
+        let put = self.staged.take_if(|staged| matches!(staged.op, ObjectOp::Put(_)));
+        let mut changes: Vec<Change> = put.map(|staged| Change::ClearStaged(*staged)).into_iter().collect();
+        changes.extend(self.distrust());
+        Some(changes)
+    }
+
+    /// What Spaces holds is not known any more, so that the next read is written whatever it brings. What lies on disk is
+    /// of no use then, even to somebody who has just read it there.
     pub fn distrust(&mut self) -> Vec<Change> {
+        if std::mem::take(&mut self.is_unread) {
+            self.synced = Synced::default();
+        }
         (self.synced.digest, self.synced.etag) = (None, None);
-        if self.is_unread { vec![Change::ClearSynced] } else { vec![Change::PutSynced(self.synced.clone())] }
+        vec![Change::PutSynced(self.synced.clone())]
     }
 
     /// Spaces has carried out the entry with this number, which was `op`.

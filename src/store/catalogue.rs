@@ -15,7 +15,7 @@ use super::tree::Tree;
 use super::work::ReadClaim;
 use crate::core::catalogue::{Piece, Progress, Row};
 use crate::core::ledger::Synced;
-use crate::core::model::{Generation, LinkKey, PartKey, WallTime};
+use crate::core::model::{Cause, Generation, LinkKey, PartKey, WallTime};
 
 /// Between a link and the number of a product in the key of a row.
 const SEPARATOR: u8 = 0;
@@ -76,11 +76,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub(super) async fn learn(&self, part: &PartKey) -> Result<(), Unavailable> {
+    pub(super) async fn learn(&self, part: &PartKey, reader: u64) -> Result<(), Unavailable> {
         let is_unread = self.look(|state| state.ledger.get(part).is_some_and(|entry| entry.is_unread())).await?;
         if is_unread {
             let synced = self.synced_on_disk(part).await?;
-            self.look(|state| state.ledger.change(part, |entry| entry.learn(synced))).await?;
+            self.look(|state| state.ledger.change(part, |entry| entry.learn(reader, synced))).await?;
         }
         Ok(())
     }
@@ -93,13 +93,19 @@ impl Store {
         Ok(synced.unwrap_or_default())
     }
 
-    /// Parts of a link, its whole left out, with a mark that no read answers for: so many of them, each with the time of its
-    /// mark.
+    /// Parts of a link, its whole left out, with a mark that no read answers for: so many of those of which `is_ready` says
+    /// that they are, by the time of the mark; each with what asked for its read. Those for which somebody but the daemon
+    /// itself asked come first, and the oldest in front.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn due_parts(&self, link: &LinkKey, most: usize) -> Result<Vec<(PartKey, WallTime)>, Unavailable> {
-        self.look(|state| state.ledger.due_parts(link, most)).await
+    pub async fn due_parts(
+        &self,
+        link: &LinkKey,
+        most: usize,
+        is_ready: impl FnMut(&PartKey, WallTime) -> bool,
+    ) -> Result<Vec<(PartKey, Cause)>, Unavailable> {
+        self.look(|state| state.ledger.due_parts(link, most, is_ready)).await
     }
 
     /// Does this part of a link owe nothing?
@@ -175,14 +181,16 @@ impl Store {
         self.off_worker(move |store| store.read(walk)).await?
     }
 
-    /// The shop has this product no more: it leaves the index. Returns whether the link still has a token of this
-    /// generation.
+    /// The read of this claim found that the shop has the product no more: it leaves the index, and what is staged of it is
+    /// written no more. Returns `false`, and nothing is changed, when a newer reader took over or the link has no token of
+    /// this generation any more.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn drop_row(&self, part: &PartKey, generation: Generation) -> Result<bool, Unavailable> {
-        let Some(Piece::Product(id)) = Piece::of(&part.part) else { return Ok(false) };
-        self.commit(|state, txn| state.drop_row(txn, part, id, generation)).await
+    pub async fn drop_row(&self, claim: &ReadClaim, generation: Generation) -> Result<bool, Unavailable> {
+        let part = claim.part();
+        let (Some(Piece::Product(id)), Some(held)) = (Piece::of(&part.part), claim.held()) else { return Ok(false) };
+        self.commit(|state, txn| state.drop_row(txn, part, id, (held, generation))).await
     }
 
     /// What the disk knows of Spaces for each of these parts; nothing for one that was never written.

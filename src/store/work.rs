@@ -28,6 +28,11 @@ impl ReadClaim {
         &self.part
     }
 
+    /// The claim itself.
+    pub(super) fn held(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
     /// The claim itself, which is then not given back.
     pub(super) fn take(&mut self) -> Option<Claim> {
         self.claim.take()
@@ -183,10 +188,11 @@ impl Store {
             state.ledger.change(&part, |entry| entry.claim(id))
         });
         let Some(claim) = claim.await? else { return Ok(None) };
+        let reader = claim.id;
         let claim = ReadClaim { store: self.clone(), part, claim: Some(claim) };
         if !claim.part.part.is_whole() {
             // It does not rest while the claim is held.
-            self.learn(&claim.part).await?;
+            self.learn(&claim.part, reader).await?;
         }
         Ok(Some(claim))
     }

@@ -432,3 +432,17 @@ fn a_forgotten_link_owes_a_delete_and_nothing_else() {
     let claim = entry.claim(5);
     assert!(matches!(entry.stage(&claim, &found(1), false, WallTime(50), 6), Stage::Staged(6, _)));
 }
+
+#[test]
+fn what_is_not_trusted_any_more_is_not_learned_from_disk() {
+    let known = Synced { digest: Some([1; 32]), ..Synced::default() };
+    let mut entry = Entry::unread();
+    let first = entry.claim(1);
+    assert!(matches!(entry.stage(&first, &found(1), false, WallTime(1), 5), Stage::Superseded), "nothing was learned");
+    let second = entry.claim(2);
+    entry.learn(1, known.clone());
+    assert!(entry.is_unread(), "another reader took over");
+    assert_eq!(entry.distrust(), [Change::PutSynced(Synced::default())]);
+    entry.learn(2, known);
+    assert!(matches!(entry.stage(&second, &found(1), false, WallTime(1), 6), Stage::Staged(..)));
+}

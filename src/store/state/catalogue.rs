@@ -8,7 +8,7 @@ use super::ledger::write_changes;
 use crate::core::catalogue::{Piece, Progress};
 use crate::core::cleanup::Cleanup;
 use crate::core::event::EventKind;
-use crate::core::ledger::{Claim, ObjectOp};
+use crate::core::ledger::{Claim, Entry, ObjectOp};
 use crate::core::model::{Cause, Generation, LinkKey, PartKey};
 use crate::store::api::{Left, OutboxItem, StageOutcome};
 use crate::store::catalogue::row_key;
@@ -17,17 +17,32 @@ use crate::store::records::CleanupRecord;
 use crate::store::tree::{Pieces, Tree};
 use crate::store::txn::Txn;
 
+/// What is known of an item that Spaces has carried out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Done {
+    /// The object is another one than before.
+    pub changed: bool,
+    /// Nothing was staged after it, and it was not withdrawn.
+    pub is_newest: bool,
+}
+
 impl State {
-    /// Spaces has carried out this item of a part that is not a whole. `changed` says that the object is another one than
-    /// before.
-    pub(super) fn note_piece(&mut self, txn: &mut Txn, part: &PartKey, item: &OutboxItem, left: &Left, changed: bool) {
+    /// Spaces has carried out this item of a part that is not a whole.
+    pub(super) fn note_piece(&mut self, txn: &mut Txn, part: &PartKey, item: &OutboxItem, left: &Left, done: Done) {
         let Some(piece) = Piece::of(&part.part).filter(|_| self.links.contains(&part.link)) else { return };
         let is_put = matches!(item.staged.op, ObjectOp::Put(_));
         if let (Piece::Product(id), true, Some(row)) = (piece, is_put, &left.row) {
-            txn.put(Tree::Products, row_key(&part.link, id), row);
-            self.mark_index(txn, &part.link);
+            if done.is_newest {
+                txn.put(Tree::Products, row_key(&part.link, id), row);
+                self.mark_index(txn, &part.link);
+            } else {
+                // Its row is that of a later write, or of none where the product is gone. A read that finds the same product
+                // again is written, so that it has a row.
+                let changes = self.ledger.change(part, Entry::distrust).unwrap_or_default();
+                write_changes(txn, part, changes, Pieces::default());
+            }
         }
-        if let Some(field) = piece.field().filter(|_| changed) {
+        if let Some(field) = piece.field().filter(|_| done.changed) {
             let changed = BTreeSet::from([field.to_owned()]);
             self.events.emit(txn, EventKind::Updated { link: part.link.clone(), changed });
         }
@@ -43,21 +58,23 @@ impl State {
         txn.publish(Change::Due(link.clone(), Cause::Poll));
     }
 
-    /// The shop has this product no more: it leaves the index. Returns whether the link still has a token of this
-    /// generation.
+    /// The read of this claim, with a token of this generation, found that the shop has the product no more: it leaves the
+    /// index, and nothing that was staged of it comes back there.
     pub(in crate::store) fn drop_row(
         &mut self,
         txn: &mut Txn,
         part: &PartKey,
         id: u64,
-        generation: Generation,
+        (claim, generation): (&Claim, Generation),
     ) -> bool {
-        let stands = self.links.generation(&part.link) == Some(generation);
-        if stands {
-            txn.remove(Tree::Products, row_key(&part.link, id));
-            self.mark_index(txn, &part.link);
+        if self.links.generation(&part.link) != Some(generation) {
+            return false;
         }
-        stands
+        let Some(changes) = self.ledger.change(part, |entry| entry.withdraw(claim)).flatten() else { return false };
+        write_changes(txn, part, changes, Pieces::default());
+        txn.remove(Tree::Products, row_key(&part.link, id));
+        self.mark_index(txn, &part.link);
+        true
     }
 
     /// A read found that the source has this part no more: its object is to be deleted.

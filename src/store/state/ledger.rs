@@ -95,14 +95,26 @@ impl Ledger {
         }
     }
 
-    /// Parts of a link, its whole left out, with a mark that no read answers for: so many of them, each with the time of its
-    /// mark.
-    pub(in crate::store) fn due_parts(&self, link: &LinkKey, most: usize) -> Vec<(PartKey, WallTime)> {
-        let due = |(part, entry): (&PartKey, &Entry)| {
-            let mark = entry.due().filter(|_| !part.part.is_whole() && entry.wants_reader())?;
-            Some((part.clone(), mark.since))
-        };
-        self.of_link(link).filter_map(due).take(most).collect()
+    /// Parts of a link, its whole left out, with a mark that no read answers for: so many of those that `is_ready` says are,
+    /// each with what asked for its read. Those for which somebody but the daemon itself asked come first, the oldest in
+    /// front; a quarter is left to the others, so that none waits for ever.
+    pub(in crate::store) fn due_parts(
+        &self,
+        link: &LinkKey,
+        most: usize,
+        mut is_ready: impl FnMut(&PartKey, WallTime) -> bool,
+    ) -> Vec<(PartKey, Cause)> {
+        let (mut urgent, mut others) = (Vec::new(), Vec::new());
+        for (part, entry) in self.of_link(link).filter(|(part, entry)| !part.part.is_whole() && entry.wants_reader()) {
+            let Some(mark) = entry.due().filter(|mark| is_ready(part, mark.since)) else { continue };
+            let cause = entry.hastened().unwrap_or(mark.cause);
+            let list = if cause == Cause::Poll { &mut others } else { &mut urgent };
+            list.push((mark.since, part, cause));
+        }
+        urgent.sort_unstable_by_key(|(since, part, _)| (*since, *part));
+        others.sort_unstable_by_key(|(since, part, _)| (*since, *part));
+        urgent.truncate(most - others.len().min(most / 4));
+        urgent.into_iter().chain(others).take(most).map(|(_, part, cause)| (part.clone(), cause)).collect()
     }
 
     /// Does this link wait for a person?

@@ -1,6 +1,7 @@
 //! Decisions about the work of a part of a link: marked, staged for Spaces, completed.
 
 use super::State;
+use super::catalogue::Done;
 use super::ledger::write_changes;
 use crate::core::event::EventKind;
 use crate::core::fields::{self, Fields};
@@ -108,13 +109,15 @@ impl State {
         left: &Left,
     ) -> bool {
         let (done, now) = (&item.staged, txn.now());
-        let before = self.ledger.get(part).and_then(|entry| entry.synced().digest).map(ObjectOp::Put);
+        let entry = self.ledger.get(part);
+        let before = entry.and_then(|entry| entry.synced().digest).map(ObjectOp::Put);
+        let is_newest = entry.and_then(Entry::staged).is_some_and(|staged| staged.seq == done.seq);
         let Some(changes) = self.ledger.change(part, |entry| entry.complete(done.seq, done.op, etag, now)) else {
             return false;
         };
         write_changes(txn, part, changes, Pieces::default());
         if !part.part.is_whole() {
-            self.note_piece(txn, part, item, left, before != Some(done.op));
+            self.note_piece(txn, part, item, left, Done { changed: before != Some(done.op), is_newest });
         } else if let Some(fields) = left.fields.as_ref().filter(|_| matches!(done.op, ObjectOp::Put(_))) {
             self.note_fields(txn, part, item, fields);
         }

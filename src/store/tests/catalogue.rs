@@ -89,7 +89,7 @@ async fn a_claim_that_is_dropped_leaves_nothing_in_memory() {
     assert_eq!(resident(&store, &link), 0);
     store.mark_parts(vec![product(&link, 7)], Cause::Webhook).await.unwrap();
     drop(store.claim(product(&link, 7), generation).await.unwrap().unwrap());
-    assert_eq!(store.due_parts(&link, 9).await.unwrap().len(), 1);
+    assert_eq!(store.due_parts(&link, 9, |_, _| true).await.unwrap().len(), 1);
     store.close().await;
 }
 
@@ -108,7 +108,7 @@ async fn the_index_is_due_after_each_product_and_a_product_that_is_gone_leaves_i
 
     store.mark_parts(vec![one.clone()], Cause::Webhook).await.unwrap();
     let claim = store.claim(&one, held(&store, &link).await).await.unwrap().unwrap();
-    assert!(store.drop_row(&one, held(&store, &link).await).await.unwrap());
+    assert!(store.drop_row(&claim, held(&store, &link).await).await.unwrap());
     assert!(rows(&store, &link).await.is_empty() && !store.is_complete(&index).await.unwrap());
     assert!(store.outbox_item(&one).await.unwrap().is_none(), "the index still names it");
     assert!(store.mark(&one).await.unwrap().unwrap().is_claimed, "its mark stands until the delete is staged");
@@ -133,6 +133,65 @@ async fn a_newer_read_has_the_word_over_one_that_found_nothing() {
     assert_eq!(store.retire(early).await.unwrap(), StageOutcome::Superseded);
     complete(&store, &one, "one").await;
     assert_eq!(rows(&store, &link).await.len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_write_that_ends_after_its_product_is_gone_brings_it_back_into_no_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = linked(&store).await;
+    let (one, generation) = (product(&link, 1), held(&store, &link).await);
+    stage(&store, &one, 1).await;
+    let under_way = store.outbox_item(&one).await.unwrap().unwrap();
+    store.mark_parts(vec![one.clone()], Cause::Webhook).await.unwrap();
+    let claim = store.claim(&one, generation).await.unwrap().unwrap();
+    assert!(store.drop_row(&claim, generation).await.unwrap());
+    assert!(store.outbox_item(&one).await.unwrap().is_none(), "what waits is not written any more");
+    let left = Left { row: Some(row("one")), ..Left::default() };
+    store.complete(&one, &under_way, Some("etag".into()), left.clone()).await.unwrap();
+    assert!(rows(&store, &link).await.is_empty());
+    assert_eq!(store.retire(claim).await.unwrap(), StageOutcome::Staged);
+    store.complete(&one, &under_way, Some("etag".into()), left).await.unwrap();
+    assert!(rows(&store, &link).await.is_empty());
+    assert_eq!(store.outbox_item(&one).await.unwrap().unwrap().staged.op, ObjectOp::Delete);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_product_that_is_there_again_has_its_row_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = linked(&store).await;
+    let (one, generation) = (product(&link, 1), held(&store, &link).await);
+    stage(&store, &one, 1).await;
+    complete(&store, &one, "one").await;
+    let missed = store.claim(&one, generation).await.unwrap().unwrap();
+    assert!(store.drop_row(&missed, generation).await.unwrap());
+    assert_eq!(stage(&store, &one, 1).await, StageOutcome::Staged, "the same, and its row is gone");
+    assert!(!store.drop_row(&missed, generation).await.unwrap(), "a newer read has the word");
+    assert_eq!(store.retire(missed).await.unwrap(), StageOutcome::Superseded);
+    complete(&store, &one, "one").await;
+    assert_eq!(rows(&store, &link).await.len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn parts_that_somebody_waits_for_are_due_before_thousands_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = linked(&store).await;
+    let found: Vec<PartKey> = (1..=20).map(|id| product(&link, id)).collect();
+    store.mark_parts(found, Cause::Poll).await.unwrap();
+    let announced: Vec<PartKey> = (7..=10).map(|id| product(&link, id * 100)).collect();
+    store.mark_parts(announced.clone(), Cause::Webhook).await.unwrap();
+    store.mark_parts(vec![product(&link, 20)], Cause::Webhook).await.unwrap();
+    let due = store.due_parts(&link, 8, |part, _| *part != announced[0]).await.unwrap();
+    let urgent = due.iter().filter(|(_, cause)| *cause == Cause::Webhook).count();
+    assert_eq!((due.len(), urgent), (8, 4), "{due:?}");
+    assert!(due[..4].iter().all(|(_, cause)| *cause == Cause::Webhook));
+    let due = store.due_parts(&link, 4, |_, _| true).await.unwrap();
+    assert_eq!(due.iter().filter(|(_, cause)| *cause == Cause::Poll).count(), 1, "none waits for ever");
     store.close().await;
 }
 

@@ -127,7 +127,9 @@ async fn the_machine_of_a_link_sees_its_whole_alone_and_parts_are_listed() {
     assert_eq!(read(&store).await, (true, None, false));
     store.mark_parts(vec![one.clone()], Cause::Webhook).await.unwrap();
     assert_eq!(read(&store).await, (true, None, false));
-    let due = async || store.due_parts(&link, 9).await.unwrap().into_iter().map(|(part, _)| part).collect::<Vec<_>>();
+    let due = async || {
+        store.due_parts(&link, 9, |_, _| true).await.unwrap().into_iter().map(|(part, _)| part).collect::<Vec<_>>()
+    };
     assert_eq!(due().await, std::slice::from_ref(&one));
     assert!(store.view(&link).await.unwrap().unwrap().owed);
     let claim = store.claim(&one, held(&store, &link).await).await.unwrap().unwrap();

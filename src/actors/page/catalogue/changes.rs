@@ -1,4 +1,5 @@
 //! Reads the parts of a catalogue that are marked. A part whose read fails waits by itself, so that it holds no other one up.
+//! Where one read after the other fails it is the shop that does not answer: then it is asked for one part at a time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,7 +7,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::subject::{Catalogue, Retry};
+use super::subject::{Catalogue, MUCH_LATER, Retry};
+use crate::actors::jitter;
+use crate::core::backoff::Backoff;
 use crate::core::catalogue::Piece;
 use crate::core::model::{Cause, MonoTime, PartKey, Source, WallTime};
 use crate::core::priority::Priority;
@@ -16,10 +19,14 @@ use crate::store::{ReadClaim, StageOutcome};
 
 /// Reads of one shop at a time. Its budget allows for no more.
 const AT_ONCE: usize = 3;
-/// Parts that are looked at in one go.
-const MOST: usize = 4096;
+/// Parts that are taken up in one go. A webhook that comes meanwhile waits for no more than these.
+const MOST: usize = 32;
 /// Without a sign of anything due, marks are looked for this often.
 const IDLE: Duration = Duration::from_secs(5 * 60);
+/// After so many failures in a row, the shop seems to be what fails.
+const MANY: u32 = 6;
+/// Between two reads of a shop that fails.
+const PAUSE: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(60) };
 
 /// A part whose read failed.
 struct Failed {
@@ -27,84 +34,110 @@ struct Failed {
     until: MonoTime,
 }
 
+/// The reads that failed.
+#[derive(Default)]
+struct Failures {
+    of_parts: HashMap<PartKey, Failed>,
+    in_row: u32,
+}
+
 /// What is due of a link.
 struct Due {
-    /// Parts to be read now.
-    ready: Vec<PartKey>,
+    /// Parts to be read now, with what asked for that.
+    ready: Vec<(PartKey, Cause)>,
     /// When the next one is ready.
     next: Duration,
 }
 
 pub(super) async fn follow(catalogue: &Catalogue) {
     let mut woken = catalogue.woken();
-    let mut failed: HashMap<PartKey, Failed> = HashMap::new();
+    let mut failures = Failures::default();
     let mut running = FuturesUnordered::new();
     loop {
-        let due = due(catalogue, &mut failed).await;
-        if due.ready.is_empty() {
+        if let Some(pause) = failures.pause() {
+            tokio::time::sleep(pause).await;
+        }
+        let due = due(catalogue, &mut failures).await;
+        if due.ready.is_empty() || catalogue.context.is_stopping() {
             catalogue.wait(&mut woken, due.next).await;
             continue;
         }
-        for part in due.ready {
-            if catalogue.context.is_stopping() {
+        let was_failing = failures.are_many();
+        for (part, cause) in due.ready {
+            if catalogue.context.is_stopping() || failures.are_many() != was_failing {
                 break;
             }
             running.push(async move {
-                let ended = answer(catalogue, &part).await;
+                let ended = answer(catalogue, &part, cause).await;
                 (part, ended)
             });
-            if running.len() >= AT_ONCE {
-                note(&mut failed, running.next().await);
+            if running.len() >= AT_ONCE
+                && let Some((part, ended)) = running.next().await
+            {
+                failures.note(part, ended);
             }
         }
-        while let Some(ended) = running.next().await {
-            note(&mut failed, Some(ended));
+        while let Some((part, ended)) = running.next().await {
+            failures.note(part, ended);
         }
     }
 }
 
-fn note(failed: &mut HashMap<PartKey, Failed>, ended: Option<(PartKey, Result<(), Retry>)>) {
-    match ended {
-        Some((part, Ok(()))) => {
-            failed.remove(&part);
+impl Failures {
+    fn note(&mut self, part: PartKey, ended: Result<(), Retry>) {
+        let Err(retry) = ended else {
+            self.of_parts.remove(&part);
+            self.in_row = 0;
+            return;
+        };
+        // Such an answer is about one part.
+        if retry != Retry::After(MUCH_LATER) {
+            self.in_row = self.in_row.saturating_add(1);
         }
-        Some((part, Err(retry))) => {
-            let entry = failed.entry(part).or_insert(Failed { times: 0, until: MonoTime(0) });
-            entry.until = MonoTime::now().plus(retry.wait(entry.times));
-            entry.times = entry.times.saturating_add(1);
-        }
-        None => {}
+        let entry = self.of_parts.entry(part).or_insert(Failed { times: 0, until: MonoTime(0) });
+        entry.until = MonoTime::now().plus(retry.wait(entry.times));
+        entry.times = entry.times.saturating_add(1);
+    }
+
+    fn are_many(&self) -> bool {
+        self.in_row >= MANY
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        self.are_many().then(|| PAUSE.delay(self.in_row - MANY, jitter(), None))
     }
 }
 
 /// Marks count when the debounce is over: the events of a burst have one read.
-async fn due(catalogue: &Catalogue, failed: &mut HashMap<PartKey, Failed>) -> Due {
-    let Ok(marked) = catalogue.context.store.due_parts(&catalogue.link, MOST).await else {
-        return Due { ready: Vec::new(), next: crate::actors::STORE_RETRY };
-    };
+async fn due(catalogue: &Catalogue, failures: &mut Failures) -> Due {
     let debounce = catalogue.context.setup().config.sync.debounce;
     let (now, mono) = (WallTime::now(), MonoTime::now());
-    let mut due = Due { ready: Vec::new(), next: IDLE };
-    failed.retain(|_, failed| failed.until.plus(IDLE) > mono);
-    for (part, since) in marked {
+    failures.of_parts.retain(|_, failed| failed.until.plus(IDLE) > mono);
+    let most = if failures.are_many() { 1 } else { MOST };
+    let mut next = IDLE;
+    let is_ready = |part: &PartKey, since: WallTime| {
         if Piece::of(&part.part).is_none_or(|piece| piece == Piece::Index) {
-            continue;
+            return false;
         }
-        let held_back = failed.get(&part).map_or(Duration::ZERO, |failed| failed.until.since(mono));
+        let held_back = failures.of_parts.get(part).map_or(Duration::ZERO, |failed| failed.until.since(mono));
         let wait = held_back.max(since.plus(debounce).since(now).min(debounce));
-        if wait.is_zero() {
-            due.ready.push(part);
-        } else {
-            due.next = due.next.min(wait);
+        if !wait.is_zero() {
+            next = next.min(wait);
         }
+        wait.is_zero()
+    };
+    match catalogue.context.store.due_parts(&catalogue.link, most, is_ready).await {
+        Ok(ready) => Due { ready, next },
+        Err(_) => Due { ready: Vec::new(), next: crate::actors::STORE_RETRY },
     }
-    due
 }
 
 /// Reads a part, and stages what is new. A part that is not marked any more, or of another token, is left alone.
-async fn answer(catalogue: &Catalogue, part: &PartKey) -> Result<(), Retry> {
+async fn answer(catalogue: &Catalogue, part: &PartKey, cause: Cause) -> Result<(), Retry> {
     let store = &catalogue.context.store;
-    let turn = catalogue.context.work(Source::Shopify).enter(Priority::Prompt).await;
+    // Thousands of parts may be due that a walk has found, and other shops have webhooks.
+    let priority = if cause == Cause::Poll { Priority::Background } else { Priority::Prompt };
+    let turn = catalogue.context.work(Source::Shopify).enter(priority).await;
     let Some(claim) = store.claim(part, catalogue.generation).await? else { return Err(Retry::Soon) };
     let Some(cause) = claim.cause() else { return Ok(()) };
     let read = match Piece::of(&part.part) {
@@ -114,19 +147,19 @@ async fn answer(catalogue: &Catalogue, part: &PartKey) -> Result<(), Retry> {
     };
     drop(turn);
     match read? {
-        Some(document) => stage(catalogue, claim, document).await,
+        Some(document) => stage(catalogue, claim, document).await.map(drop),
         None => gone(catalogue, claim).await,
     }
 }
 
 /// Stages an object. A newer reader that took over has the word.
-pub(super) async fn stage(catalogue: &Catalogue, claim: ReadClaim, document: Document) -> Result<(), Retry> {
+pub(super) async fn stage(catalogue: &Catalogue, claim: ReadClaim, document: Document) -> Result<StageOutcome, Retry> {
     let Document { digest, body } = document;
-    match catalogue.context.store.stage(claim, digest, body, false).await? {
-        StageOutcome::Unchanged => catalogue.context.metrics.object_unchanged(),
-        StageOutcome::Staged | StageOutcome::Superseded => {}
+    let outcome = catalogue.context.store.stage(claim, digest, body, false).await?;
+    if outcome == StageOutcome::Unchanged {
+        catalogue.context.metrics.object_unchanged();
     }
-    Ok(())
+    Ok(outcome)
 }
 
 async fn collections(catalogue: &Catalogue, cause: Cause) -> Result<Option<Document>, Retry> {
@@ -144,7 +177,7 @@ async fn product(catalogue: &Catalogue, id: ProductId, cause: Cause) -> Result<O
 /// The shop has this product no more. Its object is deleted when the index does not name it any more; until then its mark
 /// stands.
 async fn gone(catalogue: &Catalogue, claim: ReadClaim) -> Result<(), Retry> {
-    if catalogue.context.store.drop_row(claim.part(), catalogue.generation).await? {
+    if catalogue.context.store.drop_row(&claim, catalogue.generation).await? {
         catalogue.gone.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(claim);
         catalogue.wake();
     }

@@ -15,6 +15,7 @@ use crate::core::model::{Cause, MonoTime, PartKey};
 use crate::sources::shopify::ids::ProductId;
 use crate::sources::shopify::index::{self, Entry};
 use crate::sources::shopify::object::Envelope;
+use crate::store::{ReadClaim, StageOutcome};
 
 /// After a product was written, before the index is.
 const QUIET: Duration = Duration::from_millis(500);
@@ -37,21 +38,33 @@ enum Next {
     Retire,
 }
 
+/// The index, and the products that are about to leave it.
+struct List<'a> {
+    catalogue: &'a Catalogue,
+    part: PartKey,
+    due_since: Option<MonoTime>,
+    /// They left the rows.
+    gone: Vec<ReadClaim>,
+    /// Neither the index that was staged last names them, nor will a later one.
+    unlisted: Vec<ReadClaim>,
+}
+
 pub(super) async fn follow(catalogue: &Catalogue) {
     let part = PartKey::new(catalogue.link.clone(), Piece::Index.part());
-    let (mut woken, mut failures, mut due_since) = (catalogue.woken(), 0, None);
+    let mut list = List { catalogue, part, due_since: None, gone: Vec::new(), unlisted: Vec::new() };
+    let (mut woken, mut failures) = (catalogue.woken(), 0);
     loop {
-        let done = match next(catalogue, &part, &mut due_since).await {
+        let done = match list.next().await {
             Ok(Next::Wait(most)) => {
                 catalogue.wait(&mut woken, most).await;
                 continue;
             }
-            Ok(Next::Write) => write(catalogue, &part).await,
-            Ok(Next::Retire) => retire(catalogue).await,
+            Ok(Next::Write) => list.write().await,
+            Ok(Next::Retire) => list.retire().await,
             Err(retry) => Err(retry),
         };
         match done {
-            Ok(()) => (failures, due_since) = (0, None),
+            Ok(()) => failures = 0,
             Err(retry) => {
                 let wait = retry.wait(failures);
                 failures = failures.saturating_add(1);
@@ -61,47 +74,59 @@ pub(super) async fn follow(catalogue: &Catalogue) {
     }
 }
 
-async fn next(catalogue: &Catalogue, part: &PartKey, due_since: &mut Option<MonoTime>) -> Result<Next, Retry> {
-    let store = &catalogue.context.store;
-    let has_gone = !catalogue.gone.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-    if store.mark(part).await?.is_none_or(|mark| mark.is_claimed) {
-        *due_since = None;
-        return Ok(match has_gone {
-            // What is gone left the rows before it came here, and its mark of the index is answered for.
-            true if store.is_complete(part).await? => Next::Retire,
-            true => Next::Wait(LOOK),
-            false => Next::Wait(IDLE),
+impl List<'_> {
+    async fn next(&mut self) -> Result<Next, Retry> {
+        let store = &self.catalogue.context.store;
+        self.gone.append(&mut self.catalogue.gone.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_due = store.mark(&self.part).await?.map(|mark| !mark.is_claimed);
+        if is_due.is_none() {
+            // Each marked the index when it left the rows, and that mark is answered for.
+            self.unlisted.append(&mut self.gone);
+        }
+        if !self.unlisted.is_empty() && !store.expectation(&self.part).await?.outbox {
+            return Ok(Next::Retire);
+        }
+        if is_due != Some(true) {
+            self.due_since = None;
+            let is_awaited = !self.unlisted.is_empty() || !self.gone.is_empty();
+            return Ok(Next::Wait(if is_awaited { LOOK } else { IDLE }));
+        }
+        let now = MonoTime::now();
+        let waited = now.since(*self.due_since.get_or_insert(now));
+        let is_sweeping = self.catalogue.is_sweeping.load(Ordering::Relaxed);
+        let patience = if is_sweeping { PATIENCE_IN_SWEEP } else { PATIENCE };
+        let products_wait = is_sweeping || store.outbox_of(&self.catalogue.link).await? > 0;
+        if waited < QUIET || (products_wait && waited < patience) {
+            return Ok(Next::Wait(LOOK));
+        }
+        Ok(Next::Write)
+    }
+
+    async fn write(&mut self) -> Result<(), Retry> {
+        let catalogue = self.catalogue;
+        let store = &catalogue.context.store;
+        let Some(claim) = store.claim(&self.part, catalogue.generation).await? else { return Err(Retry::Soon) };
+        let cause = claim.cause().unwrap_or(Cause::Poll);
+        let version = catalogue.context.setup().config.shopify.api_version.clone();
+        let (shop, Envelope { user, fetched_at, .. }) = (catalogue.shop.clone(), catalogue.envelope("", cause));
+        let made = store.with_rows(&catalogue.link, move |rows| {
+            let envelope = Envelope { user, shop: &shop, fetched_at, cause, api_version: &version };
+            index::document(envelope, rows.map(|(id, row)| Entry { id: ProductId(id), row }))
         });
+        let made = made.await?;
+        if stage(catalogue, claim, made).await? != StageOutcome::Superseded {
+            self.unlisted.append(&mut self.gone);
+        }
+        self.due_since = None;
+        Ok(())
     }
-    let now = MonoTime::now();
-    let waited = now.since(*due_since.get_or_insert(now));
-    let is_sweeping = catalogue.is_sweeping.load(Ordering::Relaxed);
-    let patience = if is_sweeping { PATIENCE_IN_SWEEP } else { PATIENCE };
-    let products_wait = is_sweeping || store.outbox_of(&catalogue.link).await? > 0;
-    if waited < QUIET || (products_wait && waited < patience) {
-        return Ok(Next::Wait(LOOK));
-    }
-    Ok(Next::Write)
-}
 
-async fn write(catalogue: &Catalogue, part: &PartKey) -> Result<(), Retry> {
-    let store = &catalogue.context.store;
-    let Some(claim) = store.claim(part, catalogue.generation).await? else { return Err(Retry::Soon) };
-    let cause = claim.cause().unwrap_or(Cause::Poll);
-    let version = catalogue.context.setup().config.shopify.api_version.clone();
-    let (shop, Envelope { user, fetched_at, .. }) = (catalogue.shop.clone(), catalogue.envelope("", cause));
-    let made = store.with_rows(&catalogue.link, move |rows| {
-        let envelope = Envelope { user, shop: &shop, fetched_at, cause, api_version: &version };
-        index::document(envelope, rows.map(|(id, row)| Entry { id: ProductId(id), row }))
-    });
-    stage(catalogue, claim, made.await?).await
-}
-
-async fn retire(catalogue: &Catalogue) -> Result<(), Retry> {
-    let gone = std::mem::take(&mut *catalogue.gone.lock().unwrap_or_else(PoisonError::into_inner));
-    for claim in gone {
-        // A claim that is dropped gives its mark back, and its product is read again.
-        catalogue.context.store.retire(claim).await?;
+    /// Every index that names them is written over.
+    async fn retire(&mut self) -> Result<(), Retry> {
+        for claim in self.unlisted.drain(..) {
+            // A claim that is dropped gives its mark back, and its product is read again.
+            self.catalogue.context.store.retire(claim).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -348,5 +348,5 @@ async fn keep(catalogue: &Catalogue, product: Product, started_at: WallTime) -> 
     if !known.outbox && known.digest == Some(document.digest) {
         return Ok(());
     }
-    stage(catalogue, claim, document).await
+    stage(catalogue, claim, document).await.map(drop)
 }
