@@ -6,6 +6,7 @@ pub mod installation;
 pub mod login;
 pub mod purge;
 pub mod redaction;
+pub mod shop_index;
 pub mod shop_tokens;
 pub mod token_trial;
 pub mod uninstall;

@@ -30,9 +30,10 @@ use crate::core::ledger::ObjectOp;
 use crate::core::model::{MonoTime, ObjectKey, PartKey, WallTime};
 use crate::core::priority::Priority;
 use crate::core::upload_queue::{Outcome, Queue};
+use crate::services::shop_index;
 use crate::sources;
 use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
-use crate::store::{Left, OutboxItem};
+use crate::store::{Left, OutboxItem, Unavailable};
 
 /// How often Spaces is asked for a sign of life when nothing else asks.
 const PROBE_WHILE_UP: Duration = Duration::from_secs(5 * 60);
@@ -265,6 +266,7 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
         Ok(None) => return WriteEnd::of(Outcome::Settled { more: false }),
         Err(_) => return local,
     };
+    let Ok(item) = with_index(context, part, item).await else { return local };
     let spaces = context.setup().spaces.clone();
     let mut versions_unknown = false;
     let turn = context.writes.enter(Priority::Background).await;
@@ -291,6 +293,18 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
         }
         Err(error) => failed(part, &error),
     }
+}
+
+/// The index of a shop is made now, and its digest is that of what is written.
+async fn with_index(context: &Context, part: &PartKey, mut item: OutboxItem) -> Result<OutboxItem, Unavailable> {
+    if Piece::of(&part.part) == Some(Piece::Index)
+        && matches!(item.staged.op, ObjectOp::Put(_))
+        && let Some(index) = shop_index::document(context, &part.link).await?
+    {
+        item.staged.op = ObjectOp::Put(index.digest);
+        item.body = index.body;
+    }
+    Ok(item)
 }
 
 /// The fields of an object that was written, or its row in an index. A body may have tens of megabytes, which no async

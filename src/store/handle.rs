@@ -20,7 +20,8 @@ use std::time::Duration;
 
 /// Items are cut far below a quarter of this, above which sled puts a node into a file that it never fsyncs.
 const SEGMENT: usize = 2 << 20;
-const CACHE_BYTES: u64 = 64 << 20;
+/// sled counts the bytes of records. What it holds of them in memory is three to four times as much.
+const CACHE_BYTES: u64 = 16 << 20;
 /// How long a flush may wait for a write that has failed.
 const WAKE_EVERY: Duration = Duration::from_millis(500);
 /// How long sled may take to close. A handle that is still open then keeps its lock until the process ends.

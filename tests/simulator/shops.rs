@@ -294,7 +294,9 @@ impl World {
 
     fn unlink(self: &Rc<Self>, l: usize) {
         let Some(process) = self.process() else { return };
-        if shown(process.store.generation(&self.links[l])).is_none() || process.store.condition().borrow().clone() != pagesyncd::store::Condition::Up {
+        if shown(process.store.generation(&self.links[l])).is_none()
+            || process.store.condition().borrow().clone() != pagesyncd::store::Condition::Up
+        {
             return;
         }
         self.figures.borrow_mut().unlinks += 1;

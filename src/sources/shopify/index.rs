@@ -1,16 +1,16 @@
 //! The index of a shop's products: one line of facts for each, in the order of their ids.
 //!
 //! A shop may have fifty thousand products, so the index is written straight into its bytes from entries that come one
-//! by one. Its digest leaves the times of last changes out, which orders move. It has no fields of its own: what changed
+//! by one, and its digest can be had without it. Its digest leaves the times of last changes out, which orders move. It has no fields of its own: what changed
 //! in a product is said of the product.
 
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::ids::ProductId;
 use super::object::Envelope;
 use crate::core::catalogue::Row;
+use crate::core::ledger::Digest;
 use crate::sources::api::Document;
 use crate::sources::canonical;
 
@@ -53,6 +53,17 @@ impl Entry {
     }
 }
 
+/// The digest of the index of these entries, which come in the order of their ids.
+pub fn digest(entries: impl IntoIterator<Item = Entry>) -> Digest {
+    let mut hash = Sha256::new();
+    entries.into_iter().for_each(|entry| count(&mut hash, &entry.json()));
+    hash.finalize().into()
+}
+
+fn count(hash: &mut Sha256, entry: &Map<String, Value>) {
+    hash.update(canonical::digest(entry, &[&["updatedAt"]]));
+}
+
 /// The index of these entries, which come in the order of their ids. When they do not fit into an object, the rest is
 /// left out, which the object says.
 pub fn document(envelope: Envelope<'_>, entries: impl IntoIterator<Item = Entry>) -> Document {
@@ -60,22 +71,24 @@ pub fn document(envelope: Envelope<'_>, entries: impl IntoIterator<Item = Entry>
 }
 
 fn limited(envelope: Envelope<'_>, entries: impl IntoIterator<Item = Entry>, most: usize) -> Document {
-    let (mut list, mut hash, mut left_out) = (Vec::new(), Sha256::new(), 0u64);
+    let (mut hash, mut left_out) = (Sha256::new(), 0u64);
+    let mut body = around(envelope, &[]).0;
+    let begins_at = body.len();
     for entry in entries {
         let json = entry.json();
-        hash.update(canonical::digest(&json, &[&["updatedAt"]]));
+        count(&mut hash, &json);
         let text = Value::Object(json).to_string();
-        if left_out > 0 || list.len() + text.len() + 4096 > most {
+        if left_out > 0 || body.len() + text.len() + 4096 > most {
             left_out += 1;
             continue;
         }
-        list.push(if list.is_empty() { b'[' } else { b',' });
-        list.extend_from_slice(text.as_bytes());
+        body.push(if body.len() == begins_at { b'[' } else { b',' });
+        body.extend_from_slice(text.as_bytes());
     }
-    if list.is_empty() {
-        list.push(b'[');
+    if body.len() == begins_at {
+        body.push(b'[');
     }
-    list.push(b']');
+    body.push(b']');
     let truncated: Vec<String> = (left_out > 0).then(|| format!("products/{left_out}")).into_iter().collect();
     if left_out > 0 {
         tracing::warn!(
@@ -83,18 +96,18 @@ fn limited(envelope: Envelope<'_>, entries: impl IntoIterator<Item = Entry>, mos
             envelope.shop
         );
     }
-    let digest = hash.finalize().into();
-    let empty = envelope.document(SCHEMA, Value::Null, &truncated, digest);
-    Document { digest, body: spliced(&empty.body, &list) }
+    body.extend_from_slice(&around(envelope, &truncated).1);
+    Document { digest: hash.finalize().into(), body: body.into() }
 }
 
-/// The object with the list in the place of its data, which is nothing so far.
-fn spliced(object: &[u8], list: &[u8]) -> Bytes {
+/// What stands in front of the list in an object, and what behind it. The list is written between the two where it lies, since
+/// it may have megabytes.
+fn around(envelope: Envelope<'_>, truncated: &[String]) -> (Vec<u8>, Vec<u8>) {
     const HOLE: &[u8] = b"\"data\":null";
+    let object = envelope.document(SCHEMA, Value::Null, truncated, Digest::default()).body;
     let at = object.windows(HOLE.len()).position(|window| window == HOLE).unwrap_or(object.len());
-    let (before, after) = object.split_at((at + HOLE.len() - b"null".len()).min(object.len()));
-    let after = after.strip_prefix(b"null").unwrap_or(after);
-    [before, list, after].concat().into()
+    let before = (at + HOLE.len() - b"null".len()).min(object.len());
+    (object[..before].to_vec(), object[(at + HOLE.len()).min(object.len())..].to_vec())
 }
 
 #[cfg(test)]
@@ -126,6 +139,13 @@ mod tests {
             "updatedAt": "2026-11-22T10:00:00Z", "url": null});
         assert_eq!((object["data"].as_array().unwrap().len(), &object["data"][1]), (2, &second));
         assert_eq!(of(vec![]).1["data"], json!([]));
+    }
+
+    #[test]
+    fn a_digest_needs_no_document() {
+        for entries in [vec![], vec![entry(1), entry(2)]] {
+            assert_eq!(digest(entries.clone()), of(entries).0.digest);
+        }
     }
 
     #[test]

@@ -151,15 +151,14 @@ impl Catalogue {
         let mut woken = self.wake.subscribe();
         let mut failed: BTreeMap<PartKey, (u32, u64)> = BTreeMap::new();
         let mut running = FuturesUnordered::new();
-        let note = |failed: &mut BTreeMap<PartKey, (u32, u64)>, ended: Option<(PartKey, Result<(), Retry>)>| {
-            match ended {
-                Some((part, Ok(()))) => drop(failed.remove(&part)),
-                Some((part, Err(retry))) => {
-                    let entry = failed.entry(part).or_default();
-                    *entry = (entry.0 + 1, self.world.now() + self.delay(retry, entry.0));
-                }
-                None => {}
+        let note = |failed: &mut BTreeMap<PartKey, (u32, u64)>, ended: Option<(PartKey, Result<(), Retry>)>| match ended
+        {
+            Some((part, Ok(()))) => drop(failed.remove(&part)),
+            Some((part, Err(retry))) => {
+                let entry = failed.entry(part).or_default();
+                *entry = (entry.0 + 1, self.world.now() + self.delay(retry, entry.0));
             }
+            None => {}
         };
         loop {
             let (ready, next) = self.due(&failed).await;
@@ -303,10 +302,8 @@ impl Catalogue {
     async fn walks(&self) {
         let (mut woken, mut failures, mut not_before) = (self.wake.subscribe(), 0, 0);
         let plan = &self.world.plan;
-        let pace = Pace {
-            poll_interval: Duration::from_millis(plan.poll),
-            sweep_interval: Duration::from_millis(plan.sweep),
-        };
+        let pace =
+            Pace { poll_interval: Duration::from_millis(plan.poll), sweep_interval: Duration::from_millis(plan.sweep) };
         loop {
             let now = self.world.now();
             let wait = match self.progress().await {

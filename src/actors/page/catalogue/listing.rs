@@ -8,13 +8,14 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::changes::stage;
 use super::subject::{Catalogue, Retry};
 use crate::core::catalogue::Piece;
-use crate::core::model::{Cause, MonoTime, PartKey};
-use crate::sources::shopify::ids::ProductId;
-use crate::sources::shopify::index::{self, Entry};
-use crate::sources::shopify::object::Envelope;
+use crate::core::model::{MonoTime, PartKey};
+use crate::services::shop_index;
+use crate::sources::api::Document;
 use crate::store::{ReadClaim, StageOutcome};
 
 /// After a product was written, before the index is.
@@ -106,14 +107,9 @@ impl List<'_> {
         let catalogue = self.catalogue;
         let store = &catalogue.context.store;
         let Some(claim) = store.claim(&self.part, catalogue.generation).await? else { return Err(Retry::Soon) };
-        let cause = claim.cause().unwrap_or(Cause::Poll);
-        let version = catalogue.context.setup().config.shopify.api_version.clone();
-        let (shop, Envelope { user, fetched_at, .. }) = (catalogue.shop.clone(), catalogue.envelope("", cause));
-        let made = store.with_rows(&catalogue.link, move |rows| {
-            let envelope = Envelope { user, shop: &shop, fetched_at, cause, api_version: &version };
-            index::document(envelope, rows.map(|(id, row)| Entry { id: ProductId(id), row }))
-        });
-        let made = made.await?;
+        let digest = shop_index::digest(&catalogue.context, &catalogue.link).await?;
+        // The uploader makes the bytes.
+        let made = Document { digest, body: Bytes::new() };
         if stage(catalogue, claim, made).await? != StageOutcome::Superseded {
             self.unlisted.append(&mut self.gone);
         }
