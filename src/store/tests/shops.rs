@@ -302,7 +302,8 @@ const REVOKE: Unlinking = Unlinking { keep_objects: false, revoke: true };
 
 /// Those that somebody else has to do with.
 async fn cleanups(store: &Store) -> Vec<(Cleanup, u64, bool)> {
-    let outside = store.cleanups().await.unwrap().into_iter().filter(|one| !matches!(one.cleanup, Cleanup::ForgetParts(_)));
+    let outside =
+        store.cleanups().await.unwrap().into_iter().filter(|one| !matches!(one.cleanup, Cleanup::ForgetParts(_)));
     outside.map(|one| (one.cleanup, one.seq, one.void)).collect()
 }
 
