@@ -136,7 +136,7 @@ impl Oracle {
             Input::Due(Cause::Link | Cause::Manual) => budget.free += 1,
             Input::Look(_) if urgent => budget.free += 1,
             Input::Took(Some(_)) => budget.free += 1,
-            Input::Ended(_, JobEnd { read: Some(ReadEnd::Failed(_) | ReadEnd::NotStored { .. }), .. }) => {
+            Input::Ended(_, JobEnd { read: Some(ReadEnd::Failed(_) | ReadEnd::NotStored), .. }) => {
                 budget.free += 1;
             }
             _ => {}

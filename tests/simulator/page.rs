@@ -88,6 +88,8 @@ pub struct Job {
     expected: Expectation,
     /// The bucket's object as HEAD showed it.
     head: Option<u64>,
+    /// Spaces could not be asked.
+    is_uncompared: bool,
 }
 
 impl Job {
@@ -280,6 +282,7 @@ impl World {
             digest: [0; 32],
             expected: Expectation::default(),
             head: None,
+            is_uncompared: false,
         };
         self.jobs.insert(id, job);
         if takes {
@@ -342,7 +345,7 @@ impl World {
                 false
             }
             JobStep::GraphAnswers => self.graph_answers(id, &mut job),
-            JobStep::HeadAnswers if self.now < self.spaces.down_until => job.ends(NOT_STORED),
+            JobStep::HeadAnswers if self.now < self.spaces.down_until => self.head_fails(id, &mut job),
             JobStep::HeadAnswers => self.head_answers(id, &mut job),
         };
         if is_over {
@@ -463,7 +466,7 @@ impl World {
         }
         job.claim = shown(self.store.claim(&self.keys[job.link], job.generation));
         if job.claim.is_none() {
-            return job.ends(NOT_STORED);
+            return job.ends(ReadEnd::NotStored);
         }
         job.seen = self.graph.version(self.page_of(job.link));
         self.figures.reads += 1;
@@ -504,9 +507,16 @@ impl World {
         self.stage(id, job, wrong)
     }
 
+    /// The comparison is owed; a mark is answered for.
+    fn head_fails(&mut self, id: u64, job: &mut Job) -> bool {
+        job.is_uncompared = true;
+        let is_marked = job.claim.as_ref().is_some_and(|claim| claim.cause().is_some());
+        if is_marked { self.stage(id, job, false) } else { job.ends(ReadEnd::NotCompared) }
+    }
+
     /// Decides the stage; the job goes on when that is durable.
     fn stage(&mut self, id: u64, job: &mut Job, force: bool) -> bool {
-        let Some(claim) = job.claim.take() else { return job.ends(NOT_STORED) };
+        let Some(claim) = job.claim.take() else { return job.ends(ReadEnd::NotStored) };
         let body = Body { id: self.fresh(), link: job.link, version: job.seen };
         self.seen(body);
         let (store, digest) = (self.store.clone(), job.digest);
@@ -534,8 +544,9 @@ impl World {
     pub fn staged(&mut self, id: u64, outcome: Option<StageOutcome>) {
         let Some(mut job) = self.jobs.remove(&id) else { return };
         job.ends(match outcome {
+            Some(StageOutcome::Staged | StageOutcome::Unchanged) if job.is_uncompared => ReadEnd::NotCompared,
             Some(StageOutcome::Staged | StageOutcome::Unchanged) => ReadEnd::Stored,
-            Some(StageOutcome::Superseded) | None => NOT_STORED,
+            Some(StageOutcome::Superseded) | None => ReadEnd::NotStored,
         });
         self.job_ends(job);
     }
@@ -549,8 +560,6 @@ impl World {
         }
     }
 }
-
-const NOT_STORED: ReadEnd = ReadEnd::NotStored { retry_after: None };
 
 impl Job {
     /// The read ended so, and the job with it.

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::config::Config;
 use crate::context::{Context, Setup};
@@ -22,8 +21,6 @@ use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, 
 use crate::sources::shopify::webhooks::TOPICS;
 use crate::store::{Link, LinkRecord, StageOutcome, Unavailable};
 use crate::turnstile::Turn;
-
-const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// The link that a job is about, with the token of the generation for which the job began.
 #[derive(Clone, Copy)]
@@ -65,7 +62,7 @@ impl JobDone {
     fn not_begun(job: Job) -> JobDone {
         let retry = Disposition::Retry;
         let end = match job {
-            Job::Read { .. } => JobEnd { read: Some(ReadEnd::NotStored { retry_after: None }), ..JobEnd::default() },
+            Job::Read { .. } => JobEnd { read: Some(ReadEnd::NotStored), ..JobEnd::default() },
             Job::CheckToken => JobEnd { check: Some(CheckEnd::Failed(retry)), ..JobEnd::default() },
             Job::Subscribe | Job::TakeToken => {
                 JobEnd { subscription: Some(SubscriptionEnd::Failed(retry)), ..JobEnd::default() }
@@ -247,7 +244,7 @@ async fn read_and_stage(
     let Held { link, generation, .. } = held;
     // When the link is gone, or has another token, this page is about to be stopped, or to begin again with that one.
     // When the store cannot say so, the page reads again.
-    let superseded = ReadEnd::NotStored { retry_after: None };
+    let superseded = ReadEnd::NotStored;
     let Ok(Some(record)) = held.record(context).await else { return Ok(superseded) };
     let Ok(Some(claim)) = context.store.claim(link, generation).await else { return Ok(superseded) };
     let cause = claim.cause().unwrap_or(if read.prompt { fallback } else { Cause::Poll });
@@ -259,11 +256,13 @@ async fn read_and_stage(
     context.note_source(link.source(), &answer);
     let Reading { document: Document { digest, body }, name, refused_fields } = answer?;
     note_what_was_learned(context, held, &record, &refused_fields, name).await;
-    let Ok(force) = object_is_wrong(context, setup, link, read, digest).await else {
-        // Spaces could not be asked; the read was good, so only the comparison is owed. The retry makes it, at a
-        // distance that spares Graph while Spaces is away.
-        return Ok(ReadEnd::NotStored { retry_after: Some(COMPARE_AGAIN) });
-    };
+    let wrong = object_is_wrong(context, setup, link, read, digest).await;
+    if wrong.is_err() && claim.cause().is_none() {
+        // Nothing is noted of the read, so that a start makes the comparison that is owed.
+        return Ok(ReadEnd::NotCompared);
+    }
+    // A mark is answered for without the comparison, too: its change is in what was read.
+    let (end, force) = wrong.map_or((ReadEnd::NotCompared, false), |wrong| (ReadEnd::Stored, wrong));
     match context.store.stage(claim, digest, body, force).await {
         Ok(StageOutcome::Staged) => {}
         Ok(StageOutcome::Unchanged) => context.metrics.object_unchanged(),
@@ -274,7 +273,7 @@ async fn read_and_stage(
             return Ok(superseded);
         }
     }
-    Ok(ReadEnd::Stored)
+    Ok(end)
 }
 
 /// A poll also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.

@@ -1,8 +1,11 @@
 //! What was done and not answered is done again, and ends complete.
 
+use std::time::Duration;
+
 use super::clock::until_passing;
 use super::harness::{Harness, page};
 use super::script::Trouble;
+use crate::core::model::MonoTime;
 
 #[tokio::test]
 async fn a_put_whose_answer_is_lost_is_repeated() {
@@ -26,6 +29,22 @@ async fn a_put_without_an_answer_that_lands_after_the_delete_is_deleted_again() 
     harness.unlink(0).await;
     until_passing("the object is deleted", || harness.spaces.objects().is_empty()).await;
     harness.spaces.tamper(&harness.key(0).object_key(), late);
+    harness.until_complete().await;
+}
+
+#[tokio::test]
+async fn a_comparison_whose_answer_is_lost_is_made_again_and_holds_up_no_change() {
+    let harness = Harness::with_links(1).await;
+    harness.reload(harness.config("poll_interval = \"1h\"\ndebounce = \"2s\"")).await.unwrap();
+    harness.spaces.lose_next_answer("head");
+    let before = harness.requests("head");
+    until_passing("the comparison is lost", || harness.requests("head") > before).await;
+    let lost_at = MonoTime::now();
+    harness.change(0, "Changed").await;
+    harness.until_complete().await;
+    assert!(MonoTime::now() < lost_at.plus(Duration::from_secs(30)), "the change waited for the comparison");
+    until_passing("the comparison is made", || harness.requests("head") > before + 1).await;
+    assert!(MonoTime::now() < lost_at.plus(Duration::from_secs(12 * 60)));
     harness.until_complete().await;
 }
 

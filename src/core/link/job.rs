@@ -1,7 +1,5 @@
 //! What the link's [`machine`](super::machine) asks for, and what comes of it.
 
-use std::time::Duration;
-
 use super::reads::Read;
 use super::upkeep::{CheckEnd, SubscriptionEnd};
 use crate::core::disposition::Disposition;
@@ -51,11 +49,10 @@ impl Job {
 pub enum ReadEnd {
     /// What the source said is staged, or is what Spaces has.
     Stored,
+    /// As [`ReadEnd::Stored`], except that Spaces could not be asked whether it still has what was written there.
+    NotCompared,
     /// The source answered, and something of our own was in the way.
-    NotStored {
-        /// When to try again, where that is known.
-        retry_after: Option<Duration>,
-    },
+    NotStored,
     /// The source refused.
     Failed(Disposition),
 }

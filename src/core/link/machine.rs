@@ -464,22 +464,21 @@ impl Machine {
 
     fn read_ended(&mut self, at: &Moment<'_>, end: ReadEnd) -> Ended {
         match end {
-            ReadEnd::Stored => {
+            ReadEnd::Stored | ReadEnd::NotCompared => {
                 self.throttled_until = None;
                 if !at.facts.due {
                     // It also answered for marks that were made between the start of the job and its claim.
                     self.reads.nothing_is_owed();
                 }
-                Ended::Stored
+                if end == ReadEnd::Stored { Ended::Stored } else { Ended::NotCompared }
             }
-            ReadEnd::NotStored { retry_after } => Ended::Failed { hint: retry_after },
             ReadEnd::Failed(Disposition::RateLimited { retry_after }) => {
                 let wait = retry_after.unwrap_or(UNNAMED_LIMIT);
                 self.throttled_until = Some(at.now.plus(wait));
                 Ended::Held(wait)
             }
             // What does not park the link heals by itself, or when an operator corrects the settings.
-            ReadEnd::Failed(_) => Ended::Failed { hint: None },
+            ReadEnd::NotStored | ReadEnd::Failed(_) => Ended::Failed,
         }
     }
 
@@ -489,7 +488,7 @@ impl Machine {
         if let Some(read) = self.reads.step(at.now, input, at.jitter) {
             let begun = self.begin(at.facts, Job::Read { read, fallback: self.cause, subscribe });
             if begun.is_none() {
-                self.reads.step(at.now, ReadInput::Ended(Ended::Failed { hint: None }), at.jitter);
+                self.reads.step(at.now, ReadInput::Ended(Ended::Failed), at.jitter);
             }
             return begun;
         }

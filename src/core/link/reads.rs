@@ -35,6 +35,10 @@
 //! With a `burst` of 1 nothing can be kept, and the token is spent at once. Where the `refill` is shorter than [`QUIET`],
 //! the second token comes before the quiet.
 //!
+//! A poll that cannot compare the object because Spaces is away has read its page all the same. The comparison alone is
+//! owed, as a poll of its own [`COMPARE_AGAIN`] later, which spares the source while Spaces is away; what is asked for
+//! meanwhile does not wait for it.
+//!
 //! A read that failed is tried again with backoff, and what was owed stays owed. A rate limit is no failure: the next
 //! read waits as long as the source asks. While the link is parked nothing is read; only a new token, which arrives as
 //! [`ReadInput::Revived`], ends that.
@@ -54,6 +58,8 @@ const RETRY: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::fr
 const QUIET: Duration = Duration::from_secs(4);
 /// Tokens that are kept for the end of a burst.
 const KEPT: u32 = 1;
+/// So long after Spaces could not be asked the comparison is made again, and the source is read for it.
+const COMPARE_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// The settings that rule the rhythm.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,11 +101,10 @@ pub enum ReadInput {
 pub enum Ended {
     /// What the source said is staged, or is what Spaces has.
     Stored,
+    /// As [`Ended::Stored`], except that the poll could not compare the object in Spaces.
+    NotCompared,
     /// Something that passes by itself.
-    Failed {
-        /// When the other side wants to be asked again, where it said so.
-        hint: Option<Duration>,
-    },
+    Failed,
     /// A limit holds this link back for so long.
     Held(Duration),
 }
@@ -278,15 +283,13 @@ impl Reads {
         let Phase::Reading(read, owed) = self.phase else { return };
         self.phase = Phase::Idle;
         match ended {
-            Ended::Stored => {
-                self.failures = 0;
-                if read.poll {
-                    self.poll_at = schedule::next_slot(self.offset, self.pace.poll_interval, now);
-                    self.missed = false;
-                }
+            Ended::Stored => self.answered(now, read),
+            Ended::NotCompared => {
+                self.answered(now, read);
+                self.verify_by(now.plus(hinted(COMPARE_AGAIN, jitter)));
             }
-            Ended::Failed { hint } => {
-                self.not_before = now.plus(RETRY.delay(self.failures, jitter, *hint));
+            Ended::Failed => {
+                self.not_before = now.plus(RETRY.delay(self.failures, jitter, None));
                 self.failures = self.failures.saturating_add(1);
                 self.owe_again(now, read, owed);
             }
@@ -295,6 +298,14 @@ impl Reads {
                 self.not_before = now.plus(hinted(*wait, jitter));
                 self.owe_again(now, read, owed);
             }
+        }
+    }
+
+    fn answered(&mut self, now: MonoTime, read: Read) {
+        self.failures = 0;
+        if read.poll {
+            self.poll_at = schedule::next_slot(self.offset, self.pace.poll_interval, now);
+            self.missed = false;
         }
     }
 

@@ -137,7 +137,7 @@ fn a_read_answers_for_marks_that_came_before_its_claim_and_not_for_later_ones() 
     let mut link = Link::active();
     link.syncs();
     link.step(Input::Due(Cause::Manual));
-    link.reads(ReadEnd::NotStored { retry_after: None });
+    link.reads(ReadEnd::NotStored);
     assert_eq!(link.wakes(), prompt(Cause::Manual), "a read that stored nothing answers for nothing");
 }
 
@@ -154,8 +154,7 @@ fn an_end_of_another_job_changes_nothing() {
 fn the_source_s_answers_become_waits() {
     let limited = |retry_after| ReadEnd::Failed(Disposition::RateLimited { retry_after });
     for (end, wait, limited_for) in [
-        (ReadEnd::NotStored { retry_after: None }, 2, None),
-        (ReadEnd::NotStored { retry_after: Some(Duration::from_secs(600)) }, 660, None),
+        (ReadEnd::NotStored, 2, None),
         (ReadEnd::Failed(Disposition::Retry), 2, None),
         (ReadEnd::Failed(Disposition::Misconfigured), 2, None),
         (ReadEnd::Failed(Disposition::Rejected), 2, None),
@@ -171,6 +170,27 @@ fn the_source_s_answers_become_waits() {
         link.reads(ReadEnd::Stored);
         assert_eq!(link.machine.throttled_until(), None);
     }
+}
+
+#[test]
+fn a_mark_does_not_wait_for_a_comparison_that_spaces_cannot_answer() {
+    let mut link = Link::active();
+    let polls = |job| matches!(job, Some(Job::Read { read: Read { poll: true, .. }, .. }));
+    link.now = link.machine.next_poll_at().unwrap();
+    assert!(polls(link.step(Input::Woke)));
+    let polled_at = link.now;
+    assert_eq!(link.reads(ReadEnd::NotCompared), None);
+    link.facts.unclaimed = Some(Cause::Webhook);
+    assert_eq!(link.step(Input::Due(Cause::Webhook)), None);
+    assert_eq!(link.wakes(), prompt(Cause::Webhook));
+    assert_eq!(link.now, polled_at.plus(pace().debounce));
+    link.facts.unclaimed = None;
+    assert_eq!(link.reads(ReadEnd::Stored), None);
+    assert_eq!(link.syncs(), prompt(Cause::Manual), "a person waits even less");
+    assert_eq!(link.reads(ReadEnd::Stored), None);
+    assert!(link.machine.next_poll_at().unwrap() <= polled_at.plus(Duration::from_secs(660)), "the comparison is owed");
+    link.now = link.machine.next_poll_at().unwrap();
+    assert!(polls(link.step(Input::Woke)));
 }
 
 #[test]
@@ -576,6 +596,7 @@ fn what_a_start_finds_is_spread() {
 fn inputs() -> impl Strategy<Value = (u64, Input)> {
     let ends = prop_oneof![
         Just(JobEnd { read: Some(ReadEnd::Stored), ..JobEnd::default() }),
+        Just(JobEnd { read: Some(ReadEnd::NotCompared), ..JobEnd::default() }),
         Just(JobEnd { read: Some(ReadEnd::Failed(Disposition::Retry)), ..JobEnd::default() }),
         Just(JobEnd { read: Some(ReadEnd::Failed(Disposition::Park(ParkReason::Expired))), ..JobEnd::default() }),
     ];

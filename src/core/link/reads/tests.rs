@@ -62,10 +62,10 @@ fn a_link_and_a_sync_are_read_at_once_even_with_an_empty_bucket() {
 fn failures_back_off_and_stay_owed() {
     let mut m = reads();
     m.step(NOON, ReadInput::Due(Cause::Link), 0.5).unwrap();
-    m.step(NOON, ReadInput::Ended(Ended::Failed { hint: None }), 1.0);
+    m.step(NOON, ReadInput::Ended(Ended::Failed), 1.0);
     assert_eq!(m.wake_at(NOON), Some(after(2)));
     assert_eq!(m.step(after(2), ReadInput::Woke, 1.0), PROMPT);
-    m.step(after(2), ReadInput::Ended(Ended::Failed { hint: None }), 1.0);
+    m.step(after(2), ReadInput::Ended(Ended::Failed), 1.0);
     assert_eq!(m.wake_at(after(2)), Some(after(6)));
     m.step(after(6), ReadInput::Woke, 1.0).unwrap();
     m.step(after(6), ReadInput::Ended(Ended::Stored), 1.0);
@@ -168,11 +168,35 @@ fn what_a_poll_was_to_answer_for_stays_owed_when_it_fails() {
     let mut m = reads();
     let slot = m.poll_at();
     m.step(slot, ReadInput::Due(Cause::Webhook), 0.5).unwrap();
-    m.step(slot, ReadInput::Ended(Ended::Failed { hint: None }), 0.5);
+    m.step(slot, ReadInput::Ended(Ended::Failed), 0.5);
     // The poll is moved away by other settings; the webhook is not.
     m.step(slot, ReadInput::Repaced(Pace { poll_interval: Duration::from_secs(7 * 86_400), ..pace() }), 0.5);
     assert!(m.poll_at() > slot.plus(Duration::from_secs(3600)));
     assert_eq!(m.step(slot.plus(Duration::from_secs(10)), ReadInput::Woke, 0.5), PROMPT);
+}
+
+#[test]
+fn a_poll_that_cannot_compare_owes_the_comparison_alone() {
+    let mut m = reads();
+    let slot = m.poll_at();
+    let poll = Read { poll: true, prompt: false };
+    assert_eq!(m.step(slot, ReadInput::Due(Cause::Webhook), 0.5), Some(poll));
+    assert_eq!(m.step(slot, ReadInput::Ended(Ended::NotCompared), 0.0), None);
+    let compared = slot.plus(COMPARE_AGAIN);
+    assert_eq!((m.failures(), m.poll_at(), m.wake_at(slot)), (0, compared, Some(compared)));
+    // What is asked for meanwhile is read at its own pace, and compares nothing.
+    assert_eq!(m.step(slot, ReadInput::Due(Cause::Webhook), 0.5), None);
+    assert_eq!(m.step(slot.plus(pace().debounce), ReadInput::Woke, 0.5), PROMPT);
+    assert_eq!(m.step(slot.plus(pace().debounce), ReadInput::Ended(Ended::Stored), 0.5), None);
+    assert_eq!(m.step(compared, ReadInput::Woke, 0.5), Some(poll));
+    m.step(compared, ReadInput::Ended(Ended::Stored), 0.5);
+    assert!(m.poll_at() > compared.plus(COMPARE_AGAIN));
+    // A poll that comes sooner makes the comparison.
+    m.step(compared, ReadInput::Repaced(Pace { poll_interval: Duration::from_secs(60), ..pace() }), 0.5);
+    m.step(m.poll_at(), ReadInput::Woke, 0.5).unwrap();
+    let now = m.poll_at();
+    m.step(now, ReadInput::Ended(Ended::NotCompared), 0.5);
+    assert_eq!(m.poll_at(), now.plus(Duration::from_secs(60)));
 }
 
 #[test]
@@ -294,7 +318,8 @@ fn inputs() -> impl Strategy<Value = (u64, ReadInput)> {
         Just(ReadInput::Due(Cause::Manual)),
         Just(ReadInput::Woke),
         Just(ReadInput::Ended(Ended::Stored)),
-        Just(ReadInput::Ended(Ended::Failed { hint: None })),
+        Just(ReadInput::Ended(Ended::NotCompared)),
+        Just(ReadInput::Ended(Ended::Failed)),
         Just(ReadInput::Ended(Ended::Held(Duration::from_secs(30)))),
         Just(ReadInput::Parked),
         Just(ReadInput::Revived),
