@@ -8,7 +8,7 @@ use super::ledger::write_changes;
 use crate::core::catalogue::{Piece, Progress};
 use crate::core::cleanup::Cleanup;
 use crate::core::event::EventKind;
-use crate::core::ledger::{Claim, ObjectOp};
+use crate::core::ledger::{Claim, Entry, ObjectOp};
 use crate::core::model::{Cause, Generation, LinkKey, PartKey};
 use crate::store::api::{Left, OutboxItem, StageOutcome};
 use crate::store::catalogue::row_key;
@@ -17,22 +17,46 @@ use crate::store::records::CleanupRecord;
 use crate::store::tree::{Pieces, Tree};
 use crate::store::txn::Txn;
 
+/// What Spaces has carried out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    /// It was still owed: nothing newer was decided meanwhile.
+    pub was_owed: bool,
+    /// The object is another one than before.
+    pub is_other: bool,
+}
+
 impl State {
-    /// Spaces has carried out this item of a part that is not a whole. `changed` says that the object is another one than
-    /// before.
-    pub(super) fn note_piece(&mut self, txn: &mut Txn, part: &PartKey, item: &OutboxItem, left: &Left, changed: bool) {
+    /// Spaces has carried out this item of a part that is not a whole.
+    pub(super) fn note_piece(
+        &mut self,
+        txn: &mut Txn,
+        part: &PartKey,
+        item: &OutboxItem,
+        left: &Left,
+        written: Written,
+    ) {
         let Some(piece) = Piece::of(&part.part).filter(|_| self.links.contains(&part.link)) else { return };
         let is_put = matches!(item.staged.op, ObjectOp::Put(_));
-        if let (Piece::Product(id), true, Some(row)) = (piece, is_put, &left.row) {
+        if let (Piece::Product(id), true, Some(row)) = (piece, is_put && written.was_owed, &left.row) {
             txn.put(Tree::Products, row_key(&part.link, id), row);
             self.mark_index(txn, &part.link);
         }
-        if let Some(field) = piece.field().filter(|_| changed) {
+        // A put that was withdrawn has no row. If a read finds the product after all, it is written again.
+        if is_put && !written.was_owed {
+            let withdrawn = |entry: &mut Entry| entry.staged().is_none().then(|| entry.distrust());
+            let changes = self.ledger.change(part, withdrawn).flatten().unwrap_or_default();
+            write_changes(txn, part, changes, Pieces::default());
+        }
+        if let Some(field) = piece.field().filter(|_| written.is_other) {
             let changed = BTreeSet::from([field.to_owned()]);
             self.events.emit(txn, EventKind::Updated { link: part.link.clone(), changed });
         }
-        // A delete that nothing follows leaves nothing to know.
-        if !is_put && self.ledger.get(part).is_some_and(|entry| entry.rests()) {
+    }
+
+    /// Forgets that the source had this part no more, unless something else is known of it by now.
+    pub(in crate::store) fn forget_gone(&self, txn: &mut Txn, part: &PartKey) {
+        if self.ledger.get(part).is_some_and(Entry::is_gone) {
             txn.remove(Tree::Synced, part.to_bytes());
         }
     }
@@ -43,7 +67,7 @@ impl State {
         txn.publish(Change::Due(link.clone(), Cause::Poll));
     }
 
-    /// The shop has this product no more: it leaves the index. Returns whether the link still has a token of this
+    /// The shop has this product no more: it leaves the index, and no write that waits brings it back. Returns whether the link still has a token of this
     /// generation.
     pub(in crate::store) fn drop_row(
         &mut self,
@@ -54,6 +78,8 @@ impl State {
     ) -> bool {
         let stands = self.links.generation(&part.link) == Some(generation);
         if stands {
+            let changes = self.ledger.change(part, Entry::withdraw).unwrap_or_default();
+            write_changes(txn, part, changes, Pieces::default());
             txn.remove(Tree::Products, row_key(&part.link, id));
             self.mark_index(txn, &part.link);
         }

@@ -1,6 +1,7 @@
 //! Decisions about the work of a part of a link: marked, staged for Spaces, completed.
 
 use super::State;
+use super::catalogue::Written;
 use super::ledger::write_changes;
 use crate::core::event::EventKind;
 use crate::core::fields::{self, Fields};
@@ -109,12 +110,14 @@ impl State {
     ) -> bool {
         let (done, now) = (&item.staged, txn.now());
         let before = self.ledger.get(part).and_then(|entry| entry.synced().digest).map(ObjectOp::Put);
-        let Some(changes) = self.ledger.change(part, |entry| entry.complete(done.seq, done.op, etag, now)) else {
-            return false;
+        let complete = |entry: &mut Entry| {
+            let was_owed = entry.staged().is_some_and(|staged| staged.seq == done.seq);
+            (was_owed, entry.complete(done.seq, done.op, etag, now))
         };
+        let Some((was_owed, changes)) = self.ledger.change(part, complete) else { return false };
         write_changes(txn, part, changes, Pieces::default());
         if !part.part.is_whole() {
-            self.note_piece(txn, part, item, left, before != Some(done.op));
+            self.note_piece(txn, part, item, left, Written { was_owed, is_other: before != Some(done.op) });
         } else if let Some(fields) = left.fields.as_ref().filter(|_| matches!(done.op, ObjectOp::Put(_))) {
             self.note_fields(txn, part, item, fields);
         }

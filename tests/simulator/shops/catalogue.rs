@@ -400,11 +400,17 @@ impl Catalogue {
             (progress.swept_at, progress.failures) = (Some(bulk.started_at), 0);
             self.world.figures.borrow_mut().sweeps += 1;
             self.world.note(|| format!("link {}: swept as of {:?}", self.l, bulk.started_at));
-            return self.note_progress(&progress).await;
+            return self.over(&progress).await;
         }
         progress.failures += 1;
-        self.note_progress(&progress).await?;
+        self.over(&progress).await?;
         Err(Retry::After(SWEEP_AGAIN.ceiling(progress.failures - 1)))
+    }
+
+    async fn over(&self, progress: &Progress) -> Result<(), Retry> {
+        self.note_progress(progress).await?;
+        self.process.store.forget_gone(&self.link, self.generation).await?;
+        Ok(())
     }
 
     async fn begin_bulk(&self, progress: &mut Progress) -> Result<Bulk, Retry> {
@@ -510,6 +516,7 @@ impl Catalogue {
             let (mut altered, mut unknown) = (Vec::new(), Vec::new());
             for ((part, synced), (_, etag)) in store.synced_of(parts).await?.into_iter().zip(&listed) {
                 match synced {
+                    Some(synced) if synced.digest.is_none() => unknown.push(part),
                     Some(synced) if synced.etag.as_ref() == Some(etag) => {}
                     Some(_) => altered.push(part),
                     None => unknown.push(part),
