@@ -378,6 +378,11 @@ impl Entry {
     /// new. `None` when a newer reader took over.
     pub fn retire(&mut self, claim: &Claim, now: WallTime, seq: u64) -> Option<Vec<Change>> {
         let mut changes = self.answered(claim)?;
+        // Kept after the delete, so that nothing older is written over it.
+        self.synced.read_at = Some(now);
+        let answered = claim.mark.as_ref().map_or(0, |mark| mark.seq);
+        self.synced.answered = self.synced.answered.max(answered);
+        changes.push(Change::PutSynced(self.synced.clone()));
         let staged = Staged { seq, op: ObjectOp::Delete, since: now, marked_at: now, body_len: 0, person: None };
         changes.extend(self.staged.replace(Box::new(staged.clone())).map(|before| Change::ClearStaged(*before)));
         changes.push(Change::PutStaged(staged));
@@ -393,6 +398,11 @@ impl Entry {
         let mut changes: Vec<Change> = put.map(|staged| Change::ClearStaged(*staged)).into_iter().collect();
         changes.extend(self.distrust());
         Some(changes)
+    }
+
+    /// Is all that is known of it that the source had it no more?
+    pub fn is_gone(&self) -> bool {
+        !self.is_unread && self.mark.is_none() && self.staged.is_none() && self.synced.digest.is_none()
     }
 
     /// What Spaces holds is not known any more, so that the next read is written whatever it brings. What lies on disk is

@@ -52,6 +52,17 @@ fn record<T: DeserializeOwned>(engine: &Engine, tree: Tree, key: &[u8]) -> Resul
     Ok(engine.get(tree, key)?.and_then(|value| codec::decode(tree.name(), &value).ok()))
 }
 
+/// Parts of a link of which nothing is known but that the source had them no more.
+fn gone(engine: &Engine, link: &LinkKey) -> Result<Vec<PartKey>, Fault> {
+    let (prefix, mut gone) = (prefix(link), Vec::new());
+    for record in engine.records_under(Tree::Synced, &prefix, &prefix) {
+        let (key, value) = record?;
+        let is_gone = codec::decode(Tree::Synced.name(), &value).is_ok_and(|synced: Synced| synced.digest.is_none());
+        gone.extend(PartKey::from_bytes(&key).filter(|part| is_gone && part.link == *link && !part.part.is_whole()));
+    }
+    Ok(gone)
+}
+
 /// What lies on disk of a link that is gone.
 struct Leftovers {
     parts: Vec<PartKey>,
@@ -225,6 +236,24 @@ impl Store {
             None => StageOutcome::Superseded,
         })
         .await
+    }
+
+    /// Forgets which parts the source has no more. Until then what was read of them earlier is known to be old, so no walk
+    /// may go on that began before they went.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; the rest is forgotten next time.
+    pub async fn forget_gone(&self, link: &LinkKey, generation: Generation) -> Result<(), Unavailable> {
+        self.barrier().await?;
+        let of_link = link.clone();
+        let parts = self.off_worker(move |store| store.read(|engine| gone(engine, &of_link))).await??;
+        for part in parts {
+            let Some(claim) = self.claim(&part, generation).await? else { return Ok(()) };
+            if claim.cause().is_none() {
+                self.commit(|state, txn| state.forget_gone(txn, &part)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets some parts of a link that is gone, and stages the deletes of their objects, for the cleanup with this number.

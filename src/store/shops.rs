@@ -51,12 +51,15 @@ impl Store {
         self.look(|state| state.shops.after(after.as_ref()).take(most).cloned().collect()).await
     }
 
-    /// The token pair of a shop; `None` when the shop is not linked.
+    /// The token pair of a shop, which is durable; `None` when the shop is not linked.
     ///
     /// # Errors
     /// [`Unavailable`].
     pub async fn shop_pair(&self, shop: &ShopName) -> Result<Option<PairState>, Unavailable> {
         let record = self.look(|state| state.shops.get(shop).cloned()).await?;
+        // One that a refresh brought a moment ago may be on its way to disk still. Its use would end the refresh token that
+        // a crash brings back.
+        self.barrier().await?;
         Ok(record.map(|record| PairState { pair: self.opened_pair(shop, &record), record }))
     }
 

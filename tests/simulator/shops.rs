@@ -269,21 +269,18 @@ impl World {
         let world = self.clone();
         self.executor.spawn(process.life, async move {
             let shop = world.shop_of(l);
+            let turn = process.turn(shop);
+            let _turn = turn.lock().await;
             let Ok(ticket) = process.store.ticket().await else { return };
-            let wait = world.between(5, 400);
-            world.sleep(wait).await;
-            let tokens = world.new_tokens();
-            world.shops.borrow_mut()[shop].app.grant(tokens);
+            let Ok(tokens) = world.exchange_code(shop).await else { return };
             world.note(|| format!("link {l}: installed, {tokens:?}"));
-            let wait = world.between(5, 400);
-            world.sleep(wait).await;
             let new = tokens::new_shop(&world, shop, tokens);
             let stored = process.store.put_shop(ticket, world.links[l].user, new, Cause::Link).await;
             world.note(|| format!("link {l}: {stored:?}"));
             let app = &mut world.shops.borrow_mut()[shop].app;
-            // Another installation may have come between.
+            // One that was lost may have come between.
             if stored.is_ok_and(|stored| stored.pair != 0) && app.exchanges(tokens.number) {
-                app.orphaned = false;
+                (app.orphaned, app.is_changed) = (false, true);
             }
         });
     }
@@ -301,7 +298,12 @@ impl World {
         }
         self.figures.borrow_mut().unlinks += 1;
         let keep_objects = self.percent(40);
-        self.bucket.borrow_mut().kept.insert(l, keep_objects);
+        {
+            let bucket = &mut *self.bucket.borrow_mut();
+            bucket.kept.insert(l, keep_objects);
+            let objects = bucket.objects.keys().filter(|part| keep_objects && part.link == self.links[l]);
+            bucket.left.extend(objects.cloned());
+        }
         self.note(|| format!("link {l}: is unlinked, keep {keep_objects}"));
         let link = self.links[l].clone();
         self.executor.spawn(process.life, async move {
@@ -406,6 +408,7 @@ impl World {
 }
 
 /// One run. `Err` says what broke.
+#[allow(clippy::result_large_err, reason = "it is made once a run")]
 fn run(seed: u64, trace: &mut Option<VecDeque<String>>) -> Result<Figures, (String, Figures)> {
     let world = World::new(plan(seed), seed);
     *world.trace.borrow_mut() = trace.take();
@@ -474,4 +477,20 @@ fn the_bucket_has_the_shop_and_its_token_lives_whatever_dies() {
         }
     }
     println!("shops: {seeds} seeds in {:?}, {sum:?}", began.elapsed());
+}
+
+#[test]
+fn survey() {
+    let began = Instant::now();
+    let mut n = 0;
+    for seed in number("PAGESYNCD_SIM_SEED").unwrap_or(1).. {
+        if let Err((what, figures)) = run(seed, &mut None) {
+            println!("V {seed} {} {:?} {what}", figures.steps, plan(seed).flavour);
+        }
+        n += 1;
+        if began.elapsed() > Duration::from_secs(number("PAGESYNCD_SIM_SECONDS").unwrap_or(20)) {
+            break;
+        }
+    }
+    println!("surveyed {n}");
 }

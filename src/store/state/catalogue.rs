@@ -46,8 +46,11 @@ impl State {
             let changed = BTreeSet::from([field.to_owned()]);
             self.events.emit(txn, EventKind::Updated { link: part.link.clone(), changed });
         }
-        // A delete that nothing follows leaves nothing to know.
-        if !is_put && self.ledger.get(part).is_some_and(|entry| entry.rests()) {
+    }
+
+    /// Forgets that the source had this part no more, unless something else is known of it by now.
+    pub(in crate::store) fn forget_gone(&self, txn: &mut Txn, part: &PartKey) {
+        if self.ledger.get(part).is_some_and(Entry::is_gone) {
             txn.remove(Tree::Synced, part.to_bytes());
         }
     }

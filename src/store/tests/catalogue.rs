@@ -117,7 +117,36 @@ async fn the_index_is_due_after_each_product_and_a_product_that_is_gone_leaves_i
     let item = store.outbox_item(&one).await.unwrap().unwrap();
     assert_eq!(item.staged.op, ObjectOp::Delete);
     store.complete(&one, &item, None, Left::default()).await.unwrap();
+    let known = store.expectation(&one).await.unwrap();
+    assert!(
+        known.read_at.is_some() && known.digest.is_none() && !known.outbox,
+        "what was read before is known to be old"
+    );
+    store.forget_gone(&link, held(&store, &link).await).await.unwrap();
     assert_eq!(store.expectation(&one).await.unwrap(), Default::default());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_write_that_ends_after_its_product_went_brings_no_row_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = linked(&store).await;
+    let (one, generation) = (product(&link, 1), held(&store, &link).await);
+    stage(&store, &one, 1).await;
+    let item = store.outbox_item(&one).await.unwrap().unwrap();
+    store.mark_parts(vec![one.clone()], Cause::Webhook).await.unwrap();
+    let claim = store.claim(&one, generation).await.unwrap().unwrap();
+    assert!(store.drop_row(&claim, generation).await.unwrap());
+    assert!(store.outbox_item(&one).await.unwrap().is_none(), "nothing is written of it any more");
+    let left = Left { row: Some(row("one")), ..Left::default() };
+    store.complete(&one, &item, Some("etag".into()), left).await.unwrap();
+    assert_eq!(rows(&store, &link).await, []);
+    // If it is there after all, it is written and has its row again.
+    drop(claim);
+    assert_eq!(stage(&store, &one, 1).await, StageOutcome::Staged);
+    complete(&store, &one, "one").await;
+    assert_eq!(rows(&store, &link).await.len(), 1);
     store.close().await;
 }
 

@@ -1,6 +1,6 @@
 //! The bucket, and what must hold of it whenever something is written there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use pagesyncd::core::catalogue::{Piece, Row};
@@ -73,6 +73,8 @@ pub struct Bucket {
     pub late: BTreeMap<usize, bool>,
     /// Whether the objects of a link were to be kept when it was removed last.
     pub kept: BTreeMap<usize, bool>,
+    /// Objects that were kept when their link was removed, and not written since it is back: the next sweep finds them.
+    pub left: BTreeSet<PartKey>,
     /// Parts that are being written.
     writing: BTreeMap<PartKey, u64>,
 }
@@ -131,6 +133,11 @@ impl World {
         if late {
             bucket.late.insert(l, true);
         }
+        let is_kept = bucket.kept.get(&l).is_some_and(|kept| *kept) && !self.is_linked(l);
+        match is_kept {
+            true => bucket.left.insert(part.clone()),
+            false => bucket.left.remove(part),
+        };
         match put {
             Some(body) => drop(bucket.objects.insert(part.clone(), body)),
             None => drop(bucket.objects.remove(part)),
@@ -171,7 +178,9 @@ impl World {
         let objects: Vec<PartKey> = self.bucket.borrow().objects.iter().filter_map(numbered).collect();
         if !self.is_linked(l) {
             let kept = self.bucket.borrow().kept.get(&l).copied().unwrap_or(true);
-            let outlived = objects.first().filter(|_| !kept && !self.is_late(l));
+            let bucket = self.bucket.borrow();
+            let outlived = objects.iter().find(|part| !bucket.left.contains(part));
+            let outlived = outlived.filter(|_| !kept && !bucket.late.contains_key(&l));
             return outlived.map(|part| format!("{part} outlived its link"));
         }
         if self.is_parked(l) || (self.is_late(l) && !swept) {
@@ -204,7 +213,8 @@ impl World {
         });
         let there: BTreeMap<u64, u64> = there.collect();
         let index = self.object(l, Piece::Index).map(|index| index.rows);
-        let is_right = index.as_ref().map_or(there.is_empty() && !swept, |rows| *rows == there);
+        // A shop that never had a product has no index.
+        let is_right = index.as_ref().map_or(there.is_empty(), |rows| *rows == there);
         (!is_right).then(|| format!("the index has {index:?}, the bucket has {there:?}"))
     }
 }

@@ -182,20 +182,23 @@ impl Catalogue {
     }
 
     async fn due(&self, failed: &BTreeMap<PartKey, (u32, u64)>) -> (Vec<PartKey>, u64) {
-        let Ok(marked) = self.process.store.due_parts(&self.link, 4096).await else { return (Vec::new(), 1_000) };
-        let (mut ready, mut next, now) = (Vec::new(), IDLE, self.world.now());
-        for (part, since) in marked {
+        let (mut next, now) = (IDLE, self.world.now());
+        let is_ready = |part: &PartKey, since: WallTime| {
             if Piece::of(&part.part).is_none_or(|piece| piece == Piece::Index) {
-                continue;
+                return false;
             }
-            let held_back = failed.get(&part).map_or(0, |(_, until)| until.saturating_sub(now));
+            let held_back = failed.get(part).map_or(0, |(_, until)| until.saturating_sub(now));
             let debounce = (since.0 + self.world.plan.debounce).saturating_sub(now).min(self.world.plan.debounce);
-            match held_back.max(debounce) {
-                0 => ready.push(part),
-                wait => next = next.min(wait),
+            let wait = held_back.max(debounce);
+            if wait > 0 {
+                next = next.min(wait);
             }
-        }
-        (ready, next)
+            wait == 0
+        };
+        let Ok(marked) = self.process.store.due_parts(&self.link, 32, is_ready).await else {
+            return (Vec::new(), 1_000);
+        };
+        (marked.into_iter().map(|(part, _)| part).collect(), next)
     }
 
     async fn answer(&self, part: &PartKey) -> Result<(), Retry> {
@@ -218,7 +221,7 @@ impl Catalogue {
         match read {
             Some(version) => self.stage(claim, self.body(version, BTreeMap::new())).await,
             None => {
-                if store.drop_row(claim.part(), self.generation).await? {
+                if store.drop_row(&claim, self.generation).await? {
                     self.gone.borrow_mut().push(claim);
                     self.wake();
                 }
@@ -397,11 +400,17 @@ impl Catalogue {
             (progress.swept_at, progress.failures) = (Some(bulk.started_at), 0);
             self.world.figures.borrow_mut().sweeps += 1;
             self.world.note(|| format!("link {}: swept as of {:?}", self.l, bulk.started_at));
-            return self.note_progress(&progress).await;
+            return self.over(&progress).await;
         }
         progress.failures += 1;
-        self.note_progress(&progress).await?;
+        self.over(&progress).await?;
         Err(Retry::After(SWEEP_AGAIN.ceiling(progress.failures - 1)))
+    }
+
+    async fn over(&self, progress: &Progress) -> Result<(), Retry> {
+        self.note_progress(progress).await?;
+        self.process.store.forget_gone(&self.link, self.generation).await?;
+        Ok(())
     }
 
     async fn begin_bulk(&self, progress: &mut Progress) -> Result<Bulk, Retry> {
@@ -507,6 +516,7 @@ impl Catalogue {
             let (mut altered, mut unknown) = (Vec::new(), Vec::new());
             for ((part, synced), (_, etag)) in store.synced_of(parts).await?.into_iter().zip(&listed) {
                 match synced {
+                    Some(synced) if synced.digest.is_none() => unknown.push(part),
                     Some(synced) if synced.etag.as_ref() == Some(etag) => {}
                     Some(_) => altered.push(part),
                     None => unknown.push(part),

@@ -48,6 +48,8 @@ pub struct App {
     access: BTreeMap<u64, u64>,
     /// A grant was made that the daemon has not stored.
     pub orphaned: bool,
+    /// Which pairs bring another one is not the same as when this was looked at last.
+    pub is_changed: bool,
 }
 
 impl App {
@@ -58,7 +60,7 @@ impl App {
 
     /// A merchant installs the app: the pairs before are dead.
     pub fn grant(&mut self, tokens: Tokens) {
-        *self = App { installed: true, pair: Some(tokens), orphaned: true, ..App::default() };
+        *self = App { installed: true, pair: Some(tokens), orphaned: true, is_changed: true, ..App::default() };
         self.access.insert(tokens.number, tokens.ends_at);
     }
 
@@ -75,14 +77,14 @@ impl App {
             return self.pair;
         }
         self.access.insert(new.number, new.ends_at);
-        (self.retry, self.pair) = (Some(pair), Some(new));
+        (self.retry, self.pair, self.is_changed) = (Some(pair), Some(new), true);
         Some(new)
     }
 
     /// An access token is used. Returns whether it is good.
     fn uses(&mut self, pair: u64, now: u64) -> bool {
         if self.pair.is_some_and(|held| held.number == pair) {
-            self.retry = None;
+            self.is_changed |= self.retry.take().is_some();
         }
         self.installed && self.access.get(&pair).is_some_and(|ends_at| *ends_at > now)
     }
@@ -317,6 +319,16 @@ impl World {
             world.shops.borrow_mut()[shop].app.refresh(pair, new)
         });
         answer.await?.ok_or(Failed::RefreshEnded)
+    }
+
+    /// A merchant installs the app: its code is exchanged for a pair.
+    pub async fn exchange_code(self: &Rc<Self>, shop: usize) -> Result<Tokens, Failed> {
+        let grant = move |world: &World| {
+            let tokens = world.new_tokens();
+            world.shops.borrow_mut()[shop].app.grant(tokens);
+            tokens
+        };
+        self.call(grant).await
     }
 
     pub fn new_tokens(&self) -> Tokens {

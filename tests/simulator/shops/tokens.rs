@@ -158,7 +158,7 @@ impl Process {
     /// Parks every link of a shop. A pair that Shopify would still exchange must not be parked for.
     async fn park(&self, world: &World, shop: usize, pair: u64, why: ParkReason) {
         let name = &world.names[shop];
-        let state = shown(self.store.shop_pair(name)).filter(|state| state.record.number == pair);
+        let state = self.store.shop_pair(name).await.ok().flatten().filter(|state| state.record.number == pair);
         world.note(|| format!("shop {shop}: parked for {why:?}"));
         if let Some(state) = state {
             let shops = world.shops.borrow();
@@ -186,19 +186,20 @@ impl Process {
 }
 
 impl World {
-    /// The pair that the store has, and the one that a power cut at this moment would leave, bring another one.
+    /// The pair that a power cut at this moment would leave brings another one.
     pub fn check_pairs(&self) {
-        let store = self.store.borrow().clone();
-        let on_disk = self.committer.borrow().as_ref().map(|committer| committer.on_disk());
-        for (shop, name) in self.names.iter().enumerate() {
-            for (store, place) in [(Some(&store), "in memory"), (on_disk.as_ref(), "on disk")] {
-                let Some(state) = store.and_then(|store| shown(store.shop_pair(name))) else { continue };
-                let shops = self.shops.borrow();
-                let app = &shops[shop].app;
-                if app.installed && !app.orphaned && !app.exchanges(number(&state)) {
-                    let what = format!("pair {} is stored {place}, Shopify has {app:?}", number(&state));
-                    self.fail(format!("shop {shop}: {what}"));
-                }
+        let mut shops = self.shops.borrow_mut();
+        if !shops.iter_mut().fold(false, |changed, shop| std::mem::take(&mut shop.app.is_changed) | changed) {
+            return;
+        }
+        let Some(on_disk) = self.committer.borrow().as_ref().map(|committer| committer.on_disk()) else { return };
+        for (l, link) in self.links.iter().enumerate() {
+            // A link has the access token of its shop's pair.
+            let Some(link) = shown(on_disk.link(link)) else { continue };
+            let pair = link.token.expect("it opens").expose()[1..].parse().expect("a number");
+            let app = &shops[self.shop_of(l)].app;
+            if app.installed && !app.orphaned && !app.exchanges(pair) {
+                self.fail(format!("link {l}: pair {pair} is on disk, Shopify has {app:?}"));
             }
         }
     }

@@ -69,6 +69,7 @@ async fn take(catalogue: &Catalogue, objects: Vec<(ObjectKey, Option<String>)>, 
     let (mut altered, mut unknown) = (Vec::new(), Vec::new());
     for ((part, synced), etag) in store.synced_of(parts).await?.into_iter().zip(etags) {
         match synced {
+            Some(synced) if synced.digest.is_none() => unknown.push(part),
             Some(synced) if etag.is_none() || synced.etag == etag => {}
             Some(_) => altered.push(part),
             None => unknown.push(part),

@@ -3,7 +3,8 @@
 //!
 //! A walk ends before its marks are answered: the marks are durable, and so is how far it came. A sweep stages the products
 //! that it finds in the file; one that was read by itself since the operation began, or is marked, is passed over, because
-//! the file may be older. A product that Spaces has and the file has not is marked, so that its own read decides: a file
+//! the file may be older. The store remembers a product that was deleted for as long as a sweep goes on, for the same
+//! reason. A product that Spaces has and the file has not is marked, so that its own read decides: a file
 //! that is wrong deletes nothing.
 //!
 //! A bulk operation goes on at Shopify when the daemon ends. Its id is noted when it is known. One that was begun and not
@@ -168,11 +169,18 @@ async fn sweep(catalogue: &Catalogue, mut progress: Progress) -> Result<(), Retr
         objects::compare(catalogue).await?;
         (progress.swept_at, progress.failures) = (Some(bulk.started_at), 0);
         tracing::info!(%link, products = swept.products, "shop [{}]: swept, {} products", catalogue.shop, swept.products);
-        return note(catalogue, &progress).await;
+        return over(catalogue, &progress).await;
     }
     progress.failures = progress.failures.saturating_add(1);
-    note(catalogue, &progress).await?;
+    over(catalogue, &progress).await?;
     Err(Retry::After(SWEEP_AGAIN.ceiling(progress.failures - 1)))
+}
+
+/// Notes that no bulk operation goes on. The next one has no product that was gone before.
+async fn over(catalogue: &Catalogue, progress: &Progress) -> Result<(), Retry> {
+    note(catalogue, progress).await?;
+    catalogue.context.store.forget_gone(&catalogue.link, catalogue.generation).await?;
+    Ok(())
 }
 
 /// Why there is no file yet.
