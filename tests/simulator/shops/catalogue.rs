@@ -23,7 +23,6 @@ use super::world::World;
 const AT_ONCE: usize = 3;
 const STAGED_AT_ONCE: usize = 3;
 const IDLE: u64 = 5 * 60_000;
-const LOOK: u64 = 60_000;
 const QUIET: u64 = 500;
 const PATIENCE: u64 = 15_000;
 const PATIENCE_IN_SWEEP: u64 = 60_000;
@@ -151,15 +150,14 @@ impl Catalogue {
         let mut woken = self.wake.subscribe();
         let mut failed: BTreeMap<PartKey, (u32, u64)> = BTreeMap::new();
         let mut running = FuturesUnordered::new();
-        let note = |failed: &mut BTreeMap<PartKey, (u32, u64)>, ended: Option<(PartKey, Result<(), Retry>)>| {
-            match ended {
-                Some((part, Ok(()))) => drop(failed.remove(&part)),
-                Some((part, Err(retry))) => {
-                    let entry = failed.entry(part).or_default();
-                    *entry = (entry.0 + 1, self.world.now() + self.delay(retry, entry.0));
-                }
-                None => {}
+        let note = |failed: &mut BTreeMap<PartKey, (u32, u64)>, ended: Option<(PartKey, Result<(), Retry>)>| match ended
+        {
+            Some((part, Ok(()))) => drop(failed.remove(&part)),
+            Some((part, Err(retry))) => {
+                let entry = failed.entry(part).or_default();
+                *entry = (entry.0 + 1, self.world.now() + self.delay(retry, entry.0));
             }
+            None => {}
         };
         loop {
             let (ready, next) = self.due(&failed).await;
@@ -284,7 +282,8 @@ impl Catalogue {
         let rows = store.with_rows(&self.link, move |rows| rows.map(content).collect::<BTreeMap<u64, u64>>());
         let rows = rows.await?;
         self.world.figures.borrow_mut().indexes += 1;
-        self.stage(claim, self.body(super::NOTHING, rows)).await
+        let version = Version { revision: self.generation.0, ..super::NOTHING };
+        self.stage(claim, self.body(version, rows)).await
     }
 
     async fn retire(&self) -> Result<(), Retry> {
@@ -303,10 +302,8 @@ impl Catalogue {
     async fn walks(&self) {
         let (mut woken, mut failures, mut not_before) = (self.wake.subscribe(), 0, 0);
         let plan = &self.world.plan;
-        let pace = Pace {
-            poll_interval: Duration::from_millis(plan.poll),
-            sweep_interval: Duration::from_millis(plan.sweep),
-        };
+        let pace =
+            Pace { poll_interval: Duration::from_millis(plan.poll), sweep_interval: Duration::from_millis(plan.sweep) };
         loop {
             let now = self.world.now();
             let wait = match self.progress().await {
@@ -327,7 +324,7 @@ impl Catalogue {
                 }
                 Err(retry) => self.delay(retry, 0),
             };
-            super::process::wait(&self.world, &mut woken, wait.min(LOOK)).await;
+            super::process::wait(&self.world, &mut woken, wait).await;
         }
     }
 

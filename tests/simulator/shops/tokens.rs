@@ -89,12 +89,7 @@ impl Process {
         self.token(world, shop, Some(pair)).await.map(Some)
     }
 
-    async fn token(
-        self: &Rc<Self>,
-        world: &Rc<World>,
-        shop: usize,
-        refused: Option<u64>,
-    ) -> Result<Access, Failed> {
+    async fn token(self: &Rc<Self>, world: &Rc<World>, shop: usize, refused: Option<u64>) -> Result<Access, Failed> {
         let state = self.held(world, shop).await?;
         if need(&state, refused, world.wall()) == Need::None {
             return Ok(Access { token: number(&state), pair: state.record.number });
