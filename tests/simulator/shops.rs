@@ -68,13 +68,13 @@ fn plan(seed: u64) -> Plan {
     let hours = flavour == Flavour::Tokens;
     Plan {
         users: chance.between(1, 2) as usize,
-        shops: chance.between(1, 2) as usize,
+        shops: if chance.percent(20) { 2 } else { 1 },
         flavour,
         debounce: chance.between(0, 2_000),
-        poll: if hours { 20 * MINUTE } else { chance.between(2_000, 60_000) },
-        sweep: if hours { 300 * MINUTE } else { chance.between(5_000, 120_000) },
+        poll: if hours { 30 * MINUTE } else { chance.between(5_000, 60_000) },
+        sweep: if hours { 300 * MINUTE } else { chance.between(10_000, 90_000) },
         bulk_pause: chance.between(10, 4_000),
-        faults: if hours { chance.between(3, 9) * 60 * MINUTE } else { chance.between(10, 150) * SECOND },
+        faults: if hours { chance.between(2, 6) * 60 * MINUTE } else { chance.between(10, 90) * SECOND },
         pause: if hours { chance.between(1, 12) * MINUTE } else { chance.between(100, 3_000) },
         lost: if chance.percent(50) { 0 } else { chance.between(1, 40) },
         forgets: chance.between(1, 4) as usize,
@@ -249,7 +249,7 @@ impl World {
             if self.percent(30) {
                 return;
             }
-            let wait = self.between(1_000, 60_000);
+            let wait = self.between(1_000, 15_000);
             self.sleep(wait).await;
         }
     }
@@ -291,16 +291,15 @@ impl World {
 
     fn unlink(self: &Rc<Self>, l: usize) {
         let Some(process) = self.process() else { return };
-        if shown(process.store.generation(&self.links[l])).is_none()
-            || process.store.condition().borrow().clone() != pagesyncd::store::Condition::Up
-        {
+        let Some(generation) = shown(process.store.generation(&self.links[l])).filter(|_| !self.is_down()) else {
             return;
-        }
+        };
         self.figures.borrow_mut().unlinks += 1;
         let keep_objects = self.percent(40);
         {
             let bucket = &mut *self.bucket.borrow_mut();
             bucket.kept.insert(l, keep_objects);
+            bucket.ended.insert(l, generation.0);
             let objects = bucket.objects.keys().filter(|part| keep_objects && part.link == self.links[l]);
             bucket.left.extend(objects.cloned());
         }
@@ -389,7 +388,7 @@ impl World {
         (0..self.links.len()).for_each(|l| self.install(l));
         self.outside(self.clone().chaos());
         // Deliveries are tried again, and writes take effect late, for a while after the last fault.
-        let settled = self.faults_end.get() + 4 * MINUTE + 4 * SPACES_TIMEOUT;
+        let settled = self.faults_end.get() + MINUTE + 2 * SPACES_TIMEOUT;
         while self.now() < settled && self.step(settled) {}
         if self.violation.borrow().is_some() {
             return;
@@ -484,7 +483,11 @@ fn survey() {
     let began = Instant::now();
     let mut n = 0;
     for seed in number("PAGESYNCD_SIM_SEED").unwrap_or(1).. {
-        if let Err((what, figures)) = run(seed, &mut None) {
+        let at = Instant::now();
+        let r = run(seed, &mut None);
+        let (Ok(f) | Err((_, f))) = &r;
+        println!("T {:?} {} {} {}", plan(seed).flavour, f.steps, at.elapsed().as_micros(), f.virtual_ms / 1000);
+        if let Err((what, figures)) = r {
             println!("V {seed} {} {:?} {what}", figures.steps, plan(seed).flavour);
         }
         n += 1;

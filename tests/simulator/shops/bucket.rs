@@ -11,7 +11,8 @@ use pagesyncd::store::stepped::shown;
 use super::shopify::Version;
 use super::world::World;
 
-/// An object's bytes. The index has the content of each product that it names.
+/// An object's bytes. The index has the content of each product that it names, and the generation of its link in the place
+/// of a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
     pub id: u64,
@@ -73,6 +74,8 @@ pub struct Bucket {
     pub late: BTreeMap<usize, bool>,
     /// Whether the objects of a link were to be kept when it was removed last.
     pub kept: BTreeMap<usize, bool>,
+    /// The generation of a link when it was removed last.
+    pub ended: BTreeMap<usize, u64>,
     /// Objects that were kept when their link was removed, and not written since it is back: the next sweep finds them.
     pub left: BTreeSet<PartKey>,
     /// Parts that are being written.
@@ -164,7 +167,9 @@ impl World {
         if self.is_late(l) || !self.is_linked(l) {
             return;
         }
-        let Some(index) = self.object(l, Piece::Index) else { return };
+        let ended = self.bucket.borrow().ended.get(&l).copied().unwrap_or(0);
+        // The index of a link that is gone is deleted like its products, in any order.
+        let Some(index) = self.object(l, Piece::Index).filter(|index| index.version.revision > ended) else { return };
         let missing = index.rows.keys().find(|id| self.object(l, Piece::Product(**id)).is_none());
         if let Some(id) = missing {
             self.fail(format!("link {l}: the index names product {id}, which has no object"));

@@ -23,7 +23,6 @@ use super::world::World;
 const AT_ONCE: usize = 3;
 const STAGED_AT_ONCE: usize = 3;
 const IDLE: u64 = 5 * 60_000;
-const LOOK: u64 = 60_000;
 const QUIET: u64 = 500;
 const PATIENCE: u64 = 15_000;
 const PATIENCE_IN_SWEEP: u64 = 60_000;
@@ -286,7 +285,8 @@ impl Catalogue {
         let rows = store.with_rows(&self.link, move |rows| rows.map(content).collect::<BTreeMap<u64, u64>>());
         let rows = rows.await?;
         self.world.figures.borrow_mut().indexes += 1;
-        self.stage(claim, self.body(super::NOTHING, rows)).await
+        let version = Version { revision: self.generation.0, ..super::NOTHING };
+        self.stage(claim, self.body(version, rows)).await
     }
 
     async fn retire(&self) -> Result<(), Retry> {
@@ -327,7 +327,7 @@ impl Catalogue {
                 }
                 Err(retry) => self.delay(retry, 0),
             };
-            super::process::wait(&self.world, &mut woken, wait.min(LOOK)).await;
+            super::process::wait(&self.world, &mut woken, wait).await;
         }
     }
 
