@@ -80,10 +80,8 @@ pub(super) async fn follow(catalogue: &Catalogue) {
                 }
                 let rest = Rest { poll: polls.rest(), sweep: sweeps.rest() };
                 let next = progress.next(pace(catalogue), rest, WallTime::now());
-                let (walk, wait) = match is_hurried && progress.has_polls() {
-                    true if !next.1.is_zero() => (Walk::Poll, rest.poll),
-                    _ => next,
-                };
+                let polls_now = is_hurried && progress.has_polls() && !next.1.is_zero();
+                let (walk, wait) = if polls_now { (Walk::Poll, rest.poll) } else { next };
                 if wait.is_zero() && !catalogue.context.is_stopping() {
                     match walk {
                         Walk::Poll => polls.ended(poll(catalogue, progress).await),
