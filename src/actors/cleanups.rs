@@ -16,11 +16,13 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::shared::Shared;
 use super::{Alarm, STORE_RETRY, jitter};
 use crate::context::{Context, Dependency};
+use crate::core::catalogue::Piece;
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
 use crate::core::model::{LinkKey, MonoTime, PartKey, Source};
 use crate::services::redaction;
 use crate::services::uninstall::{self, Undone};
 use crate::sources::api::SourceError;
+use crate::spaces::{Listing, SpacesErrorKind};
 use crate::store::Unavailable;
 use crate::store::cleanups::Ready;
 
@@ -29,8 +31,10 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Parts of a link that are forgotten in one go.
 const PARTS_AT_ONCE: usize = 200;
-/// No more are forgotten while so many wait for Spaces.
+/// No more are forgotten while so many of the link wait for Spaces,
 const PARTS_WAITING: usize = 1000;
+/// or so many of all links.
+const ALL_WAITING: u64 = 20_000;
 
 /// Between two looks into the store.
 const LOOKS_APART: Duration = Duration::from_millis(250);
@@ -328,22 +332,59 @@ fn failed(cleanup: &Cleanup, error: &SourceError) -> TryEnd {
     ended
 }
 
-/// The deletes are staged as the uploader carries them out, so that memory does not grow with the parts.
+/// The deletes are staged as the uploader carries them out, so that memory does not grow with the parts. While it cannot,
+/// the try ends, because other cleanups wait for their turn. At the end the bucket is asked: a store that was rebuilt may
+/// not know of all objects.
 async fn forget_parts(context: &Context, link: &LinkKey, seq: u64) -> TryEnd {
-    let later = TryEnd::Later { hint: Some(SOON), unanswered: false };
+    match forget_known(context, link, seq).await {
+        Ok(true) => forget_listed(context, link, seq).await,
+        Ok(false) | Err(_) => TryEnd::Later { hint: Some(SOON), unanswered: false },
+    }
+}
+
+/// Returns whether nothing is left in the store, and nothing waits for Spaces.
+async fn forget_known(context: &Context, link: &LinkKey, seq: u64) -> Result<bool, Unavailable> {
     loop {
-        match context.store.outbox_of(link).await {
-            Ok(waiting) if waiting < PARTS_WAITING => {}
-            Ok(_) => {
-                tokio::time::sleep(SOON).await;
-                continue;
-            }
-            Err(_) => return later,
+        let (of_link, of_all) = (context.store.outbox_of(link).await?, context.store.outbox_len().await?);
+        if of_link >= PARTS_WAITING || of_all >= ALL_WAITING {
+            return Ok(false);
         }
-        match context.store.forget_parts(link, seq, PARTS_AT_ONCE).await {
-            Ok(true) => {}
+        if !context.store.forget_parts(link, seq, PARTS_AT_ONCE).await? {
+            return Ok(of_link == 0);
+        }
+    }
+}
+
+/// Deletes what the bucket has of the link and the store does not know.
+async fn forget_listed(context: &Context, link: &LinkKey, seq: u64) -> TryEnd {
+    let mut after: Option<String> = None;
+    loop {
+        let listed = context.setup().spaces.list(link, after.as_deref()).await;
+        note(&context.spaces, listed.is_ok());
+        let Listing { objects, next } = match listed {
+            Ok(listing) => listing,
+            Err(error) if matches!(error.kind, SpacesErrorKind::Misconfigured { .. }) => {
+                tracing::warn!(
+                    %link,
+                    %error,
+                    "cleanup [forget_parts {link}]: the bucket cannot be listed ({error}), the objects that the store knew of \
+                     are deleted; the access key needs the right to list the bucket"
+                );
+                return TryEnd::Done;
+            }
+            Err(error) => return TryEnd::Later { hint: error.retry_after, unanswered: error.status.is_none() },
+        };
+        let parts = objects.into_iter().filter_map(|(key, _)| key.part());
+        let parts: Vec<PartKey> = parts.filter(|part| part.link == *link && Piece::of(&part.part).is_some()).collect();
+        let found = !parts.is_empty();
+        match context.store.forget_found(link, seq, &parts).await {
+            // Kept, or of a link that is back.
             Ok(false) => return TryEnd::Done,
-            Err(_) => return later,
+            // They are deleted before the rest is looked at.
+            Ok(true) if found => return TryEnd::Later { hint: Some(SOON), unanswered: false },
+            Ok(true) if next.is_none() || next <= after => return TryEnd::Done,
+            Ok(true) => after = next,
+            Err(_) => return TryEnd::Later { hint: Some(SOON), unanswered: false },
         }
     }
 }

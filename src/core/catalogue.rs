@@ -9,6 +9,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::model::{Generation, Part, WallTime};
 
+/// A shop whose first sweeps fail so often is loaded by reads of each product.
+const HOPELESS: u32 = 4;
 /// Walks over changes overlap by so much.
 const OVERLAP: time::Duration = time::Duration::minutes(5);
 
@@ -114,6 +116,15 @@ pub enum Walk {
     Sweep,
 }
 
+/// How long until a walk may be tried again that failed, or that waits for Shopify.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// A poll.
+    pub poll: Duration,
+    /// A sweep.
+    pub sweep: Duration,
+}
+
 /// How often a shop is walked over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
@@ -129,16 +140,25 @@ impl Progress {
         if self.generation == generation { self } else { Progress { generation, ..Progress::default() } }
     }
 
-    /// The next walk, and how long until then. A shop that was never swept has no polls; a sweep that was begun goes on.
-    pub fn next(&self, pace: Pace, now: WallTime) -> (Walk, Duration) {
-        let Some(swept_at) = self.swept_at.filter(|_| self.bulk.is_none()) else {
-            return (Walk::Sweep, Duration::ZERO);
-        };
+    /// The next walk, and how long until then. A sweep that was begun goes on. Polls go on while a sweep takes long or
+    /// fails. A shop that was never swept has none before its sweeps have failed for some minutes, since a sweep costs less
+    /// than a read of each product.
+    pub fn next(&self, pace: Pace, rest: Rest, now: WallTime) -> (Walk, Duration) {
         // A clock that was set back makes no interval longer.
         let left = |last: WallTime, interval: Duration| last.plus(interval).since(now).min(interval);
-        let sweep = left(swept_at, pace.sweep_interval);
-        let poll = left(self.polled_at.unwrap_or(swept_at), pace.poll_interval);
+        let swept_at = self.swept_at.filter(|_| self.bulk.is_none());
+        let sweep = swept_at.map_or(Duration::ZERO, |at| left(at, pace.sweep_interval)).max(rest.sweep);
+        if !self.has_polls() {
+            return (Walk::Sweep, sweep);
+        }
+        let last = self.polled_at.or(self.swept_at);
+        let poll = last.map_or(Duration::ZERO, |at| left(at, pace.poll_interval)).max(rest.poll);
         if sweep <= poll { (Walk::Sweep, sweep) } else { (Walk::Poll, poll) }
+    }
+
+    /// Is the shop asked for what changed?
+    pub fn has_polls(&self) -> bool {
+        self.swept_at.is_some() || self.failures >= HOPELESS
     }
 
     /// The moment from which on changes are asked for, in Shopify's time. Walks overlap, because a change that is being
@@ -177,18 +197,35 @@ mod tests {
     fn a_shop_is_swept_first_and_polled_between_two_sweeps() {
         let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
         let pace = Pace { poll_interval: hour, sweep_interval: day };
-        let mut progress = Progress::default();
+        let (mut progress, none) = (Progress::default(), Rest::default());
         let at = |hours: u64| WallTime(1_000_000).plus(hour * hours as u32);
-        assert_eq!(progress.next(pace, at(0)), (Walk::Sweep, Duration::ZERO));
+        assert_eq!(progress.next(pace, none, at(0)), (Walk::Sweep, Duration::ZERO));
         progress.swept_at = Some(at(0));
-        assert_eq!(progress.next(pace, at(0)), (Walk::Poll, hour));
+        assert_eq!(progress.next(pace, none, at(0)), (Walk::Poll, hour));
         progress.polled_at = Some(at(5));
-        assert_eq!(progress.next(pace, at(7)), (Walk::Poll, Duration::ZERO));
+        assert_eq!(progress.next(pace, none, at(7)), (Walk::Poll, Duration::ZERO));
         progress.polled_at = Some(at(23));
-        assert_eq!(progress.next(pace, at(23)), (Walk::Sweep, hour));
-        assert_eq!(progress.next(pace, WallTime(0)), (Walk::Poll, hour), "a clock that was set back");
+        assert_eq!(progress.next(pace, none, at(23)), (Walk::Sweep, hour));
+        assert_eq!(progress.next(pace, none, WallTime(0)), (Walk::Poll, hour), "a clock that was set back");
         progress.bulk = Some(Bulk { id: "gid".into(), started_at: at(23) });
-        assert_eq!(progress.next(pace, at(23)), (Walk::Sweep, Duration::ZERO));
+        assert_eq!(progress.next(pace, none, at(23)), (Walk::Sweep, Duration::ZERO));
+    }
+
+    #[test]
+    fn polls_go_on_while_a_sweep_waits_or_fails() {
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+        let pace = Pace { poll_interval: hour, sweep_interval: day };
+        let at = |hours: u64| WallTime(1_000_000).plus(hour * hours as u32);
+        let rest = |poll: u32, sweep: u32| Rest { poll: hour * poll, sweep: hour * sweep };
+        let bulk = Some(Bulk { id: "gid".into(), started_at: at(24) });
+        let mut progress = Progress { swept_at: Some(at(0)), polled_at: Some(at(23)), bulk, ..Progress::default() };
+        assert_eq!(progress.next(pace, rest(0, 6), at(24)), (Walk::Poll, Duration::ZERO));
+        assert_eq!(progress.next(pace, rest(2, 6), at(24)), (Walk::Poll, hour * 2));
+        assert_eq!(progress.next(pace, rest(2, 1), at(24)), (Walk::Sweep, hour));
+        progress = Progress::default();
+        assert_eq!(progress.next(pace, rest(0, 6), at(24)), (Walk::Sweep, hour * 6), "the first load");
+        progress.failures = HOPELESS;
+        assert_eq!(progress.next(pace, rest(0, 6), at(24)), (Walk::Poll, Duration::ZERO), "which is not to be had");
     }
 
     #[test]

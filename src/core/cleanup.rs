@@ -8,7 +8,7 @@
 //! | [`Cleanup::Uninstall`] | the last link of a shop goes, and it is wished | Shopify says that the app is uninstalled, or that its token is dead |
 //! | [`Cleanup::Redact`] | Shopify wants a shop to be deleted, and cannot say whether its token works | Shopify said so, and the shop is deleted or stays |
 //! | [`Cleanup::DeleteAgain`] | a write without an answer may still land after a later one | the object was deleted, or compared, after that |
-//! | [`Cleanup::ForgetParts`] | a link with parts goes | the delete of each part's object is staged, or the link is back |
+//! | [`Cleanup::ForgetParts`] | a link with parts goes | each part's object is deleted, and the bucket lists none, or the link is back |
 //!
 //! A cleanup is decided in the transaction of the unlink or of the settle that needs it, and lies in the store until it
 //! is done, void, or given up. So a kill at any moment repeats it, and each of them may be repeated at will. A redact is

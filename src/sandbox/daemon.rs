@@ -159,6 +159,8 @@ impl Daemon {
     fn spawn(&self) -> Result<(), String> {
         let mut command = Command::new(&self.files.program);
         command.arg("run").arg("--config").arg(&self.files.config).stdin(Stdio::null()).kill_on_drop(true);
+        // As its unit for systemd has it.
+        command.env("MALLOC_ARENA_MAX", "1");
         command.envs(self.files.env.iter().map(|(name, value)| (name, value)));
         command.envs(self.env.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(name, value)| (name, value)));
         if let Some(held) = &self.held {

@@ -135,6 +135,14 @@ impl Store {
         self.look(|state| state.ledger.of_link(link).filter(|(_, entry)| entry.staged().is_some()).count()).await
     }
 
+    /// Parts of all links that owe Spaces something.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn outbox_len(&self) -> Result<u64, Unavailable> {
+        self.look(|state| state.ledger.outbox()).await
+    }
+
     /// How far the walks over the products of a link have come.
     ///
     /// # Errors
@@ -183,7 +191,7 @@ impl Store {
             let mut fault = None;
             let rows = engine.records_under(Tree::Products, &prefix, &prefix).map_while(|record| {
                 let (key, value) = record.map_err(|error| fault = Some(error)).ok()?;
-                // A damaged row is left out; the next sweep makes it anew.
+                // A damaged row is left out; the next sweep finds its object without a row, and has both made anew.
                 Some(id_of(&key).zip(codec::decode(Tree::Products.name(), &value).ok()))
             });
             let done = work(&mut rows.flatten());
@@ -270,5 +278,17 @@ impl Store {
             return Ok(false);
         }
         self.commit(|state, txn| state.forget_parts(txn, link, seq, &parts, rows)).await
+    }
+
+    /// Stages the deletes of these objects, which the bucket has of a link that is gone, for the cleanup with this number.
+    /// Returns `false`, and nothing is changed, when that does not stand, leaves the objects, or the link is back.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn forget_found(&self, link: &LinkKey, seq: u64, parts: &[PartKey]) -> Result<bool, Unavailable> {
+        self.commit(|state, txn| {
+            !state.keeps_objects(link, seq) && state.forget_parts(txn, link, seq, parts, Vec::new())
+        })
+        .await
     }
 }

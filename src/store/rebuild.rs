@@ -314,6 +314,11 @@ fn heal_records(database: &Database, replay: &Replay, batch: &mut u64) -> Result
                 Tree::Products => catalogue::part_of_row(&key),
                 _ => None,
             };
+            if let Some(part) = part.as_ref().filter(|_| tree == Tree::Products) {
+                // A row comes with a write, so that the product is written whatever its read brings.
+                let value = Some(codec::encode(&Synced::default()));
+                writes.push(Write { tree: Tree::Synced, key: part.to_bytes(), value });
+            }
             writes.extend(part.as_ref().map(due));
         }
     }

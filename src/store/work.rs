@@ -12,7 +12,7 @@ use super::txn::Txn;
 use crate::core::health::Health;
 use crate::core::ledger::{Claim, Digest, Entry, Found, Mark, Staged, Synced};
 use crate::core::link::machine::Facts;
-use crate::core::model::{Cause, Generation, GraphId, LinkKey, PageId, PartKey, SourceId};
+use crate::core::model::{Cause, Generation, GraphId, LinkKey, PageId, Part, PartKey, SourceId};
 
 /// A reader's claim on a part of a link; dropping it without staging gives the mark back.
 #[must_use]
@@ -168,6 +168,26 @@ impl Store {
             return Ok(());
         }
         self.commit(|state, txn| parts.iter().for_each(|part| state.mark_due(txn, part, cause))).await
+    }
+
+    /// Like [`Store::mark_pages`], for a part of each link of one id. Returns how many links these are.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn mark_part_of(&self, id: &SourceId, part: &Part, cause: Cause) -> Result<usize, Unavailable> {
+        let mark = |state: &mut State, txn: &mut Txn| {
+            let links = state.links.of_id(id);
+            links.iter().for_each(|link| state.mark_due(txn, &PartKey::new(link.clone(), part.clone()), cause));
+            links.len()
+        };
+        let was_unlinking = self.lock().orders.is_unlinking();
+        let links = self.commit(mark).await?;
+        // An unlink that was decided earlier, and is not durable, leaves no link to mark.
+        let is_unlinking = self.lock().orders.is_unlinking();
+        if was_unlinking || is_unlinking {
+            self.barrier().await?;
+        }
+        Ok(links)
     }
 
     /// A read of this part with the link's token of this generation begins. `None` when it is not linked, or has

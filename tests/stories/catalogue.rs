@@ -140,6 +140,45 @@ async fn changes_that_no_webhook_shows_are_found_by_poll_and_deletions_by_sweep(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn polls_go_on_while_sweeps_wait_or_fail() {
+    for fault in [None, Some(ShopFault::BulkForeignHost), Some(ShopFault::BulkBusy)] {
+        let harness = Harness::plan()
+            .daemon(|setup| {
+                setup.shop_poll_interval = Duration::from_secs(1);
+                setup.shop_sweep_interval = Duration::from_secs(3);
+            })
+            .start()
+            .await;
+        let shop = shop(1);
+        let user = installed(&harness, &shop).await;
+        until_true(&harness, user, &shop).await;
+        match fault {
+            Some(fault) => shopify(&harness).set_fault(fault, true),
+            None => shopify(&harness).change(|state| state.bulk_time = Duration::from_secs(3600)),
+        };
+        let asked = shopify(&harness).calls(&shop, "BulkStart");
+        until("a sweep began", async || shopify(&harness).calls(&shop, "BulkStart") > asked).await;
+        shopify(&harness).set_fault(ShopFault::WebhooksLost, true);
+        let ids = shopify(&harness).products(&shop);
+        shopify(&harness).edit_product(&shop, ids[0], |product| product.title = "Quietly renamed".into());
+        until_true(&harness, user, &shop).await;
+        shopify(&harness).clear_faults();
+        harness.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shop_without_products_has_an_index_that_says_so() {
+    let harness = Harness::plan().start().await;
+    let shop = shop(1);
+    shopify(&harness).set_catalogue(&shop, 0, 0);
+    let user = installed(&harness, &shop).await;
+    until("the index is there", async || stored(&harness, user, &shop, "products/index").is_some()).await;
+    assert!(listed(&harness, user, &shop).is_empty());
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_wrong_deletes_nothing_and_is_fetched_again() {
     for fault in [
         ShopFault::BulkCutOff,
@@ -193,6 +232,8 @@ async fn an_unlink_deletes_every_object_of_the_catalogue() {
     shopify(&harness).set_catalogue(&shop, 600, 2);
     let user = installed(&harness, &shop).await;
     until_true(&harness, user, &shop).await;
+    // A store that was rebuilt does not know of all objects.
+    harness.server.objects.land(&key(user, &shop, "products/424242"), b"{}");
     let unlinked = harness.run(&["unlink", shop.as_str(), "--source", "shopify"]).await;
     assert!(unlinked.status.success(), "{}", String::from_utf8_lossy(&unlinked.stderr));
     let prefix = format!("users/{user}/");

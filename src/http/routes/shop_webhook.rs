@@ -25,7 +25,7 @@ use hyper::body::{Body, Incoming};
 use super::webhook::{ACCEPTED, Refusal, durable};
 use crate::context::Context;
 use crate::core::catalogue::Piece;
-use crate::core::model::{Cause, Part, PartKey, ShopName, Source};
+use crate::core::model::{Cause, Part, ShopName, Source};
 use crate::http::body::{self, NoBody};
 use crate::http::budget::Budget;
 use crate::http::responses;
@@ -93,11 +93,8 @@ async fn check(context: &Context, shop: &ShopName) -> Result<(), Refusal> {
 
 /// The whole of each link of the shop, or this piece of its catalogue, is due.
 async fn mark(context: &Context, shop: &ShopName, piece: Option<Piece>) -> Result<(), Refusal> {
-    let links = durable(context.store.links_of_id(&shop.clone().into())).await?;
-    let due = links.len();
     let part = piece.map_or_else(Part::whole, Piece::part);
-    let parts = links.into_iter().map(|link| PartKey::new(link, part.clone())).collect();
-    durable(context.store.mark_parts(parts, Cause::Webhook)).await?;
+    let due = durable(context.store.mark_part_of(&shop.clone().into(), &part, Cause::Webhook)).await?;
     tracing::debug!(%shop, links = due, "webhook: {shop} changed, {due} links are due");
     Ok(())
 }

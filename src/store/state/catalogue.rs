@@ -129,6 +129,12 @@ impl State {
         self.cleanups.put(txn, Cleanup::ForgetParts(link.clone()), record);
     }
 
+    /// Does the cleanup with this number leave the objects where they are?
+    pub(in crate::store) fn keeps_objects(&self, link: &LinkKey, seq: u64) -> bool {
+        let record = self.cleanups.get(&Cleanup::ForgetParts(link.clone())).filter(|record| record.seq == seq);
+        record.is_some_and(|record| record.keep_objects)
+    }
+
     /// These parts of a link that is gone, and the rows of these keys, are forgotten for the cleanup with this number; the
     /// objects are deleted or left. Returns whether the cleanup still stands, and the link is still gone.
     pub(in crate::store) fn forget_parts(

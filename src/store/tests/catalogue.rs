@@ -5,8 +5,9 @@ use super::*;
 use crate::core::catalogue::{Piece, Progress, Row};
 use crate::core::cleanup::Cleanup;
 use crate::core::model::PartKey;
+use crate::store::database::Database;
 use crate::store::shops::{NewShop, ShopPair};
-use crate::store::tree::Tree;
+use crate::store::tree::{Tree, Write};
 
 const SHOP: &str = "some-shop.myshopify.com";
 
@@ -281,5 +282,52 @@ async fn a_write_that_may_land_late_has_its_product_written_again() {
     store.finish_cleanup(&Cleanup::DeleteAgain(one.clone()), again.unwrap().seq).await.unwrap();
     assert!(store.mark(&one).await.unwrap().is_some());
     assert_eq!(stage(&store, &one, 1).await, StageOutcome::Staged, "whatever the read brings");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_damaged_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = linked(&store).await;
+    stage(&store, &product(&link, 1), 1).await;
+    complete(&store, &product(&link, 1), "one").await;
+    store.close().await;
+    drop(store);
+    {
+        let engine = Database::open(dir.path(), &keyring()).unwrap();
+        let (key, batch) = (crate::store::catalogue::row_key(&link, 1), engine.batch().unwrap());
+        let mut value = engine.get(Tree::Products, &key).unwrap().unwrap().to_vec();
+        let last = value.len() - 1;
+        value[last] ^= 1;
+        engine.commit(&[Write { tree: Tree::Products, key, value: Some(value) }], batch).unwrap();
+    }
+    let store = open(dir.path());
+    assert!(rows(&store, &link).await.is_empty());
+    assert!(store.mark(product(&link, 1)).await.unwrap().is_some());
+    assert_eq!(stage(&store, &product(&link, 1), 1).await, StageOutcome::Staged, "its row comes with a write");
+    complete(&store, &product(&link, 1), "one").await;
+    assert_eq!(rows(&store, &link).await.len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn objects_that_only_the_bucket_knows_go_with_their_link_unless_they_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = linked(&store).await;
+    let found = [product(&link, 7)];
+    let seq = async |store: &Store| {
+        let all = store.cleanups().await.unwrap();
+        all.into_iter().find(|one| matches!(one.cleanup, Cleanup::ForgetParts(_))).unwrap().seq
+    };
+    unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
+    assert!(!store.forget_found(&link, seq(&store).await, &found).await.unwrap(), "they are kept");
+    store.put_shop(store.ticket().await.unwrap(), link.user, new_shop(), Cause::Link).await.unwrap();
+    assert!(!store.forget_found(&link, seq(&store).await, &found).await.unwrap(), "the link is back");
+    unlink(&store, &link, Unlinking::default()).await;
+    assert!(!store.forget_found(&link, 1, &found).await.unwrap(), "of an earlier cleanup");
+    assert!(store.forget_found(&link, seq(&store).await, &found).await.unwrap());
+    assert_eq!(store.outbox_item(&found[0]).await.unwrap().unwrap().staged.op, ObjectOp::Delete);
     store.close().await;
 }

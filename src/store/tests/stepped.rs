@@ -278,6 +278,19 @@ fn numbers_tell_a_mark_that_stands_from_one_that_was_answered_for() {
     }
 }
 
+#[test]
+fn a_delivery_for_a_part_of_a_link_whose_unlink_is_not_durable_waits_for_it() {
+    let (store, mut committer) = memory();
+    let link = linked(&store, &mut committer);
+    let (part, links) = ("products/1".parse().unwrap(), vec![link.clone()]);
+    let mut unlinking = pin!(store.unlink(&links, Unlinking { keep_objects: true, revoke: false }));
+    assert!(poll_once(unlinking.as_mut()).is_none());
+    let mut marking = pin!(store.mark_part_of(&link.id, &part, Cause::Webhook));
+    assert!(poll_once(marking.as_mut()).is_none(), "a power cut would bring the link back without the mark");
+    assert_eq!(finish(&mut committer, marking), Ok(0));
+    assert!(finish(&mut committer, unlinking).is_ok());
+}
+
 /// The unlink is decided after the links of the page were looked up and before they are marked.
 #[test]
 fn a_mark_for_a_link_whose_unlink_is_not_durable_waits_for_it() {

@@ -1,6 +1,6 @@
 //! Compares the objects in Spaces with what was written there: at the end of each sweep, by lists of a thousand. An object
-//! that is missing or altered is read and written again; one of which nothing is known is read, and deleted if the shop has
-//! it no more.
+//! that is missing or altered is read and written again; one of which nothing is known, or which the index does not name, is
+//! read, and deleted if the shop has it no more. The index is made anew, and written if that makes a difference.
 //!
 //! A list may be older than what is written meanwhile. So an object that looks wrong is asked for once more by itself.
 
@@ -86,21 +86,49 @@ async fn take(catalogue: &Catalogue, objects: Vec<(ObjectKey, Option<String>)>, 
 async fn missing(catalogue: &Catalogue, mut seen: Seen) -> Result<(), Retry> {
     let store = &catalogue.context.store;
     seen.products.sort_unstable();
-    let products = std::mem::take(&mut seen.products);
-    let missing = move |rows: &mut dyn Iterator<Item = (u64, Row)>| {
-        rows.map(|(id, _)| id).filter(|id| products.binary_search(id).is_err()).map(Piece::Product).collect()
+    let listed = std::mem::take(&mut seen.products);
+    let compared = move |rows: &mut dyn Iterator<Item = (u64, Row)>| {
+        let named: Vec<u64> = rows.map(|(id, _)| id).collect();
+        (lacking(&listed, &named), lacking(&named, &listed))
     };
-    let mut missing: Vec<Piece> = store.with_rows(&catalogue.link, missing).await?;
+    let (mut missing, unnamed) = store.with_rows(&catalogue.link, compared).await?;
     missing.extend((!seen.has_collections).then_some(Piece::Collections));
     missing.extend((!seen.has_index).then_some(Piece::Index));
-    let missing = missing.into_iter().map(|piece| PartKey::new(catalogue.link.clone(), piece.part())).collect();
+    let part = |piece: Piece| PartKey::new(catalogue.link.clone(), piece.part());
+    let missing = missing.into_iter().map(part).collect();
     let wrong = seen.wrong + repair(catalogue, missing).await?;
+    read_unnamed(catalogue, unnamed.into_iter().map(part).collect()).await?;
+    store.mark_parts(vec![part(Piece::Index)], Cause::Poll).await?;
     let (link, shop) = (&catalogue.link, &catalogue.shop);
     if wrong > 0 {
         (0..wrong).for_each(|_| catalogue.context.metrics.object_repaired());
         tracing::warn!(%link, wrong, "shop [{shop}]: {wrong} objects in Spaces are missing or altered, writing them again");
     }
     catalogue.wake();
+    Ok(())
+}
+
+/// The products of the second list that the first one lacks; both are in order.
+fn lacking(first: &[u64], second: &[u64]) -> Vec<Piece> {
+    second.iter().filter(|id| first.binary_search(id).is_err()).map(|id| Piece::Product(*id)).collect()
+}
+
+/// Objects of products that have no row: each is read, and written so that it has one, or deleted.
+async fn read_unnamed(catalogue: &Catalogue, parts: Vec<PartKey>) -> Result<(), Retry> {
+    let (store, mut unnamed) = (&catalogue.context.store, Vec::new());
+    for part in parts {
+        // What is on its way comes to its row, or has left it.
+        if store.expectation(&part).await?.outbox || store.mark(&part).await?.is_some() {
+            continue;
+        }
+        let head = catalogue.context.setup().spaces.head(&part.object_key()).await;
+        catalogue.context.note_spaces(&head);
+        let Ok(head) = head else { return Err(Retry::Soon) };
+        unnamed.extend(head.map(|_| part));
+    }
+    for parts in unnamed.chunks(AT_ONCE) {
+        store.distrust(parts).await?;
+    }
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! Walks over the products of a shop. A poll asks for those that changed since the last walk. A sweep takes all of them
 //! from a bulk operation; it is the first load, and it finds what no webhook and no poll has shown, deletions above all.
 //!
+//! Polls go on while Shopify prepares a file, and while sweeps fail.
+//!
 //! A walk ends before its marks are answered: the marks are durable, and so is how far it came. A sweep stages the products
 //! that it finds in the file; one that was read by itself since the operation began, or is marked, is passed over, because
 //! the file may be older. The store remembers a product that was deleted for as long as a sweep goes on, for the same
@@ -20,7 +22,7 @@ use super::changes::stage;
 use super::objects;
 use super::subject::{Catalogue, MUCH_LATER, Retry};
 use crate::core::backoff::Backoff;
-use crate::core::catalogue::{Bulk, Pace, Piece, Progress, Row, Walk};
+use crate::core::catalogue::{Bulk, Pace, Piece, Progress, Rest, Row, Walk};
 use crate::core::model::{Cause, MonoTime, PartKey, Source, WallTime};
 use crate::core::priority::Priority;
 use crate::sources::api::SourceError;
@@ -45,25 +47,46 @@ const MOST_WAITING: usize = 256;
 /// Parts that are marked in one go.
 const MARKED_AT_ONCE: usize = 256;
 
+/// How the tries of a walk went of late.
+#[derive(Default)]
+struct Tries {
+    failures: u32,
+    not_before: MonoTime,
+}
+
+impl Tries {
+    fn rest(&self) -> Duration {
+        self.not_before.since(MonoTime::now())
+    }
+
+    fn ended(&mut self, ended: Result<(), Retry>) {
+        let Err(retry) = ended else {
+            *self = Tries::default();
+            return;
+        };
+        self.not_before = MonoTime::now().plus(retry.wait(self.failures));
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
 pub(super) async fn follow(catalogue: &Catalogue) {
-    let (mut woken, mut failures, mut not_before) = (catalogue.woken(), 0, MonoTime(0));
+    let (mut woken, mut polls, mut sweeps) = (catalogue.woken(), Tries::default(), Tries::default());
     loop {
-        let held_back = not_before.since(MonoTime::now());
-        let wait = match next(catalogue).await {
-            Ok((walk, wait)) => {
+        let wait = match progress(catalogue).await {
+            Ok(progress) => {
                 let is_hurried = catalogue.hurry.swap(false, Ordering::Relaxed);
                 if is_hurried {
                     // Whatever comes of the mark: the walk finds the rest.
                     let _ = mark(catalogue, [Piece::Collections]).await;
                 }
-                let wait = if is_hurried { Duration::ZERO } else { wait }.max(held_back);
+                let rest = Rest { poll: polls.rest(), sweep: sweeps.rest() };
+                let next = progress.next(pace(catalogue), rest, WallTime::now());
+                let polls_now = is_hurried && progress.has_polls() && !next.1.is_zero();
+                let (walk, wait) = if polls_now { (Walk::Poll, rest.poll) } else { next };
                 if wait.is_zero() && !catalogue.context.is_stopping() {
-                    match take(catalogue, walk).await {
-                        Ok(()) => failures = 0,
-                        Err(retry) => {
-                            not_before = MonoTime::now().plus(retry.wait(failures));
-                            failures = failures.saturating_add(1);
-                        }
+                    match walk {
+                        Walk::Poll => polls.ended(poll(catalogue, progress).await),
+                        Walk::Sweep => sweeps.ended(sweep(catalogue, progress, sweeps.failures).await),
                     }
                     continue;
                 }
@@ -75,23 +98,14 @@ pub(super) async fn follow(catalogue: &Catalogue) {
     }
 }
 
-async fn next(catalogue: &Catalogue) -> Result<(Walk, Duration), Retry> {
+fn pace(catalogue: &Catalogue) -> Pace {
     let setup = catalogue.context.setup();
     let config = &setup.config.shopify;
-    let pace = Pace { poll_interval: config.poll_interval, sweep_interval: config.sweep_interval };
-    Ok(progress(catalogue).await?.next(pace, WallTime::now()))
+    Pace { poll_interval: config.poll_interval, sweep_interval: config.sweep_interval }
 }
 
 async fn progress(catalogue: &Catalogue) -> Result<Progress, Retry> {
     Ok(catalogue.context.store.progress(&catalogue.link).await?.of(catalogue.generation))
-}
-
-async fn take(catalogue: &Catalogue, walk: Walk) -> Result<(), Retry> {
-    let progress = progress(catalogue).await?;
-    match walk {
-        Walk::Poll => poll(catalogue, progress).await,
-        Walk::Sweep => sweep(catalogue, progress).await,
-    }
 }
 
 /// Notes how far a walk has come. A link that has another token by now is about to be followed anew.
@@ -135,41 +149,42 @@ async fn poll(catalogue: &Catalogue, mut progress: Progress) -> Result<(), Retry
     note(catalogue, &progress).await
 }
 
-/// Takes all products from a bulk operation.
-async fn sweep(catalogue: &Catalogue, mut progress: Progress) -> Result<(), Retry> {
-    mark(catalogue, [Piece::Collections]).await?;
+/// Takes all products from a bulk operation. While it goes on this ends, to be called again: `asked` times so far.
+async fn sweep(catalogue: &Catalogue, mut progress: Progress, asked: u32) -> Result<(), Retry> {
     let bulk = match progress.bulk.clone() {
         Some(bulk) => bulk,
         None => begin(catalogue, &mut progress).await?,
     };
-    let mut swept = Err(Retry::Soon);
-    for _ in 0..FILES {
-        swept = match file_of(catalogue, &bulk).await {
-            Ok(file) => {
-                catalogue.is_sweeping.store(true, Ordering::Relaxed);
-                let taken = take_file(catalogue, file, bulk.started_at).await;
-                catalogue.is_sweeping.store(false, Ordering::Relaxed);
-                taken.map_err(Unfinished::Later)
-            }
-            Err(unfinished) => Err(unfinished),
-        }
-        .or_else(|unfinished| match unfinished {
-            Unfinished::Later(retry) => Err(retry),
-            Unfinished::Never => Ok(Swept { is_complete: false, ..Swept::default() }),
-        });
-        if swept.is_ok() {
-            break;
+    for file in 1.. {
+        let swept = match file_of(catalogue, &bulk).await? {
+            State::Running => return Err(Retry::After(ASK.ceiling(asked))),
+            State::Lost => return end(catalogue, progress, None).await,
+            State::Done(file) => take_file(catalogue, file, bulk.started_at).await,
+        };
+        match swept {
+            Ok(swept) => return end(catalogue, progress, Some((swept, bulk))).await,
+            Err(retry) if file >= FILES => return Err(retry),
+            Err(_) => {}
         }
     }
-    let swept = swept?;
-    (progress.bulk, progress.polled_at) = (None, Some(bulk.started_at));
-    swept.newest.iter().for_each(|newest| progress.saw(newest));
-    let link = &catalogue.link;
-    if swept.is_complete {
-        objects::compare(catalogue).await?;
-        (progress.swept_at, progress.failures) = (Some(bulk.started_at), 0);
-        tracing::info!(%link, products = swept.products, "shop [{}]: swept, {} products", catalogue.shop, swept.products);
-        return over(catalogue, &progress).await;
+    Ok(())
+}
+
+/// The operation is over: what its file brought, where there was one.
+async fn end(catalogue: &Catalogue, mut progress: Progress, swept: Option<(Swept, Bulk)>) -> Result<(), Retry> {
+    progress.bulk = None;
+    if let Some((swept, bulk)) = swept {
+        progress.polled_at = progress.polled_at.max(Some(bulk.started_at));
+        // A product that was written to the file early may have changed before one that was written late.
+        let began = bulk.started_at.rfc3339();
+        swept.newest.iter().for_each(|newest| progress.saw(newest.min(&began)));
+        if swept.is_complete {
+            objects::compare(catalogue).await?;
+            (progress.swept_at, progress.failures) = (Some(bulk.started_at), 0);
+            let (link, shop, products) = (&catalogue.link, &catalogue.shop, swept.products);
+            tracing::info!(%link, products, "shop [{shop}]: swept, {products} products");
+            return over(catalogue, &progress).await;
+        }
     }
     progress.failures = progress.failures.saturating_add(1);
     over(catalogue, &progress).await?;
@@ -183,12 +198,14 @@ async fn over(catalogue: &Catalogue, progress: &Progress) -> Result<(), Retry> {
     Ok(())
 }
 
-/// Why there is no file yet.
-enum Unfinished {
-    /// Ask again.
-    Later(Retry),
-    /// The operation will have none: another one is needed.
-    Never,
+/// How a bulk operation is.
+enum State {
+    /// It goes on.
+    Running,
+    /// It is complete; `None` when there is nothing in it.
+    Done(Option<BulkFile>),
+    /// It will have no file that can be had: another one is needed.
+    Lost,
 }
 
 /// What a file brought.
@@ -201,6 +218,7 @@ struct Swept {
 }
 
 async fn begin(catalogue: &Catalogue, progress: &mut Progress) -> Result<Bulk, Retry> {
+    mark(catalogue, [Piece::Collections]).await?;
     let started_at = WallTime::now();
     let shop = &catalogue.shop;
     match catalogue.call(async |client, token| client.start_bulk(shop, token).await).await? {
@@ -214,36 +232,42 @@ async fn begin(catalogue: &Catalogue, progress: &mut Progress) -> Result<Bulk, R
     }
 }
 
-/// Waits until the operation is complete, and opens its file; `None` when there is nothing in it.
-async fn file_of(catalogue: &Catalogue, bulk: &Bulk) -> Result<Option<BulkFile>, Unfinished> {
+/// Asks how the operation is, and opens its file.
+async fn file_of(catalogue: &Catalogue, bulk: &Bulk) -> Result<State, Retry> {
     let (link, shop) = (&catalogue.link, &catalogue.shop);
-    for asked in 0.. {
-        if catalogue.context.is_stopping() {
-            std::future::pending::<()>().await;
-        }
-        let state = catalogue.call(async |client, token| client.bulk_status(shop, token, &bulk.id).await).await;
-        match state.map_err(Unfinished::Later)? {
-            bulk::Bulk::Running { .. } => tokio::time::sleep(ASK.ceiling(asked)).await,
-            bulk::Bulk::Done { url: None, .. } => return Ok(None),
-            bulk::Bulk::Done { url: Some(url), objects } => {
-                let Some(client) = catalogue.context.setup().shopify.clone() else {
-                    return Err(Unfinished::Later(Retry::After(MUCH_LATER)));
-                };
-                let opened = client.open_bulk(&url, objects).await.map_err(SourceError::from);
-                return opened.map(Some).map_err(|error| Unfinished::Later(catalogue.failed(&error)));
+    match catalogue.call(async |client, token| client.bulk_status(shop, token, &bulk.id).await).await? {
+        bulk::Bulk::Running { .. } => Ok(State::Running),
+        bulk::Bulk::Done { url: None, .. } => Ok(State::Done(None)),
+        bulk::Bulk::Done { url: Some(url), objects } => {
+            let Some(client) = catalogue.context.setup().shopify.clone() else {
+                return Err(Retry::After(MUCH_LATER));
+            };
+            match client.open_bulk(&url, objects).await.map_err(SourceError::from) {
+                Ok(file) => Ok(State::Done(Some(file))),
+                Err(error) => match catalogue.failed(&error) {
+                    // The same address comes with each answer.
+                    Retry::After(MUCH_LATER) => Ok(State::Lost),
+                    retry => Err(retry),
+                },
             }
-            bulk::Bulk::Failed { why, is_denied } => {
-                let next = if is_denied { "grant the scope read_products" } else { "it is begun anew" };
-                tracing::warn!(%link, "shop [{shop}]: the bulk operation for the sweep failed ({why}); {next}");
-                return Err(Unfinished::Never);
-            }
-            bulk::Bulk::Unknown => return Err(Unfinished::Never),
         }
+        bulk::Bulk::Failed { why, is_denied } => {
+            let next = if is_denied { "grant the scope read_products" } else { "it is begun anew" };
+            tracing::warn!(%link, "shop [{shop}]: the bulk operation for the sweep failed ({why}); {next}");
+            Ok(State::Lost)
+        }
+        bulk::Bulk::Unknown => Ok(State::Lost),
     }
-    Err(Unfinished::Never)
 }
 
 async fn take_file(catalogue: &Catalogue, file: Option<BulkFile>, started_at: WallTime) -> Result<Swept, Retry> {
+    catalogue.is_sweeping.store(true, Ordering::Relaxed);
+    let taken = walk_through(catalogue, file, started_at).await;
+    catalogue.is_sweeping.store(false, Ordering::Relaxed);
+    taken
+}
+
+async fn walk_through(catalogue: &Catalogue, file: Option<BulkFile>, started_at: WallTime) -> Result<Swept, Retry> {
     let mut walk = FileWalk { catalogue, started_at, seen: Vec::new(), swept: Swept::default() };
     walk.swept.is_complete = true;
     if let Some(mut file) = file
