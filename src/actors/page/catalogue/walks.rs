@@ -203,7 +203,7 @@ enum State {
     /// It goes on.
     Running,
     /// It is complete; `None` when there is nothing in it.
-    Done(Option<BulkFile>),
+    Done(Option<Box<BulkFile>>),
     /// It will have no file that can be had: another one is needed.
     Lost,
 }
@@ -243,7 +243,7 @@ async fn file_of(catalogue: &Catalogue, bulk: &Bulk) -> Result<State, Retry> {
                 return Err(Retry::After(MUCH_LATER));
             };
             match client.open_bulk(&url, objects).await.map_err(SourceError::from) {
-                Ok(file) => Ok(State::Done(Some(file))),
+                Ok(file) => Ok(State::Done(Some(Box::new(file)))),
                 Err(error) => match catalogue.failed(&error) {
                     // The same address comes with each answer.
                     Retry::After(MUCH_LATER) => Ok(State::Lost),
@@ -260,14 +260,14 @@ async fn file_of(catalogue: &Catalogue, bulk: &Bulk) -> Result<State, Retry> {
     }
 }
 
-async fn take_file(catalogue: &Catalogue, file: Option<BulkFile>, started_at: WallTime) -> Result<Swept, Retry> {
+async fn take_file(catalogue: &Catalogue, file: Option<Box<BulkFile>>, started_at: WallTime) -> Result<Swept, Retry> {
     catalogue.is_sweeping.store(true, Ordering::Relaxed);
     let taken = walk_through(catalogue, file, started_at).await;
     catalogue.is_sweeping.store(false, Ordering::Relaxed);
     taken
 }
 
-async fn walk_through(catalogue: &Catalogue, file: Option<BulkFile>, started_at: WallTime) -> Result<Swept, Retry> {
+async fn walk_through(catalogue: &Catalogue, file: Option<Box<BulkFile>>, started_at: WallTime) -> Result<Swept, Retry> {
     let mut walk = FileWalk { catalogue, started_at, seen: Vec::new(), swept: Swept::default() };
     walk.swept.is_complete = true;
     if let Some(mut file) = file
