@@ -9,6 +9,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::model::{Generation, Part, WallTime};
 
+/// So far a stamp may lie ahead of a clock that was put right since.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
 /// Walks over changes overlap by so much.
 const OVERLAP: time::Duration = time::Duration::minutes(5);
 
@@ -134,8 +136,11 @@ impl Progress {
         let Some(swept_at) = self.swept_at.filter(|_| self.bulk.is_none()) else {
             return (Walk::Sweep, Duration::ZERO);
         };
-        // A clock that was set back makes no interval longer.
-        let left = |last: WallTime, interval: Duration| last.plus(interval).since(now).min(interval);
+        // A clock that was set back makes no interval longer: a walk from a moment that lies ahead is not relied on.
+        let left = |last: WallTime, interval: Duration| {
+            let is_ahead = last.since(now) > AHEAD;
+            if is_ahead { Duration::ZERO } else { last.plus(interval).since(now).min(interval) }
+        };
         let sweep = left(swept_at, pace.sweep_interval);
         let poll = left(self.polled_at.unwrap_or(swept_at), pace.poll_interval);
         if sweep <= poll { (Walk::Sweep, sweep) } else { (Walk::Poll, poll) }
@@ -186,7 +191,14 @@ mod tests {
         assert_eq!(progress.next(pace, at(7)), (Walk::Poll, Duration::ZERO));
         progress.polled_at = Some(at(23));
         assert_eq!(progress.next(pace, at(23)), (Walk::Sweep, hour));
-        assert_eq!(progress.next(pace, WallTime(0)), (Walk::Poll, hour), "a clock that was set back");
+        let polled_at = progress.polled_at.unwrap();
+        let a_little = WallTime(polled_at.0 - 30_000);
+        assert_eq!(progress.next(pace, a_little), (Walk::Poll, hour), "a clock that was set back a little");
+        assert_eq!(
+            progress.next(pace, WallTime(0)),
+            (Walk::Sweep, Duration::ZERO),
+            "nobody knows how long ago they were"
+        );
         progress.bulk = Some(Bulk { id: "gid".into(), started_at: at(23) });
         assert_eq!(progress.next(pace, at(23)), (Walk::Sweep, Duration::ZERO));
     }

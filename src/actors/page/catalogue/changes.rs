@@ -91,7 +91,9 @@ async fn due(catalogue: &Catalogue, failed: &mut HashMap<PartKey, Failed>) -> Du
             continue;
         }
         let held_back = failed.get(&part).map_or(Duration::ZERO, |failed| failed.until.since(mono));
-        let wait = held_back.max(since.plus(debounce).since(now).min(debounce));
+        // A mark from a moment that lies ahead was made before the clock was set back. Nobody knows how long ago that was.
+        let debouncing = if since > now { Duration::ZERO } else { since.plus(debounce).since(now) };
+        let wait = held_back.max(debouncing);
         if wait.is_zero() {
             due.ready.push(part);
         } else {

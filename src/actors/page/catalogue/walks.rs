@@ -3,7 +3,7 @@
 //!
 //! A walk ends before its marks are answered: the marks are durable, and so is how far it came. A sweep stages the products
 //! that it finds in the file; one that was read by itself since the operation began, or is marked, is passed over, because
-//! the file may be older. A product that Spaces has and the file has not is marked, so that its own read decides: a file
+//! the file may be older. So is one of which nothing is known, unless the sweep is the first load: it may be gone by now. A product that Spaces has and the file has not is marked, so that its own read decides: a file
 //! that is wrong deletes nothing.
 //!
 //! A bulk operation goes on at Shopify when the daemon ends. Its id is noted when it is known. One that was begun and not
@@ -149,7 +149,7 @@ async fn sweep(catalogue: &Catalogue, mut progress: Progress) -> Result<(), Retr
     let mut swept = Err(Retry::Soon);
     for _ in 0..FILES {
         swept = match file_of(catalogue, &bulk).await {
-            Ok(file) => take_file(catalogue, file, bulk.started_at).await.map_err(Unfinished::Later),
+            Ok(file) => take_file(catalogue, file, &bulk, progress.swept_at.is_none()).await.map_err(Unfinished::Later),
             Err(unfinished) => Err(unfinished),
         }
         .or_else(|unfinished| match unfinished {
@@ -235,8 +235,9 @@ async fn file_of(catalogue: &Catalogue, bulk: &Bulk) -> Result<Option<BulkFile>,
     Err(Unfinished::Never)
 }
 
-async fn take_file(catalogue: &Catalogue, file: Option<BulkFile>, started_at: WallTime) -> Result<Swept, Retry> {
-    let mut walk = FileWalk { catalogue, started_at, seen: Vec::new(), swept: Swept::default() };
+async fn take_file(catalogue: &Catalogue, file: Option<BulkFile>, bulk: &Bulk, is_first: bool) -> Result<Swept, Retry> {
+    let mut walk =
+        FileWalk { catalogue, started_at: bulk.started_at, is_first, seen: Vec::new(), swept: Swept::default() };
     walk.swept.is_complete = true;
     if let Some(mut file) = file
         && let Err(retry) = walk.through(&mut file).await
@@ -254,6 +255,8 @@ async fn take_file(catalogue: &Catalogue, file: Option<BulkFile>, started_at: Wa
 struct FileWalk<'a> {
     catalogue: &'a Catalogue,
     started_at: WallTime,
+    /// The shop was never swept before.
+    is_first: bool,
     /// The numbers of the products in it: eight bytes each, for as long as the sweep goes on.
     seen: Vec<u64>,
     swept: Swept,
@@ -268,7 +271,7 @@ impl FileWalk<'_> {
             match found {
                 Some(Found::Product(product)) => {
                     self.saw(&product);
-                    staging.push(keep(catalogue, *product, self.started_at));
+                    staging.push(keep(catalogue, *product, self.started_at, self.is_first));
                 }
                 Some(Found::Incomplete(id)) => {
                     self.seen.push(id.0);
@@ -329,7 +332,7 @@ impl FileWalk<'_> {
 }
 
 /// Stages a product of the file, unless something newer is known of it or about to be.
-async fn keep(catalogue: &Catalogue, product: Product, started_at: WallTime) -> Result<(), Retry> {
+async fn keep(catalogue: &Catalogue, product: Product, started_at: WallTime, is_first: bool) -> Result<(), Retry> {
     let store = &catalogue.context.store;
     let part = PartKey::new(catalogue.link.clone(), product.id.part());
     if store.mark(&part).await?.is_some() {
@@ -342,6 +345,10 @@ async fn keep(catalogue: &Catalogue, product: Product, started_at: WallTime) -> 
     let known = store.expectation(&part).await?;
     if known.read_at.is_some_and(|read_at| read_at >= started_at) {
         return Ok(());
+    }
+    if known.read_at.is_none() && !is_first {
+        // It is new, or was deleted since the operation began, which leaves nothing to know.
+        return mark(catalogue, [Piece::Product(product.id.0)]).await;
     }
     let version = catalogue.context.setup().config.shopify.api_version.clone();
     let document = product.document(catalogue.envelope(&version, Cause::Poll));
