@@ -11,6 +11,8 @@ use super::model::{Generation, Part, WallTime};
 
 /// A shop whose first sweeps fail so often is loaded by reads of each product.
 const HOPELESS: u32 = 4;
+/// So far a stamp may lie ahead of a clock that was put right since.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
 /// Walks over changes overlap by so much.
 const OVERLAP: time::Duration = time::Duration::minutes(5);
 
@@ -144,8 +146,11 @@ impl Progress {
     /// fails. A shop that was never swept has none before its sweeps have failed for some minutes, since a sweep costs less
     /// than a read of each product.
     pub fn next(&self, pace: Pace, rest: Rest, now: WallTime) -> (Walk, Duration) {
-        // A clock that was set back makes no interval longer.
-        let left = |last: WallTime, interval: Duration| last.plus(interval).since(now).min(interval);
+        // A clock that was set back makes no interval longer: a walk from a moment that lies ahead is not relied on.
+        let left = |last: WallTime, interval: Duration| {
+            let is_ahead = last.since(now) > AHEAD;
+            if is_ahead { Duration::ZERO } else { last.plus(interval).since(now).min(interval) }
+        };
         let swept_at = self.swept_at.filter(|_| self.bulk.is_none());
         let sweep = swept_at.map_or(Duration::ZERO, |at| left(at, pace.sweep_interval)).max(rest.sweep);
         if !self.has_polls() {
@@ -206,7 +211,10 @@ mod tests {
         assert_eq!(progress.next(pace, none, at(7)), (Walk::Poll, Duration::ZERO));
         progress.polled_at = Some(at(23));
         assert_eq!(progress.next(pace, none, at(23)), (Walk::Sweep, hour));
-        assert_eq!(progress.next(pace, none, WallTime(0)), (Walk::Poll, hour), "a clock that was set back");
+        let a_little = WallTime(at(23).0 - 30_000);
+        assert_eq!(progress.next(pace, none, a_little), (Walk::Poll, hour), "a clock that was set back a little");
+        let far = (Walk::Sweep, Duration::ZERO);
+        assert_eq!(progress.next(pace, none, WallTime(0)), far, "nobody knows how long ago they were");
         progress.bulk = Some(Bulk { id: "gid".into(), started_at: at(23) });
         assert_eq!(progress.next(pace, none, at(23)), (Walk::Sweep, Duration::ZERO));
     }

@@ -8,6 +8,9 @@
 //!
 //! The store has the rules that make a lost answer harmless ([`shops`](crate::store::shops)).
 //!
+//! Such an answer comes again word for word, with the life that it named the first time. So the life of a pair is counted
+//! from the first try to get it, and a token that may be over by then says nothing about the app when it is refused.
+//!
 //! # Old tokens
 //!
 //! An import may bring an old token, which has no refresh token and does not expire. Shopify does not take such tokens
@@ -98,7 +101,8 @@ pub async fn after_refusal(
     pair: u64,
 ) -> Result<Option<AccessToken>, SourceError> {
     let state = held(context, shop).await?;
-    if state.record.number == pair && is_fresh(state.record.paired_at, WallTime::now()) {
+    let (record, now) = (&state.record, WallTime::now());
+    if record.number == pair && record.expires_at > now && is_fresh(record.paired_at, now) {
         return Ok(None);
     }
     token(context, shop, Some(pair)).await.map(Some)
@@ -176,7 +180,7 @@ async fn exchange(
     }
     let is_old = pair.refresh.is_empty();
     let new = match renewed(client, shop, pair).await {
-        Ok(new) => new_shop(shop, new),
+        Ok(new) => aged(new_shop(shop, new), state.record.refreshing_since, WallTime::now()),
         Err(error) => {
             // What `state` says of the intent is of an earlier try, whose answer never came.
             let is_lost = is_old && state.record.refreshing_since.is_some();
@@ -192,6 +196,12 @@ async fn exchange(
     let ends = new.expires_at.rfc3339();
     tracing::debug!(%shop, ends, "shop [{shop}]: its token is refreshed and ends at {ends}");
     Ok(AccessToken { token: access, pair })
+}
+
+/// A pair that was asked for since a moment before: it may be as old as that.
+fn aged(new: NewShop, since: Option<WallTime>, now: WallTime) -> NewShop {
+    let age = since.map_or(0, |since| now.0.saturating_sub(since.0));
+    NewShop { expires_at: WallTime(new.expires_at.0.saturating_sub(age)), ..new }
 }
 
 /// Another pair in exchange for this one, by a refresh, or by a migration of an old token.

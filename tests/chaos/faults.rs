@@ -45,7 +45,17 @@ pub const SHOPIFY: &[ShopFault] = &[
     ShopFault::RefreshFailed,
     ShopFault::RefreshLost,
     ShopFault::RefreshLost,
+    ShopFault::BulkBusy,
+    ShopFault::BulkFailed,
+    ShopFault::BulkCutOff,
+    ShopFault::BulkShort,
+    ShopFault::BulkBrokenLine,
 ];
+
+/// Between two polls and between two sweeps of a shop: so short that they fall into everything else, or so long that
+/// none of them makes good what was lost.
+pub const WALKS: &[[&str; 2]] = &[SHORT_WALKS, ["1h", "24h"]];
+pub const SHORT_WALKS: [&str; 2] = ["2s", "6s"];
 
 /// How long the access tokens of shops live that are given out from now on: so long that each is exchanged before its
 /// use and would do without, and so short that each must be exchanged.

@@ -21,6 +21,7 @@ use pagesyncd::sandbox::{DaemonSetup, Options, World, WorldServer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::catalogue;
 use crate::disk::Disk;
 use crate::things::{Sources, Thing};
 
@@ -32,6 +33,10 @@ const BRUNO: &str = "2210000000000102";
 pub const MINUTES_TO_LIVE: Duration = Duration::from_secs(600);
 /// Shops of the world.
 const SHOPS: usize = 5;
+/// Products of a shop that stay and are edited.
+const PRODUCTS: usize = 3;
+/// How long a bulk operation takes: long enough for edits to fall into it.
+const BULK_TIME: Duration = Duration::from_secs(1);
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
 const GLANCE: Duration = Duration::from_millis(25);
@@ -193,18 +198,34 @@ impl Fixture {
     /// telling of changes into the test's own hands.
     pub async fn open_shops(&mut self, shared: usize) {
         self.shops = self.shopify().look(|state| state.shops.keys().cloned().collect());
-        self.shopify().change(|state| state.token_life = MINUTES_TO_LIVE);
+        self.shopify().change(|state| {
+            state.token_life = MINUTES_TO_LIVE;
+            state.bulk_time = BULK_TIME;
+        });
         let both = self.shops[..shared].to_vec();
         for shops in [self.shops.clone(), both] {
             let user = UserId::random();
             for shop in shops {
                 self.install(user, &shop).await;
-                self.links.push(Link { user, thing: Thing::Shop(shop) });
+                self.links.push(Link { user, thing: Thing::Shop(shop.clone()) });
+                self.links.extend(self.products_of(&shop).into_iter().map(|thing| Link { user, thing }));
             }
         }
         self.shopify().set_fault(ShopFault::WebhooksLost, true);
         let linked = within(Duration::from_secs(120), async || self.untrue().is_empty() && self.at_rest().await).await;
         assert!(linked.is_some(), "the shops were not linked: {}", self.account().await);
+    }
+
+    /// The first products of a shop.
+    fn products_of(&self, shop: &ShopName) -> Vec<Thing> {
+        let ids = self.shopify().products(shop).into_iter().take(PRODUCTS);
+        ids.map(|id| Thing::Product(shop.clone(), id)).collect()
+    }
+
+    /// Who has linked this shop.
+    pub fn users_of(&self, shop: &ShopName) -> Vec<UserId> {
+        let whole = Thing::Shop(shop.clone());
+        self.links.iter().filter(|link| link.thing == whole).map(|link| link.user).collect()
     }
 
     async fn install(&self, user: UserId, shop: &ShopName) {
@@ -238,7 +259,8 @@ impl Fixture {
     /// All things that have objects.
     pub fn things(&self) -> Vec<Thing> {
         let pages = self.pages.iter().cloned().map(Thing::Page);
-        pages.chain(self.shops.iter().cloned().map(Thing::Shop)).collect()
+        let products = self.shops.iter().flat_map(|shop| self.products_of(shop));
+        pages.chain(self.shops.iter().cloned().map(Thing::Shop)).chain(products).collect()
     }
 
     // The configuration.
@@ -279,7 +301,7 @@ impl Fixture {
     /// Is nothing owed and every link well?
     pub async fn at_rest(&self) -> bool {
         let Some(status) = self.status().await else { return false };
-        let links = self.links.len();
+        let links = self.links.iter().filter(|link| link.thing.is_link()).count();
         status["due"] == 0 && status["outbox"] == 0 && status["links"] == links && self.shops_are_well().await
     }
 
@@ -383,7 +405,7 @@ impl Fixture {
 
     // What is in the bucket.
 
-    fn object(&self, link: &Link) -> Option<Value> {
+    pub fn object(&self, link: &Link) -> Option<Value> {
         serde_json::from_slice(&self.server.objects.get(&link.object_key())?).ok()
     }
 
@@ -392,9 +414,10 @@ impl Fixture {
         link.thing.shown(&self.object(link)?)
     }
 
-    /// The links whose objects do not say what their pages are at this moment.
-    pub fn untrue(&self) -> Vec<&Link> {
-        self.links.iter().filter(|link| !self.is_true(link)).collect()
+    /// What the objects do not say as it is at this moment.
+    pub fn untrue(&self) -> Vec<String> {
+        let untrue = self.links.iter().filter(|link| !self.is_true(link)).map(|link| format!("{link:?}"));
+        untrue.chain(self.links.iter().flat_map(|link| catalogue::wrongs(self, link))).collect()
     }
 
     fn is_true(&self, link: &Link) -> bool {

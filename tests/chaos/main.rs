@@ -6,6 +6,7 @@
 //! which `PAGESYNCD_CLOCK_TESTS=require` demands.
 #![allow(clippy::unwrap_used, reason = "under fire an unmet expectation is a failure")]
 
+mod catalogue;
 mod clock;
 mod disk;
 mod failing_disk;

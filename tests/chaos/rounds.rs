@@ -12,6 +12,10 @@
 //! A pair that is lost would park its shop, so every shop must be active after each round; at the end every shop is
 //! changed and read once more with tokens that live for seconds.
 //!
+//! Products are edited, come and go. In half of the rounds shops are polled and swept every few seconds, so that walks fall
+//! into everything else; in the others never, so that no walk repairs what was lost. At the end every shop has changes
+//! that nobody announces.
+//!
 //! The daemon's wall clock is set back and ahead by minutes to two days, and right again at the end of the round, where
 //! a clock can be set; deaths fall into such times, so that a process starts by a wrong clock and lives on with a right
 //! one. Waits go by the monotonic clock and what was acknowledged by numbers, so nothing may be lost or late. Spaces
@@ -36,7 +40,8 @@ use signal_hook::consts::SIGHUP;
 
 use crate::clock::Clock;
 use crate::faults::{
-    DAY, GRAPH, INCIDENTS, Incident, MINUTE, SECONDS_TO_LIVE, SHOPIFY, SPACES, THROTTLES, TOKEN_LIVES, Trouble,
+    DAY, GRAPH, INCIDENTS, Incident, MINUTE, SECONDS_TO_LIVE, SHOPIFY, SHORT_WALKS, SPACES, THROTTLES, TOKEN_LIVES,
+    Trouble, WALKS,
 };
 use crate::fixture::{Fixture, within};
 use crate::senders::{Book, Senders, client};
@@ -134,7 +139,10 @@ impl Fire {
             (0..self.dice.random_range(0..=2)).map(|_| *INCIDENTS.choose(&mut self.dice).unwrap()).collect();
         let life = *TOKEN_LIVES.choose(&mut self.dice).unwrap();
         self.fixture.shopify().change(|state| state.token_life = life);
-        let scene = format!("round {} {faults:?} {incidents:?}, tokens live {life:?}", self.tally.rounds);
+        let walks = *WALKS.choose(&mut self.dice).unwrap();
+        self.set_walks(walks);
+        let scene =
+            format!("round {} {faults:?} {incidents:?}, tokens live {life:?}, walks {walks:?}", self.tally.rounds);
         let (senders, seed) = (self.dice.random_range(2..=5), self.dice.random());
         let senders = Senders::begin(&self.book, senders, Duration::from_millis(60), seed);
         self.pause(400).await;
@@ -162,6 +170,12 @@ impl Fire {
             senders.end().await;
         }
         self.judge(&scene).await;
+    }
+
+    fn set_walks(&mut self, [poll, sweep]: [&str; 2]) {
+        self.fixture.set("shopify.poll_interval", poll);
+        self.fixture.set("shopify.sweep_interval", sweep);
+        let _ = self.fixture.daemon.signal(SIGHUP);
     }
 
     async fn pause(&mut self, up_to_millis: u64) {
@@ -364,7 +378,7 @@ impl Fire {
         }
         let reply = within(PATIENCE, async || {
             self.book.tell_again(&self.http).await;
-            self.book.unacknowledged().is_empty()
+            self.book.is_acknowledged()
         });
         if reply.await.is_none() {
             self.fail(scene, "all is well and deliveries are not acknowledged").await;
@@ -388,7 +402,8 @@ impl Fire {
             let shown = self.fixture.shown(link);
             (shown < Some(promised)).then(|| format!("{:?} of {}: {shown:?} < {promised}", link.thing, link.user))
         };
-        self.fixture.links.iter().filter_map(missing).collect()
+        let links = self.fixture.links.iter().filter_map(missing);
+        links.chain(self.book.shelf.missing(&self.fixture)).collect()
     }
 
     async fn look_for_wrongs(&mut self, scene: &str) {
@@ -428,7 +443,23 @@ impl Fire {
         }
     }
 
+    /// What nobody announces is found: changes by polls, deletions by sweeps.
+    async fn prove_walks(&mut self) {
+        self.set_walks(SHORT_WALKS);
+        self.kill().await;
+        let (shopify, things) = (self.fixture.shopify().clone(), self.fixture.things());
+        for shop in &self.fixture.shops {
+            let is_free = |id: &u64| !things.contains(&Thing::Product(shop.clone(), *id));
+            let free: Vec<u64> = shopify.products(shop).into_iter().filter(is_free).collect();
+            assert!(shopify.delete_product(shop, free[0]));
+            assert!(shopify.edit_product(shop, free[1], |product| product.title = "Quietly renamed".into()));
+            assert!(shopify.create_product(shop, "Quietly made").is_some());
+        }
+        self.judge("the proof of the walks").await;
+    }
+
     pub async fn put_out(mut self) {
+        self.prove_walks().await;
         self.prove_tokens().await;
         println!("{self}");
         self.stop("the end").await;

@@ -11,8 +11,12 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
+use crate::catalogue::Shelf;
 use crate::fixture::Fixture;
 use crate::things::{Delivery, Sources, Thing, deliveries};
+
+/// How often a sender makes a product come or go, beside a delivery.
+const TURNS: f64 = 0.1;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Promise {
@@ -37,6 +41,7 @@ pub struct Book {
     base: String,
     promises: BTreeMap<Thing, Mutex<Promise>>,
     things: Vec<Thing>,
+    pub shelf: Shelf,
     pub answers: Answers,
 }
 
@@ -52,6 +57,7 @@ impl Book {
             base: fixture.base.clone(),
             promises: things.iter().map(|thing| (thing.clone(), Mutex::default())).collect(),
             things,
+            shelf: Shelf::of(fixture),
             answers: Answers::default(),
         })
     }
@@ -102,6 +108,25 @@ impl Book {
         is_taken
     }
 
+    /// A product comes or goes, which is announced.
+    async fn turn_shelf(&self, http: &reqwest::Client, dice: &mut StdRng) {
+        if let Some(place) = self.shelf.turn(dice) {
+            self.tell_of_shelf(http, place).await;
+        }
+    }
+
+    async fn tell_of_shelf(&self, http: &reqwest::Client, place: usize) {
+        let (delivery, taken) = self.shelf.delivery(place);
+        if self.post(http, delivery).await {
+            taken(&self.shelf);
+        }
+    }
+
+    /// Was all of it acknowledged?
+    pub fn is_acknowledged(&self) -> bool {
+        self.unacknowledged().is_empty() && self.shelf.unacknowledged().is_empty()
+    }
+
     async fn post(&self, http: &reqwest::Client, delivery: Delivery) -> bool {
         let mut request = http.post(format!("{}{}", self.base, delivery.path)).body(delivery.body);
         for (name, value) in delivery.headers {
@@ -127,6 +152,9 @@ impl Book {
             let numbers: Vec<u64> = things.iter().map(|thing| self.promise(thing).edited).collect();
             self.tell(http, things, &numbers).await;
         }
+        for place in self.shelf.unacknowledged() {
+            self.tell_of_shelf(http, place).await;
+        }
     }
 }
 
@@ -150,6 +178,9 @@ impl Senders {
                     let things: Vec<Thing> = book.things.choose_multiple(&mut dice, count).cloned().collect();
                     let numbers = book.edit(&things);
                     book.tell(&http, &things, &numbers).await;
+                    if dice.random_bool(TURNS) {
+                        book.turn_shelf(&http, &mut dice).await;
+                    }
                     tokio::time::sleep(pause.mul_f64(dice.random())).await;
                 }
             })

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 pub enum Thing {
     Page(String),
     Shop(ShopName),
+    /// A product that stays; those that come and go are on the [`Shelf`](crate::catalogue::Shelf).
+    Product(ShopName, u64),
 }
 
 /// Where things live.
@@ -38,7 +40,15 @@ impl Thing {
         match self {
             Thing::Page(page) => drop(sources.world.edit_page(page, "description", text.into()).unwrap()),
             Thing::Shop(shop) => sources.shopify.edit_shop(shop, "description", text),
+            Thing::Product(shop, id) => {
+                assert!(sources.shopify.edit_product(shop, *id, |product| product.title = text));
+            }
         }
+    }
+
+    /// Is it a link by itself, and no part of one?
+    pub fn is_link(&self) -> bool {
+        !matches!(self, Thing::Product(..))
     }
 
     /// The key of its object for a user.
@@ -46,6 +56,7 @@ impl Thing {
         match self {
             Thing::Page(page) => format!("users/{user}/facebook/{page}/page_data.json"),
             Thing::Shop(shop) => format!("users/{user}/shopify/{shop}/shop_data.json"),
+            Thing::Product(shop, id) => format!("users/{user}/shopify/{shop}/products/{id}.json"),
         }
     }
 
@@ -55,6 +66,7 @@ impl Thing {
         let text = match self {
             Thing::Page(_) => &data[0]["description"],
             Thing::Shop(_) => &data["shop"]["description"],
+            Thing::Product(..) => &data["title"],
         };
         Some(text.as_str()?.strip_prefix("Edit ").map_or(0, |number| number.parse().unwrap()))
     }
@@ -78,6 +90,10 @@ impl Thing {
                 without(&object["data"]["shop"], &left_out) == without(&data, &left_out)
                     && (&object["data"]["policies"], &object["data"]["pages"]) == (&policies, &pages)
             }
+            Thing::Product(shop, id) => sources.shopify.product(shop, *id).is_some_and(|product| {
+                let variants = object["data"]["variants"].as_array().map(Vec::len);
+                object["data"]["title"] == product.title.as_str() && variants == Some(product.variants.len())
+            }),
         }
     }
 
@@ -89,6 +105,7 @@ impl Thing {
                 let id = sources.shopify.look(|state| state.shops[shop].id);
                 Some((shop, "shop/update", json!({"id": id, "myshopify_domain": shop})))
             }
+            Thing::Product(shop, id) => Some((shop, "products/update", json!({"id": id}))),
         }
     }
 }
@@ -101,6 +118,17 @@ fn without(value: &Value, left_out: &[&str]) -> Value {
     value
 }
 
+/// Shopify's delivery.
+pub fn signed(shopify: &Shopify, shop: &ShopName, topic: &str, body: &Value, names: Vec<usize>) -> Delivery {
+    let body = body.to_string();
+    let headers = vec![
+        ("x-shopify-topic", topic.to_owned()),
+        ("x-shopify-shop-domain", shop.to_string()),
+        ("x-shopify-hmac-sha256", shopify.sign(body.as_bytes())),
+    ];
+    Delivery { path: "/shopify/webhook", headers, body, names }
+}
+
 /// The deliveries that announce these things: pages together, as Facebook does, and each thing of a shop by itself.
 pub fn deliveries(sources: &Sources, things: &[Thing]) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
@@ -111,13 +139,7 @@ pub fn deliveries(sources: &Sources, things: &[Thing]) -> Vec<Delivery> {
             names.push(place);
         }
         if let Some((shop, topic, body)) = thing.topic(sources) {
-            let body = body.to_string();
-            let headers = vec![
-                ("x-shopify-topic", topic.to_owned()),
-                ("x-shopify-shop-domain", shop.to_string()),
-                ("x-shopify-hmac-sha256", sources.shopify.sign(body.as_bytes())),
-            ];
-            deliveries.push(Delivery { path: "/shopify/webhook", headers, body, names: vec![place] });
+            deliveries.push(signed(&sources.shopify, shop, topic, &body, vec![place]));
         }
     }
     if !entries.is_empty() {

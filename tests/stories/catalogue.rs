@@ -226,6 +226,26 @@ async fn what_was_acknowledged_is_read_after_a_crash_and_a_sweep_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_product_that_is_deleted_during_a_sweep_does_not_come_back() {
+    let harness = Harness::plan().daemon(|setup| setup.shop_sweep_interval = Duration::from_secs(4)).start().await;
+    let shop = shop(1);
+    let user = installed(&harness, &shop).await;
+    until_true(&harness, user, &shop).await;
+    shopify(&harness).change(|state| state.bulk_time = Duration::from_secs(3));
+    let starts = || shopify(&harness).calls(&shop, "BulkStart");
+    let (id, before) = (shopify(&harness).products(&shop)[0], starts());
+    until("a sweep begins", async || starts() > before).await;
+    shopify(&harness).delete_product(&shop, id);
+    until("the product is gone", async || product(&harness, user, &shop, id).is_none()).await;
+    let puts = || harness.world().puts(&key(user, &shop, &format!("products/{id}")));
+    let (written, during) = (puts(), starts());
+    until("the next sweep begins", async || starts() > during).await;
+    assert_eq!(puts(), written, "the file of the sweep is older than the deletion");
+    shopify(&harness).change(|state| state.bulk_time = Duration::ZERO);
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unlink_deletes_every_object_of_the_catalogue() {
     let harness = Harness::plan().start().await;
     let shop = shop(1);

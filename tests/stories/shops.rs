@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pagesyncd::core::model::{ShopName, UserId};
+use pagesyncd::core::model::{ShopName, UserId, WallTime};
 use pagesyncd::sandbox::shopify::state::ShopFault;
 use pagesyncd::sandbox::shopify::{ShopTopic, Shopify};
 use serde_json::{Value, json};
@@ -265,6 +265,26 @@ async fn a_lost_answer_to_a_refresh_is_asked_for_again_also_after_a_crash() {
     harness.daemon.start().await.unwrap();
     shopify(&harness).edit_shop(&shop, "name", "Later");
     until_named(&harness, user, &shop, "Later").await;
+    assert_eq!(health(&harness, &shop).await, "active");
+    keep_tokens(&harness);
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_a_refresh_that_comes_when_its_token_is_over_leads_to_the_next_one() {
+    let harness = Harness::plan().start().await;
+    let shop = shop(1);
+    shopify(&harness).change(|state| state.token_life = Duration::from_secs(2));
+    let user = installed(&harness, &shop).await;
+    shopify(&harness).set_fault(ShopFault::RefreshLost, true);
+    shopify(&harness).edit_shop(&shop, "name", "Meanwhile");
+    let lost = || shopify(&harness).look(|state| state.shops[&shop].app.retry.clone());
+    until("a refresh is carried out, and its answer is lost", async || lost().is_some()).await;
+    let (_, pair) = lost().unwrap();
+    until("the token that was lost is over", async || pair.expires_at < WallTime::now()).await;
+    shopify(&harness).change(|state| state.token_life = Duration::from_secs(3600));
+    shopify(&harness).set_fault(ShopFault::RefreshLost, false);
+    until_named(&harness, user, &shop, "Meanwhile").await;
     assert_eq!(health(&harness, &shop).await, "active");
     keep_tokens(&harness);
     harness.finish().await;

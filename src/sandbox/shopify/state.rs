@@ -40,6 +40,8 @@ pub struct Pair {
     pub refresh: String,
     /// When the access token ends.
     pub expires_at: WallTime,
+    /// How long it lives, as the answer says that brings it.
+    pub life: Duration,
 }
 
 /// The app on one shop.
@@ -186,7 +188,7 @@ impl ShopifyState {
     /// A new pair for a shop, which begins now.
     pub(super) fn mint_pair(&mut self) -> Pair {
         let expires_at = WallTime::now().plus(self.token_life);
-        Pair { access: self.mint("shpat_"), refresh: self.mint("shprt_"), expires_at }
+        Pair { access: self.mint("shpat_"), refresh: self.mint("shprt_"), expires_at, life: self.token_life }
     }
 }
 

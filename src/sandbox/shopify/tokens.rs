@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::handle::{ShopAnswer, ShopAsk, Shopify};
 use super::state::{Installation, Pair, ShopFault};
-use crate::core::model::WallTime;
 use crate::sandbox::wire::Broken;
 
 /// The refresh tokens' own life, in seconds.
@@ -55,11 +54,11 @@ fn with_app<T>(
     shopify.change(|state| state.shops.get_mut(&ask.shop).map(|shop| work(&mut shop.app, pair)))
 }
 
+/// The answer that brings this pair, word for word the same each time.
 fn pair_json(pair: &Pair, scopes: &Installation) -> Value {
     let scope = scopes.scopes.iter().cloned().collect::<Vec<_>>().join(",");
-    let expires_in = pair.expires_at.since(WallTime::now()).as_secs();
-    json!({"access_token": pair.access, "scope": scope, "expires_in": expires_in, "refresh_token": pair.refresh,
-        "refresh_token_expires_in": REFRESH_LIFE})
+    json!({"access_token": pair.access, "scope": scope, "expires_in": pair.life.as_secs(),
+        "refresh_token": pair.refresh, "refresh_token_expires_in": REFRESH_LIFE})
 }
 
 /// A grant ends the pair before it.

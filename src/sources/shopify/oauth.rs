@@ -124,7 +124,8 @@ impl ShopifyClient {
     }
 }
 
-/// The pair of a good answer of the token endpoint, which was asked at this moment.
+/// The pair of a good answer of the token endpoint, which was asked at this moment. A life of no seconds is over: such a pair
+/// is kept all the same, since its refresh token alone brings the next one.
 pub(super) fn read_pair(
     call: &'static str,
     grant: Grant,
@@ -134,8 +135,7 @@ pub(super) fn read_pair(
     let secret = |key: &str| answer.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(Secret::new);
     let seconds = |key: &str| {
         let value = answer.get(key)?;
-        let seconds = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
-        Some(Duration::from_secs(seconds)).filter(|life| !life.is_zero())
+        value.as_u64().or_else(|| value.as_str()?.parse().ok()).map(Duration::from_secs)
     };
     let ends = |life: Duration| asked_at.plus(life.saturating_sub(MARGIN));
     let access = secret("access_token").ok_or_else(|| ShopifyError::odd(call, "the answer has no access token"))?;
@@ -148,7 +148,7 @@ pub(super) fn read_pair(
     };
     let scopes = answer.get("scope").and_then(Value::as_str).unwrap_or_default();
     let scopes = scopes.split([',', ' ']).map(str::trim).filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
-    let refresh_expires_at = seconds("refresh_token_expires_in").map(ends);
+    let refresh_expires_at = seconds("refresh_token_expires_in").filter(|life| !life.is_zero()).map(ends);
     Ok(TokenPair { access, refresh, scopes, expires_at: ends(life), refresh_expires_at })
 }
 
@@ -236,12 +236,27 @@ mod tests {
             let error = fake.client().refresh(&shop(), &Secret::new("r")).await.unwrap_err();
             assert_eq!(error.disposition(), Disposition::Retry);
         }
-        for odd in [json!(0), json!(-1), json!("x"), json!(null)] {
+        for odd in [json!(-1), json!("x"), json!(null)] {
             let mut answer = good();
             answer["expires_in"] = odd;
             let fake = Fake::script([Reply::Json(200, answer)]).await;
             let error = fake.client().exchange_code(&shop(), &Secret::new("c")).await.unwrap_err();
             assert_eq!(error.kind, ShopifyErrorKind::Misconfigured);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pair_whose_life_is_over_is_kept_for_its_refresh_token() {
+        let mut answer = good();
+        (answer["expires_in"], answer["refresh_token_expires_in"]) = (json!(0), json!(0));
+        let fake = Fake::script([Reply::Json(200, answer.clone()), Reply::Json(200, answer)]).await;
+        let pairs = [
+            fake.client().refresh(&shop(), &Secret::new("r")).await.unwrap(),
+            fake.client().exchange_code(&shop(), &Secret::new("c")).await.unwrap(),
+        ];
+        for pair in pairs {
+            assert!(pair.expires_at <= WallTime::now());
+            assert_eq!((pair.refresh.expose(), pair.refresh_expires_at), ("shprt_r", None));
         }
     }
 

@@ -120,7 +120,9 @@ async fn due(catalogue: &Catalogue, failures: &mut Failures) -> Due {
             return false;
         }
         let held_back = failures.of_parts.get(part).map_or(Duration::ZERO, |failed| failed.until.since(mono));
-        let wait = held_back.max(since.plus(debounce).since(now).min(debounce));
+        // A mark from a moment that lies ahead was made before the clock was set back. Nobody knows how long ago that was.
+        let debouncing = if since > now { Duration::ZERO } else { since.plus(debounce).since(now) };
+        let wait = held_back.max(debouncing);
         if !wait.is_zero() {
             next = next.min(wait);
         }

@@ -6,7 +6,8 @@
 //! A walk ends before its marks are answered: the marks are durable, and so is how far it came. A sweep stages the products
 //! that it finds in the file; one that was read by itself since the operation began, or is marked, is passed over, because
 //! the file may be older. The store remembers a product that was deleted for as long as a sweep goes on, for the same
-//! reason. A product that Spaces has and the file has not is marked, so that its own read decides: a file
+//! reason. One of which nothing is known is marked, unless the sweep is the first load: it may be gone by now. A product that
+//! Spaces has and the file has not is marked as well, so that its own read decides: a file
 //! that is wrong deletes nothing.
 //!
 //! A bulk operation goes on at Shopify when the daemon ends. Its id is noted when it is known. One that was begun and not
@@ -159,7 +160,7 @@ async fn sweep(catalogue: &Catalogue, mut progress: Progress, asked: u32) -> Res
         let swept = match file_of(catalogue, &bulk).await? {
             State::Running => return Err(Retry::After(ASK.ceiling(asked))),
             State::Lost => return end(catalogue, progress, None).await,
-            State::Done(file) => take_file(catalogue, file, bulk.started_at).await,
+            State::Done(file) => take_file(catalogue, file, &bulk, progress.swept_at.is_none()).await,
         };
         match swept {
             Ok(swept) => return end(catalogue, progress, Some((swept, bulk))).await,
@@ -260,15 +261,24 @@ async fn file_of(catalogue: &Catalogue, bulk: &Bulk) -> Result<State, Retry> {
     }
 }
 
-async fn take_file(catalogue: &Catalogue, file: Option<Box<BulkFile>>, started_at: WallTime) -> Result<Swept, Retry> {
+async fn take_file(
+    catalogue: &Catalogue,
+    file: Option<Box<BulkFile>>,
+    bulk: &Bulk,
+    is_first: bool,
+) -> Result<Swept, Retry> {
     catalogue.is_sweeping.store(true, Ordering::Relaxed);
-    let taken = walk_through(catalogue, file, started_at).await;
+    let walk = FileWalk { catalogue, started_at: bulk.started_at, is_first, seen: Vec::new(), swept: Swept::default() };
+    let taken = walk_through(catalogue, walk, file).await;
     catalogue.is_sweeping.store(false, Ordering::Relaxed);
     taken
 }
 
-async fn walk_through(catalogue: &Catalogue, file: Option<Box<BulkFile>>, started_at: WallTime) -> Result<Swept, Retry> {
-    let mut walk = FileWalk { catalogue, started_at, seen: Vec::new(), swept: Swept::default() };
+async fn walk_through(
+    catalogue: &Catalogue,
+    mut walk: FileWalk<'_>,
+    file: Option<Box<BulkFile>>,
+) -> Result<Swept, Retry> {
     walk.swept.is_complete = true;
     if let Some(mut file) = file
         && let Err(retry) = walk.through(&mut file).await
@@ -286,6 +296,8 @@ async fn walk_through(catalogue: &Catalogue, file: Option<Box<BulkFile>>, starte
 struct FileWalk<'a> {
     catalogue: &'a Catalogue,
     started_at: WallTime,
+    /// The shop was never swept before.
+    is_first: bool,
     /// The numbers of the products in it: eight bytes each, for as long as the sweep goes on.
     seen: Vec<u64>,
     swept: Swept,
@@ -300,7 +312,7 @@ impl FileWalk<'_> {
             match found {
                 Some(Found::Product(product)) => {
                     self.saw(&product);
-                    staging.push(keep(catalogue, *product, self.started_at));
+                    staging.push(keep(catalogue, *product, self.started_at, self.is_first));
                 }
                 Some(Found::Incomplete(id)) => {
                     self.seen.push(id.0);
@@ -361,7 +373,7 @@ impl FileWalk<'_> {
 }
 
 /// Stages a product of the file, unless something newer is known of it or about to be.
-async fn keep(catalogue: &Catalogue, product: Product, started_at: WallTime) -> Result<(), Retry> {
+async fn keep(catalogue: &Catalogue, product: Product, started_at: WallTime, is_first: bool) -> Result<(), Retry> {
     let store = &catalogue.context.store;
     let part = PartKey::new(catalogue.link.clone(), product.id.part());
     if store.mark(&part).await?.is_some() {
@@ -374,6 +386,10 @@ async fn keep(catalogue: &Catalogue, product: Product, started_at: WallTime) -> 
     let known = store.expectation(&part).await?;
     if known.read_at.is_some_and(|read_at| read_at >= started_at) {
         return Ok(());
+    }
+    if known.read_at.is_none() && !is_first {
+        // It is new, or was deleted since the operation began, which leaves nothing to know.
+        return mark(catalogue, [Piece::Product(product.id.0)]).await;
     }
     let version = catalogue.context.setup().config.shopify.api_version.clone();
     let document = product.document(catalogue.envelope(&version, Cause::Poll));
