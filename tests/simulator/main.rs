@@ -7,6 +7,8 @@
 //! flushed, persons who link and unlink, and crashes. The oracle checks after every step, at rest, and once every page
 //! was polled.
 //!
+//! The catalogues and the tokens of shops have a world of their own, in [`shops`].
+//!
 //! A seed is a run. `PAGESYNCD_SIM_SEED=7` replays one; `PAGESYNCD_SIM_STEPS` or `PAGESYNCD_SIM_SECONDS` make it long:
 //!
 //! ```text

@@ -199,7 +199,7 @@ impl World {
 
     pub fn note(&self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut *self.trace.borrow_mut() {
-            if trace.len() == 400 {
+            if trace.len() == 150 {
                 trace.pop_front();
             }
             trace.push_back(format!("{} {}", self.now(), what()));
