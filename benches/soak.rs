@@ -15,6 +15,8 @@
 //! settle over three hundred links, eight at a time, and the sizes of its files as it goes.
 #![allow(clippy::unwrap_used, missing_docs, dead_code, reason = "a bench shares the fixture of the fire tests")]
 
+#[path = "../tests/chaos/catalogue.rs"]
+mod catalogue;
 #[path = "../tests/chaos/disk.rs"]
 mod disk;
 #[path = "../tests/chaos/fixture.rs"]

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::join3;
 use futures_util::stream::FuturesUnordered;
 use pagesyncd::core::backoff::Backoff;
-use pagesyncd::core::catalogue::{Bulk, Pace, Piece, Progress, Row, Walk};
+use pagesyncd::core::catalogue::{Bulk, Pace, Piece, Progress, Rest, Row, Walk};
 use pagesyncd::core::model::{Cause, Generation, LinkKey, PartKey, WallTime};
 use pagesyncd::store::{ReadClaim, StageOutcome, Unavailable};
 use tokio::sync::watch;
@@ -311,7 +311,7 @@ impl Catalogue {
             let now = self.world.now();
             let wait = match self.progress().await {
                 Ok(progress) => {
-                    let (walk, left) = progress.next(pace, self.world.wall());
+                    let (walk, left) = progress.next(pace, Rest::default(), self.world.wall());
                     let wait = (left.as_millis() as u64).max(not_before - now.min(not_before));
                     if wait == 0 {
                         match self.walk(walk, progress).await {
