@@ -112,8 +112,7 @@ async fn dead_pair(
         Ok(()) => Ok(None),
         Err(error) if error.disposition == Disposition::Park(ParkReason::Uninstalled) => {
             match shop_tokens::after_refusal(context, shop, access.pair).await {
-                Ok(None) => Ok(Some(access.pair)),
-                Ok(Some(_)) => Ok(None),
+                Ok(_) => Ok(None),
                 Err(error) => ended(error, access.pair),
             }
         }

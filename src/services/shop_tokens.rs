@@ -36,8 +36,6 @@ use crate::store::shops::{NewShop, PairState, ShopPair};
 const REFRESH_BEFORE: Duration = Duration::from_secs(12 * 60);
 /// An access token with less time than this is not used: a call may take so long.
 pub(super) const TOO_LATE: Duration = Duration::from_secs(60);
-/// A token that was refused although it is younger than this is not exchanged: the app was uninstalled.
-const FRESH: Duration = Duration::from_secs(5 * 60);
 /// How long a pair is stored with patience that a migration brought, and how long it is between two tries.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -90,28 +88,14 @@ pub async fn access_token(context: &Arc<Context>, shop: &ShopName) -> Result<Acc
     token(context, shop, None).await
 }
 
-/// Another token, after the one of this pair was refused. `None` when that token is so young that the app must have been
-/// uninstalled.
+/// Another token, after the one of this pair was refused. A refusal alone says nothing of the app: the clock may have been
+/// set, and the token be older than it looks. The refresh token decides: where it is refused as well, the app was
+/// uninstalled, and the links of the shop are parked.
 ///
 /// # Errors
 /// As for [`access_token`].
-pub async fn after_refusal(
-    context: &Arc<Context>,
-    shop: &ShopName,
-    pair: u64,
-) -> Result<Option<AccessToken>, SourceError> {
-    let state = held(context, shop).await?;
-    let (record, now) = (&state.record, WallTime::now());
-    if record.number == pair && record.expires_at > now && is_fresh(record.paired_at, now) {
-        return Ok(None);
-    }
-    token(context, shop, Some(pair)).await.map(Some)
-}
-
-/// Is a pair of this age so young that its token can have been refused for an uninstall alone? Not when it is from a moment
-/// that lies ahead: the clock was set back, and nobody knows how old the pair is.
-fn is_fresh(paired_at: WallTime, now: WallTime) -> bool {
-    paired_at <= now && now.since(paired_at) < FRESH
+pub async fn after_refusal(context: &Arc<Context>, shop: &ShopName, pair: u64) -> Result<AccessToken, SourceError> {
+    token(context, shop, Some(pair)).await
 }
 
 async fn held(context: &Context, shop: &ShopName) -> Result<PairState, SourceError> {
@@ -302,18 +286,5 @@ pub async fn works(context: &Context, shop: &ShopName, pair: u64) {
             %error,
             "shop [{shop}]: answers again, but this cannot be persisted ({error}), asking again tomorrow"
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pair_from_a_moment_that_lies_ahead_is_not_fresh() {
-        let at = WallTime(1_763_769_600_000);
-        assert!(is_fresh(at, at) && is_fresh(at, at.plus(FRESH - Duration::from_millis(1))));
-        assert!(!is_fresh(at, at.plus(FRESH)));
-        assert!(!is_fresh(at.plus(Duration::from_secs(1)), at), "the clock was set back");
     }
 }

@@ -45,11 +45,7 @@ pub(super) async fn perform(
 async fn refused(context: &Arc<Context>, shop: &ShopName, access: &AccessToken, job: Job, done: JobDone) -> JobDone {
     match shop_tokens::after_refusal(context, shop, access.pair).await {
         // Tried again with the new one.
-        Ok(Some(_)) => failed(job, SourceError::local("the token was exchanged for another one")),
-        Ok(None) => {
-            shop_tokens::park(context, shop, access.pair, ParkReason::Uninstalled).await;
-            done
-        }
+        Ok(_) => failed(job, SourceError::local("the token was exchanged for another one")),
         // Neither token is good: the app was uninstalled.
         Err(error) if error.disposition.park_reason().is_some() => done,
         Err(error) => failed(job, error),
