@@ -107,6 +107,9 @@ pub struct Bulk {
     pub id: String,
     /// When it was asked for.
     pub started_at: WallTime,
+    /// A read with a higher number began after that.
+    #[serde(default)]
+    pub number: u64,
 }
 
 /// A walk over the products of a shop.
@@ -215,7 +218,7 @@ mod tests {
         assert_eq!(progress.next(pace, none, a_little), (Walk::Poll, hour), "a clock that was set back a little");
         let far = (Walk::Sweep, Duration::ZERO);
         assert_eq!(progress.next(pace, none, WallTime(0)), far, "nobody knows how long ago they were");
-        progress.bulk = Some(Bulk { id: "gid".into(), started_at: at(23) });
+        progress.bulk = Some(Bulk { id: "gid".into(), started_at: at(23), number: 1 });
         assert_eq!(progress.next(pace, none, at(23)), (Walk::Sweep, Duration::ZERO));
     }
 
@@ -225,7 +228,7 @@ mod tests {
         let pace = Pace { poll_interval: hour, sweep_interval: day };
         let at = |hours: u64| WallTime(1_000_000).plus(hour * hours as u32);
         let rest = |poll: u32, sweep: u32| Rest { poll: hour * poll, sweep: hour * sweep };
-        let bulk = Some(Bulk { id: "gid".into(), started_at: at(24) });
+        let bulk = Some(Bulk { id: "gid".into(), started_at: at(24), number: 1 });
         let mut progress = Progress { swept_at: Some(at(0)), polled_at: Some(at(23)), bulk, ..Progress::default() };
         assert_eq!(progress.next(pace, rest(0, 6), at(24)), (Walk::Poll, Duration::ZERO));
         assert_eq!(progress.next(pace, rest(2, 6), at(24)), (Walk::Poll, hour * 2));

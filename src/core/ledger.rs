@@ -106,7 +106,8 @@ pub struct Synced {
     pub changed_at: Option<WallTime>,
     /// When the page was last read with success.
     pub read_at: Option<WallTime>,
-    /// The number of the newest mark that a staged read has answered for; 0 before the first. A mark that lies on disk
+    /// The number of the newest read that was staged; 0 before the first. It has answered for every mark with a number up to
+    /// it, and each read with a higher one began later, whatever the clock said. A mark that lies on disk
     /// in another file than this record is of no concern any more if its number is not above this one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub answered: u64,
@@ -341,11 +342,7 @@ impl Entry {
     /// The read ended with data of this digest. `force` writes although it is the same, because the object was found
     /// missing or altered. `seq` must be new.
     pub fn stage(&mut self, claim: &Claim, found: &Found, force: bool, now: WallTime, seq: u64) -> Stage {
-        let Some(mut changes) = self.answered(claim) else { return Stage::Superseded };
-        self.synced.read_at = Some(now);
-        let answered = claim.mark.as_ref().map_or(0, |mark| mark.seq);
-        self.synced.answered = self.synced.answered.max(answered);
-        changes.push(Change::PutSynced(self.synced.clone()));
+        let Some(mut changes) = self.answered(claim, now) else { return Stage::Superseded };
         let coming = match &self.staged {
             Some(staged) => Some(staged.op),
             None => self.synced.digest.map(ObjectOp::Put),
@@ -364,25 +361,25 @@ impl Entry {
     }
 
     /// A read of this claim has ended: its mark goes. `None` when a newer reader took over.
-    fn answered(&mut self, claim: &Claim) -> Option<Vec<Change>> {
+    fn answered(&mut self, claim: &Claim, now: WallTime) -> Option<Vec<Change>> {
         self.reader.take_if(|reader| *reader == claim.id && !self.is_unread)?;
         let mut changes = Vec::new();
         if self.mark.as_ref().is_some_and(|m| Some(m.mark.seq) == claim.mark.as_ref().map(|c| c.seq)) {
             self.mark = None;
             changes.push(Change::ClearMark);
         }
+        self.synced.read_at = Some(now);
+        // Above the number of the mark, which was made before the read began.
+        self.synced.answered = self.synced.answered.max(claim.id);
+        changes.push(Change::PutSynced(self.synced.clone()));
         Some(changes)
     }
 
     /// The read ended without what it looked for: the source has it no more, and the object is to be deleted. `seq` must be
     /// new. `None` when a newer reader took over.
     pub fn retire(&mut self, claim: &Claim, now: WallTime, seq: u64) -> Option<Vec<Change>> {
-        let mut changes = self.answered(claim)?;
-        // Kept after the delete, so that nothing older is written over it.
-        self.synced.read_at = Some(now);
-        let answered = claim.mark.as_ref().map_or(0, |mark| mark.seq);
-        self.synced.answered = self.synced.answered.max(answered);
-        changes.push(Change::PutSynced(self.synced.clone()));
+        // The number of the read is kept after the delete, so that nothing older is written over it.
+        let mut changes = self.answered(claim, now)?;
         let staged = Staged { seq, op: ObjectOp::Delete, since: now, marked_at: now, body_len: 0, person: None };
         changes.extend(self.staged.replace(Box::new(staged.clone())).map(|before| Change::ClearStaged(*before)));
         changes.push(Change::PutStaged(staged));

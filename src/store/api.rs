@@ -274,14 +274,14 @@ pub struct Expectation {
     pub etag: Option<String>,
     /// An entry waits in the outbox, so a look at Spaces says nothing.
     pub outbox: bool,
-    /// When the source was last read with success.
-    pub read_at: Option<WallTime>,
+    /// The number of the newest read that was staged; 0 before the first.
+    pub answered: u64,
 }
 
 impl Expectation {
     pub(super) fn of(entry: &Entry) -> Self {
         let synced = entry.synced();
         let outbox = entry.staged().is_some();
-        Expectation { digest: synced.digest, etag: synced.etag.clone(), outbox, read_at: synced.read_at }
+        Expectation { digest: synced.digest, etag: synced.etag.clone(), outbox, answered: synced.answered }
     }
 }

@@ -143,6 +143,14 @@ impl Store {
         self.look(|state| state.ledger.outbox()).await
     }
 
+    /// A number: the reads that begin from here on have higher ones, and earlier ones lower ones.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn number(&self) -> Result<u64, Unavailable> {
+        self.look(|state| state.next_seq()).await
+    }
+
     /// How far the walks over the products of a link have come.
     ///
     /// # Errors

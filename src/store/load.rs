@@ -13,6 +13,7 @@ use super::records::account_of;
 use super::state::erasures;
 use super::state::{Records, State};
 use super::tree::Tree;
+use crate::core::catalogue::Progress;
 use crate::core::cleanup::Cleanup;
 use crate::core::ledger::{Mark, Synced};
 use crate::core::model::{LinkKey, PartKey, ShopName, WallTime};
@@ -39,6 +40,12 @@ fn read(engine: &Engine, marks: &HashMap<PartKey, Mark>, now: WallTime) -> Resul
     records.outbox = tree(engine, Tree::Outbox, PartKey::from_bytes, damaged)?.into_iter().collect();
     for record in engine.records(Tree::Synced) {
         read_synced(&mut records, &record?, marks);
+    }
+    for record in engine.records(Tree::Catalogues) {
+        // One that is damaged counts as none when it is asked for.
+        let progress: Progress = codec::decode(Tree::Catalogues.name(), &record?.1).unwrap_or_default();
+        let number = progress.bulk.map_or(0, |bulk| bulk.number);
+        records.highest_answered = records.highest_answered.max(number);
     }
     let damaged = &mut records.damaged;
     records.states = tree(engine, Tree::States, |key| key.try_into().ok(), damaged)?;

@@ -66,7 +66,7 @@ pub(super) struct Records {
     pub shops: Vec<(ShopName, ShopRecord)>,
     /// The highest number in the mark log.
     pub highest_logged: u64,
-    /// The highest number of a mark that a read has answered for, of parts that rest as well.
+    /// The highest number of a read that was staged, of parts that rest as well, and of a bulk operation.
     pub highest_answered: u64,
     /// Since when an erasure is owed.
     pub erasure_owed: Option<WallTime>,

@@ -228,7 +228,7 @@ impl Store {
             return Ok(known);
         }
         let synced = if part.part.is_whole() { Synced::default() } else { self.synced_on_disk(&part).await? };
-        Ok(Expectation { read_at: synced.read_at, digest: synced.digest, etag: synced.etag, outbox: false })
+        Ok(Expectation { answered: synced.answered, digest: synced.digest, etag: synced.etag, outbox: false })
     }
 
     /// Parts that owe Spaces something.

@@ -385,7 +385,7 @@ impl Catalogue {
         let mut swept = Err(Retry::Soon);
         for _ in 0..FILES {
             swept = match self.file_of(&bulk).await {
-                Ok(Some(file)) => self.take_file(file, bulk.started_at, &mut progress).await.map(Some),
+                Ok(Some(file)) => self.take_file(file, bulk.number, &mut progress).await.map(Some),
                 Ok(None) => Ok(None),
                 Err(retry) => Err(retry),
             };
@@ -414,10 +414,10 @@ impl Catalogue {
     }
 
     async fn begin_bulk(&self, progress: &mut Progress) -> Result<Bulk, Retry> {
-        let started_at = self.world.wall();
+        let (started_at, number) = (self.world.wall(), self.process.store.number().await?);
         let begun = self.call(async |shop, token| self.world.start_bulk(shop, token).await).await?;
-        let Some(number) = begun else { return Err(Retry::After(BUSY)) };
-        let bulk = Bulk { id: number.to_string(), started_at };
+        let Some(operation) = begun else { return Err(Retry::After(BUSY)) };
+        let bulk = Bulk { id: operation.to_string(), started_at, number };
         progress.bulk = Some(bulk.clone());
         self.note_progress(progress).await?;
         Ok(bulk)
@@ -438,12 +438,7 @@ impl Catalogue {
     }
 
     /// Returns whether nothing was missing from the file.
-    async fn take_file(
-        &self,
-        file: Vec<(u64, Version)>,
-        started_at: WallTime,
-        progress: &mut Progress,
-    ) -> Result<bool, Retry> {
+    async fn take_file(&self, file: Vec<(u64, Version)>, number: u64, progress: &mut Progress) -> Result<bool, Retry> {
         let (mut seen, mut is_complete) = (BTreeSet::new(), true);
         let mut staging = FuturesUnordered::new();
         let faults = if self.world.is_quiet() { 0 } else { 2 };
@@ -462,7 +457,7 @@ impl Catalogue {
             }
             seen.insert(id);
             progress.saw(&version.at.rfc3339());
-            staging.push(self.keep(id, version, started_at));
+            staging.push(self.keep(id, version, number));
             if staging.len() >= STAGED_AT_ONCE
                 && let Some(staged) = staging.next().await
             {
@@ -481,7 +476,7 @@ impl Catalogue {
     }
 
     /// Stages a product of the file, unless something newer is known of it or about to be.
-    async fn keep(&self, id: u64, version: Version, started_at: WallTime) -> Result<(), Retry> {
+    async fn keep(&self, id: u64, version: Version, number: u64) -> Result<(), Retry> {
         let (store, part) = (&self.process.store, self.part(Piece::Product(id)));
         if store.mark(&part).await?.is_some() {
             return Ok(());
@@ -491,7 +486,7 @@ impl Catalogue {
             return Ok(());
         }
         let known = store.expectation(&part).await?;
-        if known.read_at.is_some_and(|read_at| read_at >= started_at) {
+        if known.answered > number {
             return Ok(());
         }
         let body = self.body(version, BTreeMap::new());

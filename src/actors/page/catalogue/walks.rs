@@ -220,11 +220,11 @@ struct Swept {
 
 async fn begin(catalogue: &Catalogue, progress: &mut Progress) -> Result<Bulk, Retry> {
     mark(catalogue, [Piece::Collections]).await?;
-    let started_at = WallTime::now();
+    let (started_at, number) = (WallTime::now(), catalogue.context.store.number().await?);
     let shop = &catalogue.shop;
     match catalogue.call(async |client, token| client.start_bulk(shop, token).await).await? {
         Start::Started(id) => {
-            let bulk = Bulk { id, started_at };
+            let bulk = Bulk { id, started_at, number };
             progress.bulk = Some(bulk.clone());
             note(catalogue, progress).await?;
             Ok(bulk)
@@ -268,7 +268,7 @@ async fn take_file(
     is_first: bool,
 ) -> Result<Swept, Retry> {
     catalogue.is_sweeping.store(true, Ordering::Relaxed);
-    let walk = FileWalk { catalogue, started_at: bulk.started_at, is_first, seen: Vec::new(), swept: Swept::default() };
+    let walk = FileWalk { catalogue, number: bulk.number, is_first, seen: Vec::new(), swept: Swept::default() };
     let taken = walk_through(catalogue, walk, file).await;
     catalogue.is_sweeping.store(false, Ordering::Relaxed);
     taken
@@ -295,7 +295,8 @@ async fn walk_through(
 /// A walk through one file.
 struct FileWalk<'a> {
     catalogue: &'a Catalogue,
-    started_at: WallTime,
+    /// That of the bulk operation.
+    number: u64,
     /// The shop was never swept before.
     is_first: bool,
     /// The numbers of the products in it: eight bytes each, for as long as the sweep goes on.
@@ -312,7 +313,7 @@ impl FileWalk<'_> {
             match found {
                 Some(Found::Product(product)) => {
                     self.saw(&product);
-                    staging.push(keep(catalogue, *product, self.started_at, self.is_first));
+                    staging.push(keep(catalogue, *product, self.number, self.is_first));
                 }
                 Some(Found::Incomplete(id)) => {
                     self.seen.push(id.0);
@@ -373,7 +374,7 @@ impl FileWalk<'_> {
 }
 
 /// Stages a product of the file, unless something newer is known of it or about to be.
-async fn keep(catalogue: &Catalogue, product: Product, started_at: WallTime, is_first: bool) -> Result<(), Retry> {
+async fn keep(catalogue: &Catalogue, product: Product, number: u64, is_first: bool) -> Result<(), Retry> {
     let store = &catalogue.context.store;
     let part = PartKey::new(catalogue.link.clone(), product.id.part());
     if store.mark(&part).await?.is_some() {
@@ -384,10 +385,10 @@ async fn keep(catalogue: &Catalogue, product: Product, started_at: WallTime, is_
         return Ok(());
     }
     let known = store.expectation(&part).await?;
-    if known.read_at.is_some_and(|read_at| read_at >= started_at) {
+    if known.answered > number {
         return Ok(());
     }
-    if known.read_at.is_none() && !is_first {
+    if known.answered == 0 && !is_first {
         // It is new, or was deleted since the operation began, which leaves nothing to know.
         return mark(catalogue, [Piece::Product(product.id.0)]).await;
     }
