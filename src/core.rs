@@ -18,6 +18,7 @@ pub mod park_reason;
 pub mod priority;
 pub mod restart;
 pub mod shop_pair;
+pub mod shop_refresh;
 pub mod token_check;
 pub mod turns;
 pub mod upload_queue;

@@ -112,6 +112,27 @@ pub struct Bulk {
     pub number: u64,
 }
 
+/// What is made of a product of a bulk operation's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// It is left: a read that is newer was staged.
+    Leave,
+    /// It is read by itself: it is new, or was deleted since the operation began, which may leave nothing to know.
+    Read,
+    /// It is staged.
+    Stage,
+}
+
+/// Decides on a product without a mark, of which the read with the number `staged` was staged last (0: none). `bulk` is the
+/// number of the operation. In the first sweep of a shop all products are new.
+pub fn keep(staged: u64, bulk: u64, is_first: bool) -> Keep {
+    match staged {
+        0 if !is_first => Keep::Read,
+        newer if newer > bulk => Keep::Leave,
+        _ => Keep::Stage,
+    }
+}
+
 /// A walk over the products of a shop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Walk {
@@ -237,6 +258,19 @@ mod tests {
         assert_eq!(progress.next(pace, rest(0, 6), at(24)), (Walk::Sweep, hour * 6), "the first load");
         progress.failures = HOPELESS;
         assert_eq!(progress.next(pace, rest(0, 6), at(24)), (Walk::Poll, Duration::ZERO), "which is not to be had");
+    }
+
+    #[test]
+    fn a_file_is_not_taken_over_a_newer_read() {
+        for (staged, is_first, wanted) in [
+            (0, true, Keep::Stage),
+            (0, false, Keep::Read),
+            (4, false, Keep::Stage),
+            (6, false, Keep::Leave),
+            (6, true, Keep::Leave),
+        ] {
+            assert_eq!(keep(staged, 5, is_first), wanted, "{staged} {is_first}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed
         if text.is_empty() {
             continue;
         }
-        match line::read(text, opener) {
+        match line::read(text, line, opener) {
             Ok(Good::Head) => {}
             Ok(Good::Link(user, link, granted)) => {
                 let good = LinkLine { line, user, link, granted };
@@ -74,10 +74,8 @@ pub fn parse(bytes: &[u8], first_line: usize, opener: Option<&Opener>) -> Parsed
                 put_last(&mut parsed.good, &mut positions, &mut parsed.repeated, (key, line), good);
             }
             Ok(Good::Shop(shop)) => {
-                let line::GoodShop { user, shop, pair, expires_at, name, granted } = *shop;
-                let good = ShopLine { line, user, shop, pair, expires_at, name, granted };
-                let key = good.key();
-                put_last(&mut parsed.shops, &mut positions, &mut parsed.repeated, (key, line), good);
+                let key = shop.key();
+                put_last(&mut parsed.shops, &mut positions, &mut parsed.repeated, (key, line), *shop);
             }
             Ok(Good::Account(user, account, logged_in_at)) => {
                 parsed.accounts.push(AccountLine { line, user, account, logged_in_at });

@@ -8,8 +8,7 @@
 //!
 //! The store has the rules that make a lost answer harmless ([`shops`](crate::store::shops)).
 //!
-//! Such an answer comes again word for word, with the life that it named the first time. So the life of a pair is counted
-//! from the first try to get it, and a token that may be over by then says nothing about the app when it is refused.
+//! When a token is exchanged, and what a refusal means, is decided in [`shop_refresh`](crate::core::shop_refresh).
 //!
 //! # Old tokens
 //!
@@ -27,15 +26,12 @@ use crate::context::Context;
 use crate::core::disposition::Disposition;
 use crate::core::health::ParkReason;
 use crate::core::model::{Secret, ShopName, WallTime};
+use crate::core::shop_refresh::{Need, Refused, end_of, need, why};
 use crate::sources::api::SourceError;
 use crate::sources::shopify::{ShopifyClient, ShopifyError, TokenPair};
 use crate::store::Unavailable;
 use crate::store::shops::{NewShop, PairState, ShopPair};
 
-/// An access token with less time than this is exchanged before it is used.
-const REFRESH_BEFORE: Duration = Duration::from_secs(12 * 60);
-/// An access token with less time than this is not used: a call may take so long.
-pub(super) const TOO_LATE: Duration = Duration::from_secs(60);
 /// How long a pair is stored with patience that a migration brought, and how long it is between two tries.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -47,29 +43,6 @@ pub struct AccessToken {
     pub token: Secret,
     /// The number of its pair.
     pub pair: u64,
-}
-
-/// What a pair means for a caller who needs a token now.
-#[derive(Debug, PartialEq, Eq)]
-enum Need {
-    /// The token is good.
-    None,
-    /// It is good for a while, and should be exchanged.
-    Soon,
-    /// It is not to be used.
-    Now,
-}
-
-fn need(state: &PairState, refused: Option<u64>, now: WallTime) -> Need {
-    let record = &state.record;
-    let left = record.expires_at.since(now);
-    if refused == Some(record.number) || left < TOO_LATE {
-        Need::Now
-    } else if left < REFRESH_BEFORE || record.refreshing_since.is_some() {
-        Need::Soon
-    } else {
-        Need::None
-    }
 }
 
 fn failed(disposition: Disposition, is_general: bool, text: impl Into<String>) -> SourceError {
@@ -88,9 +61,7 @@ pub async fn access_token(context: &Arc<Context>, shop: &ShopName) -> Result<Acc
     token(context, shop, None).await
 }
 
-/// Another token, after the one of this pair was refused. A refusal alone says nothing of the app: the clock may have been
-/// set, and the token be older than it looks. The refresh token decides: where it is refused as well, the app was
-/// uninstalled, and the links of the shop are parked.
+/// Another token, after the one of this pair was refused. Whether the app was uninstalled is found out by that.
 ///
 /// # Errors
 /// As for [`access_token`].
@@ -105,7 +76,7 @@ async fn held(context: &Context, shop: &ShopName) -> Result<PairState, SourceErr
 
 async fn token(context: &Arc<Context>, shop: &ShopName, refused: Option<u64>) -> Result<AccessToken, SourceError> {
     let state = held(context, shop).await?;
-    if need(&state, refused, WallTime::now()) == Need::None {
+    if need(state.standing(), refused, WallTime::now()) == Need::None {
         return opened(&state);
     }
     // In a task of its own, which ends whether or not the caller still waits.
@@ -128,7 +99,7 @@ async fn refreshed(context: &Arc<Context>, shop: &ShopName, refused: Option<u64>
     let _turn = context.shop_turns.enter(shop).await;
     // Somebody may have refreshed it meanwhile.
     let state = held(context, shop).await?;
-    let need = need(&state, refused, WallTime::now());
+    let need = need(state.standing(), refused, WallTime::now());
     if need == Need::None {
         return opened(&state);
     }
@@ -164,12 +135,15 @@ async fn exchange(
     }
     let is_old = pair.refresh.is_empty();
     let new = match renewed(client, shop, pair).await {
-        Ok(new) => aged(new_shop(shop, new), state.record.refreshing_since, WallTime::now()),
+        Ok(new) => {
+            let new = new_shop(shop, new);
+            NewShop { expires_at: end_of(new.expires_at, state.record.refreshing_since, WallTime::now()), ..new }
+        }
         Err(error) => {
             // What `state` says of the intent is of an earlier try, whose answer never came.
             let is_lost = is_old && state.record.refreshing_since.is_some();
-            let known = Known { is_refused: refused == Some(number), is_lost };
-            return Err(dead(context, shop, number, known, error).await);
+            let refused = Refused { access_too: refused == Some(number), is_lost };
+            return Err(dead(context, shop, number, refused, error).await);
         }
     };
     let access = new.pair.access.clone();
@@ -180,12 +154,6 @@ async fn exchange(
     let ends = new.expires_at.rfc3339();
     tracing::debug!(%shop, ends, "shop [{shop}]: its token is refreshed and ends at {ends}");
     Ok(AccessToken { token: access, pair })
-}
-
-/// A pair that was asked for since a moment before: it may be as old as that.
-fn aged(new: NewShop, since: Option<WallTime>, now: WallTime) -> NewShop {
-    let age = since.map_or(0, |since| now.0.saturating_sub(since.0));
-    NewShop { expires_at: WallTime(new.expires_at.0.saturating_sub(age)), ..new }
 }
 
 /// Another pair in exchange for this one, by a refresh, or by a migration of an old token.
@@ -230,24 +198,11 @@ pub(super) fn new_shop(shop: &ShopName, pair: TokenPair) -> NewShop {
     }
 }
 
-/// What is known of a pair whose refresh failed.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    /// Its access token was refused before: if the refresh token is refused too, the app was uninstalled.
-    is_refused: bool,
-    /// It is an old token, and the answer to an earlier exchange of it was lost.
-    is_lost: bool,
-}
-
 /// A pair that is dead parks every link of the shop.
-async fn dead(context: &Context, shop: &ShopName, number: u64, known: Known, error: ShopifyError) -> SourceError {
+async fn dead(context: &Context, shop: &ShopName, number: u64, refused: Refused, error: ShopifyError) -> SourceError {
     let mut error = SourceError::from(error);
     if let Disposition::Park(found) = error.disposition {
-        let why = match found {
-            ParkReason::RefreshEnded if known.is_refused => ParkReason::Uninstalled,
-            ParkReason::Uninstalled if known.is_lost => ParkReason::OldTokenEnded,
-            found => found,
-        };
+        let why = why(found, refused);
         error.disposition = Disposition::Park(why);
         park(context, shop, number, why).await;
     }

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use super::shop_tokens::{TOO_LATE, new_shop, renewed};
+use super::shop_tokens::{new_shop, renewed};
 use crate::context::Context;
 use crate::core::disposition::Disposition;
 use crate::core::model::{Secret, ShopName, WallTime};
+use crate::core::shop_refresh::is_over;
 use crate::sources::api::SourceError;
 use crate::sources::shopify::ShopifyClient;
 use crate::store::cleanups::ReadyPair;
@@ -42,7 +43,7 @@ pub async fn uninstall(context: &Arc<Context>, shop: &ShopName, seq: u64) -> Res
         let error = SourceError { disposition, ..SourceError::local("shopify.client_id is not set") };
         return Err(Undone::Failed(error));
     };
-    let access = if expires_at.since(WallTime::now()) < TOO_LATE {
+    let access = if is_over(expires_at, WallTime::now()) {
         exchanged(context, &client, (shop, seq), &pair).await?
     } else {
         pair.access

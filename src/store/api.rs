@@ -10,6 +10,7 @@ use crate::core::fields::Fields;
 use crate::core::grant::Ended;
 use crate::core::ledger::{Digest, Entry, Staged, Synced};
 use crate::core::model::{AppUserId, Generation, LinkKey, PageId, Secret, ShopName, Source, WallTime};
+use crate::core::shop_refresh::Standing;
 
 /// The store cannot make anything durable at the moment; it recovers by itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -142,6 +143,14 @@ pub struct PairState {
     pub record: Arc<ShopRecord>,
     /// The tokens, or why they cannot be opened.
     pub pair: Result<ShopPair, SealError>,
+}
+
+impl PairState {
+    /// What decides on a refresh.
+    pub fn standing(&self) -> Standing {
+        let ShopRecord { number, expires_at, refreshing_since, .. } = *self.record;
+        Standing { number, expires_at, refreshing_since }
+    }
 }
 
 /// A login to note beside its links.

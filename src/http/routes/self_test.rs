@@ -10,7 +10,7 @@ use crate::http_client::{self, Trust};
 /// How long it may take.
 const WITHIN: Duration = Duration::from_secs(4);
 
-/// Posts the delivery to the address; what a program is told of it.
+/// Posts the delivery to the address. Returns the outcome, as the answer to a login or an installation has it.
 pub(super) async fn post(trust: &Trust, url: &str, headers: &[(&'static str, String)], body: String) -> Value {
     match round_trip(trust, url, headers, body).await {
         Ok(()) => json!({"status": "success"}),

@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use crate::core::grant::Granted;
 use crate::core::model::{AppUserId, BadId, LinkKey, PageId, Secret, ShopName, Source, UserId, WallTime};
 use crate::services::export::{Opener, SCHEMA};
+use crate::store::imports::ShopLine;
 use crate::store::persons::{NewAccount, NewLink};
 use crate::store::shops::ShopPair;
 
@@ -23,19 +24,9 @@ pub(super) enum Good {
     /// The link of a page.
     Link(UserId, NewLink, Granted),
     /// The link of a shop.
-    Shop(Box<GoodShop>),
+    Shop(Box<ShopLine>),
     /// A login.
     Account(UserId, NewAccount, Option<WallTime>),
-}
-
-/// The link of a shop, and the pair of that shop.
-pub(super) struct GoodShop {
-    pub user: UserId,
-    pub shop: ShopName,
-    pub pair: ShopPair,
-    pub expires_at: Option<WallTime>,
-    pub name: Option<String>,
-    pub granted: Granted,
 }
 
 /// Any line: the link of a page has `page_id`, that of a shop has `source`, a login has `account`, the head of an export
@@ -267,11 +258,11 @@ fn bad(error: BadId) -> String {
     error.to_string()
 }
 
-/// Reads a line. Sealed tokens need an `opener`.
+/// Reads the line of this number. Sealed tokens need an `opener`.
 ///
 /// # Errors
 /// What is wrong with the line, without any of its values.
-pub(super) fn read(line: &[u8], opener: Option<&Opener>) -> Result<Good, String> {
+pub(super) fn read(line: &[u8], number: usize, opener: Option<&Opener>) -> Result<Good, String> {
     // serde's texts can quote values, and a value may be a token: only the kind and the position are shown.
     let line: Line = serde_json::from_slice(line).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => form_of(line).to_owned(),
@@ -288,7 +279,7 @@ pub(super) fn read(line: &[u8], opener: Option<&Opener>) -> Result<Good, String>
     }
     match kind {
         Kind::Page => page(line, user, opener),
-        Kind::Shop => shop(line, user, opener),
+        Kind::Shop => shop(line, number, user, opener),
         Kind::Login => login(line, user, opener),
     }
 }
@@ -324,7 +315,7 @@ fn page(mut line: Line, user: UserId, opener: Option<&Opener>) -> Result<Good, S
 }
 
 /// Without a refresh token it is an old token, which does not end: `expires_at` says nothing of it.
-fn shop(line: Line, user: UserId, opener: Option<&Opener>) -> Result<Good, String> {
+fn shop(line: Line, number: usize, user: UserId, opener: Option<&Opener>) -> Result<Good, String> {
     let shop: ShopName = line.shop.as_deref().ok_or_else(|| Kind::Shop.lacks("shop"))?.parse().map_err(bad)?;
     let link = LinkKey::of_shop(user, shop.clone());
     let access = line.access(Kind::Shop, opener, |opener, sealed| opener.link_token(&link, sealed))?;
@@ -333,7 +324,8 @@ fn shop(line: Line, user: UserId, opener: Option<&Opener>) -> Result<Good, Strin
     let refresh = plain_or_opened(given, "sealed_refresh_token", opener, open)?;
     let refresh = refresh.map(|refresh| sound(refresh, "refresh_token")).transpose()?;
     let expires_at = moment(line.expires_at, "expires_at")?;
-    Ok(Good::Shop(Box::new(GoodShop {
+    Ok(Good::Shop(Box::new(ShopLine {
+        line: number,
         user,
         shop,
         expires_at: expires_at.filter(|_| refresh.is_some()),

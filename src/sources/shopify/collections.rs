@@ -127,8 +127,8 @@ impl Collections {
     /// The object. Descriptions, and then the longest lists of products, are cut until it is short enough.
     pub fn document(mut self, envelope: Envelope<'_>) -> Document {
         let digest = canonical::digest(&counted(&self.list), OMITTED);
-        let room = MAX_OBJECT - 64 * 1024;
-        self.cut(room);
+        let limit = MAX_OBJECT - 64 * 1024;
+        self.cut(limit);
         if !self.truncated.is_empty() {
             let count = self.truncated.len();
             tracing::warn!(
@@ -139,20 +139,20 @@ impl Collections {
         envelope.document(SCHEMA, json!(self.list), &self.truncated, digest)
     }
 
-    fn cut(&mut self, room: usize) {
+    fn cut(&mut self, limit: usize) {
         let length = |list: &[Map<String, Value>]| json!(list).to_string().len();
         for key in ["descriptionHtml", "description"] {
             let whole = length(&self.list);
-            if whole <= room {
+            if whole <= limit {
                 return;
             }
             let named = |owner: &Map<String, Value>| format!("{key}/{}", number_of(owner));
             let texts = self.list.iter_mut().map(|owner| Cuttable { name: named(owner), owner, key });
             let mut texts: Vec<Cuttable<'_>> = texts.collect();
             let of_texts: usize = texts.iter().map(Cuttable::length).sum();
-            self.truncated.extend(cut_to(&mut texts, room.saturating_sub(whole.saturating_sub(of_texts))));
+            self.truncated.extend(cut_to(&mut texts, limit.saturating_sub(whole.saturating_sub(of_texts))));
         }
-        let mut excess = length(&self.list).saturating_sub(room);
+        let mut excess = length(&self.list).saturating_sub(limit);
         while excess > 0 {
             let lists = self.list.iter_mut();
             let longest = lists.max_by_key(|one| one.get("products").and_then(Value::as_array).map_or(0, Vec::len));

@@ -92,7 +92,7 @@ fn limited(envelope: Envelope<'_>, entries: impl IntoIterator<Item = Entry>, mos
     let truncated: Vec<String> = (left_out > 0).then(|| format!("products/{left_out}")).into_iter().collect();
     if left_out > 0 {
         tracing::warn!(
-            "shopify: the index of {} has no room for {left_out} products; their own objects are complete",
+            "shopify: the index of {} is at its limit, and {left_out} products are left out; their own objects are complete",
             envelope.shop
         );
     }

@@ -92,13 +92,13 @@ impl Product {
     pub fn document(mut self, envelope: Envelope<'_>) -> Document {
         let digest = canonical::digest(&self.data, OMITTED);
         let whole = serde_json::to_string(&self.data).map_or(0, |text| text.len());
-        let room = MAX_OBJECT - 4096;
-        if whole > room {
+        let limit = MAX_OBJECT - 4096;
+        if whole > limit {
             for key in ["descriptionHtml", "description"] {
                 let mut text = [Cuttable { name: key.to_owned(), owner: &mut self.data, key }];
                 let length = text[0].length();
                 let now = serde_json::to_string(&*text[0].owner).map_or(0, |text| text.len());
-                let most = length.saturating_sub(now.saturating_sub(room));
+                let most = length.saturating_sub(now.saturating_sub(limit));
                 self.truncated.extend(cut_to(&mut text, most));
             }
             tracing::warn!("shopify: product {} of {} is too long for an object and was cut", self.id, envelope.shop);

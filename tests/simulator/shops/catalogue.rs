@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::join3;
 use futures_util::stream::FuturesUnordered;
 use pagesyncd::core::backoff::Backoff;
-use pagesyncd::core::catalogue::{Bulk, Pace, Piece, Progress, Rest, Row, Walk};
+use pagesyncd::core::catalogue::{Bulk, Keep, Pace, Piece, Progress, Rest, Row, Walk, keep};
 use pagesyncd::core::model::{Cause, Generation, LinkKey, PartKey, WallTime};
 use pagesyncd::store::{ReadClaim, StageOutcome, Unavailable};
 use tokio::sync::watch;
@@ -439,6 +439,7 @@ impl Catalogue {
 
     /// Returns whether nothing was missing from the file.
     async fn take_file(&self, file: Vec<(u64, Version)>, number: u64, progress: &mut Progress) -> Result<bool, Retry> {
+        let is_first = progress.swept_at.is_none();
         let (mut seen, mut is_complete) = (BTreeSet::new(), true);
         let mut staging = FuturesUnordered::new();
         let faults = if self.world.is_quiet() { 0 } else { 2 };
@@ -457,7 +458,7 @@ impl Catalogue {
             }
             seen.insert(id);
             progress.saw(&version.at.rfc3339());
-            staging.push(self.keep(id, version, number));
+            staging.push(self.take_product(id, version, number, is_first));
             if staging.len() >= STAGED_AT_ONCE
                 && let Some(staged) = staging.next().await
             {
@@ -476,7 +477,7 @@ impl Catalogue {
     }
 
     /// Stages a product of the file, unless something newer is known of it or about to be.
-    async fn keep(&self, id: u64, version: Version, number: u64) -> Result<(), Retry> {
+    async fn take_product(&self, id: u64, version: Version, number: u64, is_first: bool) -> Result<(), Retry> {
         let (store, part) = (&self.process.store, self.part(Piece::Product(id)));
         if store.mark(&part).await?.is_some() {
             return Ok(());
@@ -486,8 +487,10 @@ impl Catalogue {
             return Ok(());
         }
         let known = store.expectation(&part).await?;
-        if known.answered > number {
-            return Ok(());
+        match keep(known.answered, number, is_first) {
+            Keep::Leave => return Ok(()),
+            Keep::Read => return self.mark([Piece::Product(id)]).await,
+            Keep::Stage => {}
         }
         let body = self.body(version, BTreeMap::new());
         if !known.outbox && known.digest == Some(body.digest()) {

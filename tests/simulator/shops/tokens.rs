@@ -1,10 +1,10 @@
 //! The token of a shop: the steps of `src/services/shop_tokens.rs` without HTTP, around the store's own decisions.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use pagesyncd::core::model::{Secret, WallTime};
 use pagesyncd::core::park_reason::ParkReason;
+use pagesyncd::core::shop_refresh::{Need, Refused, end_of, need, why};
 use pagesyncd::store::shops::{NewShop, PairState, ShopPair};
 use pagesyncd::store::stepped::shown;
 use tokio::sync::oneshot;
@@ -13,34 +13,11 @@ use super::process::Process;
 use super::shopify::{Failed, Tokens};
 use super::world::World;
 
-const REFRESH_BEFORE: Duration = Duration::from_secs(12 * 60);
-const TOO_LATE: Duration = Duration::from_secs(60);
-const FRESH: Duration = Duration::from_secs(5 * 60);
-
 /// An access token by its number at Shopify, and the number of its pair in the store.
 #[derive(Debug, Clone, Copy)]
 pub struct Access {
     pub token: u64,
     pub pair: u64,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Need {
-    None,
-    Soon,
-    Now,
-}
-
-fn need(state: &PairState, refused: Option<u64>, now: WallTime) -> Need {
-    let record = &state.record;
-    let left = record.expires_at.since(now);
-    if refused == Some(record.number) || left < TOO_LATE {
-        Need::Now
-    } else if left < REFRESH_BEFORE || record.refreshing_since.is_some() {
-        Need::Soon
-    } else {
-        Need::None
-    }
 }
 
 /// The number at Shopify of a pair.
@@ -74,24 +51,9 @@ impl Process {
         self.token(world, shop, None).await
     }
 
-    /// Another token, after the one of this pair was refused.
-    pub async fn after_refusal(
-        self: &Rc<Self>,
-        world: &Rc<World>,
-        shop: usize,
-        pair: u64,
-    ) -> Result<Option<Access>, Failed> {
-        let state = self.held(world, shop).await?;
-        let (paired_at, now) = (state.record.paired_at, world.wall());
-        if state.record.number == pair && paired_at <= now && now.since(paired_at) < FRESH {
-            return Ok(None);
-        }
-        self.token(world, shop, Some(pair)).await.map(Some)
-    }
-
     async fn token(self: &Rc<Self>, world: &Rc<World>, shop: usize, refused: Option<u64>) -> Result<Access, Failed> {
         let state = self.held(world, shop).await?;
-        if need(&state, refused, world.wall()) == Need::None {
+        if need(state.standing(), refused, world.wall()) == Need::None {
             return Ok(Access { token: number(&state), pair: state.record.number });
         }
         // In a task of its own, which ends whether or not the caller still waits.
@@ -117,7 +79,7 @@ impl Process {
         let _turn = turn.lock().await;
         // Somebody may have refreshed it meanwhile.
         let state = self.held(world, shop).await?;
-        let need = need(&state, refused, world.wall());
+        let need = need(state.standing(), refused, world.wall());
         let standing = Access { token: number(&state), pair: state.record.number };
         if need == Need::None {
             return Ok(standing);
@@ -142,8 +104,8 @@ impl Process {
         let tokens = match world.refresh(shop, number(state)).await {
             Ok(tokens) => tokens,
             Err(Failed::RefreshEnded) => {
-                let is_refused = refused == Some(stored);
-                let why = if is_refused { ParkReason::Uninstalled } else { ParkReason::RefreshEnded };
+                let refused = Refused { access_too: refused == Some(stored), is_lost: false };
+                let why = why(ParkReason::RefreshEnded, refused);
                 self.park(world, shop, stored, why).await;
                 return Err(Failed::RefreshEnded);
             }
@@ -151,6 +113,7 @@ impl Process {
         };
         world.note(|| format!("shop {shop}: refreshed, {tokens:?}"));
         let new = new_shop(world, shop, tokens);
+        let new = NewShop { expires_at: end_of(new.expires_at, state.record.refreshing_since, world.wall()), ..new };
         let pair = self.store.end_refresh(&name, stored, &new).await.map_err(|_| Failed::Local)?;
         Ok(Access { token: tokens.number, pair: pair.ok_or(Failed::Local)? })
     }
@@ -179,9 +142,8 @@ impl Process {
         if world.ask_shop(shop, access.token).await != Err(Failed::Refused) {
             return;
         }
-        if let Ok(None) = self.after_refusal(&world, shop, access.pair).await {
-            self.park(&world, shop, access.pair, ParkReason::Uninstalled).await;
-        }
+        // The refresh parks the links if it is refused as well.
+        let _ = self.token(&world, shop, Some(access.pair)).await;
     }
 }
 

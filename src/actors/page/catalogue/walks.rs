@@ -23,7 +23,7 @@ use super::changes::stage;
 use super::objects;
 use super::subject::{Catalogue, MUCH_LATER, Retry};
 use crate::core::backoff::Backoff;
-use crate::core::catalogue::{Bulk, Pace, Piece, Progress, Rest, Row, Walk};
+use crate::core::catalogue::{Bulk, Keep, Pace, Piece, Progress, Rest, Row, Walk, keep};
 use crate::core::model::{Cause, MonoTime, PartKey, Source, WallTime};
 use crate::core::priority::Priority;
 use crate::sources::api::SourceError;
@@ -313,7 +313,7 @@ impl FileWalk<'_> {
             match found {
                 Some(Found::Product(product)) => {
                     self.saw(&product);
-                    staging.push(keep(catalogue, *product, self.number, self.is_first));
+                    staging.push(take_product(catalogue, *product, self.number, self.is_first));
                 }
                 Some(Found::Incomplete(id)) => {
                     self.seen.push(id.0);
@@ -374,7 +374,7 @@ impl FileWalk<'_> {
 }
 
 /// Stages a product of the file, unless something newer is known of it or about to be.
-async fn keep(catalogue: &Catalogue, product: Product, number: u64, is_first: bool) -> Result<(), Retry> {
+async fn take_product(catalogue: &Catalogue, product: Product, number: u64, is_first: bool) -> Result<(), Retry> {
     let store = &catalogue.context.store;
     let part = PartKey::new(catalogue.link.clone(), product.id.part());
     if store.mark(&part).await?.is_some() {
@@ -385,12 +385,10 @@ async fn keep(catalogue: &Catalogue, product: Product, number: u64, is_first: bo
         return Ok(());
     }
     let known = store.expectation(&part).await?;
-    if known.answered > number {
-        return Ok(());
-    }
-    if known.answered == 0 && !is_first {
-        // It is new, or was deleted since the operation began, which leaves nothing to know.
-        return mark(catalogue, [Piece::Product(product.id.0)]).await;
+    match keep(known.answered, number, is_first) {
+        Keep::Leave => return Ok(()),
+        Keep::Read => return mark(catalogue, [Piece::Product(product.id.0)]).await,
+        Keep::Stage => {}
     }
     let version = catalogue.context.setup().config.shopify.api_version.clone();
     let document = product.document(catalogue.envelope(&version, Cause::Poll));
