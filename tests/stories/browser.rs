@@ -32,17 +32,18 @@ pub(super) struct Sandbox {
 
 impl Sandbox {
     pub(super) async fn open(pages: usize) -> Sandbox {
-        Sandbox::open_with(pages, "").await
+        Sandbox::open_with(pages, "", |_| ()).await
     }
 
-    /// With more keys in the section `[http]` of the daemon's configuration.
-    async fn open_with(pages: usize, http: &str) -> Sandbox {
+    /// With more keys in the section `[http]` of the daemon's configuration, and a change to its setup.
+    pub(super) async fn open_with(pages: usize, http: &str, change: impl FnOnce(&mut DaemonSetup)) -> Sandbox {
         let folder = TempDir::new().expect("a folder");
         let world = WorldServer::start(Options::new(folder.path()).pages(pages)).await.expect("a world");
         // Let go of again: the daemon binds it a moment later.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
         let mut setup = DaemonSetup::new(free.to_string(), folder.path());
         setup.poll_interval = Duration::from_secs(3600);
+        change(&mut setup);
         let config = folder.path().join("config.toml");
         let text = world.config_toml(&setup).replacen("[http]\n", &format!("[http]\n{http}\n"), 1);
         std::fs::write(&config, text).expect("the configuration is written");
@@ -65,8 +66,19 @@ impl Sandbox {
     fn name_in_spaces(&self, page: &str) -> Option<String> {
         let part = format!("/facebook/{page}/");
         let key = self.world.objects.list().into_iter().find(|key| key.contains(&part))?;
-        let object: Value = serde_json::from_slice(&self.world.objects.get(&key)?).expect("an object is JSON");
-        object["data"][0]["name"].as_str().map(str::to_owned)
+        self.object(&key)?["data"][0]["name"].as_str().map(str::to_owned)
+    }
+
+    /// The daemon's links, of all sources.
+    pub(super) async fn links(&self) -> Vec<Value> {
+        let asked = admin_client::fetch(&self.socket, Method::GET, "/v1/links", "").await.expect("the daemon answers");
+        let listed: Value = serde_json::from_slice(&asked.1).expect("JSON");
+        listed["links"].as_array().expect("a list").clone()
+    }
+
+    /// An object, where there is one.
+    pub(super) fn object(&self, key: &str) -> Option<Value> {
+        Some(serde_json::from_slice(&self.world.objects.get(key)?).expect("an object is JSON"))
     }
 
     /// A one-time login URL for a user with this label.
@@ -102,10 +114,15 @@ pub(super) fn row(page: &str, standing: &str) -> String {
 
 /// Presses the login button of the console, and goes on in the tab that opens.
 pub(super) async fn open_dialog(browser: &Browser) {
-    let before = browser.windows().await;
     appears(browser, "#login:not([disabled])").await;
-    browser.click("#login").await;
-    browser.wait_until("the dialog's tab", || async { browser.windows().await.len() > before.len() }).await;
+    open_tab(browser, "#login").await;
+}
+
+/// Clicks what opens another tab, and goes on in that one.
+pub(super) async fn open_tab(browser: &Browser, css: &str) {
+    let before = browser.windows().await;
+    browser.click(css).await;
+    browser.wait_until("another tab", || async { browser.windows().await.len() > before.len() }).await;
     let opened = browser.windows().await.into_iter().find(|window| !before.contains(window)).expect("another tab");
     browser.switch_to(&opened).await;
 }
@@ -307,8 +324,8 @@ async fn heading(browser: &Browser, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_sees_whom_the_pages_are_for_what_stopped_and_the_way_back() {
     let Some(browser) = Browser::start().await else { return };
-    let sandbox =
-        Sandbox::open_with(12, "platform_name = \"Fern\"\nreturn_url = \"https://fern.example/settings\"").await;
+    let keys = "platform_name = \"Fern\"\nreturn_url = \"https://fern.example/settings\"";
+    let sandbox = Sandbox::open_with(12, keys, |_| ()).await;
     let (bakery, rival) = (UserId::random(), UserId::random());
     let pages: Vec<String> = sandbox.world.world.look(|s| s.pages.keys().cloned().collect());
     let link = sandbox.login_url(bakery, "Ada\u{2019}s Bakery & Café").await;

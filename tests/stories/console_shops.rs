@@ -5,12 +5,22 @@ use pagesyncd::core::model::ShopName;
 use pagesyncd::sandbox::shopify::ShopFault;
 use serde_json::json;
 
-use super::browser::{Sandbox, appears, open_dialog, picture, report_text, show};
+use super::browser::{Sandbox, appears, open_dialog, open_tab, picture, report_text, show};
 use super::webdriver::{Browser, ENTER, SPACE};
 
 /// Gives the texts that are hard to read.
 const CONTRAST: &str = include_str!("contrast.js");
-const SHOP: &str = "sandbox-1.myshopify.com";
+/// The shop that the console shows first.
+pub(super) const SHOP: &str = "sandbox-1.myshopify.com";
+
+/// Presses the console's button that leads to `/shopify/install`, agrees on the shop's page, and stays in the tab with
+/// what the daemon answers.
+pub(super) async fn install_app(browser: &Browser) {
+    open_tab(browser, "#shop-install").await;
+    appears(browser, "#install").await;
+    browser.click("#install").await;
+    browser.wait_until("the daemon's page", || async { browser.text("h1").await == "Your shop is linked" }).await;
+}
 
 /// The app is on the shop, and its link is active.
 async fn install(browser: &Browser) {
@@ -22,14 +32,7 @@ async fn install(browser: &Browser) {
     browser.switch_to(&console).await;
     show(browser, "shops").await;
     appears(browser, "#product-rows tr").await;
-    let before = browser.windows().await;
-    browser.click("#shop-install").await;
-    browser.wait_until("the shop's page", || async { browser.windows().await.len() > before.len() }).await;
-    let opened = browser.windows().await.into_iter().find(|window| !before.contains(window)).expect("another tab");
-    browser.switch_to(&opened).await;
-    appears(browser, "#install").await;
-    browser.click("#install").await;
-    browser.wait_until("the daemon's page", || async { browser.text("h1").await == "Your shop is linked" }).await;
+    install_app(browser).await;
     browser.switch_to(&console).await;
     appears(browser, &format!("#shops button[data-shop='{SHOP}'] .badge[data-standing='equal']")).await;
 }

@@ -31,6 +31,7 @@ mod output;
 mod overlap;
 mod pending;
 mod persons;
+mod platform;
 mod readiness;
 mod reload;
 mod rotation;

@@ -31,7 +31,7 @@ export function showShops(all) {
   }));
   const shop = shops.find(one => one.id === view.shop);
   if (!shop) return;
-  const linked = shop.health ? `pagesyncd: ${[shop.health.replaceAll('_', ' '), shop.reason].filter(Boolean).join('; ')}` : 'not linked';
+  const linked = shop.health ? `pagesyncd: ${[shop.health.replaceAll('_', ' '), shop.reason, shop.remedy && `what to do: ${shop.remedy}`].filter(Boolean).join('; ')}` : 'not linked';
   at('shop-facts').textContent = [shop.id, `${plural(shop.products, 'product')}, ${plural(shop.collections, 'collection')}`,
     shop.installed ? 'the app is installed' : 'the app is not installed', linked].join(' · ');
   at('shop-install').textContent = shop.installed ? 'Install again' : 'Install the app';

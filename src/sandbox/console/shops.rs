@@ -81,7 +81,7 @@ impl Console {
                 json!({"id": name, "name": shop.data["name"], "installed": shop.app.installed,
                     "products": shop.catalogue.count(), "collections": shop.catalogue.collections().len(),
                     "health": link.map(|link| &link["health"]), "reason": link.map(|link| &link["reason"]),
-                    "faults": shop.faults.len()})
+                    "remedy": link.map(|link| &link["remedy"]), "faults": shop.faults.len()})
             });
             shops.collect()
         })
