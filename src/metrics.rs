@@ -6,7 +6,9 @@
 
 mod latencies;
 mod prometheus;
+mod sourced_gauge;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -20,8 +22,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::core::ledger::OwedCounts;
 use crate::core::model::Source;
 use latencies::Latencies;
+use sourced_gauge::SourcedGauge;
 
 /// The content type of [`Metrics::encode`].
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -150,9 +154,9 @@ const ACK_BOUNDS: [Duration; 12] = [
 pub struct Metrics {
     registry: Registry,
     links: Family<Sourced<HealthLabel>, Gauge>,
-    due: Gauge,
-    due_parked: Gauge,
-    outbox: Gauge,
+    due: SourcedGauge,
+    due_parked: SourcedGauge,
+    outbox: SourcedGauge,
     oldest_owed: Gauge<f64, AtomicU64>,
     deliveries: Family<Sourced<ResultLabel>, Counter>,
     /// Those of Facebook by their results.
@@ -186,9 +190,9 @@ impl Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("pagesyncd"),
             links: Family::default(),
-            due: Gauge::default(),
-            due_parked: Gauge::default(),
-            outbox: Gauge::default(),
+            due: SourcedGauge::default(),
+            due_parked: SourcedGauge::default(),
+            outbox: SourcedGauge::default(),
             oldest_owed: Gauge::default(),
             deliveries: Family::default(),
             facebook_deliveries: Default::default(),
@@ -221,9 +225,9 @@ impl Metrics {
         let r = &mut self.registry;
         r.register("build", "The version that runs", build);
         r.register("links", "Links by health and source", self.links.clone());
-        r.register("due", "Links owed a read that the daemon can make", self.due.clone());
-        r.register("due_parked", "Links owed a read that waits for a person", self.due_parked.clone());
-        r.register("outbox", "Objects owed a write", self.outbox.clone());
+        r.register("due", "Links owed a read that the daemon can make, by source", self.due.clone());
+        r.register("due_parked", "Links owed a read that waits for a person, by source", self.due_parked.clone());
+        r.register("outbox", "Objects owed a write, by source", self.outbox.clone());
         r.register(
             "oldest_owed_seconds",
             "Age of the oldest read or write that the daemon can make",
@@ -268,12 +272,12 @@ impl Metrics {
         }
     }
 
-    /// Sets the reads that the daemon can make, the reads that wait for a person, the writes, and the age of the oldest
-    /// read or write that the daemon can make.
-    pub fn set_owed(&self, due: u64, due_parked: u64, outbox: u64, oldest: Duration) {
-        self.due.set(due as i64);
-        self.due_parked.set(due_parked as i64);
-        self.outbox.set(outbox as i64);
+    /// Sets what is owed for exactly these sources, and the age of the oldest read or write that the daemon can make.
+    pub fn set_owed(&self, owed: &BTreeMap<Source, OwedCounts>, oldest: Duration) {
+        let counts = |of: fn(&OwedCounts) -> u64| owed.iter().map(move |(source, owed)| (*source, of(owed)));
+        self.due.set(counts(|owed| owed.due));
+        self.due_parked.set(counts(|owed| owed.due_parked));
+        self.outbox.set(counts(|owed| owed.outbox));
         self.oldest_owed.set(oldest.as_secs_f64());
     }
 
@@ -387,7 +391,8 @@ mod tests {
     fn dashboards_find_their_names() {
         let metrics = Metrics::new();
         metrics.set_links([(Source::Facebook, "active".to_owned(), 2), (Source::Shopify, "active".to_owned(), 3)]);
-        metrics.set_owed(1, 5, 2, Duration::from_millis(1500));
+        let owed = [(Source::Facebook, OwedCounts { due: 1, due_parked: 5, outbox: 2 })].into();
+        metrics.set_owed(&owed, Duration::from_millis(1500));
         metrics.set_cleanups(3);
         metrics.delivery(Source::Facebook, DeliveryResult::Accepted, Duration::from_millis(1));
         metrics.source_request(Source::Facebook, "read_page", "ok");
@@ -424,6 +429,10 @@ mod tests {
         let metrics = Metrics::new();
         assert!(!metrics.encode().contains("source="), "a source that is not used is named");
         metrics.set_links([(Source::Facebook, "active".to_owned(), 2), (Source::Shopify, "active".to_owned(), 3)]);
+        let of_shops = OwedCounts { due: 4, due_parked: 0, outbox: 6 };
+        let owed =
+            [(Source::Facebook, OwedCounts { due: 1, due_parked: 5, outbox: 2 }), (Source::Shopify, of_shops)].into();
+        metrics.set_owed(&owed, Duration::ZERO);
         for (source, call) in [(Source::Facebook, "read_page"), (Source::Shopify, "shop_read")] {
             metrics.delivery(source, DeliveryResult::Accepted, Duration::from_millis(1));
             metrics.source_request(source, call, "ok");
@@ -433,6 +442,12 @@ mod tests {
         for line in [
             "pagesyncd_links{health=\"active\"} 2",
             "pagesyncd_links{health=\"active\",source=\"shopify\"} 3",
+            "pagesyncd_due 1",
+            "pagesyncd_due{source=\"shopify\"} 4",
+            "pagesyncd_due_parked 5",
+            "pagesyncd_due_parked{source=\"shopify\"} 0",
+            "pagesyncd_outbox 2",
+            "pagesyncd_outbox{source=\"shopify\"} 6",
             "pagesyncd_webhook_deliveries_total{result=\"accepted\"} 1",
             "pagesyncd_webhook_deliveries_total{result=\"accepted\",source=\"shopify\"} 1",
             "pagesyncd_graph_requests_total{call=\"read_page\",outcome=\"ok\"} 1",
@@ -443,5 +458,8 @@ mod tests {
             assert!(lines.contains(&line), "{line} is missing in:\n{text}");
         }
         assert_eq!(text.matches("pagesyncd_graph_requests_total").count(), 1, "{text}");
+        metrics.set_owed(&BTreeMap::new(), Duration::ZERO);
+        let text = metrics.encode();
+        assert!(text.contains("pagesyncd_due 0\n") && !text.contains("pagesyncd_due{"), "{text}");
     }
 }

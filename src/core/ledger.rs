@@ -187,6 +187,17 @@ struct LiveMark {
     heard: Option<Cause>,
 }
 
+/// How much is owed to several links.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwedCounts {
+    /// Reads that the daemon can make.
+    pub due: u64,
+    /// Reads that wait for a person.
+    pub due_parked: u64,
+    /// Objects owed a write or a delete.
+    pub outbox: u64,
+}
+
 /// All that is owed to one link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {

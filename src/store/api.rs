@@ -8,7 +8,7 @@ use super::seal::SealError;
 use crate::core::catalogue::Row;
 use crate::core::fields::Fields;
 use crate::core::grant::Ended;
-use crate::core::ledger::{Digest, Entry, Staged, Synced};
+use crate::core::ledger::{Digest, Entry, OwedCounts, Staged, Synced};
 use crate::core::model::{AppUserId, Generation, LinkKey, PageId, Secret, ShopName, Source, WallTime};
 use crate::core::shop_refresh::Standing;
 
@@ -59,6 +59,8 @@ pub struct Counts {
     pub due_parked: u64,
     /// Objects owed a write or a delete.
     pub outbox: u64,
+    /// The last three, of each source that has a link, or owes something.
+    pub owed: BTreeMap<Source, OwedCounts>,
     /// Since when the oldest of `due` and `outbox` is owed.
     pub oldest_owed: Option<WallTime>,
     /// What is left to do after unlinks, by the word of its kind.

@@ -39,8 +39,8 @@ use crate::core::event::Event;
 use crate::core::event::EventKind;
 use crate::core::grant::Endings;
 use crate::core::health::Health;
-use crate::core::ledger::{Entry, Mark, Staged, Synced};
-use crate::core::model::{LinkKey, PartKey, ShopName, WallTime};
+use crate::core::ledger::{Entry, Mark, OwedCounts, Staged, Synced};
+use crate::core::model::{LinkKey, PartKey, ShopName, Source, WallTime};
 use accounts::{AccountKey, Accounts};
 use cleanups::Cleanups;
 use deletions::Deletions;
@@ -264,12 +264,18 @@ impl State {
 
     /// Counts for `status` and metrics.
     pub(super) fn counts(&mut self, now: WallTime) -> Counts {
+        let health = self.links.healths(now);
+        let is_used = |(source, owed): &(Source, OwedCounts)| {
+            *owed != OwedCounts::default() || health.keys().any(|(linked, _)| linked == source)
+        };
+        let owed: BTreeMap<Source, OwedCounts> = self.ledger.owed().filter(is_used).collect();
         Counts {
             links: self.links.len() as u64,
-            health: self.links.healths(now),
-            due: self.ledger.due(),
-            due_parked: self.ledger.due_parked(),
-            outbox: self.ledger.outbox(),
+            due: owed.values().map(|owed| owed.due).sum(),
+            due_parked: owed.values().map(|owed| owed.due_parked).sum(),
+            outbox: owed.values().map(|owed| owed.outbox).sum(),
+            owed,
+            health,
             oldest_owed: self.ledger.oldest(),
             cleanups: self.cleanups.words().clone(),
             damaged: self.damaged,

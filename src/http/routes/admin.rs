@@ -107,7 +107,7 @@ async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
         let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| WallTime::now().since(since));
         let links = counts.health.iter();
         context.metrics.set_links(links.map(|((source, health), count)| (*source, (*health).to_owned(), *count)));
-        context.metrics.set_owed(counts.due, counts.due_parked, counts.outbox, oldest);
+        context.metrics.set_owed(&counts.owed, oldest);
         context.metrics.set_cleanups(counts.cleanups.values().sum());
     }
     if let Ok(counts) = context.store.event_counts().await {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::core::ledger::{Change, Entry, Marked};
-use crate::core::model::{AppUserId, Cause, LinkKey, PartKey, WallTime};
+use crate::core::ledger::{Change, Entry, Marked, OwedCounts};
+use crate::core::model::{AppUserId, Cause, LinkKey, PartKey, Source, WallTime};
 use crate::store::absorbing::Absorbing;
 use crate::store::tree::{Pieces, Tree, body_keys, body_writes};
 use crate::store::txn::Txn;
@@ -216,14 +216,10 @@ impl Ledger {
         self.totals.deletes.get(person).into_iter().flatten().map(|part| &part.link)
     }
 
-    /// Marks that the daemon can answer.
-    pub(in crate::store) fn due(&self) -> u64 {
-        self.totals.due
-    }
-
-    /// Marks that wait for a person.
-    pub(in crate::store) fn due_parked(&self) -> u64 {
-        self.totals.due_parked
+    /// The numbers of what is owed, by source: marks that the daemon can answer, marks that wait for a person, and entries
+    /// of the outbox.
+    pub(in crate::store) fn owed(&self) -> impl Iterator<Item = (Source, OwedCounts)> {
+        Source::ALL.into_iter().map(|source| (source, self.totals.owed[source as usize]))
     }
 
     /// Entries of the outbox.
@@ -326,8 +322,8 @@ impl Owed {
 /// has its own count.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Totals {
-    due: u64,
-    due_parked: u64,
+    /// By source, in the order of [`Source::ALL`].
+    owed: [OwedCounts; Source::ALL.len()],
     outbox: BTreeSet<PartKey>,
     since: BTreeSet<(WallTime, PartKey)>,
     deletes: BTreeMap<AppUserId, BTreeSet<PartKey>>,
@@ -335,7 +331,7 @@ struct Totals {
 
 impl Totals {
     fn add(&mut self, part: &PartKey, owed: Owed) {
-        *self.due_count(owed.parked) += u64::from(owed.due);
+        self.count(part, &owed, |count, by| *count += by);
         if owed.outbox {
             self.outbox.insert(part.clone());
         }
@@ -348,7 +344,7 @@ impl Totals {
     }
 
     fn remove(&mut self, part: &PartKey, owed: Owed) {
-        *self.due_count(owed.parked) -= u64::from(owed.due);
+        self.count(part, &owed, |count, by| *count -= by);
         if owed.outbox {
             self.outbox.remove(part);
         }
@@ -365,7 +361,9 @@ impl Totals {
         }
     }
 
-    fn due_count(&mut self, parked: bool) -> &mut u64 {
-        if parked { &mut self.due_parked } else { &mut self.due }
+    fn count(&mut self, part: &PartKey, owed: &Owed, change: impl Fn(&mut u64, u64)) {
+        let counts = &mut self.owed[part.link.source() as usize];
+        change(if owed.parked { &mut counts.due_parked } else { &mut counts.due }, owed.due.into());
+        change(&mut counts.outbox, owed.outbox.into());
     }
 }

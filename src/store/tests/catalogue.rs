@@ -4,7 +4,9 @@
 use super::*;
 use crate::core::catalogue::{Piece, Progress, Row};
 use crate::core::cleanup::Cleanup;
-use crate::core::model::PartKey;
+use crate::core::ledger::OwedCounts;
+use crate::core::model::{PartKey, Source};
+use crate::core::park_reason::ParkReason;
 use crate::store::database::Database;
 use crate::store::shops::{NewShop, ShopPair};
 use crate::store::tree::{Tree, Write};
@@ -53,6 +55,28 @@ fn resident(store: &Store, link: &LinkKey) -> usize {
 async fn rows(store: &Store, link: &LinkKey) -> Vec<(u64, String)> {
     let list = |rows: &mut dyn Iterator<Item = (u64, Row)>| rows.map(|(id, row)| (id, row.title)).collect();
     store.with_rows(link, list).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_owed_is_counted_for_each_source_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    assert_eq!(store.counts().await.unwrap().owed, [].into());
+    let page = link_one(&store, UserId::random(), 1).await;
+    let shop = linked(&store).await;
+    store.mark_parts(vec![product(&shop, 1), product(&shop, 2)], Cause::Poll).await.unwrap();
+    assert_eq!(stage(&store, &product(&shop, 2), 1).await, StageOutcome::Staged);
+    assert!(store.park_link(&page, held(&store, &page).await, ParkReason::Expired).await.unwrap());
+    let of_pages = OwedCounts { due: 0, due_parked: 1, outbox: 0 };
+    // The whole of the shop is due as well.
+    let of_shops = OwedCounts { due: 2, due_parked: 0, outbox: 1 };
+    for _ in 0..2 {
+        let counts = store.counts().await.unwrap();
+        assert_eq!(counts.owed, [(Source::Facebook, of_pages), (Source::Shopify, of_shops)].into());
+        assert_eq!((counts.due, counts.due_parked, counts.outbox), (2, 1, 1));
+        store.close().await;
+        store = open(dir.path());
+    }
 }
 
 #[tokio::test]
