@@ -36,8 +36,10 @@ pub enum ParkReason {
     OldTokenEnded,
     /// The app was uninstalled from the shop, or its tokens were revoked (401).
     Uninstalled,
-    /// The shop does not exist any more, or was closed (404, `SHOP_INACTIVE`).
+    /// The shop does not exist any more (404).
     ShopGone,
+    /// The shop was closed or flagged (`SHOP_INACTIVE`, 403).
+    ShopInactive,
     /// The shop has not paid (402).
     ShopFrozen,
     /// Shopify locked the shop (423).
@@ -64,7 +66,7 @@ impl ParkReason {
             ParkReason::Blocked => "blocked",
             ParkReason::RefreshEnded | ParkReason::OldTokenEnded => "needs_login",
             ParkReason::Uninstalled => "uninstalled",
-            ParkReason::ShopGone => "shop_gone",
+            ParkReason::ShopGone | ParkReason::ShopInactive => "shop_gone",
             ParkReason::ShopFrozen => "frozen",
             ParkReason::ShopLocked => "locked",
             ParkReason::ScopeMissing => "scope_missing",
@@ -73,7 +75,7 @@ impl ParkReason {
 
     /// It may end without a new token, so that the source is asked once a day.
     pub fn may_pass(self) -> bool {
-        matches!(self, ParkReason::ShopFrozen | ParkReason::ShopLocked)
+        matches!(self, ParkReason::ShopInactive | ParkReason::ShopFrozen | ParkReason::ShopLocked)
     }
 
     /// The cause, in one sentence for a person.
@@ -100,6 +102,7 @@ impl ParkReason {
             }
             ParkReason::Uninstalled => "the app was uninstalled from the shop",
             ParkReason::ShopGone => "the shop was closed, or does not exist any more",
+            ParkReason::ShopInactive => "the shop was closed, or Shopify flagged it",
             ParkReason::ShopFrozen => "Shopify froze the shop because it has not paid",
             ParkReason::ShopLocked => "Shopify locked the shop",
             ParkReason::ScopeMissing => "the shop does not grant the app an access scope that it needs",
@@ -128,6 +131,9 @@ impl ParkReason {
                 "unlink the shop if that was meant; otherwise the merchant installs the app again"
             }
             ParkReason::ShopGone => "unlink the shop; if it is back, install the app again",
+            ParkReason::ShopInactive => {
+                "unlink the shop if it stays closed; the shop is asked once a day, or at once when the merchant opens the app"
+            }
             ParkReason::ShopFrozen => {
                 "the merchant pays Shopify; the shop is asked once a day, or at once when the merchant opens the app"
             }

@@ -124,10 +124,15 @@ fn is_uninstalled(health: &Health) -> bool {
     matches!(health, Health::Parked(parked) if matches!(parked.why, ParkReason::Uninstalled | ParkReason::ShopGone))
 }
 
-/// This pair, for an error which says that it is dead.
+/// Is the shop there no more, for good or for now?
+fn is_closed(why: ParkReason) -> bool {
+    matches!(why, ParkReason::ShopGone | ParkReason::ShopInactive)
+}
+
+/// This pair, for an error which says that it is dead, or its shop.
 fn ended(error: SourceError, pair: u64) -> Result<Option<u64>, SourceError> {
     match error.disposition {
-        Disposition::Park(why) if ends_pair(why) || why == ParkReason::ShopGone => Ok(Some(pair)),
+        Disposition::Park(why) if ends_pair(why) || is_closed(why) => Ok(Some(pair)),
         _ => Err(error),
     }
 }

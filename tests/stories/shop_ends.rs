@@ -70,6 +70,30 @@ async fn an_uninstall_that_needs_another_token_gets_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redact_of_a_closed_shop_deletes_it_unless_it_has_opened_again() {
+    let harness = quick().start().await;
+    let (closed, open) = (shop(1), shop(2));
+    let users = [installed(&harness, &closed).await, installed(&harness, &open).await];
+    for shop in [&closed, &open] {
+        shopify(&harness).set_shop_fault(shop, ShopFault::Inactive, true);
+        shopify(&harness).edit_shop(shop, "name", "Closed");
+        until_health(&harness, shop, "shop_gone").await;
+    }
+    shopify(&harness).set_shop_fault(&open, ShopFault::Inactive, false);
+    for shop in [&closed, &open] {
+        let body = json!({"shop_id": 1, "shop_domain": shop});
+        assert_eq!(shopify(&harness).send(shop, ShopTopic::ShopRedact, &body).await, Some(200));
+    }
+    until("nothing of the closed shop is left", async || {
+        health(&harness, &closed).await == "not linked" && object(&harness, users[0], &closed).is_none()
+    })
+    .await;
+    until("nothing is owed", async || cleanups(&harness).await == json!({})).await;
+    assert!(object(&harness, users[1], &open).is_some());
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redact_is_owed_while_shopify_cannot_say_whether_the_token_works() {
     let harness = quick().start().await;
     let (one, two) = (shop(1), shop(2));

@@ -385,11 +385,12 @@ async fn a_token_that_does_not_end_is_not_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shop_that_is_frozen_or_locked_waits_for_its_merchant() {
+async fn a_shop_that_is_frozen_locked_or_closed_waits_for_its_merchant() {
     let harness = Harness::plan().start().await;
     let shop = shop(1);
     let user = installed(&harness, &shop).await;
-    for (fault, wanted) in [(ShopFault::Frozen, "frozen"), (ShopFault::Locked, "locked")] {
+    let faults = [(ShopFault::Frozen, "frozen"), (ShopFault::Locked, "locked"), (ShopFault::Inactive, "shop_gone")];
+    for (fault, wanted) in faults {
         shopify(&harness).set_fault(fault, true);
         shopify(&harness).edit_shop(&shop, "name", wanted);
         until_health(&harness, &shop, wanted).await;

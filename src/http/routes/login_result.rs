@@ -305,6 +305,7 @@ fn words(why: ParkReason) -> &'static str {
         | ParkReason::OldTokenEnded
         | ParkReason::Uninstalled
         | ParkReason::ShopGone
+        | ParkReason::ShopInactive
         | ParkReason::ShopFrozen
         | ParkReason::ShopLocked
         | ParkReason::ScopeMissing => why.reason(),

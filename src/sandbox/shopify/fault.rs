@@ -45,6 +45,8 @@ shop_faults! {
     PoliciesDenied "shopify_policies_denied" "Policies are denied: the scope is missing";
     /// The shop has not paid.
     Frozen "shopify_frozen" "The shop is frozen: 402";
+    /// The shop is closed.
+    Inactive "shopify_inactive" "The shop is closed: SHOP_INACTIVE with status 200";
     /// The shop is locked.
     Locked "shopify_locked" "The shop is locked: 423";
     /// Webhooks are not sent.

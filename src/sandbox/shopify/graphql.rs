@@ -99,6 +99,10 @@ fn refused(shopify: &Shopify, ask: &ShopAsk<'_>) -> Option<ShopAnswer> {
     if shopify.strikes(&ask.shop, ShopFault::Frozen) {
         return error(402, "Unavailable Shop");
     }
+    if shopify.strikes(&ask.shop, ShopFault::Inactive) {
+        let closed = json!({"message": "Shop is inactive", "extensions": {"code": "SHOP_INACTIVE"}});
+        return Some(ShopAnswer::json(200, &json!({"errors": [closed]})));
+    }
     if shopify.strikes(&ask.shop, ShopFault::Locked) {
         return error(423, "Locked");
     }

@@ -75,7 +75,8 @@ impl ShopifyErrorKind {
             ShopifyErrorKind::SecurityRejection => Disposition::RateLimited { retry_after: Some(REJECTED_FOR) },
             ShopifyErrorKind::Misconfigured => Disposition::Misconfigured,
             ShopifyErrorKind::AccessDenied => Disposition::Park(ParkReason::ScopeMissing),
-            ShopifyErrorKind::ShopInactive | ShopifyErrorKind::NotFound => Disposition::Park(ParkReason::ShopGone),
+            ShopifyErrorKind::ShopInactive => Disposition::Park(ParkReason::ShopInactive),
+            ShopifyErrorKind::NotFound => Disposition::Park(ParkReason::ShopGone),
             ShopifyErrorKind::TokenRefused => Disposition::Park(ParkReason::Uninstalled),
             ShopifyErrorKind::NonExpiringToken | ShopifyErrorKind::RefreshEnded => {
                 Disposition::Park(ParkReason::RefreshEnded)

@@ -729,16 +729,23 @@ fn a_webhook_for_a_mark_whose_read_is_spread_is_read_after_the_debounce() {
 }
 
 #[test]
-fn a_shop_that_is_frozen_is_asked_once_a_day_and_nothing_else_is_done_meanwhile() {
+fn a_shop_that_is_frozen_locked_or_closed_is_asked_once_a_day_and_nothing_else_is_done_meanwhile() {
+    for why in [ParkReason::ShopFrozen, ParkReason::ShopLocked, ParkReason::ShopInactive] {
+        is_asked_once_a_day(why);
+    }
+}
+
+fn is_asked_once_a_day(why: ParkReason) {
     let mut link = Link::active();
     link.syncs();
-    link.reads(ReadEnd::Failed(Disposition::Park(ParkReason::ShopFrozen)));
-    assert_eq!(link.parking.map(|parking| parking.why), Some(ParkReason::ShopFrozen));
-    link.facts = Facts { parked: Some(ParkReason::ShopFrozen), unclaimed: Some(Cause::Manual), ..link.facts.clone() };
+    link.reads(ReadEnd::Failed(Disposition::Park(why)));
+    assert_eq!(link.parking.map(|parking| parking.why), Some(why));
+    link.facts = Facts { parked: Some(why), unclaimed: Some(Cause::Manual), ..link.facts.clone() };
     let mut asked = Vec::new();
     for end in [
         CheckEnd::Dead(ParkReason::ShopFrozen),
         CheckEnd::Failed(Disposition::Park(ParkReason::ShopLocked)),
+        CheckEnd::Failed(Disposition::Park(ParkReason::ShopInactive)),
         CheckEnd::Dead(ParkReason::ShopFrozen),
     ] {
         assert_eq!(link.wakes(), Some(Job::CheckToken));
@@ -762,7 +769,7 @@ fn a_shop_that_is_frozen_is_asked_once_a_day_and_nothing_else_is_done_meanwhile(
 
 #[test]
 fn a_reason_that_does_not_pass_makes_no_check() {
-    for why in [ParkReason::Uninstalled, ParkReason::ScopeMissing, ParkReason::Expired] {
+    for why in [ParkReason::Uninstalled, ParkReason::ShopGone, ParkReason::ScopeMissing, ParkReason::Expired] {
         let mut link = Link::active();
         link.syncs();
         link.reads(ReadEnd::Failed(Disposition::Park(why)));

@@ -21,7 +21,7 @@ fn every_row_of_the_table_has_its_kind_and_its_end() {
     for (status, body, word, disposition) in [
         (200, coded("MAX_COST_EXCEEDED"), "too_costly", Disposition::Rejected),
         (200, coded("ACCESS_DENIED"), "access_denied", park(ParkReason::ScopeMissing)),
-        (200, coded("SHOP_INACTIVE"), "shop_inactive", park(ParkReason::ShopGone)),
+        (200, coded("SHOP_INACTIVE"), "shop_inactive", park(ParkReason::ShopInactive)),
         (200, coded("INTERNAL_SERVER_ERROR"), "transient", Disposition::Retry),
         (200, coded("undefinedField"), "undefined_field", Disposition::Rejected),
         (200, coded("SOMETHING_NEW"), "bad_request", Disposition::Rejected),
@@ -38,7 +38,7 @@ fn every_row_of_the_table_has_its_kind_and_its_end() {
         (402, html.to_owned(), "frozen", park(ParkReason::ShopFrozen)),
         (403, legacy.to_owned(), "non_expiring_token", park(ParkReason::RefreshEnded)),
         (403, scope.to_owned(), "access_denied", park(ParkReason::ScopeMissing)),
-        (403, r#"{"errors":"This shop is flagged"}"#.to_owned(), "shop_inactive", park(ParkReason::ShopGone)),
+        (403, r#"{"errors":"This shop is flagged"}"#.to_owned(), "shop_inactive", park(ParkReason::ShopInactive)),
         (403, r#"{"errors":"no"}"#.to_owned(), "transient", Disposition::Retry),
         (404, r#"{"errors":"Not Found"}"#.to_owned(), "not_found", park(ParkReason::ShopGone)),
         (423, String::new(), "locked", park(ParkReason::ShopLocked)),
