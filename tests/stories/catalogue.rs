@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pagesyncd::core::model::{ShopName, UserId};
+use pagesyncd::sandbox::activity::Request;
+use pagesyncd::sandbox::fault::{Call, Fault, Scope};
 use pagesyncd::sandbox::shopify::state::ShopFault;
 use serde_json::Value;
 
@@ -305,5 +307,29 @@ async fn objects_that_are_missing_or_altered_are_written_again_by_the_sweep() {
         is_true(&harness, user, &shop) && product(&harness, user, &shop, 999_999).is_none()
     })
     .await;
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_that_fails_is_made_again_without_the_file_of_the_sweep() {
+    let harness = Harness::plan().daemon(|setup| setup.shop_sweep_interval = Duration::from_secs(3)).start().await;
+    let shop = shop(1);
+    let user = installed(&harness, &shop).await;
+    until_true(&harness, user, &shop).await;
+    harness.complete().await;
+    let lost = key(user, &shop, &format!("products/{}", shopify(&harness).products(&shop)[0]));
+    harness.world().set_fault_for(Fault::SpacesSlowDown, Scope::call(Call::Head));
+    assert!(harness.server.objects.delete(&lost));
+    // Nothing but the comparison looks at this object.
+    let is_look = |request: &Request| request.method == "HEAD" && request.path.ends_with(&lost);
+    let looks = || harness.world().requests().iter().filter(|request| is_look(request)).count();
+    until("the comparison has failed", async || looks() > 0).await;
+    // The state of the operation is asked for before its file is.
+    let asked = || ["BulkStart", "BulkStatus"].map(|operation| shopify(&harness).calls(&shop, operation));
+    let (before, during) = (looks(), asked());
+    until("it is made again and again", async || looks() > before + 1).await;
+    assert_eq!(asked(), during);
+    harness.world().clear_faults();
+    until_true(&harness, user, &shop).await;
     harness.finish().await;
 }

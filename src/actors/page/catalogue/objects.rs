@@ -2,6 +2,9 @@
 //! that is missing or altered is read and written again; one of which nothing is known, or which the index does not name, is
 //! read, and deleted if the shop has it no more. The index is made anew, and written if that makes a difference.
 //!
+//! A comparison that Spaces does not let end is made again from its beginning, by itself: the sweep does not take its file
+//! again for that.
+//!
 //! A list may be older than what is written meanwhile. So an object that looks wrong is asked for once more by itself.
 
 use super::subject::{Catalogue, Retry};

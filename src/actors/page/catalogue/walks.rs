@@ -72,6 +72,7 @@ impl Tries {
 
 pub(super) async fn follow(catalogue: &Catalogue) {
     let (mut woken, mut polls, mut sweeps) = (catalogue.woken(), Tries::default(), Tries::default());
+    let mut taken = None;
     loop {
         let wait = match progress(catalogue).await {
             Ok(progress) => {
@@ -87,7 +88,7 @@ pub(super) async fn follow(catalogue: &Catalogue) {
                 if wait.is_zero() && !catalogue.context.is_stopping() {
                     match walk {
                         Walk::Poll => polls.ended(poll(catalogue, progress).await),
-                        Walk::Sweep => sweeps.ended(sweep(catalogue, progress, sweeps.failures).await),
+                        Walk::Sweep => sweeps.ended(sweep(catalogue, progress, sweeps.failures, &mut taken).await),
                     }
                     continue;
                 }
@@ -150,31 +151,46 @@ async fn poll(catalogue: &Catalogue, mut progress: Progress) -> Result<(), Retry
     note(catalogue, &progress).await
 }
 
-/// Takes all products from a bulk operation. While it goes on this ends, to be called again: `asked` times so far.
-async fn sweep(catalogue: &Catalogue, mut progress: Progress, asked: u32) -> Result<(), Retry> {
+/// Takes all products from a bulk operation. While it goes on this ends, to be called again: `asked` times so far. So it
+/// does when the file was `taken` and what follows fails, which is then tried again without the file.
+async fn sweep(
+    catalogue: &Catalogue,
+    mut progress: Progress,
+    asked: u32,
+    taken: &mut Option<Taken>,
+) -> Result<(), Retry> {
     let bulk = match progress.bulk.clone() {
         Some(bulk) => bulk,
         None => begin(catalogue, &mut progress).await?,
     };
-    for file in 1.. {
-        let swept = match file_of(catalogue, &bulk).await? {
+    if taken.as_ref().is_none_or(|taken| taken.bulk != bulk) {
+        let swept = through_file(catalogue, &bulk, asked, progress.swept_at.is_none()).await?;
+        *taken = swept.map(|swept| Taken { bulk, swept });
+    }
+    end(catalogue, progress, taken.as_ref()).await
+}
+
+/// What the file of an operation brings; `None` if there is none to be had.
+async fn through_file(catalogue: &Catalogue, bulk: &Bulk, asked: u32, is_first: bool) -> Result<Option<Swept>, Retry> {
+    let mut files = 0;
+    loop {
+        files += 1;
+        let swept = match file_of(catalogue, bulk).await? {
             State::Running => return Err(Retry::After(ASK.ceiling(asked))),
-            State::Lost => return end(catalogue, progress, None).await,
-            State::Done(file) => take_file(catalogue, file, &bulk, progress.swept_at.is_none()).await,
+            State::Lost => return Ok(None),
+            State::Done(file) => take_file(catalogue, file, bulk, is_first).await,
         };
         match swept {
-            Ok(swept) => return end(catalogue, progress, Some((swept, bulk))).await,
-            Err(retry) if file >= FILES => return Err(retry),
-            Err(_) => {}
+            Err(_) if files < FILES => {}
+            swept => return swept.map(Some),
         }
     }
-    Ok(())
 }
 
 /// The operation is over: what its file brought, where there was one.
-async fn end(catalogue: &Catalogue, mut progress: Progress, swept: Option<(Swept, Bulk)>) -> Result<(), Retry> {
+async fn end(catalogue: &Catalogue, mut progress: Progress, taken: Option<&Taken>) -> Result<(), Retry> {
     progress.bulk = None;
-    if let Some((swept, bulk)) = swept {
+    if let Some(Taken { bulk, swept }) = taken {
         progress.polled_at = progress.polled_at.max(Some(bulk.started_at));
         // A product that was written to the file early may have changed before one that was written late.
         let began = bulk.started_at.rfc3339();
@@ -216,6 +232,12 @@ struct Swept {
     newest: Option<String>,
     /// Nothing was missing from it.
     is_complete: bool,
+}
+
+/// A bulk operation whose file was taken. Only the memory has it: after a restart the file is taken again.
+struct Taken {
+    bulk: Bulk,
+    swept: Swept,
 }
 
 async fn begin(catalogue: &Catalogue, progress: &mut Progress) -> Result<Bulk, Retry> {
