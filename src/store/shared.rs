@@ -7,3 +7,5 @@ pub mod connect;
 pub mod errors;
 pub mod schema;
 pub mod settings;
+#[cfg(all(test, feature = "sandbox"))]
+mod tests;

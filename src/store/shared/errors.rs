@@ -216,7 +216,7 @@ impl ConnectError {
             &SqlState::INVALID_CATALOG_NAME => ConnectError::NoDatabase { detail },
             &SqlState::TOO_MANY_CONNECTIONS => ConnectError::Full { place, detail },
             &SqlState::READ_ONLY_SQL_TRANSACTION => ConnectError::ReadOnly { place, why: "a transaction is read-only" },
-            &SqlState::INSUFFICIENT_PRIVILEGE => ConnectError::NotAllowed { detail },
+            &SqlState::INSUFFICIENT_PRIVILEGE | &SqlState::INVALID_SCHEMA_NAME => ConnectError::NotAllowed { detail },
             // An older PgBouncer has one code for all of its refusals.
             &SqlState::PROTOCOL_VIOLATION if says("no such database") => ConnectError::NoDatabase { detail },
             &SqlState::PROTOCOL_VIOLATION if says("no such user") || says("authentication failed") => {
