@@ -7,5 +7,6 @@ pub mod connect;
 pub mod errors;
 pub mod schema;
 pub mod settings;
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod tests;
