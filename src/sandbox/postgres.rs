@@ -18,16 +18,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::random;
 
 /// The user of the daemons, and the name of their database.
-const NAME: &str = "pagesyncd";
+pub(super) const NAME: &str = "pagesyncd";
 /// A start that takes longer has failed. A crashed server replays its log first.
-const START: Duration = Duration::from_secs(60);
+pub(super) const START: Duration = Duration::from_secs(60);
 /// A stop that takes longer is ended by force.
 const STOP: Duration = Duration::from_secs(20);
-const GLANCE: Duration = Duration::from_millis(20);
+pub(super) const GLANCE: Duration = Duration::from_millis(20);
 
 /// The reason that there is no server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing(String);
+pub struct Missing(pub(super) String);
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,9 +69,9 @@ pub struct Postgres {
 
 /// Whom the server runs as, in place of root.
 #[derive(Debug, Clone, Copy)]
-struct User {
-    uid: u32,
-    gid: u32,
+pub(super) struct User {
+    pub uid: u32,
+    pub gid: u32,
 }
 
 impl Postgres {
@@ -97,13 +97,7 @@ impl Postgres {
     /// [`Missing`].
     pub fn start_with(folder: &Path, options: Options) -> Result<Postgres, Missing> {
         let programs = programs()?;
-        let folder = std::path::absolute(folder)?;
-        fs::create_dir_all(&folder)?;
-        let user = if rustix::process::geteuid().is_root() { Some(lesser_user()?) } else { None };
-        if let Some(user) = user {
-            make_passable(&folder)?;
-            chown(&folder, Some(user.uid), Some(user.gid))?;
-        }
+        let (folder, user) = prepare(folder)?;
         let password = hex::encode(random::unique::<12>());
         let port = free_port()?;
         let mut made = Postgres { programs, folder, user, port, password, options, server: None, paused: Vec::new() };
@@ -112,18 +106,18 @@ impl Postgres {
         Ok(made)
     }
 
-    /// The server of a test, or `None` where it is missing: the test says so and passes, unless
+    /// The server of a test, or what is in front of it, or `None` where it is missing: the test says so and passes, unless
     /// `PAGESYNCD_POSTGRES_TESTS` is `require`.
     ///
     /// # Panics
     /// When it is missing and required.
-    pub fn for_test(made: Result<Postgres, Missing>) -> Option<Postgres> {
+    pub fn for_test<T>(made: Result<T, Missing>) -> Option<T> {
         match made {
             Ok(server) => Some(server),
             Err(missing) => {
                 let required = std::env::var("PAGESYNCD_POSTGRES_TESTS").is_ok_and(|value| value == "require");
                 assert!(!required, "{missing}");
-                let _ = writeln!(io::stderr(), "no PostgreSQL, the test is left out: {missing}");
+                let _ = writeln!(io::stderr(), "no server, the test is left out: {missing}");
                 None
             }
         }
@@ -134,6 +128,11 @@ impl Postgres {
         let mode = if self.options.tls.is_some() { "require" } else { "disable" };
         let (password, port) = (&self.password, self.port);
         format!("postgres://{NAME}:{password}@127.0.0.1:{port}/{NAME}?sslmode={mode}")
+    }
+
+    /// The password of the database's owner.
+    pub(super) fn password(&self) -> &str {
+        &self.password
     }
 
     /// The port on the loopback address.
@@ -171,7 +170,7 @@ impl Postgres {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.server = Some(command.spawn()?);
         let until = Instant::now() + START;
-        while !self.answers() {
+        while !takes_logins(self.port) {
             let ended = self.server.as_mut().is_some_and(|server| !matches!(server.try_wait(), Ok(None)));
             if ended || Instant::now() > until {
                 let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
@@ -207,18 +206,9 @@ impl Postgres {
         self.folder.join("data")
     }
 
-    /// One of PostgreSQL's programs, run as a user that PostgreSQL accepts.
+    /// One of PostgreSQL's programs.
     fn command(&self, program: &str) -> Command {
-        let path = self.programs.join(program);
-        let mut command = match self.user {
-            None => Command::new(path),
-            Some(user) => {
-                let mut command = Command::new("setpriv");
-                command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid));
-                command.arg("--clear-groups").arg(path);
-                command
-            }
-        };
+        let mut command = command(&self.programs.join(program), self.user);
         command.current_dir(&self.folder).env("LC_ALL", "C").env_remove("PGDATA");
         command
     }
@@ -268,33 +258,54 @@ impl Postgres {
         file.write_all((lines.join("\n") + "\n").as_bytes())?;
         Ok(fs::write(data.join("pg_hba.conf"), "host all all 127.0.0.1/32 scram-sha-256\n")?)
     }
-
-    /// Does the server take logins? It asks for a password then, in an answer that begins with `R`.
-    fn answers(&self) -> bool {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let asked = || -> io::Result<u8> {
-            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            // Version 3.0 of the protocol, and names with values, each ended by a zero.
-            let mut message = 196_608_u32.to_be_bytes().to_vec();
-            for word in ["user", NAME, "database", NAME, ""] {
-                message.extend_from_slice(word.as_bytes());
-                message.push(0);
-            }
-            let length = u32::try_from(message.len() + 4).unwrap_or_default();
-            stream.write_all(&[&length.to_be_bytes()[..], &message].concat())?;
-            let mut first = [0];
-            stream.read_exact(&mut first)?;
-            Ok(first[0])
-        };
-        asked().is_ok_and(|first| first == b'R')
-    }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A program, run as this user.
+pub(super) fn command(program: &Path, user: Option<User>) -> Command {
+    let Some(user) = user else { return Command::new(program) };
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid));
+    command.arg("--clear-groups").arg(program);
+    command
+}
+
+/// Does a server on this port take logins? It asks for a password then, in an answer that begins with `R`.
+pub(super) fn takes_logins(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let asked = || -> io::Result<u8> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        // Version 3.0 of the protocol, and names with values, each ended by a zero.
+        let mut message = 196_608_u32.to_be_bytes().to_vec();
+        for word in ["user", NAME, "database", NAME, ""] {
+            message.extend_from_slice(word.as_bytes());
+            message.push(0);
+        }
+        let length = u32::try_from(message.len() + 4).unwrap_or_default();
+        stream.write_all(&[&length.to_be_bytes()[..], &message].concat())?;
+        let mut first = [0];
+        stream.read_exact(&mut first)?;
+        Ok(first[0])
+    };
+    asked().is_ok_and(|first| first == b'R')
+}
+
+/// Makes a folder of a server; root's belongs to the user that the server runs as.
+pub(super) fn prepare(folder: &Path) -> io::Result<(PathBuf, Option<User>)> {
+    let folder = std::path::absolute(folder)?;
+    fs::create_dir_all(&folder)?;
+    let user = if rustix::process::geteuid().is_root() { Some(lesser_user()?) } else { None };
+    if let Some(user) = user {
+        make_passable(&folder)?;
+        chown(&folder, Some(user.uid), Some(user.gid))?;
+    }
+    Ok((folder, user))
 }
 
 /// The folder with PostgreSQL's programs; of several releases, the newest.
@@ -340,7 +351,7 @@ fn make_passable(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn free_port() -> io::Result<u16> {
+pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

@@ -11,12 +11,13 @@ use super::settings::Settings;
 use crate::config::CaFile;
 use crate::core::model::Secret;
 use crate::http_client::TlsFault;
+use crate::sandbox::pooler::Pooler;
 use crate::sandbox::postgres::{Options, Postgres};
 
 struct Case {
     server: Postgres,
     settings: Settings,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 fn case(options: Options) -> Option<Case> {
@@ -24,7 +25,7 @@ fn case(options: Options) -> Option<Case> {
     let made = Postgres::start_with(&dir.path().join("postgres"), Options { fast: true, ..options });
     let server = Postgres::for_test(made)?;
     let settings = of(&server.url(), None);
-    Some(Case { server, settings, _dir: dir })
+    Some(Case { server, settings, dir })
 }
 
 fn of(url: &str, authority: Option<&CertificateDer<'static>>) -> Settings {
@@ -125,6 +126,45 @@ async fn what_stands_in_the_way_of_a_session_is_named() {
     assert!(matches!(error, ConnectError::Away { .. }), "{error}");
     assert_eq!((error.kind(), error.may_pass()), (Kind::Unavailable, true));
     assert!(error.to_string().contains(&format!("127.0.0.1:{}/pagesyncd", case.server.port())), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_knows_no_sessions_and_no_prepared_statements_does_no_harm() {
+    let Some(case) = case(Options::default()) else { return };
+    let made = Pooler::start(&case.dir.path().join("pooler"), &case.server, 2);
+    let Some(pooler) = Postgres::for_test(made) else { return };
+    let settings = of(pooler.url(), None);
+    let (mut sessions, roles) = (Vec::new(), [Role::Committer, Role::Reader, Role::Beat, Role::Listener, Role::Admin]);
+    for role in roles {
+        sessions.push(connect(&settings, role).await.unwrap());
+    }
+    let schemas = sessions.iter().map(|session| bring_forward(&settings, &session.client, false));
+    let brought: Vec<Brought> = futures_util::future::try_join_all(schemas).await.unwrap();
+    assert_eq!(brought.iter().filter(|brought| brought.from == 0).count(), 1, "{brought:?}");
+    let counted = sessions.iter().zip(roles).map(async |(session, role)| {
+        for _ in 0..20 {
+            session.client.batch_execute(begin(role)).await.unwrap();
+            let limit = text(session, "select current_setting('statement_timeout')").await;
+            assert_eq!(limit == "1s", role == Role::Beat, "{role:?}: {limit}");
+            session.client.batch_execute("update meta set head = head + 1; commit").await.unwrap();
+        }
+    });
+    futures_util::future::join_all(counted).await;
+    assert_eq!(text(&sessions[0], "select head::text from meta").await, "100");
+    // The server behind the pooler goes and comes.
+    let Case { mut server, dir, .. } = case;
+    server.stop();
+    let error = refusal(&settings).await;
+    assert_eq!((error.kind(), error.may_pass()), (Kind::Unavailable, true), "{error}");
+    server.start_again().unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while let Err(error) = connect(&settings, Role::Reader).await {
+        assert!(error.may_pass() && std::time::Instant::now() < until, "{error}");
+    }
+    let wrong = pooler.url().replace("pagesyncd:", "pagesyncd:not-the-password-");
+    let error = refusal(&of(&wrong, None)).await;
+    assert!(matches!(error, ConnectError::Login { .. }), "{error}");
+    drop((pooler, server, dir));
 }
 
 struct Signed {
