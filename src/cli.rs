@@ -7,6 +7,7 @@ mod common;
 mod export;
 mod import;
 mod links;
+mod migrate;
 mod output;
 mod program;
 mod purge;
@@ -119,6 +120,12 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Bring the tables of the shared database (`store.url`) forward
+    Migrate {
+        /// Change nothing; end with 78 if there is something to do
+        #[arg(long)]
+        check: bool,
+    },
     /// Print the configuration of the Shopify app, for `shopify app deploy`
     ShopifyToml,
     /// Print a fresh store key
@@ -188,6 +195,7 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
         }
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
+        Verb::Migrate { check } => migrate::migrate(&config, check, json),
         Verb::ShopifyToml => shopify_toml::shopify_toml(&config, json),
         Verb::Keygen { notify } => {
             let none = |e| Failure::new(exit::TRY_AGAIN, format!("no key can be made: {e}"), "");

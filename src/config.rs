@@ -12,6 +12,7 @@
 //! holds nothing open.
 
 mod certificates;
+mod database_url;
 mod decode;
 mod diff;
 mod effective;
@@ -33,6 +34,7 @@ mod validate;
 use std::time::Duration;
 
 pub use certificates::CaFile;
+pub use database_url::DatabaseUrl;
 pub use decode::{decode_notify_secret, decode_store_key};
 pub use diff::{Changes, diff};
 pub use effective::{Effective, SecretSource};

@@ -12,6 +12,8 @@ pub mod fault;
 pub mod folder;
 pub mod graph;
 pub mod limits;
+pub mod pooler;
+pub mod postgres;
 pub mod receiver;
 mod setup;
 pub mod shopify;

@@ -133,6 +133,7 @@ mod renewal;
 pub mod rotation;
 pub mod seal;
 pub mod sessions;
+pub mod shared;
 pub mod shops;
 mod state;
 #[doc(hidden)]

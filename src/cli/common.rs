@@ -7,6 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::config::{Config, Findings, Loaded};
 use crate::core::model::{Source, SourceId};
 use crate::exit::{self, Failure};
+use crate::store::shared::errors::{ConnectError, Kind};
 
 /// The process's environment, as the configuration reads it.
 pub(super) fn env(name: &str) -> Option<String> {
@@ -30,6 +31,19 @@ pub(super) fn config_failure(findings: &Findings) -> Failure {
 /// The configuration, or every finding.
 pub(super) fn load(path: &Path) -> Result<Loaded, Failure> {
     Config::load(path, &env).map_err(|findings| config_failure(&findings))
+}
+
+/// The failure of a verb, or of a start, that a shared database stands in the way of.
+pub(super) fn database_failure(error: &ConnectError) -> Failure {
+    let code = match error.kind() {
+        Kind::Unavailable => exit::UNAVAILABLE,
+        Kind::Stored => exit::IO,
+        Kind::Passing => exit::TRY_AGAIN,
+        Kind::Setting => exit::CONFIG,
+    };
+    let text = error.to_string();
+    let (what, way_out) = text.split_once("; ").unwrap_or((&text, ""));
+    Failure::new(code, what, way_out)
 }
 
 /// A runtime for a verb that is over soon.

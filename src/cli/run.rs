@@ -82,6 +82,10 @@ fn boot_and_live(path: &Path, private: io::Result<()>, serving: &AtomicBool) -> 
 
 /// Opens the store of a configuration, with an error that names the way out.
 pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
+    if config.store.url.is_some() {
+        let what = "store.url: this version cannot keep its store in a database yet";
+        return Err(Failure::new(exit::CONFIG, what, "take store.url out"));
+    }
     let keyring = keyring(config).map_err(|e| Failure::new(exit::CONFIG, e, "`pagesyncd keygen` prints a good key"))?;
     Store::open(&config.store.path, keyring).map_err(|error| {
         let code = if matches!(error, OpenError::Locked { .. }) { exit::TRY_AGAIN } else { exit::IO };

@@ -171,6 +171,18 @@ pub(super) fn shop_template(text: &str) -> Result<(), Wrong> {
     wrong("ends with a slash", "take the slash off")
 }
 
+/// The longest name of a daemon. The database shows 63 bytes, with the program's name in front.
+const MAX_NODE: usize = 50;
+
+pub(super) fn node(text: &str) -> Result<(), Wrong> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if text.len() <= MAX_NODE && text.bytes().all(plain) {
+        return Ok(());
+    }
+    let hint = format!("use at most {MAX_NODE} letters, digits, dots, hyphens and underscores, as in a host name");
+    wrong("is not the name of a daemon", hint)
+}
+
 pub(super) fn region(text: &str) -> Result<(), Wrong> {
     let sound = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if text.len() <= 32 && text.bytes().all(sound) && !text.starts_with('-') && !text.ends_with('-') {

@@ -212,6 +212,17 @@ settings! {
         key: Secret = secret() advice "make one with `pagesyncd keygen`" => [StoreKeys];
         /// Still open what was sealed with them; each is accepted by [`decode_store_key`](super::decode_store_key).
         previous_keys: Vec<Secret> = secrets() => [StoreKeys];
+        /// A database that several daemons share, in the place of the folder; [`DatabaseUrl`](super::DatabaseUrl)
+        /// accepts it.
+        url: Option<Secret> = secret_or_none() => [];
+        /// Connections to that database.
+        max_connections: usize = count(4, 100, 8) => [];
+        /// Authorities trusted for that database beside the built-in and the system's.
+        ca_file: Option<CaFile> = certificates() => [];
+        /// The name of this daemon among those that share the database; `None` for one of its own making.
+        node: Option<String> = text_or_none(rules::node) => [];
+        /// The schema of that database is brought forward at the start.
+        migrate: bool = flag(true) => [];
     }
 
     /// Browser sessions.

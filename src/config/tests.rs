@@ -184,6 +184,7 @@ fn another(key: &Key) -> String {
         ("log.level", _) => "\"debug\"".to_owned(),
         (_, Kind::LogFormat) => "\"json\"".to_owned(),
         ("store.key", _) => format!("{OTHER_KEY:?}"),
+        ("store.url", _) => "\"postgres://user:password@db.example.com/pagesyncd\"".to_owned(),
         ("notify.secret" | "notify.previous_secret", _) => format!("\"whsec_{OTHER_KEY}\""),
         (_, Kind::Text(_)) => "\"another\"".to_owned(),
         (_, Kind::Ips) => "[\"10.0.0.2\"]".to_owned(),
@@ -214,9 +215,26 @@ fn each_key_of_the_list_is_read_and_compared() {
         let new = base().with(key.name, &another(key)).config();
         let changes = diff(&old, &new);
         assert_eq!(changes.keys, [key.name]);
-        assert_eq!(changes.refused.is_empty(), !matches!(key.name, "store.path" | "admin.socket"), "{}", key.name);
+        let of_the_database = key.section() == "store" && !matches!(key.leaf(), "key" | "previous_keys");
+        assert_eq!(changes.refused.is_empty(), !of_the_database && key.name != "admin.socket", "{}", key.name);
         assert_eq!(changes.parts, key.touches.iter().copied().collect(), "{}", key.name);
     }
+}
+
+#[test]
+fn the_url_of_a_database_comes_from_any_source_and_is_never_shown() {
+    let url = "postgres://user:hunter22@db.example.com/pagesyncd";
+    let case = Case::least().with("store.url", "{ file = \"url\" }").file("url", format!("{url}\n"), 0o600);
+    let config = case.config();
+    assert_eq!(config.store.url.as_ref().map(Secret::expose), Some(url));
+    assert!(!format!("{config:?}").contains("hunter22"));
+    let case = case.with("store.url", "{ env = \"DATABASE_URL\" }").env("DATABASE_URL", "mysql://user:hunter22@h/x");
+    let found = case.findings();
+    assert_eq!((found.len(), found[0].key.as_str(), found[0].severity), (1, "store.url", Severity::Error));
+    assert!(!found[0].to_string().contains("hunter22"), "{}", found[0]);
+    let found = Case::least().with("store.node", "\"not a name\"").findings();
+    assert_eq!((found.len(), found[0].key.as_str()), (1, "store.node"), "{found:?}");
+    assert_eq!(TABLE.nearest_key("store.urll"), "store.url");
 }
 
 /// A certificate as PEM.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
+use super::database_url::DatabaseUrl;
 use super::decode::{decode_notify_secret, decode_store_key};
 use super::fields;
 use super::findings::{Report, shown};
@@ -18,6 +19,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     check_addresses(config, report);
     check_secrets(config, report);
     check_store_keys(config, report);
+    check_database(config, report);
     check_notify(config, report);
     check_shopify(config, report);
     check_spaces(config, report);
@@ -146,6 +148,13 @@ fn check_store_keys(config: &Config, report: &mut Report) {
             same if same == current => report.warning(&at, "is the same key as store.key", "take it out"),
             Some(_) => {}
         }
+    }
+}
+
+fn check_database(config: &Config, report: &mut Report) {
+    let Some(url) = &config.store.url else { return };
+    if let Err((what, hint)) = DatabaseUrl::parse(url) {
+        report.error("store.url", what, hint);
     }
 }
 

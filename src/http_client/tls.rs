@@ -27,6 +27,11 @@ pub enum TlsFault {
 impl TlsFault {
     /// The fault among the causes of a failed request; `None` when the request failed for another reason.
     pub fn of(error: &reqwest::Error) -> Option<TlsFault> {
+        TlsFault::among_causes(error)
+    }
+
+    /// The fault among the causes of any error.
+    pub fn among_causes(error: &dyn Error) -> Option<TlsFault> {
         let mut cause = error.source();
         while let Some(next) = cause {
             if let Some(fault) = within(next) {

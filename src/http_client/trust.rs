@@ -31,6 +31,13 @@ impl Trust {
         Trust(all)
     }
 
+    /// The built-in roots and these, for a client that is not one of HTTP.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        roots.add_parsable_certificates(self.0.iter().cloned());
+        roots
+    }
+
     pub(super) fn certificates(&self) -> impl Iterator<Item = Certificate> {
         // Usable ones were kept alone, so none is lost here.
         self.0.iter().filter_map(|certificate| Certificate::from_der(certificate).ok())

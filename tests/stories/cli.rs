@@ -3,6 +3,7 @@
 use std::process::Output;
 
 use pagesyncd::core::model::UserId;
+use pagesyncd::sandbox::postgres::Postgres;
 use pagesyncd::sandbox::world::state::TokenKind;
 use serde_json::{Value, json};
 
@@ -168,6 +169,37 @@ async fn a_store_that_cannot_be_opened_is_74_and_one_in_use_75() {
     harness.set("store.path", path);
     harness.daemon.start().await.unwrap();
     assert_eq!(harness.status().await["links"], 6);
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_brings_the_tables_of_a_shared_database_forward() {
+    let mut harness = Harness::plan().start().await;
+    let output = harness.run(&["migrate"]).await;
+    assert_eq!((code(&output), err(&output).contains("store.url")), (78, true), "{}", err(&output));
+    let made = Postgres::fast(&harness.scratch_dir().join("postgres"));
+    let Some(mut server) = Postgres::for_test(made) else { return harness.finish().await };
+    harness.set("store.url", server.url());
+    for _ in 0..2 {
+        let output = harness.run(&["migrate", "--check"]).await;
+        assert_eq!((code(&output), err(&output).contains("pagesyncd migrate")), (78, true), "{}", err(&output));
+    }
+    let output = harness.run(&["migrate"]).await;
+    assert_eq!((code(&output), out(&output).contains("schema 1")), (0, true), "{}", err(&output));
+    for arguments in [&["migrate", "--json"][..], &["migrate", "--check", "--json"]] {
+        let document = document(&harness.run(arguments).await);
+        assert_eq!(document, json!({"from": 1, "to": 1, "pending": false}));
+    }
+    let wrong = server.url().replace("pagesyncd:", "pagesyncd:hunter22");
+    harness.set("store.url", wrong);
+    let output = harness.run(&["migrate"]).await;
+    assert_eq!((code(&output), err(&output).contains("store.url")), (78, true), "{}", err(&output));
+    assert!(!err(&output).contains("hunter22"), "{}", err(&output));
+    harness.set("store.url", server.url());
+    server.stop();
+    let output = harness.run(&["migrate"]).await;
+    assert_eq!((code(&output), err(&output).contains("127.0.0.1")), (69, true), "{}", err(&output));
+    harness.set("store.url", "");
     harness.finish().await;
 }
 
