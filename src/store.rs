@@ -116,6 +116,7 @@ pub mod grants;
 mod handle;
 pub mod imports;
 mod inner;
+pub mod leases;
 mod links;
 mod load;
 mod maps;
