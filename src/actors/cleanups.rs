@@ -415,11 +415,8 @@ async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, part: &PartK
     }
     let Some(right) = work.may_write() else { return TryEnd::Later { hint: Some(SOON), unanswered: false } };
     let (spaces, key) = (context.setup().spaces.clone(), part.object_key());
-    let answer = tokio::select! {
-        biased;
-        () = right.expired() => Err(SpacesError::timed_out("delete")),
-        answer = spaces.erase(&key) => answer,
-    };
+    let answer = right.within(spaces.erase(&key)).await;
+    let answer = answer.unwrap_or_else(|| Err(SpacesError::timed_out("delete")));
     note(&context.spaces, answer.is_ok());
     match answer {
         Ok(_) => TryEnd::Done,

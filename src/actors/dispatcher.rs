@@ -240,22 +240,35 @@ impl Work {
     /// is looked at now shows everything that was decided elsewhere before.
     async fn follow_leases(&mut self) -> Option<()> {
         let held = self.args.context.leases.held();
-        let (lost, gained) = (held.lost_since(&self.held), held.gained_since(&self.held));
-        let (lost_count, gained_count) = (lost.len(), gained.len());
-        if lost_count + gained_count == 0 {
-            return Some(());
+        let (count, gained) = (held.count(), held.gained_since(&self.held));
+        let gained_count = gained.len();
+        if held != self.held {
+            tracing::info!(
+                held = count,
+                gained = gained_count,
+                "store: leases moved, {count} of {BUCKETS} buckets are worked on here, {gained_count} of them anew"
+            );
         }
-        tracing::info!(
-            gained = gained_count,
-            lost = lost_count,
-            "store: leases moved, {gained_count} of {BUCKETS} buckets gained and {lost_count} lost"
-        );
-        let spread = self.spread_of(gained.len()).await;
-        self.fit_all(spread, |bucket| lost.contains(&bucket) || gained.contains(&bucket)).await?;
+        self.fit_lost().await?;
+        if !gained.is_empty() {
+            let spread = self.spread_of(gained.len()).await;
+            self.fit_all(spread, |bucket| gained.contains(&bucket)).await?;
+        }
         self.held = held;
         // Behind the end of the pages: nothing of a bucket that was lost begins any more.
         self.have_others_look();
         self.peers().subscribe(SubscriptionsMsg::Ensure);
+        Some(())
+    }
+
+    /// The pages of links that are worked on elsewhere.
+    async fn fit_lost(&self) -> Option<()> {
+        let Context { leases, .. } = &*self.args.context;
+        let lost: Vec<LinkKey> =
+            self.args.shared.pages.links().into_iter().filter(|link| !leases.holds(link)).collect();
+        for links in lost.chunks(AT_ONCE) {
+            self.fit(links.to_vec(), Spread::default(), false).await?;
+        }
         Some(())
     }
 

@@ -301,11 +301,8 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
     let Ok(item) = with_index(context, part, item).await else { return local };
     let turn = context.writes.enter(Priority::Background).await;
     let Some(right) = work.may_write() else { return not_now() };
-    let answer = tokio::select! {
-        biased;
-        () = right.expired() => Err(SpacesError::timed_out(op_word(item.staged.op))),
-        answer = write(context, part, &item) => answer,
-    };
+    let answer = right.within(write(context, part, &item)).await;
+    let answer = answer.unwrap_or_else(|| Err(SpacesError::timed_out(op_word(item.staged.op))));
     drop(turn);
     context.note_spaces(&answer);
     match answer {

@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -42,7 +43,7 @@ impl HeldBucket {
     }
 }
 
-/// The buckets that were worked on here at one moment, each with the epoch of its lease; `None` for all of them, for
+/// The buckets that were worked on here at one moment, each with the number of its [`Tenure`]; `None` for all of them, for
 /// ever. The default holds nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding(Option<BTreeMap<u16, u64>>);
@@ -59,19 +60,14 @@ impl Holding {
         self.0.as_ref().map_or(usize::from(BUCKETS), BTreeMap::len)
     }
 
-    fn epoch(&self, bucket: u16) -> Option<u64> {
+    fn tenure(&self, bucket: u16) -> Option<u64> {
         self.0.as_ref().map_or(Some(0), |held| held.get(&bucket).copied())
     }
 
-    /// The buckets that were held before and are not now, or under another lease.
-    pub fn lost_since(&self, before: &Holding) -> BTreeSet<u16> {
-        let is_lost = |bucket: &u16| before.epoch(*bucket).is_some() && before.epoch(*bucket) != self.epoch(*bucket);
-        (0..BUCKETS).filter(is_lost).collect()
-    }
-
-    /// The buckets that are held now and were not before, or under another lease.
+    /// The buckets that are worked on now and were not before, or not without a break.
     pub fn gained_since(&self, before: &Holding) -> BTreeSet<u16> {
-        before.lost_since(self)
+        let is_new = |bucket: &u16| self.tenure(*bucket).is_some() && self.tenure(*bucket) != before.tenure(*bucket);
+        (0..BUCKETS).filter(is_new).collect()
     }
 }
 
@@ -87,17 +83,46 @@ struct Table {
     changed: watch::Sender<u64>,
 }
 
+/// A time in which this process works on a bucket without a break.
+struct Tenure {
+    held: HeldBucket,
+    /// No other tenure of any bucket has it.
+    number: u64,
+}
+
 #[derive(Default)]
 struct State {
-    held: BTreeMap<u16, HeldBucket>,
+    held: BTreeMap<u16, Tenure>,
+    /// The newest number.
+    tenures: u64,
     deadline: Deadline,
     /// Guards by bucket, where there are any.
     at_work: BTreeMap<u16, usize>,
 }
 
 impl State {
-    fn held(&self, bucket: u16) -> Option<&HeldBucket> {
-        self.held.get(&bucket).filter(|held| !held.is_surplus)
+    fn tenure(&self, bucket: u16) -> Option<&Tenure> {
+        self.held.get(&bucket).filter(|tenure| !tenure.held.is_surplus)
+    }
+
+    /// The tenure of a bucket, where work that no two processes may do at once may begin.
+    fn exclusive(&self, bucket: u16, now: MonoTime) -> Option<u64> {
+        let tenure = self.tenure(bucket).filter(|tenure| !tenure.held.is_quiet(now))?;
+        self.is_trusted().then_some(tenure.number)
+    }
+
+    /// Returns whether that changes anything.
+    fn set(&mut self, held: impl IntoIterator<Item = HeldBucket>) -> bool {
+        let before = std::mem::take(&mut self.held);
+        let mut is_other = false;
+        for held in held {
+            let goes_on = |tenure: &&Tenure| tenure.held.epoch == held.epoch && !tenure.held.is_surplus;
+            let number = before.get(&held.bucket).filter(goes_on).map_or(self.tenures + 1, |tenure| tenure.number);
+            self.tenures = self.tenures.max(number);
+            is_other |= before.get(&held.bucket).is_none_or(|tenure| tenure.held != held);
+            self.held.insert(held.bucket, Tenure { held, number });
+        }
+        is_other || before.len() != self.held.len()
     }
 
     fn is_trusted(&self) -> bool {
@@ -108,18 +133,18 @@ impl State {
 /// Work on a bucket goes on while this lives.
 #[must_use]
 pub struct Guard {
-    /// The bucket, and the epoch of the lease under which the work began.
+    /// The bucket, and the number of the tenure in which the work began.
     of: Option<(Arc<Table>, u16, u64)>,
 }
 
 impl Guard {
     /// A write of an object of this bucket may begin now. `None` while the bucket is to be given up or is quiet, behind
-    /// the deadline, and where the lease is another one than when the work began.
+    /// the deadline, and where the bucket was somebody else's since the work began.
     pub fn may_write(&self) -> Option<WriteRight<'_>> {
-        let Some((table, bucket, epoch)) = &self.of else { return Some(WriteRight { until: None, _guard: self }) };
-        let (state, now) = (table.lock(), MonoTime::now());
-        let may_begin = state.held(*bucket).is_some_and(|held| held.epoch == *epoch && !held.is_quiet(now));
-        (may_begin && state.is_trusted()).then(|| WriteRight { until: Some(now.plus(WRITE_BOUND)), _guard: self })
+        let Some((table, bucket, number)) = &self.of else { return Some(WriteRight { until: None, _guard: self }) };
+        let now = MonoTime::now();
+        let may_begin = table.lock().exclusive(*bucket, now) == Some(*number);
+        may_begin.then(|| WriteRight { until: Some(now.plus(WRITE_BOUND)), _guard: self })
     }
 
     /// Goes on for so long by itself, where somebody else may get the bucket: what was begun under it may still take
@@ -156,12 +181,19 @@ pub struct WriteRight<'a> {
 }
 
 impl WriteRight<'_> {
-    /// Waits for the end of the right; for ever, where it has none.
-    pub async fn expired(&self) {
-        match self.until {
-            Some(until) => tokio::time::sleep(until.since(MonoTime::now())).await,
-            None => std::future::pending().await,
-        }
+    /// Does the write. `None` when the right ended before; the write is cut off then, and may take effect all the same.
+    pub async fn within<T>(&self, write: impl Future<Output = T>) -> Option<T> {
+        let Some(until) = self.until else { return Some(write.await) };
+        let (mut write, mut end) =
+            (std::pin::pin!(write), std::pin::pin!(tokio::time::sleep(until.since(MonoTime::now()))));
+        let step = std::future::poll_fn(move |task| {
+            // After a pause of the process the timer may be later than the clock.
+            if end.as_mut().poll(task).is_ready() || MonoTime::now() >= until {
+                return Poll::Ready(None);
+            }
+            write.as_mut().poll(task).map(Some)
+        });
+        step.await
     }
 }
 
@@ -170,10 +202,9 @@ impl Table {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn guard(self: &Arc<Self>, state: &mut State, bucket: u16) -> Guard {
-        let epoch = state.held.get(&bucket).map_or(0, |held| held.epoch);
+    fn guard(self: &Arc<Self>, state: &mut State, bucket: u16, tenure: u64) -> Guard {
         *state.at_work.entry(bucket).or_default() += 1;
-        Guard { of: Some((self.clone(), bucket, epoch)) }
+        Guard { of: Some((self.clone(), bucket, tenure)) }
     }
 }
 
@@ -196,15 +227,15 @@ impl Leases {
 
     /// Is this bucket worked on here? One that is to be given up is not.
     pub fn holds_bucket(&self, bucket: u16) -> bool {
-        self.table.as_ref().is_none_or(|table| table.lock().held(bucket).is_some())
+        self.table.as_ref().is_none_or(|table| table.lock().tenure(bucket).is_some())
     }
 
     /// The buckets that are worked on here at this moment.
     pub fn held(&self) -> Holding {
         let Some(table) = &self.table else { return Holding(None) };
         let state = table.lock();
-        let held = state.held.values().filter(|held| !held.is_surplus);
-        Holding(Some(held.map(|held| (held.bucket, held.epoch)).collect()))
+        let tenures = state.held.iter().filter(|(_, tenure)| !tenure.held.is_surplus);
+        Holding(Some(tenures.map(|(bucket, tenure)| (*bucket, tenure.number)).collect()))
     }
 
     /// Has the database answered lately enough that nobody else can hold what this process holds?
@@ -217,8 +248,8 @@ impl Leases {
     pub fn begin_work(&self, bucket: u16) -> Option<Guard> {
         let Some(table) = &self.table else { return Some(Guard { of: None }) };
         let mut state = table.lock();
-        state.held(bucket)?;
-        Some(table.guard(&mut state, bucket))
+        let tenure = state.tenure(bucket)?.number;
+        Some(table.guard(&mut state, bucket, tenure))
     }
 
     /// The same for work that reaches others and that no two processes may do at once: `None` behind the deadline, and
@@ -226,8 +257,8 @@ impl Leases {
     pub fn begin_exclusive_work(&self, bucket: u16) -> Option<Guard> {
         let Some(table) = &self.table else { return Some(Guard { of: None }) };
         let mut state = table.lock();
-        let is_quiet = state.held(bucket)?.is_quiet(MonoTime::now());
-        (!is_quiet && state.is_trusted()).then(|| table.guard(&mut state, bucket))
+        let tenure = state.exclusive(bucket, MonoTime::now())?;
+        Some(table.guard(&mut state, bucket, tenure))
     }
 
     /// The guard for work that ends with a write of an object of this link; [`Guard::may_write`] is asked once more
@@ -244,7 +275,7 @@ impl Leases {
     /// When the next quiet time of a bucket ends that is held.
     pub fn next_quiet_end(&self) -> Option<MonoTime> {
         let (state, now) = (self.table.as_ref()?.lock(), MonoTime::now());
-        state.held.values().filter_map(|held| held.quiet_until).filter(|until| *until > now).min()
+        state.held.values().filter_map(|tenure| tenure.held.quiet_until).filter(|until| *until > now).min()
     }
 
     /// Changes when other buckets are worked on here, or the same ones under other leases.
@@ -259,9 +290,7 @@ impl Leases {
     /// This process holds these buckets and no others. The store's memory is as new as they are.
     pub fn set(&self, held: impl IntoIterator<Item = HeldBucket>) {
         let Some(table) = &self.table else { return };
-        let held: BTreeMap<u16, HeldBucket> = held.into_iter().map(|held| (held.bucket, held)).collect();
-        let is_other = std::mem::replace(&mut table.lock().held, held.clone()) != held;
-        if is_other {
+        if table.lock().set(held) {
             table.changed.send_modify(|times| *times += 1);
         }
     }
@@ -333,8 +362,10 @@ mod tests {
         assert!(leases.holds(&link) && leases.begin_work(bucket_of(&link)).is_some(), "its page goes on");
         beat(&leases);
         assert!(leases.may_write(&link).is_some());
-        right.expired().await;
+        assert_eq!(right.within(async { 7 }).await, Some(7));
+        assert_eq!(right.within(std::future::pending::<()>()).await, None);
         assert!(MonoTime::now() >= began.plus(WRITE_BOUND));
+        assert_eq!(right.within(async { 7 }).await, None, "nothing begins behind its end");
     }
 
     #[tokio::test(start_paused = true)]
@@ -360,6 +391,7 @@ mod tests {
         leases.set([held(bucket)]);
         beat(&leases);
         let (right, work) = (leases.may_write(&link).unwrap(), leases.begin_work(bucket).unwrap());
+        let before = leases.held();
         let mut changed = leases.changed();
         leases.set([HeldBucket { is_surplus: true, ..held(bucket) }]);
         assert!(changed.has_changed().unwrap());
@@ -373,6 +405,10 @@ mod tests {
         assert!(leases.is_idle(bucket));
         leases.set([HeldBucket { is_surplus: true, ..held(bucket) }]);
         assert!(!changed.has_changed().unwrap(), "the same table is no news");
+        // It is not released after all: whoever ended its work meanwhile finds that it begins anew.
+        leases.set([held(bucket)]);
+        assert!(changed.has_changed().unwrap() && leases.may_write(&link).is_some());
+        assert_eq!(leases.held().gained_since(&before).len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -391,8 +427,9 @@ mod tests {
         assert!(leases.may_write(&link).is_some() && work.may_write().is_none(), "the work is of another lease");
         let moved = BTreeSet::from([bucket_of(&link)]);
         let now = leases.held();
-        assert_eq!((now.lost_since(&before), now.gained_since(&before)), (moved.clone(), moved.clone()));
+        assert_eq!(now.gained_since(&before), moved);
         assert_eq!(now.gained_since(&Holding::default()), moved);
+        assert!(now.gained_since(&now).is_empty() && Holding::default().gained_since(&now).is_empty());
         assert_eq!(Leases::all().held().gained_since(&Holding::default()).len(), 1024);
         drop(work);
         assert!(leases.is_idle(bucket_of(&link)));
