@@ -105,12 +105,12 @@ async fn refreshed(context: &Arc<Context>, shop: &ShopName, refused: Option<u64>
     if need == Need::None {
         return opened(&state);
     }
-    let Some(client) = context.setup().shopify.clone() else {
-        return Err(failed(Disposition::Misconfigured, true, "shopify.client_id is not set"));
-    };
     let Some(_work) = context.leases.begin_exclusive_work(bucket_of_shop(shop)) else {
         let text = "the token cannot be refreshed here at the moment, another daemon may do it";
         return if need == Need::Soon { opened(&state) } else { Err(SourceError::local(text)) };
+    };
+    let Some(client) = context.setup().shopify.clone() else {
+        return Err(failed(Disposition::Misconfigured, true, "shopify.client_id is not set"));
     };
     match exchange(context, &client, shop, &state, refused).await {
         Err(error) if need == Need::Soon && error.disposition.park_reason().is_none() => {

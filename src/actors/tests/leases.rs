@@ -17,15 +17,19 @@ use super::harness::{Daemon, config_of, open_store, page, page_id, put_links};
 use super::script::{Events, Graph};
 use crate::actors::Owned;
 use crate::context::{Context, Setup};
-use crate::core::lease::{BUCKETS, Deadline, SINGLETONS, bucket_of};
-use crate::core::model::{Cause, LinkKey, MonoTime, ObjectKey, PartKey, UserId, WallTime};
+use crate::core::cleanup::Cleanup;
+use crate::core::disposition::Disposition;
+use crate::core::lease::{BUCKETS, Deadline, SINGLETONS, bucket_of, bucket_of_shop};
+use crate::core::model::{Cause, LinkKey, MonoTime, ObjectKey, PartKey, Secret, ShopName, UserId, WallTime};
 use crate::metrics::Metrics;
+use crate::services::{redaction, shop_tokens};
 use crate::sources::facebook::graph::Gate;
 use crate::spaces::memory::MemoryStore;
 use crate::spaces::{Erased, Head, Listing, ObjectStore, PutDone, SpacesError, Versioning};
 use crate::store::Store;
 use crate::store::feed::{Batch, Change, Feed, Presence};
 use crate::store::leases::{HeldBucket, Leases};
+use crate::store::shops::{NewShop, ShopPair};
 use crate::store::stepped::shown;
 use crate::store::unlink::Unlinking;
 
@@ -398,6 +402,36 @@ async fn the_heir_of_a_dead_one_reads_at_once_and_writes_when_the_quiet_time_is_
     first.hold_writes(false);
     pair.until_complete().await;
     assert_eq!(first.writes(), writes);
+}
+
+/// Both refresh tokens would be used up otherwise, and one of two pairs is dead.
+#[tokio::test]
+async fn the_tokens_of_a_shop_are_exchanged_where_its_lease_is_held() {
+    let pair = Pair::start().await;
+    let shop: ShopName = "some-shop.myshopify.com".parse().unwrap();
+    let (first, second) = (&pair.sides[0].daemon.context, &pair.sides[1].daemon.context);
+    pair.give(0, 1, |bucket| bucket == bucket_of_shop(&shop));
+    pair.give(1, 1, |bucket| bucket != bucket_of_shop(&shop));
+    let tokens = ShopPair { access: Secret::new("shpat_x"), refresh: Secret::new("shprt_x") };
+    let new = NewShop {
+        shop: shop.clone(),
+        pair: tokens,
+        expires_at: WallTime(1),
+        refresh_expires_at: None,
+        scopes: Vec::new(),
+        name: None,
+    };
+    let ticket = pair.store.ticket().await.unwrap();
+    pair.store.put_shop(ticket, pair.user, new, Cause::Link).await.unwrap();
+    // The one with the lease goes as far as the client, which is not set.
+    let error = shop_tokens::access_token(first, &shop).await.unwrap_err();
+    assert_eq!(error.disposition, Disposition::Misconfigured);
+    let error = shop_tokens::access_token(second, &shop).await.unwrap_err();
+    assert_eq!(error.disposition, Disposition::Retry);
+    // Whether a shop is to be deleted is found out with its tokens.
+    redaction::requested(second, &shop).await.unwrap();
+    let owed = pair.store.cleanups().await.unwrap();
+    assert!(owed.iter().any(|owed| owed.cleanup == Cleanup::Redact(shop.clone())), "{owed:?}");
 }
 
 #[tokio::test]
