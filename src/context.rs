@@ -25,6 +25,8 @@ use crate::sources::facebook::graph::{Gate, GraphError};
 use crate::sources::shopify::ShopifyError;
 use crate::spaces::SpacesError;
 use crate::store::Store;
+use crate::store::feed::Feed;
+use crate::store::leases::Leases;
 use crate::telemetry::Telemetry;
 use crate::turnstile::Turnstile;
 pub use dependency::{Dependency, DependencyHealth};
@@ -37,6 +39,10 @@ use shop_turns::ShopTurns;
 pub struct Context {
     /// State on disk.
     pub store: Store,
+    /// What the store publishes, for the dispatcher.
+    pub feed: Feed,
+    /// Which links are worked on here.
+    pub leases: Leases,
     /// Instruments.
     pub metrics: Arc<Metrics>,
     /// What the pages say of themselves.
@@ -82,12 +88,28 @@ impl Context {
         metrics: Arc<Metrics>,
         telemetry: Option<Telemetry>,
     ) -> Arc<Self> {
+        let (feed, leases) = (store.feed().clone(), store.leases().clone());
+        Context::of(store, (feed, leases), setup, gate, metrics, telemetry)
+    }
+
+    /// The same, with a feed and leases that may be others than the store's own: several sets of actors then share a
+    /// store.
+    pub(crate) fn of(
+        store: Store,
+        (feed, leases): (Feed, Leases),
+        setup: Setup,
+        gate: Arc<Gate>,
+        metrics: Arc<Metrics>,
+        telemetry: Option<Telemetry>,
+    ) -> Arc<Self> {
         store.switch_events(setup.receiver.is_some());
         let (commands, waiting) = mpsc::channel(control::WAITING);
         let writes = Turnstile::new(setup.config.spaces.max_in_flight);
         let shops = Turnstile::new(setup.config.shopify.max_in_flight);
         Arc::new(Context {
             store,
+            feed,
+            leases,
             metrics,
             pages: PageStatusMap::default(),
             writes,

@@ -10,6 +10,7 @@ pub mod fields;
 pub mod grant;
 pub mod health;
 pub mod late_writes;
+pub mod lease;
 pub mod ledger;
 pub mod link;
 pub mod login_limits;

@@ -59,6 +59,11 @@
 //! concerns this process alone is neither: the [`feed`](Store::feed), the [`condition`](Store::condition), the keyring,
 //! whether events are on. The conformance suite in the tests holds what the operations promise, on each engine.
 //!
+//! # Who works on what
+//!
+//! [`leases`] says which links this process works on. Everybody asks before work begins. A store on this machine's disk is
+//! this process's alone, and answers that all are.
+//!
 //! # From below to above
 //!
 //! [`tree`], [`codec`], [`records`], [`seal`] and [`api`] are words and forms; [`txn`] and [`state`] decide; [`engine`]
@@ -116,6 +121,7 @@ pub mod grants;
 mod handle;
 pub mod imports;
 mod inner;
+pub mod leases;
 mod links;
 mod load;
 mod maps;

@@ -18,13 +18,15 @@ use super::{Alarm, STORE_RETRY, jitter};
 use crate::context::{Context, Dependency};
 use crate::core::catalogue::Piece;
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
+use crate::core::lease::bucket_of_cleanup;
 use crate::core::model::{LinkKey, MonoTime, PartKey, Source};
 use crate::services::redaction;
 use crate::services::uninstall::{self, Undone};
 use crate::sources::api::SourceError;
-use crate::spaces::{Listing, SpacesErrorKind};
+use crate::spaces::{Listing, SpacesError, SpacesErrorKind};
 use crate::store::Unavailable;
 use crate::store::cleanups::Ready;
+use crate::store::leases::{Guard, Holding};
 
 /// How long a try waits that cannot be made at this moment, for no fault of anybody's.
 const SOON: Duration = Duration::from_secs(1);
@@ -66,6 +68,8 @@ pub struct CleanupsState {
     failed_at: Option<MonoTime>,
     /// The store may have other cleanups than at the last look.
     stale: bool,
+    /// The buckets that were worked on here at the last look.
+    held: Holding,
 }
 
 /// The cleanups actor.
@@ -89,6 +93,7 @@ impl Actor for Cleanups {
             looked_at: None,
             failed_at: None,
             stale: false,
+            held: Holding::default(),
         })
     }
 
@@ -136,14 +141,17 @@ impl CleanupsState {
         if self.look_again_at().is_none_or(|at| at > MonoTime::now()) {
             return;
         }
-        let standing = self.context.store.cleanups().await;
+        let (held, standing) = (self.context.leases.held(), self.context.store.cleanups().await);
         let now = MonoTime::now();
-        let Ok(standing) = standing else {
+        let Ok(mut standing) = standing else {
             self.failed_at = Some(now);
             return;
         };
-        // Tries of an earlier actor or process may still take effect.
-        let earlier = if self.looked_at.is_none() { self.longest_doubt() } else { Duration::ZERO };
+        standing.retain(|standing| self.context.leases.holds_bucket(bucket_of_cleanup(&standing.cleanup)));
+        // Tries of an earlier actor or of another process may still take effect.
+        let has_gained = !held.gained_since(&self.held).is_empty();
+        let earlier = if self.looked_at.is_none() || has_gained { self.longest_doubt() } else { Duration::ZERO };
+        self.held = held;
         (self.looked_at, self.failed_at, self.stale) = (Some(now), None, false);
         self.list.take_over(standing, earlier, now);
     }
@@ -184,8 +192,14 @@ impl CleanupsState {
     fn begin(&self, me: &ActorRef<CleanupsMsg>, cleanup: Cleanup, seq: u64) {
         let (context, shared, me) = (self.context.clone(), self.shared.clone(), me.clone());
         self.shared.tasks.spawn(async move {
-            let trying = AssertUnwindSafe(Box::pin(attempt(&context, &shared, &cleanup, seq))).catch_unwind().await;
-            let ended = trying.unwrap_or(TryEnd::Later { hint: None, unanswered: true });
+            let ended = match context.leases.begin_exclusive_work(bucket_of_cleanup(&cleanup)) {
+                Some(work) => {
+                    let trying = Box::pin(attempt(&context, &shared, &cleanup, seq, &work));
+                    let ended = AssertUnwindSafe(trying).catch_unwind().await;
+                    ended.unwrap_or(TryEnd::Later { hint: None, unanswered: true })
+                }
+                None => TryEnd::Later { hint: Some(SOON), unanswered: false },
+            };
             // An actor that is gone is followed by one that reads the store.
             let _ = me.cast(CleanupsMsg::TryEnd(cleanup, seq, ended));
         });
@@ -240,9 +254,9 @@ fn left(cleanup: &Cleanup) -> &'static str {
     }
 }
 
-async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup, seq: u64) -> TryEnd {
+async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup, seq: u64, work: &Guard) -> TryEnd {
     match cleanup {
-        Cleanup::DeleteAgain(part) => delete_again(context, shared, part, seq).await,
+        Cleanup::DeleteAgain(part) => delete_again(context, shared, part, seq, work).await,
         Cleanup::ForgetParts(link) => forget_parts(context, link, seq).await,
         Cleanup::Uninstall(shop) => match uninstall::uninstall(context, shop, seq).await {
             Ok(()) => TryEnd::Done,
@@ -390,7 +404,7 @@ async fn forget_listed(context: &Context, link: &LinkKey, seq: u64) -> TryEnd {
 }
 
 /// The right to write the object is held from before the look until the delete was answered.
-async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, part: &PartKey, seq: u64) -> TryEnd {
+async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, part: &PartKey, seq: u64, work: &Guard) -> TryEnd {
     let Some(_permit) = shared.write_permit(part) else {
         return TryEnd::Later { hint: Some(SOON), unanswered: false };
     };
@@ -399,7 +413,10 @@ async fn delete_again(context: &Arc<Context>, shared: &Arc<Shared>, part: &PartK
         Ok(false) => return TryEnd::Done,
         Err(_) => return TryEnd::Later { hint: Some(SOON), unanswered: false },
     }
-    let answer = context.setup().spaces.erase(&part.object_key()).await;
+    let Some(right) = work.may_write() else { return TryEnd::Later { hint: Some(SOON), unanswered: false } };
+    let (spaces, key) = (context.setup().spaces.clone(), part.object_key());
+    let answer = right.within(spaces.erase(&key)).await;
+    let answer = answer.unwrap_or_else(|| Err(SpacesError::timed_out("delete")));
     note(&context.spaces, answer.is_ok());
     match answer {
         Ok(_) => TryEnd::Done,

@@ -10,6 +10,9 @@
 //!                             └─ Reset   ─▶ all of them look into the store
 //! ```
 //!
+//! It follows the [leases](crate::store::leases) as well. When other links are worked on here than before, their pages
+//! are started or stopped, and the other actors look into the store.
+//!
 //! Reading goes on in a task of the actor, so that a stop is dealt with at once. A batch is worked off in pieces of
 //! some hundred links, and the supervisor answers for each piece before the next one begins: an import of a hundred
 //! thousand links fills no mailbox, and what is published meanwhile coalesces in the feed. Actors are sent keys and
@@ -35,10 +38,12 @@ use super::supervisor::SupervisorMsg;
 use super::uploader::UploaderMsg;
 use super::{Owned, STORE_RETRY};
 use crate::context::Context;
+use crate::core::lease::{BUCKETS, bucket_of};
 use crate::core::link::schedule::Spread;
 use crate::core::model::{Cause, LinkKey, MonoTime, PartKey};
 use crate::store::Unavailable;
 use crate::store::feed::{Batch, LinkChanges, Presence};
+use crate::store::leases::Holding;
 
 /// Links in one piece of work.
 const AT_ONCE: usize = 250;
@@ -88,7 +93,7 @@ impl Actor for Dispatcher {
         args: DispatcherArgs,
     ) -> Result<DispatcherState, ActorProcessingErr> {
         let reading = async move {
-            let mut work = Work { args, burst: Burst::default() };
+            let mut work = Work { args, burst: Burst::default(), held: Holding::default() };
             let ended = AssertUnwindSafe(Box::pin(work.read())).catch_unwind().await;
             if ended.is_err() {
                 let _ = me.cast(DispatcherMsg::Broke);
@@ -124,15 +129,24 @@ impl Actor for Dispatcher {
 struct Work {
     args: DispatcherArgs,
     burst: Burst,
+    /// The buckets whose links have pages.
+    held: Holding,
 }
 
 impl Work {
     /// Ends when the supervisor is gone.
     async fn read(&mut self) {
-        let feed = self.args.context.store.feed().clone();
-        let mut next = Batch { reset: true, ..Batch::default() };
-        while self.pass_on(next).await.is_some() {
-            next = feed.next().await;
+        let (feed, mut moved) = (self.args.context.feed.clone(), self.args.context.leases.changed());
+        let mut going_on = self.pass_on(Batch { reset: true, ..Batch::default() }).await;
+        while going_on.is_some() {
+            let next = tokio::select! {
+                Ok(()) = moved.changed() => None,
+                batch = feed.next() => Some(batch),
+            };
+            going_on = match next {
+                Some(batch) => self.pass_on(batch).await,
+                None => self.follow_leases().await,
+            };
         }
     }
 
@@ -162,10 +176,13 @@ impl Work {
     async fn pass_on_links(&mut self, piece: Vec<(LinkKey, LinkChanges)>) -> Option<()> {
         let moved = |(link, changes): &(LinkKey, LinkChanges)| changes.presence.map(|_| link.clone());
         let moved: Vec<LinkKey> = piece.iter().filter_map(moved).collect();
-        let linked = piece.iter().filter(|(_, changes)| changes.presence == Some(Presence::Linked)).count();
+        let is_linked = |changes: &LinkChanges| changes.presence == Some(Presence::Linked);
+        let linked = piece.iter().any(|(_, changes)| is_linked(changes));
         if !moved.is_empty() {
             let interval = self.args.context.setup().config.sync.poll_interval;
-            let spread = self.burst.spread(linked, MonoTime::now(), interval);
+            let leases = &self.args.context.leases;
+            let here = piece.iter().filter(|(link, changes)| is_linked(changes) && leases.holds(link)).count();
+            let spread = self.burst.spread(here, MonoTime::now(), interval);
             self.fit(moved, spread, false).await?;
         }
         let staged = |(link, changes): &(LinkKey, LinkChanges)| {
@@ -176,7 +193,7 @@ impl Work {
         let debounce = self.args.context.setup().config.sync.debounce;
         piece.into_iter().for_each(|(link, changes)| self.wake_page(&link, changes, debounce));
         let peers = self.peers();
-        if linked > 0 {
+        if linked {
             peers.subscribe(SubscriptionsMsg::Ensure);
         }
         if !outbox.is_empty() {
@@ -211,31 +228,88 @@ impl Work {
     /// After a start, or after the store refused writes and was opened again: links, marks and outbox may be other ones
     /// than anybody knows. A link or an unlink that was refused may have reached the disk all the same.
     async fn reset(&mut self) -> Option<()> {
+        let held = self.args.context.leases.held();
+        self.have_others_look();
+        let spread = self.spread_of(held.count()).await;
+        self.fit_all(spread, |_| true).await?;
+        self.held = held;
+        self.fit_strays().await
+    }
+
+    /// After other links came to be worked on here, or elsewhere. The store's memory is as new as the leases, so that what
+    /// is looked at now shows everything that was decided elsewhere before.
+    async fn follow_leases(&mut self) -> Option<()> {
+        let held = self.args.context.leases.held();
+        let (count, gained) = (held.count(), held.gained_since(&self.held));
+        let gained_count = gained.len();
+        if held != self.held {
+            tracing::info!(
+                held = count,
+                gained = gained_count,
+                "store: leases moved, {count} of {BUCKETS} buckets are worked on here, {gained_count} of them anew"
+            );
+        }
+        self.fit_lost().await?;
+        if !gained.is_empty() {
+            let spread = self.spread_of(gained.len()).await;
+            self.fit_all(spread, |bucket| gained.contains(&bucket)).await?;
+        }
+        self.held = held;
+        // Behind the end of the pages: nothing of a bucket that was lost begins any more.
+        self.have_others_look();
+        self.peers().subscribe(SubscriptionsMsg::Ensure);
+        Some(())
+    }
+
+    /// The pages of links that are worked on elsewhere.
+    async fn fit_lost(&self) -> Option<()> {
+        let Context { leases, .. } = &*self.args.context;
+        let lost: Vec<LinkKey> =
+            self.args.shared.pages.links().into_iter().filter(|link| !leases.holds(link)).collect();
+        for links in lost.chunks(AT_ONCE) {
+            self.fit(links.to_vec(), Spread::default(), false).await?;
+        }
+        Some(())
+    }
+
+    fn have_others_look(&self) {
         let peers = self.peers();
         peers.upload(UploaderMsg::Refill);
         peers.clean_up(CleanupsMsg::Look);
         peers.notify(NotifierMsg::Refill);
+    }
+
+    /// Over how long the reads of all links of so many buckets are spread.
+    async fn spread_of(&self, buckets: usize) -> Spread {
         let count = loop {
             match self.args.context.store.counts().await {
-                Ok(counts) => break counts.links as usize,
+                Ok(counts) => break counts.links as usize * buckets / usize::from(BUCKETS),
                 Err(error) => self.wait_for_store(&error).await,
             }
         };
-        let spread = Spread::after_a_start(count, self.args.context.setup().config.sync.poll_interval);
+        Spread::after_a_start(count, self.args.context.setup().config.sync.poll_interval)
+    }
+
+    /// Fits the pages of the links in these buckets.
+    async fn fit_all(&self, spread: Spread, is_meant: impl Fn(u16) -> bool) -> Option<()> {
         let mut after = None;
         loop {
-            let piece = match self.args.context.store.links_after(after.clone(), AT_ONCE).await {
+            let mut piece = match self.args.context.store.links_after(after.clone(), AT_ONCE).await {
                 Ok(piece) => piece,
                 Err(error) => {
                     self.wait_for_store(&error).await;
                     continue;
                 }
             };
-            let Some(last) = piece.last().cloned() else { break };
-            self.fit(piece, spread, true).await?;
+            let Some(last) = piece.last().cloned() else { return Some(()) };
+            piece.retain(|link| is_meant(bucket_of(link)));
+            if !piece.is_empty() {
+                self.fit(piece, spread, true).await?;
+            }
+            // A thousand pieces of which none is meant would otherwise let nobody else work.
+            tokio::task::yield_now().await;
             after = Some(last);
         }
-        self.fit_strays().await
     }
 
     /// The pages of links that are gone.

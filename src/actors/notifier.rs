@@ -21,6 +21,7 @@ use super::{Alarm, STORE_RETRY, jitter};
 use crate::context::Context;
 use crate::core::backoff::Backoff;
 use crate::core::event::EventKey;
+use crate::core::lease::{SINGLETONS, bucket_of_event};
 use crate::core::model::{MonoTime, WallTime};
 use crate::core::upload_queue::{Outcome, Pace, Queue};
 use crate::events::{Fault, NotTaken};
@@ -114,20 +115,24 @@ impl NotifierState {
     /// With events off nothing is decided, and what was decided before a reload is dropped by that reload.
     fn waiting(&mut self, keys: Vec<EventKey>) {
         if self.context.setup().receiver.is_some() {
-            let now = MonoTime::now();
-            keys.into_iter().for_each(|key| self.queue.add(key, now));
+            let (leases, now) = (&self.context.leases, MonoTime::now());
+            let here = keys.into_iter().filter(|key| leases.holds_bucket(bucket_of_event(key)));
+            here.for_each(|key| self.queue.add(key, now));
         }
     }
 
-    /// Everything that waits is this notifier's to send; or, when events are off, nobody's.
+    /// Everything that waits with a key of this process is this notifier's to send; or, when events are off, nobody's.
     async fn take_over(&mut self) {
         if self.context.setup().receiver.is_some() {
-            let (keys, now) = (self.context.store.event_keys().await, MonoTime::now());
-            self.retry_at = keys.is_err().then(|| now.plus(STORE_RETRY));
-            keys.into_iter().flatten().for_each(|key| self.queue.add(key, now));
+            let keys = self.context.store.event_keys().await;
+            self.retry_at = keys.is_err().then(|| MonoTime::now().plus(STORE_RETRY));
+            self.waiting(keys.unwrap_or_default());
             return;
         }
         self.retry_at = None;
+        if !self.context.leases.holds_bucket(SINGLETONS) {
+            return;
+        }
         let context = self.context.clone();
         tokio::spawn(async move {
             match context.store.drop_events().await {
@@ -178,6 +183,10 @@ impl NotifierState {
 
 async fn carry_out(context: &Arc<Context>, key: &EventKey) -> Outcome {
     let Some(receiver) = context.setup().receiver.clone() else { return Outcome::Settled { more: false } };
+    let bucket = bucket_of_event(key);
+    let Some(_work) = context.leases.begin_exclusive_work(bucket) else {
+        return if context.leases.holds_bucket(bucket) { Outcome::Local } else { Outcome::Elsewhere };
+    };
     let sending = match context.store.begin_event(key).await {
         Ok(Begun::Goes(sending)) => sending,
         Ok(Begun::Nothing) => return Outcome::Settled { more: false },

@@ -20,6 +20,7 @@ use super::{Alarm, Owned, jitter};
 use crate::config::Config;
 use crate::context::{Context, Setup};
 use crate::core::backoff::Backoff;
+use crate::core::lease::SINGLETONS;
 use crate::core::model::MonoTime;
 use crate::http_client::without_query;
 use crate::sources::facebook::graph::{AppSubscription, GraphError, GraphErrorKind, Topic};
@@ -113,13 +114,16 @@ impl Actor for Subscriptions {
 }
 
 impl SubscriptionsState {
+    /// Of several processes on one store, one looks. The others are asked again when the leases move.
     fn begin(&mut self, me: &ActorRef<SubscriptionsMsg>) {
         if self.job.is_some() {
             self.again = true;
             return;
         }
+        let Some(work) = self.context.leases.begin_work(SINGLETONS) else { return };
         let (context, me, before) = (self.context.clone(), me.clone(), self.standing.clone());
         self.job = Some(Owned(tokio::spawn(async move {
+            let _work = work;
             let setup = context.setup();
             let message = match AssertUnwindSafe(Box::pin(ensure(&context, &setup, before))).catch_unwind().await {
                 Ok(ended) => {

@@ -35,6 +35,7 @@ use crate::context::Context;
 use crate::control::Command;
 #[cfg(feature = "sandbox")]
 use crate::control::Target;
+use crate::core::lease::SINGLETONS;
 use crate::core::link::schedule::Spread;
 use crate::core::model::{LinkKey, MonoTime, WallTime};
 use crate::core::restart::{History, Verdict};
@@ -240,6 +241,7 @@ impl SupervisorState {
     fn sweep(&self, me: &ActorRef<SupervisorMsg>) {
         let context = self.context.clone();
         tokio::spawn(async move {
+            let Some(_work) = context.leases.begin_work(SINGLETONS) else { return };
             if let Err(error) = context.store.sweep(WallTime::now()).await {
                 tracing::debug!(
                     %error,

@@ -9,6 +9,7 @@ mod clock;
 mod deaths;
 mod first_reads;
 mod harness;
+mod leases;
 mod lists;
 mod lost_answers;
 mod refusals;

@@ -9,6 +9,10 @@
 //! flight in the queue ([`AHEAD`]): the disk reads and completes for those while others are on the way to Spaces, so that
 //! Spaces never waits for the disk.
 //!
+//! An object is written only while the link's [lease](crate::store::leases) is held: it is asked for when the body is
+//! loaded and once more right before the request, which is cut off when the right to write ends. A key of another process
+//! leaves the queue and stays owed in the store.
+//!
 //! A write without an answer may take effect after a newer one; [`late_writes`](crate::core::late_writes) decides what
 //! follows. A cleanup that it asks for is noted in the transaction that completes the newer write.
 
@@ -26,6 +30,7 @@ use crate::context::Context;
 use crate::core::catalogue::{Piece, Row};
 use crate::core::fields::Fields;
 use crate::core::late_writes::{InDoubt, LateWrites, WriteEnd};
+use crate::core::lease::bucket_of;
 use crate::core::ledger::ObjectOp;
 use crate::core::model::{MonoTime, ObjectKey, PartKey, WallTime};
 use crate::core::priority::Priority;
@@ -33,6 +38,7 @@ use crate::core::upload_queue::{Outcome, Queue};
 use crate::services::shop_index;
 use crate::sources;
 use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
+use crate::store::leases::Holding;
 use crate::store::{Left, OutboxItem, Unavailable};
 
 /// How often Spaces is asked for a sign of life when nothing else asks.
@@ -82,6 +88,10 @@ pub struct UploaderState {
     late_writes: Option<LateWrites>,
     /// The outbox could not be read when it was to be taken over; the next try is then.
     retry_at: Option<MonoTime>,
+    /// The buckets that were worked on here when the outbox was taken over.
+    held: Holding,
+    /// Some of them may be written from then on.
+    quiet_until: Option<MonoTime>,
     draining: Option<RpcReplyPort<()>>,
     /// One at a time: a new one takes the place of the one before.
     probe: Option<Owned>,
@@ -110,6 +120,8 @@ impl Actor for Uploader {
             alarm: Alarm::default(),
             late_writes: None,
             retry_at: None,
+            held: Holding::default(),
+            quiet_until: None,
             draining: None,
             probe: None,
             is_down: false,
@@ -131,10 +143,10 @@ impl Actor for Uploader {
         state: &mut UploaderState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            UploaderMsg::Staged(parts) => parts.into_iter().for_each(|part| state.queue.add(part, MonoTime::now())),
+            UploaderMsg::Staged(parts) => state.add(parts),
             UploaderMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
             UploaderMsg::Woke(_) if state.is_behind() => state.refill().await,
-            UploaderMsg::Woke(_) => {}
+            UploaderMsg::Woke(_) => state.end_quiet_time(),
             UploaderMsg::Done(part, ended) => state.done(&me, &part, &ended),
             UploaderMsg::Refill => state.refill().await,
             UploaderMsg::Reloaded => {
@@ -172,11 +184,28 @@ impl UploaderState {
         let parts = self.context.store.outbox_parts().await;
         self.retry_at = parts.is_err().then(|| MonoTime::now().plus(STORE_RETRY));
         let Ok(parts) = parts else { return };
-        if self.late_writes.is_none() {
-            self.late_writes = Some(LateWrites::after_a_start(parts.iter().cloned(), self.in_doubt_until()));
-        }
+        let held = self.context.leases.held();
+        let (until, gained) = (self.in_doubt_until(), held.gained_since(&self.held));
+        let taken_over = parts.iter().filter(|part| gained.contains(&bucket_of(&part.link))).cloned();
+        self.late_writes.get_or_insert_default().take_over(taken_over, until);
+        (self.held, self.quiet_until) = (held, self.context.leases.next_quiet_end());
+        self.add(parts);
+    }
+
+    /// Those that are written elsewhere are left to others.
+    fn add(&mut self, parts: Vec<PartKey>) {
         let now = MonoTime::now();
-        parts.into_iter().for_each(|part| self.queue.add(part, now));
+        let here = parts.into_iter().filter(|part| self.context.leases.holds(&part.link));
+        here.for_each(|part| self.queue.add(part, now));
+    }
+
+    /// What waited for a quiet time comes at once when that is over.
+    fn end_quiet_time(&mut self) {
+        let now = MonoTime::now();
+        if self.quiet_until.is_some_and(|until| until <= now) {
+            self.quiet_until = self.context.leases.next_quiet_end();
+            self.queue.retry_now(now);
+        }
     }
 
     fn go_on(&mut self, me: &ActorRef<UploaderMsg>) {
@@ -187,7 +216,8 @@ impl UploaderState {
             self.write(me, part);
         }
         let wake_at = self.queue.wake_at().filter(|_| self.late_writes.is_some());
-        self.alarm.set(me, [wake_at, self.retry_at].into_iter().flatten().min(), UploaderMsg::Woke);
+        let wake_at = [wake_at, self.retry_at, self.quiet_until].into_iter().flatten().min();
+        self.alarm.set(me, wake_at, UploaderMsg::Woke);
         let idle = self.queue.in_flight() == 0 && (self.queue.is_empty() || self.queue.failures_in_row() > 0);
         if let Some(reply) = self.draining.take_if(|_| idle) {
             // The supervisor may have stopped waiting.
@@ -260,27 +290,23 @@ fn begun(context: &Context) -> usize {
 }
 
 async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDoubt>) -> WriteEnd {
-    let local = WriteEnd::of(Outcome::Local);
+    let (local, leases) = (WriteEnd::of(Outcome::Local), &context.leases);
+    let not_now = || WriteEnd::of(if leases.holds(&part.link) { Outcome::Local } else { Outcome::Elsewhere });
+    let Some(work) = leases.may_write(&part.link) else { return not_now() };
     let item = match context.store.outbox_item(part).await {
         Ok(Some(item)) => item,
         Ok(None) => return WriteEnd::of(Outcome::Settled { more: false }),
         Err(_) => return local,
     };
     let Ok(item) = with_index(context, part, item).await else { return local };
-    let spaces = context.setup().spaces.clone();
-    let mut versions_unknown = false;
     let turn = context.writes.enter(Priority::Background).await;
-    let answer = match item.staged.op {
-        ObjectOp::Put(_) => spaces.put(&part.object_key(), item.body.clone()).await.map(|done| Some(done.etag)),
-        ObjectOp::Delete => spaces.erase(&part.object_key()).await.map(|erased| {
-            versions_unknown = erased == Erased::PerhapsNotVersions;
-            None
-        }),
-    };
+    let Some(right) = work.may_write() else { return not_now() };
+    let answer = right.within(write(context, part, &item)).await;
+    let answer = answer.unwrap_or_else(|| Err(SpacesError::timed_out(op_word(item.staged.op))));
     drop(turn);
     context.note_spaces(&answer);
     match answer {
-        Ok(etag) => {
+        Ok(Written { etag, versions_unknown }) => {
             context.metrics.mark_to_object(WallTime::now().since(item.staged.marked_at));
             let landing = in_doubt.and_then(|write| write.cleanup_after(item.staged.op, MonoTime::now()));
             let in_doubt_until = landing.map(MonoTime::to_wall);
@@ -291,7 +317,44 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
                 Err(_) => local,
             }
         }
-        Err(error) => failed(part, &error),
+        Err(error) => {
+            let ended = failed(part, &error);
+            if ended.unanswered {
+                // The bucket is not released before this write is through.
+                work.linger(2 * context.setup().config.spaces.request_timeout);
+            }
+            ended
+        }
+    }
+}
+
+/// What Spaces answered to a write.
+struct Written {
+    /// The tag of the object, where it was put.
+    etag: Option<String>,
+    /// Older versions of an object that was deleted may be left.
+    versions_unknown: bool,
+}
+
+async fn write(context: &Context, part: &PartKey, item: &OutboxItem) -> Result<Written, SpacesError> {
+    let (spaces, key) = (context.setup().spaces.clone(), part.object_key());
+    match item.staged.op {
+        ObjectOp::Put(_) => {
+            let done = spaces.put(&key, item.body.clone()).await?;
+            Ok(Written { etag: Some(done.etag), versions_unknown: false })
+        }
+        ObjectOp::Delete => {
+            let erased = spaces.erase(&key).await?;
+            Ok(Written { etag: None, versions_unknown: erased == Erased::PerhapsNotVersions })
+        }
+    }
+}
+
+/// The word of a request in errors.
+fn op_word(op: ObjectOp) -> &'static str {
+    match op {
+        ObjectOp::Put(_) => "put",
+        ObjectOp::Delete => "delete",
     }
 }
 

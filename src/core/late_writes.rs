@@ -56,8 +56,17 @@ pub struct LateWrites {
 impl LateWrites {
     /// After a start: an earlier process may have begun to write these, and its writes are through by then.
     pub fn after_a_start(parts: impl IntoIterator<Item = PartKey>, until: MonoTime) -> LateWrites {
+        let mut writes = LateWrites::default();
+        writes.take_over(parts, until);
+        writes
+    }
+
+    /// These came from another process, which may have begun to write them. Its writes are through by then.
+    pub fn take_over(&mut self, parts: impl IntoIterator<Item = PartKey>, until: MonoTime) {
         let in_doubt = InDoubt { until, witnessed: false };
-        LateWrites { by_part: parts.into_iter().map(|part| (part, in_doubt)).collect() }
+        for part in parts {
+            self.by_part.entry(part).or_insert(in_doubt);
+        }
     }
 
     /// The write of this object that is in doubt.

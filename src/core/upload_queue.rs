@@ -58,6 +58,8 @@ pub enum Outcome {
     Refused,
     /// Not Spaces' fault (the store could not be read or written): try again soon.
     Local,
+    /// Another process has come to do it: the key leaves, and that shows nothing of Spaces.
+    Elsewhere,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +189,12 @@ impl<K: Clone + Ord + Hash> Queue<K> {
                 }
                 slot.ready_at = now;
             }
+            Outcome::Elsewhere if !again => {
+                self.slots.remove(key);
+                return;
+            }
+            // It may be back by now.
+            Outcome::Elsewhere => slot.ready_at = now,
             Outcome::Local => {
                 slot.ready_at = now.plus(self.pace.busy.delay(slot.failures.min(3), jitter, None));
                 slot.failures = slot.failures.saturating_add(1);
@@ -287,6 +295,21 @@ mod tests {
         assert_eq!(queue.wake_at(), None);
         queue.done(&key(1), Outcome::Settled { more: false }, at(1), 0.5);
         assert_eq!(queue.next(at(1)), Some(key(3)));
+    }
+
+    #[test]
+    fn a_key_that_is_written_elsewhere_leaves_and_shows_nothing_of_spaces() {
+        let mut queue = Queue::new(8);
+        (1..=5).for_each(|n| queue.add(key(n), at(0)));
+        (1..=3).for_each(|_| drop(queue.next(at(0)).unwrap()));
+        (1..=3).for_each(|n| queue.done(&key(n), Outcome::Busy { hint: None }, at(0), 0.5));
+        queue.next(at(60)).unwrap();
+        queue.add(key(4), at(60));
+        queue.done(&key(4), Outcome::Elsewhere, at(60), 0.5);
+        assert_eq!((queue.len(), queue.failures_in_row()), (5, 3), "it was added once more meanwhile");
+        let next = queue.next(at(60)).unwrap();
+        queue.done(&next, Outcome::Elsewhere, at(60), 0.5);
+        assert_eq!((queue.len(), queue.in_flight(), queue.failures_in_row()), (4, 0, 3));
     }
 
     #[test]

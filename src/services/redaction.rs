@@ -11,6 +11,7 @@ use super::shop_tokens::{self, AccessToken};
 use crate::context::Context;
 use crate::core::disposition::Disposition;
 use crate::core::health::{Health, ParkReason};
+use crate::core::lease::bucket_of_shop;
 use crate::core::model::{LinkKey, ShopName, Source};
 use crate::core::shop_pair::ends_pair;
 use crate::sources::api::{SourceError, Target, TokenState};
@@ -34,11 +35,14 @@ enum Redacted {
 /// [`Unavailable`]: Shopify is to send the request again.
 pub async fn requested(context: &Arc<Context>, shop: &ShopName) -> Result<(), Unavailable> {
     let login = context.store.shop_pair(shop).await?.map(|state| state.record.login);
-    let asking = tokio::time::timeout(ASK_WITHIN, carry_out(context, shop)).await;
-    let error = match asking {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => error,
-        Err(_) => SourceError::local("Shopify does not answer"),
+    let error = if context.leases.holds_bucket(bucket_of_shop(shop)) {
+        match tokio::time::timeout(ASK_WITHIN, carry_out(context, shop)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => SourceError::local("Shopify does not answer"),
+        }
+    } else {
+        SourceError::local("another daemon works on the shop and asks")
     };
     if let Some(login) = login {
         context.store.owe_redact(shop, login).await?;

@@ -3,7 +3,8 @@
 //! An access token lives an hour. It is exchanged for another one when little of the hour is left, by whoever needs it
 //! next; a shop that nobody asks for keeps its pair, since the refresh token lives for months. Two refreshes of one shop
 //! at once would each end the token of the other, so that they wait for each other
-//! ([`ShopTurns`](crate::context::shop_turns::ShopTurns)). The refresh goes on when its caller is gone: its answer must
+//! ([`ShopTurns`](crate::context::shop_turns::ShopTurns)). Of several processes on one store, the one refreshes that holds
+//! the shop's lease; it has all links of the shop. The refresh goes on when its caller is gone: its answer must
 //! not be lost.
 //!
 //! The store has the rules that make a lost answer harmless ([`shops`](crate::store::shops)).
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use crate::context::Context;
 use crate::core::disposition::Disposition;
 use crate::core::health::ParkReason;
+use crate::core::lease::bucket_of_shop;
 use crate::core::model::{Secret, ShopName, WallTime};
 use crate::core::shop_refresh::{Need, Refused, end_of, need, why};
 use crate::sources::api::SourceError;
@@ -103,6 +105,10 @@ async fn refreshed(context: &Arc<Context>, shop: &ShopName, refused: Option<u64>
     if need == Need::None {
         return opened(&state);
     }
+    let Some(_work) = context.leases.begin_exclusive_work(bucket_of_shop(shop)) else {
+        let text = "the token cannot be refreshed here at the moment, another daemon may do it";
+        return if need == Need::Soon { opened(&state) } else { Err(SourceError::local(text)) };
+    };
     let Some(client) = context.setup().shopify.clone() else {
         return Err(failed(Disposition::Misconfigured, true, "shopify.client_id is not set"));
     };

@@ -148,7 +148,7 @@ struct Inner {
 
 impl Feed {
     /// Publishes changes that are durable.
-    pub(super) fn publish(&self, changes: Vec<Change>) {
+    pub(crate) fn publish(&self, changes: Vec<Change>) {
         if self.publish_quietly(changes) {
             self.wake();
         }

@@ -13,6 +13,7 @@ use super::api::{Condition, Unavailable};
 use super::engine::Engine;
 use super::feed::{Change, Feed};
 use super::handle::{Fault, guarded, panic_text};
+use super::leases::Leases;
 use super::mark_log::MarkLog;
 use super::order::{Answer, MarkRequest, Order, Orders, Request};
 use super::seal::Keyring;
@@ -161,6 +162,8 @@ pub(super) struct Inner {
     pub slots: Semaphore,
     pub condition: watch::Sender<Condition>,
     pub feed: Feed,
+    /// The buckets of links that this process works on.
+    pub leases: Leases,
     /// Why the store cannot go on in this process.
     pub given_up: watch::Sender<Option<Arc<str>>>,
     /// Bumped when an erasure was carried out.
@@ -195,6 +198,7 @@ pub(super) struct Parts {
     pub mark_log: Option<MarkLog>,
     pub keyring: Arc<Keyring>,
     pub feed: Feed,
+    pub leases: Leases,
     pub mended: Option<String>,
     pub clock: Clock,
     pub blocking: Blocking,
@@ -202,7 +206,7 @@ pub(super) struct Parts {
 
 impl Inner {
     pub(super) fn new(parts: Parts) -> Inner {
-        let Parts { dir, state, orders, engine, mark_log, keyring, feed, mended, clock, blocking } = parts;
+        let Parts { dir, state, orders, engine, mark_log, keyring, feed, leases, mended, clock, blocking } = parts;
         Inner {
             dir,
             opened_at: state.newest_seq(),
@@ -214,6 +218,7 @@ impl Inner {
             slots: Semaphore::new(MAX_WAITING),
             condition: watch::Sender::new(Condition::Up),
             feed,
+            leases,
             given_up: watch::Sender::new(None),
             erased: watch::Sender::new(0),
             thread: Mutex::new(None),

@@ -13,6 +13,7 @@ use super::engine::Engine;
 use super::feed::Feed;
 use super::folder;
 use super::inner::{Blocking, Clock, Inner, Parts, Store};
+use super::leases::Leases;
 use super::mark_log::MarkLog;
 use super::mark_writer;
 use super::open_error::OpenError;
@@ -43,6 +44,7 @@ impl Store {
             mark_log: Some(mark_log),
             keyring,
             feed,
+            leases: Leases::all(),
             mended,
             clock,
             blocking: Blocking::OnThreads,
@@ -94,6 +96,11 @@ impl Store {
     /// What the store publishes when a decision is durable.
     pub fn feed(&self) -> &Feed {
         &self.inner.feed
+    }
+
+    /// Which links are worked on in this process.
+    pub fn leases(&self) -> &Leases {
+        &self.inner.leases
     }
 
     /// Whether the store can be written to, now and from now on.

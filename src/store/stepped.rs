@@ -23,6 +23,7 @@ use super::codec;
 use super::engine::Engine;
 use super::feed::Feed;
 use super::inner::{Blocking, Clock, Inner, Parts, Store};
+use super::leases::Leases;
 use super::load;
 use super::maps::Maps;
 use super::mark_log::LoggedMark;
@@ -101,7 +102,9 @@ fn start(engine: Engine, log: &[LoggedMark], keyring: Arc<Keyring>, clock: Arc<A
     let (state, log) = read(&engine, log, now.now());
     let removed = state.erasures.wanted();
     let (dir, mended, blocking) = ("memory".into(), None, Blocking::AtOnce);
-    let parts = Parts { dir, state, orders, engine, mark_log: None, keyring, feed, mended, clock: now, blocking };
+    let leases = Leases::all();
+    let parts =
+        Parts { dir, state, orders, engine, mark_log: None, keyring, feed, leases, mended, clock: now, blocking };
     let inner = Arc::new(Inner::new(parts));
     let committer = Committer {
         inner: inner.clone(),

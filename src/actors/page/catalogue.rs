@@ -32,6 +32,7 @@ use self::subject::Catalogue;
 use super::message::PageMsg;
 use crate::actors::Owned;
 use crate::context::Context;
+use crate::core::lease::bucket_of;
 use crate::core::model::{Generation, LinkKey};
 
 /// The task that follows a catalogue. It ends when this is dropped.
@@ -44,7 +45,7 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Follows the catalogue of this link; `None` for a link that is none of a shop. The page gets
+    /// Follows the catalogue of this link; `None` for a link that is none of a shop or is worked on elsewhere. The page gets
     /// [`PageMsg::CatalogueBroke`] if the task panics.
     pub(super) fn begin(
         context: &Arc<Context>,
@@ -53,6 +54,7 @@ impl Follower {
         page: &ActorRef<PageMsg>,
     ) -> Option<Follower> {
         let shop = link.shop()?.clone();
+        let work = context.leases.begin_work(bucket_of(link))?;
         let (wake, hurry) = (watch::Sender::new(0), Arc::new(AtomicBool::new(false)));
         let catalogue = Catalogue {
             context: context.clone(),
@@ -67,7 +69,9 @@ impl Follower {
         };
         let page = page.clone();
         let task = async move {
-            if AssertUnwindSafe(follow(&catalogue)).catch_unwind().await.is_err() {
+            let ended = AssertUnwindSafe(follow(&catalogue)).catch_unwind().await;
+            drop(work);
+            if ended.is_err() {
                 // A page that is gone needs no answer.
                 let _ = page.cast(PageMsg::CatalogueBroke(generation));
             }

@@ -59,7 +59,7 @@ pub struct JobDone {
 
 impl JobDone {
     /// The job was not begun, and is to be tried again.
-    fn not_begun(job: Job) -> JobDone {
+    pub(super) fn not_begun(job: Job) -> JobDone {
         let retry = Disposition::Retry;
         let end = match job {
             Job::Read { .. } => JobEnd { read: Some(ReadEnd::NotStored), ..JobEnd::default() },

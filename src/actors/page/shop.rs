@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::reading::{self, Held, JobDone};
 use crate::context::Context;
+use crate::core::lease::bucket_of;
 use crate::core::link::job::{Job, JobEnd, ReadEnd};
 use crate::core::link::upkeep::{CheckEnd, SubscriptionEnd};
 use crate::core::model::{Generation, LinkKey, ShopName};
@@ -16,7 +17,8 @@ use crate::services::shop_tokens::{self, AccessToken};
 use crate::sources::api::SourceError;
 use crate::turnstile::Turn;
 
-/// Does the job of a link, with the token that its source wants.
+/// Does the job of a link, with the token that its source wants. Of a link whose lease moved, nothing is begun: its page is
+/// about to be stopped.
 pub(super) async fn perform(
     context: &Arc<Context>,
     link: &LinkKey,
@@ -24,6 +26,7 @@ pub(super) async fn perform(
     job: Job,
     turn: Turn,
 ) -> JobDone {
+    let Some(_work) = context.leases.begin_work(bucket_of(link)) else { return JobDone::not_begun(job) };
     let Some(shop) = link.shop() else { return reading::perform(context, link, generation, job, turn).await };
     let access = match shop_tokens::access_token(context, shop).await {
         Ok(access) => access,

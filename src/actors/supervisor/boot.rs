@@ -141,8 +141,8 @@ impl SupervisorState {
             return;
         }
         let held = match HeldLink::take(&self.context, &link).await {
-            Ok(Some(held)) => held,
-            Ok(None) => {
+            Ok(Some(held)) if self.context.leases.holds(&link) => held,
+            Ok(_) => {
                 self.histories.remove(&Child::Page(link));
                 return;
             }
@@ -165,9 +165,9 @@ impl SupervisorState {
         }
     }
 
-    /// Fits pages to links: a link without a page gets one, the page of a link that is gone stops at once, and what it
-    /// had under way ends with it. The store decides, so that an unlink that is heard late does not stop the page of a
-    /// link that was made again.
+    /// Fits pages to links: a link that is worked on here and has no page gets one. The page of a link that is gone, or is
+    /// worked on elsewhere, stops at once, and what it had under way ends with it. The store decides, so that an unlink
+    /// that is heard late does not stop the page of a link that was made again.
     ///
     /// # Errors
     /// [`Unavailable`]: some of the links are not looked at.
@@ -179,10 +179,15 @@ impl SupervisorState {
         look: bool,
     ) -> Result<(), Unavailable> {
         for link in links {
-            if self.context.store.generation(&link).await?.is_none() {
+            let gone = match self.context.store.generation(&link).await? {
+                Some(_) if self.context.leases.holds(&link) => None,
+                Some(_) => Some("its lease moved"),
+                None => Some("unlinked"),
+            };
+            if let Some(why) = gone {
                 self.histories.remove(&Child::Page(link.clone()));
                 if let Some(page) = self.remove_page(&link) {
-                    page.actor.stop(Some("unlinked".into()));
+                    page.actor.stop(Some(why.into()));
                 }
                 continue;
             }

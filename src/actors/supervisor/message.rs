@@ -13,7 +13,8 @@ use crate::store::Unavailable;
 
 /// Messages to the supervisor.
 pub enum SupervisorMsg {
-    /// Fit the pages of these links to the store: start those that are missing, stop those of links that are gone.
+    /// Fit the pages of these links to the store and to the leases: start those that are missing, stop those of links
+    /// that are gone or worked on elsewhere.
     Fit {
         /// Which.
         links: Vec<LinkKey>,

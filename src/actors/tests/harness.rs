@@ -47,8 +47,8 @@ pub(super) struct Harness {
 }
 
 /// A running daemon.
-struct Daemon {
-    context: Arc<Context>,
+pub(super) struct Daemon {
+    pub(super) context: Arc<Context>,
     supervisor: ActorRef<SupervisorMsg>,
     given_up: watch::Receiver<Option<String>>,
     public: SocketAddr,
@@ -66,6 +66,48 @@ pub(super) fn page_id(n: u64) -> PageId {
 /// Opens the store of a folder, with the keys of this configuration.
 pub(super) fn open_store(folder: &Path, config: &Config) -> Store {
     Store::open(folder, keyring(config).unwrap()).unwrap()
+}
+
+/// The configuration of a daemon with a store in this folder and an admin socket of this path, with these lines in
+/// `[sync]`.
+pub(super) fn config_of((graph, events): (&Graph, &Events), store: &Path, socket: &Path, sync: &str) -> Config {
+    let text = format!(
+        "[http]\npublic_url = \"http://localhost:5000\"\n\
+         [facebook]\napp_id = \"{APP_ID}\"\napp_secret = \"{APP_SECRET}\"\nverify_token = \"sixteen-and-more-verify\"\n\
+         graph_url = \"{graph}\"\nwebhook_fields = [\"name\", \"description\"]\npage_fields = [\"id\", \"name\"]\n\
+         [sync]\n{sync}\n\
+         [spaces]\nregion = \"nyc3\"\nbucket = \"pages\"\nendpoint = \"http://127.0.0.1:9\"\naccess_key = \"DO00ACCESS\"\n\
+         secret_key = \"sixteen-and-more-spaces\"\n\
+         [store]\npath = \"{store}\"\nkey = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n\
+         [session]\nstate_secret = \"thirty-two-characters-and-more-of-state\"\n\
+         [notify]\nurl = \"{events}\"\nsecret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n\
+         [admin]\nsocket = \"{socket}\"\n",
+        graph = graph.url(),
+        events = events.url(),
+        store = store.display(),
+        socket = socket.display(),
+    );
+    Config::load_text(Path::new("test.toml"), &text, &|_| None).unwrap().config
+}
+
+impl Daemon {
+    /// Starts the actors, with an admin socket of this path.
+    pub(super) async fn start(context: Arc<Context>, socket: PathBuf) -> Daemon {
+        let public = bind_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = public.local_addr().unwrap();
+        let admin_tcp = bind_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let sockets = Sockets {
+            public: Some(public),
+            from_systemd: false,
+            admin: (bind_admin(&socket).unwrap(), socket),
+            admin_tcp: Some(admin_tcp),
+        };
+        let (sender, given_up) = watch::channel(None);
+        let args = SupervisorArgs { context: context.clone(), sockets, given_up: sender };
+        let (supervisor, _) = Actor::spawn(None, Supervisor, args).await.unwrap();
+        supervisor.call(SupervisorMsg::Ping, None).await.unwrap();
+        Daemon { context, supervisor, given_up, public: address }
+    }
 }
 
 /// Links these pages to the user, as a login does.
@@ -117,23 +159,7 @@ impl Harness {
 
     /// The configuration, with other lines in `[sync]`.
     pub(super) fn config(&self, sync: &str) -> Config {
-        let text = format!(
-            "[http]\npublic_url = \"http://localhost:5000\"\n\
-             [facebook]\napp_id = \"{APP_ID}\"\napp_secret = \"{APP_SECRET}\"\nverify_token = \"sixteen-and-more-verify\"\n\
-             graph_url = \"{graph}\"\nwebhook_fields = [\"name\", \"description\"]\npage_fields = [\"id\", \"name\"]\n\
-             [sync]\n{sync}\n\
-             [spaces]\nregion = \"nyc3\"\nbucket = \"pages\"\nendpoint = \"http://127.0.0.1:9\"\naccess_key = \"DO00ACCESS\"\n\
-             secret_key = \"sixteen-and-more-spaces\"\n\
-             [store]\npath = \"{store}\"\nkey = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n\
-             [session]\nstate_secret = \"thirty-two-characters-and-more-of-state\"\n\
-             [notify]\nurl = \"{events}\"\nsecret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n\
-             [admin]\nsocket = \"{socket}\"\n",
-            graph = self.graph.url(),
-            events = self.events.url(),
-            store = self.store_folder().display(),
-            socket = self.admin_socket().display(),
-        );
-        Config::load_text(Path::new("test.toml"), &text, &|_| None).unwrap().config
+        config_of((&self.graph, &self.events), &self.store_folder(), &self.admin_socket(), sync)
     }
 
     /// The configuration of a start.
@@ -155,21 +181,7 @@ impl Harness {
         let mut setup = Setup::build(config, &gate, &metrics).unwrap();
         setup.spaces = Arc::new(self.spaces.clone());
         let context = Context::new(store, setup, gate, metrics, None);
-        let public = bind_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let address = public.local_addr().unwrap();
-        let admin_tcp = bind_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let socket = self.admin_socket();
-        let sockets = Sockets {
-            public: Some(public),
-            from_systemd: false,
-            admin: (bind_admin(&socket).unwrap(), socket),
-            admin_tcp: Some(admin_tcp),
-        };
-        let (sender, given_up) = watch::channel(None);
-        let args = SupervisorArgs { context: context.clone(), sockets, given_up: sender };
-        let (supervisor, _) = Actor::spawn(None, Supervisor, args).await.unwrap();
-        supervisor.call(SupervisorMsg::Ping, None).await.unwrap();
-        self.daemon = Some(Daemon { context, supervisor, given_up, public: address });
+        self.daemon = Some(Daemon::start(context, self.admin_socket()).await);
     }
 
     fn daemon(&self) -> &Daemon {
