@@ -145,6 +145,7 @@ mod state;
 #[doc(hidden)]
 pub mod stepped;
 mod tree;
+mod turn;
 mod txn;
 pub mod unlink;
 mod whole;

@@ -33,8 +33,19 @@ use tracing_subscriber::{EnvFilter, reload};
 use crate::config::{Log, LogFormat};
 
 /// Crates whose detail holds secrets or records. A name covers every target that begins with it.
-const CLOSED: &[&str] =
-    &["awscreds", "h2", "hyper", "reqwest", "rustls", "s3", "sled", "tokio_rustls", "tower", "tungstenite"];
+const CLOSED: &[&str] = &[
+    "awscreds",
+    "h2",
+    "hyper",
+    "reqwest",
+    "rustls",
+    "s3",
+    "sled",
+    "tokio_postgres",
+    "tokio_rustls",
+    "tower",
+    "tungstenite",
+];
 
 /// Crates that talk too much to be heard below a warning.
 const TALKATIVE: &[&str] = &["ractor"];

@@ -16,7 +16,7 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::sync::{oneshot, watch};
 
-use super::common::{config_failure, env, parked_reads};
+use super::common::{config_failure, database_failure, env, parked_reads};
 use crate::actors::supervisor::{
     Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring, stop,
 };
@@ -27,6 +27,8 @@ use crate::exit::{self, Failure};
 use crate::kept_config::{self, Chosen, Instead, Keeper};
 use crate::metrics::Metrics;
 use crate::sources::facebook::graph::Gate;
+use crate::store::seal::Keyring;
+use crate::store::shared::settings::Settings;
 use crate::store::{OpenError, Store};
 use crate::systemd::{self, Passed};
 use crate::telemetry::Telemetry;
@@ -35,6 +37,8 @@ const RELOAD: Duration = Duration::from_secs(30);
 const STATUS_EVERY: Duration = Duration::from_secs(30);
 /// How long the supervisor and the store's thread may take to show that they are at work.
 const ALIVE_WITHIN: Duration = Duration::from_secs(10);
+/// Between two attempts to reach a database that is away.
+const DATABASE_AWAY: Duration = Duration::from_secs(1);
 const STARTED_AGAIN: &str = "the service manager starts the daemon again; see the log";
 
 /// How a second signal ends the process: as a shell reports a process killed by SIGTERM.
@@ -82,12 +86,10 @@ fn boot_and_live(path: &Path, private: io::Result<()>, serving: &AtomicBool) -> 
 
 /// Opens the store of a configuration, with an error that names the way out.
 pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
-    if config.store.url.is_some() {
-        let what = "store.url: this version cannot keep its store in a database yet";
-        return Err(Failure::new(exit::CONFIG, what, "take store.url out"));
+    if let Some(settings) = shared_settings(config)? {
+        return Store::open_shared(settings, keyring_of(config)?).map_err(|error| database_failure(&error));
     }
-    let keyring = keyring(config).map_err(|e| Failure::new(exit::CONFIG, e, "`pagesyncd keygen` prints a good key"))?;
-    Store::open(&config.store.path, keyring).map_err(|error| {
+    Store::open(&config.store.path, keyring_of(config)?).map_err(|error| {
         let code = if matches!(error, OpenError::Locked { .. }) { exit::TRY_AGAIN } else { exit::IO };
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         let text = error.to_string();
@@ -95,6 +97,45 @@ pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
         let what = if cause.is_empty() { what.to_owned() } else { format!("{what}: {cause}") };
         Failure::new(code, what, way_out)
     })
+}
+
+fn keyring_of(config: &Config) -> Result<Keyring, Failure> {
+    keyring(config).map_err(|e| Failure::new(exit::CONFIG, e, "`pagesyncd keygen` prints a good key"))
+}
+
+/// How to reach the database that the store is in; `None` where it is in a folder.
+fn shared_settings(config: &Config) -> Result<Option<Settings>, Failure> {
+    Settings::of(&config.store).map_err(|error| {
+        let (what, way_out) = error.split_once("; ").unwrap_or((&error, ""));
+        Failure::new(exit::CONFIG, what, way_out)
+    })
+}
+
+/// Opens the store of a daemon. A database that is away is waited for; `None` when a signal ended the wait.
+async fn opened(config: &Config, signals: &mut Signals) -> Result<Option<Store>, Failure> {
+    let Some(settings) = shared_settings(config)? else { return boot::opening(|| open_store(config)).map(Some) };
+    let mut said = String::new();
+    loop {
+        let (settings, keyring) = (settings.clone(), keyring_of(config)?);
+        match boot::opening(|| Store::open_shared(settings, keyring)) {
+            Ok(store) => return Ok(Some(store)),
+            Err(error) if error.may_pass() => {
+                let words = error.to_string();
+                if words != said {
+                    tracing::warn!("store: {words}; waiting for it");
+                    said = words;
+                }
+            }
+            Err(error) => return Err(database_failure(&error)),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(DATABASE_AWAY) => {}
+            signal = signals.next() => if let Some(signal) = signal && signal != SIGHUP {
+                tracing::info!("run: signal {signal} came while the database was waited for, stopping");
+                return Ok(None);
+            }
+        }
+    }
 }
 
 async fn bind(config: &Config, passed: Passed) -> Result<Sockets, Failure> {
@@ -159,7 +200,7 @@ async fn live(
 ) -> Result<(), Failure> {
     let mut signals = install_signals()?;
     let config = &loaded.config;
-    let store = boot::opening(|| open_store(config))?;
+    let Some(store) = opened(config, &mut signals).await? else { return Ok(()) };
     let sockets = bind(config, passed).await?;
     let listening = sockets.public.as_ref().and_then(|socket| socket.local_addr().ok());
     let keep = sockets.public.as_ref().filter(|_| !sockets.from_systemd).and_then(|socket| socket.try_clone().ok());

@@ -22,7 +22,7 @@ pub use crate::core::event_queue::{EventQueue, EventStep};
 pub const MOST_FIELDS: usize = 512;
 
 /// What waits in order.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EventKey {
     /// Events about one link.
     Link(LinkKey),

@@ -127,6 +127,22 @@ impl EventQueue {
         });
     }
 
+    /// Another daemon added this event, or changed the one with its number.
+    pub fn follow_put(&mut self, number: u64, event: Event) {
+        match self.waiting.iter_mut().find(|one| one.number == number) {
+            Some(one) => one.event = event,
+            None => self.restore(number, event),
+        }
+    }
+
+    /// Another daemon delivered or dropped the event with this number.
+    pub fn follow_removal(&mut self, number: u64) {
+        if self.waiting.first().is_some_and(|one| one.number == number) {
+            self.sending = false;
+        }
+        self.waiting.retain(|one| one.number != number);
+    }
+
     /// The first goes out. `None` when nothing waits.
     pub fn begin(&mut self) -> Option<Event> {
         let first = self.waiting.first()?;

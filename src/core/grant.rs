@@ -45,6 +45,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::model::{AppUserId, LinkKey, WallTime};
 
 /// Grants made up to so long after a request was written are ended by it as well.
@@ -64,7 +66,7 @@ pub struct Ticket {
 }
 
 /// Which grants a decision ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reach {
     /// Every grant that there is, and every one that is under way.
     All,
@@ -104,7 +106,7 @@ pub enum Ended {
 }
 
 /// The subject of a decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum About {
     /// Every grant of the person.
     Person(AppUserId),
@@ -114,8 +116,9 @@ enum About {
     LinkOfUnknown(LinkKey),
 }
 
-#[derive(Debug)]
-struct Ending {
+/// A decision that ended grants or links.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
     number: u64,
     about: About,
     reach: Reach,
@@ -129,6 +132,8 @@ pub struct Endings {
     log: VecDeque<Ending>,
     /// The number of the newest that was dropped; 0 for none.
     dropped: u64,
+    /// Those that the other daemons of a cluster have still to learn.
+    unshared: Option<Vec<Ending>>,
 }
 
 impl Endings {
@@ -147,7 +152,29 @@ impl Endings {
         self.forget(now);
     }
 
+    /// From here on those that are noted are also kept for the other daemons, until they are taken.
+    pub fn share(&mut self) {
+        self.unshared.get_or_insert_default();
+    }
+
+    /// Takes those that were noted since this was asked last.
+    pub fn take_unshared(&mut self) -> Vec<Ending> {
+        self.unshared.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Another daemon noted this one.
+    pub fn follow(&mut self, ending: Ending) {
+        self.keep(ending);
+    }
+
     fn note(&mut self, ending: Ending) {
+        if let Some(unshared) = &mut self.unshared {
+            unshared.push(ending.clone());
+        }
+        self.keep(ending);
+    }
+
+    fn keep(&mut self, ending: Ending) {
         self.log.push_back(ending);
         if self.log.len() > MOST {
             self.drop_oldest();

@@ -240,6 +240,35 @@ impl Entry {
         Entry { mark, staged: staged.map(Box::new), synced, reader: None, is_unread: false }
     }
 
+    /// Another daemon made this mark, or cleared the one that stood. `elsewhere` says that the reads of the link are
+    /// another daemon's: nothing here tells whether one of them has claimed the mark, so it counts as claimed.
+    pub fn follow_mark(&mut self, mark: Option<Mark>, elsewhere: bool) {
+        self.mark = mark.map(|mark| {
+            let heard = matches!(mark.cause, Cause::Webhook | Cause::Manual).then_some(mark.cause);
+            LiveMark { mark, durable: true, claimed: elsewhere, repeated: true, heard }
+        });
+    }
+
+    /// Another daemon staged this for Spaces, or completed what was staged.
+    pub fn follow_staged(&mut self, staged: Option<Staged>) {
+        self.staged = staged.map(Box::new);
+    }
+
+    /// Another daemon noted this of Spaces. A part of which the disk has to be asked is not concerned.
+    pub fn follow_synced(&mut self, synced: Synced) {
+        if !self.is_unread {
+            self.synced = synced;
+        }
+    }
+
+    /// The reads of the link pass to another daemon, or come from one. Whoever reads is fenced off.
+    pub fn pass(&mut self, elsewhere: bool) {
+        self.reader = None;
+        if let Some(mark) = &mut self.mark {
+            mark.claimed = elsewhere;
+        }
+    }
+
     /// The mark that stands, durable or not.
     pub fn due(&self) -> Option<&Mark> {
         self.mark.as_ref().map(|m| &m.mark)

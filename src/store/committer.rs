@@ -186,6 +186,8 @@ impl Committer {
             Order::Suspect(reason) => self.down = Some(reason),
             Order::GiveUp(reason) => self.given_up = Some(reason),
             Order::Cut => self.cuts.want(),
+            // Nobody waits for a turn here.
+            Order::Shared(_) => {}
             // The caller may have stopped waiting.
             Order::Pulse(answer) => drop(answer.send(())),
         }

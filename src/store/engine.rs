@@ -1,4 +1,4 @@
-//! Where the trees lie: in a database on disk, or in ordered maps in memory for tests.
+//! Where the trees lie: in a database on disk, in one that several daemons share, or in ordered maps in memory for tests.
 
 use bytes::Bytes;
 
@@ -8,12 +8,10 @@ use super::database::Database;
 use super::handle::{Fault, guarded};
 use super::maps::Maps;
 use super::seal::KeyId;
-use super::tree::{Tree, body_keys};
+use super::shared::trees::Trees;
+use super::tree::{Record, Tree, body_keys};
 use crate::core::ledger::Staged;
 use crate::core::model::PartKey;
-
-/// A key and its value, as they lie in a tree.
-pub(super) type Record = (Vec<u8>, Vec<u8>);
 
 /// The trees.
 pub(super) enum Engine {
@@ -21,6 +19,8 @@ pub(super) enum Engine {
     Database(Database),
     /// In memory: lost with the process.
     Maps(Box<Maps>),
+    /// In a database that several daemons share.
+    Shared(Trees),
 }
 
 impl Engine {
@@ -28,7 +28,7 @@ impl Engine {
     pub(super) fn database(&self) -> Option<&Database> {
         match self {
             Engine::Database(database) => Some(database),
-            Engine::Maps(_) => None,
+            Engine::Maps(_) | Engine::Shared(_) => None,
         }
     }
 
@@ -37,6 +37,7 @@ impl Engine {
         match self {
             Engine::Database(database) => Ok(database.get(tree, key)?.map(|value| value.to_vec())),
             Engine::Maps(maps) => Ok(maps.get(tree, key)),
+            Engine::Shared(trees) => trees.get(tree, key),
         }
     }
 
@@ -48,6 +49,7 @@ impl Engine {
                 Box::new(records.map(|r| r.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(Fault::from)))
             }
             Engine::Maps(maps) => Box::new(maps.records(tree).map(Ok)),
+            Engine::Shared(trees) => Box::new(trees.records_from(tree, &[])),
         }
     }
 
@@ -65,6 +67,7 @@ impl Engine {
                 Box::new(records.map(|r| r.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(Fault::from)))
             }
             Engine::Maps(maps) => Box::new(maps.records_from(tree, from).map(Ok)),
+            Engine::Shared(trees) => Box::new(trees.records_from(tree, from)),
         };
         Box::new(records.take_while(|record| record.as_ref().map_or(true, |(key, _)| key.starts_with(prefix))))
     }
@@ -90,6 +93,10 @@ impl Engine {
 
     /// Bytes on disk.
     pub(super) fn size_on_disk(&self) -> u64 {
-        self.database().map_or(0, Database::size_on_disk)
+        match self {
+            Engine::Database(database) => database.size_on_disk(),
+            Engine::Maps(_) => 0,
+            Engine::Shared(trees) => trees.size_on_disk().unwrap_or(0),
+        }
     }
 }

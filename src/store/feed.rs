@@ -17,13 +17,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use crate::core::event::EventKey;
 use crate::core::model::{Cause, Generation, LinkKey, Part, PartKey};
 
 /// One thing that changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// A read of this link is owed, and no read answers for it.
     Due(LinkKey, Cause),

@@ -5,6 +5,7 @@ use super::api::Unavailable;
 pub use super::api::{LeftAlone, Stored};
 use super::api::{NewAccount, NewLink};
 use super::inner::Store;
+use super::state::State;
 use super::state::linking::NewLogin;
 use crate::core::grant::{Reach, Ticket};
 use crate::core::model::{AppUserId, Cause, UserId, WallTime};
@@ -16,6 +17,10 @@ impl Store {
     /// [`Unavailable`].
     pub async fn ticket(&self) -> Result<Ticket, Unavailable> {
         let at = self.now();
+        if self.inner.is_shared() {
+            // A number in the order of the decisions of all daemons.
+            return self.commit(|_, txn| Ticket { number: txn.next_seq(), at }).await;
+        }
         self.look(|state| Ticket { number: state.next_seq(), at }).await
     }
 
@@ -39,11 +44,11 @@ impl Store {
     /// [`Unavailable`].
     pub async fn end_grants_under_way(&self, person: &AppUserId) -> Result<(), Unavailable> {
         let now = self.now();
-        self.look(|state| {
-            let number = state.next_seq();
-            state.endings.note_person(number, person, &[], Reach::All, now);
-        })
-        .await
+        let note = |state: &mut State, number| state.endings.note_person(number, person, &[], Reach::All, now);
+        if self.inner.is_shared() {
+            return self.commit(|state, txn| note(state, txn.next_seq())).await;
+        }
+        self.look(|state| note(state, state.next_seq())).await
     }
 
     /// Links pages to a user, or gives links a new token; notes the login; marks every one of them due. One

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::absorbing::Absorbing;
 use super::api::{Condition, Unavailable};
@@ -15,9 +15,10 @@ use super::feed::{Change, Feed};
 use super::handle::{Fault, guarded, panic_text};
 use super::leases::Leases;
 use super::mark_log::MarkLog;
-use super::order::{Answer, MarkRequest, Order, Orders, Request};
+use super::order::{Answer, MarkRequest, Order, Orders, Request, SharedOrder};
 use super::seal::Keyring;
 use super::state::State;
+use super::turn::Turn;
 use super::txn::Txn;
 use crate::core::model::WallTime;
 
@@ -236,6 +237,11 @@ impl Inner {
         }
     }
 
+    /// Do several daemons share the store?
+    pub(super) fn is_shared(&self) -> bool {
+        self.leases.are_shared()
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Memory> {
         // A decision that panics is caught before it reaches the guard; all else under the lock is a total function.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
@@ -356,18 +362,35 @@ impl Store {
         self.inner.clock.now()
     }
 
-    /// Decides under the lock and waits until what was decided is durable.
+    /// Decides under the lock, in a turn where the store is shared, and waits until what was decided is durable.
     pub(super) async fn commit<R>(&self, decide: impl FnOnce(&mut State, &mut Txn) -> R) -> Result<R, Unavailable> {
         let _slot = self.inner.slots.acquire().await.map_err(|_| self.closed())?;
-        let (answer, waiting) = {
+        let (answer, waiting) = loop {
+            let turn = self.enter().await?;
             let mut memory = self.lock();
             memory.orders.writable()?;
-            memory.decide(self.now(), decide)?
+            if turn.as_ref().is_none_or(Turn::is_open) {
+                break memory.decide(self.now(), decide)?;
+            }
         };
         if let Some(waiting) = waiting {
             waiting.wait().await?;
         }
         Ok(answer)
+    }
+
+    /// Waits for a turn; `None` where nobody else decides.
+    async fn enter(&self) -> Result<Option<Turn>, Unavailable> {
+        if !self.inner.is_shared() {
+            return Ok(None);
+        }
+        let (entrance, turn) = oneshot::channel();
+        {
+            let orders = &self.lock().orders;
+            orders.writable()?;
+            orders.send(Order::Shared(SharedOrder::Enter(entrance)));
+        }
+        turn.await.unwrap_or_else(|_| Err(self.closed())).map(Some)
     }
 
     /// Looks at the memory, or changes what lies in memory alone.

@@ -223,6 +223,11 @@ impl Leases {
         Leases { table: Some(Arc::new(Table { state, changed })) }
     }
 
+    /// Do several daemons share the links?
+    pub fn are_shared(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// Is this link worked on here?
     pub fn holds(&self, link: &LinkKey) -> bool {
         self.table.is_none() || self.holds_bucket(bucket_of(link))

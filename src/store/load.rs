@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 
 use super::codec;
-use super::engine::{Engine, Record};
+use super::engine::Engine;
 use super::handle::{Fault, guarded};
 use super::mark_log::LoggedMark;
 use super::records::account_of;
 use super::state::erasures;
 use super::state::{Records, State};
-use super::tree::Tree;
+use super::tree::{Record, Tree};
 use crate::core::catalogue::Progress;
 use crate::core::cleanup::Cleanup;
 use crate::core::ledger::{Mark, Synced};

@@ -8,6 +8,7 @@ use super::api::Unavailable;
 use super::feed::{Change, Feed};
 use super::mark_log::LoggedMark;
 use super::tree::{Tree, Write};
+use super::turn::Turn;
 use super::txn::{Collected, Waits};
 use crate::core::model::PartKey;
 
@@ -23,6 +24,18 @@ pub(super) enum Order {
     Cut,
     /// For this reason the store cannot go on in this process.
     GiveUp(Arc<str>),
+    /// A request to the committer of a shared store.
+    Shared(SharedOrder),
+}
+
+/// A request to the committer of a shared store.
+pub(super) enum SharedOrder {
+    /// A caller wants to decide, and waits for its turn.
+    Enter(oneshot::Sender<Result<Turn, Unavailable>>),
+    /// Other daemons may have decided something.
+    Follow,
+    /// The members of the cluster, or the links that this daemon may let go, are other ones.
+    Rebalance,
 }
 
 /// A request to the mark writer.
@@ -107,8 +120,8 @@ pub(super) struct Queues {
 /// The way to the committer and to the mark writer. Decisions are handed over under the same lock under which they are
 /// made.
 pub(super) struct Orders {
-    /// `None` once the store is closed.
-    queues: Option<(mpsc::Sender<Order>, mpsc::Sender<MarkOrder>)>,
+    /// `None` once the store is closed. There is no mark writer without a mark log.
+    queues: Option<(mpsc::Sender<Order>, Option<mpsc::Sender<MarkOrder>>)>,
     /// Why nothing can be decided.
     down: Option<Arc<str>>,
     /// How often the store was opened again.
@@ -123,9 +136,20 @@ impl Orders {
     pub(super) fn new(feed: Feed) -> (Orders, Queues) {
         let ((queue, database), (to_marks, marks)) = (mpsc::channel(), mpsc::channel());
         (
-            Orders { queues: Some((queue, to_marks)), down: None, epoch: 0, unlinking: 0, feed },
+            Orders { queues: Some((queue, Some(to_marks))), down: None, epoch: 0, unlinking: 0, feed },
             Queues { database, marks },
         )
+    }
+
+    /// An open queue to a committer that writes marks as well, and its other end.
+    pub(super) fn without_mark_log(feed: Feed) -> (Orders, mpsc::Receiver<Order>) {
+        let (queue, database) = mpsc::channel();
+        (Orders { queues: Some((queue, None)), down: None, epoch: 0, unlinking: 0, feed }, database)
+    }
+
+    /// Is there a mark writer?
+    pub(super) fn has_mark_writer(&self) -> bool {
+        matches!(&self.queues, Some((_, Some(_))))
     }
 
     pub(super) fn writable(&self) -> Result<(), Unavailable> {
@@ -182,7 +206,7 @@ impl Orders {
 
     /// Hands something to the mark writer.
     pub(super) fn send_to_marks(&self, order: MarkOrder) {
-        if let Some((_, queue)) = &self.queues {
+        if let Some((_, Some(queue))) = &self.queues {
             // As there.
             let _ = queue.send(order);
         }
@@ -196,7 +220,11 @@ impl Orders {
     /// Hands a decision's writes to the committer or its marks to the mark writer, and what it publishes with them;
     /// `None` when nothing needs waiting for.
     pub(super) fn submit(&mut self, collected: Collected, erasure: u64) -> Option<Answer> {
-        let Collected { writes, marks, notes, changes, waits } = collected;
+        let Collected { writes, marks, notes, changes, mut waits } = collected;
+        if std::mem::take(&mut waits.marks) {
+            waits.marks = self.has_mark_writer();
+            waits.database |= !waits.marks;
+        }
         let to_marks = !marks.is_empty();
         let to_database = !writes.is_empty();
         if !to_marks && !to_database && waits == Waits::default() {

@@ -1,12 +1,24 @@
 //! A store in a PostgreSQL database, which several daemons share.
 //!
+//! Every daemon has the whole memory, and all decide one after another, each on what the others have decided before
+//! ([`committer`]). So the decisions are those of the local store, and nothing in them knows of a database. A table has a
+//! row for each record of the trees ([`trees`]), and another one for each transaction, from which the other daemons follow
+//! ([`batch`]).
+//!
 //! [`settings`] and [`connect`] lead to a session that is safe to build on, [`schema`] to tables that are this version's,
-//! and [`errors`] says what stands in the way of either.
+//! and [`errors`] says what stands in the way of either. [`loading`] reads what is there, [`opening`] puts the store
+//! together, and [`life`] says to the others that this daemon lives.
 
+mod batch;
+mod committer;
 pub mod connect;
 pub mod errors;
+mod life;
+mod loading;
+mod opening;
 pub mod schema;
 pub mod settings;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod tests;
+pub(in crate::store) mod trees;

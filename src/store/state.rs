@@ -3,16 +3,22 @@
 //! It is split by concern. Each concern keeps its records, indexes and counts to itself and turns each change of a
 //! record into a write: [`links`], [`ledger`], [`accounts`], [`nonces`], [`deletions`], [`cleanups`], [`events`],
 //! [`erasures`], [`shops`]. Decisions that concern more than one of them are functions of [`State`] and [`Txn`], in [`work`]
-//! (marks and objects), [`catalogue`], [`linking`], [`pairs`], [`unlinking`], [`cleaning`] and [`deleting`]. No decision reads a disk or a clock.
+//! (marks and objects), [`catalogue`], [`linking`], [`pairs`], [`unlinking`], [`cleaning`] and [`deleting`]. No decision
+//! reads a disk or a clock.
+//!
+//! Where several daemons share a database, each has all of this in memory. [`following`] applies what the others decided, and
+//! [`cluster`] says which links are this daemon's to read and to write.
 
 pub(super) mod accounts;
 pub(super) mod catalogue;
 pub(super) mod cleaning;
 pub(super) mod cleanups;
+pub(super) mod cluster;
 pub(super) mod deleting;
 pub(super) mod deletions;
 pub(super) mod erasures;
 pub(super) mod events;
+pub(super) mod following;
 pub(super) mod ledger;
 pub(super) mod linking;
 pub(super) mod links;
@@ -33,7 +39,7 @@ use super::feed::Change;
 use super::mark_log::LoggedMark;
 use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, ShopRecord};
 use super::seal::KeyId;
-use super::txn::{Numbers, Txn};
+use super::txn::{Class, Numbers, Txn};
 use crate::core::cleanup::Cleanup;
 use crate::core::event::Event;
 use crate::core::event::EventKind;
@@ -43,6 +49,7 @@ use crate::core::ledger::{Entry, Mark, OwedCounts, Staged, Synced};
 use crate::core::model::{LinkKey, PartKey, ShopName, Source, WallTime};
 use accounts::{AccountKey, Accounts};
 use cleanups::Cleanups;
+use cluster::Cluster;
 use deletions::Deletions;
 use erasures::Erasures;
 use events::EventQueues;
@@ -137,12 +144,14 @@ pub(super) struct State {
     damaged: u64,
     /// How often the store was opened again.
     pub(super) reopened: u64,
+    /// The part of this daemon in a cluster; `None` where it is alone.
+    pub(super) cluster: Option<Cluster>,
 }
 
 impl State {
     /// What lies on disk.
     pub(super) fn restored(mut records: Records, base_key: KeyId) -> State {
-        let numbers = Numbers::above(records.highest_seq());
+        let numbers = Numbers::above(records.highest_seq(), Class::ALL);
         let mut ledger = Ledger::restored(records.entries());
         let parked = records.links.iter().filter(|(_, record)| !record.health.is_active());
         parked.for_each(|(link, _)| ledger.set_parked(link, true));
@@ -163,6 +172,7 @@ impl State {
             numbers,
             damaged: records.damaged,
             reopened: 0,
+            cluster: None,
         }
     }
 
@@ -170,7 +180,7 @@ impl State {
     /// one, which takes a while to drop.
     #[must_use]
     pub(super) fn replace(&mut self, mut fresh: State) -> State {
-        fresh.numbers = Numbers::above(fresh.numbers.newest().max(self.numbers.newest()));
+        fresh.numbers = Numbers::above(fresh.numbers.newest().max(self.numbers.newest()), fresh.numbers.class());
         fresh.events.follow(&self.events);
         fresh.links.follow(&self.links);
         fresh.ledger.follow(&self.ledger);
@@ -184,7 +194,20 @@ impl State {
 
     /// A decision begins.
     pub(super) fn begin(&self, now: WallTime) -> Txn {
-        Txn::new(now, self.numbers.clone())
+        Txn::new(now, self.numbers.clone(), self.cluster.is_none())
+    }
+
+    /// The memory of this member of a cluster, whose daemons have used numbers up to this one.
+    pub(super) fn join(&mut self, member: u64, used: u64) {
+        self.numbers = Numbers::above(self.numbers.newest().max(used), Class::of_member(member));
+        self.endings.share();
+        self.cluster = Some(Cluster::new(member));
+        self.ledger.pass_all(true);
+    }
+
+    /// Another daemon has used numbers up to this one.
+    pub(super) fn rise(&self, used: u64) {
+        self.numbers.rise(used);
     }
 
     /// A number for what needs no decision.

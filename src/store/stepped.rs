@@ -168,7 +168,7 @@ impl Committer {
             Ok(Order::Commit(request)) => self.gathered.push(Gathered::Database(request)),
             Ok(Order::Suspect(reason) | Order::GiveUp(reason)) => self.suspect = Some(reason),
             Ok(Order::Pulse(answer)) => drop(answer.send(())),
-            Ok(Order::Cut) => {}
+            Ok(Order::Cut | Order::Shared(_)) => {}
             Err(_) => return false,
         }
         true
@@ -284,7 +284,7 @@ impl Committer {
         let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
         let maps = match self.aside.as_ref().or(engine.as_ref()) {
             Some(Engine::Maps(maps)) => maps.clone(),
-            Some(Engine::Database(_)) | None => Box::default(),
+            Some(Engine::Database(_) | Engine::Shared(_)) | None => Box::default(),
         };
         start(Engine::Maps(maps), &self.log, self.inner.keyring(), self.clock.clone()).0
     }

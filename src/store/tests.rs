@@ -3,6 +3,7 @@
 mod absorbing;
 mod catalogue;
 mod cleanups;
+mod cluster;
 mod committer;
 mod damage;
 mod earlier;

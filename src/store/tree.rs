@@ -9,7 +9,7 @@ use crate::core::model::PartKey;
 const CHUNK: usize = 16 << 10;
 
 /// The trees; the numbers index [`Tree::NAMES`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Tree {
     Meta,
     Links,
@@ -82,6 +82,9 @@ impl Tree {
         matches!(self, Tree::Links | Tree::Accounts | Tree::Cleanups | Tree::Shops)
     }
 }
+
+/// A key and its value, as they lie in a tree.
+pub(super) type Record = (Vec<u8>, Vec<u8>);
 
 /// One write of a transaction: a value, or `None` to remove the key.
 #[derive(Debug)]

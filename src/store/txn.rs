@@ -21,23 +21,68 @@ use crate::core::model::{PartKey, WallTime};
 
 /// Numbers for marks, entries, claims, generations and hints: unique as long as the process lives, and above all that
 /// lie on disk. They are taken under the store's lock, in the order of the decisions.
-#[derive(Clone, Default)]
-pub(super) struct Numbers(Arc<AtomicU64>);
+///
+/// Daemons that share a database take theirs from different residue classes, so that no two of them hand out the same
+/// number. What a decision numbers is above everything that was decided before it on any of them, because each rises to
+/// what the others have used ([`Numbers::rise`]) before it decides.
+#[derive(Clone)]
+pub(super) struct Numbers {
+    newest: Arc<AtomicU64>,
+    class: Class,
+}
+
+/// A residue class: numbers that leave this remainder when divided by the modulus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Class {
+    modulus: u64,
+    remainder: u64,
+}
+
+impl Class {
+    /// Every number.
+    pub(super) const ALL: Class = Class { modulus: 1, remainder: 0 };
+    /// So many daemons may be born while one lives.
+    const MEMBERS: u64 = 1024;
+
+    /// That of a member of a cluster.
+    pub(super) fn of_member(id: u64) -> Class {
+        Class { modulus: Class::MEMBERS, remainder: id % Class::MEMBERS }
+    }
+
+    /// The next of its numbers above this one.
+    fn above(self, number: u64) -> u64 {
+        let next = number + 1;
+        next + (self.remainder + self.modulus - next % self.modulus) % self.modulus
+    }
+}
 
 impl Numbers {
     /// Goes on above this number.
-    pub(super) fn above(highest: u64) -> Numbers {
-        Numbers(Arc::new(AtomicU64::new(highest)))
+    pub(super) fn above(highest: u64, class: Class) -> Numbers {
+        Numbers { newest: Arc::new(AtomicU64::new(highest)), class }
     }
 
     /// A number above all others.
     pub(super) fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+        let next = |newest| Some(self.class.above(newest));
+        // The update never refuses.
+        let before = self.newest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        self.class.above(before.unwrap_or_else(|newest| newest))
+    }
+
+    /// Goes on above this number, which another daemon has used.
+    pub(super) fn rise(&self, used: u64) {
+        self.newest.fetch_max(used, Ordering::Relaxed);
     }
 
     /// The newest one.
     pub(super) fn newest(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.newest.load(Ordering::Relaxed)
+    }
+
+    /// The class that they are from.
+    pub(super) fn class(&self) -> Class {
+        self.class
     }
 }
 
@@ -52,6 +97,8 @@ pub(super) struct Txn {
     changes: Vec<Change>,
     waits: Waits,
     erases: bool,
+    /// There is a mark log.
+    logs_marks: bool,
 }
 
 /// The decisions of others that a caller waits for.
@@ -78,8 +125,8 @@ pub(super) struct Collected {
 }
 
 impl Txn {
-    /// A decision begins now.
-    pub(super) fn new(now: WallTime, numbers: Numbers) -> Txn {
+    /// A decision begins now. `logs_marks`: marks that are made alone go to the mark log.
+    pub(super) fn new(now: WallTime, numbers: Numbers, logs_marks: bool) -> Txn {
         Txn {
             now,
             numbers,
@@ -89,6 +136,7 @@ impl Txn {
             changes: Vec::new(),
             waits: Waits::default(),
             erases: false,
+            logs_marks,
         }
     }
 
@@ -125,7 +173,7 @@ impl Txn {
 
     /// Writes a mark.
     pub(super) fn put_mark(&mut self, part: &PartKey, mark: Mark) {
-        if self.writes.is_empty() {
+        if self.writes.is_empty() && self.logs_marks {
             self.marks.push((part.clone(), mark));
         } else {
             self.put_mark_into_database(part, &mark);

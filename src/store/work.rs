@@ -100,7 +100,7 @@ impl Store {
     /// Is a delivery about these pages durable already, whatever it reports? `false` may only mean that nobody has looked
     /// yet; [`Store::mark_pages`] looks. Takes no lock of the store.
     pub fn absorbs(&self, pages: &[GraphId]) -> bool {
-        !pages.is_empty() && self.inner.absorbing.has(pages)
+        !pages.is_empty() && self.inner.absorbing.has(pages) && self.inner.leases.is_trusted()
     }
 
     /// Notes durably that these pages may have changed, for every link of each, and returns those links. Pages that
@@ -110,6 +110,9 @@ impl Store {
     /// # Errors
     /// [`Unavailable`] when it could not be made durable; some of the marks may stand all the same.
     pub async fn mark_pages(&self, pages: &[PageId], cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
+        if self.inner.is_shared() {
+            return self.mark_pages_in_turn(pages, cause).await;
+        }
         let (mut links, mut is_durable) = (Vec::new(), !cause.is_urgent());
         // Where the committer has as much to do as it may have, the marks are decided on when it has less.
         let slot = self.inner.slots.try_acquire().ok();
@@ -148,6 +151,28 @@ impl Store {
             self.barrier().await?;
         }
         Ok(links)
+    }
+
+    /// The same where other daemons may have linked a page or unlinked it a moment ago: memory alone answers for pages whose
+    /// marks are claimed here and nowhere else.
+    async fn mark_pages_in_turn(&self, pages: &[PageId], cause: Cause) -> Result<Vec<LinkKey>, Unavailable> {
+        let ids: Vec<SourceId> = pages.iter().cloned().map(SourceId::from).collect();
+        if !cause.is_urgent() {
+            let memory = self.lock();
+            memory.orders.writable()?;
+            let of_pages: Vec<Vec<LinkKey>> = ids.iter().map(|id| memory.state.links.of_id(id)).collect();
+            let absorbs = of_pages.iter().all(|links| memory.state.absorbs(links));
+            if absorbs && !memory.orders.is_unlinking() && self.inner.leases.is_trusted() {
+                ids.iter().for_each(|id| memory.state.ledger.absorbing().enter(id));
+                return Ok(of_pages.concat());
+            }
+        }
+        self.commit(|state, txn| {
+            let links: Vec<LinkKey> = ids.iter().flat_map(|id| state.links.of_id(id)).collect();
+            links.iter().for_each(|link| state.mark_due(txn, &link.whole(), cause));
+            links
+        })
+        .await
     }
 
     /// Like [`Store::mark_pages`], for links.
@@ -203,6 +228,9 @@ impl Store {
         let part = part.into();
         let claim = self.look(|state| {
             let id = state.next_seq();
+            if state.ledger.is_elsewhere(&part.link) {
+                return None;
+            }
             state.links.generation(&part.link).filter(|held| *held == generation)?;
             state.ledger.create(&part);
             state.ledger.change(&part, |entry| entry.claim(id))

@@ -40,7 +40,7 @@ pub const CHIDI: &str = "2210000000000103";
 /// The most that a condition may take to hold. Generous: a loaded machine is no reason to fail.
 pub const LIMIT: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(15);
-const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
 
 /// Looks until there is something to see, and returns it.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {

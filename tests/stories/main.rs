@@ -11,6 +11,7 @@ mod catalogue;
 mod cli;
 #[path = "../chaos/clock.rs"]
 mod clock;
+mod cluster;
 mod console;
 mod console_shops;
 mod deletion;

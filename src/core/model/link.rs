@@ -244,7 +244,8 @@ pub struct BadPart;
 
 /// A part of a link that is read and written by itself, such as `products/123`. It is empty for a link that has one
 /// object, and names the object otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Part(Option<Arc<str>>);
 
 impl Part {
@@ -264,6 +265,20 @@ impl Part {
     }
 }
 
+impl From<Part> for String {
+    fn from(part: Part) -> Self {
+        part.0.as_deref().unwrap_or_default().to_owned()
+    }
+}
+
+impl TryFrom<String> for Part {
+    type Error = <Part as FromStr>::Err;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.is_empty() { Ok(Part::whole()) } else { text.parse() }
+    }
+}
+
 impl FromStr for Part {
     type Err = BadPart;
 
@@ -278,7 +293,7 @@ impl FromStr for Part {
 }
 
 /// A link and one of its parts: what is marked, read, staged and written as one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartKey {
     /// The link.
     pub link: LinkKey,

@@ -96,6 +96,19 @@ impl EventQueues {
     }
 
     /// Works on the queue of a key, made if need be, and gone when nothing is left in it.
+    /// Another daemon added an event, or changed one that waits.
+    pub(in crate::store) fn follow_put(&mut self, number: u64, event: Event) {
+        self.change(&event.kind.key(), |queue| queue.follow_put(number, event));
+    }
+
+    /// Another daemon delivered or dropped an event.
+    pub(in crate::store) fn follow_removal(&mut self, number: u64) {
+        let holds = |(key, queue): (&EventKey, &EventQueue)| queue.numbers().any(|n| n == number).then(|| key.clone());
+        if let Some(key) = self.by_key.iter().find_map(holds) {
+            self.change(&key, |queue| queue.follow_removal(number));
+        }
+    }
+
     fn change<R>(&mut self, key: &EventKey, work: impl FnOnce(&mut EventQueue) -> R) -> R {
         let queue = self.by_key.entry(key.clone()).or_default();
         let before = (queue.len() as u64, oldest(queue));

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::core::ledger::{Change, Entry, Marked, OwedCounts};
+use crate::core::lease::{BUCKETS, bucket_of};
+use crate::core::ledger::{Change, Entry, Mark, Marked, OwedCounts, Staged, Synced};
 use crate::core::model::{AppUserId, Cause, LinkKey, PartKey, Source, WallTime};
 use crate::store::absorbing::Absorbing;
 use crate::store::tree::{Pieces, Tree, body_keys, body_writes};
@@ -20,7 +21,12 @@ pub(in crate::store) struct Ledger {
     parked: HashSet<LinkKey>,
     totals: Totals,
     absorbing: Arc<Absorbing>,
+    /// The buckets of links whose reads are another daemon's; `None` where all are this one's.
+    elsewhere: Option<Box<Buckets>>,
 }
+
+/// Some of the buckets.
+pub(in crate::store) type Buckets = [bool; BUCKETS as usize];
 
 impl Ledger {
     /// As it lies on disk. Links that wait for a person are named afterwards.
@@ -33,12 +39,77 @@ impl Ledger {
     /// Takes the place of this one after the store was opened again.
     pub(in crate::store) fn follow(&mut self, earlier: &Ledger) {
         self.absorbing = earlier.absorbing.clone();
+        // Whose reads are whose is decided anew.
         self.absorbing.clear();
     }
 
     /// The pages that absorb.
     pub(in crate::store) fn absorbing(&self) -> &Arc<Absorbing> {
         &self.absorbing
+    }
+
+    /// Are the reads of this link another daemon's?
+    pub(in crate::store) fn is_elsewhere(&self, link: &LinkKey) -> bool {
+        self.elsewhere.as_ref().is_some_and(|buckets| buckets[usize::from(bucket_of(link))])
+    }
+
+    /// The reads of all links are another daemon's, or none are.
+    pub(in crate::store) fn pass_all(&mut self, elsewhere: bool) {
+        self.pass(&[elsewhere; BUCKETS as usize]);
+    }
+
+    /// From here on the reads of the links in these buckets are another daemon's.
+    pub(in crate::store) fn pass(&mut self, elsewhere: &Buckets) {
+        let before = self.elsewhere.replace(Box::new(*elsewhere)).map_or([false; BUCKETS as usize], |before| *before);
+        if before == *elsewhere {
+            return;
+        }
+        self.absorbing.clear();
+        let passes = |part: &PartKey| {
+            let bucket = usize::from(bucket_of(&part.link));
+            (before[bucket] != elsewhere[bucket]).then_some(elsewhere[bucket])
+        };
+        let parts: Vec<(PartKey, bool)> =
+            self.entries.keys().filter_map(|part| Some((part.clone(), passes(part)?))).collect();
+        for (part, elsewhere) in parts {
+            self.change(&part, |entry| entry.pass(elsewhere));
+            self.rest(&part);
+        }
+    }
+
+    /// Another daemon made this mark, or cleared the one that stood.
+    pub(in crate::store) fn follow_mark(&mut self, part: &PartKey, mark: Option<Mark>) {
+        let elsewhere = self.is_elsewhere(&part.link);
+        self.follow_part(part, mark.is_some(), |entry| entry.follow_mark(mark, elsewhere));
+    }
+
+    /// Another daemon staged this for Spaces, or completed what was staged.
+    pub(in crate::store) fn follow_staged(&mut self, part: &PartKey, staged: Option<Staged>) {
+        self.follow_part(part, staged.is_some(), |entry| entry.follow_staged(staged));
+    }
+
+    /// Another daemon noted this of Spaces.
+    pub(in crate::store) fn follow_synced(&mut self, part: &PartKey, synced: Synced) {
+        self.follow_part(part, part.part.is_whole(), |entry| entry.follow_synced(synced));
+    }
+
+    fn follow_part(&mut self, part: &PartKey, creates: bool, work: impl FnOnce(&mut Entry)) {
+        if creates {
+            self.create(part);
+        }
+        self.change(part, work);
+        self.rest(part);
+    }
+
+    /// Another daemon removed the link: whoever reads it is fenced off.
+    pub(in crate::store) fn follow_unlink(&mut self, link: &LinkKey) {
+        self.set_parked(link, false);
+        let elsewhere = self.is_elsewhere(link);
+        let parts: Vec<PartKey> = self.of_link(link).map(|(part, _)| part.clone()).collect();
+        for part in parts {
+            self.change(&part, |entry| entry.pass(elsewhere));
+            self.forget_if_complete(&part);
+        }
     }
 
     /// The entry of a part.
@@ -131,8 +202,15 @@ impl Ledger {
 
     /// Marks a part.
     pub(in crate::store) fn mark(&mut self, txn: &mut Txn, part: &PartKey, cause: Cause) -> Marked {
-        let (now, seq) = (txn.now(), txn.next_seq());
-        let mark = |entry: &mut Entry| entry.mark(cause, now, seq);
+        let (now, seq, elsewhere) = (txn.now(), txn.next_seq(), self.is_elsewhere(&part.link));
+        let mark = |entry: &mut Entry| {
+            let marked = entry.mark(cause, now, seq);
+            if elsewhere {
+                // The reader may claim it at any time, so it stands for no event that comes later.
+                entry.pass(true);
+            }
+            marked
+        };
         let marked = self.change(part, mark).or_else(|| {
             self.create(part);
             self.change(part, mark)

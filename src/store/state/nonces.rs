@@ -51,6 +51,14 @@ impl Nonces {
         first
     }
 
+    /// Another daemon used up this state, or removed it when it had expired.
+    pub(in crate::store) fn follow_state(&mut self, nonce: Nonce, expires_at: Option<WallTime>) {
+        match expires_at {
+            Some(expires_at) => drop(self.used_states.insert(nonce, expires_at)),
+            None => drop(self.used_states.remove(&nonce)),
+        }
+    }
+
     /// Was this login link taken of late? Its record may still lie on disk.
     pub(in crate::store) fn is_taken(&self, hash: &[u8; 32]) -> bool {
         self.taken_logins.contains_key(hash)

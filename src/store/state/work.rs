@@ -108,6 +108,10 @@ impl State {
         etag: Option<String>,
         left: &Left,
     ) -> bool {
+        if self.ledger.is_elsewhere(&part.link) {
+            // Its writer now carries it out again.
+            return false;
+        }
         let (done, now) = (&item.staged, txn.now());
         let entry = self.ledger.get(part);
         let before = entry.and_then(|entry| entry.synced().digest).map(ObjectOp::Put);

@@ -12,9 +12,11 @@ use crate::core::cleanup::Cleanup;
 use crate::core::event::{EventKey, EventKind};
 use crate::core::grant::Ended;
 use crate::core::health::ParkReason;
+use crate::sandbox::postgres::Postgres;
 use crate::store::cleanups::Ready;
 use crate::store::events::{Begun, Sending};
 use crate::store::grants::LeftAlone;
+use crate::store::shared::settings::Settings;
 use crate::store::stepped::Committer;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -48,6 +50,43 @@ impl Stand for OnDisk {
     async fn restart(&mut self) {
         self.store.close().await;
         self.store = open(self.dir.path());
+    }
+}
+
+/// One daemon over a PostgreSQL.
+struct Shared {
+    _server: Postgres,
+    _dir: tempfile::TempDir,
+    settings: Settings,
+    store: Store,
+}
+
+impl Shared {
+    /// `None` where there is no PostgreSQL.
+    async fn new() -> Option<Shared> {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Postgres::for_test(Postgres::fast(&dir.path().join("postgres")))?;
+        let settings = Settings::new(&Secret::new(&server.url()), None).unwrap();
+        let store = join(&settings);
+        until("it holds every lease", async || store.leases().held().count() == 1024).await;
+        Some(Shared { _server: server, _dir: dir, settings, store })
+    }
+}
+
+fn join(settings: &Settings) -> Store {
+    let (settings, keyring) = (settings.clone(), keyring());
+    tokio::task::block_in_place(|| Store::open_shared(settings, keyring)).unwrap()
+}
+
+impl Stand for Shared {
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    async fn restart(&mut self) {
+        self.store.close().await;
+        self.store = join(&self.settings);
+        until("it holds every lease", async || self.store.leases().held().count() == 1024).await;
     }
 }
 
@@ -392,6 +431,15 @@ macro_rules! hold {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $promise() {
                 let mut stand = super::OnDisk::new();
+                super::$promise(&mut stand).await;
+                super::Stand::store(&stand).close().await;
+            })*
+        }
+
+        mod shared {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                let Some(mut stand) = super::Shared::new().await else { return };
                 super::$promise(&mut stand).await;
                 super::Stand::store(&stand).close().await;
             })*

@@ -1,0 +1,186 @@
+//! The life of this daemon in the cluster: its beat, by which the others see that it lives, and the notifications, by which
+//! they learn that it has decided something.
+//!
+//! The beat has a connection of its own, so that no slow statement holds it up. It says until when the daemon lives by the
+//! clock of the database; the daemon itself trusts its leases for less long, counted from before the beat was sent. A daemon
+//! whose committer makes no progress does not beat: it would keep its links from those who could read them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::connect::{Connected, Role, connect};
+use super::settings::Settings;
+use super::trees::{Value, number_in, said};
+use crate::core::lease::{Deadline, LIFE};
+use crate::core::model::{MonoTime, WallTime};
+use crate::store::inner::Inner;
+use crate::store::order::{Order, SharedOrder};
+
+/// Between two beats.
+const BEAT: Duration = Duration::from_secs(1);
+/// A beat that is not answered within this is sent again on another connection.
+const ANSWER: Duration = Duration::from_secs(1);
+/// A committer that has made no progress for so long is stuck.
+const STUCK: Duration = Duration::from_secs(10);
+/// Between two attempts to connect.
+const RECONNECT: Duration = Duration::from_millis(250);
+/// Notifications are no more frequent than this: each takes a lock of the whole server.
+const NOTIFY: Duration = Duration::from_millis(20);
+
+const LIVE: &str = "update daemons set until = clock_timestamp() + $2 * interval '1 millisecond', seen = $3 \
+                    where id = $1 and alive returning id";
+const MEMBERS: &str = "select coalesce(sum(id * case when until < clock_timestamp() then 1000003 else 1 end), 0)::bigint \
+                       from daemons where alive";
+
+/// What the committer and the tasks beside it share.
+pub(super) struct Life {
+    member: AtomicU64,
+    /// The newest version that memory has.
+    seen: AtomicU64,
+    progressed: Mutex<Instant>,
+    decided: Notify,
+    follow_asked: AtomicBool,
+    ended: watch::Sender<bool>,
+}
+
+impl Life {
+    /// Not a member yet.
+    pub(super) fn new() -> Life {
+        Life {
+            member: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+            progressed: Mutex::new(Instant::now()),
+            decided: Notify::new(),
+            follow_asked: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
+        }
+    }
+
+    /// The number of this incarnation.
+    pub(super) fn member(&self) -> u64 {
+        self.member.load(Ordering::Relaxed)
+    }
+
+    /// It was born again.
+    pub(super) fn set_member(&self, member: u64) {
+        self.member.store(member, Ordering::Relaxed);
+    }
+
+    /// The committer works, and memory has this version.
+    pub(super) fn note_progress(&self, seen: u64) {
+        self.seen.store(seen, Ordering::Relaxed);
+        self.follow_asked.store(false, Ordering::Relaxed);
+        *self.progressed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.progressed.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > STUCK
+    }
+
+    /// Something was decided that the others should learn.
+    pub(super) fn notify(&self) {
+        self.decided.notify_one();
+    }
+
+    /// The daemon beats no more.
+    pub(super) fn end(&self) {
+        self.ended.send_replace(true);
+    }
+}
+
+/// Begins the beat and the notifications, on the runtime of the store.
+pub(super) fn begin(runtime: &tokio::runtime::Handle, life: &Arc<Life>, settings: &Arc<Settings>, inner: &Arc<Inner>) {
+    let until_end = |life: &Arc<Life>| {
+        let mut ended = life.ended.subscribe();
+        async move { drop(ended.wait_for(|ended| *ended).await) }
+    };
+    let beating = beat(life.clone(), settings.clone(), inner.clone());
+    let ending = until_end(life);
+    runtime.spawn(async {
+        tokio::select! { () = beating => {}, () = ending => {} }
+    });
+    let notifying = notify(life.clone(), settings.clone(), inner.clone());
+    let ending = until_end(life);
+    runtime.spawn(async {
+        tokio::select! { () = notifying => {}, () = ending => {} }
+    });
+}
+
+async fn beat(life: Arc<Life>, settings: Arc<Settings>, inner: Arc<Inner>) {
+    let mut members = None;
+    loop {
+        if let Ok(connected) = connect(&settings, Role::Beat).await {
+            let mut ticks = interval(BEAT);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                if life.is_stuck() {
+                    continue;
+                }
+                match timeout(ANSWER, beat_once(&connected.client, &life, &inner)).await {
+                    Ok(Ok(now)) if members != Some(now) => {
+                        members = Some(now);
+                        inner.lock().orders.send(Order::Shared(SharedOrder::Rebalance));
+                    }
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) | Err(_) => break,
+                }
+            }
+        }
+        sleep(RECONNECT).await;
+    }
+}
+
+/// Sends a beat. Returns a number that changes when the members do, or when one of them is overdue.
+async fn beat_once(client: &Client, life: &Life, inner: &Inner) -> Result<u64, String> {
+    let (sent, sent_wall, member) = (MonoTime::now(), WallTime::now(), life.member());
+    let (me, life_ms, seen) = (member as i64, LIFE.as_millis() as i64, life.seen.load(Ordering::Relaxed) as i64);
+    let beat: [Value<'_>; 3] = [(&me, Type::INT8), (&life_ms, Type::INT8), (&seen, Type::INT8)];
+    let (lives, members) = tokio::join!(client.query_typed(LIVE, &beat), client.query_typed(MEMBERS, &[]),);
+    let (lives, members) = (lives.map_err(|error| said(&error))?, members.map_err(|error| said(&error))?);
+    if lives.is_empty() {
+        inner.lock().orders.send(Order::Suspect("the other daemons took this one for dead".into()));
+    } else if member == life.member() {
+        inner.leases.trust_until(Deadline::of_beat(sent, sent_wall));
+    }
+    number_in(members.first(), 0)
+}
+
+/// Tells the others, and listens to them.
+async fn notify(life: Arc<Life>, settings: Arc<Settings>, inner: Arc<Inner>) {
+    loop {
+        if let Ok(Connected { client, mut notifications, driver: _driver }) = connect(&settings, Role::Listener).await
+            && client.batch_execute("listen pagesyncd").await.is_ok()
+        {
+            // Whatever was decided while nobody listened.
+            ask_to_follow(&life, &inner);
+            loop {
+                tokio::select! {
+                    () = life.decided.notified() => {
+                        if client.batch_execute("notify pagesyncd").await.is_err() {
+                            break;
+                        }
+                        sleep(NOTIFY).await;
+                    }
+                    heard = notifications.recv() => match heard {
+                        Some(_) => ask_to_follow(&life, &inner),
+                        None => break,
+                    },
+                }
+            }
+        }
+        sleep(RECONNECT).await;
+    }
+}
+
+fn ask_to_follow(life: &Life, inner: &Inner) {
+    if !life.follow_asked.swap(true, Ordering::Relaxed) {
+        inner.lock().orders.send(Order::Shared(SharedOrder::Follow));
+    }
+}

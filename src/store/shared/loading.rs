@@ -1,0 +1,180 @@
+//! Beginning with what lies in the database: the connections, the birth of this daemon in the cluster, and the memory, read
+//! in one snapshot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::runtime::{Handle, Runtime};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error};
+
+use super::connect::{Connected, Role, connect};
+use super::errors::ConnectError;
+use super::life::Life;
+use super::schema;
+use super::settings::Settings;
+use super::trees::{Trees, number_in};
+use crate::core::lease::LIFE;
+use crate::store::check;
+use crate::store::codec;
+use crate::store::engine::Engine;
+use crate::store::handle::Fault;
+use crate::store::inner::{Clock, Inner};
+use crate::store::load;
+use crate::store::seal::Keyring;
+use crate::store::state::State;
+use crate::store::state::cluster;
+use crate::store::tree::Tree;
+
+const SNAPSHOT: &str = "begin isolation level repeatable read read only; set local statement_timeout = '60s'; \
+                        set local idle_in_transaction_session_timeout = '60s'";
+const HEAD: &str = "select head, number from meta";
+const BIRTH: &str = "insert into daemons (name, until, version) \
+                     values ($1, clock_timestamp() + $2 * interval '1 millisecond', $3) returning id";
+const LIVES: &str = "select id from daemons where id = $1 and alive and until > clock_timestamp()";
+const NOTE_KEY: &str = "insert into records (tree, key, value) values ($1, $2, $3) on conflict do nothing";
+
+/// Reads the store, at start and after each failure.
+pub(super) struct Loader {
+    pub settings: Arc<Settings>,
+    /// Drives all connections. `None` once it was shut down.
+    runtime: Option<Runtime>,
+    keys: Keys,
+    clock: Clock,
+}
+
+/// The keys that the store is sealed with.
+enum Keys {
+    Given(Arc<Keyring>),
+    Of(Arc<Inner>),
+}
+
+/// What lies in the database.
+pub(super) struct Loaded {
+    pub connected: Connected,
+    pub engine: Engine,
+    pub state: State,
+    pub seen: u64,
+}
+
+impl Loader {
+    /// Connections of these settings.
+    pub(super) fn new(settings: Settings, keyring: Arc<Keyring>, clock: Clock) -> std::io::Result<Loader> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).thread_name("store-database").enable_all().build()?;
+        Ok(Loader { settings: Arc::new(settings), runtime: Some(runtime), keys: Keys::Given(keyring), clock })
+    }
+
+    /// From here on the keys are those that the store has in force.
+    pub(super) fn follow_keys_of(&mut self, inner: &Arc<Inner>) {
+        self.keys = Keys::Of(inner.clone());
+    }
+
+    /// Where the connections are driven.
+    pub(super) fn runtime(&self) -> &Handle {
+        match &self.runtime {
+            Some(runtime) => runtime.handle(),
+            None => unreachable!("it is shut down when it is dropped"),
+        }
+    }
+
+    /// Connects and reads everything. The daemon is born if it is not alive.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub(super) fn load(&self, life: &Life) -> Result<Loaded, ConnectError> {
+        let (connected, reader) = self.runtime().block_on(async {
+            let connected = connect(&self.settings, Role::Committer).await?;
+            self.bring_forward(&connected.client).await?;
+            let reader = connect(&self.settings, Role::Reader).await?;
+            self.check_key(&connected.client).await?;
+            self.live(&connected.client, life).await.map_err(|error| self.failed(&error))?;
+            Ok::<_, ConnectError>((connected, Arc::new(reader)))
+        })?;
+        let (state, seen) = self.read(&reader, life)?;
+        let engine = Engine::Shared(Trees::new(reader, self.runtime().clone()));
+        Ok(Loaded { connected, engine, state, seen })
+    }
+
+    async fn bring_forward(&self, client: &Client) -> Result<(), ConnectError> {
+        let brought = schema::bring_forward(&self.settings, client, !self.settings.migrate).await?;
+        if !self.settings.migrate && brought.from != brought.to {
+            return Err(ConnectError::Behind { found: brought.from, known: brought.to });
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: &Error) -> ConnectError {
+        ConnectError::of(&self.settings, error)
+    }
+
+    /// The words of a fault while everything is read.
+    fn broken(&self, detail: String) -> ConnectError {
+        ConnectError::Failed { place: self.settings.url().place().to_owned(), detail }
+    }
+
+    /// Is this the key with which the store is sealed? An empty one takes it.
+    async fn check_key(&self, client: &Client) -> Result<(), ConnectError> {
+        let keyring = match &self.keys {
+            Keys::Given(keyring) => keyring.clone(),
+            Keys::Of(inner) => inner.keyring(),
+        };
+        let record = check::record(&keyring);
+        let (tree, value) = (record.tree as i16, record.value.unwrap_or_default());
+        let noted = [(&tree as _, Type::INT2), (&record.key as _, Type::BYTEA), (&value as _, Type::BYTEA)];
+        client.execute_typed(NOTE_KEY, &noted).await.map_err(|error| self.failed(&error))?;
+        let found = "select value from records where tree = $1 and key = $2";
+        let found = client.query_typed(found, &noted[..2]).await.map_err(|error| self.failed(&error))?;
+        let value: &[u8] = match found.first() {
+            Some(row) => row.try_get(0).map_err(|error| self.failed(&error))?,
+            None => &[],
+        };
+        let other = || ConnectError::OtherKey { place: self.settings.url().place().to_owned() };
+        let sealed = codec::unwrap(Tree::Meta.name(), value).map_err(|_| other())?;
+        check::open(&keyring, sealed).map_err(|_| other())
+    }
+
+    /// Makes this daemon a member, unless it is one that lives.
+    async fn live(&self, client: &Client, life: &Life) -> Result<(), Error> {
+        let me = life.member() as i64;
+        if !client.query_typed(LIVES, &[(&me, Type::INT8)]).await?.is_empty() {
+            return Ok(());
+        }
+        let (name, version) = (self.settings.node.as_str(), env!("CARGO_PKG_VERSION"));
+        let life_ms = LIFE.as_millis() as i64;
+        let born = [(&name as _, Type::TEXT), (&life_ms as _, Type::INT8), (&version as _, Type::TEXT)];
+        let row = client.query_typed(BIRTH, &born).await?;
+        if let Some(row) = row.first() {
+            life.set_member(row.try_get::<_, i64>(0)? as u64);
+        }
+        Ok(())
+    }
+
+    /// Reads the memory in one snapshot.
+    fn read(&self, reader: &Arc<Connected>, life: &Life) -> Result<(State, u64), ConnectError> {
+        let begun = self.runtime().block_on(async {
+            reader.client.batch_execute(SNAPSHOT).await?;
+            reader.client.query_typed(HEAD, &[]).await
+        });
+        let begun = begun.map_err(|error| self.failed(&error))?;
+        let number = |column| number_in(begun.first(), column).map_err(|detail| self.broken(detail));
+        let (seen, used) = (number(0)?, number(1)?);
+        let engine = Engine::Shared(Trees::new(reader.clone(), self.runtime().clone()));
+        let fault = |fault: Fault| self.broken(fault.to_string());
+        let (mut state, _) = load::load(&engine, HashMap::new(), self.clock.now()).map_err(fault)?;
+        state.join(life.member(), used);
+        let leases = engine.records_under(Tree::Meta, cluster::PREFIX, cluster::PREFIX);
+        state.restore_leases(leases.collect::<Result<Vec<_>, Fault>>().map_err(fault)?);
+        self.runtime().block_on(reader.client.batch_execute("commit")).map_err(|error| self.failed(&error))?;
+        Ok((state, seen))
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // It may be dropped where nothing may block.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

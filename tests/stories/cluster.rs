@@ -1,0 +1,175 @@
+//! Several daemons share a PostgreSQL: each answers everything, each link is read and written by one of them, and the
+//! others take over from one that dies.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pagesyncd::core::model::UserId;
+use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
+use pagesyncd::sandbox::postgres::Postgres;
+use signal_hook::consts::signal::{SIGCONT, SIGSTOP};
+
+use crate::harness::{Harness, PROGRAM, delivery, free_port, until};
+
+/// A daemon beside the one of the harness.
+struct Other {
+    daemon: Arc<Daemon>,
+    base: String,
+    log: PathBuf,
+}
+
+/// Daemons in one world, over one database.
+struct Cluster {
+    others: Vec<Other>,
+    postgres: Postgres,
+    // Its folder goes last.
+    harness: Harness,
+}
+
+impl Cluster {
+    /// So many daemons; `None` without PostgreSQL.
+    async fn start(daemons: usize, pages: usize) -> Option<Cluster> {
+        let mut harness = Harness::plan().pages(pages).build().await;
+        let folder = harness.scratch_dir().join("postgres");
+        let made = tokio::task::spawn_blocking(move || Postgres::fast(&folder)).await.unwrap();
+        let postgres = Postgres::for_test(made)?;
+        harness.set("store.url", postgres.url());
+        harness.set("store.node", "first");
+        harness.daemon.start().await.unwrap();
+        let mut cluster = Cluster { harness, others: Vec::new(), postgres };
+        for number in 1..daemons {
+            let other = cluster.other(number);
+            other.daemon.start().await.unwrap();
+            cluster.others.push(other);
+        }
+        Some(cluster)
+    }
+
+    fn other(&self, number: usize) -> Other {
+        let folder = self.harness.scratch_dir().join(format!("daemon{number}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut table: toml::Table = std::fs::read_to_string(&self.harness.config).unwrap().parse().unwrap();
+        let listen = format!("127.0.0.1:{}", free_port());
+        let socket = folder.join("admin.sock");
+        let mut set = |section: &str, key: &str, value: String| {
+            table[section].as_table_mut().unwrap().insert(key.into(), value.into());
+        };
+        set("http", "listen", listen.clone());
+        set("admin", "socket", socket.to_string_lossy().into_owned());
+        set("admin", "listen", format!("127.0.0.1:{}", free_port()));
+        set("store", "path", folder.join("store").to_string_lossy().into_owned());
+        set("store", "node", format!("number-{number}"));
+        let config = folder.join("config.toml");
+        std::fs::write(&config, table.to_string()).unwrap();
+        let log = folder.join("daemon.log");
+        let files = DaemonFiles { program: PROGRAM.into(), config, socket, log: Some(log.clone()), env: Vec::new() };
+        Other { daemon: Daemon::new(files), base: format!("http://{listen}"), log }
+    }
+
+    /// Delivers a webhook to the daemon with this number.
+    async fn try_deliver(&self, number: usize, pages: &[String]) -> Option<u16> {
+        let base = number.checked_sub(1).map_or(&self.harness.base, |other| &self.others[other].base);
+        let body = delivery(pages);
+        let signature = self.harness.world().sign(body.as_bytes());
+        let request = self.harness.http.post(format!("{base}/facebook/webhook"));
+        let request = request.header("x-hub-signature-256", &signature).body(body);
+        self.harness.try_send(request).await.ok().map(|answer| answer.status)
+    }
+
+    /// The same until it is acknowledged, as Meta does.
+    async fn deliver(&self, number: usize, pages: &[String]) {
+        until("the delivery is acknowledged", async || self.try_deliver(number, pages).await == Some(200)).await;
+    }
+
+    /// Changes every page, and announces each change to one of these daemons in turn.
+    async fn change_all(&self, about: &str, daemons: &[usize]) {
+        for (number, page) in self.harness.pages().into_iter().enumerate() {
+            self.harness.world().change(|s| s.pages.get_mut(&page).unwrap().node.insert("about".into(), about.into()));
+            self.deliver(daemons[number % daemons.len()], &[page]).await;
+        }
+    }
+
+    /// Waits until every object is what its page is, and that no two daemons wrote one at the same time.
+    async fn until_true(&self, user: UserId) {
+        self.harness.until_true(user, &self.harness.pages()).await;
+        assert_eq!(self.harness.world().violations(), Vec::<String>::new());
+    }
+
+    async fn finish(self) {
+        for other in &self.others {
+            assert_eq!(other.daemon.stop().await, Some(0));
+        }
+        self.harness.finish().await;
+        drop(self.postgres);
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(60)..].join("\n");
+            eprintln!("the last words of the daemon at {}:\n{last}", self.base);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_daemon_takes_any_delivery_and_one_reads_each_link() {
+    let Some(cluster) = Cluster::start(3, 12).await else { return };
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    cluster.change_all("after the first round", &[0, 1, 2]).await;
+    cluster.until_true(user).await;
+    cluster.change_all("after the second round", &[2, 0, 1]).await;
+    cluster.until_true(user).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_others_take_over_from_a_daemon_that_is_killed() {
+    let Some(cluster) = Cluster::start(3, 12).await else { return };
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    cluster.others[1].daemon.kill_now().await;
+    cluster.change_all("while one is dead", &[0, 1]).await;
+    cluster.until_true(user).await;
+    cluster.others[1].daemon.start().await.unwrap();
+    cluster.change_all("when it is back", &[0, 1, 2]).await;
+    cluster.until_true(user).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_wakes_from_a_pause_undoes_nothing() {
+    let Some(cluster) = Cluster::start(2, 8).await else { return };
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    cluster.change_all("before the pause", &[1]).await;
+    cluster.others[0].daemon.signal(SIGSTOP).unwrap();
+    cluster.change_all("during the pause", &[0]).await;
+    cluster.until_true(user).await;
+    cluster.others[0].daemon.signal(SIGCONT).unwrap();
+    cluster.change_all("after the pause", &[1, 0]).await;
+    cluster.until_true(user).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_is_said_and_all_comes_back_by_itself() {
+    let Some(mut cluster) = Cluster::start(2, 4).await else { return };
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    cluster.harness.expect_errors("store: cannot commit to the database");
+    cluster.postgres.stop();
+    let pages = cluster.harness.pages();
+    until("a delivery is refused", async || cluster.try_deliver(0, &pages).await == Some(503)).await;
+    let ready = cluster.harness.get("/readyz").await;
+    assert!(ready.status == 503 && ready.text().contains("store"), "{}", ready.text());
+    assert_eq!(cluster.harness.get("/healthz").await.status, 200);
+    cluster.postgres.start_again().unwrap();
+    cluster.change_all("when the database is back", &[0, 1]).await;
+    cluster.until_true(user).await;
+    cluster.finish().await;
+}
