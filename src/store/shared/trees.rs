@@ -114,7 +114,8 @@ pub(super) fn said(error: &Error) -> String {
 
 /// The newest write of each record: a statement may meet a record once.
 fn newest<'a>(writes: impl Iterator<Item = &'a Write>) -> Vec<&'a Write> {
-    let (mut newest, mut places): (Vec<&Write>, HashMap<(Tree, &[u8]), usize>) = Default::default();
+    let mut newest: Vec<&Write> = Vec::new();
+    let mut places: HashMap<(Tree, &[u8]), usize> = HashMap::new();
     for write in writes {
         match places.entry((write.tree, &write.key)) {
             Entry::Occupied(place) => newest[*place.get()] = write,
