@@ -130,9 +130,22 @@ impl EventQueue {
     /// Another daemon added this event, or changed the one with its number.
     pub fn follow_put(&mut self, number: u64, event: Event) {
         match self.waiting.iter_mut().find(|one| one.number == number) {
-            Some(one) => one.event = event,
+            Some(one) => {
+                if one.event.id != event.id {
+                    (one.tried, one.event) = (true, event);
+                    // The one that is on its way under this number is of no concern any more.
+                    self.sending &= self.waiting.first().is_some_and(|first| first.number != number);
+                } else {
+                    one.event = event;
+                }
+            }
             None => self.restore(number, event),
         }
+    }
+
+    /// Another daemon may send each of these at any time, and nothing here shows it.
+    pub fn may_be_sent(&mut self) {
+        self.waiting.iter_mut().for_each(|one| one.tried = true);
     }
 
     /// Another daemon delivered or dropped the event with this number.

@@ -162,6 +162,12 @@ impl Endings {
         self.unshared.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Others may have noted some that are not known here: whatever began up to this number may be concerned.
+    pub fn lose(&mut self, number: u64) {
+        self.log.clear();
+        self.dropped = self.dropped.max(number);
+    }
+
     /// Another daemon noted this one.
     pub fn follow(&mut self, ending: Ending) {
         self.keep(ending);

@@ -254,11 +254,9 @@ impl Entry {
         self.staged = staged.map(Box::new);
     }
 
-    /// Another daemon noted this of Spaces. A part of which the disk has to be asked is not concerned.
+    /// Another daemon noted this of Spaces, which is all that is known.
     pub fn follow_synced(&mut self, synced: Synced) {
-        if !self.is_unread {
-            self.synced = synced;
-        }
+        (self.synced, self.is_unread) = (synced, false);
     }
 
     /// The reads of the link pass to another daemon, or come from one. Whoever reads is fenced off.

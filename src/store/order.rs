@@ -227,7 +227,9 @@ impl Orders {
         }
         let to_marks = !marks.is_empty();
         let to_database = !writes.is_empty();
-        if !to_marks && !to_database && waits == Waits::default() {
+        // Where there is no mark writer, other daemons are to learn of the changes.
+        let is_alone = self.has_mark_writer() || changes.is_empty();
+        if !to_marks && !to_database && waits == Waits::default() && is_alone {
             self.feed.publish(changes);
             return None;
         }
@@ -240,7 +242,7 @@ impl Orders {
             self.send_to_marks(MarkOrder::Commit(request));
             answer.marks = Some(answered);
         }
-        if to_database || waits.database {
+        if to_database || waits.database || !is_alone {
             let (done, answered) = oneshot::channel();
             let unlinks = writes.iter().any(|write| write.tree == Tree::Links && write.value.is_none());
             self.unlinking += u64::from(unlinks);

@@ -52,7 +52,12 @@ impl Store {
     /// # Errors
     /// [`Unavailable`].
     pub async fn doubt_token(&self, link: &LinkKey, generation: Generation) -> Result<(), Unavailable> {
-        self.look(|_| self.feed().publish(vec![Change::Recheck(link.clone(), generation)])).await
+        let recheck = Change::Recheck(link.clone(), generation);
+        if self.inner.is_shared() {
+            // The daemon that reads the link learns it with the writes of the turn.
+            return self.commit(|_, txn| (txn.publish(recheck), txn.wait_for_queue()).0).await;
+        }
+        self.look(|_| self.feed().publish(vec![recheck])).await
     }
 
     /// A check of this link's token of this generation begins, and answers for the hint of this number: a hint that

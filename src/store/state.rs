@@ -202,6 +202,7 @@ impl State {
     pub(super) fn join(&mut self, member: u64, used: u64) {
         self.numbers = Numbers::above(self.numbers.newest().max(used), Class::of_member(member));
         self.endings.share();
+        self.events.share();
         self.cluster = Some(Cluster::new(member));
         self.ledger.pass_all(true);
     }

@@ -29,6 +29,7 @@
 //! `changes` become visible in the order of their versions, since they are written under the lock, so none is missed that
 //! has a lower version than one that was seen.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,11 +38,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
 use super::batch::{self, Tail};
 use super::connect::{Connected, Role, begin};
+use super::errors::ConnectError;
 use super::life::Life;
 use super::loading::{Loaded, Loader};
 use super::trees::{self, ANSWER, Value};
@@ -52,8 +55,10 @@ use crate::store::handle::panic_text;
 use crate::store::inner::Inner;
 use crate::store::leases::HeldBucket;
 use crate::store::order::{Order, Request, SharedOrder, refuse};
+use crate::store::state::State;
 use crate::store::state::erasures;
 use crate::store::turn::{Turn, Turns};
+use crate::store::txn::Txn;
 
 /// Decisions in one transaction at most.
 const MAX_BATCH: usize = 1024;
@@ -73,6 +78,10 @@ const RECONNECT: [Duration; 5] = [
 const RELEASED_AT_ONCE: usize = 32;
 /// How often the tables are measured, and rows removed that nobody needs.
 const PRUNING: Duration = Duration::from_secs(20);
+/// They are kept for so long in any case: one that is about to join reads for a while before it counts as a member.
+const KEPT: Duration = Duration::from_secs(300);
+/// How often a thread that reads everything is looked at.
+const GLANCE: Duration = Duration::from_millis(20);
 
 const LOCK: &str = "select head, number from meta for update";
 const MEMBERS: &str = "select id, alive, until < clock_timestamp(), \
@@ -82,8 +91,11 @@ const NEWS: &str = "select version, writes from changes where version > $1 order
 const HEAD: &str = "select head from meta";
 const ADVANCE: &str = "update meta set head = $1, number = $2";
 const PUBLISH: &str = "insert into changes (version, writes) values ($1, $2)";
-const BURY: &str = "update daemons set alive = false where id = any($1)";
-const PRUNE: &str = "delete from changes where version <= (select min(seen) from daemons where alive)";
+const EXECUTE: &str = "update daemons set alive = false \
+                       where alive and id <> $1 and until < clock_timestamp() returning id";
+const BURY: &str = "update daemons set alive = false where id = $1";
+const PRUNE: &str = "delete from changes \
+                     where version <= least($1, (select min(seen) from daemons where alive))";
 const FORGET: &str = "delete from daemons where not alive and until < clock_timestamp() - interval '7 days'";
 
 type Entrance = oneshot::Sender<Result<Turn, Unavailable>>;
@@ -118,6 +130,8 @@ struct Committer {
     giving_up: Vec<u16>,
     polled_at: Instant,
     pruned_at: Instant,
+    /// Versions that memory had, and when: the newest one that is old enough comes first.
+    versions: VecDeque<(Instant, u64)>,
     down: Option<Arc<str>>,
     given_up: Option<Arc<str>>,
 }
@@ -134,6 +148,8 @@ struct Opened {
     head: u64,
     number: u64,
     members: Vec<Member>,
+    /// Members were overdue, and are dead from here on.
+    has_executed: bool,
     /// This moment on the database's clock.
     now: WallTime,
 }
@@ -156,6 +172,7 @@ pub(super) fn spawn(parts: Parts) -> std::io::Result<JoinHandle<()>> {
         giving_up: Vec::new(),
         polled_at: Instant::now(),
         pruned_at: Instant::now(),
+        versions: VecDeque::new(),
         down: None,
         given_up: None,
     };
@@ -232,7 +249,10 @@ impl Committer {
         } else if std::mem::take(&mut self.follows) {
             self.poll()?;
         }
+        self.prune()?;
         self.rebalances |= self.is_unbalanced();
+        // The next start does what is left then.
+        self.rebalances &= !self.inner.lock().orders.is_closed();
         self.life.note_progress(self.seen);
         Ok(())
     }
@@ -268,7 +288,7 @@ impl Committer {
             let news = self.wait(client.query_typed(NEWS, &[(&seen, Type::INT8)]))?;
             self.follow(&news, None)?;
         }
-        self.prune()
+        Ok(())
     }
 
     /// Rows of `changes` that every daemon has seen go, and daemons that are long dead. One daemon is enough for that.
@@ -279,18 +299,21 @@ impl Committer {
         self.pruned_at = Instant::now();
         let size = self.wait(self.client()?.query_typed(trees::SIZE, &[]))?;
         self.inner.bytes.store(trees::number_in(size.first(), 0)?, Ordering::Relaxed);
-        if !self.inner.leases.holds_bucket(SINGLETONS) {
-            return Ok(());
+        self.versions.push_back((self.pruned_at, self.seen));
+        while self.versions.get(1).is_some_and(|(at, _)| at.elapsed() >= KEPT) {
+            self.versions.pop_front();
         }
-        let pruned = self.wait(self.client()?.execute_typed(PRUNE, &[]))?;
+        let old = self.versions.front().filter(|(at, _)| at.elapsed() >= KEPT).map(|(_, version)| *version as i64);
+        let Some(old) = old.filter(|_| self.inner.leases.holds_bucket(SINGLETONS)) else { return Ok(()) };
+        let pruned = self.wait(self.client()?.execute_typed(PRUNE, &[(&old, Type::INT8)]))?;
         self.wait(self.client()?.execute_typed(FORGET, &[]))?;
         tracing::debug!(pruned, "store: {pruned} rows of the table changes are gone, which every daemon has seen");
         Ok(())
     }
 
     fn turn(&mut self) -> Result<(), String> {
-        let opened = self.open_turn()?;
-        let decided_on_leases = self.decide_on_leases(&opened)?;
+        let Some(opened) = self.open_turn()? else { return Ok(()) };
+        let has_erased = self.decide_on_leases(&opened)?;
         let turns = Turns::open();
         for entrance in self.entering.drain(..) {
             // The caller may have stopped waiting: its turn ends at once then.
@@ -311,33 +334,48 @@ impl Committer {
         if self.inner.takes_drill() {
             panic!("drill: the store's thread was asked to panic");
         }
-        self.commit(&opened, &decided_on_leases)?;
+        self.commit(&opened, None)?;
+        if has_erased {
+            self.inner.erased.send_modify(|times| *times += 1);
+        }
         self.apply_leases(&opened);
         (self.members, self.turned_at) = (opened.members, opened.now);
         Ok(())
     }
 
     /// Begins a transaction, becomes the one that decides, and brings memory up to it.
-    fn open_turn(&mut self) -> Result<Opened, String> {
+    /// `None` when another daemon's turn takes long.
+    fn open_turn(&mut self) -> Result<Option<Opened>, String> {
         let (client, me, seen) = (self.client()?, self.life.member() as i64, self.seen as i64);
         let (i_am, since): ([Value<'_>; 1], [Value<'_>; 1]) = ([(&me, Type::INT8)], [(&seen, Type::INT8)]);
+        let is_visit = self.life.is_visit();
+        // A member that beats at this moment either lives, or finds itself dead: the row is tested and changed in one.
+        let execute = async { if is_visit { Ok(Vec::new()) } else { client.query_typed(EXECUTE, &i_am).await } };
         let opening = async {
-            let (begun, locked, members, news) = tokio::join!(
+            let (begun, locked, executed, members, news) = tokio::join!(
                 client.batch_execute(begin(Role::Committer)),
                 client.query_typed(LOCK, &[]),
+                execute,
                 client.query_typed(MEMBERS, &i_am),
                 client.query_typed(NEWS, &since),
             );
             begun?;
-            Ok((locked?, members?, news?))
+            let locked = match locked {
+                Err(error) if is_busy(&error) => {
+                    client.batch_execute("rollback").await?;
+                    return Ok(None);
+                }
+                locked => locked?,
+            };
+            Ok(Some((locked, !executed?.is_empty(), members?, news?)))
         };
-        let (locked, members, news) = self.wait(opening)?;
+        let Some((locked, has_executed, members, news)) = self.wait(opening)? else { return Ok(None) };
         let (head, number) = (trees::number_in(locked.first(), 0)?, trees::number_in(locked.first(), 1)?);
         let now = WallTime(trees::number_in(members.first(), 3)?);
         let members = members.iter().map(member).collect::<Result<Vec<Member>, String>>()?;
         let is_alive = |member: &Member| member.id == self.life.member() && member.alive && !member.overdue;
         // A visit holds nothing that could have passed on.
-        if !self.life.is_visit() && !members.iter().any(is_alive) {
+        if !is_visit && !members.iter().any(is_alive) {
             return Err("its lease has passed on".into());
         }
         self.follow(&news, Some(number))?;
@@ -346,7 +384,7 @@ impl Committer {
         }
         self.polled_at = Instant::now();
         self.follows = false;
-        Ok(Opened { head, number, members, now })
+        Ok(Some(Opened { head, number, members, has_executed, now }))
     }
 
     /// Applies what other daemons decided.
@@ -377,36 +415,35 @@ impl Committer {
         Ok(())
     }
 
-    /// Who holds what is decided first, so that every caller decides with the leases of this moment.
-    fn decide_on_leases(&mut self, opened: &Opened) -> Result<Vec<u64>, String> {
+    /// Who holds what is decided first, so that every caller decides with the leases of this moment. Returns whether an
+    /// erasure was carried out.
+    fn decide_on_leases(&mut self, opened: &Opened) -> Result<bool, String> {
         let now = self.inner.clock.now();
         let mut memory = self.inner.lock();
-        let (owed, mut giving_up) = (memory.state.erasures.wanted(), Vec::new());
-        let is_visit = self.life.is_visit();
-        let idle = |bucket: &u16| self.inner.leases.is_idle(*bucket);
+        if memory.orders.is_closed() {
+            return Ok(false);
+        }
+        let owed = memory.state.erasures.wanted();
+        let (is_visit, earlier) = (self.life.is_visit(), std::mem::take(&mut self.giving_up));
+        // Work on a bucket that was named before begins no more, so that one without work stays so.
+        let is_free = |bucket: &u16| earlier.contains(bucket) && self.inner.leases.is_idle(*bucket);
         let decided = memory.decide(now, |state, txn| {
-            let (executed, surplus) = match is_visit {
-                true => Default::default(),
+            let surplus = match is_visit {
+                true => Vec::new(),
                 false => state.rebalance(txn, &opened.members, opened.now, WRITE_BOUND),
             };
-            let released: Vec<u16> = surplus.iter().copied().filter(idle).take(RELEASED_AT_ONCE).collect();
+            let released: Vec<u16> = surplus.iter().copied().filter(is_free).take(RELEASED_AT_ONCE).collect();
             state.release(txn, &released);
-            giving_up = surplus;
-            // What was removed is gone with the transaction that removed it.
-            if !state.erasures.is_done(owed) {
-                state.erased(txn, owed);
-                txn.write(erasures::note_done());
-            }
-            executed
+            (surplus, carry_out_erasure(state, txn, owed))
         });
         // Its answer is that of the turn.
-        let (executed, _answer) = decided.map_err(|refused| refused.reason.to_string())?;
-        self.giving_up = giving_up;
-        Ok(executed)
+        let ((surplus, has_erased), _answer) = decided.map_err(|refused| refused.reason.to_string())?;
+        self.giving_up = surplus;
+        Ok(has_erased)
     }
 
     /// Makes everything durable that was decided, and answers.
-    fn commit(&mut self, opened: &Opened, executed: &[u64]) -> Result<(), String> {
+    fn commit(&mut self, opened: &Opened, leaves: Option<u64>) -> Result<(), String> {
         let (endings, number) = {
             let state = &mut self.inner.lock().state;
             // What was removed in this turn counts as erased in the next one.
@@ -418,14 +455,14 @@ impl Committer {
         let writes = self.batch.iter().flat_map(|request| &request.writes);
         let is_news = writes.clone().next().is_some() || tail != Tail::default();
         let client = self.client()?;
-        if !is_news && number <= opened.number && executed.is_empty() {
+        if !is_news && number <= opened.number && !opened.has_executed && leaves.is_none() {
             self.wait(client.batch_execute("rollback"))?;
         } else {
             let head = opened.head + u64::from(is_news);
             let (version, bytes) =
                 (head as i64, if is_news { batch::encode(writes.clone(), &tail) } else { Vec::new() });
-            let (used, executed) = (number.max(opened.number) as i64, executed.iter().map(|id| *id as i64).collect());
-            self.wait(send(client, writes, Sent { version, bytes, used, executed }))?;
+            let (used, leaves) = (number.max(opened.number) as i64, leaves.map(|member| member as i64));
+            self.wait(send(client, writes, Sent { version, bytes, used, leaves }))?;
             self.seen = head;
             self.inner.commits.note_database();
         }
@@ -472,7 +509,7 @@ impl Committer {
             if let Some(reason) = &self.given_up {
                 return Some(End::GaveUp(reason.to_string()));
             }
-            match self.loader.load(&self.life) {
+            match self.load(reason) {
                 Ok(loaded) => {
                     self.come_up(loaded);
                     tracing::info!("store: the database is back, accepting deliveries again");
@@ -494,8 +531,33 @@ impl Committer {
         None
     }
 
+    /// Reads everything on a thread of its own. Meanwhile nobody waits for this one: pulses are answered, and whoever wants
+    /// to decide is refused.
+    fn load(&mut self, reason: &Arc<str>) -> Result<Loaded, ConnectError> {
+        let (loader, life, queue) = (&self.loader, &self.life, &self.queue);
+        let (loaded, given_up) = std::thread::scope(|threads| {
+            let loading = threads.spawn(|| loader.load(life));
+            let mut given_up = None;
+            while !loading.is_finished() {
+                while let Ok(order) = queue.try_recv() {
+                    given_up = refuse_order(order, reason).or(given_up);
+                }
+                std::thread::sleep(GLANCE);
+            }
+            (loading.join(), given_up)
+        });
+        self.given_up = self.given_up.take().or(given_up);
+        loaded.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
+    }
+
     fn come_up(&mut self, loaded: Loaded) {
         let Loaded { connected, engine, state, seen } = loaded;
+        if seen != self.seen {
+            // What the others ended meanwhile is not among the records.
+            let memory = &mut self.inner.lock().state;
+            let newest = memory.newest_seq().max(state.newest_seq());
+            memory.endings.lose(newest + 1);
+        }
         (self.connected, self.seen) = (Some(connected), seen);
         // What stood for the time before is refused already.
         (self.down, self.follows, self.rebalances) = (None, false, true);
@@ -532,24 +594,22 @@ impl Committer {
 
     /// A last turn: releases the leases under which nothing is under way, and declares this daemon dead.
     fn sign_off(&mut self) -> Result<(), String> {
-        let opened = self.open_turn()?;
-        {
-            let mut memory = self.inner.lock();
-            let decided = memory.decide(self.inner.clock.now(), |state, txn| {
-                let elsewhere = state.cluster.as_ref().map(|cluster| cluster.elsewhere());
-                let is_free = |bucket: &u16| {
-                    elsewhere.as_ref().is_some_and(|elsewhere| !elsewhere[usize::from(*bucket)])
-                        && self.inner.leases.is_idle(*bucket)
-                };
-                let free: Vec<u16> = (0..BUCKETS).filter(is_free).collect();
-                state.release(txn, &free);
-            });
-            decided.map_err(|refused| refused.reason.to_string())?;
-        }
-        while let Ok(order) = self.queue.try_recv() {
-            self.take(order);
-        }
-        self.commit(&opened, &[self.life.member()])
+        let held: Vec<u16> = (0..BUCKETS).filter(|bucket| self.inner.leases.holds_bucket(*bucket)).collect();
+        // Nothing begins any more.
+        self.inner.leases.lose_all();
+        let opened = self.open_turn()?.ok_or("the other daemons are busy")?;
+        let writes = {
+            let memory = &mut self.inner.lock();
+            let mut txn = memory.state.begin(self.inner.clock.now());
+            let free: Vec<u16> = held.into_iter().filter(|bucket| self.inner.leases.is_idle(*bucket)).collect();
+            memory.state.release(&mut txn, &free);
+            txn.collected().writes
+        };
+        // The queue is closed, and nobody waits for the answer.
+        let (done, _) = oneshot::channel();
+        let (notes, changes) = (Vec::new(), Vec::new());
+        self.batch.push(Request { writes, notes, changes, erasure: 0, unlinks: false, done });
+        self.commit(&opened, Some(self.life.member()))
     }
 
     fn give_up(mut self, reason: &str) {
@@ -581,7 +641,7 @@ struct Sent {
     version: i64,
     bytes: Vec<u8>,
     used: i64,
-    executed: Vec<i64>,
+    leaves: Option<i64>,
 }
 
 /// Sends everything at once; the database works on it in this order.
@@ -590,7 +650,7 @@ async fn send<'a>(
     writes: impl Iterator<Item = &'a crate::store::tree::Write>,
     sent: Sent,
 ) -> Result<(), tokio_postgres::Error> {
-    let Sent { version, bytes, used, executed } = sent;
+    let Sent { version, bytes, used, leaves } = sent;
     let publish = async {
         if bytes.is_empty() {
             return Ok(0);
@@ -598,10 +658,8 @@ async fn send<'a>(
         client.execute_typed(PUBLISH, &[(&version, Type::INT8), (&bytes, Type::BYTEA)]).await
     };
     let bury = async {
-        if executed.is_empty() {
-            return Ok(0);
-        }
-        client.execute_typed(BURY, &[(&executed, Type::INT8_ARRAY)]).await
+        let Some(leaves) = leaves else { return Ok(0) };
+        client.execute_typed(BURY, &[(&leaves, Type::INT8)]).await
     };
     let advance: [Value<'_>; 2] = [(&version, Type::INT8), (&used, Type::INT8)];
     let (written, published, buried, advanced, committed) = tokio::join!(
@@ -617,6 +675,36 @@ async fn send<'a>(
     buried?;
     advanced?;
     committed
+}
+
+/// What was removed is gone with the transaction that removed it, so that an erasure is carried out in the next turn: one
+/// that was asked for here, and one of a daemon that died in between.
+fn carry_out_erasure(state: &mut State, txn: &mut Txn, owed: u64) -> bool {
+    let is_owed = !state.erasures.is_done(owed);
+    if is_owed || state.deletions.has_cleared() {
+        state.erased(txn, owed);
+    }
+    if is_owed {
+        txn.write(erasures::note_done());
+    }
+    is_owed
+}
+
+/// Refuses whoever waits for this order. Returns why the store is to give up, if that is what it says.
+fn refuse_order(order: Order, reason: &Arc<str>) -> Option<Arc<str>> {
+    match order {
+        Order::Shared(SharedOrder::Enter(entrance)) => drop(entrance.send(Err(Unavailable { reason: reason.clone() }))),
+        Order::Commit(request) => refuse([request.done], reason),
+        Order::Pulse(answer) => drop(answer.send(())),
+        Order::GiveUp(reason) => return Some(reason),
+        Order::Shared(SharedOrder::Follow | SharedOrder::Rebalance) | Order::Suspect(_) | Order::Cut => {}
+    }
+    None
+}
+
+/// Does the row that everybody locks take long to get? Nothing is wrong then.
+fn is_busy(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(&SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE))
 }
 
 fn member(row: &Row) -> Result<Member, String> {

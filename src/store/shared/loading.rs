@@ -26,7 +26,7 @@ use crate::store::move_note::{self, Note, Stage};
 use crate::store::seal::Keyring;
 use crate::store::state::State;
 use crate::store::state::cluster;
-use crate::store::tree::Tree;
+use crate::store::tree::{Record, Tree};
 
 const SNAPSHOT: &str = "begin isolation level repeatable read read only; set local statement_timeout = '60s'; \
                         set local idle_in_transaction_session_timeout = '60s'";
@@ -62,6 +62,15 @@ pub(super) struct Loaded {
     pub seen: u64,
 }
 
+/// One snapshot.
+struct Read {
+    state: State,
+    /// Its version, and the highest number that was handed out.
+    seen: u64,
+    used: u64,
+    leases: Vec<Record>,
+}
+
 impl Loader {
     /// Connections of these settings.
     pub(super) fn new(settings: Settings, keyring: Arc<Keyring>, clock: Clock) -> std::io::Result<Loader> {
@@ -94,10 +103,14 @@ impl Loader {
             let reader = connect(&self.settings, Role::Reader).await?;
             self.is_here(&connected.client).await?;
             self.check_key(&connected.client).await?;
-            self.live(&connected.client, life).await.map_err(|error| self.failed(&error))?;
             Ok::<_, ConnectError>((connected, Arc::new(reader)))
         })?;
-        let (state, seen) = self.read(&reader, life)?;
+        let Read { mut state, seen, used, leases } = self.read(&reader)?;
+        // Only now, because reading may take longer than a daemon lives without a beat.
+        let living = self.live(&connected.client, life);
+        self.runtime().block_on(living).map_err(|error| self.failed(&error))?;
+        state.join(life.member(), used);
+        state.restore_leases(leases);
         let engine = Engine::Shared(Trees::new(reader, self.runtime().clone(), ANSWER));
         Ok(Loaded { connected, engine, state, seen })
     }
@@ -179,7 +192,7 @@ impl Loader {
     }
 
     /// Reads the memory in one snapshot.
-    fn read(&self, reader: &Arc<Connected>, life: &Life) -> Result<(State, u64), ConnectError> {
+    fn read(&self, reader: &Arc<Connected>) -> Result<Read, ConnectError> {
         let begun = self.runtime().block_on(async {
             reader.client.batch_execute(SNAPSHOT).await?;
             reader.client.query_typed(HEAD, &[]).await
@@ -191,12 +204,11 @@ impl Loader {
         let (seen, used) = (number(0)?, number(1)?);
         let engine = Engine::Shared(Trees::new(reader.clone(), self.runtime().clone(), READING));
         let fault = |fault: Fault| self.broken(fault.to_string());
-        let (mut state, _) = load::load(&engine, HashMap::new(), self.clock.now()).map_err(fault)?;
-        state.join(life.member(), used);
+        let (state, _) = load::load(&engine, HashMap::new(), self.clock.now()).map_err(fault)?;
         let leases = engine.records_under(Tree::Meta, cluster::PREFIX, cluster::PREFIX);
-        state.restore_leases(leases.collect::<Result<Vec<_>, Fault>>().map_err(fault)?);
+        let leases = leases.collect::<Result<Vec<Record>, Fault>>().map_err(fault)?;
         self.runtime().block_on(reader.client.batch_execute("commit")).map_err(|error| self.failed(&error))?;
-        Ok((state, seen))
+        Ok(Read { state, seen, used, leases })
     }
 }
 

@@ -67,6 +67,11 @@ impl Deletions {
         self.done.iter()
     }
 
+    /// Does one wait for an erasure?
+    pub(in crate::store) fn has_cleared(&self) -> bool {
+        !self.cleared.is_empty()
+    }
+
     /// Takes out those that waited for an erasure of which this holds.
     pub(in crate::store) fn take_cleared(&mut self, is_over: impl Fn(u64) -> bool) -> Vec<String> {
         let over: Vec<String> =

@@ -12,6 +12,8 @@ use crate::store::txn::Txn;
 #[derive(Default)]
 pub(in crate::store) struct EventQueues {
     on: bool,
+    /// Several daemons send them.
+    shared: bool,
     by_key: BTreeMap<EventKey, EventQueue>,
     waiting: u64,
     /// Since when the oldest event of each key waits.
@@ -35,6 +37,11 @@ impl EventQueues {
 
     pub(in crate::store) fn is_on(&self) -> bool {
         self.on
+    }
+
+    /// From here on several daemons send them.
+    pub(in crate::store) fn share(&mut self) {
+        self.shared = true;
     }
 
     pub(in crate::store) fn switch(&mut self, on: bool) {
@@ -63,7 +70,14 @@ impl EventQueues {
         }
         let (number, now, key) = (txn.next_seq(), txn.now(), kind.key());
         let id = format!("msg_{}", crate::random::uuid().simple());
-        let steps = self.change(&key, |queue| queue.push(number, Event { id, at: now, since: now, kind }));
+        let shared = self.shared;
+        let steps = self.change(&key, |queue| {
+            let steps = queue.push(number, Event { id, at: now, since: now, kind });
+            if shared {
+                queue.may_be_sent();
+            }
+            steps
+        });
         txn.publish(Change::Event(key));
         write_steps(txn, steps);
     }

@@ -8,6 +8,8 @@
 //! decision would have put it. Claims are the exception: they are nowhere but in the memory of the daemon that reads, so
 //! that a mark of a link that is read elsewhere counts as claimed ([`Entry::follow_mark`](crate::core::ledger::Entry)).
 
+use std::collections::BTreeSet;
+
 use serde::de::DeserializeOwned;
 
 use super::State;
@@ -26,9 +28,9 @@ struct Unreadable;
 impl State {
     /// Applies the writes of one transaction of another daemon.
     pub(in crate::store) fn follow(&mut self, now: WallTime, writes: &[Write]) {
-        let mut scratch = self.begin(now);
+        let (mut scratch, mut parts) = (self.begin(now), BTreeSet::new());
         for write in writes {
-            if self.follow_write(&mut scratch, write).is_err() {
+            if self.follow_write(&mut scratch, &mut parts, write).is_err() {
                 self.damaged += 1;
                 let tree = write.tree.name();
                 tracing::error!(
@@ -38,21 +40,30 @@ impl State {
                 );
             }
         }
+        for part in parts {
+            let is_linked = self.links.contains(&part.link);
+            self.ledger.end_following(&part, is_linked);
+        }
     }
 
-    fn follow_write(&mut self, scratch: &mut Txn, write: &Write) -> Result<(), Unreadable> {
+    fn follow_write(
+        &mut self,
+        scratch: &mut Txn,
+        parts: &mut BTreeSet<PartKey>,
+        write: &Write,
+    ) -> Result<(), Unreadable> {
         let Write { tree, key, .. } = write;
         match tree {
-            Tree::Links => self.follow_link(scratch, key_of(LinkKey::from_bytes(key))?, value_of(write)?),
-            Tree::Marks => self.ledger.follow_mark(&part_of(key)?, value_of(write)?),
-            Tree::Outbox => {
-                let part = part_of(key)?;
-                self.ledger.follow_staged(&part, value_of(write)?);
-                if !self.links.contains(&part.link) {
-                    self.ledger.forget_if_complete(&part);
+            Tree::Links => parts.extend(self.follow_link(scratch, key_of(LinkKey::from_bytes(key))?, value_of(write)?)),
+            Tree::Marks | Tree::Outbox | Tree::Synced => {
+                let part = key_of(PartKey::from_bytes(key))?;
+                match tree {
+                    Tree::Marks => self.ledger.follow_mark(&part, value_of(write)?),
+                    Tree::Outbox => self.ledger.follow_staged(&part, value_of(write)?),
+                    _ => self.ledger.follow_synced(&part, value_of(write)?),
                 }
+                parts.insert(part);
             }
-            Tree::Synced => self.ledger.follow_synced(&part_of(key)?, value_of(write)?.unwrap_or_default()),
             Tree::Accounts => {
                 let (user, person) = key_of(account_of(key))?;
                 match value_of::<AccountRecord>(write)? {
@@ -90,6 +101,7 @@ impl State {
                 if write.value.is_none() {
                     let hash = key_of(key.as_slice().try_into().ok())?;
                     self.nonces.take_login(scratch, hash);
+                    self.nonces.forget_taken(scratch.now());
                 }
             }
             Tree::Meta => self.follow_meta(write)?,
@@ -99,7 +111,8 @@ impl State {
         Ok(())
     }
 
-    fn follow_link(&mut self, scratch: &mut Txn, link: LinkKey, record: Option<LinkRecord>) {
+    /// Returns the parts that it concerns.
+    fn follow_link(&mut self, scratch: &mut Txn, link: LinkKey, record: Option<LinkRecord>) -> Vec<PartKey> {
         let Some(record) = record else {
             self.links.remove(scratch, &link);
             return self.ledger.follow_unlink(&link);
@@ -111,6 +124,7 @@ impl State {
         if is_hinted {
             self.links.hint(&link);
         }
+        Vec::new()
     }
 
     fn follow_deletion(&mut self, scratch: &mut Txn, code: String, record: Option<DeletionRecord>) {
@@ -145,10 +159,6 @@ fn follow_event(events: &mut EventQueues, number: u64, event: Option<Event>) {
 
 fn key_of<K>(key: Option<K>) -> Result<K, Unreadable> {
     key.ok_or(Unreadable)
-}
-
-fn part_of(key: &[u8]) -> Result<PartKey, Unreadable> {
-    key_of(PartKey::from_bytes(key))
 }
 
 /// The value of a write; `None` when it removes the record.

@@ -11,21 +11,20 @@ use crate::store::txn::Txn;
 
 impl State {
     /// At this moment on the clock of the database the members are these: takes over what is free or was held by one that is dead, as far as it is this daemon's share.
-    /// Returns the members that are dead from here on, and buckets that it holds beyond its share.
+    /// Returns buckets that it holds beyond its share.
     pub(in crate::store) fn rebalance(
         &mut self,
         txn: &mut Txn,
         members: &[Member],
         now: WallTime,
         write_bound: Duration,
-    ) -> (Vec<u64>, Vec<u16>) {
-        let Some(cluster) = &mut self.cluster else { return Default::default() };
-        let Rebalance { changes, executed, surplus } =
-            rebalance(cluster.leases(), members, cluster.me(), now, write_bound);
+    ) -> Vec<u16> {
+        let Some(cluster) = &mut self.cluster else { return Vec::new() };
+        let Rebalance { changes, surplus, .. } = rebalance(cluster.leases(), members, cluster.me(), now, write_bound);
         changes.into_iter().for_each(|(bucket, lease)| cluster.put(txn, bucket, lease));
         let elsewhere = cluster.elsewhere();
         self.ledger.pass(&elsewhere);
-        (executed, surplus)
+        surplus
     }
 
     /// Lets these buckets go, in which this daemon has no work under way.

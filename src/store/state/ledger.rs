@@ -88,9 +88,9 @@ impl Ledger {
         self.follow_part(part, staged.is_some(), |entry| entry.follow_staged(staged));
     }
 
-    /// Another daemon noted this of Spaces.
-    pub(in crate::store) fn follow_synced(&mut self, part: &PartKey, synced: Synced) {
-        self.follow_part(part, part.part.is_whole(), |entry| entry.follow_synced(synced));
+    /// Another daemon noted this of Spaces, or forgot what was known.
+    pub(in crate::store) fn follow_synced(&mut self, part: &PartKey, synced: Option<Synced>) {
+        self.follow_part(part, synced.is_some(), |entry| entry.follow_synced(synced.unwrap_or_default()));
     }
 
     fn follow_part(&mut self, part: &PartKey, creates: bool, work: impl FnOnce(&mut Entry)) {
@@ -98,18 +98,25 @@ impl Ledger {
             self.create(part);
         }
         self.change(part, work);
+    }
+
+    /// All writes about this part are followed: what nobody needs in memory goes.
+    pub(in crate::store) fn end_following(&mut self, part: &PartKey, is_linked: bool) {
+        if !is_linked {
+            self.forget_if_complete(part);
+        }
         self.rest(part);
     }
 
-    /// Another daemon removed the link: whoever reads it is fenced off.
-    pub(in crate::store) fn follow_unlink(&mut self, link: &LinkKey) {
+    /// Another daemon removed the link: whoever reads it is fenced off. Returns its parts.
+    pub(in crate::store) fn follow_unlink(&mut self, link: &LinkKey) -> Vec<PartKey> {
         self.set_parked(link, false);
         let elsewhere = self.is_elsewhere(link);
         let parts: Vec<PartKey> = self.of_link(link).map(|(part, _)| part.clone()).collect();
-        for part in parts {
-            self.change(&part, |entry| entry.pass(elsewhere));
-            self.forget_if_complete(&part);
+        for part in &parts {
+            self.change(part, |entry| entry.pass(elsewhere));
         }
+        parts
     }
 
     /// The entry of a part.

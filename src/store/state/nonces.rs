@@ -67,6 +67,11 @@ impl Nonces {
     /// Forgets states that are over, and links whose takers have all an answer.
     pub(in crate::store) fn sweep(&mut self, now: WallTime) {
         self.used_states.retain(|_, expires_at| *expires_at > now);
+        self.forget_taken(now);
+    }
+
+    /// Forgets links whose takers have all an answer.
+    pub(in crate::store) fn forget_taken(&mut self, now: WallTime) {
         self.taken_logins.retain(|_, taken_at| now.since(*taken_at) < LOGIN_TAKEN_FOR);
     }
 

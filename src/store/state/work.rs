@@ -60,7 +60,8 @@ impl State {
     pub(in crate::store) fn hint_links(&mut self, txn: &mut Txn, mut links: Vec<LinkKey>) -> Vec<LinkKey> {
         links.retain(|link| self.links.get(link).is_some_and(|record| record.health.is_active()));
         for link in &links {
-            if self.links.hint(link) {
+            // Another daemon may have begun the check of a link that it reads, which nothing here shows.
+            if self.links.hint(link) || self.ledger.is_elsewhere(link) {
                 let number = txn.next_seq();
                 self.update_link(txn, link, |record| record.hint = Some(number));
                 txn.publish(Change::TokenCheck(link.clone()));

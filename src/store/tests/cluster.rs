@@ -2,9 +2,11 @@
 
 use super::cleanups::{link_as, person};
 use super::*;
+use crate::core::event::EventKey;
 use crate::core::grant::Ended;
 use crate::core::lease::{BUCKETS, bucket_of};
 use crate::sandbox::postgres::Postgres;
+use crate::store::events::Begun;
 use crate::store::grants::LeftAlone;
 use crate::store::shared::settings::Settings;
 
@@ -166,6 +168,7 @@ async fn a_daemon_that_stops_leaves_its_links_to_the_others_at_once() {
         let (here, _) = cluster.holder_and_other(link);
         assert!(unclaimed_mark(here, link).await.is_some());
         until("it may be written", async || here.leases().may_write(link).is_some()).await;
+        assert_eq!(here.leases().next_quiet_end(), None, "one that stops in order leaves no write under way");
     }
     cluster.end().await;
 }
@@ -194,5 +197,44 @@ async fn a_visit_decides_and_takes_no_lease() {
     }
     assert!(visit.leases().held().count() == 0 && cluster.stores[0].leases().held() == before);
     visit.close().await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_change_during_a_check_on_another_daemon_is_checked_as_well() {
+    let Some(cluster) = Cluster::of(2).await else { return };
+    let link = link_as(&cluster.stores[0], UserId::random(), 1, &[1]).await.remove(0);
+    knows(&cluster.stores[1], &link).await;
+    let (here, other) = cluster.holder_and_other(&link);
+    here.hint_persons(&[person(1)]).await.unwrap();
+    until("the other knows", async || other.link(&link).await.unwrap().unwrap().record.hint.is_some()).await;
+    let begun = here.claim_hint(&link, held(here, &link).await).await.unwrap().unwrap();
+    assert_eq!(other.hint_persons(&[person(1)]).await.unwrap(), std::slice::from_ref(&link));
+    // A turn of the daemon that checks has followed the other's.
+    here.ticket().await.unwrap();
+    let again = here.claim_hint(&link, held(here, &link).await).await.unwrap();
+    assert!(again.is_some_and(|hint| hint != begun), "the check that ran may have missed it");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_sent_on_one_daemon_and_changed_on_another_goes_out_as_another_one() {
+    let Some(cluster) = Cluster::of(2).await else { return };
+    cluster.stores.iter().for_each(|store| store.switch_events(true));
+    let [a, b] = &cluster.stores[..] else { unreachable!() };
+    let user = UserId::random();
+    let link = link_one(a, user, 1).await;
+    let key = EventKey::Link(link.clone());
+    knows(b, &link).await;
+    until("the other knows the event", async || b.event_counts().await.unwrap().waiting == 1).await;
+    let Begun::Goes(first) = a.begin_event(&key).await.unwrap() else { panic!("nothing waits") };
+    let sent = first.event().id.clone();
+    link_one(b, user, 1).await;
+    a.ticket().await.unwrap();
+    first.delivered().await.unwrap();
+    let Begun::Goes(second) = a.begin_event(&key).await.unwrap() else { panic!("the change is not sent") };
+    assert_ne!(second.event().id, sent);
+    second.delivered().await.unwrap();
+    until("nothing waits", async || b.event_counts().await.unwrap().waiting == 0).await;
     cluster.end().await;
 }
