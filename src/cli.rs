@@ -8,6 +8,7 @@ mod export;
 mod import;
 mod links;
 mod migrate;
+mod move_store;
 mod output;
 mod program;
 mod purge;
@@ -126,6 +127,8 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Move a stopped store from its folder (`store.path`) into a shared database, or back
+    MoveStore(move_store::Args),
     /// Print the configuration of the Shopify app, for `shopify app deploy`
     ShopifyToml,
     /// Print a fresh store key
@@ -196,6 +199,7 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
         Verb::Migrate { check } => migrate::migrate(&config, check, json),
+        Verb::MoveStore(args) => move_store::move_store(&config, &args, json),
         Verb::ShopifyToml => shopify_toml::shopify_toml(&config, json),
         Verb::Keygen { notify } => {
             let none = |e| Failure::new(exit::TRY_AGAIN, format!("no key can be made: {e}"), "");

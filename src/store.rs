@@ -134,6 +134,8 @@ mod maps;
 mod mark_log;
 mod mark_writer;
 mod migration;
+mod move_note;
+pub mod moving;
 mod open;
 mod open_error;
 mod order;

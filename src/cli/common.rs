@@ -7,6 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::config::{Config, Findings, Loaded};
 use crate::core::model::{Source, SourceId};
 use crate::exit::{self, Failure};
+use crate::store::OpenError;
 use crate::store::shared::errors::{ConnectError, Kind};
 
 /// The process's environment, as the configuration reads it.
@@ -43,6 +44,20 @@ pub(super) fn database_failure(error: &ConnectError) -> Failure {
     };
     let text = error.to_string();
     let (what, way_out) = text.split_once("; ").unwrap_or((&text, ""));
+    Failure::new(code, what, way_out)
+}
+
+/// The failure of a verb, or of a start, that the folder of a store stands in the way of.
+pub(super) fn folder_failure(error: &OpenError) -> Failure {
+    let code = match error {
+        OpenError::Locked { .. } | OpenError::HalfMoved { .. } => exit::TRY_AGAIN,
+        OpenError::Moved { .. } => exit::CONFIG,
+        _ => exit::IO,
+    };
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let text = error.to_string();
+    let (what, way_out) = text.split_once("; ").unwrap_or((&text, ""));
+    let what = if cause.is_empty() { what.to_owned() } else { format!("{what}: {cause}") };
     Failure::new(code, what, way_out)
 }
 

@@ -16,7 +16,7 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::sync::{oneshot, watch};
 
-use super::common::{config_failure, database_failure, env, parked_reads};
+use super::common::{config_failure, database_failure, env, folder_failure, parked_reads};
 use crate::actors::supervisor::{
     Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring, stop,
 };
@@ -27,9 +27,9 @@ use crate::exit::{self, Failure};
 use crate::kept_config::{self, Chosen, Instead, Keeper};
 use crate::metrics::Metrics;
 use crate::sources::facebook::graph::Gate;
+use crate::store::Store;
 use crate::store::seal::Keyring;
 use crate::store::shared::settings::Settings;
-use crate::store::{OpenError, Store};
 use crate::systemd::{self, Passed};
 use crate::telemetry::Telemetry;
 
@@ -90,17 +90,10 @@ pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
     if let Some(settings) = shared_settings(config)? {
         return Store::visit_shared(settings, keyring_of(config)?).map_err(|error| database_failure(&error));
     }
-    Store::open(&config.store.path, keyring_of(config)?).map_err(|error| {
-        let code = if matches!(error, OpenError::Locked { .. }) { exit::TRY_AGAIN } else { exit::IO };
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        let text = error.to_string();
-        let (what, way_out) = text.split_once("; ").unwrap_or((&text, ""));
-        let what = if cause.is_empty() { what.to_owned() } else { format!("{what}: {cause}") };
-        Failure::new(code, what, way_out)
-    })
+    Store::open(&config.store.path, keyring_of(config)?).map_err(|error| folder_failure(&error))
 }
 
-fn keyring_of(config: &Config) -> Result<Keyring, Failure> {
+pub(super) fn keyring_of(config: &Config) -> Result<Keyring, Failure> {
     keyring(config).map_err(|e| Failure::new(exit::CONFIG, e, "`pagesyncd keygen` prints a good key"))
 }
 

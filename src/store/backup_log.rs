@@ -90,6 +90,11 @@ impl BackupLog {
         Ok(replay(&bytes, keyring))
     }
 
+    /// Removes it and the high-water mark. The database has everything, or goes as well.
+    pub(super) fn remove(dir: &Path) -> io::Result<()> {
+        [FILE, UNFINISHED, HIGH_WATER_MARK].iter().try_for_each(|name| folder::remove_file(&dir.join(name)))
+    }
+
     /// Puts a whole backup log where the one is that is there; durable and atomic.
     pub(super) fn create<'a>(
         dir: &Path,

@@ -421,7 +421,7 @@ impl Committer {
     }
 
     fn put_in_force(&mut self, whole: Whole) {
-        let Whole { opened, state, mark_log } = whole;
+        let Whole { opened, state, mark_log, .. } = whole;
         let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended, .. } = opened;
         (self.files.backup_log, self.files.high_water_mark, self.files.batch) = (backup_log, high_water_mark, batch);
         self.inner.note_mended(mended);

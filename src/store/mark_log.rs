@@ -203,6 +203,11 @@ impl MarkLog {
         folder::remove_file(&dir.join(UNFINISHED))
     }
 
+    /// Removes all of its files.
+    pub(super) fn remove(dir: &Path) -> io::Result<()> {
+        [FILE, EARLIER, UNFINISHED].iter().try_for_each(|name| folder::remove_file(&dir.join(name)))
+    }
+
     /// The files of a damaged log go out of the way, under names that say when. Returns the last of the new names; `None`
     /// where no file was left.
     pub(super) fn move_aside(dir: &Path, now: u64) -> io::Result<Option<PathBuf>> {

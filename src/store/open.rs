@@ -16,11 +16,23 @@ use super::inner::{Blocking, Clock, Inner, Parts, Store};
 use super::leases::Leases;
 use super::mark_log::MarkLog;
 use super::mark_writer;
+use super::move_note::{Note, Stage};
 use super::open_error::OpenError;
 use super::order::{MarkOrder, Order, Orders};
 use super::rebuild;
 use super::seal::Keyring;
 use super::whole::{self, Whole};
+
+/// Is the store of a folder there, as far as moves go?
+fn is_here(dir: &Path) -> Result<(), OpenError> {
+    let note = Note::read(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+    let path = dir.to_owned();
+    match note {
+        Some(Note { stage: Stage::Left, other, .. }) => Err(OpenError::Moved { path, to: other }),
+        Some(Note { stage: Stage::Coming, .. }) => Err(OpenError::HalfMoved { path }),
+        Some(Note { stage: Stage::Here, .. }) | None => Ok(()),
+    }
+}
 
 impl Store {
     /// Opens the store in `dir`, making it if need be, and reads it into memory. Blocks; call it before the runtime
@@ -33,7 +45,8 @@ impl Store {
         let (keyring, clock, feed) = (Arc::new(keyring), Clock::Wall, Feed::default());
         folder::prepare(dir)?;
         let lock = folder::lock(dir)?;
-        let Whole { opened, state, mark_log } = whole::open(dir, &keyring, &clock)?;
+        is_here(dir)?;
+        let Whole { opened, state, mark_log, .. } = whole::open(dir, &keyring, &clock)?;
         let rebuild::Opened { engine, backup_log, high_water_mark, batch, mended, .. } = opened;
         let (orders, queues) = Orders::new(feed.clone());
         let parts = Parts {

@@ -56,6 +56,22 @@ pub enum OpenError {
         /// The format found.
         found: u32,
     },
+    /// It was moved into a database, and a backup is left.
+    #[error(
+        "the store in {path} was moved to the database at {to}, and what is left is a backup; set store.url to use it there, or bring it back with `pagesyncd move-store --from`"
+    )]
+    Moved {
+        /// The folder.
+        path: PathBuf,
+        /// Hosts, ports and database.
+        to: String,
+    },
+    /// It is on its way into the folder.
+    #[error("not all of the store is in {path} yet, its move was interrupted; run `pagesyncd move-store --from` again")]
+    HalfMoved {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The disk refuses.
     #[error(
         "the store in {path} cannot be opened; check that the folder exists, belongs to the daemon's user and has space"

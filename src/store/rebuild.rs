@@ -193,6 +193,11 @@ fn fate(kept: Option<&Path>) -> String {
     kept.map_or_else(|| "nothing is left to keep".to_owned(), |kept| format!("it is moved aside to {}", kept.display()))
 }
 
+/// Does this record say something about the folder, and nothing about the store?
+pub(super) fn is_of_folder(tree: Tree, key: &[u8]) -> bool {
+    Database::is_format(tree, key) || Database::is_number(tree, key) || (tree == Tree::Meta && key == HAS_MARK_LOG)
+}
+
 /// At least one transaction, so that the database's number is above every other afterwards.
 fn commit(database: &Database, writes: Vec<Write>, batch: &mut u64) -> Result<(), Fault> {
     let mut writes = writes.into_iter();

@@ -14,6 +14,7 @@ mod folder;
 mod grants;
 mod lists;
 mod marks;
+mod moving;
 mod parts;
 mod rotation;
 mod sessions;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::inner::Clock;
 use super::load;
-use super::mark_log::MarkLog;
+use super::mark_log::{LoggedMark, MarkLog};
 use super::open_error::OpenError;
 use super::rebuild;
 use super::seal::Keyring;
@@ -16,6 +16,8 @@ pub(super) struct Whole {
     pub opened: rebuild::Opened,
     pub state: State,
     pub mark_log: MarkLog,
+    /// The marks of the mark log that stand.
+    pub standing: Vec<LoggedMark>,
 }
 
 /// Opens what lies in `dir`, whose lock is held, mends it where it is damaged, and reads it.
@@ -30,5 +32,5 @@ pub(super) fn open(dir: &Path, keyring: &Keyring, clock: &Clock) -> Result<Whole
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let mark_log = MarkLog::create(dir, &opened.marks, &standing).map_err(io)?;
     opened.note_mark_log().map_err(fault)?;
-    Ok(Whole { opened, state, mark_log })
+    Ok(Whole { opened, state, mark_log, standing })
 }

@@ -10,6 +10,8 @@ use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
 use pagesyncd::sandbox::fault::Call;
 use pagesyncd::sandbox::pooler::Pooler;
 use pagesyncd::sandbox::postgres::Postgres;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use signal_hook::consts::signal::{SIGCONT, SIGSTOP};
 
 use crate::harness::{Answer, Harness, PROGRAM, delivery, free_port, until};
@@ -123,7 +125,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until every object is what its page is, and that no two daemons wrote one at the same time.
+    /// Waits until every object is what its page is. The world saw no two writes of one object at a time, and no older state
+    /// over a newer one.
     async fn until_true(&self, user: UserId) {
         self.harness.until_true(user, &self.harness.pages()).await;
         assert_eq!(self.harness.world().violations(), Vec::<String>::new());
@@ -210,6 +213,93 @@ async fn a_database_that_goes_away_is_said_and_all_comes_back_by_itself() {
     cluster.postgres.start_again().unwrap();
     cluster.change_all("when the database is back", &[0, 1]).await;
     cluster.until_true(user).await;
+    cluster.finish().await;
+}
+
+/// What befalls the daemons in one round.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    Kill(usize),
+    Pause(usize),
+    Stop(usize),
+    RestartDatabase,
+    PauseDatabase,
+}
+
+impl Blow {
+    fn any(dice: &mut StdRng) -> Blow {
+        let daemon = dice.random_range(0..3);
+        match dice.random_range(0..5) {
+            0 => Blow::Kill(daemon),
+            1 => Blow::Pause(daemon),
+            2 => Blow::Stop(daemon),
+            3 => Blow::RestartDatabase,
+            _ => Blow::PauseDatabase,
+        }
+    }
+
+    /// The daemons that it leaves alone.
+    fn spared(self) -> Vec<usize> {
+        match self {
+            Blow::Kill(hit) | Blow::Pause(hit) | Blow::Stop(hit) => (0..3).filter(|daemon| *daemon != hit).collect(),
+            Blow::RestartDatabase | Blow::PauseDatabase => vec![0, 1, 2],
+        }
+    }
+}
+
+impl Cluster {
+    fn daemon(&self, number: usize) -> &Daemon {
+        number.checked_sub(1).map_or(&self.harness.daemon, |other| &self.others[other].daemon)
+    }
+
+    async fn strike(&mut self, blow: Blow) {
+        match blow {
+            Blow::Kill(hit) => self.daemon(hit).kill_now().await,
+            Blow::Pause(hit) => self.daemon(hit).signal(SIGSTOP).unwrap(),
+            Blow::Stop(hit) => assert_eq!(self.daemon(hit).stop().await, Some(0)),
+            Blow::RestartDatabase => self.postgres.stop(),
+            Blow::PauseDatabase => self.postgres.pause(),
+        }
+    }
+
+    async fn heal(&mut self, blow: Blow) {
+        match blow {
+            Blow::Kill(hit) | Blow::Stop(hit) => self.daemon(hit).start().await.unwrap(),
+            Blow::Pause(hit) => self.daemon(hit).signal(SIGCONT).unwrap(),
+            Blow::RestartDatabase => self.postgres.start_again().unwrap(),
+            Blow::PauseDatabase => self.postgres.go_on(),
+        }
+    }
+}
+
+/// `PAGESYNCD_CLUSTER_ROUNDS` and `PAGESYNCD_CLUSTER_SEED` make it longer, and the same again.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_befalls_three_daemons_nothing_acknowledged_is_lost_and_each_object_has_one_writer() {
+    let Some(mut cluster) = Cluster::start(3, 9).await else { return };
+    let wish = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let rounds = wish("PAGESYNCD_CLUSTER_ROUNDS").unwrap_or(3);
+    let seed = wish("PAGESYNCD_CLUSTER_SEED").unwrap_or_else(|| rand::rng().random_range(0..1 << 32));
+    let mut dice = StdRng::seed_from_u64(seed);
+    cluster.harness.expect_errors("store: cannot commit to the database");
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    for round in 1..=rounds {
+        let blow = Blow::any(&mut dice);
+        eprintln!("cluster: seed {seed}, round {round} of {rounds}, {blow:?}");
+        cluster.strike(blow).await;
+        let is_of_database = matches!(blow, Blow::RestartDatabase | Blow::PauseDatabase);
+        if is_of_database || dice.random_bool(0.5) {
+            // The daemons meet it at work, and Meta repeats what is not acknowledged.
+            let pages = cluster.harness.pages();
+            let _ = cluster.try_deliver(blow.spared()[0], &pages).await;
+            cluster.heal(blow).await;
+            cluster.change_all(&format!("round {round}"), &blow.spared()).await;
+        } else {
+            cluster.change_all(&format!("round {round}"), &blow.spared()).await;
+            cluster.heal(blow).await;
+        }
+        cluster.until_true(user).await;
+    }
     cluster.finish().await;
 }
 

@@ -185,10 +185,10 @@ impl Committer {
             if let Some(reason) = &self.given_up {
                 return End::GaveUp(reason.to_string());
             }
-            if let Some(reason) = self.down.take() {
-                if let Some(end) = self.recover(&reason) {
-                    return end;
-                }
+            if let Some(reason) = self.down.take()
+                && let Some(end) = self.recover(&reason)
+            {
+                return end;
             }
             if self.entering.is_empty() && !self.follows && !self.rebalances {
                 match self.queue.recv_timeout(POLL.saturating_sub(self.polled_at.elapsed())) {

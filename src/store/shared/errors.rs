@@ -130,6 +130,24 @@ pub enum ConnectError {
         /// Hosts, ports and database.
         place: String,
     },
+    /// The store was moved into a folder, and a backup is left.
+    #[error(
+        "the store in the database at {place} was moved to {to}, and what is left is a backup; unset store.url to use it there, or bring it back with `pagesyncd move-store --to`"
+    )]
+    Moved {
+        /// Hosts, ports and database.
+        place: String,
+        /// The folder.
+        to: String,
+    },
+    /// The store is on its way into the database.
+    #[error(
+        "not all of the store is in the database at {place} yet, a move is under way or was interrupted; wait, or run `pagesyncd move-store --to` again"
+    )]
+    HalfMoved {
+        /// Hosts, ports and database.
+        place: String,
+    },
     /// Anything else.
     #[error("the database at {place} failed ({detail})")]
     Failed {
@@ -159,7 +177,7 @@ impl ConnectError {
         use ConnectError::*;
         match self {
             Away { .. } | NoSuchHost { .. } => Kind::Unavailable,
-            Full { .. } | ReadOnly { .. } => Kind::Passing,
+            Full { .. } | ReadOnly { .. } | HalfMoved { .. } => Kind::Passing,
             Foreign { .. } | Incomplete { .. } | Newer { .. } | OtherKey { .. } | Failed { .. } => Kind::Stored,
             Tls(_)
             | NoTls { .. }
@@ -168,6 +186,7 @@ impl ConnectError {
             | TooOld { .. }
             | NotSynchronous { .. }
             | Behind { .. }
+            | Moved { .. }
             | NotAllowed { .. } => Kind::Setting,
         }
     }

@@ -22,6 +22,7 @@ use crate::store::engine::Engine;
 use crate::store::handle::Fault;
 use crate::store::inner::{Clock, Inner};
 use crate::store::load;
+use crate::store::move_note::{self, Note, Stage};
 use crate::store::seal::Keyring;
 use crate::store::state::State;
 use crate::store::state::cluster;
@@ -35,6 +36,7 @@ const HEAD: &str = "select head, number from meta";
 const BIRTH: &str = "insert into daemons (name, until, version, alive) \
                      values ($1, clock_timestamp() + $2 * interval '1 millisecond', $3, $4) returning id";
 const LIVES: &str = "select id from daemons where id = $1 and name = $2 and alive and until > clock_timestamp()";
+const GET: &str = "select value from records where tree = $1 and key = $2";
 const NOTE_KEY: &str = "insert into records (tree, key, value) values ($1, $2, $3) on conflict do nothing";
 
 /// Reads the store, at start and after each failure.
@@ -90,6 +92,7 @@ impl Loader {
             let connected = connect(&self.settings, Role::Committer).await?;
             self.bring_forward(&connected.client).await?;
             let reader = connect(&self.settings, Role::Reader).await?;
+            self.is_here(&connected.client).await?;
             self.check_key(&connected.client).await?;
             self.live(&connected.client, life).await.map_err(|error| self.failed(&error))?;
             Ok::<_, ConnectError>((connected, Arc::new(reader)))
@@ -116,6 +119,21 @@ impl Loader {
         ConnectError::Failed { place: self.settings.url().place().to_owned(), detail }
     }
 
+    /// Is the store here, as far as moves go?
+    async fn is_here(&self, client: &Client) -> Result<(), ConnectError> {
+        let tree = Tree::Meta as i16;
+        let found = client.query_typed(GET, &[(&tree, Type::INT2), (&move_note::KEY, Type::BYTEA)]).await;
+        let found = found.map_err(|error| self.failed(&error))?;
+        let Some(row) = found.first() else { return Ok(()) };
+        let note = Note::of_record(row.try_get(0).map_err(|error| self.failed(&error))?);
+        let place = self.settings.url().place().to_owned();
+        match note.map_err(|damaged| self.broken(damaged.to_string()))? {
+            Note { stage: Stage::Here, .. } => Ok(()),
+            Note { stage: Stage::Left, other, .. } => Err(ConnectError::Moved { place, to: other }),
+            Note { stage: Stage::Coming, .. } => Err(ConnectError::HalfMoved { place }),
+        }
+    }
+
     /// Is this the key with which the store is sealed? An empty one takes it.
     async fn check_key(&self, client: &Client) -> Result<(), ConnectError> {
         let keyring = match &self.keys {
@@ -126,8 +144,7 @@ impl Loader {
         let (tree, value) = (record.tree as i16, record.value.unwrap_or_default());
         let noted = [(&tree as _, Type::INT2), (&record.key as _, Type::BYTEA), (&value as _, Type::BYTEA)];
         client.execute_typed(NOTE_KEY, &noted).await.map_err(|error| self.failed(&error))?;
-        let found = "select value from records where tree = $1 and key = $2";
-        let found = client.query_typed(found, &noted[..2]).await.map_err(|error| self.failed(&error))?;
+        let found = client.query_typed(GET, &noted[..2]).await.map_err(|error| self.failed(&error))?;
         let value: &[u8] = match found.first() {
             Some(row) => row.try_get(0).map_err(|error| self.failed(&error))?,
             None => &[],
@@ -170,6 +187,8 @@ impl Loader {
             reader.client.query_typed(HEAD, &[]).await
         });
         let begun = begun.map_err(|error| self.failed(&error))?;
+        // A move may have begun since the first look.
+        self.runtime().block_on(self.is_here(&reader.client))?;
         let number = |column| number_in(begun.first(), column).map_err(|detail| self.broken(detail));
         let (seen, used) = (number(0)?, number(1)?);
         let engine = Engine::Shared(Trees::new(reader.clone(), self.runtime().clone(), READING));

@@ -33,7 +33,7 @@ const REMOVE: &str = "delete from records using unnest($1::smallint[], $2::bytea
 pub(super) const ANSWER: Duration = Duration::from_secs(8);
 
 /// A value of a statement, with its type.
-pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
+pub(in crate::store) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// The trees, over one connection.
 pub(in crate::store) struct Trees {
@@ -128,7 +128,8 @@ pub(super) fn said(error: &Error) -> String {
 
 /// The newest write of each record: a statement may meet a record once.
 fn newest<'a>(writes: impl Iterator<Item = &'a Write>) -> Vec<&'a Write> {
-    let (mut newest, mut places): (Vec<&Write>, HashMap<(Tree, &[u8]), usize>) = Default::default();
+    let mut newest: Vec<&Write> = Vec::new();
+    let mut places: HashMap<(Tree, &[u8]), usize> = HashMap::new();
     for write in writes {
         match places.entry((write.tree, &write.key)) {
             Entry::Occupied(place) => newest[*place.get()] = write,
@@ -145,7 +146,7 @@ fn newest<'a>(writes: impl Iterator<Item = &'a Write>) -> Vec<&'a Write> {
 ///
 /// # Errors
 /// The first of the two that the database refused.
-pub(super) async fn write<'a>(client: &Client, writes: impl Iterator<Item = &'a Write>) -> Result<(), Error> {
+pub(in crate::store) async fn write<'a>(client: &Client, writes: impl Iterator<Item = &'a Write>) -> Result<(), Error> {
     let writes = newest(writes);
     let (mut trees, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
     let (mut gone_trees, mut gone_keys) = (Vec::new(), Vec::new());
@@ -182,7 +183,7 @@ pub(super) async fn write<'a>(client: &Client, writes: impl Iterator<Item = &'a 
 }
 
 /// A number of a row. The database keeps no negative ones.
-pub(super) fn number_in(row: Option<&Row>, column: usize) -> Result<u64, String> {
+pub(in crate::store) fn number_in(row: Option<&Row>, column: usize) -> Result<u64, String> {
     let row = row.ok_or("it has no such row")?;
     row.try_get::<_, i64>(column).map(|number| number as u64).map_err(|error| said(&error))
 }

@@ -20,7 +20,7 @@ impl Cluster {
     async fn of(daemons: usize) -> Option<Cluster> {
         let dir = tempfile::tempdir().unwrap();
         let server = Postgres::for_test(Postgres::fast(&dir.path().join("postgres")))?;
-        let settings = Settings::new(&Secret::new(&server.url()), None).unwrap();
+        let settings = Settings::new(&Secret::new(server.url()), None).unwrap();
         let mut cluster = Cluster { _server: server, _dir: dir, settings, stores: Vec::new() };
         for _ in 0..daemons {
             cluster.join().await;
