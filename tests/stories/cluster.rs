@@ -107,7 +107,7 @@ impl Cluster {
     /// Is a delivery refused in the way after which it is sent again?
     async fn refuses(&self, number: usize, pages: &[String]) -> bool {
         let answer = self.try_deliver(number, pages).await;
-        answer.is_some_and(|answer| answer.status == 503 && answer.header("retry-after") != "")
+        answer.is_some_and(|answer| answer.status == 503 && !answer.header("retry-after").is_empty())
     }
 
     /// The same until it is acknowledged, as Meta does.

@@ -3,6 +3,7 @@
 //! Calls block; the connection has a runtime of its own. So they are made on threads that may block.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio_postgres::types::{FromSql, Type};
@@ -29,6 +30,9 @@ const LAST: &str = "select key from records where tree = $1 order by key desc li
 const CLEAR: &str = "delete from records; delete from changes";
 const CLOSE: &str = "update meta set head = head + 1";
 const RISE: &str = "update meta set number = greatest(number, $1)";
+
+/// A page of records is answered within this.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// A session with the database.
 pub(super) struct Database {
@@ -73,7 +77,7 @@ impl Database {
 
     /// The trees, over this session.
     pub(super) fn engine(&self) -> Engine {
-        Engine::Shared(Trees::new(self.session.clone(), self.runtime.handle().clone()))
+        Engine::Shared(Trees::new(self.session.clone(), self.runtime.handle().clone(), ANSWER))
     }
 
     fn client(&self) -> &Client {
