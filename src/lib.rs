@@ -105,7 +105,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`core`] | pure decisions: time and randomness are arguments; no runtime, network, disk or clock |
-//! | [`store`] | durable state: decisions in memory; sled, one committer thread, sealed tokens, the backup log |
+//! | [`store`] | durable state: decisions in memory; sled, one committer thread, sealed tokens, the backup log; or a PostgreSQL database that several daemons share ([`store::shared`]) |
 //! | [`sources`] | one interface to a source for links; Facebook: Graph calls and errors, the dialog, signatures, deliveries |
 //! | [`spaces`] | objects: one trait, one S3 client, one memory for tests, one suite for both |
 //! | [`events`] | the receiver of events: signing, sending, the meaning of an answer |

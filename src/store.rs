@@ -59,6 +59,12 @@
 //! concerns this process alone is neither: the [`feed`](Store::feed), the [`condition`](Store::condition), the keyring,
 //! whether events are on. The conformance suite in the tests holds what the operations promise, on each engine.
 //!
+//! # In a shared database
+//!
+//! [`shared`] keeps the same trees in PostgreSQL, with the same decisions over the same memory, for several daemons. What
+//! the others decide reaches this memory as the writes that followed ([`state`]). There is no mark log, no backup log and no
+//! renewal: the database sees to its own files.
+//!
 //! # Who works on what
 //!
 //! [`leases`] says which links this process works on. Everybody asks before work begins. A store on this machine's disk is

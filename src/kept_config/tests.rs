@@ -161,6 +161,17 @@ fn the_store_key_is_had_from_its_source_or_from_the_broken_file() {
 }
 
 #[test]
+fn its_folder_is_made_where_the_store_lies_elsewhere() {
+    let files = Files::new();
+    std::fs::remove_dir(files.store()).unwrap();
+    let good = files.text(&literal());
+    files.runs(&good);
+    assert_eq!(std::fs::metadata(files.store()).unwrap().permissions().mode() & 0o777, 0o700);
+    files.write(&good.replace("app_id", "app_idd"));
+    assert!(files.choose().unwrap().instead.is_some());
+}
+
+#[test]
 fn another_configuration_file_does_not_take_it() {
     let files = Files::new();
     let good = files.text(&literal());

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
 use pagesyncd::sandbox::fault::Call;
+use pagesyncd::sandbox::pooler::Pooler;
 use pagesyncd::sandbox::postgres::Postgres;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -34,11 +35,16 @@ struct Cluster {
 impl Cluster {
     /// So many daemons; `None` without PostgreSQL.
     async fn start(daemons: usize, pages: usize) -> Option<Cluster> {
-        let mut harness = Harness::plan().pages(pages).build().await;
+        let harness = Harness::plan().pages(pages).build().await;
         let folder = harness.scratch_dir().join("postgres");
         let made = tokio::task::spawn_blocking(move || Postgres::fast(&folder)).await.unwrap();
         let postgres = Postgres::for_test(made)?;
-        harness.set("store.url", postgres.url());
+        Some(Cluster::over(harness, daemons, &postgres.url(), postgres).await)
+    }
+
+    /// So many daemons that reach the database at this address.
+    async fn over(mut harness: Harness, daemons: usize, url: &str, postgres: Postgres) -> Cluster {
+        harness.set("store.url", url);
         harness.set("store.node", "first");
         harness.daemon.start().await.unwrap();
         let mut cluster = Cluster { harness, others: Vec::new(), postgres };
@@ -47,7 +53,7 @@ impl Cluster {
             other.daemon.start().await.unwrap();
             cluster.others.push(other);
         }
-        Some(cluster)
+        cluster
     }
 
     fn other(&self, number: usize) -> Other {
@@ -101,7 +107,7 @@ impl Cluster {
     /// Is a delivery refused in the way after which it is sent again?
     async fn refuses(&self, number: usize, pages: &[String]) -> bool {
         let answer = self.try_deliver(number, pages).await;
-        answer.is_some_and(|answer| answer.status == 503 && answer.header("retry-after") != "")
+        answer.is_some_and(|answer| answer.status == 503 && !answer.header("retry-after").is_empty())
     }
 
     /// The same until it is acknowledged, as Meta does.
@@ -389,6 +395,22 @@ async fn verbs_work_without_a_daemon_on_the_machine() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     cluster.harness.daemon.start().await.unwrap();
     cluster.change_all("after the visits", &[0]).await;
+    cluster.until_true(user).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn daemons_behind_a_pooler_of_transactions_find_out_by_asking() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("postgres");
+    let postgres = tokio::task::spawn_blocking(move || Postgres::fast(&folder)).await.unwrap();
+    let Some(postgres) = Postgres::for_test(postgres) else { return };
+    let Some(pooler) = Postgres::for_test(Pooler::start(&dir.path().join("pooler"), &postgres, 8)) else { return };
+    let harness = Harness::plan().pages(4).build().await;
+    let cluster = Cluster::over(harness, 2, pooler.url(), postgres).await;
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    cluster.change_all("through the pooler", &[0, 1]).await;
     cluster.until_true(user).await;
     cluster.finish().await;
 }

@@ -35,7 +35,7 @@ const READING: Duration = Duration::from_secs(60);
 const HEAD: &str = "select head, number from meta";
 const BIRTH: &str = "insert into daemons (name, until, version, alive) \
                      values ($1, clock_timestamp() + $2 * interval '1 millisecond', $3, $4) returning id";
-const LIVES: &str = "select id from daemons where id = $1 and alive and until > clock_timestamp()";
+const LIVES: &str = "select id from daemons where id = $1 and name = $2 and alive and until > clock_timestamp()";
 const GET: &str = "select value from records where tree = $1 and key = $2";
 const NOTE_KEY: &str = "insert into records (tree, key, value) values ($1, $2, $3) on conflict do nothing";
 
@@ -169,14 +169,16 @@ impl Loader {
 
     /// Makes this daemon a member, unless it is one that lives. A visit gets a number in the same way and never lives.
     async fn live(&self, client: &Client, life: &Life) -> Result<(), Error> {
-        let me = life.member() as i64;
+        let (me, name) = (life.member() as i64, self.settings.node.as_str());
         if life.is_visit() && me != 0 {
             return Ok(());
         }
-        if !client.query_typed(LIVES, &[(&me, Type::INT8)]).await?.is_empty() {
+        // The number of a row that a failover has lost may be another daemon's by now.
+        let known = [(&me as _, Type::INT8), (&name as _, Type::TEXT)];
+        if !client.query_typed(LIVES, &known).await?.is_empty() {
             return Ok(());
         }
-        let (name, version) = (self.settings.node.as_str(), env!("CARGO_PKG_VERSION"));
+        let version = env!("CARGO_PKG_VERSION");
         let (life_ms, is_alive) = (LIFE.as_millis() as i64, !life.is_visit());
         let born = [
             (&name as _, Type::TEXT),
