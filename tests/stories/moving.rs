@@ -40,13 +40,13 @@ async fn goes_on(harness: &Harness, user: UserId, browser: &mut Browser, link: &
     let opened = harness.browse(&mut Browser::default(), link, "*/*").await;
     assert!(opened.status < 400, "{}", opened.text());
     let page = harness.nth(0);
-    for page in harness.pages() {
-        harness.sync(&page).await;
-    }
     harness.world().change(|s| {
         let change = format!("changed {} times", before[0]);
         s.pages.get_mut(&page).unwrap().node.insert("about".into(), change.into());
     });
+    for page in harness.pages() {
+        harness.sync(&page).await;
+    }
     harness.until_true(user, &harness.pages()).await;
     harness.complete().await;
     let after = all_puts(harness, user);
@@ -84,6 +84,7 @@ async fn a_store_moves_into_a_database_and_back_and_nobody_notices() {
     assert_eq!(harness.daemon.stop().await, Some(0));
     let (code, said) = moved(&harness, &["--from"]).await;
     assert!(code == Some(0) && said.contains("unset store.url"), "{said}");
+    assert!(!said.contains("waiting"), "nobody died: {said}");
     let refused = harness.run(&["run"]).await;
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(refused.status.code() == Some(78) && said.contains("move-store --to"), "{said}");
