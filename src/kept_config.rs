@@ -39,9 +39,9 @@
 //!
 //! The copy names its configuration file, so a daemon that is run by hand with another one does not take it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -256,8 +256,9 @@ impl Keeper {
         self.write()
     }
 
-    /// Whole or not at all.
+    /// Whole or not at all. The folder is not there yet where the store is in a shared database.
     fn write(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let draft = self.folder.join(DRAFT);
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(&serde_json::to_vec(&self.record)?)?;

@@ -1,7 +1,7 @@
 //! Every instrument of the daemon in one inventory: name, unit, meaning. They are prepared here once and handed
 //! round as one `Arc<Metrics>`; nothing is registered anywhere else, and no global recorder exists.
 //!
-//! Gauges that describe the store (links, due, due parked, outbox, oldest owed) are set by the admin listener just
+//! Gauges that describe the store (links, due, due parked, outbox, oldest owed, leases, daemons) are set by the admin listener just
 //! before it prints, from the store's own counts, so that they cannot drift from the truth.
 
 mod latencies;
@@ -174,6 +174,8 @@ pub struct Metrics {
     events: Family<EventLabel, Counter>,
     events_waiting: Gauge,
     cleanups: Gauge,
+    leases: Gauge,
+    daemons: Gauge,
     ack: Latencies,
     mark_to_object: Histogram,
 }
@@ -209,6 +211,8 @@ impl Metrics {
             events: Family::default(),
             events_waiting: Gauge::default(),
             cleanups: Gauge::default(),
+            leases: Gauge::default(),
+            daemons: Gauge::default(),
             ack: Latencies::new(&ACK_BOUNDS),
             mark_to_object: Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0]),
         };
@@ -258,6 +262,8 @@ impl Metrics {
         );
         r.register("events", "Attempts to deliver an event by type and outcome", self.events.clone());
         r.register("cleanups", "What is left to do after links are gone", self.cleanups.clone());
+        r.register("leases", "Of 1024 leases of links, those that this daemon holds", self.leases.clone());
+        r.register("daemons", "Daemons that share the store and are not overdue", self.daemons.clone());
         r.register("events_waiting", "Events that the receiver did not take yet", self.events_waiting.clone());
         r.register("webhook_ack_seconds", "From a delivery's headers to its answer", self.ack.clone());
         r.register("mark_to_object_seconds", "From a due mark to the object in Spaces", self.mark_to_object.clone());
@@ -284,6 +290,12 @@ impl Metrics {
     /// Sets how much is left to do after links are gone.
     pub fn set_cleanups(&self, count: u64) {
         self.cleanups.set(count as i64);
+    }
+
+    /// Sets how many leases this daemon holds, and how many daemons share them.
+    pub fn set_cluster(&self, leases: usize, daemons: usize) {
+        self.leases.set(leases as i64);
+        self.daemons.set(daemons as i64);
     }
 
     /// One webhook delivery of this source was answered. For Facebook it takes no lock: the counter of each result was
@@ -394,6 +406,7 @@ mod tests {
         let owed = [(Source::Facebook, OwedCounts { due: 1, due_parked: 5, outbox: 2 })].into();
         metrics.set_owed(&owed, Duration::from_millis(1500));
         metrics.set_cleanups(3);
+        metrics.set_cluster(512, 2);
         metrics.delivery(Source::Facebook, DeliveryResult::Accepted, Duration::from_millis(1));
         metrics.source_request(Source::Facebook, "read_page", "ok");
         metrics.spaces_request("put", "ok");
@@ -416,6 +429,8 @@ mod tests {
             "pagesyncd_events_total{type=\"page.updated\",outcome=\"delivered\"} 1",
             "pagesyncd_events_waiting 4",
             "pagesyncd_cleanups 3",
+            "pagesyncd_leases 512",
+            "pagesyncd_daemons 2",
             "pagesyncd_config_refused 0",
             "pagesyncd_webhook_ack_seconds_count 1",
             "pagesyncd_mark_to_object_seconds_count 1",

@@ -138,6 +138,7 @@ pub mod persons;
 mod rebuild;
 pub mod records;
 mod renewal;
+mod roster;
 pub mod rotation;
 pub mod seal;
 pub mod sessions;
@@ -159,6 +160,7 @@ pub(crate) use folder::lock_within;
 pub use inner::Store;
 pub use open_error::OpenError;
 pub use records::{AccountRecord, LinkRecord};
+pub use roster::{ClusterView, DaemonView};
 pub use work::{ReadClaim, StandingMark};
 
 #[cfg(test)]

@@ -84,10 +84,11 @@ fn boot_and_live(path: &Path, private: io::Result<()>, serving: &AtomicBool) -> 
     outcome
 }
 
-/// Opens the store of a configuration, with an error that names the way out.
+/// Opens the store of a configuration for a verb, with an error that names the way out. A shared one is visited: the
+/// daemons that share it keep their leases.
 pub(super) fn open_store(config: &Config) -> Result<Store, Failure> {
     if let Some(settings) = shared_settings(config)? {
-        return Store::open_shared(settings, keyring_of(config)?).map_err(|error| database_failure(&error));
+        return Store::visit_shared(settings, keyring_of(config)?).map_err(|error| database_failure(&error));
     }
     Store::open(&config.store.path, keyring_of(config)?).map_err(|error| folder_failure(&error))
 }

@@ -48,6 +48,7 @@ pub(super) fn status(client: &AdminClient, as_json: bool) -> Result<(), Failure>
         lines.push(format!("left     {}", cleanups.join(", ")));
     }
     lines.push(format!("store    {}{}", health("/store"), sealing(&value["store"]["sealing"])));
+    lines.extend(cluster(&value["cluster"]));
     lines.push(format!("graph    {}{}", health("/graph/health"), limits(&value["graph"]["gate"])));
     if value.pointer("/shopify/on") == Some(&Value::Bool(true)) {
         lines.push(format!("shopify  {}", health("/shopify")));
@@ -67,6 +68,29 @@ pub(super) fn status(client: &AdminClient, as_json: bool) -> Result<(), Failure>
         });
     }
     line(lines.join("\n"))
+}
+
+/// The shared database and the daemons on it, a line each; nothing where the store is local.
+fn cluster(cluster: &Value) -> Vec<String> {
+    let Some(database) = cluster["database"].as_str() else { return Vec::new() };
+    let answers = if cluster["answers"] == true { "answers" } else { "does not answer" };
+    let mut lines = vec![format!("database {database}, {answers}")];
+    for (number, daemon) in cluster["daemons"].as_array().into_iter().flatten().enumerate() {
+        let text = |key: &str| daemon[key].as_str().unwrap_or_default();
+        let (head, is) = (if number == 0 { "daemons" } else { "" }, |key: &str| daemon[key] == true);
+        lines.push(format!(
+            "{head:<9}{} (number {}, {}): {} of {} leases, seen {} s ago{}{}",
+            text("node"),
+            daemon["id"],
+            text("version"),
+            daemon["leases"],
+            cluster["leases"],
+            daemon["last_seen_seconds"],
+            if is("overdue") { ", overdue" } else { "" },
+            if is("this") { ", this one" } else { "" },
+        ));
+    }
+    lines
 }
 
 /// How far a rotation of the store key is.

@@ -222,7 +222,6 @@ mod tests {
             "postgres://u:p@h/x?hunter22=1",
             "postgres://u:p@h/x?sslmode=hunter22",
             "postgres://u:p@h/x?hunter22",
-            "postgres://u:hunter22%zz@h/x",
             "postgres://u:hunter22@h:port/x",
             "postgres://u:p@%2Frun,hunter22/x",
         ] {

@@ -16,6 +16,7 @@ use super::handle::{Fault, guarded, panic_text};
 use super::leases::Leases;
 use super::mark_log::MarkLog;
 use super::order::{Answer, MarkRequest, Order, Orders, Request, SharedOrder};
+use super::roster::Roster;
 use super::seal::Keyring;
 use super::state::State;
 use super::turn::Turn;
@@ -185,6 +186,8 @@ pub(super) struct Inner {
     pub mended: Mutex<Option<String>>,
     /// Bytes on disk, as they were seen last.
     pub bytes: AtomicU64,
+    /// The daemons that share the store.
+    pub roster: Roster,
     pub clock: Clock,
     pub blocking: Blocking,
     pub interference: Interference,
@@ -231,6 +234,7 @@ impl Inner {
             drills: AtomicU64::new(0),
             mended: Mutex::new(mended),
             bytes: AtomicU64::new(0),
+            roster: Roster::default(),
             clock,
             blocking,
             interference: Interference::default(),

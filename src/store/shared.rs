@@ -7,7 +7,7 @@
 //!
 //! [`settings`] and [`connect`] lead to a session that is safe to build on, [`schema`] to tables that are this version's,
 //! and [`errors`] says what stands in the way of either. [`loading`] reads what is there, [`opening`] puts the store
-//! together, and [`life`] says to the others that this daemon lives.
+//! together, [`life`] says to the others that this daemon lives, and [`roster`] who the others are.
 
 mod batch;
 mod committer;
@@ -16,6 +16,7 @@ pub mod errors;
 mod life;
 mod loading;
 mod opening;
+mod roster;
 pub mod schema;
 pub mod settings;
 #[cfg(test)]

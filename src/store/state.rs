@@ -6,8 +6,8 @@
 //! (marks and objects), [`catalogue`], [`linking`], [`pairs`], [`unlinking`], [`cleaning`] and [`deleting`]. No decision
 //! reads a disk or a clock.
 //!
-//! Where several daemons share a database, each has all of this in memory. [`following`] applies what the others decided, and
-//! [`cluster`] says which links are this daemon's to read and to write.
+//! Where several daemons share a database, each has all of this in memory. [`following`] applies what the others decided,
+//! [`cluster`] has the leases of all, and [`leasing`] decides which links are this daemon's to read and to write.
 
 pub(super) mod accounts;
 pub(super) mod catalogue;
@@ -19,6 +19,7 @@ pub(super) mod deletions;
 pub(super) mod erasures;
 pub(super) mod events;
 pub(super) mod following;
+pub(super) mod leasing;
 pub(super) mod ledger;
 pub(super) mod linking;
 pub(super) mod links;

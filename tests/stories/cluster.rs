@@ -3,18 +3,23 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
+use pagesyncd::sandbox::fault::Call;
 use pagesyncd::sandbox::postgres::Postgres;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use signal_hook::consts::signal::{SIGCONT, SIGSTOP};
 
-use crate::harness::{Harness, PROGRAM, delivery, free_port, until};
+use crate::harness::{Answer, Harness, PROGRAM, delivery, free_port, until};
 
 /// A daemon beside the one of the harness.
 struct Other {
     daemon: Arc<Daemon>,
     base: String,
+    config: PathBuf,
     log: PathBuf,
 }
 
@@ -62,23 +67,48 @@ impl Cluster {
         let config = folder.join("config.toml");
         std::fs::write(&config, table.to_string()).unwrap();
         let log = folder.join("daemon.log");
-        let files = DaemonFiles { program: PROGRAM.into(), config, socket, log: Some(log.clone()), env: Vec::new() };
-        Other { daemon: Daemon::new(files), base: format!("http://{listen}"), log }
+        let files = DaemonFiles {
+            program: PROGRAM.into(),
+            config: config.clone(),
+            socket,
+            log: Some(log.clone()),
+            env: Vec::new(),
+        };
+        Other { daemon: Daemon::new(files), base: format!("http://{listen}"), config, log }
+    }
+
+    /// The address of the daemon with this number.
+    fn base(&self, number: usize) -> &str {
+        number.checked_sub(1).map_or(&self.harness.base, |other| &self.others[other].base)
+    }
+
+    /// Is the daemon with this number ready?
+    async fn is_ready(&self, number: usize) -> bool {
+        let request = self.harness.http.get(format!("{}/readyz", self.base(number)));
+        self.harness.send(request).await.status == 200
     }
 
     /// Delivers a webhook to the daemon with this number.
-    async fn try_deliver(&self, number: usize, pages: &[String]) -> Option<u16> {
-        let base = number.checked_sub(1).map_or(&self.harness.base, |other| &self.others[other].base);
+    async fn try_deliver(&self, number: usize, pages: &[String]) -> Option<Answer> {
+        let base = self.base(number);
         let body = delivery(pages);
         let signature = self.harness.world().sign(body.as_bytes());
         let request = self.harness.http.post(format!("{base}/facebook/webhook"));
         let request = request.header("x-hub-signature-256", &signature).body(body);
-        self.harness.try_send(request).await.ok().map(|answer| answer.status)
+        self.harness.try_send(request).await.ok()
+    }
+
+    /// Is a delivery refused in the way after which it is sent again?
+    async fn refuses(&self, number: usize, pages: &[String]) -> bool {
+        let answer = self.try_deliver(number, pages).await;
+        answer.is_some_and(|answer| answer.status == 503 && answer.header("retry-after") != "")
     }
 
     /// The same until it is acknowledged, as Meta does.
     async fn deliver(&self, number: usize, pages: &[String]) {
-        until("the delivery is acknowledged", async || self.try_deliver(number, pages).await == Some(200)).await;
+        let is_taken = |answer: Answer| answer.status == 200;
+        until("the delivery is acknowledged", async || self.try_deliver(number, pages).await.is_some_and(is_taken))
+            .await;
     }
 
     /// Changes every page, and announces each change to one of these daemons in turn.
@@ -89,14 +119,20 @@ impl Cluster {
         }
     }
 
-    /// Waits until every object is what its page is, and that no two daemons wrote one at the same time.
+    /// Waits until every object is what its page is. The world saw no two writes of one object at a time, and no older state
+    /// over a newer one.
     async fn until_true(&self, user: UserId) {
         self.harness.until_true(user, &self.harness.pages()).await;
         assert_eq!(self.harness.world().violations(), Vec::<String>::new());
     }
 
+    /// What the daemon of the harness says of all.
+    async fn view(&self) -> serde_json::Value {
+        self.harness.status().await["cluster"].clone()
+    }
+
     async fn finish(self) {
-        for other in &self.others {
+        for other in self.others.iter().filter(|other| other.daemon.pid().is_some()) {
             assert_eq!(other.daemon.stop().await, Some(0));
         }
         self.harness.finish().await;
@@ -164,12 +200,195 @@ async fn a_database_that_goes_away_is_said_and_all_comes_back_by_itself() {
     cluster.harness.expect_errors("store: cannot commit to the database");
     cluster.postgres.stop();
     let pages = cluster.harness.pages();
-    until("a delivery is refused", async || cluster.try_deliver(0, &pages).await == Some(503)).await;
+    until("a delivery is refused", async || cluster.refuses(0, &pages).await).await;
     let ready = cluster.harness.get("/readyz").await;
     assert!(ready.status == 503 && ready.text().contains("store"), "{}", ready.text());
     assert_eq!(cluster.harness.get("/healthz").await.status, 200);
     cluster.postgres.start_again().unwrap();
     cluster.change_all("when the database is back", &[0, 1]).await;
+    cluster.until_true(user).await;
+    cluster.finish().await;
+}
+
+/// What befalls the daemons in one round.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    Kill(usize),
+    Pause(usize),
+    Stop(usize),
+    RestartDatabase,
+    PauseDatabase,
+}
+
+impl Blow {
+    fn any(dice: &mut StdRng) -> Blow {
+        let daemon = dice.random_range(0..3);
+        match dice.random_range(0..5) {
+            0 => Blow::Kill(daemon),
+            1 => Blow::Pause(daemon),
+            2 => Blow::Stop(daemon),
+            3 => Blow::RestartDatabase,
+            _ => Blow::PauseDatabase,
+        }
+    }
+
+    /// The daemons that it leaves alone.
+    fn spared(self) -> Vec<usize> {
+        match self {
+            Blow::Kill(hit) | Blow::Pause(hit) | Blow::Stop(hit) => (0..3).filter(|daemon| *daemon != hit).collect(),
+            Blow::RestartDatabase | Blow::PauseDatabase => vec![0, 1, 2],
+        }
+    }
+}
+
+impl Cluster {
+    fn daemon(&self, number: usize) -> &Daemon {
+        number.checked_sub(1).map_or(&self.harness.daemon, |other| &self.others[other].daemon)
+    }
+
+    async fn strike(&mut self, blow: Blow) {
+        match blow {
+            Blow::Kill(hit) => self.daemon(hit).kill_now().await,
+            Blow::Pause(hit) => self.daemon(hit).signal(SIGSTOP).unwrap(),
+            Blow::Stop(hit) => assert_eq!(self.daemon(hit).stop().await, Some(0)),
+            Blow::RestartDatabase => self.postgres.stop(),
+            Blow::PauseDatabase => self.postgres.pause(),
+        }
+    }
+
+    async fn heal(&mut self, blow: Blow) {
+        match blow {
+            Blow::Kill(hit) | Blow::Stop(hit) => self.daemon(hit).start().await.unwrap(),
+            Blow::Pause(hit) => self.daemon(hit).signal(SIGCONT).unwrap(),
+            Blow::RestartDatabase => self.postgres.start_again().unwrap(),
+            Blow::PauseDatabase => self.postgres.go_on(),
+        }
+    }
+}
+
+/// `PAGESYNCD_CLUSTER_ROUNDS` and `PAGESYNCD_CLUSTER_SEED` make it longer, and the same again.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_befalls_three_daemons_nothing_acknowledged_is_lost_and_each_object_has_one_writer() {
+    let Some(mut cluster) = Cluster::start(3, 9).await else { return };
+    let wish = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let rounds = wish("PAGESYNCD_CLUSTER_ROUNDS").unwrap_or(3);
+    let seed = wish("PAGESYNCD_CLUSTER_SEED").unwrap_or_else(|| rand::rng().random_range(0..1 << 32));
+    let mut dice = StdRng::seed_from_u64(seed);
+    cluster.harness.expect_errors("store: cannot commit to the database");
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    for round in 1..=rounds {
+        let blow = Blow::any(&mut dice);
+        eprintln!("cluster: seed {seed}, round {round} of {rounds}, {blow:?}");
+        cluster.strike(blow).await;
+        let is_of_database = matches!(blow, Blow::RestartDatabase | Blow::PauseDatabase);
+        if is_of_database || dice.random_bool(0.5) {
+            // The daemons meet it at work, and Meta repeats what is not acknowledged.
+            let pages = cluster.harness.pages();
+            let _ = cluster.try_deliver(blow.spared()[0], &pages).await;
+            cluster.heal(blow).await;
+            cluster.change_all(&format!("round {round}"), &blow.spared()).await;
+        } else {
+            cluster.change_all(&format!("round {round}"), &blow.spared()).await;
+            cluster.heal(blow).await;
+        }
+        cluster.until_true(user).await;
+    }
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_daemon_shows_all_of_them() {
+    let Some(cluster) = Cluster::start(2, 1).await else { return };
+    let leases = |daemon: &serde_json::Value| daemon["leases"].as_u64().unwrap();
+    let is_even = async || {
+        let view = cluster.view().await;
+        let daemons = view["daemons"].as_array().unwrap();
+        daemons.len() == 2 && daemons.iter().all(|daemon| leases(daemon) == 512)
+    };
+    until("each has half of the leases", is_even).await;
+    let view = cluster.view().await;
+    assert_eq!((&view["answers"], &view["leases"]), (&true.into(), &1024.into()), "{view}");
+    assert!(view["database"].as_str().unwrap().ends_with(&format!(":{}/pagesyncd", cluster.postgres.port())), "{view}");
+    for (daemon, node) in view["daemons"].as_array().unwrap().iter().zip(["first", "number-1"]) {
+        assert_eq!((&daemon["node"], &daemon["this"]), (&node.into(), &(node == "first").into()), "{view}");
+        assert_eq!((&daemon["version"], &daemon["overdue"]), (&env!("CARGO_PKG_VERSION").into(), &false.into()));
+        assert!(daemon["last_seen_seconds"].as_u64().unwrap() < 5, "{view}");
+    }
+    let output = cluster.harness.run(&["status"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let is_said = |words: &str| text.lines().any(|line| line.contains(words));
+    assert!(is_said("/pagesyncd, answers") && is_said("512 of 1024 leases") && is_said(", this one"), "{text}");
+    let metrics = cluster.harness.metrics().await;
+    for line in ["pagesyncd_leases 512", "pagesyncd_daemons 2"] {
+        assert!(metrics.lines().any(|l| l == line), "{line} is missing in:\n{metrics}");
+    }
+    cluster.others[0].daemon.kill_now().await;
+    until("it is dead", async || {
+        let view = cluster.view().await;
+        let daemons = view["daemons"].as_array().unwrap();
+        daemons.len() == 1 && leases(&daemons[0]) == 1024
+    })
+    .await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_hangs_counts_as_away() {
+    let Some(mut cluster) = Cluster::start(2, 4).await else { return };
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    cluster.harness.expect_errors("store: cannot commit to the database");
+    cluster.postgres.pause();
+    let (paused, pages) = (Instant::now(), cluster.harness.pages());
+    for page in &pages {
+        cluster.harness.world().change(|s| s.pages.get_mut(page).unwrap().node.insert("about".into(), "unseen".into()));
+    }
+    // No connection breaks; each daemon finds out by itself.
+    for number in [0, 1] {
+        until("a delivery is refused", async || cluster.refuses(number, &pages).await).await;
+    }
+    until("neither is ready", async || !cluster.is_ready(0).await && !cluster.is_ready(1).await).await;
+    let ready = cluster.harness.get("/readyz").await;
+    let ready: serde_json::Value = serde_json::from_slice(&ready.body).unwrap();
+    assert!(ready["ready"] == false && ready["store"]["ok"] == false, "{ready}");
+    assert!(paused.elapsed() < Duration::from_secs(20), "{:?}", paused.elapsed());
+    assert_eq!(cluster.harness.get("/healthz").await.status, 200);
+    assert_eq!(cluster.view().await["answers"], false);
+    // A write that was begun before has ended by now; none begins.
+    let before = cluster.harness.world().calls(Call::Put);
+    assert!(cluster.refuses(0, &pages).await && cluster.refuses(1, &pages).await);
+    assert_eq!(cluster.harness.world().calls(Call::Put), before);
+    cluster.postgres.go_on();
+    let back = Instant::now();
+    until("both are ready", async || cluster.is_ready(0).await && cluster.is_ready(1).await).await;
+    assert!(back.elapsed() < Duration::from_secs(30), "{:?}", back.elapsed());
+    cluster.change_all("when the database answers", &[0, 1]).await;
+    cluster.until_true(user).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verbs_work_without_a_daemon_on_the_machine() {
+    let Some(cluster) = Cluster::start(1, 2).await else { return };
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    // Another machine, on which no daemon runs.
+    let visitor = cluster.other(1);
+    let file = cluster.harness.scratch_dir().join("links.jsonl");
+    let file = file.to_str().unwrap();
+    for verb in [["export", file], ["import", file]] {
+        let output = cluster.harness.run_with(&verb, Some(&visitor.config)).await;
+        assert!(output.status.success(), "{verb:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let exported = std::fs::read_to_string(file).unwrap();
+    assert!(cluster.harness.pages().iter().all(|page| exported.contains(page)), "{exported}");
+    // Without any daemon at all it works as well.
+    assert_eq!(cluster.harness.daemon.stop().await, Some(0));
+    let output = cluster.harness.run_with(&["import", file], Some(&visitor.config)).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    cluster.harness.daemon.start().await.unwrap();
+    cluster.change_all("after the visits", &[0]).await;
     cluster.until_true(user).await;
     cluster.finish().await;
 }

@@ -113,6 +113,8 @@ async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
     if let Ok(counts) = context.store.event_counts().await {
         context.metrics.set_events(counts.waiting);
     }
+    let daemons = context.store.cluster().map_or(1, |c| c.daemons.iter().filter(|d| !d.is_overdue).count());
+    context.metrics.set_cluster(context.store.leases().held().count(), daemons);
     context.metrics.set_config_refused(context.reload_error().is_some());
     // Several lines of one header are one list.
     let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();

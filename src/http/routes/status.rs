@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::core::health::HealthInputs;
+use crate::core::lease::BUCKETS;
 use crate::core::model::{MonoTime, WallTime};
-use crate::store::{Condition, Counts, Unavailable};
+use crate::store::{ClusterView, Condition, Counts, DaemonView, Unavailable};
 
 fn moment(at: Option<WallTime>) -> Value {
     at.filter(|at| at.0 > 0).map_or(Value::Null, |at| at.rfc3339().into())
@@ -61,6 +62,23 @@ async fn store_json(context: &Context, counts: &Result<Counts, Unavailable>) -> 
     store
 }
 
+/// The daemons that share the store, and their database.
+fn cluster_json(cluster: &ClusterView) -> Value {
+    let daemon = |daemon: &DaemonView| {
+        json!({
+            "node": daemon.node,
+            "id": daemon.id,
+            "version": daemon.version,
+            "leases": daemon.leases,
+            "last_seen_seconds": daemon.last_seen.as_secs(),
+            "overdue": daemon.is_overdue,
+            "this": daemon.is_this,
+        })
+    };
+    let daemons: Vec<Value> = cluster.daemons.iter().map(daemon).collect();
+    json!({"database": cluster.database, "answers": cluster.answers, "leases": BUCKETS, "daemons": daemons})
+}
+
 /// The whole daemon. What only the store knows is null while it cannot be read.
 pub async fn status_json(context: &Context) -> Value {
     let now = WallTime::now();
@@ -93,6 +111,7 @@ pub async fn status_json(context: &Context) -> Value {
         "oldest_owed_seconds": oldest_owed,
         "config": config,
         "store": store,
+        "cluster": context.store.cluster().as_ref().map(cluster_json),
         "graph": {"health": context.graph.health(), "gate": gate, "version": setup.graph.version()},
         "shopify": shopify_json(context),
         "spaces": context.spaces.health(),

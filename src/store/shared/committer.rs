@@ -31,6 +31,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ use super::batch::{self, Tail};
 use super::connect::{Connected, Role, begin};
 use super::life::Life;
 use super::loading::{Loaded, Loader};
-use super::trees::{self, Value};
+use super::trees::{self, ANSWER, Value};
 use crate::core::lease::{BUCKETS, Lease, Member, Rebalance, SINGLETONS, WRITE_BOUND, rebalance};
 use crate::core::model::{MonoTime, WallTime};
 use crate::store::api::{Condition, Unavailable};
@@ -60,8 +61,6 @@ const MAX_BATCH: usize = 1024;
 const POLL: Duration = Duration::from_secs(1);
 /// How long callers may take to decide once it is their turn. They need microseconds, and a busy machine some more.
 const DECIDING: Duration = Duration::from_millis(250);
-/// The database answers a statement within this, or counts as away.
-const ANSWER: Duration = Duration::from_secs(12);
 /// When a database that is away is tried again.
 const RECONNECT: [Duration; 5] = [
     Duration::from_millis(100),
@@ -72,7 +71,7 @@ const RECONNECT: [Duration; 5] = [
 ];
 /// Buckets that are let go in one turn, so that a newcomer does not empty the others at once.
 const RELEASED_AT_ONCE: usize = 32;
-/// How often rows that every daemon has seen are removed.
+/// How often the tables are measured, and rows removed that nobody needs.
 const PRUNING: Duration = Duration::from_secs(20);
 
 const LOCK: &str = "select head, number from meta for update";
@@ -85,6 +84,7 @@ const ADVANCE: &str = "update meta set head = $1, number = $2";
 const PUBLISH: &str = "insert into changes (version, writes) values ($1, $2)";
 const BURY: &str = "update daemons set alive = false where id = any($1)";
 const PRUNE: &str = "delete from changes where version <= (select min(seen) from daemons where alive)";
+const FORGET: &str = "delete from daemons where not alive and until < clock_timestamp() - interval '7 days'";
 
 type Entrance = oneshot::Sender<Result<Turn, Unavailable>>;
 
@@ -185,10 +185,10 @@ impl Committer {
             if let Some(reason) = &self.given_up {
                 return End::GaveUp(reason.to_string());
             }
-            if let Some(reason) = self.down.take() {
-                if let Some(end) = self.recover(&reason) {
-                    return end;
-                }
+            if let Some(reason) = self.down.take()
+                && let Some(end) = self.recover(&reason)
+            {
+                return end;
             }
             if self.entering.is_empty() && !self.follows && !self.rebalances {
                 match self.queue.recv_timeout(POLL.saturating_sub(self.polled_at.elapsed())) {
@@ -240,7 +240,7 @@ impl Committer {
     /// Would a turn change leases? Others may have released some since the last one, and work may have ended.
     fn is_unbalanced(&self) -> bool {
         let memory = self.inner.lock();
-        let Some(cluster) = &memory.state.cluster else { return false };
+        let Some(cluster) = memory.state.cluster.as_ref().filter(|_| !self.life.is_visit()) else { return false };
         let Rebalance { changes, surplus, .. } =
             rebalance(cluster.leases(), &self.members, cluster.me(), self.turned_at, WRITE_BOUND);
         !changes.is_empty() || surplus.iter().any(|bucket| self.inner.leases.is_idle(*bucket))
@@ -271,13 +271,19 @@ impl Committer {
         self.prune()
     }
 
-    /// Rows of `changes` that every daemon has seen go. One daemon is enough for that.
+    /// Rows of `changes` that every daemon has seen go, and daemons that are long dead. One daemon is enough for that.
     fn prune(&mut self) -> Result<(), String> {
-        if self.pruned_at.elapsed() < PRUNING || !self.inner.leases.holds_bucket(SINGLETONS) {
+        if self.pruned_at.elapsed() < PRUNING {
             return Ok(());
         }
         self.pruned_at = Instant::now();
+        let size = self.wait(self.client()?.query_typed(trees::SIZE, &[]))?;
+        self.inner.bytes.store(trees::number_in(size.first(), 0)?, Ordering::Relaxed);
+        if !self.inner.leases.holds_bucket(SINGLETONS) {
+            return Ok(());
+        }
         let pruned = self.wait(self.client()?.execute_typed(PRUNE, &[]))?;
+        self.wait(self.client()?.execute_typed(FORGET, &[]))?;
         tracing::debug!(pruned, "store: {pruned} rows of the table changes are gone, which every daemon has seen");
         Ok(())
     }
@@ -330,7 +336,8 @@ impl Committer {
         let now = WallTime(trees::number_in(members.first(), 3)?);
         let members = members.iter().map(member).collect::<Result<Vec<Member>, String>>()?;
         let is_alive = |member: &Member| member.id == self.life.member() && member.alive && !member.overdue;
-        if !members.iter().any(is_alive) {
+        // A visit holds nothing that could have passed on.
+        if !self.life.is_visit() && !members.iter().any(is_alive) {
             return Err("its lease has passed on".into());
         }
         self.follow(&news, Some(number))?;
@@ -375,9 +382,13 @@ impl Committer {
         let now = self.inner.clock.now();
         let mut memory = self.inner.lock();
         let (owed, mut giving_up) = (memory.state.erasures.wanted(), Vec::new());
+        let is_visit = self.life.is_visit();
         let idle = |bucket: &u16| self.inner.leases.is_idle(*bucket);
         let decided = memory.decide(now, |state, txn| {
-            let (executed, surplus) = state.rebalance(txn, &opened.members, opened.now, WRITE_BOUND);
+            let (executed, surplus) = match is_visit {
+                true => Default::default(),
+                false => state.rebalance(txn, &opened.members, opened.now, WRITE_BOUND),
+            };
             let released: Vec<u16> = surplus.iter().copied().filter(idle).take(RELEASED_AT_ONCE).collect();
             state.release(txn, &released);
             giving_up = surplus;
@@ -452,13 +463,12 @@ impl Committer {
             "store: cannot commit to the database ({reason}), answering deliveries with 503 and connecting again"
         );
         self.connected = None;
+        // Whoever still reads is waited for; nobody else is to wait meanwhile.
+        self.refuse_all(reason);
         drop(inner.take_engine());
         let mut said = String::new();
         for pause in RECONNECT.iter().chain(std::iter::repeat(&RECONNECT[RECONNECT.len() - 1])) {
-            while let Ok(order) = self.queue.try_recv() {
-                self.take(order);
-            }
-            self.refuse(reason);
+            self.refuse_all(reason);
             if let Some(reason) = &self.given_up {
                 return Some(End::GaveUp(reason.to_string()));
             }
@@ -491,6 +501,14 @@ impl Committer {
         (self.down, self.follows, self.rebalances) = (None, false, true);
         self.inner.come_up(engine, None, state);
         self.life.note_progress(self.seen);
+    }
+
+    /// Those in the queue as well.
+    fn refuse_all(&mut self, reason: &Arc<str>) {
+        while let Ok(order) = self.queue.try_recv() {
+            self.take(order);
+        }
+        self.refuse(reason);
     }
 
     fn refuse(&mut self, reason: &Arc<str>) {

@@ -15,8 +15,9 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::connect::{Connected, Role, connect};
+use super::roster::{self, ROSTER};
 use super::settings::Settings;
-use super::trees::{Value, number_in, said};
+use super::trees::{Value, said};
 use crate::core::lease::{Deadline, LIFE};
 use crate::core::model::{MonoTime, WallTime};
 use crate::store::inner::Inner;
@@ -35,8 +36,6 @@ const NOTIFY: Duration = Duration::from_millis(20);
 
 const LIVE: &str = "update daemons set until = clock_timestamp() + $2 * interval '1 millisecond', seen = $3 \
                     where id = $1 and alive returning id";
-const MEMBERS: &str = "select coalesce(sum(id * case when until < clock_timestamp() then 1000003 else 1 end), 0)::bigint \
-                       from daemons where alive";
 
 /// What the committer and the tasks beside it share.
 pub(super) struct Life {
@@ -47,11 +46,12 @@ pub(super) struct Life {
     decided: Notify,
     follow_asked: AtomicBool,
     ended: watch::Sender<bool>,
+    is_visit: bool,
 }
 
 impl Life {
-    /// Not a member yet.
-    pub(super) fn new() -> Life {
+    /// Not a member yet. A visit never becomes one: it decides as the daemons do, holds no lease and counts for nobody.
+    pub(super) fn new(is_visit: bool) -> Life {
         Life {
             member: AtomicU64::new(0),
             seen: AtomicU64::new(0),
@@ -59,12 +59,18 @@ impl Life {
             decided: Notify::new(),
             follow_asked: AtomicBool::new(false),
             ended: watch::Sender::new(false),
+            is_visit,
         }
     }
 
     /// The number of this incarnation.
     pub(super) fn member(&self) -> u64 {
         self.member.load(Ordering::Relaxed)
+    }
+
+    /// Is it a session of an operator's verb, rather than a daemon?
+    pub(super) fn is_visit(&self) -> bool {
+        self.is_visit
     }
 
     /// It was born again.
@@ -100,11 +106,13 @@ pub(super) fn begin(runtime: &tokio::runtime::Handle, life: &Arc<Life>, settings
         let mut ended = life.ended.subscribe();
         async move { drop(ended.wait_for(|ended| *ended).await) }
     };
-    let beating = beat(life.clone(), settings.clone(), inner.clone());
-    let ending = until_end(life);
-    runtime.spawn(async {
-        tokio::select! { () = beating => {}, () = ending => {} }
-    });
+    if !life.is_visit() {
+        let beating = beat(life.clone(), settings.clone(), inner.clone());
+        let ending = until_end(life);
+        runtime.spawn(async {
+            tokio::select! { () = beating => {}, () = ending => {} }
+        });
+    }
     let notifying = notify(life.clone(), settings.clone(), inner.clone());
     let ending = until_end(life);
     runtime.spawn(async {
@@ -124,7 +132,7 @@ async fn beat(life: Arc<Life>, settings: Arc<Settings>, inner: Arc<Inner>) {
                     continue;
                 }
                 match timeout(ANSWER, beat_once(&connected.client, &life, &inner)).await {
-                    Ok(Ok(now)) if members != Some(now) => {
+                    Ok(Ok(now)) if members.as_ref() != Some(&now) => {
                         members = Some(now);
                         inner.lock().orders.send(Order::Shared(SharedOrder::Rebalance));
                     }
@@ -137,19 +145,22 @@ async fn beat(life: Arc<Life>, settings: Arc<Settings>, inner: Arc<Inner>) {
     }
 }
 
-/// Sends a beat. Returns a number that changes when the members do, or when one of them is overdue.
-async fn beat_once(client: &Client, life: &Life, inner: &Inner) -> Result<u64, String> {
+/// Sends a beat. Returns the members, each with whether it is overdue.
+async fn beat_once(client: &Client, life: &Life, inner: &Inner) -> Result<Vec<(u64, bool)>, String> {
     let (sent, sent_wall, member) = (MonoTime::now(), WallTime::now(), life.member());
     let (me, life_ms, seen) = (member as i64, LIFE.as_millis() as i64, life.seen.load(Ordering::Relaxed) as i64);
     let beat: [Value<'_>; 3] = [(&me, Type::INT8), (&life_ms, Type::INT8), (&seen, Type::INT8)];
-    let (lives, members) = tokio::join!(client.query_typed(LIVE, &beat), client.query_typed(MEMBERS, &[]),);
+    let (lives, members) = tokio::join!(client.query_typed(LIVE, &beat), client.query_typed(ROSTER, &[]),);
     let (lives, members) = (lives.map_err(|error| said(&error))?, members.map_err(|error| said(&error))?);
     if lives.is_empty() {
         inner.lock().orders.send(Order::Suspect("the other daemons took this one for dead".into()));
     } else if member == life.member() {
         inner.leases.trust_until(Deadline::of_beat(sent, sent_wall));
     }
-    number_in(members.first(), 0)
+    let seen = roster::seen(&members)?;
+    let members = seen.iter().map(|seen| (seen.id, seen.is_overdue)).collect();
+    inner.roster.note(seen);
+    Ok(members)
 }
 
 /// Tells the others, and listens to them.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
 use tokio_postgres::types::Type;
@@ -13,7 +14,7 @@ use super::errors::ConnectError;
 use super::life::Life;
 use super::schema;
 use super::settings::Settings;
-use super::trees::{Trees, number_in};
+use super::trees::{ANSWER, Trees, number_in};
 use crate::core::lease::LIFE;
 use crate::store::check;
 use crate::store::codec;
@@ -29,9 +30,11 @@ use crate::store::tree::Tree;
 
 const SNAPSHOT: &str = "begin isolation level repeatable read read only; set local statement_timeout = '60s'; \
                         set local idle_in_transaction_session_timeout = '60s'";
+/// For each of the statements with which everything is read.
+const READING: Duration = Duration::from_secs(60);
 const HEAD: &str = "select head, number from meta";
-const BIRTH: &str = "insert into daemons (name, until, version) \
-                     values ($1, clock_timestamp() + $2 * interval '1 millisecond', $3) returning id";
+const BIRTH: &str = "insert into daemons (name, until, version, alive) \
+                     values ($1, clock_timestamp() + $2 * interval '1 millisecond', $3, $4) returning id";
 const LIVES: &str = "select id from daemons where id = $1 and alive and until > clock_timestamp()";
 const GET: &str = "select value from records where tree = $1 and key = $2";
 const NOTE_KEY: &str = "insert into records (tree, key, value) values ($1, $2, $3) on conflict do nothing";
@@ -95,7 +98,7 @@ impl Loader {
             Ok::<_, ConnectError>((connected, Arc::new(reader)))
         })?;
         let (state, seen) = self.read(&reader, life)?;
-        let engine = Engine::Shared(Trees::new(reader, self.runtime().clone()));
+        let engine = Engine::Shared(Trees::new(reader, self.runtime().clone(), ANSWER));
         Ok(Loaded { connected, engine, state, seen })
     }
 
@@ -151,15 +154,23 @@ impl Loader {
         check::open(&keyring, sealed).map_err(|_| other())
     }
 
-    /// Makes this daemon a member, unless it is one that lives.
+    /// Makes this daemon a member, unless it is one that lives. A visit gets a number in the same way and never lives.
     async fn live(&self, client: &Client, life: &Life) -> Result<(), Error> {
         let me = life.member() as i64;
+        if life.is_visit() && me != 0 {
+            return Ok(());
+        }
         if !client.query_typed(LIVES, &[(&me, Type::INT8)]).await?.is_empty() {
             return Ok(());
         }
         let (name, version) = (self.settings.node.as_str(), env!("CARGO_PKG_VERSION"));
-        let life_ms = LIFE.as_millis() as i64;
-        let born = [(&name as _, Type::TEXT), (&life_ms as _, Type::INT8), (&version as _, Type::TEXT)];
+        let (life_ms, is_alive) = (LIFE.as_millis() as i64, !life.is_visit());
+        let born = [
+            (&name as _, Type::TEXT),
+            (&life_ms as _, Type::INT8),
+            (&version as _, Type::TEXT),
+            (&is_alive as _, Type::BOOL),
+        ];
         let row = client.query_typed(BIRTH, &born).await?;
         if let Some(row) = row.first() {
             life.set_member(row.try_get::<_, i64>(0)? as u64);
@@ -178,7 +189,7 @@ impl Loader {
         self.runtime().block_on(self.is_here(&reader.client))?;
         let number = |column| number_in(begun.first(), column).map_err(|detail| self.broken(detail));
         let (seen, used) = (number(0)?, number(1)?);
-        let engine = Engine::Shared(Trees::new(reader.clone(), self.runtime().clone()));
+        let engine = Engine::Shared(Trees::new(reader.clone(), self.runtime().clone(), READING));
         let fault = |fault: Fault| self.broken(fault.to_string());
         let (mut state, _) = load::load(&engine, HashMap::new(), self.clock.now()).map_err(fault)?;
         state.join(life.member(), used);

@@ -20,8 +20,20 @@ impl Store {
     /// # Errors
     /// [`ConnectError`] names what is wrong and the way out.
     pub fn open_shared(settings: Settings, keyring: Keyring) -> Result<Self, ConnectError> {
+        Store::join(settings, keyring, Life::new(false))
+    }
+
+    /// The same for a verb that works on the store without a daemon: it takes no lease, and the daemons keep theirs.
+    ///
+    /// # Errors
+    /// As [`Store::open_shared`].
+    pub fn visit_shared(settings: Settings, keyring: Keyring) -> Result<Self, ConnectError> {
+        Store::join(settings, keyring, Life::new(true))
+    }
+
+    fn join(settings: Settings, keyring: Keyring, life: Life) -> Result<Self, ConnectError> {
         let (keyring, clock, feed) = (Arc::new(keyring), Clock::Wall, Feed::default());
-        let life = Arc::new(Life::new());
+        let life = Arc::new(life);
         let failed = |error: std::io::Error| ConnectError::Failed {
             place: settings.url().place().to_owned(),
             detail: format!("a thread cannot be started: {error}"),

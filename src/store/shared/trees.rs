@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, Row};
 
 use super::connect::Connected;
 
@@ -22,11 +23,14 @@ const PAGE: i64 = 2000;
 const GET: &str = "select value from records where tree = $1 and key = $2";
 const FROM: &str = "select key, value from records where tree = $1 and key >= $2 order by key limit $3";
 const BEHIND: &str = "select key, value from records where tree = $1 and key > $2 order by key limit $3";
-const SIZE: &str = "select pg_total_relation_size('records') + pg_total_relation_size('changes')";
+pub(super) const SIZE: &str = "select pg_total_relation_size('records') + pg_total_relation_size('changes')";
 const PUT: &str = "insert into records (tree, key, value) select * from unnest($1::smallint[], $2::bytea[], $3::bytea[]) \
                    on conflict (tree, key) do update set value = excluded.value";
 const REMOVE: &str = "delete from records using unnest($1::smallint[], $2::bytea[]) as gone (tree, key) \
                       where records.tree = gone.tree and records.key = gone.key";
+
+/// The database answers a statement within this, or counts as away. It ends one after five seconds itself, where it can.
+pub(super) const ANSWER: Duration = Duration::from_secs(8);
 
 /// A value of a statement, with its type.
 pub(in crate::store) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -35,19 +39,29 @@ pub(in crate::store) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 pub(in crate::store) struct Trees {
     connected: Arc<Connected>,
     runtime: Handle,
+    answer: Duration,
 }
 
 impl Trees {
-    /// Over this connection, which this runtime drives.
-    pub(in crate::store) fn new(connected: Arc<Connected>, runtime: Handle) -> Trees {
-        Trees { connected, runtime }
+    /// Over this connection, which this runtime drives. Each answer is waited for so long.
+    pub(in crate::store) fn new(connected: Arc<Connected>, runtime: Handle, answer: Duration) -> Trees {
+        Trees { connected, runtime, answer }
+    }
+
+    fn ask(&self, statement: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Fault> {
+        let answer = self.connected.client.query_typed(statement, values);
+        let answer = async { tokio::time::timeout(self.answer, answer).await };
+        match self.runtime.block_on(answer) {
+            Ok(answer) => answer.map_err(fault),
+            Err(_) => Err(Fault::Disk("the database does not answer".into())),
+        }
     }
 
     /// One value.
     pub(in crate::store) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
         let tree = tree as i16;
         let values: [Value<'_>; 2] = [(&tree, Type::INT2), (&key, Type::BYTEA)];
-        let rows = self.runtime.block_on(self.connected.client.query_typed(GET, &values)).map_err(fault)?;
+        let rows = self.ask(GET, &values)?;
         rows.first().map(|row| row.try_get(0)).transpose().map_err(fault)
     }
 
@@ -58,14 +72,14 @@ impl Trees {
 
     /// Bytes that the tables take.
     pub(in crate::store) fn size_on_disk(&self) -> Option<u64> {
-        let rows = self.runtime.block_on(self.connected.client.query_typed(SIZE, &[])).ok()?;
+        let rows = self.ask(SIZE, &[]).ok()?;
         rows.first()?.try_get::<_, i64>(0).ok()?.try_into().ok()
     }
 
     fn page(&self, statement: &str, tree: Tree, key: &[u8]) -> Result<Vec<Record>, Fault> {
         let tree = tree as i16;
         let values: [Value<'_>; 3] = [(&tree, Type::INT2), (&key, Type::BYTEA), (&PAGE, Type::INT8)];
-        let rows = self.runtime.block_on(self.connected.client.query_typed(statement, &values)).map_err(fault)?;
+        let rows = self.ask(statement, &values)?;
         rows.iter().map(|row| Ok((row.try_get(0).map_err(fault)?, row.try_get(1).map_err(fault)?))).collect()
     }
 }
@@ -114,7 +128,8 @@ pub(super) fn said(error: &Error) -> String {
 
 /// The newest write of each record: a statement may meet a record once.
 fn newest<'a>(writes: impl Iterator<Item = &'a Write>) -> Vec<&'a Write> {
-    let (mut newest, mut places): (Vec<&Write>, HashMap<(Tree, &[u8]), usize>) = Default::default();
+    let mut newest: Vec<&Write> = Vec::new();
+    let mut places: HashMap<(Tree, &[u8]), usize> = HashMap::new();
     for write in writes {
         match places.entry((write.tree, &write.key)) {
             Entry::Occupied(place) => newest[*place.get()] = write,
@@ -168,7 +183,7 @@ pub(in crate::store) async fn write<'a>(client: &Client, writes: impl Iterator<I
 }
 
 /// A number of a row. The database keeps no negative ones.
-pub(in crate::store) fn number_in(row: Option<&tokio_postgres::Row>, column: usize) -> Result<u64, String> {
+pub(in crate::store) fn number_in(row: Option<&Row>, column: usize) -> Result<u64, String> {
     let row = row.ok_or("it has no such row")?;
     row.try_get::<_, i64>(column).map(|number| number as u64).map_err(|error| said(&error))
 }

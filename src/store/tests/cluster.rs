@@ -20,7 +20,7 @@ impl Cluster {
     async fn of(daemons: usize) -> Option<Cluster> {
         let dir = tempfile::tempdir().unwrap();
         let server = Postgres::for_test(Postgres::fast(&dir.path().join("postgres")))?;
-        let settings = Settings::new(&Secret::new(&server.url()), None).unwrap();
+        let settings = Settings::new(&Secret::new(server.url()), None).unwrap();
         let mut cluster = Cluster { _server: server, _dir: dir, settings, stores: Vec::new() };
         for _ in 0..daemons {
             cluster.join().await;
@@ -167,5 +167,32 @@ async fn a_daemon_that_stops_leaves_its_links_to_the_others_at_once() {
         assert!(unclaimed_mark(here, link).await.is_some());
         until("it may be written", async || here.leases().may_write(link).is_some()).await;
     }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visit_decides_and_takes_no_lease() {
+    let Some(cluster) = Cluster::of(2).await else { return };
+    let (settings, before) = (cluster.settings.clone(), cluster.stores[0].leases().held());
+    let visit = tokio::task::block_in_place(|| Store::visit_shared(settings, keyring())).unwrap();
+    let link = link_one(&visit, UserId::random(), 1).await;
+    knows(&cluster.stores[0], &link).await;
+    let (here, other) = cluster.holder_and_other(&link);
+    assert!(unclaimed_mark(here, &link).await.is_some(), "it is read by the one that holds its lease");
+    unlink(other, &link, Unlinking::default()).await;
+    until("the visit follows", async || visit.link(&link).await.unwrap().is_none()).await;
+    // A member would be found by the second beat from here on.
+    for _ in 0..2 {
+        let age = || cluster.stores[0].cluster().unwrap().daemons[0].last_seen;
+        let mut earlier = age();
+        until("a beat is answered", async || std::mem::replace(&mut earlier, age()) > age()).await;
+    }
+    for store in &cluster.stores {
+        let view = store.cluster().unwrap();
+        let leases: Vec<usize> = view.daemons.iter().map(|daemon| daemon.leases).collect();
+        assert!(leases.len() == 2 && leases.iter().sum::<usize>() == 1024 && view.answers, "{view:?}");
+    }
+    assert!(visit.leases().held().count() == 0 && cluster.stores[0].leases().held() == before);
+    visit.close().await;
     cluster.end().await;
 }

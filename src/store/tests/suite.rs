@@ -66,7 +66,7 @@ impl Shared {
     async fn new() -> Option<Shared> {
         let dir = tempfile::tempdir().unwrap();
         let server = Postgres::for_test(Postgres::fast(&dir.path().join("postgres")))?;
-        let settings = Settings::new(&Secret::new(&server.url()), None).unwrap();
+        let settings = Settings::new(&Secret::new(server.url()), None).unwrap();
         let store = join(&settings);
         until("it holds every lease", async || store.leases().held().count() == 1024).await;
         Some(Shared { _server: server, _dir: dir, settings, store })
