@@ -3,6 +3,7 @@
 //! Calls block; the connection has a runtime of its own. So they are made on threads that may block.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio_postgres::types::{FromSql, Type};
@@ -21,6 +22,9 @@ use crate::store::shared::schema;
 use crate::store::shared::settings::Settings;
 use crate::store::shared::trees::{self, Trees, Value};
 use crate::store::tree::{Tree, Write};
+
+/// A page of records is there within this, or the database counts as away.
+const ANSWER: Duration = Duration::from_secs(300);
 
 const LOCK: &str = "select head, number from meta for update";
 const ALIVE: &str = "select name from daemons where alive and until > clock_timestamp() order by id limit 1";
@@ -73,7 +77,7 @@ impl Database {
 
     /// The trees, over this session.
     pub(super) fn engine(&self) -> Engine {
-        Engine::Shared(Trees::new(self.session.clone(), self.runtime.handle().clone()))
+        Engine::Shared(Trees::new(self.session.clone(), self.runtime.handle().clone(), ANSWER))
     }
 
     fn client(&self) -> &Client {

@@ -54,6 +54,7 @@ use crate::store::leases::HeldBucket;
 use crate::store::order::{Order, Request, SharedOrder, refuse};
 use crate::store::state::erasures;
 use crate::store::turn::{Turn, Turns};
+use crate::store::txn::Collected;
 
 /// Decisions in one transaction at most.
 const MAX_BATCH: usize = 1024;
@@ -533,19 +534,22 @@ impl Committer {
     /// A last turn: releases the leases under which nothing is under way, and declares this daemon dead.
     fn sign_off(&mut self) -> Result<(), String> {
         let opened = self.open_turn()?;
-        {
-            let mut memory = self.inner.lock();
-            let decided = memory.decide(self.inner.clock.now(), |state, txn| {
-                let elsewhere = state.cluster.as_ref().map(|cluster| cluster.elsewhere());
-                let is_free = |bucket: &u16| {
-                    elsewhere.as_ref().is_some_and(|elsewhere| !elsewhere[usize::from(*bucket)])
-                        && self.inner.leases.is_idle(*bucket)
-                };
-                let free: Vec<u16> = (0..BUCKETS).filter(is_free).collect();
-                state.release(txn, &free);
-            });
-            decided.map_err(|refused| refused.reason.to_string())?;
-        }
+        let (collected, erasure) = {
+            let state = &mut self.inner.lock().state;
+            let mut txn = state.begin(self.inner.clock.now());
+            let elsewhere = state.cluster.as_ref().map(|cluster| cluster.elsewhere());
+            let is_free = |bucket: &u16| {
+                elsewhere.as_ref().is_some_and(|elsewhere| !elsewhere[usize::from(*bucket)])
+                    && self.inner.leases.is_idle(*bucket)
+            };
+            let free: Vec<u16> = (0..BUCKETS).filter(is_free).collect();
+            state.release(&mut txn, &free);
+            let erasure = state.conclude(&mut txn);
+            (txn.collected(), erasure)
+        };
+        // The way to the queue is closed by now, and nobody waits for this.
+        let (Collected { writes, notes, changes, .. }, (done, _)) = (collected, oneshot::channel());
+        self.batch.push(Request { writes, notes, changes, erasure, unlinks: false, done });
         while let Ok(order) = self.queue.try_recv() {
             self.take(order);
         }
