@@ -40,7 +40,7 @@ impl Case {
     fn start() -> Option<Case> {
         let dir = tempfile::tempdir().unwrap();
         let server = Postgres::for_test(Postgres::fast(&dir.path().join("postgres")))?;
-        let settings = Settings::new(&Secret::new(&server.url()), None).unwrap();
+        let settings = Settings::new(&Secret::new(server.url()), None).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         Some(Case { _server: server, dir, settings, runtime })
     }
