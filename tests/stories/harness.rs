@@ -288,6 +288,13 @@ impl Harness {
         self.write_config();
     }
 
+    /// Takes a key out of the file again.
+    pub fn unset(&mut self, key: &str) {
+        let (section, leaf) = key.split_once('.').unwrap();
+        self.table[section].as_table_mut().unwrap().remove(leaf);
+        self.write_config();
+    }
+
     /// The value of a key.
     pub fn setting(&self, key: &str) -> toml::Value {
         let (section, leaf) = key.split_once('.').unwrap();

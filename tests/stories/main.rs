@@ -26,6 +26,7 @@ mod listener;
 mod messages;
 mod metrics;
 mod mistakes;
+mod moving;
 mod notify;
 mod outgoing;
 mod output;

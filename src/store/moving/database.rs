@@ -23,6 +23,9 @@ use crate::store::shared::settings::Settings;
 use crate::store::shared::trees::{self, Trees, Value};
 use crate::store::tree::{Tree, Write};
 
+/// A page of records is there within this, or the database counts as away.
+const ANSWER: Duration = Duration::from_secs(300);
+
 const LOCK: &str = "select head, number from meta for update";
 const ALIVE: &str = "select name from daemons where alive and until > clock_timestamp() order by id limit 1";
 const SIZES: &str = "select tree, count(*) from records where not (tree = $1 and key = $2) group by tree";
@@ -30,9 +33,6 @@ const LAST: &str = "select key from records where tree = $1 order by key desc li
 const CLEAR: &str = "delete from records; delete from changes";
 const CLOSE: &str = "update meta set head = head + 1";
 const RISE: &str = "update meta set number = greatest(number, $1)";
-
-/// A page of records is answered within this.
-const ANSWER: Duration = Duration::from_secs(60);
 
 /// A session with the database.
 pub(super) struct Database {

@@ -594,14 +594,14 @@ impl Committer {
 
     /// A last turn: releases the leases under which nothing is under way, and declares this daemon dead.
     fn sign_off(&mut self) -> Result<(), String> {
-        let held: Vec<u16> = (0..BUCKETS).filter(|bucket| self.inner.leases.holds_bucket(*bucket)).collect();
         // Nothing begins any more.
         self.inner.leases.lose_all();
         let opened = self.open_turn()?.ok_or("the other daemons are busy")?;
         let writes = {
             let memory = &mut self.inner.lock();
             let mut txn = memory.state.begin(self.inner.clock.now());
-            let free: Vec<u16> = held.into_iter().filter(|bucket| self.inner.leases.is_idle(*bucket)).collect();
+            // Those of others stay as they are.
+            let free: Vec<u16> = (0..BUCKETS).filter(|bucket| self.inner.leases.is_idle(*bucket)).collect();
             memory.state.release(&mut txn, &free);
             txn.collected().writes
         };

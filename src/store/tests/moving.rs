@@ -122,8 +122,12 @@ impl Case {
         move_out(&self.folder(name), &self.settings, &keyring(), &mut |_| ControlFlow::Continue(()))
     }
 
+    /// No daemon died, so that nothing is waited for.
     fn back(&self, name: &str) -> Result<Moved, MoveError> {
-        move_in(&self.folder(name), &self.settings, &keyring(), &mut |_| ControlFlow::Continue(()))
+        move_in(&self.folder(name), &self.settings, &keyring(), &mut |progress| {
+            assert!(!matches!(progress, Progress::Quiet { .. }), "{progress:?}");
+            ControlFlow::Continue(())
+        })
     }
 
     /// A daemon's store in the database.
