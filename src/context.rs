@@ -12,7 +12,7 @@ pub mod page_status;
 pub mod setup;
 pub mod shop_turns;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::mpsc;
@@ -77,6 +77,8 @@ pub struct Context {
     /// Until the supervisor takes it.
     waiting: Mutex<Option<mpsc::Receiver<Command>>>,
     stopping: AtomicBool,
+    /// Daemons that share the store.
+    daemons: AtomicUsize,
 }
 
 impl Context {
@@ -129,6 +131,7 @@ impl Context {
             commands,
             waiting: Mutex::new(Some(waiting)),
             stopping: AtomicBool::new(false),
+            daemons: AtomicUsize::new(1),
         })
     }
 
@@ -140,10 +143,20 @@ impl Context {
     /// Puts others in force.
     pub fn set_setup(&self, setup: Setup) {
         self.store.switch_events(setup.receiver.is_some());
-        self.writes.set_max(setup.config.spaces.max_in_flight);
         self.shops.set_max(setup.config.shopify.max_in_flight);
-        self.gate.set_max_in_flight(setup.config.facebook.max_in_flight);
         *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
+        self.divide(self.daemons.load(Ordering::Relaxed));
+    }
+
+    /// So many daemons live that share the store, this one among them: what all of them may have under way at Graph and at
+    /// Spaces together is divided by their number.
+    pub fn divide(&self, daemons: usize) {
+        let daemons = daemons.max(1);
+        self.daemons.store(daemons, Ordering::Relaxed);
+        let setup = self.setup();
+        self.writes.set_max(setup.config.spaces.max_in_flight.div_ceil(daemons));
+        self.gate.set_max_in_flight(setup.config.facebook.max_in_flight.div_ceil(daemons));
+        self.gate.set_daemons(daemons);
     }
 
     /// Notes why the last reload was refused, or that it was not.

@@ -137,10 +137,15 @@ impl Work {
     /// Ends when the supervisor is gone.
     async fn read(&mut self) {
         let (feed, mut moved) = (self.args.context.feed.clone(), self.args.context.leases.changed());
+        let mut blocked = self.args.context.gate.app_blocked();
         let mut going_on = self.pass_on(Batch { reset: true, ..Batch::default() }).await;
         while going_on.is_some() {
             let next = tokio::select! {
                 Ok(()) = moved.changed() => None,
+                Ok(()) = blocked.changed() => {
+                    self.share_block(*blocked.borrow_and_update());
+                    continue;
+                }
                 batch = feed.next() => Some(batch),
             };
             going_on = match next {
@@ -150,9 +155,22 @@ impl Work {
         }
     }
 
+    /// Graph has blocked the app: the other daemons stop calling as well. A store that is away makes nobody wait here.
+    fn share_block(&self, time: Duration) {
+        let store = self.args.context.store.clone();
+        self.args.shared.tasks.spawn(async move {
+            if let Err(error) = store.share_app_block(time).await {
+                tracing::debug!("dispatcher: the other daemons do not learn of the block of the app ({error}), Graph says it to them itself");
+            }
+        });
+    }
+
     /// `None` when the supervisor is gone.
     async fn pass_on(&mut self, batch: Batch) -> Option<()> {
-        let Batch { links, cleanup, events, reset } = batch;
+        let Batch { links, cleanup, events, app_blocked, reset } = batch;
+        if let Some(millis) = app_blocked {
+            self.args.context.gate.block_app(Duration::from_millis(millis));
+        }
         if reset {
             self.reset().await?;
         }
@@ -249,6 +267,7 @@ impl Work {
                 "store: leases moved, {count} of {BUCKETS} buckets are worked on here, {gained_count} of them anew"
             );
         }
+        self.args.context.divide(self.args.context.store.living());
         self.fit_lost().await?;
         if !gained.is_empty() {
             let spread = self.spread_of(gained.len()).await;

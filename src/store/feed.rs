@@ -49,6 +49,9 @@ pub enum Change {
     Cleanup,
     /// An event of this key waits.
     Event(EventKey),
+    /// A daemon of the cluster says that Graph has blocked the app for so many milliseconds. Not durable: whoever starts
+    /// later is refused by Graph itself.
+    AppBlocked(u64),
     /// The store was opened again: everything may be different.
     Reset,
 }
@@ -90,6 +93,8 @@ pub struct Batch {
     pub cleanup: bool,
     /// Keys in which events wait.
     pub events: BTreeSet<EventKey>,
+    /// For how many milliseconds Graph has blocked the app, as another daemon says.
+    pub app_blocked: Option<u64>,
     /// The store was opened again.
     pub reset: bool,
 }
@@ -125,6 +130,7 @@ impl Batch {
             Change::Completed(_) => {}
             Change::Cleanup => self.cleanup = true,
             Change::Event(key) => drop(self.events.insert(key)),
+            Change::AppBlocked(millis) => self.app_blocked = self.app_blocked.max(Some(millis)),
             Change::Reset => self.reset = true,
         }
     }

@@ -1,5 +1,7 @@
 //! Facebook's reports about persons: that one removed the app, that the permissions of some changed.
 
+use std::time::Duration;
+
 use super::api::{Departure, Unavailable};
 use super::feed::Change;
 use super::inner::Store;
@@ -72,5 +74,17 @@ impl Store {
             hint
         })
         .await
+    }
+
+    /// Graph has blocked the app for this time: says so to the other daemons of a cluster.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; the others are refused by Graph themselves then.
+    pub async fn share_app_block(&self, time: Duration) -> Result<(), Unavailable> {
+        if !self.inner.is_shared() {
+            return Ok(());
+        }
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.commit(|_, txn| txn.publish(Change::AppBlocked(millis))).await
     }
 }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::Method;
 use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
-use pagesyncd::sandbox::fault::Call;
+use pagesyncd::sandbox::fault::{Call, Fault};
 use pagesyncd::sandbox::pooler::Pooler;
 use pagesyncd::sandbox::postgres::Postgres;
 use rand::rngs::StdRng;
@@ -213,6 +214,31 @@ async fn a_database_that_goes_away_is_said_and_all_comes_back_by_itself() {
     cluster.postgres.start_again().unwrap();
     cluster.change_all("when the database is back", &[0, 1]).await;
     cluster.until_true(user).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_of_the_app_that_one_daemon_meets_stops_all() {
+    let Some(cluster) = Cluster::start(2, 8).await else { return };
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    let gate = async |number: usize| {
+        let status = cluster.daemon(number).ask(Method::GET, "/v1/status", "").await;
+        status.map(|status| status["graph"]["gate"].clone()).unwrap_or_default()
+    };
+    let is_half = |gate: serde_json::Value| gate["max_in_flight"] == 16;
+    until("each has half of the calls that all may have under way", async || {
+        is_half(gate(0).await) && is_half(gate(1).await)
+    })
+    .await;
+    cluster.harness.world().set_fault(Fault::ThrottleApp, true);
+    // One page, which one daemon reads.
+    cluster.deliver(0, &cluster.harness.pages()[..1]).await;
+    until("both have stopped", async || {
+        gate(0).await["app_blocked_secs"].is_number() && gate(1).await["app_blocked_secs"].is_number()
+    })
+    .await;
+    cluster.harness.world().set_fault(Fault::ThrottleApp, false);
     cluster.finish().await;
 }
 

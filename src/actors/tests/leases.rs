@@ -162,8 +162,8 @@ struct Pair {
 
 /// What a reader of the store's feed would have to publish for others.
 fn changes_of(batch: Batch) -> Vec<Change> {
-    let Batch { links, cleanup, events, reset } = batch;
-    let mut changes = Vec::new();
+    let Batch { links, cleanup, events, app_blocked, reset } = batch;
+    let mut changes: Vec<Change> = app_blocked.map(Change::AppBlocked).into_iter().collect();
     for (link, of_link) in links {
         changes.extend(of_link.presence.map(|presence| match presence {
             Presence::Linked => Change::Linked(link.clone()),

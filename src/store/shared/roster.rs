@@ -50,4 +50,10 @@ impl Store {
             daemons: self.inner.roster.view(me, &leases),
         })
     }
+
+    /// How many daemons live that share the store, this one among them.
+    pub fn living(&self) -> usize {
+        let count = |view: ClusterView| view.daemons.iter().filter(|daemon| !daemon.is_overdue).count();
+        self.cluster().map_or(1, count).max(1)
+    }
 }

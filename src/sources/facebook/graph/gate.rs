@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::error::ThrottleScope;
@@ -52,6 +53,8 @@ pub struct Gate {
     slots: Arc<Turnstile>,
     work: Arc<Turnstile>,
     throttle: Mutex<Throttle>,
+    /// How long the app was blocked when Graph blocked it last, and not another daemon's word.
+    blocked: watch::Sender<Duration>,
     start: Instant,
 }
 
@@ -64,13 +67,19 @@ impl Gate {
     /// A gate with so many slots (at least one).
     pub fn new(max_in_flight: usize) -> Arc<Gate> {
         let (slots, work) = (Turnstile::new(max_in_flight), Turnstile::new(max_in_flight));
-        Arc::new(Gate { slots, work, throttle: Mutex::default(), start: Instant::now() })
+        let blocked = watch::Sender::new(Duration::ZERO);
+        Arc::new(Gate { slots, work, throttle: Mutex::default(), blocked, start: Instant::now() })
     }
 
     /// Changes the number of slots, from now on.
     pub fn set_max_in_flight(self: &Arc<Self>, max: usize) {
         self.slots.set_max(max);
         self.work.set_max(max);
+    }
+
+    /// So many daemons call in the name of the app, this one among them: each keeps to its part of the pace.
+    pub fn set_daemons(&self, daemons: usize) {
+        lock(&self.throttle).set_others(u32::try_from(daemons.saturating_sub(1)).unwrap_or(u32::MAX));
     }
 
     /// Where the work on a link waits for its turn, before it begins.
@@ -126,12 +135,37 @@ impl Gate {
 
     /// An answer came, with these headers; `good` when it was no error.
     pub fn observe(&self, page: Option<&PageId>, usage: &Usage, good: bool) {
-        lock(&self.throttle).observe(page, usage, good, self.now());
+        self.and_say(|throttle, now| throttle.observe(page, usage, good, now));
     }
 
     /// Graph refused a call; answers how long not to call in this scope. `hint` is Graph's own time.
     pub fn refused(&self, scope: ThrottleScope, page: Option<&PageId>, hint: Option<Duration>) -> Duration {
-        lock(&self.throttle).refused(scope, page, hint, self.now())
+        self.and_say(|throttle, now| throttle.refused(scope, page, hint, now))
+    }
+
+    /// Another daemon that calls in the name of the same app says that Graph has blocked it for this time.
+    pub fn block_app(&self, time: Duration) {
+        lock(&self.throttle).block_app(time, self.now());
+    }
+
+    /// How long Graph has blocked the app, each time that it does so or makes it longer.
+    pub fn app_blocked(&self) -> watch::Receiver<Duration> {
+        self.blocked.subscribe()
+    }
+
+    /// Works on the limits. A block of the app that begins with it, or becomes longer, is said to whoever listens.
+    fn and_say<T>(&self, work: impl FnOnce(&mut Throttle, MonoTime) -> T) -> T {
+        let now = self.now();
+        let (answer, before, after) = {
+            let mut throttle = lock(&self.throttle);
+            let before = throttle.app_block(now);
+            let answer = work(&mut throttle, now);
+            (answer, before, throttle.app_block(now))
+        };
+        if after > before {
+            self.blocked.send_replace(after);
+        }
+        answer
     }
 
     /// Graph refused a call because of the person in whose name it was made; answers how long to leave them alone.

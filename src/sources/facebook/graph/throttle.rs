@@ -106,6 +106,8 @@ impl Limiter {
 #[derive(Debug, Default)]
 pub struct Throttle {
     app: Limiter,
+    /// So many other daemons call in the name of the same app.
+    others: u32,
     refusals: u32,
     pages: Limiters<PageId>,
     persons: Limiters<AppUserId>,
@@ -164,7 +166,9 @@ impl Throttle {
             return Admission::Refused(Held { scope, retry_after: wait });
         }
         let start = now.plus(wait);
-        for limiter in [Some(&mut self.app), page_limiter].into_iter().flatten() {
+        // The usage of the app is that of all daemons together, and so is its pace.
+        self.app.next_start = start.plus(self.app.gap(now) * self.others.saturating_add(1));
+        if let Some(limiter) = page_limiter {
             limiter.next_start = start.plus(limiter.gap(now));
         }
         Admission::After(wait)
@@ -227,6 +231,21 @@ impl Throttle {
             (ThrottleScope::Page, Some(page)) => self.pages.block(page, hint, now),
             _ => hint.unwrap_or(FIRST_BLOCK),
         }
+    }
+
+    /// So many other daemons call in the name of the same app.
+    pub fn set_others(&mut self, others: u32) {
+        self.others = others;
+    }
+
+    /// Another daemon says that the app is blocked for this time.
+    pub fn block_app(&mut self, time: Duration, now: MonoTime) {
+        self.app.block(time.min(LONGEST_HINT), now);
+    }
+
+    /// How long the app stays blocked; zero when it is not.
+    pub fn app_block(&self, now: MonoTime) -> Duration {
+        self.app.blocked_until.since(now)
     }
 
     /// Graph refused a call because of the person in whose name it was made. Answers how long the person stays blocked.
