@@ -138,10 +138,16 @@ impl Work {
     async fn read(&mut self) {
         let (feed, mut moved) = (self.args.context.feed.clone(), self.args.context.leases.changed());
         let mut blocked = self.args.context.gate.app_blocked();
+        let mut living = self.args.context.store.living();
+        living.mark_changed();
         let mut going_on = self.pass_on(Batch { reset: true, ..Batch::default() }).await;
         while going_on.is_some() {
             let next = tokio::select! {
                 Ok(()) = moved.changed() => None,
+                Ok(()) = living.changed() => {
+                    self.args.context.divide(*living.borrow_and_update());
+                    continue;
+                }
                 Ok(()) = blocked.changed() => {
                     self.share_block(*blocked.borrow_and_update());
                     continue;
@@ -267,7 +273,6 @@ impl Work {
                 "store: leases moved, {count} of {BUCKETS} buckets are worked on here, {gained_count} of them anew"
             );
         }
-        self.args.context.divide(self.args.context.store.living());
         self.fit_lost().await?;
         if !gained.is_empty() {
             let spread = self.spread_of(gained.len()).await;

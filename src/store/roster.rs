@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::core::model::MonoTime;
 
 /// The daemons that share a database.
@@ -47,18 +49,33 @@ pub(super) struct Seen {
 }
 
 /// What the last beat found, and when.
-#[derive(Default)]
-pub(super) struct Roster(Mutex<Option<(MonoTime, Vec<Seen>)>>);
+pub(super) struct Roster {
+    found: Mutex<Option<(MonoTime, Vec<Seen>)>>,
+    living: watch::Sender<usize>,
+}
+
+impl Default for Roster {
+    fn default() -> Self {
+        Roster { found: Mutex::default(), living: watch::Sender::new(1) }
+    }
+}
 
 impl Roster {
     /// A beat has found these daemons.
     pub(super) fn note(&self, seen: Vec<Seen>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((MonoTime::now(), seen));
+        let living = seen.iter().filter(|seen| !seen.is_overdue).count().max(1);
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some((MonoTime::now(), seen));
+        self.living.send_if_modified(|known| std::mem::replace(known, living) != living);
+    }
+
+    /// How many daemons live, this one among them.
+    pub(super) fn living(&self) -> watch::Receiver<usize> {
+        self.living.subscribe()
     }
 
     /// The daemons, with the leases that each of them holds. `me` is the number of this one.
     pub(super) fn view(&self, me: u64, leases: &HashMap<u64, usize>) -> Vec<DaemonView> {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((read_at, seen)) = &*found else { return Vec::new() };
         let since = MonoTime::now().since(*read_at);
         let view = |seen: &Seen| DaemonView {

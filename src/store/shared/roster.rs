@@ -1,7 +1,9 @@
-//! Who shares the database: what a beat asks about the daemons, and what is told about them from memory.
+//! Who shares the database: what a beat asks about the daemons, and what is known of them from memory.
 
 use std::collections::HashMap;
+
 use std::time::Duration;
+use tokio::sync::watch;
 
 use tokio_postgres::Row;
 
@@ -51,9 +53,8 @@ impl Store {
         })
     }
 
-    /// How many daemons live that share the store, this one among them.
-    pub fn living(&self) -> usize {
-        let count = |view: ClusterView| view.daemons.iter().filter(|daemon| !daemon.is_overdue).count();
-        self.cluster().map_or(1, count).max(1)
+    /// How many daemons live that share the store, this one among them, now and from now on.
+    pub fn living(&self) -> watch::Receiver<usize> {
+        self.inner.roster.living()
     }
 }
