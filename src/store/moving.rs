@@ -1,7 +1,7 @@
 //! Moving a store that no daemon uses: from its folder into a shared database ([`outward`]), and back ([`inward`]).
 //!
 //! Records move byte for byte. What concerns one side alone stays there: the format of the folder's database, the number
-//! of its newest transaction and the note that a mark log was begun; the leases of daemons; and the [note](move_note)
+//! of its newest transaction and the note that a mark log was begun; the leases of daemons; and the [note](super::move_note)
 //! about the move itself. The marks of the mark log that stand are written into the folder's database first, so that they
 //! move as records do.
 //!
