@@ -166,7 +166,7 @@ impl Work {
         let store = self.args.context.store.clone();
         self.args.shared.tasks.spawn(async move {
             if let Err(error) = store.share_app_block(time).await {
-                tracing::debug!("dispatcher: the other daemons do not learn of the block of the app ({error}), Graph says it to them itself");
+                tracing::debug!("graph: the other daemons do not learn of the block of the app ({error}), Graph says it to them itself");
             }
         });
     }
