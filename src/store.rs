@@ -153,6 +153,7 @@ pub mod shops;
 mod state;
 #[doc(hidden)]
 pub mod stepped;
+mod supervision;
 mod tree;
 mod turn;
 mod txn;

@@ -14,7 +14,6 @@
 //! waits to be opened. The feeder of the systemd watchdog requests one: no answer means that the thread hangs.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
@@ -33,20 +32,13 @@ use super::open_error::OpenError;
 use super::order::{Order, Request, refuse};
 use super::renewal::{Renewal, Schedule};
 use super::seal::Keyring;
+use super::supervision::{End, pauses, supervise};
 use super::tree::Write;
 use super::whole::{self, Whole};
 use super::{folder, rebuild};
 
 /// Requests in one transaction at most; keeps a transaction's bodies to some megabytes.
 const MAX_BATCH: usize = 512;
-/// When a store that is down is tried again: soon at first, then less often.
-const REOPEN: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
 /// How long a handle that this process has dropped may keep its lock.
 const LOCKED: Duration = Duration::from_secs(60);
 /// How long the database may take to open, which grows with its size, before it counts as hanging.
@@ -84,14 +76,6 @@ struct Committer {
     cuts: Cuts,
 }
 
-/// How the work ended.
-enum End {
-    /// The store was closed.
-    Closed,
-    /// It cannot go on in this process.
-    GaveUp(String),
-}
-
 pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> std::io::Result<JoinHandle<()>> {
     let removed = inner.lock().state.erasures.wanted();
     let committer = Committer {
@@ -111,19 +95,10 @@ pub(super) fn spawn(inner: Arc<Inner>, files: Files, queue: Receiver<Order>) -> 
 
 impl Committer {
     fn supervise(mut self) {
-        loop {
-            match catch_unwind(AssertUnwindSafe(|| self.work())) {
-                Ok(End::Closed) => return self.close(),
-                Ok(End::GaveUp(reason)) => return self.give_up(&reason),
-                Err(_) if self.inner.commits.is_second_panic_of_database() => {
-                    return self.give_up("its thread died twice without a commit between");
-                }
-                Err(payload) => {
-                    let reason = format!("its thread panicked: {}", panic_text(&*payload));
-                    tracing::error!("store: {reason}, the store is opened anew");
-                    self.down = Some(reason.into());
-                }
-            }
+        let inner = self.inner.clone();
+        match supervise(&mut self, &inner.commits, Committer::work, |this, reason| this.down = Some(reason)) {
+            End::Closed => self.close(),
+            End::GaveUp(reason) => self.give_up(&reason),
         }
     }
 
@@ -344,7 +319,7 @@ impl Committer {
         drop(inner.take_mark_log());
         drop(inner.take_engine());
         let (mut said, mut locked_since) = (String::new(), None);
-        for pause in REOPEN.iter().chain(std::iter::repeat(&REOPEN[REOPEN.len() - 1])) {
+        for pause in pauses() {
             match self.reopen(reason) {
                 None => return Some(End::GaveUp("its database does not open and does not fail to".into())),
                 Some(Ok(())) => {
@@ -374,7 +349,7 @@ impl Committer {
             if let Some(reason) = self.given_up.take() {
                 return Some(End::GaveUp(reason.to_string()));
             }
-            self.wait(*pause, reason);
+            self.wait(pause, reason);
         }
         None
     }

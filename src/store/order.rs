@@ -152,6 +152,11 @@ impl Orders {
         matches!(&self.queues, Some((_, Some(_))))
     }
 
+    /// Does the committer write marks as well, into a database that other daemons follow?
+    fn is_shared(&self) -> bool {
+        matches!(&self.queues, Some((_, None)))
+    }
+
     pub(super) fn writable(&self) -> Result<(), Unavailable> {
         match &self.down {
             None => Ok(()),
@@ -221,15 +226,14 @@ impl Orders {
     /// `None` when nothing needs waiting for.
     pub(super) fn submit(&mut self, collected: Collected, erasure: u64) -> Option<Answer> {
         let Collected { writes, marks, notes, changes, mut waits } = collected;
-        if std::mem::take(&mut waits.marks) {
-            waits.marks = self.has_mark_writer();
-            waits.database |= !waits.marks;
+        if self.is_shared() {
+            waits.database |= std::mem::take(&mut waits.marks);
+            // The other daemons learn of the changes from the database alone.
+            waits.database |= !changes.is_empty();
         }
         let to_marks = !marks.is_empty();
         let to_database = !writes.is_empty();
-        // Where there is no mark writer, other daemons are to learn of the changes.
-        let is_alone = self.has_mark_writer() || changes.is_empty();
-        if !to_marks && !to_database && waits == Waits::default() && is_alone {
+        if !to_marks && !to_database && waits == Waits::default() {
             self.feed.publish(changes);
             return None;
         }
@@ -242,7 +246,7 @@ impl Orders {
             self.send_to_marks(MarkOrder::Commit(request));
             answer.marks = Some(answered);
         }
-        if to_database || waits.database || !is_alone {
+        if to_database || waits.database {
             let (done, answered) = oneshot::channel();
             let unlinks = writes.iter().any(|write| write.tree == Tree::Links && write.value.is_none());
             self.unlinking += u64::from(unlinks);

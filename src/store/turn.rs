@@ -1,8 +1,8 @@
 //! Turns: when a caller of a shared store may decide.
 //!
 //! Daemons that share a database decide one after another: a transaction of the database locks the row that all of them
-//! lock, and brings memory up to what the others have decided before anything is decided here. The committer begins such a
-//! transaction, lets everybody decide who waits, and writes what all of them decided. A [`Turn`] is the leave to decide
+//! lock, and applies the decisions of the others to memory before anything is decided here. The committer begins such a
+//! transaction, lets the waiting callers decide, and writes their decisions. A [`Turn`] is the leave to decide
 //! once in it. The committer waits until every turn that it gave was used or dropped. It does not wait for ever: a caller
 //! that is not scheduled for long finds its turn closed, and asks for another.
 

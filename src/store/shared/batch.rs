@@ -3,7 +3,7 @@
 //! A batch is a head, the writes one after another, and a tail in JSON. Numbers are big-endian. The head has the version of
 //! this form in one byte and the number of writes in four. A write has its tree in one byte, the length of its key in two
 //! and the key, and the length of its value in four and the value. A length of `u32::MAX` removes the record. Values of
-//! trees that no memory holds are left out, with the writes: who wants them asks the database.
+//! trees that no memory holds are left out, with the writes: they are read from the database on demand.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,26 +1,26 @@
-//! The one thread that writes to a shared database: opens turns, lets those decide who wait, makes what they decided
-//! durable in one transaction, answers them; follows what the other daemons decide; and when the database refuses, takes
-//! the store down and brings it back.
+//! The one thread that writes to a shared database. It opens turns, lets the waiting callers decide, makes their decisions
+//! durable in one transaction, and answers them. It follows the decisions of the other daemons. When the database refuses,
+//! it takes the store down and brings it back.
 //!
 //! # A turn
 //!
 //! ```text
-//! begin; lock meta; am I alive?; what is new? ─▶ follow ─▶ everybody decides who waits ─▶ write; commit ─▶ answers
+//! begin; lock meta; fence; read changes ─▶ follow ─▶ waiting callers decide ─▶ write; commit ─▶ answers
 //! ```
 //!
 //! Each transaction locks the one row of `meta` first. So the transactions of all daemons come one after another, and so do
 //! their decisions: a decision sees all that was committed before it, and nothing is committed between it and its own
 //! commit. Many callers share one turn, so that the cost of a commit does not grow with them.
 //!
-//! *The fence.* Behind the lock this daemon looks at its own row in `daemons`. Whoever declares a daemon dead does so in a
+//! *The fence.* Behind the lock this daemon looks at its own row in `daemons`. A daemon is declared dead in a
 //! turn, too, so either its death comes before this turn, which ends then without a decision, or after it, and then the
-//! heir sees what was decided here. There is no moment between the two.
+//! heir sees the decisions that were made here. There is no moment between the two.
 //!
 //! *A daemon that is paused inside a turn* holds the lock. `idle_in_transaction_session_timeout` ends its session after three
 //! seconds, and nothing of the turn remains.
 //!
 //! *An unknown outcome.* The answer to `commit` may be lost, with the transaction committed or not. Callers are answered that
-//! the store is not available, as after a write that a disk refused. Memory is thrown away and read again, so it shows what
+//! the store is not available, as after a write that a disk refused. Memory is thrown away and read again, so it shows the records that
 //! the database has.
 //!
 //! # Following
@@ -30,7 +30,6 @@
 //! has a lower version than one that was seen.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -51,12 +50,12 @@ use super::trees::{self, ANSWER, Value};
 use crate::core::lease::{BUCKETS, Lease, Member, Rebalance, SINGLETONS, WRITE_BOUND, rebalance};
 use crate::core::model::{MonoTime, WallTime};
 use crate::store::api::{Condition, Unavailable};
-use crate::store::handle::panic_text;
 use crate::store::inner::Inner;
 use crate::store::leases::HeldBucket;
 use crate::store::order::{Order, Request, SharedOrder, refuse};
 use crate::store::state::State;
 use crate::store::state::erasures;
+use crate::store::supervision::{End, pauses, supervise};
 use crate::store::turn::{Turn, Turns};
 use crate::store::txn::Txn;
 
@@ -66,14 +65,6 @@ const MAX_BATCH: usize = 1024;
 const POLL: Duration = Duration::from_secs(1);
 /// How long callers may take to decide once it is their turn. They need microseconds, and a busy machine some more.
 const DECIDING: Duration = Duration::from_millis(250);
-/// When a database that is away is tried again.
-const RECONNECT: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
 /// Buckets that are let go in one turn, so that a newcomer does not empty the others at once.
 const RELEASED_AT_ONCE: usize = 32;
 /// How often the tables are measured, and rows removed that nobody needs.
@@ -95,7 +86,8 @@ const EXECUTE: &str = "update daemons set alive = false \
                        where alive and id <> $1 and until < clock_timestamp() returning id";
 const BURY: &str = "update daemons set alive = false where id = $1";
 const PRUNE: &str = "delete from changes \
-                     where version <= least($1, (select min(seen) from daemons where alive))";
+                     where version <= least($1, (select min(seen) from daemons where alive), \
+                     (select min(version) + 5000 from changes))";
 const FORGET: &str = "delete from daemons where not alive and until < clock_timestamp() - interval '7 days'";
 
 type Entrance = oneshot::Sender<Result<Turn, Unavailable>>;
@@ -128,18 +120,14 @@ struct Committer {
     turned_at: WallTime,
     /// Buckets beyond this daemon's share, whose work is to end.
     giving_up: Vec<u16>,
+    /// The changes of leases, and the buckets to be given up, that are in force here.
+    applied: Option<(u64, Vec<u16>)>,
     polled_at: Instant,
     pruned_at: Instant,
     /// Versions that memory had, and when: the newest one that is old enough comes first.
     versions: VecDeque<(Instant, u64)>,
     down: Option<Arc<str>>,
     given_up: Option<Arc<str>>,
-}
-
-/// How the work ended.
-enum End {
-    Closed,
-    GaveUp(String),
 }
 
 /// What a turn began with.
@@ -170,6 +158,7 @@ pub(super) fn spawn(parts: Parts) -> std::io::Result<JoinHandle<()>> {
         members: Vec::new(),
         turned_at: WallTime(0),
         giving_up: Vec::new(),
+        applied: None,
         polled_at: Instant::now(),
         pruned_at: Instant::now(),
         versions: VecDeque::new(),
@@ -181,19 +170,10 @@ pub(super) fn spawn(parts: Parts) -> std::io::Result<JoinHandle<()>> {
 
 impl Committer {
     fn supervise(mut self) {
-        loop {
-            match catch_unwind(AssertUnwindSafe(|| self.work())) {
-                Ok(End::Closed) => return self.close(),
-                Ok(End::GaveUp(reason)) => return self.give_up(&reason),
-                Err(_) if self.inner.commits.is_second_panic_of_database() => {
-                    return self.give_up("its thread died twice without a commit between");
-                }
-                Err(payload) => {
-                    let reason = format!("its thread panicked: {}", panic_text(&*payload));
-                    tracing::error!("store: {reason}, the store is opened anew");
-                    self.down = Some(reason.into());
-                }
-            }
+        let inner = self.inner.clone();
+        match supervise(&mut self, &inner.commits, Committer::work, |this, reason| this.down = Some(reason)) {
+            End::Closed => self.close(),
+            End::GaveUp(reason) => self.give_up(&reason),
         }
     }
 
@@ -242,16 +222,19 @@ impl Committer {
         }
     }
 
-    /// A turn where somebody waits for one, or a look at what the others did.
+    /// A turn where a caller waits for one, otherwise a look at the decisions of the others.
     fn go_on(&mut self) -> Result<(), String> {
         if !self.entering.is_empty() || std::mem::take(&mut self.rebalances) {
             self.turn()?;
         } else if std::mem::take(&mut self.follows) {
             self.poll()?;
         }
-        self.prune()?;
+        if let Err(reason) = self.prune() {
+            // Commits do not depend on it. A connection that is gone shows in the next turn.
+            tracing::debug!("store: rows that nobody needs stay for now ({reason}), trying again in {PRUNING:?}");
+        }
         self.rebalances |= self.is_unbalanced();
-        // The next start does what is left then.
+        // The next start does the rest.
         self.rebalances &= !self.inner.lock().orders.is_closed();
         self.life.note_progress(self.seen);
         Ok(())
@@ -312,7 +295,10 @@ impl Committer {
     }
 
     fn turn(&mut self) -> Result<(), String> {
-        let Some(opened) = self.open_turn()? else { return Ok(()) };
+        let Some(opened) = self.open_turn()? else {
+            self.rebalances = true;
+            return Ok(());
+        };
         let has_erased = self.decide_on_leases(&opened)?;
         let turns = Turns::open();
         for entrance in self.entering.drain(..) {
@@ -389,15 +375,15 @@ impl Committer {
 
     /// Applies what other daemons decided.
     fn follow(&mut self, news: &[Row], number: Option<u64>) -> Result<(), String> {
-        let mut batches = Vec::new();
+        let (mut batches, mut seen) = (Vec::new(), self.seen);
         for row in news {
             let version = trees::number_in(Some(row), 0)?;
-            if version != self.seen + 1 {
+            if version != seen + 1 {
                 return Err("it was away for too long to follow the others".into());
             }
             let bytes: &[u8] = row.try_get(1).map_err(|error| trees::said(&error))?;
             batches.push(batch::decode(bytes).map_err(|error| error.to_string())?);
-            self.seen = version;
+            seen = version;
         }
         let now = self.inner.clock.now();
         {
@@ -411,12 +397,14 @@ impl Committer {
                 state.follow_leases();
             }
         }
+        // Not before: after a failure on the way, a reload must see that endings of these batches are missing.
+        self.seen = seen;
         batches.into_iter().for_each(|batch| self.inner.feed.publish(batch.tail.changes));
         Ok(())
     }
 
-    /// Who holds what is decided first, so that every caller decides with the leases of this moment. Returns whether an
-    /// erasure was carried out.
+    /// Leases are decided first, so that every caller decides with those of this moment. Returns whether an erasure was
+    /// carried out.
     fn decide_on_leases(&mut self, opened: &Opened) -> Result<bool, String> {
         let now = self.inner.clock.now();
         let mut memory = self.inner.lock();
@@ -446,7 +434,7 @@ impl Committer {
     fn commit(&mut self, opened: &Opened, leaves: Option<u64>) -> Result<(), String> {
         let (endings, number) = {
             let state = &mut self.inner.lock().state;
-            // What was removed in this turn counts as erased in the next one.
+            // Records that this turn removes count as erased in the next one.
             self.rebalances |= !state.erasures.is_done(state.erasures.wanted());
             (state.endings.take_unshared(), state.newest_seq())
         };
@@ -479,6 +467,10 @@ impl Committer {
         let held: Vec<HeldBucket> = {
             let memory = self.inner.lock();
             let Some(cluster) = &memory.state.cluster else { return };
+            let now_in_force = Some((cluster.changes(), self.giving_up.clone()));
+            if std::mem::replace(&mut self.applied, now_in_force.clone()) == now_in_force {
+                return;
+            }
             let mine = cluster.leases().iter().enumerate().filter(|(_, lease)| lease.owner == Some(cluster.me()));
             let held = |(bucket, lease): (usize, &Lease)| {
                 let (bucket, quiet) = (bucket as u16, lease.quiet_until.map(|until| until.since(opened.now)));
@@ -494,17 +486,18 @@ impl Committer {
     fn recover(&mut self, reason: &Arc<str>) -> Option<End> {
         let inner = self.inner.clone();
         inner.leases.lose_all();
+        self.applied = None;
         inner.take_down(reason);
         tracing::error!(
             %reason,
             "store: cannot commit to the database ({reason}), answering deliveries with 503 and connecting again"
         );
         self.connected = None;
-        // Whoever still reads is waited for; nobody else is to wait meanwhile.
+        // The next step waits for reads under way. No caller is to wait with it.
         self.refuse_all(reason);
         drop(inner.take_engine());
         let mut said = String::new();
-        for pause in RECONNECT.iter().chain(std::iter::repeat(&RECONNECT[RECONNECT.len() - 1])) {
+        for pause in pauses() {
             self.refuse_all(reason);
             if let Some(reason) = &self.given_up {
                 return Some(End::GaveUp(reason.to_string()));
@@ -526,13 +519,12 @@ impl Committer {
             if inner.lock().orders.is_closed() {
                 return Some(End::Closed);
             }
-            std::thread::sleep(*pause);
+            std::thread::sleep(pause);
         }
         None
     }
 
-    /// Reads everything on a thread of its own. Meanwhile nobody waits for this one: pulses are answered, and whoever wants
-    /// to decide is refused.
+    /// Reads everything on a thread of its own. Meanwhile this thread answers pulses and refuses callers.
     fn load(&mut self, reason: &Arc<str>) -> Result<Loaded, ConnectError> {
         let (loader, life, queue) = (&self.loader, &self.life, &self.queue);
         let (loaded, given_up) = std::thread::scope(|threads| {
@@ -553,13 +545,13 @@ impl Committer {
     fn come_up(&mut self, loaded: Loaded) {
         let Loaded { connected, engine, state, seen } = loaded;
         if seen != self.seen {
-            // What the others ended meanwhile is not among the records.
+            // Grants that the others ended meanwhile are not among the records.
             let memory = &mut self.inner.lock().state;
             let newest = memory.newest_seq().max(state.newest_seq());
             memory.endings.lose(newest + 1);
         }
         (self.connected, self.seen) = (Some(connected), seen);
-        // What stood for the time before is refused already.
+        // All requests from before are refused by now.
         (self.down, self.follows, self.rebalances) = (None, false, true);
         self.inner.come_up(engine, None, state);
         self.life.note_progress(self.seen);
@@ -677,8 +669,8 @@ async fn send<'a>(
     committed
 }
 
-/// What was removed is gone with the transaction that removed it, so that an erasure is carried out in the next turn: one
-/// that was asked for here, and one of a daemon that died in between.
+/// Removed records are gone with the transaction that removed them, so an erasure is carried out in the next turn. It may
+/// have been requested here, or by a daemon that died in between.
 fn carry_out_erasure(state: &mut State, txn: &mut Txn, owed: u64) -> bool {
     let is_owed = !state.erasures.is_done(owed);
     if is_owed || state.deletions.has_cleared() {
@@ -690,7 +682,7 @@ fn carry_out_erasure(state: &mut State, txn: &mut Txn, owed: u64) -> bool {
     is_owed
 }
 
-/// Refuses whoever waits for this order. Returns why the store is to give up, if that is what it says.
+/// Refuses the caller that waits for this order. Returns the reason of an order to give up.
 fn refuse_order(order: Order, reason: &Arc<str>) -> Option<Arc<str>> {
     match order {
         Order::Shared(SharedOrder::Enter(entrance)) => drop(entrance.send(Err(Unavailable { reason: reason.clone() }))),

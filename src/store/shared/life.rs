@@ -102,21 +102,38 @@ impl Life {
 
 /// Begins the beat and the notifications, on the runtime of the store.
 pub(super) fn begin(runtime: &tokio::runtime::Handle, life: &Arc<Life>, settings: &Arc<Settings>, inner: &Arc<Inner>) {
-    let until_end = |life: &Arc<Life>| {
-        let mut ended = life.ended.subscribe();
-        async move { drop(ended.wait_for(|ended| *ended).await) }
-    };
     if !life.is_visit() {
-        let beating = beat(life.clone(), settings.clone(), inner.clone());
-        let ending = until_end(life);
-        runtime.spawn(async {
-            tokio::select! { () = beating => {}, () = ending => {} }
+        keep(runtime, life, "beat", (life.clone(), settings.clone(), inner.clone()), |(life, settings, inner)| {
+            beat(life, settings, inner)
         });
     }
-    let notifying = notify(life.clone(), settings.clone(), inner.clone());
-    let ending = until_end(life);
-    runtime.spawn(async {
-        tokio::select! { () = notifying => {}, () = ending => {} }
+    keep(runtime, life, "notifier", (life.clone(), settings.clone(), inner.clone()), |(life, settings, inner)| {
+        notify(life, settings, inner)
+    });
+}
+
+type Parts = (Arc<Life>, Arc<Settings>, Arc<Inner>);
+
+/// Runs a task until the life ends. One that panics is begun again.
+fn keep<F: Future<Output = ()> + Send + 'static>(
+    runtime: &tokio::runtime::Handle,
+    life: &Arc<Life>,
+    name: &'static str,
+    parts: Parts,
+    begin: impl Fn(Parts) -> F + Send + 'static,
+) {
+    let mut ended = life.ended.subscribe();
+    runtime.spawn(async move {
+        loop {
+            let mut task = tokio::spawn(begin(parts.clone()));
+            tokio::select! {
+                _ = ended.wait_for(|ended| *ended) => return task.abort(),
+                outcome = &mut task => if outcome.is_err() {
+                    tracing::error!("store: the {name} to the database panicked, it begins again");
+                },
+            }
+            sleep(RECONNECT).await;
+        }
     });
 }
 

@@ -16,18 +16,21 @@ pub(in crate::store) const PREFIX: &[u8] = b"lease/";
 pub(in crate::store) struct Cluster {
     me: u64,
     leases: Vec<Lease>,
+    /// How often a lease was decided on, here or elsewhere.
+    changes: u64,
 }
 
 impl Cluster {
     /// Nobody holds anything.
     pub(in crate::store) fn new(me: u64) -> Cluster {
-        Cluster { me, leases: vec![Lease::default(); usize::from(BUCKETS)] }
+        Cluster { me, leases: vec![Lease::default(); usize::from(BUCKETS)], changes: 0 }
     }
 
     /// Another daemon decided on a lease; also one of the records at start. Other keys are none of its concern.
     pub(in crate::store) fn follow(&mut self, key: &[u8], value: &[u8]) {
         let bucket = key.strip_prefix(PREFIX).and_then(|rest| rest.try_into().ok()).map(u16::from_be_bytes);
         let Some(lease) = bucket.and_then(|bucket| self.leases.get_mut(usize::from(bucket))) else { return };
+        self.changes += 1;
         // One that cannot be read is nobody's until it is decided on again.
         *lease = codec::decode(Tree::Meta.name(), value).unwrap_or_default();
     }
@@ -35,6 +38,11 @@ impl Cluster {
     /// The leases of all buckets.
     pub(in crate::store) fn leases(&self) -> &[Lease] {
         &self.leases
+    }
+
+    /// How often a lease was decided on, here or elsewhere.
+    pub(in crate::store) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// This daemon's own number.
@@ -53,6 +61,7 @@ impl Cluster {
         txn.write(Write { tree: Tree::Meta, key, value: Some(codec::encode(&lease)) });
         if let Some(known) = self.leases.get_mut(usize::from(bucket)) {
             *known = lease;
+            self.changes += 1;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the other daemons of a cluster decided, applied to the memory of this one.
+//! The decisions of the other daemons of a cluster, applied to the memory of this one.
 //!
 //! Each daemon has the whole memory, and a decision of one reaches the others as the writes that followed from it. They
 //! are applied in the order in which they were committed, and before this daemon decides anything itself. So the decisions

@@ -10,7 +10,8 @@ use crate::core::model::WallTime;
 use crate::store::txn::Txn;
 
 impl State {
-    /// At this moment on the clock of the database the members are these: takes over what is free or was held by one that is dead, as far as it is this daemon's share.
+    /// At this moment on the clock of the database the members are these. Takes over free buckets and those of the dead, up
+    /// to this daemon's share.
     /// Returns buckets that it holds beyond its share.
     pub(in crate::store) fn rebalance(
         &mut self,
