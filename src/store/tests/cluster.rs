@@ -167,8 +167,8 @@ async fn a_daemon_that_stops_leaves_its_links_to_the_others_at_once() {
     for link in &links {
         let (here, _) = cluster.holder_and_other(link);
         assert!(unclaimed_mark(here, link).await.is_some());
-        until("it may be written", async || here.leases().may_write(link).is_some()).await;
         assert_eq!(here.leases().next_quiet_end(), None, "one that stops in order leaves no write under way");
+        until("it may be written", async || here.leases().may_write(link).is_some()).await;
     }
     cluster.end().await;
 }
@@ -223,10 +223,10 @@ async fn an_event_that_is_sent_on_one_daemon_and_changed_on_another_goes_out_as_
     cluster.stores.iter().for_each(|store| store.switch_events(true));
     let [a, b] = &cluster.stores[..] else { unreachable!() };
     let user = UserId::random();
-    let link = link_one(a, user, 1).await;
+    let link = link_one(b, user, 1).await;
     let key = EventKey::Link(link.clone());
-    knows(b, &link).await;
-    until("the other knows the event", async || b.event_counts().await.unwrap().waiting == 1).await;
+    knows(a, &link).await;
+    until("the other knows the event", async || a.event_counts().await.unwrap().waiting == 1).await;
     let Begun::Goes(first) = a.begin_event(&key).await.unwrap() else { panic!("nothing waits") };
     let sent = first.event().id.clone();
     link_one(b, user, 1).await;
