@@ -167,7 +167,7 @@ pub(crate) use folder::lock_within;
 pub use inner::Store;
 pub use open_error::OpenError;
 pub use records::{AccountRecord, LinkRecord};
-pub use roster::{ClusterView, DaemonView};
+pub use roster::{ClusterView, DEAF, DaemonView};
 pub use work::{ReadClaim, StandingMark};
 
 #[cfg(test)]

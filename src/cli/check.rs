@@ -1,4 +1,4 @@
-//! `check`: the configuration as `run` loads it, every finding; with `--online`, Graph and Spaces too.
+//! `check`: the configuration as `run` loads it, every finding; with `--online`, Graph, Spaces and a shared database too.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +14,10 @@ use crate::exit::{self, Failure};
 use crate::metrics::Metrics;
 use crate::sources::facebook::graph::Gate;
 use crate::spaces::{self, Versioning};
+use crate::store::DEAF;
+use crate::store::seal::Keyring;
+use crate::store::shared::probe::{Probed, probe};
+use crate::store::shared::settings::Settings;
 
 pub(super) fn check(path: &Path, online: bool, as_json: bool) -> Result<(), Failure> {
     let (config, findings) = match Config::load(path, &env) {
@@ -21,6 +25,7 @@ pub(super) fn check(path: &Path, online: bool, as_json: bool) -> Result<(), Fail
         Err(findings) => (None, findings.0),
     };
     let (mut trouble, mut notes) = (Vec::new(), Vec::new());
+    let is_shared = config.as_ref().is_some_and(|config| config.store.url.is_some());
     if let Some(config) = config {
         (trouble, notes) = examine(config, online)?;
     }
@@ -39,7 +44,12 @@ pub(super) fn check(path: &Path, online: bool, as_json: bool) -> Result<(), Fail
     if as_json {
         return Ok(());
     }
-    line(format_args!("{}: {}", path.display(), if online { "good, and Graph and Spaces answer" } else { "good" }))
+    let verdict = match (online, is_shared) {
+        (false, _) => "good",
+        (true, false) => "good, and Graph and Spaces answer",
+        (true, true) => "good, and Graph, Spaces and the database answer",
+    };
+    line(format_args!("{}: {verdict}", path.display()))
 }
 
 /// What only shows when the settings are used: clients that cannot be made, and with `online` what answers; and what is
@@ -47,8 +57,15 @@ pub(super) fn check(path: &Path, online: bool, as_json: bool) -> Result<(), Fail
 fn examine(config: Config, online: bool) -> Result<(Vec<String>, Vec<String>), Failure> {
     let metrics = Arc::new(Metrics::new());
     let gate = Gate::new(config.facebook.max_in_flight);
-    let mut trouble: Vec<String> = keyring(&config).err().into_iter().collect();
-    let mut notes = Vec::new();
+    let (mut trouble, mut notes) = (Vec::new(), Vec::new());
+    match keyring(&config) {
+        Ok(keyring) if online => match probe_database(&config, &keyring)? {
+            Ok(found) => notes.extend(found),
+            Err(error) => trouble.push(format!("store: {error}")),
+        },
+        Ok(_) => {}
+        Err(error) => trouble.push(error),
+    }
     match Setup::build(config, &gate, &metrics) {
         Err(error) => trouble.push(error),
         Ok(setup) if online => {
@@ -68,6 +85,31 @@ fn examine(config: Config, online: bool) -> Result<(Vec<String>, Vec<String>), F
         Ok(_) => {}
     }
     Ok((trouble, notes))
+}
+
+/// A look at the shared database, and what is good to know of it. There is nothing to look at where the store is local.
+fn probe_database(config: &Config, keyring: &Keyring) -> Result<Result<Vec<String>, String>, Failure> {
+    let settings = match Settings::of(&config.store) {
+        Ok(Some(settings)) => settings,
+        Ok(None) => return Ok(Ok(Vec::new())),
+        Err(error) => return Ok(Err(error)),
+    };
+    let Probed { schema, hears } = match small_runtime()?.block_on(probe(&settings, keyring)) {
+        Ok(probed) => probed,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let mut notes = Vec::new();
+    if schema.from < schema.to {
+        let to = schema.to;
+        notes.push(match schema.from {
+            0 => format!("store: the database is empty; the first start makes the tables of schema {to}"),
+            from => format!("store: the database has schema {from}; the next start brings it to {to}"),
+        });
+    }
+    if !hears {
+        notes.push(format!("store: {DEAF}"));
+    }
+    Ok(Ok(notes))
 }
 
 fn versions_note(versioning: Versioning) -> Option<&'static str> {

@@ -90,6 +90,8 @@ fn cluster(cluster: &Value) -> Vec<String> {
             if is("this") { ", this one" } else { "" },
         ));
     }
+    let warnings = cluster["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    lines.extend(warnings.map(|warning| format!("         {warning}")));
     lines
 }
 

@@ -128,15 +128,20 @@ pub(super) struct Orders {
     epoch: u64,
     /// Requests on their way that remove links.
     unlinking: u64,
+    /// Bytes that the decisions of this turn write.
+    of_turn: usize,
     feed: Feed,
 }
+
+/// A transaction of a shared database takes no further decisions when those that it has write so many bytes.
+const TURN_BYTES: usize = 16 << 20;
 
 impl Orders {
     /// Open queues, and their other ends.
     pub(super) fn new(feed: Feed) -> (Orders, Queues) {
         let ((queue, database), (to_marks, marks)) = (mpsc::channel(), mpsc::channel());
         (
-            Orders { queues: Some((queue, Some(to_marks))), down: None, epoch: 0, unlinking: 0, feed },
+            Orders { queues: Some((queue, Some(to_marks))), down: None, epoch: 0, unlinking: 0, of_turn: 0, feed },
             Queues { database, marks },
         )
     }
@@ -144,7 +149,7 @@ impl Orders {
     /// An open queue to a committer that writes marks as well, and its other end.
     pub(super) fn without_mark_log(feed: Feed) -> (Orders, mpsc::Receiver<Order>) {
         let (queue, database) = mpsc::channel();
-        (Orders { queues: Some((queue, None)), down: None, epoch: 0, unlinking: 0, feed }, database)
+        (Orders { queues: Some((queue, None)), down: None, epoch: 0, unlinking: 0, of_turn: 0, feed }, database)
     }
 
     /// Is there a mark writer?
@@ -201,6 +206,16 @@ impl Orders {
         self.queues.is_none()
     }
 
+    /// The decisions of another turn begin.
+    pub(super) fn begin_turn(&mut self) {
+        self.of_turn = 0;
+    }
+
+    /// May another decision go into the transaction of this turn?
+    pub(super) fn has_room(&self) -> bool {
+        self.of_turn < TURN_BYTES
+    }
+
     /// Hands something to the committer.
     pub(super) fn send(&self, order: Order) {
         if let Some((queue, _)) = &self.queues {
@@ -248,6 +263,7 @@ impl Orders {
         }
         if to_database || waits.database {
             let (done, answered) = oneshot::channel();
+            self.of_turn += writes.iter().map(|write| write.value.as_ref().map_or(0, Vec::len)).sum::<usize>();
             let unlinks = writes.iter().any(|write| write.tree == Tree::Links && write.value.is_none());
             self.unlinking += u64::from(unlinks);
             self.send(Order::Commit(Request { writes, notes, changes: with_writes, erasure, unlinks, done }));

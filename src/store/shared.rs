@@ -7,7 +7,8 @@
 //!
 //! [`settings`] and [`connect`] lead to a session that is safe to build on, [`schema`] to tables that are this version's,
 //! and [`errors`] says what stands in the way of either. [`loading`] reads what is there, [`opening`] puts the store
-//! together, [`life`] says to the others that this daemon lives, and [`roster`] who the others are.
+//! together, [`life`] says to the others that this daemon lives, and [`roster`] who the others are. [`standing`] and
+//! [`namesake`] are questions before that, and [`probe`] asks all of them without joining.
 
 mod batch;
 mod committer;
@@ -15,10 +16,13 @@ pub mod connect;
 pub mod errors;
 mod life;
 mod loading;
+mod namesake;
 mod opening;
+pub mod probe;
 mod roster;
 pub mod schema;
 pub mod settings;
+mod standing;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod tests;

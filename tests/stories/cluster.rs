@@ -18,24 +18,24 @@ use signal_hook::consts::signal::{SIGCONT, SIGSTOP};
 use crate::harness::{Answer, Harness, PROGRAM, delivery, free_port, until};
 
 /// A daemon beside the one of the harness.
-struct Other {
-    daemon: Arc<Daemon>,
+pub struct Other {
+    pub daemon: Arc<Daemon>,
     base: String,
-    config: PathBuf,
+    pub config: PathBuf,
     log: PathBuf,
 }
 
 /// Daemons in one world, over one database.
-struct Cluster {
+pub struct Cluster {
     others: Vec<Other>,
-    postgres: Postgres,
+    pub postgres: Postgres,
     // Its folder goes last.
-    harness: Harness,
+    pub harness: Harness,
 }
 
 impl Cluster {
     /// So many daemons; `None` without PostgreSQL.
-    async fn start(daemons: usize, pages: usize) -> Option<Cluster> {
+    pub async fn start(daemons: usize, pages: usize) -> Option<Cluster> {
         let harness = Harness::plan().pages(pages).build().await;
         let folder = harness.scratch_dir().join("postgres");
         let made = tokio::task::spawn_blocking(move || Postgres::fast(&folder)).await.unwrap();
@@ -44,7 +44,7 @@ impl Cluster {
     }
 
     /// So many daemons that reach the database at this address.
-    async fn over(mut harness: Harness, daemons: usize, url: &str, postgres: Postgres) -> Cluster {
+    pub async fn over(mut harness: Harness, daemons: usize, url: &str, postgres: Postgres) -> Cluster {
         harness.set("store.url", url);
         harness.set("store.node", "first");
         harness.daemon.start().await.unwrap();
@@ -58,6 +58,11 @@ impl Cluster {
     }
 
     fn other(&self, number: usize) -> Other {
+        self.with_name(number, &format!("number-{number}"))
+    }
+
+    /// A further daemon of this name, which is not started.
+    pub fn with_name(&self, number: usize, node: &str) -> Other {
         let folder = self.harness.scratch_dir().join(format!("daemon{number}"));
         std::fs::create_dir_all(&folder).unwrap();
         let mut table: toml::Table = std::fs::read_to_string(&self.harness.config).unwrap().parse().unwrap();
@@ -70,7 +75,7 @@ impl Cluster {
         set("admin", "socket", socket.to_string_lossy().into_owned());
         set("admin", "listen", format!("127.0.0.1:{}", free_port()));
         set("store", "path", folder.join("store").to_string_lossy().into_owned());
-        set("store", "node", format!("number-{number}"));
+        set("store", "node", node.to_owned());
         let config = folder.join("config.toml");
         std::fs::write(&config, table.to_string()).unwrap();
         let log = folder.join("daemon.log");
@@ -90,7 +95,7 @@ impl Cluster {
     }
 
     /// Is the daemon with this number ready?
-    async fn is_ready(&self, number: usize) -> bool {
+    pub async fn is_ready(&self, number: usize) -> bool {
         let request = self.harness.http.get(format!("{}/readyz", self.base(number)));
         self.harness.send(request).await.status == 200
     }
@@ -106,7 +111,7 @@ impl Cluster {
     }
 
     /// Is a delivery refused in the way after which it is sent again?
-    async fn refuses(&self, number: usize, pages: &[String]) -> bool {
+    pub async fn refuses(&self, number: usize, pages: &[String]) -> bool {
         let answer = self.try_deliver(number, pages).await;
         answer.is_some_and(|answer| answer.status == 503 && !answer.header("retry-after").is_empty())
     }
@@ -119,7 +124,7 @@ impl Cluster {
     }
 
     /// Changes every page, and announces each change to one of these daemons in turn.
-    async fn change_all(&self, about: &str, daemons: &[usize]) {
+    pub async fn change_all(&self, about: &str, daemons: &[usize]) {
         for (number, page) in self.harness.pages().into_iter().enumerate() {
             self.harness.world().change(|s| s.pages.get_mut(&page).unwrap().node.insert("about".into(), about.into()));
             self.deliver(daemons[number % daemons.len()], &[page]).await;
@@ -128,7 +133,7 @@ impl Cluster {
 
     /// Waits until every object is what its page is. The world saw no two writes of one object at a time, and no older state
     /// over a newer one.
-    async fn until_true(&self, user: UserId) {
+    pub async fn until_true(&self, user: UserId) {
         self.harness.until_true(user, &self.harness.pages()).await;
         assert_eq!(self.harness.world().violations(), Vec::<String>::new());
     }
@@ -138,7 +143,7 @@ impl Cluster {
         self.harness.status().await["cluster"].clone()
     }
 
-    async fn finish(self) {
+    pub async fn finish(self) {
         for other in self.others.iter().filter(|other| other.daemon.pid().is_some()) {
             assert_eq!(other.daemon.stop().await, Some(0));
         }

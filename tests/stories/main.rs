@@ -14,6 +14,7 @@ mod clock;
 mod cluster;
 mod console;
 mod console_shops;
+mod database;
 mod deletion;
 mod disaster;
 mod durability;

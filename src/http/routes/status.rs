@@ -76,7 +76,13 @@ fn cluster_json(cluster: &ClusterView) -> Value {
         })
     };
     let daemons: Vec<Value> = cluster.daemons.iter().map(daemon).collect();
-    json!({"database": cluster.database, "answers": cluster.answers, "leases": BUCKETS, "daemons": daemons})
+    json!({
+        "database": cluster.database,
+        "answers": cluster.answers,
+        "leases": BUCKETS,
+        "daemons": daemons,
+        "warnings": cluster.warnings,
+    })
 }
 
 /// The whole daemon. What only the store knows is null while it cannot be read.

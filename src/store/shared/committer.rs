@@ -127,6 +127,8 @@ struct Committer {
     /// Versions that memory had, and when: the newest one that is old enough comes first.
     versions: VecDeque<(Instant, u64)>,
     down: Option<Arc<str>>,
+    /// How often the store was read again since the last commit.
+    fruitless: usize,
     given_up: Option<Arc<str>>,
 }
 
@@ -163,6 +165,7 @@ pub(super) fn spawn(parts: Parts) -> std::io::Result<JoinHandle<()>> {
         pruned_at: Instant::now(),
         versions: VecDeque::new(),
         down: None,
+        fruitless: 0,
         given_up: None,
     };
     std::thread::Builder::new().name("store-commit".into()).spawn(move || committer.supervise())
@@ -408,6 +411,7 @@ impl Committer {
     fn decide_on_leases(&mut self, opened: &Opened) -> Result<bool, String> {
         let now = self.inner.clock.now();
         let mut memory = self.inner.lock();
+        memory.orders.begin_turn();
         if memory.orders.is_closed() {
             return Ok(false);
         }
@@ -451,7 +455,7 @@ impl Committer {
                 (head as i64, if is_news { batch::encode(writes.clone(), &tail) } else { Vec::new() });
             let (used, leaves) = (number.max(opened.number) as i64, leaves.map(|member| member as i64));
             self.wait(send(client, writes, Sent { version, bytes, used, leaves }))?;
-            self.seen = head;
+            (self.seen, self.fruitless) = (head, 0);
             self.inner.commits.note_database();
         }
         self.inner.answer(&mut self.batch);
@@ -497,6 +501,11 @@ impl Committer {
         self.refuse_all(reason);
         drop(inner.take_engine());
         let mut said = String::new();
+        // A database that answers reads and takes no writes, such as one on a full disk, would be read over and over.
+        if let Some(earlier) = self.fruitless.checked_sub(1) {
+            pauses().nth(earlier).into_iter().for_each(std::thread::sleep);
+        }
+        self.fruitless += 1;
         for pause in pauses() {
             self.refuse_all(reason);
             if let Some(reason) = &self.given_up {
@@ -512,6 +521,9 @@ impl Committer {
                     let words = error.to_string();
                     if words != said {
                         tracing::warn!("store: the database is not back ({words}), trying again");
+                        // The reason is public in /readyz, where nobody needs to know the address.
+                        let place = format!(" at {}", self.loader.settings.url().place());
+                        inner.take_down(&words.replace(&place, "").into());
                         said = words;
                     }
                 }

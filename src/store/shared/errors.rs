@@ -58,7 +58,7 @@ pub enum ConnectError {
     },
     /// It has no connection left.
     #[error(
-        "the database at {place} has no connection left ({detail}); allow more there, or lower store.max_connections of the daemons"
+        "the database at {place} has no connection left ({detail}); allow more there, or run fewer daemons or other clients"
     )]
     Full {
         /// Hosts, ports and database.
@@ -121,6 +121,16 @@ pub enum ConnectError {
     NotAllowed {
         /// The server's own words.
         detail: String,
+    },
+    /// A daemon with the same name lives.
+    #[error(
+        "another daemon on the database at {place} has the name {node}; give each daemon a store.node of its own, or stop the other one"
+    )]
+    NameTaken {
+        /// Hosts, ports and database.
+        place: String,
+        /// `store.node`.
+        node: String,
     },
     /// Its records are sealed with another key.
     #[error(
@@ -187,6 +197,7 @@ impl ConnectError {
             | NotSynchronous { .. }
             | Behind { .. }
             | Moved { .. }
+            | NameTaken { .. }
             | NotAllowed { .. } => Kind::Setting,
         }
     }

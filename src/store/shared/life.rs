@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
@@ -34,6 +34,12 @@ const RECONNECT: Duration = Duration::from_millis(250);
 /// Notifications are no more frequent than this: each takes a lock of the whole server.
 const NOTIFY: Duration = Duration::from_millis(20);
 
+/// A listener that hears nothing of a beat for so long hears nothing at all.
+const DEAF: Duration = Duration::from_secs(5);
+/// A notification that a beat sends, so that the listener learns whether it hears. It is sent by another session: one that
+/// a session sends itself may arrive where no other does.
+const HEARING_TEST: &str = "notify pagesyncd, 'beat'";
+
 const LIVE: &str = "update daemons set until = clock_timestamp() + $2 * interval '1 millisecond', seen = $3 \
                     where id = $1 and alive returning id";
 
@@ -45,6 +51,8 @@ pub(super) struct Life {
     progressed: Mutex<Instant>,
     decided: Notify,
     follow_asked: AtomicBool,
+    /// The next beat is to test whether the listener hears.
+    tests_hearing: AtomicBool,
     ended: watch::Sender<bool>,
     is_visit: bool,
 }
@@ -58,6 +66,7 @@ impl Life {
             progressed: Mutex::new(Instant::now()),
             decided: Notify::new(),
             follow_asked: AtomicBool::new(false),
+            tests_hearing: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             is_visit,
         }
@@ -174,36 +183,66 @@ async fn beat_once(client: &Client, life: &Life, inner: &Inner) -> Result<Vec<(u
     } else if member == life.member() {
         inner.leases.trust_until(Deadline::of_beat(sent, sent_wall));
     }
+    if life.tests_hearing.swap(false, Ordering::Relaxed) {
+        client.batch_execute(HEARING_TEST).await.map_err(|error| said(&error))?;
+    }
     let seen = roster::seen(&members)?;
     let members = seen.iter().map(|seen| (seen.id, seen.is_overdue)).collect();
     inner.roster.note(seen);
     Ok(members)
 }
 
-/// Tells the others, and listens to them.
+/// Notifies the others, and listens to them.
 async fn notify(life: Arc<Life>, settings: Arc<Settings>, inner: Arc<Inner>) {
     loop {
-        if let Ok(Connected { client, mut notifications, driver: _driver }) = connect(&settings, Role::Listener).await
-            && client.batch_execute("listen pagesyncd").await.is_ok()
+        if let Ok(mut connected) = connect(&settings, Role::Listener).await
+            && connected.client.batch_execute("listen pagesyncd").await.is_ok()
         {
             // Whatever was decided while nobody listened.
             ask_to_follow(&life, &inner);
-            loop {
-                tokio::select! {
-                    () = life.decided.notified() => {
-                        if client.batch_execute("notify pagesyncd").await.is_err() {
-                            break;
-                        }
-                        sleep(NOTIFY).await;
-                    }
-                    heard = notifications.recv() => match heard {
-                        Some(_) => ask_to_follow(&life, &inner),
-                        None => break,
-                    },
-                }
-            }
+            listen(&mut connected, &life, &inner).await;
         }
         sleep(RECONNECT).await;
+    }
+}
+
+/// Until the connection ends.
+async fn listen(connected: &mut Connected, life: &Life, inner: &Inner) {
+    let Connected { client, notifications, .. } = connected;
+    // A visit has no beat that would test it.
+    let mut tests_until = (!life.is_visit()).then(|| tokio::time::Instant::now() + DEAF);
+    life.tests_hearing.store(true, Ordering::Relaxed);
+    loop {
+        let tested = async { sleep_until(tests_until.unwrap_or_else(tokio::time::Instant::now)).await };
+        tokio::select! {
+            () = life.decided.notified() => {
+                if client.batch_execute("notify pagesyncd").await.is_err() {
+                    return;
+                }
+                sleep(NOTIFY).await;
+            }
+            heard = notifications.recv() => {
+                let Some(heard) = heard else { return };
+                if !heard.payload().is_empty() {
+                    tests_until = None;
+                    note_deafness(inner, false);
+                }
+                ask_to_follow(life, inner);
+            }
+            () = tested, if tests_until.is_some() => {
+                tests_until = None;
+                note_deafness(inner, true);
+            }
+        }
+    }
+}
+
+fn note_deafness(inner: &Inner, is_deaf: bool) {
+    if inner.roster.note_deafness(is_deaf) {
+        match is_deaf {
+            true => tracing::warn!("store: {}", crate::store::roster::DEAF),
+            false => tracing::info!("store: notifications of the database pass again"),
+        }
     }
 }
 

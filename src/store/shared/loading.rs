@@ -12,17 +12,17 @@ use tokio_postgres::{Client, Error};
 use super::connect::{Connected, Role, connect};
 use super::errors::ConnectError;
 use super::life::Life;
+use super::namesake;
 use super::schema;
 use super::settings::Settings;
+use super::standing;
 use super::trees::{ANSWER, Trees, number_in};
 use crate::core::lease::LIFE;
 use crate::store::check;
-use crate::store::codec;
 use crate::store::engine::Engine;
 use crate::store::handle::Fault;
 use crate::store::inner::{Clock, Inner};
 use crate::store::load;
-use crate::store::move_note::{self, Note, Stage};
 use crate::store::seal::Keyring;
 use crate::store::state::State;
 use crate::store::state::cluster;
@@ -36,7 +36,6 @@ const HEAD: &str = "select head, number from meta";
 const BIRTH: &str = "insert into daemons (name, until, version, alive) \
                      values ($1, clock_timestamp() + $2 * interval '1 millisecond', $3, $4) returning id";
 const LIVES: &str = "select id from daemons where id = $1 and name = $2 and alive and until > clock_timestamp()";
-const GET: &str = "select value from records where tree = $1 and key = $2";
 const NOTE_KEY: &str = "insert into records (tree, key, value) values ($1, $2, $3) on conflict do nothing";
 
 /// Reads the store, at start and after each failure.
@@ -101,14 +100,14 @@ impl Loader {
             let connected = connect(&self.settings, Role::Committer).await?;
             self.bring_forward(&connected.client).await?;
             let reader = connect(&self.settings, Role::Reader).await?;
-            self.is_here(&connected.client).await?;
+            standing::is_here(&self.settings, &connected.client).await?;
             self.check_key(&connected.client).await?;
             Ok::<_, ConnectError>((connected, Arc::new(reader)))
         })?;
         let Read { mut state, seen, used, leases } = self.read(&reader)?;
         // Only now, because reading may take longer than a daemon lives without a beat.
         let living = self.live(&connected.client, life);
-        self.runtime().block_on(living).map_err(|error| self.failed(&error))?;
+        self.runtime().block_on(living)?;
         state.join(life.member(), used);
         state.restore_leases(leases);
         let engine = Engine::Shared(Trees::new(reader, self.runtime().clone(), ANSWER));
@@ -132,21 +131,6 @@ impl Loader {
         ConnectError::Failed { place: self.settings.url().place().to_owned(), detail }
     }
 
-    /// Is the store here, as far as moves go?
-    async fn is_here(&self, client: &Client) -> Result<(), ConnectError> {
-        let tree = Tree::Meta as i16;
-        let found = client.query_typed(GET, &[(&tree, Type::INT2), (&move_note::KEY, Type::BYTEA)]).await;
-        let found = found.map_err(|error| self.failed(&error))?;
-        let Some(row) = found.first() else { return Ok(()) };
-        let note = Note::of_record(row.try_get(0).map_err(|error| self.failed(&error))?);
-        let place = self.settings.url().place().to_owned();
-        match note.map_err(|damaged| self.broken(damaged.to_string()))? {
-            Note { stage: Stage::Here, .. } => Ok(()),
-            Note { stage: Stage::Left, other, .. } => Err(ConnectError::Moved { place, to: other }),
-            Note { stage: Stage::Coming, .. } => Err(ConnectError::HalfMoved { place }),
-        }
-    }
-
     /// Is this the key with which the store is sealed? An empty one takes it.
     async fn check_key(&self, client: &Client) -> Result<(), ConnectError> {
         let keyring = match &self.keys {
@@ -157,26 +141,23 @@ impl Loader {
         let (tree, value) = (record.tree as i16, record.value.unwrap_or_default());
         let noted = [(&tree as _, Type::INT2), (&record.key as _, Type::BYTEA), (&value as _, Type::BYTEA)];
         client.execute_typed(NOTE_KEY, &noted).await.map_err(|error| self.failed(&error))?;
-        let found = client.query_typed(GET, &noted[..2]).await.map_err(|error| self.failed(&error))?;
-        let value: &[u8] = match found.first() {
-            Some(row) => row.try_get(0).map_err(|error| self.failed(&error))?,
-            None => &[],
-        };
-        let other = || ConnectError::OtherKey { place: self.settings.url().place().to_owned() };
-        let sealed = codec::unwrap(Tree::Meta.name(), value).map_err(|_| other())?;
-        check::open(&keyring, sealed).map_err(|_| other())
+        standing::check_key(&self.settings, client, &keyring).await
     }
 
     /// Makes this daemon a member, unless it is one that lives. A visit gets a number in the same way and never lives.
-    async fn live(&self, client: &Client, life: &Life) -> Result<(), Error> {
+    async fn live(&self, client: &Client, life: &Life) -> Result<(), ConnectError> {
+        let failed = |error| self.failed(&error);
         let (me, name) = (life.member() as i64, self.settings.node.as_str());
         if life.is_visit() && me != 0 {
             return Ok(());
         }
         // The number of a row that a failover has lost may be another daemon's by now.
         let known = [(&me as _, Type::INT8), (&name as _, Type::TEXT)];
-        if !client.query_typed(LIVES, &known).await?.is_empty() {
+        if !client.query_typed(LIVES, &known).await.map_err(failed)?.is_empty() {
             return Ok(());
+        }
+        if me == 0 && !life.is_visit() {
+            namesake::refuse(&self.settings, client).await?;
         }
         let version = env!("CARGO_PKG_VERSION");
         let (life_ms, is_alive) = (LIFE.as_millis() as i64, !life.is_visit());
@@ -186,9 +167,9 @@ impl Loader {
             (&version as _, Type::TEXT),
             (&is_alive as _, Type::BOOL),
         ];
-        let row = client.query_typed(BIRTH, &born).await?;
+        let row = client.query_typed(BIRTH, &born).await.map_err(failed)?;
         if let Some(row) = row.first() {
-            life.set_member(row.try_get::<_, i64>(0)? as u64);
+            life.set_member(row.try_get::<_, i64>(0).map_err(failed)? as u64);
         }
         Ok(())
     }
@@ -201,7 +182,7 @@ impl Loader {
         });
         let begun = begun.map_err(|error| self.failed(&error))?;
         // A move may have begun since the first look.
-        self.runtime().block_on(self.is_here(&reader.client))?;
+        self.runtime().block_on(standing::is_here(&self.settings, &reader.client))?;
         let number = |column| number_in(begun.first(), column).map_err(|detail| self.broken(detail));
         let (seen, used) = (number(0)?, number(1)?);
         let engine = Engine::Shared(Trees::new(reader.clone(), self.runtime().clone(), READING));

@@ -46,10 +46,12 @@ impl Store {
             cluster.leases().iter().filter_map(|lease| lease.owner).for_each(|id| *leases.entry(id).or_default() += 1);
             (cluster.me(), leases)
         };
+        let daemons = self.inner.roster.view(me, &leases);
         Some(ClusterView {
             database: self.inner.dir.display().to_string(),
             answers: self.inner.leases.is_trusted(),
-            daemons: self.inner.roster.view(me, &leases),
+            warnings: self.inner.roster.warnings(&daemons),
+            daemons,
         })
     }
 

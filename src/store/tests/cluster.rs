@@ -31,7 +31,8 @@ impl Cluster {
     }
 
     async fn join(&mut self) {
-        let settings = self.settings.clone();
+        let mut settings = self.settings.clone();
+        settings.node = format!("number-{}", self.stores.len());
         let store = tokio::task::block_in_place(|| Store::open_shared(settings, keyring())).unwrap();
         self.stores.push(store);
         // Shares are rounded up, so that the last one may be smaller by so many.
