@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use signal_hook::consts::signal::{SIGCONT, SIGSTOP};
 
-use crate::harness::{Answer, Harness, PROGRAM, delivery, free_port, until};
+use crate::harness::{ADA, Answer, Harness, PROGRAM, delivery, free_port, until};
 
 /// A daemon beside the one of the harness.
 pub struct Other {
@@ -87,6 +87,23 @@ impl Cluster {
             env: Vec::new(),
         };
         Other { daemon: Daemon::new(files), base: format!("http://{listen}"), config, log }
+    }
+
+    /// Changes a key in the configuration of the daemon with this number.
+    pub fn set(&mut self, number: usize, key: &str, value: toml::Value) {
+        let Some(other) = number.checked_sub(1).map(|other| &self.others[other]) else {
+            return self.harness.set(key, value);
+        };
+        let mut table: toml::Table = std::fs::read_to_string(&other.config).unwrap().parse().unwrap();
+        let (section, leaf) = key.split_once('.').unwrap();
+        table[section].as_table_mut().unwrap().insert(leaf.to_owned(), value);
+        std::fs::write(&other.config, table.to_string()).unwrap();
+    }
+
+    /// Is everything sealed with the key in force, as the daemon with this number sees it?
+    pub async fn is_sealed(&self, number: usize) -> bool {
+        let status = self.daemon(number).ask(Method::GET, "/v1/status", "").await;
+        status.is_some_and(|status| status["store"]["sealing"]["done"] == true)
     }
 
     /// The address of the daemon with this number.
@@ -279,7 +296,7 @@ impl Blow {
 }
 
 impl Cluster {
-    fn daemon(&self, number: usize) -> &Daemon {
+    pub fn daemon(&self, number: usize) -> &Daemon {
         number.checked_sub(1).map_or(&self.harness.daemon, |other| &self.others[other].daemon)
     }
 
@@ -427,6 +444,13 @@ async fn verbs_work_without_a_daemon_on_the_machine() {
     cluster.harness.daemon.start().await.unwrap();
     cluster.change_all("after the visits", &[0]).await;
     cluster.until_true(user).await;
+    // A purge is carried out by the daemons.
+    let list = cluster.harness.scratch_dir().join("persons.txt");
+    std::fs::write(&list, ADA).unwrap();
+    let output = cluster.harness.run_with(&["purge", list.to_str().unwrap()], Some(&visitor.config)).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    until("the objects are gone", async || cluster.harness.server.objects.list().is_empty()).await;
+    until("so are the links", async || cluster.harness.pages_linked().await.is_empty()).await;
     cluster.finish().await;
 }
 

@@ -8,6 +8,7 @@ use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::World;
 use tokio::task::JoinHandle;
 
+use crate::cluster::Cluster;
 use crate::harness::{ADA, Harness, delivery, until};
 
 /// Deliveries without a pause, signed as Facebook signs at that moment, about pages that are edited all the while. A
@@ -200,4 +201,30 @@ async fn http_secrets(harness: &mut Harness, user: UserId, round: &str) {
     harness.world().drop_app_subscription();
     harness.restart().await;
     until("the app is subscribed again", async || harness.world().look(|s| s.app.subscription.is_some())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn daemons_that_share_a_store_change_its_key_one_after_the_other() {
+    let Some(mut cluster) = Cluster::start(2, 3).await else { return };
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    let old = cluster.harness.setting("store.key").as_str().unwrap().to_owned();
+    let new = fresh_key(&cluster.harness).await;
+    cluster.harness.keep_secret(&new);
+    // Each knows the new key before one of them seals with it.
+    for (step, (key, previous)) in [(&old, vec![&new]), (&new, vec![&old]), (&new, vec![])].into_iter().enumerate() {
+        for number in [0, 1] {
+            assert_eq!(cluster.daemon(number).stop().await, Some(0));
+            let previous: Vec<toml::Value> = previous.iter().map(|key| key.as_str().into()).collect();
+            cluster.set(number, "store.key", key.as_str().into());
+            cluster.set(number, "store.previous_keys", previous.into());
+            cluster.daemon(number).start().await.unwrap();
+            cluster.change_all(&format!("step {step}, daemon {number}"), &[0, 1]).await;
+            cluster.until_true(user).await;
+        }
+        for number in [0, 1] {
+            until("all is sealed with the key in force", async || cluster.is_sealed(number).await).await;
+        }
+    }
+    cluster.finish().await;
 }
