@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::core::health::ParkReason;
 use crate::core::login_limits::LoginLimits;
 use crate::core::model::{Label, LinkKey, MonoTime, PageId, UserId};
+use crate::store::sessions::{Session, secret_hash};
 
 /// How long the result of a login can be looked at.
 pub const KEPT_FOR: Duration = Duration::from_secs(30 * 60);
@@ -106,6 +107,13 @@ pub struct Login {
 }
 
 impl Login {
+    /// One that another daemon took in, with what the store knows of it.
+    pub fn of_another_daemon(id: String, session: &Session, report: Report, now: MonoTime) -> Login {
+        let stage = watch::Sender::new(Stage::Linked(Arc::new(report)));
+        let browser = secret_hash(session.id.expose());
+        Login { id, user: session.user, label: session.label.clone(), browser, began: now, stage }
+    }
+
     /// Its progress.
     pub fn stage(&self) -> Stage {
         self.stage.borrow().clone()

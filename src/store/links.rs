@@ -8,7 +8,7 @@ use super::records::{self, LinkRecord, ShopRecord};
 use super::seal::Keyring;
 use super::state::State;
 use crate::core::health::{Evidence, ParkReason};
-use crate::core::model::{Generation, LinkKey, PageId, SourceId};
+use crate::core::model::{Generation, LinkKey, PageId, SourceId, UserId};
 
 /// A link as it lies in memory, with the record of its shop where it is one of a shop.
 type Found = (LinkKey, Arc<LinkRecord>, Option<Arc<ShopRecord>>);
@@ -86,6 +86,18 @@ impl Store {
     pub async fn link(&self, key: &LinkKey) -> Result<Option<Link>, Unavailable> {
         let link = self.look(|state| found(state, key)).await?;
         Ok(link.map(|link| opened(&self.inner.keyring(), link)))
+    }
+
+    /// The links of a user, as lists show them.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn views_of_user(&self, user: UserId) -> Result<Vec<LinkView>, Unavailable> {
+        self.look(|state| {
+            let keys: Vec<LinkKey> = state.links.of_user(user).cloned().collect();
+            keys.iter().filter_map(|key| state.view(key)).collect()
+        })
+        .await
     }
 
     /// One link as lists show it; `None` when it is not linked.

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use signal_hook::consts::signal::{SIGCONT, SIGSTOP};
 
-use crate::harness::{ADA, Answer, Harness, PROGRAM, delivery, free_port, until};
+use crate::harness::{ADA, Answer, Browser, Harness, PROGRAM, delivery, free_port, until};
 
 /// A daemon beside the one of the harness.
 pub struct Other {
@@ -467,5 +467,28 @@ async fn daemons_behind_a_pooler_of_transactions_find_out_by_asking() {
     cluster.until_true(user).await;
     cluster.change_all("through the pooler", &[0, 1]).await;
     cluster.until_true(user).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_after_a_login_is_shown_by_every_daemon() {
+    let Some(cluster) = Cluster::start(2, 3).await else { return };
+    let mut browser = cluster.harness.browser(UserId::random()).await;
+    let dialog = cluster.harness.to_dialog(&mut browser).await;
+    let back = cluster.harness.decide(&dialog, ADA, "all", "continue").await;
+    let text = cluster.harness.browse(&mut browser, &back, "text/html").await.text();
+    let (_, path) = text.split_once("/facebook/login/result/").unwrap();
+    let id: String = path.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
+    let elsewhere = format!("{}/facebook/login/result/{id}", cluster.base(1));
+    until("the other daemon shows what is linked", async || {
+        let answer = cluster.harness.browse(&mut browser.clone(), &elsewhere, "text/html").await;
+        answer.status == 200 && answer.text().contains("3 Pages are linked") && !answer.text().contains("so far")
+    })
+    .await;
+    let stranger = cluster.harness.browse(&mut Browser::default(), &elsewhere, "text/html").await;
+    assert!(stranger.status == 404 && !stranger.text().contains("linked for"), "{}", stranger.text());
+    let mut newcomer = cluster.harness.browser(UserId::random()).await;
+    let empty = cluster.harness.browse(&mut newcomer, &elsewhere, "text/html").await;
+    assert!(empty.status == 404 && empty.text().contains("No Page is linked yet"), "{}", empty.text());
     cluster.finish().await;
 }

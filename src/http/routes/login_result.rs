@@ -3,6 +3,9 @@
 //! The callback answers with this page, and the same browser can fetch it again at `/facebook/login/result/{id}`. While
 //! anything is under way the page fetches itself, by its script or, without scripts, by a refresh. It speaks to the
 //! person of Pages and never of tokens and webhooks.
+//!
+//! The result lies in the memory of the daemon that took the login in. Where several daemons share the store, another one may
+//! be asked for it. That one shows the Pages that are linked for the user of the browser's session.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,11 +18,12 @@ use super::login_report::{First, first_object};
 use crate::context::Context;
 use crate::context::logins::{Failure, Login, Report, Reported, Stage, Stopped};
 use crate::core::health::ParkReason;
-use crate::core::model::{LinkKey, MonoTime};
+use crate::core::model::{LinkKey, MonoTime, SourceId};
 use crate::http::cookies;
 use crate::http::pages::{DeadEnd, Page, Site, Way};
 use crate::http::server::Answer;
 use crate::sources::facebook::oauth::LinkedAs;
+use crate::store::LinkView;
 
 /// `GET /facebook/login/result/{id}`.
 pub(in crate::http) async fn show(context: &Arc<Context>, headers: &HeaderMap, id: &str) -> Answer {
@@ -32,18 +36,55 @@ pub(in crate::http) async fn show(context: &Arc<Context>, headers: &HeaderMap, i
             *answer.status_mut() = StatusCode::OK;
             answer
         }
-        None => site.dead_end(DeadEnd {
+        None if context.store.leases().are_shared() => elsewhere(context, &site, headers, id).await,
+        None => unknown(&site),
+    }
+}
+
+fn unknown(site: &Site<'_>) -> Answer {
+    site.dead_end(DeadEnd {
+        status: StatusCode::NOT_FOUND,
+        code: "unknown_login",
+        message: "no result of this login is known here for this browser; results are kept for half an hour",
+        title: "This result is not shown any more",
+        words: html! {
+            "The result of a login is kept for half an hour, for the browser that made it. The linked Pages stay \
+             linked."
+        },
+        way: Way::NewLink,
+    })
+}
+
+/// The page of a login that another daemon took in: what the store knows of it, which is the links of the user.
+async fn elsewhere(context: &Arc<Context>, site: &Site<'_>, headers: &HeaderMap, id: &str) -> Answer {
+    let session = match cookies::sessions(&context.store, headers).await {
+        Ok(sessions) => cookies::newest(sessions),
+        Err(error) => return site.unavailable(&error, Way::Reload),
+    };
+    let Some(session) = session else { return unknown(site) };
+    let linked = match context.store.views_of_user(session.user).await {
+        Ok(views) => views,
+        Err(error) => return site.unavailable(&error, Way::Reload),
+    };
+    let pages: Vec<Reported> = linked.iter().filter_map(reported).collect();
+    if pages.is_empty() {
+        return site.dead_end(DeadEnd {
             status: StatusCode::NOT_FOUND,
             code: "unknown_login",
-            message: "no result of this login is known here for this browser; results are kept for half an hour",
-            title: "This result is not shown any more",
-            words: html! {
-                "The result of a login is kept for half an hour, for the browser that made it. The linked Pages stay \
-                 linked."
-            },
-            way: Way::NewLink,
-        }),
+            message: "no Page is linked for the user of this session; the login may still be under way at another daemon",
+            title: "No Page is linked yet",
+            words: html! { "If you have just logged in, Facebook may still be asked for your Pages. Try again in a moment." },
+            way: Way::Reload,
+        });
     }
+    let report = Report { pages, ..Report::default() };
+    let login = Login::of_another_daemon(id.to_owned(), &session, report, MonoTime::now());
+    page(context, site, &login).await
+}
+
+fn reported(view: &LinkView) -> Option<Reported> {
+    let SourceId::Facebook(id) = &view.key.id else { return None };
+    Some(Reported { id: id.clone(), name: view.record.name.clone(), linked: true, unlinked: false, weak: false })
 }
 
 /// The page as things stand at this moment.

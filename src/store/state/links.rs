@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::core::health::{EXPIRING, Health, HealthInputs};
-use crate::core::model::{AppUserId, Generation, LinkKey, Source, SourceId, UserId, WallTime};
+use crate::core::model::{AppUserId, Generation, GraphId, LinkKey, PageId, Source, SourceId, UserId, WallTime};
 use crate::store::records::LinkRecord;
 use crate::store::state::name_pool::NamePool;
 use crate::store::state::seals::Seals;
@@ -78,6 +78,13 @@ impl Links {
     ) -> impl Iterator<Item = (&LinkKey, &Arc<LinkRecord>)> + use<'_> {
         let from = link.map_or(Bound::Unbounded, Bound::Excluded);
         self.records.range::<LinkKey, _>((from, Bound::Unbounded))
+    }
+
+    /// The links of a user, in the order of their keys.
+    pub(in crate::store) fn of_user(&self, user: UserId) -> impl Iterator<Item = &LinkKey> + use<'_> {
+        // No id is less, and Pages come before shops.
+        let first = LinkKey::new(user, PageId::from(GraphId::from(0)));
+        self.records.range(first..).map(|(key, _)| key).take_while(move |key| key.user == user)
     }
 
     /// The counts of the sealed page tokens.
