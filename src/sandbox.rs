@@ -10,6 +10,7 @@ pub mod console;
 pub mod daemon;
 pub mod fault;
 pub mod folder;
+pub mod forwarder;
 pub mod graph;
 pub mod limits;
 pub mod pooler;

@@ -75,6 +75,10 @@ fn cluster(cluster: &Value) -> Vec<String> {
     let Some(database) = cluster["database"].as_str() else { return Vec::new() };
     let answers = if cluster["answers"] == true { "answers" } else { "does not answer" };
     let mut lines = vec![format!("database {database}, {answers}")];
+    let changed = |key: &str| cluster["database_changed"][key].as_str();
+    if let (Some(at), Some(reason)) = (changed("at"), changed("reason")) {
+        lines.push(format!("         another one since {at}, every link is read again: {reason}"));
+    }
     for (number, daemon) in cluster["daemons"].as_array().into_iter().flatten().enumerate() {
         let text = |key: &str| daemon[key].as_str().unwrap_or_default();
         let (head, is) = (if number == 0 { "daemons" } else { "" }, |key: &str| daemon[key] == true);

@@ -17,6 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::random;
 
+mod standby;
+
 /// The user of the daemons, and the name of their database.
 pub(super) const NAME: &str = "pagesyncd";
 /// A start that takes longer has failed. A crashed server replays its log first.
@@ -125,9 +127,14 @@ impl Postgres {
 
     /// The address of the database, with the password of its owner. A server with a certificate is asked for TLS.
     pub fn url(&self) -> String {
+        self.url_at(self.port, NAME)
+    }
+
+    /// The address of a database of this server behind another port.
+    pub fn url_at(&self, port: u16, database: &str) -> String {
         let mode = if self.options.tls.is_some() { "require" } else { "disable" };
-        let (password, port) = (&self.password, self.port);
-        format!("postgres://{NAME}:{password}@127.0.0.1:{port}/{NAME}?sslmode={mode}")
+        let password = &self.password;
+        format!("postgres://{NAME}:{password}@127.0.0.1:{port}/{database}?sslmode={mode}")
     }
 
     /// The password of the database's owner.
@@ -222,11 +229,12 @@ impl Postgres {
         let (name, password) = (NAME, &self.password);
         // A single-user server takes a statement a line.
         let statements = format!(
-            "create role {name} login password '{password}'\n\
+            "alter role postgres password '{password}'\n\
+             create role {name} login password '{password}'\n\
              create database {name} owner {name} encoding 'UTF8' template template0\n"
         );
         let mut command = self.command("postgres");
-        run(command.arg("--single").arg("-D").arg(self.data()).arg("postgres"), &statements)
+        run(command.arg("--single").arg("-D").arg(self.data()).arg("postgres"), &statements).map(drop)
     }
 
     fn write_settings(&self) -> Result<(), Missing> {
@@ -256,7 +264,8 @@ impl Postgres {
         lines.extend(self.options.settings.iter().map(|(name, value)| format!("{name} = '{value}'")));
         let mut file = File::options().append(true).open(data.join("postgresql.conf"))?;
         file.write_all((lines.join("\n") + "\n").as_bytes())?;
-        Ok(fs::write(data.join("pg_hba.conf"), "host all all 127.0.0.1/32 scram-sha-256\n")?)
+        let logins = "host all,replication all 127.0.0.1/32 scram-sha-256\n";
+        Ok(fs::write(data.join("pg_hba.conf"), logins)?)
     }
 }
 
@@ -322,9 +331,11 @@ fn programs() -> Result<PathBuf, Missing> {
     packaged.sort_by_key(|(release, _)| std::cmp::Reverse(*release));
     let mut folders = std::env::split_paths(&on_path).chain(packaged.into_iter().map(|(_, path)| path));
     let has_all = |folder: &PathBuf| ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file());
-    folders
-        .find(has_all)
-        .ok_or_else(|| Missing("initdb and postgres are not installed; install Debian's package postgresql".to_owned()))
+    let missing = || Missing("initdb and postgres are not installed; install Debian's package postgresql".to_owned());
+    let found = folders.find(has_all).ok_or_else(missing)?;
+    // The others lie beside them, also where these two are links.
+    let initdb = fs::canonicalize(found.join("initdb"))?;
+    Ok(initdb.parent().map_or(found, Path::to_owned))
 }
 
 /// The user `postgres`, or else `nobody`.
@@ -355,8 +366,8 @@ pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Runs a program to its end, with this input.
-fn run(command: &mut Command, input: &str) -> Result<(), Missing> {
+/// Runs a program to its end, with this input. Returns its output.
+fn run(command: &mut Command, input: &str) -> Result<String, Missing> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input.as_bytes())?;
@@ -365,7 +376,7 @@ fn run(command: &mut Command, input: &str) -> Result<(), Missing> {
     let said = String::from_utf8_lossy(&output.stderr);
     // A single-user server reports a failed statement and ends well.
     if output.status.success() && !said.contains("ERROR:") {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(Missing(format!("PostgreSQL cannot be set up: {}", said.trim())))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::core::model::MonoTime;
+use crate::core::model::{MonoTime, WallTime};
 
 /// A daemon that was seen within this beats.
 const LATELY: Duration = Duration::from_millis(2_500);
@@ -23,6 +23,17 @@ pub struct ClusterView {
     pub daemons: Vec<DaemonView>,
     /// What an operator should correct, a sentence each with the way out behind a semicolon.
     pub warnings: Vec<String>,
+    /// The database became another one in the last days.
+    pub changed: Option<DatabaseChange>,
+}
+
+/// The database became another one, by a failover or a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseChange {
+    /// When a daemon noticed it, by the clock of the database.
+    pub at: WallTime,
+    /// By what it noticed it.
+    pub reason: String,
 }
 
 /// A daemon of a cluster.

@@ -6,15 +6,18 @@
 //! ([`batch`]).
 //!
 //! [`settings`] and [`connect`] lead to a session that is safe to build on, [`schema`] to tables that are this version's,
-//! and [`errors`] says what stands in the way of either. [`loading`] reads what is there, [`opening`] puts the store
-//! together, [`life`] says to the others that this daemon lives, and [`roster`] who the others are. [`standing`] and
-//! [`namesake`] are questions before that, and [`probe`] asks all of them without joining.
+//! and [`errors`] says what stands in the way of either. [`identity`] tells one database from another, and [`lineage`] does
+//! what follows when it has become another one. [`standing`] and [`namesake`] are questions before a start, and [`probe`]
+//! asks all of them without joining. [`loading`] reads what is there, [`opening`] puts the store together, [`life`] says to
+//! the others that this daemon lives, and [`roster`] who the others are.
 
 mod batch;
 mod committer;
 pub mod connect;
 pub mod errors;
+mod identity;
 mod life;
+mod lineage;
 mod loading;
 mod namesake;
 mod opening;

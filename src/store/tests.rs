@@ -12,6 +12,7 @@ mod events;
 mod feed;
 mod folder;
 mod grants;
+mod lineage;
 mod lists;
 mod marks;
 mod moving;

@@ -27,7 +27,7 @@ pub struct Other {
 
 /// Daemons in one world, over one database.
 pub struct Cluster {
-    others: Vec<Other>,
+    pub others: Vec<Other>,
     pub postgres: Postgres,
     // Its folder goes last.
     pub harness: Harness,
@@ -107,7 +107,7 @@ impl Cluster {
     }
 
     /// The address of the daemon with this number.
-    fn base(&self, number: usize) -> &str {
+    pub fn base(&self, number: usize) -> &str {
         number.checked_sub(1).map_or(&self.harness.base, |other| &self.others[other].base)
     }
 
@@ -134,7 +134,7 @@ impl Cluster {
     }
 
     /// The same until it is acknowledged, as Meta does.
-    async fn deliver(&self, number: usize, pages: &[String]) {
+    pub async fn deliver(&self, number: usize, pages: &[String]) {
         let is_taken = |answer: Answer| answer.status == 200;
         until("the delivery is acknowledged", async || self.try_deliver(number, pages).await.is_some_and(is_taken))
             .await;

@@ -18,6 +18,7 @@ mod database;
 mod deletion;
 mod disaster;
 mod durability;
+mod failover;
 mod harness;
 mod health;
 mod imports;

@@ -256,7 +256,9 @@ async fn read_and_stage(
     context.note_source(link.source(), &answer);
     let Reading { document: Document { digest, body }, name, refused_fields } = answer?;
     note_what_was_learned(context, held, &record, &refused_fields, name).await;
-    let wrong = object_is_wrong(context, setup, link, read, digest).await;
+    // A mark that the daemon made by itself may mean that the store does not know what Spaces has.
+    let compares = read.poll || claim.cause() == Some(Cause::Poll);
+    let wrong = object_is_wrong(context, setup, link, digest, compares).await;
     if wrong.is_err() && claim.cause().is_none() {
         // Nothing is noted of the read, so that a start makes the comparison that is owed.
         return Ok(ReadEnd::NotCompared);
@@ -276,15 +278,15 @@ async fn read_and_stage(
     Ok(end)
 }
 
-/// A poll also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.
+/// A read that `compares`, as a poll does, also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.
 async fn object_is_wrong(
     context: &Arc<Context>,
     setup: &Setup,
     link: &LinkKey,
-    read: Read,
     digest: crate::core::ledger::Digest,
+    compares: bool,
 ) -> Result<bool, ()> {
-    if !read.poll {
+    if !compares {
         return Ok(false);
     }
     let expected = context.store.expectation(link).await.map_err(|_| ())?;

@@ -137,6 +137,9 @@ pub struct LinkKey {
 }
 
 impl LinkKey {
+    /// What the key of a link's whole in the store has behind that of the link.
+    pub const WHOLE: [u8; 1] = [SEPARATOR];
+
     /// The link of a Facebook Page.
     pub fn new(user: UserId, page: PageId) -> Self {
         LinkKey { user, id: page.into() }

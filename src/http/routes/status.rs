@@ -76,9 +76,11 @@ fn cluster_json(cluster: &ClusterView) -> Value {
         })
     };
     let daemons: Vec<Value> = cluster.daemons.iter().map(daemon).collect();
+    let changed = cluster.changed.as_ref().map(|change| json!({"at": change.at.rfc3339(), "reason": change.reason}));
     json!({
         "database": cluster.database,
         "answers": cluster.answers,
+        "database_changed": changed,
         "leases": BUCKETS,
         "daemons": daemons,
         "warnings": cluster.warnings,

@@ -19,6 +19,9 @@
 //! *A daemon that is paused inside a turn* holds the lock. `idle_in_transaction_session_timeout` ends its session after three
 //! seconds, and nothing of the turn remains.
 //!
+//! *Another database.* Behind the lock, and with each question for news, this daemon also asks whether the database is the
+//! one that memory was read from ([`identity`](super::identity)). Where it is not, memory is thrown away.
+//!
 //! *An unknown outcome.* The answer to `commit` may be lost, with the transaction committed or not. Callers are answered that
 //! the store is not available, as after a write that a disk refused. Memory is thrown away and read again, so it shows the records that
 //! the database has.
@@ -74,12 +77,11 @@ const KEPT: Duration = Duration::from_secs(300);
 /// How often a thread that reads everything is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
 
-const LOCK: &str = "select head, number from meta for update";
 const MEMBERS: &str = "select id, alive, until < clock_timestamp(), \
                        (extract(epoch from clock_timestamp()) * 1000)::bigint \
                        from daemons where alive or id = $1";
-const NEWS: &str = "select version, writes from changes where version > $1 order by version";
-const HEAD: &str = "select head from meta";
+const NEWS: &str = "select version, writes from changes \
+                    where version > $1 and (select history from meta) = $2 order by version";
 const ADVANCE: &str = "update meta set head = $1, number = $2";
 const PUBLISH: &str = "insert into changes (version, writes) values ($1, $2)";
 const EXECUTE: &str = "update daemons set alive = false \
@@ -252,8 +254,17 @@ impl Committer {
         !changes.is_empty() || surplus.iter().any(|bucket| self.inner.leases.is_idle(*bucket))
     }
 
+    fn connected(&self) -> Result<&Connected, String> {
+        self.connected.as_ref().ok_or_else(|| "it is not connected".into())
+    }
+
     fn client(&self) -> Result<&Client, String> {
-        self.connected.as_ref().map(|connected| &connected.client).ok_or_else(|| "it is not connected".into())
+        self.connected().map(|connected| &connected.client)
+    }
+
+    /// The history that memory was read under.
+    fn history(&self) -> Result<String, String> {
+        self.life.lineage().map(|lineage| lineage.history.clone()).ok_or_else(|| "nothing was read yet".into())
     }
 
     /// Waits for the database, but not for ever.
@@ -267,11 +278,17 @@ impl Committer {
 
     fn poll(&mut self) -> Result<(), String> {
         self.polled_at = Instant::now();
-        let client = self.client()?;
-        let head = self.wait(client.query_typed(HEAD, &[]))?;
-        if trees::number_in(head.first(), 0)? > self.seen {
-            let seen = self.seen as i64;
-            let news = self.wait(client.query_typed(NEWS, &[(&seen, Type::INT8)]))?;
+        let Connected { client, naming, .. } = self.connected()?;
+        let ask = format!("select head, {} from meta", naming.columns());
+        let head = self.wait(client.query_typed(&ask, &[]))?;
+        self.life.check(head.first(), 1)?;
+        let newest = trees::number_in(head.first(), 0)?;
+        if newest < self.seen {
+            return Err("the database went back to an earlier state".into());
+        }
+        if newest > self.seen {
+            let (seen, history) = (self.seen as i64, self.history()?);
+            let news = self.wait(client.query_typed(NEWS, &[(&seen, Type::INT8), (&history, Type::TEXT)]))?;
             self.follow(&news, None)?;
         }
         Ok(())
@@ -335,15 +352,18 @@ impl Committer {
     /// Begins a transaction, becomes the one that decides, and brings memory up to it.
     /// `None` when another daemon's turn takes long.
     fn open_turn(&mut self) -> Result<Option<Opened>, String> {
-        let (client, me, seen) = (self.client()?, self.life.member() as i64, self.seen as i64);
-        let (i_am, since): ([Value<'_>; 1], [Value<'_>; 1]) = ([(&me, Type::INT8)], [(&seen, Type::INT8)]);
+        let Connected { client, naming, .. } = self.connected()?;
+        let lock = format!("select head, number, {} from meta for update", naming.columns());
+        let (me, seen, history) = (self.life.member() as i64, self.seen as i64, self.history()?);
+        let i_am: [Value<'_>; 1] = [(&me, Type::INT8)];
+        let since: [Value<'_>; 2] = [(&seen, Type::INT8), (&history, Type::TEXT)];
         let is_visit = self.life.is_visit();
         // A member that beats at this moment either lives, or finds itself dead: the row is tested and changed in one.
         let execute = async { if is_visit { Ok(Vec::new()) } else { client.query_typed(EXECUTE, &i_am).await } };
         let opening = async {
             let (begun, locked, executed, members, news) = tokio::join!(
                 client.batch_execute(begin(Role::Committer)),
-                client.query_typed(LOCK, &[]),
+                client.query_typed(&lock, &[]),
                 execute,
                 client.query_typed(MEMBERS, &i_am),
                 client.query_typed(NEWS, &since),
@@ -359,6 +379,7 @@ impl Committer {
             Ok(Some((locked, !executed?.is_empty(), members?, news?)))
         };
         let Some((locked, has_executed, members, news)) = self.wait(opening)? else { return Ok(None) };
+        self.life.check(locked.first(), 2)?;
         let (head, number) = (trees::number_in(locked.first(), 0)?, trees::number_in(locked.first(), 1)?);
         let now = WallTime(trees::number_in(members.first(), 3)?);
         let members = members.iter().map(member).collect::<Result<Vec<Member>, String>>()?;

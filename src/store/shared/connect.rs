@@ -18,6 +18,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Notification};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::errors::{ConnectError, OLDEST};
+use super::identity::{Naming, PRIVILEGES};
 use super::settings::Settings;
 
 /// For a TCP connection to one host to stand.
@@ -55,6 +56,8 @@ pub struct Connected {
     pub notifications: mpsc::Receiver<Notification>,
     /// Moves the bytes.
     pub driver: AbortOnDropHandle<()>,
+    /// How to ask which database it is.
+    pub naming: Naming,
 }
 
 /// The statements that begin a transaction of a session. They are sent as one (`batch_execute`).
@@ -112,8 +115,8 @@ async fn open(settings: &Settings) -> Result<Connected, ConnectError> {
     let (sender, notifications) = mpsc::channel(NOTIFICATIONS);
     let driver = AbortOnDropHandle::new(tokio::spawn(drive(connection, sender)));
     client.batch_execute(SESSION).await.map_err(failed)?;
-    verify(settings, &client).await?;
-    Ok(Connected { client, notifications, driver })
+    let naming = verify(settings, &client).await?;
+    Ok(Connected { client, notifications, driver, naming })
 }
 
 /// Moves the bytes of a connection until either side ends it.
@@ -139,11 +142,13 @@ where
 }
 
 /// Asks the server for what the promises rest on.
-async fn verify(settings: &Settings, client: &Client) -> Result<(), ConnectError> {
-    const ASK: &str = "select current_setting('server_version_num')::int4, pg_is_in_recovery(), \
-                       current_setting('transaction_read_only'), current_setting('synchronous_commit')";
+async fn verify(settings: &Settings, client: &Client) -> Result<Naming, ConnectError> {
+    let ask = format!(
+        "select current_setting('server_version_num')::int4, pg_is_in_recovery(), \
+         current_setting('transaction_read_only'), current_setting('synchronous_commit'), {PRIVILEGES}"
+    );
     let failed = |error: tokio_postgres::Error| ConnectError::of(settings, &error);
-    let rows = client.query_typed(ASK, &[]).await.map_err(failed)?;
+    let rows = client.query_typed(&ask, &[]).await.map_err(failed)?;
     let row = rows.first().ok_or_else(|| ConnectError::Failed {
         place: settings.url().place().to_owned(),
         detail: "no answer to a question about its settings".to_owned(),
@@ -152,6 +157,7 @@ async fn verify(settings: &Settings, client: &Client) -> Result<(), ConnectError
     let standby: bool = row.try_get(1).map_err(failed)?;
     let read_only: String = row.try_get(2).map_err(failed)?;
     let synchronous: String = row.try_get(3).map_err(failed)?;
+    let naming = Naming::new(row.try_get(4).map_err(failed)?, row.try_get(5).map_err(failed)?);
     let found = u32::try_from(version).unwrap_or_default() / 10_000;
     let read_only = (read_only != "off").then_some("default_transaction_read_only is on");
     if found < OLDEST {
@@ -163,5 +169,5 @@ async fn verify(settings: &Settings, client: &Client) -> Result<(), ConnectError
     if synchronous != "on" {
         return Err(ConnectError::NotSynchronous { found: synchronous });
     }
-    Ok(())
+    Ok(naming)
 }

@@ -3,7 +3,8 @@
 //!
 //! The beat has a connection of its own, so that no slow statement holds it up. It says until when the daemon lives by the
 //! clock of the database; the daemon itself trusts its leases for less long, counted from before the beat was sent. A daemon
-//! whose committer makes no progress does not beat: it would keep its links from those who could read them.
+//! whose committer makes no progress does not beat: it would keep its links from those who could read them. A beat counts
+//! only in the history that memory was read under ([`identity`](super::identity)).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
-use tokio_postgres::Client;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::connect::{Connected, Role, connect};
+use super::identity::Lineage;
+use super::lineage::Known;
 use super::roster::{self, ROSTER};
 use super::settings::Settings;
 use super::trees::{Value, said};
@@ -41,11 +44,13 @@ const DEAF: Duration = Duration::from_secs(5);
 const HEARING_TEST: &str = "notify pagesyncd, 'beat'";
 
 const LIVE: &str = "update daemons set until = clock_timestamp() + $2 * interval '1 millisecond', seen = $3 \
-                    where id = $1 and alive returning id";
+                    where id = $1 and alive and (select history from meta) = $4 returning ";
 
 /// What the committer and the tasks beside it share.
 pub(super) struct Life {
     member: AtomicU64,
+    /// That of the memory; `None` before the first.
+    lineage: Mutex<Option<Arc<Lineage>>>,
     /// The newest version that memory has.
     seen: AtomicU64,
     progressed: Mutex<Instant>,
@@ -62,6 +67,7 @@ impl Life {
     pub(super) fn new(is_visit: bool) -> Life {
         Life {
             member: AtomicU64::new(0),
+            lineage: Mutex::new(None),
             seen: AtomicU64::new(0),
             progressed: Mutex::new(Instant::now()),
             decided: Notify::new(),
@@ -85,6 +91,34 @@ impl Life {
     /// It was born again.
     pub(super) fn set_member(&self, member: u64) {
         self.member.store(member, Ordering::Relaxed);
+    }
+
+    /// The history that memory was read under, and the database.
+    pub(super) fn lineage(&self) -> Option<Arc<Lineage>> {
+        self.lineage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same, with the newest version that memory has.
+    pub(super) fn known(&self) -> Option<Known> {
+        let lineage = (*self.lineage()?).clone();
+        Some(Known { lineage, seen: self.seen.load(Ordering::Relaxed) })
+    }
+
+    /// Memory was read under this one. No incarnation of an earlier history goes on.
+    pub(super) fn set_lineage(&self, lineage: Lineage) {
+        let mut known = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|known| known.history != lineage.history) {
+            self.set_member(0);
+        }
+        *known = Some(Arc::new(lineage));
+    }
+
+    /// Is a row of the history that memory was read under? It has the columns of [`Lineage::check`] from this one on.
+    ///
+    /// # Errors
+    /// Why memory is not to be used any more.
+    pub(super) fn check(&self, row: Option<&Row>, column: usize) -> Result<(), String> {
+        self.lineage().ok_or("nothing was read yet")?.check(row, column)
     }
 
     /// The committer works, and memory has this version.
@@ -157,7 +191,7 @@ async fn beat(life: Arc<Life>, settings: Arc<Settings>, inner: Arc<Inner>) {
                 if life.is_stuck() {
                     continue;
                 }
-                match timeout(ANSWER, beat_once(&connected.client, &life, &inner)).await {
+                match timeout(ANSWER, beat_once(&connected, &life, &inner)).await {
                     Ok(Ok(now)) if members.as_ref() != Some(&now) => {
                         members = Some(now);
                         inner.lock().orders.send(Order::Shared(SharedOrder::Rebalance));
@@ -172,15 +206,23 @@ async fn beat(life: Arc<Life>, settings: Arc<Settings>, inner: Arc<Inner>) {
 }
 
 /// Sends a beat. Returns the members, each with whether it is overdue.
-async fn beat_once(client: &Client, life: &Life, inner: &Inner) -> Result<Vec<(u64, bool)>, String> {
+async fn beat_once(connected: &Connected, life: &Life, inner: &Inner) -> Result<Vec<(u64, bool)>, String> {
+    let client = &connected.client;
     let (sent, sent_wall, member) = (MonoTime::now(), WallTime::now(), life.member());
     let (me, life_ms, seen) = (member as i64, LIFE.as_millis() as i64, life.seen.load(Ordering::Relaxed) as i64);
-    let beat: [Value<'_>; 3] = [(&me, Type::INT8), (&life_ms, Type::INT8), (&seen, Type::INT8)];
-    let (lives, members) = tokio::join!(client.query_typed(LIVE, &beat), client.query_typed(ROSTER, &[]),);
+    let lineage = life.lineage().ok_or("nothing was read yet")?;
+    let beat: [Value<'_>; 4] =
+        [(&me, Type::INT8), (&life_ms, Type::INT8), (&seen, Type::INT8), (&lineage.history, Type::TEXT)];
+    let live = [LIVE, connected.naming.expression()].concat();
+    let (lives, members) = tokio::join!(client.query_typed(&live, &beat), client.query_typed(ROSTER, &[]),);
     let (lives, members) = (lives.map_err(|error| said(&error))?, members.map_err(|error| said(&error))?);
-    if lives.is_empty() {
-        inner.lock().orders.send(Order::Suspect("the other daemons took this one for dead".into()));
-    } else if member == life.member() {
+    let is_same = |row: &Row| row.try_get(0).is_ok_and(|identity| lineage.is_of(identity));
+    if member != life.member() {
+        // It was born again meanwhile.
+    } else if !lives.first().is_some_and(is_same) {
+        let reason = "the other daemons took this one for dead, or the database is another one";
+        inner.lock().orders.send(Order::Suspect(reason.into()));
+    } else {
         inner.leases.trust_until(Deadline::of_beat(sent, sent_wall));
     }
     if life.tests_hearing.swap(false, Ordering::Relaxed) {

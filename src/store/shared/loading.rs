@@ -7,22 +7,26 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, Row};
 
 use super::connect::{Connected, Role, connect};
 use super::errors::ConnectError;
+use super::identity::Lineage;
 use super::life::Life;
+use super::lineage;
 use super::namesake;
 use super::schema;
 use super::settings::Settings;
 use super::standing;
 use super::trees::{ANSWER, Trees, number_in};
 use crate::core::lease::LIFE;
+use crate::core::model::WallTime;
 use crate::store::check;
 use crate::store::engine::Engine;
 use crate::store::handle::Fault;
 use crate::store::inner::{Clock, Inner};
 use crate::store::load;
+use crate::store::roster::DatabaseChange;
 use crate::store::seal::Keyring;
 use crate::store::state::State;
 use crate::store::state::cluster;
@@ -32,7 +36,6 @@ const SNAPSHOT: &str = "begin isolation level repeatable read read only; set loc
                         set local idle_in_transaction_session_timeout = '60s'";
 /// For each of the statements with which everything is read.
 const READING: Duration = Duration::from_secs(60);
-const HEAD: &str = "select head, number from meta";
 const BIRTH: &str = "insert into daemons (name, until, version, alive) \
                      values ($1, clock_timestamp() + $2 * interval '1 millisecond', $3, $4) returning id";
 const LIVES: &str = "select id from daemons where id = $1 and name = $2 and alive and until > clock_timestamp()";
@@ -68,6 +71,8 @@ struct Read {
     seen: u64,
     used: u64,
     leases: Vec<Record>,
+    /// When the database became another one.
+    change: Option<DatabaseChange>,
 }
 
 impl Loader {
@@ -96,20 +101,30 @@ impl Loader {
     /// # Errors
     /// [`ConnectError`].
     pub(super) fn load(&self, life: &Life) -> Result<Loaded, ConnectError> {
-        let (connected, reader) = self.runtime().block_on(async {
+        let (connected, reader, lineage, changed) = self.runtime().block_on(async {
             let connected = connect(&self.settings, Role::Committer).await?;
             self.bring_forward(&connected.client).await?;
             let reader = connect(&self.settings, Role::Reader).await?;
             standing::is_here(&self.settings, &connected.client).await?;
             self.check_key(&connected.client).await?;
-            Ok::<_, ConnectError>((connected, Arc::new(reader)))
+            let (lineage, changed) = lineage::settle(&self.settings, &connected, life.known().as_ref()).await?;
+            Ok::<_, ConnectError>((connected, Arc::new(reader), lineage, changed))
         })?;
-        let Read { mut state, seen, used, leases } = self.read(&reader)?;
+        changed.iter().for_each(|reason| lineage::report(reason));
+        let Read { mut state, seen, used, leases, change } = self.read(&reader, &lineage)?;
+        if let (Some(change), Some(known), None) = (&change, life.lineage(), changed)
+            && known.history != lineage.history
+        {
+            lineage::report(&change.reason);
+        }
+        let is_start = life.lineage().is_none();
+        life.set_lineage(lineage);
         // Only now, because reading may take longer than a daemon lives without a beat.
-        let living = self.live(&connected.client, life);
+        let living = self.live(&connected.client, life, is_start);
         self.runtime().block_on(living)?;
         state.join(life.member(), used);
         state.restore_leases(leases);
+        state.restore_database_change(change);
         let engine = Engine::Shared(Trees::new(reader, self.runtime().clone(), ANSWER));
         Ok(Loaded { connected, engine, state, seen })
     }
@@ -145,18 +160,18 @@ impl Loader {
     }
 
     /// Makes this daemon a member, unless it is one that lives. A visit gets a number in the same way and never lives.
-    async fn live(&self, client: &Client, life: &Life) -> Result<(), ConnectError> {
+    async fn live(&self, client: &Client, life: &Life, is_start: bool) -> Result<(), ConnectError> {
         let failed = |error| self.failed(&error);
         let (me, name) = (life.member() as i64, self.settings.node.as_str());
         if life.is_visit() && me != 0 {
             return Ok(());
         }
-        // The number of a row that a failover has lost may be another daemon's by now.
+        // A number of another history is not this daemon's: it was set to none by then.
         let known = [(&me as _, Type::INT8), (&name as _, Type::TEXT)];
         if !client.query_typed(LIVES, &known).await.map_err(failed)?.is_empty() {
             return Ok(());
         }
-        if me == 0 && !life.is_visit() {
+        if is_start && !life.is_visit() {
             namesake::refuse(&self.settings, client).await?;
         }
         let version = env!("CARGO_PKG_VERSION");
@@ -174,13 +189,20 @@ impl Loader {
         Ok(())
     }
 
-    /// Reads the memory in one snapshot.
-    fn read(&self, reader: &Arc<Connected>) -> Result<Read, ConnectError> {
+    /// Reads the memory in one snapshot, which must be of this lineage.
+    fn read(&self, reader: &Arc<Connected>, lineage: &Lineage) -> Result<Read, ConnectError> {
+        let head = format!(
+            "select head, number, {}, (extract(epoch from changed_at) * 1000)::bigint, changed from meta",
+            reader.naming.columns()
+        );
         let begun = self.runtime().block_on(async {
             reader.client.batch_execute(SNAPSHOT).await?;
-            reader.client.query_typed(HEAD, &[]).await
+            reader.client.query_typed(&head, &[]).await
         });
         let begun = begun.map_err(|error| self.failed(&error))?;
+        // The two connections may have reached two servers.
+        let place = self.settings.url().place().to_owned();
+        lineage.check(begun.first(), 2).map_err(|detail| ConnectError::Away { place, detail })?;
         // A move may have begun since the first look.
         self.runtime().block_on(standing::is_here(&self.settings, &reader.client))?;
         let number = |column| number_in(begun.first(), column).map_err(|detail| self.broken(detail));
@@ -191,8 +213,16 @@ impl Loader {
         let leases = engine.records_under(Tree::Meta, cluster::PREFIX, cluster::PREFIX);
         let leases = leases.collect::<Result<Vec<Record>, Fault>>().map_err(fault)?;
         self.runtime().block_on(reader.client.batch_execute("commit")).map_err(|error| self.failed(&error))?;
-        Ok(Read { state, seen, used, leases })
+        let change = begun.first().and_then(database_change);
+        Ok(Read { state, seen, used, leases, change })
     }
+}
+
+/// When the database became another one, and by what a daemon noticed it.
+fn database_change(row: &Row) -> Option<DatabaseChange> {
+    let at = row.try_get::<_, Option<i64>>(4).ok().flatten()?;
+    let reason = row.try_get::<_, Option<String>>(5).ok().flatten()?;
+    Some(DatabaseChange { at: WallTime(at as u64), reason })
 }
 
 impl Drop for Loader {

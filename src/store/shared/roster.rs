@@ -10,7 +10,10 @@ use tokio_postgres::Row;
 use super::trees::{number_in, said};
 use crate::core::lease::LIFE;
 use crate::store::inner::Store;
-use crate::store::roster::{ClusterView, Seen};
+use crate::store::roster::{ClusterView, DatabaseChange, Seen};
+
+/// A change of the database is shown for so long.
+const CHANGE_SHOWN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Every daemon that is not dead, and how long ago its life ended; that lies ahead where the number is negative.
 pub(super) const ROSTER: &str = "select id, name, version, until < clock_timestamp(), \
@@ -39,12 +42,13 @@ fn one(row: &Row) -> Result<Seen, String> {
 impl Store {
     /// The daemons that share this store, from memory; `None` where it is this process's alone.
     pub fn cluster(&self) -> Option<ClusterView> {
-        let (me, leases) = {
+        let (me, leases, changed) = {
             let memory = self.lock();
             let cluster = memory.state.cluster.as_ref()?;
             let mut leases: HashMap<u64, usize> = HashMap::new();
             cluster.leases().iter().filter_map(|lease| lease.owner).for_each(|id| *leases.entry(id).or_default() += 1);
-            (cluster.me(), leases)
+            let is_news = |change: &&DatabaseChange| self.now().since(change.at) < CHANGE_SHOWN;
+            (cluster.me(), leases, cluster.database_change().filter(is_news).cloned())
         };
         let daemons = self.inner.roster.view(me, &leases);
         Some(ClusterView {
@@ -52,6 +56,7 @@ impl Store {
             answers: self.inner.leases.is_trusted(),
             warnings: self.inner.roster.warnings(&daemons),
             daemons,
+            changed,
         })
     }
 

@@ -1,7 +1,7 @@
 //! The tables of the shared database, and the way to them from any earlier version.
 //!
 //! `meta` has one row: the version of the schema, the layout of the records, the newest change, the highest number
-//! handed out, and what tells a wrong store key and another server. `records` holds the trees of the store byte for
+//! handed out, and what tells another database ([`identity`](super::identity)) and when it became that. `records` holds the trees of the store byte for
 //! byte, `changes` the batches that daemons follow, and `daemons` a row for each daemon that ever joined.
 //!
 //! A schema is brought forward in one transaction under an advisory lock of that transaction, so that two daemons that
@@ -39,7 +39,10 @@ create table meta (
     number bigint not null default 0,
     key_check bytea,
     system_id text,
-    timeline text
+    timeline text,
+    history text,
+    changed_at timestamptz,
+    changed text
 ) with (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 

@@ -7,6 +7,7 @@ use super::State;
 use super::cluster::Cluster;
 use crate::core::lease::{Member, Rebalance, rebalance};
 use crate::core::model::WallTime;
+use crate::store::roster::DatabaseChange;
 use crate::store::txn::Txn;
 
 impl State {
@@ -55,5 +56,12 @@ impl State {
             records.into_iter().for_each(|(key, value)| cluster.follow(&key, &value));
         }
         self.follow_leases();
+    }
+
+    /// The database became another one, or never did.
+    pub(in crate::store) fn restore_database_change(&mut self, change: Option<DatabaseChange>) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.note_database_change(change);
+        }
     }
 }

@@ -1,0 +1,193 @@
+//! A database that has become another one under the same address: a copy, another history, an earlier state.
+
+use super::*;
+use crate::core::lease::BUCKETS;
+use crate::sandbox::postgres::Postgres;
+use crate::store::roster::{DaemonView, DatabaseChange};
+use crate::store::shared::settings::Settings;
+
+const OURS: &str = "pagesyncd";
+
+struct Case {
+    server: Postgres,
+    _dir: tempfile::TempDir,
+}
+
+impl Case {
+    /// `None` without PostgreSQL.
+    fn start() -> Option<Case> {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Postgres::for_test(Postgres::fast(&dir.path().join("postgres")))?;
+        Some(Case { server, _dir: dir })
+    }
+
+    fn ask(&self, statements: &str) -> String {
+        tokio::task::block_in_place(|| self.server.ask(OURS, statements)).unwrap()
+    }
+
+    /// Joins the daemons of a database, and waits for a share of the leases.
+    async fn join(&self, database: &str) -> Store {
+        let url = self.server.url_at(self.server.port(), database);
+        let settings = Settings::new(&Secret::new(url), None).unwrap();
+        let store = tokio::task::block_in_place(|| Store::open_shared(settings, keyring())).unwrap();
+        until("it has leases", async || store.leases().held().count() > 0 && me(&store).is_some()).await;
+        store
+    }
+
+    async fn join_alone(&self, database: &str) -> Store {
+        let store = self.join(database).await;
+        until("it has all leases", async || store.leases().held().count() == usize::from(BUCKETS)).await;
+        store
+    }
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !holds().await {
+        assert!(std::time::Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn me(store: &Store) -> Option<DaemonView> {
+    store.cluster().unwrap().daemons.into_iter().find(|daemon| daemon.is_this)
+}
+
+fn changed(store: &Store) -> Option<DatabaseChange> {
+    store.cluster().unwrap().changed
+}
+
+fn number(store: &Store) -> u64 {
+    store.lock().state.newest_seq()
+}
+
+async fn is_due(store: &Store, link: &LinkKey) -> bool {
+    due_mark(store, link).await.is_some_and(|mark| mark.cause == Cause::Poll)
+}
+
+/// A link whose object is in Spaces.
+async fn settled(store: &Store, user: UserId, n: u64) -> LinkKey {
+    let link = link_one(store, user, n).await;
+    read_and_stage(store, &link, 1, b"{\"body\":1}").await;
+    let item = store.outbox_item(&link).await.unwrap().unwrap();
+    store.complete(&link, &item, Some("etag".into()), Left::default()).await.unwrap();
+    assert_eq!(due_mark(store, &link).await, None);
+    link
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_copy_of_the_database_every_link_is_due_and_no_number_comes_again() {
+    let Some(case) = Case::start() else { return };
+    let store = case.join_alone(OURS).await;
+    let user = UserId::random();
+    let (at_rest, gone) = (settled(&store, user, 1).await, settled(&store, user, 2).await);
+    let staged = link_one(&store, user, 3).await;
+    read_and_stage(&store, &staged, 1, b"{\"body\":1}").await;
+    let asked = link_one(&store, user, 4).await;
+    unlink(&store, &gone, Unlinking::default()).await;
+    let (born, newest) = (me(&store).unwrap().id, number(&store));
+    assert_eq!((changed(&store), store.leases().next_quiet_end()), (None, None));
+    store.close().await;
+    let copy = "create database copy template pagesyncd owner pagesyncd";
+    tokio::task::block_in_place(|| case.server.ask("postgres", copy)).unwrap();
+
+    let store = case.join_alone("copy").await;
+    assert!(is_due(&store, &at_rest).await && is_due(&store, &staged).await);
+    assert_eq!(due_mark(&store, &asked).await.unwrap().cause, Cause::Link, "a person waits for this one");
+    assert!(store.link(&gone).await.unwrap().is_none() && store.outbox_item(&staged).await.unwrap().is_none());
+    assert_eq!(store.outbox_item(&gone).await.unwrap().unwrap().staged.op, ObjectOp::Delete);
+    assert_eq!(store.expectation(&at_rest).await.unwrap().etag.as_deref(), Some("etag"), "it is compared with Spaces");
+    assert!(me(&store).unwrap().id >= born + 1000 && number(&store) >= newest + (1 << 32));
+    // For as long as an earlier daemon may trust its leases, nobody has them.
+    let stand_in =
+        tokio::task::block_in_place(|| case.server.ask("copy", "select alive from daemons where name like '(%'"));
+    assert_eq!(stand_in.unwrap(), "f");
+    assert!(store.leases().next_quiet_end().is_some() && store.leases().may_write(&at_rest).is_none());
+    let change = changed(&store).unwrap();
+    assert!(change.reason.starts_with("it was system "), "{}", change.reason);
+    read_and_stage(&store, &at_rest, 1, b"{\"body\":1}").await;
+    let newest = number(&store);
+    store.close().await;
+
+    // It is what it is now.
+    let store = case.join_alone("copy").await;
+    assert_eq!((due_mark(&store, &at_rest).await, changed(&store)), (None, Some(change)));
+    assert!(number(&store) < newest + (1 << 32));
+    store.close().await;
+    // The original has lost nothing.
+    let store = case.join_alone(OURS).await;
+    assert_eq!((due_mark(&store, &at_rest).await, changed(&store)), (None, None));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_whose_history_has_ended_is_born_again() {
+    let Some(case) = Case::start() else { return };
+    let (a, b) = (case.join(OURS).await, case.join(OURS).await);
+    let link = link_one(&a, UserId::random(), 1).await;
+    let born = [&a, &b].map(|store| me(store).unwrap().id);
+    // Another daemon has made the change; every row looks as before.
+    case.ask("update meta set history = '2-other', changed_at = now(), changed = 'a test'");
+    for (store, born) in [&a, &b].into_iter().zip(born) {
+        until("it is born again", async || me(store).is_some_and(|daemon| daemon.id != born)).await;
+        until("it works", async || store.mark_links(vec![link.clone()], Cause::Manual).await.is_ok()).await;
+        assert_eq!(changed(store).unwrap().reason, "a test");
+    }
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_back_under_running_daemons_is_noticed() {
+    let Some(case) = Case::start() else { return };
+    let (a, b) = (case.join(OURS).await, case.join(OURS).await);
+    until("each has half", async || [&a, &b].iter().all(|store| store.leases().held().count() == 512)).await;
+    let user = UserId::random();
+    let mut links = Vec::new();
+    for n in 0..4 {
+        let link = link_one(&a, user, n).await;
+        until("the other one knows it", async || b.link(&link).await.unwrap().is_some()).await;
+        let here = if a.leases().holds(&link) { &a } else { &b };
+        read_and_stage(here, &link, 1, b"{\"body\":1}").await;
+        links.push(link);
+    }
+    // The last transaction is gone, and no daemon of the time before has it.
+    case.ask(
+        "begin; select head from meta for update; delete from changes where version = (select head from meta); \
+         update meta set head = head - 1; commit",
+    );
+    for store in [&a, &b] {
+        for link in &links {
+            until("the link is due", async || is_due(store, link).await).await;
+        }
+        assert!(changed(store).unwrap().reason.starts_with("it went back"), "{:?}", changed(store));
+    }
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_say_which_it_is_works_and_is_recognised_by_its_tables() {
+    let Some(case) = Case::start() else { return };
+    let may = |what: &str, whom: &str| {
+        case.ask(&format!(
+            "{what} execute on function pg_control_system() {whom} public; \
+             {what} execute on function pg_walfile_name(pg_lsn) {whom} public"
+        ));
+    };
+    let noted = || case.ask("select left(system_id, 2), timeline from meta");
+    may("revoke", "from");
+    let store = case.join(OURS).await;
+    let link = link_one(&store, UserId::random(), 1).await;
+    assert_eq!(noted(), "-/|-");
+    store.close().await;
+    may("grant", "to");
+    let store = case.join(OURS).await;
+    assert_eq!(noted().split('|').next_back(), Some("00000001"));
+    assert_eq!((changed(&store), due_mark(&store, &link).await.unwrap().cause), (None, Cause::Link));
+    store.close().await;
+    may("revoke", "from");
+    let store = case.join(OURS).await;
+    assert_eq!((changed(&store), noted().split('|').next_back()), (None, Some("00000001")));
+    store.close().await;
+}
