@@ -9,6 +9,7 @@ use http::Method;
 use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
 use pagesyncd::sandbox::fault::{Call, Fault};
+use pagesyncd::sandbox::forwarder::Forwarder;
 use pagesyncd::sandbox::pooler::Pooler;
 use pagesyncd::sandbox::postgres::Postgres;
 use rand::rngs::StdRng;
@@ -29,6 +30,8 @@ pub struct Other {
 pub struct Cluster {
     pub others: Vec<Other>,
     pub postgres: Postgres,
+    /// The way of each daemon to the database, where each has its own.
+    ways: Vec<Forwarder>,
     // Its folder goes last.
     pub harness: Harness,
 }
@@ -43,12 +46,37 @@ impl Cluster {
         Some(Cluster::over(harness, daemons, &postgres.url(), postgres).await)
     }
 
+    /// The same, and each daemon has a way to the database of its own, which can be cut.
+    async fn start_apart(daemons: usize, pages: usize) -> Option<Cluster> {
+        let mut harness = Harness::plan().pages(pages).build().await;
+        let folder = harness.scratch_dir().join("postgres");
+        let made = tokio::task::spawn_blocking(move || Postgres::fast(&folder)).await.unwrap();
+        let postgres = Postgres::for_test(made)?;
+        let (mut ways, mut urls) = (Vec::new(), Vec::new());
+        for _ in 0..daemons {
+            let way = Forwarder::start(postgres.port()).await.unwrap();
+            urls.push(postgres.url_at(way.port(), "pagesyncd"));
+            ways.push(way);
+        }
+        harness.set("store.url", urls[0].as_str());
+        harness.set("store.node", "first");
+        harness.daemon.start().await.unwrap();
+        let mut cluster = Cluster { harness, others: Vec::new(), postgres, ways };
+        for (number, url) in urls.into_iter().enumerate().skip(1) {
+            let other = cluster.other(number);
+            cluster.others.push(other);
+            cluster.set(number, "store.url", url.into());
+            cluster.daemon(number).start().await.unwrap();
+        }
+        Some(cluster)
+    }
+
     /// So many daemons that reach the database at this address.
     pub async fn over(mut harness: Harness, daemons: usize, url: &str, postgres: Postgres) -> Cluster {
         harness.set("store.url", url);
         harness.set("store.node", "first");
         harness.daemon.start().await.unwrap();
-        let mut cluster = Cluster { harness, others: Vec::new(), postgres };
+        let mut cluster = Cluster { harness, others: Vec::new(), postgres, ways: Vec::new() };
         for number in 1..daemons {
             let other = cluster.other(number);
             other.daemon.start().await.unwrap();
@@ -270,6 +298,7 @@ enum Blow {
     Kill(usize),
     Pause(usize),
     Stop(usize),
+    CutOff(usize),
     RestartDatabase,
     PauseDatabase,
 }
@@ -277,11 +306,12 @@ enum Blow {
 impl Blow {
     fn any(dice: &mut StdRng) -> Blow {
         let daemon = dice.random_range(0..3);
-        match dice.random_range(0..5) {
+        match dice.random_range(0..6) {
             0 => Blow::Kill(daemon),
             1 => Blow::Pause(daemon),
             2 => Blow::Stop(daemon),
-            3 => Blow::RestartDatabase,
+            3 => Blow::CutOff(daemon),
+            4 => Blow::RestartDatabase,
             _ => Blow::PauseDatabase,
         }
     }
@@ -289,7 +319,9 @@ impl Blow {
     /// The daemons that it leaves alone.
     fn spared(self) -> Vec<usize> {
         match self {
-            Blow::Kill(hit) | Blow::Pause(hit) | Blow::Stop(hit) => (0..3).filter(|daemon| *daemon != hit).collect(),
+            Blow::Kill(hit) | Blow::Pause(hit) | Blow::Stop(hit) | Blow::CutOff(hit) => {
+                (0..3).filter(|daemon| *daemon != hit).collect()
+            }
             Blow::RestartDatabase | Blow::PauseDatabase => vec![0, 1, 2],
         }
     }
@@ -305,6 +337,7 @@ impl Cluster {
             Blow::Kill(hit) => self.daemon(hit).kill_now().await,
             Blow::Pause(hit) => self.daemon(hit).signal(SIGSTOP).unwrap(),
             Blow::Stop(hit) => assert_eq!(self.daemon(hit).stop().await, Some(0)),
+            Blow::CutOff(hit) => self.ways[hit].lead_to(None),
             Blow::RestartDatabase => self.postgres.stop(),
             Blow::PauseDatabase => self.postgres.pause(),
         }
@@ -314,6 +347,7 @@ impl Cluster {
         match blow {
             Blow::Kill(hit) | Blow::Stop(hit) => self.daemon(hit).start().await.unwrap(),
             Blow::Pause(hit) => self.daemon(hit).signal(SIGCONT).unwrap(),
+            Blow::CutOff(hit) => self.ways[hit].lead_to(Some(self.postgres.port())),
             Blow::RestartDatabase => self.postgres.start_again().unwrap(),
             Blow::PauseDatabase => self.postgres.go_on(),
         }
@@ -323,7 +357,7 @@ impl Cluster {
 /// `PAGESYNCD_CLUSTER_ROUNDS` and `PAGESYNCD_CLUSTER_SEED` make it longer, and the same again.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_befalls_three_daemons_nothing_acknowledged_is_lost_and_each_object_has_one_writer() {
-    let Some(mut cluster) = Cluster::start(3, 9).await else { return };
+    let Some(mut cluster) = Cluster::start_apart(3, 9).await else { return };
     let wish = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let rounds = wish("PAGESYNCD_CLUSTER_ROUNDS").unwrap_or(3);
     let seed = wish("PAGESYNCD_CLUSTER_SEED").unwrap_or_else(|| rand::rng().random_range(0..1 << 32));
@@ -490,5 +524,26 @@ async fn the_page_after_a_login_is_shown_by_every_daemon() {
     let mut newcomer = cluster.harness.browser(UserId::random()).await;
     let empty = cluster.harness.browse(&mut newcomer, &elsewhere, "text/html").await;
     assert!(empty.status == 404 && empty.text().contains("No Page is linked yet"), "{}", empty.text());
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_cut_off_from_the_database_alone_begins_no_write_and_is_back_by_itself() {
+    let Some(mut cluster) = Cluster::start_apart(2, 6).await else { return };
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    cluster.harness.expect_errors("store: cannot commit to the database");
+    cluster.ways[0].lead_to(None);
+    let pages = cluster.harness.pages();
+    until("it refuses deliveries", async || cluster.refuses(0, &pages).await).await;
+    until("it is not ready", async || !cluster.is_ready(0).await).await;
+    assert_eq!(cluster.harness.get("/healthz").await.status, 200);
+    // The other one has all of the links, and writes them. Spaces is within reach of both.
+    cluster.change_all("while one is cut off", &[1]).await;
+    cluster.until_true(user).await;
+    cluster.ways[0].lead_to(Some(cluster.postgres.port()));
+    until("it is ready", async || cluster.is_ready(0).await).await;
+    cluster.change_all("when it is back", &[0, 1]).await;
+    cluster.until_true(user).await;
     cluster.finish().await;
 }

@@ -5,6 +5,7 @@
 
 mod actors;
 mod addresses;
+mod all_at_once;
 mod bodies;
 mod browser;
 mod catalogue;
