@@ -547,3 +547,30 @@ async fn a_daemon_that_is_cut_off_from_the_database_alone_begins_no_write_and_is
     cluster.until_true(user).await;
     cluster.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_cut_off_from_spaces_alone_owes_its_writes_until_it_is_back() {
+    let Some(mut cluster) = Cluster::start(2, 8).await else { return };
+    let user = cluster.harness.linked().await;
+    cluster.until_true(user).await;
+    let endpoint = cluster.harness.setting("spaces.endpoint").as_str().unwrap().to_owned();
+    let port: u16 = endpoint.rsplit_once(':').unwrap().1.parse().unwrap();
+    let way = Forwarder::start(port).await.unwrap();
+    assert_eq!(cluster.daemon(1).stop().await, Some(0));
+    cluster.set(1, "spaces.endpoint", format!("http://127.0.0.1:{}", way.port()).into());
+    cluster.daemon(1).start().await.unwrap();
+    let leases = async || cluster.view().await["daemons"][1]["leases"].clone();
+    until("it has its share", async || leases().await == 512).await;
+    way.lead_to(None);
+    cluster.change_all("while one cannot write", &[0, 1]).await;
+    until("it is not ready", async || !cluster.is_ready(1).await).await;
+    // The other one writes what it has, and the deliveries to either are acknowledged.
+    let pages = cluster.harness.pages();
+    let is_true = |page: &String| cluster.harness.is_true(user, page);
+    until("some are true", async || pages.iter().any(is_true)).await;
+    assert!(!pages.iter().all(is_true));
+    way.lead_to(Some(port));
+    cluster.until_true(user).await;
+    until("it is ready", async || cluster.is_ready(1).await).await;
+    cluster.finish().await;
+}
