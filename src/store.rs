@@ -112,6 +112,7 @@ pub(crate) mod backup_log;
 pub mod catalogue;
 mod check;
 pub mod cleanups;
+mod clock;
 pub mod codec;
 mod committer;
 mod cut;

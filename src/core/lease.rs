@@ -182,10 +182,11 @@ pub fn rebalance(leases: &[Lease], members: &[Member], me: u64, now: WallTime, w
     Rebalance { changes, executed, surplus }
 }
 
-/// Until when a daemon trusts its lease, by its own two clocks.
+/// Until when a daemon trusts its lease, or may do a write, by its own two clocks.
 ///
 /// The monotonic clock decides. The wall clock is asked as well because the monotonic one may stand still while the
-/// machine sleeps; where the wall clock is set forwards, the next beat brings the trust back.
+/// machine sleeps; where the wall clock is set forwards, the next beat brings the trust back, and a write that is cut off is
+/// made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Deadline {
     mono: MonoTime,
@@ -197,6 +198,16 @@ impl Deadline {
     pub fn of_beat(sent: MonoTime, sent_wall: WallTime) -> Deadline {
         let trust = LIFE.saturating_sub(TRUST_MARGIN);
         Deadline { mono: sent.plus(trust), wall: sent_wall.plus(trust) }
+    }
+
+    /// A write begins at this moment, and is cut off when its time is over.
+    pub fn of_write(begun: MonoTime, begun_wall: WallTime) -> Deadline {
+        Deadline { mono: begun.plus(WRITE_BOUND), wall: begun_wall.plus(WRITE_BOUND) }
+    }
+
+    /// How long the monotonic clock still has to it.
+    pub fn left(&self, now: MonoTime) -> Duration {
+        self.mono.since(now)
     }
 
     /// Has it not passed?

@@ -22,11 +22,12 @@ use std::time::{Duration, Instant};
 
 use super::api::Condition;
 use super::backup_log::{BackupLog, Draft, HighWaterMark};
+use super::clock::Clock;
 use super::cut::Cuts;
 use super::database::Database;
 use super::engine::Engine;
 use super::handle::{Fault, panic_text};
-use super::inner::{Clock, Inner};
+use super::inner::Inner;
 use super::mark_log::MarkLog;
 use super::open_error::OpenError;
 use super::order::{Order, Request, refuse};

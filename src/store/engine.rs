@@ -8,6 +8,7 @@ use super::database::Database;
 use super::handle::{Fault, guarded};
 use super::maps::Maps;
 use super::seal::KeyId;
+use super::shared::simulated;
 use super::shared::trees::Trees;
 use super::tree::{Record, Tree, body_keys};
 use crate::core::ledger::Staged;
@@ -21,6 +22,8 @@ pub(super) enum Engine {
     Maps(Box<Maps>),
     /// In a database that several daemons share.
     Shared(Trees),
+    /// In one that is simulated in memory.
+    Simulated(simulated::Trees),
 }
 
 impl Engine {
@@ -28,7 +31,7 @@ impl Engine {
     pub(super) fn database(&self) -> Option<&Database> {
         match self {
             Engine::Database(database) => Some(database),
-            Engine::Maps(_) | Engine::Shared(_) => None,
+            Engine::Maps(_) | Engine::Shared(_) | Engine::Simulated(_) => None,
         }
     }
 
@@ -38,6 +41,7 @@ impl Engine {
             Engine::Database(database) => Ok(database.get(tree, key)?.map(|value| value.to_vec())),
             Engine::Maps(maps) => Ok(maps.get(tree, key)),
             Engine::Shared(trees) => trees.get(tree, key),
+            Engine::Simulated(trees) => trees.get(tree, key),
         }
     }
 
@@ -50,6 +54,7 @@ impl Engine {
             }
             Engine::Maps(maps) => Box::new(maps.records(tree).map(Ok)),
             Engine::Shared(trees) => Box::new(trees.records_from(tree, &[])),
+            Engine::Simulated(trees) => Box::new(trees.records_from(tree, &[])),
         }
     }
 
@@ -68,6 +73,7 @@ impl Engine {
             }
             Engine::Maps(maps) => Box::new(maps.records_from(tree, from).map(Ok)),
             Engine::Shared(trees) => Box::new(trees.records_from(tree, from)),
+            Engine::Simulated(trees) => Box::new(trees.records_from(tree, from)),
         };
         Box::new(records.take_while(|record| record.as_ref().map_or(true, |(key, _)| key.starts_with(prefix))))
     }
@@ -95,7 +101,7 @@ impl Engine {
     pub(super) fn size_on_disk(&self) -> u64 {
         match self {
             Engine::Database(database) => database.size_on_disk(),
-            Engine::Maps(_) => 0,
+            Engine::Maps(_) | Engine::Simulated(_) => 0,
             Engine::Shared(trees) => trees.size_on_disk().unwrap_or(0),
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::absorbing::Absorbing;
 use super::api::{Condition, Unavailable};
+use super::clock::Clock;
 use super::engine::Engine;
 use super::feed::{Change, Feed};
 use super::handle::{Fault, guarded, panic_text};
@@ -64,25 +65,6 @@ impl Memory {
         self.state.check();
         let erasure = self.state.conclude(&mut txn);
         Ok((answer, self.orders.submit(txn.collected(), erasure)))
-    }
-}
-
-/// The clock that dates decisions.
-#[derive(Clone)]
-pub(super) enum Clock {
-    /// The wall clock.
-    Wall,
-    /// One that a test sets.
-    Set(Arc<AtomicU64>),
-}
-
-impl Clock {
-    /// This moment.
-    pub(super) fn now(&self) -> WallTime {
-        match self {
-            Clock::Wall => WallTime::now(),
-            Clock::Set(now) => WallTime(now.load(Ordering::Relaxed)),
-        }
     }
 }
 

@@ -21,8 +21,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::core::lease::{BUCKETS, Deadline, WRITE_BOUND, bucket_of};
-use crate::core::model::{LinkKey, MonoTime, WallTime};
+use super::clock::Clock;
+use crate::core::lease::{BUCKETS, Deadline, bucket_of};
+use crate::core::model::{LinkKey, MonoTime};
 
 /// A bucket that this process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,7 @@ pub struct Leases {
 }
 
 struct Table {
+    clock: Clock,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
 }
@@ -106,9 +108,9 @@ impl State {
     }
 
     /// The tenure of a bucket, where work that no two processes may do at once may begin.
-    fn exclusive(&self, bucket: u16, now: MonoTime) -> Option<u64> {
-        let tenure = self.tenure(bucket).filter(|tenure| !tenure.held.is_quiet(now))?;
-        self.is_trusted().then_some(tenure.number)
+    fn exclusive(&self, bucket: u16, clock: &Clock) -> Option<u64> {
+        let tenure = self.tenure(bucket).filter(|tenure| !tenure.held.is_quiet(clock.mono()))?;
+        self.is_trusted(clock).then_some(tenure.number)
     }
 
     /// Returns whether that changes anything.
@@ -128,8 +130,8 @@ impl State {
         is_other || before.len() != self.held.len()
     }
 
-    fn is_trusted(&self) -> bool {
-        self.deadline.is_ahead(MonoTime::now(), WallTime::now())
+    fn is_trusted(&self, clock: &Clock) -> bool {
+        self.deadline.is_ahead(clock.mono(), clock.now())
     }
 }
 
@@ -144,10 +146,10 @@ impl Guard {
     /// A write of an object of this bucket may begin now. `None` while the bucket is to be given up or is quiet, behind
     /// the deadline, and where the bucket was somebody else's since the work began.
     pub fn may_write(&self) -> Option<WriteRight<'_>> {
-        let Some((table, bucket, number)) = &self.of else { return Some(WriteRight { until: None, _guard: self }) };
-        let now = MonoTime::now();
-        let may_begin = table.lock().exclusive(*bucket, now) == Some(*number);
-        may_begin.then(|| WriteRight { until: Some(now.plus(WRITE_BOUND)), _guard: self })
+        let Some((table, bucket, number)) = &self.of else { return Some(WriteRight { until: None, guard: self }) };
+        let until = Deadline::of_write(table.clock.mono(), table.clock.now());
+        let may_begin = table.lock().exclusive(*bucket, &table.clock) == Some(*number);
+        may_begin.then(|| WriteRight { until: Some(until), guard: self })
     }
 
     /// Goes on for so long by itself, where somebody else may get the bucket: what was begun under it may still take
@@ -178,20 +180,21 @@ impl Drop for Guard {
 /// The right to write an object: the write may begin now. What comes of it is in the store before the guard goes.
 #[must_use]
 pub struct WriteRight<'a> {
-    /// It must have ended before this moment; `None` where nobody else writes.
-    pub until: Option<MonoTime>,
-    _guard: &'a Guard,
+    /// It must have ended before; `None` where nobody else writes.
+    pub until: Option<Deadline>,
+    guard: &'a Guard,
 }
 
 impl WriteRight<'_> {
     /// Does the write. `None` when the right ended before; the write is cut off then, and may take effect all the same.
     pub async fn within<T>(&self, write: impl Future<Output = T>) -> Option<T> {
-        let Some(until) = self.until else { return Some(write.await) };
-        let (mut write, mut end) =
-            (std::pin::pin!(write), std::pin::pin!(tokio::time::sleep(until.since(MonoTime::now()))));
+        let (Some(until), Some((table, ..))) = (self.until, &self.guard.of) else { return Some(write.await) };
+        let end = tokio::time::sleep(until.left(table.clock.mono()));
+        let (mut write, mut end) = (std::pin::pin!(write), std::pin::pin!(end));
         let step = std::future::poll_fn(move |task| {
-            // After a pause of the process the timer may be later than the clock.
-            if end.as_mut().poll(task).is_ready() || MonoTime::now() >= until {
+            // After a pause of the process the timer may be later than the clock, and the monotonic clock may have slept.
+            let is_ahead = until.is_ahead(table.clock.mono(), table.clock.now());
+            if end.as_mut().poll(task).is_ready() || !is_ahead {
                 return Poll::Ready(None);
             }
             write.as_mut().poll(task).map(Some)
@@ -219,8 +222,13 @@ impl Leases {
 
     /// None yet.
     pub fn none() -> Leases {
+        Leases::none_by(Clock::Process)
+    }
+
+    /// None yet, and trusted by this clock.
+    pub(super) fn none_by(clock: Clock) -> Leases {
         let (state, changed) = (Mutex::default(), watch::Sender::new(0));
-        Leases { table: Some(Arc::new(Table { state, changed })) }
+        Leases { table: Some(Arc::new(Table { clock, state, changed })) }
     }
 
     /// Do several daemons share the links?
@@ -248,7 +256,7 @@ impl Leases {
 
     /// Has the database answered lately enough that nobody else can hold what this process holds?
     pub fn is_trusted(&self) -> bool {
-        self.table.as_ref().is_none_or(|table| table.lock().is_trusted())
+        self.table.as_ref().is_none_or(|table| table.lock().is_trusted(&table.clock))
     }
 
     /// Work on this bucket may begin, and goes on while the guard lives. `None` while it is not held, or is to be given
@@ -265,7 +273,7 @@ impl Leases {
     pub fn begin_exclusive_work(&self, bucket: u16) -> Option<Guard> {
         let Some(table) = &self.table else { return Some(Guard { of: None }) };
         let mut state = table.lock();
-        let tenure = state.exclusive(bucket, MonoTime::now())?;
+        let tenure = state.exclusive(bucket, &table.clock)?;
         Some(table.guard(&mut state, bucket, tenure))
     }
 
@@ -282,7 +290,8 @@ impl Leases {
 
     /// When the next quiet time of a bucket ends that is held.
     pub fn next_quiet_end(&self) -> Option<MonoTime> {
-        let (state, now) = (self.table.as_ref()?.lock(), MonoTime::now());
+        let table = self.table.as_ref()?;
+        let (state, now) = (table.lock(), table.clock.mono());
         state.held.values().filter_map(|tenure| tenure.held.quiet_until).filter(|until| *until > now).min()
     }
 
@@ -324,7 +333,9 @@ static NEVER: std::sync::LazyLock<watch::Sender<u64>> = std::sync::LazyLock::new
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::UserId;
+    use crate::core::lease::WRITE_BOUND;
+    use crate::core::model::{UserId, WallTime};
+    use crate::store::clock::SetClock;
 
     fn link() -> LinkKey {
         LinkKey::new(UserId::random(), "123456789".parse().unwrap())
@@ -364,7 +375,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(3_900)).await;
         let (began, guard) = (MonoTime::now(), leases.may_write(&link).unwrap());
         let right = guard.may_write().unwrap();
-        assert_eq!(right.until, Some(began.plus(WRITE_BOUND)));
+        assert_eq!(right.until.map(|until| until.left(began)), Some(WRITE_BOUND));
         tokio::time::advance(Duration::from_millis(200)).await;
         assert!(leases.may_write(&link).is_none() && guard.may_write().is_none() && !leases.is_trusted());
         assert!(leases.holds(&link) && leases.begin_work(bucket_of(&link)).is_some(), "its page goes on");
@@ -374,6 +385,20 @@ mod tests {
         assert_eq!(right.within(std::future::pending::<()>()).await, None);
         assert!(MonoTime::now() >= began.plus(WRITE_BOUND));
         assert_eq!(right.within(async { 7 }).await, None, "nothing begins behind its end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_goes_on_no_longer_after_the_machine_has_slept() {
+        let (clock, link) = (Arc::<SetClock>::default(), link());
+        let (leases, mono) = (Leases::none_by(Clock::Set(clock.clone())), MonoTime(1));
+        clock.set(WallTime(1), mono);
+        leases.set([held(bucket_of(&link))]);
+        leases.trust_until(Deadline::of_beat(mono, WallTime(1)));
+        let guard = leases.may_write(&link).unwrap();
+        let right = guard.may_write().unwrap();
+        clock.set(WallTime(1).plus(WRITE_BOUND), mono);
+        assert_eq!(right.within(async { 7 }).await, None, "the wall clock shows that the time of the write is over");
+        assert!(guard.may_write().is_none());
     }
 
     #[tokio::test(start_paused = true)]

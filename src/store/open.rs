@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::api::Condition;
+use super::clock::Clock;
 use super::committer;
 use super::engine::Engine;
 use super::feed::Feed;
 use super::folder;
-use super::inner::{Blocking, Clock, Inner, Parts, Store};
+use super::inner::{Blocking, Inner, Parts, Store};
 use super::leases::Leases;
 use super::mark_log::MarkLog;
 use super::mark_writer;
@@ -42,7 +43,7 @@ impl Store {
     /// [`OpenError`] names the file and the way out: locked by another process, sealed with another key, damaged,
     /// unreadable, or written by a newer version.
     pub fn open(dir: &Path, keyring: Keyring) -> Result<Self, OpenError> {
-        let (keyring, clock, feed) = (Arc::new(keyring), Clock::Wall, Feed::default());
+        let (keyring, clock, feed) = (Arc::new(keyring), Clock::Process, Feed::default());
         folder::prepare(dir)?;
         let lock = folder::lock(dir)?;
         is_here(dir)?;

@@ -56,6 +56,7 @@ pub struct DaemonView {
 }
 
 /// What a beat finds of a daemon.
+#[derive(Debug)]
 pub(super) struct Seen {
     pub id: u64,
     pub node: String,

@@ -14,6 +14,7 @@
 mod batch;
 mod committer;
 pub mod connect;
+mod database;
 pub mod errors;
 mod identity;
 mod life;
@@ -21,11 +22,15 @@ mod lineage;
 mod loading;
 mod namesake;
 mod opening;
+mod postgresql;
 pub mod probe;
 mod roster;
 pub mod schema;
 pub mod settings;
+pub(in crate::store) mod simulated;
 mod standing;
+#[doc(hidden)]
+pub mod stepped;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod tests;

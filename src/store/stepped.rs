@@ -10,7 +10,7 @@
 //! [`poll_once`] drives one without a runtime.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -19,10 +19,11 @@ use serde::de::DeserializeOwned;
 
 use super::api::Unavailable;
 use super::check;
+use super::clock::{Clock, SetClock};
 use super::codec;
 use super::engine::Engine;
 use super::feed::Feed;
-use super::inner::{Blocking, Clock, Inner, Parts, Store};
+use super::inner::{Blocking, Inner, Parts, Store};
 use super::leases::Leases;
 use super::load;
 use super::maps::Maps;
@@ -33,7 +34,7 @@ use super::state::{State, erasures};
 use super::tree::{Tree, Write, body_keys};
 use super::txn::Txn;
 use crate::core::ledger::{Mark, ObjectOp, Staged, Synced};
-use crate::core::model::{PartKey, WallTime};
+use crate::core::model::{MonoTime, PartKey, WallTime};
 
 /// Marks in the list before they are brought into the maps.
 const GROWN: usize = 32;
@@ -77,7 +78,7 @@ pub struct Committer {
     removed: u64,
     /// The trees while the store is down.
     aside: Option<Engine>,
-    clock: Arc<AtomicU64>,
+    clock: Arc<SetClock>,
 }
 
 impl Store {
@@ -90,12 +91,19 @@ impl Store {
     pub fn in_memory(keyring: Keyring, now: WallTime) -> (Store, Committer) {
         let mut maps = Box::<Maps>::default();
         maps.apply(vec![check::record(&keyring)]);
-        start(Engine::Maps(maps), &[], Arc::new(keyring), Arc::new(AtomicU64::new(now.0)))
+        let clock = Arc::<SetClock>::default();
+        show(&clock, now);
+        start(Engine::Maps(maps), &[], Arc::new(keyring), clock)
     }
 }
 
+/// No lease depends on the monotonic clock here.
+fn show(clock: &SetClock, now: WallTime) {
+    clock.set(now, MonoTime(now.0));
+}
+
 /// A process begins with what lies in the trees and in the mark log.
-fn start(engine: Engine, log: &[LoggedMark], keyring: Arc<Keyring>, clock: Arc<AtomicU64>) -> (Store, Committer) {
+fn start(engine: Engine, log: &[LoggedMark], keyring: Arc<Keyring>, clock: Arc<SetClock>) -> (Store, Committer) {
     let feed = Feed::default();
     let (orders, queues) = Orders::new(feed.clone());
     let now = Clock::Set(clock.clone());
@@ -131,7 +139,7 @@ fn read(engine: &Engine, log: &[LoggedMark], now: WallTime) -> (State, Vec<Logge
 impl Committer {
     /// The store's clock shows this time.
     pub fn set_time(&self, now: WallTime) {
-        self.clock.store(now.0, Ordering::Relaxed);
+        show(&self.clock, now);
     }
 
     /// From here on an operation is suspended at each piece of work that would block on a disk, and at each look that
@@ -284,7 +292,7 @@ impl Committer {
         let engine = self.inner.engine.read().unwrap_or_else(PoisonError::into_inner);
         let maps = match self.aside.as_ref().or(engine.as_ref()) {
             Some(Engine::Maps(maps)) => maps.clone(),
-            Some(Engine::Database(_) | Engine::Shared(_)) | None => Box::default(),
+            Some(Engine::Database(_) | Engine::Shared(_) | Engine::Simulated(_)) | None => Box::default(),
         };
         start(Engine::Maps(maps), &self.log, self.inner.keyring(), self.clock.clone()).0
     }

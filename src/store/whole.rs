@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::inner::Clock;
+use super::clock::Clock;
 use super::load;
 use super::mark_log::{LoggedMark, MarkLog};
 use super::open_error::OpenError;

@@ -7,7 +7,8 @@
 //! flushed, persons who link and unlink, and crashes. The oracle checks after every step, at rest, and once every page
 //! was polled.
 //!
-//! The catalogues and the tokens of shops have a world of their own, in [`shops`].
+//! The catalogues and the tokens of shops have a world of their own, in [`shops`]; so have several daemons over one
+//! database, in [`cluster`].
 //!
 //! A seed is a run. `PAGESYNCD_SIM_SEED=7` replays one; `PAGESYNCD_SIM_STEPS` or `PAGESYNCD_SIM_SECONDS` make it long:
 //!
@@ -18,6 +19,7 @@
 mod chance;
 mod chaos;
 mod cleanups;
+mod cluster;
 mod dispatcher;
 mod logins;
 mod oracle;

@@ -7,12 +7,12 @@ use super::database::Database;
 use super::errors::MoveError;
 use super::progress::{Moved, Progress, Sizes, Watch, ask};
 use crate::random;
+use crate::store::clock::Clock;
 use crate::store::codec;
 use crate::store::database::Database as Sled;
 use crate::store::engine::Engine;
 use crate::store::folder;
 use crate::store::handle::{Fault, guarded};
-use crate::store::inner::Clock;
 use crate::store::move_note::{Note, Stage};
 use crate::store::open_error::OpenError;
 use crate::store::rebuild;
@@ -126,7 +126,7 @@ struct Source {
 
 impl Source {
     fn open(dir: &Path, keyring: &Keyring) -> Result<Source, MoveError> {
-        let Whole { mut opened, state, mark_log, standing } = whole::open(dir, keyring, &Clock::Wall)?;
+        let Whole { mut opened, state, mark_log, standing } = whole::open(dir, keyring, &Clock::Process)?;
         let mut writes = standing.iter().map(|(part, mark)| Write {
             tree: Tree::Marks,
             key: part.to_bytes(),

@@ -37,19 +37,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row};
 
 use super::batch::{self, Tail};
-use super::connect::{Connected, Role, begin};
+use super::database::{Database, Loaded, News, Opened, Sent};
 use super::errors::ConnectError;
 use super::life::Life;
-use super::loading::{Loaded, Loader};
-use super::trees::{self, ANSWER, Value};
 use crate::core::lease::{BUCKETS, Lease, Member, Rebalance, SINGLETONS, WRITE_BOUND, rebalance};
 use crate::core::model::{MonoTime, WallTime};
 use crate::store::api::{Condition, Unavailable};
@@ -77,39 +72,23 @@ const KEPT: Duration = Duration::from_secs(300);
 /// How often a thread that reads everything is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
 
-const MEMBERS: &str = "select id, alive, until < clock_timestamp(), \
-                       (extract(epoch from clock_timestamp()) * 1000)::bigint \
-                       from daemons where alive or id = $1";
-const NEWS: &str = "select version, writes from changes \
-                    where version > $1 and (select history from meta) = $2 order by version";
-const ADVANCE: &str = "update meta set head = $1, number = $2";
-const PUBLISH: &str = "insert into changes (version, writes) values ($1, $2)";
-const EXECUTE: &str = "update daemons set alive = false \
-                       where alive and id <> $1 and until < clock_timestamp() returning id";
-const BURY: &str = "update daemons set alive = false where id = $1";
-const PRUNE: &str = "delete from changes \
-                     where version <= least($1, (select min(seen) from daemons where alive), \
-                     (select min(version) + 5000 from changes))";
-const FORGET: &str = "delete from daemons where not alive and until < clock_timestamp() - interval '7 days'";
-
 type Entrance = oneshot::Sender<Result<Turn, Unavailable>>;
 
 /// What the committer is made of.
-pub(super) struct Parts {
+pub(super) struct Parts<D> {
     pub inner: Arc<Inner>,
-    pub loader: Loader,
+    pub database: D,
     pub life: Arc<Life>,
     pub queue: Receiver<Order>,
-    pub connected: Connected,
     pub seen: u64,
 }
 
-struct Committer {
+/// The committer over this database.
+pub(super) struct Committer<D> {
     inner: Arc<Inner>,
-    loader: Loader,
+    database: D,
     life: Arc<Life>,
     queue: Receiver<Order>,
-    connected: Option<Connected>,
     /// The newest version that memory has.
     seen: u64,
     entering: Vec<Entrance>,
@@ -124,56 +103,55 @@ struct Committer {
     giving_up: Vec<u16>,
     /// The changes of leases, and the buckets to be given up, that are in force here.
     applied: Option<(u64, Vec<u16>)>,
-    polled_at: Instant,
-    pruned_at: Instant,
+    polled_at: MonoTime,
+    pruned_at: MonoTime,
     /// Versions that memory had, and when: the newest one that is old enough comes first.
-    versions: VecDeque<(Instant, u64)>,
+    versions: VecDeque<(MonoTime, u64)>,
     down: Option<Arc<str>>,
     /// How often the store was read again since the last commit.
     fruitless: usize,
     given_up: Option<Arc<str>>,
 }
 
-/// What a turn began with.
-struct Opened {
-    /// The newest version, and the highest number that was handed out.
-    head: u64,
-    number: u64,
-    members: Vec<Member>,
-    /// Members were overdue, and are dead from here on.
-    has_executed: bool,
-    /// This moment on the database's clock.
-    now: WallTime,
+/// A turn in which callers decide.
+pub(super) struct OpenTurn {
+    opened: Opened,
+    has_erased: bool,
+    turns: Turns,
 }
 
-pub(super) fn spawn(parts: Parts) -> std::io::Result<JoinHandle<()>> {
-    let Parts { inner, loader, life, queue, connected, seen } = parts;
-    let committer = Committer {
-        inner,
-        loader,
-        life,
-        queue,
-        connected: Some(connected),
-        seen,
-        entering: Vec::new(),
-        batch: Vec::new(),
-        follows: false,
-        rebalances: true,
-        members: Vec::new(),
-        turned_at: WallTime(0),
-        giving_up: Vec::new(),
-        applied: None,
-        polled_at: Instant::now(),
-        pruned_at: Instant::now(),
-        versions: VecDeque::new(),
-        down: None,
-        fruitless: 0,
-        given_up: None,
-    };
+pub(super) fn spawn<D: Database + Send + 'static>(parts: Parts<D>) -> std::io::Result<JoinHandle<()>> {
+    let committer = Committer::new(parts);
     std::thread::Builder::new().name("store-commit".into()).spawn(move || committer.supervise())
 }
 
-impl Committer {
+impl<D: Database + Send> Committer<D> {
+    pub(super) fn new(parts: Parts<D>) -> Committer<D> {
+        let Parts { inner, database, life, queue, seen } = parts;
+        let now = inner.clock.mono();
+        Committer {
+            inner,
+            database,
+            life,
+            queue,
+            seen,
+            entering: Vec::new(),
+            batch: Vec::new(),
+            follows: false,
+            rebalances: true,
+            members: Vec::new(),
+            turned_at: WallTime(0),
+            giving_up: Vec::new(),
+            applied: None,
+            polled_at: now,
+            pruned_at: now,
+            versions: VecDeque::new(),
+            down: None,
+            fruitless: 0,
+            given_up: None,
+        }
+    }
+
     fn supervise(mut self) {
         let inner = self.inner.clone();
         match supervise(&mut self, &inner.commits, Committer::work, |this, reason| this.down = Some(reason)) {
@@ -192,24 +170,48 @@ impl Committer {
             {
                 return end;
             }
-            if self.entering.is_empty() && !self.follows && !self.rebalances {
-                match self.queue.recv_timeout(POLL.saturating_sub(self.polled_at.elapsed())) {
+            if !self.wants_turn() && !self.follows {
+                match self.queue.recv_timeout(POLL.saturating_sub(self.since(self.polled_at))) {
                     Ok(order) => self.take(order),
                     Err(RecvTimeoutError::Timeout) => self.follows = true,
                     Err(RecvTimeoutError::Disconnected) => return End::Closed,
                 }
             }
-            while self.entering.len() < MAX_BATCH
-                && let Ok(order) = self.queue.try_recv()
-            {
-                self.take(order);
-            }
+            self.gather();
             if self.down.is_none()
                 && let Err(reason) = self.go_on()
             {
                 self.down = Some(reason.into());
             }
         }
+    }
+
+    /// The newest version that memory has.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// The reason for which the store is to be opened anew, if there is one.
+    pub(super) fn take_failure(&mut self) -> Option<Arc<str>> {
+        self.down.take()
+    }
+
+    fn since(&self, earlier: MonoTime) -> Duration {
+        self.inner.clock.mono().since(earlier)
+    }
+
+    /// Takes what waits, as far as one turn has room for it.
+    pub(super) fn gather(&mut self) {
+        while self.entering.len() < MAX_BATCH
+            && let Ok(order) = self.queue.try_recv()
+        {
+            self.take(order);
+        }
+    }
+
+    /// Does a caller wait for a turn, or may leases change in one?
+    pub(super) fn wants_turn(&self) -> bool {
+        !self.entering.is_empty() || self.rebalances
     }
 
     fn take(&mut self, order: Order) {
@@ -229,11 +231,17 @@ impl Committer {
 
     /// A turn where a caller waits for one, otherwise a look at the decisions of the others.
     fn go_on(&mut self) -> Result<(), String> {
-        if !self.entering.is_empty() || std::mem::take(&mut self.rebalances) {
+        if self.wants_turn() {
             self.turn()?;
-        } else if std::mem::take(&mut self.follows) {
+        } else if self.follows {
             self.poll()?;
         }
+        self.conclude();
+        Ok(())
+    }
+
+    /// What follows a turn or a look.
+    pub(super) fn conclude(&mut self) {
         if let Err(reason) = self.prune() {
             // Commits do not depend on it. A connection that is gone shows in the next turn.
             tracing::debug!("store: rows that nobody needs stay for now ({reason}), trying again in {PRUNING:?}");
@@ -242,7 +250,6 @@ impl Committer {
         // The next start does the rest.
         self.rebalances &= !self.inner.lock().orders.is_closed();
         self.life.note_progress(self.seen);
-        Ok(())
     }
 
     /// Would a turn change leases? Others may have released some since the last one, and work may have ended.
@@ -254,77 +261,57 @@ impl Committer {
         !changes.is_empty() || surplus.iter().any(|bucket| self.inner.leases.is_idle(*bucket))
     }
 
-    fn connected(&self) -> Result<&Connected, String> {
-        self.connected.as_ref().ok_or_else(|| "it is not connected".into())
-    }
-
-    fn client(&self) -> Result<&Client, String> {
-        self.connected().map(|connected| &connected.client)
-    }
-
-    /// The history that memory was read under.
-    fn history(&self) -> Result<String, String> {
-        self.life.lineage().map(|lineage| lineage.history.clone()).ok_or_else(|| "nothing was read yet".into())
-    }
-
-    /// Waits for the database, but not for ever.
-    fn wait<T>(&self, answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, String> {
-        let answer = async { tokio::time::timeout(ANSWER, answer).await };
-        match self.loader.runtime().block_on(answer) {
-            Ok(answer) => answer.map_err(|error| trees::said(&error)),
-            Err(_) => Err("the database does not answer".into()),
-        }
-    }
-
-    fn poll(&mut self) -> Result<(), String> {
-        self.polled_at = Instant::now();
-        let Connected { client, naming, .. } = self.connected()?;
-        let ask = format!("select head, {} from meta", naming.columns());
-        let head = self.wait(client.query_typed(&ask, &[]))?;
-        self.life.check(head.first(), 1)?;
-        let newest = trees::number_in(head.first(), 0)?;
-        if newest < self.seen {
-            return Err("the database went back to an earlier state".into());
-        }
-        if newest > self.seen {
-            let (seen, history) = (self.seen as i64, self.history()?);
-            let news = self.wait(client.query_typed(NEWS, &[(&seen, Type::INT8), (&history, Type::TEXT)]))?;
-            self.follow(&news, None)?;
-        }
-        Ok(())
+    /// A look at the decisions of the others.
+    pub(super) fn poll(&mut self) -> Result<(), String> {
+        self.follows = false;
+        self.polled_at = self.inner.clock.mono();
+        let news = self.database.news(&self.life, self.seen)?;
+        self.follow(&news, None)
     }
 
     /// Rows of `changes` that every daemon has seen go, and daemons that are long dead. One daemon is enough for that.
     fn prune(&mut self) -> Result<(), String> {
-        if self.pruned_at.elapsed() < PRUNING {
+        if self.since(self.pruned_at) < PRUNING {
             return Ok(());
         }
-        self.pruned_at = Instant::now();
-        let size = self.wait(self.client()?.query_typed(trees::SIZE, &[]))?;
-        self.inner.bytes.store(trees::number_in(size.first(), 0)?, Ordering::Relaxed);
+        self.pruned_at = self.inner.clock.mono();
+        self.inner.bytes.store(self.database.size()?, Ordering::Relaxed);
         self.versions.push_back((self.pruned_at, self.seen));
-        while self.versions.get(1).is_some_and(|(at, _)| at.elapsed() >= KEPT) {
+        let is_old = |(at, _): &(MonoTime, u64)| self.pruned_at.since(*at) >= KEPT;
+        while self.versions.get(1).is_some_and(is_old) {
             self.versions.pop_front();
         }
-        let old = self.versions.front().filter(|(at, _)| at.elapsed() >= KEPT).map(|(_, version)| *version as i64);
+        let old = self.versions.front().filter(|version| is_old(version)).map(|(_, version)| *version);
         let Some(old) = old.filter(|_| self.inner.leases.holds_bucket(SINGLETONS)) else { return Ok(()) };
-        let pruned = self.wait(self.client()?.execute_typed(PRUNE, &[(&old, Type::INT8)]))?;
-        self.wait(self.client()?.execute_typed(FORGET, &[]))?;
+        let pruned = self.database.prune(old)?;
         tracing::debug!(pruned, "store: {pruned} rows of the table changes are gone, which every daemon has seen");
         Ok(())
     }
 
     fn turn(&mut self) -> Result<(), String> {
-        let Some(opened) = self.open_turn()? else {
-            self.rebalances = true;
-            return Ok(());
-        };
+        match self.begin_turn()? {
+            Some(turn) => self.end_turn(turn),
+            None => Ok(()),
+        }
+    }
+
+    /// Becomes the one that decides, and lets the waiting callers do so. `None` when another daemon's turn takes long.
+    pub(super) fn begin_turn(&mut self) -> Result<Option<OpenTurn>, String> {
+        let opened = self.open_turn()?;
+        self.rebalances = opened.is_none();
+        let Some(opened) = opened else { return Ok(None) };
         let has_erased = self.decide_on_leases(&opened)?;
         let turns = Turns::open();
         for entrance in self.entering.drain(..) {
             // The caller may have stopped waiting: its turn ends at once then.
             let _ = entrance.send(Ok(turns.give()));
         }
+        Ok(Some(OpenTurn { opened, has_erased, turns }))
+    }
+
+    /// Makes durable what they have decided.
+    pub(super) fn end_turn(&mut self, turn: OpenTurn) -> Result<(), String> {
+        let OpenTurn { opened, has_erased, turns } = turn;
         let closing = turns.wait(DECIDING);
         {
             let _memory = self.inner.lock();
@@ -352,62 +339,31 @@ impl Committer {
     /// Begins a transaction, becomes the one that decides, and brings memory up to it.
     /// `None` when another daemon's turn takes long.
     fn open_turn(&mut self) -> Result<Option<Opened>, String> {
-        let Connected { client, naming, .. } = self.connected()?;
-        let lock = format!("select head, number, {} from meta for update", naming.columns());
-        let (me, seen, history) = (self.life.member() as i64, self.seen as i64, self.history()?);
-        let i_am: [Value<'_>; 1] = [(&me, Type::INT8)];
-        let since: [Value<'_>; 2] = [(&seen, Type::INT8), (&history, Type::TEXT)];
         let is_visit = self.life.is_visit();
-        // A member that beats at this moment either lives, or finds itself dead: the row is tested and changed in one.
-        let execute = async { if is_visit { Ok(Vec::new()) } else { client.query_typed(EXECUTE, &i_am).await } };
-        let opening = async {
-            let (begun, locked, executed, members, news) = tokio::join!(
-                client.batch_execute(begin(Role::Committer)),
-                client.query_typed(&lock, &[]),
-                execute,
-                client.query_typed(MEMBERS, &i_am),
-                client.query_typed(NEWS, &since),
-            );
-            begun?;
-            let locked = match locked {
-                Err(error) if is_busy(&error) => {
-                    client.batch_execute("rollback").await?;
-                    return Ok(None);
-                }
-                locked => locked?,
-            };
-            Ok(Some((locked, !executed?.is_empty(), members?, news?)))
-        };
-        let Some((locked, has_executed, members, news)) = self.wait(opening)? else { return Ok(None) };
-        self.life.check(locked.first(), 2)?;
-        let (head, number) = (trees::number_in(locked.first(), 0)?, trees::number_in(locked.first(), 1)?);
-        let now = WallTime(trees::number_in(members.first(), 3)?);
-        let members = members.iter().map(member).collect::<Result<Vec<Member>, String>>()?;
+        let Some((opened, news)) = self.database.open_turn(&self.life, self.seen)? else { return Ok(None) };
         let is_alive = |member: &Member| member.id == self.life.member() && member.alive && !member.overdue;
         // A visit holds nothing that could have passed on.
-        if !is_visit && !members.iter().any(is_alive) {
+        if !is_visit && !opened.members.iter().any(is_alive) {
             return Err("its lease has passed on".into());
         }
-        self.follow(&news, Some(number))?;
-        if self.seen != head {
+        self.follow(&news, Some(opened.number))?;
+        if self.seen != opened.head {
             return Err("it was away for too long to follow the others".into());
         }
-        self.polled_at = Instant::now();
+        self.polled_at = self.inner.clock.mono();
         self.follows = false;
-        Ok(Some(Opened { head, number, members, has_executed, now }))
+        Ok(Some(opened))
     }
 
     /// Applies what other daemons decided.
-    fn follow(&mut self, news: &[Row], number: Option<u64>) -> Result<(), String> {
+    fn follow(&mut self, news: &[News], number: Option<u64>) -> Result<(), String> {
         let (mut batches, mut seen) = (Vec::new(), self.seen);
-        for row in news {
-            let version = trees::number_in(Some(row), 0)?;
-            if version != seen + 1 {
+        for News { version, bytes } in news {
+            if *version != seen + 1 {
                 return Err("it was away for too long to follow the others".into());
             }
-            let bytes: &[u8] = row.try_get(1).map_err(|error| trees::said(&error))?;
             batches.push(batch::decode(bytes).map_err(|error| error.to_string())?);
-            seen = version;
+            seen = *version;
         }
         let now = self.inner.clock.now();
         {
@@ -467,16 +423,14 @@ impl Committer {
         let tail = Tail { endings, changes };
         let writes = self.batch.iter().flat_map(|request| &request.writes);
         let is_news = writes.clone().next().is_some() || tail != Tail::default();
-        let client = self.client()?;
         if !is_news && number <= opened.number && !opened.has_executed && leaves.is_none() {
-            self.wait(client.batch_execute("rollback"))?;
+            self.database.roll_back()?;
         } else {
-            let head = opened.head + u64::from(is_news);
-            let (version, bytes) =
-                (head as i64, if is_news { batch::encode(writes.clone(), &tail) } else { Vec::new() });
-            let (used, leaves) = (number.max(opened.number) as i64, leaves.map(|member| member as i64));
-            self.wait(send(client, writes, Sent { version, bytes, used, leaves }))?;
-            (self.seen, self.fruitless) = (head, 0);
+            let version = opened.head + u64::from(is_news);
+            let bytes = if is_news { batch::encode(writes.clone(), &tail) } else { Vec::new() };
+            let used = number.max(opened.number);
+            self.database.commit(writes, Sent { version, bytes, used, leaves })?;
+            (self.seen, self.fruitless) = (version, 0);
             self.inner.commits.note_database();
         }
         self.inner.answer(&mut self.batch);
@@ -488,7 +442,7 @@ impl Committer {
 
     /// The leases as they stand are in force, here as well.
     fn apply_leases(&mut self, opened: &Opened) {
-        let now = MonoTime::now();
+        let now = self.inner.clock.mono();
         let held: Vec<HeldBucket> = {
             let memory = self.inner.lock();
             let Some(cluster) = &memory.state.cluster else { return };
@@ -509,18 +463,8 @@ impl Committer {
 
     /// Nothing more is accepted, everything queued is refused, and the store is read again until that works.
     fn recover(&mut self, reason: &Arc<str>) -> Option<End> {
+        self.go_down(reason);
         let inner = self.inner.clone();
-        inner.leases.lose_all();
-        self.applied = None;
-        inner.take_down(reason);
-        tracing::error!(
-            %reason,
-            "store: cannot commit to the database ({reason}), answering deliveries with 503 and connecting again"
-        );
-        self.connected = None;
-        // The next step waits for reads under way. No caller is to wait with it.
-        self.refuse_all(reason);
-        drop(inner.take_engine());
         let mut said = String::new();
         // A database that answers reads and takes no writes, such as one on a full disk, would be read over and over.
         if let Some(earlier) = self.fruitless.checked_sub(1) {
@@ -543,7 +487,7 @@ impl Committer {
                     if words != said {
                         tracing::warn!("store: the database is not back ({words}), trying again");
                         // The reason is public in /readyz, where nobody needs to know the address.
-                        let place = format!(" at {}", self.loader.settings.url().place());
+                        let place = format!(" at {}", inner.dir.display());
                         inner.take_down(&words.replace(&place, "").into());
                         said = words;
                     }
@@ -557,11 +501,31 @@ impl Committer {
         None
     }
 
+    /// Nothing more is accepted, and everything queued is refused.
+    pub(super) fn go_down(&mut self, reason: &Arc<str>) {
+        self.inner.leases.lose_all();
+        self.applied = None;
+        self.inner.take_down(reason);
+        tracing::error!(
+            %reason,
+            "store: cannot commit to the database ({reason}), answering deliveries with 503 and connecting again"
+        );
+        self.database.disconnect();
+        // The next step waits for reads under way. No caller is to wait with it.
+        self.refuse_all(reason);
+        drop(self.inner.take_engine());
+    }
+
+    /// Reads everything on this thread.
+    pub(super) fn load_at_once(&mut self) -> Result<Loaded, ConnectError> {
+        self.database.load(&self.life)
+    }
+
     /// Reads everything on a thread of its own. Meanwhile this thread answers pulses and refuses callers.
     fn load(&mut self, reason: &Arc<str>) -> Result<Loaded, ConnectError> {
-        let (loader, life, queue) = (&self.loader, &self.life, &self.queue);
+        let (database, life, queue) = (&mut self.database, &self.life, &self.queue);
         let (loaded, given_up) = std::thread::scope(|threads| {
-            let loading = threads.spawn(|| loader.load(life));
+            let loading = threads.spawn(|| database.load(life));
             let mut given_up = None;
             while !loading.is_finished() {
                 while let Ok(order) = queue.try_recv() {
@@ -575,15 +539,16 @@ impl Committer {
         loaded.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
     }
 
-    fn come_up(&mut self, loaded: Loaded) {
-        let Loaded { connected, engine, state, seen } = loaded;
+    /// The database is back, with this in it.
+    pub(super) fn come_up(&mut self, loaded: Loaded) {
+        let Loaded { engine, state, seen } = loaded;
         if seen != self.seen {
             // Grants that the others ended meanwhile are not among the records.
             let memory = &mut self.inner.lock().state;
             let newest = memory.newest_seq().max(state.newest_seq());
             memory.endings.lose(newest + 1);
         }
-        (self.connected, self.seen) = (Some(connected), seen);
+        self.seen = seen;
         // All requests from before are refused by now.
         (self.down, self.follows, self.rebalances) = (None, false, true);
         self.inner.come_up(engine, None, state);
@@ -591,7 +556,7 @@ impl Committer {
     }
 
     /// Those in the queue as well.
-    fn refuse_all(&mut self, reason: &Arc<str>) {
+    pub(super) fn refuse_all(&mut self, reason: &Arc<str>) {
         while let Ok(order) = self.queue.try_recv() {
             self.take(order);
         }
@@ -618,7 +583,7 @@ impl Committer {
     }
 
     /// A last turn: releases the leases under which nothing is under way, and declares this daemon dead.
-    fn sign_off(&mut self) -> Result<(), String> {
+    pub(super) fn sign_off(&mut self) -> Result<(), String> {
         // Nothing begins any more.
         self.inner.leases.lose_all();
         let opened = self.open_turn()?.ok_or("the other daemons are busy")?;
@@ -646,10 +611,10 @@ impl Committer {
         self.end();
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.life.end();
         self.inner.leases.lose_all();
-        self.connected = None;
+        self.database.disconnect();
         drop(self.inner.take_engine());
         self.inner.condition.send_if_modified(|condition| {
             let is_up = *condition == Condition::Up;
@@ -659,47 +624,6 @@ impl Committer {
             is_up
         });
     }
-}
-
-/// What goes to the database with the writes of a transaction.
-struct Sent {
-    version: i64,
-    bytes: Vec<u8>,
-    used: i64,
-    leaves: Option<i64>,
-}
-
-/// Sends everything at once; the database works on it in this order.
-async fn send<'a>(
-    client: &Client,
-    writes: impl Iterator<Item = &'a crate::store::tree::Write>,
-    sent: Sent,
-) -> Result<(), tokio_postgres::Error> {
-    let Sent { version, bytes, used, leaves } = sent;
-    let publish = async {
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        client.execute_typed(PUBLISH, &[(&version, Type::INT8), (&bytes, Type::BYTEA)]).await
-    };
-    let bury = async {
-        let Some(leaves) = leaves else { return Ok(0) };
-        client.execute_typed(BURY, &[(&leaves, Type::INT8)]).await
-    };
-    let advance: [Value<'_>; 2] = [(&version, Type::INT8), (&used, Type::INT8)];
-    let (written, published, buried, advanced, committed) = tokio::join!(
-        trees::write(client, writes),
-        publish,
-        bury,
-        client.execute_typed(ADVANCE, &advance),
-        client.batch_execute("commit"),
-    );
-    // A statement that failed has made the transaction void, whatever `commit` says.
-    written?;
-    published?;
-    buried?;
-    advanced?;
-    committed
 }
 
 /// Removed records are gone with the transaction that removed them, so an erasure is carried out in the next turn. It may
@@ -725,16 +649,4 @@ fn refuse_order(order: Order, reason: &Arc<str>) -> Option<Arc<str>> {
         Order::Shared(SharedOrder::Follow | SharedOrder::Rebalance) | Order::Suspect(_) | Order::Cut => {}
     }
     None
-}
-
-/// Does the row that everybody locks take long to get? Nothing is wrong then.
-fn is_busy(error: &tokio_postgres::Error) -> bool {
-    matches!(error.code(), Some(&SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE))
-}
-
-fn member(row: &Row) -> Result<Member, String> {
-    let said = |error| trees::said(&error);
-    let alive = row.try_get(1).map_err(said)?;
-    let overdue = row.try_get(2).map_err(said)?;
-    Ok(Member { id: trees::number_in(Some(row), 0)?, alive, overdue })
 }

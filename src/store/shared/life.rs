@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
@@ -23,8 +23,10 @@ use super::settings::Settings;
 use super::trees::{Value, said};
 use crate::core::lease::{Deadline, LIFE};
 use crate::core::model::{MonoTime, WallTime};
+use crate::store::clock::Clock;
 use crate::store::inner::Inner;
 use crate::store::order::{Order, SharedOrder};
+use crate::store::roster::Seen;
 
 /// Between two beats.
 const BEAT: Duration = Duration::from_secs(1);
@@ -53,7 +55,8 @@ pub(super) struct Life {
     lineage: Mutex<Option<Arc<Lineage>>>,
     /// The newest version that memory has.
     seen: AtomicU64,
-    progressed: Mutex<Instant>,
+    clock: Clock,
+    progressed: Mutex<MonoTime>,
     decided: Notify,
     follow_asked: AtomicBool,
     /// The next beat is to test whether the listener hears.
@@ -64,12 +67,13 @@ pub(super) struct Life {
 
 impl Life {
     /// Not a member yet. A visit never becomes one: it decides as the daemons do, holds no lease and counts for nobody.
-    pub(super) fn new(is_visit: bool) -> Life {
+    pub(super) fn new(is_visit: bool, clock: Clock) -> Life {
         Life {
             member: AtomicU64::new(0),
             lineage: Mutex::new(None),
             seen: AtomicU64::new(0),
-            progressed: Mutex::new(Instant::now()),
+            progressed: Mutex::new(clock.mono()),
+            clock,
             decided: Notify::new(),
             follow_asked: AtomicBool::new(false),
             tests_hearing: AtomicBool::new(false),
@@ -125,11 +129,12 @@ impl Life {
     pub(super) fn note_progress(&self, seen: u64) {
         self.seen.store(seen, Ordering::Relaxed);
         self.follow_asked.store(false, Ordering::Relaxed);
-        *self.progressed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.progressed.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.mono();
     }
 
     fn is_stuck(&self) -> bool {
-        self.progressed.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > STUCK
+        let progressed = *self.progressed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.clock.mono().since(progressed) > STUCK
     }
 
     /// Something was decided that the others should learn.
@@ -188,15 +193,9 @@ async fn beat(life: Arc<Life>, settings: Arc<Settings>, inner: Arc<Inner>) {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                if life.is_stuck() {
-                    continue;
-                }
-                match timeout(ANSWER, beat_once(&connected, &life, &inner)).await {
-                    Ok(Ok(now)) if members.as_ref() != Some(&now) => {
-                        members = Some(now);
-                        inner.lock().orders.send(Order::Shared(SharedOrder::Rebalance));
-                    }
-                    Ok(Ok(_)) => {}
+                let Some(beat) = Beat::begin(&life) else { continue };
+                match timeout(ANSWER, send(&connected, &life, beat)).await {
+                    Ok(Ok((lives, seen))) => beat.answered(&life, &inner, lives, seen, &mut members),
                     Ok(Err(_)) | Err(_) => break,
                 }
             }
@@ -205,33 +204,69 @@ async fn beat(life: Arc<Life>, settings: Arc<Settings>, inner: Arc<Inner>) {
     }
 }
 
-/// Sends a beat. Returns the members, each with whether it is overdue.
-async fn beat_once(connected: &Connected, life: &Life, inner: &Inner) -> Result<Vec<(u64, bool)>, String> {
+/// The members, each with whether it is overdue.
+pub(super) type Members = Vec<(u64, bool)>;
+
+/// A beat under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beat {
+    /// The number of this incarnation, and the newest version that its memory has.
+    pub member: u64,
+    pub seen: u64,
+    sent: MonoTime,
+    sent_wall: WallTime,
+}
+
+impl Beat {
+    /// One is sent now; `None` while the committer is stuck.
+    pub(super) fn begin(life: &Life) -> Option<Beat> {
+        let (sent, sent_wall) = (life.clock.mono(), life.clock.now());
+        let seen = life.seen.load(Ordering::Relaxed);
+        (!life.is_stuck()).then(|| Beat { member: life.member(), seen, sent, sent_wall })
+    }
+
+    /// The database has answered it, with whether this incarnation lives, and with all daemons. `members` are those of the
+    /// answer before.
+    pub(super) fn answered(
+        self,
+        life: &Life,
+        inner: &Inner,
+        lives: bool,
+        seen: Vec<Seen>,
+        members: &mut Option<Members>,
+    ) {
+        if self.member != life.member() {
+            // It was born again meanwhile.
+        } else if !lives {
+            let reason = "the other daemons took this one for dead, or the database is another one";
+            inner.lock().orders.send(Order::Suspect(reason.into()));
+        } else {
+            inner.leases.trust_until(Deadline::of_beat(self.sent, self.sent_wall));
+        }
+        let now = Some(seen.iter().map(|seen| (seen.id, seen.is_overdue)).collect());
+        inner.roster.note(seen);
+        if *members != now {
+            *members = now;
+            inner.lock().orders.send(Order::Shared(SharedOrder::Rebalance));
+        }
+    }
+}
+
+/// Sends a beat. Returns whether this incarnation lives in the history of its memory, and all daemons.
+async fn send(connected: &Connected, life: &Life, beat: Beat) -> Result<(bool, Vec<Seen>), String> {
     let client = &connected.client;
-    let (sent, sent_wall, member) = (MonoTime::now(), WallTime::now(), life.member());
-    let (me, life_ms, seen) = (member as i64, LIFE.as_millis() as i64, life.seen.load(Ordering::Relaxed) as i64);
+    let (me, life_ms, seen) = (beat.member as i64, LIFE.as_millis() as i64, beat.seen as i64);
     let lineage = life.lineage().ok_or("nothing was read yet")?;
     let beat: [Value<'_>; 4] =
         [(&me, Type::INT8), (&life_ms, Type::INT8), (&seen, Type::INT8), (&lineage.history, Type::TEXT)];
     let live = [LIVE, connected.naming.expression()].concat();
     let (lives, members) = tokio::join!(client.query_typed(&live, &beat), client.query_typed(ROSTER, &[]),);
     let (lives, members) = (lives.map_err(|error| said(&error))?, members.map_err(|error| said(&error))?);
-    let is_same = |row: &Row| row.try_get(0).is_ok_and(|identity| lineage.is_of(identity));
-    if member != life.member() {
-        // It was born again meanwhile.
-    } else if !lives.first().is_some_and(is_same) {
-        let reason = "the other daemons took this one for dead, or the database is another one";
-        inner.lock().orders.send(Order::Suspect(reason.into()));
-    } else {
-        inner.leases.trust_until(Deadline::of_beat(sent, sent_wall));
-    }
     if life.tests_hearing.swap(false, Ordering::Relaxed) {
         client.batch_execute(HEARING_TEST).await.map_err(|error| said(&error))?;
     }
-    let seen = roster::seen(&members)?;
-    let members = seen.iter().map(|seen| (seen.id, seen.is_overdue)).collect();
-    inner.roster.note(seen);
-    Ok(members)
+    let is_same = |row: &Row| row.try_get(0).is_ok_and(|identity| lineage.is_of(identity));
+    Ok((lives.first().is_some_and(is_same), roster::seen(&members)?))
 }
 
 /// Notifies the others, and listens to them.
@@ -288,7 +323,7 @@ fn note_deafness(inner: &Inner, is_deaf: bool) {
     }
 }
 
-fn ask_to_follow(life: &Life, inner: &Inner) {
+pub(super) fn ask_to_follow(life: &Life, inner: &Inner) {
     if !life.follow_asked.swap(true, Ordering::Relaxed) {
         inner.lock().orders.send(Order::Shared(SharedOrder::Follow));
     }

@@ -10,6 +10,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 
 use super::connect::{Connected, Role, connect};
+use super::database::Loaded;
 use super::errors::ConnectError;
 use super::identity::Lineage;
 use super::life::Life;
@@ -22,9 +23,10 @@ use super::trees::{ANSWER, Trees, number_in};
 use crate::core::lease::LIFE;
 use crate::core::model::WallTime;
 use crate::store::check;
+use crate::store::clock::Clock;
 use crate::store::engine::Engine;
 use crate::store::handle::Fault;
-use crate::store::inner::{Clock, Inner};
+use crate::store::inner::Inner;
 use crate::store::load;
 use crate::store::roster::DatabaseChange;
 use crate::store::seal::Keyring;
@@ -54,14 +56,6 @@ pub(super) struct Loader {
 enum Keys {
     Given(Arc<Keyring>),
     Of(Arc<Inner>),
-}
-
-/// What lies in the database.
-pub(super) struct Loaded {
-    pub connected: Connected,
-    pub engine: Engine,
-    pub state: State,
-    pub seen: u64,
 }
 
 /// One snapshot.
@@ -100,7 +94,7 @@ impl Loader {
     ///
     /// # Errors
     /// [`ConnectError`].
-    pub(super) fn load(&self, life: &Life) -> Result<Loaded, ConnectError> {
+    pub(super) fn load(&self, life: &Life) -> Result<(Connected, Loaded), ConnectError> {
         let (connected, reader, lineage, changed) = self.runtime().block_on(async {
             let connected = connect(&self.settings, Role::Committer).await?;
             self.bring_forward(&connected.client).await?;
@@ -122,11 +116,10 @@ impl Loader {
         // Only now, because reading may take longer than a daemon lives without a beat.
         let living = self.live(&connected.client, life, is_start);
         self.runtime().block_on(living)?;
-        state.join(life.member(), used);
-        state.restore_leases(leases);
+        join(&mut state, life, used, leases);
         state.restore_database_change(change);
         let engine = Engine::Shared(Trees::new(reader, self.runtime().clone(), ANSWER));
-        Ok(Loaded { connected, engine, state, seen })
+        Ok((connected, Loaded { engine, state, seen }))
     }
 
     async fn bring_forward(&self, client: &Client) -> Result<(), ConnectError> {
@@ -209,9 +202,7 @@ impl Loader {
         let (seen, used) = (number(0)?, number(1)?);
         let engine = Engine::Shared(Trees::new(reader.clone(), self.runtime().clone(), READING));
         let fault = |fault: Fault| self.broken(fault.to_string());
-        let (state, _) = load::load(&engine, HashMap::new(), self.clock.now()).map_err(fault)?;
-        let leases = engine.records_under(Tree::Meta, cluster::PREFIX, cluster::PREFIX);
-        let leases = leases.collect::<Result<Vec<Record>, Fault>>().map_err(fault)?;
+        let (state, leases) = memory(&engine, self.clock.now()).map_err(fault)?;
         self.runtime().block_on(reader.client.batch_execute("commit")).map_err(|error| self.failed(&error))?;
         let change = begun.first().and_then(database_change);
         Ok(Read { state, seen, used, leases, change })
@@ -223,6 +214,19 @@ fn database_change(row: &Row) -> Option<DatabaseChange> {
     let at = row.try_get::<_, Option<i64>>(4).ok().flatten()?;
     let reason = row.try_get::<_, Option<String>>(5).ok().flatten()?;
     Some(DatabaseChange { at: WallTime(at as u64), reason })
+}
+
+/// The memory that follows from the trees, and the records of leases.
+pub(super) fn memory(engine: &Engine, now: WallTime) -> Result<(State, Vec<Record>), Fault> {
+    let (state, _) = load::load(engine, HashMap::new(), now)?;
+    let leases = engine.records_under(Tree::Meta, cluster::PREFIX, cluster::PREFIX);
+    Ok((state, leases.collect::<Result<_, _>>()?))
+}
+
+/// The memory is that of this incarnation. Numbers up to `used` were handed out.
+pub(super) fn join(state: &mut State, life: &Life, used: u64, leases: Vec<Record>) {
+    state.join(life.member(), used);
+    state.restore_leases(leases);
 }
 
 impl Drop for Loader {
