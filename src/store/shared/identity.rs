@@ -94,6 +94,14 @@ impl Identity {
         differ(&self.system, &than.system) || self.tables != than.tables || differ(&self.timeline, &than.timeline)
     }
 
+    /// This one, with the parts of the other one that it lacks.
+    #[must_use]
+    pub(super) fn or(self, other: &Identity) -> Identity {
+        let known = |mine: String, other: &str| if mine == UNKNOWN { other.to_owned() } else { mine };
+        let Identity { system, tables, timeline } = self;
+        Identity { system: known(system, &other.system), tables, timeline: known(timeline, &other.timeline) }
+    }
+
     /// Does it have a part that the other one lacks?
     pub(super) fn knows_more(&self, than: &Identity) -> bool {
         let adds = |a: &str, b: &str| a != UNKNOWN && b == UNKNOWN;
@@ -160,6 +168,7 @@ mod tests {
         for same in ["7423/16384/16390 00000001", "-/16384/16390 00000001", "-/16384/16390 -"] {
             assert!(!identity(same).is_other(&known) && !known.is_other(&identity(same)), "{same}");
             assert_eq!(known.knows_more(&identity(same)), same.contains('-'), "{same}");
+            assert_eq!(identity(same).or(&known), known);
         }
         assert_eq!(Identity::of(""), None);
     }

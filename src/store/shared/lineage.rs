@@ -7,7 +7,7 @@
 //! | what | why |
 //! |---|---|
 //! | a new history | every daemon throws its memory away and reads the database anew |
-//! | all daemons are dead, and all leases are a stand-in's, who lives once and never beats | a daemon of the earlier history may trust its leases and have a write under way |
+//! | all daemons are dead, all leases are a stand-in's | an earlier daemon may trust its leases and have a write under way |
 //! | every link has a mark, the walks over products begin anew | each object is read again, and compared with what Spaces has |
 //! | staged objects that wait are dropped, their parts marked | Spaces may have a newer object, which an old one must not replace |
 //! | `head`, `number` and the numbers of daemons jump ahead | what was handed out and lost is never handed out again |
@@ -19,11 +19,11 @@
 //! # Why no two daemons write one object afterwards
 //!
 //! A daemon of the earlier history trusts its leases for four seconds after it sent a beat that the earlier database
-//! answered, and that database had ended before this one took writes. The stand-in lives longer than that from the change
-//! on. It owns every bucket, whatever owner the lost commits gave it. When its life has ended, it is declared dead and its
-//! buckets pass on as those of any dead daemon do: they are read at once, and written when the quiet time has ended. That
-//! they are read no earlier matters as well: until its trust ends, a daemon may acknowledge a delivery by a mark that it
-//! knows of and that is lost.
+//! answered, and that database had ended before this one took writes. The stand-in lives longer than that from the
+//! change on, and never beats. It owns every bucket, whatever owner the lost commits gave it. When its life has ended,
+//! it is declared dead and its buckets pass on as those of any dead daemon do: they are read at once, and written when
+//! the quiet time has ended. That they are read no earlier matters as well: until its trust ends, a daemon may
+//! acknowledge a delivery by a mark that it knows of and that is lost.
 //!
 //! An earlier incarnation cannot be taken for one of the new history: its turns, its questions for news and its beats ask
 //! for its history, and it is born again under a number that the jump has made free.
@@ -148,8 +148,9 @@ pub(super) async fn settle(
         Step::Nothing => None,
         Step::Note => {
             let history = found.stored.as_ref().map(|stored| stored.history.clone());
-            let lineage =
-                Lineage { history: history.unwrap_or_else(|| new_history(1)), identity: found.server.clone() };
+            let identity = found.server.clone();
+            let identity = found.stored.as_ref().map_or(identity.clone(), |stored| identity.or(&stored.identity));
+            let lineage = Lineage { history: history.unwrap_or_else(|| new_history(1)), identity };
             note(client, &lineage).await.map_err(failed)?;
             Some((lineage, None))
         }
