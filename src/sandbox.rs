@@ -9,8 +9,10 @@ pub mod activity;
 pub mod console;
 pub mod daemon;
 pub mod fault;
+pub mod fleet;
 pub mod folder;
 pub mod forwarder;
+pub mod front;
 pub mod graph;
 pub mod limits;
 pub mod pooler;
@@ -212,6 +214,9 @@ impl WorldServer {
         let store_key = seeded("store key", seed);
         let text = |value: &str| toml::Value::String(value.to_owned()).to_string();
         let time = |value: Duration| text(&humantime::format_duration(value).to_string().replace(' ', ""));
+        let shared = daemon.shared_store.as_ref();
+        let shared = shared.map(|(url, node)| format!("url = {}\nnode = {}\n", text(url), text(node)));
+        let shared = shared.unwrap_or_default();
         format!(
             "[http]\nlisten = {listen}\npublic_url = {public}\n\n\
              [facebook]\napp_id = {app_id}\napp_secret = {app_secret}\nverify_token = {verify}\n\
@@ -221,7 +226,7 @@ impl WorldServer {
              [sync]\npoll_interval = {poll}\ndebounce = {debounce}\nburst = {burst}\nrefill = {refill}\n\n\
              [spaces]\nregion = {region}\nbucket = {bucket}\nendpoint = {endpoint}\naccess_key = {access}\n\
              secret_key = {secret}\npath_style = true\n\n\
-             [store]\npath = {store}\nkey = {store_key}\n\n\
+             [store]\npath = {store}\nkey = {store_key}\n{shared}\n\
              [session]\nstate_secret = {state}\nallow_new = {allow_new}\n\n\
              [notify]\nurl = {notify}\nsecret = {notify_secret}\n\n\
              [admin]\nsocket = {socket}\nlisten = {admin}\n\n\
@@ -249,6 +254,7 @@ impl WorldServer {
             secret = text(&self.secret_key),
             store = text(&daemon.store_path.to_string_lossy()),
             store_key = text(&store_key),
+            shared = shared,
             state = text(&sign::hmac_sha256_hex("state secret", seed)),
             allow_new = daemon.allow_new,
             notify = text(&self.notify_url),

@@ -1,7 +1,7 @@
 //! The console: a page in the browser that shows the system at work.
 //!
 //! It shows the world and the daemon side by side, live by server-sent events, and offers the actions of persons, the
-//! faults, and killing and starting the daemon. It needs no password, so it serves loopback only: a
+//! faults, and killing and starting the daemon, or each of several and their database. It needs no password, so it serves loopback only: a
 //! request must name a loopback host (else a web page elsewhere could point its own name here), and a change must come
 //! as JSON from the console's own origin (else any page in the same browser could make it).
 //!
@@ -10,10 +10,12 @@
 //!
 //! Routes: `GET /`, `/console.css`, and the scripts; `GET /api/state`, `/api/feed`, `/api/pages`, `/api/pages/{id}`,
 //! `/api/shops/{shop}`, `/api/events`;
-//! `POST /api/{edit,shuffle,fault,calm,person,page,shop,product,shop_fault,daemon,login}`.
+//! `POST /api/{edit,shuffle,fault,calm,person,page,shop,product,shop_fault,daemon,database,login}`.
 
 mod actions;
 mod acts;
+mod control;
+mod daemons;
 mod shops;
 mod view;
 
@@ -23,13 +25,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use futures_util::stream;
 use http::StatusCode;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response};
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
@@ -37,14 +37,16 @@ use super::activity::{ActivityKind, WorldEvent};
 use super::fault::{Fault, Side};
 use super::wire::{Body, BodyError, Broken, Face, Gate, Handler, collect, full};
 use super::world::World;
-use crate::core::model::{PageId, UserId, WallTime};
+use crate::core::model::WallTime;
+pub use control::{DaemonControl, DaemonState, DatabaseView, FleetControl, MemberAction, MemberView};
 
 const HTML: &str = include_str!("console/console.html");
 const CSS: &str = include_str!("console/console.css");
 /// The scripts, by their paths.
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("/console.js", include_str!("console/console.js")),
     ("/base.js", include_str!("console/base.js")),
+    ("/daemons.js", include_str!("console/daemons.js")),
     ("/feed.js", include_str!("console/feed.js")),
     ("/pages.js", include_str!("console/pages.js")),
     ("/panels.js", include_str!("console/panels.js")),
@@ -57,46 +59,12 @@ const EVENTS_AT_ONCE: usize = 200;
 /// How often the daemon is asked how it is.
 const PULSE: Duration = Duration::from_millis(700);
 
-/// Is there a daemon?
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum DaemonState {
-    /// It runs as this process.
-    Running {
-        /// Its process id.
-        pid: u32,
-    },
-    /// It does not run; how it ended, when that is known.
-    Stopped {
-        /// In words, such as `killed by signal 9`.
-        how: String,
-    },
-}
-
-/// What the console may do to the daemon. The `sandbox` verb supplies it; failures are texts for the person.
-pub trait DaemonControl: Send + Sync {
-    /// Does it run?
-    fn state(&self) -> DaemonState;
-    /// Starts it; nothing to do when it runs.
-    fn start(&self) -> BoxFuture<'_, Result<(), String>>;
-    /// `kill -9`.
-    fn kill(&self) -> BoxFuture<'_, Result<(), String>>;
-    /// What `status --json` prints; `None` when it cannot be asked.
-    fn status_json(&self) -> BoxFuture<'_, Option<Value>>;
-    /// What `pages --json` prints; `None` when it cannot be asked.
-    fn pages_json(&self) -> BoxFuture<'_, Option<Value>>;
-    /// What `links --source shopify --json` prints; `None` when it cannot be asked.
-    fn shops_json(&self) -> BoxFuture<'_, Option<Value>>;
-    /// A one-time login URL for this user of the platform.
-    fn mint_login(&self, user: UserId) -> BoxFuture<'_, Result<String, String>>;
-    /// Has the page read again, as `sync` does.
-    fn sync(&self, page: PageId) -> BoxFuture<'_, Result<(), String>>;
-}
-
 /// The daemon's last answers about its state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Pulse {
     daemon: Value,
+    /// Where there are several: each of them, and their database.
+    daemons: Value,
     status: Value,
     /// Its links. One that does not answer keeps those that it had.
     pages: Value,
@@ -109,8 +77,9 @@ pub(crate) struct Pulse {
 impl Pulse {
     /// Is this the same but for the moment?
     fn is_like(&self, other: &Pulse) -> bool {
-        (&self.daemon, &self.status, &self.pages, &self.shops)
-            == (&other.daemon, &other.status, &other.pages, &other.shops)
+        let Pulse { daemon, daemons, status, pages, shops, asked_at: _ } = self;
+        (daemon, daemons, status, pages, shops)
+            == (&other.daemon, &other.daemons, &other.status, &other.pages, &other.shops)
     }
 }
 
@@ -207,7 +176,9 @@ impl Console {
             let shops = self.control.shops_json().await.unwrap_or_else(|| last.shops.clone());
             let daemon = serde_json::to_value(self.control.state()).unwrap_or_default();
             self.report_needs(&last.status, &status);
-            let pulse = Pulse { daemon, status, pages, shops, asked_at };
+            let mut pulse = Pulse { daemon, daemons: Value::Null, status, pages, shops, asked_at };
+            pulse.daemons = self.daemons(&pulse);
+            self.report_daemons(&last.daemons, &pulse.daemons);
             self.pulse.send_if_modified(|last| {
                 let changed = !last.is_like(&pulse);
                 *last = Arc::new(pulse);
@@ -334,7 +305,7 @@ impl Watcher {
             changed = self.pulse.changed() => {
                 changed.ok()?;
                 let pulse = self.pulse.borrow_and_update().clone();
-                let data = json!({"daemon": pulse.daemon, "status": pulse.status});
+                let data = json!({"daemon": pulse.daemon, "daemons": pulse.daemons, "status": pulse.status});
                 Some(format!("event: daemon\ndata: {data}\n\n"))
             }
             () = tokio::time::sleep(Duration::from_secs(15)) => Some(": still here\n\n".into()),

@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
+use signal_hook::consts::signal::{SIGCONT, SIGHUP, SIGSTOP, SIGTERM};
 use tokio::process::{Child, Command};
 use tokio::sync::{oneshot, watch};
 
 use super::console::{DaemonControl, DaemonState};
 use crate::admin_client;
-use crate::core::model::{PageId, UserId};
 
 /// How long a daemon may take until it answers.
 const START: Duration = Duration::from_secs(60);
@@ -30,6 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LAST_BYTES: u64 = 16 << 10;
 /// A line of the log is cut after this many characters.
 const LONGEST_LINE: usize = 400;
+
+/// Signals that end no daemon.
+const LIVED_THROUGH: [i32; 3] = [SIGHUP, SIGSTOP, SIGCONT];
 
 /// Where the daemon and its files are.
 #[derive(Debug, Clone)]
@@ -250,7 +253,7 @@ impl Daemon {
     pub fn signal(&self, signal: i32) -> Result<(), String> {
         let pid = self.pid().ok_or("the daemon does not run")?;
         let pid = i32::try_from(pid).map_err(|e| e.to_string())?;
-        if signal != signal_hook::consts::SIGHUP {
+        if !LIVED_THROUGH.contains(&signal) {
             self.asked.store(true, Ordering::Relaxed);
         }
         let status = std::process::Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
@@ -278,10 +281,13 @@ impl Daemon {
         self.wait().await;
     }
 
-    /// Asks it to end, and waits; its exit code.
+    /// Asks it to end, and waits; its exit code. One that is paused continues for that.
     pub async fn stop(&self) -> Option<i32> {
         // Gone already shows in the waiting.
-        let _ = self.signal(signal_hook::consts::SIGTERM);
+        let _ = self.signal(SIGTERM);
+        if self.pid().is_some_and(is_paused) {
+            let _ = self.signal(SIGCONT);
+        }
         self.wait().await
     }
 
@@ -295,6 +301,7 @@ impl Daemon {
 impl DaemonControl for Daemon {
     fn state(&self) -> DaemonState {
         match self.pid() {
+            Some(pid) if is_paused(pid) => DaemonState::Paused { pid },
             Some(pid) => DaemonState::Running { pid },
             None => DaemonState::Stopped { how: self.how_it_ended() },
         }
@@ -311,33 +318,16 @@ impl DaemonControl for Daemon {
         })
     }
 
-    fn status_json(&self) -> BoxFuture<'_, Option<Value>> {
-        Box::pin(self.ask(Method::GET, "/v1/status", ""))
+    fn ask<'a>(&'a self, method: Method, path: &'a str, body: &'a str) -> BoxFuture<'a, Option<Value>> {
+        Box::pin(Daemon::ask(self, method, path, body))
     }
+}
 
-    fn pages_json(&self) -> BoxFuture<'_, Option<Value>> {
-        Box::pin(self.ask(Method::GET, "/v1/pages", ""))
-    }
-
-    fn shops_json(&self) -> BoxFuture<'_, Option<Value>> {
-        Box::pin(self.ask(Method::GET, "/v1/links?source=shopify", ""))
-    }
-
-    fn mint_login(&self, user: UserId) -> BoxFuture<'_, Result<String, String>> {
-        Box::pin(async move {
-            let wish = json!({ "user": user }).to_string();
-            let minted = self.ask(Method::POST, "/v1/sessions", &wish).await;
-            let url = minted.as_ref().and_then(|m| m["login_url"].as_str()).map(str::to_owned);
-            url.ok_or_else(|| "the daemon does not answer; start it first".to_owned())
-        })
-    }
-
-    fn sync(&self, page: PageId) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async move {
-            let asked = self.ask(Method::POST, &format!("/v1/pages/{page}/sync"), "").await;
-            asked.map(|_| ()).ok_or_else(|| "the page is not linked, or the daemon does not answer".to_owned())
-        })
-    }
+/// Was this process stopped by a signal, so that it stands still?
+fn is_paused(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name in parentheses stands the state.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
 /// Waits for the end of the child, which comes at once when its keeper kills it or is gone.

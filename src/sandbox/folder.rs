@@ -20,7 +20,10 @@ use crate::store::lock_within;
 pub const MARKER: &str = ".pagesyncd-sandbox";
 
 /// The entries that a sandbox makes in its folder, apart from the marker.
-const FOLDERS: [&str; 2] = ["spaces", "store"];
+const FOLDERS: [&str; 11] = [
+    "spaces", "store", "postgres", "daemon-1", "daemon-2", "daemon-3", "daemon-4", "daemon-5", "daemon-6", "daemon-7",
+    "daemon-8",
+];
 const FILES: [&str; 7] =
     ["config.toml", "daemon.log", "world.json", "world.draft", "shopify.json", "shopify.draft", "admin.sock"];
 

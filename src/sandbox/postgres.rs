@@ -1,14 +1,18 @@
-//! A PostgreSQL server on a loopback address, for the tests of a store that several daemons share.
+//! A PostgreSQL server on a loopback address, for a store that several daemons share: that of the sandbox, and those of
+//! the tests.
 //!
 //! It needs PostgreSQL's own programs on this machine (Debian's package `postgresql`), and says so where they are missing.
 //! PostgreSQL refuses to run as root, so root's servers run as the user `postgres` or `nobody`; for that user the folders
 //! above the server's, as far as they are temporary ones, are made passable.
+
+mod kept;
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,6 +35,13 @@ pub(super) const GLANCE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing(pub(super) String);
 
+impl Missing {
+    /// PostgreSQL's programs are not on this machine.
+    pub(crate) fn not_installed() -> Missing {
+        Missing("initdb and postgres are not installed; install Debian's package postgresql".to_owned())
+    }
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -52,6 +63,8 @@ pub struct Options {
     pub fast: bool,
     /// A certificate and its key, as PEM, for a server that offers TLS.
     pub tls: Option<(String, String)>,
+    /// The port on the loopback address; a free one when not given.
+    pub port: Option<u16>,
     /// Further settings, as in `postgresql.conf`.
     pub settings: Vec<(String, String)>,
 }
@@ -101,7 +114,7 @@ impl Postgres {
         let programs = programs()?;
         let (folder, user) = prepare(folder)?;
         let password = hex::encode(random::unique::<12>());
-        let port = free_port()?;
+        let port = options.port.map_or_else(free_port, Ok)?;
         let mut made = Postgres { programs, folder, user, port, password, options, server: None, paused: Vec::new() };
         made.make_cluster()?;
         made.start_again()?;
@@ -150,10 +163,14 @@ impl Postgres {
     /// Ends the server at once, as a crash does: no connection is ended in good order, and the next start replays the
     /// log.
     pub fn stop(&mut self) {
+        self.end(Signal::QUIT);
+    }
+
+    fn end(&mut self, signal: Signal) {
         self.go_on();
         let Some(mut server) = self.server.take() else { return };
         let pid = pid_of(&server);
-        let _ = pid.map(|pid| kill_process(pid, Signal::QUIT));
+        let _ = pid.map(|pid| kill_process(pid, signal));
         let until = Instant::now() + STOP;
         while Instant::now() < until {
             match server.try_wait() {
@@ -174,7 +191,8 @@ impl Postgres {
         let log = File::options().create(true).append(true).open(self.folder.join("log"))?;
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data());
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // Ctrl-C at the terminal is for the program that started the server, which then ends it.
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         self.server = Some(command.spawn()?);
         let until = Instant::now() + START;
         while !takes_logins(self.port) {
@@ -331,8 +349,7 @@ fn programs() -> Result<PathBuf, Missing> {
     packaged.sort_by_key(|(release, _)| std::cmp::Reverse(*release));
     let mut folders = std::env::split_paths(&on_path).chain(packaged.into_iter().map(|(_, path)| path));
     let has_all = |folder: &PathBuf| ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file());
-    let missing = || Missing("initdb and postgres are not installed; install Debian's package postgresql".to_owned());
-    let found = folders.find(has_all).ok_or_else(missing)?;
+    let found = folders.find(has_all).ok_or_else(Missing::not_installed)?;
     // The others lie beside them, also where these two are links.
     let initdb = fs::canonicalize(found.join("initdb"))?;
     Ok(initdb.parent().map_or(found, Path::to_owned))

@@ -12,6 +12,8 @@ pub struct DaemonSetup {
     pub public_url: String,
     /// `store.path`.
     pub store_path: PathBuf,
+    /// `store.url` and `store.node`, where several daemons share a database.
+    pub shared_store: Option<(String, String)>,
     /// `admin.socket`.
     pub admin_socket: PathBuf,
     /// `admin.listen`; empty for none.
@@ -42,6 +44,7 @@ impl DaemonSetup {
             public_url: format!("http://{http_listen}"),
             http_listen,
             store_path: dir.join("store"),
+            shared_store: None,
             admin_socket: dir.join("admin.sock"),
             admin_listen: String::new(),
             poll_interval: Duration::from_secs(24 * 3600),

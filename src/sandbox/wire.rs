@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +44,10 @@ pub(crate) type Handler =
 
 /// May connections come in at this moment? Asked again whenever faults change.
 pub(crate) type Gate = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// The address that a request came from, among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// A body that is all there.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -130,15 +134,15 @@ async fn accept(
             tokio::select! { () = stop.cancelled() => return, () = changed(&mut changes) => {}, () = pause => {} }
             continue;
         };
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.cancelled() => return,
             () = changed(&mut changes) => continue,
             accepted = accepting.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(_) => { tokio::time::sleep(Duration::from_millis(50)).await; continue }
             },
         };
-        tasks.spawn(serve(stream, handler.clone(), open.clone()));
+        tasks.spawn(serve(stream, Peer(peer.ip()), handler.clone(), open.clone()));
     }
 }
 
@@ -149,11 +153,12 @@ async fn changed(changes: &mut tokio::sync::watch::Receiver<u64>) {
     }
 }
 
-async fn serve(stream: TcpStream, handler: Handler, closed: CancellationToken) {
+async fn serve(stream: TcpStream, peer: Peer, handler: Handler, closed: CancellationToken) {
     let rude = Arc::new(AtomicBool::new(false));
     let wire = Wire { stream, rude: rude.clone() };
     let marked = rude.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let (answer, rude) = (handler(request), marked.clone());
         async move { answer.await.inspect_err(|_| rude.store(true, Ordering::Relaxed)) }
     });

@@ -93,6 +93,8 @@ pub struct LinkView {
     pub owed: bool,
     /// Is a read owed that waits for a person?
     pub owed_parked: bool,
+    /// The number of the daemon that holds its lease, where several share the store.
+    pub daemon: Option<u64>,
 }
 
 /// A page to link.

@@ -46,6 +46,7 @@ use crate::core::event::Event;
 use crate::core::event::EventKind;
 use crate::core::grant::Endings;
 use crate::core::health::Health;
+use crate::core::lease::bucket_of;
 use crate::core::ledger::{Entry, Mark, OwedCounts, Staged, Synced};
 use crate::core::model::{LinkKey, PartKey, ShopName, Source, WallTime};
 use accounts::{AccountKey, Accounts};
@@ -284,7 +285,8 @@ impl State {
             due |= entry.due().is_some();
         }
         let (key, record, synced) = (link.clone(), record.clone(), synced.unwrap_or_default());
-        LinkView { key, record, synced, owed, owed_parked: parked && due }
+        let daemon = self.cluster.as_ref().and_then(|cluster| cluster.leases()[usize::from(bucket_of(link))].owner);
+        LinkView { key, record, synced, owed, owed_parked: parked && due, daemon }
     }
 
     /// Counts for `status` and metrics.

@@ -11,7 +11,7 @@ const CONTRAST: &str = include_str!("contrast.js");
 const ADA: &str = "2210000000000101";
 
 /// Every text that is seen has a contrast of 4.5 or more.
-async fn is_readable(browser: &Browser, scene: &str) {
+pub(super) async fn is_readable(browser: &Browser, scene: &str) {
     picture(browser, scene).await;
     // A colour that fades in is not judged half-way.
     let still = "return document.getAnimations().every(one => one.playState !== 'running')";

@@ -15,6 +15,7 @@ mod clock;
 mod cluster;
 mod console;
 mod console_shops;
+mod daemons;
 mod database;
 mod deletion;
 mod disaster;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use pagesyncd::admin_client;
@@ -18,19 +19,19 @@ use crate::harness::{LIMIT, free_port, until};
 const MARKER: &str = ".pagesyncd-sandbox";
 
 /// A sandbox that was started.
-struct Sandbox {
+pub(super) struct Sandbox {
     child: Child,
     stdout: BufReader<tokio::process::ChildStdout>,
     said: String,
-    console: u16,
-    http: u16,
+    pub(super) console: u16,
+    pub(super) http: u16,
 }
 
 /// How a sandbox ended.
-struct End {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(super) struct End {
+    pub(super) code: Option<i32>,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
 }
 
 impl Sandbox {
@@ -39,7 +40,7 @@ impl Sandbox {
         Sandbox::start_at(dir, http, console, more)
     }
 
-    fn start_at(dir: &Path, http: u16, console: u16, more: &[&str]) -> Sandbox {
+    pub(super) fn start_at(dir: &Path, http: u16, console: u16, more: &[&str]) -> Sandbox {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pagesyncd"));
         command.arg("sandbox").arg("--dir").arg(dir).args(more);
         command.args(["--http", &format!("127.0.0.1:{http}"), "--console", &format!("127.0.0.1:{console}")]);
@@ -51,7 +52,7 @@ impl Sandbox {
     }
 
     /// Waits until it says that it is ready.
-    async fn ready(mut self) -> Sandbox {
+    pub(super) async fn ready(mut self) -> Sandbox {
         let greeted = async {
             while !self.said.contains("Ctrl-C ends it") {
                 if self.stdout.read_line(&mut self.said).await.unwrap() == 0 {
@@ -70,27 +71,39 @@ impl Sandbox {
     }
 
     /// Sends the signal as a terminal does it: to the whole process group.
-    fn signal_group(&self, signal: i32) {
+    pub(super) fn signal_group(&self, signal: i32) {
         kill(&format!("-{}", self.child.id().unwrap()), signal);
     }
 
-    async fn end(mut self) -> End {
+    pub(super) async fn end(mut self) -> End {
         let ended = async {
             let mut stderr = String::new();
             self.stdout.read_to_string(&mut self.said).await.unwrap();
             self.child.stderr.take().unwrap().read_to_string(&mut stderr).await.unwrap();
-            End { code: self.child.wait().await.unwrap().code(), stdout: self.said, stderr }
+            End { code: self.child.wait().await.unwrap().code(), stdout: std::mem::take(&mut self.said), stderr }
         };
         tokio::time::timeout(LIMIT, ended).await.unwrap()
     }
 
-    async fn state(&self) -> Option<Value> {
+    pub(super) async fn state(&self) -> Option<Value> {
         let answer = reqwest::get(format!("http://127.0.0.1:{}/api/state", self.console)).await.ok()?;
         answer.json().await.ok()
     }
 
     async fn daemon_pid(&self) -> Option<u64> {
         self.state().await?["daemon"]["pid"].as_u64()
+    }
+}
+
+impl Drop for Sandbox {
+    /// A test that failed leaves no daemon and no database behind, as a killed sandbox does.
+    fn drop(&mut self) {
+        let Some(pid) = self.child.id().filter(|_| std::thread::panicking()) else { return };
+        let _ = std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+        let until = Instant::now() + Duration::from_secs(20);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

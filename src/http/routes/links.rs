@@ -174,6 +174,8 @@ impl Moment {
 #[derive(Serialize)]
 struct Row<'a> {
     checked_at: Moment,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    daemon: Option<u64>,
     data_access_expires_at: Moment,
     health: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,7 +210,7 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn of(view: &'a LinkView, status: &'a PageStatus, now: WallTime, shape: Shape) -> Row<'a> {
         let is_link = shape != Shape::Pages;
-        let LinkView { key, record, synced, owed, owed_parked } = view;
+        let LinkView { key, record, synced, owed, owed_parked, daemon } = view;
         let checked = &record.checked;
         let throttled_until = status.throttled_until.filter(|until| *until > MonoTime::now()).map(MonoTime::to_wall);
         let signs = HealthInputs { expires_at: checked.expires_at, throttled_until };
@@ -218,6 +220,7 @@ impl<'a> Row<'a> {
             |at: WallTime| format!("access to the person's data ends at {}; a new login renews it", at.rfc3339());
         Row {
             checked_at: Moment(checked.at),
+            daemon: *daemon,
             data_access_expires_at: Moment(checked.data_access_expires_at),
             health: word,
             id: is_link.then(|| key.id.as_str()),

@@ -70,18 +70,6 @@ struct OfPage {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum DaemonAction {
-    Start,
-    Kill,
-}
-
-#[derive(Deserialize)]
-struct OfDaemon {
-    action: DaemonAction,
-}
-
-#[derive(Deserialize)]
 struct Login {
     user: UserId,
 }
@@ -119,14 +107,8 @@ impl Console {
             }
             "person" => self.person_action(read(body)?).await,
             "page" => self.page_action(read(body)?).await,
-            "daemon" => {
-                let done = match read::<OfDaemon>(body)?.action {
-                    DaemonAction::Start => self.control.start().await,
-                    DaemonAction::Kill => self.control.kill().await,
-                };
-                done.map_err(bad)?;
-                Ok(json!({"daemon": self.control.state()}))
-            }
+            "daemon" => self.daemon_action(read(body)?).await,
+            "database" => self.database_action(read(body)?).await,
             "login" => {
                 let url = self.control.mint_login(read::<Login>(body)?.user).await.map_err(bad)?;
                 Ok(json!({"url": url}))

@@ -2,6 +2,7 @@
 // One page, one stream of events, and a few reads that follow from them.
 
 import { act, ask, at, lazily, make, onRefresh, address, refresh } from './base.js';
+import { showDaemons } from './daemons.js';
 import { catchUp, happened, showLatency } from './feed.js';
 import { isSelected, pageSoon, select, showPage, showPageActs, showRows } from './pages.js';
 import { onSelect, showDaemon, showDifferences, showFaults, showEvents, showPersons, showTab } from './panels.js';
@@ -12,6 +13,7 @@ let users = '';
 async function showState() {
   const state = await ask('state');
   showDaemon(state.daemon, state.status);
+  showDaemons(state.daemons);
   at('flow-facebook').textContent = state.undelivered ? `${state.undelivered} webhooks waiting` : `${state.pages} pages`;
   at('flow-spaces').textContent = `${state.objects} object${state.objects === 1 ? '' : 's'}, ${state.puts} writes`;
   at('step-link').classList.toggle('done', state.objects > 0);
@@ -56,8 +58,9 @@ function connect() {
     refresh();
   });
   stream.addEventListener('daemon', message => {
-    const { daemon, status } = JSON.parse(message.data);
+    const { daemon, daemons, status } = JSON.parse(message.data);
     showDaemon(daemon, status);
+    showDaemons(daemons);
     refresh();
   });
   stream.addEventListener('lagged', () => { catchUp(); refresh(); });

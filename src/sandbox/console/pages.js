@@ -52,6 +52,7 @@ function rowOf(row) {
   const caught = row.standing === 'equal' && ['behind', 'none', 'damaged'].includes(lastStandings.get(row.id));
   const badges = [make('span', { className: 'badge', textContent: words[standing], data: { standing } })];
   if (row.health) badges.unshift(make('span', { className: 'badge', textContent: row.health.replaceAll('_', ' '), data: { health: row.health } }), ' ');
+  if (row.daemon) badges.unshift(make('span', { className: 'badge', textContent: row.daemon, title: 'the daemon that holds the lease of its links', data: { holder: row.daemon } }), ' ');
   const line = make('tr', { className: (row.deleted ? 'gone ' : '') + (caught ? 'flash' : ''), data: { page: row.id, standing } },
     make('td', {}, link(row.name, `row-${row.id}`, () => select(row.id))),
     make('td', { className: 'dim', textContent: row.category ?? '' }),
@@ -148,7 +149,7 @@ function showObjects(page, object) {
     page.subscribed ? `webhooks: ${page.subscribed.join(', ')}` : 'no webhook subscription',
     `read ${times(page.reads)}`, polls.length && `next poll ${clock.format(new Date(polls[0]))}`,
     object && `written ${times(object.puts)}`, object?.json?.fetched_at && `fetched ${object.json.fetched_at} by ${object.json.source}`,
-    page.links.length ? `pagesyncd: ${health}` : 'not linked', `run by ${page.roles.map(p => p.name).join(', ') || 'nobody'}`,
+    page.links.length ? `pagesyncd: ${health}` : 'not linked', page.daemon && `held by ${page.daemon}`, `run by ${page.roles.map(p => p.name).join(', ') || 'nobody'}`,
   ].filter(Boolean).join(' · ');
 }
 

@@ -167,17 +167,17 @@ const number = value => typeof value === 'number' ? value
   : value && typeof value === 'object' ? Object.values(value).reduce((sum, n) => sum + (typeof n === 'number' ? n : 0), 0) : null;
 
 export function showDaemon(daemon, status) {
-  const running = daemon?.state === 'running';
+  const running = daemon?.state === 'running', paused = daemon?.state === 'paused';
   const pill = at('daemon-state');
   pill.dataset.state = daemon?.state ?? 'unknown';
-  pill.textContent = running ? `daemon runs, pid ${daemon.pid}` : `daemon stopped${daemon?.how ? ': ' + daemon.how : ''}`;
-  at('daemon-kill').disabled = !running;
-  at('daemon-start').disabled = running;
+  pill.textContent = running ? `daemon runs, pid ${daemon.pid}` : paused ? `daemon paused, pid ${daemon.pid}` : `daemon stopped${daemon?.how ? ': ' + daemon.how : ''}`;
+  at('daemon-kill').disabled = !running && !paused;
+  at('daemon-start').disabled = running || paused;
   at('node-daemon').classList.toggle('down', !running);
   const facts = status && typeof status === 'object' ? status : {};
   const due = number(facts.due), parked = number(facts.due_parked), outbox = number(facts.outbox), links = number(facts.links);
   const owed = [due && plural(due, 'read'), outbox && `${plural(outbox, 'write')} or ${outbox === 1 ? 'delete' : 'deletes'}`].filter(Boolean).join(', ');
-  at('flow-daemon').textContent = !running ? 'is not running' : links === null ? 'does not answer' : owed ? `${owed} pending`
+  at('flow-daemon').textContent = paused ? 'is paused' : !running ? 'is not running' : links === null ? 'does not answer' : owed ? `${owed} pending`
     : parked ? `${plural(parked, 'read')} waiting for a person` : `${plural(links, 'link')}, nothing pending`;
   const waiting = facts.health && number({ ...facts.health, active: 0 });
   const shown = [['Version', facts.version], ['Links', links], ['Pending reads', due], ['Reads that wait for a person', parked], ['Pending writes and deletes', outbox], ['Links that wait for a person', waiting]];

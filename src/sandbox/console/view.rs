@@ -202,6 +202,7 @@ impl Console {
             "puts": self.world.calls(Call::Put),
             // Asked now: the pulse may be older.
             "daemon": self.control.state(),
+            "daemons": self.daemons(&pulse),
             "status": pulse.status,
         })
     }
@@ -240,7 +241,13 @@ impl Console {
         let ailing = self.ailing();
         let health = |row: &Row| ailing.get(row.node["id"].as_str().unwrap_or_default());
         let links = Links::of(&self.pulse.borrow());
-        let rows: Vec<Value> = found.iter().map(|row| self.row(row, keys_of(row), health(row), &links)).collect();
+        let holders = self.holders();
+        let rows = found.iter().map(|row| {
+            let mut shown = self.row(row, keys_of(row), health(row), &links);
+            shown["daemon"] = row.node["id"].as_str().and_then(|id| holders.get(id)).cloned().into();
+            shown
+        });
+        let rows: Vec<Value> = rows.collect();
         json!({"total": total, "offset": offset, "limit": limit, "rows": rows})
     }
 
@@ -305,6 +312,7 @@ impl Console {
             "reads": self.world.graph_reads(id),
             "roles": roles,
             "links": links,
+            "daemon": self.holders().get(id),
             "objects": objects,
         }))
     }

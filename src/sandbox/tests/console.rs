@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use http::Method;
 use serde_json::json;
 
 use super::*;
@@ -33,6 +34,10 @@ impl DaemonControl for Stub {
     fn kill(&self) -> BoxFuture<'_, Result<(), String>> {
         self.runs.store(false, Ordering::SeqCst);
         async { Ok(()) }.boxed()
+    }
+
+    fn ask<'a>(&'a self, _method: Method, _path: &'a str, _body: &'a str) -> BoxFuture<'a, Option<Value>> {
+        async { None }.boxed()
     }
 
     fn status_json(&self) -> BoxFuture<'_, Option<Value>> {
