@@ -1,7 +1,9 @@
-//! Tests of the webhook bench's measuring: latencies, CPU times and ratios. The bench has a `main` of its own, so that
-//! its tests run from here.
+//! Tests of the benches' measuring: latencies, CPU times, ratios and counts. A bench has a `main` of its own, so that its
+//! tests run from here.
 #![allow(clippy::unwrap_used, dead_code, reason = "helpers of tests; the bench uses the rest")]
 
+#[path = "../benches/cluster/figures.rs"]
+mod figures;
 #[path = "../benches/webhooks/load.rs"]
 mod load;
 #[path = "../benches/webhooks/process.rs"]
@@ -145,5 +147,35 @@ mod report_tests {
         let measure = Measure::of(&outcome, Duration::from_secs(1), Duration::from_millis(500));
         assert_eq!((measure.per_second, measure.cpu), (50.0, 10_000.0));
         assert_eq!((measure.busy, measure.load_busy, measure.latency.p50), (0.5, 0.25, 1.0));
+    }
+}
+
+mod figures_tests {
+    use std::time::Duration;
+
+    use crate::figures::{median, median_and_worst, statements_of, table};
+
+    #[test]
+    fn a_median_is_found_in_any_order() {
+        let seconds = [5, 1, 9].map(Duration::from_secs);
+        assert_eq!(median_and_worst(&seconds), (Duration::from_secs(5), Duration::from_secs(9)));
+        assert_eq!(median_and_worst(&[]), (Duration::ZERO, Duration::ZERO));
+        assert_eq!((median(&[0.9, 0.1, 0.3]), median(&[])), (0.3, 0.0));
+    }
+
+    #[test]
+    fn messages_of_daemons_are_counted_once_each() {
+        let log = "pagesyncd daemon-0|LOG:  statement: begin; set local lock_timeout = 1\n\
+                   pagesyncd daemon-0|LOG:  execute <unnamed>: select a\n\tfrom b\n\
+                   pagesyncd daemon-1|DETAIL:  parameters: $1 = '...'\n\
+                   |LOG:  execute <unnamed>: select pg_database_size(current_database())\n\
+                   pagesyncd daemon-1|LOG:  statement: commit\n|LOG:  checkpoint starting: time\n";
+        assert_eq!(statements_of(log, "pagesyncd "), 3);
+        assert_eq!(statements_of(log, "pagesyncd daemon-1"), 1);
+    }
+
+    #[test]
+    fn a_plain_table_has_a_rule_below_its_heads() {
+        assert_eq!(table(&["a", "b"], &[vec!["1".into(), "2".into()]]), "| a | b |\n|---|---|\n| 1 | 2 |\n");
     }
 }

@@ -4,10 +4,14 @@
 //! `cargo bench --bench links` runs all cases and prints one table. `benches/README.md` explains the rows. It is a
 //! report: no figure makes it fail.
 
+#[path = "../webhooks/address.rs"]
+mod address;
+#[allow(dead_code, reason = "the bench of the cluster uses the rest")]
 mod outside;
 #[allow(dead_code, reason = "the bench of webhooks uses the rest")]
 #[path = "../webhooks/process.rs"]
 mod process;
+#[allow(dead_code, reason = "the bench of the cluster uses the rest")]
 mod subject;
 
 use std::path::PathBuf;

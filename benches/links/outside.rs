@@ -29,6 +29,8 @@ struct State {
     /// When each read and write ended.
     reads: Vec<(String, Instant)>,
     writes: Vec<(String, Instant)>,
+    /// Where each page was read last.
+    readers: HashMap<String, SocketAddr>,
     tags: HashMap<String, String>,
     /// Of all reads: what the next one brings that none before did.
     version: usize,
@@ -44,7 +46,15 @@ pub struct Outside {
 
 impl Outside {
     pub async fn start() -> Fallible<Outside> {
-        let state = Arc::new(Mutex::new(State::default()));
+        Outside::over(Arc::default()).await
+    }
+
+    /// The same at other addresses, so that the reads of another daemon can be told from those of the first.
+    pub async fn another(&self) -> Fallible<Outside> {
+        Outside::over(self.state.clone()).await
+    }
+
+    async fn over(state: Arc<Mutex<State>>) -> Fallible<Outside> {
         let (graph, spaces) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
         let outside = Outside { state, graph: graph.local_addr()?, spaces: spaces.local_addr()? };
         let (of_graph, of_spaces) = (outside.clone(), outside.clone());
@@ -67,6 +77,11 @@ impl Outside {
         self.look(|state| Done { reads: std::mem::take(&mut state.reads), writes: std::mem::take(&mut state.writes) })
     }
 
+    /// The address of Graph at which this page was read last.
+    pub fn reader(&self, page: &str) -> Option<SocketAddr> {
+        self.look(|state| state.readers.get(page).copied())
+    }
+
     pub fn counts(&self) -> (usize, usize) {
         self.look(|state| (state.reads.len(), state.writes.len()))
     }
@@ -80,6 +95,7 @@ impl Outside {
             ["debug_token"] => json!({"data": {"app_id": APP_ID, "is_valid": true, "type": "PAGE"}}),
             [page] if is_get => self.look(|state| {
                 state.reads.push((page.to_owned(), Instant::now()));
+                state.readers.insert(page.to_owned(), self.graph);
                 state.version += 1;
                 page_data(page, state.version)
             }),

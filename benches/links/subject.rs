@@ -1,8 +1,8 @@
 //! The real daemon as a process, in front of the counting outside.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,19 +13,33 @@ use sha2::Sha256;
 use tempfile::TempDir;
 
 use crate::Fallible;
+use crate::address::free_address;
 use crate::outside::{APP_ID, Outside};
 use crate::process::{Pinning, cpu_time};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pagesyncd");
-const APP_SECRET: &str = "0123456789abcdef0123456789abcdef";
+/// Signs deliveries.
+pub const APP_SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// Pages in one delivery.
 const AT_ONCE: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Further lines of sections of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Lines {
+    pub facebook: String,
+    pub sync: String,
+    pub spaces: String,
+    pub store: String,
+}
+
+/// The daemon under test. Dropping it kills the daemon.
 pub struct Subject {
     pub pages: Vec<String>,
-    outside: Outside,
-    address: SocketAddr,
+    pub outside: Outside,
+    pub address: SocketAddr,
+    /// In force from the next start on.
+    pub lines: Lines,
     dir: TempDir,
     program: PathBuf,
     child: Option<Child>,
@@ -40,25 +54,26 @@ impl Drop for Subject {
 
 impl Subject {
     /// A daemon without a link, in a new folder below `dir`. It has not been started.
-    pub fn new(links: usize, outside: Outside, pinning: &Pinning, dir: &std::path::Path) -> Fallible<Subject> {
+    pub fn new(links: usize, outside: Outside, pinning: &Pinning, dir: &Path) -> Fallible<Subject> {
         let dir = TempDir::new_in(dir)?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let (address, lines) = (free_address()?, Lines::default());
         let program = pinning.wrapper(PROGRAM.as_ref(), dir.path())?;
         let pages = (0..links).map(|n| (1_000_000 + n).to_string()).collect();
         let client = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Subject { pages, outside, address, dir, program, child: None, client })
+        Ok(Subject { pages, outside, address, lines, dir, program, child: None, client })
     }
 
     fn config(&self, debounce: &str) -> String {
         let (graph, spaces, dir) = (self.outside.graph, self.outside.spaces, self.dir.path().display());
+        let Lines { facebook, sync, spaces: more_spaces, store } = &self.lines;
         format!(
             "[http]\nlisten = \"{listen}\"\npublic_url = \"http://localhost:5000\"\n\
              [facebook]\napp_id = \"{APP_ID}\"\napp_secret = \"{APP_SECRET}\"\nverify_token = \"sixteen-and-more-verify\"\n\
-             graph_url = \"http://{graph}\"\nwebhook_fields = [\"name\", \"description\"]\n\
-             [sync]\ndebounce = \"{debounce}\"\n\
+             graph_url = \"http://{graph}\"\nwebhook_fields = [\"name\", \"description\"]\n{facebook}\n\
+             [sync]\ndebounce = \"{debounce}\"\n{sync}\n\
              [spaces]\nregion = \"nyc3\"\nbucket = \"pages\"\nendpoint = \"http://{spaces}\"\npath_style = true\n\
-             access_key = \"DO00ACCESS\"\nsecret_key = \"sixteen-and-more-spaces\"\n\
-             [store]\npath = \"{dir}/store\"\nkey = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n\
+             access_key = \"DO00ACCESS\"\nsecret_key = \"sixteen-and-more-spaces\"\n{more_spaces}\n\
+             [store]\npath = \"{dir}/store\"\nkey = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n{store}\n\
              [session]\nstate_secret = \"thirty-two-characters-and-more-of-state\"\n\
              [admin]\nsocket = \"{dir}/admin.sock\"\n[log]\nlevel = \"warn\"\n",
             listen = self.address,
@@ -67,6 +82,11 @@ impl Subject {
 
     fn config_file(&self) -> PathBuf {
         self.dir.path().join("config.toml")
+    }
+
+    /// The socket for the operator.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
     }
 
     /// Starts the daemon with this debounce, and waits until it serves.
@@ -86,6 +106,18 @@ impl Subject {
         Ok(())
     }
 
+    /// Stops the daemon as a service manager does.
+    pub fn stop(&mut self) -> Fallible<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        Command::new("kill").arg(child.id().to_string()).status()?;
+        let ended = child.wait()?;
+        ended.success().then_some(()).ok_or_else(|| format!("the daemon ended with {ended}").into())
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Ends the daemon as a power cut does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -94,7 +126,7 @@ impl Subject {
         }
     }
 
-    fn pid(&self) -> Fallible<u32> {
+    pub fn pid(&self) -> Fallible<u32> {
         self.child.as_ref().map(Child::id).ok_or_else(|| "no daemon runs".into())
     }
 
@@ -128,15 +160,19 @@ impl Subject {
             let entry = |page| json!({"id": page, "time": 1_763_769_600, "changed_fields": ["description"]});
             let entries: Vec<_> = pages.iter().map(entry).collect();
             let body = json!({"object": "page", "entry": entries}).to_string();
-            let mut mac = Hmac::<Sha256>::new_from_slice(APP_SECRET.as_bytes())?;
-            mac.update(body.as_bytes());
-            let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
             let url = format!("http://{}/facebook/webhook", self.address);
-            let sent = self.client.post(url).header("x-hub-signature-256", signature).body(body).send().await?;
+            let request = self.client.post(url).header("x-hub-signature-256", signature(body.as_bytes()));
+            let sent = request.body(body).send().await?;
             if sent.status() != 200 {
                 return Err(format!("a delivery was answered {}", sent.status()).into());
             }
         }
         Ok(())
     }
+}
+
+/// What Meta sends with this body.
+pub fn signature(body: &[u8]) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(APP_SECRET.as_bytes()).expect("a key of any length is valid");
+    format!("sha256={}", hex::encode(mac.chain_update(body).finalize().into_bytes()))
 }

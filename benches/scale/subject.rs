@@ -177,7 +177,7 @@ impl Subject {
     /// Deliveries, each about another page.
     pub fn deliveries(&self, count: usize) -> Vec<Vec<u8>> {
         let pages: Vec<String> = self.pages.iter().cycle().step_by(37).take(count).cloned().collect();
-        deliveries::signed(&self.server.world, self.address, &pages)
+        deliveries::signed(|body| self.server.world.sign(body), self.address, &pages)
     }
 
     /// Bytes of the store's files.

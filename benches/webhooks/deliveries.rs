@@ -2,17 +2,16 @@
 
 use std::net::SocketAddr;
 
-use pagesyncd::sandbox::World;
 use serde_json::json;
 
 /// The route of the daemon; the yardsticks answer every route.
 pub const PATH: &str = "/facebook/webhook";
 
-/// A delivery for each page, in this order.
-pub fn signed(world: &World, address: SocketAddr, pages: &[String]) -> Vec<Vec<u8>> {
+/// A delivery for each page, in this order, with the signature that `sign` gives its body.
+pub fn signed(sign: impl Fn(&[u8]) -> String, address: SocketAddr, pages: &[String]) -> Vec<Vec<u8>> {
     let one = |page: &String| {
         let body = body(page);
-        request(address, &body, &world.sign(body.as_bytes()))
+        request(address, &body, &sign(body.as_bytes()))
     };
     pages.iter().map(one).collect()
 }

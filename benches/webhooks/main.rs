@@ -7,11 +7,13 @@
 //! The daemon is measured from outside, over plain HTTP on loopback, with one core for the server and one for the load.
 //! Its yardstick runs in the same way directly before it, with the same requests.
 
+mod address;
 mod deliveries;
 mod load;
 mod process;
 mod report;
 mod subject;
+#[allow(dead_code, reason = "the bench of the cluster uses the rest")]
 mod yardstick;
 
 use std::path::PathBuf;
@@ -91,7 +93,8 @@ fn compare(case: &Case, choices: &Choices, subject: &Subject, warm: &[Vec<u8>], 
         load::run(target, warm, Plan::Each)?;
         measure(pid, target, requests, case.plan)
     };
-    let yardstick = Yardstick::start(case.kind, &choices.pinning, subject.secret(), subject.dir())?;
+    let yardstick =
+        Yardstick::start(case.kind, &choices.pinning, subject.secret(), &subject.dir().join("yardstick.log"))?;
     let reference = both(yardstick.pid(), yardstick.address)?;
     drop(yardstick);
     let daemon = both(subject.pid()?, subject.address)?;
@@ -110,7 +113,7 @@ fn standing(choices: &Choices, rows: &mut Vec<Row>) -> Fallible<()> {
         return Ok(());
     }
     let mut subject = Subject::start(STORM_LINKS, &choices.pinning, &choices.dir)?;
-    let signed = deliveries::signed(subject.world(), subject.address, &subject.pages);
+    let signed = deliveries::signed(|body| subject.world().sign(body), subject.address, &subject.pages);
     if choices.want(object) {
         eprintln!("{object}: {OBJECTS} deliveries");
         let latencies = subject.objects(OBJECTS, OBJECTS_PER_SECOND, &signed)?;
@@ -156,7 +159,7 @@ fn marking(choices: &Choices, rows: &mut Vec<Row>) -> Fallible<()> {
     let links = cases.iter().map(|(_, count)| count + WARM).sum();
     let mut subject = Subject::start(links, &choices.pinning, &choices.dir)?;
     subject.restart(subject::LONG_DEBOUNCE)?;
-    let signed = deliveries::signed(subject.world(), subject.address, &subject.pages);
+    let signed = deliveries::signed(|body| subject.world().sign(body), subject.address, &subject.pages);
     let mut rest = &signed[..];
     for (case, count) in cases {
         let (warm, others) = rest.split_at(WARM);

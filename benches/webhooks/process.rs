@@ -87,7 +87,8 @@ pub fn ticks(stat: &str) -> Option<u64> {
     Some(next()? + next()?)
 }
 
-fn ticks_per_second() -> f64 {
+/// Of the CPU times in `/proc`.
+pub fn ticks_per_second() -> f64 {
     static TICKS: std::sync::OnceLock<f64> = std::sync::OnceLock::new();
     *TICKS.get_or_init(|| {
         let output = Command::new("getconf").arg("CLK_TCK").output().ok();

@@ -1,6 +1,6 @@
 //! The real daemon beside the sandbox's Facebook and Spaces, with as many links as a case needs.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::address::free_address;
 use crate::process::{Pinning, cpu_time};
 use crate::{Fallible, load};
 
@@ -214,11 +215,4 @@ impl Subject {
         }
         Ok(latencies)
     }
-}
-
-/// A port below those that the system gives to outgoing connections, so that it is still free after a restart.
-fn free_address() -> Fallible<SocketAddr> {
-    let start = (std::process::id() % 9_000) as u16;
-    let ports = (0..9_000).map(|n| SocketAddr::from(([127, 0, 0, 1], 10_000 + (start + n) % 9_000)));
-    ports.into_iter().find(|address| TcpListener::bind(address).is_ok()).ok_or_else(|| "no port is free".into())
 }

@@ -2,13 +2,14 @@
 //!
 //! `bare` checks the signature and stores nothing. `durable` also appends the delivery to a file as one line, and
 //! answers when the line is on the disk; deliveries that wait at the same time share one `fdatasync`. Both are made of
-//! the libraries that the daemon is made of, with the same runtime.
+//! the libraries that the daemon is made of, with the same runtime. A bench may bring another way to keep deliveries.
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -36,6 +37,8 @@ const SECRET: &str = "PAGESYNCD_YARDSTICK_SECRET";
 pub enum Kind {
     Bare,
     Durable,
+    /// As `bare`, and a row for each delivery in a database.
+    Insert,
 }
 
 impl Kind {
@@ -43,6 +46,7 @@ impl Kind {
         match self {
             Kind::Bare => "bare",
             Kind::Durable => "durable",
+            Kind::Insert => "insert",
         }
     }
 }
@@ -54,10 +58,11 @@ pub struct Yardstick {
 }
 
 impl Yardstick {
-    /// Starts this program as a yardstick that expects signatures with `secret` and keeps its file in `dir`.
-    pub fn start(kind: Kind, pinning: &Pinning, secret: &str, dir: &Path) -> io::Result<Yardstick> {
+    /// Starts this program as a yardstick that expects signatures with `secret`. `place` is where it keeps deliveries: a
+    /// file, or the address of a database.
+    pub fn start(kind: Kind, pinning: &Pinning, secret: &str, place: &Path) -> io::Result<Yardstick> {
         let mut command = pinning.server(&std::env::current_exe()?);
-        command.args([ARGUMENT, kind.name()]).arg(dir.join("yardstick.log")).env(SECRET, secret);
+        command.args([ARGUMENT, kind.name()]).arg(place).env(SECRET, secret);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("its output is piped")).read_line(&mut line)?;
@@ -80,15 +85,20 @@ impl Drop for Yardstick {
 
 /// Is a yardstick, with these arguments, until it is killed.
 pub fn serve(arguments: &[String]) -> io::Result<()> {
-    let secret = std::env::var(SECRET).map_err(io::Error::other)?;
-    let lines = match arguments {
-        [kind, file] if kind == Kind::Durable.name() => Some(committer(File::create(file)?)),
+    let keep = match arguments {
+        [kind, file] if kind == Kind::Durable.name() => Some(append(committer(File::create(file)?))),
         [kind, _] if kind == Kind::Bare.name() => None,
         _ => return Err(io::Error::other("a yardstick is `bare FILE` or `durable FILE`")),
     };
-    let server = Arc::new(Server { secret, lines });
+    serve_with(async { Ok(keep) })
+}
+
+/// Is a yardstick that keeps deliveries in this way, until it is killed.
+pub fn serve_with(keep: impl Future<Output = io::Result<Option<Keep>>>) -> io::Result<()> {
+    let secret = std::env::var(SECRET).map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let server = Arc::new(Server { secret, keep: keep.await? });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         println!("{}", listener.local_addr()?);
         loop {
@@ -104,10 +114,12 @@ pub fn serve(arguments: &[String]) -> io::Result<()> {
     })
 }
 
+/// Keeps a delivery; `None` when it was lost.
+pub type Keep = Box<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = Option<()>> + Send>> + Send + Sync>;
+
 struct Server {
     secret: String,
-    /// To the committer of `durable`.
-    lines: Option<Sender<Line>>,
+    keep: Option<Keep>,
 }
 
 async fn answer(server: &Server, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -129,10 +141,8 @@ async fn accept(server: &Server, request: Request<Incoming>) -> Option<bool> {
     if !is_signed(&head.headers, &body, &server.secret) {
         return Some(false);
     }
-    if let Some(lines) = &server.lines {
-        let (durable, became_durable) = oneshot::channel();
-        lines.send(Line { text: body, durable }).ok()?;
-        became_durable.await.ok()?;
+    if let Some(keep) = &server.keep {
+        keep(body).await?;
     }
     Some(true)
 }
@@ -148,6 +158,18 @@ fn is_signed(headers: &HeaderMap, body: &[u8], secret: &str) -> bool {
 struct Line {
     text: Bytes,
     durable: oneshot::Sender<()>,
+}
+
+/// Keeps deliveries with this committer.
+fn append(lines: Sender<Line>) -> Keep {
+    Box::new(move |text| {
+        let (durable, became_durable) = oneshot::channel();
+        let sent = lines.send(Line { text, durable });
+        Box::pin(async move {
+            sent.ok()?;
+            became_durable.await.ok()
+        })
+    })
 }
 
 /// Starts the thread that appends lines to the file.

@@ -301,6 +301,8 @@ impl<D: Database + Send> Committer<D> {
         self.rebalances = opened.is_none();
         let Some(opened) = opened else { return Ok(None) };
         let has_erased = self.decide_on_leases(&opened)?;
+        // Those that came while the turn was being opened decide in it as well, rather than in one more turn.
+        self.gather();
         let turns = Turns::open();
         for entrance in self.entering.drain(..) {
             // The caller may have stopped waiting: its turn ends at once then.

@@ -140,13 +140,21 @@ impl Lineage {
     /// Why memory is not to be used any more.
     pub(super) fn check(&self, row: Option<&Row>, column: usize) -> Result<(), String> {
         let text = |column| row.and_then(|row| row.try_get::<_, Option<String>>(column).ok().flatten());
-        let is_same = text(column).is_some_and(|history| history == self.history) && self.is_of(text(column + 1));
+        self.check_words(text(column).as_deref(), text(column + 1).as_deref())
+    }
+
+    /// The same for the two words.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn check_words(&self, history: Option<&str>, identity: Option<&str>) -> Result<(), String> {
+        let is_same = history.is_some_and(|history| history == self.history) && self.is_of(identity);
         if is_same { Ok(()) } else { Err("the database is another one than the one that was read".into()) }
     }
 
     /// Is this the identity of the same database?
-    pub(super) fn is_of(&self, identity: Option<String>) -> bool {
-        let found = identity.as_deref().and_then(Identity::of);
+    pub(super) fn is_of(&self, identity: Option<&str>) -> bool {
+        let found = identity.and_then(Identity::of);
         found.is_some_and(|found| !found.is_other(&self.identity))
     }
 }

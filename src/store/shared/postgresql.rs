@@ -1,13 +1,16 @@
 //! The committer's session with PostgreSQL. The statements of a turn are sent together, so that a turn costs two round
 //! trips.
 
+use std::sync::Arc;
+
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 
 use super::connect::{Connected, Role, begin};
 use super::database::{Database, Loaded, News, Opened, Sent};
 use super::errors::ConnectError;
+use super::identity::Lineage;
 use super::life::Life;
 use super::loading::Loader;
 use super::trees::{self, ANSWER, Value};
@@ -15,16 +18,11 @@ use crate::core::lease::Member;
 use crate::core::model::WallTime;
 use crate::store::tree::Write;
 
-const MEMBERS: &str = "select id, alive, until < clock_timestamp(), \
-                       (extract(epoch from clock_timestamp()) * 1000)::bigint \
-                       from daemons where alive or id = $1";
 const NEWS: &str = "select version, writes from changes \
                     where version > $1 and (select history from meta) = $2 order by version";
-const ADVANCE: &str = "update meta set head = $1, number = $2";
 const PUBLISH: &str = "insert into changes (version, writes) values ($1, $2)";
 const EXECUTE: &str = "update daemons set alive = false \
                        where alive and id <> $1 and until < clock_timestamp() returning id";
-const BURY: &str = "update daemons set alive = false where id = $1";
 const PRUNE: &str = "delete from changes \
                      where version <= least($1, (select min(seen) from daemons where alive), \
                      (select min(version) + 5000 from changes))";
@@ -63,42 +61,48 @@ impl PostgreSql {
             Err(_) => Err("the database does not answer".into()),
         }
     }
+
+    /// Declares the members dead that are overdue. Returns whether there were any, and the members after it.
+    fn execute(&self, me: u64) -> Result<(bool, Vec<Member>, WallTime), String> {
+        let (client, id, ask) = (self.client()?, me as i64, members_of(me));
+        let i_am: [Value<'_>; 1] = [(&id, Type::INT8)];
+        // A member that beats at this moment either lives, or finds itself dead: the row is tested and changed in one.
+        let executing = async {
+            let (executed, after) = tokio::join!(client.query_typed(EXECUTE, &i_am), client.simple_query(&ask));
+            Ok((executed?, after?))
+        };
+        let (executed, after) = self.wait(executing)?;
+        let (members, now) = members(rows(&after))?;
+        Ok((!executed.is_empty(), members, now))
+    }
 }
 
 impl Database for PostgreSql {
     fn open_turn(&mut self, life: &Life, seen: u64) -> Result<Option<(Opened, Vec<News>)>, String> {
         let Connected { client, naming, .. } = self.connected()?;
         let lock = format!("select head, number, {} from meta for update", naming.columns());
-        let (me, seen, history) = (life.member() as i64, seen as i64, history(life)?);
-        let i_am: [Value<'_>; 1] = [(&me, Type::INT8)];
-        let since: [Value<'_>; 2] = [(&seen, Type::INT8), (&history, Type::TEXT)];
-        let is_visit = life.is_visit();
-        // A member that beats at this moment either lives, or finds itself dead: the row is tested and changed in one.
-        let execute = async { if is_visit { Ok(Vec::new()) } else { client.query_typed(EXECUTE, &i_am).await } };
+        let (me, seen, lineage) = (life.member(), seen as i64, lineage(life)?);
+        let since: [Value<'_>; 2] = [(&seen, Type::INT8), (&lineage.history, Type::TEXT)];
+        // One message, because each answer to a message wakes a thread here.
+        let open = format!("{}; {lock}; {}", begin(Role::Committer), members_of(me));
         let opening = async {
-            let (begun, locked, executed, members, news) = tokio::join!(
-                client.batch_execute(begin(Role::Committer)),
-                client.query_typed(&lock, &[]),
-                execute,
-                client.query_typed(MEMBERS, &i_am),
-                client.query_typed(NEWS, &since),
-            );
-            begun?;
-            let locked = match locked {
-                Err(error) if is_busy(&error) => {
-                    client.batch_execute("rollback").await?;
-                    return Ok(None);
-                }
-                locked => locked?,
-            };
-            Ok(Some((locked, !executed?.is_empty(), members?, news?)))
+            let (opened, news) = tokio::join!(client.simple_query(&open), client.query_typed(NEWS, &since));
+            match opened {
+                Err(error) if is_busy(&error) => client.batch_execute("rollback").await.map(|()| None),
+                opened => Ok(Some((opened?, news?))),
+            }
         };
-        let Some((locked, has_executed, members, rows)) = self.wait(opening)? else { return Ok(None) };
-        life.check(locked.first(), 2)?;
-        let (head, number) = (trees::number_in(locked.first(), 0)?, trees::number_in(locked.first(), 1)?);
-        let now = WallTime(trees::number_in(members.first(), 3)?);
-        let members = members.iter().map(member).collect::<Result<Vec<Member>, String>>()?;
-        Ok(Some((Opened { head, number, members, has_executed, now }, news(&rows)?)))
+        let Some((opened, since)) = self.wait(opening)? else { return Ok(None) };
+        let mut rows = rows(&opened);
+        let locked = rows.next().ok_or("it has no such row")?;
+        lineage.check_words(locked.try_get(2).ok().flatten(), locked.try_get(3).ok().flatten())?;
+        let (head, number) = (number_of(locked, 0)?, number_of(locked, 1)?);
+        let (mut members, mut now) = members(rows)?;
+        let mut has_executed = false;
+        if !life.is_visit() && members.iter().any(|member| member.id != me && member.alive && member.overdue) {
+            (has_executed, members, now) = self.execute(me)?;
+        }
+        Ok(Some((Opened { head, number, members, has_executed, now }, news(&since)?)))
     }
 
     fn commit<'a>(&mut self, writes: impl Iterator<Item = &'a Write>, sent: Sent) -> Result<(), String> {
@@ -121,8 +125,8 @@ impl Database for PostgreSql {
         if newest == seen {
             return Ok(Vec::new());
         }
-        let (seen, history) = (seen as i64, history(life)?);
-        news(&self.wait(client.query_typed(NEWS, &[(&seen, Type::INT8), (&history, Type::TEXT)]))?)
+        let (seen, lineage) = (seen as i64, lineage(life)?);
+        news(&self.wait(client.query_typed(NEWS, &[(&seen, Type::INT8), (&lineage.history, Type::TEXT)]))?)
     }
 
     fn size(&mut self) -> Result<u64, String> {
@@ -148,9 +152,9 @@ impl Database for PostgreSql {
     }
 }
 
-/// The history that memory was read under.
-fn history(life: &Life) -> Result<String, String> {
-    life.lineage().map(|lineage| lineage.history.clone()).ok_or_else(|| "nothing was read yet".into())
+/// That of the memory.
+fn lineage(life: &Life) -> Result<Arc<Lineage>, String> {
+    life.lineage().ok_or_else(|| "nothing was read yet".into())
 }
 
 /// Sends everything at once; the database works on it in this order.
@@ -160,30 +164,21 @@ async fn send<'a>(
     sent: Sent,
 ) -> Result<(), tokio_postgres::Error> {
     let Sent { version, bytes, used, leaves } = sent;
-    let (version, used, leaves) = (version as i64, used as i64, leaves.map(|member| member as i64));
+    let head = version as i64;
     let publish = async {
         if bytes.is_empty() {
             return Ok(0);
         }
-        client.execute_typed(PUBLISH, &[(&version, Type::INT8), (&bytes, Type::BYTEA)]).await
+        client.execute_typed(PUBLISH, &[(&head, Type::INT8), (&bytes, Type::BYTEA)]).await
     };
-    let bury = async {
-        let Some(leaves) = leaves else { return Ok(0) };
-        client.execute_typed(BURY, &[(&leaves, Type::INT8)]).await
-    };
-    let advance: [Value<'_>; 2] = [(&version, Type::INT8), (&used, Type::INT8)];
-    let (written, published, buried, advanced, committed) = tokio::join!(
-        trees::write(client, writes),
-        publish,
-        bury,
-        client.execute_typed(ADVANCE, &advance),
-        client.batch_execute("commit"),
-    );
-    // A statement that failed has made the transaction void, whatever `commit` says.
+    let bury = leaves.map(|member| format!("update daemons set alive = false where id = {member}; "));
+    let commit =
+        format!("update meta set head = {version}, number = {used}; {}commit", bury.as_deref().unwrap_or_default());
+    let (written, published, committed) =
+        tokio::join!(trees::write(client, writes), publish, client.batch_execute(&commit));
+    // A statement that failed has made the transaction void: no later one is carried out, `commit` included.
     written?;
     published?;
-    buried?;
-    advanced?;
     committed
 }
 
@@ -192,11 +187,41 @@ fn is_busy(error: &tokio_postgres::Error) -> bool {
     matches!(error.code(), Some(&SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE))
 }
 
-fn member(row: &Row) -> Result<Member, String> {
-    let said = |error| trees::said(&error);
-    let alive = row.try_get(1).map_err(said)?;
-    let overdue = row.try_get(2).map_err(said)?;
-    Ok(Member { id: trees::number_in(Some(row), 0)?, alive, overdue })
+/// The question for the members that are not dead, and for this one in any case.
+fn members_of(me: u64) -> String {
+    format!(
+        "select id, alive, until < clock_timestamp(), (extract(epoch from clock_timestamp()) * 1000)::bigint \
+         from daemons where alive or id = {me}"
+    )
+}
+
+/// The rows of all statements of a message.
+fn rows(messages: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow> {
+    messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    })
+}
+
+/// The rows of [`members_of`], and the moment on the database's clock.
+fn members<'a>(rows: impl Iterator<Item = &'a SimpleQueryRow>) -> Result<(Vec<Member>, WallTime), String> {
+    let (mut members, mut now) = (Vec::new(), None);
+    for row in rows {
+        let is = |column| text_of(row, column).map(|text| text == "t");
+        members.push(Member { id: number_of(row, 0)?, alive: is(1)?, overdue: is(2)? });
+        now = now.or(Some(WallTime(number_of(row, 3)?)));
+    }
+    Ok((members, now.ok_or("it has no such row")?))
+}
+
+fn text_of(row: &SimpleQueryRow, column: usize) -> Result<&str, String> {
+    let text = row.try_get(column).map_err(|error| trees::said(&error))?;
+    text.ok_or_else(|| "a value is missing".to_owned())
+}
+
+/// A number of a row in text. The database keeps no negative ones.
+fn number_of(row: &SimpleQueryRow, column: usize) -> Result<u64, String> {
+    text_of(row, column)?.parse().map_err(|_| "a value is not a number".to_owned())
 }
 
 fn news(rows: &[Row]) -> Result<Vec<News>, String> {

@@ -11,7 +11,7 @@ use crate::store::grants::LeftAlone;
 use crate::store::shared::settings::Settings;
 
 struct Cluster {
-    _server: Postgres,
+    server: Postgres,
     _dir: tempfile::TempDir,
     settings: Settings,
     stores: Vec<Store>,
@@ -23,7 +23,7 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let server = Postgres::for_test(Postgres::fast(&dir.path().join("postgres")))?;
         let settings = Settings::new(&Secret::new(server.url()), None).unwrap();
-        let mut cluster = Cluster { _server: server, _dir: dir, settings, stores: Vec::new() };
+        let mut cluster = Cluster { server, _dir: dir, settings, stores: Vec::new() };
         for _ in 0..daemons {
             cluster.join().await;
         }
@@ -171,6 +171,22 @@ async fn a_daemon_that_stops_leaves_its_links_to_the_others_at_once() {
         assert_eq!(here.leases().next_quiet_end(), None, "one that stops in order leaves no write under way");
         until("it may be written", async || here.leases().may_write(link).is_some()).await;
     }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_declares_the_overdue_dead_and_nobody_else() {
+    let Some(cluster) = Cluster::of(1).await else { return };
+    let (client, connection) = tokio_postgres::connect(&cluster.server.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let born = "insert into daemons (name, until, version, alive) values \
+                ('overdue', clock_timestamp() - interval '1 second', '1', true), \
+                ('living', clock_timestamp() + interval '1 hour', '1', true)";
+    client.batch_execute(born).await.unwrap();
+    link_one(&cluster.stores[0], UserId::random(), 1).await;
+    let rows = client.query("select name from daemons where alive and version = '1'", &[]).await.unwrap();
+    let alive: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(alive, ["living"]);
     cluster.end().await;
 }
 
