@@ -5,6 +5,9 @@
 //! row for each record of the trees ([`trees`]), and another one for each transaction, from which the other daemons follow
 //! ([`batch`]).
 //!
+//! The committer knows the database as a [trait](database), which [`postgresql`] answers. [`stepped`] runs the same committer
+//! over a [`simulated`] database, for tests in which several daemons live in one process.
+//!
 //! [`settings`] and [`connect`] lead to a session that is safe to build on, [`schema`] to tables that are this version's,
 //! and [`errors`] says what stands in the way of either. [`identity`] tells one database from another, and [`lineage`] does
 //! what follows when it has become another one. [`standing`] and [`namesake`] are questions before a start, and [`probe`]

@@ -37,19 +37,22 @@ use self::world::{Figures, Plan, World};
 use crate::chance::Chance;
 use crate::number;
 
-/// So long after the last fault nothing is owed any more: a write that is not answered lasts 30 seconds, and its object is
-/// written by another daemon 10 seconds after that.
-const QUIET_WITHIN: u64 = 240_000;
+/// So long after the last fault nothing is owed any more: a write that is not answered is cut off after 30 seconds, and its
+/// object is left alone for 40 more; so is one of a daemon that died.
+const QUIET_WITHIN: u64 = 150_000;
 
 fn plan(seed: u64) -> Plan {
     let mut chance = Chance::new(!seed);
+    let is_pausing = chance.percent(25);
     Plan {
-        nodes: chance.between(2, 4) as usize,
-        pages: chance.between(5, 40) as usize,
-        faults: chance.between(30_000, 240_000),
-        apart: chance.between(2_000, 20_000),
-        changes: chance.between(100, 3_000),
-        is_pausing: chance.percent(30),
+        nodes: chance.between(if is_pausing { 3 } else { 2 }, 4) as usize,
+        pages: chance.between(if is_pausing { 30 } else { 5 }, 60) as usize,
+        faults: chance.between(60_000, 400_000),
+        apart: if is_pausing { 90_000 } else { chance.between(2_000, 20_000) },
+        changes: chance.between(100, if is_pausing { 500 } else { 2_000 }),
+        slow: if is_pausing { 2 } else { chance.between(0, 25) },
+        queued: if is_pausing { 90 } else { 25 },
+        is_pausing,
     }
 }
 
@@ -125,7 +128,7 @@ fn no_two_daemons_write_one_object_and_nothing_is_lost_whatever_dies() {
     let _entered = runtime.enter();
     let replay = number("PAGESYNCD_SIM_SEED");
     let seconds = number("PAGESYNCD_SIM_SECONDS");
-    let steps = number("PAGESYNCD_SIM_STEPS").unwrap_or(if seconds.is_some() { u64::MAX } else { 100_000 });
+    let steps = number("PAGESYNCD_SIM_STEPS").unwrap_or(if seconds.is_some() { u64::MAX } else { 60_000 });
     let (began, first) = (Instant::now(), replay.unwrap_or(1));
     let (mut sum, mut seeds) = (Figures::default(), 0);
     for seed in first.. {

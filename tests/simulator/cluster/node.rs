@@ -13,6 +13,8 @@ use crate::chance::Chance;
 /// The true time at which a world begins.
 pub const BEGIN: u64 = 1_700_000_000_000;
 const HOUR: u64 = 3_600_000;
+/// A committer waits so long for a database that says nothing.
+const HANGS: u64 = 8_000;
 /// A monotonic clock is wrong by so many millionths at most.
 const DRIFT: u64 = 5_000;
 
@@ -85,6 +87,11 @@ pub struct Node {
     pub paused_until: Option<u64>,
     /// What waits for it meanwhile.
     pub held_up: VecDeque<(u64, Inside)>,
+    /// The way to the database is cut without a word: who asks waits until then.
+    pub waits_until: Option<u64>,
+    pub is_cut_silently: bool,
+    /// It is paused when the next beat of it has reached the database.
+    pub pauses_in_beat: bool,
     /// Spaces cannot be reached before.
     pub spaces_cut_until: u64,
     /// Steps that are going to happen.
@@ -104,12 +111,25 @@ impl Node {
             process: None,
             paused_until: None,
             held_up: VecDeque::new(),
+            waits_until: None,
+            is_cut_silently: false,
+            pauses_in_beat: false,
             spaces_cut_until: 0,
             poll_at: None,
             turn_is_due: false,
             lock_is_taken: false,
             retry_is_due: false,
         }
+    }
+
+    /// The database is asked at this moment. Returns how long nothing comes back, where nobody says that it is cut off.
+    pub fn is_kept_waiting(&mut self, now: u64) -> Option<u64> {
+        if !self.is_cut_silently || !self.way.is_cut() {
+            self.waits_until = None;
+            return None;
+        }
+        let until = *self.waits_until.get_or_insert(now + HANGS);
+        until.checked_sub(now).filter(|left| *left > 0)
     }
 
     /// A process ends, and what was going to happen in it.

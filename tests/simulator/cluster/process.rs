@@ -35,6 +35,7 @@ pub struct Link {
 pub struct Env {
     pub outside: Rc<RefCell<Outside>>,
     pub chance: RefCell<Chance>,
+    pub queued: u64,
     pub node: usize,
     pub process: u64,
     /// The incarnation, and the monotonic clock of the machine, at this step.
@@ -350,7 +351,7 @@ async fn carry_out(env: Rc<Env>, store: Store, page: P, key: LinkKey) -> Done {
     let version =
         std::str::from_utf8(&item.body).ok().and_then(|text| text.parse().ok()).expect("a body of this world");
     // The turn of the request among others.
-    let turn = env.between(0, 40);
+    let turn = if env.between(1, 100) <= env.queued { env.between(100, 8_000) } else { env.between(0, 40) };
     env.wait(turn).await;
     let Some(right) = work.may_write() else { return not_now() };
     match right.within(env.put(page, version)).await {

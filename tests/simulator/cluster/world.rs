@@ -20,8 +20,6 @@ use crate::chance::Chance;
 const AHEAD: u64 = 5 * 3_600_000;
 /// Whoever waits for the answer to a delivery gives up after so long.
 const DELIVERY: u64 = 20_000;
-/// A committer waits for a database that hangs for so long.
-const HANGS: u64 = 8_000;
 /// Beats, and looks at the decisions of the others, are so far apart.
 const SECOND: u64 = 1_000;
 /// Leases are spread evenly so long after the daemons that live are other ones.
@@ -96,7 +94,11 @@ pub struct Plan {
     pub apart: u64,
     /// The longest time between two changes.
     pub changes: u64,
-    /// Daemons are paused for long, more often than anything else happens.
+    /// Requests to Spaces that take long, in percent.
+    pub slow: u64,
+    /// Requests to Spaces that wait for their turn before they are sent, in percent.
+    pub queued: u64,
+    /// Nothing happens but that one daemon or another is paused for long.
     pub is_pausing: bool,
 }
 
@@ -253,6 +255,9 @@ impl World {
                 if let Some(answered) = sending.arrives(&self.server).filter(|_| !is_cut) {
                     let wait = self.chance.between(1, 20);
                     self.after(wait, Event::Inside(node, process, Inside::BeatAnswered(answered)));
+                    if std::mem::take(&mut self.nodes[node].pauses_in_beat) {
+                        self.pause_now(node);
+                    }
                 }
             }
             Event::Lands(number, takes_effect) => self.outside.borrow_mut().land(number, takes_effect),
@@ -306,6 +311,7 @@ impl World {
         let env = Env {
             outside: self.outside.clone(),
             chance: RefCell::new(Chance::new(self.chance.next())),
+            queued: self.plan.queued,
             node,
             process: self.processes,
             member: Cell::new(daemon.member()),
@@ -330,9 +336,10 @@ impl World {
         }
         self.nodes[node].paused_until = None;
         self.nodes[node].clocks.wake(self.now);
-        // Whatever was held up happens soon, and in any order.
+        // Whatever was held up happens soon, and in any order; an answer that lies there is often read first.
         for (process, inside) in std::mem::take(&mut self.nodes[node].held_up) {
-            let wait = self.chance.below(60);
+            let is_first = matches!(inside, Inside::BeatAnswered(_)) && self.chance.percent(60);
+            let wait = if is_first { 0 } else { self.chance.between(1, 60) };
             self.after(wait, Event::Inside(node, process, inside));
         }
         self.nodes[node].poll_at = None;
@@ -355,7 +362,11 @@ impl World {
         match inside {
             Inside::Goes => self.nodes[node].poll_at = None,
             Inside::Ticks => {
-                daemon.follow();
+                if self.nodes[node].is_kept_waiting(now).is_none()
+                    && let Some(process) = &mut self.nodes[node].process
+                {
+                    process.daemon.follow();
+                }
                 self.inside(node, second, Inside::Ticks);
             }
             Inside::Beats => {
@@ -389,6 +400,9 @@ impl World {
     }
 
     fn begin_turn(&mut self, node: usize) {
+        if let Some(left) = self.nodes[node].is_kept_waiting(self.now) {
+            return self.inside(node, left, Inside::BeginsTurn);
+        }
         self.nodes[node].turn_is_due = false;
         let Some(process) = &mut self.nodes[node].process else { return };
         if process.daemon.is_down() || process.daemon.is_in_turn() {
@@ -404,6 +418,9 @@ impl World {
     }
 
     fn end_turn(&mut self, node: usize) {
+        if let Some(left) = self.nodes[node].is_kept_waiting(self.now) {
+            return self.inside(node, left, Inside::EndsTurn);
+        }
         let before = self.server.head();
         if let Some(process) = &mut self.nodes[node].process {
             process.daemon.end_turn();
@@ -434,13 +451,8 @@ impl World {
         answers.into_iter().for_each(|done| self.answered(done));
         if wants_turn && !self.nodes[node].turn_is_due {
             self.nodes[node].turn_is_due = true;
-            let hangs = self.nodes[node].way.is_cut() && self.chance.percent(50);
             let is_busy = std::mem::take(&mut self.nodes[node].lock_is_taken);
-            let wait = match (hangs, is_busy) {
-                (true, _) => self.chance.between(100, HANGS),
-                (false, true) => self.chance.between(5, 60),
-                (false, false) => self.chance.between(0, 4),
-            };
+            let wait = if is_busy { self.chance.between(5, 60) } else { self.chance.between(0, 4) };
             self.inside(node, wait, Inside::BeginsTurn);
         }
         if is_down && !self.nodes[node].retry_is_due {
@@ -500,7 +512,7 @@ impl World {
                 self.after(1, inside(Inside::Written(number, false)));
                 continue;
             }
-            if !self.have_faults_ended() && self.chance.percent(20) {
+            if !self.have_faults_ended() && self.chance.percent(self.plan.slow) {
                 self.dribbling.insert(number);
                 let wait = self.chance.between(500, 100_000);
                 self.after(wait, inside(Inside::Sent(number)));
@@ -524,10 +536,10 @@ impl World {
     fn send_whole(&mut self, number: u64, put: Put) {
         let (is_cut, has_ended) = (self.nodes[put.node].spaces_cut_until > self.now, self.have_faults_ended());
         let chance = &mut self.chance;
-        let lands = match chance.below(if has_ended { 75 } else { 100 }) {
-            0..75 => chance.between(2, 300),
-            75..90 => chance.between(1_000, 25_000),
-            _ => chance.between(20_000, 34_000),
+        let lands = match (has_ended || !chance.percent(self.plan.slow), chance.below(3)) {
+            (true, _) => chance.between(2, 300),
+            (false, 0) => chance.between(20_000, 34_000),
+            (false, _) => chance.between(1_000, 25_000),
         };
         let is_lost = is_cut || (!has_ended && chance.percent(4));
         let is_unheard = !has_ended && chance.percent(6);
@@ -586,7 +598,7 @@ impl World {
         let wait = self.chance.between(200, self.plan.apart);
         self.after(wait, Event::Fault);
         let node = self.chance.below(self.nodes.len() as u64) as usize;
-        let kind = if self.plan.is_pausing && self.chance.percent(60) { 20 } else { self.chance.below(100) };
+        let kind = if self.plan.is_pausing { 20 } else { self.chance.below(100) };
         match kind {
             0..14 => self.kill(node),
             14..40 => self.pause(node),
@@ -646,12 +658,23 @@ impl World {
     }
 
     fn pause(&mut self, node: usize) {
+        if self.plan.is_pausing || self.chance.percent(40) {
+            self.nodes[node].pauses_in_beat = true;
+        } else {
+            self.pause_now(node);
+        }
+    }
+
+    fn pause_now(&mut self, node: usize) {
         if self.nodes[node].paused_until.is_some() || self.nodes[node].process.is_none() {
             return;
         }
         self.figures.pauses += 1;
-        let long = self.plan.is_pausing || self.chance.percent(40);
-        let wait = if long { self.chance.between(5_000, 90_000) } else { self.chance.between(100, 5_000) };
+        let wait = match (self.plan.is_pausing, self.chance.percent(40)) {
+            (true, _) => self.chance.between(42_000, 100_000),
+            (false, true) => self.chance.between(5_000, 90_000),
+            (false, false) => self.chance.between(100, 5_000),
+        };
         self.nodes[node].paused_until = Some(self.now + wait);
         for number in self.dribbling_of(node) {
             if self.chance.percent(50) {
@@ -673,6 +696,7 @@ impl World {
     fn cut(&mut self, node: usize) {
         self.figures.cuts += 1;
         self.nodes[node].way.set_cut(true);
+        self.nodes[node].is_cut_silently = self.chance.percent(50);
         let wait = if self.chance.percent(50) { self.chance.between(200, 4_000) } else { self.chance.below(60_000) };
         self.after(wait, Event::Reconnect(node));
     }
@@ -682,6 +706,7 @@ impl World {
         for node in 0..self.nodes.len() {
             self.nodes[node].way.set_cut(false);
             self.nodes[node].way.lose_nothing();
+            self.nodes[node].pauses_in_beat = false;
             self.nodes[node].spaces_cut_until = 0;
             if self.nodes[node].paused_until.is_some() {
                 self.nodes[node].paused_until = Some(self.now);
