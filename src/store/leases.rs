@@ -149,7 +149,7 @@ impl Guard {
         let Some((table, bucket, number)) = &self.of else { return Some(WriteRight { until: None, guard: self }) };
         let until = Deadline::of_write(table.clock.mono(), table.clock.now());
         let may_begin = table.lock().exclusive(*bucket, &table.clock) == Some(*number);
-        may_begin.then(|| WriteRight { until: Some(until), guard: self })
+        may_begin.then_some(WriteRight { until: Some(until), guard: self })
     }
 
     /// Goes on for so long by itself, where somebody else may get the bucket: what was begun under it may still take

