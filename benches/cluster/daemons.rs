@@ -22,7 +22,7 @@ use crate::{Choices, Fallible};
 
 /// For very many links, a step may take this long.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// A daemon is idle when it uses less than this share of a core.
+/// Daemons are idle when all of them together use less than this share of a core.
 const IDLE: f64 = 0.05;
 const GLANCE: Duration = Duration::from_millis(50);
 /// Links are made with this debounce.
@@ -135,7 +135,7 @@ impl Cluster {
         while began.elapsed() < PATIENCE {
             let before = self.cpu()?;
             sleep(pause).await;
-            let most = IDLE * pause.as_secs_f64() * self.daemons.len() as f64;
+            let most = IDLE * pause.as_secs_f64();
             if (self.cpu()? - before).as_secs_f64() < most {
                 return Ok(());
             }
