@@ -70,12 +70,13 @@ fn play(world: &mut World) {
         }
         if !is_spread && world.is_spread_by_now() {
             is_spread = true;
-            world.check_spread();
+            world.check_spread(world.plan.pages);
         }
     }
     if !is_spread {
         world.fail("the daemons do not all live again".into());
     }
+    world.check_spread(0);
     world.check_at_rest();
 }
 

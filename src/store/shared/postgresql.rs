@@ -13,6 +13,7 @@ use super::errors::ConnectError;
 use super::identity::Lineage;
 use super::life::Life;
 use super::loading::Loader;
+use super::schema::SCHEMA;
 use super::trees::{self, ANSWER, Value};
 use crate::core::lease::Member;
 use crate::core::model::WallTime;
@@ -80,7 +81,7 @@ impl PostgreSql {
 impl Database for PostgreSql {
     fn open_turn(&mut self, life: &Life, seen: u64) -> Result<Option<(Opened, Vec<News>)>, String> {
         let Connected { client, naming, .. } = self.connected()?;
-        let lock = format!("select head, number, {} from meta for update", naming.columns());
+        let lock = format!("select head, number, {}, schema from meta for update", naming.columns());
         let (me, seen, lineage) = (life.member(), seen as i64, lineage(life)?);
         let since: [Value<'_>; 2] = [(&seen, Type::INT8), (&lineage.history, Type::TEXT)];
         // One message, because each answer to a message wakes a thread here.
@@ -96,6 +97,11 @@ impl Database for PostgreSql {
         let mut rows = rows(&opened);
         let locked = rows.next().ok_or("it has no such row")?;
         lineage.check_words(locked.try_get(2).ok().flatten(), locked.try_get(3).ok().flatten())?;
+        let schema = number_of(locked, 4)?;
+        if schema > SCHEMA as u64 {
+            // Records may be kept in another way from here on.
+            return Err(format!("a newer version has brought its tables to schema {schema}"));
+        }
         let (head, number) = (number_of(locked, 0)?, number_of(locked, 1)?);
         let (mut members, mut now) = members(rows)?;
         let mut has_executed = false;

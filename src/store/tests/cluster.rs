@@ -255,3 +255,22 @@ async fn an_event_that_is_sent_on_one_daemon_and_changed_on_another_goes_out_as_
     until("nothing waits", async || b.event_counts().await.unwrap().waiting == 0).await;
     cluster.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_too_old_decides_nothing_once_the_tables_are_newer() {
+    let Some(cluster) = Cluster::of(1).await else { return };
+    let (client, connection) = tokio_postgres::connect(&cluster.server.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let (store, user) = (&cluster.stores[0], UserId::random());
+    link_one(store, user, 1).await;
+    client.batch_execute("update meta set schema = schema + 1").await.unwrap();
+    let head = async || client.query_one("select head from meta", &[]).await.unwrap().get::<_, i64>(0);
+    let before = head().await;
+    assert!(store.new_session(user, Duration::from_secs(60)).await.is_err());
+    let is_said = || matches!(&*store.condition().borrow(), Condition::Down(why) if why.contains("run the newer"));
+    until("the reason is shown", async || is_said()).await;
+    assert_eq!(head().await, before);
+    client.batch_execute("update meta set schema = schema - 1").await.unwrap();
+    until("it decides again", async || store.new_session(user, Duration::from_secs(60)).await.is_ok()).await;
+    cluster.end().await;
+}
