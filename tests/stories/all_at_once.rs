@@ -1,7 +1,8 @@
 //! One of three daemons dies, another one hangs, and the database fails over, all at the same moment and under load.
 //! Deliveries go to the daemons in turn, whether they live or not, as a plain load balancer sends them.
 //!
-//! `PAGESYNCD_CLUSTER_PAGES` and `PAGESYNCD_CLUSTER_RATE` (deliveries a second) make it larger than it is by default.
+//! `PAGESYNCD_CLUSTER_PAGES`, `PAGESYNCD_CLUSTER_USERS`, each of whom links all of them, and `PAGESYNCD_CLUSTER_RATE`
+//! (deliveries a second) make it larger than it is by default.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -40,16 +41,18 @@ async fn patiently(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Duration
 }
 
 /// The pages that are not in Spaces as they are.
-async fn until_true(pair: &Pair, user: UserId) -> Duration {
+async fn until_true(pair: &Pair, users: &[UserId]) -> Duration {
     let harness = &pair.cluster.harness;
-    let mut left: BTreeSet<String> = harness.pages().into_iter().collect();
+    let all: BTreeSet<(UserId, String)> =
+        users.iter().flat_map(|user| harness.pages().into_iter().map(|page| (*user, page))).collect();
+    let mut left = all.clone();
     let took = patiently("every object is what its page is", async || {
         // Most become true once and stay so, and a look at all of them takes long.
-        left.retain(|page| !harness.is_true(user, page));
+        left.retain(|(user, page)| !harness.is_true(*user, page));
         left.is_empty()
     })
     .await;
-    assert!(harness.pages().iter().all(|page| harness.is_true(user, page)));
+    assert!(all.iter().all(|(user, page)| harness.is_true(*user, page)));
     assert_eq!(harness.world().violations(), Vec::<String>::new());
     took
 }
@@ -138,10 +141,12 @@ async fn a_daemon_dies_another_hangs_and_the_database_fails_over_and_nothing_is_
     let (pages, rate) = (wish("PAGESYNCD_CLUSTER_PAGES", 120), wish("PAGESYNCD_CLUSTER_RATE", 50));
     let Some(mut pair) = Pair::start(3, pages as usize).await else { return };
     block_in_place(|| pair.primary.wait_for_standby()).unwrap();
-    let user = UserId::random();
-    let answer = pair.cluster.harness.log_in(user, ADA, "all").await;
-    assert!(matches!(answer.status, 200 | 202), "{}", answer.text());
-    until_true(&pair, user).await;
+    let users: Vec<UserId> = (0..wish("PAGESYNCD_CLUSTER_USERS", 1)).map(|_| UserId::random()).collect();
+    for user in &users {
+        let answer = pair.cluster.harness.log_in(*user, ADA, "all").await;
+        assert!(matches!(answer.status, 200 | 202), "{}", answer.text());
+    }
+    until_true(&pair, &users).await;
     let load = Load::on(&pair, rate);
     let count = load.acknowledged.clone();
     patiently("all pages were announced", async || count.load(Ordering::Relaxed) as u64 > pages + rate).await;
@@ -158,10 +163,11 @@ async fn a_daemon_dies_another_hangs_and_the_database_fails_over_and_nothing_is_
         patiently("deliveries are acknowledged again", async || count.load(Ordering::Relaxed) > before + rate as usize)
             .await;
     let (sent, waited) = load.end().await;
-    let all_true = until_true(&pair, user).await;
+    let all_true = until_true(&pair, &users).await;
     eprintln!(
-        "all at once: {pages} pages, {rate} deliveries a second, {sent} in all; acknowledged again after {again:?}, \
+        "all at once: {pages} pages of {} users, {rate} deliveries a second, {sent} in all; acknowledged again after {again:?}, \
          the last one {waited:?} after it was sent, all true {all_true:?} after that and {:?} after the blow",
+        users.len(),
         blow.elapsed()
     );
 
@@ -171,6 +177,6 @@ async fn a_daemon_dies_another_hangs_and_the_database_fails_over_and_nothing_is_
     let count = load.acknowledged.clone();
     patiently("all pages were announced", async || count.load(Ordering::Relaxed) as u64 > pages).await;
     load.end().await;
-    until_true(&pair, user).await;
+    until_true(&pair, &users).await;
     pair.finish().await;
 }
