@@ -49,7 +49,7 @@ impl Outside {
         Outside::over(Arc::default()).await
     }
 
-    /// The same at other addresses, so that the reads of another daemon can be told from those of the first.
+    /// The same at other addresses, so that the reads of another daemon can be distinguished from those of the first.
     pub async fn another(&self) -> Fallible<Outside> {
         Outside::over(self.state.clone()).await
     }

@@ -22,6 +22,11 @@ pub(super) fn open(keyring: &Keyring, sealed: &[u8]) -> Result<(), SealError> {
     keyring.open(TEXT, sealed).map(|_| ())
 }
 
+/// Does one of these keys open the record with this value?
+pub(super) fn opens(keyring: &Keyring, value: &[u8]) -> bool {
+    codec::unwrap(Tree::Meta.name(), value).is_ok_and(|sealed| open(keyring, sealed).is_ok())
+}
+
 /// The key that sealed it.
 pub(super) fn key(value: &[u8]) -> Result<KeyId, String> {
     let sealed = codec::unwrap(Tree::Meta.name(), value).map_err(|damaged: Damaged| damaged.to_string())?;

@@ -355,7 +355,7 @@ impl Store {
             let turn = self.enter().await?;
             let mut memory = self.lock();
             memory.orders.writable()?;
-            if turn.as_ref().is_none_or(|turn| turn.is_open() && memory.orders.has_room()) {
+            if turn.as_ref().is_none_or(|turn| turn.is_open() && memory.orders.takes_more()) {
                 break memory.decide(self.now(), decide)?;
             }
         };

@@ -212,7 +212,7 @@ impl Orders {
     }
 
     /// May another decision go into the transaction of this turn?
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn takes_more(&self) -> bool {
         self.of_turn < TURN_BYTES
     }
 

@@ -12,7 +12,6 @@ use tokio_postgres::{Client, Row};
 use super::errors::MoveError;
 use super::progress::Sizes;
 use crate::store::check;
-use crate::store::codec;
 use crate::store::engine::Engine;
 use crate::store::move_note::{KEY, Note};
 use crate::store::seal::Keyring;
@@ -159,9 +158,7 @@ impl Database {
     pub(super) fn check_key(&self, keyring: &Keyring) -> Result<Option<()>, MoveError> {
         let Some(value) = self.engine().get(Tree::Meta, check::KEY)? else { return Ok(None) };
         let other = || ConnectError::OtherKey { place: self.place() };
-        let sealed = codec::unwrap(Tree::Meta.name(), &value).map_err(|_| other())?;
-        check::open(keyring, sealed).map_err(|_| other())?;
-        Ok(Some(()))
+        Ok(Some(check::opens(keyring, &value).then_some(()).ok_or_else(other)?))
     }
 
     /// The records of each tree, without the note.

@@ -200,7 +200,7 @@ impl<D: Database + Send> Committer<D> {
         self.inner.clock.mono().since(earlier)
     }
 
-    /// Takes what waits, as far as one turn has room for it.
+    /// Takes the orders that wait, with at most as many callers as one turn lets decide.
     pub(super) fn gather(&mut self) {
         while self.entering.len() < MAX_BATCH
             && let Ok(order) = self.queue.try_recv()
