@@ -11,7 +11,7 @@ use super::model::{Generation, Part, WallTime};
 
 /// A shop whose first sweeps fail so often is loaded by reads of each product.
 const HOPELESS: u32 = 4;
-/// So far a stamp may lie ahead of a clock that was put right since.
+/// So far a stamp may lie ahead of a clock that was put right since, where its interval is longer.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
 /// Walks over changes overlap by so much.
 const OVERLAP: time::Duration = time::Duration::minutes(5);
@@ -170,9 +170,10 @@ impl Progress {
     /// fails. A shop that was never swept has none before its sweeps have failed for some minutes, since a sweep costs less
     /// than a read of each product.
     pub fn next(&self, pace: Pace, rest: Rest, now: WallTime) -> (Walk, Duration) {
-        // A clock that was set back makes no interval longer: a walk from a moment that lies ahead is not relied on.
+        // A clock that was set back makes no interval longer than twice its length: a walk from a moment that lies ahead by
+        // more than that is not relied on.
         let left = |last: WallTime, interval: Duration| {
-            let is_ahead = last.since(now) > AHEAD;
+            let is_ahead = last.since(now) > AHEAD.min(interval);
             if is_ahead { Duration::ZERO } else { last.plus(interval).since(now).min(interval) }
         };
         let swept_at = self.swept_at.filter(|_| self.bulk.is_none());
@@ -237,6 +238,16 @@ mod tests {
         assert_eq!(progress.next(pace, none, at(23)), (Walk::Sweep, hour));
         let a_little = WallTime(at(23).0 - 30_000);
         assert_eq!(progress.next(pace, none, a_little), (Walk::Poll, hour), "a clock that was set back a little");
+        let minute = Duration::from_secs(60);
+        let short = Pace { poll_interval: minute, sweep_interval: minute * 2 };
+        let ahead = WallTime(at(23).0 - 150_000);
+        progress.swept_at = Some(at(23));
+        assert_eq!(
+            progress.next(short, none, ahead),
+            (Walk::Sweep, Duration::ZERO),
+            "set back by more than its interval"
+        );
+        progress.swept_at = Some(at(0));
         let far = (Walk::Sweep, Duration::ZERO);
         assert_eq!(progress.next(pace, none, WallTime(0)), far, "nobody knows how long ago they were");
         progress.bulk = Some(Bulk { id: "gid".into(), started_at: at(23), number: 1 });

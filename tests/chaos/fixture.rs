@@ -395,7 +395,7 @@ impl Fixture {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
-        let last = lines[lines.len().saturating_sub(60)..].join("\n");
+        let last = lines[lines.len().saturating_sub(300)..].join("\n");
         let links = self.admin(Method::GET, "/v1/links", "").await.map(|(_, links)| links).unwrap_or_default();
         let troubled = |link: &&Value| link["owed"] == true || link["health"] != "active";
         let troubled: Vec<&Value> = links["links"].as_array().into_iter().flatten().filter(troubled).take(5).collect();

@@ -72,7 +72,7 @@ impl Tries {
 
 pub(super) async fn follow(catalogue: &Catalogue) {
     let (mut woken, mut polls, mut sweeps) = (catalogue.woken(), Tries::default(), Tries::default());
-    let mut taken = None;
+    let mut operation = Operation::default();
     loop {
         let wait = match progress(catalogue).await {
             Ok(progress) => {
@@ -88,7 +88,7 @@ pub(super) async fn follow(catalogue: &Catalogue) {
                 if wait.is_zero() && !catalogue.context.is_stopping() {
                     match walk {
                         Walk::Poll => polls.ended(poll(catalogue, progress).await),
-                        Walk::Sweep => sweeps.ended(sweep(catalogue, progress, sweeps.failures, &mut taken).await),
+                        Walk::Sweep => sweeps.ended(sweep(catalogue, progress, &mut operation).await),
                     }
                     continue;
                 }
@@ -151,32 +151,39 @@ async fn poll(catalogue: &Catalogue, mut progress: Progress) -> Result<(), Retry
     note(catalogue, &progress).await
 }
 
-/// Takes all products from a bulk operation. While it goes on this ends, to be called again: `asked` times so far. So it
-/// does when the file was `taken` and what follows fails, which is then tried again without the file.
-async fn sweep(
-    catalogue: &Catalogue,
-    mut progress: Progress,
-    asked: u32,
-    taken: &mut Option<Taken>,
-) -> Result<(), Retry> {
+/// Takes all products from a bulk operation. While it goes on this ends, to be called again. So it does when the file was
+/// taken and what follows fails, which is then tried again without the file.
+async fn sweep(catalogue: &Catalogue, mut progress: Progress, operation: &mut Operation) -> Result<(), Retry> {
     let bulk = match progress.bulk.clone() {
         Some(bulk) => bulk,
         None => begin(catalogue, &mut progress).await?,
     };
-    if taken.as_ref().is_none_or(|taken| taken.bulk != bulk) {
-        let swept = through_file(catalogue, &bulk, asked, progress.swept_at.is_none()).await?;
-        *taken = swept.map(|swept| Taken { bulk, swept });
+    if operation.bulk.as_ref() != Some(&bulk) {
+        *operation = Operation { bulk: Some(bulk.clone()), ..Operation::default() };
     }
-    end(catalogue, progress, taken.as_ref()).await
+    if operation.swept.is_none() {
+        operation.swept = through_file(catalogue, &bulk, &mut operation.asked, progress.swept_at.is_none()).await?;
+    }
+    end(catalogue, progress, &bulk, operation.swept.as_ref()).await
 }
 
-/// What the file of an operation brings; `None` if there is none to be had.
-async fn through_file(catalogue: &Catalogue, bulk: &Bulk, asked: u32, is_first: bool) -> Result<Option<Swept>, Retry> {
+/// What the file of an operation brings; `None` if there is none to be had. Counts in `asked` how often the operation was
+/// going on.
+async fn through_file(
+    catalogue: &Catalogue,
+    bulk: &Bulk,
+    asked: &mut u32,
+    is_first: bool,
+) -> Result<Option<Swept>, Retry> {
     let mut files = 0;
     loop {
         files += 1;
         let swept = match file_of(catalogue, bulk).await? {
-            State::Running => return Err(Retry::After(ASK.ceiling(asked))),
+            State::Running => {
+                let wait = ASK.ceiling(*asked);
+                *asked = asked.saturating_add(1);
+                return Err(Retry::After(wait));
+            }
             State::Lost => return Ok(None),
             State::Done(file) => take_file(catalogue, file, bulk, is_first).await,
         };
@@ -188,9 +195,9 @@ async fn through_file(catalogue: &Catalogue, bulk: &Bulk, asked: u32, is_first: 
 }
 
 /// The operation is over: what its file brought, where there was one.
-async fn end(catalogue: &Catalogue, mut progress: Progress, taken: Option<&Taken>) -> Result<(), Retry> {
+async fn end(catalogue: &Catalogue, mut progress: Progress, bulk: &Bulk, swept: Option<&Swept>) -> Result<(), Retry> {
     progress.bulk = None;
-    if let Some(Taken { bulk, swept }) = taken {
+    if let Some(swept) = swept {
         progress.polled_at = progress.polled_at.max(Some(bulk.started_at));
         // A product that was written to the file early may have changed before one that was written late.
         let began = bulk.started_at.rfc3339();
@@ -234,10 +241,15 @@ struct Swept {
     is_complete: bool,
 }
 
-/// A bulk operation whose file was taken. Only the memory has it: after a restart the file is taken again.
-struct Taken {
-    bulk: Bulk,
-    swept: Swept,
+/// The bulk operation that goes on. Only the memory has this: after a restart the file is taken again.
+#[derive(Default)]
+struct Operation {
+    /// `None` before the first one.
+    bulk: Option<Bulk>,
+    /// So many times it was asked about and was going on.
+    asked: u32,
+    /// What its file brought, once that was taken.
+    swept: Option<Swept>,
 }
 
 async fn begin(catalogue: &Catalogue, progress: &mut Progress) -> Result<Bulk, Retry> {
