@@ -50,6 +50,9 @@ async fn forward(mut near: TcpStream, mut targets: watch::Receiver<Option<u16>>)
     let Some(target) = *targets.borrow_and_update() else { return };
     let forwarding = async {
         let mut far = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await?;
+        // Both sides send a message in pieces, each of which would wait for the answer to the one before.
+        near.set_nodelay(true)?;
+        far.set_nodelay(true)?;
         copy_bidirectional(&mut near, &mut far).await
     };
     tokio::select! {
