@@ -26,6 +26,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use futures_util::future::OptionFuture;
 use http::request::Parts;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -36,7 +37,7 @@ use super::wire::{self, Body, Broken, Face, Handler, collect, full};
 use crate::core::model::WallTime;
 
 pub use self::fault::{ShopFault, UnknownShopFault};
-pub use self::handle::Shopify;
+pub use self::handle::{HeldUp, Hold, Shopify};
 pub use self::webhook::ShopTopic;
 
 const BODY_LIMIT: usize = 4 << 20;
@@ -77,7 +78,16 @@ impl Shopify {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Broken> {
         let (head, body) = request.into_parts();
         let Some(body) = collect(body, BODY_LIMIT).await else { return Err(Broken) };
-        let answer = match self.route(&head, &body) {
+        let (before, behind) = match self.hold_of(&head, &body) {
+            Some((HeldUp::Before, hold)) => (Some(hold), None),
+            Some((HeldUp::Behind, hold)) => (None, Some(hold)),
+            None => (None, None),
+        };
+        // Each ends when the other end is dropped.
+        drop(OptionFuture::from(before).await);
+        let answer = self.route(&head, &body);
+        drop(OptionFuture::from(behind).await);
+        let answer = match answer {
             Some(answer) => answer?,
             None => ShopAnswer::json(404, &json!({"errors": "Not Found"})),
         };

@@ -393,7 +393,8 @@ mod tests {
         let shop: ShopName = "some-shop.myshopify.com".parse().unwrap();
         for user in [user, UserId::random()] {
             let ticket = from.ticket().await.unwrap();
-            from.put_shop(ticket, user, pair_of(shop.as_str()), crate::core::model::Cause::Link).await.unwrap();
+            let (cause, before) = (crate::core::model::Cause::Link, from.pair_number(&shop).await.unwrap());
+            from.put_shop(ticket, user, &pair_of(shop.as_str()), (cause, before)).await.unwrap().unwrap();
         }
         let passphrase = Secret::new("correct horse battery");
         let file = exported(&from, Some(passphrase.clone())).await;

@@ -29,7 +29,9 @@ use crate::core::model::{Cause, ShopName, UserId};
 
 impl Store {
     /// Links a shop to a user, with the pair of a new installation. Every link of the shop gets a new generation and is
-    /// due, because the pair before it is dead. Left out when the link was removed after the ticket was taken.
+    /// due, because the pair before it is dead. Left out when the link was removed after the ticket was taken. `None`, and
+    /// nothing is changed, when the shop has another pair than the one with the number `replaced`, which was its pair before
+    /// Shopify gave out the new one: nobody knows then which of the two is newer.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -37,10 +39,36 @@ impl Store {
         &self,
         ticket: Ticket,
         user: UserId,
-        new: NewShop,
+        new: &NewShop,
+        (cause, replaced): (Cause, Option<u64>),
+    ) -> Result<Option<ShopStored>, Unavailable> {
+        let put = |state: &mut State, txn: &mut Txn| {
+            state.put_shop(txn, &self.inner.keyring(), ticket, user, new, (cause, replaced))
+        };
+        self.commit(put).await
+    }
+
+    /// Links a shop to a user with the pair that the shop has: that of an installation which came after this one and ended
+    /// its pair. Left out when the link was removed after the ticket was taken. `None` when the shop has no pair.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn join_shop(
+        &self,
+        ticket: Ticket,
+        user: UserId,
+        (shop, name): (&ShopName, Option<String>),
         cause: Cause,
-    ) -> Result<ShopStored, Unavailable> {
-        self.commit(|state, txn| state.put_shop(txn, &self.inner.keyring(), ticket, user, &new, cause)).await
+    ) -> Result<Option<ShopStored>, Unavailable> {
+        self.commit(|state, txn| state.join_shop(txn, ticket, user, (shop, name), cause)).await
+    }
+
+    /// The number of a shop's pair; `None` when the shop is not linked.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn pair_number(&self, shop: &ShopName) -> Result<Option<u64>, Unavailable> {
+        self.look(|state| state.shops.get(shop).map(|record| record.number)).await
     }
 
     /// So many shops, in the order of their names, from the one behind `after` on.

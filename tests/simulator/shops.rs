@@ -272,14 +272,18 @@ impl World {
             let turn = process.turn(shop);
             let _turn = turn.lock().await;
             let Ok(ticket) = process.store.ticket().await else { return };
+            let name = world.links[l].shop().unwrap().clone();
+            let Ok(before) = process.store.pair_number(&name).await else { return };
             let Ok(tokens) = world.exchange_code(shop).await else { return };
             world.note(|| format!("link {l}: installed, {tokens:?}"));
             let new = tokens::new_shop(&world, shop, tokens);
-            let stored = process.store.put_shop(ticket, world.links[l].user, new, Cause::Link).await;
+            let link = (Cause::Link, before);
+            let stored = process.store.put_shop(ticket, world.links[l].user, &new, link).await;
             world.note(|| format!("link {l}: {stored:?}"));
             let app = &mut world.shops.borrow_mut()[shop].app;
             // One that was lost may have come between.
-            if stored.is_ok_and(|stored| stored.pair != 0) && app.exchanges(tokens.number) {
+            if stored.is_ok_and(|stored| stored.is_some_and(|stored| stored.pair != 0)) && app.exchanges(tokens.number)
+            {
                 (app.orphaned, app.is_changed) = (false, true);
             }
         });

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use pagesyncd::core::model::UserId;
+use pagesyncd::core::model::{ShopName, UserId};
 use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
 use pagesyncd::sandbox::fault::{Call, Fault};
 use pagesyncd::sandbox::forwarder::Forwarder;
 use pagesyncd::sandbox::pooler::Pooler;
 use pagesyncd::sandbox::postgres::Postgres;
+use pagesyncd::sandbox::shopify::{HeldUp, Shopify};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use signal_hook::consts::signal::{SIGCONT, SIGSTOP};
 
 use crate::harness::{ADA, Answer, Browser, Harness, PROGRAM, delivery, free_port, until};
+use crate::shops;
 
 /// A daemon beside the one of the harness.
 pub struct Other {
@@ -290,6 +292,59 @@ async fn a_block_of_the_app_that_one_daemon_meets_stops_all() {
     .await;
     cluster.harness.world().set_fault(Fault::ThrottleApp, false);
     cluster.finish().await;
+}
+
+/// A user installs the app on a shop at the daemon with this number. The answer is that of the last step.
+async fn install_at(cluster: &Cluster, number: usize, user: UserId, shop: &ShopName) -> Answer {
+    let harness = &cluster.harness;
+    let mut browser = harness.browser(user).await;
+    let page = shops::to_shop(harness, &mut browser, shop).await;
+    let back = shops::decide(harness, &page, "install").await;
+    let back = back.replace(&harness.base, cluster.base(number));
+    let answer = harness.browse(&mut browser, &back, "*/*").await;
+    shops::keep_tokens(harness);
+    answer
+}
+
+/// Two users install the app on one shop, each at a daemon of its own, and the exchange of the first one's code is held up:
+/// the second installation is stored before the first one. The pair that Shopify gave out last is the one that is kept.
+async fn two_install_at_the_same_time(held_up: HeldUp, number: usize) {
+    let Some(cluster) = Cluster::start(2, 1).await else { return };
+    let (shop, users) = (shops::shop(number), [UserId::random(), UserId::random()]);
+    let shopify = shops::shopify(&cluster.harness).clone();
+    let grants = |shopify: &Shopify| shopify.look(|state| state.shops[&shop].app.pair.clone().map(|pair| pair.access));
+    let hold = shopify.hold_exchange(held_up);
+    let second = async {
+        if held_up == HeldUp::Behind {
+            until("the first pair is given out", async || grants(&shopify).is_some()).await;
+        } else {
+            until("the first exchange is held up", async || shopify.exchanges_to_hold() == 0).await;
+        }
+        let answer = install_at(&cluster, 1, users[1], &shop).await;
+        drop(hold);
+        answer
+    };
+    let (first, second) = tokio::join!(install_at(&cluster, 0, users[0], &shop), second);
+    assert_eq!((first.status, second.status), (200, 200), "{} {}", first.text(), second.text());
+    // Each of the two reads with the pair that stands.
+    shopify.edit_shop(&shop, "name", "Renamed");
+    for user in users {
+        let sync = format!("/v1/links/shopify/{shop}/sync?user={user}");
+        until("the sync is taken", async || cluster.daemon(0).ask(Method::POST, &sync, "").await.is_some()).await;
+        shops::until_named(&cluster.harness, user, &shop, "Renamed").await;
+    }
+    assert_eq!(shops::health(&cluster.harness, &shop).await, "active");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_installations_at_a_time_the_pair_that_was_given_out_last_is_kept_when_it_is_stored_first() {
+    two_install_at_the_same_time(HeldUp::Behind, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_installations_at_a_time_the_pair_that_was_given_out_last_is_kept_when_it_is_stored_last() {
+    two_install_at_the_same_time(HeldUp::Before, 1).await;
 }
 
 /// What befalls the daemons in one round.

@@ -35,14 +35,14 @@ pub async fn until_named(harness: &Harness, user: UserId, shop: &ShopName, name:
 }
 
 /// The address of the shop's authorize page.
-async fn to_shop(harness: &Harness, browser: &mut Browser, shop: &ShopName) -> String {
+pub async fn to_shop(harness: &Harness, browser: &mut Browser, shop: &ShopName) -> String {
     let answer = harness.browse(browser, &format!("/shopify/install?shop={shop}"), "*/*").await;
     assert_eq!(answer.status, 302, "{}", answer.text());
     answer.header("location").to_owned()
 }
 
 /// The merchant decides: the address that the browser goes back to.
-async fn decide(harness: &Harness, page: &str, decision: &str) -> String {
+pub async fn decide(harness: &Harness, page: &str, decision: &str) -> String {
     let answer = harness.http.post(page).form(&[("decision", decision)]).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 302);
     let back = answer.headers()["location"].to_str().unwrap().to_owned();

@@ -422,7 +422,7 @@ async fn the_tokens_of_a_shop_are_exchanged_where_its_lease_is_held() {
         name: None,
     };
     let ticket = pair.store.ticket().await.unwrap();
-    pair.store.put_shop(ticket, pair.user, new, Cause::Link).await.unwrap();
+    pair.store.put_shop(ticket, pair.user, &new, (Cause::Link, None)).await.unwrap().unwrap();
     // The one with the lease goes as far as the client, which is not set.
     let error = shop_tokens::access_token(first, &shop).await.unwrap_err();
     assert_eq!(error.disposition, Disposition::Misconfigured);

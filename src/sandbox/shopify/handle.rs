@@ -1,6 +1,6 @@
 //! The handle on the local Shopify, and a request to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use http::request::Parts;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use url::form_urlencoded;
 
 use super::state::{ShopFault, ShopifyState};
@@ -30,8 +30,24 @@ struct Addresses {
     files: Option<SocketAddr>,
 }
 
+/// Where the exchange of a code is held up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldUp {
+    /// Before the tokens are given out.
+    Before,
+    /// The tokens are given out, and the answer is kept back.
+    Behind,
+}
+
+/// An exchange of a code is held up until this is dropped.
+pub struct Hold(#[expect(dead_code, reason = "its end is what counts")] oneshot::Sender<()>);
+
+/// The exchange of a code that is to be held up, and the end of that.
+pub(super) type ToHold = (HeldUp, oneshot::Receiver<()>);
+
 struct Shared {
     state: Mutex<ShopifyState>,
+    held: Mutex<VecDeque<ToHold>>,
     faults: watch::Sender<u64>,
     http: reqwest::Client,
     addresses: Mutex<Addresses>,
@@ -98,6 +114,7 @@ impl Shopify {
     fn from_state(state: ShopifyState) -> Shopify {
         Shopify(Arc::new(Shared {
             state: Mutex::new(state),
+            held: Mutex::default(),
             faults: watch::Sender::new(0),
             http: reqwest::Client::builder().no_proxy().build().unwrap_or_default(),
             addresses: Mutex::default(),
@@ -171,6 +188,26 @@ impl Shopify {
 
     pub(super) fn has(&self, fault: ShopFault) -> bool {
         self.look(|state| state.faults.contains(&fault))
+    }
+
+    /// Holds up the next exchange of a code that no other hold has.
+    pub fn hold_exchange(&self, at: HeldUp) -> Hold {
+        let (hold, held) = oneshot::channel();
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).push_back((at, held));
+        Hold(hold)
+    }
+
+    /// Holds that no exchange of a code has come to.
+    pub fn exchanges_to_hold(&self) -> usize {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// What holds up this request.
+    pub(super) fn hold_of(&self, head: &Parts, body: &[u8]) -> Option<ToHold> {
+        let is_exchange =
+            head.uri.path().ends_with("/access_token") && form_urlencoded::parse(body).any(|(name, _)| name == "code");
+        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        is_exchange.then(|| held.pop_front()).flatten()
     }
 
     /// Does the fault strike this shop?

@@ -11,7 +11,8 @@ use crate::store::seal::Keyring;
 use crate::store::txn::Txn;
 
 impl State {
-    /// An installation becomes a link, and the pair of its shop.
+    /// An installation becomes a link, and the pair of its shop. `None` when the shop has another pair than the one with
+    /// the number `replaced`.
     pub(in crate::store) fn put_shop(
         &mut self,
         txn: &mut Txn,
@@ -19,16 +20,18 @@ impl State {
         ticket: Ticket,
         user: UserId,
         new: &NewShop,
-        cause: Cause,
-    ) -> ShopStored {
+        (cause, replaced): (Cause, Option<u64>),
+    ) -> Option<ShopStored> {
+        let standing = self.shops.get(&new.shop).map(|standing| (standing.number, standing.login)).unzip();
+        if standing.0 != replaced {
+            return None;
+        }
         let link = LinkKey::of_shop(user, new.shop.clone());
         let mut others = self.links.of_id(&new.shop.clone().into());
         others.retain(|other| *other != link);
         let ended = self.endings.ended_since(ticket, None, Some(&link), txn.now());
-        let is_newer = self.shops.get(&new.shop).is_some_and(|standing| standing.login > ticket.number);
-        if is_newer || (ended.is_some() && others.is_empty()) {
-            let left = Some(ended.map_or(LeftAlone::NewerLogin, LeftAlone::Ended));
-            return ShopStored { link, pair: 0, left, others: Vec::new() };
+        if let Some(ended) = ended.filter(|_| others.is_empty()) {
+            return Some(ShopStored { link, pair: 0, left: Some(LeftAlone::Ended(ended)), others });
         }
         let number = txn.next_seq();
         let record = ShopRecord {
@@ -37,7 +40,7 @@ impl State {
             expires_at: new.expires_at,
             refresh_expires_at: new.refresh_expires_at,
             scopes: new.scopes.clone(),
-            login: ticket.number,
+            login: standing.1.map_or(ticket.number, |login| login.max(ticket.number)),
             granted_at: ticket.at,
             paired_at: txn.now(),
             refreshing_since: None,
@@ -51,7 +54,28 @@ impl State {
         }
         self.void_cleanups(txn, std::slice::from_ref(&link), None);
         self.end_owed_redact(txn, &new.shop);
-        ShopStored { link, pair: number, left: ended.map(LeftAlone::Ended), others }
+        Some(ShopStored { link, pair: number, left: ended.map(LeftAlone::Ended), others })
+    }
+
+    /// A user's installation, whose own pair is dead because another installation came after it, becomes a link with the
+    /// pair that the shop has. `None` when it has none.
+    pub(in crate::store) fn join_shop(
+        &mut self,
+        txn: &mut Txn,
+        ticket: Ticket,
+        user: UserId,
+        (shop, name): (&ShopName, Option<String>),
+        cause: Cause,
+    ) -> Option<ShopStored> {
+        let pair = self.shops.get(shop)?.number;
+        let link = LinkKey::of_shop(user, shop.clone());
+        let ended = self.endings.ended_since(ticket, None, Some(&link), txn.now());
+        if ended.is_none() {
+            let origin = Origin { login: ticket.number, granted: Granted { at: Some(ticket.at), by: None } };
+            self.restart_shop_link(txn, origin, &link, name, cause);
+            self.void_cleanups(txn, std::slice::from_ref(&link), None);
+        }
+        Some(ShopStored { link, pair, left: ended.map(LeftAlone::Ended), others: Vec::new() })
     }
 
     /// A new pair starts the link afresh.

@@ -20,8 +20,13 @@ fn new_shop() -> NewShop {
 }
 
 async fn linked(store: &Store) -> LinkKey {
+    install(store, UserId::random()).await
+}
+
+async fn install(store: &Store, user: UserId) -> LinkKey {
     let ticket = store.ticket().await.unwrap();
-    store.put_shop(ticket, UserId::random(), new_shop(), Cause::Link).await.unwrap().link
+    let before = store.pair_number(&SHOP.parse().unwrap()).await.unwrap();
+    store.put_shop(ticket, user, &new_shop(), (Cause::Link, before)).await.unwrap().unwrap().link
 }
 
 fn product(link: &LinkKey, id: u64) -> PartKey {
@@ -266,7 +271,7 @@ async fn parts_that_rest_go_with_their_link_and_stay_when_it_is_back() {
     };
     unlink(&store, &link, Unlinking::default()).await;
     assert!(forget(&store).await);
-    let again = store.put_shop(store.ticket().await.unwrap(), link.user, new_shop(), Cause::Link).await.unwrap().link;
+    let again = install(&store, link.user).await;
     assert_eq!(again, link);
     assert!(!forget(&store).await, "the parts are the new link's");
     assert_eq!(rows(&store, &link).await.len(), 3);
@@ -344,7 +349,7 @@ async fn objects_that_only_the_bucket_knows_go_with_their_link_unless_they_are_k
     };
     unlink(&store, &link, Unlinking { keep_objects: true, revoke: false }).await;
     assert!(!store.forget_found(&link, seq(&store).await, &found).await.unwrap(), "they are kept");
-    store.put_shop(store.ticket().await.unwrap(), link.user, new_shop(), Cause::Link).await.unwrap();
+    install(&store, link.user).await;
     assert!(!store.forget_found(&link, seq(&store).await, &found).await.unwrap(), "the link is back");
     unlink(&store, &link, Unlinking::default()).await;
     assert!(!store.forget_found(&link, 1, &found).await.unwrap(), "of an earlier cleanup");

@@ -29,7 +29,8 @@ fn pair(n: u32) -> NewShop {
 }
 
 async fn finish(store: &Store, ticket: Ticket, user: UserId, n: u32) -> ShopStored {
-    store.put_shop(ticket, user, pair(n), Cause::Link).await.unwrap()
+    let before = store.pair_number(&shop()).await.unwrap();
+    store.put_shop(ticket, user, &pair(n), (Cause::Link, before)).await.unwrap().unwrap()
 }
 
 async fn install(store: &Store, user: UserId, n: u32) -> LinkKey {
@@ -150,10 +151,23 @@ async fn an_installation_under_way_brings_no_link_back_and_ends_no_newer_pair() 
     assert_eq!(finish(&store, ticket, user, 7).await.left, Some(LeftAlone::Ended(Ended::Link)));
     assert_eq!((access(&store, &other).await.as_str(), store.view(&link).await.unwrap().is_none()), ("shpat_7", true));
     assert_eq!(store.unlink_shop(&shop(), number(&store).await).await.unwrap(), Some(1));
-    let ticket = store.ticket().await.unwrap();
-    install(&store, user, 4).await;
-    assert_eq!(finish(&store, ticket, user, 3).await.left, Some(LeftAlone::NewerLogin));
+    let (ticket, before) = (store.ticket().await.unwrap(), store.pair_number(&shop()).await.unwrap());
+    let rival = install(&store, user, 4).await;
+    let stored = store.put_shop(ticket, user, &pair(3), (Cause::Link, before)).await.unwrap();
+    assert_eq!(stored, None, "nobody knows which of the two is newer");
     assert_eq!(held_pair(&store).await.unwrap().0, "shpat_4");
+    // It may turn out that the other one is.
+    let joined = store.join_shop(ticket, UserId::random(), (&shop(), None), Cause::Link).await.unwrap().unwrap();
+    assert_eq!(
+        (access(&store, &joined.link).await, access(&store, &rival).await),
+        ("shpat_4".into(), "shpat_4".into())
+    );
+    // Or that this one is.
+    assert_eq!(finish(&store, ticket, user, 3).await.left, None);
+    assert_eq!(
+        (access(&store, &joined.link).await, access(&store, &rival).await),
+        ("shpat_3".into(), "shpat_3".into())
+    );
     store.close().await;
 }
 
