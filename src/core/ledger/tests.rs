@@ -420,6 +420,21 @@ fn a_parked_link_has_its_write_left_to_do_and_not_its_read() {
 }
 
 #[test]
+fn a_poll_takes_no_urgency_from_a_mark_that_is_claimed_elsewhere() {
+    let mut entry = entry_with_durable_mark();
+    let cause = entry.due().unwrap().cause;
+    assert_ne!(cause, Cause::Poll);
+    entry.pass(true);
+    entry.mark(Cause::Poll, WallTime(2), 9);
+    assert_eq!((entry.mark_seq(), entry.due().unwrap().cause), (Some(9), cause));
+    // A read that goes on here has its own mark to answer for.
+    let mut entry = entry_with_durable_mark();
+    let _claim = entry.claim(2);
+    entry.mark(Cause::Poll, WallTime(2), 9);
+    assert_eq!(entry.due().unwrap().cause, Cause::Poll);
+}
+
+#[test]
 fn a_forgotten_link_owes_a_delete_and_nothing_else() {
     let mut entry = entry_with_durable_mark();
     let claim = entry.claim(1);
