@@ -86,8 +86,8 @@
 //! ledger.
 //!
 //! [`handle`] is the only module that touches sled's life: its panics are caught there, its destructor's too.
-//! [`folder`] locks the store for this process and asks the disk whether it works; [`committer`] says when the process
-//! must end.
+//! [`folder`] locks the store for this process and asks the disk whether it works; [`before_image`] keeps the bytes that
+//! sled may overwrite while it opens; [`committer`] says when the process must end.
 //!
 //! # What a half-done step looks like at start
 //!
@@ -109,6 +109,7 @@
 mod absorbing;
 mod api;
 pub(crate) mod backup_log;
+mod before_image;
 pub mod catalogue;
 mod check;
 pub mod cleanups;

@@ -159,27 +159,38 @@ pub(super) fn write_something(dir: &Path) -> io::Result<()> {
 /// Writes the database's bytes over themselves, so that none of them is only in the page cache; see the module's head.
 /// No other handle may have it open meanwhile.
 pub(super) fn write_back(dir: &Path) -> Result<(), OpenError> {
+    match open_alone(dir)? {
+        Some(file) => copy_bytes(&file, &file).map_err(|source| OpenError::Io { path: dir.to_owned(), source }),
+        None => Ok(()),
+    }
+}
+
+/// The database's log, locked, so that no other handle has it open; `None` where it is not there.
+pub(super) fn open_alone(dir: &Path) -> Result<Option<File>, OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let file = match File::options().read(true).write(true).open(dir.join(DATABASE).join("db")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(io)?,
     };
     match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => return Err(io(error)),
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io(error)),
     }
+}
+
+/// Writes the bytes of a file to the same offsets of another one, or of itself, and makes them durable.
+pub(super) fn copy_bytes(from: &File, to: &File) -> io::Result<()> {
     let (mut piece, mut at) = (vec![0; PIECE], 0);
     loop {
-        match file.read_at(&mut piece, at).map_err(io)? {
-            0 => break,
+        match from.read_at(&mut piece, at)? {
+            0 => return to.sync_all(),
             count => {
-                file.write_all_at(&piece[..count], at).map_err(io)?;
+                to.write_all_at(&piece[..count], at)?;
                 at += count as u64;
             }
         }
     }
-    file.sync_all().map_err(io)
 }
 
 /// Is there space for a second copy of the database and the backup log? Without a margin the copy would take the last

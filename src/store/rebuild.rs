@@ -5,8 +5,8 @@
 //! | nothing is wrong | the numbers agree | the backup log is rewritten from the database |
 //! | the disk refuses | an error of the operating system, from sled or from a look at the files | nothing: it is tried again |
 //! | the database is gone or empty | no format record, and a backup log with records | it is filled from the backup log |
-//! | sled refuses it, or panics | twice in a row, on a disk that reads and writes | it is moved aside, a new one is filled |
-//! | it has lost its end | its number is behind the high-water mark or the backup log | the records of the backup log are restored |
+//! | sled refuses it, or panics | each time in a row, on a disk that reads and writes | it is moved aside, a new one is filled |
+//! | it has lost its end | its number is behind the high-water mark or the backup log, the last time as well | the records of the backup log are restored |
 //! | it has an earlier format | its format record | it is brought forward ([`migration`]) |
 //! | a single record is damaged | its checksum | it is taken from the backup log, else passed over |
 //! | the backup log is gone, torn or behind | its number | it is rewritten from the database |
@@ -24,6 +24,11 @@
 //! byte is read, the disk is tested with a write, and the database is opened once more. It is moved aside only when it
 //! looks damaged again and the disk passes the same test after that.
 //!
+//! sled also overwrites records that it could not read, without an error. A database that was not closed in order is
+//! therefore copied before it is opened ([`before_image`]). Each of up to three openings begins with the same bytes. A
+//! database that has lost its end counts as damaged until the last of them. A passing error would have to hit all three
+//! openings and none of the tests between them.
+//!
 //! One damaged database is kept, the newest: it is the one that the log has just named, an older one was replaced by a
 //! database that worked, and each holds data of persons who may have asked to be forgotten since. For that reason the
 //! next erasure removes it ([`renewal`](super::renewal)).
@@ -32,6 +37,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::backup_log::{BackupLog, HighWaterMark, Place, Replay, is_delete};
+use super::before_image;
 use super::catalogue;
 use super::codec;
 use super::database::Database;
@@ -47,6 +53,10 @@ use super::tree::{Tree, Write};
 use crate::core::ledger::{Mark, ObjectOp, Staged, Synced};
 use crate::core::model::{Cause, LinkKey, PartKey, WallTime};
 
+/// How often a database must look damaged, one time after the other, before it is taken for damaged.
+const TRIES: u32 = 2;
+/// The same where each time begins with the same bytes, whatever sled made of them.
+const TRIES_WITH_A_COPY: u32 = 3;
 /// Writes in one transaction of a rebuild.
 const AT_ONCE: usize = 256;
 /// The record in `meta` that says that a mark log was begun.
@@ -87,6 +97,9 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let fault = |fault| OpenError::of(dir, fault);
     folder::write_something(dir).map_err(io)?;
+    if before_image::put_back(dir)? {
+        tracing::debug!("store: an earlier opening did not end, the database is put back as that one has found it");
+    }
     folder::clear(dir).map_err(io)?;
     MarkLog::remove_unfinished(dir).map_err(io)?;
     let replay = BackupLog::read(dir, keyring).map_err(io)?;
@@ -98,8 +111,8 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     if !last.closed {
         folder::write_back(dir)?;
     }
-    let (database, aside) = open_or_set_aside(dir, keyring)?;
     let known = replay.batch.max(last.batch);
+    let (database, aside) = open_or_set_aside(dir, keyring, known, last.closed)?;
     let own = database.batch().map_err(fault)?;
     let mut mended = match &aside {
         Some((detail, path)) => Some(format!("the database was damaged ({detail}) and is kept in {}", path.display())),
@@ -146,40 +159,68 @@ pub(super) fn open(dir: &Path, keyring: &Keyring) -> Result<Opened, OpenError> {
     Ok(Opened { engine: Engine::Database(database), backup_log, high_water_mark, batch, mended, marks })
 }
 
-/// The database; and if a damaged one was moved aside, the damage and its new path.
-fn open_or_set_aside(dir: &Path, keyring: &Keyring) -> Result<(Database, Option<(String, PathBuf)>), OpenError> {
+/// The database, whose newest transaction should have the number `known`; and if a damaged one was moved aside, the
+/// damage and its new path.
+fn open_or_set_aside(
+    dir: &Path,
+    keyring: &Keyring,
+    known: u64,
+    closed: bool,
+) -> Result<(Database, Option<(String, PathBuf)>), OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
-    let fault = |fault| OpenError::of(dir, fault);
     let create = || {
         let database = Database::create(dir, keyring)?;
         database.rename_into(dir)?;
         Ok(database)
     };
+    let create = || create().map_err(|fault| OpenError::of(dir, fault));
     if !dir.join(folder::DATABASE).exists() {
-        return Ok((create().map_err(fault)?, None));
+        return Ok((create()?, None));
     }
-    let attempt = || {
-        let database = Database::open(dir, keyring)?.read_through(dir)?;
-        migration::bring_forward(dir, database).map_err(fault)
-    };
     let works = || folder::read_all(&dir.join(folder::DATABASE)).and_then(|()| folder::write_something(dir));
-    let detail = match attempt() {
-        Err(OpenError::Damaged { detail, .. }) => detail,
-        opened => return Ok((opened?, None)),
+    let mut tries = 0;
+    let detail = loop {
+        tries += 1;
+        let has_copy = !closed && before_image::make(dir).map_err(io)?;
+        let most = if has_copy { TRIES_WITH_A_COPY } else { TRIES };
+        // Without a copy sled has overwritten the end by now, if there was one.
+        let least = if has_copy && tries < most { known } else { 0 };
+        let detail = match attempt(dir, keyring, least) {
+            Ok(database) => return Ok((database, None)),
+            Err(OpenError::Damaged { detail, .. }) => detail,
+            Err(error) => {
+                // The next opening does it if this fails.
+                drop(before_image::put_back(dir));
+                return Err(error);
+            }
+        };
+        works().map_err(io)?;
+        before_image::put_back(dir)?;
+        if tries >= most {
+            break detail;
+        }
+        tracing::warn!(
+            store = %dir.display(),
+            has_copy,
+            "store: the database looks damaged ({detail}), the disk reads and writes, opening it again"
+        );
     };
-    tracing::warn!(
-        store = %dir.display(),
-        "store: the database looks damaged ({detail}), the disk is checked and it is opened again"
-    );
-    works().map_err(io)?;
-    let detail = match attempt() {
-        Err(OpenError::Damaged { detail, .. }) => detail,
-        opened => return Ok((opened?, None)),
-    };
-    works().map_err(io)?;
     let path = folder::move_aside(dir, WallTime::now().0).map_err(io)?;
     report_damage(dir, "is damaged", &detail, Some(&path), "rebuilt from the backup log");
-    Ok((create().map_err(fault)?, Some((detail, path))))
+    Ok((create()?, Some((detail, path))))
+}
+
+/// Opens the database and reads all of it. One whose newest transaction has a lower number than `least` counts as
+/// damaged. The copy of one that is whole is removed.
+fn attempt(dir: &Path, keyring: &Keyring, least: u64) -> Result<Database, OpenError> {
+    let fault = |fault| OpenError::of(dir, fault);
+    let database = Database::open(dir, keyring)?.read_through(dir)?;
+    let own = database.batch().map_err(fault)?;
+    if own < least {
+        return Err(fault(Fault::Suspect(format!("it has transaction {own} of {least}"))));
+    }
+    before_image::remove(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+    migration::bring_forward(dir, database).map_err(fault)
 }
 
 /// `what` is damaged, as `detail` says. It is kept in a file of this name, unless nothing was left of it.

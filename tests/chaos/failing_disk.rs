@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const TRIES: u32 = 15;
 /// How long one of them takes.
 const TRY: Duration = Duration::from_secs(20);
+/// Reads of the database's file in one opening, at least: the folder's own come first, then those of sled in its log.
+const READS: usize = 16;
 const PAGE: u64 = 4096;
 const PAGES: u64 = 65536;
 const CONTROL_BYTES: u64 = PAGE + PAGES;
@@ -287,6 +289,10 @@ async fn an_error_that_passes_while_the_store_is_opened_is_no_damage() {
         "write links.journal.new e",
         "fsync links.journal.new ee",
         "rename links.journal ee",
+        "open sled.before.new/db e",
+        "write sled.before.new/db e",
+        "fsync sled.before.new/db e",
+        "rename store/sled.before e",
         "read marks.log ee",
         "open marks.log.new ee",
         "write marks.log.new ee",
@@ -295,6 +301,26 @@ async fn an_error_that_passes_while_the_store_is_opened_is_no_damage() {
     ];
     let others = while_opening.iter().map(|script| vec!["fsync sled/db e".to_owned(), (*script).to_owned()]);
     survives(fsyncs.chain(others), 2).await;
+}
+
+/// sled passes over a read error while it opens its log, and overwrites what it has not read. Which of the reads it
+/// passes over is its own affair, so each of them fails once, and twice in openings that follow each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_fails_while_sled_opens_its_log_costs_nothing() {
+    let once = (0..READS).map(|before| format!("read sled/db {}e", "o".repeat(before)));
+    let twice = (0..READS).step_by(3).map(|before| format!("read sled/db {0}e{0}e", "o".repeat(before)));
+    survives(once.chain(twice).map(|reads| vec!["fsync sled/db e".to_owned(), reads]), 2).await;
+}
+
+/// The copy of the database is put back after such an error, which may fail as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_database_that_cannot_be_put_back_is_put_back_later() {
+    let renames = ["rename sled.old e", "rename store/sled oe", "rename store/sled ee"];
+    let scripts = |before: usize, rename: &str| {
+        let reads = format!("read sled/db {}e", "o".repeat(before));
+        vec!["fsync sled/db e".to_owned(), reads, rename.to_owned()]
+    };
+    survives((8..READS).step_by(2).flat_map(|before| renames.map(|rename| scripts(before, rename))), 2).await;
 }
 
 /// Marks go to a file of their own. Its failures take the store down like those of the database, and the fresh log that

@@ -13,6 +13,7 @@ use super::progress::{Moved, Progress, Watch, ask};
 use crate::core::lease::{Lease, QUIET_MARGIN, WRITE_BOUND};
 use crate::random;
 use crate::store::backup_log::BackupLog;
+use crate::store::before_image;
 use crate::store::codec;
 use crate::store::database::Database as Sled;
 use crate::store::folder;
@@ -112,9 +113,9 @@ fn leave(from: &Database, copied: Head, now: Head, left: &Note) -> Result<(), Mo
 
 /// Does a folder hold a store, or a part of one?
 fn has_store(dir: &Path) -> bool {
-    let parts =
-        [dir.join(folder::DATABASE), dir.join(folder::REPLACED), BackupLog::path(dir), dir.join(mark_log::FILE)];
-    parts.iter().any(|part| part.exists())
+    let folders = [folder::DATABASE, folder::REPLACED, before_image::BEFORE].map(|name| dir.join(name));
+    let files = [BackupLog::path(dir), dir.join(mark_log::FILE)];
+    folders.iter().chain(&files).any(|part| part.exists())
 }
 
 /// Removes an earlier state of the store.
@@ -122,7 +123,8 @@ fn clear(dir: &Path) -> io::Result<()> {
     // A database without its backup log is still whole; a backup log without its database would be restored from.
     BackupLog::remove(dir)?;
     MarkLog::remove(dir)?;
-    for name in [folder::DATABASE, folder::REPLACED, folder::UNFINISHED] {
+    let copies = [before_image::BEFORE, before_image::UNFINISHED];
+    for name in copies.into_iter().chain([folder::DATABASE, folder::REPLACED, folder::UNFINISHED]) {
         folder::remove_folder(&dir.join(name))?;
     }
     Ok(())

@@ -114,6 +114,77 @@ async fn the_log_overwritten() {
     }
 }
 
+/// Copies the files of a folder.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    let files = std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap());
+    for file in files.filter(|file| file.file_type().unwrap().is_file()) {
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// What sled does to its log where it could not read the last segment.
+fn overwrite(database: &Path) {
+    let log = database.join("db");
+    let len = std::fs::metadata(&log).unwrap().len() as usize;
+    std::fs::write(log, vec![0; len]).unwrap();
+}
+
+/// Every state in which an opening can be cut off is opened as if nothing had happened.
+#[tokio::test]
+async fn an_opening_that_was_cut_off_after_sled_overwrote_its_log_is_no_damage() {
+    let states: [&dyn Fn(&Path); 4] = [
+        &|dir| {
+            copy(&dir.join("sled"), &dir.join("sled.before.new"));
+            overwrite(&dir.join("sled.before.new"));
+        },
+        &|dir| {
+            copy(&dir.join("sled"), &dir.join("sled.before"));
+            overwrite(&dir.join("sled"));
+        },
+        &|dir| {
+            copy(&dir.join("sled"), &dir.join("sled.before"));
+            std::fs::rename(dir.join("sled"), dir.join("sled.old")).unwrap();
+            overwrite(&dir.join("sled.old"));
+        },
+        &|dir| {
+            copy(&dir.join("sled"), &dir.join("sled.old"));
+            overwrite(&dir.join("sled.old"));
+        },
+    ];
+    for state in states {
+        let dir = tempfile::tempdir().unwrap();
+        let user = filled(dir.path()).await;
+        state(dir.path());
+        let store = open(dir.path());
+        assert_eq!(store.mended(), None);
+        assert!(["sled.before.new", "sled.before", "sled.old"].iter().all(|name| !dir.path().join(name).exists()));
+        store.close().await;
+        drop(store);
+        is_whole(dir.path(), user, false).await;
+    }
+}
+
+/// A database that was not closed in order is copied before it is opened, and looks damaged each time.
+#[tokio::test]
+async fn damage_after_a_kill_is_still_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let user = filled(dir.path()).await;
+    let running = open(dir.path());
+    let killed = tempfile::tempdir().unwrap();
+    let at = killed.path().join("store");
+    copy(dir.path(), &at);
+    copy(&dir.path().join("sled"), &at.join("sled"));
+    running.close().await;
+    overwrite(&at.join("sled"));
+    let store = open(&at);
+    assert!(store.mended().is_some(), "the damage was not noticed");
+    assert!(!at.join("sled.before").exists());
+    store.close().await;
+    drop(store);
+    is_whole(&at, user, true).await;
+}
+
 #[tokio::test]
 async fn the_settings_file_of_sled_gone_or_torn() {
     for content in [None, Some(b"".as_slice()), Some(b"\x00\x01\x02")] {
