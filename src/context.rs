@@ -105,6 +105,8 @@ impl Context {
         telemetry: Option<Telemetry>,
     ) -> Arc<Self> {
         store.switch_events(setup.receiver.is_some());
+        let of_commits = metrics.clone();
+        store.observe_commits(move |took| of_commits.committed(took));
         let (commands, waiting) = mpsc::channel(control::WAITING);
         let writes = Turnstile::new(setup.config.spaces.max_in_flight);
         let shops = Turnstile::new(setup.config.shopify.max_in_flight);

@@ -1,10 +1,14 @@
 //! Every instrument of the daemon in one inventory: name, unit, meaning. They are prepared here once and handed
 //! round as one `Arc<Metrics>`; nothing is registered anywhere else, and no global recorder exists.
 //!
-//! Gauges that describe the store (links, due, due parked, outbox, oldest owed, leases, daemons) are set by the admin listener just
-//! before it prints, from the store's own counts, so that they cannot drift from the truth.
+//! Gauges that describe the store (links, due, due parked, outbox, oldest owed, leases, daemons) and the dependencies
+//! are set by the admin listener just before it prints, from what those say of themselves, so that they cannot drift from
+//! the truth.
 
 mod latencies;
+mod optional_gauge;
+mod parts;
+mod process;
 mod prometheus;
 mod sourced_gauge;
 
@@ -23,8 +27,12 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::core::ledger::OwedCounts;
-use crate::core::model::Source;
+use crate::core::model::{MonoTime, Source};
+use crate::core::restart::ActorKind;
 use latencies::Latencies;
+use optional_gauge::OptionalGauge;
+pub use parts::{Part, Parts, Question};
+use process::Process;
 use sourced_gauge::SourcedGauge;
 
 /// The content type of [`Metrics::encode`].
@@ -86,6 +94,12 @@ struct OpLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ActorLabel {
     actor: &'static str,
+}
+
+/// `{dependency}`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DependencyLabel {
+    dependency: &'static str,
 }
 
 /// `{type,outcome}`
@@ -150,6 +164,32 @@ const ACK_BOUNDS: [Duration; 12] = [
     Duration::from_secs(5),
 ];
 
+/// The bounds of the buckets of `store_commit_seconds`.
+const COMMIT_BOUNDS: [Duration; 11] = [
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+];
+
+/// What only a store that can be read knows, for a scrape.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StoreFigures {
+    /// The age of the oldest deletion of personal data that is not finished.
+    pub oldest_deletion: Duration,
+    /// Events that wait.
+    pub events: u64,
+    /// The age of the oldest of them.
+    pub oldest_event: Duration,
+}
+
 /// The instruments.
 pub struct Metrics {
     registry: Registry,
@@ -171,6 +211,15 @@ pub struct Metrics {
     connections: Gauge,
     reloads: Family<ResultLabel, Counter>,
     config_refused: Gauge,
+    dependencies: Family<DependencyLabel, Gauge>,
+    graph_blocked: Gauge,
+    graph_usage: Gauge,
+    parts: Parts,
+    store_bytes: Gauge,
+    store_free_bytes: OptionalGauge,
+    commit: Latencies,
+    oldest_deletion: Gauge<f64, AtomicU64>,
+    oldest_event: Gauge<f64, AtomicU64>,
     events: Family<EventLabel, Counter>,
     events_waiting: Gauge,
     cleanups: Gauge,
@@ -190,7 +239,7 @@ impl Metrics {
     /// A fresh set, all at zero.
     pub fn new() -> Self {
         let mut metrics = Metrics {
-            registry: Registry::with_prefix("pagesyncd"),
+            registry: Registry::default(),
             links: Family::default(),
             due: SourcedGauge::default(),
             due_parked: SourcedGauge::default(),
@@ -208,6 +257,15 @@ impl Metrics {
             connections: Gauge::default(),
             reloads: Family::default(),
             config_refused: Gauge::default(),
+            dependencies: Family::default(),
+            graph_blocked: Gauge::default(),
+            graph_usage: Gauge::default(),
+            parts: Parts::new(MonoTime::now()),
+            store_bytes: Gauge::default(),
+            store_free_bytes: OptionalGauge::default(),
+            commit: Latencies::new(&COMMIT_BOUNDS),
+            oldest_deletion: Gauge::default(),
+            oldest_event: Gauge::default(),
             events: Family::default(),
             events_waiting: Gauge::default(),
             cleanups: Gauge::default(),
@@ -225,8 +283,13 @@ impl Metrics {
             let label = Sourced { labels: ResultLabel { result: result.word() }, source: Source::Facebook };
             self.facebook_deliveries[result as usize] = self.deliveries.get_or_create_owned(&label);
         }
+        // A counter that begins with its first restart would hide that one from `increase`.
+        for kind in ActorKind::ALL {
+            self.restarts.get_or_create(&ActorLabel { actor: kind.word() }).inc_by(0);
+        }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        let r = &mut self.registry;
+        self.registry.register_collector(Box::new(Process::new()));
+        let r = self.registry.sub_registry_with_prefix("pagesyncd");
         r.register("build", "The version that runs", build);
         r.register("links", "Links by health and source", self.links.clone());
         r.register("due", "Links owed a read that the daemon can make, by source", self.due.clone());
@@ -265,6 +328,35 @@ impl Metrics {
         r.register("leases", "Of 1024 leases of links, those that this daemon holds", self.leases.clone());
         r.register("daemons", "Daemons that share the store and are not overdue", self.daemons.clone());
         r.register("events_waiting", "Events that the receiver did not take yet", self.events_waiting.clone());
+        r.register(
+            "oldest_event_seconds",
+            "Age of the oldest event that the receiver did not take yet",
+            self.oldest_event.clone(),
+        );
+        r.register(
+            "oldest_deletion_seconds",
+            "Age of the oldest deletion of personal data that is not finished",
+            self.oldest_deletion.clone(),
+        );
+        r.register(
+            "dependency_up",
+            "1 if the dependency worked when it was last asked, 0 if it failed",
+            self.dependencies.clone(),
+        );
+        r.register(
+            "graph_blocked_seconds",
+            "Until Graph may be called again, 0 while it may",
+            self.graph_blocked.clone(),
+        );
+        r.register(
+            "graph_usage_percent",
+            "Usage of the app's budget at Graph from the mark on from which it matters",
+            self.graph_usage.clone(),
+        );
+        r.register("part_silent_seconds", "Since the part last showed that it is at work", self.parts.clone());
+        r.register("store_bytes", "Size of the store", self.store_bytes.clone());
+        r.register("store_free_bytes", "Free space of the disk that holds the store", self.store_free_bytes.clone());
+        r.register("store_commit_seconds", "To make a transaction or a batch of marks durable", self.commit.clone());
         r.register("webhook_ack_seconds", "From a delivery's headers to its answer", self.ack.clone());
         r.register("mark_to_object_seconds", "From a due mark to the object in Spaces", self.mark_to_object.clone());
     }
@@ -361,9 +453,42 @@ impl Metrics {
         self.events.get_or_create(&EventLabel { r#type: word, outcome }).inc();
     }
 
-    /// Sets how many events wait.
-    pub fn set_events(&self, waiting: u64) {
-        self.events_waiting.set(waiting as i64);
+    /// Sets what only a store that can be read knows.
+    pub fn set_store(&self, figures: &StoreFigures) {
+        self.oldest_deletion.set(figures.oldest_deletion.as_secs_f64());
+        self.events_waiting.set(figures.events as i64);
+        self.oldest_event.set(figures.oldest_event.as_secs_f64());
+    }
+
+    /// Sets the size of the store, and what the disk of its folder has left; `None` for a shared store.
+    pub fn set_disk(&self, bytes: u64, free: Option<u64>) {
+        self.store_bytes.set(bytes as i64);
+        self.store_free_bytes.set(free.map(|bytes| bytes as f64));
+    }
+
+    /// Sets whether each dependency worked when it was last asked; one that was not asked yet has no series.
+    pub fn set_dependencies(&self, dependencies: impl IntoIterator<Item = (&'static str, Option<bool>)>) {
+        for (dependency, is_up) in dependencies {
+            if let Some(is_up) = is_up {
+                self.dependencies.get_or_create(&DependencyLabel { dependency }).set(i64::from(is_up));
+            }
+        }
+    }
+
+    /// Sets for how long Graph may not be called, and how much of the app's budget is used.
+    pub fn set_graph(&self, blocked_secs: u64, usage_percent: u32) {
+        self.graph_blocked.set(blocked_secs as i64);
+        self.graph_usage.set(i64::from(usage_percent));
+    }
+
+    /// The signs of life of the daemon's parts.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// A transaction or a batch of marks became durable.
+    pub fn committed(&self, took: Duration) {
+        self.commit.observe(took);
     }
 
     /// Sets the number of open public connections.
@@ -413,7 +538,15 @@ mod tests {
         metrics.object_unchanged();
         metrics.mark_to_object(Duration::from_secs(3));
         metrics.event("page.updated", "delivered");
-        metrics.set_events(4);
+        metrics.set_store(&StoreFigures {
+            oldest_deletion: Duration::from_secs(60),
+            events: 4,
+            oldest_event: Duration::from_millis(2500),
+        });
+        metrics.set_disk(4096, None);
+        metrics.set_dependencies([("store", Some(true)), ("graph", Some(false)), ("shopify", None)]);
+        metrics.set_graph(30, 85);
+        metrics.committed(Duration::from_millis(2));
         let text = metrics.encode();
         for line in [
             "pagesyncd_links{health=\"active\"} 2",
@@ -428,6 +561,19 @@ mod tests {
             concat!("pagesyncd_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "pagesyncd_events_total{type=\"page.updated\",outcome=\"delivered\"} 1",
             "pagesyncd_events_waiting 4",
+            "pagesyncd_oldest_event_seconds 2.5",
+            "pagesyncd_oldest_deletion_seconds 60.0",
+            "pagesyncd_store_bytes 4096",
+            "pagesyncd_store_commit_seconds_count 1",
+            "pagesyncd_dependency_up{dependency=\"store\"} 1",
+            "pagesyncd_dependency_up{dependency=\"graph\"} 0",
+            "pagesyncd_graph_blocked_seconds 30",
+            "pagesyncd_graph_usage_percent 85",
+            "pagesyncd_part_silent_seconds{part=\"dispatcher\"} ",
+            "pagesyncd_actor_restarts_total{actor=\"uploader\"} 0",
+            "process_resident_memory_bytes ",
+            "process_cpu_seconds_total ",
+            "process_start_time_seconds ",
             "pagesyncd_cleanups 3",
             "pagesyncd_leases 512",
             "pagesyncd_daemons 2",
@@ -437,6 +583,11 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }
+        for absent in ["store_free_bytes", "dependency=\"shopify\""] {
+            assert!(!text.contains(absent), "{absent} is not known, and is in:\n{text}");
+        }
+        metrics.set_disk(4096, Some(512));
+        assert!(metrics.encode().contains("pagesyncd_store_free_bytes 512.0\n"));
     }
 
     #[test]

@@ -8,6 +8,8 @@
 mod circles;
 #[path = "architecture/config.rs"]
 mod config;
+#[path = "architecture/monitoring.rs"]
+mod monitoring;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -477,7 +479,7 @@ fn links_in_the_documents_lead_somewhere() {
 
 #[test]
 fn files_that_the_documents_name_exist() {
-    let folders = ["src/", "tests/", "docs/", "systemd/", "man/", "fuzz/", "benches/", ".ci/"];
+    let folders = ["src/", "tests/", "docs/", "contrib/", "systemd/", "man/", "fuzz/", "benches/", ".ci/"];
     let mut count = 0;
     // The changelog names files as they were.
     for (path, text) in documents().into_iter().filter(|(path, _)| !path.ends_with("CHANGELOG.md")) {

@@ -20,6 +20,7 @@ use crate::core::catalogue::Piece;
 use crate::core::cleanup::{Cleanup, CleanupEnd, CleanupQueue, CleanupStep, TryEnd};
 use crate::core::lease::bucket_of_cleanup;
 use crate::core::model::{LinkKey, MonoTime, PartKey, Source};
+use crate::metrics::Question;
 use crate::services::redaction;
 use crate::services::uninstall::{self, Undone};
 use crate::sources::api::SourceError;
@@ -54,6 +55,8 @@ pub enum CleanupsMsg {
     /// Panic, to show that nothing is left undone.
     #[cfg(feature = "sandbox")]
     Drill,
+    /// Answer: a sign of life.
+    Ping(Question),
 }
 
 /// What the cleanups actor keeps.
@@ -111,6 +114,10 @@ impl Actor for Cleanups {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             CleanupsMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
+            CleanupsMsg::Ping(question) => {
+                question.answer();
+                return Ok(());
+            }
             CleanupsMsg::Woke(_) => {}
             CleanupsMsg::Look => state.stale = true,
             CleanupsMsg::TryEnd(cleanup, seq, ended) => {

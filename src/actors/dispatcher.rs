@@ -41,6 +41,7 @@ use crate::context::Context;
 use crate::core::lease::{BUCKETS, bucket_of};
 use crate::core::link::schedule::Spread;
 use crate::core::model::{Cause, LinkKey, MonoTime, PartKey};
+use crate::metrics::Part;
 use crate::store::Unavailable;
 use crate::store::feed::{Batch, LinkChanges, Presence};
 use crate::store::leases::Holding;
@@ -137,6 +138,7 @@ impl Work {
     /// Ends when the supervisor is gone.
     async fn read(&mut self) {
         let (feed, mut moved) = (self.args.context.feed.clone(), self.args.context.leases.changed());
+        let shared = self.args.shared.clone();
         let mut blocked = self.args.context.gate.app_blocked();
         let mut living = self.args.context.store.living();
         living.mark_changed();
@@ -150,6 +152,10 @@ impl Work {
                 }
                 Ok(()) = blocked.changed() => {
                     self.share_block(*blocked.borrow_and_update());
+                    continue;
+                }
+                () = shared.dispatcher_asked.notified() => {
+                    self.args.context.metrics.parts().answered(Part::Dispatcher);
                     continue;
                 }
                 batch = feed.next() => Some(batch),

@@ -25,6 +25,7 @@ use crate::core::lease::{SINGLETONS, bucket_of_event};
 use crate::core::model::{MonoTime, WallTime};
 use crate::core::upload_queue::{Outcome, Pace, Queue};
 use crate::events::{Fault, NotTaken};
+use crate::metrics::Question;
 use crate::store::events::{Begun, Sending};
 
 /// How long events wait after a failure.
@@ -50,6 +51,8 @@ pub enum NotifierMsg {
     /// Panic, to show that nothing is lost.
     #[cfg(feature = "sandbox")]
     Drill,
+    /// Answer: a sign of life.
+    Ping(Question),
 }
 
 /// What the notifier keeps.
@@ -89,6 +92,10 @@ impl Actor for Notifier {
             NotifierMsg::Waiting(keys) => state.waiting(keys),
             NotifierMsg::Refill => state.take_over().await,
             NotifierMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
+            NotifierMsg::Ping(question) => {
+                question.answer();
+                return Ok(());
+            }
             NotifierMsg::Woke(_) if state.is_behind() => state.take_over().await,
             NotifierMsg::Woke(_) => {}
             NotifierMsg::Done(key, outcome) => state.queue.done(&key, outcome, MonoTime::now(), jitter()),

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use super::registry::{PageHandle, PageRegistry, Rest};
@@ -24,6 +25,8 @@ pub struct Shared {
     pub timers: Arc<Timers>,
     /// Reads, writes and cleanups under way, for an orderly end.
     pub tasks: TaskTracker,
+    /// The dispatcher's reader is to give a sign of life.
+    pub dispatcher_asked: Notify,
     writing: Mutex<HashSet<PartKey>>,
     /// The latest slot that was given for a check.
     checks: Mutex<MonoTime>,

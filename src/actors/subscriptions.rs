@@ -23,6 +23,7 @@ use crate::core::backoff::Backoff;
 use crate::core::lease::SINGLETONS;
 use crate::core::model::MonoTime;
 use crate::http_client::without_query;
+use crate::metrics::Question;
 use crate::sources::facebook::graph::{AppSubscription, GraphError, GraphErrorKind, Topic};
 
 /// Between two looks, at most; with shorter polls it looks as often as they come.
@@ -42,6 +43,8 @@ pub enum SubscriptionsMsg {
     /// Panic, to show that the subscriptions stay in place.
     #[cfg(feature = "sandbox")]
     Drill,
+    /// Answer: a sign of life.
+    Ping(Question),
 }
 
 /// What a look found or made, by topic.
@@ -105,6 +108,7 @@ impl Actor for Subscriptions {
             SubscriptionsMsg::Woke(generation) if state.alarm.is_current(generation) => state.begin(&me),
             SubscriptionsMsg::Woke(_) => {}
             SubscriptionsMsg::Done(ended) => state.done(&me, ended),
+            SubscriptionsMsg::Ping(question) => question.answer(),
             SubscriptionsMsg::Broke => return Err("its look panicked".into()),
             #[cfg(feature = "sandbox")]
             SubscriptionsMsg::Drill => panic!("drill: the subscriptions actor was asked to panic"),

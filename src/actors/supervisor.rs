@@ -25,11 +25,15 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Supervisio
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::cleanups::CleanupsMsg;
 use super::dispatcher::DispatcherMsg;
 use super::listener::ListenerMsg;
+use super::notifier::NotifierMsg;
 use super::peers::Peers;
 use super::registry::PageHandle;
 use super::shared::Shared;
+use super::subscriptions::SubscriptionsMsg;
+use super::uploader::UploaderMsg;
 use super::{Owned, jitter};
 use crate::context::Context;
 use crate::control::Command;
@@ -40,6 +44,7 @@ use crate::core::link::schedule::Spread;
 use crate::core::model::{LinkKey, MonoTime, WallTime};
 use crate::core::restart::{History, Verdict};
 use crate::http::endpoint::Endpoint;
+use crate::metrics::Part;
 pub use message::{Child, SupervisorMsg};
 pub use reload::keyring;
 pub use sockets::{Sockets, bind_admin, bind_tcp};
@@ -149,6 +154,7 @@ impl Actor for Supervisor {
             SupervisorMsg::Respawn(child) => state.spawn(&me, child, Spread::default()).await,
             SupervisorMsg::Sweep => state.sweep(&me),
             SupervisorMsg::Ping(reply) => {
+                state.ask_parts();
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(());
             }
@@ -238,6 +244,24 @@ impl SupervisorState {
         }
     }
 
+    /// Each actor of which there is one is to show that it takes messages.
+    fn ask_parts(&self) {
+        let (parts, peers) = (self.context.metrics.parts(), self.peers.borrow());
+        self.shared.dispatcher_asked.notify_one();
+        if let Some(question) = parts.ask(Part::Uploader) {
+            peers.upload(UploaderMsg::Ping(question));
+        }
+        if let Some(question) = parts.ask(Part::Notifier) {
+            peers.notify(NotifierMsg::Ping(question));
+        }
+        if let Some(question) = parts.ask(Part::Cleanups) {
+            peers.clean_up(CleanupsMsg::Ping(question));
+        }
+        if let Some(question) = parts.ask(Part::Subscriptions) {
+            peers.subscribe(SubscriptionsMsg::Ping(question));
+        }
+    }
+
     fn sweep(&self, me: &ActorRef<SupervisorMsg>) {
         let context = self.context.clone();
         tokio::spawn(async move {
@@ -266,10 +290,10 @@ impl SupervisorState {
                     let _ = dispatcher.cast(DispatcherMsg::Drill);
                 }
             }
-            Target::Uploader => peers.upload(super::uploader::UploaderMsg::Drill),
-            Target::Notifier => peers.notify(super::notifier::NotifierMsg::Drill),
-            Target::Subscriptions => peers.subscribe(super::subscriptions::SubscriptionsMsg::Drill),
-            Target::Cleanups => peers.clean_up(super::cleanups::CleanupsMsg::Drill),
+            Target::Uploader => peers.upload(UploaderMsg::Drill),
+            Target::Notifier => peers.notify(NotifierMsg::Drill),
+            Target::Subscriptions => peers.subscribe(SubscriptionsMsg::Drill),
+            Target::Cleanups => peers.clean_up(CleanupsMsg::Drill),
             Target::Listener => self.drill_listener(Endpoint::Public),
             Target::AdminListener => self.drill_listener(Endpoint::Admin),
             Target::AdminTcpListener => self.drill_listener(Endpoint::AdminTcp),

@@ -16,5 +16,6 @@ mod refusals;
 mod reloads;
 mod resets;
 mod script;
+mod signs_of_life;
 mod stops;
 mod timers;

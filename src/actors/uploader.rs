@@ -35,6 +35,7 @@ use crate::core::ledger::ObjectOp;
 use crate::core::model::{MonoTime, ObjectKey, PartKey, WallTime};
 use crate::core::priority::Priority;
 use crate::core::upload_queue::{Outcome, Queue};
+use crate::metrics::Question;
 use crate::services::shop_index;
 use crate::sources;
 use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
@@ -76,6 +77,8 @@ pub enum UploaderMsg {
     /// Panic, to show that nothing is lost.
     #[cfg(feature = "sandbox")]
     Drill,
+    /// Answer: a sign of life.
+    Ping(Question),
 }
 
 /// What the uploader keeps.
@@ -145,6 +148,10 @@ impl Actor for Uploader {
         match message {
             UploaderMsg::Staged(parts) => state.add(parts),
             UploaderMsg::Woke(generation) if !state.alarm.is_current(generation) => return Ok(()),
+            UploaderMsg::Ping(question) => {
+                question.answer();
+                return Ok(());
+            }
             UploaderMsg::Woke(_) if state.is_behind() => state.refill().await,
             UploaderMsg::Woke(_) => state.end_quiet_time(),
             UploaderMsg::Done(part, ended) => state.done(&me, &part, &ended),

@@ -25,7 +25,7 @@ use crate::context::{Context, Setup};
 use crate::control::Command;
 use crate::exit::{self, Failure};
 use crate::kept_config::{self, Chosen, Instead, Keeper};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Part};
 use crate::sources::facebook::graph::Gate;
 use crate::store::Store;
 use crate::store::seal::Keyring;
@@ -440,8 +440,11 @@ async fn pulse(context: Arc<Context>, supervisor: ActorRef<SupervisorMsg>) {
         tick.tick().await;
         let supervisor = async { call_t!(supervisor, SupervisorMsg::Ping, ALIVE_WITHIN.as_millis() as u64).is_ok() };
         let (supervisor, store) = tokio::join!(supervisor, context.store.has_pulse(ALIVE_WITHIN));
-        for (alive, which) in [(supervisor, "the supervisor"), (store, "the store's thread")] {
-            if !alive {
+        let parts = [(supervisor, "the supervisor", Part::Supervisor), (store, "the store's thread", Part::Store)];
+        for (alive, which, part) in parts {
+            if alive {
+                context.metrics.parts().answered(part);
+            } else {
                 tracing::error!("watchdog: {which} did not answer within {ALIVE_WITHIN:?}, the next ping is left out");
             }
         }

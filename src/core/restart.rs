@@ -36,6 +36,17 @@ pub enum ActorKind {
 }
 
 impl ActorKind {
+    /// All of them.
+    pub const ALL: [ActorKind; 7] = [
+        ActorKind::Page,
+        ActorKind::Uploader,
+        ActorKind::Subscriptions,
+        ActorKind::Notifier,
+        ActorKind::Cleanups,
+        ActorKind::Dispatcher,
+        ActorKind::Listener,
+    ];
+
     /// The word in logs and metrics.
     pub fn word(self) -> &'static str {
         match self {

@@ -176,8 +176,9 @@ impl Committer {
             if self.inner.takes_drill() {
                 panic!("drill: the store's thread was asked to panic");
             }
+            let began = Instant::now();
             self.write(&writes)?;
-            self.inner.commits.note_database();
+            self.inner.commits.note_database(began.elapsed());
         }
         self.removed = self.batch.iter().map(|request| request.erasure).fold(self.removed, u64::max);
         Ok(())

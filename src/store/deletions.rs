@@ -13,6 +13,7 @@ use super::api::Unavailable;
 use super::inner::Store;
 use super::state::State;
 pub use super::state::deleting::{KEPT_FOR, MOST};
+use crate::core::cleanup::Cleanup;
 use crate::core::ledger::Entry;
 use crate::core::model::{AppUserId, LinkKey, WallTime};
 
@@ -50,6 +51,15 @@ impl Store {
         self.look(|state| state.deletion(code)).await
     }
 
+    /// Since when the oldest deletion of personal data is owed that is not finished: one that a person or a merchant asked
+    /// for, an object of a link that is gone, or what the store's own files still hold of removed data.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn oldest_deletion(&self) -> Result<Option<WallTime>, Unavailable> {
+        self.look(|state| state.oldest_deletion()).await
+    }
+
     /// What would go with this person: links, and objects that were written for them; `None` for nobody known.
     ///
     /// # Errors
@@ -60,6 +70,17 @@ impl Store {
 }
 
 impl State {
+    fn oldest_deletion(&self) -> Option<WallTime> {
+        let asked_for = self.deletions.open().into_iter().filter_map(|code| Some(self.deletions.get(&code)?.asked_at));
+        let is_deletion = |cleanup: &Cleanup| match cleanup {
+            Cleanup::DeleteAgain(_) | Cleanup::ForgetParts(_) | Cleanup::Redact(_) => true,
+            Cleanup::Unsubscribe(_) | Cleanup::Revoke(_) | Cleanup::Uninstall(_) => false,
+        };
+        let standing = self.cleanups.iter().filter(|(cleanup, record)| is_deletion(cleanup) && !record.void);
+        let standing = standing.map(|(_, record)| record.asked_at);
+        asked_for.chain(standing).chain(self.erasures.owed_since()).min()
+    }
+
     fn deletion(&self, code: &str) -> Option<Deletion> {
         let record = self.deletions.get(code)?;
         let erasing = record.cleared_at.is_some() && record.done_at.is_none();

@@ -4,7 +4,8 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -100,17 +101,35 @@ pub(super) struct Commits {
     database: AtomicU64,
     marks: AtomicU64,
     at_last_panic: Mutex<Option<(u64, u64)>>,
+    observer: OnceLock<Observer>,
 }
 
+/// Hears how long it took to make something durable.
+pub(super) type Observer = Box<dyn Fn(Duration) + Send + Sync>;
+
 impl Commits {
+    /// Has an observer hear of each commit. The first one stays.
+    pub(super) fn observe(&self, observer: Observer) {
+        // A second observer is a mistake of the program, and harms nothing.
+        let _ = self.observer.set(observer);
+    }
+
     /// A transaction of the database is durable.
-    pub(super) fn note_database(&self) {
+    pub(super) fn note_database(&self, took: Duration) {
         self.database.fetch_add(1, Ordering::Relaxed);
+        self.note(took);
     }
 
     /// A batch of marks is durable.
-    pub(super) fn note_marks(&self) {
+    pub(super) fn note_marks(&self, took: Duration) {
         self.marks.fetch_add(1, Ordering::Relaxed);
+        self.note(took);
+    }
+
+    fn note(&self, took: Duration) {
+        if let Some(observer) = self.observer.get() {
+            observer(took);
+        }
     }
 
     /// The thread of the database panicked. Has it made nothing durable since one of the two panicked last?
@@ -165,6 +184,8 @@ pub(super) struct Inner {
     /// Commits that are to panic.
     #[cfg(any(test, feature = "sandbox"))]
     pub drills: AtomicU64,
+    /// The disk is being asked how much it has left.
+    pub asks_disk: AtomicBool,
     pub mended: Mutex<Option<String>>,
     /// Bytes on disk, as they were seen last.
     pub bytes: AtomicU64,
@@ -214,6 +235,7 @@ impl Inner {
             commits: Commits::default(),
             #[cfg(any(test, feature = "sandbox"))]
             drills: AtomicU64::new(0),
+            asks_disk: AtomicBool::new(false),
             mended: Mutex::new(mended),
             bytes: AtomicU64::new(0),
             roster: Roster::default(),

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::handle::panic_text;
 use super::inner::Inner;
@@ -94,11 +95,12 @@ impl MarkWriter {
             if self.inner.takes_drill() {
                 panic!("drill: the store's thread was asked to panic");
             }
+            let began = Instant::now();
             if let Err(error) = log.append(marks) {
                 *guard = None;
                 return Err(error);
             }
-            self.inner.commits.note_marks();
+            self.inner.commits.note_marks(began.elapsed());
         }
         Ok(Some(log.bytes()))
     }

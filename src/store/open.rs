@@ -97,6 +97,26 @@ impl Store {
         tokio::time::timeout(within, both).await.unwrap_or(false)
     }
 
+    /// Has an observer hear how long each transaction and each batch of marks took to become durable.
+    pub fn observe_commits(&self, observer: impl Fn(Duration) + Send + Sync + 'static) {
+        self.inner.commits.observe(Box::new(observer));
+    }
+
+    /// What the disk of the folder has left for this user; `None` where there is no folder, or it cannot be asked. It asks
+    /// the disk, which may take time.
+    pub fn free_bytes(&self) -> Option<u64> {
+        if self.inner.is_shared() || self.inner.dir.as_os_str().is_empty() {
+            return None;
+        }
+        // One caller at a time: a disk that hangs is to hold one thread.
+        if self.inner.asks_disk.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let found = rustix::fs::statvfs(&self.inner.dir);
+        self.inner.asks_disk.store(false, Ordering::Relaxed);
+        found.ok().map(|found| found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     /// Says why once the store cannot go on in this process: it must end then, and be started again.
     pub fn given_up(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.inner.given_up.subscribe()

@@ -9,6 +9,7 @@
 
 pub mod leaks;
 mod login;
+pub mod promtool;
 pub mod tls;
 
 use std::collections::BTreeSet;

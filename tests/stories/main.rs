@@ -5,6 +5,7 @@
 
 mod actors;
 mod addresses;
+mod alerts;
 mod all_at_once;
 mod bodies;
 mod browser;

@@ -1,11 +1,8 @@
 //! `/metrics` as a scraper meets it: Prometheus text for everybody, OpenMetrics for those who ask for it.
 
-use std::process::Stdio;
-
 use pagesyncd::sandbox::fault::Fault;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
+use crate::harness::promtool::promtool;
 use crate::harness::{Answer, Harness, delivery, free_port, until};
 
 const PROMETHEUS: &str = "text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
@@ -16,22 +13,13 @@ async fn scrape(harness: &Harness, address: &str, accept: Option<&str>) -> Answe
     harness.send(if let Some(accept) = accept { request.header("accept", accept) } else { request }).await
 }
 
-/// Prometheus' own reader and linter, where it is installed (Debian package `prometheus`).
-async fn promtool(text: &str) {
-    let mut command = Command::new("promtool");
-    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let Ok(mut child) = command.spawn() else {
-        let required = std::env::var("PAGESYNCD_PROMTOOL_TESTS").is_ok_and(|v| v == "require");
-        assert!(!required, "promtool is not installed");
-        eprintln!("no promtool: its verdict on the metrics is left out");
-        return;
-    };
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(text.as_bytes()).await.unwrap();
-    drop(input);
-    let output = child.wait_with_output().await.unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+/// The samples that the reference has, by the rows of its table.
+fn documented(sample: &str) -> bool {
+    let reference = include_str!("../../docs/reference.md");
+    let name = sample.split(['{', ' ']).next().unwrap();
+    let parts = ["_bucket", "_sum", "_count"].into_iter().filter_map(|part| name.strip_suffix(part));
+    let is_row = |name: &str| ["`", "{"].iter().any(|end| reference.contains(&format!("\n| `{name}{end}")));
+    is_row(name) || parts.into_iter().any(is_row)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +51,11 @@ async fn every_metric_is_prometheus_text_unless_openmetrics_is_asked_for() {
         assert!(text.lines().any(|l| l == line), "{line} is missing in:\n{text}");
     }
     assert!(!text.contains("# EOF") && !text.contains("# UNIT") && !text.contains(" info\n"), "{text}");
-    promtool(&text).await;
+    if let Some((passed, said)) = promtool(&["check", "metrics"], &text).await {
+        assert!(passed && said.is_empty(), "{said}\n{text}");
+    }
+    let lost: Vec<&str> = text.lines().filter(|line| !line.starts_with('#') && !documented(line)).collect();
+    assert!(lost.is_empty(), "the reference lacks {lost:?}");
     assert_eq!(
         scrape(&harness, &address, Some(PROMETHEUS)).await.header("content-type"),
         answer.header("content-type")

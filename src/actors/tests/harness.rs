@@ -233,6 +233,20 @@ impl Harness {
         until("the actor is dead", || self.restarts(word) > before).await;
     }
 
+    /// Asks the supervisor for a sign of life, as the watchdog does, and waits for it.
+    pub(super) async fn ping(&self) {
+        let supervisor = &self.daemon.as_ref().expect("a daemon").supervisor;
+        let answer = supervisor.call(SupervisorMsg::Ping, None).await.unwrap();
+        assert!(matches!(answer, ractor::rpc::CallResult::Success(())));
+    }
+
+    /// For how many seconds this part has been silent.
+    pub(super) fn silence(&self, part: &str) -> f64 {
+        let start = format!("pagesyncd_part_silent_seconds{{part=\"{part}\"}} ");
+        let text = self.context().metrics.encode();
+        text.lines().find_map(|line| line.strip_prefix(&start)).expect("a known part").parse().unwrap()
+    }
+
     /// How many actors of this kind died.
     pub(super) fn restarts(&self, word: &str) -> usize {
         let start = format!("pagesyncd_actor_restarts_total{{actor=\"{word}\"}} ");

@@ -42,9 +42,13 @@ use crate::http::endpoint::Endpoint;
 use crate::http::forms;
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
+use crate::metrics::StoreFigures;
+use crate::store::Condition;
 use crate::store::sessions::Session;
 use crate::store::unlink::{Revoking, Unlinking};
 
+/// How long the disk may take to say how much it has left.
+const DISK: Duration = Duration::from_secs(1);
 const MAX_FORM: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that a one-time login link works, whatever the session's life.
@@ -110,9 +114,11 @@ async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
         context.metrics.set_owed(&counts.owed, oldest);
         context.metrics.set_cleanups(counts.cleanups.values().sum());
     }
-    if let Ok(counts) = context.store.event_counts().await {
-        context.metrics.set_events(counts.waiting);
+    if let Some(figures) = store_figures(context).await {
+        context.metrics.set_store(&figures);
     }
+    context.metrics.set_disk(context.store.size_on_disk(), free_bytes(context).await);
+    set_health(context);
     let daemons = context.store.cluster().map_or(1, |c| c.daemons.iter().filter(|d| !d.is_overdue).count());
     context.metrics.set_cluster(context.store.leases().held().count(), daemons);
     context.metrics.set_config_refused(context.reload_error().is_some());
@@ -120,6 +126,36 @@ async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
     let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let (content_type, text) = context.metrics.encode_for(&accept.join(","));
     responses::typed(content_type, text)
+}
+
+/// `None` while the store cannot be read.
+async fn store_figures(context: &Context) -> Option<StoreFigures> {
+    let now = WallTime::now();
+    let age = |since: Option<WallTime>| since.map_or(Duration::ZERO, |since| now.since(since));
+    let events = context.store.event_counts().await.ok()?;
+    let oldest_deletion = age(context.store.oldest_deletion().await.ok()?);
+    Some(StoreFigures { oldest_deletion, events: events.waiting, oldest_event: age(events.oldest) })
+}
+
+/// What the disk of the store has left. It may hang, and the other figures are not to wait for it.
+async fn free_bytes(context: &Context) -> Option<u64> {
+    let store = context.store.clone();
+    let asked = tokio::time::timeout(DISK, tokio::task::spawn_blocking(move || store.free_bytes())).await;
+    asked.ok()?.ok()?
+}
+
+/// Whether each dependency works, and the limits of Graph.
+fn set_health(context: &Context) {
+    let store = matches!(*context.store.condition().borrow(), Condition::Up);
+    context.metrics.set_dependencies([
+        ("store", Some(store)),
+        ("graph", context.graph.health().ok),
+        ("shopify", context.shopify.health().ok),
+        ("spaces", context.spaces.health().ok),
+        ("notify", context.notify.health().ok),
+    ]);
+    let gate = context.gate.status();
+    context.metrics.set_graph(gate.app_blocked_secs.unwrap_or(0), gate.app_usage_percent);
 }
 
 async fn list(context: Arc<Context>, version: Version, conn: &Conn) -> Answer {

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -431,9 +431,10 @@ impl<D: Database + Send> Committer<D> {
             let version = opened.head + u64::from(is_news);
             let bytes = if is_news { batch::encode(writes.clone(), &tail) } else { Vec::new() };
             let used = number.max(opened.number);
+            let began = Instant::now();
             self.database.commit(writes, Sent { version, bytes, used, leaves })?;
             (self.seen, self.fruitless) = (version, 0);
-            self.inner.commits.note_database();
+            self.inner.commits.note_database(began.elapsed());
         }
         self.inner.answer(&mut self.batch);
         if is_news {

@@ -1,5 +1,7 @@
 //! The thread that writes: it outlives its own panics up to a point, and shows that it is at work.
 
+use std::time::Duration;
+
 use super::*;
 use crate::core::event::EventKey;
 use crate::store::events::Begun;
@@ -44,14 +46,14 @@ async fn a_panic_is_a_failed_commit() {
 #[test]
 fn a_thread_that_makes_nothing_durable_between_panics_is_not_excused_by_the_other() {
     let commits = Commits::default();
-    commits.note_database();
+    commits.note_database(Duration::ZERO);
     assert!(!commits.is_second_panic_of_database());
-    commits.note_marks();
+    commits.note_marks(Duration::ZERO);
     assert!(commits.is_second_panic_of_database(), "marks alone were made durable");
-    commits.note_database();
+    commits.note_database(Duration::ZERO);
     assert!(!commits.is_second_panic_of_database());
     assert!(commits.is_second_panic_of_marks(), "nothing was, since the panic of the other thread");
-    commits.note_marks();
+    commits.note_marks(Duration::ZERO);
     assert!(!commits.is_second_panic_of_marks());
 }
 

@@ -154,12 +154,15 @@ async fn a_deletion_is_done_only_when_its_erasure_is() {
     let deletion = store.deletion("a-code").await.unwrap().unwrap();
     assert_eq!((deletion.erasing, deletion.done_at, deletion.open), (true, None, 0));
     assert!(store.erasing_since().is_some());
+    let oldest = store.oldest_deletion().await.unwrap();
+    assert!(oldest.is_some_and(|since| since <= deletion.asked_at), "{oldest:?} {deletion:?}");
     // A start changes nothing about that.
     store.close().await;
     std::fs::remove_dir(&in_the_way).unwrap();
     let again = open(fixture.dir.path());
     until("the deletion is done", async || again.deletion("a-code").await.unwrap().unwrap().done_at.is_some()).await;
     assert_eq!(again.erasing_since(), None);
+    until("no deletion is owed", async || again.oldest_deletion().await.unwrap().is_none()).await;
     assert_eq!(fixture.shown(&OF_ZELDA), Vec::<String>::new());
     again.close().await;
 }
