@@ -126,6 +126,10 @@ enum Verb {
         /// Change nothing; end with 78 if there is something to do
         #[arg(long)]
         check: bool,
+        /// With all daemons stopped: the bucket of the configuration takes the place of the one before, and every link is
+        /// read again
+        #[arg(long, conflicts_with = "check")]
+        bucket: bool,
     },
     /// Move a stopped store from its folder (`store.path`) into a shared database, or back
     MoveStore(move_store::Args),
@@ -198,7 +202,7 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
         }
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
-        Verb::Migrate { check } => migrate::migrate(&config, check, json),
+        Verb::Migrate { check, bucket } => migrate::migrate(&config, check, bucket, json),
         Verb::MoveStore(args) => move_store::move_store(&config, &args, json),
         Verb::ShopifyToml => shopify_toml::shopify_toml(&config, json),
         Verb::Keygen { notify } => {

@@ -89,12 +89,12 @@ fn examine(config: Config, online: bool) -> Result<(Vec<String>, Vec<String>), F
 
 /// A look at the shared database, and what is good to know of it. There is nothing to look at where the store is local.
 fn probe_database(config: &Config, keyring: &Keyring) -> Result<Result<Vec<String>, String>, Failure> {
-    let settings = match Settings::of(&config.store) {
+    let settings = match Settings::of(config) {
         Ok(Some(settings)) => settings,
         Ok(None) => return Ok(Ok(Vec::new())),
         Err(error) => return Ok(Err(error)),
     };
-    let Probed { schema, hears } = match small_runtime()?.block_on(probe(&settings, keyring)) {
+    let Probed { schema, hears, changed, forgotten } = match small_runtime()?.block_on(probe(&settings, keyring)) {
         Ok(probed) => probed,
         Err(error) => return Ok(Err(error.to_string())),
     };
@@ -105,6 +105,20 @@ fn probe_database(config: &Config, keyring: &Keyring) -> Result<Result<Vec<Strin
             0 => format!("store: the database is empty; the first start makes the tables of schema {to}"),
             from => format!("store: the database has schema {from}; the next start brings it to {to}"),
         });
+    }
+    if let Some(reason) = changed {
+        let quiet = Probed::QUIET;
+        notes.push(format!(
+            "store: the database has become another one ({reason}); if it is not the one that you mean, correct store.url \
+             or restore a newer backup before a start: the next one reads every link again, and writes no object within \
+             {quiet:?}"
+        ));
+    }
+    if let Some(reason) = forgotten {
+        notes.push(format!(
+            "store: cannot read which version of the database the daemon has seen ({reason}), so that an older database is \
+             not noticed; run this as the daemon's user, or remove the file if it is damaged"
+        ));
     }
     if !hears {
         notes.push(format!("store: {DEAF}"));

@@ -1,4 +1,5 @@
-//! `migrate`: brings the tables of the shared database forward, or says what that would do.
+//! `migrate`: brings the tables of the shared database forward, or says what that would do; with `--bucket`, notes another
+//! bucket there.
 
 use std::path::Path;
 
@@ -7,24 +8,46 @@ use serde_json::json;
 use super::common::{database_failure, load, small_runtime};
 use super::output::line;
 use crate::exit::{self, Failure};
+use crate::store::shared::bucket::{self, BucketChange};
 use crate::store::shared::connect::{Role, connect};
 use crate::store::shared::errors::ConnectError;
 use crate::store::shared::schema::{Brought, bring_forward};
 use crate::store::shared::settings::Settings;
 
-pub(super) fn migrate(path: &Path, check: bool, as_json: bool) -> Result<(), Failure> {
+pub(super) fn migrate(path: &Path, check: bool, to_bucket: bool, as_json: bool) -> Result<(), Failure> {
     let config = load(path)?.config;
-    let settings = Settings::of(&config.store).map_err(|error| Failure::new(exit::CONFIG, error, ""))?;
+    let settings = Settings::of(&config).map_err(|error| Failure::new(exit::CONFIG, error, ""))?;
     let Some(settings) = settings else {
         let hint = "a local store needs no migration by hand, the daemon does that when it starts";
         return Err(Failure::new(exit::CONFIG, "store.url is not set, so there is no shared database", hint));
     };
     let outcome = small_runtime()?.block_on(async {
         let session = connect(&settings, Role::Admin).await?;
-        bring_forward(&settings, &session.client, check).await
+        let brought = bring_forward(&settings, &session.client, check).await?;
+        let moved = if to_bucket { Some(bucket::change(&settings, &session.client).await?) } else { None };
+        Ok((brought, moved))
     });
-    let brought = outcome.map_err(|error| database_failure(&error))?;
-    say(&settings, brought, check, as_json)
+    let (brought, moved) = outcome.map_err(|error| database_failure(&error))?;
+    match moved {
+        Some(moved) => say_bucket(&moved, as_json),
+        None => say(&settings, brought, check, as_json),
+    }
+}
+
+fn say_bucket(BucketChange { from, to }: &BucketChange, as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        return line(format_args!("{:#}", json!({"bucket": to, "earlier_bucket": from})));
+    }
+    match from {
+        Some(from) if from == to => line(format_args!("the bucket is {to}, as it was")),
+        Some(from) => {
+            line(format_args!(
+                "the bucket is {to} now, it was {from}; start the daemons, which read every link again"
+            ))?;
+            line(format_args!("{from} keeps its objects; remove them when they are not needed"))
+        }
+        None => line(format_args!("the bucket is {to} now, none was noted")),
+    }
 }
 
 fn say(settings: &Settings, Brought { from, to }: Brought, check: bool, as_json: bool) -> Result<(), Failure> {

@@ -83,7 +83,7 @@ fn settings(config: &Config, option: &str, url: &str) -> Result<Settings, Failur
             format!("say {option} postgres://user:password@host/database, or set store.url"),
         )
     };
-    Settings::of(&config.store).map_err(|error| wrong(exit::CONFIG, error))?.ok_or_else(none)
+    Settings::of(config).map_err(|error| wrong(exit::CONFIG, error))?.ok_or_else(none)
 }
 
 fn failure(error: &MoveError) -> Failure {

@@ -99,7 +99,7 @@ pub(super) fn keyring_of(config: &Config) -> Result<Keyring, Failure> {
 
 /// How to reach the database that the store is in; `None` where it is in a folder.
 fn shared_settings(config: &Config) -> Result<Option<Settings>, Failure> {
-    Settings::of(&config.store).map_err(|error| {
+    Settings::of(config).map_err(|error| {
         let (what, way_out) = error.split_once("; ").unwrap_or((&error, ""));
         Failure::new(exit::CONFIG, what, way_out)
     })

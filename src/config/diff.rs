@@ -42,6 +42,10 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     let mut changes = Changes::default();
     for (name, touches) in old.differing(new) {
         changes.note(name, touches);
+        // The database that several daemons share holds them to one bucket.
+        if new.store.url.is_some() && matches!(name, "spaces.bucket" | "spaces.endpoint") {
+            changes.refused.push(name);
+        }
     }
     changes
 }

@@ -5,6 +5,7 @@
 //! PostgreSQL refuses to run as root, so root's servers run as the user `postgres` or `nobody`; for that user the folders
 //! above the server's, as far as they are temporary ones, are made passable.
 
+mod backup;
 mod kept;
 
 use std::fmt;

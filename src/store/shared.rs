@@ -10,11 +10,13 @@
 //!
 //! [`settings`] and [`connect`] lead to a session that is safe to build on, [`schema`] to tables that are this version's,
 //! and [`errors`] says what stands in the way of either. [`identity`] tells one database from another, and [`lineage`] does
-//! what follows when it has become another one. [`standing`] and [`namesake`] are questions before a start, and [`probe`]
+//! what follows when it has become another one; [`memory`] is what a daemon knows of it after a stop. [`bucket`] holds all
+//! daemons to one bucket. [`standing`] and [`namesake`] are questions before a start, and [`probe`]
 //! asks all of them without joining. [`loading`] reads what is there, [`opening`] puts the store together, [`life`] says to
 //! the others that this daemon lives, and [`roster`] who the others are.
 
 mod batch;
+pub mod bucket;
 mod committer;
 pub mod connect;
 mod database;
@@ -23,6 +25,7 @@ mod identity;
 mod life;
 mod lineage;
 mod loading;
+mod memory;
 mod namesake;
 mod opening;
 mod postgresql;

@@ -1,6 +1,7 @@
 //! The store on a real disk.
 
 mod absorbing;
+mod bucket;
 mod catalogue;
 mod cleanups;
 mod cluster;

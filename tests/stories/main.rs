@@ -41,6 +41,7 @@ mod persons;
 mod platform;
 mod readiness;
 mod reload;
+mod restore;
 mod rotation;
 mod sandbox;
 mod sessions;

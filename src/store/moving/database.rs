@@ -29,7 +29,7 @@ const LOCK: &str = "select head, number from meta for update";
 const ALIVE: &str = "select name from daemons where alive and until > clock_timestamp() order by id limit 1";
 const SIZES: &str = "select tree, count(*) from records where not (tree = $1 and key = $2) group by tree";
 const LAST: &str = "select key from records where tree = $1 order by key desc limit 1";
-const CLEAR: &str = "delete from records; delete from changes";
+const CLEAR: &str = "delete from records; delete from changes; update meta set bucket = null";
 const CLOSE: &str = "update meta set head = head + 1";
 const RISE: &str = "update meta set number = greatest(number, $1)";
 

@@ -582,6 +582,8 @@ impl<D: Database + Send> Committer<D> {
                 "store: cannot sign off at the database ({reason}), the other daemons wait until it counts as dead"
             );
         }
+        self.life.note_progress(self.seen);
+        self.life.remember();
         self.end();
     }
 

@@ -132,6 +132,26 @@ pub enum ConnectError {
         /// `store.node`.
         node: String,
     },
+    /// Its objects are in another bucket.
+    #[error(
+        "the objects of the store in the database at {place} are in the bucket {noted}, and the configuration names {configured}; correct spaces.bucket and spaces.endpoint, or, where the bucket is to change, stop all daemons and run `pagesyncd migrate --bucket`"
+    )]
+    OtherBucket {
+        /// Hosts, ports and database.
+        place: String,
+        /// The address of the bucket that the database notes.
+        noted: String,
+        /// The one of the configuration.
+        configured: String,
+    },
+    /// A daemon is alive, and must not be for this.
+    #[error("the daemon {node} uses the store in the database at {place}; stop all daemons and run it again")]
+    InUse {
+        /// Hosts, ports and database.
+        place: String,
+        /// `store.node`.
+        node: String,
+    },
     /// Its records are sealed with another key.
     #[error(
         "store.key does not open the database at {place}: it was sealed with another key; put that key into store.key or store.previous_keys"
@@ -187,7 +207,7 @@ impl ConnectError {
         use ConnectError::*;
         match self {
             Away { .. } | NoSuchHost { .. } => Kind::Unavailable,
-            Full { .. } | ReadOnly { .. } | HalfMoved { .. } => Kind::Passing,
+            Full { .. } | ReadOnly { .. } | HalfMoved { .. } | InUse { .. } => Kind::Passing,
             Foreign { .. } | Incomplete { .. } | Newer { .. } | OtherKey { .. } | Failed { .. } => Kind::Stored,
             Tls(_)
             | NoTls { .. }
@@ -198,6 +218,7 @@ impl ConnectError {
             | Behind { .. }
             | Moved { .. }
             | NameTaken { .. }
+            | OtherBucket { .. }
             | NotAllowed { .. } => Kind::Setting,
         }
     }

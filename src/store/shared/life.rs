@@ -18,6 +18,7 @@ use tokio_postgres::types::Type;
 use super::connect::{Connected, Role, connect};
 use super::identity::Lineage;
 use super::lineage::Known;
+use super::memory::Memory;
 use super::roster::{self, ROSTER};
 use super::settings::Settings;
 use super::trees::{Value, said};
@@ -45,6 +46,9 @@ const DEAF: Duration = Duration::from_secs(5);
 /// a session sends itself may arrive where no other does.
 const HEARING_TEST: &str = "notify pagesyncd, 'beat'";
 
+/// Between two looks at whether there is something new to remember.
+const REMEMBER: Duration = Duration::from_secs(30);
+
 const LIVE: &str = "update daemons set until = clock_timestamp() + $2 * interval '1 millisecond', seen = $3 \
                     where id = $1 and alive and (select history from meta) = $4 returning ";
 
@@ -63,11 +67,21 @@ pub(super) struct Life {
     tests_hearing: AtomicBool,
     ended: watch::Sender<bool>,
     is_visit: bool,
+    /// Where a daemon notes what it knows, and what an earlier process has noted there.
+    memory: Option<Memory>,
+    remembered: Option<Known>,
 }
 
 impl Life {
-    /// Not a member yet. A visit never becomes one: it decides as the daemons do, holds no lease and counts for nobody.
-    pub(super) fn new(is_visit: bool, clock: Clock) -> Life {
+    /// Not a member yet. A visit never becomes one: it decides as the daemons do, holds no lease and counts for nobody. It
+    /// remembers what the daemon has noted, and notes nothing.
+    pub(super) fn new(is_visit: bool, clock: Clock, memory: Option<Memory>) -> Life {
+        let recalled = memory.as_ref().map_or(Ok(None), Memory::recall).unwrap_or_else(|error| {
+            tracing::warn!(
+                "store: cannot read which version of the database was seen before ({error}), an older database is not noticed"
+            );
+            None
+        });
         Life {
             member: AtomicU64::new(0),
             lineage: Mutex::new(None),
@@ -78,6 +92,8 @@ impl Life {
             follow_asked: AtomicBool::new(false),
             tests_hearing: AtomicBool::new(false),
             ended: watch::Sender::new(false),
+            memory: memory.filter(|_| !is_visit),
+            remembered: recalled,
             is_visit,
         }
     }
@@ -102,10 +118,21 @@ impl Life {
         self.lineage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The same, with the newest version that memory has.
+    /// The same, with the newest version that memory has; before the first, what an earlier process knew.
     pub(super) fn known(&self) -> Option<Known> {
+        self.known_here().or_else(|| self.remembered.clone())
+    }
+
+    fn known_here(&self) -> Option<Known> {
         let lineage = (*self.lineage()?).clone();
         Some(Known { lineage, seen: self.seen.load(Ordering::Relaxed) })
+    }
+
+    /// Notes what the next process is to know. Blocks.
+    pub(super) fn remember(&self) {
+        if let Some((memory, known)) = self.memory.as_ref().zip(self.known_here()) {
+            memory.keep(&known);
+        }
     }
 
     /// Memory was read under this one. No incarnation of an earlier history goes on.
@@ -155,6 +182,9 @@ pub(super) fn begin(runtime: &tokio::runtime::Handle, life: &Arc<Life>, settings
             beat(life, settings, inner)
         });
     }
+    if life.memory.is_some() {
+        keep(runtime, life, "memory", (life.clone(), settings.clone(), inner.clone()), |(life, ..)| remember(life));
+    }
     keep(runtime, life, "notifier", (life.clone(), settings.clone(), inner.clone()), |(life, settings, inner)| {
         notify(life, settings, inner)
     });
@@ -201,6 +231,17 @@ async fn beat(life: Arc<Life>, settings: Arc<Settings>, inner: Arc<Inner>) {
             }
         }
         sleep(RECONNECT).await;
+    }
+}
+
+/// Notes what this daemon knows, on a thread that a slow disk may hold up.
+async fn remember(life: Arc<Life>) {
+    let mut ticks = interval(REMEMBER);
+    loop {
+        ticks.tick().await;
+        let life = life.clone();
+        // One that panicked is begun again at the next tick.
+        let _ = tokio::task::spawn_blocking(move || life.remember()).await;
     }
 }
 

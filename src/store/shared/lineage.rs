@@ -1,7 +1,7 @@
 //! A database that has become another one, and the one transaction that follows from it.
 //!
 //! A daemon that connects compares the [identity](super::identity) that `meta` notes with that of the server, and what it
-//! knows itself with what it finds. Where they differ, commits may be lost that were acknowledged, and nothing says
+//! knows itself, from its work or at a start from its [file](super::memory), with what it finds. Where they differ, commits may be lost that were acknowledged, and nothing says
 //! which. The first daemon that sees it makes the change of history, in one transaction under the lock of all turns:
 //!
 //! | what | why |
@@ -30,6 +30,8 @@
 //!
 //! A server that still answers under the earlier history, beside the new one, is beyond what a daemon can see. Whoever
 //! promotes a standby must end the earlier primary.
+
+use std::time::Duration;
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
@@ -70,6 +72,7 @@ const CHANGE: &str = "update meta set history = $1, system_id = $2, timeline = $
 const NOTE: &str = "update meta set history = $1, system_id = $2, timeline = $3";
 
 /// What a daemon knows of the database from before.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
     pub lineage: Lineage,
     /// The newest version that it has seen.
@@ -97,7 +100,11 @@ enum Step {
 
 impl Found {
     fn step(&self, known: Option<&Known>) -> Step {
-        let Some(stored) = &self.stored else { return Step::Note };
+        let Some(stored) = &self.stored else {
+            // Nobody has worked with it. To a daemon that has worked with another one, that one is gone.
+            let was = |known: &Known| format!("it was {}, and is a new one, {}", known.lineage.identity, self.server);
+            return known.map_or(Step::Note, |known| Step::Change(was(known)));
+        };
         if self.server.is_other(&stored.identity) {
             return Step::Change(format!("it was {}, and is {}", stored.identity, self.server));
         }
@@ -169,6 +176,22 @@ pub(super) async fn settle(
     }
 }
 
+/// The reason for which a start would make the change of history; `None` where it would not. Nothing is changed.
+///
+/// # Errors
+/// [`ConnectError`].
+pub(super) async fn foresee(
+    settings: &Settings,
+    connected: &Connected,
+    known: Option<&Known>,
+) -> Result<Option<String>, ConnectError> {
+    let found = find(settings, &connected.client, &connected.naming, false).await?;
+    match found.step(known) {
+        Step::Change(reason) => Ok(Some(reason)),
+        Step::Nothing | Step::Note => Ok(None),
+    }
+}
+
 fn broken(settings: &Settings, detail: String) -> ConnectError {
     ConnectError::Failed { place: settings.url().place().to_owned(), detail }
 }
@@ -198,17 +221,12 @@ async fn note(client: &Client, lineage: &Lineage) -> Result<(), Error> {
 /// What the module head lists, in the transaction that is under way.
 async fn change(client: &Client, found: &Found, lineage: &Lineage, reason: &str) -> Result<(), Error> {
     let number = found.number.saturating_add(JUMP as u64);
-    let mark = codec::encode(&Mark { seq: number, cause: Cause::Poll, since: WallTime::now() });
     client.execute_typed(BURY_ALL, &[]).await?;
     client.query_typed(NEXT_BIRTHS, &[(&BIRTHS, Type::INT8)]).await?;
-    let mut writes = drop_staged(client, &mark).await?;
+    let mut writes = drop_staged(client, &mark(number)).await?;
     writes.extend(hand_over_leases(client).await?);
     trees::write(client, writes.iter()).await?;
-    let (marks, links, walks) = (Tree::Marks as i16, Tree::Links as i16, Tree::Catalogues as i16);
-    let mark_all: [Value<'_>; 4] =
-        [(&marks, Type::INT2), (&LinkKey::WHOLE.as_slice(), Type::BYTEA), (&mark, Type::BYTEA), (&links, Type::INT2)];
-    client.execute_typed(MARK_ALL, &mark_all).await?;
-    client.execute_typed(WALKS, &[(&walks, Type::INT2)]).await?;
+    mark_all(client, number).await?;
     let (system, timeline) = lineage.identity.columns();
     let values: [Value<'_>; 5] = [
         (&lineage.history, Type::TEXT),
@@ -218,6 +236,21 @@ async fn change(client: &Client, found: &Found, lineage: &Lineage, reason: &str)
         (&JUMP, Type::INT8),
     ];
     client.execute_typed(CHANGE, &values).await.map(drop)
+}
+
+/// A mark with this number, as a daemon makes it by itself.
+fn mark(number: u64) -> Vec<u8> {
+    codec::encode(&Mark { seq: number, cause: Cause::Poll, since: WallTime::now() })
+}
+
+/// Marks every link with this number, and begins the walks over products anew, in the transaction that is under way.
+pub(super) async fn mark_all(client: &Client, number: u64) -> Result<(), Error> {
+    let (mark, marks, links) = (mark(number), Tree::Marks as i16, Tree::Links as i16);
+    let mark_all: [Value<'_>; 4] =
+        [(&marks, Type::INT2), (&LinkKey::WHOLE.as_slice(), Type::BYTEA), (&mark, Type::BYTEA), (&links, Type::INT2)];
+    client.execute_typed(MARK_ALL, &mark_all).await?;
+    let walks = Tree::Catalogues as i16;
+    client.execute_typed(WALKS, &[(&walks, Type::INT2)]).await.map(drop)
 }
 
 /// Staged objects go, and a mark stands for each. Deletes stay: they are carried out again.
@@ -262,13 +295,15 @@ async fn hand_over_leases(client: &Client) -> Result<Vec<Write>, Error> {
     Ok((0..BUCKETS).zip(leases).map(handed_over).collect())
 }
 
+/// No object is written for so long after the change.
+pub(super) const QUIET: Duration = LIFE.saturating_add(WRITE_BOUND).saturating_add(QUIET_MARGIN);
+
 /// Says what has become of the database.
 pub(super) fn report(reason: &str) {
-    let quiet = LIFE + WRITE_BOUND + QUIET_MARGIN;
     tracing::warn!(
         %reason,
         "store: the database has become another one ({reason}), what was committed last may be missing; every link is read \
-         again, and no object is written within {quiet:?}"
+         again, no object is written within {QUIET:?}, and objects of links that it does not know stay in the bucket"
     );
 }
 
@@ -295,6 +330,7 @@ mod tests {
             step => format!("{step:?}"),
         };
         assert_eq!(step(&found(None, one), None), "Note");
+        assert_eq!(step(&found(None, two), Some(known("2-a", 100))), "it was system 7423");
         assert_eq!(step(&found(Some(lineage("1-a", "-/16384/16390 00000001")), one), None), "Note");
         let same = found(Some(lineage("2-a", one)), one);
         assert_eq!(step(&same, None), "Nothing");

@@ -9,6 +9,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 
+use super::bucket;
 use super::connect::{Connected, Role, connect};
 use super::database::Loaded;
 use super::errors::ConnectError;
@@ -95,19 +96,22 @@ impl Loader {
     /// # Errors
     /// [`ConnectError`].
     pub(super) fn load(&self, life: &Life) -> Result<(Connected, Loaded), ConnectError> {
+        let before = life.known();
         let (connected, reader, lineage, changed) = self.runtime().block_on(async {
             let connected = connect(&self.settings, Role::Committer).await?;
             self.bring_forward(&connected.client).await?;
             let reader = connect(&self.settings, Role::Reader).await?;
             standing::is_here(&self.settings, &connected.client).await?;
             self.check_key(&connected.client).await?;
-            let (lineage, changed) = lineage::settle(&self.settings, &connected, life.known().as_ref()).await?;
+            bucket::note(&self.settings, &connected.client).await?;
+            bucket::check(&self.settings, &connected.client).await?;
+            let (lineage, changed) = lineage::settle(&self.settings, &connected, before.as_ref()).await?;
             Ok::<_, ConnectError>((connected, Arc::new(reader), lineage, changed))
         })?;
         changed.iter().for_each(|reason| lineage::report(reason));
         let Read { mut state, seen, used, leases, change } = self.read(&reader, &lineage)?;
-        if let (Some(change), Some(known), None) = (&change, life.lineage(), changed)
-            && known.history != lineage.history
+        if let (Some(change), Some(known), None) = (&change, before, changed)
+            && known.lineage.history != lineage.history
         {
             lineage::report(&change.reason);
         }

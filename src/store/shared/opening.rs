@@ -7,6 +7,7 @@ use super::database::{Database, Loaded};
 use super::errors::ConnectError;
 use super::life::{self, Life};
 use super::loading::Loader;
+use super::memory::Memory;
 use super::postgresql::PostgreSql;
 use super::settings::Settings;
 use crate::store::clock::Clock;
@@ -36,7 +37,7 @@ impl Store {
 
     fn join(settings: Settings, keyring: Keyring, is_visit: bool) -> Result<Self, ConnectError> {
         let (keyring, clock, feed) = (Arc::new(keyring), Clock::Process, Feed::default());
-        let life = Arc::new(Life::new(is_visit, clock.clone()));
+        let life = Arc::new(Life::new(is_visit, clock.clone(), settings.folder.as_deref().map(Memory::of)));
         let failed = |error: std::io::Error| ConnectError::Failed {
             place: settings.url().place().to_owned(),
             detail: format!("a thread cannot be started: {error}"),
@@ -44,6 +45,7 @@ impl Store {
         let loader = Loader::new(settings.clone(), keyring.clone(), clock.clone()).map_err(failed)?;
         let mut database = PostgreSql::new(loader);
         let Loaded { engine, state, seen } = database.load(&life)?;
+        life.note_progress(seen);
         let (orders, queue) = Orders::without_mark_log(feed.clone());
         let parts = Parts {
             dir: settings.url().place().into(),

@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use super::bucket;
 use super::connect::{Connected, Role, connect};
 use super::errors::ConnectError;
+use super::lineage;
+use super::memory::Memory;
 use super::schema::{Brought, bring_forward};
 use super::settings::Settings;
 use super::standing;
@@ -15,12 +18,22 @@ use crate::store::seal::Keyring;
 const HEARD: Duration = Duration::from_secs(3);
 
 /// What a look at a database that can be used has found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
     /// The schema that is there, and this program's.
     pub schema: Brought,
     /// Does a notification pass from one session to another? Not through a pooler in transaction mode.
     pub hears: bool,
+    /// The database has become another one for this reason, as far as this daemon knows. A start says so, and reads every
+    /// link again.
+    pub changed: Option<String>,
+    /// What this daemon knew of the database cannot be read, for this reason.
+    pub forgotten: Option<String>,
+}
+
+impl Probed {
+    /// For so long after a start that finds the database changed, no object is written.
+    pub const QUIET: Duration = lineage::QUIET;
 }
 
 /// Looks at the database as a start does.
@@ -36,8 +49,18 @@ pub async fn probe(settings: &Settings, keyring: &Keyring) -> Result<Probed, Con
     if schema.from == schema.to {
         standing::is_here(settings, &session.client).await?;
         standing::check_key(settings, &session.client, keyring).await?;
+        bucket::check(settings, &session.client).await?;
     }
-    Ok(Probed { schema, hears: hears(settings, &session).await? })
+    let recalled = settings.folder.as_deref().map_or(Ok(None), |folder| Memory::of(folder).recall());
+    let (known, forgotten) = match recalled {
+        Ok(known) => (known, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let changed = match schema.from {
+        0 => known.map(|known| format!("it was {}, and is empty", known.lineage.identity)),
+        _ => lineage::foresee(settings, &session, known.as_ref()).await?,
+    };
+    Ok(Probed { schema, hears: hears(settings, &session).await?, changed, forgotten })
 }
 
 /// Does a notification of one session reach another one? Its channel is this look's alone.

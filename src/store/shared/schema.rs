@@ -1,8 +1,9 @@
 //! The tables of the shared database, and the way to them from any earlier version.
 //!
 //! `meta` has one row: the version of the schema, the layout of the records, the newest change, the highest number
-//! handed out, and what tells another database ([`identity`](super::identity)) and when it became that. `records` holds the trees of the store byte for
-//! byte, `changes` the batches that daemons follow, and `daemons` a row for each daemon that ever joined.
+//! handed out, what tells another database ([`identity`](super::identity)) and when it became that, and the
+//! [bucket](super::bucket). `records` holds the trees of the store byte for byte, `changes` the batches that daemons
+//! follow, and `daemons` a row for each daemon that ever joined.
 //!
 //! A schema is brought forward in one transaction under an advisory lock of that transaction, so that two daemons that
 //! start at the same time do it once, and a pooler in transaction mode does no harm.
@@ -19,7 +20,7 @@ use super::settings::Settings;
 use crate::store::open_error::FORMAT;
 
 /// The schema of this program.
-pub const SCHEMA: i32 = 1;
+pub const SCHEMA: i32 = 2;
 
 /// Names the lock under which a schema is brought forward; any number that other programs do not use.
 const LOCK: i64 = 0x7061_6765_7379_6e63;
@@ -28,7 +29,7 @@ const LOCK: i64 = 0x7061_6765_7379_6e63;
 const TABLES: [&str; 4] = ["changes", "daemons", "meta", "records"];
 
 /// The statements that lead from each schema to the next.
-const STEPS: [&str; SCHEMA as usize] = [FIRST];
+const STEPS: [&str; SCHEMA as usize] = [FIRST, BUCKET];
 
 const FIRST: &str = "
 create table meta (
@@ -71,6 +72,9 @@ create table daemons (
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 ";
+
+/// The address of the bucket that has the objects.
+const BUCKET: &str = "alter table meta add column bucket text";
 
 /// A schema and the one that it became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,15 @@
 //! Where the shared database is, and how this daemon connects to it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use tokio_postgres_rustls::MakeRustlsConnect;
+use url::{Host, Url};
 
-use crate::config::{CaFile, DatabaseUrl, Store as Section};
+use crate::config::{CaFile, Config, DatabaseUrl, Spaces};
 use crate::core::model::Secret;
 use crate::http_client::Trust;
 use crate::random;
@@ -26,19 +28,26 @@ pub struct Settings {
     pub node: String,
     /// May the schema be brought forward at the start?
     pub migrate: bool,
+    /// The folder in which this daemon keeps what it knows of the database; `None` where it keeps nothing.
+    pub folder: Option<PathBuf>,
+    /// The bucket of the objects, by its address; `None` where it does not matter.
+    pub bucket: Option<String>,
 }
 
 impl Settings {
-    /// The settings of a section `[store]`; `None` when its store is local. A daemon without a name gets one, which
-    /// differs from one call to the next.
+    /// The settings of a configuration; `None` when its store is local. A daemon without a name gets one, which differs
+    /// from one call to the next.
     ///
     /// # Errors
     /// What is wrong with the URL; a section that was loaded has none of that.
-    pub fn of(section: &Section) -> Result<Option<Settings>, String> {
+    pub fn of(config: &Config) -> Result<Option<Settings>, String> {
+        let section = &config.store;
         let Some(url) = &section.url else { return Ok(None) };
         let mut settings = Settings::new(url, section.ca_file.as_ref())?;
         settings.max_connections = section.max_connections;
         settings.migrate = section.migrate;
+        settings.folder = Some(section.path.clone());
+        settings.bucket = Some(address_of(&config.spaces));
         if let Some(node) = &section.node {
             settings.node.clone_from(node);
         }
@@ -55,7 +64,8 @@ impl Settings {
         let trust = trust.with(ca_file.map_or(&[], |file| &file.certificates));
         let tls = client_config(&trust).map_err(|error| format!("TLS cannot be set up: {error}"))?;
         let tls = MakeRustlsConnect::new(tls);
-        Ok(Settings { url, tls, max_connections: 8, node: any_name(), migrate: true })
+        let node = any_name();
+        Ok(Settings { url, tls, max_connections: 8, node, migrate: true, folder: None, bucket: None })
     }
 
     /// The address of the database.
@@ -84,6 +94,27 @@ fn client_config(trust: &Trust) -> Result<ClientConfig, rustls::Error> {
     Ok(builder.with_root_certificates(trust.roots()).with_no_client_auth())
 }
 
+/// The address of a bucket. A service on this machine alone, as that of the sandbox, may have another port after each start.
+fn address_of(spaces: &Spaces) -> String {
+    let endpoint = match Url::parse(&spaces.endpoint) {
+        Ok(mut url) => {
+            let is_loopback = match url.host() {
+                Some(Host::Ipv4(address)) => address.is_loopback(),
+                Some(Host::Ipv6(address)) => address.is_loopback(),
+                Some(Host::Domain(name)) => name == "localhost",
+                None => false,
+            };
+            if is_loopback {
+                // A URL with a host has a port.
+                let _ = url.set_port(None);
+            }
+            url.to_string()
+        }
+        Err(_) => spaces.endpoint.clone(),
+    };
+    format!("{}/{}", endpoint.trim_end_matches('/'), spaces.bucket)
+}
+
 /// The name of this host and a random part: several daemons may run on one host.
 fn any_name() -> String {
     let uname = rustix::system::uname();
@@ -106,5 +137,30 @@ mod tests {
         assert_ne!(settings.node, make().node);
         let error = Settings::new(&Secret::new("postgres://u:hunter22@h"), None).unwrap_err();
         assert!(error.starts_with("store.url ") && !error.contains("hunter22"), "{error}");
+    }
+    #[test]
+    fn a_bucket_has_one_address_however_its_endpoint_is_written() {
+        let config = |endpoint: &str, bucket: &str| Spaces {
+            region: "nyc3".into(),
+            bucket: bucket.into(),
+            endpoint: endpoint.into(),
+            access_key: Secret::new("id"),
+            secret_key: Secret::new("key"),
+            path_style: false,
+            max_in_flight: 8,
+            request_timeout: std::time::Duration::from_secs(30),
+            ca_file: None,
+        };
+        let address = |endpoint, bucket| address_of(&config(endpoint, bucket));
+        let spaces = "https://nyc3.digitaloceanspaces.com";
+        assert_eq!(address(spaces, "pages"), "https://nyc3.digitaloceanspaces.com/pages");
+        for same in ["https://NYC3.digitaloceanspaces.com", "https://nyc3.digitaloceanspaces.com:443/"] {
+            assert_eq!(address(same, "pages"), address(spaces, "pages"));
+        }
+        for other in ["https://ams3.digitaloceanspaces.com", "https://nyc3.digitaloceanspaces.com:8443"] {
+            assert_ne!(address(other, "pages"), address(spaces, "pages"));
+        }
+        assert_ne!(address(spaces, "others"), address(spaces, "pages"));
+        assert_eq!(address("http://127.0.0.1:9000", "pages"), address("http://127.0.0.1:9001", "pages"));
     }
 }

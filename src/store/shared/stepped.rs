@@ -154,7 +154,7 @@ impl Daemon {
         let set = Arc::<SetClock>::default();
         set.set(wall, mono);
         let clock = Clock::Set(set.clone());
-        let life = Arc::new(Life::new(false, clock.clone()));
+        let life = Arc::new(Life::new(false, clock.clone(), None));
         let (server, way, feed, node) = (server.clone(), way.clone(), Feed::default(), node.to_owned());
         let of = (server.clone(), clock.clone());
         let mut database = Session { server: of.0, way, node, clock: of.1, number: None, member: 0 };

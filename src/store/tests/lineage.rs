@@ -4,31 +4,51 @@ use super::*;
 use crate::core::lease::BUCKETS;
 use crate::sandbox::postgres::Postgres;
 use crate::store::roster::{DaemonView, DatabaseChange};
+use crate::store::shared::probe::{Probed, probe};
 use crate::store::shared::settings::Settings;
 
-const OURS: &str = "pagesyncd";
+pub(super) const OURS: &str = "pagesyncd";
 
-struct Case {
+pub(super) struct Case {
     server: Postgres,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Case {
     /// `None` without PostgreSQL.
-    fn start() -> Option<Case> {
+    pub(super) fn start() -> Option<Case> {
         let dir = tempfile::tempdir().unwrap();
         let server = Postgres::for_test(Postgres::fast(&dir.path().join("postgres")))?;
-        Some(Case { server, _dir: dir })
+        Some(Case { server, dir })
     }
 
-    fn ask(&self, statements: &str) -> String {
+    pub(super) fn ask(&self, statements: &str) -> String {
         tokio::task::block_in_place(|| self.server.ask(OURS, statements)).unwrap()
     }
 
-    /// Joins the daemons of a database, and waits for a share of the leases.
-    async fn join(&self, database: &str) -> Store {
+    pub(super) fn settings(&self, database: &str) -> Settings {
         let url = self.server.url_at(self.server.port(), database);
-        let settings = Settings::new(&Secret::new(url), None).unwrap();
+        Settings::new(&Secret::new(url), None).unwrap()
+    }
+
+    /// The folder of a daemon.
+    fn folder(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The settings of a daemon that remembers in this folder what it knows.
+    fn remembering(&self, name: &str) -> Settings {
+        let mut settings = self.settings(OURS);
+        settings.folder = Some(self.folder(name));
+        settings
+    }
+
+    /// Joins the daemons of a database, and waits for a share of the leases.
+    pub(super) async fn join(&self, database: &str) -> Store {
+        self.join_with(self.settings(database)).await
+    }
+
+    pub(super) async fn join_with(&self, settings: Settings) -> Store {
         let store = tokio::task::block_in_place(|| Store::open_shared(settings, keyring())).unwrap();
         until("it has leases", async || store.leases().held().count() > 0 && me(&store).is_some()).await;
         store
@@ -53,7 +73,7 @@ fn me(store: &Store) -> Option<DaemonView> {
     store.cluster().unwrap().daemons.into_iter().find(|daemon| daemon.is_this)
 }
 
-fn changed(store: &Store) -> Option<DatabaseChange> {
+pub(super) fn changed(store: &Store) -> Option<DatabaseChange> {
     store.cluster().unwrap().changed
 }
 
@@ -61,12 +81,12 @@ fn number(store: &Store) -> u64 {
     store.lock().state.newest_seq()
 }
 
-async fn is_due(store: &Store, link: &LinkKey) -> bool {
+pub(super) async fn is_due(store: &Store, link: &LinkKey) -> bool {
     due_mark(store, link).await.is_some_and(|mark| mark.cause == Cause::Poll)
 }
 
 /// A link whose object is in Spaces.
-async fn settled(store: &Store, user: UserId, n: u64) -> LinkKey {
+pub(super) async fn settled(store: &Store, user: UserId, n: u64) -> LinkKey {
     let link = link_one(store, user, n).await;
     read_and_stage(store, &link, 1, b"{\"body\":1}").await;
     let item = store.outbox_item(&link).await.unwrap().unwrap();
@@ -190,4 +210,60 @@ async fn a_database_that_does_not_say_which_it_is_works_and_is_recognised_by_its
     let store = case.join(OURS).await;
     assert_eq!((changed(&store), noted().split('|').next_back()), (None, Some("00000001")));
     store.close().await;
+}
+
+/// Copies of the tables, as a snapshot of the server's disk has them.
+const KEEP: &str = "create schema kept; create table kept.meta as table meta; create table kept.records as table records; \
+                    create table kept.changes as table changes; create table kept.daemons as table daemons";
+const PUT_BACK: &str = "truncate meta, records, changes, daemons; insert into meta table kept.meta; \
+                        insert into records table kept.records; insert into changes table kept.changes; \
+                        insert into daemons overriding system value table kept.daemons";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_went_back_while_no_daemon_ran_is_noticed_by_those_that_have_seen_more() {
+    let Some(case) = Case::start() else { return };
+    let store = case.join_with(case.remembering("one")).await;
+    let user = UserId::random();
+    let link = settled(&store, user, 1).await;
+    store.close().await;
+    std::fs::create_dir(case.folder("earlier")).unwrap();
+    std::fs::copy(case.folder("one").join("database.seen"), case.folder("earlier").join("database.seen")).unwrap();
+    case.ask(KEEP);
+    let store = case.join_with(case.remembering("one")).await;
+    assert_eq!((changed(&store), due_mark(&store, &link).await), (None, None));
+    let lost = settled(&store, user, 2).await;
+    store.close().await;
+    case.ask(PUT_BACK);
+
+    let foreseen = async |folder: Option<&str>| {
+        let settings = folder.map_or_else(|| case.settings(OURS), |folder| case.remembering(folder));
+        let Probed { changed, forgotten, .. } = probe(&settings, &keyring()).await.unwrap();
+        (changed.unwrap_or_default(), forgotten)
+    };
+    assert_eq!(foreseen(None).await, (String::new(), None), "a machine that has seen nothing claims nothing");
+    assert_eq!(foreseen(Some("earlier")).await, (String::new(), None), "it has not seen what is lost");
+    let before = case.ask("select meta from meta");
+    let (reason, _) = foreseen(Some("one")).await;
+    assert!(reason.starts_with("it went back to an earlier state"), "{reason}");
+    assert_eq!(case.ask("select meta from meta"), before, "a look changes nothing");
+
+    let store = case.join_with(case.remembering("one")).await;
+    assert!(is_due(&store, &link).await && store.link(&lost).await.unwrap().is_none());
+    assert_eq!(changed(&store).unwrap().reason, reason);
+    assert!(store.leases().may_write(&link).is_none() && number(&store) >= 1 << 32);
+    read_and_stage(&store, &link, 1, b"{\"body\":1}").await;
+    let noticed = changed(&store);
+    store.close().await;
+    // It is what it is now, to all of them.
+    for folder in ["one", "earlier"] {
+        let store = case.join_with(case.remembering(folder)).await;
+        assert_eq!((changed(&store), due_mark(&store, &link).await), (noticed.clone(), None));
+        store.close().await;
+    }
+
+    std::fs::write(case.folder("one").join("database.seen"), "{").unwrap();
+    let (reason, forgotten) = foreseen(Some("one")).await;
+    assert!(reason.is_empty() && forgotten.unwrap().contains("damaged"));
+    case.join_with(case.remembering("one")).await.close().await;
+    assert_eq!(foreseen(Some("one")).await, (String::new(), None), "it is written anew");
 }
