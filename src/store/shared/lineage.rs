@@ -223,7 +223,7 @@ async fn change(client: &Client, found: &Found, lineage: &Lineage, reason: &str)
     let number = found.number.saturating_add(JUMP as u64);
     client.execute_typed(BURY_ALL, &[]).await?;
     client.query_typed(NEXT_BIRTHS, &[(&BIRTHS, Type::INT8)]).await?;
-    let mut writes = drop_staged(client, &mark(number)).await?;
+    let mut writes = drop_staged(client, number).await?;
     writes.extend(hand_over_leases(client).await?);
     trees::write(client, writes.iter()).await?;
     mark_all(client, number).await?;
@@ -238,14 +238,11 @@ async fn change(client: &Client, found: &Found, lineage: &Lineage, reason: &str)
     client.execute_typed(CHANGE, &values).await.map(drop)
 }
 
-/// A mark with this number, as a daemon makes it by itself.
-fn mark(number: u64) -> Vec<u8> {
-    codec::encode(&Mark { seq: number, cause: Cause::Poll, since: WallTime::now() })
-}
-
 /// Marks every link with this number, and begins the walks over products anew, in the transaction that is under way.
 pub(super) async fn mark_all(client: &Client, number: u64) -> Result<(), Error> {
-    let (mark, marks, links) = (mark(number), Tree::Marks as i16, Tree::Links as i16);
+    let (marks, links) = (Tree::Marks as i16, Tree::Links as i16);
+    // As a daemon makes it by itself: the reads are spread.
+    let mark = codec::encode(&Mark { seq: number, cause: Cause::Poll, since: WallTime::now() });
     let mark_all: [Value<'_>; 4] =
         [(&marks, Type::INT2), (&LinkKey::WHOLE.as_slice(), Type::BYTEA), (&mark, Type::BYTEA), (&links, Type::INT2)];
     client.execute_typed(MARK_ALL, &mark_all).await?;
@@ -253,8 +250,9 @@ pub(super) async fn mark_all(client: &Client, number: u64) -> Result<(), Error> 
     client.execute_typed(WALKS, &[(&walks, Type::INT2)]).await.map(drop)
 }
 
-/// Staged objects go, and a mark stands for each. Deletes stay: they are carried out again.
-async fn drop_staged(client: &Client, mark: &[u8]) -> Result<Vec<Write>, Error> {
+/// Staged objects go, and a mark with this number stands for each. Somebody may wait for them, so the marks are as urgent as
+/// those of webhooks. Deletes stay: they are carried out again.
+async fn drop_staged(client: &Client, number: u64) -> Result<Vec<Write>, Error> {
     let tree = Tree::Outbox as i16;
     let mut writes = Vec::new();
     for row in client.query_typed(OUTBOX, &[(&tree, Type::INT2)]).await? {
@@ -267,7 +265,8 @@ async fn drop_staged(client: &Client, mark: &[u8]) -> Result<Vec<Write>, Error> 
         }
         writes.extend(body_keys(&part, &staged).map(|key| Write { tree: Tree::Bodies, key, value: None }));
         writes.push(Write { tree: Tree::Outbox, key: key.clone(), value: None });
-        writes.push(Write { tree: Tree::Marks, key, value: Some(mark.to_vec()) });
+        let mark = Mark { seq: number, cause: Cause::Webhook, since: staged.marked_at };
+        writes.push(Write { tree: Tree::Marks, key, value: Some(codec::encode(&mark)) });
     }
     Ok(writes)
 }

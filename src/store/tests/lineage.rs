@@ -82,7 +82,7 @@ fn number(store: &Store) -> u64 {
 }
 
 pub(super) async fn is_due(store: &Store, link: &LinkKey) -> bool {
-    due_mark(store, link).await.is_some_and(|mark| mark.cause == Cause::Poll)
+    due_mark(store, link).await.is_some_and(|mark| matches!(mark.cause, Cause::Poll | Cause::Webhook))
 }
 
 /// A link whose object is in Spaces.
@@ -113,6 +113,9 @@ async fn in_a_copy_of_the_database_every_link_is_due_and_no_number_comes_again()
 
     let store = case.join_alone("copy").await;
     assert!(is_due(&store, &at_rest).await && is_due(&store, &staged).await);
+    // Somebody waits for what was staged, and its read is not spread.
+    assert_eq!(due_mark(&store, &at_rest).await.unwrap().cause, Cause::Poll);
+    assert_eq!(due_mark(&store, &staged).await.unwrap().cause, Cause::Webhook);
     assert_eq!(due_mark(&store, &asked).await.unwrap().cause, Cause::Link, "a person waits for this one");
     assert!(store.link(&gone).await.unwrap().is_none() && store.outbox_item(&staged).await.unwrap().is_none());
     assert_eq!(store.outbox_item(&gone).await.unwrap().unwrap().staged.op, ObjectOp::Delete);
