@@ -50,6 +50,9 @@ const PROBE_AFTER: u32 = 3;
 
 /// Writes that are prepared or completed while as many as are allowed are under way.
 const AHEAD: usize = 8;
+/// The same where the store is a database that daemons share: an entry is loaded and completed in turns of some milliseconds,
+/// and a turn costs the same for many of them.
+const AHEAD_OF_TURNS: usize = 32;
 /// A body up to this size is parsed where it is; a longer one on a thread for such work.
 const PARSED_IN_PLACE: usize = 64 << 10;
 
@@ -293,7 +296,8 @@ impl UploaderState {
 
 /// Writes that are begun at a time.
 fn begun(context: &Context) -> usize {
-    context.setup().config.spaces.max_in_flight.saturating_add(AHEAD)
+    let ahead = if context.leases.are_shared() { AHEAD_OF_TURNS } else { AHEAD };
+    context.setup().config.spaces.max_in_flight.saturating_add(ahead)
 }
 
 async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDoubt>) -> WriteEnd {
