@@ -84,9 +84,9 @@ impl Shopify {
             None => (None, None),
         };
         // Each ends when the other end is dropped.
-        drop(OptionFuture::from(before).await);
+        let _ = OptionFuture::from(before).await;
         let answer = self.route(&head, &body);
-        drop(OptionFuture::from(behind).await);
+        let _ = OptionFuture::from(behind).await;
         let answer = match answer {
             Some(answer) => answer?,
             None => ShopAnswer::json(404, &json!({"errors": "Not Found"})),

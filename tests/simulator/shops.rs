@@ -272,7 +272,7 @@ impl World {
             let turn = process.turn(shop);
             let _turn = turn.lock().await;
             let Ok(ticket) = process.store.ticket().await else { return };
-            let name = world.links[l].shop().unwrap().clone();
+            let Some(name) = world.links[l].shop().cloned() else { return };
             let Ok(before) = process.store.pair_number(&name).await else { return };
             let Ok(tokens) = world.exchange_code(shop).await else { return };
             world.note(|| format!("link {l}: installed, {tokens:?}"));
