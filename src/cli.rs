@@ -4,6 +4,8 @@
 mod admin;
 mod check;
 mod common;
+mod completions;
+mod explain;
 mod export;
 mod import;
 mod links;
@@ -11,6 +13,7 @@ mod migrate;
 mod move_store;
 mod output;
 mod program;
+mod progress;
 mod purge;
 mod run;
 #[cfg(feature = "sandbox")]
@@ -18,6 +21,7 @@ mod sandbox;
 mod shopify_toml;
 mod show;
 mod unlink;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,7 +30,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use self::links::List;
+use self::links::{Choice, List};
 use self::program::Program;
 use crate::core::model::{Label, Source, UserId};
 use crate::exit::{self, Failure};
@@ -59,22 +63,29 @@ enum Verb {
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Args),
     /// What the running daemon says of itself
-    Status,
+    Status {
+        /// Again every so many seconds, until Ctrl-C
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        watch: Option<u64>,
+    },
     /// One line per link: Facebook Pages and Shopify shops
     Links {
         /// Only links of this source
-        #[arg(long, value_name = "SOURCE", value_parser = common::source)]
+        #[arg(long, value_name = "SOURCE", value_parser = common::source_parser())]
         source: Option<Source>,
+        #[command(flatten)]
+        choice: Choice,
     },
     /// One line per linked Facebook Page
-    Pages,
+    Pages(Choice),
     /// Read a page or a shop again now
     Sync {
         /// The page, or the shop with `--source shopify`
         #[arg(value_name = "ID")]
         id: String,
         /// Where it is
-        #[arg(long, value_name = "SOURCE", value_parser = common::source, default_value = "facebook")]
+        #[arg(long, value_name = "SOURCE", value_parser = common::source_parser(), default_value = "facebook")]
         source: Source,
         /// Only this user's link
         #[arg(long, value_name = "UUID")]
@@ -141,11 +152,28 @@ enum Verb {
         #[arg(long)]
         notify: bool,
     },
+    /// Explain a health, a configuration key, an error code, an exit code or another topic of the documents
+    Explain {
+        /// The topic, such as `needs_login` or `spaces.max_in_flight`; all topics are listed without one
+        #[arg(value_name = "TOPIC", num_args = 0..)]
+        topic: Vec<String>,
+    },
+    /// Print the script with which a shell completes verbs, flags and their values
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: completions::Shell,
+    },
 }
 
 /// The command line as clap knows it, for the man page.
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+/// The text that `explain` prints about a topic; `None` for a topic that is unknown.
+pub fn explanation(topic: &str) -> Option<String> {
+    explain::explanation(topic)
 }
 
 /// Runs the program.
@@ -188,9 +216,10 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
         Verb::Check { online } => check::check(&config, online, json),
         #[cfg(feature = "sandbox")]
         Verb::Sandbox(args) => sandbox::sandbox(args, program),
-        Verb::Status => show::status(&client()?, json),
-        Verb::Links { source } => links::links(&client()?, program, List::Links(source), json),
-        Verb::Pages => links::links(&client()?, program, List::Pages, json),
+        Verb::Status { watch: None } => show::status(&client()?, json),
+        Verb::Status { watch: Some(seconds) } => watch::watch(&client()?, Duration::from_secs(seconds), json),
+        Verb::Links { source, choice } => links::links(&client()?, program, List::Links(source), &choice, json),
+        Verb::Pages(choice) => links::links(&client()?, program, List::Pages, &choice, json),
         Verb::Sync { id, source, user } => {
             let id = common::id_of(source, &id)?;
             show::sync(&client()?, program, &id, user, json)
@@ -213,5 +242,7 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
             let text = if json { serde_json::json!({ "key": key }).to_string() } else { key };
             output::line(text)
         }
+        Verb::Explain { topic } => explain::explain(&topic, program, json),
+        Verb::Completions { shell } => completions::completions(shell, command()),
     }
 }

@@ -38,7 +38,7 @@ pub use database_url::DatabaseUrl;
 pub use decode::{decode_notify_secret, decode_store_key};
 pub use diff::{Changes, diff};
 pub use effective::{Effective, SecretSource};
-pub use findings::{Finding, Findings, Severity};
+pub use findings::{Finding, Findings, Position, Severity};
 pub use key::Part;
 pub use load::{Loaded, StoreSettings};
 pub use log_format::LogFormat;
@@ -59,6 +59,12 @@ pub struct Documented {
     pub default: Option<String>,
     /// May it change in a running process?
     pub reloads: bool,
+    /// The values that it takes, such as `a whole number from 1 to 256`.
+    pub takes: String,
+    /// The default where it is a list of values; empty otherwise.
+    pub list: &'static [&'static str],
+    /// The environment variable that wins over the file.
+    pub env: Option<&'static str>,
 }
 
 /// Every key, in the order of the example.
@@ -69,8 +75,33 @@ pub fn documented() -> impl Iterator<Item = Documented> {
             Absent::Text("") | Absent::List([]) => Some("none".to_owned()),
             _ => key.default_text(),
         };
-        Documented { name: key.name, default, reloads: !key.touches.is_empty() }
+        let list = if let Absent::List(texts) = key.default { texts } else { &[] };
+        let reloads = !key.touches.is_empty();
+        Documented { name: key.name, default, reloads, takes: takes(key.kind), list, env: key.env }
     })
+}
+
+/// The values that a kind of key takes.
+fn takes(kind: Kind) -> String {
+    let text = match kind {
+        Kind::Count(least, most) => return format!("a whole number from {least} to {most}"),
+        Kind::Span(least, most) => return format!("a duration from {} to {}", span_text(least), span_text(most)),
+        Kind::Text(_) => "a string",
+        Kind::Url => "an http or https URL",
+        Kind::UrlOrNone | Kind::WayOrNone => "a URL, or \"\" for none",
+        Kind::Flag => "true or false",
+        Kind::Address => "an IP address and a port",
+        Kind::LoopbackOrNone => "a loopback address and a port, or \"\" for none",
+        Kind::Path(_) => "a path",
+        Kind::Certificates => "the path of a PEM file, or \"\" for none",
+        Kind::List => "a list of strings",
+        Kind::Ips => "a list of IP addresses",
+        Kind::LogFormat => "auto, text, json or journald",
+        Kind::Secret => "a secret",
+        Kind::SecretOrNone => "a secret, or \"\" for none",
+        Kind::Secrets => "a list of secrets",
+    };
+    text.to_owned()
 }
 
 /// Every environment variable that has a say in the configuration.

@@ -150,6 +150,7 @@ pub fn choose(path: &Path, env: Env<'_>, clock: Option<u64>) -> Result<Chosen, F
                     severity: Severity::Error,
                     key: path.display().to_string(),
                     place: String::new(),
+                    position: None,
                     message: format!("is refused, and the kept configuration cannot be used instead: {why}"),
                     hint: "correct the file".to_owned(),
                 });

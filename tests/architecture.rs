@@ -2,17 +2,22 @@
 //! those above, and the documents (README, `docs/`, man page, units) name everything that the program has.
 //! Nothing here starts a daemon.
 //!
-//! The man page is generated: `PAGESYNCD_UPDATE=1 cargo test --test architecture` writes it anew.
+//! The man pages are generated: `PAGESYNCD_UPDATE=1 cargo test --test architecture` writes them anew.
 
 #[path = "architecture/circles.rs"]
 mod circles;
 #[path = "architecture/config.rs"]
 mod config;
+#[path = "architecture/manual.rs"]
+mod manual;
 #[path = "architecture/monitoring.rs"]
 mod monitoring;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use pagesyncd::cli::explanation;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -391,15 +396,73 @@ fn the_documents_have_every_metric_route_and_health() {
     assert!(admin.len() >= 6, "{admin:?}");
     let health = read("src/core/park_reason.rs");
     let words = health.split("pub fn word(self)").nth(1).and_then(|rest| rest.split("pub fn reason").next());
-    let healths: Vec<String> =
-        quoted(words.expect("the words")).into_iter().chain(["active".into(), "throttled".into()]).collect();
+    let healths: Vec<String> = quoted(words.expect("the words"))
+        .into_iter()
+        .chain(["active".into(), "throttled".into(), "expiring".into()])
+        .collect();
     let healths: Vec<String> = healths.iter().map(|word| format!("| `{word}` | ")).collect();
     assert!(healths.len() >= 7, "{healths:?}");
+    let known = pagesyncd::core::health::WORDS.iter().map(|word| format!("| `{word}` | "));
+    let (known, named): (BTreeSet<String>, BTreeSet<String>) = (known.collect(), healths.iter().cloned().collect());
+    assert_eq!(known, named, "the words of core::health, and those that its code says");
     let wanted = [(REFERENCE, registered), (REFERENCE, routes), (REFERENCE, admin), (OPERATIONS, healths)];
     for (document, wanted) in wanted {
         let lacking = missing(&read(document), wanted.iter().map(String::as_str));
         assert!(lacking.is_empty(), "{document} lacks {lacking:?}");
     }
+}
+
+/// The codes of errors in a source of the HTTP routes: a literal behind a status or the key `code`, or at the beginning of
+/// a tuple with the words for a person.
+fn error_codes(source: &str) -> BTreeSet<String> {
+    let source = source.split("\nmod tests {").next().unwrap_or_default().replace("\\\"", "\"");
+    let line = source.lines().map(str::trim).collect::<Vec<&str>>().join(" ");
+    let literal = |rest: &str| {
+        let (word, behind) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
+        let is_code = !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        is_code.then(|| (word.to_owned(), behind.trim_start_matches([',', ' ']).to_owned()))
+    };
+    let behind_key = ["code: ", "\"code\":"].into_iter().flat_map(|key| line.split(key).skip(1));
+    let statuses = line.split("StatusCode::").skip(1);
+    let behind_status = statuses
+        .filter_map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_uppercase() || c == '_').strip_prefix(','));
+    let mut codes: BTreeSet<String> =
+        behind_key.chain(behind_status).filter_map(literal).map(|(code, _)| code).collect();
+    let words =
+        |behind: &String| ["\"", "text", "what", "format", "html"].iter().any(|start| behind.starts_with(start));
+    let tuples = line.split(" (").skip(1).filter_map(literal);
+    codes.extend(tuples.filter(|(_, behind)| words(behind)).map(|(code, _)| code));
+    codes
+}
+
+#[test]
+fn every_health_key_and_error_code_has_an_explanation() {
+    let sources = files(&root().join("src/http"));
+    let sources = sources.iter().filter(|path| path.extension().is_some_and(|e| e == "rs") && !is_test(path));
+    let codes: BTreeSet<String> = sources.flat_map(|path| error_codes(&read(path))).collect();
+    assert!(codes.len() >= 30, "{codes:?}");
+    let explains = |topic: &str, section: &str| explanation(topic).is_some_and(|text| text.contains(section));
+    let lacking: Vec<&String> = codes.iter().filter(|code| !explains(code, "Error codes")).collect();
+    assert!(lacking.is_empty(), "{REFERENCE} does not explain the error codes {lacking:?}");
+    let rows = read(REFERENCE);
+    let table = rows.split("### Error codes").nth(1).and_then(|rest| rest.split("\n##").next()).expect("the table");
+    let named = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let strays: Vec<&str> = named.filter(|code| !codes.contains(*code)).collect();
+    assert!(strays.is_empty(), "{REFERENCE} explains {strays:?}, which no route answers");
+    for health in pagesyncd::core::health::WORDS {
+        assert!(explains(health, "Health of links"), "no explanation of {health}");
+    }
+    for key in pagesyncd::config::documented() {
+        assert!(explains(key.name, "Configuration"), "no explanation of {}", key.name);
+    }
+}
+
+#[test]
+fn the_search_for_error_codes_finds_them() {
+    let source = "error(StatusCode::NOT_FOUND, \"not_found\", \"x\")\n(StatusCode::BAD_GATEWAY,\n \"away\")\ncode: \"spent\",\n\
+                  r#\"{\"error\":{\"code\":\"bad\"}}\"# => (\n \"left\",\n text, 1)\nf(\"query\", \"x\") (\"other\", 7)";
+    let found: Vec<String> = error_codes(source).into_iter().collect();
+    assert_eq!(found, ["away", "bad", "left", "not_found", "spent"]);
 }
 
 #[test]
@@ -412,11 +475,10 @@ fn reference_and_man_page_have_every_exit_code() {
         .collect();
     assert_eq!(codes.len(), 8, "{codes:?}");
     let reference = read(REFERENCE);
-    let sentence =
-        reference.split("Exit codes: ").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("exit codes");
     let man = read("man/sections.roff");
     for code in codes {
-        assert!(names(sentence, &code), "{REFERENCE} lacks exit code {code}");
+        assert!(reference.contains(&format!("\n| `{code}` | ")), "{REFERENCE} lacks exit code {code}");
+        assert!(explanation(&code).is_some_and(|text| text.contains("Exit codes")), "no explanation of {code}");
         assert!(man.contains(&format!("\\fB{code}\\fR\n")), "the man page lacks exit code {code}");
     }
 }
@@ -549,6 +611,7 @@ fn no_text_names_a_folder_of_the_machine_it_was_written_on() {
 /// The verbs and flags of a build with every feature.
 #[cfg(feature = "sandbox")]
 mod whole {
+    use super::manual::{escape, held};
     use super::*;
 
     /// The flags of a verb beside those that every verb has.
@@ -573,8 +636,14 @@ mod whole {
         }
     }
 
-    fn escape(text: &str) -> String {
-        text.replace('\\', "\\e").replace('-', "\\-")
+    /// The values of a flag that takes one of a few.
+    fn values(argument: &clap::Arg) -> String {
+        let values = argument.get_possible_values();
+        let names: Vec<String> = values.iter().map(|value| format!("\\fB{}\\fR", escape(value.get_name()))).collect();
+        if names.is_empty() || !argument.get_action().takes_values() {
+            return String::new();
+        }
+        format!(" One of {}.", names.join(", "))
     }
 
     fn verbs(command: &clap::Command) -> String {
@@ -602,7 +671,7 @@ mod whole {
                 let default = argument.get_default_values().first().map(|d| d.to_string_lossy().into_owned());
                 let default = default.filter(|_| argument.get_action().takes_values());
                 let default = default.map(|d| format!(" (default {})", escape(&d))).unwrap_or_default();
-                page += &format!(".RS\n.TP\n{name}\n{}{default}.\n.RE\n", escape(&help));
+                page += &format!(".RS\n.TP\n{name}\n{}{default}.{}\n.RE\n", escape(&help), values(argument));
             }
         }
         page
@@ -624,12 +693,7 @@ mod whole {
     #[test]
     fn the_man_page_is_the_programs() {
         let page = man_page();
-        if std::env::var_os("PAGESYNCD_UPDATE").is_some() {
-            fs::write(root().join("man/pagesyncd.1"), &page).expect("the page is written");
-        }
-        let why =
-            "man/pagesyncd.1 is not what the program says; PAGESYNCD_UPDATE=1 cargo test --test architecture writes it";
-        assert!(read("man/pagesyncd.1") == page, "{why}");
+        held("man/pagesyncd.1", &page);
         assert!(page.contains(concat!("pagesyncd ", env!("CARGO_PKG_VERSION"))), "the page names the version");
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn check(path: &Path, online: bool, as_json: bool) -> Result<(), Fail
     }
     let errors = findings.iter().filter(|f| f.severity == Severity::Error).count() + trouble.len();
     if as_json {
-        line(json_report(&findings, &trouble, &notes, errors == 0))?;
+        line(json_report(path, &findings, &trouble, &notes, errors == 0))?;
     } else {
         findings.iter().for_each(note);
         trouble.iter().for_each(note);
@@ -140,10 +140,13 @@ fn versions_note(versioning: Versioning) -> Option<&'static str> {
     }
 }
 
-fn json_report(findings: &[Finding], trouble: &[String], notes: &[String], good: bool) -> String {
+fn json_report(path: &Path, findings: &[Finding], trouble: &[String], notes: &[String], good: bool) -> String {
     let listed = findings.iter().map(|f| {
-        let severity = if f.severity == Severity::Error { "error" } else { "warning" };
-        json!({"severity": severity, "key": f.key, "message": f.message, "hint": f.hint})
+        // A finding about something that is missing, or that the environment gives, stands nowhere in the file.
+        let file = f.position.map(|_| path.display().to_string());
+        let (line, column) = (f.position.map(|at| at.line), f.position.map(|at| at.column));
+        json!({"severity": f.severity.to_string(), "key": f.key, "message": f.message, "hint": f.hint, "origin": f.place,
+               "file": file, "line": line, "column": column})
     });
     let met = trouble.iter().map(|text| json!({"severity": "error", "key": Value::Null, "message": text}));
     let all: Vec<Value> = listed.chain(met).collect();

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, Findings, Loaded};
+use crate::core::health;
 use crate::core::model::{Source, SourceId};
 use crate::exit::{self, Failure};
 use crate::store::OpenError;
@@ -76,7 +78,13 @@ pub(super) fn id_of(source: Source, text: &str) -> Result<SourceId, Failure> {
     source.id(text).map_err(|error| Failure::new(exit::USAGE, format!("{text:?}: {error}"), hint))
 }
 
-/// The name of a source.
-pub(super) fn source(text: &str) -> Result<Source, String> {
-    Source::of_word(text).ok_or_else(|| "is neither facebook nor shopify".to_owned())
+/// Parses the name of a source. Its possible values are known to the help and to the completions.
+pub(super) fn source_parser() -> impl TypedValueParser<Value = Source> {
+    let words = Source::ALL.map(Source::as_str);
+    PossibleValuesParser::new(words).try_map(|word| Source::of_word(&word).ok_or("is no source"))
+}
+
+/// Parses the word of a health, likewise.
+pub(super) fn health_parser() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(health::WORDS.iter().copied())
 }

@@ -2,7 +2,7 @@
 //! from the store. Lines are written as they come, and a file that does not become whole is removed.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use serde_json::json;
 use super::admin::{AdminClient, Arriving, broke_off};
 use super::common::{load, small_runtime};
 use super::import::read_passphrase;
+use super::progress::{Progress, percent};
 use super::{output, run};
 use crate::core::model::Secret;
 use crate::exit::{self, Failure};
@@ -25,8 +26,9 @@ pub(super) fn export(config: &Path, to: &Path, passphrase_file: Option<&Path>) -
     let client = AdminClient::find(config)?;
     let links = if client.is_open() {
         let wish = passphrase.map_or(json!({}), |p| json!({"passphrase": p.expose()}));
+        let total = client.call(Method::GET, "/v1/status", "").ok().and_then(|status| status["links"].as_u64());
         let arriving = client.read(Method::POST, "/v1/export", wish.to_string())?;
-        save(to, from_daemon(arriving))?
+        save(to, total, from_daemon(arriving))?
     } else {
         let store = run::open_store(&load(config)?.config)?;
         from_store(&store, passphrase, to)?
@@ -63,14 +65,15 @@ fn from_store(store: &Store, passphrase: Option<Secret>, to: &Path) -> Result<us
                 }
             }
         });
-        save(to, lines)
+        let total = runtime.block_on(store.counts()).ok().map(|counts| counts.links);
+        save(to, total, lines)
     });
     runtime.block_on(store.close());
     written
 }
 
-/// Writes the lines. Returns how many are links.
-fn save(to: &Path, lines: Lines) -> Result<usize, Failure> {
+/// Writes the lines, of which so many are expected to be links. Returns how many are.
+fn save(to: &Path, total: Option<u64>, lines: Lines) -> Result<usize, Failure> {
     if to == Path::new("-") {
         // Half a backup is none: here a closed pipe is an error like any other.
         let failed = |e: io::Error| {
@@ -78,7 +81,8 @@ fn save(to: &Path, lines: Lines) -> Result<usize, Failure> {
             Failure::new(exit::IO, what, "export again; what arrived is not the whole")
         };
         let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
-        let links = copy(lines, &mut out, failed)?;
+        let mut progress = if io::stdout().is_terminal() { Progress::hidden() } else { Progress::new() };
+        let links = copy(lines, &mut out, total, &mut progress, failed)?;
         return out.flush().map(|()| links).map_err(failed);
     }
     let failed = |e: io::Error| {
@@ -95,7 +99,7 @@ fn save(to: &Path, lines: Lines) -> Result<usize, Failure> {
     let part = part_of(to);
     let file = File::options().write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
     let mut out = BufWriter::with_capacity(BUFFER, file);
-    let copied = copy(lines, &mut out, failed).and_then(|links| {
+    let copied = copy(lines, &mut out, total, &mut Progress::new(), failed).and_then(|links| {
         let synced = out.flush().and_then(|()| out.get_ref().sync_all());
         synced.and_then(|()| publish(&part, to)).map(|()| links).map_err(failed)
     });
@@ -122,13 +126,26 @@ fn part_of(to: &Path) -> PathBuf {
     to.with_file_name(name)
 }
 
-fn copy(mut lines: Lines, out: &mut impl Write, failed: impl Fn(io::Error) -> Failure) -> Result<usize, Failure> {
+fn copy(
+    mut lines: Lines,
+    out: &mut impl Write,
+    total: Option<u64>,
+    progress: &mut Progress,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<usize, Failure> {
     let mut links = 0;
+    let say = |links: usize, progress: &Progress| {
+        let (done, rate) = (links as u64, progress.rate(links as u64));
+        let of = total.map(|total| format!(" of {total} ({} %)", percent(done, total))).unwrap_or_default();
+        format!("{done}{of} links, {rate}")
+    };
     loop {
-        let some = lines()?;
+        let some = lines().inspect_err(|_| progress.end())?;
         if some.is_empty() {
+            progress.finish(|progress| say(links, progress));
             return Ok(links);
         }
+        progress.show(|progress| say(links, progress));
         links += some.split(|byte| *byte == b'\n').filter(|line| is_link(line)).count();
         out.write_all(&some).map_err(&failed)?;
     }
@@ -161,13 +178,13 @@ mod tests {
         let to = dir.path().join("links");
         let some = ["{\"schema\":1}\n", "{\"page_id\":\"1\"}\n{\"shop\":\"2\"}\n", "{\"account\":\"shop\"}\n"];
         let cut = Failure::new(exit::UNAVAILABLE, "cut", "");
-        assert_eq!(save(&to, lines(&some, Some(cut.clone()))), Err(cut));
+        assert_eq!(save(&to, None, lines(&some, Some(cut.clone()))), Err(cut));
         let files = || std::fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(files(), 0);
-        assert_eq!((save(&to, lines(&some, None)), files()), (Ok(2), 1));
+        assert_eq!((save(&to, None, lines(&some, None)), files()), (Ok(2), 1));
         assert_eq!(std::fs::read_to_string(&to).unwrap(), some.concat());
         // One that stands is neither replaced nor removed.
-        assert!(save(&to, lines(&some[..1], None)).is_err());
+        assert!(save(&to, None, lines(&some[..1], None)).is_err());
         assert_eq!(std::fs::read_to_string(&to).unwrap(), some.concat());
     }
 }

@@ -1,7 +1,7 @@
 //! `import`: through the socket if a daemon runs, otherwise into the store.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::admin::AdminClient;
 use super::common::{load, small_runtime};
-use super::output::{line, note, part};
+use super::output::{line, note};
+use super::progress::{Progress, percent};
 use super::run;
 use crate::core::grant::Ticket;
 use crate::core::model::{LinkKey, Secret};
@@ -68,12 +69,12 @@ pub(super) fn import(
     replace: bool,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let mut input = open(file)?;
+    let (mut input, size) = open(file)?;
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
     let client = AdminClient::find(config)?;
     let target = if client.is_open() { Target::Daemon(client) } else { open_store(config)? };
     let mut tally = Tally { replace, ..Tally::default() };
-    let outcome = feed(&target, &mut input, passphrase.as_ref(), &mut tally);
+    let outcome = feed(&target, &mut input, size, passphrase.as_ref(), &mut tally);
     if let Target::Store(store, runtime, _) = &target {
         runtime.block_on(store.close());
     }
@@ -90,9 +91,10 @@ pub(super) fn import(
     Err(Failure::new(exit::DATA, what, "correct the lines named above and import them again"))
 }
 
-fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
+/// The input, and its size where that is known.
+fn open(file: &Path) -> Result<(Box<dyn BufRead>, Option<u64>), Failure> {
     if file == Path::new("-") {
-        return Ok(Box::new(BufReader::new(std::io::stdin())));
+        return Ok((Box::new(BufReader::new(std::io::stdin())), None));
     }
     let opened = std::fs::File::open(file);
     let opened = opened.map_err(|e| {
@@ -102,7 +104,8 @@ fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
             "name a file of links, or - for standard input",
         )
     })?;
-    Ok(Box::new(BufReader::new(opened)))
+    let size = opened.metadata().ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
+    Ok((Box::new(BufReader::new(opened)), size))
 }
 
 fn open_store(config: &Path) -> Result<Target, Failure> {
@@ -118,10 +121,11 @@ fn open_store(config: &Path) -> Result<Target, Failure> {
 fn feed(
     target: &Target,
     input: &mut dyn BufRead,
+    size: Option<u64>,
     passphrase: Option<&Secret>,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    let progress = std::io::stderr().is_terminal();
+    let (mut progress, mut bytes) = (Progress::new(), 0);
     let mut next = 1;
     let mut batch = Batch { first: 1, ..Batch::default() };
     let mut source = Source::Plain;
@@ -129,6 +133,7 @@ fn feed(
         let mut line = Vec::new();
         let read = input.take(MAX_LINE).read_until(b'\n', &mut line);
         let read = read.map_err(|e| Failure::new(exit::IO, format!("line {next} cannot be read: {e}"), ""))?;
+        bytes += read as u64;
         tally.lines += usize::from(!line.trim_ascii().is_empty());
         if read as u64 == MAX_LINE && line.last() != Some(&b'\n') {
             skip_rest(input, next)?;
@@ -148,20 +153,23 @@ fn feed(
             send(target, &source, &batch, tally)?;
             tally.note_links(&batch, before);
             batch = Batch { first: next, ..Batch::default() };
-            if progress {
-                part(format_args!("\r{} imported, {} bad", tally.imported, tally.bad.len()));
-            }
+            progress.show(|progress| tally.progress(progress, size.map(|size| percent(bytes, size))));
         }
         if read == 0 {
-            if progress {
-                note("");
-            }
+            progress.finish(|progress| tally.progress(progress, size.map(|_| 100)));
             return Ok(());
         }
     }
 }
 
 impl Tally {
+    /// How far the import is.
+    fn progress(&self, progress: &Progress, percent: Option<u64>) -> String {
+        let of = percent.map(|percent| format!("{percent} % of the file, ")).unwrap_or_default();
+        let rate = progress.rate(self.lines as u64);
+        format!("{of}{} lines, {rate}: {} imported, {} bad", self.lines, self.imported, self.bad.len())
+    }
+
     /// Counts a link once, however many of its lines were good. Those of one batch were counted once already.
     fn note_links(&mut self, batch: &Batch, (bad, left): (usize, usize)) {
         let without_effect = self.bad[bad..].iter().chain(&self.left[left..]);

@@ -5,9 +5,62 @@
 //! standard error is dropped: there is nowhere left to report it.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use crate::exit::{self, Failure};
+
+/// How something is, for its colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// As it should be.
+    Good,
+    /// It passes, or needs somebody some day.
+    Warning,
+    /// It needs somebody now.
+    Bad,
+}
+
+/// Colours, for terminals alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint(bool);
+
+impl Paint {
+    /// Colours if standard output is a terminal that has them, and `NO_COLOR` is not set.
+    pub(super) fn of_stdout() -> Paint {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Paint(io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb)
+    }
+
+    /// No colours.
+    #[cfg(test)]
+    pub(super) fn plain() -> Paint {
+        Paint(false)
+    }
+
+    /// Colours in any case.
+    #[cfg(test)]
+    pub(super) fn colours() -> Paint {
+        Paint(true)
+    }
+
+    /// The text in the colour of its tone.
+    pub(super) fn text(self, tone: Tone, text: &str) -> String {
+        let colour = match tone {
+            Tone::Good => 32,
+            Tone::Warning => 33,
+            Tone::Bad => 31,
+        };
+        if self.0 { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// The columns of the terminal that standard output is. `None` for anything else, and for a terminal without a size.
+pub(super) fn terminal_columns() -> Option<usize> {
+    let out = io::stdout();
+    let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out))?.ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
 
 /// Prints a text and the end of its line on standard output.
 ///

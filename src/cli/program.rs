@@ -41,7 +41,9 @@ impl Program {
     pub(super) fn call(&self, verb: &str) -> String {
         match &self.config {
             // These verbs read no configuration.
-            Some(config) if !verb.starts_with("keygen") && !verb.starts_with("sandbox") => {
+            Some(config)
+                if !["keygen", "sandbox", "completions", "explain"].iter().any(|bare| verb.starts_with(bare)) =>
+            {
                 format!("{} {verb} --config {config}", self.name)
             }
             _ => format!("{} {verb}", self.name),

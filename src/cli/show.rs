@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::admin::AdminClient;
 use super::common::parked_reads;
-use super::output::line;
+use super::output::{Paint, Tone, line};
 use super::program::Program;
 use crate::core::model::{Label, Source, SourceId, UserId};
 use crate::exit::Failure;
@@ -21,19 +21,26 @@ pub(super) fn status(client: &AdminClient, as_json: bool) -> Result<(), Failure>
     if as_json {
         return print(&value);
     }
+    line(status_text(&value, Paint::of_stdout()))
+}
+
+/// The state of a daemon for a person.
+pub(super) fn status_text(value: &Value, paint: Paint) -> String {
     let text = |path: &str| match value.pointer(path) {
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
         None => "-".to_owned(),
     };
     let health = |path: &str| match value.pointer(&format!("{path}/ok")) {
-        Some(Value::Bool(true)) => "ok".to_owned(),
-        Some(Value::Bool(false)) => format!("failing: {}", text(&format!("{path}/error"))),
+        Some(Value::Bool(true)) => paint.text(Tone::Good, "ok"),
+        Some(Value::Bool(false)) => {
+            format!("{} {}", paint.text(Tone::Bad, "failing:"), text(&format!("{path}/error")))
+        }
         _ => "not asked yet".to_owned(),
     };
     let mut lines = vec![
-        format!("pagesyncd {}, up {}", text("/version"), uptime(&value)),
-        format!("links    {}{}", text("/links"), healths(&value)),
+        format!("pagesyncd {}, up {}", text("/version"), uptime(value)),
+        format!("links    {}{}", text("/links"), healths(value)),
         format!(
             "owed     {} reads, {} writes, oldest {} s{}",
             text("/due"),
@@ -67,7 +74,7 @@ pub(super) fn status(client: &AdminClient, as_json: bool) -> Result<(), Failure>
             _ => format!("         the last reload was refused: {error}"),
         });
     }
-    line(lines.join("\n"))
+    lines.join("\n")
 }
 
 /// The shared database and the daemons on it, a line each; nothing where the store is local.

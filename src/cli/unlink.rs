@@ -20,7 +20,7 @@ pub(super) struct Args {
     #[arg(value_name = "ID")]
     id: String,
     /// Where it is
-    #[arg(long, value_name = "SOURCE", value_parser = super::common::source, default_value = "facebook")]
+    #[arg(long, value_name = "SOURCE", value_parser = super::common::source_parser(), default_value = "facebook")]
     source: Source,
     /// Only this user's link
     #[arg(long, value_name = "UUID", conflicts_with = "all")]

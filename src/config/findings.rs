@@ -22,6 +22,42 @@ impl fmt::Display for Severity {
     }
 }
 
+/// Line and column in the file, both from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column, in characters.
+    pub column: usize,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    /// In words.
+    text: String,
+    /// In the file.
+    position: Option<Position>,
+}
+
+impl Origin {
+    /// A key or a section of the file.
+    pub(super) fn in_file(position: Position) -> Origin {
+        Origin { text: format!("line {}", position.line), position: Some(position) }
+    }
+
+    /// A mistake that one finds by its column alone.
+    pub(super) fn exactly(position: Position) -> Origin {
+        let Position { line, column } = position;
+        Origin { text: format!("line {line}, column {column}"), position: Some(position) }
+    }
+
+    /// An environment variable.
+    pub(super) fn variable(name: &str) -> Origin {
+        Origin { text: format!("{name} in the environment"), position: None }
+    }
+}
+
 /// One thing to know about the configuration. Prints as two lines: what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -31,6 +67,8 @@ pub struct Finding {
     pub key: String,
     /// Where the value stands: `line 12`, or the environment variable that gave it. Empty when it stands nowhere.
     pub place: String,
+    /// The same for a program, where it stands in the file.
+    pub position: Option<Position>,
     /// What is wrong: lowercase, without a full stop, to be read after the key.
     pub message: String,
     /// What to do about it.
@@ -40,7 +78,8 @@ pub struct Finding {
 impl Finding {
     /// An error that stands at no line.
     pub(super) fn error(key: &str, message: String, hint: &str) -> Finding {
-        Finding { severity: Severity::Error, key: key.to_owned(), place: String::new(), message, hint: hint.to_owned() }
+        let (key, hint) = (key.to_owned(), hint.to_owned());
+        Finding { severity: Severity::Error, key, place: String::new(), position: None, message, hint }
     }
 
     /// The first line alone, for a log or a status line.
@@ -104,14 +143,14 @@ impl std::error::Error for Findings {}
 #[derive(Debug, Default)]
 pub(super) struct Report {
     found: Vec<Finding>,
-    places: BTreeMap<String, String>,
+    origins: BTreeMap<String, Origin>,
     refused: BTreeSet<String>,
 }
 
 impl Report {
     /// Remembers where a key stands; findings about it, and about what lies under it, carry the place.
-    pub(super) fn locate(&mut self, key: &str, place: String) {
-        self.places.insert(key.to_owned(), place);
+    pub(super) fn locate(&mut self, key: &str, origin: Origin) {
+        self.origins.insert(key.to_owned(), origin);
     }
 
     pub(super) fn error(&mut self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
@@ -132,13 +171,13 @@ impl Report {
         if key.split('[').next().is_some_and(|key| self.refused.contains(key)) {
             return;
         }
-        let place = self.place(key).unwrap_or_default();
-        self.found.push(Finding { severity, key: key.to_owned(), place, message, hint });
+        let Origin { text: place, position } = self.origin(key).unwrap_or_default();
+        self.found.push(Finding { severity, key: key.to_owned(), place, position, message, hint });
     }
 
-    fn place(&self, key: &str) -> Option<String> {
+    fn origin(&self, key: &str) -> Option<Origin> {
         let parents = key.rmatch_indices(['.', '[']).map(|(end, _)| end);
-        [key.len()].into_iter().chain(parents).find_map(|end| self.places.get(&key[..end])).cloned()
+        [key.len()].into_iter().chain(parents).find_map(|end| self.origins.get(&key[..end])).cloned()
     }
 
     /// Drops what `keep` refuses.

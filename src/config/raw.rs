@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::findings::{Report, Severity, shown};
+use super::findings::{Finding, Origin, Position, Report, Severity, shown};
 use super::key::Table;
 use super::spelling::nearest;
 
@@ -24,13 +24,13 @@ impl<'a> Raw<'a> {
     pub(super) fn gather(table: &Table, text: &'a str, document: &'a DeTable<'a>, report: &mut Report) -> Raw<'a> {
         let mut raw = Raw { text, values: BTreeMap::new() };
         for (name, value) in document.iter() {
-            let place = raw.line(name.span().start);
+            let origin = raw.origin(name.span().start);
             let Some(section) = table.sections.iter().find(|section| **section == name.get_ref().as_ref()) else {
-                unknown(table, name.get_ref(), &place, value.get_ref(), report);
+                unknown(table, name.get_ref(), origin, value.get_ref(), report);
                 continue;
             };
             let DeValue::Table(keys) = value.get_ref() else {
-                report.locate(section, place);
+                report.locate(section, origin);
                 let message = format!("is {}, expected a section", kind_of(value.get_ref()));
                 report.error(section, message, format!("write it as a header of its own line: [{section}]"));
                 continue;
@@ -43,13 +43,13 @@ impl<'a> Raw<'a> {
     fn gather_section(&mut self, table: &Table, section: &str, keys: &'a DeTable<'a>, report: &mut Report) {
         for (name, value) in keys.iter() {
             let dotted = format!("{section}.{}", name.get_ref());
-            let place = self.line(name.span().start);
+            let origin = self.origin(name.span().start);
             match table.find(&dotted) {
                 Some(key) => {
-                    report.locate(key.name, place);
+                    report.locate(key.name, origin);
                     self.values.insert(key.name, value);
                 }
-                None => unknown_key(table, &dotted, &place, report),
+                None => unknown_key(table, &dotted, origin, report),
             }
         }
     }
@@ -59,25 +59,25 @@ impl<'a> Raw<'a> {
         self.values.get(name).map(|value| value.get_ref())
     }
 
-    fn line(&self, offset: usize) -> String {
-        format!("line {}", line_column(self.text, offset).0)
+    fn origin(&self, offset: usize) -> Origin {
+        Origin::in_file(position(self.text, offset))
     }
 }
 
-fn unknown(table: &Table, name: &str, place: &str, value: &DeValue<'_>, report: &mut Report) {
+fn unknown(table: &Table, name: &str, origin: Origin, value: &DeValue<'_>, report: &mut Report) {
     if !matches!(value, DeValue::Table(_)) {
-        return unknown_key(table, name, place, report);
+        return unknown_key(table, name, origin, report);
     }
     let near = nearest(name, table.sections.iter().copied()).unwrap_or("http");
     let name = shown(name);
-    report.locate(&name, place.to_owned());
+    report.locate(&name, origin);
     report.error(&name, "is not a known section", format!("the nearest known section is [{near}]"));
 }
 
-fn unknown_key(table: &Table, dotted: &str, place: &str, report: &mut Report) {
+fn unknown_key(table: &Table, dotted: &str, origin: Origin, report: &mut Report) {
     let near = table.nearest_key(dotted);
     let dotted = shown(dotted);
-    report.locate(&dotted, place.to_owned());
+    report.locate(&dotted, origin);
     report.error(&dotted, "is not a known key", format!("the nearest known key is {near}"));
 }
 
@@ -105,12 +105,12 @@ impl Faults {
     pub(super) fn gather(file: &str, text: &str, errors: &[toml::de::Error], report: &mut Report) -> Faults {
         let mut faults = Faults { lines: BTreeSet::new(), header: false };
         for error in errors {
-            let (line, column) = line_column(text, error.span().map_or(0, |span| span.start));
-            report.locate(file, format!("line {line}, column {column}"));
+            let at = position(text, error.span().map_or(0, |span| span.start));
+            report.locate(file, Origin::exactly(at));
             let message = format!("is not valid TOML: {}", error.message().replace('\n', ", "));
             report.error(file, message, "mend the line; strings need quotes, tables a [name] line of their own");
-            faults.lines.insert(line);
-            let source = text.lines().nth(line - 1).unwrap_or_default();
+            faults.lines.insert(at.line);
+            let source = text.lines().nth(at.line - 1).unwrap_or_default();
             faults.header |= source.trim_start().starts_with('[');
         }
         faults
@@ -126,20 +126,20 @@ impl Faults {
         if !self.any() {
             return;
         }
-        let broken: BTreeSet<String> = self.lines.iter().map(|line| format!("line {line}")).collect();
+        let is_broken = |finding: &Finding| finding.position.is_some_and(|at| self.lines.contains(&at.line));
         report.retain(|finding| {
-            let sound = !self.header && finding.severity == Severity::Error && !broken.contains(&finding.place);
+            let sound = !self.header && finding.severity == Severity::Error && !is_broken(finding);
             finding.key == file || sound
         });
     }
 }
 
-/// Line and column of a byte offset, both from 1.
-fn line_column(text: &str, offset: usize) -> (usize, usize) {
+/// Line and column of a byte offset.
+fn position(text: &str, offset: usize) -> Position {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
-    (line, column)
+    Position { line, column }
 }
 
 /// The names that a secret's table may hold.

@@ -14,7 +14,7 @@ use toml::de::DeValue;
 
 use super::certificates::CaFile;
 use super::effective::Effective;
-use super::findings::{Report, shown};
+use super::findings::{Origin, Report, shown};
 use super::key::{Absent, Key, Kind, Variable};
 use super::log_format::LogFormat;
 use super::raw::{Raw, kind_of};
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
     /// The text of a key, or `None` after a report.
     fn given_text(&mut self, key: &'static Key) -> Option<String> {
         if let Some((variable, text)) = self.overriding(key) {
-            self.report.locate(key.name, format!("{variable} in the environment"));
+            self.report.locate(key.name, Origin::variable(variable));
             return self.sound_text(key, text);
         }
         match (self.raw.value(key.name), key.default) {
@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
         let Kind::Path(directory) = key.kind else { return PathBuf::new() };
         match self.variable(directory.variable) {
             Some(list) if !self.is_given(key) => {
-                self.report.locate(key.name, format!("{} in the environment", directory.variable));
+                self.report.locate(key.name, Origin::variable(directory.variable));
                 let path = PathBuf::from(first(&list)).join(directory.leaf);
                 self.effective.note(key.name, &path);
                 path
@@ -356,7 +356,7 @@ impl<'a> Reader<'a> {
 
     fn any_secret(&mut self, key: &'static Key) -> Option<Secret> {
         if let Some((variable, text)) = self.overriding(key) {
-            self.report.locate(key.name, format!("{variable} in the environment"));
+            self.report.locate(key.name, Origin::variable(variable));
             return sound(key.name, &text, self.report);
         }
         let optional = matches!(key.kind, Kind::SecretOrNone);

@@ -585,6 +585,8 @@ fn unknown_names_point_to_the_nearest() {
         let named = found.iter().find(|f| f.hint == message).unwrap_or_else(|| panic!("{key}: {found:#?}"));
         assert!(named.key == key || key.starts_with(&format!("{}.", named.key)), "{named:?}");
         assert!(named.place.starts_with("line "), "{named:?}");
+        let at = named.position.unwrap_or_else(|| panic!("{named:?}"));
+        assert!(named.place == format!("line {}", at.line) && at.column > 0, "{named:?}");
     }
 }
 

@@ -26,6 +26,25 @@ use super::disposition::Disposition;
 pub use super::park_reason::ParkReason;
 use crate::core::model::WallTime;
 
+/// Every word of a health, in the order of the reference: those that pass or need nobody at once, then the parked ones.
+pub const WORDS: &[&str] = &[
+    "active",
+    "throttled",
+    "expiring",
+    "needs_relink",
+    "revoked",
+    "lost_role",
+    "app_removed",
+    "page_gone",
+    "needs_login",
+    "uninstalled",
+    "shop_gone",
+    "frozen",
+    "locked",
+    "scope_missing",
+    "blocked",
+];
+
 /// A token is `expiring` from so long before its end, and that is said in the log for the first time.
 pub const EXPIRING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// It is said for the second time.

@@ -8,7 +8,7 @@ use super::{REFERENCE, missing, read};
 const EXAMPLE: &str = "config.toml.example";
 
 /// The rows of the table in [`REFERENCE`] that explain a key: `| name | default | sentence |`.
-fn rows(reference: &str) -> Vec<(&str, &str, &str)> {
+pub fn rows(reference: &str) -> Vec<(&str, &str, &str)> {
     let cells = reference.lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| `")?.strip_suffix(" |")?.splitn(3, " | ");
         Some((cells.next()?.strip_suffix('`')?, cells.next()?, cells.next()?))
@@ -103,7 +103,10 @@ fn every_environment_variable_is_named() {
 
 #[test]
 fn the_search_for_rows_and_comments_finds_what_is_wrong() {
-    let key = |name, default: Option<&str>, reloads| Documented { name, default: default.map(str::to_owned), reloads };
+    let key = |name, default: Option<&str>, reloads| {
+        let default = default.map(str::to_owned);
+        Documented { name, default, reloads, takes: String::new(), list: &[], env: None }
+    };
     let table = "| key | default | meaning |\n|---|---|---|\n\
                  | `http.listen` | `1` | where |\n| `http.body` | none | a | b |\n| `store.path` | x | Needs a restart |\n\
                  | `store.idle` | none |  |\n| `other.name` | x | y |\n| `log.stray` | x | y |\n";

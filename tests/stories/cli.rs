@@ -3,11 +3,12 @@
 use std::process::Output;
 
 use pagesyncd::core::model::UserId;
+use pagesyncd::sandbox::fault::{Call, Fault, Scope};
 use pagesyncd::sandbox::postgres::Postgres;
 use pagesyncd::sandbox::world::state::TokenKind;
 use serde_json::{Value, json};
 
-use crate::harness::{ADA, Browser, Harness, free_port, object_key, until};
+use crate::harness::{ADA, Browser, Harness, delivery, free_port, object_key, until};
 
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
@@ -125,7 +126,23 @@ async fn check_names_every_finding_and_asks_graph_and_spaces_when_told_to() {
     let output = harness.run(&["check", "--json"]).await;
     let reply: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((code(&output), &reply["ok"]), (78, &false.into()));
-    assert!(reply["findings"].as_array().unwrap().iter().any(|f| f["key"] == "spaces.region"), "{reply}");
+    let findings = reply["findings"].as_array().unwrap();
+    let region = findings.iter().find(|f| f["key"] == "spaces.region").unwrap_or_else(|| panic!("{reply}"));
+    let text = std::fs::read_to_string(&harness.config).unwrap();
+    let line = text.lines().position(|line| line.contains("New York")).unwrap() + 1;
+    assert_eq!((&region["file"], &region["line"]), (&json!(harness.config), &json!(line)), "{reply}");
+    assert_eq!((&region["column"], &region["severity"]), (&json!(1), &json!("error")), "{reply}");
+    harness.set("spaces.bucket", "");
+    let reply: Value = serde_json::from_slice(&harness.run(&["check", "--json"]).await.stdout).unwrap();
+    let bucket = reply["findings"].as_array().unwrap().iter().find(|f| f["key"] == "spaces.bucket");
+    assert!(bucket.is_some_and(|f| f["line"].is_u64() && f["hint"].is_string()), "{reply}");
+    let torn = harness.scratch_dir().join("torn.toml");
+    std::fs::write(&torn, "[http]\nlisten = \n").unwrap();
+    let output = harness.run_with(&["check", "--json"], Some(&torn)).await;
+    let reply: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let first = &reply["findings"][0];
+    assert_eq!((&first["file"], &first["line"]), (&json!(torn), &json!(2)), "{reply}");
+    assert!(first["column"].as_u64().is_some_and(|column| column > 1), "{reply}");
     let output = harness.run_with(&["check"], Some(&harness.scratch_dir().join("nothing.toml"))).await;
     assert!(code(&output) == 78 && err(&output).contains("nothing.toml"));
     harness.finish().await;
@@ -240,6 +257,86 @@ async fn status_pages_and_sync_print_text_and_json() {
     assert_eq!((&reply["page_id"], &reply["users"]), (&page.as_str().into(), &json!([user])));
     let output = harness.run(&["sync", "4711"]).await;
     assert_eq!((code(&output), err(&output).contains("linked")), (64, true), "{}", err(&output));
+    harness.finish().await;
+}
+
+/// The ids in a list of links or pages, in its order.
+fn ids(list: &Value, name: &str, id: &str) -> Vec<String> {
+    list[name].as_array().unwrap().iter().map(|link| link[id].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_have_a_choice_an_order_and_a_limit() {
+    let harness = Harness::plan().pages(4).start().await;
+    harness.linked().await;
+    harness.complete().await;
+    let pages = harness.pages();
+    for (page, name) in pages.iter().zip(["delta", "Alpha", "charlie", "Bravo"]) {
+        harness.world().edit_page(page, "name", name.into()).unwrap();
+        assert_eq!(harness.deliver(delivery(&[page])).await.status, 200);
+        until("the name is known", async || harness.page(page).await.unwrap()["name"] == name).await;
+        harness.complete().await;
+    }
+    let list = async |arguments: &[&str]| {
+        let arguments = [arguments, &["--json"]].concat();
+        ids(&document(&harness.run(&arguments).await), "links", "id")
+    };
+    let by_name: Vec<String> = [1, 3, 2, 0].iter().map(|n| pages[*n].clone()).collect();
+    assert_eq!(list(&["links", "--sort", "name"]).await, by_name);
+    assert_eq!(list(&["links", "--sort", "name", "--limit", "2"]).await, by_name[..2]);
+    assert_eq!(list(&["links", "--sort", "id"]).await, pages);
+    assert_eq!(list(&["links", "--limit", "3"]).await.len(), 3);
+    // The one whose token ended waits for a person, with the read that was to be made.
+    let scope = Scope { call: Some(Call::ReadPage), ..Scope::page(&pages[2]) };
+    harness.world().set_fault_for(Fault::Code { code: 190, subcode: 460 }, scope);
+    assert_eq!(harness.deliver(delivery(&[&pages[2]])).await.status, 200);
+    until("the page is parked", async || harness.health(&pages[2]).await == "needs_relink").await;
+    assert_eq!(list(&["links", "--health", "needs_relink"]).await, pages[2..3]);
+    assert_eq!(list(&["links", "--pending"]).await, pages[2..3]);
+    assert_eq!(list(&["links", "--health", "active", "--limit", "9"]).await.len(), 3);
+    assert_eq!(list(&["links", "--sort", "health", "--limit", "1"]).await, pages[2..3]);
+    assert!(list(&["links", "--health", "frozen"]).await.is_empty());
+    let pages_listed = document(&harness.run(&["pages", "--sort", "name", "--json"]).await);
+    assert_eq!(ids(&pages_listed, "pages", "page_id"), by_name);
+    let text = out(&harness.run(&["links", "--sort", "name", "--health", "active"]).await);
+    let rows: Vec<&str> = text.lines().skip(1).collect();
+    assert!(rows.len() == 3 && rows[0].contains("Alpha") && rows[2].contains("delta"), "{text}");
+    let output = harness.run(&["links", "--health", "frozen"]).await;
+    assert_eq!((code(&output), out(&output).as_str(), err(&output).as_str()), (0, "", "no such link\n"));
+    for (arguments, named) in [
+        (["links", "--health", "ill"], "scope_missing"),
+        (["pages", "--sort", "size"], "next-poll"),
+        (["links", "--limit", "0"], "1.."),
+    ] {
+        let output = harness.run(&arguments).await;
+        assert!(code(&output) == 64 && err(&output).contains(named), "{arguments:?}: {}", err(&output));
+    }
+    harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_prints_what_the_documents_say_and_near_topics_for_an_unknown_one() {
+    let harness = Harness::plan().build().await;
+    for (topic, part) in [
+        (&["needs_login"][..], "the merchant opens the app"),
+        (&["spaces.max_in_flight"], "values: a whole number from 1 to 256"),
+        (&["exit", "69"], "the daemon or the shared database does not answer"),
+        (&["several_users"], "say `user` or `all`"),
+        (&["Health", "of", "links"], "The links from `needs_relink` on are parked."),
+    ] {
+        let output = harness.run(&[&["explain"], topic].concat()).await;
+        assert!(code(&output) == 0 && out(&output).contains(part), "{topic:?}: {}{}", out(&output), err(&output));
+    }
+    let reply = document(&harness.run(&["explain", "frozen", "--json"]).await);
+    assert_eq!(reply["entries"][0]["document"], "docs/operations.md", "{reply}");
+    for (topic, near) in [("neds_login", "needs_login"), ("max_in_flight", "spaces.max_in_flight"), ("76", "75")] {
+        let output = harness.run(&["explain", topic]).await;
+        assert!(code(&output) == 64 && err(&output).contains(near), "{topic}: {}", err(&output));
+    }
+    let all = out(&harness.run(&["explain"]).await);
+    for topic in ["needs_relink", "store.url", "other_user", "pagesyncd_due"] {
+        assert!(all.split_whitespace().any(|word| word == topic), "{topic}: {all}");
+    }
     harness.finish().await;
 }
 

@@ -45,11 +45,13 @@ mod restore;
 mod rotation;
 mod sandbox;
 mod sessions;
+mod shell;
 mod shop_ends;
 mod shop_imports;
 mod shops;
 mod shutdown;
 mod sync;
+mod terminal;
 #[path = "../../src/store/tests/traces.rs"]
 mod traces;
 mod webdriver;
