@@ -1,7 +1,9 @@
 //! The command line: one module for each verb, and their common parts. The verbs that query or change a running daemon
-//! use its admin socket. `run`, `check`, and `import`, `export` and `purge` of a stopped daemon load the configuration.
+//! use its admin socket. `run`, `check`, `backup`, `restore`, and `import`, `export` and `purge` of a stopped daemon load the
+//! configuration.
 
 mod admin;
+mod backup;
 mod check;
 mod common;
 mod completions;
@@ -15,6 +17,7 @@ mod output;
 mod program;
 mod progress;
 mod purge;
+mod restore;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -124,6 +127,24 @@ enum Verb {
         #[arg(long, value_name = "PATH")]
         passphrase_file: Option<PathBuf>,
     },
+    /// Write all links and logins, sealed with `backup.passphrase`, to the bucket, and delete backups that are too old
+    Backup {
+        /// Delete backups that are older than this, like 30d; `backup.keep` when not given
+        #[arg(long, value_name = "DURATION", value_parser = backup::keep)]
+        keep: Option<Duration>,
+        /// Only list the backups
+        #[arg(long, conflicts_with = "keep")]
+        list: bool,
+    },
+    /// Bring a backup from the bucket back into an empty store
+    Restore {
+        /// The name of the backup, as `backup --list` prints it, or `latest`
+        #[arg(value_name = "NAME", default_value = "latest")]
+        name: String,
+        /// Into a store with links as well: what works there is kept
+        #[arg(long)]
+        merge: bool,
+    },
     /// Forget persons by a list of app-scoped user ids, one a line, as Meta mails it
     Purge {
         /// The file; `-` is standard input
@@ -230,6 +251,9 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
             import::import(&config, &file, passphrase_file.as_deref(), replace, json)
         }
         Verb::Export { file, passphrase_file } => export::export(&config, &file, passphrase_file.as_deref()),
+        Verb::Backup { list: true, .. } => backup::list(&config, json),
+        Verb::Backup { keep, .. } => backup::backup(&config, keep, json),
+        Verb::Restore { name, merge } => restore::restore(&config, &name, merge, json),
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
         Verb::Migrate { check, bucket } => migrate::migrate(&config, check, bucket, json),
         Verb::MoveStore(args) => move_store::move_store(&config, &args, json),

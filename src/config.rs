@@ -43,9 +43,10 @@ pub use key::Part;
 pub use load::{Loaded, StoreSettings};
 pub use log_format::LogFormat;
 pub use secret::Env;
-pub use table::{Admin, Config, Facebook, Http, Log, Notify, Session, Shopify, Spaces, Store, Sync};
+pub use table::{Admin, Backup, Config, Facebook, Http, Log, Notify, Session, Shopify, Spaces, Store, Sync};
 
 use key::{Absent, Kind};
+pub use rules::MIN_PASSPHRASE;
 use rules::span_text;
 use table::TABLE;
 

@@ -32,7 +32,7 @@ use crate::turnstile::Turnstile;
 pub use dependency::{Dependency, DependencyHealth};
 use logins::Logins;
 pub use page_status::{PageStatus, PageStatusMap};
-pub use setup::Setup;
+pub use setup::{Setup, spaces_settings};
 use shop_turns::ShopTurns;
 
 /// The shared context.

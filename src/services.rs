@@ -1,5 +1,6 @@
-//! From a request, or a file, to the store: logins, imports, exports, and persons to forget.
+//! From a request, or a file, to the store: logins, imports, exports, backups, and persons to forget.
 
+pub mod backup;
 pub mod export;
 pub mod import;
 pub mod installation;

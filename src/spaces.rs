@@ -17,6 +17,7 @@
 //!
 //! Accepted: two puts of one key at the same time may land in either order. The uploader never sends two.
 
+mod backups;
 pub mod error;
 mod exchange;
 mod listing;
@@ -30,9 +31,10 @@ mod versions;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+pub use self::backups::{Backups, MAX_BACKUP_BYTES};
 pub use self::error::{SpacesError, SpacesErrorKind, classify};
 pub use self::s3::{S3Store, SpacesSettings};
-use crate::core::model::{LinkKey, ObjectKey};
+use crate::core::model::{BackupName, LinkKey, ObjectKey};
 use crate::random;
 
 /// The one content type that is stored.
@@ -66,6 +68,15 @@ pub struct Listing {
     pub objects: Vec<(ObjectKey, Option<String>)>,
     /// The last name that was looked at, if more may follow it.
     pub next: Option<String>,
+}
+
+/// A backup in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: BackupName,
+    /// Its length in bytes, where the list says it.
+    pub bytes: Option<u64>,
 }
 
 /// Does the bucket keep older versions of its objects?

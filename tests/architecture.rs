@@ -578,7 +578,12 @@ fn the_checks_run_the_tests_as_the_readme_says() {
 
 #[test]
 fn units_start_the_program_with_flags_that_it_has() {
-    let unit = read("systemd/pagesyncd.service");
+    for unit in ["systemd/pagesyncd.service", "systemd/pagesyncd-backup.service"] {
+        check_unit(&read(unit));
+    }
+}
+
+fn check_unit(unit: &str) {
     let starts: Vec<_> = unit.lines().filter_map(|l| l.strip_prefix("ExecStart=")).filter_map(arguments).collect();
     assert!(!starts.is_empty());
     for words in starts {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::admin::{AdminClient, Arriving, broke_off};
 use super::common::{load, small_runtime};
@@ -23,18 +24,36 @@ const BUFFER: usize = 64 << 10;
 
 pub(super) fn export(config: &Path, to: &Path, passphrase_file: Option<&Path>) -> Result<(), Failure> {
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
+    let links = with_lines(config, passphrase, |lines, total| save(to, total, lines))?;
+    output::note(format_args!("{links} links exported; keep the file with the care that its tokens deserve"));
+    Ok(())
+}
+
+/// The whole export in memory, and how many lines are links.
+pub(super) fn in_memory(config: &Path, passphrase: &Secret) -> Result<(Zeroizing<Vec<u8>>, usize), Failure> {
+    let mut whole = Zeroizing::new(Vec::new());
+    let failed = |e: io::Error| Failure::new(exit::INTERNAL, format!("the export cannot be kept: {e}"), "");
+    let links = with_lines(config, Some(passphrase.clone()), |lines, total| {
+        copy(lines, &mut *whole, total, &mut Progress::new(), failed)
+    })?;
+    Ok((whole, links))
+}
+
+/// Hands over the lines of the running daemon or, where none runs, of the store, and how many links there are, where known.
+fn with_lines(
+    config: &Path,
+    passphrase: Option<Secret>,
+    take: impl FnOnce(Lines, Option<u64>) -> Result<usize, Failure>,
+) -> Result<usize, Failure> {
     let client = AdminClient::find(config)?;
-    let links = if client.is_open() {
+    if client.is_open() {
         let wish = passphrase.map_or(json!({}), |p| json!({"passphrase": p.expose()}));
         let total = client.call(Method::GET, "/v1/status", "").ok().and_then(|status| status["links"].as_u64());
         let arriving = client.read(Method::POST, "/v1/export", wish.to_string())?;
-        save(to, total, from_daemon(arriving))?
-    } else {
-        let store = run::open_store(&load(config)?.config)?;
-        from_store(&store, passphrase, to)?
-    };
-    output::note(format_args!("{links} links exported; keep the file with the care that its tokens deserve"));
-    Ok(())
+        return take(from_daemon(arriving), total);
+    }
+    let store = run::open_store(&load(config)?.config)?;
+    from_store(&store, passphrase, take)
 }
 
 /// Lines, one or more at a time; empty at the end.
@@ -49,7 +68,11 @@ fn from_daemon(arriving: Arriving) -> Lines<'static> {
     })
 }
 
-fn from_store(store: &Store, passphrase: Option<Secret>, to: &Path) -> Result<usize, Failure> {
+fn from_store(
+    store: &Store,
+    passphrase: Option<Secret>,
+    take: impl FnOnce(Lines, Option<u64>) -> Result<usize, Failure>,
+) -> Result<usize, Failure> {
     let failed = |e: ExportError| {
         let code = if matches!(e, ExportError::Unavailable(_)) { exit::IO } else { exit::USAGE };
         Failure::new(code, e.to_string(), "")
@@ -66,7 +89,7 @@ fn from_store(store: &Store, passphrase: Option<Secret>, to: &Path) -> Result<us
             }
         });
         let total = runtime.block_on(store.counts()).ok().map(|counts| counts.links);
-        save(to, total, lines)
+        take(lines, total)
     });
     runtime.block_on(store.close());
     written

@@ -71,10 +71,32 @@ pub(super) fn import(
 ) -> Result<(), Failure> {
     let (mut input, size) = open(file)?;
     let passphrase = passphrase_file.map(read_passphrase).transpose()?;
+    bring(config, (&mut input, size), passphrase.as_ref(), Into::Any { replace }, as_json)
+}
+
+/// The stores that an import takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Into {
+    /// An empty one: a store with links is refused.
+    Empty,
+    /// Any. With `replace`, better tokens and logins are replaced as well.
+    Any { replace: bool },
+}
+
+/// Imports the lines, which have so many bytes where that is known, into the running daemon or, where none runs, into the
+/// store, and reports.
+pub(super) fn bring(
+    config: &Path,
+    (input, size): (&mut dyn BufRead, Option<u64>),
+    passphrase: Option<&Secret>,
+    into: Into,
+    as_json: bool,
+) -> Result<(), Failure> {
     let client = AdminClient::find(config)?;
     let target = if client.is_open() { Target::Daemon(client) } else { open_store(config)? };
-    let mut tally = Tally { replace, ..Tally::default() };
-    let outcome = feed(&target, &mut input, size, passphrase.as_ref(), &mut tally);
+    let mut tally = Tally { replace: into == Into::Any { replace: true }, ..Tally::default() };
+    let allowed = if into == Into::Empty { target.is_empty() } else { Ok(()) };
+    let outcome = allowed.and_then(|()| feed(&target, input, size, passphrase, &mut tally));
     if let Target::Store(store, runtime, _) = &target {
         runtime.block_on(store.close());
     }
@@ -89,6 +111,28 @@ pub(super) fn import(
     }
     let what = format!("{} of {} lines are bad and were not imported", tally.bad.len(), tally.lines);
     Err(Failure::new(exit::DATA, what, "correct the lines named above and import them again"))
+}
+
+impl Target {
+    /// Fails where there are links.
+    fn is_empty(&self) -> Result<(), Failure> {
+        let links = match self {
+            Target::Daemon(client) => {
+                let status = client.call(Method::GET, "/v1/status", "")?;
+                let strange = || Failure::new(exit::INTERNAL, "the daemon does not say how many links it has", "");
+                status["links"].as_u64().ok_or_else(strange)?
+            }
+            Target::Store(store, runtime, _) => {
+                let counts = runtime.block_on(store.counts());
+                counts.map_err(|e| Failure::new(exit::IO, e.to_string(), "see that the store can be read"))?.links
+            }
+        };
+        if links == 0 {
+            return Ok(());
+        }
+        let way_out = "--merge adds what is missing, and keeps what works";
+        Err(Failure::new(exit::USAGE, format!("the store has {links} links already; nothing was changed"), way_out))
+    }
 }
 
 /// The input, and its size where that is known.

@@ -32,6 +32,8 @@ pub enum Part {
     Sessions,
     /// The receiver of events.
     Notify,
+    /// The backups, which a verb makes: nothing in the daemon.
+    Backup,
     /// The keys that seal the store's records.
     StoreKeys,
     /// The loopback address of the admin listener.

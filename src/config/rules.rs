@@ -12,6 +12,9 @@ use super::spelling::nearest;
 /// What is wrong, and what to do. Where the latter is empty, the key's own advice stands for it.
 pub(super) type Wrong = (String, String);
 
+/// The fewest characters of a passphrase that seals an export or a backup.
+pub const MIN_PASSPHRASE: usize = 12;
+
 /// A rule for one text.
 pub(super) type Rule = fn(&str) -> Result<(), Wrong>;
 

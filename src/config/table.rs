@@ -261,6 +261,15 @@ settings! {
         ca_file: Option<CaFile> = certificates() => [Notify];
     }
 
+    /// Backups in the bucket.
+    backup: Backup {
+        /// Seals the backups; `None` when there are to be none.
+        passphrase: Option<Secret> = secret_or_none()
+            advice "make one with `pagesyncd keygen`, and keep a copy on another machine" => [Backup];
+        /// Older backups are deleted after a new one is written.
+        keep: Duration = span(secs(60), secs(3650 * DAY), "30d") => [Backup];
+    }
+
     /// The listeners for operators.
     admin: Admin {
         /// The Unix socket.

@@ -513,6 +513,8 @@ fn a_value_that_makes_no_sense_is_refused_at_its_key() {
         ("notify.secret", "\"whsec_c2hvcnQ=\"", "is not whsec_ and the base64 of 24"),
         ("notify.previous_secret", "\"whsec_%%%%\"", "is not whsec_ and the base64 of 24"),
         ("notify.max_in_flight", "0", "is out of range"),
+        ("backup.passphrase", "\"elevenchars\"", "is shorter than 12 characters"),
+        ("backup.keep", "\"0s\"", "is out of range"),
         ("store.path", "\"\"", "is empty"),
         ("session.state_secret", "\"short\"", "is shorter than 8"),
         ("session.ttl", "\"0s\"", "is out of range"),

@@ -10,9 +10,10 @@ use super::database_url::DatabaseUrl;
 use super::decode::{decode_notify_secret, decode_store_key};
 use super::fields;
 use super::findings::{Report, shown};
-use super::rules::{SHOP, called_url, is_loopback, version_number};
+use super::rules::{MIN_PASSPHRASE, SHOP, called_url, is_loopback, version_number};
 use super::secret::is_placeholder;
-use super::table::{Config, Facebook, Notify, Session, Shopify, Store};
+use super::table::{Backup, Config, Facebook, Notify, Session, Shopify, Store};
+use crate::core::model::Secret;
 
 /// Rules across keys.
 pub(super) fn check(config: &Config, report: &mut Report) {
@@ -105,12 +106,19 @@ fn check_secrets(config: &Config, report: &mut Report) {
     } else if (8..32).contains(&state) {
         report.warning("session.state_secret", "is shorter than 32 characters", Session::state_secret.advice());
     }
+    let none = Secret::default();
+    let passphrase = config.backup.passphrase.as_ref().unwrap_or(&none);
+    if !passphrase.is_empty() && passphrase.expose().chars().count() < MIN_PASSPHRASE {
+        let message = format!("is shorter than {MIN_PASSPHRASE} characters");
+        report.error("backup.passphrase", message, Backup::passphrase.advice());
+    }
     let all = [
         ("facebook.app_secret", &facebook.app_secret),
         ("facebook.verify_token", &facebook.verify_token),
         ("session.state_secret", &config.session.state_secret),
         ("spaces.secret_key", &config.spaces.secret_key),
         ("store.key", &config.store.key),
+        ("backup.passphrase", passphrase),
     ];
     for (n, (key, secret)) in all.iter().enumerate() {
         if let Some((twin, _)) = all[..n].iter().find(|(_, other)| other == secret && !secret.is_empty()) {

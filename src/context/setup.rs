@@ -71,19 +71,7 @@ impl Setup {
         let shopify = shopify(&config, &system, metrics)?;
         let s = &config.shopify;
         let shop_keys = ClientKeys::new([&s.client_secret, &s.previous_client_secret].into_iter().flatten());
-        let s = &config.spaces;
-        let spaces = SpacesSettings {
-            region: s.region.clone(),
-            bucket: s.bucket.clone(),
-            endpoint: s.endpoint.clone(),
-            access_key: s.access_key.clone(),
-            secret_key: s.secret_key.clone(),
-            path_style: s.path_style,
-            request_timeout: s.request_timeout,
-            max_in_flight: s.max_in_flight,
-            trust: trust(&s.ca_file),
-        };
-        let spaces = S3Store::new(spaces, metrics.clone()).map_err(|e| format!("spaces: {e}"))?;
+        let spaces = S3Store::new(spaces_settings(&config), metrics.clone()).map_err(|e| format!("spaces: {e}"))?;
         let n = &config.notify;
         let receiver = Receiver::new(n, &trust(&n.ca_file)).map_err(|e| format!("notify: {e}"))?.map(Arc::new);
         let session = &config.session;
@@ -103,6 +91,22 @@ impl Setup {
             loaded_at,
             kept: false,
         })
+    }
+}
+
+/// How to reach the bucket.
+pub fn spaces_settings(config: &Config) -> SpacesSettings {
+    let (system, s) = (Trust::of_the_system(), &config.spaces);
+    SpacesSettings {
+        region: s.region.clone(),
+        bucket: s.bucket.clone(),
+        endpoint: s.endpoint.clone(),
+        access_key: s.access_key.clone(),
+        secret_key: s.secret_key.clone(),
+        path_style: s.path_style,
+        request_timeout: s.request_timeout,
+        max_in_flight: s.max_in_flight,
+        trust: s.ca_file.as_ref().map_or(system.clone(), |file| system.with(&file.certificates)),
     }
 }
 

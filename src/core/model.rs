@@ -12,10 +12,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+mod backup;
 mod ids;
 mod link;
 mod names;
 
+pub use backup::{BACKUPS, BackupName, BadBackupName};
 pub use ids::{AppUserId, BadId, GraphId, PageId, ShopName, UserId};
 pub use link::{BadPart, LinkKey, ObjectKey, Part, PartKey, Source, SourceId};
 pub use names::Names;

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use crate::config::MIN_PASSPHRASE;
 use crate::core::model::{AppUserId, LinkKey, Secret, ShopName, Source, UserId, WallTime};
 use crate::random;
 use crate::store::records::{account_context, link_context};
@@ -92,7 +93,7 @@ impl ExportError {
     }
 }
 
-fn derive(passphrase: &Secret, kdf: &Kdf) -> Result<Keyring, ExportError> {
+pub(super) fn derive(passphrase: &Secret, kdf: &Kdf) -> Result<Keyring, ExportError> {
     let bounds = kdf.name == "argon2id" && kdf.memory_kib <= 1 << 20 && kdf.passes <= 16 && kdf.lanes <= 16;
     let salt = STANDARD_NO_PAD.decode(&kdf.salt).map_err(|_| ExportError::Head)?;
     if !bounds {
@@ -106,7 +107,7 @@ fn derive(passphrase: &Secret, kdf: &Kdf) -> Result<Keyring, ExportError> {
     Ok(Keyring::new(*key, Vec::new()))
 }
 
-fn fresh_kdf() -> Result<Kdf, ExportError> {
+pub(super) fn fresh_kdf() -> Result<Kdf, ExportError> {
     let salt = STANDARD_NO_PAD.encode(random::secret::<16>().map_err(|_| ExportError::Kdf)?);
     Ok(Kdf { name: "argon2id".into(), salt, memory_kib: 64 << 10, passes: 3, lanes: 4 })
 }
@@ -235,7 +236,9 @@ impl Sealer {
     fn new(own: Arc<Keyring>, passphrase: Option<&Secret>) -> Result<Sealer, ExportError> {
         match passphrase {
             None => Ok(Sealer { keyring: own, kdf: None }),
-            Some(passphrase) if passphrase.expose().chars().count() < 12 => Err(ExportError::WeakPassphrase),
+            Some(passphrase) if passphrase.expose().chars().count() < MIN_PASSPHRASE => {
+                Err(ExportError::WeakPassphrase)
+            }
             Some(passphrase) => {
                 let kdf = fresh_kdf()?;
                 Ok(Sealer { keyring: Arc::new(derive(passphrase, &kdf)?), kdf: Some(kdf) })

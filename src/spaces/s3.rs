@@ -30,7 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, header};
-use reqwest::Client;
+use reqwest::{Client, ClientBuilder};
 use s3::command::Command;
 use s3::creds::Credentials;
 use s3::error::S3Error;
@@ -94,11 +94,22 @@ impl S3Store {
     /// # Errors
     /// [`Misconfigured`](SpacesErrorKind::Misconfigured) when no request can be made from the settings.
     pub fn new(settings: SpacesSettings, metrics: Arc<Metrics>) -> Result<Self, SpacesError> {
+        let http = http_client::client(settings.request_timeout, &settings.trust);
+        S3Store::over(http, settings, metrics)
+    }
+
+    /// The same for bodies of any length: a request may be silent for as long as it may take.
+    pub(super) fn patient(settings: SpacesSettings, metrics: Arc<Metrics>) -> Result<Self, SpacesError> {
+        let limit = settings.request_timeout;
+        let http = http_client::client(limit, &settings.trust).read_timeout(limit);
+        S3Store::over(http, settings, metrics)
+    }
+
+    fn over(http: ClientBuilder, settings: SpacesSettings, metrics: Arc<Metrics>) -> Result<Self, SpacesError> {
         let credentials = credentials(&settings.access_key, &settings.secret_key)?;
         let limit = settings.request_timeout;
         // One connection for each request under way. HTTP/2 would put them all on one, and a Host header in each.
-        let http = http_client::client(limit, &settings.trust).http1_only();
-        let http = http.pool_max_idle_per_host(settings.max_in_flight).build();
+        let http = http.http1_only().pool_max_idle_per_host(settings.max_in_flight).build();
         let http = http.map_err(|error| SpacesError::transport("setup", error))?;
         let region =
             Region::Custom { region: settings.region, endpoint: settings.endpoint.trim_end_matches('/').to_owned() };
@@ -121,7 +132,7 @@ impl S3Store {
     }
 
     /// Holds the operation to its time and counts its outcome.
-    async fn bounded<T>(
+    pub(super) async fn bounded<T>(
         &self,
         op: &'static str,
         work: impl Future<Output = Result<T, SpacesError>> + Send,
@@ -176,8 +187,8 @@ impl S3Store {
         Ok(Some(Head { etag: unquoted(etag), content_length, content_type }))
     }
 
-    async fn send_get(&self, key: &ObjectKey) -> Result<Option<Bytes>, SpacesError> {
-        match self.ask(&self.bucket, "get", key.as_str(), Command::GetObject, MAX_OBJECT_BYTES).await {
+    pub(super) async fn send_get(&self, key: &ObjectKey, most: usize) -> Result<Option<Bytes>, SpacesError> {
+        match self.ask(&self.bucket, "get", key.as_str(), Command::GetObject, most).await {
             Ok(answer) => Ok(Some(answer.body)),
             Err(error) => absent_or(error).map(|()| None),
         }
@@ -205,7 +216,7 @@ impl S3Store {
     }
 
     /// A document about the bucket.
-    async fn send_question(&self, op: &'static str, query: &[(&str, &str)]) -> Result<String, SpacesError> {
+    pub(super) async fn send_question(&self, op: &'static str, query: &[(&str, &str)]) -> Result<String, SpacesError> {
         let bucket = self.asked(query)?;
         let answer = self.ask(&bucket, op, "/", Command::GetObject, MAX_OBJECT_BYTES).await?;
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
@@ -298,7 +309,7 @@ impl ObjectStore for S3Store {
     }
 
     fn get<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<Option<Bytes>, SpacesError>> {
-        Box::pin(self.bounded("get", self.send_get(key)))
+        Box::pin(self.bounded("get", self.send_get(key, MAX_OBJECT_BYTES)))
     }
 
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<(), SpacesError>> {

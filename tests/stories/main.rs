@@ -7,6 +7,7 @@ mod actors;
 mod addresses;
 mod alerts;
 mod all_at_once;
+mod backup;
 mod bodies;
 mod browser;
 mod catalogue;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::backup::{BACKUPS, BackupName};
 use super::ids::{BadId, PageId, ShopName, UserId};
 
 /// Bytes of a user at the beginning of a key.
@@ -394,6 +395,11 @@ impl ObjectKey {
     /// A key for probes, outside every user's prefix.
     pub fn scratch(name: Uuid) -> Self {
         ObjectKey(format!("pagesyncd-probe/{}", name.as_hyphenated()))
+    }
+
+    /// The key of a backup, outside every user's prefix.
+    pub fn backup(name: &BackupName) -> Self {
+        ObjectKey(format!("{BACKUPS}{name}"))
     }
 }
 
