@@ -1,6 +1,8 @@
 //! The HTTP listeners. [`server`] accepts and limits connections, [`routes::public`] and [`routes::admin`] hold the
-//! tables of routes, [`responses`] turns outcomes into responses, and [`pages`] renders HTML.
+//! tables of routes, [`responses`] turns outcomes into responses, and [`pages`] renders HTML
+//! with the texts of [`messages`].
 
+mod accent;
 mod address;
 pub mod body;
 pub mod budget;
@@ -11,6 +13,7 @@ mod forms;
 mod framing;
 mod handling;
 mod head_timer;
+mod messages;
 mod pages;
 pub mod payload;
 pub mod responses;

@@ -77,6 +77,15 @@ pub(super) fn platform_name(text: &str) -> Result<(), Wrong> {
     wrong(format!("is longer than {MAX_PLATFORM_NAME} characters"), "write the name as users know it")
 }
 
+/// `#rrggbb`, or nothing.
+pub(super) fn color(text: &str) -> Result<(), Wrong> {
+    let digits = text.strip_prefix('#').unwrap_or_default();
+    if text.is_empty() || (digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_hexdigit())) {
+        return Ok(());
+    }
+    wrong("is not a colour", "write # and six digits, two each for red, green and blue, such as \"#0a5c36\"")
+}
+
 pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse()
         .or_else(|_| wrong("is not an IP address with a port", "write 127.0.0.1:5000, 0.0.0.0:80 or [::1]:5000"))

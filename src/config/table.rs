@@ -75,6 +75,8 @@ settings! {
         return_url: Option<String> = way_or_none() => [Routes];
         /// The name of the platform on HTML pages.
         platform_name: Option<String> = text_or_none(rules::platform_name) => [Routes];
+        /// The platform's colour on HTML pages, `#rrggbb`.
+        accent_color: Option<String> = text_or_none(rules::color) => [Routes];
         /// Proxies whose `X-Forwarded-For` is believed.
         trusted_proxies: Vec<IpAddr> = ips(TRUSTED_PROXIES) => [Routes];
         /// Largest request body taken, in bytes.

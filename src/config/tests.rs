@@ -174,6 +174,7 @@ fn the_example_and_the_list_of_keys_are_one() {
 /// For each key, a sound value that is not its default nor the one of [`LEAST`].
 fn another(key: &Key) -> String {
     match (key.name, key.kind) {
+        ("http.accent_color", _) => "\"#0a5c36\"".to_owned(),
         ("facebook.app_id", _) => "\"987654321\"".to_owned(),
         ("facebook.graph_version", _) => "\"v27.0\"".to_owned(),
         ("shopify.api_version", _) => "\"2027-01\"".to_owned(),
@@ -347,11 +348,13 @@ fn events_want_a_secret_and_keep_their_address_as_it_is() {
 fn the_way_back_is_kept_as_it_stands_and_proxies_are_addresses() {
     let way = "https://fern.example/settings?tab=pages#facebook";
     let case = Case::least().with("http.return_url", &format!("{way:?}")).with("http.platform_name", "\" Fern \"");
-    let config = case.with("http.trusted_proxies", "[\"::ffff:10.0.0.2\"]").config();
+    let config =
+        case.with("http.accent_color", "\"#0A5c36\"").with("http.trusted_proxies", "[\"::ffff:10.0.0.2\"]").config();
+    assert_eq!(config.http.accent_color.as_deref(), Some("#0A5c36"));
     assert_eq!((config.http.return_url.as_deref(), config.http.platform_name.as_deref()), (Some(way), Some("Fern")));
     assert_eq!(config.http.trusted_proxies, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
     let bare = Case::least().config().http;
-    assert_eq!((bare.return_url, bare.platform_name), (None, None));
+    assert_eq!((bare.return_url, bare.platform_name, bare.accent_color), (None, None, None));
     for (key, value, message) in [
         ("http.return_url", "\"javascript://fern.example/%0aalert(1)\"", "has a scheme other than http and https"),
         ("http.return_url", "\"https://ada:secret@fern.example/\"", "holds a user name or password"),
@@ -363,6 +366,9 @@ fn the_way_back_is_kept_as_it_stands_and_proxies_are_addresses() {
           connection that others can read",
         ),
         ("http.platform_name", &format!("{:?}", "F".repeat(61)), "is longer than 60 characters"),
+        ("http.accent_color", "\"green\"", "is not a colour"),
+        ("http.accent_color", "\"#0a5\"", "is not a colour"),
+        ("http.accent_color", "\"#0a5c36;}*{x:y\"", "is not a colour"),
         ("http.trusted_proxies[0]", "[\"proxy.example\"]", "is not an IP address"),
     ] {
         let found = Case::least().with(key.trim_end_matches("[0]"), value).findings();

@@ -3,6 +3,8 @@
 //! A page is written with maud, which escapes all text that is put into it. The policy of a page allows its own style
 //! and, where there is one, its own script, both by their hashes; nothing is loaded from elsewhere.
 //!
+//! A page is in the language that the browser asks for; the texts are in [`super::messages`].
+//!
 //! A dead end is an answer for both kinds of client: a page for a person, with the way to a new start, or JSON.
 
 use std::sync::LazyLock;
@@ -14,6 +16,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::accent::Accent;
+use super::messages::language::Language;
 use super::responses;
 use super::server::Answer;
 use crate::config::Http;
@@ -26,7 +30,7 @@ const SCRIPT: &str = include_str!("pages.js");
 /// A page.
 pub(super) struct Page<'a> {
     pub status: StatusCode,
-    pub title: &'a str,
+    pub title: Markup,
     /// An address under which the page can be fetched again.
     pub address: Option<&'a str>,
     /// The page is not complete: it fetches itself from there.
@@ -36,9 +40,11 @@ pub(super) struct Page<'a> {
     pub body: Markup,
 }
 
-/// The form of an answer, HTML or JSON, and the way back to the platform.
+/// The form of an answer, HTML or JSON, its language, and the way back to the platform.
 pub(super) struct Site<'a> {
     html: bool,
+    /// The language of a page. JSON is in English.
+    pub language: Language,
     http: &'a Http,
 }
 
@@ -49,7 +55,7 @@ pub(super) struct DeadEnd<'a> {
     pub code: &'a str,
     /// `error.message`, for programs and operators.
     pub message: &'a str,
-    pub title: &'a str,
+    pub title: Markup,
     /// The message to the person.
     pub words: Markup,
     pub way: Way,
@@ -68,19 +74,19 @@ pub(super) enum Way {
 
 impl<'a> Page<'a> {
     /// A page without an address of its own.
-    pub(super) fn complete(status: StatusCode, title: &'a str, body: Markup) -> Self {
+    pub(super) fn complete(status: StatusCode, title: Markup, body: Markup) -> Self {
         Page { status, title, address: None, under_way: false, standing: None, body }
     }
 }
 
 impl<'a> Site<'a> {
     pub(super) fn new(http: &'a Http, headers: &HeaderMap) -> Self {
-        Site { html: responses::wants_html(headers), http }
+        Site { html: responses::wants_html(headers), language: Language::preferred(headers), http }
     }
 
     /// For an address that has no JSON.
-    pub(super) fn html_only(http: &'a Http) -> Self {
-        Site { html: true, http }
+    pub(super) fn html_only(http: &'a Http, headers: &HeaderMap) -> Self {
+        Site { html: true, ..Site::new(http, headers) }
     }
 
     /// Does the client want HTML?
@@ -88,14 +94,14 @@ impl<'a> Site<'a> {
         self.html
     }
 
-    /// The platform's name, with words for it where it has none.
-    pub(super) fn platform(&self) -> &'a str {
-        self.http.platform_name.as_deref().unwrap_or("the site that sent you here")
+    /// The platform's name. Texts have another wording where it has none.
+    pub(super) fn platform(&self) -> Option<&'a str> {
+        self.http.platform_name.as_deref()
     }
 
-    /// `at Fern`, or nothing.
+    /// `at Fern`, with a space before it, or nothing.
     pub(super) fn at_platform(&self) -> Markup {
-        html! { @if let Some(name) = &self.http.platform_name { " at " (name) } }
+        html! { @if let Some(name) = self.platform() { (self.language.at_platform(name)) } }
     }
 
     /// Where a login starts.
@@ -106,7 +112,7 @@ impl<'a> Site<'a> {
 
     /// The way back to the platform, as the page's main button or beside another one.
     pub(super) fn way_back(&self, main: bool) -> Markup {
-        let label = self.http.platform_name.as_ref().map_or("Go back".to_owned(), |name| format!("Back to {name}"));
+        let label = self.platform().map_or_else(|| self.language.go_back(), |name| self.language.back_to(name));
         html! {
             @if let Some(url) = &self.http.return_url {
                 a.button[main].quiet[!main] href=(url) rel="noreferrer" { (label) }
@@ -117,10 +123,12 @@ impl<'a> Site<'a> {
     /// A page, whatever the client asked for.
     pub(super) fn page(&self, page: Page<'_>) -> Answer {
         let Page { status, title, address, under_way, standing, body } = page;
-        let platform = self.http.platform_name.as_deref();
+        let (platform, language) = (self.platform(), self.language.tag());
+        let accent = self.http.accent_color.as_deref().and_then(Accent::parse);
+        let style = accent.map_or_else(|| STYLE.to_owned(), |accent| format!("{STYLE}{}", accent.style()));
         let whole = html! {
             (DOCTYPE)
-            html lang="en" {
+            html lang=(language) {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
@@ -129,7 +137,7 @@ impl<'a> Site<'a> {
                         noscript { meta http-equiv="refresh" content={ "3;url=" (url) }; }
                     }
                     title { (title) @if let Some(name) = platform { " · " (name) } }
-                    style { (PreEscaped(STYLE)) }
+                    style { (PreEscaped(&style)) }
                 }
                 body {
                     main data-at=[address] data-refresh[under_way] {
@@ -142,31 +150,29 @@ impl<'a> Site<'a> {
                 }
             }
         };
-        let policy = if address.is_some() { &*WITH_SCRIPT } else { &*WITHOUT_SCRIPT };
         let mut answer = responses::html(status, whole.into_string());
         let headers = answer.headers_mut();
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy(&style, address.is_some()));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Language"));
         answer
     }
 
     /// A dead end, as a page or as JSON.
     pub(super) fn dead_end(&self, end: DeadEnd<'_>) -> Answer {
         let DeadEnd { status, code, message, title, words, way } = end;
-        let return_url = self.http.return_url.as_deref();
+        let (return_url, language) = (self.http.return_url.as_deref(), self.language);
         if self.html {
             let body = html! {
                 p { (words) }
                 @match way {
                     Way::StartAgain => div.ways {
-                        a.button href=(self.login_url(false)) { "Start again" } (self.way_back(false))
+                        a.button href=(self.login_url(false)) { (language.start_again()) } (self.way_back(false))
                     },
-                    Way::Reload => div.ways { a.button href="" { "Try again" } (self.way_back(false)) },
+                    Way::Reload => div.ways { a.button href="" { (language.try_again()) } (self.way_back(false)) },
                     Way::NewLink => {
-                        p {
-                            @if return_url.is_some() { "Go back to " } @else { "Ask " }
-                            (self.platform()) " for a new login link."
-                        }
+                        p { (self.way_to_a_link()) }
                         div.ways { (self.way_back(true)) }
                     }
                 }
@@ -183,6 +189,16 @@ impl<'a> Site<'a> {
         responses::json(status, &json!({"error": error}))
     }
 
+    /// Where the person gets a new login link.
+    fn way_to_a_link(&self) -> Markup {
+        match (self.platform(), self.http.return_url.is_some()) {
+            (Some(name), true) => self.language.go_back_for_a_link(name),
+            (Some(name), false) => self.language.ask_for_a_link(name),
+            (None, true) => self.language.go_back_to_the_site_for_a_link(),
+            (None, false) => self.language.ask_the_site_for_a_link(),
+        }
+    }
+
     /// The store cannot keep a login at the moment.
     pub(super) fn unavailable(&self, error: &Unavailable, way: Way) -> Answer {
         const AFTER: u32 = 30;
@@ -194,8 +210,8 @@ impl<'a> Site<'a> {
             status: StatusCode::SERVICE_UNAVAILABLE,
             code: "unavailable",
             message: "",
-            title: "Please try again in a minute",
-            words: html! { "The login cannot be kept at the moment. Nothing was changed." },
+            title: self.language.title_in_a_minute(),
+            words: self.language.login_not_kept(),
             way,
         });
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(AFTER));
@@ -209,9 +225,10 @@ impl<'a> Site<'a> {
             code: "no_session",
             message: "this browser has no session here; open the login link that the platform gave you, or ask for a \
                       new one",
-            title: "You are not logged in here",
-            words: html! {
-                "A login begins with a link from " (self.platform()) ". The link opens it for an hour at most."
+            title: self.language.title_no_session(),
+            words: match self.platform() {
+                Some(name) => self.language.begins_with_a_link(name),
+                None => self.language.begins_with_a_link_of_the_site(),
             },
             way: Way::NewLink,
         })
@@ -222,16 +239,16 @@ fn hash(text: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)))
 }
 
-fn policy(script: &str) -> HeaderValue {
-    let style = hash(STYLE);
+fn policy(style: &str, with_script: bool) -> HeaderValue {
+    let (style, script) = (hash(style), if with_script { SCRIPT_SOURCES.as_str() } else { "" });
     let text = format!("default-src 'none'; style-src {style}; {script}base-uri 'none'; frame-ancestors 'none'");
     // Base64 and fixed words are fit for a header.
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
 }
 
-static WITHOUT_SCRIPT: LazyLock<HeaderValue> = LazyLock::new(|| policy(""));
-static WITH_SCRIPT: LazyLock<HeaderValue> =
-    LazyLock::new(|| policy(&format!("script-src {}; connect-src 'self'; ", hash(SCRIPT))));
+/// The part of a policy that lets the script run and fetch the page.
+static SCRIPT_SOURCES: LazyLock<String> =
+    LazyLock::new(|| format!("script-src {}; connect-src 'self'; ", hash(SCRIPT)));
 
 #[cfg(test)]
 mod tests {
@@ -284,12 +301,14 @@ mod tests {
         let mut http = http.expect("the least that a configuration needs").config.http;
         http.platform_name = Some("<b>Fern</b>".to_owned());
         http.return_url = Some("https://fern.example/?a=1&b=\"2\"".to_owned());
+        http.accent_color = Some("#FFD400".to_owned());
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/html"));
+        headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static("fr-CH, en;q=0.5"));
         let site = Site::new(&http, &headers);
         let page = Page {
             status: StatusCode::OK,
-            title: "A <title>",
+            title: html! { "A <title>" },
             address: Some("/x?\"y"),
             under_way: true,
             standing: None,
@@ -297,6 +316,8 @@ mod tests {
         };
         let answer = site.page(page);
         let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+        assert_eq!(answer.headers()[header::CONTENT_LANGUAGE], "fr");
+        assert_eq!(answer.headers()[header::VARY], "Accept-Language");
         let text = String::from_utf8(answer.into_body().into_bytes().unwrap_or_default().to_vec()).unwrap();
         assert!(!text.contains("<b>Fern") && !text.contains("A <title>") && !text.contains("\"y\""), "{text}");
         assert!(text.contains("href=\"https://fern.example/?a=1&amp;b=&quot;2&quot;\""), "{text}");
@@ -306,5 +327,7 @@ mod tests {
         };
         assert!(policy.contains(&hash(between("style"))) && policy.contains(&hash(between("script"))), "{policy}");
         assert!(!policy.contains("unsafe"));
+        assert!(text.contains("<html lang=\"fr\">") && text.contains("Revenir à &lt;b&gt;Fern&lt;/b&gt;"), "{text}");
+        assert!(between("style").contains("--accent:#ffd400;--on-accent:#000000"), "{text}");
     }
 }

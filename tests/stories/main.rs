@@ -27,6 +27,7 @@ mod harness;
 mod health;
 mod imports;
 mod kept;
+mod languages;
 mod linking;
 mod listener;
 mod messages;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode, header};
 use hyper::body::Incoming;
-use maud::{Markup, html};
+use maud::Markup;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -102,28 +102,29 @@ enum Refusal {
 
 impl Refusal {
     fn answer(self, site: &Site<'_>, allow_new: bool) -> Answer {
-        let (code, message, words): (_, _, Markup) = match self {
+        let language = site.language;
+        let (code, message, words) = match self {
             Refusal::Away(error) => return site.unavailable(&error, Way::Reload),
             Refusal::NoSession => return no_session(site, allow_new),
             Refusal::TooMany(refused) => return too_many(site, refused),
             Refusal::Malformed => (
                 "malformed",
                 "this is not what Facebook's login sends; start again",
-                html! { "This is not an address that Facebook's login leads to." },
+                language.not_an_address_of_facebook(),
             ),
             Refusal::BadState => (
                 "bad_state",
                 "the login is too old or was not started in this browser; start again",
-                html! { "The login took longer than ten minutes, or was begun in another browser." },
+                language.login_too_old(),
             ),
             Refusal::UsedState => (
                 "used_state",
                 "this login was finished before; start again if pages are missing",
-                html! { "A login can be finished once. If Pages are missing, start again." },
+                language.login_is_finished_once(),
             ),
         };
-        let finished = code == "used_state";
-        let title = if finished { "This login was finished before" } else { "Your Pages were not linked" };
+        let title =
+            if code == "used_state" { language.title_finished_before() } else { language.title_pages_not_linked() };
         site.dead_end(DeadEnd { status: StatusCode::BAD_REQUEST, code, message, title, words, way: Way::StartAgain })
     }
 }
@@ -133,8 +134,8 @@ fn no_session(site: &Site<'_>, allow_new: bool) -> Answer {
         status: StatusCode::BAD_REQUEST,
         code: "no_session",
         message: "this browser did not start the login, or its session is over; start again",
-        title: "Your Pages were not linked",
-        words: html! { "This browser did not begin the login, or took longer than the login link allows." },
+        title: site.language.title_pages_not_linked(),
+        words: site.language.login_not_begun_here(),
         way: if allow_new { Way::StartAgain } else { Way::NewLink },
     })
 }
@@ -150,8 +151,11 @@ fn too_many(site: &Site<'_>, refused: Refused) -> Answer {
         status: StatusCode::TOO_MANY_REQUESTS,
         code: "too_many",
         message: "too many logins for the moment; start again later",
-        title: "Please try again later",
-        words: html! { "Too many logins came at once. Try again in " (minutes) " minute" @if minutes != 1 { "s" } "." },
+        title: site.language.title_later(),
+        words: match minutes {
+            1 => site.language.too_many_logins_one_minute(),
+            _ => site.language.too_many_logins(minutes),
+        },
         way: Way::StartAgain,
     });
     answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
@@ -160,20 +164,21 @@ fn too_many(site: &Site<'_>, refused: Refused) -> Answer {
 
 /// The dialog sent no code.
 fn no_code(site: &Site<'_>, callback: Callback) -> Answer {
-    let title = "Nothing was linked";
+    let language = site.language;
+    let title = language.title_nothing_linked();
     let (code, message, words): (_, _, Markup) = match callback {
         Callback::Failed { message, .. } => {
             let text = format!("Facebook ended the login: {message}. Start again");
-            let words = html! { "Facebook ended the login." @if !message.is_empty() { " It says: " (message) } };
+            let words = match message.as_str() {
+                "" => language.facebook_ended_the_login(),
+                said => language.facebook_ended_the_login_and_says(said),
+            };
             ("dialog_failed", text, words)
         }
-        Callback::Malformed { what } => ("malformed", what.to_owned(), html! { "Facebook's answer was not complete." }),
+        Callback::Malformed { what } => ("malformed", what.to_owned(), language.answer_not_complete()),
         Callback::Code { .. } | Callback::Cancelled { .. } => {
             let text = "the login was cancelled; nothing was linked. Start again and choose the pages to link";
-            let words = html! {
-                "You left Facebook's window without choosing Pages. Pages that were linked before stay linked."
-            };
-            ("cancelled", text.to_owned(), words)
+            ("cancelled", text.to_owned(), language.cancelled())
         }
     };
     let status = StatusCode::BAD_REQUEST;

@@ -15,9 +15,9 @@
 
 use std::sync::Arc;
 
-use http::{Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
-use maud::html;
+use maud::{Markup, html};
 use serde_json::json;
 use url::form_urlencoded;
 
@@ -26,6 +26,7 @@ use crate::core::health::ParkReason;
 use crate::core::model::WallTime;
 use crate::http::body;
 use crate::http::budget::Budget;
+use crate::http::messages::language::Language;
 use crate::http::pages::{Page, Site};
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
@@ -34,8 +35,6 @@ use crate::sources::facebook::signature::{SignedRequest, SignedRequestError, par
 use crate::store::Unavailable;
 use crate::store::deletions::Deletion;
 
-const OLDER_VERSIONS: &str = " The storage would not tell whether it keeps older versions of that page data; if it does, \
-                              they stay until they expire there or the operator removes them.";
 /// The form is a signed request and nothing else.
 const MAX_FORM: usize = 16 << 10;
 
@@ -84,67 +83,75 @@ pub(in crate::http) async fn request(context: &Arc<Context>, request: Request<In
 }
 
 /// `GET /facebook/data-deletion/{code}`, for persons.
-pub(in crate::http) async fn status(context: &Context, code: &str) -> Answer {
+pub(in crate::http) async fn status(context: &Context, headers: &HeaderMap, code: &str) -> Answer {
     let setup = context.setup();
-    let site = Site::html_only(&setup.config.http);
+    let site = Site::html_only(&setup.config.http, headers);
+    let language = site.language;
     let page = |status, title, body| site.page(Page::complete(status, title, body));
     let found = match context.store.deletion(code).await {
         Ok(found) => found,
+        Err(error) if responses::wants_html(headers) => return unavailable_page(&site, &error),
         Err(error) => return unavailable(&error),
     };
     let Some(deletion) = found else {
-        let body = html! { p { "This confirmation code is not known here. Check that it is complete." } };
-        return page(StatusCode::NOT_FOUND, "Unknown confirmation code", body);
+        let body = html! { p { (language.unknown_code()) } };
+        return page(StatusCode::NOT_FOUND, language.title_unknown_code(), body);
     };
-    let Deletion { asked_at, objects, open, ended, erasing, done_at, versions_unknown, .. } = deletion;
-    let stays = what_stays(&deletion);
+    let Deletion { asked_at, objects, ended, done_at, versions_unknown, .. } = deletion;
+    let stays = what_stays(language, &deletion);
     let nothing = stays.is_some() && ended == 0 && objects == 0;
     let title = match (done_at, &stays) {
-        _ if nothing => "Nothing was deleted",
-        (Some(_), None) => "Your data is deleted",
-        (Some(_), Some(_)) => "Your earlier data is deleted",
-        (None, None) => "Your data is being deleted",
-        (None, Some(_)) => "Your earlier data is being deleted",
+        _ if nothing => language.title_nothing_deleted(),
+        (Some(_), None) => language.title_deleted(),
+        (Some(_), Some(_)) => language.title_earlier_deleted(),
+        (None, None) => language.title_deleting(),
+        (None, Some(_)) => language.title_deleting_earlier(),
     };
     let body = html! {
         @if !nothing {
             p {
-                @if done_at.is_some() {
-                    "Access tokens, the record of your login and the stored page data are gone, from our own files as well."
-                } @else if erasing {
-                    "The stored page data is gone. Access tokens and the record of your login are not used any more; what is "
-                    "left of them in our own files is being erased. This finishes by itself, within minutes as a rule; look "
-                    "again later."
-                } @else {
-                    "Access tokens and the record of your login are not used any more. Stored page data still to be "
-                    "deleted: " (open) " of " (objects) "; what is left of all of it in our own files is erased after that. "
-                    "This finishes by itself; look again later."
-                }
-                @if versions_unknown { (OLDER_VERSIONS) }
+                (how_far(language, &deletion))
+                @if versions_unknown { " " (language.older_versions()) }
             }
         }
         @if let Some(stays) = stays { p { (stays) } }
         p.soft {
-            "Asked for at " (asked_at.rfc3339()) "."
-            @if let Some(at) = done_at { " Done at " (at.rfc3339()) "." }
+            (language.asked_for(language.moment(asked_at)))
+            @if let Some(at) = done_at { " " (language.done(language.moment(at))) }
         }
     };
     page(StatusCode::OK, title, body)
 }
 
+fn how_far(language: Language, deletion: &Deletion) -> Markup {
+    match deletion {
+        Deletion { done_at: Some(_), .. } => language.all_is_gone(),
+        Deletion { erasing: true, .. } => language.being_erased(),
+        Deletion { open, objects, .. } => language.still_to_delete(open, objects),
+    }
+}
+
 /// The text about links that a request did not delete because they are newer; `None` when there are none.
-fn what_stays(deletion: &Deletion) -> Option<String> {
-    let pages = match deletion.kept {
+fn what_stays(language: Language, deletion: &Deletion) -> Option<Markup> {
+    let stays = match deletion.kept {
         0 if !deletion.kept_login => return None,
-        0 => "That login stays".to_owned(),
-        1 => "That login and 1 linked page stay".to_owned(),
-        more => format!("That login and {more} linked pages stay"),
+        0 => language.login_stays(),
+        1 => language.login_and_one_page_stay(),
+        more => language.login_and_pages_stay(more),
     };
-    let written = deletion.issued_at.unwrap_or(deletion.asked_at).rfc3339();
-    Some(format!(
-        "Facebook wrote this request at {written}, and you logged in again after that. {pages}, because the request is \
-         older. To have them deleted too, remove the app on Facebook once more and ask for deletion again."
-    ))
+    let written = language.moment(deletion.issued_at.unwrap_or(deletion.asked_at));
+    let sentences = [language.written_before_the_login(written), stays, language.ask_once_more()];
+    Some(html! { (sentences[0]) " " (sentences[1]) " " (sentences[2]) })
+}
+
+/// The state of a deletion cannot be read, for a person.
+fn unavailable_page(site: &Site<'_>, error: &Unavailable) -> Answer {
+    tracing::warn!(%error, "deletion: the state of a deletion cannot be read ({error}); the person may look again later");
+    let words = html! { p { (site.language.deletion_not_read()) } };
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut answer = site.page(Page::complete(status, site.language.title_in_a_minute(), words));
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
+    answer
 }
 
 async fn signed_request(

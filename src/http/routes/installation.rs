@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode, header};
 use hyper::body::Incoming;
-use maud::{Markup, html};
+use maud::html;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
@@ -60,8 +60,8 @@ enum Refusal {
 
 impl Refusal {
     fn answer(self, site: &Site<'_>) -> Answer {
-        const TITLE: &str = "Your shop was not linked";
-        let (status, code, message, words): (_, _, String, Markup) = match self {
+        let language = site.language;
+        let (status, code, message, words) = match self {
             Refusal::Off => return responses::not_found(),
             Refusal::Away(error) => return site.unavailable(&error, Way::Reload),
             Refusal::TooMany(refused) => return too_many(site, refused),
@@ -73,37 +73,37 @@ impl Refusal {
                 StatusCode::BAD_REQUEST,
                 "bad_shop",
                 message,
-                html! { "The address does not name a shop. A shop's name looks like some-shop.myshopify.com." },
+                language.no_shop_named(),
             ),
             Refusal::BadSignature => (
                 StatusCode::UNAUTHORIZED,
                 "bad_hmac",
                 "the request is not signed by Shopify for this app, or is too old".to_owned(),
-                html! { "The address was not made by Shopify, or is too old. Open the app again in the shop's admin." },
+                language.not_signed_by_shopify(),
             ),
             Refusal::Malformed(what) => (
                 StatusCode::BAD_REQUEST,
                 "malformed",
                 format!("this is not what Shopify sends: {what}; start again"),
-                html! { "This is not an address that Shopify leads to." },
+                language.not_an_address_of_shopify(),
             ),
             Refusal::NoCode => (
                 StatusCode::BAD_REQUEST,
                 "cancelled",
                 "the installation was cancelled; nothing was linked".to_owned(),
-                html! { "You left Shopify's page without installing the app. Nothing was changed." },
+                language.installation_cancelled(),
             ),
             Refusal::BadState => (
                 StatusCode::BAD_REQUEST,
                 "bad_state",
                 "the installation is too old or was not started in this browser; start again".to_owned(),
-                html! { "The installation took longer than ten minutes, or was begun in another browser." },
+                language.installation_too_old(),
             ),
             Refusal::UsedState => (
                 StatusCode::BAD_REQUEST,
                 "used_state",
                 "this installation was finished before; start again if the shop is missing".to_owned(),
-                html! { "An installation can be finished once." },
+                language.installation_is_finished_once(),
             ),
             Refusal::NoUser => (
                 StatusCode::BAD_REQUEST,
@@ -111,11 +111,15 @@ impl Refusal {
                 "this browser has no session here, and the shop does not say whose it is; open the login link that the \
                  platform gave you first"
                     .to_owned(),
-                html! { "Open the login link from " (site.platform()) " first, then install the app again." },
+                match site.platform() {
+                    Some(name) => language.open_the_link_first(name),
+                    None => language.open_the_link_of_the_site_first(),
+                },
             ),
             Refusal::Failed(error) => return failed(site, &error),
         };
-        site.dead_end(DeadEnd { status, code, message: &message, title: TITLE, words, way: Way::NewLink })
+        let title = language.title_shop_not_linked();
+        site.dead_end(DeadEnd { status, code, message: &message, title, words, way: Way::NewLink })
     }
 }
 
@@ -127,15 +131,8 @@ fn failed(site: &Site<'_>, error: &InstallError) -> Answer {
     };
     tracing::warn!(%error, "shop: no shop was linked ({error}); the person can start again");
     let message = format!("{error}; start again");
-    let words = html! { "Shopify did not finish the installation. Open the app again in the shop's admin." };
-    site.dead_end(DeadEnd {
-        status,
-        code,
-        message: &message,
-        title: "Your shop was not linked",
-        words,
-        way: Way::NewLink,
-    })
+    let (title, words) = (site.language.title_shop_not_linked(), site.language.shopify_did_not_finish());
+    site.dead_end(DeadEnd { status, code, message: &message, title, words, way: Way::NewLink })
 }
 
 fn too_many(site: &Site<'_>, refused: Refused) -> Answer {
@@ -144,8 +141,8 @@ fn too_many(site: &Site<'_>, refused: Refused) -> Answer {
         status: StatusCode::TOO_MANY_REQUESTS,
         code: "too_many",
         message: "too many installations for the moment; start again later",
-        title: "Please try again later",
-        words: html! { "Too many installations came at once. Try again in a while." },
+        title: site.language.title_later(),
+        words: site.language.too_many_installations(),
         way: Way::NewLink,
     });
     answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
@@ -332,19 +329,21 @@ async fn report(
 
 fn page(site: &Site<'_>, installed: &Installed) -> Answer {
     let missing = &installed.missing_scopes;
+    let language = site.language;
+    let shop = html! { strong { bdi { (installed.link.id.as_str()) } } };
     let body = html! {
-        p { strong { bdi { (installed.link.id.as_str()) } } " is linked" (site.at_platform()) "." }
+        p { (language.shop_is_linked(shop, site.at_platform())) }
         @if !missing.is_empty() {
-            p { "The shop did not agree to everything that the app needs. Open the app in the shop's admin and agree to:" }
+            p { (language.scopes_missing()) }
             ul { @for scope in missing { li { (scope) } } }
         }
-        p { "Go on to choose the Facebook Pages that belong to it." }
+        p { (language.go_on_to_choose()) }
         div.ways {
-            a.button href=(site.login_url(false)) { "Go on to Facebook" }
+            a.button href=(site.login_url(false)) { (language.go_on_to_facebook()) }
             (site.way_back(false))
         }
     };
-    site.page(Page::complete(StatusCode::OK, "Your shop is linked", body))
+    site.page(Page::complete(StatusCode::OK, language.title_shop_linked(), body))
 }
 
 /// Posts a signed test delivery, about no shop, to the own public address.

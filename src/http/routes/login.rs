@@ -25,6 +25,7 @@ use crate::core::model::{Label, UserId, WallTime};
 use crate::http::body;
 use crate::http::budget::Budget;
 use crate::http::cookies;
+use crate::http::messages::language::Language;
 use crate::http::pages::{DeadEnd, Page, Site, Way};
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
@@ -110,10 +111,8 @@ pub(in crate::http) async fn confirm(context: &Arc<Context>, request: Request<In
             status: StatusCode::BAD_REQUEST,
             code: "bad_confirmation",
             message: "the confirmation is too old or was not made in this browser; open the login link again",
-            title: "Please open the login link again",
-            words: html! {
-                "This question was asked more than ten minutes ago, or in another browser. Nothing was changed."
-            },
+            title: site.language.title_open_the_link_again(),
+            words: site.language.question_too_old(),
             way: Way::NewLink,
         });
     };
@@ -166,48 +165,47 @@ fn ask(site: &Site<'_>, known: &Known, link: &LoginLink, confirmation: &str, rer
         return responses::json(StatusCode::CONFLICT, &value);
     }
     let alike = known.label == link.label;
-    let (known_name, link_name) =
-        (named(known.user, known.label.as_ref(), alike), named(link.user, link.label.as_ref(), alike));
+    let language = site.language;
+    let known_name = named(language, known.user, known.label.as_ref(), alike);
+    let link_name = named(language, link.user, link.label.as_ref(), alike);
+    let stay = language.stay_with(plain(language, known.user, known.label.as_ref()));
+    let go_on = language.go_on_for(plain(language, link.user, link.label.as_ref()));
     let body = html! {
-        p { "This login link is for " (link_name) (site.at_platform()) "." }
+        p { (language.link_is_for(link_name, site.at_platform())) }
         p {
-            @if known.session { "This browser is logged in as " } @else { "Pages were last linked here for " }
-            (known_name) "."
+            @if known.session { (language.browser_is_logged_in_as(known_name)) }
+            @else { (language.last_linked_for(known_name)) }
         }
-        p {
-            "Go on only if you asked for this link yourself. If somebody else sent it to you, your Facebook Pages \
-             would be linked to their account."
-        }
+        p { (language.go_on_only_if()) }
         // The choice that is safe for a person who did not ask for the link stands out.
         div.ways {
             @if known.session {
-                a.button href=(site.login_url(rerequest)) { "Stay with " (plain(known.user, known.label.as_ref())) }
+                a.button href=(site.login_url(rerequest)) { (stay) }
             } @else {
                 (site.way_back(true))
             }
             form method="post" action={ (site.login_url(false)) "/confirm" } {
                 input type="hidden" name="confirmation" value=(confirmation);
                 @if rerequest { input type="hidden" name="rerequest" value="1"; }
-                button.button.second type="submit" { "Go on for " (plain(link.user, link.label.as_ref())) }
+                button.button.second type="submit" { (go_on) }
             }
             @if known.session { (site.way_back(false)) }
         }
     };
-    let title = "Link Pages for another user?";
-    site.page(Page::complete(StatusCode::OK, title, body))
+    site.page(Page::complete(StatusCode::OK, language.title_other_user(), body))
 }
 
 /// A user in the words of a button.
-fn plain(user: UserId, label: Option<&Label>) -> Markup {
-    html! { @match label { Some(label) => { bdi { (label.as_str()) } } None => { "user " (user) } } }
+fn plain(language: Language, user: UserId, label: Option<&Label>) -> Markup {
+    html! { @match label { Some(label) => { bdi { (label.as_str()) } } None => { (language.user(user.to_string())) } } }
 }
 
 /// A user as pages name them: the label, or the UUID; both where the label alone tells nothing.
-pub(in crate::http) fn named(user: UserId, label: Option<&Label>, with_id: bool) -> Markup {
+pub(in crate::http) fn named(language: Language, user: UserId, label: Option<&Label>, with_id: bool) -> Markup {
     html! {
         @match label {
             Some(label) => { strong { bdi { (label.as_str()) } } @if with_id { " (" (user) ")" } }
-            None => { "user " strong { (user) } }
+            None => { (language.user(html! { strong { (user) } })) }
         }
     }
 }
@@ -261,11 +259,8 @@ fn no_such_link(site: &Site<'_>) -> Answer {
         status: StatusCode::BAD_REQUEST,
         code: "bad_login_link",
         message: "this login link was used already, is too old or is not complete; ask the platform for a new one",
-        title: "This login link does not work any more",
-        words: html! {
-            "A login link works once and for a limited time. This one was used already, is too old, or was not copied \
-             whole."
-        },
+        title: site.language.title_dead_link(),
+        words: site.language.dead_link(),
         way: Way::NewLink,
     })
 }

@@ -20,6 +20,7 @@ use crate::context::logins::{Failure, Login, Report, Reported, Stage, Stopped};
 use crate::core::health::ParkReason;
 use crate::core::model::{LinkKey, MonoTime, SourceId};
 use crate::http::cookies;
+use crate::http::messages::language::Language;
 use crate::http::pages::{DeadEnd, Page, Site, Way};
 use crate::http::server::Answer;
 use crate::sources::facebook::oauth::LinkedAs;
@@ -28,7 +29,7 @@ use crate::store::LinkView;
 /// `GET /facebook/login/result/{id}`.
 pub(in crate::http) async fn show(context: &Arc<Context>, headers: &HeaderMap, id: &str) -> Answer {
     let setup = context.setup();
-    let site = Site::html_only(&setup.config.http);
+    let site = Site::html_only(&setup.config.http, headers);
     match context.logins.find(id, &cookies::session_hashes(headers), MonoTime::now()) {
         Some(login) => {
             let mut answer = page(context, &site, &login).await;
@@ -46,11 +47,8 @@ fn unknown(site: &Site<'_>) -> Answer {
         status: StatusCode::NOT_FOUND,
         code: "unknown_login",
         message: "no result of this login is known here for this browser; results are kept for half an hour",
-        title: "This result is not shown any more",
-        words: html! {
-            "The result of a login is kept for half an hour, for the browser that made it. The linked Pages stay \
-             linked."
-        },
+        title: site.language.title_result_gone(),
+        words: site.language.result_is_kept(),
         way: Way::NewLink,
     })
 }
@@ -72,8 +70,8 @@ async fn elsewhere(context: &Arc<Context>, site: &Site<'_>, headers: &HeaderMap,
             status: StatusCode::NOT_FOUND,
             code: "unknown_login",
             message: "no Page is linked for the user of this session; the login may still be under way at another daemon",
-            title: "No Page is linked yet",
-            words: html! { "If you have just logged in, Facebook may still be asked for your Pages. Try again in a moment." },
+            title: site.language.title_no_page_yet(),
+            words: site.language.may_still_be_asked(),
             way: Way::Reload,
         });
     }
@@ -101,50 +99,38 @@ fn address(site: &Site<'_>, login: &Login) -> String {
 }
 
 fn working(site: &Site<'_>, login: &Login) -> Answer {
-    let standing = html! { "Facebook is being asked for your Pages. This page fills in by itself." };
+    let language = site.language;
     let body = html! {
-        p { "They are linked for " (named(login.user, login.label.as_ref(), false)) (site.at_platform()) "." }
-        p.soft { "You can close this window: the login goes on without it." }
+        p { (language.being_linked_for(named(language, login.user, login.label.as_ref(), false), site.at_platform())) }
+        p.soft { (language.goes_on_without_the_window()) }
     };
     let address = address(site, login);
     site.page(Page {
         status: StatusCode::ACCEPTED,
-        title: "Linking your Pages",
+        title: language.title_linking(),
         address: Some(&address),
         under_way: true,
-        standing: Some(standing),
+        standing: Some(language.asking_facebook()),
         body,
     })
 }
 
 /// The login ended and linked nothing. The message is for programs.
 pub(in crate::http) fn failed(site: &Site<'_>, failure: Failure, message: &str) -> Answer {
+    let language = site.language;
     let (status, code, words) = match failure {
-        Failure::CodeSpent => (
-            StatusCode::BAD_REQUEST,
-            "code_spent",
-            html! { "Facebook says that this login was used before or took too long." },
-        ),
-        Failure::Away => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            html! { "Facebook, or this site, does not answer at the moment. Please try again in a few minutes." },
-        ),
-        Failure::Ended => (
-            StatusCode::CONFLICT,
-            "ended_meanwhile",
-            html! {
-                "While you logged in, the app was removed on Facebook, or your data was to be deleted here. If you still \
-                 want to link your Pages, start again."
-            },
-        ),
-        Failure::Refused => (
-            StatusCode::BAD_GATEWAY,
-            "facebook_refused",
-            html! { "Facebook refused the login. If it does so again, please tell " (site.platform()) "." },
-        ),
+        Failure::CodeSpent => (StatusCode::BAD_REQUEST, "code_spent", language.code_spent()),
+        Failure::Away => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", language.does_not_answer()),
+        Failure::Ended => (StatusCode::CONFLICT, "ended_meanwhile", language.ended_meanwhile()),
+        Failure::Refused => {
+            let words = match site.platform() {
+                Some(name) => language.facebook_refused(name),
+                None => language.facebook_refused_tell_the_site(),
+            };
+            (StatusCode::BAD_GATEWAY, "facebook_refused", words)
+        }
     };
-    let title = "Your Pages were not linked";
+    let title = language.title_pages_not_linked();
     site.dead_end(DeadEnd { status, code, message, title, words, way: Way::StartAgain })
 }
 
@@ -179,44 +165,35 @@ async fn linked(context: &Context, site: &Site<'_>, login: &Login, report: &Repo
     let stored = rows.iter().filter(|row| row.stored).count();
     let pending = rows.len() - stored;
     let mends = stopped.iter().any(|page| mended_by_a_login(page.why)) || !report.missing_permissions.is_empty();
+    let language = site.language;
     let title = match (rows.len(), stopped.len()) {
-        (0, 0) => "No Pages were linked".to_owned(),
-        (_, 0) => "Your pages are linked".to_owned(),
-        (_, 1) => "One of your Pages has stopped".to_owned(),
-        (_, count) => format!("{count} of your Pages have stopped"),
+        (0, 0) => language.title_none_linked(),
+        (_, 0) => language.title_linked(),
+        (_, 1) => language.title_one_stopped(),
+        (_, count) => language.title_stopped(count),
     };
-    let standing = (pending > 0).then(|| {
-        html! {
-            (stored) " of " (rows.len()) " Pages are stored so far. The rest follows by itself; you can close this \
-             window."
-        }
-    });
+    let standing = (pending > 0).then(|| language.stored_so_far(stored, rows.len()));
     let again = rows.is_empty() && stopped.is_empty();
     let body = html! {
         (intro(site, login, &rows, !unlinked.is_empty()))
-        @if !stopped.is_empty() { (stopped_section(&stopped)) }
-        @if !report.missing_permissions.is_empty() { (permissions(&report.missing_permissions)) }
+        @if !stopped.is_empty() { (stopped_section(language, &stopped)) }
+        @if !report.missing_permissions.is_empty() { (permissions(language, &report.missing_permissions)) }
         div.ways {
             @if mends || again {
                 a.button href=(site.login_url(mends)) {
-                    @if again { "Start again" } @else { "Choose your Pages again" }
+                    @if again { (language.start_again()) } @else { (language.choose_again()) }
                 }
             }
             (site.way_back(!(mends || again)))
         }
-        @if !rows.is_empty() { (linked_section(&rows, !stopped.is_empty())) }
-        @if !refused.is_empty() { (refused_section(&refused)) }
+        @if !rows.is_empty() { (linked_section(language, &rows, !stopped.is_empty())) }
+        @if !refused.is_empty() { (refused_section(language, &refused)) }
         @if !unlinked.is_empty() { (unlinked_section(site, &unlinked)) }
-        @if report.incomplete {
-            p.soft { "Facebook did not show all of your Pages this time. If one is missing here, log in again later." }
-        }
-        p.soft {
-            "You can close this window. Is this not you, or not what you wanted? Remove the app in your Facebook \
-             settings, under \u{201c}Apps and websites\u{201d}: all of its Pages stop at once."
-        }
+        @if report.incomplete { p.soft { (language.list_incomplete()) } }
+        p.soft { (language.not_you()) }
     };
     let (address, under_way) = (address(site, login), pending > 0);
-    let page = Page { status: StatusCode::OK, title: &title, address: Some(&address), under_way, standing, body };
+    let page = Page { status: StatusCode::OK, title, address: Some(&address), under_way, standing, body };
     let mut answer = site.page(page);
     if report.pages.iter().any(|page| page.linked) {
         let note = LinkedAs { user: login.user, label: login.label.clone() };
@@ -226,53 +203,47 @@ async fn linked(context: &Context, site: &Site<'_>, login: &Login, report: &Repo
 }
 
 fn intro(site: &Site<'_>, login: &Login, rows: &[Row<'_>], unlinked: bool) -> Markup {
-    let user = named(login.user, login.label.as_ref(), false);
-    html! {
-        @if rows.is_empty() && unlinked {
-            p { "You logged in for " (user) (site.at_platform()) ", and no Page is linked." }
-        } @else if rows.is_empty() {
-            p { "You logged in for " (user) (site.at_platform()) ", and Facebook gave access to no Page. In Facebook's \
-                 window, tick the Pages to link." }
-        } @else if rows.len() == 1 {
-            p { "One Page is linked for " (user) (site.at_platform()) "." }
-        } @else {
-            p { (rows.len()) " Pages are linked for " (user) (site.at_platform()) "." }
-        }
-    }
+    let (language, at) = (site.language, site.at_platform());
+    let user = named(language, login.user, login.label.as_ref(), false);
+    let words = match rows.len() {
+        0 if unlinked => language.nothing_linked_for(user, at),
+        0 => language.no_access_for(user, at),
+        1 => language.one_linked_for(user, at),
+        count => language.linked_for(count, user, at),
+    };
+    html! { p { (words) } }
 }
 
-fn name(name: Option<&String>, id: &str) -> Markup {
-    html! { span { bdi { @if let Some(name) = name { (name) } @else { "Page " (id) } } } }
+fn name(language: Language, name: Option<&String>, id: &str) -> Markup {
+    html! { span { bdi { @if let Some(name) = name { (name) } @else { (language.unnamed_page(id)) } } } }
 }
 
-fn stopped_section(stopped: &[Stopped]) -> Markup {
+fn stopped_section(language: Language, stopped: &[Stopped]) -> Markup {
     html! {
         section.stopped aria-labelledby="stopped" {
-            h2 #stopped { "Stopped" }
-            p { "These were linked before. Changes on them are not seen any more." }
+            h2 #stopped { (language.heading_stopped()) }
+            p { (language.stopped_pages()) }
             ul {
                 @for page in stopped {
-                    li { (name(page.name.as_ref(), page.id.as_str())) span.bad { (words(page.why)) } }
+                    li { (name(language, page.name.as_ref(), page.id.as_str())) span.bad { (words(language, page.why)) } }
                 }
             }
         }
     }
 }
 
-fn linked_section(rows: &[Row<'_>], beside_stopped: bool) -> Markup {
+fn linked_section(language: Language, rows: &[Row<'_>], beside_stopped: bool) -> Markup {
     html! {
         section aria-labelledby="linked" {
-            h2 #linked { @if beside_stopped { "Still linked" } @else { "Linked" } }
+            h2 #linked { @if beside_stopped { (language.heading_still_linked()) } @else { (language.heading_linked()) } }
             ul {
                 @for row in rows {
                     li {
-                        (name(row.page.name.as_ref(), row.page.id.as_str()))
+                        (name(language, row.page.name.as_ref(), row.page.id.as_str()))
                         @match (row.stored, row.page.weak) {
-                            (false, _) => span.soft { "linked; storing goes on by itself" },
-                            (true, true) => span.soft {
-                                "linked and stored; changes show late, as your role on it is limited"
-                            },
-                            (true, false) => span.good { "linked and stored" },
+                            (false, _) => span.soft { (language.linked_being_stored()) },
+                            (true, true) => span.soft { (language.linked_and_weak()) },
+                            (true, false) => span.good { (language.linked_and_stored()) },
                         }
                     }
                 }
@@ -281,17 +252,14 @@ fn linked_section(rows: &[Row<'_>], beside_stopped: bool) -> Markup {
     }
 }
 
-fn refused_section(refused: &[&Reported]) -> Markup {
+fn refused_section(language: Language, refused: &[&Reported]) -> Markup {
     html! {
         section aria-labelledby="refused" {
-            h2 #refused { "Not linked" }
-            p.soft {
-                "You did not tick these, or your role on them is too weak: a person with full control of the Page can \
-                 link it."
-            }
+            h2 #refused { (language.heading_not_linked()) }
+            p.soft { (language.refused_pages()) }
             ul {
                 @for page in refused {
-                    li { (name(page.name.as_ref(), page.id.as_str())) span.soft { "not linked" } }
+                    li { (name(language, page.name.as_ref(), page.id.as_str())) span.soft { (language.not_linked()) } }
                 }
             }
         }
@@ -300,25 +268,30 @@ fn refused_section(refused: &[&Reported]) -> Markup {
 
 /// Pages that an operator unlinked while the login was under way, or since.
 fn unlinked_section(site: &Site<'_>, unlinked: &[&Reported]) -> Markup {
+    let language = site.language;
+    let words = match site.platform() {
+        Some(name) => language.unlinked_by(name),
+        None => language.unlinked_by_the_site(),
+    };
     html! {
         section aria-labelledby="unlinked" {
-            h2 #unlinked { "Unlinked meanwhile" }
-            p.soft { "While you logged in, " (site.platform()) " removed these. To link them, log in again." }
+            h2 #unlinked { (language.heading_unlinked()) }
+            p.soft { (words) }
             ul {
                 @for page in unlinked {
-                    li { (name(page.name.as_ref(), page.id.as_str())) span.soft { "not linked" } }
+                    li { (name(language, page.name.as_ref(), page.id.as_str())) span.soft { (language.not_linked()) } }
                 }
             }
         }
     }
 }
 
-fn permissions(missing: &[String]) -> Markup {
+fn permissions(language: Language, missing: &[String]) -> Markup {
     html! {
         section.stopped aria-labelledby="permissions" {
-            h2 #permissions { "Not allowed" }
-            p { "In Facebook's window this was not allowed, so that Pages or their changes may be missing:" }
-            ul { @for permission in missing { li { span { (permission_words(permission)) } } } }
+            h2 #permissions { (language.heading_not_allowed()) }
+            p { (language.not_allowed()) }
+            ul { @for permission in missing { li { span { (permission_words(language, permission)) } } } }
         }
     }
 }
@@ -329,18 +302,18 @@ fn mended_by_a_login(why: ParkReason) -> bool {
 }
 
 /// The reason, to the person whose Page it is.
-fn words(why: ParkReason) -> &'static str {
+fn words(language: Language, why: ParkReason) -> Markup {
     match why {
-        ParkReason::Unticked | ParkReason::Invalid => "you did not choose it this time",
-        ParkReason::Expired | ParkReason::PasswordChanged => "Facebook ended the earlier login",
-        ParkReason::Checkpoint => "Facebook wants you to confirm something on facebook.com first",
-        ParkReason::Unconfirmed => "your Facebook account has to be confirmed on facebook.com first",
-        ParkReason::WrongToken => "it has to be linked by you here",
-        ParkReason::PermissionLost => "something that it needs was not allowed",
-        ParkReason::RoleLost => "you have no role on it any more; somebody who has one can link it",
-        ParkReason::AppRemoved => "you removed the app on Facebook",
-        ParkReason::PageGone => "Facebook does not show it any more",
-        ParkReason::Blocked => "Facebook has closed access to it for this app",
+        ParkReason::Unticked | ParkReason::Invalid => language.why_unticked(),
+        ParkReason::Expired | ParkReason::PasswordChanged => language.why_login_ended(),
+        ParkReason::Checkpoint => language.why_checkpoint(),
+        ParkReason::Unconfirmed => language.why_unconfirmed(),
+        ParkReason::WrongToken => language.why_wrong_person(),
+        ParkReason::PermissionLost => language.why_permission(),
+        ParkReason::RoleLost => language.why_role(),
+        ParkReason::AppRemoved => language.why_app_removed(),
+        ParkReason::PageGone => language.why_page_gone(),
+        ParkReason::Blocked => language.why_blocked(),
         // A Page has none of these.
         ParkReason::RefreshEnded
         | ParkReason::OldTokenEnded
@@ -349,18 +322,18 @@ fn words(why: ParkReason) -> &'static str {
         | ParkReason::ShopInactive
         | ParkReason::ShopFrozen
         | ParkReason::ShopLocked
-        | ParkReason::ScopeMissing => why.reason(),
+        | ParkReason::ScopeMissing => html! { (why.reason()) },
     }
 }
 
 /// A permission in words for the person who gives it.
-fn permission_words(permission: &str) -> &str {
+fn permission_words(language: Language, permission: &str) -> Markup {
     match permission {
-        "pages_show_list" => "see the list of your Pages",
-        "pages_read_engagement" => "read what your Pages show",
-        "pages_manage_metadata" => "hear of changes on your Pages",
-        "business_management" => "see Pages that belong to a business portfolio",
-        other => other,
+        "pages_show_list" => language.permission_list(),
+        "pages_read_engagement" => language.permission_read(),
+        "pages_manage_metadata" => language.permission_changes(),
+        "business_management" => language.permission_business(),
+        other => html! { (other) },
     }
 }
 
@@ -385,7 +358,8 @@ mod tests {
             ParkReason::Blocked,
         ] {
             for word in ["token", "the person", "webhook", "login?", "unlink", "dashboard", "session"] {
-                assert!(!words(why).contains(word), "{why:?}: {}", words(why));
+                let text = words(Language::English, why).into_string();
+                assert!(!text.contains(word), "{why:?}: {text}");
             }
         }
     }

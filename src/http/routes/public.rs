@@ -106,7 +106,7 @@ async fn answer_other(context: Arc<Context>, request: Request<Incoming>, conn: C
         (Route::Deauthorize, Method::POST) => Box::pin(deletion::deauthorize(&context, request, &conn)).await,
         (Route::DataDeletion, Method::POST) => Box::pin(deletion::request(&context, request, &conn)).await,
         (Route::DeletionStatus, Method::GET) => {
-            deletion::status(&context, found.params.get("code").unwrap_or_default()).await
+            deletion::status(&context, request.headers(), found.params.get("code").unwrap_or_default()).await
         }
         (Route::Install, Method::GET) => Box::pin(installation::begin(&context, &request)).await,
         (Route::Installed, Method::GET) => Box::pin(installation::finish(&context, &request, &conn)).await,
