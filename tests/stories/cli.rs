@@ -6,6 +6,7 @@ use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::fault::{Call, Fault, Scope};
 use pagesyncd::sandbox::postgres::Postgres;
 use pagesyncd::sandbox::world::state::TokenKind;
+use pagesyncd::store::shared::schema::SCHEMA;
 use serde_json::{Value, json};
 
 use crate::harness::{ADA, Browser, Harness, delivery, free_port, object_key, until};
@@ -202,10 +203,10 @@ async fn migrate_brings_the_tables_of_a_shared_database_forward() {
         assert_eq!((code(&output), err(&output).contains("pagesyncd migrate")), (78, true), "{}", err(&output));
     }
     let output = harness.run(&["migrate"]).await;
-    assert_eq!((code(&output), out(&output).contains("schema 1")), (0, true), "{}", err(&output));
+    assert_eq!((code(&output), out(&output).contains(&format!("schema {SCHEMA}"))), (0, true), "{}", err(&output));
     for arguments in [&["migrate", "--json"][..], &["migrate", "--check", "--json"]] {
         let document = document(&harness.run(arguments).await);
-        assert_eq!(document, json!({"from": 1, "to": 1, "pending": false}));
+        assert_eq!(document, json!({"from": SCHEMA, "to": SCHEMA, "pending": false}));
     }
     let wrong = server.url().replace("pagesyncd:", "pagesyncd:hunter22");
     harness.set("store.url", wrong);

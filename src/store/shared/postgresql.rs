@@ -13,7 +13,7 @@ use super::errors::ConnectError;
 use super::identity::Lineage;
 use super::life::Life;
 use super::loading::Loader;
-use super::schema::SCHEMA;
+use super::schema::suits;
 use super::trees::{self, ANSWER, Value};
 use crate::core::lease::Member;
 use crate::core::model::WallTime;
@@ -81,7 +81,7 @@ impl PostgreSql {
 impl Database for PostgreSql {
     fn open_turn(&mut self, life: &Life, seen: u64) -> Result<Option<(Opened, Vec<News>)>, String> {
         let Connected { client, naming, .. } = self.connected()?;
-        let lock = format!("select head, number, {}, schema from meta for update", naming.columns());
+        let lock = format!("select head, number, {}, schema, works_with from meta for update", naming.columns());
         let (me, seen, lineage) = (life.member(), seen as i64, lineage(life)?);
         let since: [Value<'_>; 2] = [(&seen, Type::INT8), (&lineage.history, Type::TEXT)];
         // One message, because each answer to a message wakes a thread here.
@@ -97,8 +97,9 @@ impl Database for PostgreSql {
         let mut rows = rows(&opened);
         let locked = rows.next().ok_or("it has no such row")?;
         lineage.check_words(locked.try_get(2).ok().flatten(), locked.try_get(3).ok().flatten())?;
-        let schema = number_of(locked, 4)?;
-        if schema > SCHEMA as u64 {
+        let schema = |column| locked.try_get(column).ok().flatten().and_then(|text| text.parse::<i32>().ok());
+        let (schema, works_with) = (schema(4).ok_or("it does not say which schema it has")?, schema(5));
+        if !suits(schema, works_with) {
             // Records may be kept in another way from here on.
             return Err(format!("a newer version has brought its tables to schema {schema}"));
         }

@@ -8,11 +8,14 @@
 //! A schema is brought forward in one transaction under an advisory lock of that transaction, so that two daemons that
 //! start at the same time do it once, and a pooler in transaction mode does no harm.
 //!
+//! Daemons are upgraded one after another. The first one with a newer version brings the tables forward, and the others go on
+//! beside it where the newer version says that its tables work with theirs (`meta.works_with`). Otherwise they stop deciding.
+//!
 //! The tables lie in the first schema of the user's `search_path`. They may have it to themselves only at first: what an
 //! operator adds later is left alone.
 
-use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 use super::connect::{Role, begin};
 use super::errors::ConnectError;
@@ -21,6 +24,9 @@ use crate::store::open_error::FORMAT;
 
 /// The schema of this program.
 pub const SCHEMA: i32 = 2;
+/// Programs with this schema and later ones work with the tables that this program leaves behind, beside it. It rises with a
+/// change that they would undo or not understand; the version before the one with such a change must be stopped for it.
+const WORKS_WITH: i32 = 2;
 
 /// Names the lock under which a schema is brought forward; any number that other programs do not use.
 const LOCK: i64 = 0x7061_6765_7379_6e63;
@@ -30,6 +36,8 @@ const TABLES: [&str; 4] = ["changes", "daemons", "meta", "records"];
 
 /// The statements that lead from each schema to the next.
 const STEPS: [&str; SCHEMA as usize] = [FIRST, BUCKET];
+/// Both numbers of the schema, also where the second one has no column.
+const FOUND: &str = "select schema, (to_jsonb(meta.*) ->> 'works_with')::int from meta";
 
 const FIRST: &str = "
 create table meta (
@@ -73,8 +81,8 @@ create table daemons (
         autovacuum_vacuum_cost_delay = 0);
 ";
 
-/// The address of the bucket that has the objects.
-const BUCKET: &str = "alter table meta add column bucket text";
+/// The address of the bucket that has the objects, and the earliest schema whose programs work with the tables.
+const BUCKET: &str = "alter table meta add column bucket text; alter table meta add column works_with int";
 
 /// A schema and the one that it became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,13 +120,22 @@ async fn within(settings: &Settings, client: &Client, check_only: bool) -> Resul
             client.batch_execute(step).await.map_err(failed)?;
         }
         let format = i32::try_from(FORMAT).unwrap_or(i32::MAX);
-        let note = "insert into meta (schema, format) values ($1, $2) on conflict (one) do update set schema = $1";
-        client.execute_typed(note, &[(&SCHEMA, Type::INT4), (&format, Type::INT4)]).await.map_err(failed)?;
+        let note = "insert into meta (schema, format, works_with) values ($1, $2, $3) \
+                    on conflict (one) do update set schema = $1, works_with = $3";
+        let numbers: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&SCHEMA, Type::INT4), (&format, Type::INT4), (&WORKS_WITH, Type::INT4)];
+        client.execute_typed(note, &numbers).await.map_err(failed)?;
     }
-    Ok(Brought { from, to: SCHEMA })
+    Ok(Brought { from, to: SCHEMA.max(from) })
 }
 
-/// The version of the schema that is there; 0 when there is none. It is this program's or an earlier one.
+/// May a program with this schema work with tables of the schema `found`, which work with `works_with` and later ones?
+pub(super) fn suits(found: i32, works_with: Option<i32>) -> bool {
+    works_with.unwrap_or(found).min(found) <= SCHEMA
+}
+
+/// The version of the schema that is there; 0 when there is none. It is this program's, an earlier one, or a later one that
+/// this program may work with.
 ///
 /// # Errors
 /// [`ConnectError`], as for [`bring_forward`].
@@ -138,12 +155,13 @@ pub async fn present(settings: &Settings, client: &Client) -> Result<i32, Connec
     if let Some(table) = TABLES.iter().find(|table| !tables.iter().any(|found| found == *table)) {
         return Err(ConnectError::Incomplete { table: (*table).to_owned() });
     }
-    let rows = client.query_typed("select schema from meta", &[]).await.map_err(failed)?;
-    let found: Option<i32> = rows.first().map(|row| row.try_get(0)).transpose().map_err(failed)?;
+    let rows = client.query_typed(FOUND, &[]).await.map_err(failed)?;
+    let numbers = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+    let found: Option<(i32, Option<i32>)> = rows.first().map(numbers).transpose().map_err(failed)?;
     match found {
         None => Err(ConnectError::Incomplete { table: "meta".to_owned() }),
-        Some(found) if found > SCHEMA => Err(ConnectError::Newer { found, known: SCHEMA }),
-        Some(found) => Ok(found),
+        Some((found, works_with)) if suits(found, works_with) => Ok(found),
+        Some((found, _)) => Err(ConnectError::Newer { found, known: SCHEMA }),
     }
 }
 

@@ -18,7 +18,7 @@ async fn the_tables_of_an_earlier_version_take_the_bucket_of_the_first_daemon_an
     let store = case.join(OURS).await;
     let link = settled(&store, UserId::random(), 1).await;
     store.close().await;
-    case.ask("alter table meta drop column bucket; update meta set schema = 1");
+    case.ask("alter table meta drop column bucket, drop column works_with; update meta set schema = 1");
     let noted = || case.ask("select concat(schema, ' ', bucket) from meta");
 
     let store = case.join_with(with("https://one/a")).await;
