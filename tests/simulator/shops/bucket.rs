@@ -176,6 +176,11 @@ impl World {
         }
     }
 
+    /// Was the object kept when the link was removed, and not written since?
+    fn is_left(&self, l: usize, piece: Piece) -> bool {
+        self.bucket.borrow().left.contains(&PartKey::new(self.links[l].clone(), piece.part()))
+    }
+
     /// What is wrong with the objects of a link, when nothing is owed. `swept` says that a sweep was complete since the
     /// last change and the last late write.
     pub fn wrong_at_rest(&self, l: usize, swept: bool) -> Option<String> {
@@ -204,7 +209,7 @@ impl World {
                 _ => truth.map(|truth| truth.revision),
             };
             let known = self.acknowledged.borrow().get(&(l, piece.part().as_str().to_owned())).copied();
-            if !swept && known < revision {
+            if !swept && (known < revision || self.is_left(l, piece)) {
                 continue;
             }
             let object = self.object(l, piece);
@@ -213,7 +218,9 @@ impl World {
             }
         }
         let there = objects.iter().filter_map(|part| match Piece::of(&part.part) {
-            Some(Piece::Product(id)) => Some((id, self.object(l, Piece::Product(id))?.version.content)),
+            Some(piece @ Piece::Product(id)) if swept || !self.is_left(l, piece) => {
+                Some((id, self.object(l, piece)?.version.content))
+            }
             _ => None,
         });
         let there: BTreeMap<u64, u64> = there.collect();
