@@ -218,11 +218,12 @@ impl World {
             }
         }
         let there = objects.iter().filter_map(|part| match Piece::of(&part.part) {
-            Some(piece @ Piece::Product(id)) if swept || !self.is_left(l, piece) => {
-                Some((id, self.object(l, piece)?.version.content))
-            }
+            Some(Piece::Product(id)) => Some((id, self.object(l, Piece::Product(id))?.version.content)),
             _ => None,
         });
+        if !swept && objects.iter().any(|part| self.bucket.borrow().left.contains(part)) {
+            return None;
+        }
         let there: BTreeMap<u64, u64> = there.collect();
         let index = self.object(l, Piece::Index).map(|index| index.rows);
         // A shop that never had a product has no index.
