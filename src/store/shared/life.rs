@@ -206,8 +206,13 @@ fn keep<F: Future<Output = ()> + Send + 'static>(
             let mut task = tokio::spawn(begin(parts.clone()));
             tokio::select! {
                 _ = ended.wait_for(|ended| *ended) => return task.abort(),
-                outcome = &mut task => if outcome.is_err() {
-                    tracing::error!("store: the {name} to the database panicked, it begins again");
+                outcome = &mut task => match outcome {
+                    Ok(()) => {}
+                    Err(error) if error.is_panic() => {
+                        tracing::error!("store: the {name} of the database panicked, it begins again");
+                    }
+                    // The runtime ends, and has ended this task first.
+                    Err(_) => return,
                 },
             }
             sleep(RECONNECT).await;
