@@ -334,12 +334,12 @@ impl Entry {
                 // What a read in flight may miss has been owed since now; the older mark is that read's to answer,
                 // and if it fails this one stands for both.
                 let since = earlier.as_ref().map_or(now, |e| e.mark.since.min(now));
-                // A read of another daemon may never have begun: somebody who asked for it waits still.
+                // The other daemon may never have begun the read that the older mark asks for, and its caller still waits.
                 let awaited = earlier.as_ref().filter(|_| cause == Cause::Poll && self.reader.is_none());
-                let (cause, earlier) = awaited.map_or((cause, None), |e| (e.mark.cause, e.heard));
+                let (cause, heard) = awaited.map_or((cause, None), |e| (e.mark.cause, e.heard));
                 let mark = Mark { seq, cause, since };
                 // The pages of an import are spread.
-                let heard = matches!(cause, Cause::Webhook | Cause::Manual).then_some(cause).or(earlier);
+                let heard = matches!(cause, Cause::Webhook | Cause::Manual).then_some(cause).or(heard);
                 self.mark =
                     Some(LiveMark { mark: mark.clone(), durable: false, claimed: false, repeated: true, heard });
                 Marked::New(Change::PutMark(mark))

@@ -22,7 +22,7 @@
 //! # No copy is made
 //!
 //! * of a database that was closed in order, because no write to it has failed and a start should be short;
-//! * on a disk without room for a second copy, because the store must open there, too.
+//! * on a disk without space for a second copy, because the store must open there, too.
 //!
 //! A read error that sled passes over then costs a rebuild from the backup log.
 
@@ -40,14 +40,14 @@ pub(super) const BEFORE: &str = "sled.before";
 /// A copy that is being made.
 pub(super) const UNFINISHED: &str = "sled.before.new";
 
-/// Copies the database. Returns `false` where the disk has no room for a copy.
+/// Copies the database. Returns `false` where the disk has no space for a copy.
 pub(super) fn make(dir: &Path) -> io::Result<bool> {
     match folder::has_room_for_a_copy(dir, &BackupLog::path(dir)) {
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
             tracing::debug!(%error, "store: the database is opened without a copy of it ({error})");
             return Ok(false);
         }
-        room => room?,
+        checked => checked?,
     }
     let unfinished = dir.join(UNFINISHED);
     folder::remove_folder(&unfinished)?;

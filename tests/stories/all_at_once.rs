@@ -158,7 +158,7 @@ async fn a_daemon_dies_another_hangs_and_the_database_fails_over_and_nothing_is_
         pair.cluster.postgres.promote().unwrap();
     });
     pair.address.lead_to(Some(pair.cluster.postgres.port()));
-    let (blow, before) = (Instant::now(), count.load(Ordering::Relaxed));
+    let (struck, before) = (Instant::now(), count.load(Ordering::Relaxed));
     let again =
         patiently("deliveries are acknowledged again", async || count.load(Ordering::Relaxed) > before + rate as usize)
             .await;
@@ -166,9 +166,9 @@ async fn a_daemon_dies_another_hangs_and_the_database_fails_over_and_nothing_is_
     let all_true = until_true(&pair, &users).await;
     eprintln!(
         "all at once: {pages} pages of {} users, {rate} deliveries a second, {sent} in all; acknowledged again after {again:?}, \
-         the last one {waited:?} after it was sent, all true {all_true:?} after that and {:?} after the blow",
+         the last one {waited:?} after it was sent, all true {all_true:?} after that and {:?} after the failures",
         users.len(),
-        blow.elapsed()
+        struck.elapsed()
     );
 
     pair.cluster.daemon(2).signal(SIGCONT).unwrap();

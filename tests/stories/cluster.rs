@@ -349,7 +349,7 @@ async fn of_two_installations_at_a_time_the_pair_that_was_given_out_last_is_kept
 
 /// What befalls the daemons in one round.
 #[derive(Debug, Clone, Copy)]
-enum Blow {
+enum Incident {
     Kill(usize),
     Pause(usize),
     Stop(usize),
@@ -358,26 +358,26 @@ enum Blow {
     PauseDatabase,
 }
 
-impl Blow {
-    fn any(dice: &mut StdRng) -> Blow {
+impl Incident {
+    fn any(dice: &mut StdRng) -> Incident {
         let daemon = dice.random_range(0..3);
         match dice.random_range(0..6) {
-            0 => Blow::Kill(daemon),
-            1 => Blow::Pause(daemon),
-            2 => Blow::Stop(daemon),
-            3 => Blow::CutOff(daemon),
-            4 => Blow::RestartDatabase,
-            _ => Blow::PauseDatabase,
+            0 => Incident::Kill(daemon),
+            1 => Incident::Pause(daemon),
+            2 => Incident::Stop(daemon),
+            3 => Incident::CutOff(daemon),
+            4 => Incident::RestartDatabase,
+            _ => Incident::PauseDatabase,
         }
     }
 
     /// The daemons that it leaves alone.
     fn spared(self) -> Vec<usize> {
         match self {
-            Blow::Kill(hit) | Blow::Pause(hit) | Blow::Stop(hit) | Blow::CutOff(hit) => {
+            Incident::Kill(hit) | Incident::Pause(hit) | Incident::Stop(hit) | Incident::CutOff(hit) => {
                 (0..3).filter(|daemon| *daemon != hit).collect()
             }
-            Blow::RestartDatabase | Blow::PauseDatabase => vec![0, 1, 2],
+            Incident::RestartDatabase | Incident::PauseDatabase => vec![0, 1, 2],
         }
     }
 }
@@ -387,24 +387,24 @@ impl Cluster {
         number.checked_sub(1).map_or(&self.harness.daemon, |other| &self.others[other].daemon)
     }
 
-    async fn strike(&mut self, blow: Blow) {
-        match blow {
-            Blow::Kill(hit) => self.daemon(hit).kill_now().await,
-            Blow::Pause(hit) => self.daemon(hit).signal(SIGSTOP).unwrap(),
-            Blow::Stop(hit) => assert_eq!(self.daemon(hit).stop().await, Some(0)),
-            Blow::CutOff(hit) => self.ways[hit].lead_to(None),
-            Blow::RestartDatabase => self.postgres.stop(),
-            Blow::PauseDatabase => self.postgres.pause(),
+    async fn strike(&mut self, incident: Incident) {
+        match incident {
+            Incident::Kill(hit) => self.daemon(hit).kill_now().await,
+            Incident::Pause(hit) => self.daemon(hit).signal(SIGSTOP).unwrap(),
+            Incident::Stop(hit) => assert_eq!(self.daemon(hit).stop().await, Some(0)),
+            Incident::CutOff(hit) => self.ways[hit].lead_to(None),
+            Incident::RestartDatabase => self.postgres.stop(),
+            Incident::PauseDatabase => self.postgres.pause(),
         }
     }
 
-    async fn heal(&mut self, blow: Blow) {
-        match blow {
-            Blow::Kill(hit) | Blow::Stop(hit) => self.daemon(hit).start().await.unwrap(),
-            Blow::Pause(hit) => self.daemon(hit).signal(SIGCONT).unwrap(),
-            Blow::CutOff(hit) => self.ways[hit].lead_to(Some(self.postgres.port())),
-            Blow::RestartDatabase => self.postgres.start_again().unwrap(),
-            Blow::PauseDatabase => self.postgres.go_on(),
+    async fn heal(&mut self, incident: Incident) {
+        match incident {
+            Incident::Kill(hit) | Incident::Stop(hit) => self.daemon(hit).start().await.unwrap(),
+            Incident::Pause(hit) => self.daemon(hit).signal(SIGCONT).unwrap(),
+            Incident::CutOff(hit) => self.ways[hit].lead_to(Some(self.postgres.port())),
+            Incident::RestartDatabase => self.postgres.start_again().unwrap(),
+            Incident::PauseDatabase => self.postgres.go_on(),
         }
     }
 }
@@ -421,19 +421,19 @@ async fn whatever_befalls_three_daemons_nothing_acknowledged_is_lost_and_each_ob
     let user = cluster.harness.linked().await;
     cluster.until_true(user).await;
     for round in 1..=rounds {
-        let blow = Blow::any(&mut dice);
-        eprintln!("cluster: seed {seed}, round {round} of {rounds}, {blow:?}");
-        cluster.strike(blow).await;
-        let is_of_database = matches!(blow, Blow::RestartDatabase | Blow::PauseDatabase);
+        let incident = Incident::any(&mut dice);
+        eprintln!("cluster: seed {seed}, round {round} of {rounds}, {incident:?}");
+        cluster.strike(incident).await;
+        let is_of_database = matches!(incident, Incident::RestartDatabase | Incident::PauseDatabase);
         if is_of_database || dice.random_bool(0.5) {
             // The daemons meet it at work, and Meta repeats what is not acknowledged.
             let pages = cluster.harness.pages();
-            let _ = cluster.try_deliver(blow.spared()[0], &pages).await;
-            cluster.heal(blow).await;
-            cluster.change_all(&format!("round {round}"), &blow.spared()).await;
+            let _ = cluster.try_deliver(incident.spared()[0], &pages).await;
+            cluster.heal(incident).await;
+            cluster.change_all(&format!("round {round}"), &incident.spared()).await;
         } else {
-            cluster.change_all(&format!("round {round}"), &blow.spared()).await;
-            cluster.heal(blow).await;
+            cluster.change_all(&format!("round {round}"), &incident.spared()).await;
+            cluster.heal(incident).await;
         }
         cluster.until_true(user).await;
     }

@@ -26,9 +26,9 @@ impl Language {
     /// The language that the client likes best, by `Accept-Language` (RFC 9110, 12.5.4).
     pub(in crate::http) fn preferred(headers: &HeaderMap) -> Language {
         let values = headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok());
-        let mut room = MAX_HEADER;
+        let mut left = MAX_HEADER;
         let values = values.map_while(|value| {
-            room = room.checked_sub(value.len())?;
+            left = left.checked_sub(value.len())?;
             Some(value)
         });
         let ranges: Vec<(&str, u16)> = values.flat_map(|value| value.split(',')).filter_map(range).collect();

@@ -1,8 +1,9 @@
 //! A database that has become another one, and the one transaction that follows from it.
 //!
 //! A daemon that connects compares the [identity](super::identity) that `meta` notes with that of the server, and what it
-//! knows itself, from its work or at a start from its [file](super::memory), with what it finds. Where they differ, commits may be lost that were acknowledged, and nothing says
-//! which. The first daemon that sees it makes the change of history, in one transaction under the lock of all turns:
+//! knows itself, from its work or at a start from its [file](super::memory), with what it finds. Where they differ, commits
+//! may be lost that were acknowledged, and nothing says which. The first daemon that sees it makes the change of history, in
+//! one transaction under the lock of all turns:
 //!
 //! | what | why |
 //! |---|---|

@@ -24,8 +24,8 @@ use crate::store::open_error::FORMAT;
 
 /// The schema of this program.
 pub const SCHEMA: i32 = 2;
-/// Programs with this schema and later ones work with the tables that this program leaves behind, beside it. It rises with a
-/// change that they would undo or not understand; the version before the one with such a change must be stopped for it.
+/// The earliest schema whose programs may go on beside this one. A change of the tables that they would undo or not
+/// understand raises it to [`SCHEMA`].
 const WORKS_WITH: i32 = 2;
 
 /// Names the lock under which a schema is brought forward; any number that other programs do not use.
