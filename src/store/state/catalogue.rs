@@ -80,6 +80,14 @@ impl State {
         true
     }
 
+    /// A part of a link that goes takes its row with it. The link may come back before the cleanup of the other rows, and
+    /// its index must not name a product whose object was deleted.
+    pub(super) fn forget_row(txn: &mut Txn, part: &PartKey) {
+        if let Some(Piece::Product(id)) = Piece::of(&part.part) {
+            txn.remove(Tree::Products, row_key(&part.link, id));
+        }
+    }
+
     /// A read found that the source has this part no more: its object is to be deleted.
     pub(in crate::store) fn retire(&mut self, txn: &mut Txn, part: &PartKey, claim: &Claim) -> StageOutcome {
         let (now, seq) = (txn.now(), txn.next_seq());
@@ -155,6 +163,7 @@ impl State {
             let (now, seq) = (txn.now(), txn.next_seq());
             let changes = self.ledger.change(part, |entry| entry.forget(!keep_objects, None, now, seq));
             write_changes(txn, part, changes.unwrap_or_default(), Pieces::default());
+            Self::forget_row(txn, part);
             self.forget_if_complete(txn, part);
             if !keep_objects {
                 txn.publish(Change::Outbox(part.clone()));

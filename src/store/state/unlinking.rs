@@ -37,6 +37,7 @@ impl State {
             let changes = self.ledger.change(part, |entry| entry.forget(delete_object, person, now, seq));
             write_changes(txn, part, changes.unwrap_or_default(), Pieces::default());
             txn.remove(Tree::Fields, part.to_bytes());
+            Self::forget_row(txn, part);
         }
         if !delete_object {
             self.drop_delete_again(txn, link);

@@ -295,6 +295,24 @@ async fn parts_that_rest_go_with_their_link_and_stay_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_product_that_an_unlink_deletes_at_once_leaves_the_index_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let link = linked(&store).await;
+    for id in 1..=2 {
+        stage(&store, &product(&link, id), 1).await;
+        complete(&store, &product(&link, id), "p").await;
+    }
+    // One rests on disk, and the other waits for a read.
+    store.mark_parts(vec![product(&link, 2)], Cause::Poll).await.unwrap();
+    unlink(&store, &link, Unlinking::default()).await;
+    install(&store, link.user).await;
+    let left = rows(&store, &link).await;
+    assert_eq!(left.len(), 1, "the index would name an object that is being deleted: {left:?}");
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_write_that_may_land_late_has_its_product_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
