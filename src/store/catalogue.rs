@@ -63,7 +63,8 @@ fn gone(engine: &Engine, link: &LinkKey) -> Result<Vec<PartKey>, Fault> {
     Ok(gone)
 }
 
-/// What lies on disk of a link that is gone.
+/// Records of a link that is gone. A part takes its row with it, so that a link that comes back has both or neither; rows
+/// are listed by themselves when no part is left.
 struct Leftovers {
     parts: Vec<PartKey>,
     rows: Vec<Vec<u8>>,
@@ -72,12 +73,17 @@ struct Leftovers {
 fn leftovers(engine: &Engine, link: &LinkKey, most: usize) -> Result<Leftovers, Fault> {
     let prefix = prefix(link);
     let mut left = Leftovers { parts: Vec::new(), rows: Vec::new() };
-    for record in engine.records_under(Tree::Synced, &prefix, &prefix).take(most) {
+    for record in engine.records_under(Tree::Synced, &prefix, &prefix) {
+        if left.parts.len() == most {
+            break;
+        }
         let part = PartKey::from_bytes(&record?.0);
         left.parts.extend(part.filter(|part| part.link == *link && !part.part.is_whole()));
     }
-    for record in engine.records_under(Tree::Products, &prefix, &prefix).take(most) {
-        left.rows.push(record?.0);
+    if left.parts.is_empty() {
+        for record in engine.records_under(Tree::Products, &prefix, &prefix).take(most) {
+            left.rows.push(record?.0);
+        }
     }
     Ok(left)
 }
