@@ -12,6 +12,8 @@ mod config;
 mod manual;
 #[path = "architecture/monitoring.rs"]
 mod monitoring;
+#[path = "architecture/releases.rs"]
+mod releases;
 
 use std::collections::BTreeSet;
 use std::fs;
