@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -30,6 +30,8 @@ fn broken(error: impl std::fmt::Display) -> ClientError {
 pub struct Reply {
     /// Its status.
     pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
     body: Incoming,
     conn: JoinHandle<()>,
 }
@@ -94,7 +96,8 @@ pub async fn ask(socket: &Path, method: Method, path: &str, body: impl Into<Byte
     });
     let request = Request::builder().method(method).uri(path).header("host", "pagesyncd").body(Full::new(body.into()));
     let answer = sender.send_request(request.map_err(broken)?).await.map_err(broken)?;
-    Ok(Reply { status: answer.status(), body: answer.into_body(), conn })
+    let (head, body) = answer.into_parts();
+    Ok(Reply { status: head.status, headers: head.headers, body, conn })
 }
 
 /// Like [`fetch`], for answers that are JSON documents.

@@ -14,6 +14,8 @@ mod manual;
 mod monitoring;
 #[path = "architecture/releases.rs"]
 mod releases;
+#[path = "architecture/openapi.rs"]
+mod openapi;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -184,19 +184,15 @@ async fn an_operators_body_that_is_not_understood_is_refused_by_name() {
         ("/v1/sessions", format!("{{\"user\":\"{user}\",\"tll\":\"1h\"}}"), "unknown key tll; is ttl meant?"),
         ("/v1/purge", "{\"ids\":[\"1\"],\"dryrun\":true}".to_owned(), "unknown key dryrun; is dry_run meant?"),
     ] {
-        let (status, bytes) =
-            admin_client::fetch(harness.daemon.socket(), Method::POST, path, body.clone()).await.unwrap();
-        let answer = String::from_utf8(bytes.to_vec()).unwrap();
+        let (status, answer) = harness.admin(Method::POST, path, &body).await;
         assert_eq!(status, 400, "{path} {body}: {answer}");
-        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["error"]["code"], "bad_request");
         assert!(answer["error"]["message"].as_str().unwrap().contains(said), "{path} {body}: {answer}");
     }
     for body in ["", "{}", "{\"passphrase\":\"a long passphrase\"}"] {
-        let (status, bytes) =
-            admin_client::fetch(harness.daemon.socket(), Method::POST, "/v1/export", body).await.unwrap();
-        assert_eq!(status, 200, "{body}");
-        let head: serde_json::Value = serde_json::from_slice(bytes.split(|b| *b == b'\n').next().unwrap()).unwrap();
+        let answer = harness.operator(Method::POST, "/v1/export", body).await;
+        assert_eq!(answer.status, 200, "{body}");
+        let head: serde_json::Value = serde_json::from_str(answer.text().lines().next().unwrap()).unwrap();
         assert_eq!(head["sealed_with"], if body.len() > 2 { "passphrase" } else { "store-key" });
     }
     harness.finish().await;

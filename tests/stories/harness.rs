@@ -9,6 +9,7 @@
 
 pub mod leaks;
 mod login;
+pub mod operator;
 pub mod promtool;
 pub mod tls;
 
@@ -22,7 +23,6 @@ use std::time::{Duration, Instant};
 
 use hmac::{Hmac, Mac};
 use http::Method;
-use pagesyncd::admin_client;
 use pagesyncd::core::model::UserId;
 use pagesyncd::sandbox::daemon::{Daemon, DaemonFiles};
 use pagesyncd::sandbox::{DaemonSetup, Options, World, WorldServer};
@@ -375,10 +375,16 @@ impl Harness {
     }
 
     pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
-        let answer = request.send().await?;
+        let (client, request) = request.build_split();
+        let request = request?;
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let answer = client.execute(request).await?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let body = answer.bytes().await?.to_vec();
         let answer = Answer { status, headers, body };
+        if url.authority() == self.setup.admin_listen {
+            operator::check(&method, &url[url::Position::BeforePath..], &answer);
+        }
         self.hear("an answer", &answer.body);
         for (name, value) in answer.headers.iter().filter(|(name, _)| *name != http::header::SET_COOKIE) {
             self.hear(&format!("the header {name}"), value.as_bytes());
@@ -411,12 +417,8 @@ impl Harness {
 
     /// A request to the admin socket.
     pub async fn admin(&self, method: Method, path: &str, body: &str) -> (u16, Value) {
-        let asked = admin_client::fetch(self.daemon.socket(), method, path, body.to_owned()).await;
-        let (status, bytes) = asked.unwrap_or_else(|error| panic!("{path}: {error}"));
-        if path != "/v1/sessions" {
-            self.hear(path, &bytes);
-        }
-        (status.as_u16(), serde_json::from_slice(&bytes).unwrap())
+        let answer = self.operator(method, path, body).await;
+        (answer.status, answer.json())
     }
 
     pub async fn status(&self) -> Value {
@@ -424,9 +426,7 @@ impl Harness {
     }
 
     pub async fn metrics(&self) -> String {
-        let (_, bytes) = admin_client::fetch(self.daemon.socket(), Method::GET, "/metrics", "").await.unwrap();
-        self.hear("/metrics", &bytes);
-        String::from_utf8(bytes.to_vec()).unwrap()
+        self.operator(Method::GET, "/metrics", "").await.text()
     }
 
     /// A sample by its whole name, labels included; zero where there is none.

@@ -21,6 +21,8 @@ mod daemons;
 mod database;
 mod deletion;
 mod disaster;
+#[path = "../openapi/document.rs"]
+mod document;
 mod durability;
 mod failover;
 mod harness;
@@ -35,6 +37,7 @@ mod metrics;
 mod mistakes;
 mod moving;
 mod notify;
+mod openapi;
 mod outgoing;
 mod output;
 mod overlap;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `/metrics` | GET | both |
 //! | `/healthz` | GET | both |
+//! | `/v1/openapi.json` | GET | both |
 //! | `/v1/status` | GET | both |
 //! | `/v1/pages`, `/v1/pages/{page_id}` | GET | both |
 //! | `/v1/pages/{page_id}` | DELETE `?user=&all=&keep_object=&revoke=` | socket |
@@ -16,6 +17,9 @@
 //! | `/v1/import` | POST `?run=&replace=`, a JSON object a line | socket |
 //! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
+//!
+//! `docs/openapi.json` has each of these routes with every answer; the tests compare it with this table and with the
+//! answers. The table has the methods, the parameters of the query and the keys of the body as that document names them.
 //!
 //! Who may use the socket is decided by its file's mode. A parameter or a key that a changing route does not know is
 //! refused: a misspelt `keep_object` must not cost the object.
@@ -54,6 +58,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that a one-time login link works, whatever the session's life.
 const LONGEST_LOGIN_LINK: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The description of these routes for programs.
+const OPENAPI: &str = include_str!("../../../docs/openapi.json");
+
 /// Answers a request at an admin address.
 pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<Incoming>, conn: Conn) -> Answer {
     let path = request.uri().path().to_owned();
@@ -63,6 +70,7 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
     match (segments.as_slice(), method) {
         (["metrics"], Method::GET) => scrape(&context, request.headers()).await,
         (["healthz"], Method::GET) => responses::json(StatusCode::OK, &json!({"status": "ok"})),
+        (["v1", "openapi.json"], Method::GET) => responses::fixed_json(StatusCode::OK, OPENAPI),
         (["v1", "status"], Method::GET) => responses::json(StatusCode::OK, &status::status_json(&context).await),
         (["v1", "pages"], Method::GET) => list(context, request.version(), &conn).await,
         (["v1", "pages", page], Method::GET) => show(&context, page).await,
@@ -86,7 +94,9 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
         (["v1", "purge"], Method::POST) if writes => Box::pin(transfer::purge_people(&context, request, &conn)).await,
         #[cfg(feature = "sandbox")]
         (["v1", "drill", which @ ..], Method::POST) if writes => drill(&context, which).await,
-        (["metrics" | "healthz"] | ["v1", "status" | "pages" | "links"], _) => responses::method_not_allowed("GET"),
+        (["metrics" | "healthz"] | ["v1", "openapi.json" | "status" | "pages" | "links"], _) => {
+            responses::method_not_allowed("GET")
+        }
         (["v1", "pages", _] | ["v1", "links", _, _], _) if writes => responses::method_not_allowed("GET, DELETE"),
         (["v1", "pages", _] | ["v1", "links", _, _], _) => responses::method_not_allowed("GET"),
         (
