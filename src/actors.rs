@@ -32,6 +32,7 @@
 
 pub mod cleanups;
 pub mod dispatcher;
+mod inquiry;
 pub mod listener;
 pub mod notifier;
 pub mod page;

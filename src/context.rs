@@ -7,7 +7,9 @@
 //! reload needs no actor's cooperation to take effect, only to re-time.
 
 pub mod dependency;
+pub mod failures;
 pub mod logins;
+pub mod observed;
 pub mod page_status;
 pub mod setup;
 pub mod shop_turns;
@@ -30,7 +32,9 @@ use crate::store::leases::Leases;
 use crate::telemetry::Telemetry;
 use crate::turnstile::Turnstile;
 pub use dependency::{Dependency, DependencyHealth};
+use failures::Failures;
 use logins::Logins;
+use observed::Observed;
 pub use page_status::{PageStatus, PageStatusMap};
 pub use setup::{Setup, spaces_settings};
 use shop_turns::ShopTurns;
@@ -71,6 +75,10 @@ pub struct Context {
     pub logins: Logins,
     /// Who exchanges the tokens of a shop.
     pub shop_turns: ShopTurns,
+    /// Actors that failed.
+    pub failures: Failures,
+    /// Observations for the list of problems.
+    pub observed: Observed,
     setup: RwLock<Arc<Setup>>,
     reload_error: Mutex<Option<String>>,
     commands: mpsc::Sender<Command>,
@@ -128,6 +136,8 @@ impl Context {
             telemetry,
             logins: Logins::default(),
             shop_turns: ShopTurns::default(),
+            failures: Failures::default(),
+            observed: Observed::default(),
             setup: RwLock::new(Arc::new(setup)),
             reload_error: Mutex::default(),
             commands,

@@ -16,9 +16,9 @@ pub enum Command {
     Reload(Box<Config>, oneshot::Sender<Result<Changes, String>>),
     /// End everything in order; answers when only the store is left to close.
     Stop(oneshot::Sender<()>),
-    /// Let this part panic.
+    /// Let this part fail.
     #[cfg(feature = "sandbox")]
-    Drill(Target),
+    Drill(Target, Drill),
 }
 
 /// Nobody reads commands any more: the process is ending.
@@ -26,12 +26,35 @@ pub enum Command {
 #[error("the supervisor is gone")]
 pub struct Gone;
 
+/// How a part fails in a drill.
+#[cfg(feature = "sandbox")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drill {
+    /// It panics.
+    Panic,
+    /// It makes no progress any more.
+    Hang,
+}
+
+#[cfg(feature = "sandbox")]
+impl Drill {
+    /// Fails in this way over a message.
+    pub async fn play(self, part: &str) {
+        match self {
+            Drill::Panic => panic!("drill: {part} was asked to panic"),
+            Drill::Hang => std::future::pending().await,
+        }
+    }
+}
+
 /// A part that a drill can reach.
 #[cfg(feature = "sandbox")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// The page of a link.
     Page(LinkKey),
+    /// The supervisor. It hangs only: its panic would be the end of the process.
+    Supervisor,
     /// The dispatcher.
     Dispatcher,
     /// The uploader.

@@ -118,6 +118,7 @@
 //! | [`actors`] | the actors |
 //! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
 //! | [`turnstile`] | a limit on how much goes on at once, and an order for the rest |
+//! | [`runs`] | how the runs before this one ended |
 //! | [`random`] | secrets and unique ids, also where the system has no randomness |
 //! | [`cli`], [`admin_client`], [`exit`] | the verbs, the admin socket's client, exit codes |
 //! | `sandbox` | a local Facebook, a local Spaces and a console around the real daemon (feature `sandbox`) |
@@ -146,6 +147,7 @@ pub mod http_client;
 pub mod kept_config;
 pub mod metrics;
 pub mod random;
+pub mod runs;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod services;

@@ -211,6 +211,7 @@ pub struct Metrics {
     connections: Gauge,
     reloads: Family<ResultLabel, Counter>,
     config_refused: Gauge,
+    unclean_ends: Gauge,
     dependencies: Family<DependencyLabel, Gauge>,
     graph_blocked: Gauge,
     graph_usage: Gauge,
@@ -257,6 +258,7 @@ impl Metrics {
             connections: Gauge::default(),
             reloads: Family::default(),
             config_refused: Gauge::default(),
+            unclean_ends: Gauge::default(),
             dependencies: Family::default(),
             graph_blocked: Gauge::default(),
             graph_usage: Gauge::default(),
@@ -322,6 +324,11 @@ impl Metrics {
             "config_refused",
             "1 while the configuration file was refused last and an earlier configuration is in force",
             self.config_refused.clone(),
+        );
+        r.register(
+            "unclean_ends",
+            "Of the last half hour, runs of the daemon before this one that did not end in order",
+            self.unclean_ends.clone(),
         );
         r.register("events", "Attempts to deliver an event by type and outcome", self.events.clone());
         r.register("cleanups", "What is left to do after links are gone", self.cleanups.clone());
@@ -446,6 +453,11 @@ impl Metrics {
     /// Sets whether the configuration file was refused last.
     pub fn set_config_refused(&self, refused: bool) {
         self.config_refused.set(i64::from(refused));
+    }
+
+    /// Sets how many runs of the last half hour did not end in order.
+    pub fn set_unclean_ends(&self, count: usize) {
+        self.unclean_ends.set(count as i64);
     }
 
     /// One attempt to deliver an event of this type ended: `delivered`, `failed`, `refused`.
@@ -578,6 +590,7 @@ mod tests {
             "pagesyncd_leases 512",
             "pagesyncd_daemons 2",
             "pagesyncd_config_refused 0",
+            "pagesyncd_unclean_ends 0",
             "pagesyncd_webhook_ack_seconds_count 1",
             "pagesyncd_mark_to_object_seconds_count 1",
         ] {

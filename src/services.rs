@@ -5,6 +5,7 @@ pub mod export;
 pub mod import;
 pub mod installation;
 pub mod login;
+pub mod problems;
 pub mod purge;
 pub mod redaction;
 pub mod shop_index;

@@ -28,7 +28,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 /// Longest status sent, in bytes; `systemctl status` shows one line.
-const MAX_STATUS: usize = 400;
+const MAX_STATUS: usize = 600;
 /// The name of the kept public socket. A socket unit's socket has the unit's name.
 const KEPT: &str = "public";
 
@@ -178,7 +178,7 @@ mod tests {
             extend_start(Duration::from_secs(90));
             ready("serving\nMAINPID=1");
             reloading();
-            status("é".repeat(300).as_str());
+            status("é".repeat(400).as_str());
             ping();
             stopping("draining");
             return;
@@ -199,7 +199,7 @@ mod tests {
         let reloading = hear();
         let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim_end();
         assert!(time.parse::<u64>().unwrap() > 0);
-        assert_eq!(hear(), format!("STATUS={}\n", "é".repeat(200)));
+        assert_eq!(hear(), format!("STATUS={}\n", "é".repeat(300)));
         assert_eq!(hear(), "WATCHDOG=1\n");
         assert_eq!(hear(), "STOPPING=1\nSTATUS=draining\n");
     }

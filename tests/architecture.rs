@@ -131,7 +131,7 @@ fn pure_modules_use_no_runtime_no_network_no_disk_and_no_clock() {
 const LAYERS: &[&[&str]] = &[
     &["core", "clock", "random", "turnstile"],
     &["config", "events", "http_client", "metrics", "sources", "spaces", "store", "systemd", "telemetry"],
-    &["context", "control", "kept_config"],
+    &["context", "control", "kept_config", "runs"],
     &["services"],
     &["http"],
     &["actors"],
@@ -458,6 +458,23 @@ fn every_health_key_and_error_code_has_an_explanation() {
     }
     for key in pagesyncd::config::documented() {
         assert!(explains(key.name, "Configuration"), "no explanation of {}", key.name);
+    }
+}
+
+#[test]
+fn every_problem_has_a_row_with_its_severity_and_an_explanation() {
+    use pagesyncd::core::problem::Code;
+    let rows = read(REFERENCE);
+    let table = rows.split("### Problems").nth(1).and_then(|rest| rest.split("\n##").next()).expect("the table");
+    let named: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
+    let wanted = Code::ALL.map(|code| format!("| `{}` | {} | ", code.word(), code.severity().word()));
+    assert_eq!(named.len(), wanted.len(), "{REFERENCE} explains {named:?}");
+    for (row, start) in named.iter().zip(&wanted) {
+        assert!(row.starts_with(start), "the row {row} is not that of {start}");
+    }
+    for code in Code::ALL {
+        let explained = explanation(code.word()).unwrap_or_default();
+        assert!(explained.contains("Problems"), "no explanation of {}", code.word());
     }
 }
 

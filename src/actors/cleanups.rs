@@ -52,9 +52,9 @@ pub enum CleanupsMsg {
     TryEnd(Cleanup, u64, TryEnd),
     /// The cleanup with this number was taken from the store, or could not be.
     Closed(Cleanup, u64, Result<(), Unavailable>),
-    /// Panic, to show that nothing is left undone.
+    /// Fail, to show that nothing is left undone.
     #[cfg(feature = "sandbox")]
-    Drill,
+    Drill(crate::control::Drill),
     /// Answer: a sign of life.
     Ping(Question),
 }
@@ -129,7 +129,7 @@ impl Actor for Cleanups {
                 state.list.closed(&cleanup, seq, closed.is_ok(), MonoTime::now());
             }
             #[cfg(feature = "sandbox")]
-            CleanupsMsg::Drill => panic!("drill: the cleanups actor was asked to panic"),
+            CleanupsMsg::Drill(drill) => drill.play("the cleanups actor").await,
         }
         state.go_on(&me).await;
         Ok(())

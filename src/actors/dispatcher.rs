@@ -41,7 +41,6 @@ use crate::context::Context;
 use crate::core::lease::{BUCKETS, bucket_of};
 use crate::core::link::schedule::Spread;
 use crate::core::model::{Cause, LinkKey, MonoTime, PartKey};
-use crate::metrics::Part;
 use crate::store::Unavailable;
 use crate::store::feed::{Batch, LinkChanges, Presence};
 use crate::store::leases::Holding;
@@ -154,10 +153,11 @@ impl Work {
                     self.share_block(*blocked.borrow_and_update());
                     continue;
                 }
-                () = shared.dispatcher_asked.notified() => {
-                    self.args.context.metrics.parts().answered(Part::Dispatcher);
+                () = shared.dispatcher_asked.came() => {
+                    shared.dispatcher_asked.answer();
                     continue;
                 }
+                () = hangs(&shared) => std::future::pending().await,
                 batch = feed.next() => Some(batch),
             };
             going_on = match next {
@@ -338,6 +338,7 @@ impl Work {
             }
             // A thousand pieces of which none is meant would otherwise let nobody else work.
             tokio::task::yield_now().await;
+            self.args.shared.dispatcher_asked.answer();
             after = Some(last);
         }
     }
@@ -355,14 +356,17 @@ impl Work {
                 self.fit(gone, Spread::default(), false).await?;
             }
             tokio::task::yield_now().await;
+            self.args.shared.dispatcher_asked.answer();
         }
         Some(())
     }
 
     /// The supervisor fits the pages of these links to the store. Repeated while the store cannot be read, which does no
-    /// harm: a page that is asked to look once more finds nothing new.
+    /// harm: a page that is asked to look once more finds nothing new. Each piece is progress: all links of a start take
+    /// longer than a part may be silent.
     async fn fit(&self, links: Vec<LinkKey>, spread: Spread, look: bool) -> Option<()> {
         loop {
+            self.args.shared.dispatcher_asked.answer();
             let links = links.clone();
             let message = |done| SupervisorMsg::Fit { links, spread, look, done };
             match self.args.supervisor.call(message, None).await {
@@ -383,6 +387,17 @@ impl Work {
 
     fn peers(&self) -> Peers {
         self.args.peers.borrow().clone()
+    }
+}
+
+/// Ends when a drill asks the reader to hang.
+async fn hangs(shared: &Shared) {
+    #[cfg(feature = "sandbox")]
+    shared.dispatcher_hangs.notified().await;
+    #[cfg(not(feature = "sandbox"))]
+    {
+        let _ = shared;
+        std::future::pending::<()>().await;
     }
 }
 

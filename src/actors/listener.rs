@@ -29,9 +29,9 @@ pub enum ListenerMsg {
     Ended,
     /// Accept no more, finish what is under way, and answer then.
     Close(RpcReplyPort<()>),
-    /// Panic, to show that nobody is refused.
+    /// Fail, to show that nobody is refused.
     #[cfg(feature = "sandbox")]
-    Drill,
+    Drill(crate::control::Drill),
 }
 
 /// What a listener is started with.
@@ -97,7 +97,10 @@ impl Actor for Listener {
                 None => Err("the accept loop ended".into()),
             },
             #[cfg(feature = "sandbox")]
-            ListenerMsg::Drill => panic!("drill: the listener was asked to panic"),
+            ListenerMsg::Drill(drill) => {
+                drill.play("the listener").await;
+                Ok(())
+            }
         }
     }
 }

@@ -48,9 +48,9 @@ pub enum NotifierMsg {
     Reloaded,
     /// Begin nothing more, and answer when what is on its way has ended.
     Drain(RpcReplyPort<()>),
-    /// Panic, to show that nothing is lost.
+    /// Fail, to show that nothing is lost.
     #[cfg(feature = "sandbox")]
-    Drill,
+    Drill(crate::control::Drill),
     /// Answer: a sign of life.
     Ping(Question),
 }
@@ -106,7 +106,7 @@ impl Actor for Notifier {
             }
             NotifierMsg::Drain(reply) => state.draining = Some(reply),
             #[cfg(feature = "sandbox")]
-            NotifierMsg::Drill => panic!("drill: the notifier was asked to panic"),
+            NotifierMsg::Drill(drill) => drill.play("the notifier").await,
         }
         state.go_on(&me);
         Ok(())

@@ -189,7 +189,7 @@ impl PageState {
             PageMsg::Parked => self.step(me, [Input::Parked]).await,
             PageMsg::Check(generation) => self.step(me, [Input::Doubted(generation)]).await,
             #[cfg(feature = "sandbox")]
-            PageMsg::Drill => panic!("drill: this page was asked to panic"),
+            PageMsg::Drill(drill) => drill.play("this page").await,
         }
         Ok(())
     }

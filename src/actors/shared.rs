@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::inquiry::Inquiry;
 use super::registry::{PageHandle, PageRegistry, Rest};
 use super::timers::Timers;
 use crate::core::model::{Cause, MonoTime, PartKey};
@@ -26,7 +26,10 @@ pub struct Shared {
     /// Reads, writes and cleanups under way, for an orderly end.
     pub tasks: TaskTracker,
     /// The dispatcher's reader is to give a sign of life.
-    pub dispatcher_asked: Notify,
+    pub dispatcher_asked: Inquiry,
+    /// The dispatcher's reader is to hang, to show that this is noticed.
+    #[cfg(feature = "sandbox")]
+    pub dispatcher_hangs: tokio::sync::Notify,
     writing: Mutex<HashSet<PartKey>>,
     /// The latest slot that was given for a check.
     checks: Mutex<MonoTime>,

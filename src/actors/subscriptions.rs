@@ -40,9 +40,9 @@ pub enum SubscriptionsMsg {
     Done(Result<Standing, GraphError>),
     /// The look panicked.
     Broke,
-    /// Panic, to show that the subscriptions stay in place.
+    /// Fail, to show that the subscriptions stay in place.
     #[cfg(feature = "sandbox")]
-    Drill,
+    Drill(crate::control::Drill),
     /// Answer: a sign of life.
     Ping(Question),
 }
@@ -111,7 +111,7 @@ impl Actor for Subscriptions {
             SubscriptionsMsg::Ping(question) => question.answer(),
             SubscriptionsMsg::Broke => return Err("its look panicked".into()),
             #[cfg(feature = "sandbox")]
-            SubscriptionsMsg::Drill => panic!("drill: the subscriptions actor was asked to panic"),
+            SubscriptionsMsg::Drill(drill) => drill.play("the subscriptions actor").await,
         }
         Ok(())
     }

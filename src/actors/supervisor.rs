@@ -38,7 +38,7 @@ use super::{Owned, jitter};
 use crate::context::Context;
 use crate::control::Command;
 #[cfg(feature = "sandbox")]
-use crate::control::Target;
+use crate::control::{Drill, Target};
 use crate::core::lease::SINGLETONS;
 use crate::core::link::schedule::Spread;
 use crate::core::model::{LinkKey, MonoTime, WallTime};
@@ -149,7 +149,9 @@ impl Actor for Supervisor {
                 let _ = reply.send(());
             }
             #[cfg(feature = "sandbox")]
-            SupervisorMsg::Command(Command::Drill(target)) => state.drill(&target),
+            SupervisorMsg::Command(Command::Drill(Target::Supervisor, drill)) => drill.play("the supervisor").await,
+            #[cfg(feature = "sandbox")]
+            SupervisorMsg::Command(Command::Drill(target, drill)) => state.drill(&target, drill),
             SupervisorMsg::Respawn(child) if state.is_alive(&child) => {}
             SupervisorMsg::Respawn(child) => state.spawn(&me, child, Spread::default()).await,
             SupervisorMsg::Sweep => state.sweep(&me),
@@ -231,6 +233,7 @@ impl SupervisorState {
                     "actor [{child}]: died ({error}), starting it again in {after:.1?}"
                 );
                 self.context.metrics.actor_restarted(kind.word());
+                self.context.failures.note(child.to_string(), error);
                 me.send_after(after, move || SupervisorMsg::Respawn(child));
             }
             Verdict::GiveUp => {
@@ -247,7 +250,9 @@ impl SupervisorState {
     /// Each actor of which there is one is to show that it takes messages.
     fn ask_parts(&self) {
         let (parts, peers) = (self.context.metrics.parts(), self.peers.borrow());
-        self.shared.dispatcher_asked.notify_one();
+        if let Some(question) = parts.ask(Part::Dispatcher) {
+            self.shared.dispatcher_asked.ask(question);
+        }
         if let Some(question) = parts.ask(Part::Uploader) {
             peers.upload(UploaderMsg::Ping(question));
         }
@@ -277,33 +282,35 @@ impl SupervisorState {
     }
 
     #[cfg(feature = "sandbox")]
-    fn drill(&self, target: &Target) {
+    fn drill(&self, target: &Target, drill: Drill) {
         let peers = self.peers.borrow();
         match target {
             Target::Page(link) => {
                 if let Some(page) = self.shared.pages.find(link) {
-                    let _ = page.actor.cast(super::page::PageMsg::Drill);
+                    let _ = page.actor.cast(super::page::PageMsg::Drill(drill));
                 }
             }
+            Target::Supervisor => {}
+            Target::Dispatcher if drill == Drill::Hang => self.shared.dispatcher_hangs.notify_one(),
             Target::Dispatcher => {
                 if let Some(dispatcher) = &self.dispatcher {
                     let _ = dispatcher.cast(DispatcherMsg::Drill);
                 }
             }
-            Target::Uploader => peers.upload(UploaderMsg::Drill),
-            Target::Notifier => peers.notify(NotifierMsg::Drill),
-            Target::Subscriptions => peers.subscribe(SubscriptionsMsg::Drill),
-            Target::Cleanups => peers.clean_up(CleanupsMsg::Drill),
-            Target::Listener => self.drill_listener(Endpoint::Public),
-            Target::AdminListener => self.drill_listener(Endpoint::Admin),
-            Target::AdminTcpListener => self.drill_listener(Endpoint::AdminTcp),
+            Target::Uploader => peers.upload(UploaderMsg::Drill(drill)),
+            Target::Notifier => peers.notify(NotifierMsg::Drill(drill)),
+            Target::Subscriptions => peers.subscribe(SubscriptionsMsg::Drill(drill)),
+            Target::Cleanups => peers.clean_up(CleanupsMsg::Drill(drill)),
+            Target::Listener => self.drill_listener(Endpoint::Public, drill),
+            Target::AdminListener => self.drill_listener(Endpoint::Admin, drill),
+            Target::AdminTcpListener => self.drill_listener(Endpoint::AdminTcp, drill),
         }
     }
 
     #[cfg(feature = "sandbox")]
-    fn drill_listener(&self, endpoint: Endpoint) {
+    fn drill_listener(&self, endpoint: Endpoint, drill: Drill) {
         if let Some(listener) = self.listeners.get(&endpoint) {
-            let _ = listener.cast(ListenerMsg::Drill);
+            let _ = listener.cast(ListenerMsg::Drill(drill));
         }
     }
 }

@@ -77,9 +77,9 @@ pub enum UploaderMsg {
     },
     /// Begin nothing more when what is owed is written, and answer then.
     Drain(RpcReplyPort<()>),
-    /// Panic, to show that nothing is lost.
+    /// Fail, to show that nothing is lost.
     #[cfg(feature = "sandbox")]
-    Drill,
+    Drill(crate::control::Drill),
     /// Answer: a sign of life.
     Ping(Question),
 }
@@ -177,7 +177,7 @@ impl Actor for Uploader {
                 state.draining = Some(reply);
             }
             #[cfg(feature = "sandbox")]
-            UploaderMsg::Drill => panic!("drill: the uploader was asked to panic"),
+            UploaderMsg::Drill(drill) => drill.play("the uploader").await,
         }
         state.go_on(&me);
         Ok(())

@@ -3,16 +3,23 @@
 use std::fmt::Display;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::Value;
+use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 use super::common::{config_failure, env, small_runtime};
 use crate::admin_client::{self, ClientError, Reply};
 use crate::config::Config;
 use crate::exit::{self, Failure};
+
+/// How long a daemon that works takes at most to begin an answer, or to go on with one. What changes something takes the
+/// time that it takes: others are asked for it.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A daemon's admin socket.
 pub(super) struct AdminClient {
@@ -48,13 +55,18 @@ impl AdminClient {
     /// One request; the answer as it arrives, or why there is none.
     pub(super) fn read(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Arriving, Failure> {
         let runtime = small_runtime()?;
-        let asked = runtime.block_on(admin_client::ask(&self.socket, method, path, body));
+        let limit = (method == Method::GET).then_some(PATIENCE);
+        let asked = runtime.block_on(within(limit, admin_client::ask(&self.socket, method, path, body)));
+        let Some(asked) = asked else {
+            let pid = runtime.block_on(listener_of(&self.socket));
+            return Err(hangs(&self.socket, pid));
+        };
         let reply = asked.map_err(|error| match error {
             ClientError::NoDaemon(error) => not_running(&self.socket, &error),
             broken @ ClientError::Broken(_) => broke_off(&broken),
         })?;
         let status = reply.status;
-        let mut arriving = Arriving { reply, piece: Bytes::new(), runtime };
+        let mut arriving = Arriving { reply, piece: Bytes::new(), runtime, limit };
         if status.is_success() {
             return Ok(arriving);
         }
@@ -77,12 +89,19 @@ pub(super) struct Arriving {
     reply: Reply,
     piece: Bytes,
     runtime: Runtime,
+    /// Between two pieces.
+    limit: Option<Duration>,
 }
 
 impl Read for Arriving {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            match self.runtime.block_on(self.reply.piece()).map_err(io::Error::other)? {
+            let piece = self.runtime.block_on(within(self.limit, self.reply.piece()));
+            let Some(piece) = piece else {
+                let what = format!("the daemon has not gone on with its answer for {PATIENCE:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, what));
+            };
+            match piece.map_err(io::Error::other)? {
                 Some(piece) => self.piece = piece,
                 None => return Ok(0),
             }
@@ -91,6 +110,29 @@ impl Read for Arriving {
         into[..length].copy_from_slice(&self.piece.split_to(length));
         Ok(length)
     }
+}
+
+/// The outcome, or `None` when it takes longer than the limit.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => timeout(limit, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// The process that listens on a socket, as the kernel knows it.
+async fn listener_of(socket: &Path) -> Option<i32> {
+    let connected = timeout(Duration::from_secs(1), UnixStream::connect(socket)).await.ok()?.ok()?;
+    connected.peer_cred().ok()?.pid()
+}
+
+/// A daemon that takes connections and does not answer.
+fn hangs(socket: &Path, pid: Option<i32>) -> Failure {
+    let process = pid.map_or(String::new(), |pid| format!(" (process {pid})"));
+    let what = format!("the daemon{process} at {} has not answered for {PATIENCE:?}: it hangs", socket.display());
+    let way_out = "start it again, which loses nothing: `systemctl restart pagesyncd`, or end the process; report it \
+                   with the log";
+    Failure::new(exit::UNAVAILABLE, what, way_out)
 }
 
 /// The daemon did not answer to the end.

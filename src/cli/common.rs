@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::{Config, Findings, Loaded};
+use crate::config::{Config, Findings, Loaded, Severity};
 use crate::core::health;
 use crate::core::model::{Source, SourceId};
 use crate::exit::{self, Failure};
@@ -26,9 +26,11 @@ pub(super) fn parked_reads(count: u64) -> String {
     }
 }
 
-/// Every error among the findings, on standard error, as one failure.
+/// The findings, on standard error, as one failure. The errors come last: `systemctl status` shows the last lines.
 pub(super) fn config_failure(findings: &Findings) -> Failure {
-    Failure::new(exit::CONFIG, findings.to_string().trim_end().to_owned(), "")
+    let warnings = findings.0.iter().filter(|finding| finding.severity == Severity::Warning);
+    let all: Vec<String> = warnings.chain(findings.errors()).map(ToString::to_string).collect();
+    Failure::new(exit::CONFIG, all.join("\n").trim_end().to_owned(), "")
 }
 
 /// The configuration, or every finding.

@@ -2,6 +2,7 @@
 //! reverse order.
 
 mod boot;
+mod pulse;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,12 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use ractor::{Actor, ActorRef, call_t};
+use ractor::{Actor, ActorRef};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::sync::{oneshot, watch};
 
-use super::common::{config_failure, database_failure, env, folder_failure, parked_reads};
+use self::pulse::{pulse, status_line};
+use super::common::{config_failure, database_failure, env, folder_failure};
 use crate::actors::supervisor::{
     Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring, stop,
 };
@@ -25,7 +27,8 @@ use crate::context::{Context, Setup};
 use crate::control::Command;
 use crate::exit::{self, Failure};
 use crate::kept_config::{self, Chosen, Instead, Keeper};
-use crate::metrics::{Metrics, Part};
+use crate::metrics::Metrics;
+use crate::runs::Runs;
 use crate::sources::facebook::graph::Gate;
 use crate::store::Store;
 use crate::store::seal::Keyring;
@@ -34,9 +37,6 @@ use crate::systemd::{self, Passed};
 use crate::telemetry::Telemetry;
 
 const RELOAD: Duration = Duration::from_secs(30);
-const STATUS_EVERY: Duration = Duration::from_secs(30);
-/// How long the supervisor and the store's thread may take to show that they are at work.
-const ALIVE_WITHIN: Duration = Duration::from_secs(10);
 /// Between two attempts to reach a database that is away.
 const DATABASE_AWAY: Duration = Duration::from_secs(1);
 const STARTED_AGAIN: &str = "the service manager starts the daemon again; see the log";
@@ -78,7 +78,11 @@ fn boot_and_live(path: &Path, private: io::Result<()>, serving: &AtomicBool) -> 
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))?;
-    let outcome = runtime.block_on(live(path, chosen, telemetry, passed, serving));
+    let runs = Arc::new(Runs::begin(&chosen.loaded.config.store.path, systemd::monotonic_clock()));
+    let outcome = runtime.block_on(live(path, chosen, telemetry, passed, serving, runs.clone()));
+    runs.ended(
+        outcome.as_ref().err().map(|failure| format!("exit code {}: {}", failure.code, failure.what)).as_deref(),
+    );
     // Whatever still hangs on a socket is left behind; everything that counts is closed by now.
     runtime.shutdown_timeout(stop::RUNTIME);
     outcome
@@ -191,6 +195,7 @@ async fn live(
     telemetry: Telemetry,
     passed: Passed,
     serving: &AtomicBool,
+    runs: Arc<Runs>,
 ) -> Result<(), Failure> {
     let mut signals = install_signals()?;
     let config = &loaded.config;
@@ -208,6 +213,9 @@ async fn live(
     context.note_reload(instead.as_ref().map(|instead| instead.error.clone()));
     // Everything that a configuration can break is open by now.
     let mut kept = Kept::begin(path, &loaded, instead);
+    // The folder is there by now.
+    tokio::task::block_in_place(|| runs.keep());
+    context.observed.note_runs(runs.past());
     drop(loaded);
     let (given_up, mut verdict) = watch::channel(None);
     let args = SupervisorArgs { context: context.clone(), sockets, given_up };
@@ -233,7 +241,7 @@ async fn live(
         systemd::ready(&status_line(&context).await);
     }
     drop(keep);
-    let pulse = tokio::spawn(pulse(context.clone(), supervisor.clone()));
+    let pulse = tokio::spawn(pulse(context.clone(), supervisor.clone(), runs));
     let mut store_gave_up = context.store.given_up();
     let outcome = loop {
         if let Some(end) = early.end.take() {
@@ -429,43 +437,4 @@ async fn commanded<T>(
         answer.await.ok()
     };
     tokio::time::timeout(within, asked).await.ok().flatten()
-}
-
-/// The status for systemd, and the watchdog: fed only while both the supervisor and the thread that writes the store
-/// answer. That thread answers while the disk refuses, too: a full disk is no reason to be killed.
-async fn pulse(context: Arc<Context>, supervisor: ActorRef<SupervisorMsg>) {
-    let watchdog = systemd::watchdog_interval();
-    let mut tick = tokio::time::interval(watchdog.unwrap_or(STATUS_EVERY).min(STATUS_EVERY));
-    loop {
-        tick.tick().await;
-        let supervisor = async { call_t!(supervisor, SupervisorMsg::Ping, ALIVE_WITHIN.as_millis() as u64).is_ok() };
-        let (supervisor, store) = tokio::join!(supervisor, context.store.has_pulse(ALIVE_WITHIN));
-        let parts = [(supervisor, "the supervisor", Part::Supervisor), (store, "the store's thread", Part::Store)];
-        for (alive, which, part) in parts {
-            if alive {
-                context.metrics.parts().answered(part);
-            } else {
-                tracing::error!("watchdog: {which} did not answer within {ALIVE_WITHIN:?}, the next ping is left out");
-            }
-        }
-        if supervisor && store && watchdog.is_some() {
-            systemd::ping();
-        }
-        systemd::status(&status_line(&context).await);
-    }
-}
-
-async fn status_line(context: &Context) -> String {
-    if let Some(error) = context.reload_error() {
-        return match context.setup().kept {
-            true => format!("configuration file refused, running on the kept one: {error}"),
-            false => format!("reload refused: {error}"),
-        };
-    }
-    let counts = match context.store.counts().await {
-        Ok(counts) => counts,
-        Err(error) => return error.to_string(),
-    };
-    let parked = parked_reads(counts.due_parked);
-    format!("{} links, {} reads and {} writes owed{parked}", counts.links, counts.due, counts.outbox)
 }

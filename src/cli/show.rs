@@ -38,8 +38,9 @@ pub(super) fn status_text(value: &Value, paint: Paint) -> String {
         }
         _ => "not asked yet".to_owned(),
     };
-    let mut lines = vec![
-        format!("pagesyncd {}, up {}", text("/version"), uptime(value)),
+    let mut lines = vec![format!("pagesyncd {}, up {}", text("/version"), uptime(value))];
+    lines.extend(value["problems"].as_array().into_iter().flatten().flat_map(|problem| problem_lines(problem, paint)));
+    lines.extend([
         format!("links    {}{}", text("/links"), healths(value)),
         format!(
             "owed     {} reads, {} writes, oldest {} s{}",
@@ -48,7 +49,7 @@ pub(super) fn status_text(value: &Value, paint: Paint) -> String {
             text("/oldest_owed_seconds"),
             parked_reads(value["due_parked"].as_u64().unwrap_or_default())
         ),
-    ];
+    ]);
     let cleanups: Vec<String> =
         value["cleanups"].as_object().into_iter().flatten().map(|(kind, n)| format!("{n} {kind}")).collect();
     if !cleanups.is_empty() {
@@ -75,6 +76,18 @@ pub(super) fn status_text(value: &Value, paint: Paint) -> String {
         });
     }
     lines.join("\n")
+}
+
+/// A problem: the thing, and the way out.
+fn problem_lines(problem: &Value, paint: Paint) -> Vec<String> {
+    let text = |key: &str| problem[key].as_str().unwrap_or_default();
+    let tone = if text("severity") == "critical" { Tone::Bad } else { Tone::Warning };
+    let since = problem["since"].as_str().map_or(String::new(), |since| format!(", since {since}"));
+    let head = format!("{}:", text("severity"));
+    vec![
+        format!("{} {} [{}{since}]", paint.text(tone, &format!("{head:<8}")), text("message"), text("code")),
+        format!("         {}", text("remedy")),
+    ]
 }
 
 /// The shared database and the daemons on it, a line each; nothing where the store is local.

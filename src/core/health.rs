@@ -45,6 +45,9 @@ pub const WORDS: &[&str] = &[
     "blocked",
 ];
 
+/// Those of links that wait for nobody.
+pub const PASSING: &[&str] = &["active", "throttled", "expiring"];
+
 /// A token is `expiring` from so long before its end, and that is said in the log for the first time.
 pub const EXPIRING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// It is said for the second time.

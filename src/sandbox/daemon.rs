@@ -162,6 +162,10 @@ impl Daemon {
     fn spawn(&self) -> Result<(), String> {
         let mut command = Command::new(&self.files.program);
         command.arg("run").arg("--config").arg(&self.files.config).stdin(Stdio::null()).kill_on_drop(true);
+        // The service manager of this process is not the child's.
+        ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_USEC"].iter().for_each(|name| {
+            command.env_remove(name);
+        });
         // As its unit for systemd has it.
         command.env("MALLOC_ARENA_MAX", "1");
         command.envs(self.files.env.iter().map(|(name, value)| (name, value)));
@@ -169,10 +173,6 @@ impl Daemon {
         if let Some(held) = &self.held {
             command.stdin(held.try_clone().map_err(|e| e.to_string())?).process_group(0);
         }
-        // The service manager of this process is not the child's.
-        ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_USEC"].iter().for_each(|name| {
-            command.env_remove(name);
-        });
         if let Some(log) = &self.files.log {
             let opened = std::fs::OpenOptions::new().create(true).append(true).open(log);
             let opened = opened.map_err(|e| format!("{} cannot be written: {e}", log.display()))?;

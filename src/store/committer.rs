@@ -114,7 +114,9 @@ impl Committer {
                 }
                 self.down = None;
             }
-            match self.next_order() {
+            let order = self.next_order();
+            self.inner.hang_for_drill();
+            match order {
                 Ok(order) => self.carry_out(order),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return End::Closed,

@@ -184,6 +184,9 @@ pub(super) struct Inner {
     /// Commits that are to panic.
     #[cfg(any(test, feature = "sandbox"))]
     pub drills: AtomicU64,
+    /// The threads that write are to hang.
+    #[cfg(any(test, feature = "sandbox"))]
+    pub hangs: AtomicBool,
     /// The disk is being asked how much it has left.
     pub asks_disk: AtomicBool,
     pub mended: Mutex<Option<String>>,
@@ -235,6 +238,8 @@ impl Inner {
             commits: Commits::default(),
             #[cfg(any(test, feature = "sandbox"))]
             drills: AtomicU64::new(0),
+            #[cfg(any(test, feature = "sandbox"))]
+            hangs: AtomicBool::new(false),
             asks_disk: AtomicBool::new(false),
             mended: Mutex::new(mended),
             bytes: AtomicU64::new(0),
@@ -267,6 +272,14 @@ impl Inner {
     /// The mark log goes; a write to it ends first.
     pub(super) fn take_mark_log(&self) -> Option<MarkLog> {
         self.mark_log.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Hangs where a drill asked for it: the end of the process ends it.
+    pub(super) fn hang_for_drill(&self) {
+        #[cfg(any(test, feature = "sandbox"))]
+        while self.hangs.load(Ordering::Relaxed) {
+            std::thread::park_timeout(Duration::from_secs(1));
+        }
     }
 
     /// Is this commit to panic?

@@ -51,6 +51,7 @@ impl MarkWriter {
     /// Ends when the store is closed.
     fn work(&mut self) {
         while let Ok(first) = self.queue.recv() {
+            self.inner.hang_for_drill();
             let mut next = Some(first);
             while let Some(order) = next {
                 match order {

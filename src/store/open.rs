@@ -128,6 +128,12 @@ impl Store {
         self.inner.drills.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Lets the threads that write hang.
+    #[cfg(any(test, feature = "sandbox"))]
+    pub fn hang(&self) {
+        self.inner.hangs.store(true, Ordering::Relaxed);
+    }
+
     /// What the store publishes when a decision is durable.
     pub fn feed(&self) -> &Feed {
         &self.inner.feed

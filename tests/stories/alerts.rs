@@ -24,7 +24,7 @@ fn lasting(scrape: &str) -> String {
 }
 
 /// Lets the rules see this scrape for an hour and a half. These alerts and no others must fire then.
-async fn fires(harness: &Harness, scrape: &str, alerts: &[&str]) {
+pub async fn fires(harness: &Harness, scrape: &str, alerts: &[&str]) {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/prometheus/pagesyncd.rules.yml");
     let mut test = format!("rule_files:\n  - {}\nevaluation_interval: 1m\ntests:\n", rules.display());
     write!(test, "  - interval: 1m\n    input_series:\n{}", lasting(scrape)).unwrap();

@@ -11,6 +11,7 @@ pub mod leaks;
 mod login;
 pub mod operator;
 pub mod promtool;
+pub mod systemd;
 pub mod tls;
 
 use std::collections::BTreeSet;

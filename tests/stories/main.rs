@@ -25,6 +25,7 @@ mod disaster;
 mod document;
 mod durability;
 mod failover;
+mod faults;
 mod harness;
 mod health;
 mod imports;

@@ -370,10 +370,10 @@ async fn connections_are_kept_and_requests_may_be_sent_ahead() {
 }
 
 /// A small disk of its own; `None`, with a printed reason, where this system gives none.
-struct SmallDisk(std::path::PathBuf);
+pub struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    fn mount(at: std::path::PathBuf, size: &str) -> Option<Self> {
+    pub fn mount(at: std::path::PathBuf, size: &str) -> Option<Self> {
         std::fs::create_dir_all(&at).unwrap();
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&at).output();

@@ -34,7 +34,7 @@ pub enum PageMsg {
     Parked,
     /// Something says that the token of this generation may not be good any more: check it.
     Check(Generation),
-    /// Panic, to show that nobody else minds.
+    /// Fail, to show that nobody else minds.
     #[cfg(feature = "sandbox")]
-    Drill,
+    Drill(crate::control::Drill),
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::clock::{pass, passing, until, until_passing};
 use super::harness::{Harness, page};
 use super::script::Trouble;
-use crate::control::Target;
+use crate::control::{Drill, Target};
 use crate::core::model::Cause;
 
 #[tokio::test]
@@ -180,6 +180,6 @@ async fn an_actor_that_dies_again_and_again_ends_the_process_and_a_page_does_not
         // The successor may need a while.
         pass(Duration::from_secs(40)).await;
     }
-    harness.context().command(crate::control::Command::Drill(Target::Notifier)).await.unwrap();
+    harness.context().command(crate::control::Command::Drill(Target::Notifier, Drill::Panic)).await.unwrap();
     until("the process is to end", || harness.given_up().is_some_and(|reason| reason.contains("notifier"))).await;
 }

@@ -20,7 +20,7 @@ use crate::actors::supervisor::{
 use crate::admin_client;
 use crate::config::{Changes, Config};
 use crate::context::{Context, Setup};
-use crate::control::{Command, Target};
+use crate::control::{Command, Drill, Target};
 use crate::core::grant::Ticket;
 use crate::core::model::{Cause, LinkKey, PageId, Secret, UserId};
 use crate::metrics::Metrics;
@@ -229,7 +229,7 @@ impl Harness {
     /// Lets this part panic, and waits until it has. Its successor begins when time passes.
     pub(super) async fn drill(&self, target: Target, word: &str) {
         let before = self.restarts(word);
-        self.context().command(Command::Drill(target)).await.unwrap();
+        self.context().command(Command::Drill(target, Drill::Panic)).await.unwrap();
         until("the actor is dead", || self.restarts(word) > before).await;
     }
 

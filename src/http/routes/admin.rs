@@ -40,6 +40,7 @@ use super::{links, status, transfer};
 use crate::config::check_session_ttl;
 use crate::context::Context;
 use crate::core::model::{Cause, Label, LinkKey, PageId, Source, SourceId, UserId, WallTime};
+use crate::core::problem::unclean_ends;
 use crate::http::body;
 use crate::http::budget::Budget;
 use crate::http::endpoint::Endpoint;
@@ -47,12 +48,11 @@ use crate::http::forms;
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
 use crate::metrics::StoreFigures;
+use crate::services::problems;
 use crate::store::Condition;
 use crate::store::sessions::Session;
 use crate::store::unlink::{Revoking, Unlinking};
 
-/// How long the disk may take to say how much it has left.
-const DISK: Duration = Duration::from_secs(1);
 const MAX_FORM: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that a one-time login link works, whatever the session's life.
@@ -117,7 +117,7 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
 
 async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
     // While the store cannot be read its figures stay those of the last scrape.
-    if let Ok(counts) = status::counts(context).await {
+    if let Ok(counts) = status::counts_in_time(context).await {
         let oldest = counts.oldest_owed.map_or(Duration::ZERO, |since| WallTime::now().since(since));
         let links = counts.health.iter();
         context.metrics.set_links(links.map(|((source, health), count)| (*source, (*health).to_owned(), *count)));
@@ -127,11 +127,12 @@ async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
     if let Some(figures) = store_figures(context).await {
         context.metrics.set_store(&figures);
     }
-    context.metrics.set_disk(context.store.size_on_disk(), free_bytes(context).await);
+    context.metrics.set_disk(context.store.size_on_disk(), problems::free_bytes(context).await);
     set_health(context);
     let daemons = context.store.cluster().map_or(1, |c| c.daemons.iter().filter(|d| !d.is_overdue).count());
     context.metrics.set_cluster(context.store.leases().held().count(), daemons);
     context.metrics.set_config_refused(context.reload_error().is_some());
+    context.metrics.set_unclean_ends(unclean_ends(&context.observed.runs(), WallTime::now()));
     // Several lines of one header are one list.
     let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let (content_type, text) = context.metrics.encode_for(&accept.join(","));
@@ -145,13 +146,6 @@ async fn store_figures(context: &Context) -> Option<StoreFigures> {
     let events = context.store.event_counts().await.ok()?;
     let oldest_deletion = age(context.store.oldest_deletion().await.ok()?);
     Some(StoreFigures { oldest_deletion, events: events.waiting, oldest_event: age(events.oldest) })
-}
-
-/// What the disk of the store has left. It may hang, and the other figures are not to wait for it.
-async fn free_bytes(context: &Context) -> Option<u64> {
-    let store = context.store.clone();
-    let asked = tokio::time::timeout(DISK, tokio::task::spawn_blocking(move || store.free_bytes())).await;
-    asked.ok()?.ok()?
 }
 
 /// Whether each dependency works, and the limits of Graph.
@@ -399,15 +393,23 @@ async fn linked<E>(context: &Context, id: Result<SourceId, E>) -> Option<LinkKey
 /// Fault drills for the sandbox and the tests; switched on by the environment of the process, never by a request.
 #[cfg(feature = "sandbox")]
 async fn drill(context: &Context, which: &[&str]) -> Answer {
-    use crate::control::{Command, Target};
+    use crate::control::{Command, Drill, Target};
     if std::env::var_os("PAGESYNCD_DRILLS").is_none() {
         return responses::not_found();
     }
+    let (drill, which) = match which {
+        ["hang", part @ ..] => (Drill::Hang, part),
+        part => (Drill::Panic, part),
+    };
     let target = match which {
         ["store"] => {
-            context.store.drill();
+            match drill {
+                Drill::Panic => context.store.drill(),
+                Drill::Hang => context.store.hang(),
+            }
             return responses::json(StatusCode::ACCEPTED, &json!({"status": "success"}));
         }
+        ["supervisor"] if drill == Drill::Hang => Some(Target::Supervisor),
         ["dispatcher"] => Some(Target::Dispatcher),
         ["uploader"] => Some(Target::Uploader),
         ["notifier"] => Some(Target::Notifier),
@@ -421,7 +423,7 @@ async fn drill(context: &Context, which: &[&str]) -> Answer {
         _ => None,
     };
     let Some(target) = target else { return responses::not_found() };
-    match context.command(Command::Drill(target)).await {
+    match context.command(Command::Drill(target, drill)).await {
         Ok(()) => responses::json(StatusCode::ACCEPTED, &json!({"status": "success"})),
         Err(gone) => responses::unavailable(&gone.to_string(), 1),
     }

@@ -16,11 +16,12 @@
 //! | `/healthz`, `/readyz` | GET, HEAD | here |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::callback;
 use super::deletion;
@@ -30,8 +31,11 @@ use super::login_result;
 use super::shop_webhook;
 use super::webhook;
 use crate::context::Context;
+use crate::core::part::Part;
+use crate::core::problem::hangs;
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
+use crate::services::problems;
 use crate::store::Condition;
 
 /// The route of nearly all requests: it is looked for first.
@@ -129,16 +133,28 @@ async fn answer_other(context: Arc<Context>, request: Request<Incoming>, conn: C
     }
 }
 
-/// Ready while the store takes writes and neither Graph nor Spaces failed when last asked.
+/// Ready while every part makes progress, the store takes writes, and neither Graph nor Spaces failed when last asked.
 fn ready(context: &Context) -> Answer {
     let store = match &*context.store.condition().borrow() {
         Condition::Up => json!({"ok": true}),
         Condition::Down(reason) => json!({"ok": false, "error": &**reason}),
     };
     let (graph, spaces) = (context.graph.health(), context.spaces.health());
-    let is_ready = store["ok"] == true && graph.ok != Some(false) && spaces.ok != Some(false);
+    let hung = problems::hanging(context);
+    let is_ready = store["ok"] == true && graph.ok != Some(false) && spaces.ok != Some(false) && hung.is_empty();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    responses::json(status, &json!({"ready": is_ready, "store": store, "graph": graph, "spaces": spaces}))
+    let parts: Map<String, Value> =
+        Part::ALL.iter().map(|part| (part.word().to_owned(), part_json(*part, &hung))).collect();
+    let answer = json!({"ready": is_ready, "store": store, "graph": graph, "spaces": spaces, "parts": parts});
+    responses::json(status, &answer)
+}
+
+/// A part in `/readyz`: whether it makes progress.
+fn part_json(part: Part, hung: &[(Part, Duration)]) -> Value {
+    match hung.iter().find(|(hung, _)| *hung == part) {
+        None => json!({"ok": true}),
+        Some((_, time)) => json!({"ok": false, "error": hangs(part, *time), "waiting_seconds": time.as_secs()}),
+    }
 }
 
 #[cfg(test)]

@@ -8,17 +8,19 @@ use crate::context::Context;
 use crate::core::health::HealthInputs;
 use crate::core::lease::BUCKETS;
 use crate::core::model::{MonoTime, WallTime};
+use crate::core::problem::{PastRun, Problem};
+use crate::services::problems;
 use crate::store::{ClusterView, Condition, Counts, DaemonView, Unavailable};
+
+/// How long the counts may take. With many links that are throttled they take some time.
+const COUNTS: Duration = Duration::from_secs(5);
 
 fn moment(at: Option<WallTime>) -> Value {
     at.filter(|at| at.0 > 0).map_or(Value::Null, |at| at.rfc3339().into())
 }
 
 /// The store's counts, with the links that are throttled at this moment counted as such, as in the list of pages.
-///
-/// # Errors
-/// [`Unavailable`].
-pub async fn counts(context: &Context) -> Result<Counts, Unavailable> {
+async fn counts(context: &Context) -> Result<Counts, Unavailable> {
     let now = WallTime::now();
     let mut counts = context.store.counts().await?;
     for (number, link) in context.pages.throttled(MonoTime::now()).into_iter().enumerate() {
@@ -87,10 +89,41 @@ fn cluster_json(cluster: &ClusterView) -> Value {
     })
 }
 
+/// The problems of the daemon, the worst first.
+async fn problems_json(context: &Context) -> Vec<Value> {
+    let problem = |problem: Problem| {
+        json!({
+            "code": problem.code.word(),
+            "severity": problem.code.severity().word(),
+            "subject": problem.subject,
+            "since": moment(problem.since),
+            "message": problem.message,
+            "remedy": problem.remedy,
+        })
+    };
+    problems::find(context).await.into_iter().map(problem).collect()
+}
+
+/// The end of the run before this one; null where none is known.
+fn last_run_json(runs: &[PastRun]) -> Value {
+    let last = |run: &PastRun| json!({"over_at": moment(Some(run.over_at)), "end": run.end.to_string()});
+    runs.last().map_or(Value::Null, last)
+}
+
+/// The counts, within a time: a store that hangs is to show as such.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn counts_in_time(context: &Context) -> Result<Counts, Unavailable> {
+    let late = Unavailable { reason: "its counts take too long".into() };
+    tokio::time::timeout(COUNTS, counts(context)).await.unwrap_or(Err(late))
+}
+
 /// The whole daemon. What only the store knows is null while it cannot be read.
 pub async fn status_json(context: &Context) -> Value {
     let now = WallTime::now();
-    let counts = counts(context).await;
+    let problems = problems_json(context).await;
+    let counts = counts_in_time(context).await;
     let setup = context.setup();
     let store = store_json(context, &counts).await;
     let counts = counts.ok();
@@ -110,6 +143,8 @@ pub async fn status_json(context: &Context) -> Value {
         "pid": std::process::id(),
         "started_at": context.started_at.rfc3339(),
         "uptime_seconds": MonoTime::now().since(context.started).as_secs(),
+        "problems": problems,
+        "last_run": last_run_json(&context.observed.runs()),
         "links": count(|c| c.links),
         "health": counts.as_ref().map(Counts::healths),
         "due": count(|c| c.due),

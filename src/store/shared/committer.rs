@@ -177,6 +177,7 @@ impl<D: Database + Send> Committer<D> {
                     Err(RecvTimeoutError::Disconnected) => return End::Closed,
                 }
             }
+            self.inner.hang_for_drill();
             self.gather();
             if self.down.is_none()
                 && let Err(reason) = self.go_on()
