@@ -34,6 +34,7 @@ pub mod cleanups;
 pub mod dispatcher;
 mod inquiry;
 pub mod listener;
+mod news;
 pub mod notifier;
 pub mod page;
 mod peers;

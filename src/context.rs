@@ -11,8 +11,10 @@ pub mod failures;
 pub mod logins;
 pub mod observed;
 pub mod page_status;
+pub mod recent;
 pub mod setup;
 pub mod shop_turns;
+pub mod watchers;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -36,8 +38,10 @@ use failures::Failures;
 use logins::Logins;
 use observed::Observed;
 pub use page_status::{PageStatus, PageStatusMap};
+use recent::{Kind, RecentEvents};
 pub use setup::{Setup, spaces_settings};
 use shop_turns::ShopTurns;
+use watchers::Watchers;
 
 /// The shared context.
 pub struct Context {
@@ -79,6 +83,10 @@ pub struct Context {
     pub failures: Failures,
     /// Observations for the list of problems.
     pub observed: Observed,
+    /// What happened lately.
+    pub recent: RecentEvents,
+    /// What watchers of the status page share.
+    pub watchers: Watchers,
     setup: RwLock<Arc<Setup>>,
     reload_error: Mutex<Option<String>>,
     commands: mpsc::Sender<Command>,
@@ -118,6 +126,9 @@ impl Context {
         let (commands, waiting) = mpsc::channel(control::WAITING);
         let writes = Turnstile::new(setup.config.spaces.max_in_flight);
         let shops = Turnstile::new(setup.config.shopify.max_in_flight);
+        let started_at = WallTime::now();
+        let recent = RecentEvents::new(started_at.0);
+        recent.note(Kind::Daemon, true, concat!("pagesyncd ", env!("CARGO_PKG_VERSION"), " started"));
         Arc::new(Context {
             store,
             feed,
@@ -127,17 +138,19 @@ impl Context {
             writes,
             gate,
             shops,
-            graph: Dependency::new("graph"),
-            shopify: Dependency::new("shopify"),
-            spaces: Dependency::new("spaces"),
-            notify: Dependency::new("notify"),
-            started_at: WallTime::now(),
+            graph: Dependency::new("graph", recent.clone()),
+            shopify: Dependency::new("shopify", recent.clone()),
+            spaces: Dependency::new("spaces", recent.clone()),
+            notify: Dependency::new("notify", recent.clone()),
+            started_at,
             started: MonoTime::now(),
             telemetry,
             logins: Logins::default(),
             shop_turns: ShopTurns::default(),
             failures: Failures::default(),
             observed: Observed::default(),
+            recent,
+            watchers: Watchers::default(),
             setup: RwLock::new(Arc::new(setup)),
             reload_error: Mutex::default(),
             commands,
@@ -164,7 +177,11 @@ impl Context {
     /// Spaces together is divided by their number.
     pub fn divide(&self, daemons: usize) {
         let daemons = daemons.max(1);
-        self.daemons.store(daemons, Ordering::Relaxed);
+        let before = self.daemons.swap(daemons, Ordering::Relaxed);
+        if daemons != before {
+            let text = format!("{daemons} daemons share the store, before it were {before}");
+            self.recent.note(Kind::Daemons, daemons > before, &text);
+        }
         let setup = self.setup();
         self.writes.set_max(setup.config.spaces.max_in_flight.div_ceil(daemons));
         self.gate.set_max_in_flight(setup.config.facebook.max_in_flight.div_ceil(daemons));

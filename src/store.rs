@@ -163,7 +163,9 @@ pub mod unlink;
 mod whole;
 mod work;
 
-pub use api::{Condition, Counts, Expectation, Left, Link, LinkView, OutboxItem, StageOutcome, Unavailable};
+pub use api::{
+    Condition, Counts, Expectation, Left, Link, LinkView, OutboxItem, PendingView, StageOutcome, Unavailable,
+};
 #[cfg(feature = "sandbox")]
 pub(crate) use folder::lock_within;
 pub use inner::Store;

@@ -34,6 +34,14 @@ const DELIVERIES_PER_SECOND: u32 = 200;
 const DELIVERIES: usize = 2_000;
 const CONNECTIONS: usize = 16;
 
+/// Pages of the list of links, by what the status page asks for.
+const PAGED: [(&str, &str); 4] = [
+    ("50 links", ""),
+    ("50 links by name", "&sort=name"),
+    ("50 links, searched", "&search=nothing+like+it"),
+    ("50 links by health, pending", "&pending=true&sort=health"),
+];
+
 /// A step: how long it took, the CPU time and the memory of the daemon, and what else is to be said.
 struct Step {
     name: &'static str,
@@ -86,6 +94,9 @@ fn steps(subject: &mut Subject, links: usize) -> Fallible<Vec<Step>> {
         |listed: Listed| format!("first byte after {:.1} ms, {:.1} MB", ms(listed.first), listed.bytes as f64 / 1e6);
     for name in ["GET /v1/pages", "GET /v1/pages again"] {
         steps.push(step(name, pid, || subject.get("/v1/pages").map(listed))?);
+    }
+    for (name, query) in PAGED {
+        steps.push(step(name, pid, || subject.get(&format!("/v1/links?limit=50{query}")).map(listed))?);
     }
     steps.push(step("pages --json", pid, || subject.verb(&["pages", "--json"], String::new()))?);
     steps.push(step("pages", pid, || subject.verb(&["pages"], String::new()))?);
@@ -160,7 +171,8 @@ fn main() -> Fallible<()> {
     let dir = std::env::var_os("PAGESYNCD_BENCH_DIR").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
     let mut subject = Subject::new(Pinning::of_load(), dir.as_ref())?;
     let mut steps = steps(&mut subject, links)?;
-    let asked = [None, Some("/v1/status"), Some("/v1/pages")];
+    let search = "/v1/links?limit=50&sort=name&search=nothing+like+it";
+    let asked = [None, Some("/v1/status"), Some("/v1/pages"), Some(search)];
     let rows = asked.map(|asked| beside(&subject, asked)).into_iter().collect::<Fallible<Vec<_>>>()?;
     steps.push(stop("stop", &mut subject)?);
     let kernel = Command::new("uname").arg("-r").output()?.stdout;

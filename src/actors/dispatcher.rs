@@ -36,7 +36,7 @@ use super::shared::Shared;
 use super::subscriptions::SubscriptionsMsg;
 use super::supervisor::SupervisorMsg;
 use super::uploader::UploaderMsg;
-use super::{Owned, STORE_RETRY};
+use super::{Owned, STORE_RETRY, news};
 use crate::context::Context;
 use crate::core::lease::{BUCKETS, bucket_of};
 use crate::core::link::schedule::Spread;
@@ -169,6 +169,7 @@ impl Work {
 
     /// Graph has blocked the app: the other daemons stop calling as well. A store that is away makes nobody wait here.
     fn share_block(&self, time: Duration) {
+        news::of_block(&self.args.context, time);
         let store = self.args.context.store.clone();
         self.args.shared.tasks.spawn(async move {
             if let Err(error) = store.share_app_block(time).await {
@@ -186,6 +187,7 @@ impl Work {
         if reset {
             self.reset().await?;
         }
+        news::of_links(&self.args.context, &links).await;
         let mut links = links.into_iter();
         loop {
             let piece: Vec<(LinkKey, LinkChanges)> = links.by_ref().take(AT_ONCE).collect();

@@ -23,6 +23,7 @@ use crate::actors::supervisor::{
     Sockets, Supervisor, SupervisorArgs, SupervisorMsg, bind_admin, bind_tcp, keyring, stop,
 };
 use crate::config::{Config, Effective, Finding, Loaded, Severity};
+use crate::context::recent::Kind;
 use crate::context::{Context, Setup};
 use crate::control::Command;
 use crate::exit::{self, Failure};
@@ -410,6 +411,7 @@ async fn reload(path: &Path, context: &Arc<Context>, kept: &mut Kept) {
         Ok(changes) => {
             let changed = if changes.keys.is_empty() { "nothing".to_owned() } else { changes.keys.join(", ") };
             tracing::info!(changed = ?changes.keys, "config: reloaded; changed: {changed}");
+            context.recent.note(Kind::Config, true, &format!("the configuration was reloaded; changed: {changed}"));
             systemd::ready(&status_line(context).await);
         }
         Err(error) => {
@@ -419,6 +421,7 @@ async fn reload(path: &Path, context: &Arc<Context>, kept: &mut Kept) {
                  reload again",
                 path.display()
             );
+            context.recent.note(Kind::Config, false, &format!("the reload is refused: {error}"));
             context.note_reload(Some(error));
             systemd::ready(&status_line(context).await);
         }

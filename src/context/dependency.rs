@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::recent::{Kind, RecentEvents};
 use crate::core::model::{MonoTime, WallTime};
 
 /// The last that is known of a dependency.
@@ -32,11 +33,12 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 pub struct Dependency {
     name: &'static str,
     health: Mutex<DependencyHealth>,
+    recent: RecentEvents,
 }
 
 impl Dependency {
-    pub(super) fn new(name: &'static str) -> Self {
-        Dependency { name, health: Mutex::default() }
+    pub(super) fn new(name: &'static str, recent: RecentEvents) -> Self {
+        Dependency { name, health: Mutex::default(), recent }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, DependencyHealth> {
@@ -63,6 +65,8 @@ impl Dependency {
                     failures,
                     "{component}: answers again after {down:.1?} and {failures} failed calls"
                 );
+                let text = format!("{component} answers again after {down:.1?}");
+                self.recent.note(Kind::Dependency, true, &text);
             }
         }
     }
@@ -85,6 +89,8 @@ impl Dependency {
             health.said_at = now;
         }
         if turned {
+            let component = self.name;
+            self.recent.note(Kind::Dependency, false, &format!("{component} fails: {text}"));
             (health.since, health.turned_at) = (WallTime::now(), now);
         }
         health.ok = Some(false);

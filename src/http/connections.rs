@@ -91,6 +91,11 @@ impl Conn {
         .await
     }
 
+    /// Closes the connection now, whatever is being sent on it.
+    pub fn close(&self) {
+        self.give(Signal::Close);
+    }
+
     fn set(&self, doing: Doing) {
         self.0.doing.store(doing as u8, Ordering::Relaxed);
         self.0.since.store(self.0.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);

@@ -24,7 +24,7 @@ use futures_util::{Stream, TryStreamExt};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::connections::Conn;
+use super::connections::{Conn, Signal};
 
 /// Why an answer is cut off.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +40,8 @@ pub enum Payload {
     Whole(Full<Bytes>),
     /// To be made while it is sent.
     InPieces(Pieces, Conn),
+    /// The same without an end of its own. It ends when the listener stops, so that the stop does not wait for it.
+    Endless(Pieces, Conn),
 }
 
 impl Payload {
@@ -53,7 +55,7 @@ impl Payload {
     pub fn into_bytes(self) -> Option<Bytes> {
         match self {
             Payload::Whole(whole) => Some(whole.into_inner().unwrap_or_default()),
-            Payload::InPieces(..) => None,
+            Payload::InPieces(..) | Payload::Endless(..) => None,
         }
     }
 }
@@ -92,20 +94,32 @@ impl Body for Payload {
                 }
                 Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
             }
+            Payload::Endless(pieces, conn) => {
+                // A signal wakes the connection's task, and that asks for the next piece.
+                if conn.has(Signal::Stop) {
+                    return Poll::Ready(None);
+                }
+                conn.is_read();
+                let piece = ready!(pieces.as_mut().poll_next(cx));
+                if piece.is_none() {
+                    conn.rests();
+                }
+                Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Payload::Whole(whole) => whole.is_end_stream(),
-            Payload::InPieces(..) => false,
+            Payload::InPieces(..) | Payload::Endless(..) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Payload::Whole(whole) => whole.size_hint(),
-            Payload::InPieces(..) => SizeHint::default(),
+            Payload::InPieces(..) | Payload::Endless(..) => SizeHint::default(),
         }
     }
 }

@@ -57,6 +57,20 @@ pub async fn in_pieces(version: Version, content_type: &'static str, pieces: Pie
     }
 }
 
+/// A document without an end, for clients of every version.
+pub fn endless(content_type: &'static str, pieces: Pieces, conn: &Conn) -> Answer {
+    with_payload(StatusCode::OK, content_type, Payload::Endless(pieces, conn.clone()))
+}
+
+/// A text that is part of the program, under a policy that lets nothing in from elsewhere.
+pub fn part_of_program(content_type: &'static str, policy: &'static str, text: impl Into<Bytes>) -> Answer {
+    let mut answer = typed(content_type, text);
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
+}
+
 /// `{"error":{"code","message"}}`.
 pub fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     json(status, &json!({"error": {"code": code, "message": message}}))

@@ -1,14 +1,15 @@
 //! The console: a page in the browser that shows the system at work.
 //!
-//! It shows the world and the daemon side by side, live by server-sent events, and offers the actions of persons, the
-//! faults, and killing and starting the daemon, or each of several and their database. It needs no password, so it serves loopback only: a
+//! It is the status page of the daemon ([`status_page`]) and the world around it: it shows the two side by side, live by
+//! server-sent events, and offers the actions of persons, the faults, and killing and starting the daemon, or each of
+//! several and their database. What the status page asks the daemon is passed on ([`relay`]). It needs no password, so it serves loopback only: a
 //! request must name a loopback host (else a web page elsewhere could point its own name here), and a change must come
 //! as JSON from the console's own origin (else any page in the same browser could make it).
 //!
 //! The server holds everything that is shown, recent events included. The address holds the open tab, the selected page
 //! and the scroll position. So a reload changes nothing.
 //!
-//! Routes: `GET /`, `/console.css`, and the scripts; `GET /api/state`, `/api/feed`, `/api/pages`, `/api/pages/{id}`,
+//! Routes: `GET /`, `/console.css`, the scripts, and `/assets/` and `/v1/` as the daemon has them; `GET /api/state`, `/api/feed`, `/api/pages`, `/api/pages/{id}`,
 //! `/api/shops/{shop}`, `/api/events`;
 //! `POST /api/{edit,shuffle,fault,calm,person,page,shop,product,shop_fault,daemon,database,login}`.
 
@@ -16,12 +17,13 @@ mod actions;
 mod acts;
 mod control;
 mod daemons;
+mod relay;
 mod shops;
 mod view;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,9 +40,12 @@ use super::fault::{Fault, Side};
 use super::wire::{Body, BodyError, Broken, Face, Gate, Handler, collect, full};
 use super::world::World;
 use crate::core::model::WallTime;
+use crate::http::loopback::is_loopback;
+use crate::http::status_page;
 pub use control::{DaemonControl, DaemonState, DatabaseView, FleetControl, MemberAction, MemberView};
 
-const HTML: &str = include_str!("console/console.html");
+/// The document, with the tabs and sections of the status page in it.
+static HTML: LazyLock<String> = LazyLock::new(|| status_page::with_sections(include_str!("console/console.html")));
 const CSS: &str = include_str!("console/console.css");
 /// The scripts, by their paths.
 const SCRIPTS: [(&str, &str); 7] = [
@@ -221,8 +226,9 @@ impl Console {
         }
         let (method, path) = (request.method().as_str().to_owned(), request.uri().path().to_owned());
         let query = request.uri().query().unwrap_or_default().to_owned();
+        let whole = request.uri().path_and_query().map(|whole| whole.as_str().to_owned()).unwrap_or_default();
         match (method.as_str(), path.as_str()) {
-            ("GET", "/") => page("text/html; charset=utf-8", HTML),
+            ("GET", "/") => page("text/html; charset=utf-8", HTML.as_str()),
             ("GET", "/console.css") => page("text/css; charset=utf-8", CSS),
             ("GET", "/api/events") => self.events(),
             ("GET", "/api/feed") => answered(Ok(named(&self.world, &self.world.recent()))),
@@ -240,6 +246,11 @@ impl Console {
                     None => error(StatusCode::BAD_REQUEST, "the body is not JSON, or too long"),
                 }
             }
+            ("GET", path) if path.starts_with("/v1/") => self.relay(&whole).await,
+            ("GET", path) if path.starts_with("/assets/") => match status_page::asset(&path["/assets/".len()..]) {
+                Some((content_type, text)) => page(content_type, text),
+                None => error(StatusCode::NOT_FOUND, "nothing here"),
+            },
             ("GET", path) => match SCRIPTS.iter().find(|(name, _)| *name == path) {
                 Some((_, script)) => page("text/javascript; charset=utf-8", *script),
                 None => error(StatusCode::NOT_FOUND, "nothing here"),
@@ -313,19 +324,6 @@ impl Watcher {
     }
 }
 
-/// `localhost` or a loopback address, with or without a port. No other name is accepted: its owner could make it
-/// resolve to this machine.
-fn is_loopback(host: &str) -> bool {
-    let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
-    if authority.as_str().contains('@') {
-        return false;
-    }
-    let name = authority.host();
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    let address = bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
-    address || name.eq_ignore_ascii_case("localhost")
-}
-
 /// Only a browser or a program on this machine, and changes only from the console's own page.
 fn guard(request: &Request<Incoming>) -> Result<(), &'static str> {
     let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
@@ -352,11 +350,7 @@ fn page(content_type: &'static str, text: impl Into<Bytes>) -> Response<Body> {
         ("cache-control", "no-store"),
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
-        (
-            "content-security-policy",
-            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
-          img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
-        ),
+        ("content-security-policy", status_page::POLICY),
     ] {
         answer.headers_mut().insert(name, http::HeaderValue::from_static(value));
     }

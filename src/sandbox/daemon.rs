@@ -21,7 +21,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{oneshot, watch};
 
 use super::console::{DaemonControl, DaemonState};
-use crate::admin_client;
+use crate::admin_client::{self, Reply};
 
 /// How long a daemon may take until it answers.
 const START: Duration = Duration::from_secs(60);
@@ -320,6 +320,10 @@ impl DaemonControl for Daemon {
 
     fn ask<'a>(&'a self, method: Method, path: &'a str, body: &'a str) -> BoxFuture<'a, Option<Value>> {
         Box::pin(Daemon::ask(self, method, path, body))
+    }
+
+    fn open<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Option<Reply>> {
+        Box::pin(async move { admin_client::ask(self.socket(), Method::GET, path, "").await.ok() })
     }
 }
 

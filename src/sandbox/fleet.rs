@@ -13,6 +13,7 @@ use signal_hook::consts::signal::{SIGCONT, SIGSTOP};
 use super::console::{DaemonControl, DaemonState, DatabaseView, FleetControl, MemberAction, MemberView};
 use super::daemon::Daemon;
 use super::postgres::Postgres;
+use crate::admin_client::Reply;
 
 /// A daemon that takes longer to answer is passed over.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -127,6 +128,19 @@ impl DaemonControl for Fleet {
                 let asked = tokio::time::timeout(PATIENCE, member.daemon.ask(method.clone(), path, body));
                 if let Ok(Some(answer)) = asked.await {
                     return Some(answer);
+                }
+            }
+            None
+        })
+    }
+
+    /// Likewise.
+    fn open<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Option<Reply>> {
+        Box::pin(async move {
+            for member in self.members.iter().filter(|member| matches!(member.state(), DaemonState::Running { .. })) {
+                let asked = tokio::time::timeout(PATIENCE, DaemonControl::open(&*member.daemon, path));
+                if let Ok(Some(reply)) = asked.await {
+                    return Some(reply);
                 }
             }
             None

@@ -9,7 +9,7 @@ use crate::core::catalogue::Row;
 use crate::core::fields::Fields;
 use crate::core::grant::Ended;
 use crate::core::ledger::{Digest, Entry, OwedCounts, Staged, Synced};
-use crate::core::model::{AppUserId, Generation, LinkKey, PageId, Secret, ShopName, Source, WallTime};
+use crate::core::model::{AppUserId, Cause, Generation, LinkKey, PageId, Secret, ShopName, Source, WallTime};
 use crate::core::shop_refresh::Standing;
 
 /// The store cannot make anything durable at the moment; it recovers by itself.
@@ -95,6 +95,32 @@ pub struct LinkView {
     pub owed_parked: bool,
     /// The number of the daemon that holds its lease, where several share the store.
     pub daemon: Option<u64>,
+    /// What is owed; `None` where that is nothing.
+    pub pending: Option<PendingView>,
+}
+
+/// What is owed to a link: reads and writes of all its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingView {
+    /// The cause of its oldest read that is owed.
+    pub read: Option<Cause>,
+    /// Objects that are owed a write or a delete.
+    pub writes: usize,
+    /// Since when the oldest of them is owed.
+    pub since: WallTime,
+}
+
+impl PendingView {
+    /// With another entry of the same link.
+    pub(super) fn with(before: Option<PendingView>, entry: &Entry) -> Option<PendingView> {
+        let Some(since) = entry.owed_since() else { return before };
+        let read = entry.due().map(|mark| mark.cause);
+        let writes = usize::from(entry.staged().is_some());
+        let Some(before) = before else { return Some(PendingView { read, writes, since }) };
+        let is_older = since < before.since;
+        let read = if is_older { read.or(before.read) } else { before.read.or(read) };
+        Some(PendingView { read, writes: before.writes + writes, since: since.min(before.since) })
+    }
 }
 
 /// A page to link.

@@ -35,7 +35,7 @@ pub(super) mod work;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::api::{Counts, LinkView};
+use super::api::{Counts, LinkView, PendingView};
 use super::feed::Change;
 use super::mark_log::LoggedMark;
 use super::records::{AccountRecord, CleanupRecord, DeletionRecord, LinkRecord, ShopRecord};
@@ -276,17 +276,18 @@ impl State {
     /// A link with this record as lists show it.
     pub(super) fn view_of(&self, (link, record): (&LinkKey, &Arc<LinkRecord>)) -> LinkView {
         let parked = !record.health.is_active();
-        let (mut synced, mut owed, mut due) = (None, false, false);
+        let (mut synced, mut owed, mut due, mut pending) = (None, false, false, None);
         for (part, entry) in self.ledger.of_link(link) {
             if part.part.is_whole() {
                 synced = Some(entry.synced().clone());
             }
             owed |= entry.doable_since(parked).is_some();
             due |= entry.due().is_some();
+            pending = PendingView::with(pending, entry);
         }
         let (key, record, synced) = (link.clone(), record.clone(), synced.unwrap_or_default());
         let daemon = self.cluster.as_ref().and_then(|cluster| cluster.leases()[usize::from(bucket_of(link))].owner);
-        LinkView { key, record, synced, owed, owed_parked: parked && due, daemon }
+        LinkView { key, record, synced, owed, owed_parked: parked && due, daemon, pending }
     }
 
     /// Counts for `status` and metrics.

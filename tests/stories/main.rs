@@ -7,6 +7,7 @@ mod actors;
 mod addresses;
 mod alerts;
 mod all_at_once;
+mod axe;
 mod backup;
 mod bodies;
 mod browser;
@@ -56,6 +57,8 @@ mod shop_ends;
 mod shop_imports;
 mod shops;
 mod shutdown;
+mod status_page;
+mod status_routes;
 mod sync;
 mod terminal;
 #[path = "../../src/store/tests/traces.rs"]

@@ -204,6 +204,13 @@ impl Browser {
         self.step(&format!("press {key:?} on {css}"), enter).await;
     }
 
+    /// Presses a key where the focus is.
+    pub async fn type_key(&self, key: &str) {
+        let down = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
+        let keys = json!({"actions": [{"type": "key", "id": "keys", "actions": down}]});
+        self.must(&format!("key {key:?}"), self.post("actions", keys).await);
+    }
+
     /// Loads the page again.
     pub async fn reload(&self) {
         self.must("reload", self.post("refresh", json!({})).await);

@@ -32,6 +32,8 @@ impl SupervisorState {
     /// Ends everything but the store and the admin socket, which stays to tell how it goes until the process ends.
     pub(super) async fn drain(&mut self) {
         self.stopping = true;
+        // A stream of the status page would otherwise hold its connection until the listener's time is up.
+        self.context.recent.end();
         if !self.sockets.from_systemd {
             // Without systemd newcomers are refused at once and try again, where they would wait in a backlog that
             // nobody serves any more. With it the duplicate stays open in systemd, and the next start serves it.

@@ -2,6 +2,8 @@
 //!
 //! | route | methods | where |
 //! |---|---|---|
+//! | `/` | GET | both; the status page |
+//! | `/assets/{name}` | GET | both; its parts |
 //! | `/metrics` | GET | both |
 //! | `/healthz` | GET | both |
 //! | `/v1/openapi.json` | GET | both |
@@ -9,10 +11,11 @@
 //! | `/v1/pages`, `/v1/pages/{page_id}` | GET | both |
 //! | `/v1/pages/{page_id}` | DELETE `?user=&all=&keep_object=&revoke=` | socket |
 //! | `/v1/pages/{page_id}/sync` | POST `?user=` | socket |
-//! | `/v1/links` | GET `?source=` | both |
+//! | `/v1/links` | GET `?source=`; `?limit=&after=&search=&health=&waiting=&pending=&sort=&reverse=` | both |
 //! | `/v1/links/{source}/{id}` | GET | both |
 //! | `/v1/links/{source}/{id}` | DELETE `?user=&all=&keep_object=&revoke=` | socket |
 //! | `/v1/links/{source}/{id}/sync` | POST `?user=` | socket |
+//! | `/v1/events` | GET, `text/event-stream` | both |
 //! | `/v1/sessions` | POST `{"user","ttl"?,"label"?}` | socket |
 //! | `/v1/import` | POST `?run=&replace=`, a JSON object a line | socket |
 //! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
@@ -21,7 +24,9 @@
 //! `docs/openapi.json` has each of these routes with every answer; the tests compare it with this table and with the
 //! answers. The table has the methods, the parameters of the query and the keys of the body as that document names them.
 //!
-//! Who may use the socket is decided by its file's mode. A parameter or a key that a changing route does not know is
+//! Who may use the socket is decided by its file's mode. A browser reaches either of them, the socket through a forwarded
+//! port: it is answered by a name of this machine alone, and it may read ([`guard`]). A parameter or a key that a
+//! changing route does not know is
 //! refused: a misspelt `keep_object` must not cost the object.
 
 use std::sync::Arc;
@@ -36,7 +41,7 @@ use serde_json::{Value, json};
 use super::links::Shape;
 use super::query::NO_SOURCE;
 use super::query::{Query, bad, store_down};
-use super::{links, status, transfer};
+use super::{event_stream, links, listing, status, transfer};
 use crate::config::check_session_ttl;
 use crate::context::Context;
 use crate::core::model::{Cause, Label, LinkKey, PageId, Source, SourceId, UserId, WallTime};
@@ -45,8 +50,10 @@ use crate::http::body;
 use crate::http::budget::Budget;
 use crate::http::endpoint::Endpoint;
 use crate::http::forms;
+use crate::http::loopback;
 use crate::http::responses;
 use crate::http::server::{Answer, Conn};
+use crate::http::status_page;
 use crate::metrics::StoreFigures;
 use crate::services::problems;
 use crate::store::Condition;
@@ -63,11 +70,17 @@ const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
 /// Answers a request at an admin address.
 pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<Incoming>, conn: Conn) -> Answer {
+    if let Err(refusal) = guard(endpoint, &request) {
+        return *refusal;
+    }
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let method = request.method().clone();
     let writes = endpoint == Endpoint::Admin;
     match (segments.as_slice(), method) {
+        ([""], Method::GET) => status_page(&context).await,
+        (["assets", name], Method::GET) => asset(name),
+        (["v1", "events"], Method::GET) => event_stream::open(&context, &request, &conn),
         (["metrics"], Method::GET) => scrape(&context, request.headers()).await,
         (["healthz"], Method::GET) => responses::json(StatusCode::OK, &json!({"status": "ok"})),
         (["v1", "openapi.json"], Method::GET) => responses::fixed_json(StatusCode::OK, OPENAPI),
@@ -94,7 +107,13 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
         (["v1", "purge"], Method::POST) if writes => Box::pin(transfer::purge_people(&context, request, &conn)).await,
         #[cfg(feature = "sandbox")]
         (["v1", "drill", which @ ..], Method::POST) if writes => drill(&context, which).await,
-        (["metrics" | "healthz"] | ["v1", "openapi.json" | "status" | "pages" | "links"], _) => {
+        (
+            [""]
+            | ["metrics" | "healthz"]
+            | ["assets", _]
+            | ["v1", "openapi.json" | "status" | "pages" | "links" | "events"],
+            _,
+        ) => {
             responses::method_not_allowed("GET")
         }
         (["v1", "pages", _] | ["v1", "links", _, _], _) if writes => responses::method_not_allowed("GET, DELETE"),
@@ -174,11 +193,57 @@ async fn in_pieces(context: Arc<Context>, shape: Shape, version: Version, conn: 
 }
 
 async fn list_links(context: Arc<Context>, request: &Request<Incoming>, conn: &Conn) -> Answer {
-    let source = match Query::of(request, &["source"]).and_then(|query| query.source()) {
-        Ok(source) => source,
-        Err(answer) => return *answer,
-    };
-    in_pieces(context, Shape::Links(source), request.version(), conn).await
+    let known = [&["source", "limit"][..], &listing::PARAMETERS].concat();
+    let wish = Query::of(request, &known).and_then(|query| match query.get("limit") {
+        Some(_) => listing::Wish::of(&query).map(Either::Page),
+        None => match listing::PARAMETERS.iter().find(|name| query.get(name).is_some()) {
+            Some(name) => Err(query.refuse(&format!("{name} goes with a limit"))),
+            None => query.source().map(Either::All),
+        },
+    });
+    match wish {
+        Ok(Either::All(source)) => in_pieces(context, Shape::Links(source), request.version(), conn).await,
+        Ok(Either::Page(wish)) => match listing::page(&context, &wish).await {
+            Ok(page) => responses::typed("application/json", page),
+            Err(error) => store_down(&error),
+        },
+        Err(answer) => *answer,
+    }
+}
+
+/// Which list of links is asked for.
+enum Either {
+    /// All, or those of one source.
+    All(Option<Source>),
+    /// A page of those that fit.
+    Page(listing::Wish),
+}
+
+/// Keeps web pages of elsewhere out. See [`loopback`].
+fn guard(endpoint: Endpoint, request: &Request<Incoming>) -> Result<(), Box<Answer>> {
+    let (headers, is_browser) = (request.headers(), loopback::is_of_a_browser(request.headers()));
+    let refused = |status, code, message| Err(Box::new(responses::error(status, code, message)));
+    if (endpoint == Endpoint::AdminTcp || is_browser) && !loopback::is_for_this_machine(headers) {
+        let message = "this listener answers requests whose Host is localhost or a loopback address";
+        return refused(StatusCode::MISDIRECTED_REQUEST, "wrong_host", message);
+    }
+    if is_browser && !request.method().is_safe() && endpoint == Endpoint::Admin {
+        let message = "a browser may read here and change nothing; use the commands, or a client that is no browser";
+        return refused(StatusCode::FORBIDDEN, "from_browser", message);
+    }
+    Ok(())
+}
+
+async fn status_page(context: &Context) -> Answer {
+    let status = status::status_json(context).await;
+    responses::part_of_program("text/html; charset=utf-8", status_page::POLICY, status_page::document(&status))
+}
+
+fn asset(name: &str) -> Answer {
+    match status_page::asset(name) {
+        Some((content_type, text)) => responses::part_of_program(content_type, status_page::POLICY, text),
+        None => responses::not_found(),
+    }
 }
 
 /// The id that a path names, or the answer to one that names none.

@@ -1,4 +1,4 @@
-//! Links as JSON: the list of all, which is streamed, and the links of one page or shop.
+//! Links as JSON: the list of all, which is streamed, the links of one page or shop, and the row of a link in each.
 //!
 //! The list is made a page of the store at a time, in the order of the keys. The store's lock is held for one page, and
 //! nothing is held between two. A link that stands from the beginning to the end of the list is in it exactly once; one
@@ -11,12 +11,13 @@ use futures_util::stream;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+use crate::config::Http;
 use crate::context::Context;
 use crate::context::page_status::PageStatus;
-use crate::core::health::{HealthInputs, HealthView};
-use crate::core::model::{LinkKey, MonoTime, PageId, Source, SourceId, WallTime};
+use crate::core::health::{Health, HealthInputs, HealthView, ParkReason};
+use crate::core::model::{Cause, LinkKey, MonoTime, PageId, Source, SourceId, WallTime};
 use crate::http::payload::{Cut, Pieces};
-use crate::store::{LinkView, Unavailable};
+use crate::store::{LinkView, PendingView, Unavailable};
 
 /// Links in one piece of a list. Some ten kilobytes, made in well below a millisecond: deliveries that come meanwhile
 /// are answered between two pieces.
@@ -142,7 +143,10 @@ pub async fn of_id(context: &Context, id: &SourceId) -> Result<Option<Value>, Un
     let mut rows = Vec::new();
     for link in context.store.links_of_id(id).await? {
         let view = context.store.view(&link).await?;
-        rows.extend(view.map(|view| row(context, &view, Shape::Links(None))));
+        rows.extend(view.map(|view| {
+            let status = context.pages.find(&view.key).unwrap_or_default();
+            json!(full(&view, &status, WallTime::now(), &context.setup().config.http))
+        }));
     }
     Ok((!rows.is_empty()).then(|| json!({"links": rows})))
 }
@@ -150,6 +154,48 @@ pub async fn of_id(context: &Context, id: &SourceId) -> Result<Option<Value>, Un
 fn row(context: &Context, view: &LinkView, shape: Shape) -> Value {
     let status = context.pages.find(&view.key).unwrap_or_default();
     json!(Row::of(view, &status, WallTime::now(), shape))
+}
+
+/// A link with what an operator needs beside its row: the address that the person opens, and what is owed and why.
+#[derive(Serialize)]
+pub(super) struct FullRow<'a> {
+    #[serde(flatten)]
+    row: Row<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login_url: Option<String>,
+    pending: Option<Pending>,
+}
+
+/// What is owed to a link.
+#[derive(Serialize)]
+struct Pending {
+    read: Option<&'static str>,
+    since: Moment,
+    writes: usize,
+}
+
+/// A link with everything that is shown of it.
+pub(super) fn full<'a>(view: &'a LinkView, status: &'a PageStatus, now: WallTime, http: &Http) -> FullRow<'a> {
+    let row = Row::of(view, status, now, Shape::Links(None));
+    let waits = !view.record.health.is_active() || row.health == "expiring";
+    let pending = view.pending.map(|PendingView { read, writes, since }| Pending {
+        read: read.map(Cause::as_str),
+        since: Moment(Some(since)),
+        writes,
+    });
+    FullRow { login_url: waits.then(|| login_url(view, http)), pending, row }
+}
+
+/// Where the person logs in, or the merchant installs the app.
+fn login_url(view: &LinkView, http: &Http) -> String {
+    let base = &http.public_url;
+    match (&view.key.id, &view.record.health) {
+        (SourceId::Shopify(shop), _) => format!("{base}/shopify/install?shop={shop}"),
+        (SourceId::Facebook(_), Health::Parked(parked)) if parked.why == ParkReason::PermissionLost => {
+            format!("{base}/facebook/login?rerequest=1")
+        }
+        (SourceId::Facebook(_), _) => format!("{base}/facebook/login"),
+    }
 }
 
 /// A moment as RFC 3339 has it; `null` for none.
@@ -172,7 +218,7 @@ impl Moment {
 
 /// A link as lists show it. The keys are in the order in which a document has them.
 #[derive(Serialize)]
-struct Row<'a> {
+pub(super) struct Row<'a> {
     checked_at: Moment,
     #[serde(skip_serializing_if = "Option::is_none")]
     daemon: Option<u64>,
@@ -210,7 +256,7 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn of(view: &'a LinkView, status: &'a PageStatus, now: WallTime, shape: Shape) -> Row<'a> {
         let is_link = shape != Shape::Pages;
-        let LinkView { key, record, synced, owed, owed_parked, daemon } = view;
+        let LinkView { key, record, synced, owed, owed_parked, daemon, pending: _ } = view;
         let checked = &record.checked;
         let throttled_until = status.throttled_until.filter(|until| *until > MonoTime::now()).map(MonoTime::to_wall);
         let signs = HealthInputs { expires_at: checked.expires_at, throttled_until };

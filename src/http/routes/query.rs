@@ -38,6 +38,11 @@ impl Query {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// The answer to a parameter that says nothing that can be done.
+    pub(super) fn refuse(&self, why: &str) -> Box<Answer> {
+        Box::new(bad(why))
+    }
+
     pub(super) fn user(&self) -> Result<Option<UserId>, Box<Answer>> {
         let user = self.get("user").map(str::parse::<UserId>).transpose();
         user.map_err(|error| Box::new(bad(&error.to_string())))

@@ -1,5 +1,5 @@
-'use strict';
-// One page, one stream of events, and a few reads that follow from them.
+// The status page of the daemon, and the world around it: a stream of the world's events, and a few reads that follow
+// from them.
 
 import { act, ask, at, lazily, make, onRefresh, address, refresh } from './base.js';
 import { showDaemons } from './daemons.js';
@@ -7,6 +7,8 @@ import { catchUp, happened, showLatency } from './feed.js';
 import { isSelected, pageSoon, select, showPage, showPageActs, showRows } from './pages.js';
 import { onSelect, showDaemon, showDifferences, showFaults, showEvents, showPersons, showTab } from './panels.js';
 import { showShop, showShops } from './shops.js';
+import { begin } from '/assets/status.js';
+import { showView } from '/assets/views.js';
 
 let users = '';
 
@@ -108,6 +110,9 @@ onRefresh(showRows);
 onRefresh(showPage);
 onRefresh(showShop);
 showTab(address.get('tab', 'pages'));
+// The pill shows the connection to the sandbox itself. That to the daemon comes and goes with the daemon.
+begin(() => {});
+showView(address.get('view', 'world'));
 keepScroll();
 connect();
 refresh();

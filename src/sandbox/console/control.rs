@@ -5,6 +5,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::admin_client::Reply;
 use crate::core::model::{PageId, UserId};
 
 /// Is there a daemon?
@@ -38,6 +39,11 @@ pub trait DaemonControl: Send + Sync {
     fn kill(&self) -> BoxFuture<'_, Result<(), String>>;
     /// A document from its admin socket; `None` without a successful answer.
     fn ask<'a>(&'a self, method: Method, path: &'a str, body: &'a str) -> BoxFuture<'a, Option<Value>>;
+
+    /// The beginning of the daemon's answer to this read, whatever its status; `None` without one.
+    fn open<'a>(&'a self, _path: &'a str) -> BoxFuture<'a, Option<Reply>> {
+        Box::pin(async { None })
+    }
 
     /// The single daemons, where there are several.
     fn fleet(&self) -> Option<&dyn FleetControl> {

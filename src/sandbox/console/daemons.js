@@ -1,8 +1,7 @@
-'use strict';
 // Several daemons: what each of them holds, and the buttons of each and of their database. The lines stay in the page
 // and are filled anew, because they change every second, and a press must meet the button that it began on.
 
-import { act, at, make, plural } from './base.js';
+import { act, at, make, plural, set } from './base.js';
 
 let lines = new Map();
 
@@ -25,8 +24,6 @@ function line(name) {
   return parts;
 }
 
-// Sets a property only where it differs, so that nothing that is read aloud or pressed changes for nothing.
-function set(node, property, value) { if (node[property] !== value) node[property] = value; }
 function offer(button, name, text, action) {
   set(button, 'textContent', text);
   button.dataset.action = action;

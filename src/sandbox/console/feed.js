@@ -1,4 +1,3 @@
-'use strict';
 // The feed, the pulses along the wires, and the latency of the latest edit.
 
 import { ask, at, clock, fill, lasted, link, make } from './base.js';

@@ -1,4 +1,3 @@
-'use strict';
 // The list of pages, and the one that is selected.
 
 import { act, ask, at, clock, fill, lazily, link, make, address, refresh, times, toast } from './base.js';

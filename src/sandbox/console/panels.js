@@ -1,12 +1,7 @@
-'use strict';
 // The panels at the side: faults, persons, events, the daemon. And the tabs that choose among them.
 
-import { act, at, clock, fill, isOn, link, make, address, plural, toast, turn } from './base.js';
+import { act, at, clock, fill, isOn, link, make, address, plural, stale, toast, turn } from './base.js';
 import { onChoose } from './feed.js';
-
-const known = {};
-// Does the value differ from the one that was shown last?
-const stale = (name, value) => { const says = JSON.stringify(value); if (known[name] === says) return false; known[name] = says; return true; };
 
 let choose = () => {};
 export function onSelect(work) { choose = work; onChoose(work); }
@@ -163,8 +158,8 @@ async function perform(person, action, title) {
 
 // The daemon.
 
-const number = value => typeof value === 'number' ? value
-  : value && typeof value === 'object' ? Object.values(value).reduce((sum, n) => sum + (typeof n === 'number' ? n : 0), 0) : null;
+const sum = value => typeof value === 'number' ? value
+  : value && typeof value === 'object' ? Object.values(value).reduce((all, n) => all + (typeof n === 'number' ? n : 0), 0) : null;
 
 export function showDaemon(daemon, status) {
   const running = daemon?.state === 'running', paused = daemon?.state === 'paused';
@@ -175,15 +170,10 @@ export function showDaemon(daemon, status) {
   at('daemon-start').disabled = running || paused;
   at('node-daemon').classList.toggle('down', !running);
   const facts = status && typeof status === 'object' ? status : {};
-  const due = number(facts.due), parked = number(facts.due_parked), outbox = number(facts.outbox), links = number(facts.links);
+  const due = sum(facts.due), parked = sum(facts.due_parked), outbox = sum(facts.outbox), links = sum(facts.links);
   const owed = [due && plural(due, 'read'), outbox && `${plural(outbox, 'write')} or ${outbox === 1 ? 'delete' : 'deletes'}`].filter(Boolean).join(', ');
   at('flow-daemon').textContent = paused ? 'is paused' : !running ? 'is not running' : links === null ? 'does not answer' : owed ? `${owed} pending`
     : parked ? `${plural(parked, 'read')} waiting for a person` : `${plural(links, 'link')}, nothing pending`;
-  const waiting = facts.health && number({ ...facts.health, active: 0 });
-  const shown = [['Version', facts.version], ['Links', links], ['Pending reads', due], ['Reads that wait for a person', parked], ['Pending writes and deletes', outbox], ['Links that wait for a person', waiting]];
-  fill(at('status-facts'), shown.map(([name, value]) =>
-    make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: value ?? '–' }))));
-  at('status-json').textContent = JSON.stringify(status, null, 2);
 }
 
 export function showDifferences(rows) {

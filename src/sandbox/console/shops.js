@@ -1,4 +1,3 @@
-'use strict';
 // The shops: the app on them, their products, and the faults that strike one of them alone.
 
 import { act, address, ask, at, fill, isOn, link, make, plural, refresh, toast } from './base.js';
