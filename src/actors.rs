@@ -6,6 +6,7 @@
 //!             ├─ uploader         serialises writes to Spaces: one at a time per key
 //!             ├─ subscriptions    the app-level webhook subscriptions
 //!             ├─ cleanups         what is left to do after links are gone
+//!             ├─ certificates     the certificate of the public listener, where an authority issues it by ACME
 //!             ├─ notifier         delivers events to the platform's receiver
 //!             └─ listener × 2–3   the public address, the admin socket and, if asked for, the admin address on loopback
 //! ```
@@ -30,6 +31,7 @@
 //! store makes durable what it has. Each step has a limit, and what is left over lies in the store. ractor kills
 //! children whose parent ends, so the parent ends last.
 
+pub mod certificates;
 pub mod cleanups;
 pub mod dispatcher;
 mod inquiry;

@@ -6,7 +6,7 @@
 //! and none quotes a secret or a line of the file. Errors stop the program, warnings do not.
 //!
 //! `table` declares every key, in the form that `key` defines. `raw` parses the file and matches names, `read` turns it
-//! into typed values, `secret` opens secrets, `rules` checks single values, `validate` and `fields` check across keys,
+//! into typed values, `secret` opens secrets, `rules` checks single values, `validate`, `listener_tls` and `fields` check across keys,
 //! `diff` compares for a reload, and `load` calls them in turn. An environment variable that is set to nothing counts
 //! as not set. Loading reads the file and the secrets' sources and nothing else; it is safe to call at any time, and
 //! holds nothing open.
@@ -18,7 +18,9 @@ mod diff;
 mod effective;
 mod fields;
 mod findings;
+mod identity;
 mod key;
+mod listener_tls;
 mod load;
 mod log_format;
 mod raw;
@@ -39,11 +41,14 @@ pub use decode::{decode_notify_secret, decode_store_key};
 pub use diff::{Changes, diff};
 pub use effective::{Effective, SecretSource};
 pub use findings::{Finding, Findings, Position, Severity};
+pub use identity::Chain;
 pub use key::Part;
 pub use load::{Loaded, StoreSettings};
 pub use log_format::LogFormat;
 pub use secret::Env;
-pub use table::{Admin, Backup, Config, Facebook, Http, Log, Notify, Session, Shopify, Spaces, Store, Sync};
+pub use table::{
+    Admin, Backup, Config, Facebook, Http, HttpAcme, HttpTls, Log, Notify, Session, Shopify, Spaces, Store, Sync,
+};
 
 use key::{Absent, Kind};
 pub use rules::MIN_PASSPHRASE;
@@ -95,6 +100,8 @@ fn takes(kind: Kind) -> String {
         Kind::LoopbackOrNone => "a loopback address and a port, or \"\" for none",
         Kind::Path(_) => "a path",
         Kind::Certificates => "the path of a PEM file, or \"\" for none",
+        Kind::ChainOrNone => "the path of a PEM file, a table that names a file or a credential, or \"\" for none",
+        Kind::PrivateKeyOrNone => "a secret in PEM, or \"\" for none",
         Kind::List => "a list of strings",
         Kind::Ips => "a list of IP addresses",
         Kind::LogFormat => "auto, text, json or journald",

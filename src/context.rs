@@ -69,6 +69,8 @@ pub struct Context {
     pub spaces: Dependency,
     /// The health of the receiver of events.
     pub notify: Dependency,
+    /// The health of the authority that issues the listener's certificate.
+    pub acme: Dependency,
     /// When the process started.
     pub started_at: WallTime,
     /// The same moment, for the time that it runs.
@@ -142,6 +144,7 @@ impl Context {
             shopify: Dependency::new("shopify", recent.clone()),
             spaces: Dependency::new("spaces", recent.clone()),
             notify: Dependency::new("notify", recent.clone()),
+            acme: Dependency::new("acme", recent.clone()),
             started_at,
             started: MonoTime::now(),
             telemetry,

@@ -65,6 +65,8 @@ pub enum Target {
     Subscriptions,
     /// The cleanups actor.
     Cleanups,
+    /// The certificates actor.
+    Certificates,
     /// The public listener.
     Listener,
     /// The listener on the admin socket.

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod catalogue;
+pub mod certificate;
 pub mod cleanup;
 pub mod disposition;
 pub mod event;

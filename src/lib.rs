@@ -117,6 +117,7 @@
 //! | [`http`] | the server, the public and the admin routes |
 //! | [`actors`] | the actors |
 //! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
+//! | [`tls`] | certificates and handshakes of the public listener |
 //! | [`turnstile`] | a limit on how much goes on at once, and an order for the rest |
 //! | [`runs`] | how the runs before this one ended |
 //! | [`random`] | secrets and unique ids, also where the system has no randomness |
@@ -156,4 +157,5 @@ pub mod spaces;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+pub mod tls;
 pub mod turnstile;

@@ -27,7 +27,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::core::ledger::OwedCounts;
-use crate::core::model::{MonoTime, Source};
+use crate::core::model::{MonoTime, Source, WallTime};
 use crate::core::restart::ActorKind;
 use latencies::Latencies;
 use optional_gauge::OptionalGauge;
@@ -124,16 +124,19 @@ pub enum DeliveryResult {
     TooSlow,
     /// It could not be made durable, or there was no memory for it.
     Unavailable,
+    /// Its client certificate is missing or has another name.
+    ClientCertificate,
 }
 
 impl DeliveryResult {
-    const ALL: [DeliveryResult; 6] = [
+    const ALL: [DeliveryResult; 7] = [
         DeliveryResult::Accepted,
         DeliveryResult::BadSignature,
         DeliveryResult::Malformed,
         DeliveryResult::TooLarge,
         DeliveryResult::TooSlow,
         DeliveryResult::Unavailable,
+        DeliveryResult::ClientCertificate,
     ];
 
     fn word(self) -> &'static str {
@@ -144,6 +147,54 @@ impl DeliveryResult {
             DeliveryResult::TooLarge => "too_large",
             DeliveryResult::TooSlow => "too_slow",
             DeliveryResult::Unavailable => "unavailable",
+            DeliveryResult::ClientCertificate => "client_certificate",
+        }
+    }
+}
+
+/// How a TLS handshake at the public listener ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeResult {
+    /// Requests may come.
+    Completed,
+    /// It was the answer to a challenge of ACME.
+    Challenge,
+    /// It took too long.
+    TooSlow,
+    /// The client does not speak TLS.
+    PlainText,
+    /// The client broke it off.
+    BrokenOff,
+    /// The client does not trust the daemon's certificate.
+    Distrusted,
+    /// The client's certificate is refused.
+    ClientCertificate,
+    /// Anything else, such as no version in common, or no certificate to show yet.
+    Failed,
+}
+
+impl HandshakeResult {
+    const ALL: [HandshakeResult; 8] = [
+        HandshakeResult::Completed,
+        HandshakeResult::Challenge,
+        HandshakeResult::TooSlow,
+        HandshakeResult::PlainText,
+        HandshakeResult::BrokenOff,
+        HandshakeResult::Distrusted,
+        HandshakeResult::ClientCertificate,
+        HandshakeResult::Failed,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            HandshakeResult::Completed => "completed",
+            HandshakeResult::Challenge => "challenge",
+            HandshakeResult::TooSlow => "too_slow",
+            HandshakeResult::PlainText => "plain_text",
+            HandshakeResult::BrokenOff => "broken_off",
+            HandshakeResult::Distrusted => "distrusted",
+            HandshakeResult::ClientCertificate => "client_certificate",
+            HandshakeResult::Failed => "failed",
         }
     }
 }
@@ -209,6 +260,8 @@ pub struct Metrics {
     healed: Counter,
     restarts: Family<ActorLabel, Counter>,
     connections: Gauge,
+    handshakes: Family<ResultLabel, Counter>,
+    certificate_expiry: OptionalGauge,
     reloads: Family<ResultLabel, Counter>,
     config_refused: Gauge,
     unclean_ends: Gauge,
@@ -256,6 +309,8 @@ impl Metrics {
             healed: Counter::default(),
             restarts: Family::default(),
             connections: Gauge::default(),
+            handshakes: Family::default(),
+            certificate_expiry: OptionalGauge::default(),
             reloads: Family::default(),
             config_refused: Gauge::default(),
             unclean_ends: Gauge::default(),
@@ -289,6 +344,9 @@ impl Metrics {
         for kind in ActorKind::ALL {
             self.restarts.get_or_create(&ActorLabel { actor: kind.word() }).inc_by(0);
         }
+        for result in HandshakeResult::ALL {
+            self.handshakes.get_or_create(&ResultLabel { result: result.word() }).inc_by(0);
+        }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         self.registry.register_collector(Box::new(Process::new()));
         let r = self.registry.sub_registry_with_prefix("pagesyncd");
@@ -319,6 +377,12 @@ impl Metrics {
         );
         r.register("actor_restarts", "Actors that died and were started again", self.restarts.clone());
         r.register("connections", "Open connections on the public listener", self.connections.clone());
+        r.register("tls_handshakes", "TLS handshakes at the public listener by result", self.handshakes.clone());
+        r.register(
+            "certificate_expiry_timestamp_seconds",
+            "Until when the certificate of the public listener is valid",
+            self.certificate_expiry.clone(),
+        );
         r.register("config_reloads", "Configuration reloads by result", self.reloads.clone());
         r.register(
             "config_refused",
@@ -506,6 +570,16 @@ impl Metrics {
     /// Sets the number of open public connections.
     pub fn set_connections(&self, open: usize) {
         self.connections.set(open as i64);
+    }
+
+    /// A TLS handshake at the public listener ended.
+    pub fn handshake(&self, result: HandshakeResult) {
+        self.handshakes.get_or_create(&ResultLabel { result: result.word() }).inc();
+    }
+
+    /// Sets until when the certificate of the public listener is valid; `None` where it shows none.
+    pub fn set_certificate_expiry(&self, until: Option<WallTime>) {
+        self.certificate_expiry.set(until.map(|until| (until.0 / 1000) as f64));
     }
 
     /// A change reached Spaces `took` after it was marked.

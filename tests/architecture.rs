@@ -130,7 +130,7 @@ fn pure_modules_use_no_runtime_no_network_no_disk_and_no_clock() {
 /// The layers, the lowest first: a module knows those of its own layer and of the layers below.
 const LAYERS: &[&[&str]] = &[
     &["core", "clock", "random", "turnstile"],
-    &["config", "events", "http_client", "metrics", "sources", "spaces", "store", "systemd", "telemetry"],
+    &["config", "events", "http_client", "metrics", "sources", "spaces", "store", "systemd", "telemetry", "tls"],
     &["context", "control", "kept_config", "runs"],
     &["services"],
     &["http"],
@@ -224,6 +224,7 @@ fn missing<'a>(text: &str, wanted: impl IntoIterator<Item = &'a str>) -> Vec<Str
 
 /// The components that log messages begin with, as `docs/operations.md` explains them.
 const COMPONENTS: &[&str] = &[
+    "acme",
     "actor",
     "cleanup",
     "config",

@@ -19,7 +19,7 @@ use pagesyncd::config::Config;
 use pagesyncd::context::{Context, Setup};
 use pagesyncd::core::model::{Cause, PageId, Secret, UserId, WallTime};
 use pagesyncd::http::routes::public;
-use pagesyncd::http::server::{self, Limits, Socket};
+use pagesyncd::http::server::{self, Socket, Terms};
 use pagesyncd::metrics::Metrics;
 use pagesyncd::sources::facebook::graph::Gate;
 use pagesyncd::sources::facebook::signature::sign_sha256;
@@ -86,10 +86,10 @@ fn serve(store: Store) -> SocketAddr {
             let setup = Setup::build(config(), &gate, &metrics).unwrap();
             let context = Context::new(store, setup, gate, metrics, None);
             let service = move |request, conn| public::answer(context.clone(), request, conn);
-            let limits = || Limits { max_connections: 8, header_timeout: Duration::from_secs(10) };
+            let terms = || Terms { max_connections: 8, header_timeout: Duration::from_secs(10), tls: None };
             let socket = Socket::Tcp(tokio::net::TcpListener::from_std(listener).unwrap());
             let (requests, stop) = (TaskTracker::new(), CancellationToken::new());
-            server::serve(socket, limits, |_| {}, service, requests, stop, Duration::ZERO).await;
+            server::serve(socket, terms, |_| {}, service, requests, stop, Duration::ZERO).await;
         });
     });
     address

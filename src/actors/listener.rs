@@ -15,7 +15,7 @@ use super::Owned;
 use crate::context::Context;
 use crate::http::endpoint::Endpoint;
 use crate::http::routes::{admin, public};
-use crate::http::server::{self, Limits, Socket};
+use crate::http::server::{self, Socket, Terms};
 
 /// How long requests under way may take to finish when a listener closes.
 pub const GRACE: Duration = Duration::from_millis(3500);
@@ -112,14 +112,16 @@ async fn open(
     requests: TaskTracker,
     stop: CancellationToken,
 ) {
-    let (for_limits, for_count, for_service) = (context.clone(), context.clone(), context);
-    let limits = move || {
-        let http = &for_limits.setup().config.http;
-        match endpoint {
-            Endpoint::Public => Limits { max_connections: http.max_connections, header_timeout: http.header_timeout },
-            Endpoint::Admin | Endpoint::AdminTcp => {
-                Limits { max_connections: ADMIN_CONNECTIONS, header_timeout: ADMIN_HEADER_TIMEOUT }
-            }
+    let (for_terms, for_count, for_service) = (context.clone(), context.clone(), context);
+    let terms = move || match endpoint {
+        Endpoint::Public => {
+            let setup = for_terms.setup();
+            let http = &setup.config.http;
+            let (max_connections, header_timeout) = (http.max_connections, http.header_timeout);
+            Terms { max_connections, header_timeout, tls: setup.tls.clone() }
+        }
+        Endpoint::Admin | Endpoint::AdminTcp => {
+            Terms { max_connections: ADMIN_CONNECTIONS, header_timeout: ADMIN_HEADER_TIMEOUT, tls: None }
         }
     };
     let count = move |open| {
@@ -130,11 +132,11 @@ async fn open(
     match endpoint {
         Endpoint::Public => {
             let service = move |request, conn| public::answer(for_service.clone(), request, conn);
-            server::serve(socket, limits, count, service, requests, stop, GRACE).await;
+            server::serve(socket, terms, count, service, requests, stop, GRACE).await;
         }
         Endpoint::Admin | Endpoint::AdminTcp => {
             let service = move |request, conn| admin::answer(for_service.clone(), endpoint, request, conn);
-            server::serve(socket, limits, count, service, requests, stop, GRACE).await;
+            server::serve(socket, terms, count, service, requests, stop, GRACE).await;
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use ractor::ActorRef;
 
+use super::certificates::CertificatesMsg;
 use super::cleanups::CleanupsMsg;
 use super::notifier::NotifierMsg;
 use super::subscriptions::SubscriptionsMsg;
@@ -17,6 +18,7 @@ pub struct Peers {
     pub(super) notifier: Option<ActorRef<NotifierMsg>>,
     pub(super) subscriptions: Option<ActorRef<SubscriptionsMsg>>,
     pub(super) cleanups: Option<ActorRef<CleanupsMsg>>,
+    pub(super) certificates: Option<ActorRef<CertificatesMsg>>,
 }
 
 impl Peers {
@@ -30,6 +32,10 @@ impl Peers {
 
     pub(super) fn subscribe(&self, message: SubscriptionsMsg) {
         self.subscriptions.as_ref().map(|subscriptions| subscriptions.cast(message));
+    }
+
+    pub(super) fn certify(&self, message: CertificatesMsg) {
+        self.certificates.as_ref().map(|certificates| certificates.cast(message));
     }
 
     pub(super) fn clean_up(&self, message: CleanupsMsg) {

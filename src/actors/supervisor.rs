@@ -2,7 +2,7 @@
 //!
 //! Every child has a restart history, and the pure [`restart`](crate::core::restart) policy answers each death. A page
 //! comes back from the store after a pause, for ever; its neighbours notice nothing. The dispatcher, the uploader, the
-//! subscriptions actor, the notifier, the cleanups actor and the listeners come back at once; when one of them dies too
+//! subscriptions actor, the notifier, the cleanups actor, the certificates actor and the listeners come back at once; when one of them dies too
 //! often in a short time the process ends, since a service manager's fresh start is the better answer then.
 //!
 //! The listening sockets live here, so that a listener that dies takes no socket with it.
@@ -25,6 +25,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Supervisio
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::certificates::CertificatesMsg;
 use super::cleanups::CleanupsMsg;
 use super::dispatcher::DispatcherMsg;
 use super::listener::ListenerMsg;
@@ -189,7 +190,12 @@ impl SupervisorState {
                 let living = |listener: &ActorRef<ListenerMsg>| listener.get_status() == ractor::ActorStatus::Running;
                 self.listeners.get(endpoint).is_some_and(living)
             }
-            Child::Dispatcher | Child::Uploader | Child::Subscriptions | Child::Notifier | Child::Cleanups => false,
+            Child::Dispatcher
+            | Child::Uploader
+            | Child::Subscriptions
+            | Child::Notifier
+            | Child::Cleanups
+            | Child::Certificates => false,
         }
     }
 
@@ -262,6 +268,9 @@ impl SupervisorState {
         if let Some(question) = parts.ask(Part::Cleanups) {
             peers.clean_up(CleanupsMsg::Ping(question));
         }
+        if let Some(question) = parts.ask(Part::Certificates) {
+            peers.certify(CertificatesMsg::Ping(question));
+        }
         if let Some(question) = parts.ask(Part::Subscriptions) {
             peers.subscribe(SubscriptionsMsg::Ping(question));
         }
@@ -301,6 +310,7 @@ impl SupervisorState {
             Target::Notifier => peers.notify(NotifierMsg::Drill(drill)),
             Target::Subscriptions => peers.subscribe(SubscriptionsMsg::Drill(drill)),
             Target::Cleanups => peers.clean_up(CleanupsMsg::Drill(drill)),
+            Target::Certificates => peers.certify(CertificatesMsg::Drill(drill)),
             Target::Listener => self.drill_listener(Endpoint::Public, drill),
             Target::AdminListener => self.drill_listener(Endpoint::Admin, drill),
             Target::AdminTcpListener => self.drill_listener(Endpoint::AdminTcp, drill),

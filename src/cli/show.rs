@@ -68,6 +68,7 @@ pub(super) fn status_text(value: &Value, paint: Paint) -> String {
     } else {
         lines.push("events   off".to_owned());
     }
+    lines.extend(certificate(&value["tls"], || health("/tls/acme")));
     lines.push(format!("config   loaded {}", text("/config/loaded_at")));
     if let Some(error) = value.pointer("/config/last_error").and_then(Value::as_str) {
         lines.push(match value.pointer("/config/source").and_then(Value::as_str) {
@@ -88,6 +89,19 @@ fn problem_lines(problem: &Value, paint: Paint) -> Vec<String> {
         format!("{} {} [{}{since}]", paint.text(tone, &format!("{head:<8}")), text("message"), text("code")),
         format!("         {}", text("remedy")),
     ]
+}
+
+/// The certificate of the public listener; nothing for plain HTTP.
+fn certificate(tls: &Value, authority: impl FnOnce() -> String) -> Option<String> {
+    let authority = match tls["from"].as_str()? {
+        "acme" => format!("; authority {}", authority()),
+        _ => String::new(),
+    };
+    let names: Vec<&str> = tls["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    Some(match tls["expires_at"].as_str() {
+        Some(until) => format!("tls      certificate for {}, valid until {until}{authority}", names.join(", ")),
+        None => format!("tls      no certificate yet{authority}"),
+    })
 }
 
 /// The shared database and the daemons on it, a line each; nothing where the store is local.

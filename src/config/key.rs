@@ -14,6 +14,8 @@ pub enum Part {
     Address,
     /// Sizes, counts and times of the public listener.
     Limits,
+    /// The TLS of the public listener.
+    Tls,
     /// The settings of the public routes: app id, secrets, addresses, permissions asked for.
     Routes,
     /// The Graph client.
@@ -65,6 +67,10 @@ pub(super) enum Kind {
     Path(Directory),
     /// A file of certificates, or `""` for none.
     Certificates,
+    /// A certificate chain of the daemon's own, from a file or a credential, or `""` for none.
+    ChainOrNone,
+    /// A private key as PEM from any source of a secret, or `""` for none.
+    PrivateKeyOrNone,
     /// A list of texts.
     List,
     /// A list of IP addresses.
@@ -106,7 +112,7 @@ pub(super) enum Absent {
 /// One key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
-    /// The dotted name: section, dot, leaf.
+    /// The dotted name: section, dot, leaf. The name of a section within another one has a dot as well.
     pub name: &'static str,
     pub kind: Kind,
     pub default: Absent,
@@ -180,6 +186,14 @@ impl Key {
         Key::new(name, Kind::Certificates, Absent::Text(""))
     }
 
+    pub(super) const fn chain_or_none(name: &'static str) -> Key {
+        Key::new(name, Kind::ChainOrNone, Absent::Text(""))
+    }
+
+    pub(super) const fn private_key_or_none(name: &'static str) -> Key {
+        Key::new(name, Kind::PrivateKeyOrNone, Absent::Text(""))
+    }
+
     pub(super) const fn list(name: &'static str, default: &'static [&'static str]) -> Key {
         Key::new(name, Kind::List, Absent::List(default))
     }
@@ -216,14 +230,14 @@ impl Key {
         Key { touches, ..self }
     }
 
-    /// The part of the name before the dot.
+    /// The part of the name before the last dot.
     pub(super) fn section(&self) -> &'static str {
-        self.name.split_once('.').map_or(self.name, |(section, _)| section)
+        self.name.rsplit_once('.').map_or(self.name, |(section, _)| section)
     }
 
-    /// The part of the name after the dot.
+    /// The part of the name after the last dot.
     pub(super) fn leaf(&self) -> &'static str {
-        self.name.split_once('.').map_or(self.name, |(_, leaf)| leaf)
+        self.name.rsplit_once('.').map_or(self.name, |(_, leaf)| leaf)
     }
 
     /// How a person gets a value, for hints.
@@ -284,7 +298,8 @@ impl Table {
 ///
 /// A key is `name: type = kind(arguments) => [parts];`, with `env "NAME"` and `advice "..."` before the arrow where
 /// there are such. The kind names a constructor of [`Key`] and the method of the reader that returns the type. A
-/// section may be followed by `@variables`: settings that have an environment variable and no key.
+/// section may be followed by `@variables`: settings that have an environment variable and no key. The caller has a macro
+/// `section_name` that turns the name of a field into that of its section.
 macro_rules! settings {
     ($(
         $(#[$about:meta])*
@@ -309,7 +324,7 @@ macro_rules! settings {
         }
 
         $(
-            #[doc = concat!("`[", stringify!($section), "]`")]
+            #[doc = concat!("`[", section_name!($section), "]`")]
             #[derive(Debug, Clone, PartialEq)]
             pub struct $Section {
                 $($(#[$doc])* pub $leaf: $type,)*
@@ -321,7 +336,7 @@ macro_rules! settings {
             impl $Section {
                 $(
                     pub(super) const $leaf: Key =
-                        Key::$kind(concat!(stringify!($section), ".", stringify!($leaf)), $($argument),*)
+                        Key::$kind(concat!(section_name!($section), ".", stringify!($leaf)), $($argument),*)
                             $(.with_env($env))? $(.with_advice($advice))?
                             .touching(&[$(Part::$part),*]);
                 )*
@@ -341,7 +356,7 @@ macro_rules! settings {
 
         /// Every key.
         pub(super) static TABLE: Table = Table {
-            sections: &[$(stringify!($section)),*],
+            sections: &[$(section_name!($section)),*],
             keys: &[$($($Section::$leaf,)*)*],
             variables: &[$($($($Section::$field,)*)?)*],
         };

@@ -30,9 +30,7 @@ impl<'a> Raw<'a> {
                 continue;
             };
             let DeValue::Table(keys) = value.get_ref() else {
-                report.locate(section, origin);
-                let message = format!("is {}, expected a section", kind_of(value.get_ref()));
-                report.error(section, message, format!("write it as a header of its own line: [{section}]"));
+                no_section(section, value.get_ref(), origin, report);
                 continue;
             };
             raw.gather_section(table, section, keys, report);
@@ -44,6 +42,13 @@ impl<'a> Raw<'a> {
         for (name, value) in keys.iter() {
             let dotted = format!("{section}.{}", name.get_ref());
             let origin = self.origin(name.span().start);
+            if let Some(inner) = table.sections.iter().find(|inner| **inner == dotted) {
+                match value.get_ref() {
+                    DeValue::Table(keys) => self.gather_section(table, inner, keys, report),
+                    other => no_section(inner, other, origin, report),
+                }
+                continue;
+            }
             match table.find(&dotted) {
                 Some(key) => {
                     report.locate(key.name, origin);
@@ -62,6 +67,12 @@ impl<'a> Raw<'a> {
     fn origin(&self, offset: usize) -> Origin {
         Origin::in_file(position(self.text, offset))
     }
+}
+
+fn no_section(section: &str, value: &DeValue<'_>, origin: Origin, report: &mut Report) {
+    report.locate(section, origin);
+    let message = format!("is {}, expected a section", kind_of(value));
+    report.error(section, message, format!("write it as a header of its own line: [{section}]"));
 }
 
 fn unknown(table: &Table, name: &str, origin: Origin, value: &DeValue<'_>, report: &mut Report) {
@@ -148,6 +159,6 @@ pub(super) const SOURCES: &[&str] = &["credential", "file", "env"];
 /// How the secret of this name may be written, for hints.
 pub(super) fn example_of(name: &str) -> String {
     // An entry of a list goes by its full name.
-    let leaf = name.split_once('.').filter(|_| !name.ends_with(']')).map_or(name, |(_, leaf)| leaf);
+    let leaf = name.rsplit_once('.').filter(|_| !name.ends_with(']')).map_or(name, |(_, leaf)| leaf);
     format!("{leaf} = {{ credential = \"...\" }}, {{ file = \"...\" }}, {{ env = \"...\" }} or a string")
 }

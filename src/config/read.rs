@@ -15,6 +15,7 @@ use toml::de::DeValue;
 use super::certificates::CaFile;
 use super::effective::Effective;
 use super::findings::{Origin, Report, shown};
+use super::identity::{self, Chain};
 use super::key::{Absent, Key, Kind, Variable};
 use super::log_format::LogFormat;
 use super::raw::{Raw, kind_of};
@@ -248,6 +249,47 @@ impl<'a> Reader<'a> {
             self.effective.note(key.name, file.noted());
         }
         file
+    }
+
+    /// The daemon's own certificate chain, or none. Its content is part of the values in force, too.
+    pub(super) fn chain_or_none(&mut self, key: &'static Key) -> Option<Chain> {
+        let chain = match self.raw.value(key.name) {
+            Some(value @ DeValue::Array(noted)) => {
+                let texts: Option<Vec<&str>> = noted.iter().map(|item| item.get_ref().as_str()).collect();
+                let chain = texts.and_then(|texts| Chain::from_noted(&texts));
+                if chain.is_none() {
+                    self.wrong_type(key, value, "a path, or a table that names one");
+                }
+                chain
+            }
+            Some(value @ DeValue::Table(_)) => {
+                let path = self.vault.path_of(key.name, value, self.report)?;
+                Chain::read(key.name, &path, self.report)
+            }
+            _ => {
+                let path = self.given_text(key).unwrap_or_default();
+                (!path.is_empty()).then(|| Chain::read(key.name, &self.base.join(path), self.report)).flatten()
+            }
+        };
+        if let Some(chain) = &chain {
+            self.effective.note(key.name, chain.noted());
+        }
+        chain
+    }
+
+    /// A private key as PEM, from any source of a secret, or none.
+    pub(super) fn private_key_or_none(&mut self, key: &'static Key) -> Option<Secret> {
+        let value = self.raw.value(key.name)?;
+        if matches!(value, DeValue::String(text) if text.is_empty()) {
+            return None;
+        }
+        self.note_inline(key, value);
+        let text = self.vault.text(key.name, value, self.report)?;
+        let secret = identity::private_key(key.name, &text, self.report);
+        if let Some(secret) = &secret {
+            self.effective.note(key.name, secret.expose());
+        }
+        secret
     }
 
     pub(super) fn flag(&mut self, key: &'static Key) -> bool {

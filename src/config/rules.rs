@@ -195,6 +195,28 @@ pub(super) fn node(text: &str) -> Result<(), Wrong> {
     wrong("is not the name of a daemon", hint)
 }
 
+/// A host name in letters, digits, hyphens and dots.
+pub(super) fn host_name(text: &str) -> Result<(), Wrong> {
+    let is_label = |label: &str| {
+        let plain = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(is_label) {
+        return Ok(());
+    }
+    wrong("is not a host name", "write something like client.example.com; other letters as punycode (xn--)")
+}
+
+/// An address of electronic mail as ACME takes it, or nothing.
+pub(super) fn contact(text: &str) -> Result<(), Wrong> {
+    let address = text.strip_prefix("mailto:").unwrap_or_default();
+    let is_address = address.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host_name(host).is_ok());
+    if text.is_empty() || (is_address && !address.contains([' ', ',', '?'])) {
+        return Ok(());
+    }
+    wrong("is not an address of electronic mail", "write something like mailto:admin@example.com")
+}
+
 pub(super) fn region(text: &str) -> Result<(), Wrong> {
     let sound = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if text.len() <= 32 && text.bytes().all(sound) && !text.starts_with('-') && !text.ends_with('-') {

@@ -39,19 +39,38 @@ impl<'a> Vault<'a> {
     /// The secret that `value` gives or points to, whose key (for an element of a list, with its index) is `name`.
     /// `None` when something was wrong and has been reported.
     pub(super) fn open(&self, name: &str, value: &DeValue<'_>, report: &mut Report) -> Option<Secret> {
-        let text = match value {
-            DeValue::String(text) => Zeroizing::new(text.to_string()),
+        let text = self.text(name, value, report)?;
+        sound(name, &text, report)
+    }
+
+    /// The text that `value` gives or points to, as it is. `None` when something was wrong and has been reported.
+    pub(super) fn text(&self, name: &str, value: &DeValue<'_>, report: &mut Report) -> Option<Zeroizing<String>> {
+        match value {
+            DeValue::String(text) => Some(Zeroizing::new(text.to_string())),
             DeValue::Table(_) => {
                 let (source, target) = single_source(name, value, report)?;
-                self.fetch(name, source, target, report)?
+                self.fetch(name, source, target, report)
             }
             other => {
                 let hint = format!("write {}", example_of(name));
                 report.error(name, format!("is {}, expected a secret", kind_of(other)), hint);
-                return None;
+                None
             }
-        };
-        sound(name, &text, report)
+        }
+    }
+
+    /// The path of the file that the table `value` names, by itself or as a credential.
+    pub(super) fn path_of(&self, name: &str, value: &DeValue<'_>, report: &mut Report) -> Option<PathBuf> {
+        let (source, target) = single_source(name, value, report)?;
+        match source {
+            "credential" => self.credential_path(name, target, report),
+            "file" if !target.is_empty() => Some(self.base.join(target)),
+            _ => {
+                let hint = format!("write {name} = {{ credential = \"...\" }}, {{ file = \"...\" }} or a path");
+                report.error(name, "names no file", hint);
+                None
+            }
+        }
     }
 
     /// Where the secret comes from, unless it stands in the file itself.
@@ -79,6 +98,10 @@ impl<'a> Vault<'a> {
     }
 
     fn credential(&self, name: &str, target: &str, report: &mut Report) -> Option<Zeroizing<String>> {
+        read_file(name, &self.credential_path(name, target, report)?, false, report)
+    }
+
+    fn credential_path(&self, name: &str, target: &str, report: &mut Report) -> Option<PathBuf> {
         if target.contains('/') || target.starts_with('.') {
             let hint = "give the plain name that stands before the colon of LoadCredential=";
             report.error(name, format!("names the credential {}, which is not a plain name", named(target)), hint);
@@ -90,7 +113,7 @@ impl<'a> Vault<'a> {
             report.error(name, message, hint);
             return None;
         };
-        read_file(name, &PathBuf::from(first(&directory)).join(target), false, report)
+        Some(PathBuf::from(first(&directory)).join(target))
     }
 
     fn variable(&self, name: &str, target: &str, report: &mut Report) -> Option<Zeroizing<String>> {

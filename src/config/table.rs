@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::certificates::CaFile;
+use super::identity::Chain;
 use super::key::Absent::{Required, Text};
 use super::key::{Directory, Key, Part, Table, Variable, settings};
 use super::log_format::LogFormat;
@@ -64,6 +65,19 @@ const SHOPIFY_SCOPES: &[&str] = &["read_products", "read_legal_policies", "read_
 
 const SHOP_FIELDS: &[&str] = &["shop", "policies", "pages"];
 
+/// The name of a section by that of its field. A section within another one has a dotted name.
+macro_rules! section_name {
+    (http_tls) => {
+        "http.tls"
+    };
+    (http_acme) => {
+        "http.acme"
+    };
+    ($section:ident) => {
+        stringify!($section)
+    };
+}
+
 settings! {
     /// The public listener.
     http: Http {
@@ -87,6 +101,33 @@ settings! {
         header_timeout: Duration = span(ms(100), secs(300), "10s") => [Limits];
         /// From the end of the headers to the end of the body.
         body_timeout: Duration = span(ms(100), secs(600), "15s") => [Limits];
+    }
+
+    /// The certificate of the public listener, and those of its callers.
+    http_tls: HttpTls {
+        /// The daemon's own certificate, and those between it and its authority; `None` for plain HTTP or ACME.
+        certificate: Option<Chain> = chain_or_none() => [Tls];
+        /// The private key of that certificate, as PEM. There is one where there is a certificate.
+        key: Option<Secret> = private_key_or_none()
+            advice "give the private key of http.tls.certificate, such as key = { file = \"...\" }" => [Tls];
+        /// Authorities of client certificates; with them Facebook's webhook takes deliveries with such a one alone.
+        client_ca_file: Option<CaFile> = certificates() => [Tls, Routes];
+        /// The name that the client certificate must have.
+        client_name: String = text(Text("client.webhooks.fbclientcerts.com"), rules::host_name) => [Routes];
+    }
+
+    /// A certificate from an authority that speaks ACME.
+    http_acme: HttpAcme {
+        /// The host names that the certificate is for; none where ACME is off.
+        domains: Vec<String> = list(&[]) => [Tls];
+        /// An address at which the authority reaches the operator.
+        contact: Option<String> = text_or_none(rules::contact) => [Tls];
+        /// The operator agrees to the authority's terms of service.
+        terms_agreed: bool = flag(false) => [Tls];
+        /// The authority's directory.
+        directory: String = url("https://acme-v02.api.letsencrypt.org/directory") => [Tls];
+        /// Authorities trusted for the directory beside the built-in and the system's.
+        ca_file: Option<CaFile> = certificates() => [Tls];
     }
 
     /// The app, Graph and the login dialog.

@@ -63,6 +63,24 @@ impl Case {
         self
     }
 
+    /// A certificate for these names with its key.
+    fn tls(self, names: &[&str], key: &rcgen::KeyPair) -> Case {
+        let case = self.file("chain.pem", of_key(names, key), 0o644).file("key.pem", key.serialize_pem(), 0o600);
+        case.with("http.tls.certificate", "\"chain.pem\"").with("http.tls.key", "{ file = \"key.pem\" }")
+    }
+
+    /// A certificate with its key, the same each time. Each of the two is there once more in another form.
+    fn same_tls(self) -> Case {
+        static TEXTS: std::sync::LazyLock<[String; 3]> = std::sync::LazyLock::new(|| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            [of_key(&["localhost"], &key), of_key(&["localhost"], &key), key.serialize_pem()]
+        });
+        let [chain, other, key] = &*TEXTS;
+        let case = self.file("chain.pem", chain, 0o644).file("other-chain.pem", other, 0o644);
+        let case = case.file("key.pem", key, 0o600).file("other-key.pem", format!("As it was.\n{key}"), 0o600);
+        case.with("http.tls.certificate", "\"chain.pem\"").with("http.tls.key", "{ file = \"key.pem\" }")
+    }
+
     fn text(&self) -> String {
         self.values.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
     }
@@ -85,6 +103,12 @@ impl Case {
     fn findings(&self) -> Vec<Finding> {
         findings(self.load())
     }
+}
+
+/// A certificate of this key.
+fn of_key(names: &[&str], key: &rcgen::KeyPair) -> String {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    rcgen::CertificateParams::new(names).unwrap().self_signed(key).unwrap().pem()
 }
 
 fn write(path: &Path, text: impl AsRef<[u8]>, mode: u32) {
@@ -149,8 +173,10 @@ fn the_example_and_the_list_of_keys_are_one() {
     assert_eq!(loaded.config.store.key.expose(), KEY);
 
     let table: toml::Table = text.parse().unwrap();
+    let whole = toml::Value::from(table);
     for key in TABLE.keys {
-        let value = table.get(key.section()).and_then(|section| section.get(key.leaf()));
+        let section = key.section().split('.').try_fold(&whole, |table, name| table.get(name));
+        let value = section.and_then(|section| section.get(key.leaf()));
         let value = value.unwrap_or_else(|| panic!("{} is missing in the example", key.name));
         let default = match key.default {
             Absent::Required => continue,
@@ -161,8 +187,7 @@ fn the_example_and_the_list_of_keys_are_one() {
         };
         assert_eq!(*value, default, "{}", key.name);
     }
-    let written: usize = table.values().map(|section| section.as_table().unwrap().len()).sum();
-    assert_eq!(written, TABLE.keys.len());
+    assert_eq!(written(&whole), TABLE.keys.len());
 
     // The defaults of the list are those of an empty file, too: only what is required differs.
     let bare = Case::least().config();
@@ -171,9 +196,22 @@ fn the_example_and_the_list_of_keys_are_one() {
     }
 }
 
+/// The keys that stand in a document. A table in a section is a section or the source of a secret.
+fn written(value: &toml::Value) -> usize {
+    match value {
+        toml::Value::Table(table) if !table.keys().all(|name| raw::SOURCES.contains(&name.as_str())) => {
+            table.values().map(written).sum()
+        }
+        _ => 1,
+    }
+}
+
 /// For each key, a sound value that is not its default nor the one of [`LEAST`].
 fn another(key: &Key) -> String {
     match (key.name, key.kind) {
+        ("http.tls.certificate", _) => "\"other-chain.pem\"".to_owned(),
+        ("http.tls.key", _) => "{ file = \"other-key.pem\" }".to_owned(),
+        ("http.acme.contact", _) => "\"mailto:admin@example.com\"".to_owned(),
         ("http.accent_color", _) => "\"#0a5c36\"".to_owned(),
         ("facebook.app_id", _) => "\"987654321\"".to_owned(),
         ("facebook.graph_version", _) => "\"v27.0\"".to_owned(),
@@ -195,7 +233,7 @@ fn another(key: &Key) -> String {
         (_, Kind::Span(..)) => "\"4m\"".to_owned(),
         (_, Kind::Address | Kind::LoopbackOrNone) => "\"127.0.0.1:7777\"".to_owned(),
         (_, Kind::Path(_)) => "\"/somewhere/else\"".to_owned(),
-        (_, Kind::Certificates) => "\"another.pem\"".to_owned(),
+        (_, Kind::Certificates | Kind::ChainOrNone | Kind::PrivateKeyOrNone) => "\"another.pem\"".to_owned(),
         (_, Kind::List) => "[\"name\"]".to_owned(),
         (_, Kind::Secret | Kind::SecretOrNone) => "\"another-secret-that-is-long-enough-for-all\"".to_owned(),
         (_, Kind::Secrets) => format!("[{OTHER_KEY:?}]"),
@@ -208,7 +246,8 @@ fn each_key_of_the_list_is_read_and_compared() {
     let base = || {
         let base = Case::least().with("spaces.endpoint", "\"https://nyc3.digitaloceanspaces.com\"");
         let base = base.with("shopify.client_id", "\"aclient\"").with("shopify.client_secret", "\"a-client-secret\"");
-        base.with("notify.secret", &format!("\"whsec_{KEY}\"")).file("another.pem", certificate(), 0o644)
+        let base = base.with("notify.secret", &format!("\"whsec_{KEY}\"")).file("another.pem", certificate(), 0o644);
+        base.same_tls()
     };
     let old = base().config();
     assert!(diff(&old, &old).is_empty());
@@ -297,7 +336,7 @@ fn each_configuration_can_be_made_again_from_its_values_alone() {
     for key in TABLE.keys {
         let case = Case::least().with("notify.secret", &format!("\"whsec_{KEY}\""));
         let case = case.with("shopify.client_id", "\"aclient\"").with("shopify.client_secret", "\"a-client-secret\"");
-        let case = case.file("another.pem", certificate(), 0o644);
+        let case = case.file("another.pem", certificate(), 0o644).same_tls();
         digests.push(again(case.with(key.name, &another(key))));
     }
     let quoted = r#"a "secret" with \ and ü, long enough"#;
@@ -763,4 +802,136 @@ proptest! {
             prop_assert_eq!(finding.to_string().lines().count(), 2, "{:?}", finding);
         }
     }
+}
+
+/// The findings about the listener's TLS: whether each is an error, its key and its words.
+fn about_tls(case: &Case) -> Vec<(bool, String, String)> {
+    let about = |finding: &Finding| finding.key.starts_with("http.");
+    let found = case.findings().into_iter().filter(about);
+    found.map(|f| (f.severity == Severity::Error, f.key.clone(), f.to_string())).collect()
+}
+
+#[test]
+fn a_certificate_and_its_key_are_judged_together() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let https = || Case::least().with("http.public_url", "\"https://pages.example.com\"");
+    let good = https().tls(&["*.example.com"], &key);
+    assert_eq!(about_tls(&good), []);
+    let config = good.config();
+    assert!(config.listener_speaks_tls() && config.http_tls.identity().unwrap().is_some());
+    assert!(!format!("{config:?}").contains(&key.serialize_pem()[40..60]));
+    // The same from credentials, and with the key in the file itself.
+    let folder = good.dir.path().to_str().unwrap().to_owned();
+    let inline = format!("{:?}", key.serialize_pem());
+    let same = good.with("http.tls.certificate", "{ credential = \"chain.pem\" }").with("http.tls.key", &inline);
+    let same = same.env("CREDENTIALS_DIRECTORY", &folder);
+    assert_eq!(about_tls(&same), []);
+    assert_eq!(same.config().http_tls, config.http_tls);
+    // The values that were in force make the same configuration, though the files are gone.
+    let kept = same.load().unwrap().effective.to_bytes();
+    std::fs::remove_file(same.dir.path().join("chain.pem")).unwrap();
+    let path = same.dir.path().join("config.toml");
+    assert_eq!(Config::restore(&path, &kept).unwrap().config.http_tls, config.http_tls);
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_named_with_the_way_out() {
+    let (key, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let good = || {
+        let case = Case::least().with("http.public_url", "\"https://pages.example.com\"");
+        case.tls(&["pages.example.com"], &key).file("strange.pem", other.serialize_pem(), 0o600)
+    };
+    let lasting = |from: (i32, u8, u8), until: time::OffsetDateTime| {
+        let mut params = rcgen::CertificateParams::new(["pages.example.com".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(from.0, from.1, from.2), until);
+        params.self_signed(&key).unwrap().pem()
+    };
+    let now = time::OffsetDateTime::now_utc();
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let (certificate, private) = ("http.tls.certificate", "http.tls.key");
+    for (case, is_error, named, words) in [
+        (good().without(private), true, private, "is missing"),
+        (good().without(certificate), true, certificate, "is missing"),
+        (good().with(private, "{ file = \"strange.pem\" }"), true, private, "is not the key of the certificate"),
+        (good().with(private, "\"/etc/ssl/key.pem\""), true, private, "{ file = "),
+        (good().file("key.pem", encrypted, 0o600), true, private, "is encrypted"),
+        (good().file("key.pem", key.serialize_pem(), 0o644), false, private, "everybody may read"),
+        (good().with(certificate, "\"nowhere.pem\""), true, certificate, "no such file"),
+        (good().with(certificate, "\"key.pem\""), true, certificate, "holds no certificate"),
+        (good().with(certificate, "{ env = \"X\" }"), true, certificate, "names no file"),
+        (
+            good().file("chain.pem", lasting((2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1)), 0o644),
+            false,
+            certificate,
+            "expired on 2021",
+        ),
+        (
+            good().file("chain.pem", lasting((2020, 1, 1), now + time::Duration::days(6)), 0o644),
+            false,
+            certificate,
+            "expires on",
+        ),
+        (
+            good().file("chain.pem", lasting((3000, 1, 1), rcgen::date_time_ymd(3001, 1, 1)), 0o644),
+            false,
+            certificate,
+            "not valid before",
+        ),
+        (
+            good().with("http.public_url", "\"https://other.example.com\""),
+            false,
+            certificate,
+            "is not for other.example.com",
+        ),
+        (good().with("http.public_url", "\"http://pages.example.com\""), false, "http.public_url", "plain http"),
+        (good().with("http.tls.client_name", "\"*.example.com\""), true, "http.tls.client_name", "not a host name"),
+        (good().with("http.acme.domains", "[\"pages.example.com\"]"), false, "http.acme.domains", "is not used"),
+        (
+            good().without(certificate).without(private).with("http.tls.client_ca_file", "\"chain.pem\""),
+            true,
+            "http.tls.client_ca_file",
+            "the listener has no TLS",
+        ),
+    ] {
+        let found = about_tls(&case);
+        let hit = found.iter().any(|(error, key, text)| *error == is_error && key == named && text.contains(words));
+        assert!(hit, "{named} {words}: {found:?}");
+        assert!(is_error || case.load().is_ok(), "{named} {words}: {found:?}");
+        assert!(found.iter().all(|(.., text)| !text.contains("PRIVATE KEY-----")), "{found:?}");
+    }
+}
+
+#[test]
+fn acme_needs_an_agreement_a_host_and_https() {
+    let good = || {
+        let case = Case::least().with("http.public_url", "\"https://pages.example.com\"");
+        case.with("http.acme.domains", "[\"pages.example.com\"]").with("http.acme.terms_agreed", "true")
+    };
+    assert_eq!(about_tls(&good()), []);
+    assert!(good().config().listener_speaks_tls());
+    for (case, is_error, named, words) in [
+        (good().without("http.acme.terms_agreed"), true, "http.acme.terms_agreed", "terms of service"),
+        (good().with("http.acme.domains", "[\"*.example.com\"]"), true, "http.acme.domains[0]", "no wildcard"),
+        (good().with("http.acme.domains", "[\"example.com\"]"), false, "http.acme.domains", "lacks pages.example.com"),
+        (good().with("http.acme.directory", "\"http://ca.example.com\""), true, "http.acme.directory", "https"),
+        (good().with("http.acme.contact", "\"admin@example.com\""), true, "http.acme.contact", "mailto:"),
+        (good().with("store.url", "\"postgres://u:password@db/p\""), false, "http.acme.domains", "this daemon alone"),
+    ] {
+        let found = about_tls(&case);
+        let hit = found.iter().any(|(error, key, text)| *error == is_error && key == named && text.contains(words));
+        assert!(hit, "{named} {words}: {found:?}");
+    }
+}
+
+#[test]
+fn a_section_within_a_section_is_one() {
+    let text = Case::least().text();
+    let case = Case::least();
+    let found = findings(case.load_text(&format!("http.tls = 1\n{text}")));
+    assert_eq!((found[0].key.as_str(), found[0].message.as_str()), ("http.tls", "is an integer, expected a section"));
+    let found = findings(case.load_text(&format!("{text}\n[http.tls]\ncertificat = \"x\"\n")));
+    assert_eq!(found[0].key, "http.tls.certificat");
+    assert!(found[0].hint.ends_with("http.tls.certificate"), "{}", found[0].hint);
+    let found = findings(case.load_text(&format!("{text}\n[http.tls]\nkey = {{ file = 7 }}\n")));
+    assert!(found[0].hint.starts_with("write key = "), "{}", found[0].hint);
 }

@@ -10,6 +10,7 @@ use super::database_url::DatabaseUrl;
 use super::decode::{decode_notify_secret, decode_store_key};
 use super::fields;
 use super::findings::{Report, shown};
+use super::listener_tls;
 use super::rules::{MIN_PASSPHRASE, SHOP, called_url, is_loopback, version_number};
 use super::secret::is_placeholder;
 use super::table::{Backup, Config, Facebook, Notify, Session, Shopify, Store};
@@ -18,6 +19,7 @@ use crate::core::model::Secret;
 /// Rules across keys.
 pub(super) fn check(config: &Config, report: &mut Report) {
     check_addresses(config, report);
+    listener_tls::check(config, report);
     check_secrets(config, report);
     check_store_keys(config, report);
     check_database(config, report);

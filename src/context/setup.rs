@@ -14,6 +14,7 @@ use crate::sources::oauth::StateSigner;
 use crate::sources::shopify::webhook_signature::ClientKeys;
 use crate::sources::shopify::{ShopifyClient, ShopifySettings};
 use crate::spaces::{ObjectStore, S3Store, SpacesSettings};
+use crate::tls::{AcmeCertificates, ServerTls};
 
 /// The settings in force and what was made from them.
 pub struct Setup {
@@ -35,6 +36,10 @@ pub struct Setup {
     pub states: StateSigner,
     /// The system's authorities.
     pub trust: Trust,
+    /// The TLS of the public listener; `None` for plain HTTP.
+    pub tls: Option<Arc<ServerTls>>,
+    /// What was obtained by ACME.
+    pub acme: Arc<AcmeCertificates>,
     /// When it came into force.
     pub loaded_at: WallTime,
     /// It is the kept configuration of an earlier process, since the file is refused.
@@ -55,6 +60,24 @@ impl Setup {
     /// # Errors
     /// One line that names what cannot be made.
     pub fn build(config: Config, gate: &Arc<Gate>, metrics: &Arc<Metrics>) -> Result<Setup, String> {
+        Setup::build_around(Arc::default(), config, gate, metrics)
+    }
+
+    /// The same for another configuration, with what was obtained by ACME before.
+    ///
+    /// # Errors
+    /// As [`Setup::build`].
+    pub fn rebuild(&self, config: Config, gate: &Arc<Gate>, metrics: &Arc<Metrics>) -> Result<Setup, String> {
+        Setup::build_around(self.acme.clone(), config, gate, metrics)
+    }
+
+    fn build_around(
+        acme: Arc<AcmeCertificates>,
+        config: Config,
+        gate: &Arc<Gate>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Setup, String> {
+        let tls = ServerTls::build(&config, &acme, metrics)?.map(Arc::new);
         let system = Trust::of_the_system();
         let trust = |file: &Option<CaFile>| file.as_ref().map_or(system.clone(), |f| system.with(&f.certificates));
         let f = &config.facebook;
@@ -88,6 +111,8 @@ impl Setup {
             shop_keys,
             states,
             trust: system,
+            tls,
+            acme,
             loaded_at,
             kept: false,
         })

@@ -18,11 +18,13 @@ pub enum Part {
     Cleanups,
     /// The keeper of the app-level webhook subscriptions.
     Subscriptions,
+    /// The keeper of the listener's certificate.
+    Certificates,
 }
 
 impl Part {
     /// All of them; the others wait for those before them.
-    pub const ALL: [Part; 7] = [
+    pub const ALL: [Part; 8] = [
         Part::Store,
         Part::Supervisor,
         Part::Dispatcher,
@@ -30,6 +32,7 @@ impl Part {
         Part::Notifier,
         Part::Cleanups,
         Part::Subscriptions,
+        Part::Certificates,
     ];
 
     /// Its word in metrics, logs and JSON.
@@ -42,6 +45,7 @@ impl Part {
             Part::Notifier => "notifier",
             Part::Cleanups => "cleanups",
             Part::Subscriptions => "subscriptions",
+            Part::Certificates => "certificates",
         }
     }
 
@@ -55,6 +59,7 @@ impl Part {
             Part::Notifier => "no event is sent",
             Part::Cleanups => "nothing is tidied up after unlinks",
             Part::Subscriptions => "the webhook subscriptions are not watched",
+            Part::Certificates => "the certificate of the listener is not renewed",
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum ActorKind {
     Notifier,
     /// What is left to do after links are gone.
     Cleanups,
+    /// The keeper of the listener's certificate.
+    Certificates,
     /// The reader of the store's feed.
     Dispatcher,
     /// A listener for HTTP.
@@ -37,12 +39,13 @@ pub enum ActorKind {
 
 impl ActorKind {
     /// All of them.
-    pub const ALL: [ActorKind; 7] = [
+    pub const ALL: [ActorKind; 8] = [
         ActorKind::Page,
         ActorKind::Uploader,
         ActorKind::Subscriptions,
         ActorKind::Notifier,
         ActorKind::Cleanups,
+        ActorKind::Certificates,
         ActorKind::Dispatcher,
         ActorKind::Listener,
     ];
@@ -55,6 +58,7 @@ impl ActorKind {
             ActorKind::Subscriptions => "subscriptions",
             ActorKind::Notifier => "notifier",
             ActorKind::Cleanups => "cleanups",
+            ActorKind::Certificates => "certificates",
             ActorKind::Dispatcher => "dispatcher",
             ActorKind::Listener => "listener",
         }
@@ -73,6 +77,7 @@ impl ActorKind {
             | ActorKind::Subscriptions
             | ActorKind::Notifier
             | ActorKind::Cleanups
+            | ActorKind::Certificates
             | ActorKind::Dispatcher
             | ActorKind::Listener => Policy {
                 first_at_once: true,
@@ -220,7 +225,7 @@ mod tests {
     #[test]
     fn the_single_ones_come_back_at_once_and_then_spend_their_budget() {
         use ActorKind::*;
-        for kind in [Uploader, Subscriptions, Notifier, Cleanups, Listener] {
+        for kind in [Uploader, Subscriptions, Notifier, Cleanups, Certificates, Listener] {
             plays(kind, &[(0, Some(0)), (1, Some(1)), (3, Some(2)), (6, Some(4)), (11, Some(8)), (20, None)]);
         }
     }

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 
 use futures_util::task::AtomicWaker;
@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::core::certificate::CertificateFacts;
 
 /// What a connection is doing; it decides which connection is closed to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ struct Shared {
     since: AtomicU64,
     clock: Arc<AtomicU64>,
     peer: Option<IpAddr>,
+    /// Set behind the handshake.
+    client: OnceLock<CertificateFacts>,
     requests: TaskTracker,
     /// The strongest [`Signal`]; 0 for none.
     signal: AtomicU8,
@@ -55,6 +59,16 @@ impl Conn {
     /// The address at the other end; `None` for a Unix socket.
     pub fn peer(&self) -> Option<IpAddr> {
         self.0.peer
+    }
+
+    /// The certificate that the client showed, verified.
+    pub fn client(&self) -> Option<&CertificateFacts> {
+        self.0.client.get()
+    }
+
+    pub(super) fn set_client(&self, client: CertificateFacts) {
+        // A connection has one handshake.
+        let _ = self.0.client.set(client);
     }
 
     /// Begins something for a request that goes on when the request is answered. A stop waits for it as for requests.
@@ -171,6 +185,7 @@ impl Connections {
             since: AtomicU64::default(),
             clock: self.clock.clone(),
             peer,
+            client: OnceLock::new(),
             requests: self.requests.clone(),
             signal: AtomicU8::default(),
             task: AtomicWaker::new(),

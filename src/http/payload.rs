@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use crate::admin_client::{self, ClientError};
     use crate::http::responses;
-    use crate::http::server::{self, Limits, Socket};
+    use crate::http::server::{self, Socket, Terms};
 
     const PIECE: usize = 64 << 10;
     /// What hyper, the kernel and the two ends of a socket may hold, in pieces.
@@ -176,9 +176,9 @@ mod tests {
                 responses::in_pieces(request.version(), "text/plain", Box::pin(pieces), &conn).await
             }
         };
-        let limits = || Limits { max_connections: 4, header_timeout: Duration::from_secs(10) };
+        let terms = || Terms { max_connections: 4, header_timeout: Duration::from_secs(10), tls: None };
         let (requests, stop) = (TaskTracker::new(), CancellationToken::new());
-        tokio::spawn(server::serve(Socket::Unix(listener), limits, |_| {}, service, requests, stop, Duration::ZERO));
+        tokio::spawn(server::serve(Socket::Unix(listener), terms, |_| {}, service, requests, stop, Duration::ZERO));
         let mut client = UnixStream::connect(&path).await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         (client, made, ended)
@@ -206,9 +206,9 @@ mod tests {
             let pieces = stream::iter(pieces);
             responses::in_pieces(request.version(), "text/plain", Box::pin(pieces), &conn).await
         };
-        let limits = || Limits { max_connections: 4, header_timeout: Duration::from_secs(10) };
+        let terms = || Terms { max_connections: 4, header_timeout: Duration::from_secs(10), tls: None };
         let (requests, stop) = (TaskTracker::new(), CancellationToken::new());
-        tokio::spawn(server::serve(Socket::Unix(listener), limits, |_| {}, service, requests, stop, Duration::ZERO));
+        tokio::spawn(server::serve(Socket::Unix(listener), terms, |_| {}, service, requests, stop, Duration::ZERO));
         let fetched = admin_client::fetch(&path, http::Method::GET, "/", "").await;
         assert!(matches!(fetched, Err(ClientError::Broken(_))), "{fetched:?}");
         // One of HTTP/1.0 is refused instead.

@@ -18,6 +18,10 @@
 //! reuses its connection. Each connection therefore stays open for `LAST_REQUEST`, and the answer to a request that
 //! comes in that time says `Connection: close`. So a restart behind a kept socket refuses nobody.
 //!
+//! TLS, where there is any, is shaken hands for in the connection's own task. Until that is done the connection counts as
+//! idle, and it has as long for it as for the headers of a request. So a crowd that never ends its handshakes keeps nobody
+//! out. A connection that fails its handshake is closed like one behind its last answer: the alert arrives.
+//!
 //! hyper bounds the header's size and the time until it is complete; body size and body time are bounded where the
 //! body is read ([`super::body`]).
 
@@ -35,7 +39,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,6 +49,7 @@ use super::framing::Wire;
 use super::handling::Handling;
 use super::head_timer::HeadTimer;
 use super::responses;
+use crate::tls::{Refused, Secured, ServerTls};
 
 pub use super::connections::Conn;
 pub use super::responses::Answer;
@@ -57,13 +62,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a closing listener waits for a request that may be on its way, on a connection that has none.
 const LAST_REQUEST: Duration = Duration::from_millis(300);
 
-/// Limits of a listener; taken anew for each connection, so that a reload reaches it.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
+/// Limits and TLS of a listener; taken anew for each connection, so that a reload reaches the next one.
+#[derive(Clone)]
+pub struct Terms {
     /// Connections at a time.
     pub max_connections: usize,
     /// Until a request's header is complete; also how long a kept-alive connection may rest.
     pub header_timeout: Duration,
+    /// `None` for plain HTTP.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// A listening socket: TCP or Unix.
@@ -96,7 +103,7 @@ impl Socket {
 /// leaves its connections as they are: each goes on in a task of its own.
 pub async fn serve<S, F>(
     socket: Socket,
-    limits: impl Fn() -> Limits,
+    terms: impl Fn() -> Terms,
     on_count: impl Fn(usize),
     service: S,
     requests: TaskTracker,
@@ -108,7 +115,6 @@ pub async fn serve<S, F>(
 {
     let connections = Arc::new(Connections::new(requests));
     loop {
-        let limits = limits();
         on_count(connections.len());
         let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
@@ -124,13 +130,14 @@ pub async fn serve<S, F>(
                 }
             },
         };
-        while connections.len() >= limits.max_connections && !connections.evict() {
+        let terms = terms();
+        while connections.len() >= terms.max_connections && !connections.evict() {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = connections.one_gone() => {}
             }
         }
-        tokio::spawn(converse(stream, limits, connections.enter(peer), service.clone()));
+        tokio::spawn(converse(stream, terms, connections.enter(peer), service.clone()));
     }
     drop(socket);
     connections.give_all(Signal::Stop);
@@ -170,12 +177,46 @@ fn is_plain_host(host: &[u8]) -> bool {
     is_name && (port.is_empty() || (2..=6).contains(&port.len()) && port[1..].iter().all(u8::is_ascii_digit))
 }
 
-async fn converse<S, F>(stream: Box<dyn Stream>, limits: Limits, entered: Entered, service: S)
+/// Shakes hands; `None` when the connection is over.
+async fn secure(stream: Box<dyn Stream>, tls: &ServerTls, within: Duration, conn: &Conn) -> Option<Box<dyn Stream>> {
+    let mut shaking = pin!(tls.handshake(stream, within));
+    let shaken = match conn.until(Signal::Stop, shaking.as_mut()).await {
+        Some(shaken) => shaken,
+        // A request may be on its way behind the handshake.
+        None => {
+            let last = tokio::time::timeout(LAST_REQUEST, shaking);
+            conn.until(Signal::Close, pin!(last)).await?.ok()?
+        }
+    };
+    match shaken {
+        Ok(Secured { stream, client }) => {
+            client.into_iter().for_each(|client| conn.set_client(client));
+            Some(Box::new(stream))
+        }
+        Err(Refused(stream)) => {
+            if let Some(stream) = stream {
+                let mut wire = Wire::new(stream);
+                // The client may have closed already.
+                conn.until(Signal::Close, pin!(wire.shutdown())).await;
+            }
+            None
+        }
+    }
+}
+
+async fn converse<S, F>(stream: Box<dyn Stream>, terms: Terms, entered: Entered, service: S)
 where
     S: Fn(Request<Incoming>, Conn) -> F + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
     let (conn, for_requests) = (&entered.conn, entered.conn.clone());
+    let stream = match &terms.tls {
+        None => stream,
+        Some(tls) => match Box::pin(secure(stream, tls, terms.header_timeout, conn)).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
     let wire = Wire::new(stream);
     let framed_twice = wire.framed_twice();
     let requests = Cell::new(0);
@@ -194,7 +235,7 @@ where
     });
     let served = http1::Builder::new()
         .timer(HeadTimer::default())
-        .header_read_timeout(limits.header_timeout)
+        .header_read_timeout(terms.header_timeout)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(MAX_HEADER_BYTES)
@@ -221,8 +262,9 @@ mod tests {
     use tokio::sync::{Notify, mpsc};
 
     use super::*;
+    use crate::config::Config;
 
-    const LIMITS: Limits = Limits { max_connections: 100, header_timeout: Duration::from_secs(10) };
+    const TERMS: Terms = Terms { max_connections: 100, header_timeout: Duration::from_secs(10), tls: None };
 
     async fn listening<S, F>(service: S) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<usize>, CancellationToken)
     where
@@ -237,7 +279,7 @@ mod tests {
         };
         tokio::spawn(serve(
             Socket::Tcp(listener),
-            || LIMITS,
+            || TERMS,
             on_count,
             service,
             TaskTracker::new(),
@@ -282,10 +324,14 @@ mod tests {
 
     /// A conversation over a stream in memory, so that time stands still while anybody is at work.
     fn talk() -> (tokio::io::DuplexStream, Arc<Connections>) {
+        talk_on(TERMS)
+    }
+
+    fn talk_on(terms: Terms) -> (tokio::io::DuplexStream, Arc<Connections>) {
         let (client, stream) = tokio::io::duplex(4096);
         let connections = Arc::new(Connections::default());
         let service = |_, _| async { responses::json(StatusCode::OK, &serde_json::json!({})) };
-        tokio::spawn(converse(Box::new(stream), LIMITS, connections.enter(None), service));
+        tokio::spawn(converse(Box::new(stream), terms, connections.enter(None), service));
         (client, connections)
     }
 
@@ -316,6 +362,57 @@ mod tests {
         connections.give_all(Signal::Stop);
         assert_eq!(client.read(&mut [0; 16]).await.unwrap(), 0);
         assert!(began.elapsed() <= LAST_REQUEST * 2, "{:?}", began.elapsed());
+    }
+
+    /// A listener's TLS, and a client that trusts its certificate.
+    fn tls() -> (Arc<ServerTls>, tokio_rustls::TlsConnector, tempfile::TempDir) {
+        let (folder, key) = (tempfile::tempdir().unwrap(), rcgen::KeyPair::generate().unwrap());
+        let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(folder.path().join("chain.pem"), certificate.pem()).unwrap();
+        std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        let text = "[facebook]\napp_id = \"1\"\napp_secret = \"a\"\nverify_token = \"b\"\n[spaces]\nbucket = \"pages\"\n\
+                    access_key = \"c\"\nsecret_key = \"d\"\n[store]\nkey = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n\
+                    [session]\nstate_secret = \"long-enough\"\n[http.tls]\ncertificate = \"chain.pem\"\n\
+                    key = { file = \"key.pem\" }\n";
+        let config = Config::load_text(&folder.path().join("config.toml"), text, &|_| None).unwrap().config;
+        let tls = ServerTls::build(&config, &Arc::default(), &Arc::default()).unwrap().unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (Arc::new(tls), Arc::new(client).into(), folder)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_and_a_request_that_come_just_as_the_listener_closes_are_answered() {
+        let (tls, connector, _folder) = tls();
+        let (client, connections) = talk_on(Terms { tls: Some(tls), ..TERMS });
+        tokio::task::yield_now().await;
+        connections.give_all(Signal::Stop);
+        tokio::time::sleep(LAST_REQUEST / 2).await;
+        let mut client = connector.connect("localhost".try_into().unwrap(), client).await.unwrap();
+        client.write_all(REQUEST).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{answer:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_does_not_begin_ends_in_time_and_at_once_when_the_listener_closes() {
+        let (tls, _, _folder) = tls();
+        for (signal, most) in
+            [(None, TERMS.header_timeout), (Some(Signal::Stop), LAST_REQUEST), (Some(Signal::Close), Duration::ZERO)]
+        {
+            let (mut client, connections) = talk_on(Terms { tls: Some(tls.clone()), ..TERMS });
+            let began = tokio::time::Instant::now();
+            tokio::task::yield_now().await;
+            signal.into_iter().for_each(|signal| connections.give_all(signal));
+            assert_eq!(client.read(&mut [0; 16]).await.unwrap(), 0);
+            assert!(began.elapsed() <= most + Duration::from_millis(5), "{signal:?}: {:?}", began.elapsed());
+        }
     }
 
     #[tokio::test]

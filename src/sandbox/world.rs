@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, watch};
@@ -82,7 +82,7 @@ struct Shared {
     change_queued: Notify,
     ticks: AtomicU64,
     held: AtomicU64,
-    http: reqwest::Client,
+    http: RwLock<reqwest::Client>,
     objects: OnceLock<Objects>,
     shopify: OnceLock<Shopify>,
 }
@@ -118,7 +118,7 @@ impl World {
             change_queued: Notify::new(),
             ticks: AtomicU64::new(0),
             held: AtomicU64::new(0),
-            http: client(),
+            http: RwLock::new(client()),
             objects: OnceLock::new(),
             shopify: OnceLock::new(),
         }))
@@ -410,8 +410,13 @@ impl World {
     }
 
     /// Facebook's own client, for the callbacks.
-    pub(crate) fn http(&self) -> &reqwest::Client {
-        &self.0.http
+    pub(crate) fn http(&self) -> reqwest::Client {
+        self.0.http.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Facebook calls back with this client from here on: it may trust other authorities and show a certificate.
+    pub fn call_with(&self, client: reqwest::Client) {
+        *self.0.http.write().unwrap_or_else(PoisonError::into_inner) = client;
     }
 
     /// A number that differs each time.

@@ -18,10 +18,10 @@ pub fn rows(reference: &str) -> Vec<(&str, &str, &str)> {
 
 /// Is this name the one of a key: a known section, a dot and a word?
 fn is_key(name: &str) -> bool {
-    let sections: Vec<&str> = documented().filter_map(|key| Some(key.name.split_once('.')?.0)).collect();
+    let sections: Vec<&str> = documented().filter_map(|key| Some(key.name.rsplit_once('.')?.0)).collect();
     let word =
         |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b));
-    name.split_once('.').is_some_and(|(section, leaf)| sections.contains(&section) && word(leaf))
+    name.rsplit_once('.').is_some_and(|(section, leaf)| sections.contains(&section) && word(leaf))
 }
 
 /// What is wrong with the rows of these keys.
@@ -84,7 +84,8 @@ fn unexplained(example: &str) -> Vec<String> {
 fn the_example_has_every_key_with_a_comment() {
     let text = read(EXAMPLE);
     let example: toml::Table = text.parse().expect("the example is TOML");
-    let has = |name: &str| name.split_once('.').is_some_and(|(section, leaf)| example[section].get(leaf).is_some());
+    let whole = toml::Value::from(example);
+    let has = |name: &str| name.split('.').try_fold(&whole, |table, part| table.get(part)).is_some();
     let lacking: Vec<&str> = documented().map(|key| key.name).filter(|name| !has(name)).collect();
     assert!(lacking.is_empty(), "{EXAMPLE} lacks {lacking:?}");
     let unexplained = unexplained(&text);

@@ -58,7 +58,7 @@ fn default(key: &Documented) -> String {
 
 /// The entry of a key below the heading of its section.
 fn entry(key: &Documented, meaning: &str) -> String {
-    let leaf = key.name.split_once('.').expect("a section").1;
+    let leaf = key.name.rsplit_once('.').expect("a section").1;
     let variable = key.env.map(|name| format!(" \\fB{}\\fR in the environment wins.", escape(name)));
     format!(
         ".TP\n\\fB{}\\fR\n{}\nTakes {}. {}{}\n",
@@ -104,7 +104,7 @@ fn page() -> String {
     let mut page = format!(".TH pagesyncd.toml 5 \"\" \"pagesyncd {version}\" \"pagesyncd\"\n{HEAD}");
     let mut section = "";
     for key in documented() {
-        let (of, _) = key.name.split_once('.').expect("a section");
+        let (of, _) = key.name.rsplit_once('.').expect("a section");
         if of != section {
             section = of;
             page += &format!(".SH [{section}]\n");
@@ -120,7 +120,7 @@ fn the_man_page_of_the_configuration_has_every_key() {
     let page = page();
     held("man/pagesyncd.toml.5", &page);
     for key in documented() {
-        let leaf = key.name.split_once('.').expect("a section").1;
+        let leaf = key.name.rsplit_once('.').expect("a section").1;
         assert!(page.contains(&format!(".TP\n\\fB{}\\fR\n", escape(leaf))), "{}", key.name);
     }
     assert!(!page.contains("](") && !page.contains('`'), "Markdown is left in the page");

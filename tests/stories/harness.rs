@@ -10,6 +10,7 @@
 pub mod leaks;
 mod login;
 pub mod operator;
+pub mod pebble;
 pub mod promtool;
 pub mod systemd;
 pub mod tls;
@@ -284,16 +285,22 @@ impl Harness {
 
     /// Gives a key by its dotted name and writes the file; the daemon reads it when it starts or reloads.
     pub fn set(&mut self, key: &str, value: impl Into<toml::Value>) {
-        let (section, leaf) = key.split_once('.').unwrap();
-        let section = self.table.entry(section).or_insert_with(|| toml::Table::new().into());
-        section.as_table_mut().unwrap().insert(leaf.to_owned(), value.into());
+        let (section, leaf) = key.rsplit_once('.').unwrap();
+        self.section(section).insert(leaf.to_owned(), value.into());
         self.write_config();
+    }
+
+    /// A section of the file, or one within another.
+    fn section(&mut self, name: &str) -> &mut toml::Table {
+        name.split('.').fold(&mut self.table, |table, part| {
+            table.entry(part).or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap()
+        })
     }
 
     /// Takes a key out of the file again.
     pub fn unset(&mut self, key: &str) {
-        let (section, leaf) = key.split_once('.').unwrap();
-        self.table[section].as_table_mut().unwrap().remove(leaf);
+        let (section, leaf) = key.rsplit_once('.').unwrap();
+        self.section(section).remove(leaf);
         self.write_config();
     }
 

@@ -3,6 +3,7 @@
 //! behind.
 #![allow(clippy::unwrap_used, reason = "in a story an unmet expectation is a failure")]
 
+mod acme;
 mod actors;
 mod addresses;
 mod alerts;
@@ -61,6 +62,7 @@ mod status_page;
 mod status_routes;
 mod sync;
 mod terminal;
+mod tls;
 #[path = "../../src/store/tests/traces.rs"]
 mod traces;
 mod webdriver;

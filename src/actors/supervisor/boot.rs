@@ -6,6 +6,7 @@ use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 
 use super::{Child, SWEEP_EVERY, SupervisorMsg, SupervisorState, duplicate};
 use crate::actors::STORE_RETRY;
+use crate::actors::certificates::Certificates;
 use crate::actors::cleanups::{Cleanups, CleanupsMsg};
 use crate::actors::dispatcher::{Dispatcher, DispatcherArgs};
 use crate::actors::listener::{Listener, ListenerArgs};
@@ -40,6 +41,7 @@ impl SupervisorState {
         }
         self.spawn(me, Child::Subscriptions, Spread::default()).await;
         self.spawn(me, Child::Cleanups, Spread::default()).await;
+        self.spawn(me, Child::Certificates, Spread::default()).await;
         self.finish_rotation();
         me.send_after(SWEEP_EVERY, || SupervisorMsg::Sweep);
     }
@@ -91,6 +93,13 @@ impl SupervisorState {
                 spawned.map(|(actor, _)| {
                     self.peers.send_modify(|peers| peers.cleanups = Some(actor.clone()));
                     let _ = actor.cast(CleanupsMsg::Look);
+                    actor.get_cell()
+                })
+            }
+            Child::Certificates => {
+                let spawned = Actor::spawn_linked(None, Certificates, context, parent).await;
+                spawned.map(|(actor, _)| {
+                    self.peers.send_modify(|peers| peers.certificates = Some(actor.clone()));
                     actor.get_cell()
                 })
             }

@@ -50,6 +50,8 @@ pub enum Child {
     Notifier,
     /// The cleanups actor.
     Cleanups,
+    /// The certificates actor.
+    Certificates,
     /// A listener.
     Listener(Endpoint),
 }
@@ -63,6 +65,7 @@ impl Child {
             Child::Subscriptions => ActorKind::Subscriptions,
             Child::Notifier => ActorKind::Notifier,
             Child::Cleanups => ActorKind::Cleanups,
+            Child::Certificates => ActorKind::Certificates,
             Child::Listener(_) => ActorKind::Listener,
         }
     }

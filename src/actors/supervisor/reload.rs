@@ -8,13 +8,13 @@ use ractor::{ActorRef, call_t};
 use super::SupervisorState;
 use super::message::{Child, SupervisorMsg};
 use super::sockets::bind_tcp;
+use crate::actors::certificates::CertificatesMsg;
 use crate::actors::listener::{GRACE, ListenerMsg};
 use crate::actors::notifier::NotifierMsg;
 use crate::actors::page::PageMsg;
 use crate::actors::subscriptions::SubscriptionsMsg;
 use crate::actors::uploader::UploaderMsg;
 use crate::config::{Changes, Config, Part, diff};
-use crate::context::Setup;
 use crate::core::link::schedule::{self, Spread};
 use crate::http::endpoint::Endpoint;
 use crate::store::seal::Keyring;
@@ -50,7 +50,7 @@ impl SupervisorState {
         if let Some(keyring) = &keyring {
             self.check_keys(keyring).await?;
         }
-        let setup = Setup::build(config, &self.context.gate, &self.context.metrics)?;
+        let setup = self.context.setup().rebuild(config, &self.context.gate, &self.context.metrics)?;
         if let Some(telemetry) = self.context.telemetry.as_ref().filter(|_| changes.touches(Part::Log)) {
             telemetry.apply(&setup.config.log).map_err(|e| format!("log: {e}"))?;
         }
@@ -99,6 +99,8 @@ impl SupervisorState {
         if changes.touches(Part::Notify) {
             peers.notify(NotifierMsg::Reloaded);
         }
+        // Also where nothing changed: a person may have put right what the authority refused.
+        peers.certify(CertificatesMsg::Look);
         if changes.touches(Part::Subscription) || changes.touches(Part::Graph) {
             peers.subscribe(SubscriptionsMsg::Ensure);
         }

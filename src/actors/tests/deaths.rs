@@ -155,6 +155,7 @@ async fn all_actors_at_once_die_and_come_back() {
         (Target::Notifier, "notifier"),
         (Target::Subscriptions, "subscriptions"),
         (Target::Cleanups, "cleanups"),
+        (Target::Certificates, "certificates"),
         (Target::Listener, "listener"),
     ];
     let pages = (0..4).map(|n| (Target::Page(harness.key(n)), "page"));

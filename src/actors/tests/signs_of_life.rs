@@ -6,7 +6,7 @@ use super::clock::{pass, until};
 use super::harness::Harness;
 use crate::control::Target;
 
-const ASKED: [&str; 5] = ["dispatcher", "uploader", "notifier", "cleanups", "subscriptions"];
+const ASKED: [&str; 6] = ["dispatcher", "uploader", "notifier", "cleanups", "subscriptions", "certificates"];
 
 #[tokio::test]
 async fn every_part_answers_when_the_supervisor_is_asked() {
@@ -26,7 +26,14 @@ async fn every_part_answers_when_the_supervisor_is_asked() {
 async fn a_part_that_was_started_again_answers() {
     let harness = Harness::with_links(1).await;
     harness.until_complete().await;
-    let targets = [Target::Dispatcher, Target::Uploader, Target::Notifier, Target::Cleanups, Target::Subscriptions];
+    let targets = [
+        Target::Dispatcher,
+        Target::Uploader,
+        Target::Notifier,
+        Target::Cleanups,
+        Target::Subscriptions,
+        Target::Certificates,
+    ];
     for (target, part) in targets.into_iter().zip(ASKED) {
         harness.drill(target, part).await;
         // The question is lost with the dead one, or its successor answers it.

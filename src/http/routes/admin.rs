@@ -150,6 +150,8 @@ async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
     set_health(context);
     let daemons = context.store.cluster().map_or(1, |c| c.daemons.iter().filter(|d| !d.is_overdue).count());
     context.metrics.set_cluster(context.store.leases().held().count(), daemons);
+    let certificate = context.setup().tls.as_ref().and_then(|tls| tls.certificate());
+    context.metrics.set_certificate_expiry(certificate.map(|facts| facts.not_after));
     context.metrics.set_config_refused(context.reload_error().is_some());
     context.metrics.set_unclean_ends(unclean_ends(&context.observed.runs(), WallTime::now()));
     // Several lines of one header are one list.
@@ -176,6 +178,7 @@ fn set_health(context: &Context) {
         ("shopify", context.shopify.health().ok),
         ("spaces", context.spaces.health().ok),
         ("notify", context.notify.health().ok),
+        ("acme", context.acme.health().ok),
     ]);
     let gate = context.gate.status();
     context.metrics.set_graph(gate.app_blocked_secs.unwrap_or(0), gate.app_usage_percent);
@@ -480,6 +483,7 @@ async fn drill(context: &Context, which: &[&str]) -> Answer {
         ["notifier"] => Some(Target::Notifier),
         ["subscriptions"] => Some(Target::Subscriptions),
         ["cleanups"] => Some(Target::Cleanups),
+        ["certificates"] => Some(Target::Certificates),
         ["listener"] => Some(Target::Listener),
         ["listener", "admin"] => Some(Target::AdminListener),
         ["listener", "admin-tcp"] => Some(Target::AdminTcpListener),

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::webhook::NO_CLIENT_CERTIFICATE;
 use crate::http_client::{self, Trust};
 
 /// How long it may take.
@@ -31,8 +33,16 @@ async fn round_trip(trust: &Trust, url: &str, headers: &[(&'static str, String)]
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
     match timeout(WITHIN, request.send()).await {
         Ok(Ok(answer)) if answer.status() == 200 => Ok(()),
-        Ok(Ok(answer)) => Err(format!("the webhook address answers {}", answer.status().as_u16())),
+        Ok(Ok(mut answer)) => match answer.status().as_u16() {
+            403 if wants_a_certificate(&mut answer).await => Ok(()),
+            status => Err(format!("the webhook address answers {status}")),
+        },
         Ok(Err(error)) => Err(format!("the webhook address cannot be reached: {}", error.without_url())),
         Err(_) => Err("the webhook address does not answer in time".into()),
     }
+}
+
+/// Did the webhook answer, and refuse the delivery only because the client certificate is missing that the source has?
+async fn wants_a_certificate(answer: &mut Response) -> bool {
+    http_client::beginning(answer, NO_CLIENT_CERTIFICATE.len()).await == NO_CLIENT_CERTIFICATE
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::context::Context;
+use crate::context::{Context, Setup};
 use crate::core::health::HealthInputs;
 use crate::core::lease::BUCKETS;
 use crate::core::model::{MonoTime, WallTime};
@@ -153,12 +153,25 @@ pub async fn status_json(context: &Context) -> Value {
         "cleanups": counts.as_ref().map(|c| &c.cleanups),
         "oldest_owed_seconds": oldest_owed,
         "config": config,
+        "tls": tls_json(context, &setup),
         "store": store,
         "cluster": context.store.cluster().as_ref().map(cluster_json),
         "graph": {"health": context.graph.health(), "gate": gate, "version": setup.graph.version()},
         "shopify": shopify_json(context),
         "spaces": context.spaces.health(),
         "notify": notify_json(context, now).await,
+    })
+}
+
+/// The certificate of the public listener; null for plain HTTP.
+fn tls_json(context: &Context, setup: &Setup) -> Value {
+    let Some(tls) = &setup.tls else { return Value::Null };
+    let certificate = tls.certificate();
+    json!({
+        "from": if tls.is_acme() { "acme" } else { "files" },
+        "acme": tls.is_acme().then(|| context.acme.health()),
+        "names": certificate.as_ref().map(|facts| &facts.names),
+        "expires_at": certificate.as_ref().map(|facts| facts.not_after.rfc3339()),
     })
 }
 

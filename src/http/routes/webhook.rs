@@ -1,6 +1,6 @@
 //! Webhooks from Meta: the handshake, and deliveries.
 //!
-//! The order is what makes it safe: limits, the signature over the raw bytes, only then parsing; then the marks, and
+//! The order is what makes it safe: the client certificate where one is asked for, limits, the signature over the raw bytes, only then parsing; then the marks, and
 //! when they are durable, 200. A delivery without a usable signature header is refused before its body is read.
 //!
 //! A delivery's content is a hint and is not applied: whatever an entry says, and in whatever shape (`changes` with or
@@ -20,7 +20,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use hyper::body::{Body, Incoming};
 use subtle::ConstantTimeEq;
 use url::form_urlencoded;
@@ -44,6 +44,10 @@ const DURABLE_WITHIN: Duration = Duration::from_secs(10);
 pub(super) const ACCEPTED: &str = r#"{"status":"success"}"#;
 const BAD_SIGNATURE: &str =
     r#"{"error":{"code":"bad_signature","message":"the delivery is not signed with the app secret"}}"#;
+
+/// The answer to a delivery without the client certificate that is asked for.
+pub(super) const NO_CLIENT_CERTIFICATE: &str =
+    r#"{"error":{"code":"client_certificate","message":"the client certificate is missing or has another name"}}"#;
 
 static SHA256: HeaderName = HeaderName::from_static("x-hub-signature-256");
 static SHA1: HeaderName = HeaderName::from_static("x-hub-signature");
@@ -83,6 +87,7 @@ pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<In
 }
 
 pub(super) enum Refusal {
+    ClientCertificate,
     Signature,
     NoBody(NoBody),
     NotJson,
@@ -92,6 +97,12 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn answer(self) -> (DeliveryResult, Answer) {
         match self {
+            Refusal::ClientCertificate => {
+                let mut answer = responses::fixed_json(StatusCode::FORBIDDEN, NO_CLIENT_CERTIFICATE);
+                // A certificate is shown in a handshake: the next one may have it.
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                (DeliveryResult::ClientCertificate, answer)
+            }
             Refusal::Signature => {
                 (DeliveryResult::BadSignature, responses::fixed_json(StatusCode::UNAUTHORIZED, BAD_SIGNATURE))
             }
@@ -119,6 +130,9 @@ impl Refusal {
 async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Result<(), Refusal> {
     let setup = context.setup();
     let http = &setup.config.http;
+    if !is_from_facebook(&setup, conn) {
+        return Err(Refusal::ClientCertificate);
+    }
     if request.body().size_hint().lower() > http.max_body_bytes as u64 {
         return Err(Refusal::NoBody(NoBody::TooLarge));
     }
@@ -138,6 +152,12 @@ async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn)
     }
     // Seldom come by, and large.
     Box::pin(mark(context, named)).await
+}
+
+/// Has the caller the client certificate that is asked for, if one is? Its authority was verified in the handshake.
+fn is_from_facebook(setup: &Setup, conn: &Conn) -> bool {
+    let tls = &setup.config.http_tls;
+    tls.client_ca_file.is_none() || conn.client().is_some_and(|client| client.is_named(&tls.client_name))
 }
 
 /// `None` when no header could ever fit: refused before the body is read.
@@ -186,6 +206,7 @@ mod tests {
         let text = "the delivery is not signed with the app secret";
         let refused = json!({"error": {"code": "bad_signature", "message": text}});
         assert_eq!(serde_json::from_str::<Value>(BAD_SIGNATURE).unwrap(), refused);
+        assert!(serde_json::from_str::<Value>(NO_CLIENT_CERTIFICATE).unwrap()["error"]["message"].is_string());
         assert_eq!(serde_json::from_str::<Value>(ACCEPTED).unwrap(), json!({"status": "success"}));
     }
 }

@@ -168,9 +168,9 @@ impl Harness {
                 panic!("a secret is in what was said by {from}: …{near}…");
             }
         }
-        let listener: SocketAddr = self.base.strip_prefix("http://").unwrap().parse().unwrap();
+        let port: u16 = self.base.rsplit_once(':').unwrap().1.parse().unwrap();
         let mut overheard = OVERHEARD.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours: Vec<_> = overheard.extract_if(.., |(from, _)| *from == listener).collect();
+        let ours: Vec<_> = overheard.extract_if(.., |(from, _)| from.port() == port).collect();
         drop(overheard);
         for (_, said) in ours {
             if let Some(near) = heads.found_in(&said) {
