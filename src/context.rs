@@ -182,7 +182,7 @@ impl Context {
         let daemons = daemons.max(1);
         let before = self.daemons.swap(daemons, Ordering::Relaxed);
         if daemons != before {
-            let text = format!("{daemons} daemons share the store, before it were {before}");
+            let text = format!("{daemons} daemons share the store; there were {before} before");
             self.recent.note(Kind::Daemons, daemons > before, &text);
         }
         let setup = self.setup();

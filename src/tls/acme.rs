@@ -145,7 +145,11 @@ async fn order(
     let mut order = account.new_order(&NewOrder::new(&hosts)).await.map_err(words)?;
     // Held until the authority has looked.
     let answers = answer_challenges(certificates, &mut order).await?;
-    let status = order.poll_ready(&PATIENCE).await.map_err(words)?;
+    let status = match order.poll_ready(&PATIENCE).await {
+        // The problem of the order alone names no host.
+        Err(Error::Api(_)) => OrderStatus::Invalid,
+        polled => polled.map_err(words)?,
+    };
     drop(answers);
     if status != OrderStatus::Ready {
         return Err(why_invalid(&mut order).await.into());

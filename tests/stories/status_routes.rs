@@ -8,7 +8,7 @@ use http::Method;
 use pagesyncd::core::model::UserId;
 use serde_json::{Value, json};
 
-use super::harness::{ADA, Answer, Harness, LIMIT, Plan, free_port, until};
+use super::harness::{ADA, Answer, Harness, LIMIT, Plan, delivery, free_port, until};
 
 async fn daemon(plan: Plan) -> (Harness, String) {
     let address = format!("127.0.0.1:{}", free_port());
@@ -285,7 +285,9 @@ async fn a_search_through_many_links_lets_deliveries_through() {
     let began = std::time::Instant::now();
     // More at a time than may search at a time; all are answered.
     let searches = (0..12).map(|_| get(&harness, &url, "/v1/links?limit=50&sort=name&search=page%2049"));
-    let answers = futures_util::future::join_all(searches).await;
+    let delivered = harness.deliver(delivery(&["8000000001"]));
+    let (answers, delivered) = tokio::join!(futures_util::future::join_all(searches), delivered);
+    assert_eq!(delivered.status, 200);
     for answer in answers {
         assert_eq!((answer.status, &answer.json()["total"]), (200, &111.into()));
     }

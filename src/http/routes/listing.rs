@@ -347,8 +347,7 @@ mod tests {
     #[test]
     fn absent_values_come_last_in_both_directions_and_equals_go_by_key() {
         for descends in [false, true] {
-            let mut positions =
-                vec![position(None, 1), position(Some(5), 3), position(Some(5), 2), position(Some(7), 4)];
+            let mut positions = [position(None, 1), position(Some(5), 3), position(Some(5), 2), position(Some(7), 4)];
             let direction = Direction { ranks_descend: descends, keys_descend: false };
             positions.sort_by(|a, b| a.compare(b, direction));
             let ids: Vec<&str> = positions.iter().map(|position| position.key.id.as_str()).collect();
