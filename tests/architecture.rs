@@ -12,10 +12,10 @@ mod config;
 mod manual;
 #[path = "architecture/monitoring.rs"]
 mod monitoring;
-#[path = "architecture/releases.rs"]
-mod releases;
 #[path = "architecture/openapi.rs"]
 mod openapi;
+#[path = "architecture/releases.rs"]
+mod releases;
 
 use std::collections::BTreeSet;
 use std::fs;

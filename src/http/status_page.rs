@@ -65,6 +65,7 @@ fn summary(status: &Value) -> Markup {
         Some(false) => format!("fails: {}", figure(&pointer.replace("/ok", "/error"))),
         None => "not used yet".to_owned(),
     };
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let healths = status["health"].as_object().into_iter().flatten();
     let healths: Vec<String> = healths.map(|(word, count)| format!("{} {count}", word.replace('_', " "))).collect();
     let rows = [
@@ -84,6 +85,9 @@ fn summary(status: &Value) -> Markup {
             section.card.summary {
                 p { "Without scripts this page is a summary of the moment at which it was loaded. "
                     code { "pagesyncd links" } " lists the links." }
+                @for problem in status["problems"].as_array().into_iter().flatten() {
+                    p { b { (text(problem, "severity")) ": " } (text(problem, "message")) ". " (text(problem, "remedy")) }
+                }
                 table {
                     @for (name, value) in rows { tr { td { (name) } td { (value) } } }
                 }

@@ -24,7 +24,8 @@ pub static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::new(TEXT));
 const DRILLS: &str = "/v1/drill/";
 
 /// The answers to an address or a method that no operation has.
-const ELSEWHERE: &[(u16, &str)] = &[(403, "ReadOnly"), (404, "NotFound"), (405, "MethodNotAllowed")];
+const ELSEWHERE: &[(u16, &str)] =
+    &[(403, "ReadOnly"), (404, "NotFound"), (405, "MethodNotAllowed"), (421, "WrongHost")];
 
 /// A part of the document that an answer exercised: the operation, the status, and the content type or, of an error, its
 /// code. An answer to an address or a method that no operation has is one of the operation `-`.
@@ -210,6 +211,7 @@ impl Document {
             (404, None, _) if of_path.is_empty() => "NotFound",
             (405, None, _) if !of_path.is_empty() => "MethodNotAllowed",
             (403, None, Some(_)) => "ReadOnly",
+            (421, ..) => "WrongHost",
             _ => return Err(format!("docs/openapi.json has no status {status} for {} {path}", answered.method)),
         };
         Ok(("-".to_owned(), format!("/components/responses/{name}")))

@@ -23,11 +23,15 @@ use crate::harness::{ADA, Answer, BRUNO, Harness, free_port, operator, until};
 const LOOKS: &str = "no daemon can be brought to refuse a look at a local store";
 /// A daemon without a mistake does not answer so.
 const BUG: &str = "a thread of the daemon panics";
+/// The stream has no end, and a request of this story waits for the end of its answer (`tests/stories/status_routes.rs`).
+const ENDLESS: &str = "another story reads the stream";
 
 /// The parts of the document that the walk leaves out, and why.
 const NOT_EXERCISED: &[(&str, u16, &str, &str)] = &[
     ("exportLinks", 500, "internal", BUG),
     ("exportLinks", 503, "unavailable", LOOKS),
+    ("getEvents", 200, "text/event-stream", ENDLESS),
+    ("getEvents", 503, "unavailable", ENDLESS),
     ("getLink", 503, "unavailable", LOOKS),
     ("getPage", 503, "unavailable", LOOKS),
     ("importLinks", 500, "internal", BUG),
@@ -59,6 +63,14 @@ impl Walk {
         let request = self.harness.http.request(method.clone(), url).header("accept", accept);
         let answer = self.harness.send(request).await;
         self.note(&method, path, &answer);
+        answer.status
+    }
+
+    /// A request to the loopback address under another name; its status.
+    async fn ask_as(&self, host: &str, path: &str) -> u16 {
+        let url = format!("http://{}{path}", self.harness.setup.admin_listen);
+        let answer = self.harness.send(self.harness.http.get(url).header("host", host)).await;
+        self.note(&Method::GET, path, &answer);
         answer.status
     }
 
@@ -125,13 +137,26 @@ async fn reads(walk: &Walk, page: &str) {
     for accept in ["text/plain", "application/openmetrics-text"] {
         assert_eq!(walk.ask_listener(Method::GET, "/metrics", accept).await, 200);
     }
-    for path in ["/healthz", "/v1/openapi.json", "/v1/status", "/v1/pages", "/v1/links", "/v1/links?source=shopify"] {
+    for path in [
+        "/",
+        "/assets/page.css",
+        "/assets/page.js",
+        "/healthz",
+        "/v1/openapi.json",
+        "/v1/status",
+        "/v1/pages",
+        "/v1/links",
+        "/v1/links?source=shopify",
+        "/v1/links?limit=2&sort=name&reverse=true&search=a&health=active&waiting=false&pending=false",
+    ] {
         assert_eq!(walk.ask(Method::GET, path, "").await, 200, "{path}");
         assert_eq!(walk.ask_listener(Method::GET, path, "*/*").await, 200, "{path}");
         assert_eq!(walk.ask(Method::PUT, path.split('?').next().unwrap(), "").await, 405, "{path}");
     }
     assert_eq!(walk.ask(Method::GET, "/v1/links?source=elsewhere", "").await, 400);
     assert_eq!(walk.ask(Method::GET, "/v1/elsewhere", "").await, 404);
+    assert_eq!(walk.ask(Method::GET, "/assets/elsewhere", "").await, 404);
+    assert_eq!(walk.ask_as("elsewhere.example", "/v1/status").await, 421);
     for path in of_page(page) {
         assert_eq!(walk.ask(Method::GET, &path, "").await, 200);
     }

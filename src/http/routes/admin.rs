@@ -113,9 +113,7 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
             | ["assets", _]
             | ["v1", "openapi.json" | "status" | "pages" | "links" | "events"],
             _,
-        ) => {
-            responses::method_not_allowed("GET")
-        }
+        ) => responses::method_not_allowed("GET"),
         (["v1", "pages", _] | ["v1", "links", _, _], _) if writes => responses::method_not_allowed("GET, DELETE"),
         (["v1", "pages", _] | ["v1", "links", _, _], _) => responses::method_not_allowed("GET"),
         (

@@ -20,6 +20,13 @@ function need([name, health]) {
     state === 'stopped' && make('span', { className: 'error' }, health.error ?? '', health.since && ' ', health.since && moment(health.since)));
 }
 
+// The thing, and the way out. `pagesyncd explain CODE` has more.
+function problem({ code, severity, since, message, remedy }) {
+  return make('li', { data: { problem: code, severity } },
+    make('p', {}, make('b', { textContent: `${words(severity)}: ` }), message),
+    make('p', { className: 'remedy' }, remedy, since && ' ', since && make('span', {}, '(since ', moment(since), ')'), ' ', make('code', { textContent: code })));
+}
+
 const tile = (name, value, more, to, state = '') => {
   const button = make('button', { type: 'button', className: 'tile', data: { key: `tile-${name}`, tile: name, state } },
     make('b', { textContent: value }), make('span', { textContent: name }), make('span', { className: 'dim', textContent: more }));
@@ -31,6 +38,7 @@ const figure = value => value === null || value === undefined ? '–' : number(v
 let announced = null;
 export function showOverview(status) {
   const waiting = waitingOf(status.health), failing = dependencies(status).filter(([, health]) => health?.ok === false).map(([name]) => name);
+  if (stale('problems', status.problems)) fill(at('problems'), (status.problems ?? []).map(problem));
   if (stale('needs', dependencies(status))) fill(at('needs'), dependencies(status).map(need));
   const tiles = [status.links, status.health, status.due, status.due_parked, status.outbox, status.oldest_owed_seconds];
   if (stale('tiles', tiles)) {
@@ -52,7 +60,8 @@ export function showOverview(status) {
     const pending = (status.due ?? 0) + (status.outbox ?? 0);
     set(at('pending-count'), 'textContent', pending ? number(pending) : '');
   }
-  const says = [failing.length && `${failing.join(', ')} ${failing.length === 1 ? 'fails' : 'fail'}`, waiting && `${plural(waiting, 'link')} waiting for a person`].filter(Boolean).join('; ') || 'all is in order';
+  const worst = (status.problems ?? []).find(one => one.severity === 'critical');
+  const says = [worst?.message, failing.length && `${failing.join(', ')} ${failing.length === 1 ? 'fails' : 'fail'}`, waiting && `${plural(waiting, 'link')} waiting for a person`].filter(Boolean).join('; ') || 'all is in order';
   if (announced !== null && announced !== says) announce(says);
   announced = says;
 }

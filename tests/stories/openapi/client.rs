@@ -52,7 +52,12 @@ async fn a_client_that_is_generated_from_the_document_works() {
         assert!(status.cluster.is_none() && status.started_at <= chrono::Utc::now());
         assert_eq!(client.list_pages().await.unwrap().pages.len(), 3);
     }
-    let links = reader.list_links(Some(Source::Facebook)).await.unwrap().into_inner().links;
+    let links = reader
+        .list_links(None, None, None, None, None, None, None, Some(Source::Facebook), None)
+        .await
+        .unwrap()
+        .into_inner()
+        .links;
     let link = links.iter().find(|link| link.id == page).unwrap();
     assert_eq!((link.user, link.health.as_str(), link.owed), (user.0, "active", false));
     let found = client.get_link(Source::Facebook, &page).await.unwrap().into_inner().links;
