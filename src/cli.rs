@@ -11,6 +11,7 @@ mod explain;
 mod export;
 mod import;
 mod links;
+mod log_level;
 mod migrate;
 mod move_store;
 mod output;
@@ -167,6 +168,8 @@ enum Verb {
     MoveStore(move_store::Args),
     /// Print the configuration of the Shopify app, for `shopify app deploy`
     ShopifyToml,
+    /// Show or change the level of the running daemon's log for a while
+    LogLevel(log_level::Args),
     /// Print a fresh store key
     Keygen {
         /// Print a fresh secret for events instead (`notify.secret`)
@@ -257,6 +260,7 @@ fn dispatch(cli: Cli, program: &Program, private: std::io::Result<()>) -> Result
         Verb::Purge { file, dry_run } => purge::purge(&config, &file, dry_run, json),
         Verb::Migrate { check, bucket } => migrate::migrate(&config, check, bucket, json),
         Verb::MoveStore(args) => move_store::move_store(&config, &args, json),
+        Verb::LogLevel(args) => log_level::log_level(&client()?, &args, json),
         Verb::ShopifyToml => shopify_toml::shopify_toml(&config, json),
         Verb::Keygen { notify } => {
             let none = |e| Failure::new(exit::TRY_AGAIN, format!("no key can be made: {e}"), "");

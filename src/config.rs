@@ -23,6 +23,7 @@ mod key;
 mod listener_tls;
 mod load;
 mod log_format;
+mod log_modules;
 mod raw;
 mod read;
 mod rules;
@@ -45,9 +46,11 @@ pub use identity::Chain;
 pub use key::Part;
 pub use load::{Loaded, StoreSettings};
 pub use log_format::LogFormat;
+pub use log_modules::log_modules;
 pub use secret::Env;
 pub use table::{
     Admin, Backup, Config, Facebook, Http, HttpAcme, HttpTls, Log, Notify, Session, Shopify, Spaces, Store, Sync,
+    Traces,
 };
 
 use key::{Absent, Kind};
@@ -135,6 +138,11 @@ pub fn check_session_ttl(ttl: Duration) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// Checks a level of the log, as `log.level` takes it; the error says what is wrong with it and what to write.
+pub fn check_log_level(level: &str) -> Result<(), String> {
+    rules::log_level(level).map_err(|(what, hint)| format!("{what}; {hint}"))
 }
 
 impl Config {

@@ -14,6 +14,7 @@ pub mod page_status;
 pub mod recent;
 pub mod setup;
 pub mod shop_turns;
+pub mod trail;
 pub mod watchers;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,6 +33,7 @@ use crate::store::Store;
 use crate::store::feed::Feed;
 use crate::store::leases::Leases;
 use crate::telemetry::Telemetry;
+use crate::traces::Tracer;
 use crate::turnstile::Turnstile;
 pub use dependency::{Dependency, DependencyHealth};
 use failures::Failures;
@@ -77,6 +79,8 @@ pub struct Context {
     pub started: MonoTime,
     /// Log level and format.
     pub telemetry: Option<Telemetry>,
+    /// Makes spans for the collector.
+    pub tracer: Tracer,
     /// Logins that came back from the dialog.
     pub logins: Logins,
     /// Who exchanges the tokens of a shop.
@@ -128,6 +132,7 @@ impl Context {
         let (commands, waiting) = mpsc::channel(control::WAITING);
         let writes = Turnstile::new(setup.config.spaces.max_in_flight);
         let shops = Turnstile::new(setup.config.shopify.max_in_flight);
+        let tracer = Tracer::new(metrics.clone());
         let started_at = WallTime::now();
         let recent = RecentEvents::new(started_at.0);
         recent.note(Kind::Daemon, true, concat!("pagesyncd ", env!("CARGO_PKG_VERSION"), " started"));
@@ -148,6 +153,7 @@ impl Context {
             started_at,
             started: MonoTime::now(),
             telemetry,
+            tracer,
             logins: Logins::default(),
             shop_turns: ShopTurns::default(),
             failures: Failures::default(),

@@ -116,7 +116,7 @@
 //! | [`services`] | from a request, or from a file, to the store: login, import, export, purge |
 //! | [`http`] | the server, the public and the admin routes |
 //! | [`actors`] | the actors |
-//! | [`telemetry`], [`metrics`], [`systemd`] | the log, the instruments, readiness and watchdog |
+//! | [`telemetry`], [`metrics`], [`traces`], [`systemd`] | the log, the instruments, traces, readiness and watchdog |
 //! | [`tls`] | certificates and handshakes of the public listener |
 //! | [`turnstile`] | a limit on how much goes on at once, and an order for the rest |
 //! | [`runs`] | how the runs before this one ended |
@@ -158,4 +158,5 @@ pub mod store;
 pub mod systemd;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 pub mod turnstile;

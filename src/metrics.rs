@@ -139,7 +139,8 @@ impl DeliveryResult {
         DeliveryResult::ClientCertificate,
     ];
 
-    fn word(self) -> &'static str {
+    /// The word in metrics and traces.
+    pub fn word(self) -> &'static str {
         match self {
             DeliveryResult::Accepted => "accepted",
             DeliveryResult::BadSignature => "bad_signature",
@@ -279,6 +280,7 @@ pub struct Metrics {
     cleanups: Gauge,
     leases: Gauge,
     daemons: Gauge,
+    trace_spans_dropped: Counter,
     ack: Latencies,
     mark_to_object: Histogram,
 }
@@ -328,6 +330,7 @@ impl Metrics {
             cleanups: Gauge::default(),
             leases: Gauge::default(),
             daemons: Gauge::default(),
+            trace_spans_dropped: Counter::default(),
             ack: Latencies::new(&ACK_BOUNDS),
             mark_to_object: Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0]),
         };
@@ -398,6 +401,11 @@ impl Metrics {
         r.register("cleanups", "What is left to do after links are gone", self.cleanups.clone());
         r.register("leases", "Of 1024 leases of links, those that this daemon holds", self.leases.clone());
         r.register("daemons", "Daemons that share the store and are not overdue", self.daemons.clone());
+        r.register(
+            "trace_spans_dropped",
+            "Spans of traces that the collector did not get",
+            self.trace_spans_dropped.clone(),
+        );
         r.register("events_waiting", "Events that the receiver did not take yet", self.events_waiting.clone());
         r.register(
             "oldest_event_seconds",
@@ -487,6 +495,11 @@ impl Metrics {
     /// One Spaces request ended; `outcome` is `ok` or the error kind's word.
     pub fn spaces_request(&self, op: &'static str, outcome: &'static str) {
         self.spaces.get_or_create(&OpLabel { op, outcome }).inc();
+    }
+
+    /// So many spans did not get to the collector.
+    pub fn trace_spans_dropped(&self, count: u64) {
+        self.trace_spans_dropped.inc_by(count);
     }
 
     /// A read found the same data.

@@ -130,7 +130,19 @@ fn pure_modules_use_no_runtime_no_network_no_disk_and_no_clock() {
 /// The layers, the lowest first: a module knows those of its own layer and of the layers below.
 const LAYERS: &[&[&str]] = &[
     &["core", "clock", "random", "turnstile"],
-    &["config", "events", "http_client", "metrics", "sources", "spaces", "store", "systemd", "telemetry", "tls"],
+    &[
+        "config",
+        "events",
+        "http_client",
+        "metrics",
+        "sources",
+        "spaces",
+        "store",
+        "systemd",
+        "telemetry",
+        "tls",
+        "traces",
+    ],
     &["context", "control", "kept_config", "runs"],
     &["services"],
     &["http"],
@@ -196,7 +208,7 @@ fn only_actors_and_the_program_know_the_actor_library() {
     let below: Vec<&str> = LAYERS[..5].concat();
     let found = offences(&below, &["ractor"]);
     // The log names the library's target, to keep it quiet.
-    let found: Vec<String> = found.into_iter().filter(|offence| !offence.contains("src/telemetry.rs")).collect();
+    let found: Vec<String> = found.into_iter().filter(|offence| !offence.contains("src/telemetry/levels.rs")).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
@@ -246,6 +258,7 @@ const COMPONENTS: &[&str] = &[
     "subscription",
     "systemd",
     "tls",
+    "traces",
     "watchdog",
     "webhook",
 ];
@@ -343,6 +356,29 @@ fn log_messages_name_their_component() {
         COMPONENTS.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().iter().map(String::as_str),
     );
     assert!(lacking.is_empty(), "{OPERATIONS} does not explain {lacking:?}");
+}
+
+/// The module that a file of `src` is.
+fn module_of(path: &Path) -> String {
+    let below = path.strip_prefix(root().join("src")).expect("a source").with_extension("");
+    let names = below.iter().map(|name| name.to_str().expect("a name"));
+    std::iter::once("pagesyncd").chain(names).collect::<Vec<_>>().join("::")
+}
+
+/// `log.level` refuses the names of other modules, since nothing would be heard of them.
+#[test]
+fn the_modules_that_a_log_level_may_name_are_those_that_write_to_the_log() {
+    let sources = files(&root().join("src"));
+    let sources = sources.iter().filter(|p| p.extension().is_some_and(|e| e == "rs") && !p.ends_with("tests.rs"));
+    let writes = |path: &&PathBuf| {
+        let text = fs::read_to_string(path).expect("a source");
+        !log_statements(text.split("\nmod tests {").next().unwrap_or_default()).is_empty()
+    };
+    // Panics are logged under a name of their own.
+    let mut expected: Vec<String> = sources.filter(writes).map(|path| module_of(path)).collect();
+    expected.push("pagesyncd::panic".to_owned());
+    expected.sort_unstable();
+    assert_eq!(pagesyncd::config::log_modules(), expected, "src/config/log_modules.rs");
 }
 
 #[test]

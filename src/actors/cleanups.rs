@@ -213,15 +213,15 @@ impl CleanupsState {
     }
 
     fn close(&self, me: &ActorRef<CleanupsMsg>, cleanup: Cleanup, seq: u64, why: CleanupEnd) {
-        let (word, about) = (cleanup.word(), About(&cleanup));
+        let (word, about, link) = (cleanup.word(), About(&cleanup), link_of(&cleanup));
         match why {
-            CleanupEnd::Done => tracing::info!(cleanup = word, %about, "cleanup [{word} {about}]: done"),
+            CleanupEnd::Done => tracing::info!(cleanup = word, %about, link, "cleanup [{word} {about}]: done"),
             CleanupEnd::TooOld => {
                 let left = left(&cleanup);
-                tracing::warn!(cleanup = word, %about, "cleanup [{word} {about}]: given up after seven days; {left}");
+                tracing::warn!(cleanup = word, %about, link, "cleanup [{word} {about}]: given up after seven days; {left}");
             }
             CleanupEnd::Void => {
-                tracing::debug!(cleanup = word, %about, "cleanup [{word} {about}]: dropped, a newer link overrides it");
+                tracing::debug!(cleanup = word, %about, link, "cleanup [{word} {about}]: dropped, a newer link overrides it");
             }
             CleanupEnd::Never => {}
         }
@@ -245,6 +245,17 @@ impl std::fmt::Display for About<'_> {
             Cleanup::ForgetParts(link) => link.fmt(f),
             Cleanup::Uninstall(shop) | Cleanup::Redact(shop) => shop.fmt(f),
         }
+    }
+}
+
+/// The link that a cleanup is about, where it is about one, for the log's field.
+fn link_of(cleanup: &Cleanup) -> Option<String> {
+    match cleanup {
+        Cleanup::Unsubscribe(page) => Some(format!("{}:{page}", Source::Facebook.as_str())),
+        Cleanup::Revoke(_) => None,
+        Cleanup::DeleteAgain(part) => Some(part.to_string()),
+        Cleanup::ForgetParts(link) => Some(link.to_string()),
+        Cleanup::Uninstall(shop) | Cleanup::Redact(shop) => Some(format!("{}:{shop}", Source::Shopify.as_str())),
     }
 }
 
@@ -289,9 +300,11 @@ async fn attempt(context: &Arc<Context>, shared: &Arc<Shared>, cleanup: &Cleanup
 
 fn unreadable(cleanup: &Cleanup) -> TryEnd {
     let (word, about, left) = (cleanup.word(), About(cleanup), left(cleanup));
+    let link = link_of(cleanup);
     tracing::warn!(
         cleanup = word,
         %about,
+        link,
         "cleanup [{word} {about}]: left undone, the token for it cannot be opened; {left}"
     );
     TryEnd::Never
@@ -299,8 +312,8 @@ fn unreadable(cleanup: &Cleanup) -> TryEnd {
 
 /// A redact is owed until Shopify can say whether the token works, whatever it says until then.
 fn redact_failed(cleanup: &Cleanup, error: &SourceError) -> TryEnd {
-    let (word, about) = (cleanup.word(), About(cleanup));
-    tracing::debug!(cleanup = word, %about, %error, "cleanup [{word} {about}]: failed ({error}), retrying later");
+    let (word, about, link) = (cleanup.word(), About(cleanup), link_of(cleanup));
+    tracing::debug!(cleanup = word, %about, link, %error, "cleanup [{word} {about}]: failed ({error}), retrying later");
     match TryEnd::of(error.disposition, error.answered) {
         TryEnd::Never => TryEnd::Later { hint: None, unanswered: false },
         ended => ended,
@@ -317,12 +330,13 @@ fn note(dependency: &Dependency, succeeded: bool) {
 
 fn failed(cleanup: &Cleanup, error: &SourceError) -> TryEnd {
     let ended = TryEnd::of(error.disposition, error.answered);
-    let (word, about) = (cleanup.word(), About(cleanup));
+    let (word, about, link) = (cleanup.word(), About(cleanup), link_of(cleanup));
     match (ended, cleanup) {
         (TryEnd::Never, Cleanup::Unsubscribe(_)) => {
             tracing::warn!(
                 cleanup = word,
                 %about,
+                link,
                 %error,
                 "cleanup [{word} {about}]: the page cannot be unsubscribed with the token it had ({error}); {}",
                 left(cleanup)
@@ -332,6 +346,7 @@ fn failed(cleanup: &Cleanup, error: &SourceError) -> TryEnd {
             tracing::warn!(
                 cleanup = word,
                 %about,
+                link,
                 %error,
                 "cleanup [{word} {about}]: the app cannot be uninstalled from the shop ({error}); {}",
                 left(cleanup)
@@ -341,13 +356,14 @@ fn failed(cleanup: &Cleanup, error: &SourceError) -> TryEnd {
             tracing::warn!(
                 cleanup = word,
                 %about,
+                link,
                 %error,
                 "cleanup [{word} {about}]: the app cannot be taken out of the person's account ({error}); {}",
                 left(cleanup)
             );
         }
         _ => {
-            tracing::debug!(cleanup = word, %about, %error, "cleanup [{word} {about}]: failed ({error}), retrying later")
+            tracing::debug!(cleanup = word, %about, link, %error, "cleanup [{word} {about}]: failed ({error}), retrying later")
         }
     }
     ended

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tracing::Instrument;
 
 use super::shared::Shared;
 use super::timers::PageTimer;
@@ -37,6 +38,7 @@ use crate::core::link::machine::{Facts, Input, Machine, Moment, Parking, Taken};
 use crate::core::link::reads::Pace;
 use crate::core::link::schedule::{self, Spread};
 use crate::core::model::{Cause, Generation, LinkKey, MonoTime, Source, WallTime};
+use crate::core::park_reason::ParkReason;
 use crate::store::{Link, LinkRecord, Unavailable};
 use crate::turnstile::{Turn, Waiting};
 use catalogue::Follower;
@@ -313,7 +315,10 @@ impl PageState {
         let Some(generation) = self.machine.generation() else { return };
         let (context, link, me) = (self.context.clone(), self.link.clone(), me.clone());
         let task = self.shared.tasks.spawn(async move {
-            let work = AssertUnwindSafe(Box::pin(shop::perform(&context, &link, generation, job, turn)));
+            // What the job logs from deep within is about the link as well.
+            let span = tracing::error_span!("job", %link);
+            let work =
+                AssertUnwindSafe(Box::pin(shop::perform(&context, &link, generation, job, turn).instrument(span)));
             let message = match work.catch_unwind().await {
                 Ok(done) => PageMsg::Done(number, Box::new(done)),
                 Err(_) => PageMsg::Broke(number),
@@ -360,13 +365,16 @@ impl PageState {
     fn note_parked(&self, parking: Parking) {
         let Parking { why, generation, persist } = parking;
         let (health, reason, remedy) = (why.word(), why.reason(), why.remedy());
-        tracing::warn!(
-            link = %self.link,
-            health,
-            reason,
-            "page [{}]: parked as {health} ({reason}); remedy: {remedy}",
-            self.link
-        );
+        // An uninstalled app parks every link of its shop, and the line of the shop reports all of them.
+        if self.link.shop().is_none() || why != ParkReason::Uninstalled {
+            tracing::warn!(
+                link = %self.link,
+                health,
+                reason,
+                "page [{}]: parked as {health} ({reason}); remedy: {remedy}",
+                self.link
+            );
+        }
         let (context, link) = (self.context.clone(), self.link.clone());
         let Some(generation) = generation.filter(|_| persist) else { return };
         self.shared.tasks.spawn(async move {

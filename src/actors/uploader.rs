@@ -27,6 +27,7 @@ use tokio::task::JoinError;
 use super::shared::Shared;
 use super::{Alarm, Owned, STORE_RETRY, jitter};
 use crate::context::Context;
+use crate::context::trail::Delivery;
 use crate::core::catalogue::{Piece, Row};
 use crate::core::fields::Fields;
 use crate::core::late_writes::{InDoubt, LateWrites, WriteEnd};
@@ -41,6 +42,7 @@ use crate::sources;
 use crate::spaces::{Erased, SpacesError, SpacesErrorKind};
 use crate::store::leases::Holding;
 use crate::store::{Left, OutboxItem, Unavailable};
+use crate::traces::Kind;
 
 /// How often Spaces is asked for a sign of life when nothing else asks.
 const PROBE_WHILE_UP: Duration = Duration::from_secs(5 * 60);
@@ -310,9 +312,11 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
         Err(_) => return local,
     };
     let Ok(item) = with_index(context, part, item).await else { return local };
+    let staged = context.staged(part);
+    let mut span = context.tracer.child("write", Kind::Internal, staged.span);
     let turn = context.writes.enter(Priority::Background).await;
     let Some(right) = work.may_write() else { return not_now() };
-    let answer = right.within(write(context, part, &item)).await;
+    let answer = right.within(span.around(Box::pin(write(context, part, &item)))).await;
     let answer = answer.unwrap_or_else(|| Err(SpacesError::timed_out(op_word(item.staged.op))));
     drop(turn);
     context.note_spaces(&answer);
@@ -323,12 +327,20 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
             let in_doubt_until = landing.map(MonoTime::to_wall);
             let Ok((fields, row)) = looked_at(part, &item).await else { return local };
             let left = Left { in_doubt_until, versions_unknown, fields, row };
-            match context.store.complete(part, &item, etag, left).await {
-                Ok(more) => WriteEnd { cleanup: landing.is_some(), ..WriteEnd::of(Outcome::Settled { more }) },
+            let complete = context.tracer.child("complete", Kind::Internal, span.context());
+            let completed = context.store.complete(part, &item, etag, left).await;
+            complete.end();
+            match completed {
+                Ok(more) => {
+                    context.forget_staged(part, staged);
+                    report(part, &item, staged.delivery);
+                    WriteEnd { cleanup: landing.is_some(), ..WriteEnd::of(Outcome::Settled { more }) }
+                }
                 Err(_) => local,
             }
         }
         Err(error) => {
+            span.fail("spaces");
             let ended = failed(part, &error);
             if ended.unanswered {
                 // The bucket is not released before this write is through.
@@ -394,6 +406,24 @@ async fn looked_at(part: &PartKey, item: &OutboxItem) -> Result<(Option<Fields>,
         _ => (is_whole.then(|| sources::fields_of_object(source, &body)), None),
     };
     if item.body.len() <= PARSED_IN_PLACE { Ok(look()) } else { tokio::task::spawn_blocking(look).await }
+}
+
+/// One line for an object that is true again. Those of a catalogue are many, and the line of its sweep counts them.
+fn report(part: &PartKey, item: &OutboxItem, delivery: Option<Delivery>) {
+    let link = &part.link;
+    let id = delivery.map(|delivery| delivery.id.to_string());
+    let after = WallTime::now().since(item.staged.marked_at);
+    let seconds = after.as_secs_f64();
+    let done = match item.staged.op {
+        ObjectOp::Put(_) => "written",
+        ObjectOp::Delete => "deleted",
+    };
+    let since = id.as_ref().map_or_else(|| "it was due".to_owned(), |id| format!("webhook {id}"));
+    if part.part.is_whole() {
+        tracing::info!(%link, delivery = id, seconds, "spaces [{part}]: {done}, {after:.1?} after {since}");
+    } else {
+        tracing::debug!(%link, seconds, "spaces [{part}]: {done}, {after:.1?} after {since}");
+    }
 }
 
 fn failed(part: &PartKey, error: &SpacesError) -> WriteEnd {

@@ -79,6 +79,7 @@ fn boot_and_live(path: &Path, private: io::Result<()>, serving: &AtomicBool) -> 
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(exit::INTERNAL, format!("no runtime can be made: {e}"), ""))?;
+    let log = telemetry.clone();
     let runs = Arc::new(Runs::begin(&chosen.loaded.config.store.path, systemd::monotonic_clock()));
     let outcome = runtime.block_on(live(path, chosen, telemetry, passed, serving, runs.clone()));
     runs.ended(
@@ -86,6 +87,7 @@ fn boot_and_live(path: &Path, private: io::Result<()>, serving: &AtomicBool) -> 
     );
     // Whatever still hangs on a socket is left behind; everything that counts is closed by now.
     runtime.shutdown_timeout(stop::RUNTIME);
+    log.finish();
     outcome
 }
 
@@ -212,6 +214,11 @@ async fn live(
     }
     let context = Context::new(store, setup, gate, metrics, Some(telemetry));
     context.note_reload(instead.as_ref().map(|instead| instead.error.clone()));
+    {
+        let setup = context.setup();
+        let begun = context.tracer.apply(&setup.config.traces, &setup.trust);
+        begun.map_err(|e| Failure::new(exit::CONFIG, e, "correct the [traces] section"))?;
+    }
     // Everything that a configuration can break is open by now.
     let mut kept = Kept::begin(path, &loaded, instead);
     // The folder is there by now.
@@ -278,7 +285,9 @@ async fn live(
         tracing::warn!("run: not everything ended in time, the next start resumes the pending work");
     }
     let _ = supervisor.stop_and_wait(None, Some(stop::SUPERVISOR)).await;
-    if tokio::time::timeout(stop::STORE, context.store.close()).await.is_err() {
+    let closing = tokio::time::timeout(stop::STORE, context.store.close());
+    let (closed, ()) = tokio::join!(closing, context.tracer.finish(stop::TRACES));
+    if closed.is_err() {
         tracing::warn!("store: the disk is slow, the last writes did not end in time; none of them was acknowledged");
     }
     if outcome.is_ok() {

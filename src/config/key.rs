@@ -30,6 +30,8 @@ pub enum Part {
     Uploader,
     /// Log level and format.
     Log,
+    /// The exporter of traces.
+    Traces,
     /// Browser sessions and login state.
     Sessions,
     /// The receiver of events.

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::findings::shown;
 use super::log_format::LogFormat;
+use super::log_modules;
 use super::spelling::nearest;
 
 /// What is wrong, and what to do. Where the latter is empty, the key's own advice stands for it.
@@ -249,6 +250,9 @@ pub(super) fn log_level(text: &str) -> Result<(), Wrong> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-');
         if target.is_some_and(|target| target.is_empty() || !target.bytes().all(plain)) {
             return wrong("names a target that is no module path", "write something like info,pagesyncd::store=debug");
+        }
+        if let Some(target) = target {
+            log_modules::check(target)?;
         }
         if !LEVELS.contains(&level) {
             let near = nearest(level, LEVELS.iter().copied()).unwrap_or("info");

@@ -321,12 +321,22 @@ settings! {
         listen: Option<SocketAddr> = loopback_or_none() => [Admin];
     }
 
+    /// Traces of deliveries, in a build with the feature `otlp`.
+    traces: Traces {
+        /// Where a collector takes OTLP over HTTP; `None` when there are no traces.
+        endpoint: Option<String> = url_or_none() => [Traces];
+        /// Of so many deliveries one is traced.
+        one_in: usize = count(1, 1_000_000, 100) => [Traces];
+    }
+
     /// The log.
     log: Log {
         /// A level, or levels by target separated by commas.
         level: String = text(Text("info"), rules::log_level) => [Log];
         /// How messages are written.
         format: LogFormat = log_format("auto") => [Log];
+        /// How often events that repeat are summarised; zero writes each of them.
+        summarize: Duration = span(ms(0), secs(3600), "1m") => [Log];
     }
 }
 

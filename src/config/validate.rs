@@ -27,6 +27,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     check_shopify(config, report);
     check_spaces(config, report);
     check_paths(config, report);
+    check_traces(config, report);
     fields::check(&config.facebook, report);
     if version_number(&config.facebook.graph_version).is_some_and(|version| version < 21) {
         let hint = "write v26.0 or newer; Graph answers a dead version silently as the oldest one alive";
@@ -74,6 +75,19 @@ fn check_addresses(config: &Config, report: &mut Report) {
             report.warning(name, message, "make sure that a proxy maps the one to the other");
         }
     }
+}
+
+fn check_traces(config: &Config, report: &mut Report) {
+    let Some(endpoint) = &config.traces.endpoint else { return };
+    if !cfg!(feature = "otlp") {
+        let hint = "build with `cargo build --features otlp`, or take the key out";
+        report.warning(
+            "traces.endpoint",
+            "has no effect, because this program is built without the feature otlp",
+            hint,
+        );
+    }
+    clear_text("traces.endpoint", endpoint, "traces travel in clear text", report);
 }
 
 /// Warns of plain http to anywhere but this machine.

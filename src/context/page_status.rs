@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::trail::Trail;
 use crate::core::model::{LinkKey, MonoTime};
 
 /// What a page says of itself.
@@ -16,6 +17,8 @@ pub struct PageStatus {
     pub throttled_until: Option<MonoTime>,
     /// Reads that ended, with or without success.
     pub reads: u64,
+    /// The deliveries that its next read and its next write follow from.
+    pub trail: Option<Box<Trail>>,
 }
 
 type Slot = Arc<Mutex<PageStatus>>;

@@ -8,6 +8,7 @@ mod event_stream;
 mod installation;
 pub(crate) mod links;
 mod listing;
+mod log;
 mod login;
 mod login_report;
 mod login_result;

@@ -44,6 +44,7 @@ use super::{
 use crate::core::model::{LinkKey, MonoTime, ObjectKey, Secret};
 use crate::http_client::{self, Trust};
 use crate::metrics::Metrics;
+use crate::traces;
 
 /// What it takes to reach a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,12 +138,14 @@ impl S3Store {
         op: &'static str,
         work: impl Future<Output = Result<T, SpacesError>> + Send,
     ) -> Result<T, SpacesError> {
+        let span = traces::request("spaces", op);
         let outcome = match tokio::time::timeout(self.limit, work).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SpacesError::timed_out(op)),
         };
         let word = outcome.as_ref().map_or_else(|error| error.kind.word(), |_| "ok");
         self.metrics.spaces_request(op, word);
+        span.end_with(word);
         outcome
     }
 

@@ -2,58 +2,60 @@
 //!
 //! A message of this program names its component, its subject, the cause and the next step by itself, because the
 //! journal shows nothing else without further options. The fields repeat parts of it for programs, so that the text
-//! leaves them out. An event of another crate may keep its point in a field: its target comes first, its fields last.
+//! leaves them out. The link and the delivery follow in brackets only where the message does not name them. An event of
+//! another crate may keep its point in a field: its target comes first, its fields last.
 //!
 //! An event is one line. Control characters, which a text from outside may bring along, are escaped.
 
 use std::fmt::{self, Write};
 
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use serde_json::Value;
+use tracing::Level;
 
-/// The targets of this crate begin with its name.
-const OWN: &str = "pagesyncd";
+use super::record::Record;
 
-/// The field in which the `log` facade hands over the target.
-const LOG_TARGET: &str = "log.target";
+/// Writes an event as a line.
+pub(super) fn write(out: &mut String, time: &str, record: &Record, colours: bool) {
+    // Writing into a `String` does not fail.
+    let _ = written(out, time, record, colours);
+}
 
-/// Formats an event as time, level and message.
-pub(super) struct MessageAlone;
-
-impl<S, N> FormatEvent<S, N> for MessageAlone
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-    N: for<'writer> FormatFields<'writer> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut parts = Parts::default();
-        event.record(&mut parts);
-        let (level, colours) = (*event.metadata().level(), writer.has_ansi_escapes());
-        if colours {
-            writer.write_str("\u{1b}[2m")?;
-        }
-        if SystemTime.format_time(&mut writer).is_err() {
-            writer.write_str("<unknown time>")?;
-        }
-        match colours {
-            true => write!(writer, "\u{1b}[0m \u{1b}[{}m{level:>5}\u{1b}[0m ", colour(level))?,
-            false => write!(writer, " {level:>5} ")?,
-        }
-        let target = parts.log_target.as_deref().unwrap_or(event.metadata().target());
-        let own = target.starts_with(OWN);
-        if !own {
-            write!(writer, "{target}: ")?;
-        }
-        write_on_one_line(&mut writer, &parts.message)?;
-        if !own {
-            write_on_one_line(&mut writer, &parts.fields)?;
-        }
-        writer.write_char('\n')
+fn written(out: &mut String, time: &str, record: &Record, colours: bool) -> fmt::Result {
+    let level = record.level;
+    match colours {
+        true => write!(out, "\u{1b}[2m{time}\u{1b}[0m \u{1b}[{}m{level:>5}\u{1b}[0m ", colour(level))?,
+        false => write!(out, "{time} {level:>5} ")?,
     }
+    if record.is_own() {
+        on_one_line(out, &record.message)?;
+        unnamed(out, record)?;
+    } else {
+        write!(out, "{}: ", record.target)?;
+        on_one_line(out, &record.message)?;
+        for (name, value) in &record.fields {
+            on_one_line(out, &format!(" {name}={}", shown(value)))?;
+        }
+    }
+    out.write_char('\n')
+}
+
+/// What the event is about and its message does not say.
+fn unnamed(out: &mut String, record: &Record) -> fmt::Result {
+    let is_named = |text: &str| record.message.contains(text);
+    let link = record.about.link.as_deref();
+    let link = link.filter(|link| !is_named(link.split_once(':').map_or(*link, |(_, id)| id)));
+    let delivery = record.about.delivery.as_deref().filter(|delivery| !is_named(delivery));
+    match (link, delivery) {
+        (None, None) => Ok(()),
+        (Some(link), None) => write!(out, " [{link}]"),
+        (None, Some(delivery)) => write!(out, " [delivery {delivery}]"),
+        (Some(link), Some(delivery)) => write!(out, " [{link}, delivery {delivery}]"),
+    }
+}
+
+/// A field of another crate. A text that was one already is shown as it is.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn colour(level: Level) -> u8 {
@@ -66,41 +68,12 @@ fn colour(level: Level) -> u8 {
     }
 }
 
-fn write_on_one_line(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
+fn on_one_line(out: &mut String, text: &str) -> fmt::Result {
     for c in text.chars() {
         match c.is_control() {
-            true => write!(writer, "{}", c.escape_default())?,
-            false => writer.write_char(c)?,
+            true => write!(out, "{}", c.escape_default())?,
+            false => out.write_char(c)?,
         }
     }
     Ok(())
-}
-
-/// The parts of an event.
-#[derive(Default)]
-struct Parts {
-    message: String,
-    log_target: Option<String>,
-    /// ` name=value` for each of the others.
-    fields: String,
-}
-
-impl Visit for Parts {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "message" => self.message = value.to_owned(),
-            LOG_TARGET => self.log_target = Some(value.to_owned()),
-            _ => self.record_debug(field, &value),
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing into a `String` does not fail.
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            // The file and the line of a crate's source.
-            name if name.starts_with("log.") => Ok(()),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
-    }
 }

@@ -548,7 +548,12 @@ impl Harness {
     // The end.
 
     /// Stops the daemon and looks for what must not be left behind.
-    pub async fn finish(mut self) {
+    pub async fn finish(self) {
+        self.finish_and(async || ()).await;
+    }
+
+    /// The same, with a last look at what is left behind.
+    pub async fn finish_and<T>(mut self, look: impl AsyncFnOnce() -> T) -> T {
         if self.daemon.pid().is_some() {
             self.metrics().await;
             self.status().await;
@@ -564,6 +569,7 @@ impl Harness {
         self.look_for_accidents();
         self.server.shutdown().await;
         self.finished = true;
+        look().await
     }
 
     fn look_for_accidents(&self) {

@@ -35,6 +35,7 @@ mod kept;
 mod languages;
 mod linking;
 mod listener;
+mod logs;
 mod messages;
 mod metrics;
 mod mistakes;

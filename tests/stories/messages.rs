@@ -67,7 +67,7 @@ async fn a_parked_link_is_named_with_reason_and_remedy() {
     // The fields are still there, for programs.
     let event = &events(&harness, "parked")[0];
     let fields = ["link", "health", "reason"].map(|name| event[name].as_str().unwrap_or_default().to_owned());
-    assert_eq!(fields, [format!("{user}/{page}"), "needs_relink".to_owned(), "the login expired".to_owned()]);
+    assert_eq!(fields, [format!("facebook:{page}"), "needs_relink".to_owned(), "the login expired".to_owned()]);
     harness.world().clear_faults();
     assert_eq!(harness.log_in(user, ADA, "all").await.status, 200);
     until("the page is active", async || harness.health(&page).await == "active").await;

@@ -74,15 +74,15 @@ impl Walk {
         answer.status
     }
 
-    /// A POST to the socket whose framing is in `rest`; its status.
-    async fn ask_with_bytes(&self, path: &str, rest: &str) -> u16 {
+    /// A request to the socket whose framing is in `rest`; its status.
+    async fn ask_with_bytes(&self, method: Method, path: &str, rest: &str) -> u16 {
         let mut stream = UnixStream::connect(self.harness.daemon.socket()).await.unwrap();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{rest}");
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{rest}");
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.unwrap();
         let answer = parsed(&String::from_utf8(bytes).unwrap());
-        self.note(&Method::POST, path, &answer);
+        self.note(&method, path, &answer);
         answer.status
     }
 
@@ -185,25 +185,37 @@ async fn bodies(walk: &Walk) {
     let user = UserId::random();
     let (page, token) = page_and_token(&walk.harness);
     let line = json!({"user": user, "page_id": page, "access_token": token}).to_string();
-    for (path, good, bad) in [
-        ("/v1/sessions", json!({"user": user, "ttl": "1h", "label": "Ada"}).to_string(), "{}"),
-        ("/v1/import", line, "{\"schema\":\"pagesyncd/export/1\",\"sealed_with\":\"store-key\",\"check\":\"\"}"),
-        ("/v1/purge", json!({"ids": ["77", 78], "dry_run": true}).to_string(), "{}"),
-        ("/v1/export", json!({"passphrase": "correct horse battery staple"}).to_string(), "[]"),
+    for (method, path, good, bad) in [
+        (Method::POST, "/v1/sessions", json!({"user": user, "ttl": "1h", "label": "Ada"}).to_string(), "{}"),
+        (
+            Method::POST,
+            "/v1/import",
+            line,
+            "{\"schema\":\"pagesyncd/export/1\",\"sealed_with\":\"store-key\",\"check\":\"\"}",
+        ),
+        (Method::POST, "/v1/purge", json!({"ids": ["77", 78], "dry_run": true}).to_string(), "{}"),
+        (Method::POST, "/v1/export", json!({"passphrase": "correct horse battery staple"}).to_string(), "[]"),
+        (Method::PUT, "/v1/log", json!({"level": "info,pagesyncd::store=debug", "for": "1m"}).to_string(), "{}"),
     ] {
-        DOCUMENT.check_request(&Method::POST, path, Some(good.as_bytes())).unwrap();
-        assert_eq!(walk.ask(Method::POST, path, &good).await, 200, "{path}");
-        assert_eq!(walk.ask(Method::POST, path, bad).await, 400, "{path}");
-        assert_eq!(walk.ask_listener(Method::POST, path, "*/*").await, 403, "{path}");
-        assert_eq!(walk.ask_listener(Method::GET, path, "*/*").await, 403, "{path}");
-        assert_eq!(walk.ask(Method::GET, path, "").await, 405, "{path}");
-        assert_eq!(walk.ask_with_bytes(path, "transfer-encoding: chunked\r\n\r\nno-length\r\n").await, 400, "{path}");
-        assert_eq!(walk.ask_with_bytes(path, "content-length: 99999999\r\n\r\n").await, 413, "{path}");
+        let (broken, large) = ("transfer-encoding: chunked\r\n\r\nno-length\r\n", "content-length: 99999999\r\n\r\n");
+        DOCUMENT.check_request(&method, path, Some(good.as_bytes())).unwrap();
+        assert_eq!(walk.ask(method.clone(), path, &good).await, 200, "{path}");
+        assert_eq!(walk.ask(method.clone(), path, bad).await, 400, "{path}");
+        assert_eq!(walk.ask_with_bytes(method.clone(), path, broken).await, 400, "{path}");
+        assert_eq!(walk.ask_with_bytes(method.clone(), path, large).await, 413, "{path}");
+        if method == Method::POST {
+            assert_eq!(walk.ask_listener(Method::POST, path, "*/*").await, 403, "{path}");
+            assert_eq!(walk.ask_listener(Method::GET, path, "*/*").await, 403, "{path}");
+            assert_eq!(walk.ask(Method::GET, path, "").await, 405, "{path}");
+        }
     }
+    log_level(walk).await;
     // They wait for the same ten seconds.
-    let paths = ["/v1/sessions", "/v1/import", "/v1/purge", "/v1/export"];
-    let stalled = join_all(paths.map(|path| walk.ask_with_bytes(path, "content-length: 10\r\n\r\n{"))).await;
-    assert_eq!(stalled, [408; 4]);
+    let begun = "content-length: 10\r\n\r\n{";
+    let posts = ["/v1/sessions", "/v1/import", "/v1/purge", "/v1/export"].map(|path| (Method::POST, path));
+    let stalled = posts.into_iter().chain([(Method::PUT, "/v1/log")]);
+    let stalled = join_all(stalled.map(|(method, path)| walk.ask_with_bytes(method, path, begun))).await;
+    assert_eq!(stalled, [408; 5]);
     let session = json!({"user": user}).to_string();
     walk.refused_by_the_store(|_| (Method::POST, "/v1/sessions".into(), session.clone())).await;
     walk.refused_by_the_store(|_| {
@@ -211,6 +223,17 @@ async fn bodies(walk: &Walk) {
         (Method::POST, "/v1/import?replace=true".into(), line.to_string())
     })
     .await;
+}
+
+/// The level of the log is shown everywhere, and changed on the socket.
+async fn log_level(walk: &Walk) {
+    assert_eq!(walk.ask_listener(Method::GET, "/v1/log", "*/*").await, 200);
+    for method in [Method::PUT, Method::DELETE] {
+        assert_eq!(walk.ask_listener(method, "/v1/log", "*/*").await, 405);
+    }
+    for method in [Method::GET, Method::DELETE] {
+        assert_eq!(walk.ask(method, "/v1/log", "").await, 200);
+    }
 }
 
 /// A page, and its token that works.

@@ -87,6 +87,7 @@ async fn the_verify_token_the_limits_and_the_log_level_change() {
     assert_eq!(harness.get(&shake(&old)).await.status, 403);
     assert_eq!(harness.deliver(body).await.status, 413);
     assert_eq!(harness.deliver(delivery(&harness.pages())).await.status, 200);
+    assert_eq!(harness.deliver("{\"object\":\"page\"}").await.status, 200);
     until("the log tells more", async || harness.log().contains(" DEBUG ")).await;
     harness.finish().await;
 }

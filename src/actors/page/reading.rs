@@ -8,18 +8,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::context::trail::{Delivery, Staged};
 use crate::context::{Context, Setup};
 use crate::core::disposition::Disposition;
 use crate::core::link::job::{Job, JobEnd, ReadEnd};
 use crate::core::link::reads::Read;
 use crate::core::link::upkeep::{CheckEnd, SubscriptionEnd};
-use crate::core::model::{Cause, Generation, LinkKey, Secret, Source, WallTime};
+use crate::core::model::{Cause, Generation, LinkKey, MonoTime, Secret, Source, WallTime};
 use crate::core::priority::Priority;
 use crate::core::token_check::{self, Checked, End, Warning};
 use crate::sources::SourceClient;
 use crate::sources::api::{Document, Reading, SourceError, Subscription, Target, TokenState};
 use crate::sources::shopify::webhooks::TOPICS;
-use crate::store::{Link, LinkRecord, StageOutcome, Unavailable};
+use crate::store::{Link, LinkRecord, ReadClaim, StageOutcome, Unavailable};
+use crate::traces::{Kind, Span};
 use crate::turnstile::Turn;
 
 /// The link that a job is about, with the token of the generation for which the job began.
@@ -140,6 +142,7 @@ pub(super) async fn perform_with(context: &Arc<Context>, held: Held<'_>, job: Jo
         done.end.read = Some(match read_and_stage(context, &setup, held, (read, fallback), turn).await {
             Ok(end) => end,
             Err(error) => {
+                report_failed(held.link, &error);
                 done.trouble = Some(error.text);
                 ReadEnd::Failed(error.disposition)
             }
@@ -246,36 +249,118 @@ async fn read_and_stage(
     // When the store cannot say so, the page reads again.
     let superseded = ReadEnd::NotStored;
     let Ok(Some(record)) = held.record(context).await else { return Ok(superseded) };
+    let began = MonoTime::now();
     let Ok(Some(claim)) = context.store.claim(link, generation).await else { return Ok(superseded) };
     let cause = claim.cause().unwrap_or(if read.prompt { fallback } else { Cause::Poll });
     let fields = object_fields(&setup.config, link.source(), &record);
     // Somebody may wait for a prompted one.
     let priority = if read.prompt { Priority::Prompt } else { Priority::Background };
-    let answer = held.source(setup).read(held.target(&record), &fields, cause, priority).await;
+    let mut span = span_of_read(context, link, cause, began);
+    let source = held.source(setup);
+    let reading = Box::pin(source.read(held.target(&record), &fields, cause, priority));
+    let answer = span.around(reading).await;
     drop(turn);
     context.note_source(link.source(), &answer);
-    let Reading { document: Document { digest, body }, name, refused_fields } = answer?;
+    if answer.is_err() {
+        span.fail("source");
+    }
+    let Reading { document, name, refused_fields } = answer?;
     note_what_was_learned(context, held, &record, &refused_fields, name).await;
     // A mark that the daemon made by itself may mean that the store does not know what Spaces has.
     let compares = read.poll || claim.cause() == Some(Cause::Poll);
-    let wrong = object_is_wrong(context, setup, link, digest, compares).await;
+    let wrong = object_is_wrong(context, setup, link, document.digest, compares).await;
     if wrong.is_err() && claim.cause().is_none() {
         // Nothing is noted of the read, so that a start makes the comparison that is owed.
         return Ok(ReadEnd::NotCompared);
     }
     // A mark is answered for without the comparison, too: its change is in what was read.
     let (end, force) = wrong.map_or((ReadEnd::NotCompared, false), |wrong| (ReadEnd::Stored, wrong));
-    match context.store.stage(claim, digest, body, force).await {
-        Ok(StageOutcome::Staged) => {}
-        Ok(StageOutcome::Unchanged) => context.metrics.object_unchanged(),
+    let is_staged = stage(context, link, Begun { cause, began, span }, claim, document, force).await;
+    Ok(if is_staged { end } else { superseded })
+}
+
+/// A read that is under way.
+struct Begun {
+    cause: Cause,
+    began: MonoTime,
+    span: Span,
+}
+
+/// Stages what was read, and reports it. `false` when the page is to read again.
+async fn stage(
+    context: &Context,
+    link: &LinkKey,
+    Begun { cause, began, mut span }: Begun,
+    claim: ReadClaim,
+    Document { digest, body }: Document,
+    force: bool,
+) -> bool {
+    let commit = context.tracer.child("stage", Kind::Internal, span.context());
+    let outcome = context.store.stage(claim, digest, body, force).await;
+    commit.end();
+    let is_changed = match outcome {
+        Ok(StageOutcome::Staged) => true,
+        Ok(StageOutcome::Unchanged) => false,
         // A living page is superseded only when the store was opened again under its read.
-        Ok(StageOutcome::Superseded) => return Ok(superseded),
+        Ok(StageOutcome::Superseded) => return false,
         Err(error) => {
             tracing::debug!(%link, %error, "page [{link}]: the object cannot be staged ({error}), reading again");
-            return Ok(superseded);
+            return false;
         }
+    };
+    let delivery = context.delivery_of_read(link, began);
+    if is_changed {
+        context.note_staged(link, Staged { delivery, span: span.context() });
+    } else {
+        context.metrics.object_unchanged();
     }
-    Ok(end)
+    span.text("pagesyncd.result", if is_changed { "changed" } else { "unchanged" });
+    report_read(link, cause, delivery, is_changed);
+    true
+}
+
+/// The span of a read: in the trace of the first traced delivery that it answers for, with links to the others. A read
+/// for another cause begins a trace of its own.
+fn span_of_read(context: &Context, link: &LinkKey, cause: Cause, began: MonoTime) -> Span {
+    let mut deliveries = context.spans_of_read(link, began).into_iter();
+    let first = deliveries.next();
+    let mut span = if first.is_some() || cause == Cause::Webhook {
+        context.tracer.child("read", Kind::Internal, first)
+    } else {
+        context.tracer.root("read", Kind::Internal)
+    };
+    deliveries.for_each(|delivery| span.link(delivery));
+    if span.is_recorded() {
+        if let Some(since) = context.heard_since(link, began) {
+            context.tracer.past("wait", first, began.since(since));
+        }
+        span.text("pagesyncd.link", format_args!("{}:{}", link.source().as_str(), link.id));
+        span.text("pagesyncd.cause", cause.as_str());
+    }
+    span
+}
+
+/// One line for a read. A poll that finds nothing new is no news.
+fn report_read(link: &LinkKey, cause: Cause, delivery: Option<Delivery>, is_changed: bool) {
+    let id = delivery.map(|delivery| delivery.id.to_string());
+    let (cause, is_poll) = (cause.as_str(), cause == Cause::Poll);
+    let why = id.as_ref().map_or_else(|| cause.to_owned(), |id| format!("{cause} {id}"));
+    let result = if is_changed { "changed" } else { "unchanged" };
+    match is_changed {
+        true => tracing::info!(%link, delivery = id, cause, result, "page [{link}]: read ({why}), changed, writing it"),
+        false if is_poll => tracing::debug!(%link, cause, result, "page [{link}]: read ({why}), unchanged"),
+        false => tracing::info!(%link, delivery = id, cause, result, "page [{link}]: read ({why}), unchanged"),
+    }
+}
+
+/// The line of a dependency reports what fails for all, and that of a parked link reports its token.
+fn report_failed(link: &LinkKey, error: &SourceError) {
+    match error.disposition {
+        Disposition::Rejected => {
+            tracing::warn!(%link, %error, "page [{link}]: the read is refused ({error}), retrying later");
+        }
+        _ => tracing::debug!(%link, %error, "page [{link}]: the read failed ({error}), retrying later"),
+    }
 }
 
 /// A read that `compares`, as a poll does, also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.

@@ -51,9 +51,10 @@ impl SupervisorState {
             self.check_keys(keyring).await?;
         }
         let setup = self.context.setup().rebuild(config, &self.context.gate, &self.context.metrics)?;
-        if let Some(telemetry) = self.context.telemetry.as_ref().filter(|_| changes.touches(Part::Log)) {
+        if let Some(telemetry) = self.context.telemetry.as_ref() {
             telemetry.apply(&setup.config.log).map_err(|e| format!("log: {e}"))?;
         }
+        self.context.tracer.apply(&setup.config.traces, &setup.trust)?;
         self.context.set_setup(setup);
         if let Some(keyring) = keyring {
             self.context.store.set_keyring(keyring);

@@ -25,6 +25,8 @@ pub const DRAIN: Duration =
 pub const SUPERVISOR: Duration = Duration::from_millis(500);
 /// The store's last commit.
 pub const STORE: Duration = Duration::from_millis(2000);
+/// The last spans of traces, beside the store.
+pub const TRACES: Duration = Duration::from_millis(1000);
 /// Tasks that still wait for a socket.
 pub const RUNTIME: Duration = Duration::from_millis(500);
 
@@ -101,6 +103,7 @@ mod tests {
     #[test]
     fn the_steps_of_the_end_leave_a_margin() {
         assert!(NOTICES <= WRITES, "they end beside the writes");
+        assert!(TRACES <= STORE, "they end beside the store");
         assert!(LISTENERS + READS + WRITES < DRAIN);
         let whole = DRAIN + SUPERVISOR + STORE + RUNTIME;
         assert!(whole + MARGIN <= PROMISED, "{whole:?}");

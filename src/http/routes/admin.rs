@@ -18,6 +18,9 @@
 //! | `/v1/events` | GET, `text/event-stream` | both |
 //! | `/v1/sessions` | POST `{"user","ttl"?,"label"?}` | socket |
 //! | `/v1/import` | POST `?run=&replace=`, a JSON object a line | socket |
+//! | `/v1/log` | GET | both |
+//! | `/v1/log` | PUT `{"level","for"?}` | socket |
+//! | `/v1/log` | DELETE | socket |
 //! | `/v1/purge` | POST `{"ids":[…],"dry_run"?}` | socket |
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
 //!
@@ -41,7 +44,7 @@ use serde_json::{Value, json};
 use super::links::Shape;
 use super::query::NO_SOURCE;
 use super::query::{Query, bad, store_down};
-use super::{event_stream, links, listing, status, transfer};
+use super::{event_stream, links, listing, log, status, transfer};
 use crate::config::check_session_ttl;
 use crate::context::Context;
 use crate::core::model::{Cause, Label, LinkKey, PageId, Source, SourceId, UserId, WallTime};
@@ -105,6 +108,10 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
         (["v1", "export"], Method::POST) if writes => Box::pin(transfer::export_lines(&context, request, &conn)).await,
         (["v1", "import"], Method::POST) if writes => Box::pin(transfer::import_lines(&context, request, &conn)).await,
         (["v1", "purge"], Method::POST) if writes => Box::pin(transfer::purge_people(&context, request, &conn)).await,
+        (["v1", "log"], Method::GET) => Box::pin(log::answer(&context, request, &conn)).await,
+        (["v1", "log"], Method::PUT | Method::DELETE) if writes => {
+            Box::pin(log::answer(&context, request, &conn)).await
+        }
         #[cfg(feature = "sandbox")]
         (["v1", "drill", which @ ..], Method::POST) if writes => drill(&context, which).await,
         (
@@ -116,6 +123,8 @@ pub async fn answer(context: Arc<Context>, endpoint: Endpoint, request: Request<
         ) => responses::method_not_allowed("GET"),
         (["v1", "pages", _] | ["v1", "links", _, _], _) if writes => responses::method_not_allowed("GET, DELETE"),
         (["v1", "pages", _] | ["v1", "links", _, _], _) => responses::method_not_allowed("GET"),
+        (["v1", "log"], _) if writes => responses::method_not_allowed("GET, PUT, DELETE"),
+        (["v1", "log"], _) => responses::method_not_allowed("GET"),
         (
             ["v1", "pages", _, "sync"]
             | ["v1", "links", _, _, "sync"]

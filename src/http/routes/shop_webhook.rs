@@ -22,8 +22,9 @@ use std::time::Instant;
 use http::{Request, StatusCode};
 use hyper::body::{Body, Incoming};
 
-use super::webhook::{ACCEPTED, Refusal, durable};
+use super::webhook::{ACCEPTED, Refusal, durable, end};
 use crate::context::Context;
+use crate::context::trail::Delivery;
 use crate::core::catalogue::Piece;
 use crate::core::model::{Cause, Part, ShopName, Source};
 use crate::http::body::{self, NoBody};
@@ -33,6 +34,7 @@ use crate::http::server::{Answer, Conn};
 use crate::metrics::DeliveryResult;
 use crate::services::redaction;
 use crate::sources::shopify::delivery::{Action, Headers};
+use crate::traces::{Kind, Span};
 
 /// `POST /shopify/webhook`.
 pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
@@ -40,15 +42,22 @@ pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<In
         return responses::not_found();
     }
     let started = Instant::now();
-    let (result, answer) = match accept(context, request, conn).await {
+    let mut span = context.tracer.root("webhook", Kind::Server);
+    let (result, answer) = match accept(context, request, conn, &mut span).await {
         Ok(()) => (DeliveryResult::Accepted, responses::fixed_json(StatusCode::OK, ACCEPTED)),
         Err(refusal) => refusal.answer(),
     };
     context.metrics.delivery(Source::Shopify, result, started.elapsed());
+    end(span, Source::Shopify, result);
     answer
 }
 
-async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Result<(), Refusal> {
+async fn accept(
+    context: &Arc<Context>,
+    request: Request<Incoming>,
+    conn: &Conn,
+    span: &mut Span,
+) -> Result<(), Refusal> {
     let setup = context.setup();
     let http = &setup.config.http;
     if request.body().size_hint().lower() > http.max_body_bytes as u64 {
@@ -62,18 +71,18 @@ async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn)
     }
     let action = headers.action(&whole.bytes).map_err(|_| Refusal::NotJson)?;
     drop(whole);
-    Box::pin(note(context, headers.shop, action)).await
+    Box::pin(note(context, headers.shop, action, span)).await
 }
 
 /// What follows from a delivery is durable when this ends. `shop` is what the headers say.
-async fn note(context: &Arc<Context>, shop: ShopName, action: Action) -> Result<(), Refusal> {
+async fn note(context: &Arc<Context>, shop: ShopName, action: Action, span: &mut Span) -> Result<(), Refusal> {
     match action {
-        Action::ShopChanged => mark(context, &shop, None).await,
+        Action::ShopChanged => mark(context, &shop, None, span).await,
         Action::Uninstalled { shop } => check(context, &shop).await,
         Action::ScopesChanged => check(context, &shop).await,
         Action::Redact { shop } => durable(redaction::requested(context, &shop)).await,
-        Action::Product(id) => mark(context, &shop, Some(Piece::Product(id.0))).await,
-        Action::Collections => mark(context, &shop, Some(Piece::Collections)).await,
+        Action::Product(id) => mark(context, &shop, Some(Piece::Product(id.0)), span).await,
+        Action::Collections => mark(context, &shop, Some(Piece::Collections), span).await,
         Action::Customers => {
             tracing::info!(%shop, "webhook: {shop} asks about a customer, of whom nothing is stored");
             Ok(())
@@ -92,9 +101,24 @@ async fn check(context: &Context, shop: &ShopName) -> Result<(), Refusal> {
 }
 
 /// The whole of each link of the shop, or this piece of its catalogue, is due.
-async fn mark(context: &Context, shop: &ShopName, piece: Option<Piece>) -> Result<(), Refusal> {
+async fn mark(context: &Context, shop: &ShopName, piece: Option<Piece>, span: &mut Span) -> Result<(), Refusal> {
+    let delivery = Delivery::now(span.context());
+    span.text("pagesyncd.delivery", delivery.id);
+    let commit = context.tracer.child("mark", Kind::Internal, span.context());
     let part = piece.map_or_else(Part::whole, Piece::part);
     let due = durable(context.store.mark_part_of(&shop.clone().into(), &part, Cause::Webhook)).await?;
-    tracing::debug!(%shop, links = due, "webhook: {shop} changed, {due} links are due");
+    commit.end();
+    span.number("pagesyncd.links", due);
+    let id = delivery.id;
+    if due == 0 {
+        tracing::debug!(delivery = %id, %shop, "webhook [{id}]: {shop} changed, and is not linked");
+    } else {
+        // A catalogue is read in walks, which many deliveries share.
+        if part.is_whole() {
+            let links = context.store.links_of_id(&shop.clone().into()).await.unwrap_or_default();
+            context.note_delivery(&links, delivery);
+        }
+        tracing::info!(delivery = %id, %shop, links = due, "webhook [{id}]: {shop} changed, {due} links are due");
+    }
     Ok(())
 }

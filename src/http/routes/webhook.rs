@@ -25,8 +25,9 @@ use hyper::body::{Body, Incoming};
 use subtle::ConstantTimeEq;
 use url::form_urlencoded;
 
+use crate::context::trail::Delivery;
 use crate::context::{Context, Setup};
-use crate::core::model::{Cause, PageId, Source};
+use crate::core::model::{Cause, LinkKey, PageId, Source};
 use crate::http::body::{self, NoBody};
 use crate::http::budget::Budget;
 use crate::http::responses;
@@ -35,6 +36,7 @@ use crate::metrics::DeliveryResult;
 use crate::sources::facebook::delivery::{Named, NotJson, named};
 use crate::sources::facebook::webhook_signature::WebhookSignature;
 use crate::store::Unavailable;
+use crate::traces::{Kind, Span};
 
 const MAX_CHALLENGE: usize = 256;
 /// When Meta should come back after a 503.
@@ -78,12 +80,26 @@ pub(in crate::http) fn handshake(context: &Context, query: &str) -> Answer {
 /// A delivery.
 pub(in crate::http) async fn deliver(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Answer {
     let started = Instant::now();
-    let (result, answer) = match accept(context, request, conn).await {
+    let mut span = context.tracer.root("webhook", Kind::Server);
+    let (result, answer) = match accept(context, request, conn, &mut span).await {
         Ok(()) => (DeliveryResult::Accepted, responses::fixed_json(StatusCode::OK, ACCEPTED)),
         Err(refusal) => refusal.answer(),
     };
     context.metrics.delivery(Source::Facebook, result, started.elapsed());
+    end(span, Source::Facebook, result);
     answer
+}
+
+/// Ends the span of a delivery. Only the source makes spans, not everybody who can reach the address.
+pub(super) fn end(mut span: Span, source: Source, result: DeliveryResult) {
+    if matches!(result, DeliveryResult::BadSignature) {
+        return span.discard();
+    }
+    span.text("pagesyncd.source", source.as_str());
+    span.text("pagesyncd.result", result.word());
+    if !matches!(result, DeliveryResult::Accepted) {
+        span.fail(result.word());
+    }
 }
 
 pub(super) enum Refusal {
@@ -127,7 +143,12 @@ impl Refusal {
     }
 }
 
-async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn) -> Result<(), Refusal> {
+async fn accept(
+    context: &Arc<Context>,
+    request: Request<Incoming>,
+    conn: &Conn,
+    span: &mut Span,
+) -> Result<(), Refusal> {
     let setup = context.setup();
     let http = &setup.config.http;
     if !is_from_facebook(&setup, conn) {
@@ -148,10 +169,13 @@ async fn accept(context: &Arc<Context>, request: Request<Incoming>, conn: &Conn)
     if context.store.absorbs(&named.pages) {
         let pages = named.pages.len();
         tracing::debug!(pages, "webhook: a delivery names {pages} pages, all of them are due already");
+        if span.is_recorded() {
+            Box::pin(join(context, named, span)).await;
+        }
         return Ok(());
     }
     // Seldom come by, and large.
-    Box::pin(mark(context, named)).await
+    Box::pin(mark(context, named, span)).await
 }
 
 /// Has the caller the client certificate that is asked for, if one is? Its authority was verified in the handshake.
@@ -166,8 +190,19 @@ fn signature(headers: &HeaderMap, setup: &Setup) -> Option<WebhookSignature> {
     WebhookSignature::read(value(&SHA256), value(&SHA1), setup.config.facebook.accept_sha1)
 }
 
+/// A delivery that is traced joins in the reads that are due already.
+async fn join(context: &Context, named: Named, span: &mut Span) {
+    let delivery = Delivery::now(span.context());
+    span.text("pagesyncd.delivery", delivery.id);
+    span.number("pagesyncd.pages", named.pages.len());
+    for page in named.pages {
+        let links = context.store.links_of_id(&PageId::from(page).into()).await.unwrap_or_default();
+        context.note_delivery(&links, delivery);
+    }
+}
+
 /// Everything named is marked durably. The store publishes what became durable, also when the caller gave up before.
-async fn mark(context: &Context, named: Named) -> Result<(), Refusal> {
+async fn mark(context: &Context, named: Named, span: &mut Span) -> Result<(), Refusal> {
     let Named { pages, persons } = named;
     if pages.is_empty() && persons.is_empty() {
         tracing::debug!("webhook: a delivery names no page and no person, nothing is due");
@@ -183,11 +218,33 @@ async fn mark(context: &Context, named: Named) -> Result<(), Refusal> {
         );
         return Ok(());
     }
+    let delivery = Delivery::now(span.context());
     let pages: Vec<PageId> = pages.into_iter().map(PageId::from).collect();
+    let commit = context.tracer.child("mark", Kind::Internal, span.context());
     let links = durable(context.store.mark_pages(&pages, Cause::Webhook)).await?;
-    let (pages, due) = (pages.len(), links.len());
-    tracing::debug!(pages, links = due, "webhook: a delivery names {pages} pages, {due} links are due");
+    commit.end();
+    context.note_delivery(&links, delivery);
+    span.text("pagesyncd.delivery", delivery.id);
+    span.number("pagesyncd.pages", pages.len());
+    span.number("pagesyncd.links", links.len());
+    report_due(delivery, pages.len(), &links);
     Ok(())
+}
+
+/// One line for a delivery that made something due. It names the link where that is one; otherwise the line of each read
+/// names the delivery.
+fn report_due(delivery: Delivery, pages: usize, links: &[LinkKey]) {
+    let (id, due) = (delivery.id, links.len());
+    match links {
+        [] => tracing::debug!(delivery = %id, pages, "webhook [{id}]: names {pages} pages, none of them is linked"),
+        [link] => tracing::info!(delivery = %id, %link, "webhook [{id}]: {link} changed, its read is due"),
+        _ => tracing::info!(
+            delivery = %id,
+            pages,
+            links = due,
+            "webhook [{id}]: {pages} pages changed, the reads of {due} links are due"
+        ),
+    }
 }
 
 /// A disk that hangs is answered like one that refuses; what becomes durable after all is read like any other.

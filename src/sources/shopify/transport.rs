@@ -19,6 +19,7 @@ use crate::core::model::{MonoTime, Secret, ShopName, Source};
 use crate::http_client::{self, TlsFault, Unread};
 use crate::metrics::Metrics;
 use crate::sources::scrub::scrub;
+use crate::traces;
 
 /// The largest answer that is read, in bytes. Eight policies of 512 KB, escaped, stay below it.
 pub(super) const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -89,7 +90,12 @@ impl Inner {
     ) -> Result<Value, ShopifyError> {
         let call = operation.call;
         let result = match self.enter(shop, operation).await {
-            Ok(under_way) => self.exchange(shop, token, operation, variables, under_way).await,
+            Ok(under_way) => {
+                let span = traces::request("shopify", call);
+                let result = self.exchange(shop, token, operation, variables, under_way).await;
+                span.end_with(result.as_ref().err().map_or("ok", |error| error.kind.word()));
+                result
+            }
             Err(wait) => {
                 let kind = ShopifyErrorKind::Throttled { retry_after: Some(wait) };
                 let text = format!("not called, the shop's budget is spent for {} s", wait.as_secs().max(1));

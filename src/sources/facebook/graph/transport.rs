@@ -21,6 +21,7 @@ use crate::http_client::{self, TlsFault, Unread};
 use crate::metrics::Metrics;
 use crate::sources::facebook::signature::appsecret_proof;
 use crate::sources::scrub::scrub;
+use crate::traces;
 
 /// The largest answer that is read, in bytes.
 pub(super) const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -151,8 +152,10 @@ impl Inner {
     pub(super) async fn try_send(&self, call: &Call<'_>) -> Result<Value, Failed> {
         let permit = self.gate.enter_for(call.page, call.person, call.priority).await;
         let _permit = permit.map_err(|held| held_back(call.name, held))?;
+        let span = traces::request("graph", call.name);
         let result = self.exchange(call).await;
         let outcome = result.as_ref().map_or_else(|failed| failed.error.kind.word(), |_| "ok");
+        span.end_with(outcome);
         self.metrics.source_request(Source::Facebook, call.name, outcome);
         result
     }
