@@ -15,6 +15,7 @@ pub mod recent;
 pub mod setup;
 pub mod shop_turns;
 pub mod trail;
+mod trails;
 pub mod watchers;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -312,7 +312,7 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
         Err(_) => return local,
     };
     let Ok(item) = with_index(context, part, item).await else { return local };
-    let staged = context.staged(part);
+    let staged = context.pages.staged(part);
     let mut span = context.tracer.child("write", Kind::Internal, staged.span);
     let turn = context.writes.enter(Priority::Background).await;
     let Some(right) = work.may_write() else { return not_now() };
@@ -332,7 +332,7 @@ async fn carry_out(context: &Arc<Context>, part: &PartKey, in_doubt: Option<InDo
             complete.end();
             match completed {
                 Ok(more) => {
-                    context.forget_staged(part, staged);
+                    context.pages.forget_staged(part, staged);
                     report(part, &item, staged.delivery);
                     WriteEnd { cleanup: landing.is_some(), ..WriteEnd::of(Outcome::Settled { more }) }
                 }

@@ -29,6 +29,9 @@ async fn a_delivery_is_one_line_each_for_webhook_read_and_write_under_one_id() {
     let page = harness.nth(0);
     harness.until_true(user, &harness.pages()).await;
     harness.complete().await;
+    // The line follows the commit.
+    let is_written = || of_link(&harness, &page).iter().any(|event| component(event) == "spaces");
+    until("the first write is logged", async || is_written()).await;
     let before = of_link(&harness, &page).len();
     harness.world().edit_page(&page, "name", "A new name".into()).unwrap();
     harness.until_true(user, std::slice::from_ref(&page)).await;
@@ -114,7 +117,10 @@ async fn the_level_of_a_module_is_changed_for_a_while() {
     assert!(!hears().await);
     // It ends by itself, and with a reload.
     assert_eq!(said(&["debug", "--for", "1s"]).await.0, Some(0));
-    until("it is over", async || harness.log().contains(" INFO log: the level is info again, as configured")).await;
+    until("it is over", async || {
+        harness.log().matches(" INFO log: the level is info again, as configured").count() == 2
+    })
+    .await;
     assert!(!hears().await);
     assert_eq!(said(&["debug", "--for", "7d"]).await.0, Some(0));
     harness.reload("applied").await;

@@ -308,9 +308,9 @@ async fn stage(
             return false;
         }
     };
-    let delivery = context.delivery_of_read(link, began);
+    let delivery = context.pages.delivery_of_read(link, began);
     if is_changed {
-        context.note_staged(link, Staged { delivery, span: span.context() });
+        context.pages.note_staged(link, Staged { delivery, span: span.context() });
     } else {
         context.metrics.object_unchanged();
     }
@@ -322,7 +322,7 @@ async fn stage(
 /// The span of a read: in the trace of the first traced delivery that it answers for, with links to the others. A read
 /// for another cause begins a trace of its own.
 fn span_of_read(context: &Context, link: &LinkKey, cause: Cause, began: MonoTime) -> Span {
-    let mut deliveries = context.spans_of_read(link, began).into_iter();
+    let mut deliveries = context.pages.spans_of_read(link, began).into_iter();
     let first = deliveries.next();
     let mut span = if first.is_some() || cause == Cause::Webhook {
         context.tracer.child("read", Kind::Internal, first)
@@ -331,7 +331,7 @@ fn span_of_read(context: &Context, link: &LinkKey, cause: Cause, began: MonoTime
     };
     deliveries.for_each(|delivery| span.link(delivery));
     if span.is_recorded() {
-        if let Some(since) = context.heard_since(link, began) {
+        if let Some(since) = context.pages.heard_since(link, began) {
             context.tracer.past("wait", first, began.since(since));
         }
         span.text("pagesyncd.link", format_args!("{}:{}", link.source().as_str(), link.id));

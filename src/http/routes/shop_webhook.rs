@@ -116,7 +116,7 @@ async fn mark(context: &Context, shop: &ShopName, piece: Option<Piece>, span: &m
         // A catalogue is read in walks, which many deliveries share.
         if part.is_whole() {
             let links = context.store.links_of_id(&shop.clone().into()).await.unwrap_or_default();
-            context.note_delivery(&links, delivery);
+            context.pages.note_delivery(&links, delivery);
         }
         tracing::info!(delivery = %id, %shop, links = due, "webhook [{id}]: {shop} changed, {due} links are due");
     }

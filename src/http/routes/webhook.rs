@@ -197,7 +197,7 @@ async fn join(context: &Context, named: Named, span: &mut Span) {
     span.number("pagesyncd.pages", named.pages.len());
     for page in named.pages {
         let links = context.store.links_of_id(&PageId::from(page).into()).await.unwrap_or_default();
-        context.note_delivery(&links, delivery);
+        context.pages.note_delivery(&links, delivery);
     }
 }
 
@@ -223,7 +223,7 @@ async fn mark(context: &Context, named: Named, span: &mut Span) -> Result<(), Re
     let commit = context.tracer.child("mark", Kind::Internal, span.context());
     let links = durable(context.store.mark_pages(&pages, Cause::Webhook)).await?;
     commit.end();
-    context.note_delivery(&links, delivery);
+    context.pages.note_delivery(&links, delivery);
     span.text("pagesyncd.delivery", delivery.id);
     span.number("pagesyncd.pages", pages.len());
     span.number("pagesyncd.links", links.len());
