@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order,
-    OrderStatus, RetryPolicy,
+    OrderStatus, Problem, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::crypto::ring::default_provider;
@@ -147,7 +147,7 @@ async fn order(
     let answers = answer_challenges(certificates, &mut order).await?;
     let status = match order.poll_ready(&PATIENCE).await {
         // The problem of the order alone names no host.
-        Err(Error::Api(_)) => OrderStatus::Invalid,
+        Err(Error::Api(_)) if order.state().status == OrderStatus::Invalid => OrderStatus::Invalid,
         polled => polled.map_err(words)?,
     };
     drop(answers);
@@ -222,12 +222,19 @@ async fn why_invalid(order: &mut Order) -> String {
     )
 }
 
+/// Is this the authority's own trouble (RFC 8555, section 6.7), which says nothing about the order?
+fn passes(problem: &Problem) -> bool {
+    let kind = problem.r#type.as_deref().and_then(|kind| kind.rsplit(':').next());
+    matches!(kind, Some("badNonce" | "serverInternal"))
+}
+
 /// A failure as one line.
 fn words(error: Error) -> Trouble {
     let plain = |text: String| text.replace(char::is_control, " ");
     let text = match error {
         // What the client of requests says.
         Error::Other(error) => return Trouble::Away(plain(error.to_string())),
+        Error::Api(problem) if passes(&problem) => return Trouble::Away(plain(problem.to_string())),
         Error::Timeout(_) => "the authority does not finish the order in time".to_owned(),
         Error::Json(_) => "the address in http.acme.directory does not answer as ACME has it".to_owned(),
         error => error.to_string(),

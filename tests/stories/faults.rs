@@ -141,7 +141,12 @@ async fn a_daemon_that_answers_nothing_ends_status_with_its_process_and_the_way_
     }
     harness.daemon.signal(SIGCONT).unwrap();
     assert!(told(&harness).await.starts_with("pagesyncd "));
-    assert_eq!(harness.status().await["problems"], serde_json::json!([]), "a pause is no fault of a part");
+    let problems = harness.status().await["problems"].as_array().unwrap().clone();
+    // A call that was under way has really timed out.
+    assert!(
+        problems.iter().all(|problem| problem["code"] != "part_hangs"),
+        "a pause is no fault of a part: {problems:?}"
+    );
     harness.finish().await;
 }
 
@@ -202,6 +207,8 @@ async fn a_configuration_that_is_refused_shows_until_it_is_mended() {
     harness.daemon.start().await.unwrap();
     let good = std::fs::read_to_string(&harness.config).unwrap();
     std::fs::write(&harness.config, good.replace("debounce = ", "debounse = ")).unwrap();
+    let is_ready = |message: &String| message.starts_with("READY=1");
+    until("the start was told", async || manager.heard().iter().any(is_ready)).await;
     let before = manager.heard().len();
     harness.reload("refused").await;
     let refused = awaited(&harness, "config_refused").await;

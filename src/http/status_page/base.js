@@ -106,7 +106,7 @@ export function announce(text) { set(at('announcer'), 'textContent', text); }
 export async function read(path) {
   const answer = await fetch(path);
   const value = await answer.json();
-  if (!answer.ok) throw new Error(value.error?.message ?? value.error ?? answer.statusText);
+  if (!answer.ok) throw Object.assign(new Error(value.error?.message ?? value.error ?? answer.statusText), { status: answer.status });
   return value;
 }
 

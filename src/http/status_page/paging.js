@@ -24,8 +24,8 @@ export function paged(name, query, show) {
     if (stack.length) parameters.set('after', stack.at(-1));
     let page;
     try { page = await read(`/v1/links?${parameters}`); } catch (error) {
-      // A cursor of another order, or of an older daemon.
-      if (stack.length && turn === asked) { stack = []; keep(); return load(); }
+      // A cursor of another order, or of an older daemon. Any other trouble passes, and the page stays.
+      if (error.status === 400 && stack.length && turn === asked) { stack = []; keep(); return load(); }
       throw error;
     }
     // A later question was asked meanwhile.
