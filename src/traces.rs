@@ -9,14 +9,14 @@
 //!                             └─ complete  the commit: the object is true
 //! ```
 //!
-//! One delivery of `traces.one_in` is traced, and one read of as many that no delivery caused. Many deliveries may join in one read: it belongs to the trace of the first
-//! traced one and has links to the others.
+//! One delivery of `traces.one_in` is traced, and one read of as many that no delivery caused. Many deliveries may join
+//! in one read: it belongs to the trace of the first traced one and has links to the others.
 //!
 //! **What a span never holds:** an address with its query, a token, a user, a name or a body. It has the link
 //! (`facebook:123`), the delivery's id, a call, an outcome and counts.
 //!
 //! A span that ends is put into a bounded queue. A task of its own sends the queue as OTLP/HTTP in JSON
-//! ([`exporter`]). Whatever the collector does, nobody waits for it: a span that finds no place in the queue, or whose
+//! (`exporter`). Whatever the collector does, nobody waits for it: a span that finds no place in the queue, or whose
 //! batch is refused, is dropped and counted. Without the cargo feature `otlp` all of this is compiled out: contexts have
 //! no size, and spans do nothing.
 //!

@@ -69,16 +69,19 @@ impl Case {
         case.with("http.tls.certificate", "\"chain.pem\"").with("http.tls.key", "{ file = \"key.pem\" }")
     }
 
-    /// A certificate with its key, the same each time. Each of the two is there once more in another form.
+    /// A certificate with its key, the same file each time. Each of the two is there once more in another form.
     fn same_tls(self) -> Case {
-        static TEXTS: std::sync::LazyLock<[String; 3]> = std::sync::LazyLock::new(|| {
-            let key = rcgen::KeyPair::generate().unwrap();
-            [of_key(&["localhost"], &key), of_key(&["localhost"], &key), key.serialize_pem()]
+        static MADE: std::sync::LazyLock<(tempfile::TempDir, [String; 3])> = std::sync::LazyLock::new(|| {
+            let (folder, key) = (tempfile::tempdir().unwrap(), rcgen::KeyPair::generate().unwrap());
+            let texts = [of_key(&["localhost"], &key), of_key(&["localhost"], &key), key.serialize_pem()];
+            write(&folder.path().join("chain.pem"), &texts[0], 0o644);
+            (folder, texts)
         });
-        let [chain, other, key] = &*TEXTS;
-        let case = self.file("chain.pem", chain, 0o644).file("other-chain.pem", other, 0o644);
-        let case = case.file("key.pem", key, 0o600).file("other-key.pem", format!("As it was.\n{key}"), 0o600);
-        case.with("http.tls.certificate", "\"chain.pem\"").with("http.tls.key", "{ file = \"key.pem\" }")
+        let (folder, [_, other, key]) = &*MADE;
+        let case = self.file("other-chain.pem", other, 0o644).file("key.pem", key, 0o600);
+        let case = case.file("other-key.pem", format!("As it was.\n{key}"), 0o600);
+        let chain = format!("\"{}\"", folder.path().join("chain.pem").display());
+        case.with("http.tls.certificate", &chain).with("http.tls.key", "{ file = \"key.pem\" }")
     }
 
     fn text(&self) -> String {

@@ -1,4 +1,4 @@
-//! The requests to an ACME authority, under the same rule as those to other hosts ([`http_client`](crate::http_client)).
+//! The requests to an ACME authority, under the same rule as those to other hosts ([`http_client`]).
 
 use std::pin::Pin;
 use std::time::Duration;

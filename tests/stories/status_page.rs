@@ -94,6 +94,26 @@ async fn links_appear_change_and_wait_for_a_person_without_a_reload() {
     harness.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_problem_stands_at_the_top_with_the_way_out() {
+    let Some(browser) = Browser::start().await else { return };
+    let (harness, url) = daemon(Harness::plan().pages(1).drills()).await;
+    browser.goto(&url).await;
+    live(&browser).await;
+    assert_eq!(browser.text("#problems").await, "");
+    harness.drill("hang/dispatcher").await;
+    appears(&browser, "#problems [data-problem='part_hangs'][data-severity='critical']").await;
+    let said = browser.text("#problems").await;
+    for wanted in ["the dispatcher has made no progress for ", "no read begins after a webhook", "restart it"] {
+        assert!(said.contains(wanted), "{wanted} is missing: {said}");
+    }
+    has_no_barrier(&browser, "a problem").await;
+    harness.crash().await;
+    // The next run says how this one ended.
+    appears(&browser, "#problems [data-problem='unclean_end']").await;
+    harness.finish().await;
+}
+
 /// Imports so many links with names. No token works, and their reads are an hour away.
 async fn import(harness: &Harness, count: usize) -> UserId {
     let user = UserId::random();

@@ -2,7 +2,7 @@
 //! and keeps the text of `systemctl status` up to date.
 //!
 //! A part that hangs is named after [`HANGS`](crate::core::problem::HANGS). Once it has hung for
-//! [`GIVEN_UP`](crate::core::problem::GIVEN_UP), the watchdog is not fed any more, so that systemd starts the daemon
+//! [`GIVEN_UP`], the watchdog is not fed any more, so that systemd starts the daemon
 //! again; which part it was is noted for the next start. The store's threads answer while the disk refuses, too, and a
 //! part that waits for a store that is down is excused: a full disk is no reason to be killed.
 
