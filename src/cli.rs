@@ -1,6 +1,6 @@
 //! The command line: one module for each verb, and their common parts. The verbs that query or change a running daemon
-//! use its admin socket. `run`, `check`, `backup`, `restore`, and `import`, `export` and `purge` of a stopped daemon load the
-//! configuration.
+//! use its admin socket. `run`, `check`, `backup`, `restore`, and `import`, `export` and `purge` of a stopped daemon
+//! load the configuration.
 
 mod admin;
 mod backup;
@@ -159,8 +159,8 @@ enum Verb {
         /// Change nothing; end with 78 if there is something to do
         #[arg(long)]
         check: bool,
-        /// With all daemons stopped: the bucket of the configuration takes the place of the one before, and every link is
-        /// read again
+        /// With all daemons stopped: the bucket of the configuration takes the place of the one before, and every link
+        /// is read again
         #[arg(long, conflicts_with = "check")]
         bucket: bool,
     },

@@ -6,10 +6,10 @@
 //! and none quotes a secret or a line of the file. Errors stop the program, warnings do not.
 //!
 //! `table` declares every key, in the form that `key` defines. `raw` parses the file and matches names, `read` turns it
-//! into typed values, `secret` opens secrets, `rules` checks single values, `validate`, `listener_tls` and `fields` check across keys,
-//! `diff` compares for a reload, and `load` calls them in turn. An environment variable that is set to nothing counts
-//! as not set. Loading reads the file and the secrets' sources and nothing else; it is safe to call at any time, and
-//! holds nothing open.
+//! into typed values, `secret` opens secrets, `rules` checks single values, `validate`, `listener_tls` and `fields`
+//! check across keys, `diff` compares for a reload, and `load` calls them in turn. An environment variable that is set
+//! to nothing counts as not set. Loading reads the file and the secrets' sources and nothing else; it is safe to call
+//! at any time, and holds nothing open.
 
 mod certificates;
 mod database_url;

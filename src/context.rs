@@ -183,8 +183,8 @@ impl Context {
         self.divide(self.daemons.load(Ordering::Relaxed));
     }
 
-    /// So many daemons live that share the store, this one among them: what all of them may have under way at Graph and at
-    /// Spaces together is divided by their number.
+    /// So many daemons live that share the store, this one among them: what all of them may have under way at Graph and
+    /// at Spaces together is divided by their number.
     pub fn divide(&self, daemons: usize) {
         let daemons = daemons.max(1);
         let before = self.daemons.swap(daemons, Ordering::Relaxed);

@@ -51,9 +51,9 @@
 //!                                                     │ store: complete
 //! ```
 //!
-//! *Feed.* A decision collects beside its writes what it changes for others, and the store publishes that when the writes
-//! are durable ([`store::feed`]). The dispatcher alone reads the feed and wakes actors. So no decision stays unnoticed
-//! because its client went away half-way, or because its caller gave up while the disk was slow.
+//! *Feed.* A decision collects beside its writes what it changes for others, and the store publishes that when the
+//! writes are durable ([`store::feed`]). The dispatcher alone reads the feed and wakes actors. So no decision stays
+//! unnoticed because its client went away half-way, or because its caller gave up while the disk was slow.
 //!
 //! *Webhook.* [`http`] checks sizes and the signature over the raw bytes before it parses. The content of a delivery is
 //! a hint and is not applied: the pages that it names are marked, the marks are made durable, and then it is answered.
@@ -63,8 +63,8 @@
 //!
 //! *Poll.* Every link has a slot in the interval, a hash of its name, so that polls are spread evenly. A poll also
 //! repairs the page's webhook subscription and compares the object in Spaces with the last write. Polls that were
-//! missed while the daemon was down are made up for, spread over minutes; marks that were left are read at once, as fast
-//! as the limit on calls allows.
+//! missed while the daemon was down are made up for, spread over minutes; marks that were left are read at once, as
+//! fast as the limit on calls allows.
 //!
 //! *Login.* A session, made by an operator, opens `/facebook/login`; a login link opens a short one, and asks first
 //! if the browser is known for another user. The `state` that goes to the dialog is signed, expires, is bound to the

@@ -2,8 +2,8 @@
 //! round as one `Arc<Metrics>`; nothing is registered anywhere else, and no global recorder exists.
 //!
 //! Gauges that describe the store (links, due, due parked, outbox, oldest owed, leases, daemons) and the dependencies
-//! are set by the admin listener just before it prints, from what those say of themselves, so that they cannot drift from
-//! the truth.
+//! are set by the admin listener just before it prints, from what those say of themselves, so that they cannot drift
+//! from the truth.
 
 mod latencies;
 mod optional_gauge;
@@ -482,8 +482,8 @@ impl Metrics {
         self.ack.observe(took);
     }
 
-    /// One request to this source ended; `outcome` is `ok` or the error kind's word. Those to Graph are counted under their
-    /// own name as well.
+    /// One request to this source ended; `outcome` is `ok` or the error kind's word. Those to Graph are counted under
+    /// their own name as well.
     pub fn source_request(&self, source: Source, call: &'static str, outcome: &'static str) {
         if source == Source::Facebook {
             self.graph.get_or_create(&CallLabel { call, outcome }).inc();

@@ -1,10 +1,10 @@
 //! The record of the daemon's runs, by which a start knows how the runs before it ended: a file of some lines in the
 //! store's folder, which outlives restarts, crashes and boots.
 //!
-//! Each run enters itself when it begins and notes its end. A run without an end was ended from outside: by a signal, by
-//! the kernel for lack of memory, by the watchdog of systemd, or with the whole machine. The watchdog's end is announced:
-//! the daemon notes which part hangs when it stops to feed it. A machine that was booted since shows by its monotonic
-//! clock, which begins anew.
+//! Each run enters itself when it begins and notes its end. A run without an end was ended from outside: by a signal,
+//! by the kernel for lack of memory, by the watchdog of systemd, or with the whole machine. The watchdog's end is
+//! announced: the daemon notes which part hangs when it stops to feed it. A machine that was booted since shows by its
+//! monotonic clock, which begins anew.
 //!
 //! The record is for operators. A daemon that cannot write it, because its disk is full, says so and goes on.
 
@@ -62,8 +62,8 @@ pub struct Runs {
 
 impl Runs {
     /// Reads the record in the folder of the store, and enters this run. `clock` is the machine's monotonic clock in
-    /// microseconds. A folder that is not there yet is left to the store: [`keep`](Runs::keep) writes the record then. One
-    /// that belongs to another user is left alone: this process may not use its store.
+    /// microseconds. A folder that is not there yet is left to the store: [`keep`](Runs::keep) writes the record then.
+    /// One that belongs to another user is left alone: this process may not use its store.
     pub fn begin(folder: &Path, clock: Option<u64>) -> Runs {
         let path = folder.join(FILE);
         let mut record = read(&path);

@@ -28,11 +28,11 @@
 //!
 //! # How a write becomes durable
 //!
-//! Decisions are made in memory under one lock, and the writes that follow from each are queued under the same lock;
-//! so a queue has them in the order of the decisions. There are two queues and two files. A decision that makes marks
-//! and nothing else goes to the [`mark_log`], where a batch costs one write and one `fdatasync`: it is what a delivery
-//! waits for. All others go to the database. Numbers decide between the two files, so their writers do not wait for each
-//! other; the head of [`mark_log`] argues that.
+//! Decisions are made in memory under one lock, and the writes that follow from each are queued under the same lock; so
+//! a queue has them in the order of the decisions. There are two queues and two files. A decision that makes marks and
+//! nothing else goes to the [`mark_log`], where a batch costs one write and one `fdatasync`: it is what a delivery
+//! waits for. All others go to the database. Numbers decide between the two files, so their writers do not wait for
+//! each other; the head of [`mark_log`] argues that.
 //!
 //! One committer thread takes what waits for the database, applies it as one
 //! transaction over all trees, flushes, and fsyncs sled's log, and only then answers. sled's own `flush` is not a
@@ -47,28 +47,29 @@
 //! [`feed`] when the writes are durable, whether or not the caller still waits. A decision that panics leaves nothing
 //! in the queue, and the memory is read from disk again.
 //!
-//! Of a link's parts the memory has those that owe something or are being read. What is known of the others lies in `synced`
-//! alone, and is read from there before a decision that needs it ([`catalogue`]).
+//! Of a link's parts the memory has those that owe something or are being read. What is known of the others lies in
+//! `synced` alone, and is read from there before a decision that needs it ([`catalogue`]).
 //!
 //! A delivery about a page whose marks all stand needs no decision, and is answered without that lock ([`absorbing`]).
 //!
 //! # What callers see
 //!
-//! Every operation is asynchronous and may answer [`Unavailable`], also those that are answered from memory here: another
-//! engine may have to ask a database. Callers take a refusal for a passing one, keep what they wanted, and ask again. What
-//! concerns this process alone is neither: the [`feed`](Store::feed), the [`condition`](Store::condition), the keyring,
-//! whether events are on. The conformance suite in the tests holds what the operations promise, on each engine.
+//! Every operation is asynchronous and may answer [`Unavailable`], also those that are answered from memory here:
+//! another engine may have to ask a database. Callers take a refusal for a passing one, keep what they wanted, and ask
+//! again. What concerns this process alone is neither: the [`feed`](Store::feed), the [`condition`](Store::condition),
+//! the keyring, whether events are on. The conformance suite in the tests holds what the operations promise, on each
+//! engine.
 //!
 //! # In a shared database
 //!
-//! [`shared`] keeps the same trees in PostgreSQL, with the same decisions over the same memory, for several daemons. What
-//! the others decide reaches this memory as the writes that followed ([`state`]). There is no mark log, no backup log and no
-//! renewal: the database sees to its own files.
+//! [`shared`] keeps the same trees in PostgreSQL, with the same decisions over the same memory, for several daemons.
+//! What the others decide reaches this memory as the writes that followed ([`state`]). There is no mark log, no backup
+//! log and no renewal: the database sees to its own files.
 //!
 //! # Who works on what
 //!
-//! [`leases`] says which links this process works on. Everybody asks before work begins. A store on this machine's disk is
-//! this process's alone, and answers that all are.
+//! [`leases`] says which links this process works on. Everybody asks before work begins. A store on this machine's disk
+//! is this process's alone, and answers that all are.
 //!
 //! # From below to above
 //!
@@ -86,14 +87,14 @@
 //! ledger.
 //!
 //! [`handle`] is the only module that touches sled's life: its panics are caught there, its destructor's too.
-//! [`folder`] locks the store for this process and asks the disk whether it works; [`before_image`] keeps the bytes that
-//! sled may overwrite while it opens; [`committer`] says when the process must end.
+//! [`folder`] locks the store for this process and asks the disk whether it works; [`before_image`] keeps the bytes
+//! that sled may overwrite while it opens; [`committer`] says when the process must end.
 //!
 //! # What a half-done step looks like at start
 //!
-//! Nothing is half done: each transaction holds all the writes of the decisions in it, and a mark that was made alone is
-//! one record. A mark without a read is read, an outbox entry without a settle is written again. A body without its entry
-//! cannot be, as both go in one transaction.
+//! Nothing is half done: each transaction holds all the writes of the decisions in it, and a mark that was made alone
+//! is one record. A mark without a read is read, an outbox entry without a settle is written again. A body without its
+//! entry cannot be, as both go in one transaction.
 //!
 //! # When the database itself is damaged or gone
 //!
@@ -103,8 +104,8 @@
 //! # When something is to be gone
 //!
 //! All files append. A decision that removes data about a person requests an [`erasure`]: a [`renewal`] writes the
-//! database and the backup log anew beside the ones in force, between the commits, and replaces them; the mark log, which
-//! names links, is begun anew as well. A deletion is done only after that.
+//! database and the backup log anew beside the ones in force, between the commits, and replaces them; the mark log,
+//! which names links, is begun anew as well. A deletion is done only after that.
 
 mod absorbing;
 mod api;

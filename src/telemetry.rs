@@ -5,8 +5,8 @@
 //!         levels    what it is about     the chosen format
 //! ```
 //!
-//! Level, format and the interval of summaries can change while the daemon runs. An operator can set another level for a
-//! while; a thread puts the configured one back, and writes the summaries that are due when no event comes.
+//! Level, format and the interval of summaries can change while the daemon runs. An operator can set another level for
+//! a while; a thread puts the configured one back, and writes the summaries that are due when no event comes.
 //!
 //! **What is never written.** The HTTP, TLS and object-store crates print headers, bodies and request lines when they
 //! are asked for detail, and those carry tokens, signatures and secrets; the store's engine prints records. So these
@@ -101,8 +101,8 @@ impl Telemetry {
         self.lines.state().levels.status()
     }
 
-    /// Another level for a while: `info`, or `info,pagesyncd::store=debug`. The configured one comes back after this time,
-    /// with a reload and with a restart. On an error the level is as it was.
+    /// Another level for a while: `info`, or `info,pagesyncd::store=debug`. The configured one comes back after this
+    /// time, with a reload and with a restart. On an error the level is as it was.
     pub fn set_level_for(&self, level: &str, time: Duration) -> Result<LevelStatus, TelemetryError> {
         self.set_level(level)?;
         let status = {

@@ -15,10 +15,10 @@
 //! **What a span never holds:** an address with its query, a token, a user, a name or a body. It has the link
 //! (`facebook:123`), the delivery's id, a call, an outcome and counts.
 //!
-//! A span that ends is put into a bounded queue. A task of its own sends the queue as OTLP/HTTP in JSON
-//! (`exporter`). Whatever the collector does, nobody waits for it: a span that finds no place in the queue, or whose
-//! batch is refused, is dropped and counted. Without the cargo feature `otlp` all of this is compiled out: contexts have
-//! no size, and spans do nothing.
+//! A span that ends is put into a bounded queue. A task of its own sends the queue as OTLP/HTTP in JSON (`exporter`).
+//! Whatever the collector does, nobody waits for it: a span that finds no place in the queue, or whose batch is
+//! refused, is dropped and counted. Without the cargo feature `otlp` all of this is compiled out: contexts have no
+//! size, and spans do nothing.
 //!
 //! The protocol is spoken here and not by the crates of OpenTelemetry. Its JSON form is specified and short, the HTTP
 //! client is here anyway, and they would bring a second way of spans and a dozen crates for one kind of trace.

@@ -453,8 +453,8 @@ fn the_documents_have_every_metric_route_and_health() {
     }
 }
 
-/// The codes of errors in a source of the HTTP routes: a literal behind a status or the key `code`, or at the beginning of
-/// a tuple with the words for a person.
+/// The codes of errors in a source of the HTTP routes: a literal behind a status or the key `code`, or at the beginning
+/// of a tuple with the words for a person.
 fn error_codes(source: &str) -> BTreeSet<String> {
     let source = source.split("\nmod tests {").next().unwrap_or_default().replace("\\\"", "\"");
     let line = source.lines().map(str::trim).collect::<Vec<&str>>().join(" ");

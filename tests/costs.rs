@@ -1,11 +1,12 @@
 //! What a delivery costs, in allocations: a measure that no machine and no neighbour changes. A delivery comes over a
-//! socket and passes everything that a real one passes: the listener, HTTP, the signature, the parser, the store. Only the
-//! disk is missing, since the store lies in memory.
+//! socket and passes everything that a real one passes: the listener, HTTP, the signature, the parser, the store. Only
+//! the disk is missing, since the store lies in memory.
 //!
-//! A limit is about a tenth above what was measured when it was set. A change that exceeds one should be argued; one that
-//! goes far below should lower it.
+//! A limit is about a tenth above what was measured when it was set. A change that exceeds one should be argued; one
+//! that goes far below should lower it.
 //!
-//! The client's side allocates nothing, and there is one test in this program, so that every allocation is the daemon's.
+//! The client's side allocates nothing, and there is one test in this program, so that every allocation is the
+//! daemon's.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::alloc::System;

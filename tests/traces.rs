@@ -1,4 +1,5 @@
-//! Traces as a collector receives them: the real daemon, built with the feature `otlp`, sends to a collector in the test.
+//! Traces as a collector receives them: the real daemon, built with the feature `otlp`, sends to a collector in the
+//! test.
 #![allow(clippy::unwrap_used, reason = "in a story an unmet expectation is a failure")]
 #![allow(dead_code, unused_imports, reason = "the harness has more than these stories use")]
 

@@ -1,9 +1,9 @@
-//! Keeps the certificate of the public listener in order where it comes from an authority that speaks ACME: shows the one
-//! that is kept, and obtains another one when that is due ([`acme`]).
+//! Keeps the certificate of the public listener in order where it comes from an authority that speaks ACME: shows the
+//! one that is kept, and obtains another one when that is due ([`acme`]).
 //!
-//! It looks at the start, on each reload, and at least twice a day by the wall clock. An authority that is away is asked
-//! again soon. One that refuses is asked again slowly enough for the limits on failed validations (Let's Encrypt: five an
-//! hour). A reload asks at once, because a person may have put right what was wrong.
+//! It looks at the start, on each reload, and at least twice a day by the wall clock. An authority that is away is
+//! asked again soon. One that refuses is asked again slowly enough for the limits on failed validations (Let's Encrypt:
+//! five an hour). A reload asks at once, because a person may have put right what was wrong.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -369,9 +369,9 @@ fn failed(cleanup: &Cleanup, error: &SourceError) -> TryEnd {
     ended
 }
 
-/// The deletes are staged as the uploader carries them out, so that memory does not grow with the parts. While it cannot,
-/// the try ends, because other cleanups wait for their turn. At the end the bucket is asked: a store that was rebuilt may
-/// not know of all objects.
+/// The deletes are staged as the uploader carries them out, so that memory does not grow with the parts. While it
+/// cannot, the try ends, because other cleanups wait for their turn. At the end the bucket is asked: a store that was
+/// rebuilt may not know of all objects.
 async fn forget_parts(context: &Context, link: &LinkKey, seq: u64) -> TryEnd {
     match forget_known(context, link, seq).await {
         Ok(true) => forget_listed(context, link, seq).await,

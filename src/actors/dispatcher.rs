@@ -47,8 +47,8 @@ use crate::store::leases::Holding;
 
 /// Links in one piece of work.
 const AT_ONCE: usize = 250;
-/// The pages of so many new links are read at once, since a person may wait for them; more are spread. Fewer in tests, for
-/// which hundreds of reads take long.
+/// The pages of so many new links are read at once, since a person may wait for them; more are spread. Fewer in tests,
+/// for which hundreds of reads take long.
 const READ_AT_ONCE: usize = if cfg!(test) { 50 } else { 500 };
 /// Links that come closer together than this come from one login or one import.
 const TOGETHER: Duration = Duration::from_secs(5);
@@ -268,8 +268,8 @@ impl Work {
         self.fit_strays().await
     }
 
-    /// After other links came to be worked on here, or elsewhere. The store's memory is as new as the leases, so that what
-    /// is looked at now shows everything that was decided elsewhere before.
+    /// After other links came to be worked on here, or elsewhere. The store's memory is as new as the leases, so that
+    /// what is looked at now shows everything that was decided elsewhere before.
     async fn follow_leases(&mut self) -> Option<()> {
         let held = self.args.context.leases.held();
         let (count, gained) = (held.count(), held.gained_since(&self.held));
@@ -363,9 +363,9 @@ impl Work {
         Some(())
     }
 
-    /// The supervisor fits the pages of these links to the store. Repeated while the store cannot be read, which does no
-    /// harm: a page that is asked to look once more finds nothing new. Each piece is progress: all links of a start take
-    /// longer than a part may be silent.
+    /// The supervisor fits the pages of these links to the store. Repeated while the store cannot be read, which does
+    /// no harm: a page that is asked to look once more finds nothing new. Each piece is progress: all links of a start
+    /// take longer than a part may be silent.
     async fn fit(&self, links: Vec<LinkKey>, spread: Spread, look: bool) -> Option<()> {
         loop {
             self.args.shared.dispatcher_asked.answer();

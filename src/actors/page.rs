@@ -126,8 +126,8 @@ impl Actor for Page {
         Ok(())
     }
 
-    /// In a box from the first moment on: the task of a page at rest then holds the place of a pointer, in which neither
-    /// the message nor what becomes of it has to fit.
+    /// In a box from the first moment on: the task of a page at rest then holds the place of a pointer, in which
+    /// neither the message nor what becomes of it has to fit.
     fn handle(
         &self,
         me: ActorRef<PageMsg>,
@@ -470,9 +470,9 @@ impl HeldLink {
     }
 }
 
-/// What the store knows of the link's token, and whether it can be opened; `None` when it is not linked. The token itself
-/// is left there, sealed, for the jobs. One that cannot be opened is logged, unless it is of the generation that was
-/// reported before.
+/// What the store knows of the link's token, and whether it can be opened; `None` when it is not linked. The token
+/// itself is left there, sealed, for the jobs. One that cannot be opened is logged, unless it is of the generation that
+/// was reported before.
 async fn take_token(
     context: &Context,
     link: &LinkKey,

@@ -48,8 +48,8 @@ impl Drop for WritePermit {
 }
 
 impl Shared {
-    /// A webhook came for a page. It wakes the page when the debounce is over, or at once where the page may have to decide
-    /// something before.
+    /// A webhook came for a page. It wakes the page when the debounce is over, or at once where the page may have to
+    /// decide something before.
     pub(super) fn hear_webhook(&self, page: &Arc<PageHandle>, debounce: Duration) {
         let now = MonoTime::now();
         let until = now.plus(debounce);

@@ -2,8 +2,9 @@
 //!
 //! Every child has a restart history, and the pure [`restart`](crate::core::restart) policy answers each death. A page
 //! comes back from the store after a pause, for ever; its neighbours notice nothing. The dispatcher, the uploader, the
-//! subscriptions actor, the notifier, the cleanups actor, the certificates actor and the listeners come back at once; when one of them dies too
-//! often in a short time the process ends, since a service manager's fresh start is the better answer then.
+//! subscriptions actor, the notifier, the cleanups actor, the certificates actor and the listeners come back at once;
+//! when one of them dies too often in a short time the process ends, since a service manager's fresh start is the
+//! better answer then.
 //!
 //! The listening sockets live here, so that a listener that dies takes no socket with it.
 //!

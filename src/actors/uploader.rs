@@ -6,12 +6,12 @@
 //! it ends: the successor finds that right taken and comes back, so that no object is ever written twice at once.
 //!
 //! The limit of `spaces.max_in_flight` holds for the requests themselves ([`Context::writes`]). A few keys more are in
-//! flight in the queue ([`AHEAD`]): the disk reads and completes for those while others are on the way to Spaces, so that
-//! Spaces never waits for the disk.
+//! flight in the queue ([`AHEAD`]): the disk reads and completes for those while others are on the way to Spaces, so
+//! that Spaces never waits for the disk.
 //!
 //! An object is written only while the link's [lease](crate::store::leases) is held: it is asked for when the body is
-//! loaded and once more right before the request, which is cut off when the right to write ends. A key of another process
-//! leaves the queue and stays owed in the store.
+//! loaded and once more right before the request, which is cut off when the right to write ends. A key of another
+//! process leaves the queue and stays owed in the store.
 //!
 //! A write without an answer may take effect after a newer one; [`late_writes`](crate::core::late_writes) decides what
 //! follows. A cleanup that it asks for is noted in the transaction that completes the newer write.
@@ -52,8 +52,8 @@ const PROBE_AFTER: u32 = 3;
 
 /// Writes that are prepared or completed while as many as are allowed are under way.
 const AHEAD: usize = 8;
-/// The same where the store is a database that daemons share: an entry is loaded and completed in turns of some milliseconds,
-/// and a turn costs the same for many of them.
+/// The same where the store is a database that daemons share: an entry is loaded and completed in turns of some
+/// milliseconds, and a turn costs the same for many of them.
 const AHEAD_OF_TURNS: usize = 32;
 /// A body up to this size is parsed where it is; a longer one on a thread for such work.
 const PARSED_IN_PLACE: usize = 64 << 10;

@@ -17,8 +17,8 @@ use crate::admin_client::{self, ClientError, Reply};
 use crate::config::Config;
 use crate::exit::{self, Failure};
 
-/// How long a daemon that works takes at most to begin an answer, or to go on with one. What changes something takes the
-/// time that it takes: others are asked for it.
+/// How long a daemon that works takes at most to begin an answer, or to go on with one. What changes something takes
+/// the time that it takes: others are asked for it.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A daemon's admin socket.

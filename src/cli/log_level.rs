@@ -1,4 +1,5 @@
-//! `log-level`: shows the level of a running daemon's log, sets another one for a while, or puts the configured one back.
+//! `log-level`: shows the level of a running daemon's log, sets another one for a while, or puts the configured one
+//! back.
 
 use std::time::Duration;
 

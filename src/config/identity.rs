@@ -1,7 +1,7 @@
 //! The daemon's own certificate and its private key (`http.tls.certificate`, `http.tls.key`).
 //!
-//! Both are read with the configuration, as a `ca_file` is, so that a renewed pair comes into force as a whole by a reload
-//! and a pair that does not fit is refused.
+//! Both are read with the configuration, as a `ca_file` is, so that a renewed pair comes into force as a whole by a
+//! reload and a pair that does not fit is refused.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

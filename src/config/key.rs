@@ -300,8 +300,8 @@ impl Table {
 ///
 /// A key is `name: type = kind(arguments) => [parts];`, with `env "NAME"` and `advice "..."` before the arrow where
 /// there are such. The kind names a constructor of [`Key`] and the method of the reader that returns the type. A
-/// section may be followed by `@variables`: settings that have an environment variable and no key. The caller has a macro
-/// `section_name` that turns the name of a field into that of its section.
+/// section may be followed by `@variables`: settings that have an environment variable and no key. The caller has a
+/// macro `section_name` that turns the name of a field into that of its section.
 macro_rules! settings {
     ($(
         $(#[$about:meta])*

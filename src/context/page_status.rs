@@ -27,8 +27,8 @@ type Slot = Arc<Mutex<PageStatus>>;
 #[derive(Debug, Default)]
 pub struct PageStatusMap {
     slots: RwLock<HashMap<LinkKey, Slot>>,
-    /// The pages that a limit holds back, by the end of that; so that nobody goes through all pages to find them. Changed
-    /// under the lock of the slots.
+    /// The pages that a limit holds back, by the end of that; so that nobody goes through all pages to find them.
+    /// Changed under the lock of the slots.
     held: Mutex<BTreeSet<(MonoTime, LinkKey)>>,
 }
 

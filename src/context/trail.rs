@@ -1,8 +1,8 @@
 //! Which delivery a read and a write follow from, for the log and for traces.
 //!
-//! A delivery gets a short random id when it is accepted. The page keeps the id of the delivery that made it due, until a
-//! read answers for it. The id then goes with what was staged, until the object is written. Nothing of this is durable:
-//! after a restart, or where another daemon works on the link, a read is as true and names no delivery.
+//! A delivery gets a short random id when it is accepted. The page keeps the id of the delivery that made it due, until
+//! a read answers for it. The id then goes with what was staged, until the object is written. Nothing of this is
+//! durable: after a restart, or where another daemon works on the link, a read is as true and names no delivery.
 //!
 //! A delivery that is traced leaves its place in the trace as well. The read belongs to the trace of the first one, and
 //! has links to further ones, of which a few are kept.

@@ -14,9 +14,9 @@
 //!
 //! A parked link makes no Graph call, since a dead token that is tried again and again gets an app blocked; nothing but
 //! a new link ends that. The exception is a reason that passes by itself, such as a shop that is frozen: its token is
-//! checked once a day, and a check that succeeds ends it. A source's errors park a link through [`Disposition::Park`] alone; all others leave it as it
-//! is. A report of Meta (the person removed the app) overrules the result of a call. Otherwise the first reason stays,
-//! because later failures follow from it.
+//! checked once a day, and a check that succeeds ends it. A source's errors park a link through [`Disposition::Park`]
+//! alone; all others leave it as it is. A report of Meta (the person removed the app) overrules the result of a call.
+//! Otherwise the first reason stays, because later failures follow from it.
 
 use std::time::Duration;
 

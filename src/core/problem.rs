@@ -307,7 +307,8 @@ fn plain(code: Code, message: impl Into<String>, remedy: impl Into<String>) -> P
     Problem { code, subject: None, since: None, message: message.into(), remedy: remedy.into() }
 }
 
-/// The parts that hang, of those that were asked and have not answered yet. One for which the others wait is named alone.
+/// The parts that hang, of those that were asked and have not answered yet. One for which the others wait is named
+/// alone.
 pub fn hung(waiting: &[(Part, Duration)], is_store_down: bool) -> Vec<(Part, Duration)> {
     let mut hung: Vec<(Part, Duration)> = waiting.iter().copied().filter(|(_, time)| *time >= HANGS).collect();
     hung.sort();

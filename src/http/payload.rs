@@ -4,16 +4,16 @@
 //!
 //! A piece is made when hyper asks for it, and hyper asks when the connection takes more. So a client that reads slowly
 //! slows the making down, at most one piece waits in memory beside hyper's buffer, and a client that hangs up ends the
-//! making: hyper drops the body. No task and no queue is in between. While pieces are sent the client sets the pace, and
-//! the connection may be closed in favour of another, after those whose body is being read.
+//! making: hyper drops the body. No task and no queue is in between. While pieces are sent the client sets the pace,
+//! and the connection may be closed in favour of another, after those whose body is being read.
 //!
 //! # Half an answer
 //!
 //! The status and the first piece are gone when a later piece cannot be made, because the store refuses, say. There is
 //! no second status, and to end the body would let half a list pass for the whole. So the body fails, and hyper closes
 //! the connection without the last, empty chunk. A client of HTTP/1.1 reports that as an answer that broke off. To a
-//! client of HTTP/1.0 the end of the connection is the end of the answer; it gets the pieces gathered, with their length,
-//! or 503 ([`super::responses::in_pieces`]).
+//! client of HTTP/1.0 the end of the connection is the end of the answer; it gets the pieces gathered, with their
+//! length, or 503 ([`super::responses::in_pieces`]).
 
 use std::convert::Infallible;
 use std::pin::Pin;

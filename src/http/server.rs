@@ -1,8 +1,8 @@
 //! One listener: accepts connections, limits them, serves HTTP/1 on each, and closes gracefully. What is answered is
 //! the business of whoever opens it.
 //!
-//! A request is handled in the task of its connection ([`super::handling`]); a client that hangs up does not end what its
-//! request began. All requests are tracked in one place, together with what they begin and leave behind
+//! A request is handled in the task of its connection ([`super::handling`]); a client that hangs up does not end what
+//! its request began. All requests are tracked in one place, together with what they begin and leave behind
 //! ([`Conn::spawn`]), so that a stop can wait for them. A handler that panics is a 500, and touches no other request.
 //!
 //! The number of open connections is bounded. When the bound is reached and somebody knocks, the connection that has
@@ -18,9 +18,9 @@
 //! reuses its connection. Each connection therefore stays open for `LAST_REQUEST`, and the answer to a request that
 //! comes in that time says `Connection: close`. So a restart behind a kept socket refuses nobody.
 //!
-//! TLS, where there is any, is shaken hands for in the connection's own task. Until that is done the connection counts as
-//! idle, and it has as long for it as for the headers of a request. So a crowd that never ends its handshakes keeps nobody
-//! out. A connection that fails its handshake is closed like one behind its last answer: the alert arrives.
+//! TLS, where there is any, is shaken hands for in the connection's own task. Until that is done the connection counts
+//! as idle, and it has as long for it as for the headers of a request. So a crowd that never ends its handshakes keeps
+//! nobody out. A connection that fails its handshake is closed like one behind its last answer: the alert arrives.
 //!
 //! hyper bounds the header's size and the time until it is complete; body size and body time are bounded where the
 //! body is read ([`super::body`]).

@@ -1,8 +1,9 @@
 //! The signs of life of the parts of which a daemon has one each: how long each of them has not answered.
 //!
-//! The supervisor asks them at a steady pace. A part answers when it takes the question from its mailbox, so a part that
-//! hangs over a message grows silent, and its gauge grows. At most one question to a part is under way: the mailbox of a
-//! part that hangs does not grow. A question that is dropped with the mailbox of a part that died counts as ended.
+//! The supervisor asks them at a steady pace. A part answers when it takes the question from its mailbox, so a part
+//! that hangs over a message grows silent, and its gauge grows. At most one question to a part is under way: the
+//! mailbox of a part that hangs does not grow. A question that is dropped with the mailbox of a part that died counts
+//! as ended.
 //!
 //! A part that was asked and has not answered yet is *waiting*. That decides whether it hangs: a part that nobody asks,
 //! because the supervisor hangs or the process was paused, grows silent without a fault of its own.

@@ -1,17 +1,18 @@
 //! The console: a page in the browser that shows the system at work.
 //!
-//! It is the status page of the daemon ([`status_page`]) and the world around it: it shows the two side by side, live by
-//! server-sent events, and offers the actions of persons, the faults, and killing and starting the daemon, or each of
-//! several and their database. What the status page asks the daemon is passed on ([`relay`]). It needs no password, so it serves loopback only: a
-//! request must name a loopback host (else a web page elsewhere could point its own name here), and a change must come
-//! as JSON from the console's own origin (else any page in the same browser could make it).
+//! It is the status page of the daemon ([`status_page`]) and the world around it: it shows the two side by side, live
+//! by server-sent events, and offers the actions of persons, the faults, and killing and starting the daemon, or each
+//! of several and their database. What the status page asks the daemon is passed on ([`relay`]). It needs no password,
+//! so it serves loopback only: a request must name a loopback host (else a web page elsewhere could point its own name
+//! here), and a change must come as JSON from the console's own origin (else any page in the same browser could make
+//! it).
 //!
 //! The server holds everything that is shown, recent events included. The address holds the open tab, the selected page
 //! and the scroll position. So a reload changes nothing.
 //!
-//! Routes: `GET /`, `/console.css`, the scripts, and `/assets/` and `/v1/` as the daemon has them; `GET /api/state`, `/api/feed`, `/api/pages`, `/api/pages/{id}`,
-//! `/api/shops/{shop}`, `/api/events`;
-//! `POST /api/{edit,shuffle,fault,calm,person,page,shop,product,shop_fault,daemon,database,login}`.
+//! Routes: `GET /`, `/console.css`, the scripts, and `/assets/` and `/v1/` as the daemon has them; `GET /api/state`,
+//! `/api/feed`, `/api/pages`, `/api/pages/{id}`, `/api/shops/{shop}`, `/api/events`; `POST
+//! /api/{edit,shuffle,fault,calm,person,page,shop,product,shop_fault,daemon,database,login}`.
 
 mod actions;
 mod acts;

@@ -1,8 +1,8 @@
-//! The catalogue of a shop in the store: the parts of its link that are due, the rows of its index, how far the walks over
-//! its products have come, and the end of all of them.
+//! The catalogue of a shop in the store: the parts of its link that are due, the rows of its index, how far the walks
+//! over its products have come, and the end of all of them.
 //!
-//! A catalogue may have a hundred thousand parts. What is known of a part that rests lies on disk alone, and so do the rows:
-//! what needs all of them goes through them piece by piece, on a thread for such work.
+//! A catalogue may have a hundred thousand parts. What is known of a part that rests lies on disk alone, and so do the
+//! rows: what needs all of them goes through them piece by piece, on a thread for such work.
 
 use serde::de::DeserializeOwned;
 
@@ -63,8 +63,8 @@ fn gone(engine: &Engine, link: &LinkKey) -> Result<Vec<PartKey>, Fault> {
     Ok(gone)
 }
 
-/// Records of a link that is gone. A part takes its row with it, so that a link that comes back has both or neither; rows
-/// are listed by themselves when no part is left.
+/// Records of a link that is gone. A part takes its row with it, so that a link that comes back has both or neither;
+/// rows are listed by themselves when no part is left.
 struct Leftovers {
     parts: Vec<PartKey>,
     rows: Vec<Vec<u8>>,
@@ -110,9 +110,9 @@ impl Store {
         Ok(synced.unwrap_or_default())
     }
 
-    /// Parts of a link, its whole left out, with a mark that no read answers for: so many of those of which `is_ready` says
-    /// that they are, by the time of the mark; each with what asked for its read. Those for which somebody but the daemon
-    /// itself asked come first, and the oldest in front.
+    /// Parts of a link, its whole left out, with a mark that no read answers for: so many of those of which `is_ready`
+    /// says that they are, by the time of the mark; each with what asked for its read. Those for which somebody but the
+    /// daemon itself asked come first, and the oldest in front.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -189,8 +189,8 @@ impl Store {
         self.off_worker(move |store| store.read(|engine| record(engine, Tree::Products, &key))).await?
     }
 
-    /// Goes through the rows of a link in the order of their numbers, away from the async workers. The work sees every row
-    /// whose product was complete by now.
+    /// Goes through the rows of a link in the order of their numbers, away from the async workers. The work sees every
+    /// row whose product was complete by now.
     ///
     /// # Errors
     /// [`Unavailable`], also when a row cannot be read. The work may have seen some rows then.
@@ -214,9 +214,9 @@ impl Store {
         self.off_worker(move |store| store.read(walk)).await?
     }
 
-    /// The read of this claim found that the shop has the product no more: it leaves the index, and what is staged of it is
-    /// written no more. Returns `false`, and nothing is changed, when a newer reader took over or the link has no token of
-    /// this generation any more.
+    /// The read of this claim found that the shop has the product no more: it leaves the index, and what is staged of
+    /// it is written no more. Returns `false`, and nothing is changed, when a newer reader took over or the link has no
+    /// token of this generation any more.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -260,8 +260,8 @@ impl Store {
         .await
     }
 
-    /// Forgets which parts the source has no more. Until then what was read of them earlier is known to be old, so no walk
-    /// may go on that began before they went.
+    /// Forgets which parts the source has no more. Until then what was read of them earlier is known to be old, so no
+    /// walk may go on that began before they went.
     ///
     /// # Errors
     /// [`Unavailable`]; the rest is forgotten next time.
@@ -278,8 +278,8 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets some parts of a link that is gone, and stages the deletes of their objects, for the cleanup with this number.
-    /// Returns whether more may be left.
+    /// Forgets some parts of a link that is gone, and stages the deletes of their objects, for the cleanup with this
+    /// number. Returns whether more may be left.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -294,8 +294,9 @@ impl Store {
         self.commit(|state, txn| state.forget_parts(txn, link, seq, &parts, rows)).await
     }
 
-    /// Stages the deletes of these objects, which the bucket has of a link that is gone, for the cleanup with this number.
-    /// Returns `false`, and nothing is changed, when that does not stand, leaves the objects, or the link is back.
+    /// Stages the deletes of these objects, which the bucket has of a link that is gone, for the cleanup with this
+    /// number. Returns `false`, and nothing is changed, when that does not stand, leaves the objects, or the link is
+    /// back.
     ///
     /// # Errors
     /// [`Unavailable`].

@@ -1,6 +1,6 @@
 //! The one thread that writes to the database: gathers waiting requests, makes them durable as one transaction and in
-//! the backup log, answers them; and when the disk refuses, takes the store down and brings it back. Marks that are made
-//! alone do not come here but to the [mark writer](super::mark_writer).
+//! the backup log, answers them; and when the disk refuses, takes the store down and brings it back. Marks that are
+//! made alone do not come here but to the [mark writer](super::mark_writer).
 //!
 //! # Supervision
 //!

@@ -1,11 +1,12 @@
-//! The one thread that writes to the mark log: gathers the marks that wait, makes them durable with one write, publishes
-//! what they changed, and answers.
+//! The one thread that writes to the mark log: gathers the marks that wait, makes them durable with one write,
+//! publishes what they changed, and answers.
 //!
 //! It holds the [`MarkLog`](super::mark_log::MarkLog) only while it writes. The committer takes the log away before it
 //! opens the store anew, and puts a fresh one there; marks that were decided before that are refused. After a failed
 //! write the thread itself takes the log away, so that no later mark is appended behind bytes of which nobody knows
 //! whether they are durable, and asks the committer to open the store anew. A panic is a failed write, as in the
-//! [committer](super::committer), and one that follows upon another of either thread ends the process unless this thread made something durable between.
+//! [committer](super::committer), and one that follows upon another of either thread ends the process unless this
+//! thread made something durable between.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -118,8 +119,8 @@ impl MarkWriter {
 /// Takes marks out of a batch whose links an erasure has removed; those who wait for them have nothing to wait for. An
 /// unlink that is not durable may be undone by a power cut, and its marks stay.
 ///
-/// The store's lock is taken under that of the mark log here. Elsewhere the order is the other way round only while there is
-/// no mark log, when this is not reached.
+/// The store's lock is taken under that of the mark log here. Elsewhere the order is the other way round only while
+/// there is no mark log, when this is not reached.
 fn leave_out_erased(inner: &Inner, up_to: u64, batch: &mut [MarkRequest]) {
     let is_before = |request: &MarkRequest| request.marks.iter().any(|(_, mark)| mark.seq <= up_to);
     if !batch.iter().any(is_before) {

@@ -102,8 +102,8 @@ impl Store {
         self.inner.commits.observe(Box::new(observer));
     }
 
-    /// What the disk of the folder has left for this user; `None` where there is no folder, or it cannot be asked. It asks
-    /// the disk, which may take time.
+    /// What the disk of the folder has left for this user; `None` where there is no folder, or it cannot be asked. It
+    /// asks the disk, which may take time.
     pub fn free_bytes(&self) -> Option<u64> {
         if self.inner.is_shared() || self.inner.dir.as_os_str().is_empty() {
             return None;
@@ -159,8 +159,8 @@ impl Store {
         self.inner.mended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Bytes that the store takes on disk; 0 while it is being opened again. While its files are replaced, the bytes that
-    /// were seen last.
+    /// Bytes that the store takes on disk; 0 while it is being opened again. While its files are replaced, the bytes
+    /// that were seen last.
     pub fn size_on_disk(&self) -> u64 {
         let bytes = &self.inner.bytes;
         if self.inner.is_shared() {

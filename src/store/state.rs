@@ -2,12 +2,13 @@
 //!
 //! It is split by concern. Each concern keeps its records, indexes and counts to itself and turns each change of a
 //! record into a write: [`links`], [`ledger`], [`accounts`], [`nonces`], [`deletions`], [`cleanups`], [`events`],
-//! [`erasures`], [`shops`]. Decisions that concern more than one of them are functions of [`State`] and [`Txn`], in [`work`]
-//! (marks and objects), [`catalogue`], [`linking`], [`pairs`], [`unlinking`], [`cleaning`] and [`deleting`]. No decision
-//! reads a disk or a clock.
+//! [`erasures`], [`shops`]. Decisions that concern more than one of them are functions of [`State`] and [`Txn`], in
+//! [`work`] (marks and objects), [`catalogue`], [`linking`], [`pairs`], [`unlinking`], [`cleaning`] and [`deleting`].
+//! No decision reads a disk or a clock.
 //!
-//! Where several daemons share a database, each has all of this in memory. [`following`] applies what the others decided,
-//! [`cluster`] has the leases of all, and [`leasing`] decides which links are this daemon's to read and to write.
+//! Where several daemons share a database, each has all of this in memory. [`following`] applies what the others
+//! decided, [`cluster`] has the leases of all, and [`leasing`] decides which links are this daemon's to read and to
+//! write.
 
 pub(super) mod accounts;
 pub(super) mod catalogue;
@@ -111,8 +112,8 @@ impl Records {
         numbers.chain(shops).fold(self.highest_logged.max(self.highest_answered), u64::max)
     }
 
-    /// One entry for each link, one for each of its parts that owes something, and one for each object of a link that is
-    /// gone that still owes Spaces a delete.
+    /// One entry for each link, one for each of its parts that owes something, and one for each object of a link that
+    /// is gone that still owes Spaces a delete.
     fn entries(&mut self) -> Vec<(PartKey, Entry)> {
         let parts = self.marks.keys().filter(|part| self.links.contains_key(&part.link));
         // The links' own keys come last: of equal ones the last one stays, and shares its id with the link's record.

@@ -1,9 +1,9 @@
 //! The journal's own format: fields, in one datagram to its socket
 //! ([the native protocol](https://systemd.io/JOURNAL_NATIVE_PROTOCOL/)).
 //!
-//! What an event is about has plain names: `LINK=facebook:123`, `USER_UUID=` and `DELIVERY=`, so that
-//! `journalctl LINK=facebook:123` selects one link. The other fields of an event begin with `PAGESYNCD_`, so that none is
-//! taken for a field that the journal knows.
+//! What an event is about has plain names: `LINK=facebook:123`, `USER_UUID=` and `DELIVERY=`, so that `journalctl
+//! LINK=facebook:123` selects one link. The other fields of an event begin with `PAGESYNCD_`, so that none is taken for
+//! a field that the journal knows.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;

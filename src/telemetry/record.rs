@@ -70,7 +70,8 @@ impl About {
     }
 }
 
-/// The user and the link of `USER/ID`, or of `USER/ID/PART`. The ids of Pages are digits, and the names of shops have dots.
+/// The user and the link of `USER/ID`, or of `USER/ID/PART`. The ids of Pages are digits, and the names of shops have
+/// dots.
 fn taken_apart(text: &str) -> Option<(&str, String)> {
     let (user, rest) = text.split_once('/')?;
     Uuid::try_parse(user).ok()?;

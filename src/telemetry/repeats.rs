@@ -1,13 +1,13 @@
-//! Repeats: an event of the same kind is written a few times and then counted, and one summary at intervals says how many
-//! there were and which was the last.
+//! Repeats: an event of the same kind is written a few times and then counted, and one summary at intervals says how
+//! many there were and which was the last.
 //!
 //! When Spaces is away, ten thousand links fail for one reason. The first lines of a kind are written as they come. The
 //! rest of the interval is counted, and its end writes the count. While the storm lasts, each further interval is one
-//! summary. An interval without any such event ends it, and the next event is written again. So nothing is lost without a
-//! count, and the log is bounded by kinds of events, not by links or by traffic.
+//! summary. An interval without any such event ends it, and the next event is written again. So nothing is lost without
+//! a count, and the log is bounded by kinds of events, not by links or by traffic.
 //!
-//! A *kind* is the place in the code together with the error or the reason that the event gives, without the numbers and
-//! ids in it. Time is an argument here.
+//! A *kind* is the place in the code together with the error or the reason that the event gives, without the numbers
+//! and ids in it. Time is an argument here.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

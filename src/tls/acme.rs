@@ -4,8 +4,8 @@
 //! `acme-tls/1` in a handshake, and expects a certificate that holds its challenge. So the public listener answers it
 //! itself, and no second port is open.
 //!
-//! A new certificate is due when a third of the life of the present one is left: a month of the ninety days that are usual,
-//! two days of six. It has a new key each time. The present one is shown until the new one is there.
+//! A new certificate is due when a third of the life of the present one is left: a month of the ninety days that are
+//! usual, two days of six. It has a new key each time. The present one is shown until the new one is there.
 
 use std::time::Duration;
 
@@ -51,8 +51,8 @@ impl From<&str> for Trouble {
     }
 }
 
-/// Shows the certificate that is kept, and obtains another one when that is due or none fits. Returns the moment at which
-/// the next one is due.
+/// Shows the certificate that is kept, and obtains another one when that is due or none fits. Returns the moment at
+/// which the next one is due.
 ///
 /// # Errors
 /// Why no certificate could be obtained. The one that was shown before is shown on.

@@ -2,8 +2,8 @@
 //! order another certificate, and authorities count those.
 //!
 //! They lie in the folder of the store (`acme.sealed`, mode 0600), sealed with the store key like the configuration in
-//! force beside it. They are not in the store itself: a store that several daemons share has one copy of everything, and
-//! a certificate belongs to the daemon at which the host name arrives.
+//! force beside it. They are not in the store itself: a store that several daemons share has one copy of everything,
+//! and a certificate belongs to the daemon at which the host name arrives.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -109,7 +109,8 @@ impl AcmeFile {
         Ok(Some((state, self.keyring.is_current(&sealed))))
     }
 
-    /// Keeps this from here on. Where that fails the daemon goes on without, and the next start asks the authority again.
+    /// Keeps this from here on. Where that fails the daemon goes on without, and the next start asks the authority
+    /// again.
     pub(super) fn save(&self, state: &AcmeState) {
         if let Err(error) = self.write(state) {
             tracing::warn!(%error, "tls: {FILE} cannot be written ({error}), the next start asks the authority again");

@@ -27,8 +27,8 @@ const DRILLS: &str = "/v1/drill/";
 const ELSEWHERE: &[(u16, &str)] =
     &[(403, "ReadOnly"), (404, "NotFound"), (405, "MethodNotAllowed"), (421, "WrongHost")];
 
-/// A part of the document that an answer exercised: the operation, the status, and the content type or, of an error, its
-/// code. An answer to an address or a method that no operation has is one of the operation `-`.
+/// A part of the document that an answer exercised: the operation, the status, and the content type or, of an error,
+/// its code. An answer to an address or a method that no operation has is one of the operation `-`.
 pub type Exercised = (String, u16, String);
 
 /// An answer of the daemon.

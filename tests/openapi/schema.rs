@@ -1,8 +1,8 @@
 //! The schemas of an OpenAPI 3.0 document as JSON schemas, stricter than they stand there.
 //!
 //! The document is for clients, which a later version must not break: it forbids no further keys in answers, and its
-//! lists of words (`x-extensible-enum`) may grow. A test wants the contrary, because an answer with a key or a word that
-//! the document lacks is a mistake of this version. So objects are closed here, and the lists are complete.
+//! lists of words (`x-extensible-enum`) may grow. A test wants the contrary, because an answer with a key or a word
+//! that the document lacks is a mistake of this version. So objects are closed here, and the lists are complete.
 //!
 //! OpenAPI 3.0 is near to draft 4 of JSON Schema. The one difference that the document uses is `nullable`.
 

@@ -1,5 +1,5 @@
-//! A certificate from an authority that speaks ACME: obtained over the public listener itself, kept over restarts, renewed
-//! before it ends, and shown on while the authority refuses another one.
+//! A certificate from an authority that speaks ACME: obtained over the public listener itself, kept over restarts,
+//! renewed before it ends, and shown on while the authority refuses another one.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;

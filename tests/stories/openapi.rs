@@ -1,6 +1,6 @@
 //! `docs/openapi.json` against a daemon: each operation with each status and error code, the requests of the program's
-//! own verbs, and a client that is generated from the document. Every other story compares the answers that it gets with
-//! the document as well ([`crate::harness::operator`]).
+//! own verbs, and a client that is generated from the document. Every other story compares the answers that it gets
+//! with the document as well ([`crate::harness::operator`]).
 
 mod client;
 mod proxy;
@@ -23,7 +23,8 @@ use crate::harness::{ADA, Answer, BRUNO, Harness, free_port, operator, until};
 const LOOKS: &str = "no daemon can be brought to refuse a look at a local store";
 /// A daemon without a mistake does not answer so.
 const BUG: &str = "a thread of the daemon panics";
-/// The stream has no end, and a request of this story waits for the end of its answer (`tests/stories/status_routes.rs`).
+/// The stream has no end, and a request of this story waits for the end of its answer
+/// (`tests/stories/status_routes.rs`).
 const ENDLESS: &str = "another story reads the stream";
 
 /// The parts of the document that the walk leaves out, and why.
@@ -92,8 +93,8 @@ impl Walk {
         until("no cleanup is left", async || self.harness.status().await["cleanups"] == json!({})).await;
     }
 
-    /// Asks until the commit of the request is the one over which the store panics. A commit of the daemon's own may have
-    /// been before it, so each attempt has another request.
+    /// Asks until the commit of the request is the one over which the store panics. A commit of the daemon's own may
+    /// have been before it, so each attempt has another request.
     async fn refused_by_the_store(&self, request: impl Fn(usize) -> (Method, String, String)) {
         let session = json!({"user": UserId::random()}).to_string();
         let mut attempt = 0;

@@ -1,5 +1,5 @@
-//! What the status page is made of, without a browser: the page's policy, the guard against pages of elsewhere, a page of
-//! links and what cannot be meant by one, and the stream of events.
+//! What the status page is made of, without a browser: the page's policy, the guard against pages of elsewhere, a page
+//! of links and what cannot be meant by one, and the stream of events.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! TLS in the public listener: it serves all that plain HTTP does, a renewed certificate is shown without a refusal, and
-//! handshakes that never end keep nobody out.
+//! TLS in the public listener: it serves all that plain HTTP does, a renewed certificate is shown without a refusal,
+//! and handshakes that never end keep nobody out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -98,7 +98,8 @@ async fn logins_and_webhooks_travel_over_tls_from_end_to_end() {
     harness.finish().await;
 }
 
-/// Sends webhooks, each on a connection of its own, until it is stopped; it counts the answers 200 and keeps the others.
+/// Sends webhooks, each on a connection of its own, until it is stopped; it counts the answers 200 and keeps the
+/// others.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,

@@ -363,7 +363,8 @@ fn report_failed(link: &LinkKey, error: &SourceError) {
     }
 }
 
-/// A read that `compares`, as a poll does, also compares the object in Spaces with what was last written there. `Err` when Spaces could not be asked.
+/// A read that `compares`, as a poll does, also compares the object in Spaces with what was last written there. `Err`
+/// when Spaces could not be asked.
 async fn object_is_wrong(
     context: &Arc<Context>,
     setup: &Setup,

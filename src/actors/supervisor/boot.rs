@@ -25,10 +25,11 @@ impl SupervisorState {
     /// The first generation, in the order in which each needs the others: the listeners before the
     /// subscriptions actor, because Meta calls back while the app is being subscribed.
     ///
-    /// The pages are not among them: the daemon is ready when it takes webhooks, keeps them and answers its operator, and
-    /// none of that needs a page. A mark that is made before its page stands is durable before it is answered. The page
-    /// looks into the store when it starts, behind its entry in the registry, and finds the mark there; the dispatcher
-    /// wakes a page for what is published after that. It reads the feed behind its first look, which starts the pages.
+    /// The pages are not among them: the daemon is ready when it takes webhooks, keeps them and answers its operator,
+    /// and none of that needs a page. A mark that is made before its page stands is durable before it is answered. The
+    /// page looks into the store when it starts, behind its entry in the registry, and finds the mark there; the
+    /// dispatcher wakes a page for what is published after that. It reads the feed behind its first look, which starts
+    /// the pages.
     pub(super) async fn boot(&mut self, me: &ActorRef<SupervisorMsg>) {
         self.spawn(me, Child::Notifier, Spread::default()).await;
         self.spawn(me, Child::Uploader, Spread::default()).await;
@@ -174,9 +175,9 @@ impl SupervisorState {
         }
     }
 
-    /// Fits pages to links: a link that is worked on here and has no page gets one. The page of a link that is gone, or is
-    /// worked on elsewhere, stops at once, and what it had under way ends with it. The store decides, so that an unlink
-    /// that is heard late does not stop the page of a link that was made again.
+    /// Fits pages to links: a link that is worked on here and has no page gets one. The page of a link that is gone, or
+    /// is worked on elsewhere, stops at once, and what it had under way ends with it. The store decides, so that an
+    /// unlink that is heard late does not stop the page of a link that was made again.
     ///
     /// # Errors
     /// [`Unavailable`]: some of the links are not looked at.

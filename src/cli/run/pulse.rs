@@ -1,5 +1,5 @@
-//! The pulse of the process: asks the parts for signs of life, feeds systemd's watchdog while every part makes progress,
-//! and keeps the text of `systemctl status` up to date.
+//! The pulse of the process: asks the parts for signs of life, feeds systemd's watchdog while every part makes
+//! progress, and keeps the text of `systemctl status` up to date.
 //!
 //! A part that hangs is named after [`HANGS`](crate::core::problem::HANGS). Once it has hung for
 //! [`GIVEN_UP`], the watchdog is not fed any more, so that systemd starts the daemon

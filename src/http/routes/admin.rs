@@ -25,12 +25,12 @@
 //! | `/v1/export` | POST `{"passphrase"?}`; answers a JSON object a line, tokens sealed | socket |
 //!
 //! `docs/openapi.json` has each of these routes with every answer; the tests compare it with this table and with the
-//! answers. The table has the methods, the parameters of the query and the keys of the body as that document names them.
+//! answers. The table has the methods, the parameters of the query and the keys of the body as that document names
+//! them.
 //!
-//! Who may use the socket is decided by its file's mode. A browser reaches either of them, the socket through a forwarded
-//! port: it is answered by a name of this machine alone, and it may read ([`guard`]). A parameter or a key that a
-//! changing route does not know is
-//! refused: a misspelt `keep_object` must not cost the object.
+//! Who may use the socket is decided by its file's mode. A browser reaches either of them, the socket through a
+//! forwarded port: it is answered by a name of this machine alone, and it may read ([`guard`]). A parameter or a key
+//! that a changing route does not know is refused: a misspelt `keep_object` must not cost the object.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,8 +9,8 @@
 //! Without any of them a comment is sent from time to time, so that a connection that is gone is found out.
 //!
 //! A stream holds no queue. It is asked for more when its client takes more, and looks then what is new; a client that
-//! reads slowly gets fewer messages. One that reads nothing at all is dropped, because the number of streams is bounded.
-//! All streams share one sample of the status, so that watchers add no load by their number.
+//! reads slowly gets fewer messages. One that reads nothing at all is dropped, because the number of streams is
+//! bounded. All streams share one sample of the status, so that watchers add no load by their number.
 //!
 //! A stream ends at once when the daemon stops, or the listener does.
 

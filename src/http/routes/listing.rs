@@ -4,8 +4,8 @@
 //! over a page of the store at a time and yields between two, as the list of all does ([`super::links`]). In memory are
 //! at most twice as many links as the page has. Few such looks run at a time ([`crate::context::watchers`]).
 //!
-//! A cursor is the position of the last link of a page in the order, and names no number of links. So a link that is made
-//! or removed meanwhile shifts nothing: no other link is shown twice or left out.
+//! A cursor is the position of the last link of a page in the order, and names no number of links. So a link that is
+//! made or removed meanwhile shifts nothing: no other link is shown twice or left out.
 
 use std::cmp::Ordering;
 

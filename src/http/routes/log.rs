@@ -1,7 +1,7 @@
 //! The level of the log: shown, and on the admin socket set for a while and put back.
 //!
-//! A level that is set here ends by itself, with a reload and with a restart, so that an operator who looked closely once
-//! does not fill the disk for ever. It opens no crate that the configuration cannot open.
+//! A level that is set here ends by itself, with a reload and with a restart, so that an operator who looked closely
+//! once does not fill the disk for ever. It opens no crate that the configuration cannot open.
 
 use std::time::Duration;
 

@@ -3,9 +3,9 @@
 //! The order is that of Meta's ([`webhook`](super::webhook)): limits, the signature over the raw bytes, only then
 //! parsing, and 200 when what follows is durable. A delivery is a hint: what it says is read, not applied.
 //!
-//! The signature covers the body alone. The topic and the name of the shop are in headers, so that somebody who holds one
-//! signed body of this app can send it again with others. For a hint that means a read in vain. Where something would end
-//! or be deleted, the shop is taken from the body, and Shopify is asked:
+//! The signature covers the body alone. The topic and the name of the shop are in headers, so that somebody who holds
+//! one signed body of this app can send it again with others. For a hint that means a read in vain. Where something
+//! would end or be deleted, the shop is taken from the body, and Shopify is asked:
 //!
 //! * `app/uninstalled` leads to a check of the token. A late one, after the app was installed again, finds a token that
 //!   works and changes nothing.

@@ -1,7 +1,8 @@
 //! Webhooks from Meta: the handshake, and deliveries.
 //!
-//! The order is what makes it safe: the client certificate where one is asked for, limits, the signature over the raw bytes, only then parsing; then the marks, and
-//! when they are durable, 200. A delivery without a usable signature header is refused before its body is read.
+//! The order is what makes it safe: the client certificate where one is asked for, limits, the signature over the raw
+//! bytes, only then parsing; then the marks, and when they are durable, 200. A delivery without a usable signature
+//! header is refused before its body is read.
 //!
 //! A delivery's content is a hint and is not applied: whatever an entry says, and in whatever shape (`changes` with or
 //! without values, `changed_fields`, `messaging`), its page is marked and read. Meta repeats, reorders and batches
@@ -14,8 +15,8 @@
 //!
 //! What is durable is published by the store, also when the disk was so slow that the delivery was answered 503.
 //!
-//! Most deliveries of a burst name a page whose mark stands already. Such a delivery is answered where it is: it waits for
-//! nothing, arms no timer and takes no lock of the store ([`Store::absorbs`](crate::store::Store::absorbs)).
+//! Most deliveries of a burst name a page whose mark stands already. Such a delivery is answered where it is: it waits
+//! for nothing, arms no timer and takes no lock of the store ([`Store::absorbs`](crate::store::Store::absorbs)).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -231,8 +232,8 @@ async fn mark(context: &Context, named: Named, span: &mut Span) -> Result<(), Re
     Ok(())
 }
 
-/// One line for a delivery that made something due. It names the link where that is one; otherwise the line of each read
-/// names the delivery.
+/// One line for a delivery that made something due. It names the link where that is one; otherwise the line of each
+/// read names the delivery.
 fn report_due(delivery: Delivery, pages: usize, links: &[LinkKey]) {
     let (id, due) = (delivery.id, links.len());
     match links {

@@ -1,6 +1,6 @@
-//! The one thread that writes to a shared database. It opens turns, lets the waiting callers decide, makes their decisions
-//! durable in one transaction, and answers them. It follows the decisions of the other daemons. When the database refuses,
-//! it takes the store down and brings it back.
+//! The one thread that writes to a shared database. It opens turns, lets the waiting callers decide, makes their
+//! decisions durable in one transaction, and answers them. It follows the decisions of the other daemons. When the
+//! database refuses, it takes the store down and brings it back.
 //!
 //! # A turn
 //!
@@ -8,29 +8,29 @@
 //! begin; lock meta; fence; read changes ─▶ follow ─▶ waiting callers decide ─▶ write; commit ─▶ answers
 //! ```
 //!
-//! Each transaction locks the one row of `meta` first. So the transactions of all daemons come one after another, and so do
-//! their decisions: a decision sees all that was committed before it, and nothing is committed between it and its own
-//! commit. Many callers share one turn, so that the cost of a commit does not grow with them.
+//! Each transaction locks the one row of `meta` first. So the transactions of all daemons come one after another, and
+//! so do their decisions: a decision sees all that was committed before it, and nothing is committed between it and its
+//! own commit. Many callers share one turn, so that the cost of a commit does not grow with them.
 //!
 //! *The fence.* Behind the lock this daemon looks at its own row in `daemons`. A daemon is declared dead in a
 //! turn, too, so either its death comes before this turn, which ends then without a decision, or after it, and then the
 //! heir sees the decisions that were made here. There is no moment between the two.
 //!
-//! *A daemon that is paused inside a turn* holds the lock. `idle_in_transaction_session_timeout` ends its session after three
-//! seconds, and nothing of the turn remains.
+//! *A daemon that is paused inside a turn* holds the lock. `idle_in_transaction_session_timeout` ends its session after
+//! three seconds, and nothing of the turn remains.
 //!
-//! *Another database.* Behind the lock, and with each question for news, this daemon also asks whether the database is the
-//! one that memory was read from ([`identity`](super::identity)). Where it is not, memory is thrown away.
+//! *Another database.* Behind the lock, and with each question for news, this daemon also asks whether the database is
+//! the one that memory was read from ([`identity`](super::identity)). Where it is not, memory is thrown away.
 //!
-//! *An unknown outcome.* The answer to `commit` may be lost, with the transaction committed or not. Callers are answered that
-//! the store is not available, as after a write that a disk refused. Memory is thrown away and read again, so it shows the records that
-//! the database has.
+//! *An unknown outcome.* The answer to `commit` may be lost, with the transaction committed or not. Callers are
+//! answered that the store is not available, as after a write that a disk refused. Memory is thrown away and read
+//! again, so it shows the records that the database has.
 //!
 //! # Following
 //!
-//! A notification says that another daemon has committed; without one the newest version is asked for every second. Rows of
-//! `changes` become visible in the order of their versions, since they are written under the lock, so none is missed that
-//! has a lower version than one that was seen.
+//! A notification says that another daemon has committed; without one the newest version is asked for every second.
+//! Rows of `changes` become visible in the order of their versions, since they are written under the lock, so none is
+//! missed that has a lower version than one that was seen.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -632,8 +632,8 @@ impl<D: Database + Send> Committer<D> {
     }
 }
 
-/// Removed records are gone with the transaction that removed them, so an erasure is carried out in the next turn. It may
-/// have been requested here, or by a daemon that died in between.
+/// Removed records are gone with the transaction that removed them, so an erasure is carried out in the next turn. It
+/// may have been requested here, or by a daemon that died in between.
 fn carry_out_erasure(state: &mut State, txn: &mut Txn, owed: u64) -> bool {
     let is_owed = !state.erasures.is_done(owed);
     if is_owed || state.deletions.has_cleared() {

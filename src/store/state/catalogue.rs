@@ -1,5 +1,5 @@
-//! Decisions about the catalogue of a shop: a product that was written has a row in the index, one that is gone loses it,
-//! and parts that rest go with their link.
+//! Decisions about the catalogue of a shop: a product that was written has a row in the index, one that is gone loses
+//! it, and parts that rest go with their link.
 
 use std::collections::BTreeSet;
 
@@ -36,8 +36,8 @@ impl State {
                 txn.put(Tree::Products, row_key(&part.link, id), row);
                 self.mark_index(txn, &part.link);
             } else {
-                // Its row is that of a later write, or of none where the product is gone. A read that finds the same product
-                // again is written, so that it has a row.
+                // Its row is that of a later write, or of none where the product is gone. A read that finds the same
+                // product again is written, so that it has a row.
                 let changes = self.ledger.change(part, Entry::distrust).unwrap_or_default();
                 write_changes(txn, part, changes, Pieces::default());
             }
@@ -61,8 +61,8 @@ impl State {
         txn.publish(Change::Due(link.clone(), Cause::Poll));
     }
 
-    /// The read of this claim, with a token of this generation, found that the shop has the product no more: it leaves the
-    /// index, and nothing that was staged of it comes back there.
+    /// The read of this claim, with a token of this generation, found that the shop has the product no more: it leaves
+    /// the index, and nothing that was staged of it comes back there.
     pub(in crate::store) fn drop_row(
         &mut self,
         txn: &mut Txn,
@@ -80,8 +80,8 @@ impl State {
         true
     }
 
-    /// A part of a link that goes takes its row with it. The link may come back before the cleanup of the other rows, and
-    /// its index must not name a product whose object was deleted.
+    /// A part of a link that goes takes its row with it. The link may come back before the cleanup of the other rows,
+    /// and its index must not name a product whose object was deleted.
     pub(super) fn forget_row(txn: &mut Txn, part: &PartKey) {
         if let Some(Piece::Product(id)) = Piece::of(&part.part) {
             txn.remove(Tree::Products, row_key(&part.link, id));
@@ -143,8 +143,8 @@ impl State {
         record.is_some_and(|record| record.keep_objects)
     }
 
-    /// These parts of a link that is gone, and the rows of these keys, are forgotten for the cleanup with this number; the
-    /// objects are deleted or left. Returns whether the cleanup still stands, and the link is still gone.
+    /// These parts of a link that is gone, and the rows of these keys, are forgotten for the cleanup with this number;
+    /// the objects are deleted or left. Returns whether the cleanup still stands, and the link is still gone.
     pub(in crate::store) fn forget_parts(
         &mut self,
         txn: &mut Txn,

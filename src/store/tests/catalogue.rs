@@ -1,5 +1,5 @@
-//! The catalogue of a shop in the store: resting parts take no memory and are not forgotten, rows follow what Spaces has, and
-//! all of it goes with the link.
+//! The catalogue of a shop in the store: resting parts take no memory and are not forgotten, rows follow what Spaces
+//! has, and all of it goes with the link.
 
 use super::*;
 use crate::core::catalogue::{Piece, Progress, Row};

@@ -1,5 +1,5 @@
-//! A small authority that speaks ACME, where it is installed (Debian package `pebble`), and a name server that leads every
-//! host name to this machine.
+//! A small authority that speaks ACME, where it is installed (Debian package `pebble`), and a name server that leads
+//! every host name to this machine.
 
 use std::path::Path;
 use std::process::Stdio;

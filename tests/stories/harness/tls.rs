@@ -1,5 +1,5 @@
-//! TLS for a story: an authority of its own, certificates for daemon and clients, clients of both versions, and a front that
-//! speaks TLS before one of a story's servers.
+//! TLS for a story: an authority of its own, certificates for daemon and clients, clients of both versions, and a front
+//! that speaks TLS before one of a story's servers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -108,8 +108,8 @@ impl Authority {
         TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
     }
 
-    /// A harness whose public listener speaks TLS with a certificate of this authority, which Facebook trusts. The daemon
-    /// does not run yet.
+    /// A harness whose public listener speaks TLS with a certificate of this authority, which Facebook trusts. The
+    /// daemon does not run yet.
     pub async fn harness(&self, plan: Plan) -> Harness {
         let base = plan.base().replace("http://127.0.0.1", "https://localhost");
         let mut harness = plan.daemon(|setup| setup.public_url = base).build().await;
