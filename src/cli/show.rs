@@ -207,6 +207,8 @@ pub(super) fn sync(
         let why = format!("\n{waiting} of its links wait for a person and are not read; `pagesyncd links` says why");
         text.push_str(&program.say(&why));
     }
+    let source = id.source().as_str();
+    text.push_str(&format!("\nunder systemd `journalctl -fu pagesyncd LINK={source}:{id}` follows it"));
     line(text)
 }
 

@@ -44,6 +44,7 @@ function block(one) {
     one.login_url && fact('Login address', copyable(one.login_url, 'the login address')),
     one.login_url && one.source === 'facebook' && fact('A one-time login link', copyable(`pagesyncd session --user ${one.user}`, 'the command for a one-time login link')),
     fact('Read it now', copyable(`pagesyncd sync ${one.id} --user ${one.user}${is}`, 'the command that reads it now')),
+    fact('Its log', copyable(`journalctl -u pagesyncd LINK=${one.source}:${one.id}`, 'the command that shows its log')),
     one.health !== 'active' && fact('More on this health', copyable(`pagesyncd explain ${one.health}`, 'the command that explains its health')),
   ].filter(Boolean);
   const health = make('p', { className: 'health' }, make('span', { className: 'badge', textContent: words(one.health), data: { health: one.health } }));
