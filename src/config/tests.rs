@@ -71,7 +71,7 @@ impl Case {
 
     /// A certificate with its key, the same file each time. Each of the two is there once more in another form.
     fn same_tls(self) -> Case {
-        static MADE: std::sync::LazyLock<(tempfile::TempDir, [String; 3])> = std::sync::LazyLock::new(|| {
+        static MADE: std::sync::LazyLock<(TempDir, [String; 3])> = std::sync::LazyLock::new(|| {
             let (folder, key) = (tempfile::tempdir().unwrap(), rcgen::KeyPair::generate().unwrap());
             let texts = [of_key(&["localhost"], &key), of_key(&["localhost"], &key), key.serialize_pem()];
             write(&folder.path().join("chain.pem"), &texts[0], 0o644);
