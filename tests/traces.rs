@@ -16,6 +16,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+#[path = "openapi/document.rs"]
+mod document;
 #[path = "stories"]
 mod stories {
     pub mod harness;
