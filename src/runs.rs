@@ -145,7 +145,7 @@ fn read(path: &Path) -> Record {
     read().unwrap_or_default()
 }
 
-/// Whole or not at all.
+/// Readers see the whole of it or the one before. It is not synced: after a power cut a damaged record begins anew.
 fn write(path: &Path, record: &Record) -> io::Result<()> {
     let draft = path.with_file_name(DRAFT);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;

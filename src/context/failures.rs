@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::core::model::WallTime;
 use crate::core::problem::{FailedActor, RECENT};
 
-/// Names that are kept: a bug that every page has is told by any of them.
+/// Names that are kept: a bug that every page has shows under any of them.
 const NAMES: usize = 64;
 /// Failures of one actor that are kept. Its restarts grow slower, so that more do not fit into the time that counts.
 const TIMES: usize = 32;

@@ -6,7 +6,7 @@
 //! summary. An interval without any such event ends it, and the next event is written again. So nothing is lost without
 //! a count, and the log is bounded by kinds of events, not by links or by traffic.
 //!
-//! A *kind* is the place in the code together with the error or the reason that the event gives, without the numbers
+//! A *kind* is the call site together with the error or the reason that the event gives, without the numbers
 //! and ids in it. Time is an argument here.
 
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ use crate::core::model::MonoTime;
 const FEW: u32 = 10;
 /// The same of lines that report normal work, each of which is about another thing.
 const MANY: u32 = 300;
-/// Kinds that are told apart by their errors. Further ones are told apart by their place in the code alone.
+/// Kinds that are distinguished by their errors. Further ones are distinguished by their call site alone.
 const MAX_KINDS: usize = 256;
 
 /// What is to be written in place of events that were only counted.

@@ -8,7 +8,7 @@ use crate::config::Traces;
 use crate::http_client::Trust;
 use crate::metrics::Metrics;
 
-/// A place in a trace. There is none.
+/// A position in a trace. There is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceContext {}
 

@@ -51,10 +51,11 @@ impl SupervisorState {
             self.check_keys(keyring).await?;
         }
         let setup = self.context.setup().rebuild(config, &self.context.gate, &self.context.metrics)?;
+        // This one may fail for other reasons than the configuration, so it is the first to be applied.
+        self.context.tracer.apply(&setup.config.traces, &setup.trust)?;
         if let Some(telemetry) = self.context.telemetry.as_ref() {
             telemetry.apply(&setup.config.log).map_err(|e| format!("log: {e}"))?;
         }
-        self.context.tracer.apply(&setup.config.traces, &setup.trust)?;
         self.context.set_setup(setup);
         if let Some(keyring) = keyring {
             self.context.store.set_keyring(keyring);
