@@ -60,11 +60,11 @@ pub async fn keep(certificates: &AcmeCertificates, config: &Config, system: &Tru
     let settings = &config.http_acme;
     let file = AcmeFile::of(config)?;
     let (file, mut state) = on_disk(file, |file| file.load()).await?;
-    if let Some(kept) = state.certificate.as_ref().filter(|kept| kept.fits(settings)) {
-        let due = show(certificates, kept)?;
-        if due > WallTime::now() {
-            return Ok(due);
-        }
+    let fitting = state.certificate.as_ref().filter(|kept| kept.fits(settings));
+    // One that cannot be used is replaced like one that is due.
+    let due = fitting.and_then(|kept| show(certificates, kept).ok());
+    if let Some(due) = due.filter(|due| *due > WallTime::now()) {
+        return Ok(due);
     }
     let trust = settings.ca_file.as_ref().map_or(system.clone(), |file| system.with(&file.certificates));
     let account = account(settings, &trust, &mut state).await?;
