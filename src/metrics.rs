@@ -263,6 +263,7 @@ pub struct Metrics {
     connections: Gauge,
     handshakes: Family<ResultLabel, Counter>,
     certificate_expiry: OptionalGauge,
+    certificate_lifetime: OptionalGauge,
     reloads: Family<ResultLabel, Counter>,
     config_refused: Gauge,
     unclean_ends: Gauge,
@@ -313,6 +314,7 @@ impl Metrics {
             connections: Gauge::default(),
             handshakes: Family::default(),
             certificate_expiry: OptionalGauge::default(),
+            certificate_lifetime: OptionalGauge::default(),
             reloads: Family::default(),
             config_refused: Gauge::default(),
             unclean_ends: Gauge::default(),
@@ -385,6 +387,11 @@ impl Metrics {
             "certificate_expiry_timestamp_seconds",
             "Until when the certificate of the public listener is valid",
             self.certificate_expiry.clone(),
+        );
+        r.register(
+            "certificate_lifetime_seconds",
+            "How long the certificate of the public listener is valid in all",
+            self.certificate_lifetime.clone(),
         );
         r.register("config_reloads", "Configuration reloads by result", self.reloads.clone());
         r.register(
@@ -558,8 +565,10 @@ impl Metrics {
     /// Sets whether each dependency worked when it was last asked; one that was not asked yet has no series.
     pub fn set_dependencies(&self, dependencies: impl IntoIterator<Item = (&'static str, Option<bool>)>) {
         for (dependency, is_up) in dependencies {
-            if let Some(is_up) = is_up {
-                self.dependencies.get_or_create(&DependencyLabel { dependency }).set(i64::from(is_up));
+            let label = DependencyLabel { dependency };
+            match is_up {
+                Some(is_up) => drop(self.dependencies.get_or_create(&label).set(i64::from(is_up))),
+                None => drop(self.dependencies.remove(&label)),
             }
         }
     }
@@ -590,9 +599,10 @@ impl Metrics {
         self.handshakes.get_or_create(&ResultLabel { result: result.word() }).inc();
     }
 
-    /// Sets until when the certificate of the public listener is valid; `None` where it shows none.
-    pub fn set_certificate_expiry(&self, until: Option<WallTime>) {
-        self.certificate_expiry.set(until.map(|until| (until.0 / 1000) as f64));
+    /// Sets until when the certificate of the public listener is valid, and how long in all; `None` where it shows none.
+    pub fn set_certificate(&self, validity: Option<(WallTime, Duration)>) {
+        self.certificate_expiry.set(validity.map(|(until, _)| (until.0 / 1000) as f64));
+        self.certificate_lifetime.set(validity.map(|(_, lifetime)| lifetime.as_secs() as f64));
     }
 
     /// A change reached Spaces `took` after it was marked.

@@ -132,7 +132,7 @@ impl CertificatesState {
             Err(trouble) => {
                 let (backoff, text) = match trouble {
                     Trouble::Away(text) => (AWAY, text),
-                    Trouble::Refused(text) => (REFUSED, text),
+                    Trouble::Refused(text) | Trouble::AccountUnknown(text) => (REFUSED, text),
                 };
                 self.context.acme.failed(&text);
                 self.failures = self.failures.saturating_add(1);

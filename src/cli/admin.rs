@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +14,19 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::common::{config_failure, env, small_runtime};
+use super::output::note;
 use crate::admin_client::{self, ClientError, Reply};
 use crate::config::Config;
+use crate::core::problem::Code;
 use crate::exit::{self, Failure};
 
 /// How long a daemon that works takes at most to begin an answer, or to go on with one. What changes something takes
-/// the time that it takes: others are asked for it.
+/// the time that it takes, because others are asked for it; after each such while the daemon is asked how it is.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A part that hangs this many times in a row when the daemon is asked has been given up: systemd restarts the daemon.
+const GIVEN_UP_LOOKS: u32 = 4;
+
+const MAY_BE_DONE: &str = "what was asked may have been done, look before you repeat it";
 
 /// A daemon's admin socket.
 pub(super) struct AdminClient {
@@ -55,18 +62,22 @@ impl AdminClient {
     /// One request; the answer as it arrives, or why there is none.
     pub(super) fn read(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Arriving, Failure> {
         let runtime = small_runtime()?;
-        let limit = (method == Method::GET).then_some(PATIENCE);
-        let asked = runtime.block_on(within(limit, admin_client::ask(&self.socket, method, path, body)));
-        let Some(asked) = asked else {
-            let pid = runtime.block_on(listener_of(&self.socket));
-            return Err(hangs(&self.socket, pid));
+        let is_change = method != Method::GET;
+        let asking = admin_client::ask(&self.socket, method, path, body);
+        let asked = match is_change {
+            false => runtime.block_on(within(PATIENCE, asking)).ok_or(Hang::Silent),
+            true => runtime.block_on(while_it_works(&self.socket, asking)),
         };
+        let asked = asked.map_err(|hang| match hang {
+            Hang::Silent => hangs(&self.socket, runtime.block_on(listener_of(&self.socket)), is_change),
+            Hang::Part(message) => part_hangs(&message),
+        })?;
         let reply = asked.map_err(|error| match error {
             ClientError::NoDaemon(error) => not_running(&self.socket, &error),
             broken @ ClientError::Broken(_) => broke_off(&broken),
         })?;
         let status = reply.status;
-        let mut arriving = Arriving { reply, piece: Bytes::new(), runtime, limit };
+        let mut arriving = Arriving { reply, piece: Bytes::new(), runtime };
         if status.is_success() {
             return Ok(arriving);
         }
@@ -89,14 +100,12 @@ pub(super) struct Arriving {
     reply: Reply,
     piece: Bytes,
     runtime: Runtime,
-    /// Between two pieces.
-    limit: Option<Duration>,
 }
 
 impl Read for Arriving {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            let piece = self.runtime.block_on(within(self.limit, self.reply.piece()));
+            let piece = self.runtime.block_on(within(PATIENCE, self.reply.piece()));
             let Some(piece) = piece else {
                 let what = format!("the daemon has not gone on with its answer for {PATIENCE:?}");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, what));
@@ -113,10 +122,45 @@ impl Read for Arriving {
 }
 
 /// The outcome, or `None` when it takes longer than the limit.
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match limit {
-        Some(limit) => timeout(limit, work).await.ok(),
-        None => Some(work.await),
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    timeout(limit, work).await.ok()
+}
+
+/// Why an answer is not waited for any longer.
+enum Hang {
+    /// The daemon answers nothing.
+    Silent,
+    /// A part of it makes no progress; the sentence about it.
+    Part(String),
+}
+
+/// The outcome of a change, however long it takes, while the daemon gives signs of life. What hinders it is shown to the
+/// person who waits.
+async fn while_it_works<T>(socket: &Path, work: impl Future<Output = T>) -> Result<T, Hang> {
+    let mut work = pin!(work);
+    let (mut shown, mut hung) = (None, 0);
+    loop {
+        if let Some(outcome) = within(PATIENCE, &mut work).await {
+            return Ok(outcome);
+        }
+        let look = within(PATIENCE, admin_client::exchange(socket, Method::GET, "/v1/status", ""));
+        let looked = tokio::select! {
+            outcome = &mut work => return Ok(outcome),
+            looked = look => looked.ok_or(Hang::Silent)?,
+        };
+        // A connection that broke ends the change as well.
+        let problems = looked.map(|(_, status)| status["problems"].clone()).unwrap_or_default();
+        let worst = problems.as_array().into_iter().flatten().find(|it| it["severity"] == "critical");
+        let text = |key: &str| worst.and_then(|problem| problem[key].as_str()).map(str::to_owned);
+        let (code, message) = (text("code"), text("message").unwrap_or_default());
+        hung = if code.as_deref() == Some(Code::PartHangs.word()) { hung + 1 } else { 0 };
+        if hung == GIVEN_UP_LOOKS {
+            return Err(Hang::Part(message));
+        }
+        if code.is_some() && shown != code {
+            note(format_args!("still waiting for the daemon: {message}"));
+        }
+        shown = code;
     }
 }
 
@@ -127,12 +171,19 @@ async fn listener_of(socket: &Path) -> Option<i32> {
 }
 
 /// A daemon that takes connections and does not answer.
-fn hangs(socket: &Path, pid: Option<i32>) -> Failure {
+fn hangs(socket: &Path, pid: Option<i32>, is_change: bool) -> Failure {
     let process = pid.map_or(String::new(), |pid| format!(" (process {pid})"));
     let what = format!("the daemon{process} at {} has not answered for {PATIENCE:?}: it hangs", socket.display());
     let way_out = "start it again, which loses nothing: `systemctl restart pagesyncd`, or end the process; report it \
                    with the log";
-    Failure::new(exit::UNAVAILABLE, what, way_out)
+    let done = if is_change { format!("; {MAY_BE_DONE}") } else { String::new() };
+    Failure::new(exit::UNAVAILABLE, what, format!("{way_out}{done}"))
+}
+
+/// A daemon of which a part does not get on with what was asked.
+fn part_hangs(message: &str) -> Failure {
+    let way_out = format!("systemd restarts the daemon; without systemd restart it; {MAY_BE_DONE}");
+    Failure::new(exit::UNAVAILABLE, message, way_out)
 }
 
 /// The daemon did not answer to the end.

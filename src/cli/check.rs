@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::common::{env, small_runtime};
+use super::common::{env_with_credentials, small_runtime};
 use super::output::{line, note};
 use crate::actors::supervisor::keyring;
 use crate::config::{Config, Finding, Severity};
@@ -20,7 +20,7 @@ use crate::store::shared::probe::{Probed, probe};
 use crate::store::shared::settings::Settings;
 
 pub(super) fn check(path: &Path, online: bool, as_json: bool) -> Result<(), Failure> {
-    let (config, findings) = match Config::load(path, &env) {
+    let (config, findings) = match Config::load(path, &env_with_credentials(path)) {
         Ok(loaded) => (Some(loaded.config), loaded.warnings),
         Err(findings) => (None, findings.0),
     };

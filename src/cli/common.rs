@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::runtime::{Builder, Runtime};
 
+use super::program::DEFAULT_CONFIG;
 use crate::config::{Config, Findings, Loaded, Severity};
 use crate::core::health;
 use crate::core::model::{Source, SourceId};
@@ -15,6 +16,24 @@ use crate::store::shared::errors::{ConnectError, Kind};
 /// The process's environment, as the configuration reads it.
 pub(super) fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// The folders in which the service's credentials lie while it runs, and where docs/install.md puts them.
+const CREDENTIALS: [&str; 2] = ["/run/credentials/pagesyncd.service", "/etc/pagesyncd/secrets"];
+
+/// The environment of a verb that works with this configuration file. systemd gives credentials to the service alone, so
+/// for the service's own file they are looked for where they lie.
+pub(super) fn env_with_credentials(path: &Path) -> impl Fn(&str) -> Option<String> {
+    let is_services = path == Path::new(DEFAULT_CONFIG);
+    move |name| {
+        let found = || CREDENTIALS.into_iter().find(|folder| has_files(Path::new(folder))).map(str::to_owned);
+        env(name).or_else(|| if name == "CREDENTIALS_DIRECTORY" && is_services { found() } else { None })
+    }
+}
+
+/// Is it a folder with something in it, which this process may list?
+fn has_files(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
 }
 
 /// The end of a text that counts pending work: reads that wait for a person, where there are any.
@@ -35,7 +54,7 @@ pub(super) fn config_failure(findings: &Findings) -> Failure {
 
 /// The configuration, or every finding.
 pub(super) fn load(path: &Path) -> Result<Loaded, Failure> {
-    Config::load(path, &env).map_err(|findings| config_failure(&findings))
+    Config::load(path, &env_with_credentials(path)).map_err(|findings| config_failure(&findings))
 }
 
 /// The failure of a verb, or of a start, that a shared database stands in the way of.

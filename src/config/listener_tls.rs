@@ -3,8 +3,6 @@
 //! A certificate that callers would refuse (expired, for another name) can still be served, so it is a warning: a start
 //! after a crash must not fail for it.
 
-use std::time::Duration;
-
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
@@ -17,8 +15,7 @@ use super::rules::host_name;
 use super::table::{Config, HttpAcme, HttpTls};
 use crate::core::model::{Secret, WallTime};
 
-/// A certificate that has no more time than this left is to be renewed.
-const SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const RENEW: &str = "renew it, then reload, or restart where it is a systemd credential";
 
 impl HttpTls {
     /// The certificate with its key; `None` where none is configured.
@@ -92,9 +89,9 @@ fn check_pair(config: &Config, chain: &Chain, key: &Secret, report: &mut Report)
     let Some(facts) = chain.facts() else { return };
     let (now, until) = (WallTime::now(), facts.not_after.rfc3339());
     if facts.not_after <= now {
-        report.warning(KEY, format!("expired on {until}: callers refuse it"), "renew it and reload");
-    } else if facts.not_after.since(now) < SOON {
-        report.warning(KEY, format!("expires on {until}"), "renew it and reload");
+        report.warning(KEY, format!("expired on {until}: callers refuse it"), RENEW);
+    } else if facts.expires_soon(now) {
+        report.warning(KEY, format!("expires on {until}"), RENEW);
     } else if facts.not_before > now {
         let from = facts.not_before.rfc3339();
         report.warning(KEY, format!("is not valid before {from}: callers refuse it"), "set this machine's clock");

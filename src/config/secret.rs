@@ -109,7 +109,8 @@ impl<'a> Vault<'a> {
         }
         let Some(directory) = (self.env)("CREDENTIALS_DIRECTORY").filter(|d| !d.is_empty()) else {
             let message = format!("needs the credential {}, and $CREDENTIALS_DIRECTORY is not set", named(target));
-            let hint = "systemd sets it (LoadCredential=); by hand, set it to the folder that holds the files";
+            let hint = "systemd sets it (LoadCredential=); by hand, set it to the folder that holds the files, as root to \
+                        /run/credentials/pagesyncd.service while the service runs";
             report.error(name, message, hint);
             return None;
         };

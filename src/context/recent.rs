@@ -124,7 +124,7 @@ impl RecentEvents {
         let before = kept.back().filter(|last| same(last)).cloned();
         if let Some(before) = &before {
             kept.pop_back();
-            event.replaces = Some(before.number);
+            event.replaces = before.replaces.or(Some(before.number));
         }
         let count = count + before.and_then(|before| before.count).unwrap_or(0);
         (event.count, event.text) = (Some(count), format!("{count} {text}"));
@@ -218,6 +218,10 @@ mod tests {
         let texts: Vec<&str> = kept.iter().map(|event| event.text.as_str()).collect();
         assert_eq!(texts, ["300 links were made", "20 links were removed"]);
         assert_eq!((kept[0].number, kept[0].replaces), (2, Some(1)));
+        events.note_links(Kind::Unlinked, true, 1, "links were removed");
+        events.note_links(Kind::Unlinked, true, 1, "links were removed");
+        let last = events.after(2).pop().unwrap();
+        assert_eq!((last.number, last.replaces), (5, Some(3)), "a reader may have seen the first of them alone");
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::core::model::WallTime;
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
+/// A certificate of weeks or months should be replaced when this is left of it.
+const SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// The facts of one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFacts {
@@ -62,10 +65,26 @@ impl CertificateFacts {
         self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
+    /// From when to when it is valid.
+    pub fn lifetime(&self) -> Duration {
+        self.not_after.since(self.not_before)
+    }
+
     /// When a third of its life is left: a new one is due from then on.
     pub fn renewal(&self) -> WallTime {
-        let life: Duration = self.not_after.since(self.not_before);
-        self.not_before.plus(life.mul_f64(2.0 / 3.0))
+        self.not_before.plus(self.lifetime().mul_f64(2.0 / 3.0))
+    }
+
+    /// From when on it should have been replaced: seven days before its end, or when a sixth of its life is left, for
+    /// one that lives for days.
+    pub fn warning(&self) -> WallTime {
+        let left = SOON.min(self.lifetime() / 6);
+        self.not_before.plus(self.lifetime() - left)
+    }
+
+    /// Is it valid, and should it have been replaced?
+    pub fn expires_soon(&self, now: WallTime) -> bool {
+        self.warning() <= now && now < self.not_after
     }
 }
 
@@ -110,6 +129,17 @@ mod tests {
         assert_eq!(facts.not_before.rfc3339(), "2026-01-01T00:00:00Z");
         assert_eq!(facts.not_after.rfc3339(), "2026-04-01T00:00:00Z");
         assert_eq!(facts.renewal().rfc3339(), "2026-03-02T00:00:00Z");
+    }
+
+    #[test]
+    fn it_should_have_been_replaced_a_week_before_its_end_or_when_a_sixth_of_a_short_life_is_left() {
+        let long = facts(&["a.example.com"], None);
+        assert_eq!(long.warning().rfc3339(), "2026-03-25T00:00:00Z");
+        let hour = |hours: u64| long.not_before.plus(Duration::from_secs(hours * 60 * 60));
+        let day = CertificateFacts { not_after: hour(24), ..long.clone() };
+        assert_eq!(day.warning(), hour(20));
+        assert!(!day.expires_soon(hour(19)) && day.expires_soon(hour(20)) && day.expires_soon(hour(23)));
+        assert!(!day.expires_soon(hour(24)), "it has expired");
     }
 
     #[test]

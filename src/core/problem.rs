@@ -4,9 +4,13 @@
 //! Each problem has a code that does not change, a sentence about the thing, and one about the way out. The worst comes
 //! first. A problem that follows from another is left out: while the store hangs or is down, other parts wait for it.
 
-use std::fmt;
+mod code;
+mod signs;
+
 use std::time::Duration;
 
+pub use self::code::{Code, Severity};
+pub use self::signs::{FailedActor, Failing, PastRun, Refusal, RunEnd, Signs};
 use crate::core::model::WallTime;
 use crate::core::part::Part;
 
@@ -27,134 +31,6 @@ const BEHIND: Duration = Duration::from_secs(15 * 60);
 /// Personal data is still there after this long, as the alert has it.
 const OVERDUE: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
-/// How much a problem matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// The daemon does not do its work, or may stop doing it at any moment.
-    Critical,
-    /// It does its work, and somebody should look today.
-    Warning,
-    /// A person outside must act, and the daemon is healthy.
-    Info,
-}
-
-impl Severity {
-    /// Its word, which is that of the alerts.
-    pub fn word(self) -> &'static str {
-        match self {
-            Severity::Critical => "critical",
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        }
-    }
-}
-
-/// Which problem. The order is that of the list, within one severity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Code {
-    /// A part makes no progress.
-    PartHangs,
-    /// The disk of the store has no space left.
-    DiskFull,
-    /// The store takes no writes.
-    StoreDown,
-    /// The daemon was started again and again.
-    CrashLoop,
-    /// Spaces fails.
-    SpacesFailing,
-    /// Graph fails.
-    GraphFailing,
-    /// The configuration file is refused, and an earlier configuration is in force.
-    ConfigRefused,
-    /// The disk of the store is about to be full.
-    DiskLow,
-    /// An actor fails again and again.
-    ActorFails,
-    /// Shopify fails.
-    ShopifyFailing,
-    /// The receiver of events fails.
-    NotifyFailing,
-    /// A read or a write has waited too long.
-    Behind,
-    /// Personal data that was to be deleted is still there.
-    DeletionOverdue,
-    /// The daemons that share the database are not set up alike.
-    ClusterWarning,
-    /// The run before this one did not end in order.
-    UncleanEnd,
-    /// Damage of the store was mended.
-    StoreMended,
-    /// Links wait for a person.
-    LinksWait,
-}
-
-impl Code {
-    /// All of them.
-    pub const ALL: [Code; 17] = [
-        Code::PartHangs,
-        Code::DiskFull,
-        Code::StoreDown,
-        Code::CrashLoop,
-        Code::SpacesFailing,
-        Code::GraphFailing,
-        Code::ConfigRefused,
-        Code::DiskLow,
-        Code::ActorFails,
-        Code::ShopifyFailing,
-        Code::NotifyFailing,
-        Code::Behind,
-        Code::DeletionOverdue,
-        Code::ClusterWarning,
-        Code::UncleanEnd,
-        Code::StoreMended,
-        Code::LinksWait,
-    ];
-
-    /// The code in JSON, in the reference and for `explain`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Code::PartHangs => "part_hangs",
-            Code::DiskFull => "disk_full",
-            Code::StoreDown => "store_down",
-            Code::CrashLoop => "crash_loop",
-            Code::SpacesFailing => "spaces_failing",
-            Code::GraphFailing => "graph_failing",
-            Code::ConfigRefused => "config_refused",
-            Code::DiskLow => "disk_low",
-            Code::ActorFails => "actor_fails",
-            Code::ShopifyFailing => "shopify_failing",
-            Code::NotifyFailing => "notify_failing",
-            Code::Behind => "behind",
-            Code::DeletionOverdue => "deletion_overdue",
-            Code::ClusterWarning => "cluster_warning",
-            Code::UncleanEnd => "unclean_end",
-            Code::StoreMended => "store_mended",
-            Code::LinksWait => "links_wait",
-        }
-    }
-
-    /// How much it matters.
-    pub fn severity(self) -> Severity {
-        match self {
-            Code::PartHangs
-            | Code::DiskFull
-            | Code::StoreDown
-            | Code::CrashLoop
-            | Code::SpacesFailing
-            | Code::GraphFailing => Severity::Critical,
-            Code::ConfigRefused
-            | Code::DiskLow
-            | Code::ActorFails
-            | Code::ShopifyFailing
-            | Code::NotifyFailing
-            | Code::Behind
-            | Code::DeletionOverdue
-            | Code::ClusterWarning => Severity::Warning,
-            Code::UncleanEnd | Code::StoreMended | Code::LinksWait => Severity::Info,
-        }
-    }
-}
-
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -170,117 +46,13 @@ pub struct Problem {
     pub remedy: String,
 }
 
-/// How a run of the daemon ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunEnd {
-    /// It stopped in order.
-    Stopped,
-    /// It ended by itself, with this reason.
-    Failed(String),
-    /// It was ended from outside after it had noted this.
-    Noted(String),
-    /// It was ended without a word while the machine ran on.
-    Silent,
-    /// It was ended without a word, and the machine was booted since.
-    Booted,
-}
-
-impl RunEnd {
-    /// Does it count for a crash loop?
-    pub fn is_unclean(&self) -> bool {
-        matches!(self, RunEnd::Failed(_) | RunEnd::Noted(_) | RunEnd::Silent)
-    }
-}
-
-impl fmt::Display for RunEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RunEnd::Stopped => f.write_str("an orderly stop"),
-            RunEnd::Failed(reason) => f.write_str(reason),
-            RunEnd::Noted(reason) => write!(f, "ended from outside after {reason}"),
-            RunEnd::Silent => f.write_str("killed without a word (SIGKILL, out of memory, or an abort)"),
-            RunEnd::Booted => f.write_str("cut off with the whole machine"),
-        }
-    }
-}
-
-/// A run before this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PastRun {
-    /// When the next run began, which is the closest that is known to its end.
-    pub over_at: WallTime,
-    /// How it ended.
-    pub end: RunEnd,
-}
-
-/// An actor that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedActor {
-    /// Its name in the log, such as `page user/1002`.
-    pub name: String,
-    /// When it failed, the latest last; only those of the last [`RECENT`].
-    pub times: Vec<WallTime>,
-    /// Its last error.
-    pub error: String,
-}
-
-/// A dependency that fails.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failing {
-    /// Its code.
-    pub code: Code,
-    /// Since when.
-    pub since: WallTime,
-    /// Its last error.
-    pub error: String,
-}
-
-/// Why the configuration file is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The mistake.
-    pub error: String,
-    /// The process was started on the kept configuration.
-    pub is_kept: bool,
-}
-
-/// What the daemon knows of itself.
-#[derive(Debug, Clone, Default)]
-pub struct Signs {
-    /// Parts that were asked and have not answered yet, and for how long.
-    pub waiting: Vec<(Part, Duration)>,
-    /// Why the store takes no writes.
-    pub store_down: Option<String>,
-    /// The folder of a local store.
-    pub folder: Option<String>,
-    /// What its disk has left.
-    pub free_bytes: Option<u64>,
-    /// The configuration file is refused.
-    pub refused: Option<Refusal>,
-    /// The runs before this one, the latest last.
-    pub runs: Vec<PastRun>,
-    /// Actors that failed.
-    pub actors: Vec<FailedActor>,
-    /// Dependencies that fail.
-    pub failing: Vec<Failing>,
-    /// The age of the oldest read or write that the daemon can make.
-    pub oldest_owed: Duration,
-    /// The age of the oldest deletion that is not finished.
-    pub oldest_deletion: Duration,
-    /// Links that wait for a person.
-    pub parked: u64,
-    /// What the daemons of one database have to say of their settings.
-    pub cluster: Vec<String>,
-    /// The damage of the store that was mended.
-    pub mended: Option<String>,
-}
-
 /// The problems that these signs show, the worst first.
 pub fn problems(signs: &Signs, now: WallTime) -> Vec<Problem> {
     let mut found = hanging(signs, now);
     found.extend(store(signs));
     found.extend(runs(&signs.runs, now));
-    found.extend(signs.failing.iter().map(dependency));
+    found.extend(listener(signs, now));
+    found.extend(signs.failing.iter().filter(|failing| is_shown(failing, signs)).map(dependency));
     found.extend(signs.refused.as_ref().map(config));
     found.extend(signs.actors.iter().filter_map(|actor| failed(actor, now)));
     found.extend(late(signs, now));
@@ -400,6 +172,7 @@ fn dependency(failing: &Failing) -> Problem {
         Code::SpacesFailing => {
             ("spaces", "`pagesyncd check --online` names the cause; writes wait, and nothing is lost")
         }
+        Code::AcmeFailing => ("acme", "correct what it names; `systemctl reload pagesyncd` orders again at once"),
         Code::ShopifyFailing => ("shopify", "look at Shopify's status page and at the client secret; reads wait"),
         _ => ("notify", "repair the receiver at notify.url; events wait and are sent again"),
     };
@@ -407,6 +180,40 @@ fn dependency(failing: &Failing) -> Problem {
         subject: Some(subject.to_owned()),
         since: Some(failing.since),
         ..plain(failing.code, format!("{subject} is failing: {}", failing.error), remedy)
+    }
+}
+
+/// Without a certificate, the failure of the authority is part of that problem.
+fn is_shown(failing: &Failing, signs: &Signs) -> bool {
+    failing.code != Code::AcmeFailing || signs.certificate.is_some()
+}
+
+fn listener(signs: &Signs, now: WallTime) -> Option<Problem> {
+    let Some(facts) = &signs.certificate else {
+        let refused = signs.failing.iter().find(|failing| failing.code == Code::AcmeFailing)?;
+        let message = format!("the public listener has no certificate to show, nobody can connect: {}", refused.error);
+        let missing = plain(Code::CertificateMissing, message, dependency(refused).remedy);
+        return Some(Problem { since: Some(refused.since), ..missing });
+    };
+    let remedy = match signs.is_acme {
+        true => {
+            "`tls` in `pagesyncd status` has the authority's words; `systemctl reload pagesyncd` orders again at once"
+        }
+        false => "renew the files, then `systemctl reload pagesyncd`, or restart it where they are credentials",
+    };
+    let (from, until) = (facts.not_before.rfc3339(), facts.not_after.rfc3339());
+    if facts.not_after <= now {
+        let message = format!("the certificate of the public listener expired on {until}, callers refuse it");
+        let invalid = plain(Code::CertificateInvalid, message, remedy);
+        Some(Problem { since: Some(facts.not_after), ..invalid })
+    } else if facts.not_before > now {
+        let message = format!("the certificate of the public listener is not valid before {from}");
+        Some(plain(Code::CertificateInvalid, message, "set this machine's clock"))
+    } else if facts.expires_soon(now) {
+        let message = format!("the certificate of the public listener expires on {until}");
+        Some(Problem { since: Some(facts.warning()), ..plain(Code::CertificateExpires, message, remedy) })
+    } else {
+        None
     }
 }
 
@@ -460,117 +267,4 @@ fn late(signs: &Signs, now: WallTime) -> Vec<Problem> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: WallTime = WallTime(1_795_341_600_000);
-
-    fn ago(secs: u64) -> WallTime {
-        WallTime(NOW.0 - secs * 1000)
-    }
-
-    fn codes(signs: &Signs) -> Vec<&'static str> {
-        problems(signs, NOW).iter().map(|problem| problem.code.word()).collect()
-    }
-
-    fn silent(at: WallTime) -> PastRun {
-        PastRun { over_at: at, end: RunEnd::Silent }
-    }
-
-    #[test]
-    fn a_daemon_without_signs_of_trouble_has_no_problem() {
-        let signs = Signs {
-            waiting: vec![(Part::Dispatcher, Duration::from_secs(19))],
-            free_bytes: Some(1 << 30),
-            runs: vec![PastRun { over_at: ago(1), end: RunEnd::Stopped }],
-            oldest_owed: Duration::from_secs(900),
-            ..Signs::default()
-        };
-        assert_eq!(codes(&signs), [""; 0]);
-    }
-
-    #[test]
-    fn the_part_that_others_wait_for_is_named_alone() {
-        let (long, longer) = (Duration::from_secs(30), Duration::from_secs(42));
-        let of = |waiting: &[(Part, Duration)]| Signs { waiting: waiting.to_vec(), ..Signs::default() };
-        let subjects = |signs: &Signs| -> Vec<String> {
-            problems(signs, NOW).into_iter().filter_map(|problem| problem.subject).collect()
-        };
-        assert_eq!(subjects(&of(&[(Part::Uploader, longer), (Part::Store, long)])), ["store"]);
-        assert_eq!(subjects(&of(&[(Part::Dispatcher, long), (Part::Supervisor, longer)])), ["supervisor"]);
-        assert_eq!(subjects(&of(&[(Part::Notifier, long), (Part::Dispatcher, longer)])), ["dispatcher", "notifier"]);
-        let hung = &problems(&of(&[(Part::Dispatcher, longer)]), NOW)[0];
-        assert_eq!(hung.message, "the dispatcher has made no progress for 42 s: no read begins after a webhook");
-        assert_eq!((hung.since, hung.code.severity()), (Some(ago(42)), Severity::Critical));
-        let down = Signs { store_down: Some("x".into()), ..of(&[(Part::Uploader, longer)]) };
-        assert_eq!(codes(&down), ["store_down"], "it waits for the store");
-    }
-
-    #[test]
-    fn a_full_disk_is_told_from_other_errors_and_from_one_that_fills() {
-        let free = |bytes: u64| Signs { free_bytes: Some(bytes), ..Signs::default() };
-        let down = |reason: &str| Signs { store_down: Some(reason.to_owned()), ..free(0) };
-        assert_eq!(codes(&down("IO error: No space left on device (os error 28)")), ["disk_full"]);
-        assert_eq!(codes(&down("IO error: Input/output error (os error 5)")), ["store_down"]);
-        assert_eq!(codes(&free(0)), ["disk_low"], "a write that needs no new space may succeed");
-        assert_eq!(codes(&free(255 << 20)), ["disk_low"]);
-        assert_eq!(codes(&free(256 << 20)), [""; 0]);
-    }
-
-    #[test]
-    fn three_unclean_ends_in_half_an_hour_are_a_loop_and_one_is_a_note() {
-        let of = |runs: Vec<PastRun>| Signs { runs, ..Signs::default() };
-        assert_eq!(codes(&of(vec![silent(ago(10))])), ["unclean_end"]);
-        assert_eq!(codes(&of(vec![silent(ago(1790)), silent(ago(20)), silent(ago(10))])), ["crash_loop"]);
-        assert_eq!(codes(&of(vec![silent(ago(1801)), silent(ago(20)), silent(ago(10))])), ["unclean_end"]);
-        assert_eq!(codes(&of(vec![silent(ago(3601))])), [""; 0]);
-        let stopped = PastRun { over_at: ago(5), end: RunEnd::Stopped };
-        assert_eq!(codes(&of(vec![silent(ago(30)), silent(ago(20)), silent(ago(10)), stopped])), [""; 0], "it is over");
-        let noted = PastRun { end: RunEnd::Noted("the store hung".into()), ..silent(ago(1)) };
-        let signs = of(vec![silent(ago(30)), silent(ago(20)), noted]);
-        assert!(problems(&signs, NOW)[0].message.ends_with("the last end: ended from outside after the store hung"));
-        let booted = PastRun { end: RunEnd::Booted, ..silent(ago(1)) };
-        assert_eq!(codes(&of(vec![silent(ago(30)), booted.clone(), booted])), ["unclean_end"]);
-    }
-
-    #[test]
-    fn an_actor_that_fails_three_times_in_half_an_hour_is_named() {
-        let actor = |times: &[u64]| FailedActor {
-            name: "page u/1".into(),
-            times: times.iter().map(|secs| ago(*secs)).collect(),
-            error: "a bug".into(),
-        };
-        let signs = Signs { actors: vec![actor(&[1900, 20, 10]), actor(&[1700, 20, 10])], ..Signs::default() };
-        let found = problems(&signs, NOW);
-        assert_eq!((found.len(), found[0].since), (1, Some(ago(1700))));
-        assert_eq!(found[0].message, "page u/1 failed 3 times in 30 minutes: a bug");
-    }
-
-    #[test]
-    fn the_worst_comes_first() {
-        let signs = Signs {
-            parked: 2,
-            refused: Some(Refusal { error: "x".into(), is_kept: false }),
-            failing: vec![Failing { code: Code::SpacesFailing, since: ago(9), error: "403".into() }],
-            waiting: vec![(Part::Uploader, GIVEN_UP)],
-            oldest_owed: Duration::from_secs(1000),
-            oldest_deletion: OVERDUE * 2,
-            cluster: vec!["two buckets".into()],
-            mended: Some("one record".into()),
-            ..Signs::default()
-        };
-        let wanted = [
-            "part_hangs",
-            "spaces_failing",
-            "config_refused",
-            "behind",
-            "deletion_overdue",
-            "cluster_warning",
-            "store_mended",
-            "links_wait",
-        ];
-        assert_eq!(codes(&signs), wanted);
-        let severities: Vec<Severity> = Code::ALL.iter().map(|code| code.severity()).collect();
-        assert!(severities.is_sorted(), "the order of the codes is that of their severities");
-    }
-}
+mod tests;

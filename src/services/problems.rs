@@ -57,6 +57,8 @@ async fn signs(context: &Context, now: WallTime) -> Signs {
         runs: context.observed.runs(),
         actors: context.failures.all(),
         failing: failing(context),
+        certificate: setup.tls.as_ref().and_then(|tls| tls.certificate()),
+        is_acme: setup.tls.as_ref().is_some_and(|tls| tls.is_acme()),
         oldest_owed: age(counts.as_ref().and_then(|counts| counts.oldest_owed)),
         oldest_deletion: age(deletion),
         parked: counts.as_ref().map_or(0, parked),
@@ -80,8 +82,10 @@ fn failing(context: &Context) -> Vec<Failing> {
     };
     let notify = context.setup().receiver.is_some().then_some((Code::NotifyFailing, &context.notify));
     let shopify = context.setup().shopify.is_some().then_some((Code::ShopifyFailing, &context.shopify));
+    let is_acme = context.setup().tls.as_ref().is_some_and(|tls| tls.is_acme());
+    let acme = is_acme.then_some((Code::AcmeFailing, &context.acme));
     let always = [(Code::GraphFailing, &context.graph), (Code::SpacesFailing, &context.spaces)];
-    always.into_iter().chain(shopify).chain(notify).filter_map(of).collect()
+    always.into_iter().chain(shopify).chain(notify).chain(acme).filter_map(of).collect()
 }
 
 /// Links whose health waits for a person.

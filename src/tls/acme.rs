@@ -37,6 +37,8 @@ pub enum Trouble {
     Away(String),
     /// The authority refused, or something here is wrong.
     Refused(String),
+    /// The authority does not know the account that is kept.
+    AccountUnknown(String),
 }
 
 impl From<String> for Trouble {
@@ -59,7 +61,13 @@ impl From<&str> for Trouble {
 pub async fn keep(certificates: &AcmeCertificates, config: &Config, system: &Trust) -> Result<WallTime, Trouble> {
     let settings = &config.http_acme;
     let file = AcmeFile::of(config)?;
-    let (file, mut state) = on_disk(file, |file| file.load()).await?;
+    let (mut file, mut state) = on_disk(file, |file| file.load()).await?;
+    // A certificate of other names, or of another authority, is better than none while another is ordered.
+    if certificates.facts().is_none()
+        && let Some(kept) = &state.certificate
+    {
+        let _ = show(certificates, kept);
+    }
     let fitting = state.certificate.as_ref().filter(|kept| kept.fits(settings));
     // One that cannot be used is replaced like one that is due.
     let due = fitting.and_then(|kept| show(certificates, kept).ok());
@@ -67,10 +75,20 @@ pub async fn keep(certificates: &AcmeCertificates, config: &Config, system: &Tru
         return Ok(due);
     }
     let trust = settings.ca_file.as_ref().map_or(system.clone(), |file| system.with(&file.certificates));
-    let account = account(settings, &trust, &mut state).await?;
-    // The account is kept also where the order fails.
-    let (file, state) = saved(file, state).await?;
-    let issued = order(certificates, settings, &account).await?;
+    let mut is_of_before = state.account.is_some();
+    let issued = loop {
+        let account = account(settings, &trust, &mut state).await?;
+        // The account is kept also where the order fails.
+        (file, state) = saved(file, state).await?;
+        match order(certificates, settings, &account).await {
+            // An authority that was built anew.
+            Err(Trouble::AccountUnknown(words)) if is_of_before => {
+                (is_of_before, state.account) = (false, None);
+                tracing::warn!("acme: the authority does not know the account any more ({words}), making another one");
+            }
+            ordered => break ordered?,
+        }
+    };
     let due = show(certificates, &issued)?;
     saved(file, AcmeState { certificate: Some(issued), ..state }).await?;
     let (domains, until) = (settings.domains.join(", "), certificates.facts().map(|facts| facts.not_after.rfc3339()));
@@ -146,8 +164,8 @@ async fn order(
     // Held until the authority has looked.
     let answers = answer_challenges(certificates, &mut order).await?;
     let status = match order.poll_ready(&PATIENCE).await {
-        // The problem of the order alone names no host.
-        Err(Error::Api(_)) if order.state().status == OrderStatus::Invalid => OrderStatus::Invalid,
+        // The problem of the order alone names no host. It may be there before the status says so.
+        Err(Error::Api(_)) if order.state().error.is_some() => OrderStatus::Invalid,
         polled => polled.map_err(words)?,
     };
     drop(answers);
@@ -213,7 +231,8 @@ async fn why_invalid(order: &mut Order) -> String {
         reasons.extend(errors.map(|error| format!("{host}: {error}")));
     }
     if reasons.is_empty() {
-        return "the authority did not accept the order and says no reason".to_owned();
+        let reason = order.state().error.as_ref().map_or("it says no reason".to_owned(), ToString::to_string);
+        return format!("the authority did not accept the order: {reason}");
     }
     format!(
         "the authority could not validate {}; each name must lead to this listener at port 443, without a proxy that \
@@ -224,8 +243,12 @@ async fn why_invalid(order: &mut Order) -> String {
 
 /// Is this the authority's own trouble (RFC 8555, section 6.7), which says nothing about the order?
 fn passes(problem: &Problem) -> bool {
-    let kind = problem.r#type.as_deref().and_then(|kind| kind.rsplit(':').next());
-    matches!(kind, Some("badNonce" | "serverInternal"))
+    matches!(kind(problem), Some("badNonce" | "serverInternal"))
+}
+
+/// The last word of a problem's type.
+fn kind(problem: &Problem) -> Option<&str> {
+    problem.r#type.as_deref().and_then(|kind| kind.rsplit(':').next())
 }
 
 /// A failure as one line.
@@ -235,6 +258,9 @@ fn words(error: Error) -> Trouble {
         // What the client of requests says.
         Error::Other(error) => return Trouble::Away(plain(error.to_string())),
         Error::Api(problem) if passes(&problem) => return Trouble::Away(plain(problem.to_string())),
+        Error::Api(problem) if kind(&problem) == Some("accountDoesNotExist") => {
+            return Trouble::AccountUnknown(plain(problem.to_string()));
+        }
         Error::Timeout(_) => "the authority does not finish the order in time".to_owned(),
         Error::Json(_) => "the address in http.acme.directory does not answer as ACME has it".to_owned(),
         error => error.to_string(),

@@ -8,10 +8,11 @@ use pagesyncd::core::certificate::CertificateFacts;
 use pagesyncd::core::model::WallTime;
 use serde_json::Value;
 
+use crate::alerts::fires;
 use crate::clock::Clock;
 use crate::harness::pebble::Pebble;
 use crate::harness::tls::Authority;
-use crate::harness::{Harness, Plan, delivery, until};
+use crate::harness::{Harness, Plan, delivery, eventually, until};
 
 const HOST: &str = "pages.example.com";
 
@@ -114,7 +115,11 @@ async fn a_certificate_is_obtained_kept_and_shown_on_when_another_is_refused() {
     })
     .await;
     let said = String::from_utf8(case.harness.run(&["status"]).await.stdout).unwrap();
-    assert!(said.contains("could not validate away.example.com"), "{said}");
+    assert!(said.contains("could not validate away.example.com") && said.contains("[acme_failing, since "), "{said}");
+    assert_eq!(case.shown().await, first);
+    // After a restart as well: it serves the name that it has.
+    case.harness.restart().await;
+    until("a certificate is shown", async || case.tls().await["expires_at"].is_string()).await;
     assert_eq!(case.shown().await, first);
     // It leads here at last, and a reload asks at once.
     case.pebble.lead("away.example.com", "127.0.0.1").await;
@@ -132,6 +137,43 @@ async fn a_certificate_is_obtained_kept_and_shown_on_when_another_is_refused() {
         acme["error"].as_str().is_some_and(|error| error.contains("http.acme.ca_file"))
     })
     .await;
+    assert_eq!(case.harness.deliver(delivery(&["123"])).await.status, 200);
+    case.harness.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_without_a_first_certificate_is_a_problem_until_the_authority_issues_one() {
+    let Some(mut case) = case(Harness::plan()).await else { return };
+    case.pebble.lead(HOST, "127.0.0.7").await;
+    case.harness.daemon.start().await.unwrap();
+    let missing = eventually("the problem is listed", async || {
+        let status = case.harness.status().await;
+        status["problems"].as_array().unwrap().iter().find(|it| it["code"] == "certificate_missing").cloned()
+    })
+    .await;
+    let message = missing["message"].as_str().unwrap();
+    assert!(
+        message.contains("nobody can connect") && message.contains("could not validate pages.example.com"),
+        "{message}"
+    );
+    assert_eq!(case.harness.status().await["problems"].as_array().unwrap().len(), 1);
+    let said = String::from_utf8(case.harness.run(&["status"]).await.stdout).unwrap();
+    assert!(said.contains("critical: the public listener has no certificate to show"), "{said}");
+    fires(&case.harness, &case.harness.metrics().await, &["PagesyncdCertificateMissing critical"]).await;
+    case.pebble.lead(HOST, "127.0.0.1").await;
+    case.harness.reload("applied").await;
+    case.until_certified().await;
+    assert_eq!(case.harness.status().await["problems"], serde_json::json!([]));
+    fires(&case.harness, &case.harness.metrics().await, &[]).await;
+
+    // An authority that was built anew knows the account of before no longer.
+    case.pebble.restart().await;
+    case.root = case.pebble.root().await;
+    case.harness.set("http.acme.domains", vec![HOST.to_owned(), "another.example.com".to_owned()]);
+    case.harness.reload("applied").await;
+    until("the certificate has both names", async || case.tls().await["names"][1] == "another.example.com").await;
+    assert!(case.harness.log().contains("the authority does not know the account any more"));
+    case.harness.http = client(&case.root, case.port);
     assert_eq!(case.harness.deliver(delivery(&["123"])).await.status, 200);
     case.harness.finish().await;
 }

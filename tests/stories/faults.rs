@@ -94,7 +94,8 @@ async fn a_dispatcher_that_hangs_is_named_everywhere_and_starves_the_watchdog() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_hangs_is_named_and_not_the_parts_that_wait_for_it() {
-    let (harness, manager) = managed(Plan::drills).await;
+    let (mut harness, manager) = managed(Plan::drills).await;
+    harness.expect_errors(" ERROR watchdog");
     harness.daemon.start().await.unwrap();
     harness.linked().await;
     harness.drill("hang/store").await;
@@ -107,6 +108,13 @@ async fn a_store_that_hangs_is_named_and_not_the_parts_that_wait_for_it() {
     assert!(waits.iter().all(|problem| problem["subject"] == "store"), "{waits:?}");
     let silent = "pagesyncd_part_silent_seconds{part=\"store\"}";
     assert!(harness.metric(silent).await >= 20.0);
+    // A verb that waits for the store says so, and not for ever.
+    let output = harness.run(&["sync", &harness.nth(0)]).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    let waits = "still waiting for the daemon: the store has made no progress for ";
+    assert_eq!(said.matches(waits).count(), 1, "{said}");
+    assert!(said.contains("systemd restarts the daemon") && said.contains("may have been done"), "{said}");
     harness.crash().await;
     assert_eq!(harness.get("/readyz").await.status, 200);
     harness.finish().await;
@@ -132,7 +140,8 @@ async fn a_daemon_that_answers_nothing_ends_status_with_its_process_and_the_way_
     let harness = Harness::plan().pages(1).start().await;
     let pid = harness.daemon.pid().unwrap();
     harness.daemon.signal(SIGSTOP).unwrap();
-    for arguments in [&["status"][..], &["status", "--watch=1"], &["links"]] {
+    let page = harness.nth(0);
+    for arguments in [&["status"][..], &["status", "--watch=1"], &["links"], &["sync", &page]] {
         let output = harness.run(arguments).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(69), "{arguments:?}: {said}");

@@ -472,7 +472,8 @@ impl Harness {
     pub async fn run_with(&self, arguments: &[&str], config: Option<&Path>) -> Output {
         let mut command = tokio::process::Command::new(PROGRAM);
         command.args(arguments).arg("--config").arg(config.unwrap_or(&self.config)).stdin(std::process::Stdio::null());
-        let output = tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap();
+        // A verb that waits for a daemon of which a part hangs takes more than a minute.
+        let output = tokio::time::timeout(LIMIT * 4, command.output()).await.unwrap().unwrap();
         if arguments[0] != "session" && arguments[0] != "keygen" {
             self.hear(&arguments.join(" "), &output.stdout);
         }

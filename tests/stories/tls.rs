@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rcgen::CertificateParams;
 use rustls::version::{TLS12, TLS13};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -191,7 +193,23 @@ async fn a_renewed_certificate_is_shown_under_load_and_a_wrong_one_never() {
     let mut bytes = [0; 64];
     timeout(PATIENCE, kept.read_exact(&mut bytes)).await.unwrap().unwrap();
     assert!(bytes.starts_with(b"HTTP/1.1 200 "));
+    an_expired_certificate_is_a_problem_until_it_is_renewed(&authority, &mut harness).await;
     harness.finish().await;
+}
+
+async fn an_expired_certificate_is_a_problem_until_it_is_renewed(authority: &Authority, harness: &mut Harness) {
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2020, 4, 1));
+    harness.show(&authority.sign(params));
+    harness.reload("applied").await;
+    let problems = harness.status().await["problems"].clone();
+    assert_eq!((&problems[0]["code"], &problems[1]), (&"certificate_invalid".into(), &Value::Null), "{problems}");
+    assert!(problems[0]["message"].as_str().unwrap().contains("expired on 2020-04-01T00:00:00Z"), "{problems}");
+    assert_eq!(harness.metric("pagesyncd_certificate_expiry_timestamp_seconds").await, 1_585_699_200.0);
+    assert_eq!(harness.metric("pagesyncd_certificate_lifetime_seconds").await, 91.0 * 24.0 * 60.0 * 60.0);
+    harness.show(&authority.issue(&["localhost"]));
+    harness.reload("applied").await;
+    assert_eq!(harness.status().await["problems"], serde_json::json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -375,7 +393,7 @@ async fn with_client_certificates_the_webhook_takes_facebooks_alone() {
     }
     // And so does one that is for servers.
     let server = metas.sign({
-        let mut params = rcgen::CertificateParams::new([META.to_owned()]).unwrap();
+        let mut params = CertificateParams::new([META.to_owned()]).unwrap();
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
         params
     });

@@ -176,10 +176,19 @@ mod tests {
             note(Some((Part::Dispatcher, GIVEN_UP)), &mut given_up, true, &runs);
         });
         assert_eq!(given_up, Some(Part::Dispatcher));
-        let end = |runs: Runs| runs.past().last().unwrap().end.to_string();
-        assert!(end(Runs::begin(dir.path(), None)).contains("the dispatcher has made no progress for 60 s"));
-        runtime.block_on(async { note(None, &mut given_up, true, &runs) });
+        let noted = |runs: Runs| {
+            drop(runs);
+            let next = Runs::begin(dir.path(), None);
+            (next.past().last().unwrap().end.to_string(), next)
+        };
+        let (end, runs) = noted(runs);
+        assert!(end.contains("the dispatcher has made no progress for 60 s"), "{end}");
+        runtime.block_on(async {
+            note(Some((Part::Store, GIVEN_UP)), &mut None, true, &runs);
+            note(None, &mut given_up, true, &runs);
+        });
         assert_eq!(given_up, None);
-        assert!(end(Runs::begin(dir.path(), None)).contains("killed without a word"));
+        let (end, _) = noted(runs);
+        assert!(end.contains("killed without a word"), "{end}");
     }
 }

@@ -46,7 +46,7 @@ use super::query::NO_SOURCE;
 use super::query::{Query, bad, store_down};
 use super::{event_stream, links, listing, log, status, transfer};
 use crate::config::check_session_ttl;
-use crate::context::Context;
+use crate::context::{Context, Dependency};
 use crate::core::model::{Cause, Label, LinkKey, PageId, Source, SourceId, UserId, WallTime};
 use crate::core::problem::unclean_ends;
 use crate::http::body;
@@ -158,7 +158,7 @@ async fn scrape(context: &Context, headers: &HeaderMap) -> Answer {
     let daemons = context.store.cluster().map_or(1, |c| c.daemons.iter().filter(|d| !d.is_overdue).count());
     context.metrics.set_cluster(context.store.leases().held().count(), daemons);
     let certificate = context.setup().tls.as_ref().and_then(|tls| tls.certificate());
-    context.metrics.set_certificate_expiry(certificate.map(|facts| facts.not_after));
+    context.metrics.set_certificate(certificate.map(|facts| (facts.not_after, facts.lifetime())));
     context.metrics.set_config_refused(context.reload_error().is_some());
     context.metrics.set_unclean_ends(unclean_ends(&context.observed.runs(), WallTime::now()));
     // Several lines of one header are one list.
@@ -176,16 +176,18 @@ async fn store_figures(context: &Context) -> Option<StoreFigures> {
     Some(StoreFigures { oldest_deletion, events: events.waiting, oldest_event: age(events.oldest) })
 }
 
-/// Whether each dependency works, and the limits of Graph.
+/// Whether each dependency works, and the limits of Graph. One that is not in use any more has no series.
 fn set_health(context: &Context) {
-    let store = matches!(*context.store.condition().borrow(), Condition::Up);
+    let (store, setup) = (matches!(*context.store.condition().borrow(), Condition::Up), context.setup());
+    let is_acme = setup.tls.as_ref().is_some_and(|tls| tls.is_acme());
+    let used = |is_used: bool, dependency: &Dependency| dependency.health().ok.filter(|_| is_used);
     context.metrics.set_dependencies([
         ("store", Some(store)),
         ("graph", context.graph.health().ok),
-        ("shopify", context.shopify.health().ok),
+        ("shopify", used(setup.shopify.is_some(), &context.shopify)),
         ("spaces", context.spaces.health().ok),
-        ("notify", context.notify.health().ok),
-        ("acme", context.acme.health().ok),
+        ("notify", used(setup.receiver.is_some(), &context.notify)),
+        ("acme", used(is_acme, &context.acme)),
     ]);
     let gate = context.gate.status();
     context.metrics.set_graph(gate.app_blocked_secs.unwrap_or(0), gate.app_usage_percent);

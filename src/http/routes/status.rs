@@ -14,6 +14,8 @@ use crate::store::{ClusterView, Condition, Counts, DaemonView, Unavailable};
 
 /// How long the counts may take. With many links that are throttled they take some time.
 const COUNTS: Duration = Duration::from_secs(5);
+/// How long the look at the login links on the disk may take; without its answer the state of the rotation is null.
+const SEALING: Duration = Duration::from_secs(1);
 
 fn moment(at: Option<WallTime>) -> Value {
     at.filter(|at| at.0 > 0).map_or(Value::Null, |at| at.rfc3339().into())
@@ -44,7 +46,11 @@ async fn counts(context: &Context) -> Result<Counts, Unavailable> {
 
 /// The store: whether it works, and its size.
 async fn store_json(context: &Context, counts: &Result<Counts, Unavailable>) -> Value {
-    let sealing = context.store.sealing().await.ok();
+    let is_up = matches!(*context.store.condition().borrow(), Condition::Up);
+    let sealing = match is_up {
+        true => tokio::time::timeout(SEALING, context.store.sealing()).await.ok().and_then(Result::ok),
+        false => None,
+    };
     let mut store = match (&*context.store.condition().borrow(), counts) {
         (Condition::Up, Ok(counts)) => {
             json!({

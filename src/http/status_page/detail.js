@@ -1,6 +1,6 @@
 // One Page or shop: everything that the daemon says of its links, and the commands that an operator may want.
 
-import { address, at, copyable, fill, make, moment, read, sentence, stale, words } from './base.js';
+import { address, at, copyable, fill, make, moment, read, sentence, stale, toast, words } from './base.js';
 import { reasons } from './why.js';
 
 let open = address.get('link');
@@ -27,7 +27,10 @@ export async function showDetail() {
   if (!open) return;
   const asked = open, [source, id] = [open.slice(0, open.indexOf('/')), open.slice(open.indexOf('/') + 1)];
   let links = [];
-  try { ({ links } = await read(`/v1/links/${source}/${encodeURIComponent(id)}`)); } catch { /* it is not linked any more */ }
+  try { ({ links } = await read(`/v1/links/${source}/${encodeURIComponent(id)}`)); } catch (error) {
+    // Not linked any more. Any other trouble passes, and what is shown stays.
+    if (error.status !== 404) { if (asked === open) toast(`The link cannot be read now: ${error.message}`); return; }
+  }
   if (asked !== open) return;
   at('link-detail').hidden = false;
   at('link-name').textContent = links.find(one => one.name)?.name ?? id;

@@ -1,7 +1,7 @@
 // A list that the server pages: a page begins behind a cursor, and the cursors of the pages before it are kept, so that
 // one can go back, after a reload as well.
 
-import { address, at, number, read } from './base.js';
+import { address, at, number, read, toast } from './base.js';
 
 export const ROWS = 50;
 
@@ -38,7 +38,17 @@ export function paged(name, query, show) {
     at(`${name}-next`).disabled = !next;
     show(page);
   }
-  at(`${name}-prev`).onclick = () => { stack.pop(); keep(); load(); };
-  at(`${name}-next`).onclick = () => { if (next) { stack.push(next); keep(); load(); } };
+  // One page at a time: until the answer is there, the buttons have nothing to go by.
+  async function turnTo(pages) {
+    const [before, behind] = [stack, next];
+    [stack, next] = [pages, null];
+    keep();
+    try { await load(); } catch (error) {
+      if (stack === pages) { [stack, next] = [before, behind]; keep(); }
+      toast(`The page cannot be read now: ${error.message}`);
+    }
+  }
+  at(`${name}-prev`).onclick = () => { if (stack.length) turnTo(stack.slice(0, -1)); };
+  at(`${name}-next`).onclick = () => { if (next) turnTo([...stack, next]); };
   return { load, restart() { stack = []; keep(); return load(); } };
 }

@@ -7,10 +7,14 @@ import { showView } from './views.js';
 const MOST = 200;
 let events = new Map(), timer = null;
 
+// A count that grows is one line: each event names the first one of it.
+const keyOf = event => event.replaces ?? event.id;
+const numberOf = event => Number(event.id.split('-')[1]);
+
 export function happened(event) {
-  if (event.replaces) events.delete(event.replaces);
-  if (events.has(event.id)) return;
-  events.set(event.id, event);
+  const before = events.get(keyOf(event));
+  if (before && numberOf(before) >= numberOf(event)) return;
+  events.set(keyOf(event), event);
   // Many come at once after a connection.
   timer ??= setTimeout(draw, 30);
 }
@@ -18,9 +22,10 @@ export function happened(event) {
 const lines = new Map();
 function draw() {
   timer = null;
-  const latest = [...events.values()].sort((a, b) => a.at < b.at ? 1 : a.at > b.at ? -1 : 0).slice(0, MOST);
-  events = new Map(latest.map(event => [event.id, event]));
-  for (const id of lines.keys()) if (!events.has(id)) lines.delete(id);
+  const latest = [...events.values()].sort((a, b) => a.at < b.at ? 1 : a.at > b.at ? -1 : numberOf(b) - numberOf(a)).slice(0, MOST);
+  events = new Map(latest.map(event => [keyOf(event), event]));
+  const shown = new Set(latest.map(event => event.id));
+  for (const id of lines.keys()) if (!shown.has(id)) lines.delete(id);
   fill(at('recent'), latest.map(event => { if (!lines.has(event.id)) lines.set(event.id, line(event)); return lines.get(event.id); }));
 }
 

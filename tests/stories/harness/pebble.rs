@@ -1,7 +1,8 @@
 //! A small authority that speaks ACME, where it is installed (Debian package `pebble`), and a name server that leads
 //! every host name to this machine.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -17,7 +18,30 @@ pub struct Pebble {
     management: String,
     names: String,
     http: reqwest::Client,
-    _processes: [Child; 2],
+    start: Start,
+    process: Child,
+    _name_server: Child,
+}
+
+/// How the authority is started.
+struct Start {
+    config: PathBuf,
+    dns: String,
+    log: File,
+}
+
+impl Start {
+    fn pebble(&self) -> std::io::Result<Child> {
+        let mut pebble = Command::new("pebble");
+        pebble.args(["-dnsserver", &self.dns, "-strict", "-config"]).arg(&self.config);
+        pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "20").env("PEBBLE_AUTHZREUSE", "0");
+        started(&mut pebble, &self.log)
+    }
+}
+
+fn started(command: &mut Command, log: &File) -> std::io::Result<Child> {
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    command.kill_on_drop(true).spawn()
 }
 
 impl Pebble {
@@ -34,18 +58,13 @@ impl Pebble {
             "httpPort": 1, "tlsPort": port,
         }});
         std::fs::write(&config, settings.to_string()).unwrap();
-        let log = std::fs::File::create(folder.join("pebble.log")).unwrap();
-        let mut pebble = Command::new("pebble");
-        pebble.args(["-dnsserver", &dns, "-strict", "-config"]).arg(&config);
-        pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "20").env("PEBBLE_AUTHZREUSE", "0");
+        let log = File::create(folder.join("pebble.log")).unwrap();
         let mut server = Command::new("pebble-challtestsrv");
         server.args(["-dns01", &dns, "-management", &names, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]);
         server.args(["-http01", "", "-https01", "", "-tlsalpn01", ""]);
-        let start = |command: &mut Command| {
-            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log.try_clone().unwrap());
-            command.kill_on_drop(true).spawn()
-        };
-        let (Ok(pebble), Ok(server)) = (start(&mut pebble), start(&mut server)) else {
+        let server = started(&mut server, &log);
+        let start = Start { config, dns, log };
+        let (Ok(process), Ok(server)) = (start.pebble(), server) else {
             let required = std::env::var("PAGESYNCD_ACME_TESTS").is_ok_and(|v| v == "require");
             assert!(!required, "pebble is not installed");
             eprintln!("no pebble: the story of ACME is left out");
@@ -60,7 +79,14 @@ impl Pebble {
             pebble.await.is_ok() && server.await.is_ok()
         })
         .await;
-        Some(Pebble { directory, management, names, http, _processes: [pebble, server] })
+        Some(Pebble { directory, management, names, http, start, process, _name_server: server })
+    }
+
+    /// Starts the authority anew: it has another root, and knows none of its accounts.
+    pub async fn restart(&mut self) {
+        self.process.kill().await.unwrap();
+        self.process = self.start.pebble().unwrap();
+        until("pebble answers", async || self.http.get(&self.directory).send().await.is_ok()).await;
     }
 
     /// The certificate of the root that it signs under, as PEM.
@@ -68,10 +94,12 @@ impl Pebble {
         self.http.get(format!("{}/roots/0", self.management)).send().await.unwrap().text().await.unwrap()
     }
 
-    /// Leads a host name to this address.
+    /// Leads a host name to this address, and to no other.
     pub async fn lead(&self, host: &str, address: &str) {
         let body: Value = json!({"host": host, "addresses": [address]});
-        let answer = self.http.post(format!("{}/add-a", self.names)).body(body.to_string()).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
+        for call in ["clear-a", "add-a"] {
+            let answer = self.http.post(format!("{}/{call}", self.names)).body(body.to_string()).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+        }
     }
 }
