@@ -701,6 +701,16 @@ mod tests {
     }
 
     #[test]
+    fn a_dependency_that_is_not_configured_any_more_has_no_series() {
+        let metrics = Metrics::new();
+        let series = "pagesyncd_dependency_up{dependency=\"acme\"}";
+        metrics.set_dependencies([("acme", Some(false))]);
+        assert!(metrics.encode().contains(series));
+        metrics.set_dependencies([("acme", None)]);
+        assert!(!metrics.encode().contains(series));
+    }
+
+    #[test]
     fn another_source_is_named_and_facebook_is_not() {
         let metrics = Metrics::new();
         assert!(!metrics.encode().contains("source="), "a source that is not used is named");
