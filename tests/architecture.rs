@@ -545,7 +545,8 @@ fn reference_and_man_page_have_every_exit_code() {
 /// program.
 fn arguments(line: &str) -> Option<Vec<String>> {
     let ends = ["#", "<", ">", "|", "&&"];
-    let words = line.split_whitespace().skip_while(|word| !word.ends_with("pagesyncd"));
+    let program = |word: &str| word.ends_with("pagesyncd") || word.ends_with("/as-service");
+    let words = line.split_whitespace().skip_while(|word| !program(word));
     let words: Vec<String> = words.take_while(|word| !ends.contains(word)).map(str::to_owned).collect();
     (words.len() > 1).then_some(words)
 }
@@ -709,6 +710,17 @@ mod whole {
         format!(" One of {}.", names.join(", "))
     }
 
+    /// The value of a flag as it is written behind the flag; in brackets where it may be left out.
+    fn value_of(argument: &clap::Arg, name: &str) -> String {
+        let separator = if argument.is_require_equals_set() { "=" } else { " " };
+        let value = format!("\\fI{}\\fR", escape(name));
+        match argument.get_num_args().is_some_and(|count| count.min_values() == 0) {
+            true if separator == "=" => format!("[={value}]"),
+            true => format!(" [{value}]"),
+            false => format!("{separator}{value}"),
+        }
+    }
+
     fn verbs(command: &clap::Command) -> String {
         let mut page = ".SH VERBS\n".to_owned();
         for verb in command.get_subcommands() {
@@ -716,7 +728,7 @@ mod whole {
                 let value = argument.get_value_names().and_then(|names| names.first()).map(|name| name.to_string());
                 let takes = argument.get_action().takes_values();
                 let word = match (argument.get_long(), value.filter(|_| takes)) {
-                    (Some(flag), Some(value)) => format!("\\-\\-{} \\fI{}\\fR", escape(flag), escape(&value)),
+                    (Some(flag), Some(value)) => format!("\\-\\-{}{}", escape(flag), value_of(argument, &value)),
                     (Some(flag), None) => format!("\\-\\-{}", escape(flag)),
                     (None, value) => format!("\\fI{}\\fR", escape(&value.unwrap_or_default())),
                 };

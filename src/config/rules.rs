@@ -97,7 +97,7 @@ pub(super) fn loopback(text: &str) -> Result<SocketAddr, Wrong> {
     if is_loopback(address.ip()) {
         return Ok(address);
     }
-    wrong("is not a loopback address", "write 127.0.0.1:9100 or \"\" for none; whoever reaches it sees every page")
+    wrong("is not a loopback address", "write 127.0.0.1:9464 or \"\" for none; whoever reaches it sees every page")
 }
 
 pub(super) fn is_loopback(ip: IpAddr) -> bool {

@@ -28,7 +28,7 @@ pub enum OpenError {
     },
     /// The folder is another user's.
     #[error(
-        "the store in {path} belongs to the user with the id {owner} and this program runs as the one with the id {ours}; run it as that user (`setpriv --reuid={owner} --regid={owner} --clear-groups pagesyncd ...`), or start the daemon, which answers this command through its socket"
+        "the store in {path} belongs to the user with the id {owner} and this program runs as the one with the id {ours}; run it as that user (`/usr/libexec/pagesyncd/as-service VERB ...` does where systemd starts the daemon), or start the daemon, which answers most commands through its socket"
     )]
     Owner {
         /// The folder.
