@@ -599,7 +599,8 @@ impl Metrics {
         self.handshakes.get_or_create(&ResultLabel { result: result.word() }).inc();
     }
 
-    /// Sets until when the certificate of the public listener is valid, and how long in all; `None` where it shows none.
+    /// Sets until when the certificate of the public listener is valid, and how long in all; `None` where it shows
+    /// none.
     pub fn set_certificate(&self, validity: Option<(WallTime, Duration)>) {
         self.certificate_expiry.set(validity.map(|(until, _)| (until.0 / 1000) as f64));
         self.certificate_lifetime.set(validity.map(|(_, lifetime)| lifetime.as_secs() as f64));

@@ -6,8 +6,8 @@
 //! announced: the daemon notes which part hangs when it stops to feed it. A machine that was booted since shows by its
 //! monotonic clock, which begins anew; the id of the boot is out of the unit's sight.
 //!
-//! The record is for operators. A daemon that cannot write it, because its disk is full, says so and goes on. One that is
-//! started on the store of a running daemon by mistake leaves the record to that one, which holds a lock beside it.
+//! The record is for operators. A daemon that cannot write it, because its disk is full, says so and goes on. One that
+//! is started on the store of a running daemon by mistake leaves the record to that one, which holds a lock beside it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};

@@ -134,8 +134,8 @@ enum Hang {
     Part(String),
 }
 
-/// The outcome of a change, however long it takes, while the daemon gives signs of life. What hinders it is shown to the
-/// person who waits.
+/// The outcome of a change, however long it takes, while the daemon gives signs of life. What hinders it is shown to
+/// the person who waits.
 async fn while_it_works<T>(socket: &Path, work: impl Future<Output = T>) -> Result<T, Hang> {
     let mut work = pin!(work);
     let (mut shown, mut hung) = (None, 0);

@@ -1,4 +1,5 @@
-//! `check`: the configuration as `run` loads it, every finding; with `--online`, Graph, Spaces and a shared database too.
+//! `check`: the configuration as `run` loads it, every finding; with `--online`, Graph, Spaces and a shared database
+//! too.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -21,19 +21,18 @@ pub(super) fn env(name: &str) -> Option<String> {
 /// The folders in which the service's credentials lie while it runs, and where docs/install.md puts them.
 const CREDENTIALS: [&str; 2] = ["/run/credentials/pagesyncd.service", "/etc/pagesyncd/secrets"];
 
-/// The environment of a verb that works with this configuration file. systemd gives credentials to the service alone, so
-/// for the service's own file they are looked for where they lie.
+/// The environment of a verb that works with this configuration file. systemd gives credentials to the service alone,
+/// so for the service's own file they are looked for where they lie, if this process may list those folders.
 pub(super) fn env_with_credentials(path: &Path) -> impl Fn(&str) -> Option<String> {
     let is_services = path == Path::new(DEFAULT_CONFIG);
     move |name| {
-        let found = || CREDENTIALS.into_iter().find(|folder| has_files(Path::new(folder))).map(str::to_owned);
-        env(name).or_else(|| if name == "CREDENTIALS_DIRECTORY" && is_services { found() } else { None })
+        let given = env(name);
+        if given.is_some() || !is_services || name != "CREDENTIALS_DIRECTORY" {
+            return given;
+        }
+        let found: Vec<&str> = CREDENTIALS.into_iter().filter(|folder| std::fs::read_dir(folder).is_ok()).collect();
+        (!found.is_empty()).then(|| found.join(":"))
     }
-}
-
-/// Is it a folder with something in it, which this process may list?
-fn has_files(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
 }
 
 /// The end of a text that counts pending work: reads that wait for a person, where there are any.

@@ -114,7 +114,8 @@ impl<'a> Vault<'a> {
             report.error(name, message, hint);
             return None;
         };
-        Some(PathBuf::from(first(&directory)).join(target))
+        let places = || directory.split(':').map(|folder| Path::new(folder).join(target));
+        places().find(|path| path.exists()).or_else(|| places().next())
     }
 
     fn variable(&self, name: &str, target: &str, report: &mut Report) -> Option<Zeroizing<String>> {

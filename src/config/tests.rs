@@ -673,7 +673,7 @@ fn syntax_errors_show_position_and_no_source() {
 fn secrets_come_from_each_source_and_lose_the_newline() {
     let case = Case::least().file("secret", "from-file\r\n", 0o600).env("MINE", "from-env");
     let directory = case.dir.path().display().to_string();
-    let case = case.env("CREDENTIALS_DIRECTORY", &format!("{directory}:/elsewhere"));
+    let case = case.env("CREDENTIALS_DIRECTORY", &format!("/elsewhere:{directory}"));
     let case = case.with("facebook.app_secret", "{ credential = \"secret\" }");
     let case = case.with("facebook.previous_app_secret", "{ env = \"MINE\" }");
     let case = case.with("spaces.secret_key", "{ file = \"secret\" }");
