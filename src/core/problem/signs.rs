@@ -56,7 +56,7 @@ pub struct PastRun {
 pub struct FailedActor {
     /// Its name in the log, such as `page user/1002`.
     pub name: String,
-    /// When it failed, the latest last; only those of the last [`RECENT`].
+    /// When it failed, the latest last, as far back as failures count.
     pub times: Vec<WallTime>,
     /// Its last error.
     pub error: String,
