@@ -9,7 +9,7 @@ use pagesyncd::sandbox::fault::{Call, Fault, Scope};
 use pagesyncd::sandbox::shopify::state::ShopFault;
 use serde_json::Value;
 
-use crate::harness::{Harness, until};
+use crate::harness::{Harness, eventually, until};
 use crate::shops::{installed, shop, shopify};
 
 fn key(user: UserId, shop: &ShopName, name: &str) -> String {
@@ -63,7 +63,8 @@ async fn a_new_shop_is_loaded_as_a_whole() {
     let collections = stored(&harness, user, &shop, "collections").unwrap();
     assert_eq!(collections["data"].as_array().unwrap().len(), shopify(&harness).collections(&shop).len());
     assert!(collections["data"][0]["products"].is_array());
-    let put = harness.world().last_put(&key(user, &shop, "products/index")).unwrap();
+    let index = key(user, &shop, "products/index");
+    let put = eventually("the index is written", async || harness.world().last_put(&index)).await;
     assert_eq!(put.acl.as_deref(), Some("private"));
     assert_eq!(shopify(&harness).look(|state| state.tokens_at_files), 0, "the host of the file got a token");
     harness.finish().await;

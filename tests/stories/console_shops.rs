@@ -6,10 +6,9 @@ use pagesyncd::sandbox::shopify::ShopFault;
 use serde_json::json;
 
 use super::browser::{Sandbox, appears, open_dialog, open_tab, picture, report_text, show};
+use super::console::judged;
 use super::webdriver::{Browser, ENTER, SPACE};
 
-/// Gives the texts that are hard to read.
-const CONTRAST: &str = include_str!("contrast.js");
 /// The shop that the console shows first.
 pub(super) const SHOP: &str = "sandbox-1.myshopify.com";
 
@@ -106,9 +105,7 @@ async fn the_shops_are_readable_and_within_the_window() {
         for dark in [false, true] {
             browser.look_as(width, height, dark).await;
             picture(&browser, &format!("shops-{width}-{dark}")).await;
-            let still = "return document.getAnimations().every(one => one.playState !== 'running')";
-            browser.wait_until("nothing to move", || async { browser.run(still).await == true }).await;
-            let judged = browser.run(CONTRAST).await;
+            let judged = judged(&browser).await;
             assert_eq!(judged["found"], json!([]), "{width} {dark}");
             let wide = "return document.documentElement.scrollWidth <= innerWidth";
             assert_eq!(browser.run(wide).await, true, "{width}: nothing lies beyond the edge");
