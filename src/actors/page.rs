@@ -171,7 +171,7 @@ impl PageState {
     async fn take_in(&mut self, me: &ActorRef<PageMsg>, message: PageMsg) -> Result<(), ActorProcessingErr> {
         match message {
             PageMsg::Wake => self.woken(me).await,
-            PageMsg::Look(spread) => self.step(me, [Input::Look(spread)]).await,
+            PageMsg::Look(spread) => self.look(me, spread).await,
             PageMsg::Woke(number) if self.timer.rings(number) => self.step(me, [Input::Woke]).await,
             PageMsg::Woke(_) => {}
             PageMsg::Turn(number, turn) => self.take_turn(me, number, turn),
@@ -277,6 +277,14 @@ impl PageState {
         let heard = reasons.heard_at.map(Input::DueSince);
         let inputs = hint.into_iter().chain(reasons.causes().map(Input::Due)).chain(heard);
         self.step(me, inputs).await;
+    }
+
+    /// The store may hold marks that nobody has announced.
+    async fn look(&mut self, me: &ActorRef<PageMsg>, spread: Spread) {
+        if let Some(catalogue) = &self.catalogue {
+            catalogue.wake();
+        }
+        self.step(me, [Input::Look(spread)]).await;
     }
 
     /// The job begins at once, or when its turn has come. An earlier one that waits or goes on has been cut short.

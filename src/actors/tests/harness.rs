@@ -26,6 +26,7 @@ use crate::core::model::{Cause, LinkKey, PageId, Secret, UserId};
 use crate::metrics::Metrics;
 use crate::sources::facebook::graph::Gate;
 use crate::sources::facebook::graph::fake::{APP_ID, APP_SECRET};
+use crate::sources::shopify::ShopifyClient;
 use crate::spaces::memory::MemoryStore;
 use crate::store::Store;
 use crate::store::persons::NewLink;
@@ -34,6 +35,8 @@ use crate::store::unlink::Unlinking;
 
 /// A stop has this long, on the clock of the machine, before the timers' clock moves on.
 const UNHURRIED: Duration = Duration::from_secs(3);
+/// That of the usual configuration.
+pub(super) const DEBOUNCE: Duration = Duration::from_secs(2);
 
 /// A daemon, and what is around it.
 pub(super) struct Harness {
@@ -42,6 +45,8 @@ pub(super) struct Harness {
     pub(super) events: Events,
     pub(super) spaces: MemoryStore,
     pub(super) user: UserId,
+    /// For the daemons that start from now on.
+    pub(super) shopify: Option<ShopifyClient>,
     daemon: Option<Daemon>,
     _clock: Stopped,
 }
@@ -133,6 +138,7 @@ impl Harness {
             events,
             spaces: MemoryStore::new(),
             user: UserId::random(),
+            shopify: None,
             daemon: None,
             _clock: clock::stop(),
         };
@@ -164,7 +170,7 @@ impl Harness {
 
     /// The configuration of a start.
     pub(super) fn usual_config(&self) -> Config {
-        self.config("poll_interval = \"24h\"\ndebounce = \"2s\"")
+        self.config(&format!("poll_interval = \"24h\"\ndebounce = \"{}s\"", DEBOUNCE.as_secs()))
     }
 
     /// Starts a daemon on what the one before left.
@@ -180,6 +186,7 @@ impl Harness {
         let (metrics, gate) = (Arc::new(Metrics::new()), Gate::new(config.facebook.max_in_flight));
         let mut setup = Setup::build(config, &gate, &metrics).unwrap();
         setup.spaces = Arc::new(self.spaces.clone());
+        setup.shopify = self.shopify.clone();
         let context = Context::new(store, setup, gate, metrics, None);
         self.daemon = Some(Daemon::start(context, self.admin_socket()).await);
     }

@@ -49,6 +49,7 @@ impl State {
     }
 
     /// Forgets that the source had this part no more, unless something else is known of it by now.
+    /// A mark of it that still lies in a file of marks stands again after the next opening, and costs one read.
     pub(in crate::store) fn forget_gone(&self, txn: &mut Txn, part: &PartKey) {
         if self.ledger.get(part).is_some_and(Entry::is_gone) {
             txn.remove(Tree::Synced, part.to_bytes());
