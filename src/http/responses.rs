@@ -95,9 +95,10 @@ pub fn unavailable(message: &str, retry_after_secs: u32) -> Answer {
     answer
 }
 
-/// There was no body to answer.
+/// There was no body to answer. What is left of it is not read, so the connection closes, and the answer says that
+/// ([RFC 9112, 9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)): a proxy does not send the next request on it.
 pub fn no_body(why: NoBody) -> Answer {
-    match why {
+    let mut answer = match why {
         NoBody::TooLarge => {
             error(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than http.max_body_bytes")
         }
@@ -106,7 +107,9 @@ pub fn no_body(why: NoBody) -> Answer {
         }
         NoBody::Broken => error(StatusCode::BAD_REQUEST, "broken_body", "the body broke off or is framed wrongly"),
         NoBody::Crowded => unavailable("there is no memory for a body of this size at the moment; send it again", 1),
-    }
+    };
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// A document in HTML.
@@ -134,6 +137,13 @@ pub fn wants_html(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_that_was_not_read_ends_its_connection() {
+        for why in [NoBody::TooLarge, NoBody::TooSlow, NoBody::Broken, NoBody::Crowded] {
+            assert_eq!(no_body(why).headers()[header::CONNECTION], "close", "{why:?}");
+        }
+    }
 
     #[test]
     fn a_method_that_is_not_there_is_told_which_are() {

@@ -77,7 +77,7 @@ async fn signed_requests_that_are_not_facebooks_are_refused() {
         let bare = harness.send(harness.http.post(format!("{}{path}", harness.base)).body("other=1")).await;
         assert_eq!((bare.status, bare.code().as_str()), (400, "no_signed_request"));
         let large = harness.send(harness.http.post(format!("{}{path}", harness.base)).body("x".repeat(100_000))).await;
-        assert_eq!(large.status, 413);
+        assert_eq!((large.status, &large.headers["connection"]), (413, &"close".parse().unwrap()));
     }
     assert_eq!(harness.metric("pagesyncd_links{health=\"active\"}").await, 6.0);
     harness.finish().await;
